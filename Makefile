@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both begin with `make setup`, which
+# does nothing once it is done.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup demo test lint types unit test-slow bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt system-packages.sh
+	./system-packages.sh
+	$(PYTHON) -c 'import sys; sys.exit("pointcmt needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt 'pip>=25.1'
+	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/pointcmt demo --out demo
+
+test: setup lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+bench: setup
+	$(PIP) install --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/stream.py
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,89 @@
+"""What the user sees while work goes on: a bar with an ETA, plain lines, or JSON lines."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+LOG_FORMATS = ("auto", "plain", "json")
+
+
+class Meter(Protocol):
+    """Counts finished work."""
+
+    def advance(self, count: int, note: str = "", **facts: Any) -> None: ...
+
+
+def say(text: str, log_format: str = "auto", **facts: Any) -> None:
+    """One message about the run, to standard error (as a JSON line if asked)."""
+    if log_format == "json":
+        text = json.dumps({"time": round(time.time(), 3), "message": text, **facts})
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def meter(title: str, total: int, unit: str, log_format: str = "auto") -> Iterator[Meter]:
+    """Progress of `total` units: a bar on a terminal, else a line whenever something finishes."""
+    if log_format == "auto" and sys.stderr.isatty():
+        with _Bar(title, total, unit) as bar:
+            yield bar
+    else:
+        yield _Lines(title, total, unit, log_format)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:42, 12:03 or 3:07:59."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Lines:
+    def __init__(self, title: str, total: int, unit: str, log_format: str) -> None:
+        self.title, self.total, self.unit, self.log_format = title, total, unit, log_format
+        self.count, self.started = 0, time.monotonic()
+
+    def advance(self, count: int, note: str = "", **facts: Any) -> None:
+        self.count += count
+        seconds = time.monotonic() - self.started
+        rate = self.count / max(seconds, 1e-9)
+        eta = (self.total - self.count) / max(rate, 1e-9)
+        progress = f"{self.count}/{self.total} {self.unit}"
+        text = f"{self.title}: {progress} · {rate:.1f}/s · ETA {duration(eta)}"
+        text += f" · {note}" if note else ""
+        numbers = {"done": self.count, "total": self.total, "per_second": round(rate, 2)}
+        say(text, self.log_format, **numbers, eta_seconds=round(eta, 1), **facts)
+
+
+class _Bar:
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} " + unit),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self.task = self.progress.add_task(title, total=total, rate="", note="")
+        self.started = time.monotonic()
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def advance(self, count: int, note: str = "", **facts: Any) -> None:
+        self.progress.advance(self.task, count)
+        done = self.progress.tasks[0].completed
+        rate = done / max(time.monotonic() - self.started, 1e-9)
+        self.progress.update(self.task, rate=f"{rate:.1f}/s", note=note)

@@ -1,0 +1,119 @@
+"""From what a store holds to correspondences: point → pixel, pixel → point, pixel ↔ pixel.
+
+A store keeps which points each view sees; where they fall in the image follows by projection.
+Letters: V views, N points, H = W pixels.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera, pixel_centers
+from pointcmt.compiled import compiled
+
+NONE = -1
+
+
+def points_to_pixels(
+    points: NDArray[np.floating], visible: NDArray[np.bool_], camera: Camera
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Where points [N,3] fall in views [V]: uv [V,N,2] f64 and (row, column) [V,N,2] i32.
+
+    uv is given for all points; row and column are -1 where the view does not see the point
+    (visible [V,N]), so that they can index no pixel by mistake.
+    """
+    uv, _ = camera.project(points)
+    shown = visible[..., None]
+    pixel = np.where(shown, np.floor(np.where(shown, uv, NONE)), NONE)
+    return uv, pixel[..., ::-1].astype(np.int32)
+
+
+def pixels_to_points(
+    points: NDArray[np.floating], visible: NDArray[np.bool_], camera: Camera, radius: float = 2.0
+) -> NDArray[np.int32]:
+    """The visible point nearest to each pixel's centre, [V,H,W] i32; -1 = none within `radius`.
+
+    radius: pixels. Distances are in the image plane, ties go to the lower index. Hidden points
+    never win, because they do not take part.
+    """
+    uv, _ = camera.project(points)
+    return _nearest_points(uv, visible, camera.height, camera.width, float(radius))
+
+
+def match_pixels(
+    depth: tuple[NDArray[np.floating], NDArray[np.floating]],
+    camera: tuple[Camera, Camera],
+    depth_tolerance: float = 0.02,
+    cycle_tolerance: float = 1.0,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where each pixel's surface point of view 1 falls in view 2: uv [H,W,2] and whether it shows.
+
+    depth: the two views' [H,W] in world units, 0 = background. A match holds when the pixel is
+    covered, its surface point falls into view 2 in front of the camera, view 2's depth there is
+    the point's within `depth_tolerance` (a share of it), and going back from there with that
+    depth ends within `cycle_tolerance` pixels of the beginning. What that misses at thin parts,
+    docs/correspondences.md says in numbers.
+    """
+    first, second = camera
+    centers = pixel_centers(first.width, first.height)
+    uv, reach = _transfer(centers, depth[0], first, second)
+    inside = np.all((uv >= 0) & (uv < [second.width, second.height]), axis=-1) & (reach > 0)
+    valid = inside & (depth[0] > 0)
+    uv = np.where(valid[..., None], uv, 0.0)
+    found = _depth_at(depth[1], uv, reach)
+    valid &= (found > 0) & (np.abs(found - reach) <= depth_tolerance * reach)
+    back, _ = _transfer(uv, found, second, first)
+    valid &= np.linalg.norm(back - centers, axis=-1) <= cycle_tolerance
+    return uv, valid
+
+
+def _transfer(
+    uv: NDArray[np.float64], depth: NDArray[np.floating], source: Camera, target: Camera
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unproject pixels [H,W,2] of one view and project them into another: uv, depth."""
+    points = source.unproject(uv.reshape(-1, 2), depth.reshape(-1))
+    moved, reach = target.project(points)
+    return moved.reshape(uv.shape), reach.reshape(depth.shape)
+
+
+def _depth_at(
+    depth: NDArray[np.floating], uv: NDArray[np.float64], expected: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Depth of the image [H,W] at uv [h,w,2]: interpolated or that of the pixel there, whichever
+    is nearer to what is `expected` [h,w]; 0 = background.
+
+    Inverse depth is linear in the image on a plane, so interpolating it is exact there, however
+    steep; where the four pixels around show two surfaces, only the pixel itself makes sense.
+    """
+    height, width = depth.shape
+    u, v = uv[..., 0], uv[..., 1]
+    here = depth[np.floor(v).astype(int), np.floor(u).astype(int)].astype(np.float64)
+    column = np.clip(np.floor(u - 0.5), 0, width - 2).astype(int)
+    row = np.clip(np.floor(v - 0.5), 0, height - 2).astype(int)
+    right, down = np.clip(u - 0.5 - column, 0, 1), np.clip(v - 0.5 - row, 0, 1)
+    covered, inverse = np.ones(here.shape, bool), np.zeros(here.shape)
+    for r, c in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        corner = depth[row + r, column + c]
+        covered &= corner > 0
+        weight = (right if c else 1 - right) * (down if r else 1 - down)
+        inverse += weight / np.where(corner > 0, corner, 1)
+    between = np.where(covered, 1 / inverse, here)
+    return np.where(np.abs(between - expected) < np.abs(here - expected), between, here)
+
+
+@compiled
+def _nearest_points(uv, visible, height, width, radius):  # type: ignore[no-untyped-def]
+    found = np.full((len(uv), height, width), NONE, np.int32)
+    nearest = np.full((len(uv), height, width), np.inf)
+    for view in range(len(uv)):
+        for point in range(uv.shape[1]):
+            if not visible[view, point]:
+                continue
+            u, v = uv[view, point, 0], uv[view, point, 1]
+            for row in range(max(0, int(v - radius - 0.5)), min(height, int(v + radius + 0.5) + 1)):
+                left, right = int(u - radius - 0.5), int(u + radius + 0.5) + 1
+                for column in range(max(0, left), min(width, right)):
+                    away = (column + 0.5 - u) ** 2 + (row + 0.5 - v) ** 2
+                    if away <= radius * radius and away < nearest[view, row, column]:
+                        nearest[view, row, column] = away
+                        found[view, row, column] = point
+    return found

@@ -1,0 +1,232 @@
+"""THE CONTRACT between rendering and training: the arrays of a view store and its metadata.
+
+docs/store.md says the same in prose. Everything here is a pure function of a `Schema`, so that
+any process can create, check or read a store without asking another one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "test", "val")
+PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
+OPTIONAL_LAYERS = ("normal", "albedo")
+BACKGROUND_FACE = -1
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The dimensions a store's arrays follow from.
+
+    shapes, views, size (pixels, square), points: O, V, H = W, N. shard: shapes per shard.
+    depth_scale: world units per step of the stored u16 depth. layers: optional images.
+    parts: whether points carry part labels.
+    """
+
+    shapes: int
+    views: int
+    size: int
+    points: int
+    shard: int
+    depth_scale: float
+    layers: tuple[str, ...] = ()
+    parts: bool = False
+
+    @property
+    def shards(self) -> int:
+        """How many shards the shapes fill; the last may be partly empty."""
+        return -(-self.shapes // self.shard)
+
+    def shapes_of(self, shard: int) -> range:
+        """The shapes (indices of axis 0) of a shard."""
+        return range(shard * self.shard, min(self.shapes, (shard + 1) * self.shard))
+
+
+@dataclass(frozen=True)
+class ShapeRecord:
+    """One line of `shapes.jsonl`: a shape of the plan, in the order of axis 0.
+
+    class_name: None where it is unknown. source: path relative to the data set's root.
+    """
+
+    id: str
+    class_name: str | None
+    split: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array: axis 0 is the shape, sharded by `Schema.shard`; the rest is one shape's part."""
+
+    dtype: str
+    axes: tuple[str, ...]  # names of the axes behind axis 0
+    shape: tuple[int, ...]  # their lengths
+    fill: int | float = 0
+    chunk: Literal["view", "shape", "shard"] = "shape"  # what one chunk holds
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+
+def array_specs(schema: Schema) -> dict[str, ArraySpec]:
+    """Every array of a store by name, in the order they are written."""
+    V, H, N = schema.views, schema.size, schema.points
+    image = matrix = ("view", "row", "column")
+    specs = {
+        "rgb": ArraySpec("uint8", (*image, "channel"), (V, H, H, 3), chunk="view"),
+        "depth": ArraySpec(
+            "uint16",
+            image,
+            (V, H, H),
+            chunk="view",
+            attributes=(("scale", schema.depth_scale), ("background", 0)),
+        ),
+        "face_index": ArraySpec("int32", image, (V, H, H), BACKGROUND_FACE, chunk="view"),
+    }
+    for layer in schema.layers:
+        specs[layer] = ArraySpec("uint8", (*image, "channel"), (V, H, H, 3), chunk="view")
+    specs |= {
+        "points": ArraySpec("float32", ("point", "axis"), (N, 3)),
+        "normals": ArraySpec("float32", ("point", "axis"), (N, 3)),
+        "point_face": ArraySpec("int32", ("point",), (N,), BACKGROUND_FACE),
+        "visible": ArraySpec(
+            "uint8",
+            ("view", "byte"),
+            (V, -(-N // 8)),
+            attributes=(("packed", "numpy.packbits along the points, big-endian bits"),),
+        ),
+        "K": ArraySpec("float64", matrix, (V, 3, 3), chunk="shard"),
+        "world_to_camera": ArraySpec("float64", matrix, (V, 4, 4), chunk="shard"),
+        "source_to_world": ArraySpec("float64", matrix[1:], (4, 4), chunk="shard"),
+        "label": ArraySpec("int32", (), (), -1, chunk="shard"),
+        "split": ArraySpec("uint8", (), (), chunk="shard"),
+        "status": ArraySpec("uint8", (), (), PENDING, chunk="shard"),
+    }
+    if schema.parts:
+        specs["part"] = ArraySpec("uint8", ("point",), (N,))
+    return specs
+
+
+CORRESPONDENCE_ARRAYS = ("visible",)  # written with the images, or later by build-correspondences
+
+
+def render_arrays(schema: Schema) -> tuple[str, ...]:
+    """The arrays that rendering itself writes: all but the correspondences."""
+    return tuple(name for name in array_specs(schema) if name not in CORRESPONDENCE_ARRAYS)
+
+
+def blank(spec: ArraySpec, shapes: int) -> NDArray[Any]:
+    """An array of fill values for `shapes` shapes: what a failed shape keeps."""
+    return np.full((shapes, *spec.shape), spec.fill, np.dtype(spec.dtype))
+
+
+def depth_scale(farthest: float) -> float:
+    """The step of u16 depth that reaches `farthest` (world units)."""
+    return farthest / 65535
+
+
+def quantize_depth(depth: NDArray[np.float64], scale: float) -> NDArray[np.uint16]:
+    """Depth in world units, 0 = background → u16; a surface never reads as background."""
+    steps = np.rint(depth * (1 / scale)).astype(np.uint16)
+    return np.maximum(steps, depth > 0, out=steps)
+
+
+def pack_visible(visible: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """[..., N] bool → [..., ⌈N/8⌉] u8, the layout of the `visible` array."""
+    return np.packbits(visible, axis=-1)
+
+
+def unpack_visible(packed: NDArray[np.uint8], points: int) -> NDArray[np.bool_]:
+    """[..., ⌈N/8⌉] u8 → [..., points] bool; `points` may be any n up to N."""
+    return np.unpackbits(packed, axis=-1, count=points).view(bool)
+
+
+def array_metadata(schema: Schema, name: str) -> bytes:
+    """The `zarr.json` of an array: the same bytes whoever writes it."""
+    spec = array_specs(schema)[name]
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    crc32c = {"name": "crc32c"}
+    codecs: list[dict[str, Any]] = [
+        {"name": "bytes"} if np.dtype(spec.dtype).itemsize == 1 else little,
+        {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
+        crc32c,
+    ]
+    if spec.chunk != "shard":
+        inner = (1, 1, *spec.shape[1:]) if spec.chunk == "view" else (1, *spec.shape)
+        sharding = {
+            "chunk_shape": inner,
+            "codecs": codecs,
+            "index_codecs": [little, crc32c],
+            "index_location": "end",
+        }
+        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    chunk_grid = {"chunk_shape": [schema.shard, *spec.shape]}
+    return encode_json(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [schema.shapes, *spec.shape],
+            "data_type": spec.dtype,
+            "chunk_grid": {"name": "regular", "configuration": chunk_grid},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": spec.fill,
+            "codecs": codecs,
+            "attributes": dict(spec.attributes),
+            "dimension_names": ["shape", *spec.axes],
+        }
+    )
+
+
+def group_metadata(attributes: dict[str, Any]) -> bytes:
+    """The root `zarr.json`, with `checksum` over all other attributes."""
+    attributes = {**attributes, "checksum": digest(encode_json(attributes))}
+    return encode_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def shard_key(spec: ArraySpec, name: str, shard: int) -> str:
+    """The key of an array's shard file, relative to the store."""
+    return "/".join([name, "c", str(shard), *["0"] * len(spec.shape)])
+
+
+def encode_plan(shapes: Iterable[ShapeRecord]) -> bytes:
+    """The text of `shapes.jsonl`: one JSON object with id, class, split, source per line."""
+    lines = (
+        json.dumps(
+            {"id": s.id, "class": s.class_name, "split": s.split, "source": s.source},
+            ensure_ascii=False,
+        )
+        for s in shapes
+    )
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def decode_plan(data: bytes) -> list[ShapeRecord]:
+    """The shapes of a `shapes.jsonl`. Raises ValueError or KeyError where it is none."""
+    tables = [json.loads(line) for line in data.decode().splitlines()]
+    return [ShapeRecord(t["id"], t["class"], t["split"], t["source"]) for t in tables]
+
+
+def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
+    """The `Schema` stored in a root's attributes. Raises KeyError or TypeError where it is none."""
+    table = dict(attributes["schema"])
+    return Schema(**{**table, "layers": tuple(table["layers"])})
+
+
+def schema_attributes(schema: Schema) -> dict[str, Any]:
+    """A `Schema` as JSON-able attributes."""
+    return {**asdict(schema), "layers": list(schema.layers)}
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON in the one form this project writes, so that equal values have equal bytes."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def digest(data: bytes | memoryview) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,241 @@
+"""Batches for training, straight from a view store: no worker processes, no hand-over.
+
+One vectorised tensorstore read per array and batch; its threads decode the next batches while the
+training step runs. (A DataLoader's workers would spend more on handing batches over than on
+reading them.) The order is one seeded permutation of all shapes per epoch, cut into global batches
+and those into ranks: what is trained on does not depend on the number of processes.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+import torch
+from numpy.typing import NDArray
+
+from pointcmt.datasets import kv as files
+from pointcmt.datasets.schema import DONE, SPLITS, array_specs, unpack_visible
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.errors import StoreError, UsageError, nearest
+
+Batch = dict[str, torch.Tensor]
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What a batch holds and in which order batches come.
+
+    arrays: names of the store's arrays. batch_size: shapes per step over all ranks. views: random
+    views per shape and epoch, 0 = all of them in the rig's order. points: the first n, 0 = all.
+    shuffle: a new permutation each epoch. drop_last: leave out the incomplete last batch.
+    """
+
+    arrays: tuple[str, ...] = ("rgb", "points")
+    batch_size: int = 32
+    views: int = 0
+    points: int = 1024
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = True
+    rank: int = 0
+    ranks: int = 1
+    ahead: int = 2  # batches read in advance
+
+
+def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
+    """Indices of the rendered shapes of a split. Raises StoreError where there is none."""
+    shapes = np.flatnonzero((store.status() == DONE) & (store.splits == SPLITS.index(split)))
+    if not len(shapes):
+        raise StoreError(
+            f"this store has no rendered shape in its {split} split",
+            where=store.path,
+            fix="`pointcmt info` shows what it holds; `pointcmt render --split` decides",
+        )
+    return shapes
+
+
+class ViewStream:
+    """Iterate once for one epoch; iterate again for the next. A state resumes it in mid-epoch.
+
+    shapes: [n] indices of axis 0, rendered ones. A batch maps each array's name to a tensor with
+    the batch in front ([B,v,...] for per-view arrays), plus "label" [B] i64, "shape" [B] i64 and
+    "view" [B,v] i64. Images stay u8 in HWC: converting them is a job for the model's device.
+
+    Raises UsageError for an unknown array or a batch larger than the split.
+    """
+
+    def __init__(
+        self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
+    ) -> None:
+        self.store, self.config = store, config
+        self.shapes = np.asarray(shapes, np.int64)
+        self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
+        self.views = config.views or store.schema.views
+        self._check()
+        self._arrays = {name: _open(store, name, threads) for name in config.arrays}
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on every rank."""
+        full, rest = divmod(len(self.shapes), self.config.batch_size)
+        return full + (rest > 0 and not self.config.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, order = self.epoch, self._order()
+        todo = iter(range(self.position, len(self)))
+        waiting = deque(self._begin(order, step) for step in _take(todo, self.config.ahead))
+        while waiting:
+            step, picked, reads = waiting.popleft()
+            for ahead in _take(todo, 1):
+                waiting.append(self._begin(order, ahead))
+            batch = self._finish(picked, reads)
+            self.epoch, self.position = epoch, step + 1
+            yield batch
+        self.epoch, self.position = epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands: the batches handed out so far are not handed out again."""
+        return {
+            "version": STATE_VERSION,
+            "epoch": self.epoch,
+            "position": self.position,
+            "data": self._fingerprint(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another stream stood. Raises UsageError where it read other data."""
+        if state["version"] != STATE_VERSION or state["data"] != self._fingerprint():
+            raise UsageError(
+                "this run was begun on other data, with another batch size or another seed",
+                where=self.store.path,
+                fix="resume with the same --data and settings, or start a new --out",
+            )
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+    def _order(self) -> NDArray[np.int64]:
+        """The shapes of this epoch, in the order they are trained on."""
+        if not self.config.shuffle:
+            return self.shapes
+        return np.random.default_rng([self.config.seed, self.epoch]).permutation(self.shapes)
+
+    def _begin(
+        self, order: NDArray[np.int64], step: int
+    ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]], dict[str, ts.Future]]:
+        """Start reading this rank's share of a global batch."""
+        size = self.config.batch_size
+        shapes = order[step * size : (step + 1) * size]
+        views = self._views(len(shapes), step)
+        share = np.array_split(np.arange(len(shapes)), self.config.ranks)[self.config.rank]
+        picked = shapes[share], views[share]
+        return step, picked, {name: self._read(name, *picked) for name in self._arrays}
+
+    def _views(self, count: int, step: int) -> NDArray[np.int64]:
+        """Views [count,v] of a global batch: drawn before it is cut into ranks."""
+        every = self.store.schema.views
+        if self.views == every and not self.config.views:
+            return np.tile(np.arange(every), (count, 1))
+        rng = np.random.default_rng([self.config.seed, self.epoch, step])
+        return rng.random((count, every)).argsort(axis=1)[:, : self.views]
+
+    def _read(self, name: str, shapes: NDArray[np.int64], views: NDArray[np.int64]) -> ts.Future:
+        array, axes = self._arrays[name], array_specs(self.store.schema)[name].axes
+        if "view" in axes:
+            return array[np.repeat(shapes, views.shape[1]), views.ravel()].read()
+        if "point" in axes and self.config.points:
+            return array[shapes, : self.config.points].read()
+        return array[shapes].read()
+
+    def _finish(
+        self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: dict[str, ts.Future]
+    ) -> Batch:
+        shapes, views = picked
+        specs, batch = array_specs(self.store.schema), {}
+        for name, future in reads.items():
+            data = self._wait(name, future)
+            if "view" in specs[name].axes:
+                data = data.reshape(*views.shape, *data.shape[1:])
+            if name == "visible":
+                data = unpack_visible(data, self.config.points or self.store.schema.points)
+            if data.dtype == np.uint16:  # torch computes little with it
+                data = data.astype(np.float32) * np.float32(self.store.schema.depth_scale)
+            batch[name] = torch.from_numpy(np.ascontiguousarray(data))
+        batch["label"] = torch.from_numpy(self.store.labels[shapes])
+        batch["shape"], batch["view"] = torch.from_numpy(shapes), torch.from_numpy(views)
+        return batch
+
+    def _wait(self, name: str, future: ts.Future) -> NDArray[Any]:
+        where = f"{self.store.path}/{name}"
+        try:
+            with files.storage_errors(where):
+                return np.asarray(future.result())
+        except ValueError as error:
+            raise StoreError(
+                f"damaged data: {error}",
+                where=where,
+                fix="run `pointcmt verify` to see what is broken, then render the store again",
+            ) from error
+
+    def _fingerprint(self) -> str:
+        c = self.config
+        facts = (c.batch_size, c.views, c.points, c.seed, c.shuffle, c.drop_last)
+        digest = hashlib.sha256(repr((facts, self.store.attributes["plan_sha256"])).encode())
+        digest.update(self.shapes.tobytes())
+        return digest.hexdigest()
+
+    def _check(self) -> None:
+        config, schema = self.config, self.store.schema
+        known = array_specs(schema)
+        for name in config.arrays:
+            if name not in known:
+                raise UsageError(f"a store has no array '{name}'", fix=nearest(name, known))
+        if "visible" in config.arrays:
+            _require_correspondences(self.store)
+        if not 0 <= config.views <= schema.views:
+            raise UsageError(
+                f"{config.views} views per shape, but the store has {schema.views}",
+                where="views",
+                fix="use fewer views, or render with a larger --rig",
+            )
+        if not 0 <= config.points <= schema.points:
+            raise UsageError(
+                f"{config.points} points per shape, but the store has {schema.points}",
+                where="points",
+                fix="use fewer points, or render with more --points",
+            )
+        if not 0 <= config.rank < config.ranks <= config.batch_size:
+            raise UsageError(
+                f"rank {config.rank} of {config.ranks} with {config.batch_size} shapes per batch",
+                where="batch_size",
+                fix="every process needs at least one shape per batch",
+            )
+        if not len(self):
+            raise UsageError(
+                f"a batch of {config.batch_size} is larger than the split of "
+                f"{len(self.shapes)} shapes",
+                where="batch_size",
+                fix="use a smaller batch size",
+            )
+
+
+def _open(store: ViewStore, name: str, threads: int) -> ts.TensorStore:
+    spec = {"driver": "zarr3", "kvstore": files.spec(f"{store.path}/{name}")}
+    return ts.open(spec, open=True, read=True, context=files.context(threads)).result()
+
+
+def _require_correspondences(store: ViewStore) -> None:
+    missing = set(store.committed(RENDER)) - set(store.committed(CORRESPONDENCES))
+    if missing:
+        raise StoreError(
+            f"{len(missing)} shards of this store have no correspondences",
+            where=store.path,
+            fix="run `pointcmt build-correspondences`",
+        )
+
+
+def _take(steps: Iterator[int], count: int) -> Iterator[int]:
+    for _, step in zip(range(count), steps, strict=False):
+        yield step

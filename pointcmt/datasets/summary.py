@@ -1,0 +1,60 @@
+"""What is in a store, as facts and as text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointcmt.datasets.schema import DONE, FAILED, SPLITS
+from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
+
+
+def summarize(path: str | Path) -> dict[str, Any]:
+    """JSON-able facts of a store. Raises StoreError where there is none."""
+    store = ViewStore.open(path)
+    schema, outcomes = store.schema, store.outcomes()
+    status, failures = store.status(), store.correspondence_failures()
+    matched = sum(len(schema.shapes_of(shard)) for shard in store.committed(CORRESPONDENCES))
+    failed = [o for o in outcomes if o is not None and o.status == "failed"] + failures
+    classes = {}
+    for label, name in enumerate(store.class_names):
+        mine = store.labels == label
+        if np.any(mine):
+            counts = np.bincount(store.splits[mine], minlength=len(SPLITS))
+            classes[name] = dict(zip(SPLITS, counts.tolist(), strict=True))
+    return {
+        "path": store.path,
+        "dataset": store.attributes["source"]["name"],
+        "licence": store.attributes["source"]["licence"],
+        "shapes": schema.shapes,
+        "done": int(np.sum(status == DONE)),
+        "failed": int(np.sum(status == FAILED)),
+        "pending": int(np.sum((status != DONE) & (status != FAILED))),
+        "views": schema.views,
+        "rig": store.attributes["render"]["rig"]["name"],
+        "size": schema.size,
+        "points": schema.points,
+        "correspondences": matched - len(failures),
+        "classes": classes,
+        "bytes": sum(f.stat().st_size for f in Path(store.path).rglob("*") if f.is_file()),
+        "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
+        "notes": sum(len(o.notes) for o in outcomes if o is not None),
+    }
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    lines = [
+        f"{facts['path']}: {facts['dataset']} ({facts['licence']})",
+        f"  shapes   {facts['shapes']:,}: {facts['done']:,} done, {facts['failed']:,} failed, "
+        f"{facts['pending']:,} pending",
+        f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
+        f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
+        f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB",
+    ]
+    for name, counts in facts["classes"].items():
+        shown = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
+        lines.append(f"  class    {name}: {shown}")
+    for failure in facts["failures"]:
+        lines.append(f"  failed   {failure['id']}: {failure['reason']}: {failure['detail']}")
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""Check a store against everything it says of itself: files, checksums, counts, cameras, points."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera
+from pointcmt.datasets import kv as files
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.schema import DONE, FAILED
+from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
+from pointcmt.errors import StoreError
+
+Arrays = dict[str, NDArray[Any]]
+# A stored point is float32, a camera float64 that was computed: both are exact to a few roundings.
+POINT_TOLERANCE, CAMERA_TOLERANCE = 1e-5, 1e-9
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One finding: which file, array or shape, and what is wrong with it."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """checked: files and shapes looked at. pending: shapes not rendered yet (not an error)."""
+
+    checked: int
+    pending: int
+    broken: tuple[Broken, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        broken = [{"where": b.where, "what": b.what} for b in self.broken]
+        return {"ok": self.ok, "checked": self.checked, "pending": self.pending, "broken": broken}
+
+
+def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> Verdict:
+    """Read every byte of a store and check it. advance: told how many shapes were checked.
+
+    Raises StoreError where there is no store; all else that is wrong is in the verdict.
+    """
+    if files.read(files.open_kv(path), ROOT) is None:
+        ViewStore.open(path)  # raises: no store here
+    try:
+        store = ViewStore.open(path)
+        broken = list(_metadata(store))
+    except StoreError as error:  # without a root or a plan nothing else can be judged
+        return Verdict(1, 0, (Broken(error.where, error.what),))
+    checked = len(contract.array_specs(store.schema)) + 2
+    rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
+    for shard in sorted(matched - rendered):
+        broken.append(Broken(marker_key(CORRESPONDENCES, shard), "commits a shard not rendered"))
+    for shard in sorted(rendered):
+        found, looked_at = _shard(store, shard, shard in matched)
+        broken += found
+        checked += looked_at
+        advance(len(store.schema.shapes_of(shard)))
+    pending = sum(len(store.schema.shapes_of(i)) for i in store.pending(RENDER))
+    return Verdict(checked, pending, tuple(broken))
+
+
+def _metadata(store: ViewStore) -> Iterator[Broken]:
+    """The plan and the arrays' metadata. Raises StoreError for a damaged plan."""
+    if len(store.shapes) != store.schema.shapes:
+        yield Broken(PLAN, f"{len(store.shapes)} shapes, the root says {store.schema.shapes}")
+    for name in contract.array_specs(store.schema):
+        data = files.read(store.kv, f"{name}/{ROOT}")
+        if data is None:
+            yield Broken(f"{name}/{ROOT}", "the file is missing")
+        elif data != contract.array_metadata(store.schema, name):
+            yield Broken(f"{name}/{ROOT}", "the file differs from what the schema prescribes")
+
+
+def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], int]:
+    """Findings in one shard, and how many files and shapes they are based on."""
+    broken: list[Broken] = []
+    outcomes: list[dict[str, Any]] = []
+    expected: list[tuple[str, str]] = []
+    stages = [RENDER, CORRESPONDENCES] if matched else [RENDER]
+    for stage in stages:
+        try:
+            marker = store.markers(stage, [shard])[shard]
+        except StoreError as error:
+            broken.append(Broken(marker_key(stage, shard), error.what))
+            continue
+        if marker["shard"] != shard or marker["stage"] != stage:
+            broken.append(Broken(marker_key(stage, shard), "the marker of another shard"))
+        outcomes = outcomes or marker.get("outcomes", [])
+        expected += list(marker["files"].items())
+    expected_names = {key.split("/")[0] for key, _ in expected}
+    for key, data in files.read_many(store.kv, [key for key, _ in expected]):
+        if data is None:
+            broken.append(Broken(key, "the file is missing"))
+        elif contract.digest(data) != dict(expected)[key]:
+            broken.append(Broken(key, "the file's SHA-256 differs from the commit marker's"))
+    looked_at = len(expected) + len(stages)
+    if broken or not outcomes:
+        return broken, looked_at  # damaged bytes need no further opinion on what they mean
+    shapes = store.schema.shapes_of(shard)
+    try:
+        arrays = {
+            name: store.read(name, slice(shapes.start, shapes.stop)) for name in expected_names
+        }
+    except StoreError as error:
+        return [Broken(error.where, error.what)], looked_at
+    for slot, shape in enumerate(shapes):
+        record, outcome = store.shapes[shape], outcomes[slot]
+        own = {name: array[slot] for name, array in arrays.items()}
+        facts = {"label": store.labels[shape], "split": store.splits[shape]}
+        problems = list(_shape(store, own, outcome, facts))
+        if outcome["id"] != record.id:
+            problems.append(f"its outcome is that of '{outcome['id']}'")
+        broken += [Broken(f"shape {shape} ({record.id})", problem) for problem in problems]
+    return broken, looked_at + len(shapes)
+
+
+def _shape(
+    store: ViewStore, arrays: Arrays, outcome: dict[str, Any], facts: dict[str, Any]
+) -> Iterator[str]:
+    """What is wrong with the meaning of one shape's arrays."""
+    for name, value in facts.items():
+        if arrays[name] != value:
+            yield f"{name} is {arrays[name]}, the plan says {value}"
+    done = outcome["status"] == "done"
+    if arrays["status"] != (DONE if done else FAILED):
+        yield f"status is {arrays['status']}, the commit marker says {outcome['status']}"
+    yield from _cameras(arrays, store.schema.size)
+    if not done:
+        return
+    face, depth, faces = arrays["face_index"], arrays["depth"], outcome["faces"]
+    if not -1 <= face.min() <= face.max() < faces:
+        yield f"face_index reaches from {face.min()} to {face.max()}, there are {faces} faces"
+    if np.any((face >= 0) != (depth > 0)):
+        yield "depth and face_index disagree on what is background"
+    points, normals, point_face = arrays["points"], arrays["normals"], arrays["point_face"]
+    if not 0 <= point_face.min() <= point_face.max() < faces:
+        yield f"point_face reaches from {point_face.min()} to {point_face.max()} of {faces} faces"
+    if not np.all(np.linalg.norm(points, axis=1) <= 1 + POINT_TOLERANCE):
+        yield "points lie outside of the unit sphere or are not finite"
+    if not np.all(np.abs(np.linalg.norm(normals, axis=1) - 1) <= POINT_TOLERANCE):
+        yield "normals are not of unit length"
+    if "visible" in arrays:
+        yield from _visible(store, arrays)
+
+
+def _cameras(arrays: Arrays, size: int) -> Iterator[str]:
+    K, pose = arrays["K"], arrays["world_to_camera"]
+    rotation = pose[:, :3, :3]
+    orthonormal = np.allclose(
+        rotation @ rotation.swapaxes(1, 2), np.eye(3), rtol=0, atol=CAMERA_TOLERANCE
+    )
+    if not orthonormal or np.any(np.linalg.det(rotation) < 0) or np.any(pose[:, 3] != [0, 0, 0, 1]):
+        yield "world_to_camera is not a rigid motion"
+    skewed = np.any(K[:, [0, 1, 2, 2], [1, 0, 0, 1]] != 0) or np.any(K[:, 2, 2] != 1)
+    if skewed or np.any(K[:, [0, 1], [0, 1]] <= 0) or np.any(K[:, :2, 2] != size / 2):
+        yield "K is not that of a camera with square images and a central axis"
+    linear = arrays["source_to_world"][:3, :3]
+    linear = linear / np.linalg.norm(linear[0] / np.abs(linear).max()) / np.abs(linear).max()
+    if not np.allclose(linear @ linear.T, np.eye(3), rtol=0, atol=CAMERA_TOLERANCE):
+        yield "source_to_world is not a similarity"
+
+
+def _visible(store: ViewStore, arrays: Arrays) -> Iterator[str]:
+    """Visible points project into the image, onto something."""
+    size, count = store.schema.size, store.schema.points
+    visible = contract.unpack_visible(arrays["visible"], count)
+    uv, depth = Camera(arrays["K"], arrays["world_to_camera"], size, size).project(arrays["points"])
+    inside = np.all((uv >= 0) & (uv <= size), axis=2) & (depth > 0)
+    if np.any(visible & ~inside):
+        yield "points are marked visible that no camera has in its image"
+    spare = np.unpackbits(arrays["visible"], axis=-1)[..., count:]
+    if np.any(spare):
+        yield "bits behind the last point are set"

@@ -1,0 +1,149 @@
+"""`pointcmt doctor`: tries each thing the package stands on; what fails comes with its remedy."""
+
+import ctypes
+import ctypes.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """state: "ok", "missing" (an optional part) or "broken". remedy: what to do about it."""
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def examine(folder: Path) -> list[Finding]:
+    """All findings. folder: where stores will be written."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        ("embree", _embree),
+        ("egl", _egl),
+        ("gpu", _gpu),
+        ("torch", _torch),
+        ("disk", lambda: _disk(folder)),
+    ]
+    found = []
+    for name, check in checks:
+        try:
+            found.append(check())
+        except Exception as error:
+            found.append(Finding(name, "broken", f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _python() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    detail = (
+        f"{platform.python_version()} on {platform.platform()}, {cores} cores, {memory:.0f} GiB"
+    )
+    return Finding("python", "ok", detail)
+
+
+def _embree() -> Finding:
+    """Render one small box through the whole CPU path: also compiles and caches the kernels."""
+    try:
+        import open3d
+    except ImportError as error:
+        missing = str(error).split(":")[0]
+        packages = {
+            "libusb-1.0.so.0": "libusb-1.0-0",
+            "libGL.so.1": "libgl1",
+            "libgomp.so.1": "libgomp1",
+        }
+        remedy = "pip install 'pointcmt[render]'"
+        if missing in packages:
+            remedy = f"apt-get install {packages[missing]}  (dnf: the package that has {missing})"
+        return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy)
+    import numpy as np
+
+    from pointcmt.cameras import find_rig
+    from pointcmt.datasets.sources import toy
+    from pointcmt.geometry import normalize
+    from pointcmt.render.config import RenderConfig
+    from pointcmt.render.raycaster import RayCaster
+
+    config = RenderConfig(find_rig("ortho6"), size=64)
+    mesh, _ = normalize(toy.build("mug/0000"), "z")
+    started = time.perf_counter()
+    views = RayCaster(mesh).render(config.rig.cameras(config.size), config)
+    seconds = time.perf_counter() - started
+    if not np.any(views.face_index >= 0):
+        return Finding("embree", "broken", "a test shape rendered to nothing", "report this")
+    return Finding("embree", "ok", f"open3d {open3d.__version__}, test shape in {seconds:.2f} s")
+
+
+def _egl() -> Finding:
+    """EGL is for GPU rendering; Embree needs none of it."""
+    name = ctypes.util.find_library("EGL")
+    if name is None:
+        remedy = "apt-get install libegl1 (with an NVIDIA GPU), plus libegl-mesa0 libgl1-mesa-dri"
+        return Finding("egl", "missing", "libEGL.so.1 is not installed", remedy)
+    # In a process of its own: a broken driver can take its process down with it.
+    probe = (
+        "import ctypes; egl = ctypes.CDLL('libEGL.so.1'); p = ctypes.c_void_p;"
+        "egl.eglQueryString.restype = ctypes.c_char_p; egl.eglGetDisplay.restype = p;"
+        "get = egl.eglGetProcAddress; get.restype = p;"
+        "platform = ctypes.CFUNCTYPE(p, ctypes.c_uint, p, p)(get(b'eglGetPlatformDisplayEXT'));"
+        "display = p(platform(0x31DD, None, None));"
+        "ok = egl.eglInitialize(display, None, None);"
+        "print(egl.eglQueryString(display, 0x3053).decode() if ok else '', end='')"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    if done.returncode or not done.stdout:
+        remedy = "apt-get install libegl-mesa0 libgl1-mesa-dri, or the GPU's driver libraries"
+        return Finding("egl", "missing", "libEGL is there but has no working driver", remedy)
+    return Finding("egl", "ok", f"surfaceless display of {done.stdout}")
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding(
+            "gpu", "missing", "no NVIDIA driver tools", "not needed: the CPU renders too"
+        )
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        return Finding(
+            "gpu", "broken", done.stdout.strip() or done.stderr.strip(), "check the driver"
+        )
+    return Finding("gpu", "ok", "; ".join(done.stdout.strip().splitlines()))
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding(
+            "torch", "missing", str(error), "pip install 'pointcmt[train]', for training"
+        )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
+    return Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _disk(folder: Path) -> Finding:
+    """Write and sync a file where stores will go."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            started = time.perf_counter()
+            file.write(os.urandom(1 << 24))
+            file.flush()
+            os.fsync(file.fileno())
+            speed = 16 / (time.perf_counter() - started)
+    except OSError as error:
+        remedy = "choose another folder with --out, or free some space"
+        return Finding("disk", "broken", f"{folder}: {error.strerror}", remedy)
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding("disk", "ok", f"{folder}: {free:.0f} GiB free, {speed:.0f} MiB/s synced")

@@ -1,0 +1,95 @@
+"""Every error a user can cause: what happened, where, and what fixes it."""
+
+import difflib
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+
+class PointcmtError(Exception):
+    """An error with a cause a user can act on; the command line prints it without a traceback.
+
+    what: the problem in one sentence. where: a path, flag or key. fix: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where, fix)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # errors cross process borders: keep the keyword arguments
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class UsageError(PointcmtError):
+    """A flag, name or path that cannot be what was meant (exit code 2)."""
+
+    exit_code = 2
+
+
+class StoreError(PointcmtError):
+    """A store that is missing, damaged, unwritable, or not the one that was asked for."""
+
+
+class DependencyError(PointcmtError):
+    """A library this command needs is not installed or cannot be loaded."""
+
+
+class Reason(StrEnum):
+    """Why a shape was refused or failed: the whole, fixed set (docs/store.md lists it)."""
+
+    MISSING_FILE = "missing_file"
+    UNREADABLE_FILE = "unreadable_file"
+    EMPTY_FILE = "empty_file"
+    LFS_POINTER = "lfs_pointer"
+    HTML_PAGE = "html_page"
+    UNKNOWN_FORMAT = "unknown_format"
+    BAD_SYNTAX = "bad_syntax"
+    TRUNCATED = "truncated"
+    COUNT_MISMATCH = "count_mismatch"
+    BAD_INDEX = "bad_index"
+    NOT_FINITE = "not_finite"
+    NO_FACES = "no_faces"
+    NO_AREA = "no_area"
+    TOO_LARGE = "too_large"
+    SOURCE_CHANGED = "source_changed"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    INTERNAL_ERROR = "internal_error"
+
+
+class ShapeRefused(Exception):
+    """One shape cannot be rendered; it is recorded with its reason and the job goes on."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the known values, the nearest first when one is near."""
+    known = list(known)
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    listing = "known: " + ", ".join(known)
+    return f"did you mean '{close[0]}'? {listing}" if close else listing
+
+
+def _rebuild(kind: type[PointcmtError], what: str, where: str, fix: str) -> PointcmtError:
+    return kind(what, where=where, fix=fix)

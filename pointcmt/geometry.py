@@ -1,0 +1,198 @@
+"""Surfaces: into the unit sphere, sampled by area, in farthest-point order."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.compiled import compiled
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.mesh import Mesh
+
+# Rows are the world's x, y, z in a source's coordinates whose up axis is the key.
+UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "x": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    "y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+}
+MIN_AREA = 1e-12  # of the unit sphere's scale, below which a surface is only rounding noise
+CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
+_BUCKET = 64  # candidates that share one bounding box in the farthest-point search
+
+
+def normalize(mesh: Mesh, up: str) -> tuple[Mesh, NDArray[np.float64]]:
+    """Centre and scale into the unit sphere, +Z up; returns the mesh and `source_to_world` [4,4].
+
+    The centre is that of the bounding box of the vertices that faces use, the radius the distance
+    of the farthest of them. Computed in float64, exact enough for offsets of 1e7 and for scales
+    from 1e-150 to 1e150. Raises ShapeRefused (no_area) for a surface without extent.
+    """
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces.ravel()] = True
+    corners = mesh.vertices[used]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    center = low / 2 + high / 2  # halves first: the sum may overflow
+    half = np.max(high / 2 - low / 2)
+    if not half > np.abs(corners).max() * 1e-15:
+        raise ShapeRefused(Reason.NO_AREA, "all vertices lie at one point")
+    radius = half * np.sqrt((((corners - center) / half) ** 2).sum(axis=1).max())
+    if not np.isfinite(radius) or not np.isfinite(1 / radius):
+        raise ShapeRefused(Reason.NOT_FINITE, f"a radius of {radius:g} is outside of float64")
+    turn = np.array(UP_AXES[up], np.float64)
+    source_to_world = np.eye(4)
+    source_to_world[:3, :3] = turn / radius
+    source_to_world[:3, 3] = -turn @ (center / radius)
+    vertices = np.zeros_like(mesh.vertices)  # unreferenced vertices may be anywhere: leave them 0
+    vertices[used] = ((corners - center) / radius) @ turn.T
+    normalized = replace(mesh, vertices=vertices)
+    if face_areas(normalized).max() < MIN_AREA:
+        raise ShapeRefused(Reason.NO_AREA, f"all {len(mesh.faces)} faces have zero area")
+    return normalized, source_to_world
+
+
+def face_normals(mesh: Mesh) -> NDArray[np.float64]:
+    """Unit normals [F,3] by the right-hand rule; zero for faces without area."""
+    cross = _cross(mesh)
+    length = np.linalg.norm(cross, axis=1, keepdims=True)
+    return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
+
+
+def face_areas(mesh: Mesh) -> NDArray[np.float64]:
+    """Areas [F] in the mesh's units squared."""
+    return np.linalg.norm(_cross(mesh), axis=1) / 2
+
+
+def first_twins(mesh: Mesh) -> NDArray[np.int32]:
+    """For each face the first one with the same three corner positions, [F] i32; often itself.
+
+    CAD exports hold faces twice by the thousand. Which of them a ray meets first is chance, so
+    the first stands for all of them, in images as well as in sampling.
+    """
+    places = _first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
+    return _first_equal_rows(np.sort(places[mesh.faces], axis=1))
+
+
+def shape_seed(seed: int, shape_id: str) -> np.random.Generator:
+    """The random stream of one shape: the same whatever else is rendered, and by whom."""
+    words = np.frombuffer(hashlib.sha256(shape_id.encode()).digest(), np.uint32)
+    return np.random.default_rng([seed, *words.tolist()])
+
+
+def sample_surface(
+    mesh: Mesh, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """`count` points uniform by area: positions [count,3] f64 and their faces [count] i32.
+
+    Systematic sampling along the cumulative area: each face gets its share of points to within
+    one; of twin faces only the first takes part. The barycentric map is that of Osada et al., Shape Distributions (2002), equation 1.
+    """
+    once = first_twins(mesh) == np.arange(len(mesh.faces))
+    cumulative = np.cumsum(np.where(once, face_areas(mesh), 0))
+    steps = (np.arange(count) + rng.random()) / count * cumulative[-1]
+    faces = np.searchsorted(cumulative, steps, side="right").astype(np.int32)
+    np.minimum(faces, len(mesh.faces) - 1, out=faces)
+    root, along = np.sqrt(rng.random(count))[:, None], rng.random(count)[:, None]
+    a, b, c = (mesh.vertices[mesh.faces[faces, corner]] for corner in range(3))
+    return (1 - root) * a + root * (1 - along) * b + root * along * c, faces
+
+
+def sample_points(
+    mesh: Mesh, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """`count` surface points in farthest-point order, so that any first n are evenly spread.
+
+    Chosen from CANDIDATES_PER_POINT times as many uniform samples. Returns positions [count,3]
+    f64 and faces [count] i32.
+    """
+    points, faces = sample_surface(mesh, count * CANDIDATES_PER_POINT, rng)
+    order = spatial_order(points)
+    chosen = order[farthest_points(points[order], count)]
+    return points[chosen], faces[chosen]
+
+
+@compiled
+def _first_equal_rows(rows):  # type: ignore[no-untyped-def]
+    """For each row of integers [n,3] the index of the first row equal to it, [n] i32."""
+    size = 4
+    while size < 2 * len(rows):
+        size *= 2
+    table = np.full(size, -1, np.int32)  # open addressing
+    first = np.empty(len(rows), np.int32)
+    for row in range(len(rows)):
+        a, b, c = np.uint64(rows[row, 0]), np.uint64(rows[row, 1]), np.uint64(rows[row, 2])
+        # Multiplicative hashing; the constants are odd and have no pattern.
+        mixed = a * np.uint64(0x9E3779B97F4A7C15) ^ b * np.uint64(0xC2B2AE3D27D4EB4F)
+        mixed = (mixed ^ mixed >> np.uint64(29)) * np.uint64(0x165667B19E3779F9) + c
+        mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
+        slot = np.int64((mixed ^ mixed >> np.uint64(32)) & np.uint64(size - 1))
+        while table[slot] >= 0:
+            other = table[slot]
+            if (
+                rows[other, 0] == rows[row, 0]
+                and rows[other, 1] == rows[row, 1]
+                and rows[other, 2] == rows[row, 2]
+            ):
+                break
+            slot = (slot + 1) & (size - 1)
+        if table[slot] < 0:
+            table[slot] = row
+        first[row] = table[slot]
+    return first
+
+
+@compiled
+def farthest_points(points, count):  # type: ignore[no-untyped-def]
+    """Indices [count] of farthest-point sampling of points [M,3] f64, beginning with the first.
+
+    Exact (Eldar et al. 1997, ties to the lower index), but each step touches only the buckets of
+    consecutive points that the new sample can be nearest to; sort points along a space-filling
+    curve first, or it is slow.
+    """
+    total = len(points)
+    buckets = (total + _BUCKET - 1) // _BUCKET
+    low, high = np.empty((buckets, 3)), np.empty((buckets, 3))
+    for bucket in range(buckets):
+        first, last = bucket * _BUCKET, min(total, (bucket + 1) * _BUCKET)
+        for axis in range(3):
+            low[bucket, axis] = points[first:last, axis].min()
+            high[bucket, axis] = points[first:last, axis].max()
+    distance = np.full(total, np.inf)  # squared, to the nearest sample so far
+    farthest = np.full(buckets, np.inf)  # the largest in each bucket, and where it is
+    where = np.arange(buckets) * _BUCKET
+    chosen = np.empty(count, np.int64)
+    sample = 0
+    for step in range(count):
+        chosen[step] = sample
+        x, y, z = points[sample]
+        best, best_at = -1.0, 0
+        for bucket in range(buckets):
+            dx = max(low[bucket, 0] - x, 0.0, x - high[bucket, 0])
+            dy = max(low[bucket, 1] - y, 0.0, y - high[bucket, 1])
+            dz = max(low[bucket, 2] - z, 0.0, z - high[bucket, 2])
+            if dx * dx + dy * dy + dz * dz < farthest[bucket]:
+                top, top_at = -1.0, 0
+                for i in range(bucket * _BUCKET, min(total, (bucket + 1) * _BUCKET)):
+                    dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                    near = min(distance[i], dx * dx + dy * dy + dz * dz)
+                    distance[i] = near
+                    if near > top:
+                        top, top_at = near, i
+                farthest[bucket], where[bucket] = top, top_at
+            if farthest[bucket] > best:
+                best, best_at = farthest[bucket], where[bucket]
+        sample = best_at
+    return chosen
+
+
+def _cross(mesh: Mesh) -> NDArray[np.float64]:
+    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
+    return np.cross(b - a, c - a)
+
+
+def spatial_order(points: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Indices that sort points in [-1,1]³ along a Morton curve of 64³ cells."""
+    cells = np.clip((points + 1) * 32, 0, 63).astype(np.int64)
+    spread = np.array([sum(((i >> b) & 1) << (3 * b) for b in range(6)) for i in range(64)])
+    code = spread[cells[:, 0]] << 2 | spread[cells[:, 1]] << 1 | spread[cells[:, 2]]
+    return np.argsort(code, kind="stable")

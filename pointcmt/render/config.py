@@ -1,0 +1,109 @@
+"""`RenderConfig`: everything that decides the bytes of a rendered store."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pointcmt.cameras import Rig, View
+from pointcmt.datasets.schema import OPTIONAL_LAYERS, Schema, array_specs, depth_scale
+from pointcmt.errors import UsageError, nearest
+
+BACKENDS = ("auto", "embree")
+LIGHTS = ("camera", "world")
+MAX_DEPTH_ERROR = 1e-4  # world units, the store's promise
+SHARD_BYTES = 256e6  # decoded bytes of a shard: what a worker holds in memory
+MAX_SHARD = 32
+MIN_SHARDS = 64  # small jobs still spread over many workers
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How shapes are drawn and sampled; the same configuration and plan give the same bytes.
+
+    size: pixels, square. points: surface points per shape. layers: optional images. background:
+    sRGB bytes. light: fixed to the camera or to the world.
+    """
+
+    rig: Rig
+    size: int = 224
+    points: int = 2048
+    layers: tuple[str, ...] = ()
+    backend: str = "auto"
+    antialias: bool = True
+    background: tuple[int, int, int] = (255, 255, 255)
+    light: str = "camera"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_range("--size", self.size, 8, 4096)
+        _check_range("--points", self.points, 1, 1 << 17)
+        _check_range("--seed", self.seed, 0, (1 << 63) - 1)
+        for layer in self.layers:
+            _check_name("--layers", "layer", layer, OPTIONAL_LAYERS)
+        _check_name("--backend", "backend", self.backend, BACKENDS)
+        _check_name("--light", "light", self.light, LIGHTS)
+        if depth_scale(self.farthest) / 2 > MAX_DEPTH_ERROR:
+            raise UsageError(
+                f"a camera of rig '{self.rig.name}' is too far away for depth to be exact to "
+                f"{MAX_DEPTH_ERROR:g}",
+                where="--rig",
+                fix="bring the cameras within 12 radii of the shape and narrow `fov` instead",
+            )
+
+    @property
+    def farthest(self) -> float:
+        """The largest depth a shape in the unit sphere can have in any view, world units."""
+        poses = self.rig.cameras(self.size).world_to_camera
+        return float(np.max(poses[:, 2, 3])) + 1.0
+
+    def attributes(self) -> dict[str, Any]:
+        """JSON-able, for the store's root; the rig is written out, not only named."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_attributes(cls, table: dict[str, Any]) -> "RenderConfig":
+        """The inverse of `attributes`."""
+        views = [
+            View(tuple(v["position"]), tuple(v["target"]), tuple(v["up"]), v["fov"])
+            for v in table["rig"]["views"]
+        ]
+        rig = Rig(table["rig"]["name"], tuple(views))
+        lists = {key: tuple(table[key]) for key in ("layers", "background")}
+        return cls(**{**table, **lists, "rig": rig})
+
+
+def schema_for(
+    config: RenderConfig, shapes: int, parts: bool = False, shard: int | None = None
+) -> Schema:
+    """The store's dimensions. shard: shapes per shard; chosen from the sizes where None."""
+    schema = Schema(
+        shapes=shapes,
+        views=len(config.rig.views),
+        size=config.size,
+        points=config.points,
+        shard=shard or 1,
+        depth_scale=depth_scale(config.farthest),
+        layers=config.layers,
+        parts=parts,
+    )
+    if shard is not None:
+        _check_range("--shard-size", shard, 1, 4096)
+        return schema
+    per_shape = sum(
+        np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
+        for spec in array_specs(schema).values()
+    )
+    fitting = min(MAX_SHARD, int(SHARD_BYTES / per_shape), shapes // MIN_SHARDS)
+    return Schema(**{**asdict(schema), "shard": max(1, fitting)})
+
+
+def _check_range(flag: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{value} is outside of {low} to {high}", where=flag)
+
+
+def _check_name(flag: str, kind: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"no {kind} is called '{value}'", where=flag, fix=nearest(value, known))

@@ -1,0 +1,146 @@
+"""`load_mesh`: any mesh file to a checked `Mesh`, or a refusal with a reason of the fixed set."""
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.mesh import Mesh
+from pointcmt.render.readers import MAX_FACES
+from pointcmt.render.readers.sidecars import read_regular
+
+_MAX_BYTES = 4 << 30  # of one mesh file
+_MAX_NOTES = 20
+_TEXT = (".off", ".obj")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"BZh": "bzip2"}
+
+
+def load_mesh(path: Path) -> Mesh:
+    """The mesh of an OFF, OBJ, PLY, STL or GLB file (by its suffix), with finite, valid arrays.
+
+    Triangles come in the file's order, degenerate ones too; `Mesh.notes` says what was odd but
+    harmless. Raises ShapeRefused, and nothing else, for whatever may be wrong with the file.
+    """
+    try:
+        data = _read(path)
+        _refuse_strangers(path, data)
+        mesh = _reader(path)(path, data)
+        validate(mesh)
+    except ShapeRefused:
+        raise
+    except MemoryError as error:
+        raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
+    except Exception as error:  # a fault of ours: recorded against this shape alone
+        what = f"reading failed: {type(error).__name__}: {error}"
+        raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
+    notes = tuple(dict.fromkeys(mesh.notes))
+    if len(notes) > _MAX_NOTES:
+        notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")
+    return replace(mesh, notes=notes)
+
+
+def validate(mesh: Mesh) -> None:
+    """Check a mesh's arrays: shapes, types, indices, finite vertices, at least one face.
+
+    Raises ShapeRefused: bad_index, not_finite, no_faces, too_large. Its area is checked by
+    `geometry.normalize`.
+    """
+    vertices, faces = mesh.vertices, mesh.faces
+    if vertices.dtype != np.float64 or vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise ValueError(f"vertices are {vertices.dtype} {vertices.shape}, not float64 [P,3]")
+    if faces.dtype != np.int32 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(f"faces are {faces.dtype} {faces.shape}, not int32 [F,3]")
+    if not len(faces):
+        raise ShapeRefused(Reason.NO_FACES, "there are no faces")
+    if len(faces) > MAX_FACES:
+        raise ShapeRefused(Reason.TOO_LARGE, f"{len(faces)} faces, at most {MAX_FACES} are read")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise ShapeRefused(
+            Reason.BAD_INDEX,
+            f"faces use vertices {faces.min()} to {faces.max()} of {len(vertices)}",
+        )
+    finite = np.isfinite(vertices).all(axis=1)
+    if not finite.all():
+        first = int(np.flatnonzero(~finite)[0])
+        x, y, z = vertices[first]
+        raise ShapeRefused(
+            Reason.NOT_FINITE,
+            f"{int((~finite).sum())} vertices are not finite, first {first}: {x:g} {y:g} {z:g}",
+        )
+    _validate_looks(mesh)
+
+
+def _validate_looks(mesh: Mesh) -> None:
+    """Check what colours a mesh; a fault here is the reader's, not the file's."""
+    count = len(mesh.faces)
+    expected = {
+        "uv": (np.float32, (count, 3, 2)),
+        "vertex_colors": (np.float32, (len(mesh.vertices), 3)),
+        "face_colors": (np.float32, (count, 3)),
+        "face_material": (np.int32, (count,)),
+        "face_part": (np.uint8, (count,)),
+    }
+    for name, (dtype, shape) in expected.items():
+        array = getattr(mesh, name)
+        if array is not None and (array.dtype != dtype or array.shape != shape):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
+        if array is not None and not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+    material = mesh.face_material
+    if material is not None and not -1 <= material.min() <= material.max() < len(mesh.materials):
+        raise ValueError("face_material names materials that are not there")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, _MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise ShapeRefused(Reason.TOO_LARGE, str(error.strerror)) from error
+        raise ShapeRefused(Reason.UNREADABLE_FILE, f"{path.name}: {error}") from error
+
+
+def _refuse_strangers(path: Path, data: bytes) -> None:
+    """Refuse what is no mesh file at all, whatever its name says."""
+    start = data[:4096]
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not data.strip(b"\0 \t\r\n"):
+        raise ShapeRefused(Reason.EMPTY_FILE, f"{len(data)} bytes, and nothing in them")
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ShapeRefused(Reason.LFS_POINTER, "a Git LFS pointer: run `git lfs pull`")
+    if text.startswith(_HTML):
+        raise ShapeRefused(Reason.HTML_PAGE, "a web page, probably of a failed download")
+    for magic, kind in _PACKED.items():
+        if start.startswith(magic):
+            raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it")
+    if path.suffix.lower() in _TEXT and b"\0" in start and not start.startswith(_UTF16):
+        what = f"binary data, not {path.suffix.lower()[1:].upper()} text"
+        raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)
+
+
+def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:
+    """The reader of a suffix; imported here, since each brings libraries and compiled code."""
+    match path.suffix.lower():
+        case ".off":
+            from pointcmt.render.readers.off import read_off as read
+        case ".obj":
+            from pointcmt.render.readers.obj import read_obj as read
+        case ".ply":
+            from pointcmt.render.readers.ply import read_ply as read
+        case ".stl":
+            from pointcmt.render.readers.stl import read_stl as read
+        case ".glb":
+            from pointcmt.render.readers.glb import read_glb as read
+        case suffix:
+            known = ".off, .obj, .ply, .stl, .glb"
+            raise ShapeRefused(
+                Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {known}"
+            )
+    return read

@@ -1,0 +1,294 @@
+"""From a data set to a view store: plan → shards → commit.
+
+A task is one whole shard. Whoever runs it, the bytes are the same: every random number comes from
+the configuration's seed and the shape's id.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt import __version__
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
+from pointcmt.datasets.sources import Listing
+from pointcmt.datasets.store import (
+    CORRESPONDENCES,
+    RENDER,
+    Outcome,
+    ViewStore,
+    create,
+    encode_outcome,
+)
+from pointcmt.errors import PointcmtError, Reason, ShapeRefused
+from pointcmt.geometry import normalize, sample_points, shape_seed
+from pointcmt.mesh import Mesh
+from pointcmt.render.config import RenderConfig, schema_for
+
+Arrays = dict[str, NDArray[Any]]
+Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone."""
+
+    stage: str
+    shard: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know; small and picklable."""
+
+    out: str
+    dataset: str
+    root: Path | None
+    up: str
+    config: RenderConfig
+    correspondences: bool = True
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a task reports when its shard is committed."""
+
+    task: Task
+    outcomes: tuple[Outcome, ...]  # of all its shapes, or of those that failed (CORRESPONDENCES)
+
+
+def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
+    """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
+    parts = bool(listing.part_names)
+    schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
+    render = job.config.attributes()
+    attributes = {
+        "schema_version": contract.SCHEMA_VERSION,
+        "schema": contract.schema_attributes(schema),
+        "render": render,
+        "render_hash": contract.digest(contract.encode_json(render)),
+        "source": {
+            "name": listing.name,
+            "root": str(listing.root) if listing.root else None,
+            "up": listing.up,
+            "licence": listing.licence,
+            "url": listing.url,
+        },
+        "class_names": list(listing.class_names),
+        "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
+        "versions": _versions(),
+    }
+    return create(job.out, attributes, listing.shapes, job.threads)
+
+
+def job_of_store(store: ViewStore, root: Path | None) -> Job:
+    """The job that made a store, to go on with it. root: where the data set is now."""
+    source, render = store.attributes["source"], store.attributes["render"]
+    stored_root = Path(source["root"]) if source["root"] else None
+    config = RenderConfig.from_attributes(render)
+    return Job(store.path, source["name"], root or stored_root, source["up"], config)
+
+
+def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
+    """What is missing, in order of shards. render: render what is not; else only what is."""
+    unrendered = set(store.pending(RENDER))
+    unmatched = set(store.pending(CORRESPONDENCES)) if correspondences else set()
+    found = []
+    for shard in range(store.schema.shards):
+        if shard in unrendered:
+            if render:
+                found.append(Task(RENDER, shard))
+        elif shard in unmatched:
+            found.append(Task(CORRESPONDENCES, shard))
+    return found
+
+
+class ShardRunner:
+    """Runs tasks of one job in this process: call it with a task, what to blame, and a reporter.
+
+    The reporter is told the shape (its index in the plan) that is being worked on, None after the
+    last one, so that a crash or a hang can be laid at its door.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.store = ViewStore.open(job.out, threads=job.threads)
+        self.camera = job.config.rig.cameras(job.config.size)
+
+    def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
+        run = self._render if task.stage == RENDER else self._correspond
+        return run(task, blame, report)
+
+    def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
+        shapes = self.store.schema.shapes_of(task.shard)
+        arrays = self._blank_arrays(shapes)
+        outcomes = []
+        for slot, shape in enumerate(shapes):
+            record = self.store.shapes[shape]
+            report(shape)
+            started = time.perf_counter()
+            make = partial(self.render_shape, record)
+            made, outcome = attempt(make, record, blame.get(shape))
+            outcomes.append(replace(outcome, seconds=time.perf_counter() - started))
+            for name, value in (made or {}).items():
+                arrays[name][slot] = value
+            arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
+        report(None)
+        visible = arrays.pop("visible")
+        files = self.store.write_shard(task.shard, arrays)
+        if self.job.correspondences:
+            self._commit_visible(task.shard, visible, [])
+        marker = {"outcomes": [encode_outcome(o) for o in outcomes], "files": files}
+        self.store.commit(RENDER, task.shard, marker)
+        return Finished(task, tuple(outcomes))
+
+    def _correspond(
+        self, task: Task, blame: Blame, report: Callable[[int | None], None]
+    ) -> Finished:
+        shapes = self.store.schema.shapes_of(task.shard)
+        marker = self.store.markers(RENDER, [task.shard])[task.shard]
+        spec = contract.array_specs(self.store.schema)["visible"]
+        visible, failed = contract.blank(spec, len(shapes)), []
+        for slot, shape in enumerate(shapes):
+            rendered = marker["outcomes"][slot]
+            if rendered["status"] != "done":
+                continue
+            record = self.store.shapes[shape]
+            report(shape)
+            make = partial(self.correspond_shape, record, shape, rendered["sha256"])
+            made, outcome = attempt(make, record, blame.get(shape))
+            if made:
+                visible[slot] = made["visible"]
+            else:
+                failed.append(outcome)
+        report(None)
+        self._commit_visible(task.shard, visible, failed)
+        return Finished(task, tuple(failed))
+
+    def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
+        """All arrays of one shape, without axis 0. Raises ShapeRefused."""
+        from pointcmt.render.raycaster import RayCaster
+        from pointcmt.render.visibility import visible_points
+
+        config, schema = self.job.config, self.store.schema
+        mesh, sha256 = self._load(record)
+        mesh, source_to_world = normalize(mesh, self.job.up)
+        points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
+        points32 = points.astype(np.float32)
+        caster = RayCaster(mesh, self.job.threads)
+        views = caster.render(self.camera, config)
+        arrays: Arrays = {
+            "rgb": views.rgb,
+            "depth": contract.quantize_depth(views.depth, schema.depth_scale),
+            "face_index": views.face_index,
+            **views.layers,
+            "points": points32,
+            "normals": caster.surface.normals[point_face],
+            "point_face": point_face,
+            "source_to_world": source_to_world,
+        }
+        if mesh.face_part is not None and schema.parts:
+            arrays["part"] = mesh.face_part[point_face]
+        if self.job.correspondences:
+            visible = visible_points(caster, points32, point_face, self.camera)
+            arrays["visible"] = contract.pack_visible(visible)
+        outcome = Outcome(
+            record.id,
+            "done",
+            sha256=sha256,
+            faces=len(mesh.faces),
+            backend="embree",
+            notes=mesh.notes,
+        )
+        return arrays, outcome
+
+    def correspond_shape(
+        self, record: ShapeRecord, shape: int, sha256: str
+    ) -> tuple[Arrays, Outcome]:
+        """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
+        from pointcmt.render.raycaster import RayCaster
+        from pointcmt.render.visibility import visible_points
+
+        mesh, found = self._load(record)
+        if found != sha256:
+            raise ShapeRefused(
+                Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
+            )
+        mesh, _ = normalize(mesh, self.job.up)
+        points, point_face = (self.store.read(name, shape) for name in ("points", "point_face"))
+        caster = RayCaster(mesh, self.job.threads)
+        visible = visible_points(caster, points, point_face, self.camera)
+        return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+
+    def _load(self, record: ShapeRecord) -> tuple[Mesh, str]:
+        """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
+        if self.job.dataset == "toy":
+            from pointcmt.datasets.sources import toy
+
+            mesh = toy.build(record.id)
+            return mesh, contract.digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
+        from pointcmt.render.meshes import load_mesh
+
+        path = (self.job.root or Path()) / record.source
+        mesh = load_mesh(path)
+        return mesh, contract.digest(path.read_bytes())
+
+    def _blank_arrays(self, shapes: range) -> Arrays:
+        """Fill values for a shard, with what does not depend on rendering already in place."""
+        specs = contract.array_specs(self.store.schema)
+        arrays = {name: contract.blank(spec, len(shapes)) for name, spec in specs.items()}
+        arrays["K"][:] = self.camera.K
+        arrays["world_to_camera"][:] = self.camera.world_to_camera
+        arrays["source_to_world"][:] = np.eye(4)
+        arrays["label"][:] = self.store.labels[shapes.start : shapes.stop]
+        arrays["split"][:] = [SPLITS.index(self.store.shapes[i].split) for i in shapes]
+        return arrays
+
+    def _commit_visible(
+        self, shard: int, visible: NDArray[np.uint8], failed: list[Outcome]
+    ) -> None:
+        files = self.store.write_shard(shard, {"visible": visible})
+        marker = {"failures": [encode_outcome(outcome) for outcome in failed], "files": files}
+        self.store.commit(CORRESPONDENCES, shard, marker)
+
+
+def attempt(
+    make: Callable[[], tuple[Arrays, Outcome]],
+    record: ShapeRecord,
+    blame: tuple[Reason, str] | None,
+) -> tuple[Arrays | None, Outcome]:
+    """Run `make` for one shape; whatever is wrong with that shape becomes its recorded reason.
+
+    Trouble with the store or the machine (a PointcmtError) is not the shape's: it is raised.
+    """
+    try:
+        if blame is not None:
+            raise ShapeRefused(*blame)
+        return make()
+    except PointcmtError:
+        raise
+    except ShapeRefused as refused:
+        reason, detail = refused.reason, refused.detail
+    except MemoryError:
+        reason, detail = Reason.TOO_LARGE, "out of memory"
+    except Exception as error:  # a bug of ours or of a library must not stop 50,000 other shapes
+        reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+    return None, Outcome(record.id, "failed", reason, detail)
+
+
+def _versions() -> dict[str, str]:
+    found = {"pointcmt": __version__}
+    for name in ("numpy", "numba", "open3d", "open3d-cpu", "tensorstore", "trimesh", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,146 @@
+"""Pictures of a store: a contact sheet, points painted on their pixels, a page with both."""
+
+import html
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pointcmt.datasets.schema import DONE, SPLITS
+from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
+from pointcmt.errors import StoreError
+
+CAPTION = 14  # pixels
+POINTS_SHOWN = 1024  # the first n: evenly spread, since points are in farthest-point order
+
+
+def preview(store: ViewStore, out: Path, shapes: int, views: int) -> list[Path]:
+    """Write contact_sheet.png, points.png (if there are correspondences) and index.html.
+
+    shapes, views: how many at most; shapes are spread over classes, views over the rig. Returns
+    the files written. Raises StoreError where no shape is rendered yet.
+    """
+    chosen = choose_shapes(store, shapes)
+    shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
+    picked = [int(view) for view in shown]
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {"contact_sheet.png": contact_sheet(store, chosen, picked)}
+    committed = set(store.committed(CORRESPONDENCES))
+    matched = [i for i in chosen if i // store.schema.shard in committed]
+    if matched:
+        pictures["points.png"] = points_sheet(store, matched[:8], picked[:6])
+    for name, picture in pictures.items():
+        picture.save(out / name)
+    (out / "index.html").write_text(_page(store, list(pictures)), "utf-8")
+    return [out / name for name in [*pictures, "index.html"]]
+
+
+def choose_shapes(store: ViewStore, count: int) -> list[int]:
+    """Up to `count` rendered shapes, in turn from each class. Raises StoreError if none is."""
+    done = np.flatnonzero(store.status() == DONE)
+    if not len(done):
+        raise StoreError(
+            "no shape of this store is rendered yet", where=store.path, fix="run `pointcmt render`"
+        )
+    labels = store.labels[done]
+    turn = np.zeros(len(done), np.int64)  # how many of its class come before a shape
+    for label in np.unique(labels):
+        turn[labels == label] = np.arange(np.sum(labels == label))
+    first = np.lexsort((labels, turn))[:count]
+    return sorted(done[first].tolist(), key=lambda shape: (store.labels[shape], shape))
+
+
+def contact_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
+    """A row of views per shape; two shapes side by side where views are few."""
+    tiles = [_strip(store.read("rgb", shape)[views], store.shapes[shape].id) for shape in shapes]
+    return _grid(tiles, columns=max(1, 10 // len(views)))
+
+
+def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
+    """Every visible point on the pixel that shows it, coloured by its place on the shape.
+
+    The same point has the same colour in all views; an occluded one is not painted.
+    """
+    tiles = []
+    for shape in shapes:
+        points = store.read("points", shape)[:POINTS_SHOWN]
+        visible, camera = store.visible(shape)[:, :POINTS_SHOWN], store.camera(shape)
+        images = store.read("rgb", shape)
+        painted = [
+            paint_points(images[v], camera[v].project(points)[0][visible[v]], points[visible[v]])
+            for v in views
+        ]
+        tiles.append(_strip(np.stack(painted), store.shapes[shape].id))
+    return _grid(tiles, columns=1)
+
+
+def paint_points(
+    image: NDArray[np.uint8], uv: NDArray[np.float64], points: NDArray[np.float32], scale: int = 2
+) -> NDArray[np.uint8]:
+    """An image [H,W,3], paled and enlarged `scale` times, with points at pixels [n,2] on it."""
+    pale = Image.fromarray((255 - (255 - image.astype(np.int32)) // 3).astype(np.uint8))
+    picture = pale.resize((pale.width * scale, pale.height * scale), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(picture)
+    colors = np.clip(127.5 + 127.5 * points, 0, 255).astype(np.uint8)
+    for (u, v), color in zip(uv * scale, colors, strict=True):
+        draw.ellipse((u - 2, v - 2, u + 2, v + 2), fill=tuple(color.tolist()))
+    return np.asarray(picture)
+
+
+def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:
+    """Images [V,H,W,3] side by side under a caption."""
+    views, height, width = images.shape[:3]
+    strip = Image.new("RGB", (views * width, height + CAPTION), "white")
+    strip.paste(Image.fromarray(np.concatenate(list(images), axis=1)), (0, CAPTION))
+    ImageDraw.Draw(strip).text((4, 0), caption, fill="#444444", font=ImageFont.load_default(11))
+    return strip
+
+
+def _grid(tiles: list[Image.Image], columns: int) -> Image.Image:
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (index % columns * width, index // columns * height))
+    return sheet
+
+
+def _page(store: ViewStore, pictures: list[str]) -> str:
+    """A self-contained page: what is in the store, the pictures, the failed shapes."""
+    status, source = store.status(), store.attributes["source"]
+    rows = [
+        (name, [int(np.sum(mine & (store.splits == split))) for split in range(len(SPLITS))])
+        for label, name in enumerate(store.class_names)
+        if np.any(mine := (store.labels == label) & (status == DONE))
+    ]
+    failed = [o for o in store.outcomes() if o is not None and o.status == "failed"]
+    images = "".join(f'<h2>{name}</h2><img src="{name}" alt="{name}">' for name in pictures)
+    losses = "".join(
+        f"<tr><td>{html.escape(o.id)}</td><td>{o.reason}</td><td>{html.escape(o.detail)}</td></tr>"
+        for o in failed
+    )
+    heads = "".join(f"<th>{split}</th>" for split in SPLITS)
+    body = "".join(
+        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{n}</td>" for n in counts) + "</tr>"
+        for name, counts in rows
+    )
+    return f"""<!doctype html>
+<meta charset="utf-8">
+<title>{html.escape(source["name"])}: view store</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222 }}
+img {{ max-width: 100%; border: 1px solid #ddd }}
+table {{ border-collapse: collapse }} td, th {{ padding: .1rem .8rem .1rem 0; text-align: left }}
+</style>
+<h1>{html.escape(source["name"])}</h1>
+<p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
+{store.schema.size}² pixels · {store.schema.points} points · licence:
+{html.escape(source["licence"])}</p>
+{images}
+<h2>Shapes</h2>
+<table><tr><th>class</th>{heads}</tr>{body}</table>
+<h2>Failed: {len(failed)}</h2>
+<table>{losses}</table>
+"""

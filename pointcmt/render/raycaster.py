@@ -1,0 +1,205 @@
+"""The CPU renderer: Embree finds the faces, float64 finds where on them, numba shades.
+
+One ray per pixel centre gives face ids and depth. Colour then takes further rays only where the
+image needs them: at pixels that differ visibly from a neighbour that shows another face.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera
+from pointcmt.compiled import compiled
+from pointcmt.errors import DependencyError
+from pointcmt.geometry import first_twins
+from pointcmt.mesh import Mesh
+from pointcmt.render import shading
+from pointcmt.render.config import RenderConfig
+
+try:
+    import open3d
+except ImportError as error:
+    raise DependencyError(
+        f"open3d cannot be loaded: {error}",
+        where="the Embree renderer",
+        fix="`pointcmt doctor` names the missing piece (often: apt-get install libusb-1.0-0)",
+    ) from error
+
+RAYS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes a ray
+TILE = 8  # pixels; rays are cast only in tiles that a face's bounding box touches
+EDGE_CONTRAST = 24  # of 255: a fainter step between two faces is not worth further rays
+# With the centre, five samples on a grid turned by 26.6°: none shares a row or column of the pixel.
+EDGE_SAMPLES = np.array([(0.7, 0.1), (0.9, 0.7), (0.3, 0.9), (0.1, 0.3)])
+CENTER = np.array([(0.5, 0.5)])
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Images of one shape; V views of H = W pixels.
+
+    rgb [V,H,W,3] u8 sRGB; depth [V,H,W] f64, 0 = background; face_index [V,H,W] i32, -1 =
+    background; layers: optional images by name.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float64]
+    face_index: NDArray[np.int32]
+    layers: dict[str, NDArray[np.uint8]]
+
+
+class RayCaster:
+    """A normalised mesh in an Embree scene.
+
+    threads: how many Embree may use; the results do not depend on it.
+    """
+
+    def __init__(self, mesh: Mesh, threads: int = 1) -> None:
+        self.mesh = mesh
+        self.surface = shading.make_surface(mesh)
+        self.threads = threads
+        self.scene = open3d.t.geometry.RaycastingScene(nthreads=threads)
+        self.first_twin = first_twins(mesh)
+        kept = np.flatnonzero(self.first_twin == np.arange(len(mesh.faces)))
+        self._face_of_hit = np.append(kept, -1).astype(np.int32)  # a miss is -1: the last entry
+        self.scene.add_triangles(
+            _tensor(mesh.vertices.astype(np.float32)), _tensor(mesh.faces[kept].astype(np.uint32))
+        )
+
+    def cast(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """First face [n] i32 (-1 = none) of rays [n,6] and distance [n] in direction lengths.
+
+        Of twin faces it is the first one in the mesh.
+        """
+        found = self.scene.cast_rays(_tensor(rays), nthreads=self.threads)
+        hits = found["primitive_ids"].numpy().view(np.int32)  # Embree's "none" is 2³²-1
+        return self._face_of_hit[hits], found["t_hit"].numpy()
+
+    def render(self, camera: Camera, config: RenderConfig) -> Views:
+        """Draw the mesh from cameras [V] as `config` says."""
+        at_once = max(1, RAYS_AT_ONCE // config.size**2)
+        parts = [
+            self._render_some(camera[first : first + at_once], config)
+            for first in range(0, len(camera), at_once)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return Views(
+            np.concatenate([part.rgb for part in parts]),
+            np.concatenate([part.depth for part in parts]),
+            np.concatenate([part.face_index for part in parts]),
+            {name: np.concatenate([part.layers[name] for part in parts]) for name in config.layers},
+        )
+
+    def _render_some(self, camera: Camera, config: RenderConfig) -> Views:
+        surface = self.surface
+        size, total = config.size, len(camera) * config.size**2
+        lens = shading.make_lens(camera, config.light)
+        background = shading.LINEAR_OF_BYTE[list(config.background)]
+        rgb, face_index = np.empty((total, 3), np.float32), np.full(total, -1, np.int32)
+        rgb[:] = background
+        depth = np.zeros(total)
+
+        pixels = covered_pixels(self.mesh, camera)
+        hits, _ = self.cast(shading.make_rays(pixels, CENTER, size, lens))
+        pixels, hits = pixels[hits >= 0], hits[hits >= 0]
+        depth[pixels], weights, width, light = shading.locate(
+            pixels, CENTER, hits, size, lens, surface
+        )
+        albedo = shading.base_colors(hits, weights, width, surface)
+        rgb[pixels], face_index[pixels] = albedo * light[:, None], hits
+        image = _encode(rgb)
+        layers = {}
+        if "albedo" in config.layers:
+            layers["albedo"] = np.zeros((total, 3), np.uint8)
+            layers["albedo"][pixels] = _encode(albedo)
+        if "normal" in config.layers:
+            layers["normal"] = np.full((total, 3), 128, np.uint8)
+            layers["normal"][pixels] = _camera_normals(pixels, hits, camera, lens, surface)
+
+        if config.antialias:
+            edges = shading.find_edges(image, face_index, size, EDGE_CONTRAST)
+            hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
+            _, weights, width, light = shading.locate(
+                edges, EDGE_SAMPLES, hits, size, lens, surface
+            )
+            colors = shading.base_colors(hits, weights, width, surface) * light[:, None]
+            shading.mean_samples(edges, colors, hits, background, rgb)
+            image[edges] = _encode(rgb[edges])
+        shape = (len(camera), size, size)
+        return Views(
+            image.reshape(*shape, 3),
+            depth.reshape(shape),
+            face_index.reshape(shape),
+            {name: layer.reshape(*shape, 3) for name, layer in layers.items()},
+        )
+
+
+def covered_pixels(mesh: Mesh, camera: Camera) -> NDArray[np.int64]:
+    """Flat indices into [V,size,size] of all pixels that the mesh could cover: whole tiles."""
+    size, across = camera.width, -(-camera.width // TILE)
+    tiles = np.zeros((len(camera), across, across), bool)
+    projection = camera.K @ camera.world_to_camera[:, :3]
+    _mark_tiles(mesh.vertices, mesh.faces, projection, tiles)
+    mask = np.repeat(np.repeat(tiles, TILE, axis=1), TILE, axis=2)[:, :size, :size]
+    return np.flatnonzero(mask)
+
+
+def _camera_normals(
+    pixels: NDArray[np.int64],
+    hits: NDArray[np.int32],
+    camera: Camera,
+    lens: shading.Lens,
+    surface: shading.Surface,
+) -> NDArray[np.uint8]:
+    """Normals turned to the viewer in camera axes, [n,3] u8: 128 + 127 n."""
+    view, rest = np.divmod(pixels, camera.width**2)
+    row, column = np.divmod(rest, camera.width)
+    across = np.stack([column + 0.5, row + 0.5, np.ones(len(pixels))], axis=1)
+    ray = np.einsum("nij,nj->ni", lens.pixel_to_ray[view], across)
+    normal = surface.normals[hits]
+    normal = np.where((normal * ray).sum(axis=1, keepdims=True) > 0, -normal, normal)
+    local = np.einsum("nij,nj->ni", camera.world_to_camera[view, :3, :3], normal)
+    return np.rint(128 + 127 * local).astype(np.uint8)
+
+
+def _tensor(array: NDArray[Any]) -> Any:
+    return open3d.core.Tensor.from_numpy(np.ascontiguousarray(array))
+
+
+def _encode(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+    out = np.empty(rgb.shape, np.uint8)
+    shading.encode_srgb(rgb.reshape(-1), shading.BYTE_OF_LINEAR, out.reshape(-1))
+    return out
+
+
+@compiled
+def _mark_tiles(vertices, faces, projection, tiles):  # type: ignore[no-untyped-def]
+    """Mark the tiles [V,t,t] that the bounding boxes of the projected faces touch.
+
+    projection: [V,3,4]. A view with a vertex behind the camera gets all of its tiles.
+    """
+    last = tiles.shape[1] - 1
+    column, row = np.empty(len(vertices)), np.empty(len(vertices))
+    for view in range(len(tiles)):
+        p = projection[view]
+        behind = False
+        for i in range(len(vertices)):
+            x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+            depth = p[2, 0] * x + p[2, 1] * y + p[2, 2] * z + p[2, 3]
+            behind |= depth < 1e-6
+            column[i] = (p[0, 0] * x + p[0, 1] * y + p[0, 2] * z + p[0, 3]) / (depth * TILE)
+            row[i] = (p[1, 0] * x + p[1, 1] * y + p[1, 2] * z + p[1, 3]) / (depth * TILE)
+        if behind:
+            tiles[view] = True
+            continue
+        for face in range(len(faces)):
+            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+            left = int(max(min(column[i], column[j], column[k]), 0.0))
+            right = int(min(max(column[i], column[j], column[k]), last))
+            top = int(max(min(row[i], row[j], row[k]), 0.0))
+            bottom = int(min(max(row[i], row[j], row[k]), last))
+            for r in range(top, bottom + 1):
+                for c in range(left, right + 1):
+                    tiles[view, r, c] = True

@@ -1,0 +1,336 @@
+"""Colour of a surface seen by a ray: materials, vertex colours, textures and light.
+
+All light is computed linearly and stored as sRGB. Surfaces are two-sided and flat: the face normal
+is turned to the viewer. Numba kernels; `Surface` is a mesh in the layout they read.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera
+from pointcmt.compiled import compiled
+from pointcmt.geometry import face_areas, face_normals
+from pointcmt.mesh import Material, Mesh
+
+# Weights of the light; they sum to 1 on a face that looks at the camera. The headlight keeps every
+# visible face lit, the key light (over the viewer's left shoulder) tells apart faces of equal tilt.
+AMBIENT, HEADLIGHT, KEY = 0.16, 0.34, 0.68
+KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
+KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
+MIP_LEVELS = 12
+
+
+def _srgb_to_linear(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _linear_to_srgb(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
+
+
+# IEC 61966-2-1 as tables: 256 steps one way, and the other way fine enough to be within half a
+# step of the exact curve's 8-bit value, whose slope is 12.92 at zero.
+LINEAR_OF_BYTE = _srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+_STEPS = 16384
+BYTE_OF_LINEAR = np.rint(255 * _linear_to_srgb(np.arange(_STEPS + 1) / _STEPS)).astype(np.uint8)
+
+
+class Surface(NamedTuple):
+    """A mesh as the kernels read it; F faces, P vertices, T textures."""
+
+    vertices: NDArray[np.float64]  # [P,3]
+    faces: NDArray[np.int32]  # [F,3]
+    normals: NDArray[np.float64]  # [F,3] unit
+    colors: NDArray[np.float32]  # [F,3] linear
+    vertex_colors: NDArray[np.float32]  # [P,3] linear, or [0,3]
+    uv: NDArray[np.float32]  # [F,3,2], or [0,3,2]
+    face_texture: NDArray[np.int32]  # [F] index into levels, -1 = none; or [0]
+    texel_density: NDArray[np.float32]  # [F] texels per world unit at level 0; or [0]
+    texels: NDArray[np.uint8]  # all textures' mip levels, flat, sRGB
+    levels: NDArray[np.int64]  # [T,MIP_LEVELS,3]: offset, height, width; width 0 = no such level
+
+
+class Lens(NamedTuple):
+    """Cameras and light as the kernels read them; V views."""
+
+    origin: NDArray[np.float64]  # [V,3]
+    pixel_to_ray: NDArray[np.float64]  # [V,3,3]: (u, v, 1) → direction whose unit is z depth
+    focal: NDArray[np.float64]  # [V] pixels
+    light: NDArray[np.float64]  # [V,3] unit vector to the key light
+
+
+def make_surface(mesh: Mesh) -> Surface:
+    """Pack a normalised mesh for the kernels."""
+    default = Material()
+    materials = (*mesh.materials, default)  # index -1 is the default
+    count = len(mesh.faces)
+    material = np.full(count, -1) if mesh.face_material is None else mesh.face_material
+    colors = np.array([m.color for m in materials], np.float64)[material]
+    if mesh.face_colors is not None:
+        colors = np.asarray(mesh.face_colors, np.float64)
+    vertex_colors = np.zeros((0, 3)) if mesh.vertex_colors is None else mesh.vertex_colors
+    texture, density, texels, levels = _pack_textures(mesh, materials, material)
+    return Surface(
+        mesh.vertices,
+        mesh.faces,
+        face_normals(mesh),
+        _srgb_to_linear(np.clip(colors, 0, 1)).astype(np.float32),
+        _srgb_to_linear(np.clip(vertex_colors, 0, 1)).astype(np.float32),
+        np.zeros((0, 3, 2), np.float32) if mesh.uv is None else mesh.uv,
+        texture,
+        density,
+        texels,
+        levels,
+    )
+
+
+def make_lens(camera: Camera, light: str) -> Lens:
+    """Pack cameras [V]. light: "camera" (over the viewer's shoulder) or "world" (from above)."""
+    turn = np.swapaxes(camera.world_to_camera[:, :3, :3], 1, 2)
+    key = turn @ np.array(KEY_FROM_CAMERA) if light == "camera" else np.array(KEY_IN_WORLD)
+    return Lens(
+        camera.center,
+        turn @ np.linalg.inv(camera.K),
+        camera.K[:, 0, 0].copy(),
+        np.broadcast_to(key, (len(camera), 3)).copy(),
+    )
+
+
+def mip_levels(texture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """A texture [h,w,3] u8 and its halvings down to one texel, averaged in linear light."""
+    levels = [np.ascontiguousarray(texture)]
+    while max(levels[-1].shape[:2]) > 1 and len(levels) < MIP_LEVELS:
+        linear: NDArray[Any] = LINEAR_OF_BYTE[levels[-1]]
+        for axis in (0, 1):
+            if linear.shape[axis] > 1:
+                odd = linear.shape[axis] % 2
+                pairs = np.moveaxis(linear, axis, 0)[: linear.shape[axis] - odd]
+                linear = np.moveaxis((pairs[0::2] + pairs[1::2]) / 2, 0, axis)
+        levels.append(BYTE_OF_LINEAR[np.rint(linear * _STEPS).astype(np.int64)])
+    return levels
+
+
+def _pack_textures(
+    mesh: Mesh, materials: tuple[Material, ...], material: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+    none = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+    distinct = {id(m.texture): m.texture for m in materials if m.texture is not None}
+    if mesh.uv is None or not distinct:
+        return *none, np.zeros((0, MIP_LEVELS, 3), np.int64)
+    slot = {key: index for index, key in enumerate(distinct)}
+    table = np.zeros((len(distinct), MIP_LEVELS, 3), np.int64)
+    flat: list[NDArray[np.uint8]] = []
+    offset = 0
+    for index, texture in enumerate(distinct.values()):
+        for level, image in enumerate(mip_levels(texture)):
+            table[index, level] = offset, *image.shape[:2]
+            flat.append(image.ravel())
+            offset += image.size
+    of_material = [-1 if m.texture is None else slot[id(m.texture)] for m in materials]
+    face_texture = np.array(of_material, np.int32)[material]
+    edges = mesh.uv[:, 1:] - mesh.uv[:, :1]
+    uv_area = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]) / 2
+    texels = uv_area * table[face_texture, 0, 1] * table[face_texture, 0, 2]
+    area = np.maximum(face_areas(mesh), 1e-30)
+    density = np.sqrt(texels / area).astype(np.float32)
+    return face_texture, density, np.concatenate(flat), table
+
+
+@compiled
+def make_rays(pixels, offsets, size, lens):  # type: ignore[no-untyped-def]
+    """Rays [n·S,6] f32 through S points of each pixel; a unit of length is a unit of depth.
+
+    pixels: [n] flat index into [V,size,size]; offsets: [S,2] position (x, y) inside the pixel.
+    """
+    samples = len(offsets)
+    rays = np.empty((len(pixels) * samples, 6), np.float32)
+    for i in range(len(pixels)):
+        view, rest = divmod(pixels[i], size * size)
+        row, column = divmod(rest, size)
+        for s in range(samples):
+            u, v = column + offsets[s, 0], row + offsets[s, 1]
+            for axis in range(3):
+                rays[i * samples + s, axis] = lens.origin[view, axis]
+                rays[i * samples + s, 3 + axis] = (
+                    lens.pixel_to_ray[view, axis, 0] * u
+                    + lens.pixel_to_ray[view, axis, 1] * v
+                    + lens.pixel_to_ray[view, axis, 2]
+                )
+    return rays
+
+
+@compiled
+def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyped-def]
+    """Where the rays of `make_rays` meet the faces they hit, in float64.
+
+    hits: [n·S] faces, -1 = none. Returns depth [n·S] f64, barycentric weights [n·S,3] f32, the
+    width of a pixel there [n·S] f32 in world units, and the light that falls there [n·S] f32.
+    Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
+    slice per vector would cost more than the arithmetic.
+    """
+    samples, count = len(offsets), len(hits)
+    depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
+    width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    for n in range(count):
+        face = hits[n]
+        if face < 0:
+            continue
+        view, rest = divmod(pixels[n // samples], size * size)
+        row, column = divmod(rest, size)
+        u, v = column + offsets[n % samples, 0], row + offsets[n % samples, 1]
+        m = lens.pixel_to_ray
+        dx = m[view, 0, 0] * u + m[view, 0, 1] * v + m[view, 0, 2]
+        dy = m[view, 1, 0] * u + m[view, 1, 1] * v + m[view, 1, 2]
+        dz = m[view, 2, 0] * u + m[view, 2, 1] * v + m[view, 2, 2]
+        length = np.sqrt(dx * dx + dy * dy + dz * dz)
+        nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
+        i, j, k = surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
+        at = surface.vertices
+        # The first corner as seen from the camera, then the edges from it.
+        ax = at[i, 0] - lens.origin[view, 0]
+        ay = at[i, 1] - lens.origin[view, 1]
+        az = at[i, 2] - lens.origin[view, 2]
+        ux, uy, uz = at[j, 0] - at[i, 0], at[j, 1] - at[i, 1], at[j, 2] - at[i, 2]
+        vx, vy, vz = at[k, 0] - at[i, 0], at[k, 1] - at[i, 1], at[k, 2] - at[i, 2]
+        facing = nx * dx + ny * dy + nz * dz
+        t = (nx * ax + ny * ay + nz * az) / facing if facing != 0.0 else 0.0
+        px, py, pz = t * dx - ax, t * dy - ay, t * dz - az
+        uu = ux * ux + uy * uy + uz * uz
+        uv = ux * vx + uy * vy + uz * vz
+        vv = vx * vx + vy * vy + vz * vz
+        pu, pv = px * ux + py * uy + pz * uz, px * vx + py * vy + pz * vz
+        area = uu * vv - uv * uv
+        wa, wb, wc = 1.0, 0.0, 0.0
+        if area > 0.0:
+            wb, wc = (vv * pu - uv * pv) / area, (uu * pv - uv * pu) / area
+            wa = 1.0 - wb - wc
+        if min(wa, wb, wc) < 0.0 or area <= 0.0:
+            # On a face seen edge-on the plane is ill-conditioned: stay inside of the face.
+            wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
+            total = wa + wb + wc
+            wa, wb, wc = wa / total, wb / total, wc / total
+            px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
+            t = (px * dx + py * dy + pz * dz) / (length * length)
+        depth[n], width[n] = t, t / lens.focal[view]
+        weights[n, 0], weights[n, 1], weights[n, 2] = wa, wb, wc
+        toward = nx * lens.light[view, 0] + ny * lens.light[view, 1] + nz * lens.light[view, 2]
+        if facing > 0.0:  # the back of the face: turn its normal to the viewer
+            toward = -toward
+        light[n] = AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
+    return depth, weights, width, light
+
+
+def base_colors(
+    hits: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    width: NDArray[np.float32],
+    surface: Surface,
+) -> NDArray[np.float32]:
+    """Linear colour [n,3] f32 before light of the faces hit, zero where none was."""
+    if len(surface.vertex_colors):
+        colors = _vertex_colors(hits, weights, surface.faces, surface.vertex_colors)
+    else:
+        colors = _face_colors(hits, surface.colors)
+    if len(surface.face_texture):
+        _texture_colors(hits, weights, width, *surface[5:], colors)
+    return colors
+
+
+@compiled
+def mean_samples(pixels, colors, hits, background, rgb):  # type: ignore[no-untyped-def]
+    """Replace rgb [V·size²,3] of pixels by the mean of their centre and S further samples.
+
+    colors: [n·S,3] f32 linear, valid where hits [n·S] ≥ 0; elsewhere background [3] is seen.
+    """
+    samples = len(hits) // max(len(pixels), 1)
+    for i in range(len(pixels)):
+        for channel in range(3):
+            total = rgb[pixels[i], channel]
+            for n in range(i * samples, (i + 1) * samples):
+                total += colors[n, channel] if hits[n] >= 0 else background[channel]
+            rgb[pixels[i], channel] = total / (samples + 1)
+
+
+@compiled
+def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-def]
+    """Flat indices of pixels that show another face than a neighbour to the side, above or below,
+    and differ from it by more than `contrast` in a channel of the u8 image [V·size²,3]."""
+    marked = np.zeros(len(face_index), np.bool_)
+    for line in range(len(face_index) // size):
+        below = size if (line + 1) % size else 0  # 0 in the last row: a pixel equals itself
+        for column in range(size):
+            pixel = line * size + column
+            right = 1 if column + 1 < size else 0
+            for other in (pixel + right, pixel + below):
+                if face_index[pixel] != face_index[other]:
+                    for channel in range(3):
+                        step = np.int32(image[pixel, channel]) - np.int32(image[other, channel])
+                        if abs(step) > contrast:
+                            marked[pixel] = marked[other] = True
+    return np.nonzero(marked)[0]
+
+
+@compiled
+def encode_srgb(rgb, table, out):  # type: ignore[no-untyped-def]
+    """Linear f32 → u8 through BYTE_OF_LINEAR, clipped; flat arrays of equal length."""
+    steps = len(table) - 1
+    for i in range(len(rgb)):
+        out[i] = table[int(min(max(rgb[i], 0.0), 1.0) * steps + 0.5)]
+
+
+@compiled
+def _face_colors(hits, colors):  # type: ignore[no-untyped-def]
+    out = np.zeros((len(hits), 3), np.float32)
+    for n in range(len(hits)):
+        if hits[n] >= 0:
+            for channel in range(3):
+                out[n, channel] = colors[hits[n], channel]
+    return out
+
+
+@compiled
+def _vertex_colors(hits, weights, faces, colors):  # type: ignore[no-untyped-def]
+    out = np.zeros((len(hits), 3), np.float32)
+    for n in range(len(hits)):
+        if hits[n] >= 0:
+            for corner in range(3):
+                for channel in range(3):
+                    color = colors[faces[hits[n], corner], channel]
+                    out[n, channel] += weights[n, corner] * color
+    return out
+
+
+@compiled
+def _texture_colors(hits, weights, width, uv, face_texture, density, texels, levels, out):  # type: ignore[no-untyped-def]
+    """Overwrite the colour of hits on textured faces: isotropic trilinear filtering (Williams,
+    Pyramidal Parametrics, 1983), the level chosen by how many texels a pixel spans."""
+    for n in range(len(hits)):
+        face = hits[n]
+        if face < 0 or face_texture[face] < 0:
+            continue
+        u = v = 0.0
+        for corner in range(3):
+            u += weights[n, corner] * uv[face, corner, 0]
+            v += weights[n, corner] * uv[face, corner, 1]
+        detail = np.log2(max(density[face] * width[n], 1.0))
+        red = green = blue = 0.0
+        for step in range(2):
+            level = int(detail) + step
+            share = detail - int(detail) if step else 1.0 - (detail - int(detail))
+            while level > 0 and (level >= MIP_LEVELS or levels[face_texture[face], level, 2] == 0):
+                level -= 1  # the smallest level there is stands for further ones
+            offset = levels[face_texture[face], level, 0]
+            high, wide = levels[face_texture[face], level, 1], levels[face_texture[face], level, 2]
+            x = (u - np.floor(u)) * wide - 0.5
+            y = (1.0 - (v - np.floor(v))) * high - 0.5
+            left, top = int(np.floor(x)), int(np.floor(y))
+            for corner in range(4):
+                dx, dy = corner % 2, corner // 2
+                weight = share * abs(1 - dx - (x - left)) * abs(1 - dy - (y - top))
+                at = offset + 3 * (((top + dy) % high) * wide + (left + dx) % wide)
+                red += weight * LINEAR_OF_BYTE[texels[at]]
+                green += weight * LINEAR_OF_BYTE[texels[at + 1]]
+                blue += weight * LINEAR_OF_BYTE[texels[at + 2]]
+        out[n, 0], out[n, 1], out[n, 2] = red, green, blue

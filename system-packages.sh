@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the shared libraries that the Python packages load but do not carry. Quick when they are
+# there. Without root it says what to install and goes on: `pointcmt doctor` tells what is missing.
+set -eu
+
+# open3d loads libusb and libgomp; its wheel leaves them to the system.
+packages="libusb-1.0-0 libgomp1"
+
+command -v apt-get >/dev/null 2>&1 || {
+    echo "not a Debian-like system: make sure libusb-1.0 and libgomp are installed" >&2
+    exit 0
+}
+missing=""
+for package in $packages; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
+        missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo"
+else
+    echo "these system packages are missing: apt-get install$missing" >&2
+    exit 0
+fi
+echo "installing system packages:$missing" >&2
+$as_root apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y --no-install-recommends $missing >/dev/null

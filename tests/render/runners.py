@@ -1,0 +1,58 @@
+"""Runners for the worker tests: importable, so that spawned processes find them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pointcmt.errors import StoreError
+
+SHAPES = 4  # per task
+
+
+class Runner:
+    """Does nothing with each shape, except what `faults` say: (task, shape) → what happens."""
+
+    def __init__(self, argument):
+        self.faults, self.folder = argument
+
+    def __call__(self, task, blame, report):
+        ended = []
+        for shape in range(task * SHAPES, (task + 1) * SHAPES):
+            report(shape)
+            if shape in blame:
+                ended.append((shape, *blame[shape]))
+                continue
+            self._suffer(self.faults.get(shape, ""), shape)
+            ended.append((shape, "done", ""))
+        report(None)
+        self._suffer(self.faults.get(f"task {task}", ""), f"task{task}")
+        return task, os.getpid(), ended
+
+    def _suffer(self, fault, name):
+        if fault.endswith(" once"):
+            mark = Path(self.folder) / str(name)
+            if mark.exists():
+                return
+            mark.touch()
+        match fault.removesuffix(" once"):
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                os._exit(7)
+            case "hang":
+                time.sleep(3600)
+            case "slow":
+                time.sleep(0.2)
+            case "disk full":
+                raise StoreError("the disk is full", where="here", fix="free some space")
+
+
+def make(argument):
+    return Runner(argument)
+
+
+def make_dead(argument):
+    os._exit(1)

@@ -1,0 +1,345 @@
+"""The whole job through the command line: same bytes always, nothing lost, everything said."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from pointcmt.datasets.schema import array_specs
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.verify import verify
+from tests.render import shapes
+
+SMALL = ("--rig", "ortho6", "--size", "48", "--points", "100", "--shard-size", "2")
+
+
+def write_off(path, mesh):
+    lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
+    lines += [" ".join(map(repr, v)) for v in mesh.vertices.tolist()]
+    lines += [" ".join(map(str, [3, *face])) for face in mesh.faces.tolist()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def meshes(tmp_path_factory):
+    """A folder data set of nine shapes, of which one is broken."""
+    root = tmp_path_factory.mktemp("meshes")
+    for i in range(4):
+        write_off(root / f"box/train/box_{i}.off", shapes.box(0.2 + 0.1 * i, (0.1 * i, 0, 0)))
+        write_off(root / f"ball/test/ball_{i}.off", shapes.sphere(6 + 3 * i))
+    (root / "ball/train").mkdir()
+    (root / "ball/train/broken.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n")
+    return root
+
+
+def pointcmt(*arguments, **more):
+    command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
+
+
+def render(meshes, out, *more):
+    return pointcmt("render", "--dataset", "folder", "--root", meshes, "--out", out, *SMALL, *more)
+
+
+def tree(folder):
+    """Every file's bytes, without what may differ: the seconds in commit markers."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.parent.parent.name == "commits":
+                marker = json.loads(data)
+                marker.pop("checksum")
+                for outcome in marker.get("outcomes", []):
+                    outcome["seconds"] = 0
+                data = json.dumps(marker).encode()
+            found[path.relative_to(folder).as_posix()] = data
+    return found
+
+
+@pytest.fixture(scope="session")
+def finished(meshes, tmp_path_factory):
+    """A store of all shapes, rendered with one worker."""
+    out = tmp_path_factory.mktemp("finished") / "S"
+    done = render(meshes, out, "--workers", 1)
+    assert done.returncode == 3, done.stderr
+    return out
+
+
+def test_a_broken_mesh_is_recorded_and_the_others_are_done(finished):
+    store = ViewStore.open(finished)
+    outcomes = {outcome.id: outcome for outcome in store.outcomes()}
+    failed = [outcome for outcome in outcomes.values() if outcome.status == "failed"]
+    assert [(outcome.id, outcome.reason) for outcome in failed] == [
+        ("ball/train/broken", "bad_index")
+    ]
+    assert len(outcomes) == 9
+    shape = [record.id for record in store.shapes].index("ball/train/broken")
+    assert store.read("status", shape) == 2
+    assert np.all(store.read("face_index", shape) == -1)
+    assert not np.any(store.read("rgb", shape))
+
+
+def test_the_summary_counts_and_lists(meshes, tmp_path):
+    done = render(meshes, tmp_path / "S", "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 3
+    assert {key: facts[key] for key in ("planned", "done", "failed", "skipped")} == {
+        "planned": 9,
+        "done": 8,
+        "failed": 1,
+        "skipped": 0,
+    }
+    assert facts["failures"][0]["reason"] == "bad_index"
+    again = json.loads(render(meshes, tmp_path / "S", "--json").stdout.splitlines()[-1])
+    assert (again["done"], again["skipped"], again["failed"]) == (0, 8, 1)
+
+
+def test_two_workers_write_the_same_bytes_as_one(meshes, finished, tmp_path):
+    assert render(meshes, tmp_path / "S", "--workers", 2).returncode == 3
+    assert tree(tmp_path / "S") == tree(finished)
+
+
+def test_correspondences_built_later_are_the_same_bytes(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    assert render(meshes, out, "--no-correspondences").returncode == 3
+    assert not list(out.glob("visible/c/**/*"))
+    assert pointcmt("build-correspondences", out).returncode == 3  # the broken mesh stays broken
+    assert tree(out) == tree(finished)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_and_run_again_gives_the_same_bytes(meshes, finished, tmp_path, seed):
+    out, chance = tmp_path / "S", random.Random(seed)
+    arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "2"]
+    kills = 0
+    while kills < 4:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "pointcmt", "render", *map(str, arguments)],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            job.wait(chance.uniform(0.3, 3.0))
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.wait()
+            kills += 1
+            continue
+        break
+    assert render(meshes, out, "--workers", 2).returncode == 3
+    assert tree(out) == tree(finished)
+    assert kills
+
+
+def test_resuming_renders_exactly_what_is_missing(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    shutil.copytree(finished, out)
+    (out / "commits/render/000001.json").unlink()
+    (out / "rgb/c/1/0/0/0/0").unlink()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*/c/**/*") if path.is_file()}
+    done = json.loads(render(meshes, out, "--json").stdout.splitlines()[-1])
+    assert done["done"] == len([i for i in ViewStore.open(out).outcomes()[2:4] if not i.reason])
+    touched = {
+        path.relative_to(out).parts[2]
+        for path, then in before.items()
+        if path.stat().st_mtime_ns != then
+    }
+    assert touched == {"1"}
+    assert tree(out) == tree(finished)
+
+
+def test_another_configuration_is_refused_with_the_difference(meshes, finished):
+    done = render(meshes, finished, "--seed", 5)
+    assert done.returncode == 1
+    assert "render.seed: 0 in the store, 5 asked for" in done.stderr
+    done = render(meshes, finished, "--limit", 4)
+    assert done.returncode == 1
+    assert "schema.shapes" in done.stderr
+
+
+def test_overwrite_replaces_a_store_and_nothing_else(meshes, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "S")
+    done = render(meshes, tmp_path / "S", "--limit", 2, "--split", "test", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert ViewStore.open(tmp_path / "S").schema.shapes == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("dear")
+    for more in ((), ("--overwrite",)):
+        done = render(meshes, tmp_path / "mine", *more)
+        assert done.returncode == 1
+        assert (tmp_path / "mine/thesis.txt").read_text() == "dear"
+
+
+def test_retry_failed_renders_a_mended_shape(meshes, tmp_path):
+    root, out = tmp_path / "meshes", tmp_path / "S"
+    shutil.copytree(meshes, root)
+    assert render(root, out).returncode == 3
+    shutil.copy(root / "ball/test/ball_0.off", root / "ball/train/broken.off")
+    assert render(root, out).returncode == 3  # without being asked to, nothing is tried again
+    assert render(root, out, "--retry-failed").returncode == 0
+    assert all(outcome.status == "done" for outcome in ViewStore.open(out).outcomes())
+
+
+def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):
+    root, out = tmp_path / "meshes", tmp_path / "S"
+    shutil.copytree(meshes, root)
+    render(root, out, "--no-correspondences")
+    write_off(root / "box/train/box_0.off", shapes.box(0.9))
+    (root / "box/train/box_1.off").unlink()
+    done = pointcmt("build-correspondences", out, "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 3
+    reasons = {failure["id"]: failure["reason"] for failure in facts["failures"]}
+    assert reasons["box/train/box_0"] == "source_changed"
+    assert reasons["box/train/box_1"] == "missing_file"
+    assert len(reasons) == 3
+    assert verify(str(out)).ok
+
+
+def test_ctrl_c_stops_cleanly_and_can_be_resumed(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pointcmt", "render", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as job:
+        while not list(out.glob("commits/render/*.json")):
+            time.sleep(0.01)
+        job.send_signal(signal.SIGINT)
+        said = job.stderr.read()
+    assert job.returncode == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert render(meshes, out).returncode == 3
+    assert tree(out) == tree(finished)
+
+
+def test_plain_zarr_reads_the_same_arrays(finished):
+    store, group = ViewStore.open(finished), zarr.open_group(finished, mode="r")
+    assert group.attrs["schema_version"] == 1
+    for name, spec in array_specs(store.schema).items():
+        array = group[name]
+        assert array.shape == (9, *spec.shape)
+        assert array.dtype == spec.dtype
+        np.testing.assert_array_equal(array[...], store.read(name))
+
+
+def test_stored_depth_and_points_keep_their_promises(finished, meshes):
+    store = ViewStore.open(finished)
+    scale = zarr.open_group(finished, mode="r")["depth"].attrs["scale"]
+    assert scale / 2 <= 1e-4
+    index = [record.id for record in store.shapes].index("box/train/box_2")
+    mesh = shapes.box(0.4, (0.2, 0, 0))
+    matrix = store.read("source_to_world", index)
+    corners = (mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3])[mesh.faces]
+    points, faces = store.read("points", index), store.read("point_face", index)
+    from tests.reference import point_triangle_distance
+
+    assert point_triangle_distance(points.astype(float), corners[faces]).max() <= 1e-6
+
+
+def test_verify_is_content_with_a_healthy_store(finished):
+    verdict = verify(str(finished))
+    assert verdict.ok, verdict.broken
+    assert verdict.pending == 0
+    assert pointcmt("verify", finished).returncode == 0
+
+
+def test_verify_finds_every_flipped_bit(finished, tmp_path):
+    out, chance = tmp_path / "S", random.Random(0)
+    shutil.copytree(finished, out)
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    missed = []
+    for _ in range(200):
+        path = chance.choice(files)
+        data = path.read_bytes()
+        at, bit = chance.randrange(len(data)), chance.randrange(8)
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+        if verify(str(out)).ok:
+            missed.append((path.relative_to(out), at, bit))
+        path.write_bytes(data)
+    assert missed == []
+    assert verify(str(out)).ok
+
+
+@pytest.mark.parametrize("victim", ["rgb/c/0/0/0/0/0", "visible/zarr.json", "shapes.jsonl"])
+def test_verify_names_a_lost_file(finished, tmp_path, victim):
+    out = tmp_path / "S"
+    shutil.copytree(finished, out)
+    (out / victim).unlink()
+    done = pointcmt("verify", out, "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 1
+    assert not facts["ok"]
+    assert any(victim in broken["where"] for broken in facts["broken"])
+
+
+def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
+    out = tmp_path / "S"
+    shutil.copytree(finished, out)
+    store = ViewStore.open(out)
+    shapes_of = store.schema.shapes_of(0)
+    depth = store.read("depth", slice(shapes_of.start, shapes_of.stop)).copy()
+    depth[0, 0, 0, 0] = 77  # a depth where there is no face
+    marker = store.markers("render", [0])[0]
+    marker["files"] |= store.write_shard(0, {"depth": depth})
+    marker = {key: marker[key] for key in ("outcomes", "files")}
+    store.commit("render", 0, marker)
+    assert [broken.what for broken in verify(str(out)).broken] == [
+        "depth and face_index disagree on what is background"
+    ]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(meshes, finished, small_disk):
+    out = small_disk / "S"
+    done = render(meshes, out)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    assert render(meshes, out).returncode == 3
+    assert tree(out) == tree(finished)
+
+
+def test_a_read_only_disk_is_named(meshes, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = render(meshes, small_disk / "S")
+    assert done.returncode == 1
+    assert "read-only" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_of_another_schema_version_is_refused(finished, tmp_path):
+    out = tmp_path / "S"
+    shutil.copytree(finished, out)
+    root = out / "zarr.json"
+    root.write_text(root.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    for command in ("info", "verify", "build-correspondences"):
+        done = pointcmt(command, out)
+        assert done.returncode == 1
+        assert "schema version 2" in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,101 @@
+"""Workers: every task ends once; what goes wrong is laid at the right shape's door."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pointcmt.errors import PointcmtError, Reason, StoreError
+from pointcmt.render.workers import run_tasks
+from tests.render import runners
+
+
+def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0):
+    found = run_tasks(range(tasks), runners.make, (faults, str(tmp_path)), workers, timeout)
+    results = {task: (process, ended) for task, process, ended in found}
+    assert sorted(results) == list(range(tasks))
+    ended = [end for task in range(tasks) for end in results[task][1]]
+    assert [shape for shape, _, _ in ended] == list(range(tasks * runners.SHAPES))
+    return {shape: how for shape, how, _ in ended if how != "done"}, results
+
+
+def test_all_tasks_are_done_and_shared_among_processes(tmp_path):
+    blamed, results = run(tmp_path, {0: "slow", 5: "slow", 10: "slow"}, tasks=6)
+    assert blamed == {}
+    assert len({process for process, _ in results.values()}) == 2
+
+
+@pytest.mark.parametrize("fault", ["segfault", "killed", "exit"])
+def test_a_shape_that_crashes_its_worker_is_the_only_one_blamed(tmp_path, fault):
+    blamed, _ = run(tmp_path, {6: fault})
+    assert blamed == {6: Reason.CRASHED}
+
+
+def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
+    started = time.monotonic()
+    blamed, _ = run(tmp_path, {9: "hang"}, timeout=2.0)
+    assert blamed == {9: Reason.TIMEOUT}
+    assert time.monotonic() - started < 30
+
+
+def test_several_faults_in_one_task_are_all_found(tmp_path):
+    blamed, _ = run(tmp_path, {4: "segfault", 5: "hang", 7: "exit"}, timeout=2.0)
+    assert blamed == {4: Reason.CRASHED, 5: Reason.TIMEOUT, 7: Reason.CRASHED}
+
+
+def test_a_worker_killed_once_costs_nothing(tmp_path):
+    blamed, _ = run(tmp_path, {3: "killed once", 8: "killed once", "task 2": "killed once"})
+    assert blamed == {}
+
+
+def test_the_detail_names_the_signal(tmp_path):
+    found = run_tasks(range(1), runners.make, ({2: "segfault"}, str(tmp_path)), 1, 60.0)
+    ((_, _, ended),) = found
+    assert "SIGSEGV" in ended[2][2]
+
+
+def test_trouble_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
+    with pytest.raises(StoreError, match="disk is full") as raised:
+        run(tmp_path, {6: "disk full"})
+    assert raised.value.fix == "free some space"
+
+
+def test_workers_that_cannot_start_do_not_go_on_for_ever(tmp_path):
+    with pytest.raises(PointcmtError, match="exit code 1"):
+        list(run_tasks(range(3), runners.make_dead, None, 2, 60.0))
+
+
+def test_no_process_is_left_when_the_caller_stops(tmp_path):
+    found = run_tasks(range(6), runners.make, ({20: "hang"}, str(tmp_path)), 2, 60.0)
+    _, process, _ = next(found)
+    found.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_workers_die_with_a_parent_that_is_killed(tmp_path):
+    script = (
+        "from pointcmt.render.workers import run_tasks\n"
+        "from tests.render import runners\n"
+        "if __name__ == '__main__':\n"
+        f"    for found in run_tasks(range(4), runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 2, 60.0):\n"
+        "        print(found[1], flush=True)\n"
+    )
+    (tmp_path / "job.py").write_text(script)
+    job = subprocess.Popen(
+        [sys.executable, tmp_path / "job.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    with job:
+        workers = {int(job.stdout.readline()) for _ in range(3)}
+        job.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
