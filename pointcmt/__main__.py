@@ -1,6 +1,13 @@
 """`python -m pointcmt`: the same as the `pointcmt` command."""
 
-from pointcmt.cli import main
+
+
+def main() -> None:
+    """The entry point. Spawned workers import this module again: it must stay empty until called."""
+    from pointcmt.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from pointcmt.errors import PointcmtError, UsageError, nearest
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
-    from pointcmt.render.pipeline import Job
+    from pointcmt.render.job import Job
     from pointcmt.render.run import Summary
 
 SOME_FAILED, INTERRUPTED = 3, 130
@@ -101,7 +101,7 @@ def render(
     listing = select(list_shapes(dataset, root, up), split, limit)
     _print_listing(listing)
 
-    from pointcmt.render.pipeline import Job
+    from pointcmt.render.job import Job
     from pointcmt.render.run import Options
     from pointcmt.render.run import render as run
 
@@ -127,7 +127,7 @@ def build_correspondences(
     """Add to a rendered store which of its points each view sees; resumes."""
     _check_log_format(log_format)
     from pointcmt.datasets.store import ViewStore
-    from pointcmt.render.pipeline import job_of_store
+    from pointcmt.render.job import job_of_store
     from pointcmt.render.run import Options
     from pointcmt.render.run import build_correspondences as run
 

@@ -1,6 +1,11 @@
 """`compiled`: numba's njit, its machine code cached on disk wherever that can be written."""
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -9,12 +14,49 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile on first call, without the GIL; the result is cached for later processes.
+    """Compile on first call, without the GIL; later processes find the result in a cache.
 
-    A container with a read-only home has nowhere to cache; the function then compiles per process.
     Floating point keeps its order (no fastmath), so that results do not depend on the machine.
+    Division by zero gives inf or nan, as in numpy.
     """
+    options = {"nogil": True, "error_model": "numpy"}
+    place = _cache_folder()
+    if place is None:
+        return cast(Function, numba.njit(**options)(function))
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(place)  # read when decorating
     try:
-        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-    except RuntimeError:  # numba: "no locator available for file ..."
-        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+        return cast(Function, numba.njit(cache=True, **options)(function))
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@cache
+def _cache_folder() -> Path | None:
+    """Where machine code goes: beside the package, else in the user's cache; None = nowhere.
+
+    Its name is a digest of all files with compiled functions, because numba itself only notices
+    changes in a function's own file, not in those of the functions it calls.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        source = path.read_bytes()
+        if b"@compiled" in source:
+            digest.update(source)
+    name = f"kernels-{digest.hexdigest()[:12]}"
+    beside = package / "__pycache__"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pointcmt"
+    for parent in (beside, home):
+        if not parent.is_absolute():  # a container's user without a home
+            continue
+        try:
+            (parent / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(parent / name, os.W_OK):
+            if parent is beside:
+                for old in parent.glob("kernels-*"):
+                    if old.name != name:
+                        shutil.rmtree(old, ignore_errors=True)
+            return parent / name
+    return None

@@ -53,14 +53,12 @@ def normalize(mesh: Mesh, up: str) -> tuple[Mesh, NDArray[np.float64]]:
 
 def face_normals(mesh: Mesh) -> NDArray[np.float64]:
     """Unit normals [F,3] by the right-hand rule; zero for faces without area."""
-    cross = _cross(mesh)
-    length = np.linalg.norm(cross, axis=1, keepdims=True)
-    return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
+    return _normals_and_areas(mesh.vertices, mesh.faces)[0]
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:
     """Areas [F] in the mesh's units squared."""
-    return np.linalg.norm(_cross(mesh), axis=1) / 2
+    return _normals_and_areas(mesh.vertices, mesh.faces)[1]
 
 
 def first_twins(mesh: Mesh) -> NDArray[np.int32]:
@@ -85,7 +83,8 @@ def sample_surface(
     """`count` points uniform by area: positions [count,3] f64 and their faces [count] i32.
 
     Systematic sampling along the cumulative area: each face gets its share of points to within
-    one; of twin faces only the first takes part. The barycentric map is that of Osada et al., Shape Distributions (2002), equation 1.
+    one; of twin faces only the first takes part. The barycentric map is that of Osada et al.,
+    Shape Distributions (2002), equation 1.
     """
     once = first_twins(mesh) == np.arange(len(mesh.faces))
     cumulative = np.cumsum(np.where(once, face_areas(mesh), 0))
@@ -185,9 +184,31 @@ def farthest_points(points, count):  # type: ignore[no-untyped-def]
     return chosen
 
 
-def _cross(mesh: Mesh) -> NDArray[np.float64]:
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
-    return np.cross(b - a, c - a)
+@compiled
+def _normals_and_areas(vertices, faces):  # type: ignore[no-untyped-def]
+    normals, areas = np.zeros((len(faces), 3)), np.zeros(len(faces))
+    for face in range(len(faces)):
+        a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+        ux, uy, uz = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        vx, vy, vz = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = np.sqrt(nx * nx + ny * ny + nz * nz)
+        areas[face] = length / 2
+        if length > 0.0:
+            normals[face, 0], normals[face, 1], normals[face, 2] = (
+                nx / length,
+                ny / length,
+                nz / length,
+            )
+    return normals, areas
 
 
 def spatial_order(points: NDArray[np.floating]) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ def nearest_hits(vertices, faces, origins, directions):
 
 @numba.njit(cache=True, error_model="numpy")
 def distance_to_face(vertices, faces, chosen, origins, directions, slack):
-    """Where each ray meets its chosen face, widened by `slack` in barycentric units; inf = misses."""
+    """Where each ray meets its chosen face, `slack` wider (barycentric units); inf = misses."""
     out = np.empty(len(origins))
     for n in range(len(origins)):
         out[n] = _meet(vertices, faces[chosen[n]], origins[n], directions[n], slack)
@@ -38,7 +38,7 @@ def visible(vertices, faces, points, own, origins, clearance):
         for face in range(len(faces)):
             if face != own[n]:
                 t = _meet(vertices, faces[face], origins[n], direction, 0.0)
-                if 0.0 < t and t * reach < reach - clearance:
+                if t > 0.0 and t * reach < reach - clearance:
                     seen[n] = False
                     break
     return seen

@@ -54,7 +54,7 @@ def box_truth(first, second, half):
     """Analytic map: where each pixel's point on the box falls, and whether the box hides it."""
     depth, ray = box_depth(first, half)
     points = first.center + ray * depth.reshape(-1, 1)
-    uv, reach = second.project(points)
+    uv, _ = second.project(points)
     toward = points - second.center
     with np.errstate(divide="ignore", invalid="ignore"):
         near, far = (-half - second.center) / toward, (half - second.center) / toward

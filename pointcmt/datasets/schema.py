@@ -130,7 +130,7 @@ def depth_scale(farthest: float) -> float:
     return farthest / 65535
 
 
-def quantize_depth(depth: NDArray[np.float64], scale: float) -> NDArray[np.uint16]:
+def quantize_depth(depth: NDArray[np.floating], scale: float) -> NDArray[np.uint16]:
     """Depth in world units, 0 = background → u16; a surface never reads as background."""
     steps = np.rint(depth * (1 / scale)).astype(np.uint16)
     return np.maximum(steps, depth > 0, out=steps)

@@ -66,9 +66,9 @@ def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image
     for shape in shapes:
         points = store.read("points", shape)[:POINTS_SHOWN]
         visible, camera = store.visible(shape)[:, :POINTS_SHOWN], store.camera(shape)
-        images = store.read("rgb", shape)
+        images, colors = store.read("rgb", shape), point_colors(points)
         painted = [
-            paint_points(images[v], camera[v].project(points)[0][visible[v]], points[visible[v]])
+            paint_points(images[v], camera[v].project(points)[0][visible[v]], colors[visible[v]])
             for v in views
         ]
         tiles.append(_strip(np.stack(painted), store.shapes[shape].id))
@@ -76,16 +76,21 @@ def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image
 
 
 def paint_points(
-    image: NDArray[np.uint8], uv: NDArray[np.float64], points: NDArray[np.float32], scale: int = 2
+    image: NDArray[np.uint8], uv: NDArray[np.float64], colors: NDArray[np.uint8], scale: int = 2
 ) -> NDArray[np.uint8]:
     """An image [H,W,3], paled and enlarged `scale` times, with points at pixels [n,2] on it."""
     pale = Image.fromarray((255 - (255 - image.astype(np.int32)) // 3).astype(np.uint8))
     picture = pale.resize((pale.width * scale, pale.height * scale), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
-    colors = np.clip(127.5 + 127.5 * points, 0, 255).astype(np.uint8)
     for (u, v), color in zip(uv * scale, colors, strict=True):
         draw.ellipse((u - 2, v - 2, u + 2, v + 2), fill=tuple(color.tolist()))
     return np.asarray(picture)
+
+
+def point_colors(points: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colours [N,3] that tell where on their shape points [N,3] lie: x red, y green, z blue."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (255 * (points - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)
 
 
 def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:

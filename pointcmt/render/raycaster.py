@@ -39,12 +39,12 @@ CENTER = np.array([(0.5, 0.5)])
 class Views:
     """Images of one shape; V views of H = W pixels.
 
-    rgb [V,H,W,3] u8 sRGB; depth [V,H,W] f64, 0 = background; face_index [V,H,W] i32, -1 =
+    rgb [V,H,W,3] u8 sRGB; depth [V,H,W] f32, 0 = background; face_index [V,H,W] i32, -1 =
     background; layers: optional images by name.
     """
 
     rgb: NDArray[np.uint8]
-    depth: NDArray[np.float64]
+    depth: NDArray[np.float32]
     face_index: NDArray[np.int32]
     layers: dict[str, NDArray[np.uint8]]
 
@@ -93,23 +93,19 @@ class RayCaster:
         )
 
     def _render_some(self, camera: Camera, config: RenderConfig) -> Views:
-        surface = self.surface
-        size, total = config.size, len(camera) * config.size**2
+        size, total, surface = config.size, len(camera) * config.size**2, self.surface
         lens = shading.make_lens(camera, config.light)
-        background = shading.LINEAR_OF_BYTE[list(config.background)]
-        rgb, face_index = np.empty((total, 3), np.float32), np.full(total, -1, np.int32)
-        rgb[:] = background
-        depth = np.zeros(total)
+        rgb, face_index = np.empty((total, 3), np.uint8), np.full(total, -1, np.int32)
+        rgb[:] = config.background
+        depth = np.zeros(total, np.float32)
 
         pixels = covered_pixels(self.mesh, camera)
         hits, _ = self.cast(shading.make_rays(pixels, CENTER, size, lens))
         pixels, hits = pixels[hits >= 0], hits[hits >= 0]
-        depth[pixels], weights, width, light = shading.locate(
-            pixels, CENTER, hits, size, lens, surface
-        )
+        found = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        depth[pixels], weights, width, light = found
         albedo = shading.base_colors(hits, weights, width, surface)
-        rgb[pixels], face_index[pixels] = albedo * light[:, None], hits
-        image = _encode(rgb)
+        rgb[pixels], face_index[pixels] = _encode(albedo * light[:, None]), hits
         layers = {}
         if "albedo" in config.layers:
             layers["albedo"] = np.zeros((total, 3), np.uint8)
@@ -117,23 +113,33 @@ class RayCaster:
         if "normal" in config.layers:
             layers["normal"] = np.full((total, 3), 128, np.uint8)
             layers["normal"][pixels] = _camera_normals(pixels, hits, camera, lens, surface)
-
         if config.antialias:
-            edges = shading.find_edges(image, face_index, size, EDGE_CONTRAST)
-            hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
-            _, weights, width, light = shading.locate(
-                edges, EDGE_SAMPLES, hits, size, lens, surface
-            )
-            colors = shading.base_colors(hits, weights, width, surface) * light[:, None]
-            shading.mean_samples(edges, colors, hits, background, rgb)
-            image[edges] = _encode(rgb[edges])
+            self._smooth(rgb, face_index, config, lens)
         shape = (len(camera), size, size)
         return Views(
-            image.reshape(*shape, 3),
+            rgb.reshape(*shape, 3),
             depth.reshape(shape),
             face_index.reshape(shape),
             {name: layer.reshape(*shape, 3) for name, layer in layers.items()},
         )
+
+    def _smooth(
+        self,
+        rgb: NDArray[np.uint8],
+        face_index: NDArray[np.int32],
+        config: RenderConfig,
+        lens: shading.Lens,
+    ) -> None:
+        """Replace edge pixels of rgb [V·size²,3] by the mean light of their centre and further rays."""
+        size, surface = config.size, self.surface
+        edges = shading.find_edges(rgb, face_index, size, EDGE_CONTRAST)
+        hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
+        _, weights, width, light = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
+        colors = shading.base_colors(hits, weights, width, surface) * light[:, None]
+        colors[hits < 0] = shading.LINEAR_OF_BYTE[list(config.background)]
+        samples = colors.reshape(len(edges), len(EDGE_SAMPLES), 3).sum(axis=1)
+        centers = shading.LINEAR_OF_BYTE[rgb[edges]]
+        rgb[edges] = _encode((samples + centers) / (len(EDGE_SAMPLES) + 1))
 
 
 def covered_pixels(mesh: Mesh, camera: Camera) -> NDArray[np.int64]:
@@ -169,9 +175,7 @@ def _tensor(array: NDArray[Any]) -> Any:
 
 
 def _encode(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
-    out = np.empty(rgb.shape, np.uint8)
-    shading.encode_srgb(rgb.reshape(-1), shading.BYTE_OF_LINEAR, out.reshape(-1))
-    return out
+    return shading.encode_srgb(rgb.ravel(), shading.BYTE_OF_LINEAR).reshape(rgb.shape)
 
 
 @compiled

@@ -7,7 +7,7 @@ from typing import Any
 from pointcmt.console import meter, say
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
-from pointcmt.render.pipeline import Finished, Job, ShardRunner, Task, create_store, tasks
+from pointcmt.render.job import Finished, Job, Task, create_store, make_runner, tasks
 from pointcmt.render.workers import run_tasks, usable_cores
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
@@ -116,7 +116,7 @@ def _run(store: ViewStore, job: Job, missing: list[Task], options: Options, titl
     job = replace(job, threads=max(1, usable_cores() // workers))
     total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)
     with meter(title, total, "shapes", options.log_format) as progress:
-        for finished in run_tasks(missing, ShardRunner, job, workers, options.timeout):
+        for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
             assert isinstance(finished, Finished)
             failed = [o for o in finished.outcomes if o.status == "failed"]
             note = "; ".join(f"{o.id}: {o.reason}" for o in failed[:3])

@@ -239,21 +239,6 @@ def base_colors(
 
 
 @compiled
-def mean_samples(pixels, colors, hits, background, rgb):  # type: ignore[no-untyped-def]
-    """Replace rgb [V·size²,3] of pixels by the mean of their centre and S further samples.
-
-    colors: [n·S,3] f32 linear, valid where hits [n·S] ≥ 0; elsewhere background [3] is seen.
-    """
-    samples = len(hits) // max(len(pixels), 1)
-    for i in range(len(pixels)):
-        for channel in range(3):
-            total = rgb[pixels[i], channel]
-            for n in range(i * samples, (i + 1) * samples):
-                total += colors[n, channel] if hits[n] >= 0 else background[channel]
-            rgb[pixels[i], channel] = total / (samples + 1)
-
-
-@compiled
 def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-def]
     """Flat indices of pixels that show another face than a neighbour to the side, above or below,
     and differ from it by more than `contrast` in a channel of the u8 image [V·size²,3]."""
@@ -273,11 +258,12 @@ def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-de
 
 
 @compiled
-def encode_srgb(rgb, table, out):  # type: ignore[no-untyped-def]
-    """Linear f32 → u8 through BYTE_OF_LINEAR, clipped; flat arrays of equal length."""
-    steps = len(table) - 1
-    for i in range(len(rgb)):
-        out[i] = table[int(min(max(rgb[i], 0.0), 1.0) * steps + 0.5)]
+def encode_srgb(light, table):  # type: ignore[no-untyped-def]
+    """Linear light [n] f32 → bytes [n] through BYTE_OF_LINEAR, clipped."""
+    out, steps = np.empty(len(light), np.uint8), len(table) - 1
+    for i in range(len(light)):
+        out[i] = table[int(min(max(light[i], 0.0), 1.0) * steps + 0.5)]
+    return out
 
 
 @compiled

@@ -26,7 +26,7 @@ CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine
 
 
 class Runner(Protocol):
-    """What runs tasks inside of a worker; see pipeline.ShardRunner."""
+    """What runs tasks inside of a worker; see shards.ShardRunner."""
 
     def __call__(
         self, task: Any, blame: dict[int, tuple[Reason, str]], report: Callable[[int | None], None]

@@ -14,7 +14,7 @@ BOX_FACES = np.array(
 )  # fmt: skip
 
 
-def box(half=1 / np.sqrt(3), center=(0.0, 0.0, 0.0), **more):
+def box(half=0.577350269, center=(0.0, 0.0, 0.0), **more):
     """A box inside the unit sphere."""
     return Mesh(BOX_CORNERS * half + np.array(center), BOX_FACES.copy(), **more)
 

@@ -82,7 +82,8 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
         "from pointcmt.render.workers import run_tasks\n"
         "from tests.render import runners\n"
         "if __name__ == '__main__':\n"
-        f"    for found in run_tasks(range(4), runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 2, 60.0):\n"
+        f"    job = ({{13: 'hang'}}, {str(tmp_path)!r})\n"
+        "    for found in run_tasks(range(4), runners.make, job, 2, 60.0):\n"
         "        print(found[1], flush=True)\n"
     )
     (tmp_path / "job.py").write_text(script)

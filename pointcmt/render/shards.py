@@ -1,114 +1,27 @@
-"""From a data set to a view store: plan → shards → commit.
-
-A task is one whole shard. Whoever runs it, the bytes are the same: every random number comes from
-the configuration's seed and the shape's id.
-"""
+"""One shard: load, draw, sample, test visibility, write, commit. What a worker process runs."""
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt import __version__
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
-from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    RENDER,
-    Outcome,
-    ViewStore,
-    create,
-    encode_outcome,
-)
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.mesh import Mesh
-from pointcmt.render.config import RenderConfig, schema_for
+from pointcmt.render.job import Finished, Job, Task
+from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.visibility import visible_points
 
 Arrays = dict[str, NDArray[Any]]
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
-
-
-@dataclass(frozen=True)
-class Task:
-    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone."""
-
-    stage: str
-    shard: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker needs to know; small and picklable."""
-
-    out: str
-    dataset: str
-    root: Path | None
-    up: str
-    config: RenderConfig
-    correspondences: bool = True
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a task reports when its shard is committed."""
-
-    task: Task
-    outcomes: tuple[Outcome, ...]  # of all its shapes, or of those that failed (CORRESPONDENCES)
-
-
-def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
-    """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
-    parts = bool(listing.part_names)
-    schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
-    render = job.config.attributes()
-    attributes = {
-        "schema_version": contract.SCHEMA_VERSION,
-        "schema": contract.schema_attributes(schema),
-        "render": render,
-        "render_hash": contract.digest(contract.encode_json(render)),
-        "source": {
-            "name": listing.name,
-            "root": str(listing.root) if listing.root else None,
-            "up": listing.up,
-            "licence": listing.licence,
-            "url": listing.url,
-        },
-        "class_names": list(listing.class_names),
-        "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
-        "versions": _versions(),
-    }
-    return create(job.out, attributes, listing.shapes, job.threads)
-
-
-def job_of_store(store: ViewStore, root: Path | None) -> Job:
-    """The job that made a store, to go on with it. root: where the data set is now."""
-    source, render = store.attributes["source"], store.attributes["render"]
-    stored_root = Path(source["root"]) if source["root"] else None
-    config = RenderConfig.from_attributes(render)
-    return Job(store.path, source["name"], root or stored_root, source["up"], config)
-
-
-def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
-    """What is missing, in order of shards. render: render what is not; else only what is."""
-    unrendered = set(store.pending(RENDER))
-    unmatched = set(store.pending(CORRESPONDENCES)) if correspondences else set()
-    found = []
-    for shard in range(store.schema.shards):
-        if shard in unrendered:
-            if render:
-                found.append(Task(RENDER, shard))
-        elif shard in unmatched:
-            found.append(Task(CORRESPONDENCES, shard))
-    return found
 
 
 class ShardRunner:
@@ -175,9 +88,6 @@ class ShardRunner:
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
-        from pointcmt.render.raycaster import RayCaster
-        from pointcmt.render.visibility import visible_points
-
         config, schema = self.job.config, self.store.schema
         mesh, sha256 = self._load(record)
         mesh, source_to_world = normalize(mesh, self.job.up)
@@ -214,9 +124,6 @@ class ShardRunner:
         self, record: ShapeRecord, shape: int, sha256: str
     ) -> tuple[Arrays, Outcome]:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
-        from pointcmt.render.raycaster import RayCaster
-        from pointcmt.render.visibility import visible_points
-
         mesh, found = self._load(record)
         if found != sha256:
             raise ShapeRefused(
@@ -282,13 +189,3 @@ def attempt(
     except Exception as error:  # a bug of ours or of a library must not stop 50,000 other shapes
         reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
     return None, Outcome(record.id, "failed", reason, detail)
-
-
-def _versions() -> dict[str, str]:
-    found = {"pointcmt": __version__}
-    for name in ("numpy", "numba", "open3d", "open3d-cpu", "tensorstore", "trimesh", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

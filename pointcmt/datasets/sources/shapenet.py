@@ -1,0 +1,188 @@
+"""ShapeNetCore v1 (`<synset>/<id>/model.obj`) and v2 (`…/models/model_normalized.obj`)."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+from pointcmt.datasets.schema import SPLITS, ShapeRecord
+from pointcmt.datasets.sources.listing import Listing, folders, require_root, unrecognised
+from pointcmt.errors import UsageError
+
+URL = "https://shapenet.org"
+LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
+OBTAIN = f"register at {URL}, accept its terms ({LICENCE}), and give --root the unpacked directory"
+SPLITS_URL = "http://shapenet.cs.stanford.edu/shapenet/obj-zip/SHREC16/all.csv"
+LAYOUT = "ShapeNetCore as <synset>/<model>/model.obj or <synset>/<model>/models/…normalized.obj"
+
+V1, V2 = "model.obj", "models/model_normalized.obj"
+
+# The 55 synsets of ShapeNetCore (Chang et al. 2015), whose order is that of the labels.
+SYNSETS = {
+    "02691156": "airplane",
+    "02747177": "trash_bin",
+    "02773838": "bag",
+    "02801938": "basket",
+    "02808440": "bathtub",
+    "02818832": "bed",
+    "02828884": "bench",
+    "02843684": "birdhouse",
+    "02871439": "bookshelf",
+    "02876657": "bottle",
+    "02880940": "bowl",
+    "02924116": "bus",
+    "02933112": "cabinet",
+    "02942699": "camera",
+    "02946921": "can",
+    "02954340": "cap",
+    "02958343": "car",
+    "02992529": "cellphone",
+    "03001627": "chair",
+    "03046257": "clock",
+    "03085013": "keyboard",
+    "03207941": "dishwasher",
+    "03211117": "display",
+    "03261776": "earphone",
+    "03325088": "faucet",
+    "03337140": "file_cabinet",
+    "03467517": "guitar",
+    "03513137": "helmet",
+    "03593526": "jar",
+    "03624134": "knife",
+    "03636649": "lamp",
+    "03642806": "laptop",
+    "03691459": "loudspeaker",
+    "03710193": "mailbox",
+    "03759954": "microphone",
+    "03761084": "microwave",
+    "03790512": "motorcycle",
+    "03797390": "mug",
+    "03928116": "piano",
+    "03938244": "pillow",
+    "03948459": "pistol",
+    "03991062": "flower_pot",
+    "04004475": "printer",
+    "04074963": "remote_control",
+    "04090263": "rifle",
+    "04099429": "rocket",
+    "04225987": "skateboard",
+    "04256520": "sofa",
+    "04330267": "stove",
+    "04379243": "table",
+    "04401088": "telephone",
+    "04460130": "tower",
+    "04468005": "train",
+    "04530566": "watercraft",
+    "04554684": "washer",
+}
+
+
+def list_shapenet(dataset: str, root: Path | None) -> Listing:
+    """List "shapenetcore", either version. Raises UsageError where `root` does not hold it.
+
+    Splits are those of `all.csv` in the root, where it is; `official` then counts its lines, so
+    that models missing on disk show. A root one level too high, or at one synset, is accepted.
+    """
+    root = require_root(root, dataset, OBTAIN)
+    found = _find(root)
+    if found is None:
+        raise unrecognised(root, LAYOUT, OBTAIN)
+    base, synsets, notes = found
+    versions: Counter[str] = Counter()
+    models = [
+        (synset, model, source)
+        for synset in synsets
+        for model in folders(base / synset)
+        if (source := _source(base / synset / model, versions)) is not None
+    ]
+    if not models:
+        raise unrecognised(base / synsets[0], LAYOUT, OBTAIN)
+    if versions["v1"] and versions["v2"]:
+        notes.append(
+            f"both versions are here: v2 for {versions['v2']} models, v1 for {versions['v1']}"
+        )
+    if versions["both"]:
+        notes.append(f"{versions['both']} models are here in both versions: v2 is used")
+    splits, official = _read_splits(base / "all.csv")
+    if official is None:
+        notes.append(f"no all.csv in the root: every shape is listed as train (from {SPLITS_URL})")
+    unlisted = sum((synset, model) not in splits for synset, model, _ in models)
+    if official is not None and unlisted:
+        notes.append(f"{unlisted} models are not in all.csv: listed as train")
+    unknown = [synset for synset in synsets if synset not in SYNSETS]
+    if unknown:
+        notes.append(f"synsets beyond the 55 of ShapeNetCore: {', '.join(unknown)}")
+    return Listing(
+        name=dataset,
+        root=base,
+        shapes=tuple(
+            ShapeRecord(
+                id=f"{synset}/{model}",
+                class_name=SYNSETS.get(synset, synset),
+                split=splits.get((synset, model), "train"),
+                source=f"{synset}/{model}/{source}",
+            )
+            for synset, model, source in models
+        ),
+        class_names=(*SYNSETS.values(), *unknown),
+        up="y",
+        licence=LICENCE,
+        url=URL,
+        official=official,
+        notes=tuple(notes),
+    )
+
+
+def _find(root: Path) -> tuple[Path, list[str], list[str]] | None:
+    """(directory of the data set, synsets to list, notes)."""
+    synsets = [name for name in folders(root) if _is_synset(name)]
+    if synsets:
+        return root, synsets, []
+    own = root.resolve()
+    if _is_synset(own.name):
+        return own.parent, [own.name], [f"the root is one synset: only {own.name} is listed"]
+    deeper = [name for name in folders(root) if any(map(_is_synset, folders(root / name)))]
+    if deeper:
+        best = max(deeper)  # v2 rather than v1
+        synsets = [name for name in folders(root / best) if _is_synset(name)]
+        return root / best, synsets, [f"the root is one level too high: '{best}' in it is used"]
+    return None
+
+
+def _is_synset(name: str) -> bool:
+    return len(name) == 8 and name.isascii() and name.isdigit()
+
+
+def _source(model: Path, versions: Counter[str]) -> str | None:
+    """The model's file, and its version counted; None for a directory without one."""
+    first, second = (model / V1).is_file(), (model / V2).is_file()
+    if not first and not second:
+        return None
+    versions["both"] += first and second
+    versions["v2" if second else "v1"] += 1
+    return V2 if second else V1
+
+
+def _read_splits(path: Path) -> tuple[dict[tuple[str, str], str], dict[str, int] | None]:
+    """(split by synset and model, models per split) of the official list; empty without one.
+
+    Its synsets are numbers, without the leading zeros of the directories' names.
+    """
+    if not path.is_file():
+        return {}, None
+    splits: dict[tuple[str, str], str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                split = row["split"].strip()
+                if split not in SPLITS:
+                    raise ValueError(f"line {reader.line_num}: unknown split '{split}'")
+                splits[row["synsetId"].strip().zfill(8), row["modelId"].strip()] = split
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        raise UsageError(
+            f"all.csv cannot be read: {error}",
+            where=str(path),
+            fix=f"its header is id,synsetId,subSynsetId,modelId,split; get it from {SPLITS_URL}",
+        ) from error
+    counts = Counter(splits.values())
+    return splits, {split: counts[split] for split in SPLITS if counts[split]}

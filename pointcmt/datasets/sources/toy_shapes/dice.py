@@ -1,0 +1,50 @@
+"""`Dice`: the random decisions of one shape, the same on every machine and numpy version."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Choice = TypeVar("Choice")
+
+
+class Dice:
+    """Draws seeded by a text. Only `Generator.random` is used: it is the stream that stays put."""
+
+    def __init__(self, key: str) -> None:
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest(), "little")
+        self._stream = np.random.Generator(np.random.PCG64(seed))
+
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * float(self._stream.random())
+
+    def whole(self, low: int, high: int) -> int:
+        """An integer in [low, high], both included."""
+        return low + int(self._stream.random() * (high - low + 1))
+
+    def chance(self, probability: float) -> bool:
+        """True this often."""
+        return bool(self._stream.random() < probability)
+
+    def pick(self, choices: Sequence[Choice], weights: Sequence[float] | None = None) -> Choice:
+        """One of the choices, equally likely or by weight."""
+        if weights is None:
+            return choices[self.whole(0, len(choices) - 1)]
+        mark = self.between(0.0, sum(weights))
+        for choice, weight in zip(choices, weights, strict=True):
+            mark -= weight
+            if mark < 0:
+                return choice
+        return choices[-1]
+
+    def deal(self, choices: Sequence[Choice], count: int) -> list[Choice]:
+        """`count` different choices in random order."""
+        left = list(choices)
+        return [left.pop(self.whole(0, len(left) - 1)) for _ in range(count)]
+
+    def field(self, *shape: int) -> NDArray[np.float64]:
+        """Uniform numbers in [0, 1) of this shape."""
+        return self._stream.random(shape)

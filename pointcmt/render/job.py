@@ -1,0 +1,114 @@
+"""A rendering job: what is to be done, in which store, cut into tasks of one whole shard.
+
+Light to import: the process that plans loads no renderer. The bytes do not depend on who runs a
+task: every random number comes from the configuration's seed and the shape's id.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointcmt import __version__
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.sources import Listing
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, create
+from pointcmt.render.config import RenderConfig, schema_for
+
+if TYPE_CHECKING:
+    from pointcmt.render.shards import ShardRunner
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone."""
+
+    stage: str
+    shard: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know; small and picklable."""
+
+    out: str
+    dataset: str
+    root: Path | None
+    up: str
+    config: RenderConfig
+    correspondences: bool = True
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a task reports when its shard is committed."""
+
+    task: Task
+    outcomes: tuple[Outcome, ...]  # of all its shapes, or of those that failed (CORRESPONDENCES)
+
+
+def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
+    """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
+    parts = bool(listing.part_names)
+    schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
+    render = job.config.attributes()
+    attributes = {
+        "schema_version": contract.SCHEMA_VERSION,
+        "schema": contract.schema_attributes(schema),
+        "render": render,
+        "render_hash": contract.digest(contract.encode_json(render)),
+        "source": {
+            "name": listing.name,
+            "root": str(listing.root.absolute()) if listing.root else None,
+            "up": listing.up,
+            "licence": listing.licence,
+            "url": listing.url,
+        },
+        "class_names": list(listing.class_names),
+        "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
+        "versions": _versions(),
+    }
+    return create(job.out, attributes, listing.shapes, job.threads)
+
+
+def job_of_store(store: ViewStore, root: Path | None) -> Job:
+    """The job that made a store, to go on with it. root: where the data set is now."""
+    source, render = store.attributes["source"], store.attributes["render"]
+    stored_root = Path(source["root"]) if source["root"] else None
+    config = RenderConfig.from_attributes(render)
+    return Job(store.path, source["name"], root or stored_root, source["up"], config)
+
+
+def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
+    """What is missing, in order of shards. render: render what is not; else only what is."""
+    unrendered = set(store.pending(RENDER))
+    unmatched = set(store.pending(CORRESPONDENCES)) if correspondences else set()
+    found = []
+    for shard in range(store.schema.shards):
+        if shard in unrendered:
+            if render:
+                found.append(Task(RENDER, shard))
+        elif shard in unmatched:
+            found.append(Task(CORRESPONDENCES, shard))
+    return found
+
+
+def make_runner(job: Job) -> "ShardRunner":
+    """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
+    from pointcmt.render.startup import import_lightly
+
+    import_lightly()
+    from pointcmt.render.shards import ShardRunner
+
+    return ShardRunner(job)
+
+
+def _versions() -> dict[str, str]:
+    found = {"pointcmt": __version__}
+    for name in ("numpy", "numba", "open3d", "open3d-cpu", "tensorstore", "trimesh", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

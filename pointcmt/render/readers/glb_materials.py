@@ -1,0 +1,149 @@
+"""Materials of glTF: a linear base colour and its texture, as sRGB for display."""
+
+import base64
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.mesh import Material
+from pointcmt.render.readers.sidecars import ModelFolder, NotRead, find, printable, read_sidecar
+from pointcmt.render.readers.textures import Textures, decode, lay_over
+
+_GLOSSY = "KHR_materials_pbrSpecularGlossiness"
+_TRANSFORM = "KHR_texture_transform"
+
+
+@dataclass(frozen=True)
+class GlbMaterial:
+    """A material of the mesh. factor: linear base colour [3]. index: -1 for glTF's default."""
+
+    index: int
+    material: Material
+    factor: NDArray[np.float64]
+    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(2))
+    offset: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    @property
+    def textured(self) -> bool:
+        """Whether it has a texture, and coordinates to lay it by."""
+        return self.material.texture is not None
+
+    def place(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coordinates [·,2] in the image, v upwards, of those in the file, v downwards."""
+        with np.errstate(all="ignore"):
+            placed = uv * self.scale + self.offset
+            placed[:, 1] = 1 - placed[:, 1]
+            placed[~(np.abs(placed) <= 1e6)] = 0
+        return placed
+
+
+@dataclass
+class GlbMaterials:
+    """The materials of one file that its primitives use. What was odd goes to `notes`."""
+
+    tree: dict[str, Any]
+    binary: bytes
+    folder: ModelFolder
+    materials: list[Material] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _known: dict[tuple[int, bool], GlbMaterial] = field(default_factory=dict)
+    _images: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    _budget: Textures = field(default_factory=Textures)
+
+    def get(self, index: int | None, has_uv: bool) -> GlbMaterial:
+        """A material by its index in the file; without texture where there are no coordinates."""
+        if index is None:
+            return GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
+        if (index, has_uv) not in self._known:
+            made = self._make(self.tree["materials"][index], has_uv)
+            self._known[index, has_uv] = made
+            self.materials.append(made.material)
+        return self._known[index, has_uv]
+
+    def _make(self, source: dict[str, Any], has_uv: bool) -> GlbMaterial:
+        base = source.get("pbrMetallicRoughness", {})
+        factor, texture = base.get("baseColorFactor"), base.get("baseColorTexture")
+        glossy = source.get("extensions", {}).get(_GLOSSY)
+        if glossy is not None:
+            factor, texture = glossy.get("diffuseFactor"), glossy.get("diffuseTexture")
+        values = np.clip(np.nan_to_num(np.array(factor or (1, 1, 1, 1), np.float64)), 0, 1)
+        opaque = source.get("alphaMode", "OPAQUE") == "OPAQUE"
+        red, green, blue = (float(c) for c in to_srgb(values[:3]))
+        material = Material(
+            name=str(source.get("name", "")),
+            color=(red, green, blue),
+            opacity=1.0 if opaque else float(values[3]),
+        )
+        made = GlbMaterial(len(self.materials), material, values[:3])
+        if texture is None:
+            return made
+        try:
+            if not has_uv:
+                raise NotRead("there are no texture coordinates as floats")
+            placed = self._place(made, texture)
+            image = self._image(self.tree["textures"][texture["index"]]["source"])
+        except (NotRead, KeyError, IndexError, TypeError, ValueError) as reason:
+            self.notes.append(f"texture of material {printable(material.name)!r}: {reason}")
+            return made
+        image = _tinted(image, values[:3])
+        if image.shape[2] == 4:
+            image = image[:, :, :3] if opaque else lay_over(image, material.color)
+        return replace(placed, material=replace(material, texture=np.ascontiguousarray(image)))
+
+    def _place(self, made: GlbMaterial, texture: dict[str, Any]) -> GlbMaterial:
+        """The material with its KHR_texture_transform. Raises NotRead where that cannot be done."""
+        transform = texture.get("extensions", {}).get(_TRANSFORM, {})
+        if transform.get("texCoord", texture.get("texCoord", 0)) != 0:
+            raise NotRead("a second set of texture coordinates is not read")
+        if transform.get("rotation"):
+            raise NotRead("rotated texture coordinates are not read")
+        scale = np.array(transform.get("scale", (1, 1)), np.float64)
+        offset = np.array(transform.get("offset", (0, 0)), np.float64)
+        return replace(made, scale=scale, offset=offset)
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        """An image [h,w,3 or 4] of the file, decoded once."""
+        if index not in self._images:
+            source = self.tree["images"][index]
+            uri = source.get("uri", "")
+            if "bufferView" in source:
+                data, name = self._view(source["bufferView"]), f"image {index}"
+            elif uri.startswith("data:"):
+                data, name = base64.b64decode(uri.partition(",")[2]), f"image {index}"
+            else:
+                path = find(self.folder, uri)
+                data, name = read_sidecar(path), path.name
+            image = decode(data, name)
+            self._budget.count(image)
+            self._images[index] = image
+        return self._images[index]
+
+    def _view(self, index: int) -> bytes:
+        view = self.tree["bufferViews"][index]
+        if view.get("buffer", 0) != 0 or "uri" in self.tree["buffers"][0]:
+            raise NotRead("an image in an external buffer is not read")
+        start = view.get("byteOffset", 0)
+        return self.binary[start : start + view["byteLength"]]
+
+
+def to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear 0..1 to sRGB 0..1 (IEC 61966-2-1)."""
+    curve = np.where(linear == 1, 1.0, 1.055 * linear ** (1 / 2.4) - 0.055)  # 1 exactly
+    return np.where(linear <= 0.0031308, linear * 12.92, curve)
+
+
+def to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB 0..1 to linear 0..1, the inverse of `to_srgb`."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _tinted(image: NDArray[np.uint8], factor: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """An image whose colours are multiplied, as linear light, by a factor [3]."""
+    if (factor == 1).all():
+        return image
+    light = to_linear(np.arange(256) / 255)
+    table = np.rint(to_srgb(light[:, None] * factor) * 255).astype(np.uint8)
+    channels = [table[image[:, :, channel], channel] for channel in range(3)]
+    return np.dstack([*channels, image[:, :, 3:]])

@@ -1,0 +1,200 @@
+"""MTL files: the colours, opacities and textures of an OBJ's materials."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pointcmt.mesh import Material
+from pointcmt.render.readers.sidecars import (
+    ModelFolder,
+    NotRead,
+    find,
+    folder_of,
+    printable,
+    read_sidecar,
+)
+from pointcmt.render.readers.textures import Textures
+
+# Options of map_ statements and how many words follow each; those of up to three numbers are apart.
+_OPTION_WORDS = {
+    "-blendu": 1,
+    "-blendv": 1,
+    "-bm": 1,
+    "-boost": 1,
+    "-cc": 1,
+    "-clamp": 1,
+    "-colorspace": 1,
+    "-imfchan": 1,
+    "-mm": 2,
+    "-texres": 1,
+    "-type": 1,
+}
+_MOST_FILES = 100  # material files of one model
+_OPTION_NUMBERS = {"-o", "-s", "-t"}
+_MATTERS = {"-t", "-mm", "-type", "-imfchan"}  # would change the picture, and are not honoured
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A material and where its texture lies: uv of the image = scale × uv + offset."""
+
+    material: Material
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass
+class _Draft:
+    """A material as its file describes it, before its texture is looked for."""
+
+    place: Path  # the directory of the file
+    material: Material
+    has_d: bool = False
+    texture: str = ""
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MaterialLibrary:
+    """The materials an OBJ may use, from all its material files. What was odd goes to `notes`."""
+
+    folder: ModelFolder
+    notes: list[str] = field(default_factory=list)
+    _drafts: dict[str, _Draft] = field(default_factory=dict)
+    _textures: Textures = field(default_factory=Textures)
+
+    @classmethod
+    def of(cls, model: Path, statements: Iterable[str]) -> "MaterialLibrary":
+        """Read the files that an OBJ's `mtllib` statements name; the first definition counts."""
+        library = cls(folder_of(model))
+        names = [name for text in dict.fromkeys(statements) for name in library._file_names(text)]
+        for name in names[:_MOST_FILES]:
+            try:
+                path = find(library.folder, name)
+                library._add(path.parent, read_sidecar(path))
+            except NotRead as reason:
+                library.notes.append(f"material file {reason}")
+        if len(names) > _MOST_FILES:
+            library.notes.append(f"{len(names) - _MOST_FILES} more material files are not read")
+        return library
+
+    def get(self, name: str) -> Placed | None:
+        """A material with its texture decoded; None, and a note, where nothing defines it."""
+        draft = self._drafts.get(name)
+        if draft is None:
+            self.notes.append(f"material {printable(name)!r} is not defined")
+            return None
+        self.notes += draft.notes
+        if not draft.texture:
+            return Placed(draft.material)
+        try:
+            path = self._find_texture(draft)
+            pixels = self._textures.opaque(path, draft.material.color)
+        except NotRead as reason:
+            self.notes.append(str(reason))
+            return Placed(draft.material)
+        return Placed(replace(draft.material, texture=pixels), draft.scale, draft.offset)
+
+    def _file_names(self, statement: str) -> list[str]:
+        """One name with spaces if there is such a file, else several names, spaces escaped."""
+        try:
+            find(self.folder, statement)
+            return [statement]
+        except NotRead:
+            words = statement.replace("\\ ", "\0").split()
+            return [word.replace("\0", " ") for word in words]
+
+    def _find_texture(self, draft: _Draft) -> Path:
+        """The texture's file; a comment or an option behind its name is cut off if need be."""
+        texture = draft.texture
+        first: NotRead | None = None
+        for name in dict.fromkeys((texture, texture.split(" #")[0], texture.split(" -")[0])):
+            try:
+                return find(self.folder, name, [draft.place])
+            except NotRead as reason:
+                first = first or reason
+        raise NotRead(f"texture {first}")
+
+    def _add(self, place: Path, data: bytes) -> None:
+        """Read one material file."""
+        draft = _Draft(place, Material())
+        for line in re.split(r"[\r\n]+", decode_names(data)):
+            keyword, rest = _first_word(line)
+            keyword = keyword.lower()
+            if keyword == "newmtl":
+                draft = _Draft(place, Material(name=rest))
+                self._drafts.setdefault(rest, draft)
+            elif keyword in ("kd", "d", "tr"):
+                _set_number(draft, keyword, rest)
+            elif keyword == "map_kd" and rest:
+                _set_texture(draft, rest)
+
+
+def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
+    """Kd, d (opacity) or Tr (1 - opacity); d counts where both are given."""
+    words = [word for word in rest.partition("#")[0].split() if word != "-halo"]
+    try:
+        numbers = [min(1.0, max(0.0, float(word))) for word in words[:3]]  # nan: 0
+        number = numbers[0]
+    except (ValueError, IndexError):
+        draft.notes.append(f"material statement ignored: {printable(f'{keyword} {rest}')}")
+        return
+    if keyword == "kd":
+        red, green, blue = numbers if len(numbers) == 3 else 3 * [number]
+        draft.material = replace(draft.material, color=(red, green, blue))
+    elif keyword == "d":
+        draft.material, draft.has_d = replace(draft.material, opacity=number), True
+    elif not draft.has_d:
+        draft.material = replace(draft.material, opacity=1 - number)
+
+
+def _set_texture(draft: _Draft, rest: str) -> None:
+    """map_Kd: options, then a file name that may contain spaces."""
+    option, behind = _first_word(rest)
+    while option in _OPTION_WORDS or option in _OPTION_NUMBERS:
+        if option in _OPTION_WORDS:
+            for _ in range(_OPTION_WORDS[option]):
+                _, behind = _first_word(behind)
+        else:
+            numbers, behind = _leading_numbers(behind)
+            if option == "-s" and numbers:
+                draft.scale = (numbers[0], numbers[1] if len(numbers) > 1 else 1.0)
+            elif option == "-o" and numbers:
+                draft.offset = (numbers[0], numbers[1] if len(numbers) > 1 else 0.0)
+        if option in _MATTERS:
+            draft.notes.append(f"texture option {option} ignored")
+        rest = behind
+        option, behind = _first_word(rest)
+    draft.texture = rest
+
+
+def decode_names(data: bytes) -> str:
+    """Text whose encoding nobody declares: UTF-16 by its mark, else UTF-8, else Latin-1."""
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeError:
+        return data.decode("latin-1")
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """The first word and what comes behind it, both stripped; empty where there is nothing."""
+    words = text.split(maxsplit=1)
+    return (words[0], words[1].strip() if len(words) > 1 else "") if words else ("", "")
+
+
+def _leading_numbers(text: str) -> tuple[list[float], str]:
+    """Up to three numbers that the text begins with, and what comes behind them."""
+    numbers: list[float] = []
+    while len(numbers) < 3:
+        word, behind = _first_word(text)
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            break
+        text = behind
+    return numbers, text

@@ -1,0 +1,335 @@
+"""OBJ files: vertices, faces of any size, materials per face, vertex colours.
+
+Lines, points, normals, groups, smoothing and free-form curves are passed over. The format is
+Wavefront's (Advanced Visualizer manual, appendix B1), read as leniently as common exporters need;
+what decides the geometry (numbers, indices) is read strictly.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.compiled import compiled
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.mesh import Material, Mesh
+from pointcmt.render.readers import GREY, MAX_FACES
+from pointcmt.render.readers.materials import MaterialLibrary, Placed, decode_names
+from pointcmt.render.readers.polygons import triangulate
+from pointcmt.render.readers.text import (
+    BACKSLASH,
+    HASH,
+    LINE_FEED,
+    RETURN,
+    SPACE,
+    ends_line,
+    ends_word,
+    grown,
+    line_of,
+    parse_integer,
+    rest_of_line,
+    scannable,
+    skip_blanks,
+    token_at,
+)
+
+_SMALL_F, _SMALL_T, _SMALL_V, _SLASH = 102, 116, 118, 47
+_USEMTL, _MTLLIB = (np.frombuffer(word, np.uint8) for word in (b"usemtl", b"mtllib"))
+_NO_UV, _WRONG_UV = -1, -2
+_MAX_INDEX = 2**31 - 2
+_NO_INDEX = 1 << 60  # in place of a texture index that is not given
+_GREATEST_UV = 1e6  # beyond it float32 cannot tell the texels of a texture apart
+
+# How the scan ended.
+_COMPLETE, _NO_NUMBER, _TOO_FEW, _NO_CORNERS, _BAD_VERTEX, _BAD_UV = range(6)
+
+
+@dataclass
+class _Statements:
+    """What the file says. P vertices, T texture coordinates, N polygons, K corners, E names."""
+
+    status: int
+    at: int  # where the scan ended
+    xyz: NDArray[np.float64]  # [P,3]
+    tints: NDArray[np.float64]  # [·,4]: a vertex that has a colour, and r, g, b
+    uv: NDArray[np.float64]  # [T,2]
+    sizes: NDArray[np.int32]  # [N]
+    corners: NDArray[np.int32]  # [K,2] vertex, texture coordinate or _NO_UV, both from 0
+    names: NDArray[np.int64]  # [E,4]: is it usemtl, begin and end of its text, polygons before
+    spare: int  # vertices with numbers that mean nothing
+
+
+def read_obj(path: Path, data: bytes) -> Mesh:
+    """The mesh of an OBJ file's content, its materials and textures read from path's directory.
+
+    Raises ShapeRefused: bad_syntax, bad_index, no_faces, too_large. Materials that are missing or
+    damaged, and textures that are missing, damaged or elsewhere, become notes.
+    """
+    text = scannable(data)
+    found, notes = _scan_checked(text)
+    corner_vertex = np.ascontiguousarray(found.corners[:, 0])
+    triangles, polygon = triangulate(found.xyz, corner_vertex, found.sizes)
+    if len(triangles) > MAX_FACES:
+        raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
+    lines = int((found.sizes < 3).sum())
+    if lines:
+        notes.append(f"{lines} faces of fewer than 3 corners skipped")
+    names = [decode_names(text[b:e].tobytes()).strip() for _, b, e, _ in found.names]
+    is_use = found.names[:, 0] == 1
+    library = MaterialLibrary.of(path, [n for n, use in zip(names, is_use, strict=True) if not use])
+    placed, per_polygon = _materials_in_use(library, names, found.names, len(found.sizes))
+    material = per_polygon[polygon]
+    corner_uv = found.corners[:, 1][triangles]
+    uv, material, placed = _lay_textures(found.uv, corner_uv, material, placed)
+    return Mesh(
+        vertices=found.xyz,
+        faces=corner_vertex[triangles],
+        materials=tuple(p.material for p in placed),
+        face_material=material if placed else None,
+        uv=uv,
+        vertex_colors=_vertex_colors(found.tints, len(found.xyz)),
+        notes=(*notes, *library.notes),
+    )
+
+
+def _scan_checked(text: NDArray[np.uint8]) -> tuple[_Statements, list[str]]:
+    """The file's statements with all indices in range, and notes."""
+    found = _Statements(*_scan(text, -1, -1))
+    notes = []
+    vertices, uvs = len(found.xyz), len(found.uv)
+    if found.status == _COMPLETE and len(found.corners):
+        if uvs == 0 and (found.corners[:, 1] != _NO_UV).any():
+            notes.append("texture indices without any texture coordinates ignored")
+            found.corners[:, 1] = _NO_UV
+        wrong_uv = (found.corners[:, 1] == _WRONG_UV).any() or found.corners[:, 1].max() >= uvs
+        if found.corners[:, 0].max() >= vertices or (uvs and wrong_uv):
+            found = _Statements(*_scan(text, vertices, uvs))  # once more, to say where
+    if found.status != _COMPLETE:
+        raise _refusal(text, found, vertices, uvs)
+    if not (found.sizes > 2).any():
+        raise ShapeRefused(
+            Reason.NO_FACES, f"{vertices} vertices, but no face of 3 corners or more"
+        )
+    if found.spare:
+        notes.append(f"numbers behind the coordinates of {found.spare} vertices ignored")
+    return found, notes
+
+
+def _refusal(text: NDArray[np.uint8], found: _Statements, vertices: int, uvs: int) -> ShapeRefused:
+    where, word = f"line {line_of(text, found.at)}", token_at(text, found.at)
+    if found.status == _NO_NUMBER:
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {word} is not a number")
+    if found.status == _TOO_FEW:
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: fewer coordinates than there must be")
+    if found.status == _NO_CORNERS:
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face without corners")
+    face = len(found.sizes) + 1
+    what = f"vertex of {vertices}"
+    if found.status == _BAD_UV:
+        what = f"texture coordinate of {uvs}"
+    return ShapeRefused(Reason.BAD_INDEX, f"{where}: {word} of face {face} names no {what}")
+
+
+@compiled
+def _scan(text, vertex_limit, uv_limit):  # type: ignore[no-untyped-def]
+    """All statements, as the fields of _Statements.
+
+    The limits, where they are not negative, are the numbers of vertices and of texture coordinates
+    in the whole file: indices beyond them end the scan.
+    """
+    xyz, vertices = np.empty((len(text) // 64 + 16, 3)), 0
+    tints, tinted = np.empty((16, 4)), 0
+    uv, uvs = np.empty((16, 2)), 0
+    sizes, faces = np.empty(len(text) // 64 + 16, np.int32), 0
+    corners, used = np.empty((len(text) // 16 + 16, 2), np.int32), 0
+    names, named = np.empty((16, 4), np.int64), 0
+    row = np.empty(8)
+    spare, status, at, last = 0, _COMPLETE, 0, len(text) - 1
+    while True:
+        while text[at] <= SPACE:
+            at += 1
+        if at >= last:
+            break
+        begin, first, second = at, text[at], text[at + 1]
+        if first == _SMALL_V and second <= SPACE:
+            at, count = rest_of_line(text, at + 1, row)
+            if count < 3:
+                status, at = (_NO_NUMBER, at) if count < 0 else (_TOO_FEW, begin)
+                break
+            if vertices == len(xyz):
+                xyz = grown(xyz)
+            for i in range(3):
+                xyz[vertices, i] = row[i]
+            if count == 6 or count == 7:  # r g b, with or without alpha
+                if tinted == len(tints):
+                    tints = grown(tints)
+                tints[tinted, 0] = vertices
+                for i in range(3):
+                    tints[tinted, 1 + i] = row[3 + i]
+                tinted += 1
+            spare += count == 5 or count > 7
+            vertices += 1
+        elif first == _SMALL_V and second == _SMALL_T and text[at + 2] <= SPACE:
+            row[1] = 0.0  # where only u is given
+            at, count = rest_of_line(text, at + 2, row)
+            if count < 1:
+                status, at = (_NO_NUMBER, at) if count < 0 else (_TOO_FEW, begin)
+                break
+            if uvs == len(uv):
+                uv = grown(uv)
+            uv[uvs, 0], uv[uvs, 1] = row[0], row[1]
+            uvs += 1
+        elif first == _SMALL_F and (second <= SPACE or second == BACKSLASH):
+            counts = (vertices, vertex_limit, uvs, uv_limit)
+            status, at, size, corners = _parse_face(text, at + 1, corners, used, counts)
+            if status != _COMPLETE:
+                break
+            if faces == len(sizes):
+                sizes = grown(sizes)
+            sizes[faces] = size
+            used += size
+            faces += 1
+        elif _begins(text, at, _USEMTL) or _begins(text, at, _MTLLIB):
+            if named == len(names):
+                names = grown(names)
+            names[named, 0], names[named, 1] = _begins(text, at, _USEMTL), at + 6
+            while text[at] != LINE_FEED and text[at] != RETURN:
+                at += 1
+            names[named, 2], names[named, 3] = at, faces
+            named += 1
+        else:
+            at = _skip_statement(text, at)
+        while text[at] != LINE_FEED and text[at] != RETURN:  # a comment
+            at += 1
+    found = xyz[:vertices], tints[:tinted], uv[:uvs]
+    return status, at, *found, sizes[:faces], corners[:used], names[:named], spare
+
+
+@compiled
+def _parse_face(text, at, corners, used, counts):  # type: ignore[no-untyped-def]
+    """(status, where the face or what is wrong with it ends, its size, corners) of an f statement.
+
+    counts: of vertices so far and in all, of texture coordinates so far and in all; -1 = unknown.
+    """
+    vertices, vertex_limit, uvs, uv_limit = counts
+    begin, size = at - 1, 0
+    at = skip_blanks(text, at)
+    while not ends_line(text[at]):
+        vertex, texture, end = _parse_corner(text, at)
+        if end < 0:
+            return _NO_NUMBER, at, size, corners
+        vertex = vertex - 1 if vertex > 0 else vertices + vertex if vertex < 0 else -1
+        if vertex < 0 or vertex > _MAX_INDEX or vertex >= vertex_limit >= 0:
+            return _BAD_VERTEX, at, size, corners
+        if texture == _NO_INDEX:
+            texture = _NO_UV
+        else:
+            texture = texture - 1 if texture > 0 else uvs + texture if texture < 0 else -1
+            if texture < 0 or texture > _MAX_INDEX:
+                texture = _WRONG_UV
+            if uv_limit > 0 and (texture == _WRONG_UV or texture >= uv_limit):
+                return _BAD_UV, at, size, corners
+        if used + size == len(corners):
+            corners = grown(corners)
+        corners[used + size, 0], corners[used + size, 1] = vertex, texture
+        size += 1
+        at = skip_blanks(text, end)
+    if size == 0:
+        return _NO_CORNERS, begin, size, corners
+    return _COMPLETE, at, size, corners
+
+
+@compiled
+def _parse_corner(text, at):  # type: ignore[no-untyped-def]
+    """(vertex, texture or _NO_INDEX, end) of v, v/t, v/t/n or v//n; end is -1 for another word."""
+    vertex, at = parse_integer(text, at)
+    texture, part = _NO_INDEX, 0
+    while at >= 0 and text[at] == _SLASH and part < 2:
+        at += 1
+        part += 1
+        if not ends_word(text[at]) and text[at] != _SLASH:
+            index, at = parse_integer(text, at)
+            if part == 1:
+                texture = index
+    if at >= 0 and not ends_word(text[at]):
+        at = -1
+    return vertex, texture, at
+
+
+@compiled
+def _begins(text, at, word):  # type: ignore[no-untyped-def]
+    """Whether this word, and a blank or the line's end, come next."""
+    for i in range(len(word)):
+        if text[at + i] != word[i]:
+            return False
+    return text[at + len(word)] <= SPACE
+
+
+@compiled
+def _skip_statement(text, at):  # type: ignore[no-untyped-def]
+    """The end of a line nobody needs; of all that backslashes join to it, but for comments."""
+    joins = text[at] != HASH
+    while text[at] != LINE_FEED and text[at] != RETURN:
+        at = skip_blanks(text, at + 1) if joins else at + 1
+    return at
+
+
+def _materials_in_use(
+    library: MaterialLibrary, names: list[str], statements: NDArray[np.int64], polygons: int
+) -> tuple[list[Placed], NDArray[np.int32]]:
+    """The materials that polygons use, and their index per polygon (-1 = none)."""
+    uses = [(row[3], name) for name, row in zip(names, statements, strict=True) if row[0] == 1]
+    ends = [*(begin for begin, _ in uses), polygons][1:]
+    index = np.full(polygons, -1, np.int32)
+    placed: list[Placed] = []
+    known: dict[str, int] = {}
+    for (begin, name), end in zip(uses, ends, strict=True):
+        if begin < end and name not in known:
+            material = library.get(name)
+            known[name] = -1 if material is None else len(placed)
+            placed += [] if material is None else [material]
+        index[begin:end] = known.get(name, -1)
+    return placed, index
+
+
+def _lay_textures(
+    uv: NDArray[np.float64],
+    corner_uv: NDArray[np.int32],
+    material: NDArray[np.int32],
+    placed: list[Placed],
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int32], list[Placed]]:
+    """Texture coordinates [F,3,2] of the faces whose material has a texture.
+
+    uv [T,2]; corner_uv [F,3] indices into it or _NO_UV; material [F] indices into placed. Faces
+    that have no coordinates get a copy of their material without texture.
+    """
+    textured = np.array([p.material.texture is not None for p in placed] + [False])[material]
+    if not textured.any():
+        return None, material, placed
+    bare = textured & (corner_uv == _NO_UV).any(axis=1)
+    for index in np.unique(material[bare]):
+        material = np.where(bare & (material == index), np.int32(len(placed)), material)
+        flat: Material = replace(placed[index].material, texture=None)
+        placed = [*placed, Placed(flat)]
+    laid = np.flatnonzero(textured & ~bare)
+    if not len(laid):
+        return None, material, placed
+    scale = np.array([p.scale for p in placed])[material[laid], None]
+    offset = np.array([p.offset for p in placed])[material[laid], None]
+    with np.errstate(all="ignore"):
+        positions = uv[corner_uv[laid]] * scale + offset
+        positions[~(np.abs(positions) <= _GREATEST_UV)] = 0
+    whole = np.zeros((len(material), 3, 2), np.float32)
+    whole[laid] = positions
+    return whole, material, placed
+
+
+def _vertex_colors(tints: NDArray[np.float64], vertices: int) -> NDArray[np.float32] | None:
+    """Colours [P,3] where any vertex has one; given in 0..1, or in 0..255 where one exceeds 1."""
+    if not len(tints):
+        return None
+    colors = np.full((vertices, 3), GREY)
+    given = np.where(np.isfinite(tints[:, 1:]), tints[:, 1:], GREY)
+    colors[tints[:, 0].astype(np.int64)] = np.clip(given / (255 if given.max() > 1 else 1), 0, 1)
+    return colors.astype(np.float32)

@@ -1,0 +1,100 @@
+"""Files that a model names (materials, textures), read only from the model's own directory."""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_SIDECAR = 256 << 20  # bytes of one material file or texture
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:")
+_SHAPENET = ("models", "model_normalized.obj")  # ShapeNetCore v2: textures lie beside `models`
+
+
+class NotRead(Exception):
+    """A file that a model names is not used; the text says why and becomes a note of the mesh."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where names in a model file lead. Both paths are real ones, without symbolic links.
+
+    base: what names are relative to. limit: the directory that no file may lie outside of.
+    """
+
+    base: Path
+    limit: Path
+
+
+def folder_of(mesh: Path) -> ModelFolder:
+    """The directory of a mesh file, and its parent in the layout of ShapeNetCore v2."""
+    base = mesh.parent.resolve()
+    layout = (base.name, mesh.name)
+    return ModelFolder(base, base.parent if layout == _SHAPENET else base)
+
+
+def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
+    """The real path of a file named in a model, looked for in `bases` and in the folder's own.
+
+    Backslashes count as slashes; of an absolute path only the last part is looked for; the case of
+    the last part may differ. Raises NotRead where it is missing or lies outside of the limit.
+    """
+    wanted = name.strip().strip('"').replace("\\", "/")
+    if _ABSOLUTE.match(wanted):
+        wanted = re.split(r"[/:]", wanted)[-1]
+    outside = False
+    for base in [*bases, folder.base]:
+        try:
+            path = (base / wanted).resolve()
+            if path.is_relative_to(folder.limit):
+                path = _in_any_case(path)
+            if path.is_relative_to(folder.limit) and path.is_file():
+                return path
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a ring of links
+            continue
+        outside |= not path.is_relative_to(folder.limit)
+    if outside:
+        raise NotRead(f"{printable(name)} lies outside of the model's directory: not read")
+    raise NotRead(f"{printable(name)} is missing")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file; anything else is refused without waiting for it.
+
+    Raises OSError, with EFBIG for more than `most` bytes and EINVAL for what is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may do things
+        raise OSError(errno.EINVAL, "not a regular file")
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {most} are read")
+        return file.read(most)
+
+
+def read_sidecar(path: Path) -> bytes:
+    """The content of a file that `find` found. Raises NotRead where it cannot be had."""
+    try:
+        return read_regular(path, MAX_SIDECAR)
+    except OSError as error:
+        raise NotRead(f"{printable(path.name)} cannot be read ({error.strerror})") from error
+
+
+def printable(name: str) -> str:
+    """A name from a file, fit for a message: short, on one line, without control characters."""
+    shown = "".join(c if c.isprintable() else "�" for c in name.strip())
+    return shown if len(shown) <= 80 else f"…{shown[-79:]}"
+
+
+def _in_any_case(path: Path) -> Path:
+    """The real path of the file of this name in its directory, in another case if need be."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    folded = path.name.casefold()
+    same = [name for name in os.listdir(path.parent) if name.casefold() == folded]
+    return (path.parent / min(same)).resolve() if same else path

@@ -1,0 +1,197 @@
+"""Checkpoints without pickles: tensors in safetensors, scalars in JSON, replaced as one.
+
+A checkpoint is a folder. `checkpoint.json` names the tensor files it belongs to and is written
+last, in one rename: whenever a process is killed, the folder holds a whole checkpoint, the old one
+or the new one.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pointcmt.errors import StoreError
+
+VERSION = 1
+MARKER = "checkpoint.json"
+SHOWN = 8  # differences listed before "and n more"
+
+
+def save(
+    folder: Path,
+    epoch: int,
+    scalars: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    random: dict[str, Tensor] | None = None,
+) -> None:
+    """Replace the checkpoint in `folder`; all of it is on disk when this returns.
+
+    scalars: JSON-able. random: states of generators by name. Without an optimizer the checkpoint
+    holds weights alone and cannot be resumed. Raises StoreError where the disk refuses.
+    """
+    tensors = {"weights": dict(model.state_dict())}
+    if optimizer is not None:
+        tensors["training"] = _optimizer_tensors(model, optimizer)
+        tensors["training"] |= {f"random/{name}": state for name, state in (random or {}).items()}
+    files = {kind: f"{kind}-{epoch:06d}.safetensors" for kind in tensors}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, name in files.items():
+            half = folder / f"{name}.part"
+            # a file is a row of bytes: whatever order the tensors have in memory ends here
+            save_file({key: t.detach().contiguous() for key, t in tensors[kind].items()}, half)
+            _sync(half)
+            os.replace(half, folder / name)
+        marker = {"version": VERSION, "epoch": epoch, "files": files, **scalars}
+        write_file(folder / MARKER, json.dumps(marker, indent=1, allow_nan=False).encode())
+        for path in folder.iterdir():
+            if path.name not in {MARKER, *files.values()}:
+                path.unlink()
+
+
+def read_scalars(folder: Path) -> dict[str, Any] | None:
+    """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint."""
+    try:
+        marker = json.loads((folder / MARKER).read_bytes())
+        version = marker["version"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"this checkpoint is damaged: {error}", where=str(folder)) from None
+    if version != VERSION:
+        raise StoreError(
+            f"the checkpoint has version {version}, this pointcmt reads {VERSION}",
+            where=str(folder),
+            fix="use the pointcmt version that wrote it",
+        )
+    return marker
+
+
+def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
+    """Read a checkpoint's weights into the model; returns its scalars.
+
+    Raises StoreError where there is no checkpoint, or where it belongs to another architecture,
+    with the tensors that differ; the model is then unchanged.
+    """
+    scalars = read_scalars(folder)
+    if scalars is None:
+        raise StoreError(
+            "there is no checkpoint here",
+            where=str(folder),
+            fix="a run has one as soon as its first epoch is finished",
+        )
+    weights = _read(folder, scalars, "weights")
+    differences = list(_differences(weights, model.state_dict()))
+    if differences:
+        more = len(differences) - SHOWN
+        raise StoreError(
+            "this checkpoint belongs to another architecture:\n  "
+            + "\n  ".join(differences[:SHOWN] + [f"and {more} more"] * (more > 0)),
+            where=str(folder),
+            fix="use the configuration and the classes that it was trained with",
+        )
+    model.load_state_dict(weights)
+    return scalars
+
+
+def load_training(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read all of a checkpoint into model and optimizer; returns its scalars and random states."""
+    scalars = load_weights(folder, model)
+    tensors = _read(folder, scalars, "training")
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer/{name}/"
+        optimizer.state[parameter] = {
+            key.removeprefix(prefix): _as_state(value, parameter)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
+    random = {k.removeprefix("random/"): t for k, t in tensors.items() if k.startswith("random/")}
+    return scalars, random
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that readers see all of it or what was there before; on disk on return."""
+    half = path.with_name(f"{path.name}.part")
+    with disk_errors(path):
+        half.write_bytes(data)
+        _sync(half)
+        os.replace(half, path)
+        _sync(path.parent)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal to write into a StoreError with its remedy."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            f"this cannot be written: {reason}",
+            where=str(path),
+            fix="free some space; the same command then goes on after the last finished epoch"
+            if full
+            else "choose a place that can be written",
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts by the parameter's name; all else follows from the configuration."""
+    return {
+        f"optimizer/{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _as_state(value: Tensor, parameter: Tensor) -> Tensor:
+    """A moment lies where and as its parameter lies: other strides would round differently."""
+    if value.shape != parameter.shape:
+        return value  # the step count, which stays on the CPU
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]:
+    name = scalars["files"].get(kind)
+    if name is None:
+        raise StoreError(f"this checkpoint holds no {kind}", where=str(folder))
+    try:
+        return load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"this checkpoint is damaged: {error}",
+            where=str(folder / name),
+            fix="train again into a new --out",
+        ) from None
+
+
+def _differences(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> Iterator[str]:
+    for key in [*stored, *(key for key in wanted if key not in stored)]:
+        here, there = stored.get(key), wanted.get(key)
+        if here is None:
+            yield f"{key}: missing in the checkpoint"
+        elif there is None:
+            yield f"{key}: unknown to the model"
+        elif here.shape != there.shape:
+            yield f"{key}: {list(here.shape)} in the checkpoint, {list(there.shape)} in the model"

@@ -1,0 +1,42 @@
+"""Where a network runs."""
+
+import torch
+
+from pointcmt.errors import UsageError
+
+
+def find_device(name: str) -> torch.device:
+    """The device of `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises UsageError where that device is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or (number and not number.isdecimal()) or name[-1] == ":"):
+        raise UsageError(
+            f"no device is called '{name}'", where="--device", fix="auto, cpu, cuda or cuda:N"
+        )
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        raise UsageError(
+            "torch sees no CUDA device" if built else "this torch is built without CUDA",
+            where=f"--device {name}",
+            fix="check the driver with nvidia-smi" if built else "install a CUDA build of torch",
+        )
+    index = int(number or 0)
+    if index >= torch.cuda.device_count():
+        raise UsageError(
+            f"there are {torch.cuda.device_count()} CUDA devices, counted from 0",
+            where=f"--device {name}",
+        )
+    return torch.device("cuda", index)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

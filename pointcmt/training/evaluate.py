@@ -1,0 +1,227 @@
+"""How good a run is: accuracy over all shapes and over classes, and which classes it mistakes.
+
+Only here is the test split read: training and the choice of the best epoch never see it.
+"""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointcmt.console import meter
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.streaming import ViewStream
+from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.training.checkpoint import load_weights, write_file
+from pointcmt.training.device import find_device
+from pointcmt.training.figures import draw_confusion
+from pointcmt.training.progress import Paced
+from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes.task import Task
+from pointcmt.training.run import Run, open_run
+from pointcmt.training.splits import labelled, split_train
+
+SPLITS = ("test", "val", "train")
+CHECKPOINTS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was evaluated, and the confusion matrix [C, C] that every number follows from.
+
+    Rows are the true classes, columns the predicted ones.
+    """
+
+    recipe: str
+    split: str
+    which: str
+    epoch: int
+    votes: int
+    class_names: list[str]
+    confusion: NDArray[np.int64]
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes were classified."""
+        return int(self.confusion.sum())
+
+    @property
+    def overall_accuracy(self) -> float:
+        """Share of the shapes that are classified right."""
+        return float(np.trace(self.confusion) / self.shapes)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes that have shapes of the share classified right."""
+        return float(np.mean([c["accuracy"] for c in self.per_class.values() if c["shapes"]]))
+
+    @property
+    def per_class(self) -> dict[str, dict[str, Any]]:
+        """Class name → shapes, correct, accuracy (None where there are no shapes)."""
+        table = {}
+        for name, row, correct in zip(
+            self.class_names, self.confusion.sum(axis=1), np.diag(self.confusion), strict=True
+        ):
+            accuracy = float(correct / row) if row else None
+            table[name] = {"shapes": int(row), "correct": int(correct), "accuracy": accuracy}
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """The three fields that `evaluate --json` prints."""
+        return {
+            "overall_accuracy": self.overall_accuracy,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "per_class": self.per_class,
+        }
+
+    def describe(self) -> str:
+        """The numbers for people."""
+        voted = f", {self.votes} votes" if self.votes > 1 else ""
+        width = max(map(len, self.class_names))
+        lines = [
+            f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), "
+            f"{self.shapes:,} {self.split} shapes{voted}",
+            f"  overall accuracy     {self.overall_accuracy:7.2%}",
+            f"  mean class accuracy  {self.mean_class_accuracy:7.2%}",
+        ]
+        for name, c in self.per_class.items():
+            if c["shapes"]:
+                share = f"{c['correct']:>5} of {c['shapes']:<5}"
+                lines.append(f"    {name:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip())
+        return "\n".join(lines)
+
+
+def evaluate(
+    folder: Path,
+    store: ViewStore,
+    split: str = "test",
+    which: str = "best",
+    votes: int = 1,
+    device: str = "auto",
+    log_format: str = "auto",
+) -> Report:
+    """Classify a split with a run's checkpoint; writes evaluation.json and confusion.png into it.
+
+    split: test, val (the shapes that selected the best epoch) or train (the others). which: best
+    on validation, or last. votes: the plain prediction and votes - 1 varied ones, averaged as
+    probabilities; the variations are seeded and their number is fixed, so there is one result.
+
+    Raises StoreError for a run without a checkpoint, for a store with other classes or without
+    shapes in the split, and UsageError for an unknown name.
+    """
+    _require("split", split, SPLITS)
+    _require("checkpoint", which, CHECKPOINTS)
+    if votes < 1:
+        raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
+    run = open_run(folder)
+    _require_classes(run, store)
+    shapes = _shapes(run, store, split)
+
+    on = find_device(device)
+    task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
+    scalars = load_weights(folder / which, task.model)
+    task.model.to(on)
+    stream = evaluation_stream(task, store, shapes)
+    with meter(f"evaluating {folder}", len(shapes), "shapes", log_format) as progress:
+        log_p = predict(task, stream, votes, run.config.seed, Paced(progress))
+    predicted = log_p.argmax(dim=1).numpy()
+    confusion = confusion_matrix(store.labels[shapes], predicted, len(run.class_names))
+
+    report = Report(
+        run.config.recipe, split, which, scalars["epoch"], votes, run.class_names, confusion
+    )
+    facts = {
+        **{key: getattr(report, key) for key in ("recipe", "split", "which", "epoch", "votes")},
+        "shapes": report.shapes,
+        "data": store.path,
+        "plan_sha256": store.attributes["plan_sha256"],
+        **report.as_json(),
+        "confusion": confusion.tolist(),
+    }
+    write_file(folder / "evaluation.json", (json.dumps(facts, indent=1) + "\n").encode())
+    title = (
+        f"{run.config.recipe}, {split}: {report.overall_accuracy:.1%} of {report.shapes:,} shapes"
+    )
+    write_file(folder / "confusion.png", draw_confusion(confusion, run.class_names, title))
+    return report
+
+
+def evaluation_stream(task: Task, store: ViewStore, shapes: NDArray[np.int64]) -> ViewStream:
+    """What a task reads, of these shapes in this order, with all views."""
+    config = replace(task.stream, shuffle=False, drop_last=False, views=0)
+    return ViewStream(store, shapes, config)
+
+
+@torch.no_grad()
+def predict(
+    task: Task,
+    stream: ViewStream,
+    votes: int = 1,
+    seed: int = 0,
+    progress: Paced | None = None,
+) -> Tensor:
+    """Log-probabilities of every class, [n, C] on the CPU, in the order of the stream.
+
+    votes: see `evaluate`; seed: of the variations. Leaves the model in evaluation mode.
+    """
+    task.model.eval()
+    on = next(task.model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for batch in stream:
+        batch = {name: tensor.to(on, non_blocking=True) for name, tensor in batch.items()}
+        looks = [batch] + [task.vary(batch, generator) for _ in range(votes - 1)]
+        log_p = torch.stack([task.logits(look).log_softmax(dim=1) for look in looks])  # [K, B, C]
+        rows.append((log_p.logsumexp(dim=0) - math.log(votes)).cpu())  # [B, C]
+        if progress:
+            progress.advance(len(batch["label"]), now=stream.position == len(stream))
+    return torch.cat(rows)
+
+
+def confusion_matrix(
+    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Counts [C, C]; rows are the true classes, columns the predicted ones."""
+    cells = np.bincount(true * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes)
+
+
+def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
+    """The shapes of a split: `train` and `val` as the run itself divided them."""
+    if split == "test":
+        return labelled(store, "test")[0]
+    if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
+        raise StoreError(
+            f"what was '{split}' for this run is only known on the store it was trained on",
+            where=store.path,
+            fix=f"evaluate on {run.facts['data']['path']}, or the test split of this store",
+        )
+    ours = split_train(store, run.config.data.validation, run.config.seed)
+    return ours.train if split == "train" else ours.validation
+
+
+def _require_classes(run: Run, store: ViewStore) -> None:
+    if store.class_names == run.class_names:
+        return
+    missing = [name for name in run.class_names if name not in store.class_names]
+    unknown = [name for name in store.class_names if name not in run.class_names]
+    raise StoreError(
+        f"the run knows {len(run.class_names)} classes, the store has other ones: "
+        f"{len(missing)} missing ({', '.join(missing[:5])}), "
+        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
+        if missing or unknown
+        else "the run and the store have the same classes in another order",
+        where=f"{run.folder}, {store.path}",
+        fix="evaluate on a store of the data set that the run was trained on",
+    )
+
+
+def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise UsageError(f"no {kind} is called '{name}'", fix=nearest(name, known))

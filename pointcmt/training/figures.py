@@ -1,0 +1,91 @@
+"""Pictures of a run: its curves and its confusion matrix. PNG bytes, no display needed."""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+TRAIN, VALIDATION, INK, RULE = "#2a6fbb", "#d9822b", "#333333", "#dddddd"
+NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its count
+
+
+def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
+    """Loss and accuracy per epoch, train and validation, with the best epoch marked.
+
+    records: the lines of metrics.jsonl. best: the epoch that `best/` holds.
+    """
+    epochs = [record["epoch"] for record in records]
+    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, quantity in ((left, "loss"), (right, "accuracy")):
+        curves = (("train", quantity, TRAIN), ("validation", f"val_{quantity}", VALIDATION))
+        for label, key, color in curves:
+            values = [record[key] for record in records]
+            marker = "o" if len(records) == 1 else None
+            axes.plot(epochs, values, color=color, linewidth=1.6, label=label, marker=marker)
+        axes.axvline(best, color=INK, linewidth=0.8, linestyle=":", label=f"best ({best})")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.set_xlim(0, max(epochs[-1], 2))
+        _style(axes, quantity)
+    left.set_ylim(0, 1.05 * max(max(record["loss"], record["val_loss"]) for record in records))
+    right.set_ylim(0, 1.02)
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    lines, labels = left.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(title, color=INK, fontsize=11, x=0.01, ha="left")
+    return _png(figure)
+
+
+def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
+    """A confusion matrix [C, C], rows the truth and columns the prediction, as counts.
+
+    The colour is the share of the row, so that classes of any size compare.
+    """
+    C = len(class_names)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = 2.6 + max(2.4, min(0.42 * C, 9.0))
+    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if C <= NUMBERED:
+        for row, column in np.argwhere(confusion):
+            color = "white" if shares[row, column] > 0.55 else INK
+            count = str(confusion[row, column])
+            axes.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
+    size = 9 if C <= NUMBERED else 6
+    axes.set_xticks(range(C), class_names, rotation=90, fontsize=size)
+    axes.set_yticks(range(C), class_names, fontsize=size)
+    axes.set_xticks(np.arange(C + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(C + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=RULE, linewidth=0.5)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+    axes.set_title(title, color=INK, fontsize=10)
+    return _png(figure)
+
+
+def _style(axes: Axes, title: str) -> None:
+    axes.set_title(title, color=INK, fontsize=10, loc="left")
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(RULE)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()

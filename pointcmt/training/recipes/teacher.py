@@ -1,0 +1,46 @@
+"""Stage I of PointCMT: MVCNN on the views, smoothed cross entropy, no image augmentation."""
+
+import torch
+from torch import Tensor, nn
+
+from pointcmt.datasets.streaming import Batch, StreamConfig
+from pointcmt.training.augment import choose_views
+from pointcmt.training.config import TeacherConfig
+from pointcmt.training.losses import smoothed_cross_entropy
+from pointcmt.training.mvcnn import MVCNN, build_mvcnn
+from pointcmt.training.recipes.task import accuracy
+
+
+def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
+    """The teacher of a configuration; see RECIPES."""
+    weights = config.model.weights if pretrained else "random"
+    model = build_mvcnn(config.model.backbone, weights, classes, config.data.image_size)
+    return Teacher(model, config)
+
+
+class Teacher:
+    """Views → class. Trains on `data.views` random views per shape, is evaluated on all of them."""
+
+    def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
+        self.model: nn.Module = model
+        self.smoothing = config.loss.label_smoothing
+        self.stream = StreamConfig(
+            arrays=("rgb",),
+            batch_size=config.data.batch_size,
+            views=config.data.views,
+            points=0,
+            seed=config.seed,
+        )
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.logits(batch)
+        loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
+        return loss, {"accuracy": accuracy(logits, batch["label"])}
+
+    def logits(self, batch: Batch) -> Tensor:
+        return self.model(batch["rgb"])[0]
+
+    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """A random half of the views, another one for each shape."""
+        half = max(1, batch["rgb"].shape[1] // 2)
+        return {**batch, "rgb": choose_views(batch["rgb"], half, generator)}

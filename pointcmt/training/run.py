@@ -1,0 +1,190 @@
+"""A run's folder: what is trained, on what, with what, and how it went.
+
+run.json        recipe, classes, the data's hashes, library versions; the folder's first file
+config.yaml     the resolved configuration, fit for --config
+metrics.jsonl   one JSON object per finished epoch
+curve.png       the same as a picture
+last/ best/     checkpoints: of the last epoch, and of the best one on validation
+"""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pointcmt import __version__
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import StoreError
+from pointcmt.training import checkpoint
+from pointcmt.training.config import TrainConfig, flatten, load_config, to_yaml
+
+VERSION = 1
+FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
+LAST, BEST = "last", "best"
+LIBRARIES = ("torch", "numpy", "transformers", "safetensors", "tensorstore")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run. facts: the contents of run.json."""
+
+    folder: Path
+    config: TrainConfig
+    facts: dict[str, Any]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in the order of the logits."""
+        return self.facts["class_names"]
+
+
+def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
+    """The run that this configuration and data make in `folder`; writes nothing.
+
+    Raises StoreError with the differences where another run of at least one epoch is there, or
+    where the folder holds no run but other things.
+    """
+    facts = {
+        "version": VERSION,
+        "recipe": config.recipe,
+        "class_names": store.class_names,
+        "data": {
+            "path": str(Path(store.path).absolute()),
+            "dataset": store.attributes["source"]["name"],
+            "plan_sha256": store.attributes["plan_sha256"],
+            "render_hash": store.attributes["render_hash"],
+        },
+        "versions": {"pointcmt": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
+    }
+    run = Run(folder, config, facts)
+    if checkpoint.read_scalars(folder / LAST) is None:
+        _refuse_foreign_folder(folder)
+        return run
+    begun = open_run(folder)
+    different = _differences(_identity(begun), _identity(run))
+    if different:
+        raise StoreError(
+            "this run was begun with other settings:\n  " + "\n  ".join(different),
+            where=str(folder),
+            fix="repeat its settings to go on with it, or choose another --out",
+        )
+    return begun
+
+
+@contextmanager
+def begin_run(run: Run) -> Iterator[None]:
+    """Make the folder what `run` says and keep other processes from training in it meanwhile.
+
+    A killed process gives its lock up. Raises StoreError where another one is at work.
+    """
+    folder = run.folder
+    with checkpoint.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                "another process is training this run",
+                where=str(folder),
+                fix="wait for it, or choose another --out",
+            ) from None
+        if checkpoint.read_scalars(folder / LAST) is None:
+            facts = (json.dumps(run.facts, indent=1) + "\n").encode()
+            checkpoint.write_file(folder / FACTS, facts)
+            checkpoint.write_file(folder / CONFIG, to_yaml(run.config).encode())
+        yield
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run. Raises StoreError where there is none, or a damaged one."""
+    try:
+        facts = json.loads((folder / FACTS).read_bytes())
+        recipe, found = facts["recipe"], facts["version"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            "there is no run here", where=str(folder), fix="make one with `pointcmt train --out`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"the run is damaged: {error}", where=f"{folder}/{FACTS}") from None
+    if found != VERSION:
+        raise StoreError(
+            f"the run has version {found}, this pointcmt reads {VERSION}",
+            where=str(folder),
+            fix="use the pointcmt version that began it",
+        )
+    return Run(folder, load_config(recipe, folder / CONFIG), facts)
+
+
+def append_metrics(folder: Path, record: dict[str, Any]) -> None:
+    """Add an epoch's line to metrics.jsonl."""
+    with (
+        checkpoint.disk_errors(folder / METRICS),
+        (folder / METRICS).open("a", encoding="utf-8") as file,
+    ):
+        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_metrics(folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """The lines of the first `epochs` epochs. Raises StoreError where some are missing.
+
+    A killed process may leave a line, or half of one, for an epoch that has no checkpoint.
+    """
+    path = folder / METRICS
+    try:
+        lines = path.read_text("utf-8").splitlines()[:epochs] if epochs else []
+        records = [json.loads(line) for line in lines]
+        intact = [record["epoch"] for record in records] == list(range(1, epochs + 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise StoreError(
+            f"metrics.jsonl does not hold the {epochs} finished epochs of this run",
+            where=str(path),
+            fix="train again into a new --out",
+        )
+    return records
+
+
+def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Replace metrics.jsonl."""
+    lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
+    checkpoint.write_file(folder / METRICS, "".join(lines).encode())
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    ours = (FACTS, CONFIG, METRICS, LOCK, LAST, BEST)
+    with checkpoint.disk_errors(folder):
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    foreign = [name for name in names if name.removesuffix(".part") not in ours]
+    if foreign:
+        raise StoreError(
+            f"this folder holds other things (such as {foreign[0]}) and no run",
+            where=str(folder),
+            fix="choose an empty or a new folder for --out",
+        )
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What two processes must agree on to train the same run; paths and versions may differ."""
+    data = {key: run.facts["data"][key] for key in ("dataset", "plan_sha256", "render_hash")}
+    config = run.config.model_dump(mode="json")
+    return flatten({**config, "class_names": run.class_names, "store": data})
+
+
+def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: {stored.get(key)} in the run, {asked.get(key)} asked for"
+        for key in [*stored, *(key for key in asked if key not in stored)]
+        if stored.get(key) != asked.get(key)
+    ]

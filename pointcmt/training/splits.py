@@ -1,0 +1,107 @@
+"""Which shapes a run learns from and which ones select its best epoch. Test shapes are neither."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.datasets.schema import SPLITS
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.streaming import done_shapes
+from pointcmt.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shapes as indices of axis 0, rising: train [n], validation [m]. notes: for the user."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+
+def split_train(store: ViewStore, share: float, seed: int) -> Split:
+    """Carve a validation split from train, or take the store's own `val` where it has one.
+
+    share: of every class, rounded, at least one shape; a class of a single shape stays in train
+    as a whole. Unlabelled shapes are left out. The same seed gives the same split.
+
+    Raises StoreError where nothing can be learned or selected: fewer than two classes, a class
+    that the store has but train lacks, or no class with a shape to spare.
+    """
+    shapes, notes = labelled(store, "train")
+    counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
+    _require_classes(store, counts)
+    if np.any(store.splits == SPLITS.index("val")):
+        validation, more = labelled(store, "val")
+        return Split(shapes, validation, (*notes, *more, "validating on the store's own val split"))
+    held = stratified(store.labels[shapes], share, seed)
+    if not np.any(held):
+        raise StoreError(
+            "every class of the train split has one rendered shape: none is left to validate on",
+            where=store.path,
+            fix="render more shapes, at least two per class",
+        )
+    alone = [name for name, count in zip(store.class_names, counts, strict=True) if count == 1]
+    if alone:
+        notes += (f"classes with a single train shape are not validated: {', '.join(alone)}",)
+    return Split(shapes[~held], shapes[held], notes)
+
+
+def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The rendered shapes of a split whose class is known, and notes on those left out.
+
+    Raises StoreError where there is none.
+    """
+    planned = int(np.sum(store.splits == SPLITS.index(split)))
+    shapes = done_shapes(store, split)
+    notes = []
+    if len(shapes) < planned:
+        notes.append(f"{planned - len(shapes)} of {planned} {split} shapes are not rendered")
+    known = shapes[store.labels[shapes] >= 0]
+    if not len(known):
+        raise StoreError(
+            f"no shape of the {split} split has a class",
+            where=store.path,
+            fix="render a data set with labels; `--dataset folder` reads labels.csv",
+        )
+    if len(known) < len(shapes):
+        notes.append(f"{len(shapes) - len(known)} {split} shapes have no class and are left out")
+    return known, tuple(notes)
+
+
+def stratified(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which of these shapes to hold out, [n] bool: `share` of every class, at random.
+
+    Written out rather than taken from scikit-learn: every class that can spare a shape gives at
+    least one, and a run resumes with the same split after an upgrade of any library but numpy.
+    """
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        rng = np.random.default_rng([seed, label])  # a new class leaves the others as they are
+        held[rng.permutation(members)[:count]] = True
+    return held
+
+
+def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
+    """Every class that the store has must be learned, and there must be two."""
+    planned = np.bincount(store.labels[store.labels >= 0], minlength=len(counts))
+    absent = [
+        name
+        for name, all_splits, train in zip(store.class_names, planned, counts, strict=True)
+        if all_splits and not train
+    ]
+    if absent:
+        raise StoreError(
+            f"{len(absent)} classes have shapes but none rendered in train: {', '.join(absent)}",
+            where=store.path,
+            fix="render the train split of these classes too (a larger --limit)",
+        )
+    if np.count_nonzero(counts) < 2:
+        raise StoreError(
+            "a classifier needs at least two classes, and the train split has one",
+            where=store.path,
+            fix="render shapes of more classes",
+        )

@@ -1,0 +1,20 @@
+"""Real stores for tests, rendered in this process."""
+
+from pointcmt.cameras import find_rig
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import ViewStore
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.job import Job, create_store, tasks
+from pointcmt.render.shards import ShardRunner
+
+
+def render_toy(out, limit, rig="ortho6", correspondences=True, shard=None, **settings):
+    """A store of `limit` toy shapes; settings: those of RenderConfig."""
+    listing = select(list_shapes("toy", None), None, limit)
+    config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
+    job = Job(str(out), "toy", None, listing.up, config, correspondences)
+    store = create_store(listing, job, shard)
+    runner = ShardRunner(job)
+    for task in tasks(store, render=True, correspondences=correspondences):
+        runner(task, {}, lambda shape: None)
+    return ViewStore.open(out)

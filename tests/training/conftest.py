@@ -1,0 +1,50 @@
+"""Fixtures of the training tests."""
+
+import pytest
+import torch
+
+from pointcmt.training.mvcnn import LAYOUTS
+from tests.training.stores import Plan, write_store
+
+SMALL_RESNET = {
+    "layer_type": "basic",
+    "depths": [1, 1, 1, 1],
+    "hidden_sizes": [16, 16, 32, 32],
+    "embedding_size": 16,
+}
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread():
+    """The same bits on any machine, and no fight for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small_resnet():
+    """`resnet-18` stands for a hundredth of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LAYOUTS, "resnet-18", SMALL_RESNET)
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_store(tmp_path_factory):
+    """Settings of a Plan → store; each is written once."""
+    made = {}
+
+    def make(**settings):
+        plan = Plan(**settings)
+        if plan not in made:
+            made[plan] = write_store(tmp_path_factory.mktemp("store"), plan)
+        return made[plan]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def store(make_store):
+    return make_store()

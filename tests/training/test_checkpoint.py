@@ -1,0 +1,171 @@
+"""Checkpoints: the same bits back, whole after any kill, and no other architecture's."""
+
+import errno
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from pointcmt.errors import StoreError
+from pointcmt.training import checkpoint
+
+KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def small_model(classes=3, seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes)
+    )
+    return model.to(memory_format=torch.channels_last)  # strides that a file does not keep
+
+
+def step(model, optimizer, seed):
+    torch.manual_seed(seed)
+    optimizer.zero_grad()
+    model(torch.randn(8, 3, 4, 4)).square().sum().backward()
+    optimizer.step()
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_with_the_same_bits(kind, tmp_path):
+    model = small_model()
+    optimizer = KINDS[kind](model.parameters(), lr=0.1, weight_decay=0.1)
+    for seed in range(3):
+        step(model, optimizer, seed)
+    random = {"torch": torch.get_rng_state()}
+    checkpoint.save(tmp_path, 3, {"stream": {"epoch": 3}}, model, optimizer, random)
+
+    other = small_model(seed=9)
+    restored = KINDS[kind](other.parameters(), lr=0.1, weight_decay=0.1)
+    scalars, states = checkpoint.load_training(tmp_path, other, restored)
+    assert (scalars["epoch"], scalars["stream"]) == (3, {"epoch": 3})
+    assert torch.equal(states["torch"], random["torch"])
+    assert same(model.state_dict(), other.state_dict())
+    for seed in range(3, 6):
+        step(model, optimizer, seed)
+        step(other, restored, seed)
+    assert same(model.state_dict(), other.state_dict())
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert optimizer.state[p]["exp_avg"].stride() == restored.state[q]["exp_avg"].stride()
+
+
+def test_one_checkpoint_replaces_the_other(tmp_path):
+    model = small_model()
+    for epoch in (1, 2):
+        checkpoint.save(tmp_path, epoch, {}, model)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.json", "weights-000002.safetensors"]
+
+
+def test_a_folder_without_a_checkpoint_is_said(tmp_path):
+    assert checkpoint.read_scalars(tmp_path) is None
+    with pytest.raises(StoreError, match="no checkpoint here"):
+        checkpoint.load_weights(tmp_path, small_model())
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, moment):
+    """Every call that changes the disk is a moment; at the last ones nothing is killed."""
+    old, new = small_model(seed=1), small_model(seed=2)
+    optimizers = [torch.optim.Adam(model.parameters()) for model in (old, new)]
+    for model, optimizer in zip((old, new), optimizers, strict=True):
+        step(model, optimizer, seed=0)
+    checkpoint.save(tmp_path, 1, {"name": "old"}, old, optimizers[0], {})
+    calls = 0
+
+    def killer(function):
+        def wrapped(*arguments, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls > moment:
+                raise Killed
+            return function(*arguments, **keywords)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", killer(checkpoint.save_file))
+        patch.setattr(os, "replace", killer(os.replace))
+        patch.setattr(os, "fsync", killer(os.fsync))
+        patch.setattr("pathlib.Path.unlink", killer(os.unlink))
+        try:
+            checkpoint.save(tmp_path, 2, {"name": "new"}, new, optimizers[1], {})
+        except Killed:
+            pass
+        else:
+            assert calls < 12
+    found = small_model(seed=3)
+    scalars, _ = checkpoint.load_training(tmp_path, found, torch.optim.Adam(found.parameters()))
+    expected = {"old": old, "new": new}[scalars["name"]]
+    assert same(found.state_dict(), expected.state_dict())
+    checkpoint.save(tmp_path, 2, {"name": "new"}, new, optimizers[1], {})  # and it goes on
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_another_architecture_is_refused_with_its_tensors(tmp_path):
+    checkpoint.save(tmp_path, 1, {}, small_model(classes=3))
+    other = small_model(classes=5, seed=1)
+    other.append(nn.Linear(5, 2))
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(StoreError, match="another architecture") as caught:
+        checkpoint.load_weights(tmp_path, other)
+    assert "3.weight: [3, 16] in the checkpoint, [5, 16] in the model" in str(caught.value)
+    assert "4.weight: missing in the checkpoint" in str(caught.value)
+    assert same(before, other.state_dict())
+    with pytest.raises(StoreError, match=r"3\.bias: unknown to the model"):
+        checkpoint.load_weights(tmp_path, small_model()[:3])
+
+
+def test_of_many_differences_some_are_shown(tmp_path):
+    checkpoint.save(tmp_path, 1, {}, small_model())
+    other = nn.Sequential(*[nn.Linear(2, 2) for _ in range(50)])
+    with pytest.raises(StoreError, match=r"and \d+ more"):
+        checkpoint.load_weights(tmp_path, other)
+
+
+def test_weights_alone_cannot_be_resumed(tmp_path):
+    model = small_model()
+    checkpoint.save(tmp_path, 1, {}, model)
+    with pytest.raises(StoreError, match="holds no training"):
+        checkpoint.load_training(tmp_path, model, torch.optim.Adam(model.parameters()))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"abc", b"\x00" * 100])
+@pytest.mark.parametrize("file", ["checkpoint.json", "weights-000001.safetensors"])
+def test_damage_is_said(tmp_path, file, content):
+    checkpoint.save(tmp_path, 1, {}, small_model())
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(StoreError, match=r"damaged|no checkpoint") as caught:
+        checkpoint.load_weights(tmp_path, small_model())
+    assert str(tmp_path) in caught.value.where
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    checkpoint.save(tmp_path, 1, {"version": 99}, small_model())
+    with pytest.raises(StoreError, match="has version 99"):
+        checkpoint.load_weights(tmp_path, small_model())
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, {}, small_model())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left") as caught:
+            checkpoint.save(tmp_path, 2, {}, small_model(seed=1))
+    assert "free some space" in caught.value.fix
+    assert checkpoint.load_weights(tmp_path, small_model(seed=2))["epoch"] == 1

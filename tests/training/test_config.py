@@ -1,0 +1,147 @@
+"""Configurations: defaults are the paper's, and what cannot be meant is said with its key."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pointcmt.errors import UsageError
+from pointcmt.training.config import CONFIGS, load_config, to_yaml
+
+CONFIG_FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def test_reading_a_configuration_loads_no_torch():
+    code = "import pointcmt.training.config, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_defaults_are_those_of_the_reference_code():
+    teacher, student = load_config("teacher"), load_config("student")
+    assert (teacher.epochs, teacher.data.batch_size, teacher.data.views) == (50, 32, 0)
+    assert teacher.optimizer.model_dump() == {
+        "name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4, "clip_norm": 0.0,
+    }  # fmt: skip
+    assert (teacher.schedule.name, student.schedule.name) == ("constant", "cosine")
+    assert (student.epochs, student.data.batch_size, student.data.points) == (1000, 32, 1024)
+    assert student.optimizer.model_dump() == {
+        "name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "clip_norm": 0.0,
+    }  # fmt: skip
+    assert (student.augmentation.scale, student.augmentation.shift) == ((2 / 3, 3 / 2), 0.2)
+    assert teacher.loss.label_smoothing == student.loss.label_smoothing == 0.2
+
+
+def test_flags_win_over_set_over_the_file_over_the_defaults(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "epochs: 2\nseed: 2\ndata: {batch_size: 2}\noptimizer:\n  learning_rate: 2e-3\n"
+    )
+    overrides = ["epochs=3", "seed=3", "optimizer.weight_decay=3e-3"]
+    config = load_config("student", file, overrides, epochs=4, seed=None)
+    assert (config.epochs, config.seed, config.data.batch_size) == (4, 3, 2)
+    assert config.optimizer.learning_rate == 2e-3  # YAML 1.1 reads it as text
+    assert config.optimizer.weight_decay == 3e-3
+    assert (config.optimizer.name, config.data.points) == ("adamw", 1024)  # the rest of a section
+
+
+@pytest.mark.parametrize("recipe", CONFIGS)
+def test_the_resolved_copy_is_the_same_configuration(recipe, tmp_path):
+    config = load_config(recipe, None, ["seed=7", "optimizer.learning_rate=0.00123"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(recipe, tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("file", CONFIG_FILES, ids=lambda file: file.name)
+def test_every_file_of_configs_is_a_configuration(file):
+    load_config(file.stem.split("-")[0], file)
+
+
+def test_the_files_of_the_paper_say_what_the_defaults_are():
+    assert len(CONFIG_FILES) >= 4
+    for recipe in CONFIGS:
+        file = CONFIG_FILES[0].with_name(f"{recipe}.yaml")
+        assert load_config(recipe, file) == load_config(recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("epoch=3", "did you mean 'epochs'?"),
+        ("optimizer.learningrate=3", "did you mean 'learning_rate'?"),
+        ("batch_size=3", "did you mean 'data.batch_size'?"),
+        ("optimizer.batch_size=3", "did you mean 'data.batch_size'?"),
+        ("data.views=3", "known: batch_size, validation, points"),
+        ("zzz=3", "known: recipe, epochs"),
+        ("epochs=many", "'epochs' should be a valid integer"),
+        ("epochs=2.5", "'epochs' should be a valid integer"),
+        ("epochs=0", "'epochs' should be greater than or equal to 1, not 0"),
+        ("epochs=yes", "'epochs' should be a value, not true or false"),
+        ("epochs=", "'epochs' should be a valid integer"),
+        ("optimizer.learning_rate=.nan", "'optimizer.learning_rate' should be"),
+        ("optimizer.learning_rate=-1", "'optimizer.learning_rate' should be greater than 0"),
+        ("optimizer.name=sgd", "'optimizer.name' should be 'adam' or 'adamw', not 'sgd'"),
+        ("optimizer=5", "'optimizer' should be a valid dictionary"),
+        ("data.batch_size=1", "'data.batch_size' should be greater than or equal to 2"),
+        ("data.validation=1", "'data.validation' should be less than 1"),
+        ("augmentation.scale=[1.5, 0.5]", "'augmentation.scale' should be two numbers, 0 < "),
+        ("augmentation.scale=[1.5, x]", "'augmentation.scale' should be a valid number"),
+        ("model.backbone=pointnets", "'model.backbone' should be 'pointnet'"),
+        ("epochs", "'epochs' sets nothing"),
+        ("=5", "'=5' sets nothing"),
+        ("epochs.more=5", "'epochs' should be a valid integer"),
+        ("epochs=[", "'[' is no YAML value"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_names_its_key(override, says):
+    with pytest.raises(UsageError) as caught:
+        load_config("student", None, [override])
+    assert says in str(caught.value)
+    assert override.strip("=") in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "no such configuration file"),
+        ("a: [", "cannot be read"),
+        ("- 1", "a table of keys"),
+        ("1: 2", "a table of keys"),
+        ("recipe: teacher", "is for the recipe 'teacher'"),
+        ("data: 5", "'data' should be a valid dictionary"),
+        ("optimiser: {name: adam}", "did you mean 'optimizer'?"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_said(text, says, tmp_path):
+    file = tmp_path / "c.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_config("student", file)
+    assert says in str(caught.value)
+    assert str(file) in caught.value.where
+
+
+def test_a_flag_that_does_not_fit_is_named():
+    with pytest.raises(UsageError) as caught:
+        load_config("student", epochs=0)
+    assert caught.value.where == "--epochs 0"
+
+
+def test_an_override_inside_a_value_is_said(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: 3")
+    with pytest.raises(UsageError, match="'epochs' is a value, not a section"):
+        load_config("student", file, ["epochs.more=5"])
+
+
+def test_an_unknown_recipe_gets_the_nearest_one():
+    with pytest.raises(UsageError, match="did you mean 'teacher'"):
+        load_config("techer")
+
+
+def test_a_configuration_is_frozen():
+    config = load_config("student")
+    with pytest.raises(ValueError, match="frozen"):
+        config.epochs = 3

@@ -1,0 +1,165 @@
+"""Evaluation: every number against scikit-learn and numpy, from the predictions themselves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.evaluate import (
+    Report,
+    confusion_matrix,
+    evaluate,
+    evaluation_stream,
+    predict,
+)
+from pointcmt.training.loop import train
+from pointcmt.training.recipes import RECIPES
+from pointcmt.training.run import begin_run, plan_run
+from pointcmt.training.splits import split_train
+from tests.training.stores import small_config
+
+pytestmark = pytest.mark.usefixtures("small_resnet")
+
+
+@pytest.fixture(scope="module")
+def runs(small_resnet, store, tmp_path_factory):
+    """Runs that still make mistakes."""
+    folders = {}
+    for recipe, epochs in (("student", 6), ("teacher", 1)):
+        folders[recipe] = tmp_path_factory.mktemp(recipe)
+        train(store, small_config(recipe, epochs=epochs), folders[recipe], device="cpu")
+    return folders
+
+
+def test_numbers_equal_scikit_learns():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
+    confusion = confusion_matrix(true, predicted, 6)
+    assert np.array_equal(confusion, sklearn_confusion(true, predicted, labels=range(6)))
+    report = Report("student", "test", "best", 1, 1, list("abcdef"), confusion)
+    assert report.overall_accuracy == pytest.approx(accuracy_score(true, predicted))
+    assert report.mean_class_accuracy == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert report.shapes == 500
+
+
+def test_a_class_without_shapes_does_not_count():
+    report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], np.diag([3, 0, 1]))
+    assert report.mean_class_accuracy == report.overall_accuracy == 1
+    assert report.per_class["b"] == {"shapes": 0, "correct": 0, "accuracy": None}
+    assert "b" not in report.describe().split()
+    json.dumps(report.as_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("recipe", ["student", "teacher"])
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_numbers_follow_from_the_predictions(recipe, which, runs, store):
+    """The whole test split at once, outside of evaluate: plain tensors through the network."""
+    report = evaluate(runs[recipe], store, which=which, device="cpu")
+    shapes = np.flatnonzero(store.splits == 1)
+    config = small_config(recipe)
+    task = RECIPES[recipe](config, 3, False)
+    load_weights(runs[recipe] / which, task.model)
+    task.model.eval()
+    name = {"student": "points", "teacher": "rgb"}[recipe]
+    data = torch.from_numpy(np.stack([store.read(name, int(shape)) for shape in shapes]))
+    with torch.no_grad():
+        predicted = task.model(data)[0].argmax(dim=1).numpy()
+    true = store.labels[shapes]
+    expected = {
+        "overall_accuracy": np.mean(predicted == true),
+        "mean_class_accuracy": np.mean([np.mean(predicted[true == c] == c) for c in range(3)]),
+    }
+    for key, value in expected.items():
+        assert getattr(report, key) == pytest.approx(value)
+    assert report.shapes == 18
+    for c, (name, count) in enumerate(zip(store.class_names, (5, 6, 7), strict=True)):
+        mine = report.per_class[name]
+        assert (mine["shapes"], mine["correct"]) == (count, np.sum(predicted[true == c] == c))
+
+    written = json.loads((runs[recipe] / "evaluation.json").read_text())
+    assert written.items() >= report.as_json().items()
+    assert (written["split"], written["which"], written["votes"]) == ("test", which, 1)
+    assert written["confusion"] == report.confusion.tolist()
+    assert (runs[recipe] / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_epochs_validation_accuracy_comes_back(runs, store):
+    lines = (runs["student"] / "metrics.jsonl").read_text().splitlines()
+    report = evaluate(runs["student"], store, split="val", device="cpu")
+    record = json.loads(lines[report.epoch - 1])
+    assert report.overall_accuracy == pytest.approx(record["val_accuracy"])
+    train_report = evaluate(runs["student"], store, split="train", device="cpu")
+    assert train_report.shapes + report.shapes == np.sum(store.splits == 0)
+
+
+@pytest.mark.parametrize("recipe", ["student", "teacher"])
+def test_votes_are_the_same_each_time_and_average_probabilities(recipe, runs, store):
+    reports = [evaluate(runs[recipe], store, votes=5, device="cpu") for _ in range(2)]
+    assert np.array_equal(reports[0].confusion, reports[1].confusion)
+
+    task = RECIPES[recipe](small_config(recipe), 3, False)
+    load_weights(runs[recipe] / "best", task.model)
+    stream = evaluation_stream(task, store, np.flatnonzero(store.splits == 1))
+    log_p = predict(task, stream, votes=5, seed=3)
+    assert log_p.exp().sum(dim=1) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(log_p, predict(task, stream, votes=5, seed=3))
+    assert not torch.equal(log_p, predict(task, stream, votes=5, seed=4))
+    (batch,) = [next(iter(evaluation_stream(task, store, np.flatnonzero(store.splits == 1))))]
+    generator = torch.Generator().manual_seed(3)
+    looks = [batch] + [task.vary(batch, generator) for _ in range(4)]
+    with torch.no_grad():
+        mean = torch.stack([task.logits(look).softmax(dim=1) for look in looks]).mean(dim=0)
+    torch.testing.assert_close(log_p[: len(mean)].exp(), mean)
+
+
+def test_evaluation_does_not_depend_on_the_past(runs, store):
+    torch.manual_seed(5)
+    first = evaluate(runs["student"], store, device="cpu").confusion
+    torch.manual_seed(6)
+    assert np.array_equal(first, evaluate(runs["student"], store, device="cpu").confusion)
+
+
+def test_a_store_of_other_classes_is_refused(runs, make_store):
+    other = make_store(class_names=("ball", "plate", "cone"))
+    with pytest.raises(StoreError, match=r"1 missing \(rod\), 1 unknown \(cone\)"):
+        evaluate(runs["student"], other, device="cpu")
+    turned = make_store(class_names=("rod", "plate", "ball"))
+    with pytest.raises(StoreError, match="in another order"):
+        evaluate(runs["student"], turned, device="cpu")
+
+
+def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_store):
+    other = make_store(train=(2, 2, 2), test=(4, 4, 4))
+    assert evaluate(runs["student"], other, device="cpu").shapes == 12
+    with pytest.raises(StoreError, match="'val' for this run is only known"):
+        evaluate(runs["student"], other, split="val", device="cpu")
+
+
+def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
+    with pytest.raises(StoreError, match="no rendered shape in its test split"):
+        evaluate(runs["student"], make_store(test=(0, 0, 0)), device="cpu")
+    with pytest.raises(StoreError, match="no run here"):
+        evaluate(tmp_path, store, device="cpu")
+    with pytest.raises(UsageError, match="no checkpoint is called 'bets'"):
+        evaluate(runs["student"], store, which="bets", device="cpu")
+    with pytest.raises(UsageError, match="no split is called 'tset'"):
+        evaluate(runs["student"], store, split="tset", device="cpu")
+    with pytest.raises(UsageError, match="0 votes"):
+        evaluate(runs["student"], store, votes=0, device="cpu")
+
+
+def test_a_run_without_a_finished_epoch_is_said(store, tmp_path):
+    with begin_run(plan_run(tmp_path, small_config("student"), store)):
+        pass
+    with pytest.raises(StoreError, match="no checkpoint here"):
+        evaluate(tmp_path, store, device="cpu")
+
+
+def test_what_validates_never_tests(store):
+    split = split_train(store, 0.2, seed=0)
+    assert not set(split.validation) & set(np.flatnonzero(store.splits == 1))

@@ -1,0 +1,302 @@
+"""The loop: it learns, and a run that was interrupted equals one that was not, bit for bit."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import PointcmtError, StoreError, UsageError
+from pointcmt.training import checkpoint, loop
+from pointcmt.training.config import load_config, to_yaml
+from pointcmt.training.evaluate import evaluate
+from pointcmt.training.loop import best_of, learning_rate, train
+from pointcmt.training.run import begin_run, plan_run
+from tests.training.stores import small_config
+
+TIMING = ("seconds", "samples_per_second", "data_wait")
+
+pytestmark = pytest.mark.usefixtures("small_resnet")
+
+
+def metrics(folder):
+    """The lines of metrics.jsonl without what a clock says."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+def tensors(folder):
+    """Every tensor of a run's checkpoints, by file and name."""
+    return {
+        f"{file.relative_to(folder)}:{name}": tensor
+        for file in sorted(folder.glob("*/*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def assert_equal_runs(one, other):
+    assert metrics(one) == metrics(other)
+    left, right = tensors(one), tensors(other)
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+@pytest.fixture(scope="module")
+def straight(store, tmp_path_factory):
+    """A student trained for six epochs without interruption."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    train(store, small_config("student", epochs=6), out, device="cpu")
+    return out
+
+
+@pytest.mark.parametrize(("recipe", "epochs"), [("student", 20), ("teacher", 6)])
+def test_it_learns(recipe, epochs, make_store, tmp_path):
+    """Every shape it is shown, and those of the same classes that it is not shown."""
+    store = make_store(train=(10, 10, 10), test=(0, 0, 0))
+    config = small_config(recipe, "loss.label_smoothing=0", "schedule.name=cosine", epochs=epochs)
+    result = train(store, config, tmp_path / "run", device="cpu")
+    assert result.best["val_accuracy"] == 1
+    assert evaluate(tmp_path / "run", store, "train", "last", device="cpu").overall_accuracy == 1
+    assert result.as_json()["metrics"]["last"]["epoch"] == epochs
+
+
+def test_a_run_holds_what_it_is(straight, store):
+    facts = json.loads((straight / "run.json").read_text())
+    assert facts["recipe"] == "student"
+    assert facts["class_names"] == list(store.class_names)
+    assert facts["data"]["plan_sha256"] == store.attributes["plan_sha256"]
+    assert facts["data"]["render_hash"] == store.attributes["render_hash"]
+    assert facts["versions"].keys() >= {"pointcmt", "torch", "numpy"}
+    config = small_config("student", epochs=6)
+    assert (straight / "config.yaml").read_text() == to_yaml(config)
+    assert load_config("student", straight / "config.yaml") == config
+    assert (straight / "curve.png").read_bytes().startswith(b"\x89PNG")
+    records = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5, 6]
+    for record in records:
+        assert record.keys() == {
+            "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", *TIMING,
+        }  # fmt: skip
+        assert 0 <= record["data_wait"] < 1
+    best = checkpoint.read_scalars(straight / "best")
+    assert best["epoch"] == best_of(records)["epoch"]
+
+
+def test_a_finished_run_is_left_alone(straight, store, capsys):
+    before = {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
+    result = train(store, small_config("student", epochs=6), straight, device="cpu")
+    assert "this run is finished: all 6 epochs" in capsys.readouterr().err
+    assert (result.epochs, result.last["epoch"]) == (6, 6)
+    assert before == {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("stops", [(1, 5), (3,)])
+def test_a_resumed_run_equals_a_straight_one(straight, store, tmp_path, stops):
+    config = small_config("student", epochs=6)
+    for epoch in stops:
+        torch.manual_seed(999)  # nothing may come from what happened before
+        assert train(store, config, tmp_path, device="cpu", until=epoch).epochs == epoch
+    train(ViewStore.open(store.path), config, tmp_path, device="cpu")
+    assert_equal_runs(straight, tmp_path)
+
+
+def test_a_resumed_teacher_equals_a_straight_one(store, tmp_path):
+    config = small_config("teacher", epochs=2)
+    train(store, config, tmp_path / "a", device="cpu")
+    for epoch in (1, 2):
+        train(store, config, tmp_path / "b", device="cpu", until=epoch)
+    assert_equal_runs(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("moment", ["step", "append_metrics", "last", "best"])
+def test_interrupted_anywhere_it_ends_the_same(straight, store, tmp_path, monkeypatch, moment):
+    """Ctrl-C between two steps of an epoch, and before each thing that the epoch writes."""
+    config, records = small_config("student", epochs=6), metrics(straight)
+    epoch = max(e for e in (1, 2, 3, 4, 5) if best_of(records[:e])["epoch"] == e)
+    due = {
+        "step": lambda loss, when, out: (
+            f"(epoch {epoch})" in when and f"step {4 * epoch}" not in when
+        ),
+        "append_metrics": lambda folder, record: record["epoch"] == epoch,
+        "last": lambda folder, number, *_: (folder.name, number) == ("last", epoch),
+        "best": lambda folder, number, *_: (folder.name, number) == ("best", epoch),
+    }[moment]
+    module, name = {
+        "step": (loop, "require_finite"),
+        "append_metrics": (loop, "append_metrics"),
+    }.get(moment, (checkpoint, "save"))
+    original = getattr(module, name)
+
+    def interrupted(*arguments):
+        if due(*arguments):
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, config, tmp_path, device="cpu")
+    train(store, config, tmp_path, device="cpu", until=epoch)
+    assert checkpoint.read_scalars(tmp_path / "best")["epoch"] == epoch
+    train(store, config, tmp_path, device="cpu")
+    assert_equal_runs(straight, tmp_path)
+
+
+def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
+    """kill -9 in a process of its own, twice, then the same command to the end."""
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from pointcmt.datasets.store import ViewStore\n"
+        "from pointcmt.training.loop import train\n"
+        "from tests.training.stores import small_config\n"
+        "train(ViewStore.open(sys.argv[1]), small_config('student', epochs=6), "
+        "Path(sys.argv[2]), device='cpu')"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, store.path, str(tmp_path / "run")]
+    marker = tmp_path / "run" / "last" / "checkpoint.json"
+    for wait in (0.0, 0.2):
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+        before = marker.read_bytes() if marker.exists() else b""
+        while process.poll() is None and (not marker.exists() or marker.read_bytes() == before):
+            time.sleep(0.005)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after epoch" in done.stderr
+    assert_equal_runs(straight, tmp_path / "run")
+
+
+def test_another_configuration_is_refused_with_the_difference(straight, store):
+    config = small_config("student", "optimizer.learning_rate=0.01", epochs=7)
+    with pytest.raises(StoreError, match="other settings") as caught:
+        train(store, config, straight, device="cpu")
+    assert "optimizer.learning_rate: 0.001 in the run, 0.01 asked for" in str(caught.value)
+    assert "epochs: 6 in the run, 7 asked for" in str(caught.value)
+    with pytest.raises(StoreError, match="recipe: student in the run, teacher asked for"):
+        train(store, small_config("teacher", epochs=6), straight, device="cpu")
+
+
+def test_other_data_is_refused(straight, make_store):
+    other = make_store(train=(10, 10, 10))
+    with pytest.raises(StoreError, match=r"store\.plan_sha256: \w+ in the run"):
+        train(other, small_config("student", epochs=6), straight, device="cpu")
+
+
+def test_a_folder_with_other_things_is_refused(store, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(StoreError, match=r"such as thesis\.tex"):
+        train(store, small_config("student"), tmp_path, device="cpu")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    with pytest.raises(StoreError, match="cannot be written"):
+        train(store, small_config("student"), tmp_path / "thesis.tex", device="cpu")
+
+
+def test_a_run_has_one_trainer(store, tmp_path):
+    config = small_config("student", epochs=1)
+    train(store, config, tmp_path, device="cpu")
+    run = plan_run(tmp_path, config, store)
+    with begin_run(run), pytest.raises(StoreError, match="another process"):
+        train(store, config, tmp_path, device="cpu")
+
+
+def test_settings_may_change_until_an_epoch_is_finished(store, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "predict", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, small_config("student", epochs=2), tmp_path, device="cpu")
+    other = small_config("student", epochs=1)
+    assert train(store, other, tmp_path, device="cpu").epochs == 1
+    assert load_config("student", tmp_path / "config.yaml") == other
+
+
+def test_lost_metrics_are_said(store, tmp_path):
+    config = small_config("student", epochs=2)
+    train(store, config, tmp_path, device="cpu", until=1)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(StoreError, match=r"metrics\.jsonl does not hold the 1 finished"):
+        train(store, config, tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("knob", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
+def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, knob):
+    config = small_config("student", knob, "optimizer.weight_decay=0", epochs=3)
+    with pytest.raises(PointcmtError, match=r"the loss is (nan|inf) at (step \d+|validation)") as e:
+        train(store, config, tmp_path, device="cpu")
+    assert "optimizer.learning_rate" in e.value.fix
+    assert checkpoint.read_scalars(tmp_path / "last") is None  # nothing broken is kept
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "says"),
+    [
+        ("student", "data.batch_size=400", "a batch of 400 is larger than the split of 33"),
+        ("student", "data.points=65", "65 points per shape, but the store has 64"),
+        ("teacher", "data.views=5", "5 views per shape, but the store has 4"),
+        ("teacher", "model.weights=/nowhere", "no such folder of weights"),
+    ],
+)
+def test_settings_that_do_not_fit_are_said_before_anything_is_made(
+    recipe, override, says, store, tmp_path
+):
+    with pytest.raises(UsageError, match=says):
+        train(store, small_config(recipe, override), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_to_start_from(straight, store, tmp_path):
+    config = small_config("student", "optimizer.learning_rate=1e-30", epochs=1, init=str(straight))
+    result = train(store, config, tmp_path / "run", device="cpu")
+    started = {k.split(":")[1]: v for k, v in tensors(straight).items() if k.startswith("best")}
+    ended = {k.split(":")[1]: v for k, v in tensors(tmp_path / "run").items() if "best" in k}
+    assert all(torch.equal(started[k], ended[k]) for k in started if k.endswith("weight"))
+    assert result.last["accuracy"] > 0.8
+    with pytest.raises(StoreError, match="no run here"):
+        train(store, small_config("student", init="/nowhere"), tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
+
+
+def test_clipping_bounds_the_gradient(store, tmp_path):
+    """Plain Adam without its second moment's help would not see it: the state does."""
+    config = small_config("student", "optimizer.clip_norm=1e-3", epochs=1)
+    train(store, config, tmp_path, device="cpu")
+    moments = [t for name, t in tensors(tmp_path).items() if name.endswith("/exp_avg")]
+    assert 0 < math.sqrt(sum(t.square().sum() for t in moments)) <= 1e-3
+
+
+def test_schedules():
+    constant, cosine = load_config("teacher"), load_config("student")
+    assert {learning_rate(constant, step, 100) for step in range(100)} == {1e-3}
+    rates = [learning_rate(cosine, step, 100) for step in range(101)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1e-3
+    assert rates[50] == pytest.approx(5e-4)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_the_best_epoch_is_the_most_accurate_one_and_of_these_the_last():
+    accuracies = (0.5, 0.6, 0.6, 0.4)
+    records = [{"epoch": i + 1, "val_accuracy": value} for i, value in enumerate(accuracies)]
+    assert best_of(records)["epoch"] == 3
+
+
+def test_progress_is_a_line_per_epoch(store, tmp_path, capsys):
+    train(store, small_config("student", epochs=2), tmp_path, device="cpu", log_format="json")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["epoch"] for line in lines[1:]] == [1, 2]
+    assert all(line["loss"] > 0 and "eta_seconds" in line for line in lines[1:])
+    assert lines[-1]["done"] == lines[-1]["total"]

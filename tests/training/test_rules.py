@@ -1,0 +1,36 @@
+"""What training code may not do: unpickle, and import what belongs to rendering."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pointcmt.training
+
+FILES = sorted(Path(pointcmt.training.__file__).parent.rglob("*.py"))
+ALLOWED = ("schema", "store", "streaming")
+FORBIDDEN = ("OpenGL", "open3d", "dask", "trimesh", "pickle", "cloudpickle", "dill", "joblib")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_nothing_is_unpickled(file):
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save")}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_imports_run_down(file):
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    for name in names:
+        assert name.split(".")[0] not in FORBIDDEN
+        if name.startswith("pointcmt."):
+            floor = name.split(".")[1]
+            assert floor in ("training", "datasets", "cameras", "errors", "console", "__version__")
+            assert floor != "datasets" or name.split(".")[2] in ALLOWED
