@@ -18,9 +18,7 @@ import time
 from pathlib import Path
 
 VIEWS = 20
-REAL = Path(
-    os.environ.get("POINTCMT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
-)
+REAL = Path(os.environ.get("POINTCMT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SUFFIXES = {".off", ".obj"}
 SCRIPT = Path(__file__).parent / "baselines" / "pyrender_script.py"
 

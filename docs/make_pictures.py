@@ -45,7 +45,9 @@ def column(shape: str) -> list[NDArray[np.uint8]]:
     views = caster.render(camera, config)
     points, faces = sample_points(mesh, 800, shape_seed(0, shape))
     seen = visible_points(caster, points.astype(np.float32), faces, camera)[0]
-    painted = paint_points(views.rgb[0], camera[0].project(points)[0][seen], point_colors(points)[seen])
+    painted = paint_points(
+        views.rgb[0], camera[0].project(points)[0][seen], point_colors(points)[seen]
+    )
     half = Image.fromarray(painted).resize((SIZE, SIZE), Image.Resampling.BOX)
     return [
         views.rgb[0],

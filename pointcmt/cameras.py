@@ -228,13 +228,15 @@ def read_rig(path: Path) -> Rig:
         where = f"{path}, view {number}"
         if not isinstance(view, dict):
             raise UsageError("a view is a table of keys and values", where=where)
-        made.append(_view_from_table({**defaults, **view}, where))
+        given = defaults.keys() - (_ON_SPHERE if "position" in view else ())
+        made.append(_view_from_table({key: defaults[key] for key in given} | view, where))
     rig = Rig(str(table.get("name", path.stem)), tuple(made))
     rig.cameras(64)  # refuses views that look at their own position
     return rig
 
 
-_VIEW_KEYS = ("azimuth", "elevation", "distance", "position", "target", "up", "fov")
+_ON_SPHERE = ("azimuth", "elevation", "distance")
+_VIEW_KEYS = (*_ON_SPHERE, "position", "target", "up", "fov")
 
 
 def _view_from_table(table: dict[str, Any], where: str) -> View:
@@ -243,7 +245,7 @@ def _view_from_table(table: dict[str, Any], where: str) -> View:
             raise UsageError(f"unknown key '{key}'", where=where, fix=nearest(key, _VIEW_KEYS))
     target = _triple(table, "target", (0.0, 0.0, 0.0), where)
     if "position" in table:
-        for key in ("azimuth", "elevation", "distance"):
+        for key in _ON_SPHERE:
             if key in table:
                 raise UsageError(f"'position' and '{key}' exclude each other", where=where)
         position = _triple(table, "position", (0.0, 0.0, 0.0), where)

@@ -11,7 +11,7 @@ import typer
 
 from pointcmt import __version__
 from pointcmt.console import LOG_FORMATS, duration, meter, say
-from pointcmt.errors import PointcmtError, UsageError, nearest
+from pointcmt.errors import DependencyError, PointcmtError, UsageError, nearest
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -33,6 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -188,6 +189,81 @@ def preview(
 
 
 @app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="teacher (MVCNN on views) or student (points).")],
+    data: Annotated[Path, typer.Option(help="The view store to train on.")],
+    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
+    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
+    init: Annotated[Path | None, typer.Option(help="A run whose best weights to start from.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a network from a view store; running it again goes on where it stopped."""
+    _check_log_format(log_format)
+    from pointcmt.training.config import load_config
+
+    start = str(init) if init else None
+    settings = load_config(recipe, config, set_ or (), epochs=epochs, seed=seed, init=start)
+
+    from pointcmt.datasets.store import ViewStore
+
+    store = ViewStore.open(data)
+    with _needs("train"):
+        from pointcmt.training.loop import train as run
+    with _resumable(log_format):
+        result = run(store, settings, out, device=device, log_format=log_format)
+    best, last = result.best, result.last
+    print(
+        f"{out}: {result.recipe}, {result.epochs} epochs; validation accuracy "
+        f"{best['val_accuracy']:.1%} at epoch {best['epoch']} (best), "
+        f"{last['val_accuracy']:.1%} (last)"
+    )
+    if as_json:
+        print(json.dumps(result.as_json()))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[Path, typer.Option(help="The view store to evaluate on.")],
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
+    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a run, overall and per class, with a picture of the confusions."""
+    _check_log_format(log_format)
+    from pointcmt.datasets.store import ViewStore
+
+    store = ViewStore.open(data)
+    with _needs("train"):
+        from pointcmt.training.evaluate import evaluate as judge
+    report = judge(run, store, split, checkpoint, votes, device, log_format)
+    print(report.describe())
+    if as_json:
+        print(json.dumps(report.as_json()))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    log_format: LogFormat = "auto",
+) -> None:
+    """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
+    _check_log_format(log_format)
+    with _needs("all"):
+        from pointcmt.demo import run
+    with _resumable(log_format):
+        run(out, log_format)
+
+
+@app.command()
 def doctor(
     folder: Annotated[Path, typer.Option(help="Where stores will be written.")] = Path(),
     as_json: Json = False,
@@ -203,6 +279,18 @@ def doctor(
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
+
+
+@contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Name the extra that a missing library comes with."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise DependencyError(
+            f"this command needs {error.name}, which is not installed",
+            fix=f"pip install 'pointcmt[{extra}]'",
+        ) from None
 
 
 @contextmanager

@@ -19,15 +19,16 @@ def compiled(function: Function) -> Function:
     Floating point keeps its order (no fastmath), so that results do not depend on the machine.
     Division by zero gives inf or nan, as in numpy.
     """
-    options = {"nogil": True, "error_model": "numpy"}
     place = _cache_folder()
     if place is None:
-        return cast(Function, numba.njit(**options)(function))
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(place)  # read when decorating
+        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+    settings: Any = numba.config
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)  # numba reads it when decorating
     try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
+        kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
+    return cast(Function, kernel)
 
 
 @cache

@@ -45,7 +45,7 @@ def module_name(path):
 
 
 def imports(path):
-    """Everything a file imports, inside of functions too; what only type checkers see is left out."""
+    """Everything a file imports, inside of functions too, but for what only type checkers see."""
     tree = ast.parse(path.read_text())
     unseen = {
         node

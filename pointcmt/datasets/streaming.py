@@ -23,6 +23,7 @@ from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
+Reads = dict[str, "ts.Future[Any]"]  # under way, by array
 STATE_VERSION = 1
 
 
@@ -124,7 +125,7 @@ class ViewStream:
 
     def _begin(
         self, order: NDArray[np.int64], step: int
-    ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]], dict[str, ts.Future]]:
+    ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]], Reads]:
         """Start reading this rank's share of a global batch."""
         size = self.config.batch_size
         shapes = order[step * size : (step + 1) * size]
@@ -141,7 +142,9 @@ class ViewStream:
         rng = np.random.default_rng([self.config.seed, self.epoch, step])
         return rng.random((count, every)).argsort(axis=1)[:, : self.views]
 
-    def _read(self, name: str, shapes: NDArray[np.int64], views: NDArray[np.int64]) -> ts.Future:
+    def _read(
+        self, name: str, shapes: NDArray[np.int64], views: NDArray[np.int64]
+    ) -> "ts.Future[Any]":
         array, axes = self._arrays[name], array_specs(self.store.schema)[name].axes
         if "view" in axes:
             return array[np.repeat(shapes, views.shape[1]), views.ravel()].read()
@@ -149,9 +152,7 @@ class ViewStream:
             return array[shapes, : self.config.points].read()
         return array[shapes].read()
 
-    def _finish(
-        self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: dict[str, ts.Future]
-    ) -> Batch:
+    def _finish(self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: Reads) -> Batch:
         shapes, views = picked
         specs, batch = array_specs(self.store.schema), {}
         for name, future in reads.items():
@@ -167,7 +168,7 @@ class ViewStream:
         batch["shape"], batch["view"] = torch.from_numpy(shapes), torch.from_numpy(views)
         return batch
 
-    def _wait(self, name: str, future: ts.Future) -> NDArray[Any]:
+    def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
         where = f"{self.store.path}/{name}"
         try:
             with files.storage_errors(where):

@@ -29,7 +29,8 @@ def preview(store: ViewStore, out: Path, shapes: int, views: int) -> list[Path]:
     committed = set(store.committed(CORRESPONDENCES))
     matched = [i for i in chosen if i // store.schema.shard in committed]
     if matched:
-        pictures["points.png"] = points_sheet(store, matched[:8], picked[:6])
+        some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
+        pictures["points.png"] = points_sheet(store, some, picked[:6])
     for name, picture in pictures.items():
         picture.save(out / name)
     (out / "index.html").write_text(_page(store, list(pictures)), "utf-8")

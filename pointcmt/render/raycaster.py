@@ -1,6 +1,6 @@
-"""The CPU renderer: Embree finds the faces, float64 finds where on them, numba shades.
+"""The CPU renderer: exact faces at pixel centres, Embree for every ray that is not through one.
 
-One ray per pixel centre gives face ids and depth. Colour then takes further rays only where the
+Scan conversion gives face ids and depth in float64. Colour then takes further rays only where the
 image needs them: at pixels that differ visibly from a neighbour that shows another face.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.compiled import compiled
 from pointcmt.errors import DependencyError
 from pointcmt.geometry import first_twins
 from pointcmt.mesh import Mesh
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.scanline import nearest_faces
 
 try:
     import open3d
@@ -28,7 +28,6 @@ except ImportError as error:
     ) from error
 
 RAYS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes a ray
-TILE = 8  # pixels; rays are cast only in tiles that a face's bounding box touches
 EDGE_CONTRAST = 24  # of 255: a fainter step between two faces is not worth further rays
 # With the centre, five samples on a grid turned by 26.6°: none shares a row or column of the pixel.
 EDGE_SAMPLES = np.array([(0.7, 0.1), (0.9, 0.7), (0.3, 0.9), (0.1, 0.3)])
@@ -95,17 +94,15 @@ class RayCaster:
     def _render_some(self, camera: Camera, config: RenderConfig) -> Views:
         size, total, surface = config.size, len(camera) * config.size**2, self.surface
         lens = shading.make_lens(camera, config.light)
-        rgb, face_index = np.empty((total, 3), np.uint8), np.full(total, -1, np.int32)
-        rgb[:] = config.background
+        rgb = np.tile(np.array(config.background, np.uint8), total).reshape(total, 3)
         depth = np.zeros(total, np.float32)
-
-        pixels = covered_pixels(self.mesh, camera)
-        hits, _ = self.cast(shading.make_rays(pixels, CENTER, size, lens))
-        pixels, hits = pixels[hits >= 0], hits[hits >= 0]
+        face_index = self._faces_at_centers(camera, lens)
+        pixels = np.flatnonzero(face_index >= 0)
+        hits = face_index[pixels]
         found = shading.locate(pixels, CENTER, hits, size, lens, surface)
         depth[pixels], weights, width, light = found
         albedo = shading.base_colors(hits, weights, width, surface)
-        rgb[pixels], face_index[pixels] = _encode(albedo * light[:, None]), hits
+        rgb[pixels] = _encode(albedo * light[:, None])
         layers = {}
         if "albedo" in config.layers:
             layers["albedo"] = np.zeros((total, 3), np.uint8)
@@ -123,6 +120,16 @@ class RayCaster:
             {name: layer.reshape(*shape, 3) for name, layer in layers.items()},
         )
 
+    def _faces_at_centers(self, camera: Camera, lens: shading.Lens) -> NDArray[np.int32]:
+        """The face at each pixel centre, flat [V·size²]; -1 = background."""
+        kept = self._face_of_hit[:-1]
+        face_index, drawn = nearest_faces(self.mesh, kept, camera)
+        for view in np.flatnonzero(~drawn):  # the camera is inside of the shape, or close to it
+            pixels = view * camera.width**2 + np.arange(camera.width**2)
+            hits, _ = self.cast(shading.make_rays(pixels, CENTER, camera.width, lens))
+            face_index[view] = hits.reshape(camera.width, camera.width)
+        return face_index.reshape(-1)
+
     def _smooth(
         self,
         rgb: NDArray[np.uint8],
@@ -130,26 +137,17 @@ class RayCaster:
         config: RenderConfig,
         lens: shading.Lens,
     ) -> None:
-        """Replace edge pixels of rgb [V·size²,3] by the mean light of their centre and further rays."""
+        """Give edge pixels of rgb [V·size²,3] the mean light of their centre and further rays."""
         size, surface = config.size, self.surface
         edges = shading.find_edges(rgb, face_index, size, EDGE_CONTRAST)
         hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
         _, weights, width, light = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
         colors = shading.base_colors(hits, weights, width, surface) * light[:, None]
         colors[hits < 0] = shading.LINEAR_OF_BYTE[list(config.background)]
-        samples = colors.reshape(len(edges), len(EDGE_SAMPLES), 3).sum(axis=1)
-        centers = shading.LINEAR_OF_BYTE[rgb[edges]]
-        rgb[edges] = _encode((samples + centers) / (len(EDGE_SAMPLES) + 1))
-
-
-def covered_pixels(mesh: Mesh, camera: Camera) -> NDArray[np.int64]:
-    """Flat indices into [V,size,size] of all pixels that the mesh could cover: whole tiles."""
-    size, across = camera.width, -(-camera.width // TILE)
-    tiles = np.zeros((len(camera), across, across), bool)
-    projection = camera.K @ camera.world_to_camera[:, :3]
-    _mark_tiles(mesh.vertices, mesh.faces, projection, tiles)
-    mask = np.repeat(np.repeat(tiles, TILE, axis=1), TILE, axis=2)[:, :size, :size]
-    return np.flatnonzero(mask)
+        total = shading.LINEAR_OF_BYTE[rgb[edges]]
+        for sample in range(len(EDGE_SAMPLES)):
+            total += colors[sample :: len(EDGE_SAMPLES)]
+        rgb[edges] = _encode(total / (len(EDGE_SAMPLES) + 1))
 
 
 def _camera_normals(
@@ -176,34 +174,3 @@ def _tensor(array: NDArray[Any]) -> Any:
 
 def _encode(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     return shading.encode_srgb(rgb.ravel(), shading.BYTE_OF_LINEAR).reshape(rgb.shape)
-
-
-@compiled
-def _mark_tiles(vertices, faces, projection, tiles):  # type: ignore[no-untyped-def]
-    """Mark the tiles [V,t,t] that the bounding boxes of the projected faces touch.
-
-    projection: [V,3,4]. A view with a vertex behind the camera gets all of its tiles.
-    """
-    last = tiles.shape[1] - 1
-    column, row = np.empty(len(vertices)), np.empty(len(vertices))
-    for view in range(len(tiles)):
-        p = projection[view]
-        behind = False
-        for i in range(len(vertices)):
-            x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-            depth = p[2, 0] * x + p[2, 1] * y + p[2, 2] * z + p[2, 3]
-            behind |= depth < 1e-6
-            column[i] = (p[0, 0] * x + p[0, 1] * y + p[0, 2] * z + p[0, 3]) / (depth * TILE)
-            row[i] = (p[1, 0] * x + p[1, 1] * y + p[1, 2] * z + p[1, 3]) / (depth * TILE)
-        if behind:
-            tiles[view] = True
-            continue
-        for face in range(len(faces)):
-            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-            left = int(max(min(column[i], column[j], column[k]), 0.0))
-            right = int(min(max(column[i], column[j], column[k]), last))
-            top = int(max(min(row[i], row[j], row[k]), 0.0))
-            bottom = int(min(max(row[i], row[j], row[k]), last))
-            for r in range(top, bottom + 1):
-                for c in range(left, right + 1):
-                    tiles[view, r, c] = True
