@@ -3,11 +3,11 @@
 # there. Without root it says what to install and goes on: `pointcmt doctor` tells what is missing.
 set -eu
 
-# open3d loads libusb and libgomp; its wheel leaves them to the system.
-packages="libusb-1.0-0 libgomp1"
+# What open3d loads; its wheel leaves them to the system (none of it draws anything here).
+packages="libusb-1.0-0 libgomp1 libegl1 libgl1 libx11-6"
 
 command -v apt-get >/dev/null 2>&1 || {
-    echo "not a Debian-like system: make sure libusb-1.0 and libgomp are installed" >&2
+    echo "not a Debian-like system: make sure libusb-1.0, libgomp, libEGL, libGL, libX11 are there" >&2
     exit 0
 }
 missing=""

@@ -54,19 +54,12 @@ def _python() -> Finding:
 
 def _embree() -> Finding:
     """Render one small box through the whole CPU path: also compiles and caches the kernels."""
+    from pointcmt.render.startup import remedy
+
     try:
         import open3d
     except ImportError as error:
-        missing = str(error).split(":")[0]
-        packages = {
-            "libusb-1.0.so.0": "libusb-1.0-0",
-            "libGL.so.1": "libgl1",
-            "libgomp.so.1": "libgomp1",
-        }
-        remedy = "pip install 'pointcmt[render]'"
-        if missing in packages:
-            remedy = f"apt-get install {packages[missing]}  (dnf: the package that has {missing})"
-        return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy)
+        return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy(error))
     import numpy as np
 
     from pointcmt.cameras import find_rig

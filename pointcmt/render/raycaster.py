@@ -14,7 +14,7 @@ from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError
 from pointcmt.geometry import first_twins
 from pointcmt.mesh import Mesh
-from pointcmt.render import shading
+from pointcmt.render import shading, startup
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.scanline import nearest_faces
 
@@ -24,7 +24,7 @@ except ImportError as error:
     raise DependencyError(
         f"open3d cannot be loaded: {error}",
         where="the Embree renderer",
-        fix="`pointcmt doctor` names the missing piece (often: apt-get install libusb-1.0-0)",
+        fix=startup.remedy(error),
     ) from error
 
 RAYS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes a ray

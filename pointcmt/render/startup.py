@@ -1,7 +1,4 @@
-"""Makes worker processes start faster: big libraries without their parts that no worker uses.
-
-For worker processes only: in a process of the user's own, the missing parts would be missed.
-"""
+"""Loading the big libraries: lightly in worker processes, and with a remedy where it fails."""
 
 import sys
 from collections.abc import Iterator
@@ -16,8 +13,29 @@ NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_se
 BLAS = "scipy.linalg"
 
 
+# Libraries that open3d loads and leaves to the system, and the Debian packages that hold them.
+SYSTEM_PACKAGES = {
+    "libusb-1.0.so.0": "libusb-1.0-0",
+    "libgomp.so.1": "libgomp1",
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+}
+
+
+def remedy(error: ImportError) -> str:
+    """What to install where open3d could not be imported."""
+    library = str(error).split(":")[0]
+    if library in SYSTEM_PACKAGES:
+        return f"apt-get install {SYSTEM_PACKAGES[library]}, or the package that has {library}"
+    return "pip install 'pointcmt[render]'"
+
+
 def import_lightly() -> None:
-    """Import open3d and numba as a render worker needs them; errors are left to who uses them."""
+    """Import open3d and numba as a render worker needs them; errors are left to who uses them.
+
+    For worker processes only: in a process of the user's own, the missing parts would be missed.
+    """
     with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, BLAS: None}):
         import numba.np.arraymath  # noqa: F401
         import open3d  # noqa: F401
