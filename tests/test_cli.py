@@ -1,7 +1,10 @@
 """The command line: light to start, and clear about what it cannot do."""
 
+import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -75,3 +78,80 @@ def test_doctor_finds_the_renderer_working():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
     assert any(line.startswith("ok      embree") for line in done.stdout.splitlines())
+
+
+QUICK = ("--set", "data.points=64", "--set", "data.batch_size=4", "--seed", "3")
+
+
+def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
+    run = tmp_path / "RUN"
+    done = pointcmt(
+        "train", "student", "--data", toy_store.path, "--out", run, "--epochs", 2, *QUICK, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert (facts["recipe"], facts["epochs"]) == ("student", 2)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    judged = pointcmt("evaluate", run, "--data", toy_store.path, "--json")
+    assert judged.returncode == 0, judged.stderr
+    report = json.loads(judged.stdout.splitlines()[-1])
+    assert set(report) == {"overall_accuracy", "mean_class_accuracy", "per_class"}
+    assert sum(c["shapes"] for c in report["per_class"].values()) == 20
+    assert (run / "confusion.png").exists()
+
+
+def test_training_stops_cleanly_at_ctrl_c_and_goes_on(toy_store, tmp_path):
+    run = tmp_path / "RUN"
+    arguments = [
+        "train",
+        "student",
+        "--data",
+        toy_store.path,
+        "--out",
+        str(run),
+        "--epochs",
+        "12",
+        *QUICK,
+    ]
+    command = [sys.executable, "-m", "pointcmt", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+        while not (run / "last/checkpoint.json").exists():
+            assert job.poll() is None
+            time.sleep(0.01)
+        job.send_signal(signal.SIGINT)
+        said = job.stderr.read()
+    assert job.returncode == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    done = pointcmt(*arguments)
+    assert done.returncode == 0
+    assert "resuming after epoch" in done.stderr
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("train", "studnt"), 2, "did you mean 'student'?"),
+        (("train", "student", "--set", "optimiser.lr=1"), 2, "unknown key 'optimiser"),
+        (("train", "student", "--set", "epochs=many"), 2, "'epochs'"),
+        (("train", "student", "--config", "none.yaml"), 2, "none.yaml"),
+        (("train", "student", "--device", "cuda:7"), 2, "CUDA"),
+        (("train", "teacher", "--set", "data.batch_size=900"), 2, "larger than the split"),
+    ],
+)
+def test_training_says_what_cannot_be_meant(toy_store, tmp_path, arguments, code, says):
+    done = pointcmt(*arguments, "--data", toy_store.path, "--out", tmp_path / "RUN")
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_trains_two_networks_that_have_learned_something(tmp_path):
+    done = pointcmt("demo", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    for run, least in (("teacher", 0.8), ("student", 0.7)):
+        report = json.loads((tmp_path / "demo" / run / "evaluation.json").read_text())
+        assert report["overall_accuracy"] >= least
+    assert (tmp_path / "demo/preview/contact_sheet.png").exists()
+    assert pointcmt("verify", tmp_path / "demo/store").returncode == 0

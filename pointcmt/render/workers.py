@@ -191,7 +191,7 @@ def _serve(
 
 
 def _keep_one_arena() -> None:
-    """Have all threads allocate from one heap (glibc): with one each, memory creeps up for hours."""
+    """Have all threads allocate from one heap (glibc): with one each, memory creeps upwards."""
     allocator = ctypes.CDLL(None)
     if hasattr(allocator, "mallopt"):
         M_ARENA_MAX = -8

@@ -1,0 +1,144 @@
+"""Stores: created once whoever comes first, refused when they differ, loud when damaged."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.schema import Schema, ShapeRecord
+from pointcmt.datasets.store import Outcome, ViewStore, create, decode_outcome, encode_outcome
+from pointcmt.errors import Reason, StoreError
+
+SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in range(7)]
+
+
+def attributes(seed=0):
+    schema = Schema(shapes=7, views=2, size=8, points=12, shard=3, depth_scale=5e-5)
+    return {
+        "schema_version": contract.SCHEMA_VERSION,
+        "schema": contract.schema_attributes(schema),
+        "render": {"seed": seed},
+        "render_hash": "",
+        "source": {"name": "test", "root": None},
+        "class_names": ["thing"],
+        "versions": {},
+    }
+
+
+def make(path):
+    create(str(path), attributes(), SHAPES)
+
+
+def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    rng = np.random.default_rng(0)
+    written = {}
+    for shard in (1, 2, 0):
+        shapes = store.schema.shapes_of(shard)
+        arrays = {
+            name: rng.integers(0, 200, (len(shapes), *spec.shape)).astype(spec.dtype)
+            for name, spec in contract.array_specs(store.schema).items()
+        }
+        files = store.write_shard(shard, arrays)
+        assert set(files) == {
+            contract.shard_key(spec, name, shard)
+            for name, spec in contract.array_specs(store.schema).items()
+        }
+        written[shard] = arrays
+    again = ViewStore.open(tmp_path / "S")
+    for name in contract.array_specs(store.schema):
+        expected = np.concatenate([written[shard][name] for shard in range(3)])
+        np.testing.assert_array_equal(again.read(name), expected)
+
+
+def test_every_chunk_is_on_disk_even_where_all_values_are_the_fill_value(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    specs = contract.array_specs(store.schema)
+    store.write_shard(0, {name: contract.blank(spec, 3) for name, spec in specs.items()})
+    for name, spec in specs.items():
+        assert (tmp_path / "S" / contract.shard_key(spec, name, 0)).stat().st_size > 0
+
+
+def test_many_may_create_the_same_store_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=make, args=(tmp_path / "S",)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 6
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    assert [record.id for record in store.shapes] == [record.id for record in SHAPES]
+    assert store.pending() == [0, 1, 2]
+
+
+def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
+    make(tmp_path / "S")
+    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 asked for"):
+        create(str(tmp_path / "S"), attributes(seed=1), SHAPES)
+    with pytest.raises(StoreError, match="plan_sha256"):
+        create(str(tmp_path / "S"), attributes(), SHAPES[::-1])
+
+
+def test_creation_that_was_killed_half_way_is_completed(tmp_path):
+    make(tmp_path / "S")
+    (tmp_path / "S/shapes.jsonl").unlink()
+    (tmp_path / "S/depth/zarr.json").unlink()
+    make(tmp_path / "S")
+    assert len(ViewStore.open(tmp_path / "S").shapes) == 7
+    assert ViewStore.open(tmp_path / "S").array("depth").shape == (7, 2, 8, 8)
+
+
+def use(path):
+    store = ViewStore.open(path)
+    assert store.shapes
+    store.array("rgb")
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [("zarr.json", "damaged"), ("shapes.jsonl", "damaged"), ("rgb/zarr.json", "cannot be opened")],
+)
+def test_damaged_files_are_refused_by_name(tmp_path, file, says):
+    make(tmp_path / "S")
+    path = tmp_path / "S" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=says) as raised:
+        use(tmp_path / "S")
+    assert file.removesuffix("/zarr.json") in raised.value.where
+
+
+def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    with pytest.raises(StoreError, match="no array 'rbg'"):
+        store.read("rbg", 0)
+    store.commit("render", 1, {"outcomes": [], "files": {}})
+    path = tmp_path / "S/commits/render/000001.json"
+    path.write_bytes(path.read_bytes().replace(b"render", b"rander"))
+    with pytest.raises(StoreError, match="marker is damaged"):
+        store.markers()
+
+
+def test_outcomes_survive_json():
+    outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9 of 3", "ff", 3, "embree", 1.5, ("odd",))
+    assert decode_outcome(json.loads(json.dumps(encode_outcome(outcome)))) == outcome
+
+
+def test_visibility_packs_and_unpacks_any_number_of_points():
+    rng = np.random.default_rng(0)
+    for points in (1, 7, 8, 9, 2048):
+        visible = rng.random((3, points)) < 0.5
+        packed = contract.pack_visible(visible)
+        assert packed.shape == (3, -(-points // 8))
+        np.testing.assert_array_equal(contract.unpack_visible(packed, points), visible)
+        np.testing.assert_array_equal(contract.unpack_visible(packed, 1), visible[:, :1])
+
+
+def test_depth_is_quantised_to_half_a_step_and_surfaces_never_vanish():
+    depth = np.array([0.0, 1e-9, 1.0, 3.99, 4.0])
+    scale = contract.depth_scale(4.0)
+    stored = contract.quantize_depth(depth, scale)
+    np.testing.assert_array_equal(stored > 0, depth > 0)
+    assert np.abs(stored * scale - depth)[2:].max() <= scale / 2 + 1e-12
