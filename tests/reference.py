@@ -99,3 +99,13 @@ def nearest_gap(points):
     """The smallest distance between two of the points."""
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
     return apart[~np.eye(len(points), dtype=bool)].min()
+
+
+def read_off(path):
+    """Vertices and triangles of an OFF file, token by token, with Python's own float()."""
+    words = path.read_text().replace("OFF", " ", 1).split()
+    count, faces = int(words[0]), int(words[1])
+    numbers = [float(word) for word in words[3 : 3 + 3 * count]]
+    rest = [int(word) for word in words[3 + 3 * count :]]
+    assert len(rest) == 4 * faces, "triangles only"
+    return np.array(numbers).reshape(-1, 3), np.array(rest, np.int32).reshape(-1, 4)[:, 1:].copy()
