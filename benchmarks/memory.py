@@ -17,7 +17,8 @@ from pathlib import Path
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job, create_store, make_runner, tasks
+from pointcmt.render.job import Job, create_store, tasks
+from pointcmt.render.run import make_runner
 from pointcmt.render.workers import run_tasks
 
 ALLOWED = 1.03  # the allocator's noise

@@ -8,6 +8,8 @@ import numpy as np
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 
+NOTES_SHOWN = 12
+
 
 def summarize(path: str | Path) -> dict[str, Any]:
     """JSON-able facts of a store. Raises StoreError where there is none."""
@@ -38,7 +40,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "classes": classes,
         "bytes": sum(f.stat().st_size for f in Path(store.path).rglob("*") if f.is_file()),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
-        "notes": sum(len(o.notes) for o in outcomes if o is not None),
+        "notes": [{"id": o.id, "note": n} for o in outcomes if o is not None for n in o.notes],
     }
 
 
@@ -57,4 +59,8 @@ def describe(facts: dict[str, Any]) -> str:
         lines.append(f"  class    {name}: {shown}")
     for failure in facts["failures"]:
         lines.append(f"  failed   {failure['id']}: {failure['reason']}: {failure['detail']}")
+    for note in facts["notes"][:NOTES_SHOWN]:
+        lines.append(f"  note     {note['id']}: {note['note']}")
+    if len(facts["notes"]) > NOTES_SHOWN:
+        lines.append(f"  and {len(facts['notes']) - NOTES_SHOWN} more notes: --json lists them all")
     return "\n".join(lines)

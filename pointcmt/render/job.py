@@ -7,16 +7,12 @@ task: every random number comes from the configuration's seed and the shape's id
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pointcmt import __version__
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, create
 from pointcmt.render.config import RenderConfig, schema_for
-
-if TYPE_CHECKING:
-    from pointcmt.render.shards import ShardRunner
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Finished:
     """What a task reports when its shard is committed."""
 
     task: Task
-    outcomes: tuple[Outcome, ...]  # of all its shapes, or of those that failed (CORRESPONDENCES)
+    outcomes: tuple[Outcome, ...]  # of the shapes that were tried
 
 
 def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
@@ -92,16 +88,6 @@ def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
         elif shard in unmatched:
             found.append(Task(CORRESPONDENCES, shard))
     return found
-
-
-def make_runner(job: Job) -> "ShardRunner":
-    """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
-    from pointcmt.render.startup import import_lightly
-
-    import_lightly()
-    from pointcmt.render.shards import ShardRunner
-
-    return ShardRunner(job)
 
 
 def _versions() -> dict[str, str]:

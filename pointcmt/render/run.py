@@ -2,13 +2,16 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
-from pointcmt.render.job import Finished, Job, Task, create_store, make_runner, tasks
+from pointcmt.render.job import Finished, Job, create_store, tasks
 from pointcmt.render.workers import run_tasks, usable_cores
+
+if TYPE_CHECKING:
+    from pointcmt.render.shards import ShardRunner
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
 
@@ -60,46 +63,53 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
 
     Raises StoreError where the store holds something else, cannot be written, or the disk is full.
     """
-    started = time.monotonic()
     if options.overwrite:
         remove(job.out)
     store = create_store(listing, job, options.shard)
     if options.retry_failed:
         _forget_failed(store, (RENDER, CORRESPONDENCES))
-    missing = tasks(store, render=True, correspondences=job.correspondences)
-    before = _finished_shapes(store)
+    before = _rendered_shapes(store)
     if before:
-        say(f"{before} of {len(listing.shapes)} shapes are rendered already", options.log_format)
-    done = 0
-    for finished in _run(store, job, missing, options, "rendering"):
-        if finished.task.stage == RENDER:
-            done += sum(outcome.status == "done" for outcome in finished.outcomes)
-    failures = _failures(store, job.correspondences)
-    return Summary(
-        planned=store.schema.shapes,
-        done=done,
-        skipped=store.schema.shapes - done - len(failures),
-        failures=failures,
-        seconds=time.monotonic() - started,
-        views=done * store.schema.views,
-    )
+        say(f"{before} of {store.schema.shapes} shapes were tried before", options.log_format)
+    return _complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it. Raises StoreError."""
-    started = time.monotonic()
     if options.retry_failed:
         _forget_failed(store, (CORRESPONDENCES,))
-    rendered = _finished_shapes(store)
-    missing = tasks(store, render=False, correspondences=True)
-    waiting = store.schema.shapes - rendered
+    waiting = store.schema.shapes - _rendered_shapes(store)
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
+    return _complete(store, job, CORRESPONDENCES, options)
+
+
+def make_runner(job: Job) -> "ShardRunner":
+    """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
+    from pointcmt.render.startup import import_lightly
+
+    import_lightly()
+    from pointcmt.render.shards import ShardRunner
+
+    return ShardRunner(job)
+
+
+def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summary:
+    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished."""
+    started = time.monotonic()
+    missing = tasks(store, stage == RENDER, job.correspondences or stage == CORRESPONDENCES)
+    workers = min(options.workers or usable_cores(), max(1, len(missing)))
+    job = replace(job, threads=max(1, usable_cores() // workers))
+    total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)
     done = 0
-    for finished in _run(store, job, missing, options, "correspondences"):
-        shapes = len(store.schema.shapes_of(finished.task.shard))
-        done += shapes - len(finished.outcomes)
-    failures = _failures(store, correspondences=True)
+    with meter(_TITLES[stage], total, "shapes", options.log_format) as progress:
+        for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
+            if finished.task.stage == stage:
+                done += sum(outcome.status == "done" for outcome in finished.outcomes)
+            shard = finished.task.shard
+            count = len(store.schema.shapes_of(shard))
+            progress.advance(count, _trouble(finished), shard=shard)
+    failures = _failures(store)
     return Summary(
         planned=store.schema.shapes,
         done=done,
@@ -110,40 +120,30 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     )
 
 
-def _run(store: ViewStore, job: Job, missing: list[Task], options: Options, title: str):  # type: ignore[no-untyped-def]
-    """Run tasks with progress; yields Finished."""
-    workers = min(options.workers or usable_cores(), max(1, len(missing)))
-    job = replace(job, threads=max(1, usable_cores() // workers))
-    total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)
-    with meter(title, total, "shapes", options.log_format) as progress:
-        for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
-            assert isinstance(finished, Finished)
-            failed = [o for o in finished.outcomes if o.status == "failed"]
-            note = "; ".join(f"{o.id}: {o.reason}" for o in failed[:3])
-            note += f" and {len(failed) - 3} more failed" if len(failed) > 3 else ""
-            shard = finished.task.shard
-            progress.advance(len(store.schema.shapes_of(shard)), note, shard=shard)
-            yield finished
+_TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}
 
 
-def _finished_shapes(store: ViewStore) -> int:
+def _trouble(finished: Finished) -> str:
+    """The shapes of a task that failed, in a few words."""
+    failed = [f"{o.id}: {o.reason}" for o in finished.outcomes if o.status == "failed"]
+    more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+    return "; ".join(failed[:3]) + more
+
+
+def _rendered_shapes(store: ViewStore) -> int:
     return sum(len(store.schema.shapes_of(shard)) for shard in store.committed(RENDER))
 
 
 def _forget_failed(store: ViewStore, stages: tuple[str, ...]) -> None:
     keys = {RENDER: "outcomes", CORRESPONDENCES: "failures"}
     for stage in stages:
-        key = keys[stage]
         for shard, marker in store.markers(stage).items():
-            if any(outcome["status"] == "failed" for outcome in marker[key]):
+            if any(outcome["status"] == "failed" for outcome in marker[keys[stage]]):
                 store.forget(shard, stage)
 
 
-def _failures(store: ViewStore, correspondences: bool) -> tuple[Outcome, ...]:
+def _failures(store: ViewStore) -> tuple[Outcome, ...]:
     """Every shape that failed at any stage, in the order of the plan."""
     failed = {o.id: o for o in store.outcomes() if o is not None and o.status == "failed"}
-    if correspondences:
-        for outcome in store.correspondence_failures():
-            failed.setdefault(outcome.id, outcome)
-    order = {record.id: index for index, record in enumerate(store.shapes)}
-    return tuple(sorted(failed.values(), key=lambda outcome: order[outcome.id]))
+    failed |= {outcome.id: outcome for outcome in store.correspondence_failures()}
+    return tuple(failed[record.id] for record in store.shapes if record.id in failed)

@@ -69,7 +69,7 @@ class ShardRunner:
         shapes = self.store.schema.shapes_of(task.shard)
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         spec = contract.array_specs(self.store.schema)["visible"]
-        visible, failed = contract.blank(spec, len(shapes)), []
+        visible, outcomes = contract.blank(spec, len(shapes)), []
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
             if rendered["status"] != "done":
@@ -78,13 +78,12 @@ class ShardRunner:
             report(shape)
             make = partial(self.correspond_shape, record, shape, rendered["sha256"])
             made, outcome = attempt(make, record, blame.get(shape))
+            outcomes.append(outcome)
             if made:
                 visible[slot] = made["visible"]
-            else:
-                failed.append(outcome)
         report(None)
-        self._commit_visible(task.shard, visible, failed)
-        return Finished(task, tuple(failed))
+        self._commit_visible(task.shard, visible, [o for o in outcomes if o.status == "failed"])
+        return Finished(task, tuple(outcomes))
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""

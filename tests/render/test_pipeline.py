@@ -123,23 +123,23 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(meshes, finished, t
     out, chance = tmp_path / "S", random.Random(seed)
     arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "2"]
     kills = 0
-    while kills < 4:
-        job = subprocess.Popen(
-            [sys.executable, "-m", "pointcmt", "render", *map(str, arguments)],
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            job.wait(chance.uniform(0.3, 3.0))
-        except subprocess.TimeoutExpired:
-            job.kill()
-            job.wait()
-            kills += 1
-            continue
-        break
+    for _ in range(4):
+        command = [sys.executable, "-m", "pointcmt", "render", *map(str, arguments)]
+        job = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # Killed when it has written so many files more; the job may end before, the first does not.
+        moment = written(out) + chance.randrange(1, 25)
+        while written(out) < moment and job.poll() is None:
+            time.sleep(0.001)
+        job.kill()
+        kills += job.wait() == -signal.SIGKILL
+    assert kills
     assert render(meshes, out, "--workers", 2).returncode == 3
     assert tree(out) == tree(finished)
-    assert kills
+
+
+def written(folder):
+    """How many files there are, half-written ones included."""
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def test_resuming_renders_exactly_what_is_missing(meshes, finished, tmp_path):
