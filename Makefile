@@ -12,7 +12,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt system-packages.sh
 	./system-packages.sh
 	$(PYTHON) -c 'import sys; sys.exit("pointcmt needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt 'pip>=25.1'
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev
 	touch $@

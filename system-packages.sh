@@ -10,6 +10,8 @@ command -v apt-get >/dev/null 2>&1 || {
     echo "not a Debian-like system: make sure libusb-1.0, libgomp, libEGL, libGL, libX11 are there" >&2
     exit 0
 }
+# Debian's own Python comes without the part that makes virtual environments.
+python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
@@ -27,4 +29,4 @@ else
 fi
 echo "installing system packages:$missing" >&2
 $as_root apt-get update -qq
-DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y --no-install-recommends $missing >/dev/null
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null

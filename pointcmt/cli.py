@@ -100,7 +100,7 @@ def render(
         seed=seed,
     )
     listing = select(list_shapes(dataset, root, up), split, limit)
-    _print_listing(listing)
+    _print_listing(listing, log_format)
 
     from pointcmt.render.job import Job
     from pointcmt.render.run import Options
@@ -214,7 +214,7 @@ def train(
     store = ViewStore.open(data)
     with _needs("train"):
         from pointcmt.training.loop import train as run
-    with _resumable(log_format):
+    with _resumable(log_format), _needs("train"):
         result = run(store, settings, out, device=device, log_format=log_format)
     best, last = result.best, result.last
     print(
@@ -244,7 +244,8 @@ def evaluate(
     store = ViewStore.open(data)
     with _needs("train"):
         from pointcmt.training.evaluate import evaluate as judge
-    report = judge(run, store, split, checkpoint, votes, device, log_format)
+
+        report = judge(run, store, split, checkpoint, votes, device, log_format)
     print(report.describe())
     if as_json:
         print(json.dumps(report.as_json()))
@@ -324,20 +325,20 @@ def _color(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _print_listing(listing: "Listing") -> None:
+def _print_listing(listing: "Listing", log_format: str) -> None:
     for note in listing.notes:
-        say(f"note: {note}")
-    counts = dict.fromkeys(("train", "test", "val"), 0)
-    for shape in listing.shapes:
-        counts[shape.split] += 1
+        say(f"note: {note}", log_format)
+    counts = listing.counts()
     official = listing.official or {}
     parts = [
-        f"{split} {count:,}" + (f" of {official[split]:,}" if split in official else "")
-        for split, count in counts.items()
-        if count or split in official
+        f"{split} {counts.get(split, 0):,}"
+        + (f" of {official[split]:,}" if split in official else "")
+        for split in ("train", "test", "val")
+        if split in counts or split in official
     ]
     classes = len({shape.class_name for shape in listing.shapes})
-    say(f"{listing.name}: {len(listing.shapes):,} shapes of {classes} classes ({', '.join(parts)})")
+    shapes = f"{listing.name}: {len(listing.shapes):,} shapes of {classes} classes"
+    say(f"{shapes} ({', '.join(parts)})", log_format)
 
 
 def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:

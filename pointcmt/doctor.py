@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+TRIANGLE = b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -53,7 +55,7 @@ def _python() -> Finding:
 
 
 def _embree() -> Finding:
-    """Render one small box through the whole CPU path: also compiles and caches the kernels."""
+    """One small shape through the whole CPU path: also compiles and caches the kernels it needs."""
     from pointcmt.render.startup import remedy
 
     try:
@@ -64,14 +66,20 @@ def _embree() -> Finding:
 
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import toy
-    from pointcmt.geometry import normalize
+    from pointcmt.geometry import normalize, sample_points, shape_seed
     from pointcmt.render.config import RenderConfig
     from pointcmt.render.raycaster import RayCaster
+    from pointcmt.render.readers.off import read_off
+    from pointcmt.render.visibility import visible_points
 
     config = RenderConfig(find_rig("ortho6"), size=64)
+    mesh, _ = normalize(read_off(Path("triangle.off"), TRIANGLE), "y")
     mesh, _ = normalize(toy.build("mug/0000"), "z")
     started = time.perf_counter()
-    views = RayCaster(mesh).render(config.rig.cameras(config.size), config)
+    caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
+    views = caster.render(camera, config)
+    points, faces = sample_points(mesh, 256, shape_seed(0, "doctor"))
+    visible_points(caster, points.astype(np.float32), faces, camera)
     seconds = time.perf_counter() - started
     if not np.any(views.face_index >= 0):
         return Finding("embree", "broken", "a test shape rendered to nothing", "report this")

@@ -44,6 +44,12 @@ def spec(path: str) -> dict[str, Any]:
             where=path,
             fix="give a folder of a mounted file system",
         )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "the name of this folder is not UTF-8", where=repr(path), fix="choose another name"
+        ) from None
     return {"driver": "file", "path": f"{Path(path).absolute()}/"}
 
 

@@ -207,7 +207,7 @@ def encode_plan(shapes: Iterable[ShapeRecord]) -> bytes:
 
 def decode_plan(data: bytes) -> list[ShapeRecord]:
     """The shapes of a `shapes.jsonl`. Raises ValueError or KeyError where it is none."""
-    tables = [json.loads(line) for line in data.decode().splitlines()]
+    tables = [json.loads(line) for line in data.splitlines()]  # of bytes: \n, \r only
     return [ShapeRecord(t["id"], t["class"], t["split"], t["source"]) for t in tables]
 
 

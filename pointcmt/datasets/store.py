@@ -238,23 +238,35 @@ def create(
 
 
 def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a folder that holds anything but a view store."""
+    """Delete a store. Raises StoreError for a folder that holds anything but a view store.
+
+    What says that shards are finished goes first and what says that this is a store goes last, so
+    that whatever a kill leaves behind can be deleted again, or rendered again.
+    """
     folder = Path(path)
-    if not folder.exists():
-        return
+    with files.storage_errors(path):
+        if not folder.exists():
+            return
+        entries = sorted(folder.iterdir(), key=lambda e: (e.name != "commits", e.name == ROOT))
     try:
         attributes = json.loads((folder / ROOT).read_bytes())["attributes"]
         is_store = "schema_version" in attributes and "plan_sha256" in attributes
     except (OSError, ValueError, KeyError, TypeError):
         is_store = False
-    if not is_store and any(folder.iterdir()):
+    if not is_store and entries:
         raise StoreError(
             "this folder is no view store: it is not deleted",
             where=path,
             fix="choose another --out, or delete the folder yourself",
         )
     with files.storage_errors(path):
-        shutil.rmtree(folder)
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        if not folder.is_symlink():
+            folder.rmdir()
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
@@ -309,7 +321,12 @@ def marker_key(stage: str, shard: int) -> str:
 
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON-able values."""
-    return {**asdict(outcome), "seconds": round(outcome.seconds, 3), "notes": list(outcome.notes)}
+    return {
+        **asdict(outcome),
+        "seconds": round(outcome.seconds, 3),
+        "detail": _encodable(outcome.detail),
+        "notes": [_encodable(note) for note in outcome.notes],
+    }
 
 
 def decode_outcome(table: dict[str, Any]) -> Outcome:
@@ -318,14 +335,21 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
     return Outcome(**{**table, "reason": reason, "notes": tuple(table["notes"])})
 
 
+def _encodable(text: str) -> str:
+    """Text that UTF-8 can hold: what comes from files may hold half characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
 _REPAIR = "run `pointcmt verify` to see what is broken, then render the store again"
 
 
 def _refuse_foreign_folder(path: str) -> None:
     """A store's root is its first file: a folder with anything else belongs to somebody else."""
     folder = Path(path)
-    if folder.is_dir() and not (folder / ROOT).exists():
-        foreign = [entry.name for entry in folder.iterdir() if not entry.name.startswith(ROOT)]
+    with files.storage_errors(path):
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    if ROOT not in names:  # one listing, since others may be creating the same store just now
+        foreign = [name for name in names if not name.startswith(ROOT)]
         if foreign:
             raise StoreError(
                 f"this folder holds other things (such as {foreign[0]}) and no view store",
@@ -337,7 +361,8 @@ def _refuse_foreign_folder(path: str) -> None:
 def _identity(attributes: dict[str, Any]) -> dict[str, Any]:
     """What must agree for two runs to fill the same store."""
     keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
-    return {"dataset": attributes["source"]["name"], **{key: attributes[key] for key in keys}}
+    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
+    return {**source, **{key: attributes[key] for key in keys}}
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is in a store, as facts and as text."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,19 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "points": schema.points,
         "correspondences": matched - len(failures),
         "classes": classes,
-        "bytes": sum(f.stat().st_size for f in Path(store.path).rglob("*") if f.is_file()),
+        "bytes": _size(Path(store.path)),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
         "notes": [{"id": o.id, "note": n} for o in outcomes if o is not None for n in o.notes],
     }
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files; writers may rename some meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def describe(facts: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pointcmt import __version__
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.sources import Listing
+from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, create
+from pointcmt.errors import UsageError
 from pointcmt.render.config import RenderConfig, schema_for
 
 
@@ -47,6 +48,14 @@ class Finished:
 def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
     """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
     parts = bool(listing.part_names)
+    try:
+        str(listing.root).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "the name of this directory is not UTF-8",
+            where=f"--root {str(listing.root)!r}",
+            fix="rename it",
+        ) from None
     schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
     render = job.config.attributes()
     attributes = {
@@ -69,11 +78,22 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
 
 
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
-    """The job that made a store, to go on with it. root: where the data set is now."""
+    """The job that made a store, to go on with it. root: where the data set is now, if it moved.
+
+    Raises UsageError for a root where none of the store's shapes is to be found.
+    """
     source, render = store.attributes["source"], store.attributes["render"]
-    stored_root = Path(source["root"]) if source["root"] else None
     config = RenderConfig.from_attributes(render)
-    return Job(store.path, source["name"], root or stored_root, source["up"], config)
+    if source["root"] is None:
+        return Job(store.path, source["name"], None, source["up"], config)
+    root = list_shapes(source["name"], root or Path(source["root"])).root
+    if not any(root and (root / shape.source).exists() for shape in store.shapes):
+        raise UsageError(
+            f"none of the store's {len(store.shapes)} shapes is there",
+            where=f"--root {root}",
+            fix=f"give the directory it was rendered from; then that was {source['root']}",
+        )
+    return Job(store.path, source["name"], root, source["up"], config)
 
 
 def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:

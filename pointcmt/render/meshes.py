@@ -1,13 +1,14 @@
 """`load_mesh`: any mesh file to a checked `Mesh`, or a refusal with a reason of the fixed set."""
 
 import errno
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.mesh import Mesh
 from pointcmt.render.readers import MAX_FACES
 from pointcmt.render.readers.sidecars import read_regular
@@ -24,8 +25,15 @@ def load_mesh(path: Path) -> Mesh:
     """The mesh of an OFF, OBJ, PLY, STL or GLB file (by its suffix), with finite, valid arrays.
 
     Triangles come in the file's order, degenerate ones too; `Mesh.notes` says what was odd but
-    harmless. Raises ShapeRefused, and nothing else, for whatever may be wrong with the file.
+    harmless. Raises ShapeRefused for whatever may be wrong with the file, and DependencyError where
+    a library that reads it is missing.
     """
+    mesh, _ = load_hashed(path)
+    return mesh
+
+
+def load_hashed(path: Path) -> tuple[Mesh, str]:
+    """`load_mesh`, and the SHA-256 of the bytes that the mesh was read from."""
     try:
         data = _read(path)
         _refuse_strangers(path, data)
@@ -33,6 +41,10 @@ def load_mesh(path: Path) -> Mesh:
         validate(mesh)
     except ShapeRefused:
         raise
+    except ImportError as error:
+        raise DependencyError(
+            f"meshes cannot be read: {error}", where=str(path), fix="pip install 'pointcmt[render]'"
+        ) from error
     except MemoryError as error:
         raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
     except Exception as error:  # a fault of ours: recorded against this shape alone
@@ -41,7 +53,7 @@ def load_mesh(path: Path) -> Mesh:
     notes = tuple(dict.fromkeys(mesh.notes))
     if len(notes) > _MAX_NOTES:
         notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")
-    return replace(mesh, notes=notes)
+    return replace(mesh, notes=notes), hashlib.sha256(data).hexdigest()
 
 
 def validate(mesh: Mesh) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pointcmt.datasets.kv import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 from pointcmt.errors import StoreError
@@ -24,16 +25,17 @@ def preview(store: ViewStore, out: Path, shapes: int, views: int) -> list[Path]:
     chosen = choose_shapes(store, shapes)
     shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
     picked = [int(view) for view in shown]
-    out.mkdir(parents=True, exist_ok=True)
     pictures = {"contact_sheet.png": contact_sheet(store, chosen, picked)}
     committed = set(store.committed(CORRESPONDENCES))
     matched = [i for i in chosen if i // store.schema.shard in committed]
     if matched:
         some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
         pictures["points.png"] = points_sheet(store, some, picked[:6])
-    for name, picture in pictures.items():
-        picture.save(out / name)
-    (out / "index.html").write_text(_page(store, list(pictures)), "utf-8")
+    with storage_errors(str(out)):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            picture.save(out / name)
+        (out / "index.html").write_text(_page(store, list(pictures)), "utf-8")
     return [out / name for name in [*pictures, "index.html"]]
 
 

@@ -34,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. planned = done + failed + skipped."""
+    """What a run did. planned = done + failed + skipped, and what waits for `render`."""
 
     planned: int
     done: int  # rendered by this run
@@ -110,10 +110,11 @@ def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summa
             count = len(store.schema.shapes_of(shard))
             progress.advance(count, _trouble(finished), shard=shard)
     failures = _failures(store)
+    tried = sum(len(store.schema.shapes_of(shard)) for shard in store.committed(stage))
     return Summary(
         planned=store.schema.shapes,
         done=done,
-        skipped=store.schema.shapes - done - len(failures),
+        skipped=tried - done - len(failures),
         failures=failures,
         seconds=time.monotonic() - started,
         views=done * store.schema.views,

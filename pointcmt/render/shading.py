@@ -13,6 +13,7 @@ from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import face_areas, face_normals
 from pointcmt.mesh import Material, Mesh
+from pointcmt.render.srgb import to_linear, to_srgb
 
 # Weights of the light; they sum to 1 on a face that looks at the camera. The headlight keeps every
 # visible face lit, the key light (over the viewer's left shoulder) tells apart faces of equal tilt.
@@ -21,20 +22,11 @@ KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
 
-
-def _srgb_to_linear(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def _linear_to_srgb(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
-
-
-# IEC 61966-2-1 as tables: 256 steps one way, and the other way fine enough to be within half a
+# sRGB as tables: 256 steps one way, and the other way fine enough to be within half a
 # step of the exact curve's 8-bit value, whose slope is 12.92 at zero.
-LINEAR_OF_BYTE = _srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+LINEAR_OF_BYTE = to_linear(np.arange(256) / 255).astype(np.float32)
 _STEPS = 16384
-BYTE_OF_LINEAR = np.rint(255 * _linear_to_srgb(np.arange(_STEPS + 1) / _STEPS)).astype(np.uint8)
+BYTE_OF_LINEAR = np.rint(255 * to_srgb(np.arange(_STEPS + 1) / _STEPS)).astype(np.uint8)
 
 
 class Surface(NamedTuple):
@@ -76,8 +68,8 @@ def make_surface(mesh: Mesh) -> Surface:
         mesh.vertices,
         mesh.faces,
         face_normals(mesh),
-        _srgb_to_linear(np.clip(colors, 0, 1)).astype(np.float32),
-        _srgb_to_linear(np.clip(vertex_colors, 0, 1)).astype(np.float32),
+        to_linear(np.clip(colors, 0, 1)).astype(np.float32),
+        to_linear(np.clip(vertex_colors, 0, 1)).astype(np.float32),
         np.zeros((0, 3, 2), np.float32) if mesh.uv is None else mesh.uv,
         texture,
         density,

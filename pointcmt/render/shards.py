@@ -57,10 +57,10 @@ class ShardRunner:
         report(None)
         visible = arrays.pop("visible")
         files = self.store.write_shard(task.shard, arrays)
-        if self.job.correspondences:
-            self._commit_visible(task.shard, visible, [])
         marker = {"outcomes": [encode_outcome(o) for o in outcomes], "files": files}
         self.store.commit(RENDER, task.shard, marker)
+        if self.job.correspondences:
+            self._commit_visible(task.shard, visible, [])
         return Finished(task, tuple(outcomes))
 
     def _correspond(
@@ -141,11 +141,9 @@ class ShardRunner:
 
             mesh = toy.build(record.id)
             return mesh, contract.digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
-        from pointcmt.render.meshes import load_mesh
+        from pointcmt.render.meshes import load_hashed
 
-        path = (self.job.root or Path()) / record.source
-        mesh = load_mesh(path)
-        return mesh, contract.digest(path.read_bytes())
+        return load_hashed((self.job.root or Path()) / record.source)
 
     def _blank_arrays(self, shapes: range) -> Arrays:
         """Fill values for a shard, with what does not depend on rendering already in place."""

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from pointcmt.errors import PointcmtError, Reason
 
+LONGEST_WAIT = 5.0  # seconds
 CRASHES_TO_BLAME = 2  # the first may be the machine's fault (memory, a stray kill)
 CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine is unwell
 
@@ -96,7 +97,9 @@ def run_tasks(
 
 def usable_cores() -> int:
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # Linux; counts a container's or a batch system's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _start(context: Any, make_runner: Callable[[Any], Runner], argument: Any) -> _Worker:
@@ -167,9 +170,15 @@ def _lay_blame(worker: _Worker, reason: tuple[Reason, str], blame: _Blame) -> No
 def _wait(busy: list[_Worker], timeout: float) -> None:
     """Sleep until a worker says something, ends, or has used up its time."""
     running = [w for w in busy if w.shape is not None]
-    left = [worker.since + timeout - time.monotonic() for worker in running]
+    before = time.monotonic()
+    left = [worker.since + timeout - before for worker in running]
     things = [thing for w in busy for thing in (w.connection, w.process.sentinel)]
-    wait(things, timeout=max(0.0, min([*left, 60.0])))
+    allowed = max(0.0, min([*left, LONGEST_WAIT]))
+    wait(things, timeout=allowed)
+    overslept = time.monotonic() - before - allowed
+    if overslept > LONGEST_WAIT:  # all stood still (Ctrl-Z, a suspended job): no shape's fault
+        for worker in running:
+            worker.since += overslept
 
 
 def _serve(

@@ -2,26 +2,36 @@
 
 import json
 import multiprocessing
+import os
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import Schema, ShapeRecord
-from pointcmt.datasets.store import Outcome, ViewStore, create, decode_outcome, encode_outcome
+from pointcmt.datasets.store import (
+    Outcome,
+    ViewStore,
+    create,
+    decode_outcome,
+    encode_outcome,
+    remove,
+)
 from pointcmt.errors import Reason, StoreError
 
 SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in range(7)]
 
 
-def attributes(seed=0):
+def attributes(seed=0, up="z"):
     schema = Schema(shapes=7, views=2, size=8, points=12, shard=3, depth_scale=5e-5)
     return {
         "schema_version": contract.SCHEMA_VERSION,
         "schema": contract.schema_attributes(schema),
         "render": {"seed": seed},
         "render_hash": "",
-        "source": {"name": "test", "root": None},
+        "source": {"name": "test", "root": None, "up": up},
         "class_names": ["thing"],
         "versions": {},
     }
@@ -80,6 +90,51 @@ def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
         create(str(tmp_path / "S"), attributes(seed=1), SHAPES)
     with pytest.raises(StoreError, match="plan_sha256"):
         create(str(tmp_path / "S"), attributes(), SHAPES[::-1])
+    with pytest.raises(StoreError, match='up: "z" in the store, "y" asked for'):
+        create(str(tmp_path / "S"), attributes(up="y"), SHAPES)
+
+
+def test_names_may_hold_any_line_separator(tmp_path):
+    shapes = [ShapeRecord(f"a{c}b", "thing", "train", f"a{c}b.off") for c in "\u2028\u2029\x85\x1c"]
+    assert contract.decode_plan(contract.encode_plan(shapes)) == shapes
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def stop_after(steps, real):
+    """A function that deletes, until it has been called too often."""
+    left = [steps]
+
+    def delete(*where, **more):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(*where, **more)
+
+    return delete
+
+
+def test_a_removal_that_is_stopped_anywhere_leaves_no_shard_that_counts_without_its_data(
+    tmp_path, monkeypatch
+):
+    store = create(str(tmp_path / "whole"), attributes(), SHAPES)
+    for shard in range(store.schema.shards):
+        store.commit("render", shard, {"outcomes": [], "files": {}})
+    before, out = files_of(tmp_path / "whole"), tmp_path / "S"
+    for steps in range(len(before)):
+        shutil.copytree(tmp_path / "whole", out)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", stop_after(steps, os.unlink))
+            with pytest.raises(KeyboardInterrupt):
+                remove(str(out))
+        gone = before - files_of(out)
+        assert len(gone) == steps
+        assert all(name.startswith("commits") for name in gone) or not list(out.rglob("commits/*"))
+        create(str(out), attributes(), SHAPES)  # it is still a store, or a folder for one
+        remove(str(out))
+        assert not out.exists()
 
 
 def test_creation_that_was_killed_half_way_is_completed(tmp_path):
@@ -119,6 +174,13 @@ def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"render", b"rander"))
     with pytest.raises(StoreError, match="marker is damaged"):
         store.markers()
+
+
+def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    odd = Outcome("thing/0", "failed", Reason.BAD_SYNTAX, "\ud800", notes=("\udc80",))
+    store.commit("render", 0, {"outcomes": [encode_outcome(odd)] * 3, "files": {}})
+    assert store.outcomes()[0] == replace(odd, detail="?", notes=("?",))
 
 
 def test_outcomes_survive_json():

@@ -44,6 +44,10 @@ class Runner:
                 os._exit(7)
             case "hang":
                 time.sleep(3600)
+            case "wait":
+                (Path(self.folder) / str(name)).touch()
+                while not (Path(self.folder) / "go").exists():
+                    time.sleep(0.05)
             case "slow":
                 time.sleep(0.2)
             case "disk full":

@@ -191,6 +191,71 @@ def test_retry_failed_renders_a_mended_shape(meshes, tmp_path):
     assert all(outcome.status == "done" for outcome in ViewStore.open(out).outcomes())
 
 
+def test_the_up_axis_cannot_change_half_way(meshes, finished):
+    done = render(meshes, finished, "--up", "x")
+    assert done.returncode == 1
+    assert 'up: "y" in the store, "x" asked for' in done.stderr
+
+
+def test_correspondences_need_the_right_root_and_accept_one_too_high(meshes, finished, tmp_path):
+    root, out = tmp_path / "moved/meshes", tmp_path / "S"
+    assert render(meshes, out, "--no-correspondences").returncode == 3
+    shutil.copytree(meshes, root)
+    write_off(tmp_path / "others/thing.off", shapes.box(0.5))
+    for wrong in (tmp_path / "nowhere", tmp_path / "others"):
+        done = pointcmt("build-correspondences", out, "--root", wrong)
+        assert done.returncode == 2, done.stderr
+        assert "--root" in done.stderr
+    assert not ViewStore.open(out).committed("visible")
+    assert pointcmt("build-correspondences", out, "--root", root).returncode == 3
+    assert tree(out) == tree(finished)
+
+
+def test_an_interrupted_shard_is_never_matched_before_it_is_rendered(meshes, finished):
+    store = ViewStore.open(finished)
+    assert set(store.committed("visible")) <= set(store.committed("render"))
+    times = {
+        stage: [
+            (finished / f"commits/{stage}/{shard:06d}.json").stat().st_mtime_ns
+            for shard in range(store.schema.shards)
+        ]
+        for stage in ("render", "visible")
+    }
+    assert all(np.array(times["render"]) <= np.array(times["visible"]))
+
+
+def test_half_a_store_says_what_is_skipped_and_what_waits(meshes, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "S")
+    store = ViewStore.open(tmp_path / "S")
+    for shard in range(3):
+        store.forget(shard)
+    waiting = sum(len(store.schema.shapes_of(shard)) for shard in range(3))
+    done = pointcmt("build-correspondences", tmp_path / "S", "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["planned"] == 9
+    assert facts["skipped"] + facts["failed"] == 9 - waiting
+    assert f"{waiting} shapes are not rendered yet" in done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_an_out_that_is_a_file_or_leads_through_one_is_said(meshes, tmp_path, more):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file/S"):
+        done = render(meshes, out, *more)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_names_that_are_not_utf8_are_said(meshes, tmp_path):
+    odd = os.fsdecode(bytes(tmp_path) + b"/\xff")
+    shutil.copytree(meshes, odd)
+    for root, out in ((odd, tmp_path / "S"), (meshes, odd + "out")):
+        done = render(root, out, "--limit", 1)
+        assert done.returncode == 2, done.stderr
+        assert "not UTF-8" in done.stderr
+
+
 def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):
     root, out = tmp_path / "meshes", tmp_path / "S"
     shutil.copytree(meshes, root)

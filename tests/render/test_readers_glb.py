@@ -315,6 +315,7 @@ GLB = simple().bytes()
             broken(lambda b: b.tree.update(extensionsRequired=["KHR_draco_mesh_compression"])),
             Reason.UNKNOWN_FORMAT,
         ),
+        (broken(lambda b: b.tree.update(extensionsRequired=["\ud800"])), Reason.UNKNOWN_FORMAT),
         (broken(lambda b: b.tree["accessors"][0].pop("bufferView")), Reason.UNKNOWN_FORMAT),
         (broken(lambda b: b.tree["accessors"][0].update(sparse={})), Reason.UNKNOWN_FORMAT),
         (broken(lambda b: b.tree["accessors"][0].update(count=4)), Reason.TRUNCATED),
@@ -346,6 +347,16 @@ def test_refusals(data, reason):
     with pytest.raises(ShapeRefused) as refused:
         read_glb(Path("mesh.glb"), data)
     assert refused.value.reason is reason
+
+
+@pytest.mark.parametrize("of", ["primitives", "nodes"])
+def test_little_data_used_without_end_is_refused(of):
+    build = simple(points=np.zeros((20_000, 3)))
+    few = build.tree["meshes"][0]["primitives"] if of == "primitives" else build.tree["nodes"]
+    few *= 6_001
+    with pytest.raises(ShapeRefused) as refused:
+        read_glb(Path("mesh.glb"), build.bytes())
+    assert refused.value.reason is Reason.TOO_LARGE
 
 
 def test_what_comes_behind_the_declared_length_is_noted():

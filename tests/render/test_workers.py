@@ -41,6 +41,35 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
     assert time.monotonic() - started < 30
 
 
+def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
+    script = (
+        "from pointcmt.render import workers\n"
+        "from tests.render import runners\n"
+        "workers.LONGEST_WAIT = 0.2\n"
+        "if __name__ == '__main__':\n"
+        f"    job = ({{1: 'wait'}}, {str(tmp_path)!r})\n"
+        "    for found in workers.run_tasks(range(1), runners.make, job, 1, 3.0):\n"
+        "        print(found[2], flush=True)\n"
+    )
+    (tmp_path / "job.py").write_text(script)
+    job = subprocess.Popen(
+        [sys.executable, tmp_path / "job.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        start_new_session=True,
+    )
+    while not (tmp_path / "1").exists():
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGSTOP)
+    time.sleep(4)  # longer than a shape may take
+    os.killpg(job.pid, signal.SIGCONT)
+    (tmp_path / "go").touch()
+    out, _ = job.communicate(timeout=60)
+    assert "timeout" not in out.lower()
+    assert out.count("'done'") == 4
+
+
 def test_several_faults_in_one_task_are_all_found(tmp_path):
     blamed, _ = run(tmp_path, {4: "segfault", 5: "hang", 7: "exit"}, timeout=2.0)
     assert blamed == {4: Reason.CRASHED, 5: Reason.TIMEOUT, 7: Reason.CRASHED}

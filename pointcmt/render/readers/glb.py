@@ -21,8 +21,16 @@ from trimesh.exchange.gltf import load_glb
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.mesh import Mesh
 from pointcmt.render.readers import MAX_FACES
-from pointcmt.render.readers.glb_materials import GlbMaterial, GlbMaterials, to_srgb
-from pointcmt.render.readers.sidecars import ModelFolder, NotRead, find, folder_of, read_sidecar
+from pointcmt.render.readers.glb_materials import GlbMaterial, GlbMaterials
+from pointcmt.render.readers.sidecars import (
+    ModelFolder,
+    NotRead,
+    find,
+    folder_of,
+    printable,
+    read_sidecar,
+)
+from pointcmt.render.srgb import to_srgb
 
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _ITEM_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}  # by component type
@@ -116,10 +124,9 @@ def _check_tree(tree: dict[str, Any], room: int) -> None:
     """Refuse what would be read wrongly, and counts that their data cannot hold."""
     unknown = set(tree.get("extensionsRequired", [])) - _UNDERSTOOD
     if unknown:
-        raise ShapeRefused(
-            Reason.UNKNOWN_FORMAT,
-            f"it needs {', '.join(sorted(map(str, unknown)))}: export it without compression",
-        )
+        names = ", ".join(sorted(printable(str(name)) for name in unknown))
+        what = f"it needs {names}: export it without compression"
+        raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)
     for index, buffer in enumerate(tree.get("buffers", [])):
         if index == 0 and "uri" not in buffer and buffer["byteLength"] > room:
             raise ShapeRefused(Reason.TRUNCATED, "the binary chunk is shorter than declared")
@@ -130,13 +137,17 @@ def _check_tree(tree: dict[str, Any], room: int) -> None:
         needed = count * _ITEM_BYTES[accessor["componentType"]] * _WIDTH[accessor["type"]]
         if view is not None and needed > tree["bufferViews"][view]["byteLength"]:
             raise ShapeRefused(Reason.TRUNCATED, "an accessor is longer than its data")
+    total = 0
     for mesh in tree.get("meshes", []):
         for primitive in mesh["primitives"]:
             if primitive.get("mode", 4) in _TRIANGLE_MODES:
-                _check_primitive(tree, primitive)
+                total += _check_primitive(tree, primitive)
+    if total > 6 * MAX_FACES:  # many may share one accessor's data
+        raise ShapeRefused(Reason.TOO_LARGE, f"its meshes have {total} vertices and indices")
 
 
-def _check_primitive(tree: dict[str, Any], primitive: dict[str, Any]) -> None:
+def _check_primitive(tree: dict[str, Any], primitive: dict[str, Any]) -> int:
+    """How many vertices and indices it has."""
     position = tree["accessors"][primitive["attributes"]["POSITION"]]
     indices = primitive.get("indices")
     used = [position] + ([] if indices is None else [tree["accessors"][indices]])
@@ -144,6 +155,7 @@ def _check_primitive(tree: dict[str, Any], primitive: dict[str, Any]) -> None:
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, "sparse or compressed geometry is not read")
     if position.get("normalized") or position["type"] != "VEC3":
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, "normalized integer positions are not read")
+    return sum(accessor["count"] for accessor in used)
 
 
 def _load_primitives(
@@ -266,6 +278,9 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
         raise ShapeRefused(Reason.NO_FACES, "its scene holds no triangles")
     if total > MAX_FACES:
         raise ShapeRefused(Reason.TOO_LARGE, f"{total} triangles, at most {MAX_FACES} are read")
+    vertices = sum(len(part.primitive.vertices) for part in placed)
+    if vertices > 3 * MAX_FACES:
+        raise ShapeRefused(Reason.TOO_LARGE, f"{vertices} vertices, at most {3 * MAX_FACES}")
     starts = np.cumsum([0, *(len(part.primitive.vertices) for part in placed)])
     faces = [part.primitive.faces + start for part, start in zip(placed, starts, strict=False)]
     indices = [np.full(len(part.primitive.faces), part.look.index, np.int32) for part in placed]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pointcmt.mesh import Material
 from pointcmt.render.readers.sidecars import ModelFolder, NotRead, find, printable, read_sidecar
 from pointcmt.render.readers.textures import Textures, decode, lay_over
+from pointcmt.render.srgb import to_linear, to_srgb
 
 _GLOSSY = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"
@@ -126,17 +127,6 @@ class GlbMaterials:
             raise NotRead("an image in an external buffer is not read")
         start = view.get("byteOffset", 0)
         return self.binary[start : start + view["byteLength"]]
-
-
-def to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear 0..1 to sRGB 0..1 (IEC 61966-2-1)."""
-    curve = np.where(linear == 1, 1.0, 1.055 * linear ** (1 / 2.4) - 0.055)  # 1 exactly
-    return np.where(linear <= 0.0031308, linear * 12.92, curve)
-
-
-def to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB 0..1 to linear 0..1, the inverse of `to_srgb`."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def _tinted(image: NDArray[np.uint8], factor: NDArray[np.float64]) -> NDArray[np.uint8]:
