@@ -1,6 +1,7 @@
 """What the user sees while work goes on: a bar with an ETA, plain lines, or JSON lines."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +26,10 @@ def say(text: str, log_format: str = "auto", **facts: Any) -> None:
 
 @contextmanager
 def meter(title: str, total: int, unit: str, log_format: str = "auto") -> Iterator[Meter]:
-    """Progress of `total` units: a bar on a terminal, else a line whenever something finishes."""
+    """Progress of `total` units: a bar on a terminal, else a line a second or for each trouble.
+
+    As JSON, a line whenever something finishes.
+    """
     if log_format == "auto" and sys.stderr.isatty():
         with _Bar(title, total, unit) as bar:
             yield bar
@@ -44,10 +48,15 @@ class _Lines:
     def __init__(self, title: str, total: int, unit: str, log_format: str) -> None:
         self.title, self.total, self.unit, self.log_format = title, total, unit, log_format
         self.count, self.started = 0, time.monotonic()
+        self.said = -math.inf
 
     def advance(self, count: int, note: str = "", **facts: Any) -> None:
         self.count += count
-        seconds = time.monotonic() - self.started
+        now, finished = time.monotonic(), self.count >= self.total
+        if self.log_format != "json" and not (note or finished or now - self.said >= 1):
+            return
+        self.said = now
+        seconds = now - self.started
         rate = self.count / max(seconds, 1e-9)
         eta = (self.total - self.count) / max(rate, 1e-9)
         progress = f"{self.count}/{self.total} {self.unit}"
