@@ -3,8 +3,10 @@
 # there. Without root it says what to install and goes on: `pointcmt doctor` tells what is missing.
 set -eu
 
-# What open3d loads; its wheel leaves them to the system (none of it draws anything here).
-packages="libusb-1.0-0 libgomp1 libegl1 libgl1 libx11-6"
+# What open3d loads and its wheel leaves to the system, then Mesa's EGL (a GPU brings its own).
+packages="libusb-1.0-0 libgomp1 libegl1 libgl1 libx11-6 libegl-mesa0 libgl1-mesa-dri"
+# What pyrender loads, to test against it.
+packages="$packages libxrender1"
 
 command -v apt-get >/dev/null 2>&1 || {
     echo "not a Debian-like system: make sure libusb-1.0, libgomp, libEGL, libGL, libX11 are there" >&2

@@ -67,7 +67,8 @@ def render(
     split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
     up: Annotated[str | None, typer.Option(help="The meshes' up axis: x, y or z (folder: y).")] = None,
-    backend: Annotated[str, typer.Option(help="auto or embree.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
+    device: Annotated[str, typer.Option(help="GPU to draw on: auto (shared by the workers) or a number; see doctor.")] = "auto",
     antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
@@ -110,7 +111,7 @@ def render(
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
-    options = Options(workers, timeout, shard_size, overwrite, retry_failed, log_format)
+    options = Options(workers, timeout, shard_size, overwrite, retry_failed, device, log_format)
     with _resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 

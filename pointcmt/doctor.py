@@ -1,10 +1,10 @@
 """`pointcmt doctor`: tries each thing the package stands on; what fails comes with its remedy."""
 
-import ctypes
-import ctypes.util
+import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,26 +87,19 @@ def _embree() -> Finding:
 
 
 def _egl() -> Finding:
-    """EGL is for GPU rendering; Embree needs none of it."""
-    name = ctypes.util.find_library("EGL")
-    if name is None:
-        remedy = "apt-get install libegl1 (with an NVIDIA GPU), plus libegl-mesa0 libgl1-mesa-dri"
-        return Finding("egl", "missing", "libEGL.so.1 is not installed", remedy)
-    # In a process of its own: a broken driver can take its process down with it.
-    probe = (
-        "import ctypes; egl = ctypes.CDLL('libEGL.so.1'); p = ctypes.c_void_p;"
-        "egl.eglQueryString.restype = ctypes.c_char_p; egl.eglGetDisplay.restype = p;"
-        "get = egl.eglGetProcAddress; get.restype = p;"
-        "platform = ctypes.CFUNCTYPE(p, ctypes.c_uint, p, p)(get(b'eglGetPlatformDisplayEXT'));"
-        "display = p(platform(0x31DD, None, None));"
-        "ok = egl.eglInitialize(display, None, None);"
-        "print(egl.eglQueryString(display, 0x3053).decode() if ok else '', end='')"
-    )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
-    if done.returncode or not done.stdout:
-        remedy = "apt-get install libegl-mesa0 libgl1-mesa-dri, or the GPU's driver libraries"
-        return Finding("egl", "missing", "libEGL is there but has no working driver", remedy)
-    return Finding("egl", "ok", f"surfaceless display of {done.stdout}")
+    """Draw a triangle on every EGL device, in a process of its own: a driver may take it down."""
+    probe = [sys.executable, "-m", "pointcmt.render.egl_probe"]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=120)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        remedy = "update the driver, or use --backend embree"
+        return Finding("egl", "missing", f"the EGL driver ends its process with {name}", remedy)
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return Finding("egl", "broken", done.stderr.strip()[-500:] or "no answer", "report this")
+    state = "ok" if found["works"] else "missing"
+    return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
 
 
 def _gpu() -> Finding:

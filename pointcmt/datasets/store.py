@@ -37,7 +37,8 @@ class Outcome:
     detail: str = ""
     sha256: str = ""  # of the source file
     faces: int = 0
-    backend: str = ""
+    backend: str = ""  # what drew it, and why that was chosen
+    backend_reason: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ from pointcmt.cameras import Rig, View
 from pointcmt.datasets.schema import OPTIONAL_LAYERS, Schema, array_specs, depth_scale
 from pointcmt.errors import UsageError, nearest
 
-BACKENDS = ("auto", "embree")
+BACKENDS = ("auto", "egl", "embree", "pyrender")
 LIGHTS = ("camera", "world")
 MAX_DEPTH_ERROR = 1e-4  # world units, the store's promise
 SHARD_BYTES = 256e6  # decoded bytes of a shard: what a worker holds in memory
@@ -23,7 +23,8 @@ class RenderConfig:
     """How shapes are drawn and sampled; the same configuration and plan give the same bytes.
 
     size: pixels, square. points: surface points per shape. layers: optional images. background:
-    sRGB bytes. light: fixed to the camera or to the world.
+    sRGB bytes. light: fixed to the camera or to the world. backend: what draws; "auto" decides by
+    machine, and images of two backends differ slightly (docs/rendering.md).
     """
 
     rig: Rig

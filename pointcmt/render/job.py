@@ -35,6 +35,7 @@ class Job:
     config: RenderConfig
     correspondences: bool = True
     threads: int = 1
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
 
 def _versions() -> dict[str, str]:
     found = {"pointcmt": __version__}
-    for name in ("numpy", "numba", "open3d", "open3d-cpu", "tensorstore", "trimesh", "pillow"):
+    renderers = ("open3d", "open3d-cpu", "pyopengl", "pyrender2")
+    for name in ("numpy", "numba", "tensorstore", "trimesh", "pillow", *renderers):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

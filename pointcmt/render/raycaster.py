@@ -51,7 +51,8 @@ class Views:
 class RayCaster:
     """A normalised mesh in an Embree scene.
 
-    threads: how many Embree may use; the results do not depend on it.
+    threads: how many Embree may use; the results do not depend on it. faces [K] i32: the faces that
+    are drawn and hit, which are all but exact twins of earlier ones. surface: what shading reads.
     """
 
     def __init__(self, mesh: Mesh, threads: int = 1) -> None:
@@ -62,6 +63,7 @@ class RayCaster:
         self.first_twin = first_twins(mesh)
         kept = np.flatnonzero(self.first_twin == np.arange(len(mesh.faces)))
         self._face_of_hit = np.append(kept, -1).astype(np.int32)  # a miss is -1: the last entry
+        self.faces = self._face_of_hit[:-1]
         self.scene.add_triangles(
             _tensor(mesh.vertices.astype(np.float32)), _tensor(mesh.faces[kept].astype(np.uint32))
         )
@@ -122,8 +124,7 @@ class RayCaster:
 
     def _faces_at_centers(self, camera: Camera, lens: shading.Lens) -> NDArray[np.int32]:
         """The face at each pixel centre, flat [V·size²]; -1 = background."""
-        kept = self._face_of_hit[:-1]
-        face_index, drawn = nearest_faces(self.mesh, kept, camera)
+        face_index, drawn = nearest_faces(self.mesh, self.faces, camera)
         for view in np.flatnonzero(~drawn):  # the camera is inside of the shape, or close to it
             pixels = view * camera.width**2 + np.arange(camera.width**2)
             hits, _ = self.cast(shading.make_rays(pixels, CENTER, camera.width, lens))

@@ -29,6 +29,7 @@ class Options:
     shard: int | None = None
     overwrite: bool = False
     retry_failed: bool = False
+    device: str = "auto"  # of GPU backends
     log_format: str = "auto"
 
 
@@ -84,14 +85,14 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     return _complete(store, job, CORRESPONDENCES, options)
 
 
-def make_runner(job: Job) -> "ShardRunner":
+def make_runner(job: Job, worker: int) -> "ShardRunner":
     """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
     from pointcmt.render.startup import import_lightly
 
     import_lightly()
     from pointcmt.render.shards import ShardRunner
 
-    return ShardRunner(job)
+    return ShardRunner(job, worker)
 
 
 def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summary:
@@ -99,13 +100,18 @@ def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summa
     started = time.monotonic()
     missing = tasks(store, stage == RENDER, job.correspondences or stage == CORRESPONDENCES)
     workers = min(options.workers or usable_cores(), max(1, len(missing)))
-    job = replace(job, threads=max(1, usable_cores() // workers))
+    job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
     total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)
     done = 0
+    backends: set[tuple[str, str]] = set()
     with meter(_TITLES[stage], total, "shapes", options.log_format) as progress:
         for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
             if finished.task.stage == stage:
                 done += sum(outcome.status == "done" for outcome in finished.outcomes)
+            for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
+                backends.add(backend)
+                if backend[0]:
+                    say(f"drawn by {backend[0]} ({backend[1]})", options.log_format)
             shard = finished.task.shard
             count = len(store.schema.shapes_of(shard))
             progress.advance(count, _trouble(finished), shard=shard)

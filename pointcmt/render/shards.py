@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore,
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.mesh import Mesh
+from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.job import Finished, Job, Task
 from pointcmt.render.raycaster import RayCaster
 from pointcmt.render.visibility import visible_points
@@ -31,14 +32,21 @@ class ShardRunner:
     last one, so that a crash or a hang can be laid at its door.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, worker: int = 0) -> None:
         self.job = job
+        self.worker = worker  # its number among the job's workers
         self.store = ViewStore.open(job.out, threads=job.threads)
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         run = self._render if task.stage == RENDER else self._correspond
         return run(task, blame, report)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """What draws; made when the first shape is drawn, since not every task draws."""
+        job = self.job
+        return make_renderer(job.config.backend, job.device, self.worker, job.threads)
 
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         shapes = self.store.schema.shapes_of(task.shard)
@@ -93,7 +101,7 @@ class ShardRunner:
         points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
         points32 = points.astype(np.float32)
         caster = RayCaster(mesh, self.job.threads)
-        views = caster.render(self.camera, config)
+        views = self.renderer.render(caster, self.camera, config)
         arrays: Arrays = {
             "rgb": views.rgb,
             "depth": contract.quantize_depth(views.depth, schema.depth_scale),
@@ -114,7 +122,8 @@ class ShardRunner:
             "done",
             sha256=sha256,
             faces=len(mesh.faces),
-            backend="embree",
+            backend=self.renderer.backend,
+            backend_reason=self.renderer.reason,
             notes=mesh.notes,
         )
         return arrays, outcome

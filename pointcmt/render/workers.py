@@ -38,6 +38,7 @@ class Runner(Protocol):
 class _Worker:
     process: BaseProcess
     connection: Connection
+    number: int  # from 0; a worker that replaces a dead one takes its number
     task: Any = None
     shape: int | None = None  # in flight
     since: float = 0.0  # when it began, monotonic seconds
@@ -53,23 +54,24 @@ class _Blame:
 
 def run_tasks(
     tasks: Sequence[Any],
-    make_runner: Callable[[Any], Runner],
+    make_runner: Callable[[Any, int], Runner],
     argument: Any,
     workers: int,
     timeout: float,
 ) -> Iterator[Any]:
     """Run hashable tasks in worker processes; yields each task's result as it finishes.
 
-    make_runner(argument) is called once in each worker and must be importable there; its result
-    runs the tasks. timeout: seconds one shape may take. Stops all workers when the caller stops
-    iterating. Raises the PointcmtError a worker ran into (a full disk, a missing library).
+    make_runner(argument, number of the worker) is called once in each worker and must be importable
+    there; its result runs the tasks. timeout: seconds one shape may take. Stops all workers when
+    the caller stops iterating. Raises the PointcmtError a worker ran into (a full disk, a missing
+    library).
     """
     waiting, blames = deque(tasks), {task: _Blame() for task in tasks}
     busy: list[_Worker] = []
     context = mp.get_context("spawn")
     try:
-        for _ in range(min(workers, len(tasks))):
-            busy.append(_start(context, make_runner, argument))
+        for number in range(min(workers, len(tasks))):
+            busy.append(_start(context, make_runner, argument, number))
         while True:
             for worker in busy:
                 if worker.task is None and waiting:
@@ -87,7 +89,7 @@ def run_tasks(
                         _lay_blame(worker, reason, blames[worker.task])
                         waiting.appendleft(worker.task)
                     if waiting:
-                        busy.append(_start(context, make_runner, argument))
+                        busy.append(_start(context, make_runner, argument, worker.number))
     finally:
         for worker in busy:
             worker.process.kill()
@@ -102,14 +104,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start(context: Any, make_runner: Callable[[Any], Runner], argument: Any) -> _Worker:
+def _start(
+    context: Any, make_runner: Callable[[Any, int], Runner], argument: Any, number: int
+) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_serve, args=(theirs, os.getpid(), make_runner, argument), daemon=True
+        target=_serve, args=(theirs, os.getpid(), make_runner, argument, number), daemon=True
     )
     process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, number)
 
 
 def _assign(worker: _Worker, task: Any, blames: dict[Any, _Blame]) -> None:
@@ -182,14 +186,18 @@ def _wait(busy: list[_Worker], timeout: float) -> None:
 
 
 def _serve(
-    connection: Connection, parent: int, make_runner: Callable[[Any], Runner], argument: Any
+    connection: Connection,
+    parent: int,
+    make_runner: Callable[[Any, int], Runner],
+    argument: Any,
+    number: int,
 ) -> None:
     """The body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with(parent)
     _keep_one_arena()
     try:
-        runner = make_runner(argument)
+        runner = make_runner(argument, number)
         while True:
             task, blame = connection.recv()
             connection.send(("done", runner(task, blame, lambda s: connection.send(("shape", s)))))

@@ -54,9 +54,9 @@ class Runner:
                 raise StoreError("the disk is full", where="here", fix="free some space")
 
 
-def make(argument):
+def make(argument, worker):
     return Runner(argument)
 
 
-def make_dead(argument):
+def make_dead(argument, worker):
     os._exit(1)

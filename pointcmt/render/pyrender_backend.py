@@ -1,0 +1,108 @@
+"""`--backend pyrender`: colour by pyrender's lights and materials, everything else as always.
+
+Faces and depth are the CPU renderer's (pyrender's depth is multisampled, and it knows no faces), so
+a store made with it keeps every promise. A renderer is kept for the whole job.
+"""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera
+from pointcmt.errors import DependencyError
+from pointcmt.mesh import Material, Mesh
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.raycaster import RayCaster, Views
+
+OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+LIGHT = 3.0  # intensity of the light at the camera
+AMBIENT = 0.2
+
+
+class Pyrender:
+    """Draws through pyrender. Raises DependencyError where it is missing or finds no OpenGL."""
+
+    backend = "pyrender"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+        try:
+            import pyrender
+        except ImportError as error:
+            raise DependencyError(
+                f"pyrender cannot be loaded: {error}",
+                where="--backend pyrender",
+                fix="pip install 'pointcmt[pyrender]'; apt-get install libegl1 libgl1 libxrender1",
+            ) from error
+        self._pyrender = pyrender
+        self._size = 0
+        self._renderer: Any = None
+
+    def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
+        """Draw the caster's shape from cameras [V]."""
+        exact = caster.render(camera, replace(config, antialias=False))
+        scene = self._scene(caster.mesh, config)
+        lens = self._pyrender.IntrinsicsCamera(1, 1, 0, 0, znear=1e-2, zfar=1e3)
+        eye = scene.add(lens)
+        light = scene.add(self._pyrender.DirectionalLight(intensity=LIGHT))
+        rgb = np.empty_like(exact.rgb)
+        flags = self._pyrender.RenderFlags.SKIP_CULL_FACES
+        for view in range(len(camera)):
+            K = camera.K[view]
+            lens.fx, lens.fy, lens.cx, lens.cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+            pose = np.linalg.inv(camera.world_to_camera[view]) @ OPENCV_TO_OPENGL
+            scene.set_pose(eye, pose)
+            scene.set_pose(light, pose)
+            rgb[view] = self._draw(scene, config.size, flags)
+        return replace(exact, rgb=rgb)
+
+    def _draw(self, scene: Any, size: int, flags: Any) -> NDArray[np.uint8]:
+        if size != self._size:
+            self._renderer = self._pyrender.OffscreenRenderer(size, size)
+            self._size = size
+        image, _ = self._renderer.render(scene, flags=flags)
+        return image[..., :3]
+
+    def _scene(self, mesh: Mesh, config: RenderConfig) -> Any:
+        background = np.array([*config.background, 255]) / 255
+        scene = self._pyrender.Scene(bg_color=background, ambient_light=[AMBIENT] * 3)
+        material_of = mesh.face_material
+        if material_of is None:
+            material_of = np.full(len(mesh.faces), -1)
+        for index in np.unique(material_of):
+            material = (*mesh.materials, Material())[index]
+            scene.add(self._part(mesh, np.flatnonzero(material_of == index), material))
+        return scene
+
+    def _part(self, mesh: Mesh, faces: NDArray[np.intp], material: Material) -> Any:
+        """The faces of one material as a pyrender mesh, flat as everywhere in this package."""
+        corners = mesh.vertices[mesh.faces[faces]]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+        colors = None
+        if mesh.face_colors is not None:
+            colors = np.repeat(mesh.face_colors[faces], 3, axis=0)
+        if mesh.vertex_colors is not None:
+            colors = mesh.vertex_colors[mesh.faces[faces]].reshape(-1, 3)
+        texture = None
+        if material.texture is not None and mesh.uv is not None:
+            texture = self._pyrender.Texture(source=material.texture, source_channels="RGB")
+        plain = colors is not None or texture is not None
+        primitive = self._pyrender.Primitive(
+            positions=corners.reshape(-1, 3),
+            normals=np.repeat(normals, 3, axis=0),
+            texcoord_0=None if texture is None else mesh.uv[faces].reshape(-1, 2),  # type: ignore[index]
+            color_0=colors,
+            material=self._pyrender.MetallicRoughnessMaterial(
+                baseColorFactor=[1.0] * 4 if plain else [*material.color, 1.0],
+                baseColorTexture=texture,
+                metallicFactor=0.0,
+                roughnessFactor=0.9,
+                doubleSided=True,
+            ),
+        )
+        return self._pyrender.Mesh([primitive])

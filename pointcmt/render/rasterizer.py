@@ -1,0 +1,222 @@
+"""The GPU renderer: all views of a shape drawn one below the other, each target read back once.
+
+One single-sample pass gives faces and colour at pixel centres, by the formulas of the CPU renderer
+(shaders/surface.frag, shading.py). Depth follows from the faces in float64, as there: drivers move
+corners to a grid of 1/256 pixel, which shows in the depth of steep faces. Smooth edges take a
+second, multisampled pass of colour alone; ids never come from it.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cameras import Camera
+from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.render import shading
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.egl import Context, ContextLost, Device
+from pointcmt.render.gl_objects import SAMPLES, TEXEL_ROW, MeshBuffers, Program, Targets
+from pointcmt.render.raycaster import CENTER, Views
+
+NEAR = 1e-4  # world units: nearer parts of a shape are cut away
+EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
+GL_CONTEXT_LOST = 0x0507
+PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: about 80 bytes a pixel
+
+
+class Rasterizer:
+    """Draws shapes on one EGL device. Close it, or use it in a `with`.
+
+    Raises DependencyError where the device cannot draw what is needed.
+    """
+
+    name = "egl"
+
+    def __init__(self, device: Device) -> None:
+        self.context = Context(device)
+        try:
+            with self.context.current():
+                self._pipeline = _Pipeline(self.context)
+        except BaseException:
+            self.close()
+            raise
+
+    def render(
+        self,
+        surface: shading.Surface,
+        faces: NDArray[np.int32],
+        camera: Camera,
+        config: RenderConfig,
+    ) -> Views:
+        """Draw the surface's `faces` (indices) from cameras [V].
+
+        Raises ShapeRefused for what the device cannot hold, ContextLost when the driver gave up.
+        """
+        with self.context.current():
+            return self._pipeline.render(surface, faces, camera, config)
+
+    def close(self) -> None:
+        """Give everything back to the device."""
+        self.context.close()  # and with it all objects made in it
+
+    def __enter__(self) -> "Rasterizer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Pipeline:
+    """Programs, buffers and targets of one context, made once and reused for every shape."""
+
+    def __init__(self, context: Context) -> None:
+        from OpenGL import GL as gl
+
+        self.gl = gl
+        extensions = {
+            gl.glGetStringi(gl.GL_EXTENSIONS, i).decode()
+            for i in range(gl.glGetIntegerv(gl.GL_NUM_EXTENSIONS))
+        }
+        if "GL_ARB_clip_control" not in extensions:
+            raise DependencyError(
+                f"{context.renderer} (OpenGL {context.version}) lacks GL_ARB_clip_control",
+                where="the EGL renderer",
+                fix="use a driver with OpenGL 4.5, another --device, or --backend embree",
+            )
+        self.max_side = int(
+            min(
+                gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE), *gl.glGetIntegerv(gl.GL_MAX_VIEWPORT_DIMS)
+            )
+        )
+        self.max_entries = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_BUFFER_SIZE))
+        constants = {
+            "AMBIENT": shading.AMBIENT,
+            "HEADLIGHT": shading.HEADLIGHT,
+            "KEY": shading.KEY,
+            "MIP_LEVELS": shading.MIP_LEVELS,
+            "SAMPLES": SAMPLES,
+            "NEAR": NEAR,
+            "EDGE_ON": EDGE_ON,
+        }
+        self.surface_program = Program(gl, "surface", constants)
+        self.color_program = Program(gl, "surface", {**constants, "COLOR_ONLY": 1})
+        self.resolve_program = Program(gl, "resolve", constants)
+        self.mesh = MeshBuffers(gl)
+        self.targets: Targets | None = None
+        gl.glClipControl(gl.GL_LOWER_LEFT, gl.GL_ZERO_TO_ONE)
+        gl.glDepthFunc(gl.GL_GREATER)  # depth is NEAR / z: float's precision at every distance
+        gl.glClearDepth(0.0)
+        gl.glEnable(gl.GL_MULTISAMPLE)
+        gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
+        gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
+        _check(gl, "setting up")
+
+    def render(
+        self,
+        surface: shading.Surface,
+        faces: NDArray[np.int32],
+        camera: Camera,
+        config: RenderConfig,
+    ) -> Views:
+        size, count = config.size, len(camera)
+        # Drivers draw faces without area where they move a corner by 1/256 pixel; no ray hits them.
+        faces = faces[np.any(surface.normals[faces] != 0, axis=1)]
+        if max(len(faces), len(surface.levels) * shading.MIP_LEVELS) > self.max_entries:
+            what = f"{len(faces)} faces, the device takes {self.max_entries}"
+            raise ShapeRefused(Reason.TOO_LARGE, what)
+        texel_rows = -(-len(surface.texels) // 3 // TEXEL_ROW)
+        if texel_rows > self.max_side:
+            raise ShapeRefused(Reason.TOO_LARGE, "more texture than the device takes")
+        at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
+        if self.targets is None or not self.targets.fit(config, at_once):
+            if self.targets is not None:
+                self.targets.delete()
+            self.targets = Targets(self.gl, config, at_once)
+        self.mesh.upload(surface, faces)
+        lens = shading.make_lens(camera, config.light)
+        views = _blank(count, config)
+        for first in range(0, count, at_once):
+            some = slice(first, min(first + at_once, count))
+            self._draw(camera[some], _slice(lens, some), config)
+            self.targets.read(views, some)
+        _check(self.gl, f"drawing {len(faces)} faces")
+        pixels = np.flatnonzero(views.face_index >= 0)
+        hits = views.face_index.reshape(-1)[pixels]
+        found = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        views.depth.reshape(-1)[pixels] = found[0]
+        return views
+
+    def _draw(self, camera: Camera, lens: shading.Lens, config: RenderConfig) -> None:
+        gl, targets = self.gl, self.targets
+        assert targets is not None
+        gl.glEnable(gl.GL_DEPTH_TEST)
+        targets.begin_surface(config.background)
+        self._draw_views(self.surface_program, camera, lens)
+        if config.antialias:
+            targets.begin_color(config.background)
+            self._draw_views(self.color_program, camera, lens)
+            gl.glDisable(gl.GL_DEPTH_TEST)
+            targets.begin_resolve(len(camera))
+            self.resolve_program.use()
+            gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)
+
+    def _draw_views(self, program: "Program", camera: Camera, lens: shading.Lens) -> None:
+        gl, size = self.gl, camera.width
+        program.use()
+        self.mesh.bind(program)
+        clip = _clip_matrices(camera)
+        to_ray = lens.pixel_to_ray.astype(np.float32)
+        turn = camera.world_to_camera[:, :3, :3].astype(np.float32)
+        for view in range(len(camera)):
+            gl.glViewport(0, view * size, size, size)
+            gl.glUniformMatrix4fv(program["clip"], 1, gl.GL_TRUE, clip[view])
+            gl.glUniform3f(program["origin"], *lens.origin[view])
+            gl.glUniform3f(program["key"], *lens.light[view])
+            gl.glUniform1f(program["focal"], lens.focal[view])
+            gl.glUniform1f(program["first_row"], view * size)
+            gl.glUniformMatrix3fv(program["pixel_to_ray"], 1, gl.GL_TRUE, to_ray[view])
+            if "world_to_camera" in program.uniforms:
+                gl.glUniformMatrix3fv(program["world_to_camera"], 1, gl.GL_TRUE, turn[view])
+            gl.glDrawElements(gl.GL_TRIANGLES, self.mesh.corners, gl.GL_UNSIGNED_INT, None)
+
+
+def _clip_matrices(camera: Camera) -> NDArray[np.float32]:
+    """World → clip coordinates, [V,4,4]: x and y from -1 to 1 over the image, depth NEAR / z."""
+    rows = camera.K @ camera.world_to_camera[:, :3]  # (u z, v z, z)
+    clip = np.zeros((len(camera), 4, 4))
+    clip[:, 0] = 2 * rows[:, 0] / camera.width - rows[:, 2]
+    clip[:, 1] = 2 * rows[:, 1] / camera.height - rows[:, 2]
+    clip[:, 2, 3] = NEAR
+    clip[:, 3] = rows[:, 2]
+    return clip.astype(np.float32)
+
+
+def _slice(lens: shading.Lens, some: slice) -> shading.Lens:
+    return shading.Lens(*(field[some] for field in lens))
+
+
+def _blank(count: int, config: RenderConfig) -> Views:
+    shape = (count, config.size, config.size)
+    return Views(
+        np.empty((*shape, 3), np.uint8),
+        np.zeros(shape, np.float32),
+        np.empty(shape, np.int32),
+        {name: np.empty((*shape, 3), np.uint8) for name in config.layers},
+    )
+
+
+def _check(gl: Any, what: str) -> None:
+    """Raise what the driver has to complain of, if it does."""
+    errors = set()
+    while (error := int(gl.glGetError())) != gl.GL_NO_ERROR:
+        errors.add(error)
+        if error == GL_CONTEXT_LOST:  # it would say so for ever
+            break
+    if GL_CONTEXT_LOST in errors:
+        raise ContextLost(f"the context was lost {what}")
+    if gl.GL_OUT_OF_MEMORY in errors:
+        raise ShapeRefused(Reason.TOO_LARGE, f"the device ran out of memory {what}")
+    if errors:
+        names = ", ".join(f"0x{error:04x}" for error in sorted(errors))
+        raise ContextLost(f"OpenGL error {names} {what}")

@@ -1,0 +1,94 @@
+// Colour and face of a surface: the formulas of shading.py, which #defines the constants.
+centroid in vec3 color;
+centroid in vec2 uv;
+
+uniform vec3 origin;         // the camera's centre
+uniform vec3 key;            // unit vector to the key light
+uniform float focal;         // pixels
+uniform mat3 pixel_to_ray;   // (column, row, 1) to a direction whose unit is z depth
+uniform float first_row;     // of this view in the target
+uniform bool vertex_colors;  // else the colour is the face's
+uniform samplerBuffer face_normal;   // xyz unit, w: the plane's distance from the world's origin
+uniform samplerBuffer face_color;    // linear rgb, texels per world unit
+uniform isamplerBuffer face_index;   // the face's number in the mesh, its texture or -1
+uniform sampler2D texels;            // all textures' levels in rows, sRGB decoded by the sampler
+uniform isamplerBuffer levels;       // offset in texels, height, width
+
+#ifdef COLOR_ONLY
+layout(location = 0) out vec4 light_out;  // linear
+#else
+layout(location = 0) out vec4 rgb_out;
+layout(location = 1) out int face_out;
+layout(location = 2) out vec4 albedo_out;
+layout(location = 3) out vec4 normal_out;
+uniform mat3 world_to_camera;
+#endif
+
+vec3 texel(int offset) {
+    int width = textureSize(texels, 0).x;
+    return texelFetch(texels, ivec2(offset % width, offset / width), 0).rgb;
+}
+
+vec3 bilinear(ivec4 level) {
+    float x = (uv.x - floor(uv.x)) * float(level.z) - 0.5;
+    float y = (1.0 - (uv.y - floor(uv.y))) * float(level.y) - 0.5;
+    int left = int(floor(x)), top = int(floor(y));
+    float across = x - float(left), down = y - float(top);
+    int x0 = (left + level.z) % level.z, x1 = (left + 1) % level.z;
+    int y0 = (top + level.y) % level.y, y1 = (top + 1) % level.y;
+    vec3 above = mix(texel(level.x + y0 * level.z + x0), texel(level.x + y0 * level.z + x1), across);
+    vec3 below = mix(texel(level.x + y1 * level.z + x0), texel(level.x + y1 * level.z + x1), across);
+    return mix(above, below, down);
+}
+
+vec3 texture_color(int image, float texels_per_pixel) {
+    float detail = log2(max(texels_per_pixel, 1.0));
+    vec3 sum = vec3(0.0);
+    for (int step = 0; step < 2; ++step) {
+        int level = int(detail) + step;
+        float share = step == 1 ? fract(detail) : 1.0 - fract(detail);
+        ivec4 entry = ivec4(0);
+        for (level = min(level, MIP_LEVELS - 1); level >= 0; --level) {
+            entry = texelFetch(levels, image * MIP_LEVELS + level);
+            if (entry.z > 0) break;  // the smallest level there is stands for further ones
+        }
+        sum += share * bilinear(entry);
+    }
+    return sum;
+}
+
+vec3 encode(vec3 linear) {
+    vec3 c = clamp(linear, 0.0, 1.0);
+    return mix(1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, c * 12.92, lessThanEqual(c, vec3(0.0031308)));
+}
+
+void main() {
+    vec4 plane = texelFetch(face_normal, gl_PrimitiveID);
+    vec3 normal = plane.xyz;
+    vec4 own = texelFetch(face_color, gl_PrimitiveID);
+    ivec2 index = texelFetch(face_index, gl_PrimitiveID).xy;
+
+    vec3 albedo = vertex_colors ? color : own.rgb;
+    if (index.y >= 0) albedo = texture_color(index.y, own.a / (gl_FragCoord.w * focal));
+
+    vec3 ray = pixel_to_ray * vec3(gl_FragCoord.x, gl_FragCoord.y - first_row, 1.0);
+    float facing = dot(normal, ray);
+
+    // Surfaces often lie in one another. The driver moves corners to a grid of 1/256 pixel, which
+    // lifts one out of the other here and there: compare the depths of their planes instead.
+    gl_FragDepth = gl_FragCoord.z;
+    if (abs(facing) > EDGE_ON * length(ray))
+        gl_FragDepth = NEAR * facing / (plane.w - dot(normal, origin));
+    float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
+    float light = AMBIENT + HEADLIGHT * abs(facing) / length(ray) + KEY * max(toward, 0.0);
+
+#ifdef COLOR_ONLY
+    light_out = vec4(albedo * light, 1.0);
+#else
+    vec3 shown = world_to_camera * (facing > 0.0 ? -normal : normal);
+    rgb_out = vec4(encode(albedo * light), 1.0);
+    face_out = index.x;
+    albedo_out = vec4(encode(albedo), 1.0);
+    normal_out = vec4((128.0 + 127.0 * shown) / 255.0, 1.0);
+#endif
+}

@@ -1,0 +1,206 @@
+"""EGL's devices and errors: chosen as asked, and every failure with its cause and remedy."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.verify import verify
+from pointcmt.errors import UsageError
+from pointcmt.render import egl
+from pointcmt.render.egl import Device
+from tests.render.test_pipeline import pointcmt, tree
+
+TOY = ("render", "--dataset", "toy", "--rig", "ortho6", "--size", "48", "--points", "64")
+
+
+def device(index, software=False, cuda=None):
+    return Device(index, None, software, cuda)
+
+
+def test_gpus_are_shared_evenly_and_software_is_the_last_resort():
+    gpus = [device(0, cuda=0), device(1, cuda=1), device(2, software=True)]
+    chosen = [egl.choose(gpus, "auto", worker).index for worker in range(5)]
+    assert chosen == [0, 1, 0, 1, 0]
+    assert egl.choose([device(0, software=True)], "auto", 3).index == 0
+    assert egl.choose(gpus, "2", worker=1).software
+
+
+@pytest.mark.parametrize("name", ["9", "-1", "gpu", ""])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
+    with pytest.raises(UsageError) as raised:
+        egl.choose([device(0, cuda=0), device(1, software=True)], name)
+    assert "0: GPU (CUDA 0); 1: software" in raised.value.fix
+    assert raised.value.where == "--device"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, "abcs"), ("1", "bcs"), ("1,0", "bacs"), ("", "cs"), ("-1,0", "cs"), ("GPU-1f", "abcs")],
+)
+def test_devices_come_in_cudas_order(monkeypatch, visible, expected):
+    """EGL lists them in another order, and one GPU twice: through its own driver and Mesa's."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    listed = [
+        ("s", True, None, ""),
+        ("b", False, 1, "/dev/dri/card1"),
+        ("a", False, 0, "/dev/dri/card0"),
+        ("mesa's b", False, None, "/dev/dri/card1"),
+        ("c", False, None, "/dev/dri/card2"),
+    ]
+    ordered = egl._in_order(listed, egl._visible_to_cuda())
+    assert [name for name, *_ in ordered] == list(expected)
+
+
+def probe(**environment):
+    """What `doctor` sees in a process with these variables."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pointcmt.render.egl_probe"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_working_device_is_named():
+    found = probe()
+    assert found["works"]
+    assert found["devices"][0].startswith("device 0: ")
+
+
+@pytest.mark.parametrize(
+    ("environment", "cause", "remedy"),
+    [
+        ({"__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}, "EGL", "__EGL_VENDOR_LIBRARY_DIRS=/nowhere"),
+        ({"__EGL_VENDOR_LIBRARY_FILENAMES": "/no.json"}, "EGL", "unset it"),
+        ({"LIBGL_DRIVERS_PATH": "/nowhere"}, "does not work", "libgl1-mesa-dri"),
+        ({"MESA_GL_VERSION_OVERRIDE": "2.1"}, "3.3", "apt-get install"),
+        ({"MESA_EXTENSION_OVERRIDE": "-GL_ARB_clip_control"}, "GL_ARB_clip_control", "driver"),
+        ({"PYOPENGL_PLATFORM": "glx"}, "'glx' instead of EGL", "unset it"),
+    ],
+)
+def test_a_broken_egl_is_explained(environment, cause, remedy):
+    found = probe(**environment)
+    assert not found["works"]
+    assert cause in " ".join(found["devices"])
+    assert remedy in found["remedy"]
+
+
+def test_without_pyopengl_the_remedy_is_its_installation(tmp_path):
+    (tmp_path / "OpenGL.py").write_text("raise ImportError('no OpenGL here')")
+    found = probe(PYTHONPATH=str(tmp_path))
+    assert not found["works"]
+    assert "pip install 'pointcmt[render]'" in found["remedy"]
+
+
+def test_a_command_that_needs_egl_ends_with_the_remedy(tmp_path):
+    environment = {**os.environ, "__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}
+    command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "egl")
+    done = pointcmt(*command, env=environment)
+    assert done.returncode == 1
+    assert "__EGL_VENDOR_LIBRARY_DIRS" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = pointcmt(*command)
+    assert again.returncode == 0, again.stderr  # and goes on once that is mended
+
+
+def test_an_unknown_device_ends_the_command_with_those_there_are(tmp_path):
+    command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "egl")
+    done = pointcmt(*command, "--device", "9")
+    assert done.returncode == 2
+    assert "no EGL device '9'" in done.stderr
+    assert "0: " in done.stderr
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from pointcmt.cameras import find_rig
+from pointcmt.errors import PointcmtError
+from pointcmt.render import egl
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.rasterizer import Rasterizer
+from pointcmt.render.raycaster import RayCaster
+from tests.render import shapes
+
+device = egl.list_devices()[0]
+rasterizer = Rasterizer(device)
+caster, config = RayCaster(shapes.box()), RenderConfig(find_rig("ortho6"), size=16)
+sys.stdout.flush()
+child = os.fork()
+if child == 0:
+    for attempt in (
+        lambda: Rasterizer(device),
+        lambda: rasterizer.render(caster.surface, caster.faces, config.rig.cameras(16), config),
+    ):
+        try:
+            attempt()
+        except PointcmtError as error:
+            print(error.what, "|", error.fix, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+rasterizer.render(caster.surface, caster.faces, config.rig.cameras(16), config)
+print("the parent draws on")
+"""
+
+
+def test_a_forked_child_is_refused_with_an_explanation():
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert all("fork" in line and "spawn" in line for line in lines[:2])
+    assert lines[2] == "the parent draws on"
+
+
+def test_a_store_drawn_by_egl_keeps_the_promises_of_any_store(tmp_path):
+    for workers in (1, 2):
+        done = pointcmt(
+            *TOY, "--limit", 10, "--out", tmp_path / f"S{workers}",
+            "--backend", "egl", "--workers", workers,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "drawn by egl (asked for: " in done.stderr
+    assert tree(tmp_path / "S1") == tree(tmp_path / "S2")
+    assert verify(str(tmp_path / "S1")).ok
+    outcome = ViewStore.open(tmp_path / "S1").outcomes()[0]
+    assert outcome.backend == "egl"
+    assert outcome.backend_reason.startswith("asked for: ")
+
+
+def test_auto_says_what_it_chose_and_why(tmp_path):
+    done = pointcmt(*TOY, "--limit", 2, "--out", tmp_path / "S")
+    outcome = ViewStore.open(tmp_path / "S").outcomes()[0]
+    assert f"drawn by {outcome.backend} ({outcome.backend_reason})" in done.stderr
+    assert outcome.backend in ("egl", "embree")
+    assert "GPU" in outcome.backend_reason
+
+
+@pytest.mark.parametrize("background", ["#ff00ff"])
+def test_pyrender_draws_the_same_silhouettes_with_the_same_cameras(tmp_path, background):
+    """An independent renderer: colour other than the background where, and only where, we cover."""
+    shared = (*TOY, "--limit", 10, "--background", background, "--size", 96)
+    for backend in ("egl", "pyrender"):
+        done = pointcmt(*shared, "--out", tmp_path / backend, "--backend", backend)
+        assert done.returncode == 0, done.stderr
+    ours, theirs = (ViewStore.open(tmp_path / backend) for backend in ("egl", "pyrender"))
+    assert theirs.outcomes()[0].backend == "pyrender"
+    assert verify(str(tmp_path / "pyrender")).ok
+    np.testing.assert_array_equal(ours.read("depth", 0) > 0, ours.read("face_index", 0) >= 0)
+    for shape in range(10):
+        mask = ours.read("face_index", shape) >= 0
+        empty = np.all(theirs.read("rgb", shape) == (255, 0, 255), axis=-1)
+        wide = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        near = [wide[:, i : i + 96, j : j + 96] for i in range(3) for j in range(3)]
+        inside, outside = np.all(near, axis=0), ~np.any(near, axis=0)
+        assert np.mean(~empty[inside]) >= 0.999
+        assert np.mean(empty[outside]) >= 0.999
