@@ -96,7 +96,7 @@ class RayCaster:
     def _render_some(self, camera: Camera, config: RenderConfig) -> Views:
         size, total, surface = config.size, len(camera) * config.size**2, self.surface
         lens = shading.make_lens(camera, config.light)
-        rgb = np.tile(np.array(config.background, np.uint8), total).reshape(total, 3)
+        rgb = _filled(total, config.background)
         depth = np.zeros(total, np.float32)
         face_index = self._faces_at_centers(camera, lens)
         pixels = np.flatnonzero(face_index >= 0)
@@ -104,11 +104,12 @@ class RayCaster:
         found = shading.locate(pixels, CENTER, hits, size, lens, surface)
         depth[pixels], weights, width, light = found
         albedo = shading.base_colors(hits, weights, width, surface)
-        rgb[pixels] = _encode(albedo * light[:, None])
+        rgb[pixels] = shading.encode_lit(albedo, light)
         layers = {}
         if "albedo" in config.layers:
             layers["albedo"] = np.zeros((total, 3), np.uint8)
-            layers["albedo"][pixels] = _encode(albedo)
+            unlit = np.ones(len(albedo), np.float32)
+            layers["albedo"][pixels] = shading.encode_lit(albedo, unlit)
         if "normal" in config.layers:
             layers["normal"] = np.full((total, 3), 128, np.uint8)
             layers["normal"][pixels] = _camera_normals(pixels, hits, camera, lens, surface)
@@ -143,12 +144,10 @@ class RayCaster:
         edges = shading.find_edges(rgb, face_index, size, EDGE_CONTRAST)
         hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
         _, weights, width, light = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
-        colors = shading.base_colors(hits, weights, width, surface) * light[:, None]
-        colors[hits < 0] = shading.LINEAR_OF_BYTE[list(config.background)]
-        total = shading.LINEAR_OF_BYTE[rgb[edges]]
-        for sample in range(len(EDGE_SAMPLES)):
-            total += colors[sample :: len(EDGE_SAMPLES)]
-        rgb[edges] = _encode(total / (len(EDGE_SAMPLES) + 1))
+        colors = shading.base_colors(hits, weights, width, surface)
+        missed = hits < 0
+        colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], 1.0
+        shading.smooth(rgb, edges, colors, light, len(EDGE_SAMPLES))
 
 
 def _camera_normals(
@@ -173,5 +172,8 @@ def _tensor(array: NDArray[Any]) -> Any:
     return open3d.core.Tensor.from_numpy(np.ascontiguousarray(array))
 
 
-def _encode(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return shading.encode_srgb(rgb.ravel(), shading.BYTE_OF_LINEAR).reshape(rgb.shape)
+def _filled(count: int, color: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """[count,3] of one colour; greys are many times faster to fill in."""
+    if len(set(color)) == 1:
+        return np.full((count, 3), color[0], np.uint8)
+    return np.tile(np.array(color, np.uint8), count).reshape(count, 3)

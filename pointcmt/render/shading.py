@@ -250,12 +250,30 @@ def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-de
 
 
 @compiled
-def encode_srgb(light, table):  # type: ignore[no-untyped-def]
-    """Linear light [n] f32 → bytes [n] through BYTE_OF_LINEAR, clipped."""
-    out, steps = np.empty(len(light), np.uint8), len(table) - 1
-    for i in range(len(light)):
-        out[i] = table[int(min(max(light[i], 0.0), 1.0) * steps + 0.5)]
+def encode_lit(albedo, light):  # type: ignore[no-untyped-def]
+    """Linear colour [n,3] times light [n] as sRGB bytes, clipped."""
+    out, steps = np.empty(albedo.shape, np.uint8), np.float32(len(BYTE_OF_LINEAR) - 1)
+    for n in range(len(albedo)):
+        for channel in range(3):
+            value = min(max(albedo[n, channel] * light[n], np.float32(0)), np.float32(1))
+            out[n, channel] = BYTE_OF_LINEAR[int(value * steps + np.float32(0.5))]
     return out
+
+
+@compiled
+def smooth(rgb, pixels, albedo, light, samples):  # type: ignore[no-untyped-def]
+    """Replace rgb [·,3] u8 at `pixels` by the mean light of what it is and of further samples.
+
+    albedo [n·samples,3], light [n·samples]: those of the samples, pixel by pixel.
+    """
+    steps = np.float32(len(BYTE_OF_LINEAR) - 1)
+    for n in range(len(pixels)):
+        for channel in range(3):
+            total = LINEAR_OF_BYTE[rgb[pixels[n], channel]]
+            for sample in range(n * samples, (n + 1) * samples):
+                total += albedo[sample, channel] * light[sample]
+            value = min(max(total / np.float32(samples + 1), np.float32(0)), np.float32(1))
+            rgb[pixels[n], channel] = BYTE_OF_LINEAR[int(value * steps + np.float32(0.5))]
 
 
 @compiled
