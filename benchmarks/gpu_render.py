@@ -190,7 +190,8 @@ def jobs(folder: Path, place: Path, count: int, device: str) -> None:
         for workers in sorted({1, max(1, cores // 2), cores}):
             out = place / f"{backend}_{workers}"
             command = ["render", "--dataset", "folder", "--root", folder, "--up", "z", "--out", out]
-            command += ["--backend", backend, "--device", device, "--workers", workers]
+            command += ["--backend", backend, "--workers", workers]
+            command += ["--device", device] if backend == "egl" else []
             started = time.perf_counter()
             words = [sys.executable, "-m", "pointcmt", *map(str, command)]
             done = subprocess.run(words, capture_output=True, text=True)

@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def lay_out(meshes: list[Path], copies: int, place: Path) -> list[Path]:
-    """One folder per mesh and copy, with links to the mesh and what lies beside it."""
+    """One folder per mesh and copy, with copies of the mesh and of what lies beside it."""
     job = []
     for copy in range(copies):
         for index, mesh in enumerate(meshes):

@@ -89,6 +89,10 @@ def render(
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.render.config import RenderConfig
 
+    if device != "auto" and backend not in ("auto", "egl"):
+        raise UsageError(
+            f"backend {backend} draws on no device", where="--device", fix="leave it out"
+        )
     config = RenderConfig(
         rig=find_rig(rig),
         size=size,

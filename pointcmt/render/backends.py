@@ -1,16 +1,18 @@
 """Which renderer draws: EGL on a GPU, Embree on the CPU, or pyrender for those who ask for it."""
 
-import glob
 import os
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pointcmt.cameras import Camera
-from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.egl_remedies import has_gpu
 from pointcmt.render.raycaster import RayCaster, Views
 
-# Where Linux shows a GPU to programs that may use it; "/dev/dxg" is Windows' subsystem for Linux.
-GPU_FILES = ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg")
+if TYPE_CHECKING:
+    from pointcmt.render.rasterizer import Rasterizer
+
+LARGE = 2_000_000  # faces: that even an idle GPU may not hold them is believable
 
 
 class Renderer(Protocol):
@@ -44,18 +46,20 @@ def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int
 def _choose(device: str, worker: int, threads: int) -> Renderer:
     """A GPU where there is one that works, else Embree.
 
-    On software GL Embree was faster on every mesh measured, from 96 faces to a million
-    (benchmarks/RESULTS.md), so Mesa is never chosen by itself.
+    On software GL Embree was faster on every mesh measured (benchmarks/RESULTS.md), so Mesa's
+    software is never chosen by itself.
     """
-    if device == "auto" and not any(glob.glob(pattern) for pattern in GPU_FILES):
+    if device != "auto":
+        return _Egl(device, worker, threads, "device asked for")
+    if not has_gpu():
         return _Embree("no GPU here")
     try:
         renderer = _Egl(device, worker, threads, "a GPU")
     except DependencyError as error:
         return _Embree(f"no GPU that EGL can use: {error.what}")
-    if renderer.software and device == "auto":
+    if renderer.software:
         renderer.close()
-        return _Embree("only software OpenGL here, where Embree is faster")
+        return _Embree("no GPU that EGL can use, only software; see `pointcmt doctor`")
     return renderer
 
 
@@ -75,25 +79,74 @@ class _Egl:
     def __init__(self, device: str, worker: int, threads: int, reason: str) -> None:
         # Mesa takes a thread per core in every process, which slows all of them down.
         os.environ.setdefault("LP_NUM_THREADS", str(threads))
-        from pointcmt.render import egl
-        from pointcmt.render.rasterizer import Rasterizer
-
-        self._lost = egl.ContextLost
-        self._make = lambda: Rasterizer(egl.choose(egl.list_devices(), device, worker))
+        self._device, self._worker = device, worker
         self._rasterizer = self._make()
         self.software = self._rasterizer.context.software
         self.reason = f"{reason}: {self._rasterizer.context.renderer}"
 
     def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
+        from pointcmt.render.egl import ContextLost, OutOfMemory
+
+        scene = caster.surface, caster.faces
         try:
-            return self._rasterizer.render(caster.surface, caster.faces, camera, config)
-        except self._lost:
+            return self._rasterizer.render(*scene, camera, config)
+        except (ContextLost, OutOfMemory):
             self.close()
-        try:  # once more on a new context: the loss may have been the machine's doing
-            self._rasterizer = self._make()
-            return self._rasterizer.render(caster.surface, caster.faces, camera, config)
-        except self._lost as error:
+        self._rasterizer = self._make()  # where that fails, it is the machine's fault
+        try:
+            return self._rasterizer.render(*scene, camera, config)
+        except ContextLost as error:
+            self.close()
             raise ShapeRefused(Reason.CRASHED, f"the driver gave up twice: {error}") from error
+        except OutOfMemory as error:
+            self.close()
+            if len(caster.faces) > LARGE:
+                raise ShapeRefused(Reason.TOO_LARGE, str(error)) from error
+            raise PointcmtError(
+                str(error), where="the EGL renderer", fix="use fewer --workers, or another --device"
+            ) from error
 
     def close(self) -> None:
         self._rasterizer.close()
+
+    def _make(self) -> "Rasterizer":
+        try:
+            return _open(self._device, self._worker)
+        except PointcmtError:
+            raise
+        except Exception as error:  # drivers and PyOpenGL fail in ways of their own
+            raise DependencyError(
+                f"the EGL driver does not work: {type(error).__name__}: {error}",
+                where="the EGL renderer",
+                fix="run `pointcmt doctor`, or use --backend embree",
+            ) from error
+
+
+def _open(device: str, worker: int) -> "Rasterizer":
+    """A rasterizer on the device asked for; "auto" shares GPUs of one kind evenly among workers."""
+    from pointcmt.render.egl import choose, list_devices, share
+    from pointcmt.render.rasterizer import Rasterizer
+
+    devices = list_devices()
+    if device != "auto":
+        return Rasterizer(choose(devices, device))
+    mine = share(devices, worker)
+    if mine is not None:
+        return Rasterizer(mine)
+    working: list[Rasterizer] = []
+    failures = []
+    for candidate in devices:
+        if candidate.software and working:
+            break
+        try:
+            working.append(Rasterizer(candidate))
+        except DependencyError as error:  # Mesa also lists the cards of other drivers
+            failures.append(error)
+    if not working:
+        raise failures[0]
+    alike = [r for r in working if r.context.renderer == working[0].context.renderer]
+    chosen = alike[worker % len(alike)]
+    for other in working:
+        if other is not chosen:
+            other.close()
+    return chosen

@@ -5,10 +5,12 @@ is refused there. Contexts are destroyed, displays never terminated (`eglTermina
 other context on the same GPU).
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ctypes import POINTER, byref, c_char_p, c_int, c_ssize_t, c_uint, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +19,19 @@ from pointcmt.render import egl_remedies as remedies
 
 MAX_DEVICES = 64
 GL_VERSION = (3, 3)
-DEVICE_AUTO = "auto"
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer")  # GL_RENDERER of Mesa on a CPU
 
-# EGL's numbers that PyOpenGL has no names for, from the Khronos registry.
+# Numbers from the Khronos registry.
+EGL_EXTENSIONS = 0x3055
 EGL_CUDA_DEVICE_NV = 0x323A
 EGL_DRM_DEVICE_FILE_EXT = 0x3233
+EGL_PLATFORM_DEVICE_EXT = 0x313F
 EGL_CONTEXT_OPENGL_RESET_NOTIFICATION_STRATEGY = 0x31BD
 EGL_LOSE_CONTEXT_ON_RESET = 0x31BF
+
+
+class OutOfMemory(Exception):
+    """The device's memory is used up, by a shape that is too large or by other processes."""
 
 
 class ContextLost(Exception):
@@ -59,12 +66,8 @@ def load() -> Any:
             fix="unset it, or set it to egl",
         )
     try:
-        import OpenGL
-        import OpenGL.EGL as egl  # before OpenGL.GL and before the switches: 3.1.10 needs it so
-
-        OpenGL.ERROR_CHECKING = False  # one glGetError per shape instead of one per call
-        OpenGL.STORE_POINTERS = False
-        import OpenGL.GL
+        import OpenGL.EGL as egl  # before OpenGL.GL: 3.1.10 needs it so
+        import OpenGL.GL  # noqa: F401  may fail too
     except (ImportError, AttributeError, TypeError) as error:
         raise DependencyError(
             f"EGL cannot be loaded: {error}", where="the EGL renderer", fix=remedies.no_library()
@@ -73,38 +76,23 @@ def load() -> Any:
 
 
 def list_devices() -> list[Device]:
-    """All devices: GPUs in CUDA's order (as CUDA_VISIBLE_DEVICES has it), then software.
+    """All devices: those with a CUDA number in its order, other GPUs, software.
 
-    Raises DependencyError where there is no EGL, or no device at all.
+    CUDA counts the GPUs that CUDA_VISIBLE_DEVICES leaves to this process, and so do we. Raises
+    DependencyError where there is no EGL, or no device at all.
     """
-    egl = load()
-    from OpenGL.EGL.EXT.device_base import eglQueryDevicesEXT
-
-    if not eglQueryDevicesEXT:
-        raise DependencyError(
-            "this EGL cannot list its devices (EGL_EXT_device_enumeration)",
-            where="the EGL renderer",
-            fix=remedies.no_vendor(),
-        )
-    count, handles = egl.EGLint(), (egl.EGLDeviceEXT * MAX_DEVICES)()
-    if not _try(eglQueryDevicesEXT, MAX_DEVICES, handles, count) or not count.value:
-        raise DependencyError(
-            "EGL knows no device", where="the EGL renderer", fix=remedies.no_vendor()
-        )
-    found = [_describe(egl, handle) for handle in handles[: count.value]]
-    return [
-        Device(index, *facts) for index, facts in enumerate(_in_order(found, _visible_to_cuda()))
-    ]
+    load()
+    query = _extension("eglQueryDevicesEXT", c_uint, c_int, POINTER(c_void_p), POINTER(c_int))
+    count, handles = c_int(), (c_void_p * MAX_DEVICES)()
+    if query is None or not query(MAX_DEVICES, handles, byref(count)) or not count.value:
+        what = "EGL knows no device" if query else "this EGL cannot list its devices"
+        raise DependencyError(what, where="the EGL renderer", fix=remedies.no_vendor())
+    found = [_describe(handle) for handle in handles[: count.value] if handle]
+    return [Device(index, *facts) for index, facts in enumerate(_in_order(found))]
 
 
-def choose(devices: Sequence[Device], name: str, worker: int = 0) -> Device:
-    """The device that --device names; "auto" shares the GPUs evenly among workers.
-
-    Raises UsageError for a number that is none of the devices.
-    """
-    if name == DEVICE_AUTO:
-        gpus = [device for device in devices if not device.software]
-        return gpus[worker % len(gpus)] if gpus else devices[0]
+def choose(devices: Sequence[Device], name: str) -> Device:
+    """The device of a number. Raises UsageError where that is none of them."""
     numbers = {str(device.index): device for device in devices}
     if name not in numbers:
         raise UsageError(
@@ -113,6 +101,12 @@ def choose(devices: Sequence[Device], name: str, worker: int = 0) -> Device:
             fix="auto, or one of " + "; ".join(map(str, devices)),
         )
     return numbers[name]
+
+
+def share(devices: Sequence[Device], worker: int) -> Device | None:
+    """A worker's GPU of those with a CUDA number, evenly; None where no device has one."""
+    numbered = [device for device in devices if device.cuda is not None]
+    return numbered[worker % len(numbered)] if numbered else None
 
 
 class Context:
@@ -125,7 +119,7 @@ class Context:
         self.device = device
         self._egl = load()
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._display = self._open_display()
         config = self._choose_config()
         self._surface = self._make_surface(config)
@@ -152,7 +146,10 @@ class Context:
             )
         egl = self._egl
         with self._lock:
+            if self._context is None:
+                raise ContextLost("this renderer is closed")
             surface = self._surface
+            _try(egl.eglBindAPI, egl.EGL_OPENGL_API)  # is every thread's own
             if not _try(egl.eglMakeCurrent, self._display, surface, surface, self._context):
                 raise ContextLost(f"eglMakeCurrent failed ({_error()})")
             try:
@@ -160,6 +157,20 @@ class Context:
             finally:
                 none = egl.EGL_NO_SURFACE
                 _try(egl.eglMakeCurrent, self._display, none, none, egl.EGL_NO_CONTEXT)
+
+    @contextmanager
+    def drawing(self, what: str) -> Iterator[None]:
+        """`current`, with what the driver complains of as ContextLost or OutOfMemory."""
+        from OpenGL.error import Error
+        from OpenGL.GL import GL_OUT_OF_MEMORY
+
+        with self.current():
+            try:
+                yield
+            except Error as error:  # PyOpenGL asks after every call
+                if getattr(error, "err", None) == GL_OUT_OF_MEMORY:
+                    raise OutOfMemory(f"the device ran out of memory {what}") from error
+                raise ContextLost(f"{describe(error)} {what}") from error
 
     def close(self) -> None:
         """Destroy the context and all that was made in it; may be called twice."""
@@ -172,12 +183,10 @@ class Context:
             _try(egl.eglDestroySurface, self._display, self._surface)
 
     def _open_display(self) -> Any:
-        from OpenGL.EGL.EXT.platform_base import eglGetPlatformDisplayEXT
-        from OpenGL.EGL.EXT.platform_device import EGL_PLATFORM_DEVICE_EXT
-
         egl = self._egl
-        handle = self.device.handle
-        display = _try(eglGetPlatformDisplayEXT, EGL_PLATFORM_DEVICE_EXT, handle, None)
+        get = _extension("eglGetPlatformDisplayEXT", c_void_p, c_uint, c_void_p, c_void_p)
+        address = get(EGL_PLATFORM_DEVICE_EXT, self.device.handle, None) if get else None
+        display = ctypes.cast(address, egl.EGLDisplay) if address else None
         if not display or not _try(egl.eglInitialize, display, egl.EGLint(), egl.EGLint()):
             raise self._failure(f"EGL cannot open it ({_error()})")
         if not _try(egl.eglBindAPI, egl.EGL_OPENGL_API):
@@ -231,50 +240,60 @@ class Context:
         )
 
 
-def _describe(egl: Any, handle: Any) -> tuple[Any, bool, int | None, str]:
-    """A device's handle, whether it is software, CUDA's number of it, and its device file."""
-    from OpenGL.EGL.EXT.device_query import eglQueryDeviceAttribEXT, eglQueryDeviceStringEXT
-    from OpenGL.raw.EGL._types import EGLAttrib
+def describe(error: Exception) -> str:
+    """A driver's error without PyOpenGL's page of arguments."""
+    code = getattr(error, "err", None)
+    return type(error).__name__ + (f" 0x{int(code):04x}" if isinstance(code, int) else "")
 
-    extensions = (eglQueryDeviceStringEXT(handle, egl.EGL_EXTENSIONS) or b"").decode().split()
-    software = "EGL_MESA_device_software" in extensions
+
+def _extension(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of an EGL extension; None where this EGL lacks it.
+
+    By hand, because PyOpenGL asks a display for leave first, and here is none yet.
+    """
+    library = ctypes.CDLL("libEGL.so.1")
+    library.eglGetProcAddress.restype = c_void_p
+    address = library.eglGetProcAddress(name.encode())
+    return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
+
+
+def _describe(handle: int) -> tuple[int, bool, int | None, str]:
+    """A device's handle, whether it is software, CUDA's number of it, and its device file."""
+    text = _extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int)
+    extensions = ((text(handle, EGL_EXTENSIONS) if text else b"") or b"").decode().split()
     cuda, drm = None, ""
     if "EGL_NV_device_cuda" in extensions:
-        number = EGLAttrib()
-        if _try(eglQueryDeviceAttribEXT, handle, EGL_CUDA_DEVICE_NV, number):
-            cuda = int(number.value)
-    if "EGL_EXT_device_drm" in extensions and not software:
-        drm = (eglQueryDeviceStringEXT(handle, EGL_DRM_DEVICE_FILE_EXT) or b"").decode()
-    return handle, software, cuda, drm
+        query = _extension("eglQueryDeviceAttribEXT", c_uint, c_void_p, c_int, POINTER(c_ssize_t))
+        cuda = _cuda_number(query, handle)
+    if "EGL_EXT_device_drm" in extensions:
+        drm = (text(handle, EGL_DRM_DEVICE_FILE_EXT) or b"").decode()
+    return handle, "EGL_MESA_device_software" in extensions, cuda, drm
+
+
+def _cuda_number(query: Any, handle: int) -> int | None:
+    """CUDA's number of a device; None for one that CUDA_VISIBLE_DEVICES hides from us."""
+    number = c_ssize_t(-1)
+    if query is None or not query(handle, EGL_CUDA_DEVICE_NV, byref(number)):
+        return None
+    return number.value if number.value >= 0 else None
 
 
 def _in_order(
-    found: list[tuple[Any, bool, int | None, str]], visible: list[int] | None
+    found: list[tuple[Any, bool, int | None, str]],
 ) -> list[tuple[Any, bool, int | None, str]]:
     """CUDA's GPUs in CUDA's order, other GPUs, software; no GPU twice (two drivers may list it)."""
-    cuda = sorted((d for d in found if d[2] is not None), key=lambda d: d[2] or 0)
-    if visible is not None and cuda:
-        by_number = {d[2]: d for d in cuda}
-        cuda = [by_number[number] for number in visible if number in by_number]
-    taken = {d[3] for d in found if d[2] is not None} - {""}
+    numbered = {d[2]: d for d in reversed(found) if d[2] is not None}
+    cuda = [numbered[number] for number in sorted(n for n in numbered if n is not None)]
+    taken = {d[3] for d in cuda} - {""}
     others = [d for d in found if d[2] is None and not d[1] and d[3] not in taken]
     return [*cuda, *others, *(d for d in found if d[1])]
-
-
-def _visible_to_cuda() -> list[int] | None:
-    """CUDA_VISIBLE_DEVICES as numbers; None where it is unset or names GPUs another way."""
-    value = os.environ.get("CUDA_VISIBLE_DEVICES")
-    words = [] if value is None else [word.strip() for word in value.split(",") if word.strip()]
-    if value is None or not all(word.lstrip("-").isdigit() for word in words):
-        return None
-    numbers = [int(word) for word in words]
-    return numbers[: numbers.index(-1)] if -1 in numbers else numbers
 
 
 def _try(function: Any, *arguments: Any) -> Any:
     """Call EGL; None instead of PyOpenGL's exception, whose message is no help to users."""
     from OpenGL.EGL import EGLError
 
+    _last_error.text = "no reason given"
     try:
         return function(*arguments)
     except EGLError as error:
@@ -286,7 +305,7 @@ _last_error = threading.local()
 
 
 def _error() -> str:
-    return str(getattr(_last_error, "text", "no reason given"))
+    return str(_last_error.text)
 
 
 _loaded_in: int | None = None  # the process that has loaded a driver

@@ -1,6 +1,7 @@
 """`python -m pointcmt.render.egl_probe`: what EGL can do here, one line of JSON for `doctor`."""
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -9,26 +10,41 @@ from pointcmt.errors import PointcmtError
 from pointcmt.mesh import Mesh
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.egl import Device, list_devices
+from pointcmt.render.egl import Device, describe, list_devices
+from pointcmt.render.egl_remedies import has_gpu, no_driver, no_gpu
 from pointcmt.render.rasterizer import Rasterizer
 
 
 def main() -> None:
-    """Draw a triangle on each device; devices: a text each; remedy: of the first that fails."""
+    """Draw a triangle on each device, and print what came of it.
+
+    works: whether any device draws, and a GPU's does where there is a GPU. devices: a text each.
+    remedy: for what does not work.
+    """
     try:
         devices = list_devices()
     except PointcmtError as error:
-        print(json.dumps({"works": False, "devices": [error.what], "remedy": error.fix}))
+        tell(works=False, devices=[error.what], remedy=error.fix)
         return
-    told, works, remedy = [], False, ""
+    texts, working, remedy = [], [], ""
     for device in devices:
         try:
-            told.append(f"device {device}: {try_out(device)}")
-            works = True
+            texts.append(f"device {device}: {try_out(device)}")
+            working.append(device)
         except PointcmtError as error:
-            told.append(error.what)
+            texts.append(error.what)
             remedy = remedy or error.fix
-    print(json.dumps({"works": works, "devices": told, "remedy": "" if works else remedy}))
+        except Exception as error:  # whatever a driver does, the others are looked at too
+            texts.append(f"EGL device {device} does not work: {describe(error)}")
+            remedy = remedy or no_driver(device.software)
+    if working and has_gpu() and all(device.software for device in working):
+        tell(works=False, devices=texts, remedy=no_gpu())
+    else:
+        tell(works=bool(working), devices=texts, remedy="" if working else remedy)
+
+
+def tell(**facts: Any) -> None:
+    print(json.dumps(facts))
 
 
 def try_out(device: Device) -> str:

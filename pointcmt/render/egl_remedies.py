@@ -1,12 +1,21 @@
 """What to do where EGL does not work, from what can be seen of this machine."""
 
 import ctypes.util
+import glob
 import os
 from pathlib import Path
 
 MESA = "libegl1 libegl-mesa0 libgl1-mesa-dri libgl1"
 VENDOR_FOLDERS = ("/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d")
-NVIDIA_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/version")
+NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version")
+# Where Linux shows a GPU to programs; "/dev/dxg" is Windows' subsystem for Linux.
+GPU_FILES = ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg")
+CONTAINER = (
+    "the GPU is here but not its EGL driver: in a container set "
+    "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility; on a host install the driver's "
+    "libnvidia-gl package; where its vendor file lies elsewhere, name that in "
+    "__EGL_VENDOR_LIBRARY_FILENAMES"
+)
 
 
 def no_library() -> str:
@@ -29,11 +38,7 @@ def no_vendor() -> str:
         return f"{overridden[0]} points to no driver: unset it"
     vendors = vendor_files()
     if has_nvidia() and not any("nvidia" in name for name in vendors):
-        return (
-            "the GPU is here but not its EGL driver: in a container set "
-            "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility; "
-            "on a host install the driver's libnvidia-gl package"
-        )
+        return CONTAINER
     if not vendors:
         return f"no vendor file in {VENDOR_FOLDERS[0]}: apt-get install {MESA}"
     return f"{', '.join(vendors)} names a library that does not load: reinstall that driver"
@@ -44,8 +49,8 @@ def no_driver(software: bool) -> str:
     if software:
         return f"apt-get install {MESA}, or --backend embree"
     return (
-        "choose another with --device, or check its driver; without one, --backend embree. "
-        "In a container, /dev/dri and /dev/nvidia* must be passed in"
+        "choose another with --device, or check its driver and that you may open /dev/dri "
+        "(groups render, video; in a container pass it in); without a GPU, --backend embree"
     )
 
 
@@ -55,6 +60,16 @@ def vendor_files() -> list[str]:
     return sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
+def no_gpu() -> str:
+    """EGL works, but on none of the GPUs that are here."""
+    return CONTAINER if has_nvidia() else no_driver(software=False)
+
+
+def has_gpu() -> bool:
+    """Whether the kernel has a GPU for us, whatever libraries are there."""
+    return any(glob.glob(pattern) for pattern in GPU_FILES)
+
+
 def has_nvidia() -> bool:
-    """Whether the kernel has an NVIDIA GPU for us, whatever libraries are there."""
-    return any(os.path.exists(path) for path in NVIDIA_FILES)
+    """The same for NVIDIA's."""
+    return any(glob.glob(pattern) for pattern in NVIDIA_FILES)

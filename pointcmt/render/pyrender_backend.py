@@ -18,6 +18,7 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.raycaster import RayCaster, Views
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"
 LIGHT = 3.0  # intensity of the light at the camera
 AMBIENT = 0.2
 
@@ -32,7 +33,7 @@ class Pyrender:
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
         try:
             import pyrender
-        except ImportError as error:
+        except Exception as error:  # pyglet without its libraries: AttributeError
             raise DependencyError(
                 f"pyrender cannot be loaded: {error}",
                 where="--backend pyrender",
@@ -62,7 +63,12 @@ class Pyrender:
 
     def _draw(self, scene: Any, size: int, flags: Any) -> NDArray[np.uint8]:
         if size != self._size:
-            self._renderer = self._pyrender.OffscreenRenderer(size, size)
+            try:
+                self._renderer = self._pyrender.OffscreenRenderer(size, size)
+            except Exception as error:  # its platforms raise whatever their libraries do
+                raise DependencyError(
+                    f"pyrender finds no OpenGL: {error}", where="--backend pyrender", fix=NO_OPENGL
+                ) from error
             self._size = size
         image, _ = self._renderer.render(scene, flags=flags)
         return image[..., :3]

@@ -6,8 +6,6 @@ corners to a grid of 1/256 pixel, which shows in the depth of steep faces. Smoot
 second, multisampled pass of colour alone; ids never come from it.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +13,12 @@ from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.egl import Context, ContextLost, Device
+from pointcmt.render.egl import Context, Device
 from pointcmt.render.gl_objects import SAMPLES, TEXEL_ROW, MeshBuffers, Program, Targets
 from pointcmt.render.raycaster import CENTER, Views
 
 NEAR = 1e-4  # world units: nearer parts of a shape are cut away
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
-GL_CONTEXT_LOST = 0x0507
 PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: about 80 bytes a pixel
 
 
@@ -31,12 +28,10 @@ class Rasterizer:
     Raises DependencyError where the device cannot draw what is needed.
     """
 
-    name = "egl"
-
     def __init__(self, device: Device) -> None:
         self.context = Context(device)
         try:
-            with self.context.current():
+            with self.context.drawing("setting up"):
                 self._pipeline = _Pipeline(self.context)
         except BaseException:
             self.close()
@@ -51,9 +46,10 @@ class Rasterizer:
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
 
-        Raises ShapeRefused for what the device cannot hold, ContextLost when the driver gave up.
+        Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
+        the driver gave up.
         """
-        with self.context.current():
+        with self.context.drawing(f"drawing {len(faces)} faces"):
             return self._pipeline.render(surface, faces, camera, config)
 
     def close(self) -> None:
@@ -84,11 +80,9 @@ class _Pipeline:
                 where="the EGL renderer",
                 fix="use a driver with OpenGL 4.5, another --device, or --backend embree",
             )
-        self.max_side = int(
-            min(
-                gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE), *gl.glGetIntegerv(gl.GL_MAX_VIEWPORT_DIMS)
-            )
-        )
+        sides = (gl.GL_MAX_TEXTURE_SIZE, gl.GL_MAX_RENDERBUFFER_SIZE)
+        viewport = gl.glGetIntegerv(gl.GL_MAX_VIEWPORT_DIMS)
+        self.max_side = int(min(*viewport, *(gl.glGetIntegerv(side) for side in sides)))
         self.max_entries = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_BUFFER_SIZE))
         constants = {
             "AMBIENT": shading.AMBIENT,
@@ -108,9 +102,9 @@ class _Pipeline:
         gl.glDepthFunc(gl.GL_GREATER)  # depth is NEAR / z: float's precision at every distance
         gl.glClearDepth(0.0)
         gl.glEnable(gl.GL_MULTISAMPLE)
+        gl.glDisable(gl.GL_DITHER)
         gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
         gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
-        _check(gl, "setting up")
 
     def render(
         self,
@@ -132,6 +126,7 @@ class _Pipeline:
         if self.targets is None or not self.targets.fit(config, at_once):
             if self.targets is not None:
                 self.targets.delete()
+                self.targets = None
             self.targets = Targets(self.gl, config, at_once)
         self.mesh.upload(surface, faces)
         lens = shading.make_lens(camera, config.light)
@@ -140,7 +135,6 @@ class _Pipeline:
             some = slice(first, min(first + at_once, count))
             self._draw(camera[some], _slice(lens, some), config)
             self.targets.read(views, some)
-        _check(self.gl, f"drawing {len(faces)} faces")
         pixels = np.flatnonzero(views.face_index >= 0)
         hits = views.face_index.reshape(-1)[pixels]
         found = shading.locate(pixels, CENTER, hits, size, lens, surface)
@@ -204,19 +198,3 @@ def _blank(count: int, config: RenderConfig) -> Views:
         np.empty(shape, np.int32),
         {name: np.empty((*shape, 3), np.uint8) for name in config.layers},
     )
-
-
-def _check(gl: Any, what: str) -> None:
-    """Raise what the driver has to complain of, if it does."""
-    errors = set()
-    while (error := int(gl.glGetError())) != gl.GL_NO_ERROR:
-        errors.add(error)
-        if error == GL_CONTEXT_LOST:  # it would say so for ever
-            break
-    if GL_CONTEXT_LOST in errors:
-        raise ContextLost(f"the context was lost {what}")
-    if gl.GL_OUT_OF_MEMORY in errors:
-        raise ShapeRefused(Reason.TOO_LARGE, f"the device ran out of memory {what}")
-    if errors:
-        names = ", ".join(f"0x{error:04x}" for error in sorted(errors))
-        raise ContextLost(f"OpenGL error {names} {what}")

@@ -18,7 +18,7 @@ DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest 
 
 @dataclass(frozen=True)
 class Options:
-    """How a job runs; none of it changes a byte of the result.
+    """How a job runs; none of it changes a byte of the result, but for what other GPUs round.
 
     workers: processes, 0 = one per core. timeout: seconds for one shape. shard: shapes per shard,
     None = chosen.

@@ -51,6 +51,7 @@ class ShardRunner:
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         shapes = self.store.schema.shapes_of(task.shard)
         arrays = self._blank_arrays(shapes)
+        _ = self.renderer  # made before any shape could be blamed for its failing
         outcomes = []
         for slot, shape in enumerate(shapes):
             record = self.store.shapes[shape]

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from pointcmt.errors import PointcmtError, Reason
 
 LONGEST_WAIT = 5.0  # seconds
+LOADING = 300.0  # seconds
 CRASHES_TO_BLAME = 2  # the first may be the machine's fault (memory, a stray kill)
 CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine is unwell
 
@@ -147,9 +148,14 @@ def _trouble(worker: _Worker, timeout: float) -> tuple[Reason, str] | None:
         name = signal.Signals(-code).name
         hint = "; out of memory?" if name == "SIGKILL" else ""
         return Reason.CRASHED, f"the worker process was killed by {name}{hint}"
-    if worker.shape is not None and time.monotonic() - worker.since > timeout:
-        return Reason.TIMEOUT, f"took longer than {timeout:g} s"
+    if worker.task is not None and time.monotonic() - worker.since > _limit(worker, timeout):
+        return Reason.TIMEOUT, f"took longer than {_limit(worker, timeout):g} s"
     return None
+
+
+def _limit(worker: _Worker, timeout: float) -> float:
+    """Seconds of silence: longer before the first shape, when libraries and drivers load."""
+    return timeout if worker.shape is not None else max(timeout, LOADING)
 
 
 def _bury(worker: _Worker) -> None:
@@ -173,9 +179,9 @@ def _lay_blame(worker: _Worker, reason: tuple[Reason, str], blame: _Blame) -> No
 
 def _wait(busy: list[_Worker], timeout: float) -> None:
     """Sleep until a worker says something, ends, or has used up its time."""
-    running = [w for w in busy if w.shape is not None]
+    running = [w for w in busy if w.task is not None]
     before = time.monotonic()
-    left = [worker.since + timeout - before for worker in running]
+    left = [worker.since + _limit(worker, timeout) - before for worker in running]
     things = [thing for w in busy for thing in (w.connection, w.process.sentinel)]
     allowed = max(0.0, min([*left, LONGEST_WAIT]))
     wait(things, timeout=allowed)

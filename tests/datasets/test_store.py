@@ -184,7 +184,8 @@ def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
 
 
 def test_outcomes_survive_json():
-    outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9 of 3", "ff", 3, "embree", 1.5, ("odd",))
+    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "asked for: a GPU"}
+    outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9", **how, seconds=1.5, notes=("odd",))
     assert decode_outcome(json.loads(json.dumps(encode_outcome(outcome)))) == outcome
 
 

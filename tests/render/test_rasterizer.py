@@ -2,7 +2,6 @@
 
 import gc
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import pytest
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import toy
-from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize
 from pointcmt.mesh import Material, Mesh
 from pointcmt.render import backends, egl, gl_objects, rasterizer, shading
@@ -73,7 +72,7 @@ def assert_agree(rasterizer, mesh, **settings):
     )
     assert np.all((twins | edge)[covered & ~agree])
     assert np.mean((agree | twins)[covered]) >= 0.995
-    assert np.max(np.abs(cpu.depth - gpu.depth)[agree], initial=0) <= 1e-4
+    np.testing.assert_array_equal(cpu.depth[agree], gpu.depth[agree])
     inside = agree & covered & (around(cpu.face_index, np.min) == around(cpu.face_index, np.max))
     images = {"rgb": (cpu.rgb, gpu.rgb)}
     images |= {name: (cpu.layers[name], gpu.layers[name]) for name in config.layers}
@@ -222,7 +221,6 @@ def test_a_renderer_works_in_pool_threads_and_from_several_of_them(device):
     with Rasterizer(device) as shared, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: draw(shared, mesh, SMALL).face_index, range(16)))
     assert all(np.array_equal(image, found[0]) for image in found)
-    assert threading.active_count() < 20
 
 
 def resident():
@@ -270,6 +268,62 @@ def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
         Rasterizer(device)
     assert "error" in raised.value.what.lower()
     assert "--backend embree" in raised.value.fix
+
+
+def test_what_the_driver_complains_of_is_told_apart(drawer):
+    gl = drawer._pipeline.gl
+    with pytest.raises(egl.ContextLost, match="0x0500 testing"), drawer.context.drawing("testing"):
+        gl.glEnable(0xDEAD)
+    with pytest.raises(egl.OutOfMemory), drawer.context.drawing("testing"):
+        gl.glBufferData(gl.GL_ARRAY_BUFFER, 1 << 46, None, gl.GL_STREAM_DRAW)
+    draw(drawer, shapes.box(), SMALL)
+
+
+def test_a_closed_renderer_draws_nothing_rather_than_anything(device):
+    made = Rasterizer(device)
+    made.close()
+    made.close()
+    with pytest.raises(egl.ContextLost, match="closed"):
+        draw(made, shapes.box(), SMALL)
+
+
+def test_a_gpu_that_does_not_come_back_stops_the_job_and_blames_no_shape(monkeypatch):
+    renderer = backends.make_renderer("egl")
+    caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
+    before = renderer.render(caster, camera, SMALL)
+    lose(renderer)
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "_open", lambda *_: (_ for _ in ()).throw(egl.ContextLost("gone")))
+        for _ in range(2):
+            with pytest.raises(DependencyError, match="gone"):
+                renderer.render(caster, camera, SMALL)
+    same(renderer.render(caster, camera, SMALL), before)  # it is back
+    renderer.close()
+
+
+class Full:
+    """A rasterizer on a device whose memory others have taken."""
+
+    def render(self, *_):
+        raise egl.OutOfMemory("the device ran out of memory")
+
+    def close(self):
+        pass
+
+
+def test_a_full_gpu_is_the_machines_fault_but_for_enormous_shapes(monkeypatch):
+    renderer = backends.make_renderer("egl")
+    caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
+    renderer.close()
+    renderer._rasterizer = Full()
+    monkeypatch.setattr(backends, "_open", lambda *_: Full())
+    with pytest.raises(PointcmtError) as raised:
+        renderer.render(caster, camera, SMALL)
+    assert "fewer --workers" in raised.value.fix
+    monkeypatch.setattr(backends, "LARGE", 2)
+    with pytest.raises(ShapeRefused) as refused:
+        renderer.render(caster, camera, SMALL)
+    assert refused.value.reason is Reason.TOO_LARGE
 
 
 def test_what_the_device_cannot_hold_is_refused(drawer, monkeypatch):
