@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint types unit test-slow bench clean
+.PHONY: setup demo test lint types unit test-slow test-gpu bench bench-gpu clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,12 @@ unit: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m "gpu or not slow" tests/render/test_egl.py tests/render/test_rasterizer.py
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu_render.py
 
 bench: setup
 	$(PIP) install --constraint constraints.txt --group bench

@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     devices = egl.list_devices()
     print("\n".join(map(str, devices)))
-    with Rasterizer(egl.choose(devices, options.device)) as rasterizer:
+    with Rasterizer(pick(devices, options.device)) as rasterizer:
         print(f"drawing on {rasterizer.context.renderer}, OpenGL {rasterizer.context.version}")
         agreement(rasterizer)
         speeds(rasterizer, FACES[:4] if options.quick else FACES)
@@ -58,6 +58,10 @@ def main() -> None:
             print(f"\n{count} meshes of {min(sizes)}–{max(sizes)} faces, median {middle:.0f}")
             split(rasterizer, sorted(folder.rglob("*.off"))[:20])
             jobs(folder, Path(place), count, options.device)
+
+
+def pick(devices: list[egl.Device], name: str) -> egl.Device:
+    return devices[0] if name == "auto" else egl.choose(devices, name)
 
 
 def surface(faces: int, seed: int = 0) -> Mesh:

@@ -68,7 +68,7 @@ def render(
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
     up: Annotated[str | None, typer.Option(help="The meshes' up axis: x, y or z (folder: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
-    device: Annotated[str, typer.Option(help="GPU to draw on: auto (shared by the workers) or a number; see doctor.")] = "auto",
+    device: Annotated[str, typer.Option(help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor.")] = "auto",
     antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",

@@ -129,7 +129,7 @@ def _open(device: str, worker: int) -> "Rasterizer":
 
     devices = list_devices()
     if device != "auto":
-        return Rasterizer(choose(devices, device))
+        return Rasterizer(choose(devices, device, worker))
     mine = share(devices, worker)
     if mine is not None:
         return Rasterizer(mine)

@@ -91,16 +91,21 @@ def list_devices() -> list[Device]:
     return [Device(index, *facts) for index, facts in enumerate(_in_order(found))]
 
 
-def choose(devices: Sequence[Device], name: str) -> Device:
-    """The device of a number. Raises UsageError where that is none of them."""
+def choose(devices: Sequence[Device], names: str, worker: int = 0) -> Device:
+    """A worker's device of those named by number ("1", "0,2"), which the workers share evenly.
+
+    Raises UsageError for a number that is none of them.
+    """
     numbers = {str(device.index): device for device in devices}
-    if name not in numbers:
-        raise UsageError(
-            f"there is no EGL device '{name}'",
-            where="--device",
-            fix="auto, or one of " + "; ".join(map(str, devices)),
-        )
-    return numbers[name]
+    chosen = [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in numbers:
+            raise UsageError(
+                f"there is no EGL device '{name}'",
+                where="--device",
+                fix="auto, or of these: " + "; ".join(map(str, devices)),
+            )
+    return numbers[chosen[worker % len(chosen)]]
 
 
 def share(devices: Sequence[Device], worker: int) -> Device | None:

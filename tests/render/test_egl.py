@@ -28,9 +28,10 @@ def test_gpus_with_cuda_numbers_are_shared_evenly():
     assert [egl.share(gpus, worker).index for worker in range(5)] == [0, 1, 0, 1, 0]
     assert egl.share(gpus[2:], 0) is None
     assert egl.choose(gpus, "3").software
+    assert [egl.choose(gpus, "0, 2", worker).index for worker in range(4)] == [0, 2, 0, 2]
 
 
-@pytest.mark.parametrize("name", ["9", "-1", "gpu", ""])
+@pytest.mark.parametrize("name", ["9", "-1", "gpu", "", "0,", "0,9"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError) as raised:
         egl.choose([device(0, cuda=0), device(1, software=True)], name)

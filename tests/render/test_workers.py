@@ -22,6 +22,18 @@ def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0):
     return {shape: how for shape, how, _ in ended if how != "done"}, results
 
 
+def started(script, folder):
+    """A script that runs a job, in a process group of its own."""
+    (folder / "job.py").write_text(script)
+    return subprocess.Popen(
+        [sys.executable, folder / "job.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        start_new_session=True,
+    )
+
+
 def test_all_tasks_are_done_and_shared_among_processes(tmp_path):
     blamed, results = run(tmp_path, {0: "slow", 5: "slow", 10: "slow"}, tasks=6)
     assert blamed == {}
@@ -51,14 +63,7 @@ def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
         "    for found in workers.run_tasks(range(1), runners.make, job, 1, 3.0):\n"
         "        print(found[2], flush=True)\n"
     )
-    (tmp_path / "job.py").write_text(script)
-    job = subprocess.Popen(
-        [sys.executable, tmp_path / "job.py"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        start_new_session=True,
-    )
+    job = started(script, tmp_path)
     while not (tmp_path / "1").exists():
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGSTOP)
@@ -115,13 +120,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
         "    for found in run_tasks(range(4), runners.make, job, 2, 60.0):\n"
         "        print(found[1], flush=True)\n"
     )
-    (tmp_path / "job.py").write_text(script)
-    job = subprocess.Popen(
-        [sys.executable, tmp_path / "job.py"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
+    job = started(script, tmp_path)
     with job:
         workers = {int(job.stdout.readline()) for _ in range(3)}
         job.send_signal(signal.SIGKILL)
