@@ -1,0 +1,250 @@
+"""Point operations of point-cloud networks: sampling, neighbours, interpolation, gathering.
+
+On a CPU they run as compiled kernels (`ops_compiled`), the clouds of a batch shared among
+`torch.get_num_threads()` threads; results do not depend on how many. On other devices the plain
+version (`ops_plain`) runs, with the same results; Triton kernels may take its place later.
+
+Letters: B clouds, N points, M queries, D axes. Indices are i64 and count within a cloud.
+Distances are squared, in the points' units, summed in the points' dtype (float32 or float64;
+half-precision input is converted to float32 first). Nothing but `gather` has a gradient: indices,
+distances and weights are computed from detached data, as in PointNet++'s own operations.
+
+Whatever cannot be meant (shapes that do not fit, different dtypes or devices, coordinates that are
+nan or infinite, a count out of range) raises UsageError.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointcmt.errors import UsageError
+from pointcmt.training import ops_compiled, ops_plain
+
+WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
+SHARES = 4  # of a batch for each thread
+
+
+def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tensor:
+    """Iterative farthest-point sampling (Eldar et al. 1997): points [B,N,3] → index [B,count].
+
+    Begins with the point `start` (an integer, or one for each cloud [B]); each next one is the
+    farthest from all chosen so far, ties to the lowest index. The first n of a longer result are
+    the result for n. Once every distinct place is chosen, the lowest index repeats.
+    Raises UsageError for count > N, and as the module says.
+    """
+    points = _points("points", points, width=3)
+    clouds, total, _ = points.shape
+    _within("count", count, 1, total)
+    begin = _starts(start, clouds, total).to(points.device)
+    if not _has_kernel(points):
+        return ops_plain.farthest_points(points, count, begin)
+    index = torch.empty(clouds, count, dtype=torch.int64)
+    _over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    return index
+
+
+def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    """Neighbours within a ball (Qi et al. 2017, PointNet++): → index [B,M,count].
+
+    points [B,N,3], centers [B,M,3], radius in their units. The first `count` points by index whose
+    squared distance is ≤ radius² (the sphere itself belongs to the ball; radius is rounded to the
+    points' dtype, then squared in it). Slots left over repeat the first one found. A center whose
+    ball is empty gets the nearest point in all slots, ties to the lowest index.
+    Raises UsageError for a radius that is negative or not finite, and as the module says.
+    """
+    points, centers = _pair(points, "centers", centers, width=3)
+    _within("count", count, 1)
+    if not 0 <= radius < float("inf"):
+        raise UsageError(f"a ball of radius {radius}", where="radius", fix="give one ≥ 0, finite")
+    squared = torch.tensor(radius, dtype=points.dtype).square()
+    if not _has_kernel(points):
+        return ops_plain.ball_query(points, centers, squared.to(points.device), count)
+    index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
+    arrays = (points.numpy(), centers.numpy(), index.numpy())
+    _over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
+    return index
+
+
+def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k points nearest to each query: → index [B,M,k], squared distance [B,M,k], ascending.
+
+    points [B,N,D], queries [B,M,D], of any D, as DGCNN needs in feature space (Wang et al. 2019).
+    Ties go to the lowest index. A query that is itself a point finds itself, at distance 0.
+    Raises UsageError for k > N, and as the module says.
+    """
+    points, queries = _pair(points, "queries", queries)
+    _within("k", k, 1, points.shape[1])
+    if not _has_kernel(points):
+        return ops_plain.k_nearest(points, queries, k)
+    index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
+    distance = torch.empty(index.shape, dtype=points.dtype)
+    arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
+    _over_clouds(ops_compiled.k_nearest, *arrays)
+    return index, distance
+
+
+def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """What a feature at each query is interpolated from: → index [B,M,3], weight [B,M,3].
+
+    points [B,N,3], queries [B,M,3]. weight = 1 / (d² + 1e-8), normalised to sum 1 (Qi et al. 2017,
+    PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the slots left
+    over, with weight 0. Raises UsageError as the module says.
+    """
+    points, queries = _pair(points, "queries", queries, width=3)
+    k = min(3, points.shape[1])
+    index, distance = k_nearest(points, queries, k)
+    inverse = 1 / (distance + WEIGHT_FLOOR)
+    weight = F.pad(inverse / inverse.sum(dim=-1, keepdim=True), (0, 3 - k))
+    return torch.cat([index, index[..., :1].expand(-1, -1, 3 - k)], dim=-1), weight
+
+
+def gather(features: Tensor, index: Tensor) -> Tensor:
+    """Rows of each cloud: features [B,N,D], index [B,...] → [B,...,D], differentiable.
+
+    The gradient adds up in the order of the index: the same on every run, with any threads.
+    Raises UsageError for shapes that do not fit, or an index outside of 0 ... N-1. The latter is
+    not looked for inside torch.compile, where it would split the graph.
+    """
+    if features.dim() != 3 or index.dim() < 1 or len(index) != len(features):
+        raise UsageError(
+            f"features {list(features.shape)} do not fit the index {list(index.shape)}",
+            where="gather",
+            fix="give features [B, N, D] and an index [B, ...]",
+        )
+    if index.dtype != torch.int64:
+        raise UsageError(f"the index is {index.dtype}", where="gather", fix="convert with .long()")
+    if torch.compiler.is_compiling():
+        return ops_plain.gather(features, index)
+    for value in torch.aminmax(index) if index.numel() else ():
+        _within("index", int(value), 0, features.shape[1] - 1)
+    look_up = _Gather.apply if _has_kernel(features) else ops_plain.gather
+    return look_up(features, index)
+
+
+class _Gather(torch.autograd.Function):
+    """`gather` whose gradient takes a quarter of the time of an embedding's."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.total = features.shape[1]
+        return ops_plain.gather(features, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _SumRows.apply(grad, *ctx.saved_tensors, ctx.total), None
+
+
+class _SumRows(torch.autograd.Function):
+    """The transpose of `gather`: rows [B,...,D] and index [B,...] → sums [B,total,D]."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, total: int) -> Tensor:
+        ctx.save_for_backward(index)
+        sums = rows.new_zeros(len(rows), total, rows.shape[-1])
+        flat = rows.reshape(len(rows), index[0].numel() if len(index) else 0, rows.shape[-1])
+        arrays = (flat.contiguous().numpy(), index.reshape(flat.shape[:2]).contiguous().numpy())
+        _over_clouds(ops_compiled.sum_rows, *arrays, sums.numpy())
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(grad, *ctx.saved_tensors), None, None
+
+
+def _has_kernel(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+
+
+def _over_clouds(
+    kernel: Callable[..., None], *arrays: NDArray[Any], setting: np.floating[Any] | None = None
+) -> None:
+    """Run a kernel on arrays [B,...]; threads take turns at small shares of the clouds.
+
+    Small, because torch's own threads spin for a while after their work and may hold a core. The
+    threads live as long as the call: a lasting pool would be missing in a forked worker.
+    """
+    clouds, extra = len(arrays[0]), () if setting is None else (setting,)
+    threads = min(torch.get_num_threads(), clouds)
+    share = -(-clouds // (threads * SHARES)) if threads > 1 else clouds
+    parts = (slice(first, first + share) for first in range(0, clouds, share or 1))
+    todo = iter([[array[part] for array in arrays] for part in parts])  # a list's: safe to share
+
+    def work() -> None:
+        for part in todo:
+            kernel(*part, *extra)
+
+    if threads < 2:
+        work()
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        running = [pool.submit(work) for _ in range(threads - 1)]
+        work()
+    for part in running:
+        part.result()
+
+
+def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
+    """The argument `name`, [B,N,width], detached and laid out for the kernels; or UsageError."""
+    wanted = f"[B, {'N' if name == 'points' else 'M'}, {width or 'D'}]"
+    if points.dim() != 3 or points.shape[2] != (width or points.shape[2]) or not points.shape[2]:
+        raise UsageError(
+            f"{name} has the shape {list(points.shape)}", where=name, fix=f"give {name} as {wanted}"
+        )
+    if not points.is_floating_point():
+        raise UsageError(f"{name} is {points.dtype}", where=name, fix="convert with .float()")
+    if name == "points" and not points.shape[1]:
+        raise UsageError("the clouds have no points", where=name, fix="give at least one point")
+    if not torch.isfinite(points).all():
+        raise UsageError(
+            "a coordinate is nan or infinite", where=name, fix=f"look where {name} come from"
+        )
+    points = points.detach().contiguous()
+    return points if points.dtype == torch.float64 else points.float()
+
+
+def _pair(
+    points: Tensor, name: str, queries: Tensor, width: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Points and queries, each checked, of the same B, D, dtype and device; or UsageError."""
+    found = (points.dtype, points.device), (queries.dtype, queries.device)
+    if found[0] != found[1]:
+        raise UsageError(
+            "points are {} on {}, ".format(*found[0]) + "{} {} on {}".format(name, *found[1]),
+            where=name,
+            fix=f"convert with {name}.to(points)",
+        )
+    points, queries = _points("points", points, width), _points(name, queries, width)
+    if len(points) != len(queries) or points.shape[2] != queries.shape[2]:
+        raise UsageError(
+            f"points {list(points.shape)} and {name} {list(queries.shape)} do not fit",
+            where=name,
+            fix="give both the same number of clouds and of axes",
+        )
+    return points, queries
+
+
+def _starts(start: int | Tensor, clouds: int, total: int) -> Tensor:
+    """Where each cloud begins [B] i64; or UsageError."""
+    begin = torch.as_tensor(start)
+    if begin.dtype != torch.int64 or begin.shape not in ((), (clouds,)):
+        raise UsageError(
+            f"start is {begin.dtype} {list(begin.shape)}",
+            where="start",
+            fix=f"give an integer, or an i64 tensor of one for each of the {clouds} clouds",
+        )
+    for value in begin.flatten().tolist():
+        _within("start", value, 0, total - 1)
+    return begin.expand(clouds).contiguous()
+
+
+def _within(name: str, value: int, low: int, high: int | None = None) -> None:
+    if value < low or (high is not None and value > high):
+        allowed = f"within {low} ... {high}" if high is not None else f"of at least {low}"
+        raise UsageError(f"{name} is {value}", where=name, fix=f"give one {allowed}")
