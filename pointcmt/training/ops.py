@@ -181,8 +181,7 @@ def _over_clouds(
             kernel(*part, *extra)
 
     if threads < 2:
-        work()
-        return
+        return work()
     with ThreadPoolExecutor(threads - 1) as pool:
         running = [pool.submit(work) for _ in range(threads - 1)]
         work()
@@ -201,12 +200,13 @@ def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
         raise UsageError(f"{name} is {points.dtype}", where=name, fix="convert with .float()")
     if name == "points" and not points.shape[1]:
         raise UsageError("the clouds have no points", where=name, fix="give at least one point")
-    if not torch.isfinite(points).all():
+    points = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous()
+    # numpy's check: torch's would wake threads that then spin on the kernels' cores.
+    if not (np.isfinite(points.numpy()) if _has_kernel(points) else points.isfinite()).all():
         raise UsageError(
             "a coordinate is nan or infinite", where=name, fix=f"look where {name} come from"
         )
-    points = points.detach().contiguous()
-    return points if points.dtype == torch.float64 else points.float()
+    return points
 
 
 def _pair(
