@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.mesh import Material, Mesh
 from pointcmt.render import meshes
 from pointcmt.render.meshes import load_mesh, validate
@@ -300,3 +301,11 @@ def test_odd_meshes_are_read_or_refused_with_the_right_reason(real_data):
             outcomes[path.relative_to(root).as_posix()] = refused.reason
     assert {name: found for name, found in outcomes.items() if isinstance(found, Reason)} == REFUSED
     assert {name: outcomes[name] for name in FACES} == FACES
+
+
+def test_a_missing_library_is_not_the_files_fault(tmp_path, monkeypatch):
+    (tmp_path / "triangle.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    monkeypatch.setitem(sys.modules, "pointcmt.render.readers.off", None)  # as if not installed
+    with pytest.raises(DependencyError) as raised:
+        load_mesh(tmp_path / "triangle.off")
+    assert "pip install 'pointcmt[render]'" in raised.value.fix
