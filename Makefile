@@ -42,7 +42,6 @@ bench-gpu: setup
 	$(BIN)/python benchmarks/gpu_render.py
 
 bench: setup
-	$(PIP) install --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/stream.py
 

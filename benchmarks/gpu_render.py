@@ -153,8 +153,7 @@ def write_meshes(folder: Path, count: int) -> list[int]:
 def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
     """Milliseconds per shape of each step, each waited for."""
     spent: dict[str, float] = defaultdict(float)
-    pipeline = rasterizer._pipeline
-    gl = pipeline.gl
+    gl = rasterizer.gl
 
     def timed(name, call, wait=False):
         def run(*arguments):
@@ -167,10 +166,10 @@ def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
 
         return run
 
-    pipeline.mesh.upload = timed("upload", pipeline.mesh.upload, wait=True)
-    pipeline._draw = timed("draw", pipeline._draw, wait=True)
+    rasterizer.mesh.upload = timed("upload", rasterizer.mesh.upload, wait=True)
+    rasterizer._draw = timed("draw", rasterizer._draw, wait=True)
     rasterizer.render(*parts(RayCaster(surface(100))), CAMERA, CONFIG)  # makes the targets
-    pipeline.targets.read = timed("read back", pipeline.targets.read, wait=True)
+    rasterizer.targets.read = timed("read back", rasterizer.targets.read, wait=True)
     spent.clear()
     for path in paths:
         mesh, _ = normalize(timed("load", load_mesh)(path), "z")

@@ -6,7 +6,7 @@ Usage: python benchmarks/render.py [--meshes DIR] [--copies 12] [--rounds 3] [--
 DIR holds mesh files at any depth; default: the real meshes of the tests (POINTCMT_TEST_DATA). All
 start from nothing: a new process each, everything included (imports, loading, drawing 20 views, on
 our side anti-aliasing, points, correspondences and the store; on theirs PNG files). Prints a row
-per backend; benchmarks/RESULTS.md keeps some. Needs `make bench`'s packages and Mesa's EGL.
+per backend; benchmarks/RESULTS.md keeps some. Needs Mesa's EGL, or a GPU's.
 """
 
 import argparse

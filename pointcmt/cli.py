@@ -219,8 +219,9 @@ def train(
     store = ViewStore.open(data)
     with _needs("train"):
         from pointcmt.training.loop import train as run
-    with _resumable(log_format), _needs("train"):
-        result = run(store, settings, out, device=device, log_format=log_format)
+
+        with _resumable(log_format):
+            result = run(store, settings, out, device=device, log_format=log_format)
     best, last = result.best, result.last
     print(
         f"{out}: {result.recipe}, {result.epochs} epochs; validation accuracy "

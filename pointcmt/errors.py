@@ -83,6 +83,16 @@ class ShapeRefused(Exception):
         return f"{self.reason}: {self.detail}"
 
 
+def require_utf8(path: str, where: str) -> None:
+    """Raise UsageError for a path whose name a store's JSON cannot hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "the name of this directory is not UTF-8", where=f"{where} {path!r}", fix="rename it"
+        ) from None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the known values, the nearest first when one is near."""
     known = list(known)

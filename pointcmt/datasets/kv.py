@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import StoreError, UsageError, require_utf8
 
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
@@ -44,12 +44,7 @@ def spec(path: str) -> dict[str, Any]:
             where=path,
             fix="give a folder of a mounted file system",
         )
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            "the name of this folder is not UTF-8", where=repr(path), fix="choose another name"
-        ) from None
+    require_utf8(path, where="the store")
     return {"driver": "file", "path": f"{Path(path).absolute()}/"}
 
 

@@ -196,7 +196,7 @@ class Context:
             raise self._failure(f"EGL cannot open it ({_error()})")
         if not _try(egl.eglBindAPI, egl.EGL_OPENGL_API):
             raise self._failure("this EGL has OpenGL ES only")
-        self._extensions = (egl.eglQueryString(display, egl.EGL_EXTENSIONS) or b"").decode().split()
+        self._extensions = _words(_try(egl.eglQueryString, display, EGL_EXTENSIONS))
         return display
 
     def _choose_config(self) -> Any:
@@ -262,10 +262,14 @@ def _extension(name: str, result: Any, *arguments: Any) -> Any:
     return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
 
 
+def _words(text: bytes | None) -> list[str]:
+    return (text or b"").decode().split()
+
+
 def _describe(handle: int) -> tuple[int, bool, int | None, str]:
     """A device's handle, whether it is software, CUDA's number of it, and its device file."""
     text = _extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int)
-    extensions = ((text(handle, EGL_EXTENSIONS) if text else b"") or b"").decode().split()
+    extensions = _words(text(handle, EGL_EXTENSIONS)) if text else []
     cuda, drm = None, ""
     if "EGL_NV_device_cuda" in extensions:
         query = _extension("eglQueryDeviceAttribEXT", c_uint, c_void_p, c_int, POINTER(c_ssize_t))
@@ -298,7 +302,7 @@ def _try(function: Any, *arguments: Any) -> Any:
     """Call EGL; None instead of PyOpenGL's exception, whose message is no help to users."""
     from OpenGL.EGL import EGLError
 
-    _last_error.text = "no reason given"
+    _last_error.text = _LastError.text
     try:
         return function(*arguments)
     except EGLError as error:
@@ -306,7 +310,11 @@ def _try(function: Any, *arguments: Any) -> Any:
         return None
 
 
-_last_error = threading.local()
+class _LastError(threading.local):
+    text = "no reason given"
+
+
+_last_error = _LastError()
 
 
 def _error() -> str:

@@ -23,14 +23,15 @@ class Program:
     def __init__(self, gl: Any, name: str, constants: dict[str, float]) -> None:
         self.gl = gl
         self.program = gl.glCreateProgram()
+        folder = resources.files("pointcmt.render") / "shaders"
         defines = "".join(f"#define {key} {value}\n" for key, value in constants.items())
+        shared = (folder / "srgb.glsl").read_text()
         for kind, suffix in ((gl.GL_VERTEX_SHADER, "vert"), (gl.GL_FRAGMENT_SHADER, "frag")):
-            path = resources.files("pointcmt.render") / "shaders" / f"{name}.{suffix}"
-            shader = gl.glCreateShader(kind)
-            gl.glShaderSource(shader, f"#version 330 core\n{defines}#line 1\n{path.read_text()}")
+            shader, own = gl.glCreateShader(kind), (folder / f"{name}.{suffix}").read_text()
+            gl.glShaderSource(shader, f"#version 330 core\n{defines}{shared}#line 1\n{own}")
             gl.glCompileShader(shader)
             if not gl.glGetShaderiv(shader, gl.GL_COMPILE_STATUS):
-                raise _shader_error(path.name, gl.glGetShaderInfoLog(shader))
+                raise _shader_error(f"{name}.{suffix}", gl.glGetShaderInfoLog(shader))
             gl.glAttachShader(self.program, shader)
             gl.glDeleteShader(shader)  # once the program goes
         gl.glLinkProgram(self.program)
@@ -54,6 +55,11 @@ class Program:
 
 
 _SAMPLERS = ("face_normal", "face_color", "face_index", "levels", "texels", "samples")
+
+
+def texel_rows(texels: NDArray[np.uint8]) -> int:
+    """Rows of the texture that holds all texels, of three bytes each; at least one."""
+    return max(1, -(-len(texels) // (3 * TEXEL_ROW)))
 
 
 class MeshBuffers:
@@ -143,7 +149,7 @@ class MeshBuffers:
 
     def _upload_texels(self, texels: NDArray[np.uint8]) -> None:
         gl = self.gl
-        rows = max(1, -(-len(texels) // 3 // TEXEL_ROW))
+        rows = texel_rows(texels)
         padded = np.zeros(rows * TEXEL_ROW * 3, np.uint8)
         padded[: len(texels)] = texels
         gl.glActiveTexture(gl.GL_TEXTURE0)

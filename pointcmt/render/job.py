@@ -12,7 +12,7 @@ from pointcmt import __version__
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, create
-from pointcmt.errors import UsageError
+from pointcmt.errors import UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, schema_for
 
 
@@ -49,14 +49,7 @@ class Finished:
 def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
     """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
     parts = bool(listing.part_names)
-    try:
-        str(listing.root).encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            "the name of this directory is not UTF-8",
-            where=f"--root {str(listing.root)!r}",
-            fix="rename it",
-        ) from None
+    require_utf8(str(listing.root), where="--root")
     schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
     render = job.config.attributes()
     attributes = {

@@ -14,25 +14,26 @@ from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl import Context, Device
-from pointcmt.render.gl_objects import SAMPLES, TEXEL_ROW, MeshBuffers, Program, Targets
+from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
 from pointcmt.render.raycaster import CENTER, Views
 
 NEAR = 1e-4  # world units: nearer parts of a shape are cut away
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
-PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: about 80 bytes a pixel
+PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: 60 bytes a pixel, 4 more per layer
 
 
 class Rasterizer:
-    """Draws shapes on one EGL device. Close it, or use it in a `with`.
+    """Draws shapes on one EGL device: programs, buffers and targets, made once for all shapes.
 
-    Raises DependencyError where the device cannot draw what is needed.
+    Close it, or use it in a `with`. Raises DependencyError where the device cannot draw what is
+    needed.
     """
 
     def __init__(self, device: Device) -> None:
         self.context = Context(device)
         try:
             with self.context.drawing("setting up"):
-                self._pipeline = _Pipeline(self.context)
+                self._set_up()
         except BaseException:
             self.close()
             raise
@@ -49,8 +50,24 @@ class Rasterizer:
         Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
         the driver gave up.
         """
+        # Drivers draw faces without area where they move a corner by 1/256 pixel; no ray hits them.
+        faces = faces[np.any(surface.normals[faces] != 0, axis=1)]
+        self._refuse_too_large(surface, faces)
+        size, count = config.size, len(camera)
+        lens, views = shading.make_lens(camera, config.light), _blank(count, config)
+        at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
         with self.context.drawing(f"drawing {len(faces)} faces"):
-            return self._pipeline.render(surface, faces, camera, config)
+            targets = self._targets_for(config, at_once)
+            self.mesh.upload(surface, faces)
+            for first in range(0, count, at_once):
+                some = slice(first, min(first + at_once, count))
+                self._draw(targets, camera[some], _slice(lens, some), config)
+                targets.read(views, some)
+        pixels = np.flatnonzero(views.face_index >= 0)
+        hits = views.face_index.reshape(-1)[pixels]
+        depth, *_ = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        views.depth.reshape(-1)[pixels] = depth
+        return views
 
     def close(self) -> None:
         """Give everything back to the device."""
@@ -62,11 +79,7 @@ class Rasterizer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-
-class _Pipeline:
-    """Programs, buffers and targets of one context, made once and reused for every shape."""
-
-    def __init__(self, context: Context) -> None:
+    def _set_up(self) -> None:
         from OpenGL import GL as gl
 
         self.gl = gl
@@ -76,7 +89,8 @@ class _Pipeline:
         }
         if "GL_ARB_clip_control" not in extensions:
             raise DependencyError(
-                f"{context.renderer} (OpenGL {context.version}) lacks GL_ARB_clip_control",
+                f"{self.context.renderer} (OpenGL {self.context.version}) lacks "
+                "GL_ARB_clip_control",
                 where="the EGL renderer",
                 fix="use a driver with OpenGL 4.5, another --device, or --backend embree",
             )
@@ -106,44 +120,26 @@ class _Pipeline:
         gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
         gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
 
-    def render(
-        self,
-        surface: shading.Surface,
-        faces: NDArray[np.int32],
-        camera: Camera,
-        config: RenderConfig,
-    ) -> Views:
-        size, count = config.size, len(camera)
-        # Drivers draw faces without area where they move a corner by 1/256 pixel; no ray hits them.
-        faces = faces[np.any(surface.normals[faces] != 0, axis=1)]
+    def _refuse_too_large(self, surface: shading.Surface, faces: NDArray[np.int32]) -> None:
         if max(len(faces), len(surface.levels) * shading.MIP_LEVELS) > self.max_entries:
             what = f"{len(faces)} faces, the device takes {self.max_entries}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
-        texel_rows = -(-len(surface.texels) // 3 // TEXEL_ROW)
-        if texel_rows > self.max_side:
+        if texel_rows(surface.texels) > self.max_side:
             raise ShapeRefused(Reason.TOO_LARGE, "more texture than the device takes")
-        at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
-        if self.targets is None or not self.targets.fit(config, at_once):
+
+    def _targets_for(self, config: RenderConfig, views: int) -> Targets:
+        """Those of the last shape, unless the configuration is another one."""
+        if self.targets is None or not self.targets.fit(config, views):
             if self.targets is not None:
                 self.targets.delete()
                 self.targets = None
-            self.targets = Targets(self.gl, config, at_once)
-        self.mesh.upload(surface, faces)
-        lens = shading.make_lens(camera, config.light)
-        views = _blank(count, config)
-        for first in range(0, count, at_once):
-            some = slice(first, min(first + at_once, count))
-            self._draw(camera[some], _slice(lens, some), config)
-            self.targets.read(views, some)
-        pixels = np.flatnonzero(views.face_index >= 0)
-        hits = views.face_index.reshape(-1)[pixels]
-        found = shading.locate(pixels, CENTER, hits, size, lens, surface)
-        views.depth.reshape(-1)[pixels] = found[0]
-        return views
+            self.targets = Targets(self.gl, config, views)
+        return self.targets
 
-    def _draw(self, camera: Camera, lens: shading.Lens, config: RenderConfig) -> None:
-        gl, targets = self.gl, self.targets
-        assert targets is not None
+    def _draw(
+        self, targets: Targets, camera: Camera, lens: shading.Lens, config: RenderConfig
+    ) -> None:
+        gl = self.gl
         gl.glEnable(gl.GL_DEPTH_TEST)
         targets.begin_surface(config.background)
         self._draw_views(self.surface_program, camera, lens)
@@ -155,7 +151,7 @@ class _Pipeline:
             self.resolve_program.use()
             gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)
 
-    def _draw_views(self, program: "Program", camera: Camera, lens: shading.Lens) -> None:
+    def _draw_views(self, program: Program, camera: Camera, lens: shading.Lens) -> None:
         gl, size = self.gl, camera.width
         program.use()
         self.mesh.bind(program)

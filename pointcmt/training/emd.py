@@ -1,9 +1,7 @@
 """The earth mover's distance between point clouds, exact or by four approximations."""
 
-import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,8 +72,8 @@ def _auction_one(x: Reals, y: Reals) -> Indices:
 
 def _exact(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     try:
-        optimize: Any = importlib.import_module("scipy.optimize")
-        spatial: Any = importlib.import_module("scipy.spatial.distance")
+        from scipy.optimize import linear_sum_assignment
+        from scipy.spatial.distance import cdist
     except ImportError as error:
         raise DependencyError(
             "solver 'exact' needs scipy, which is not installed",
@@ -84,7 +82,7 @@ def _exact(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         ) from error
 
     def solve(points: Reals, others: Reals) -> Indices:
-        return optimize.linear_sum_assignment(spatial.cdist(points, others))[1]
+        return linear_sum_assignment(cdist(points, others))[1]
 
     return _matched(x, y, solve, threads=1)
 

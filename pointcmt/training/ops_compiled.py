@@ -4,7 +4,8 @@ They run without the GIL, so that threads can share the clouds of a batch. Each 
 arithmetic in the same order as its twin in `ops_plain`, in the points' own dtype: the results are
 equal bit by bit. Coordinates lie one axis after another, and what decides (a minimum, a mask) is
 found for many points before it is looked at: that is what the compiler turns into SIMD without
-being allowed to reorder sums.
+being allowed to reorder sums. (`geometry.farthest_points` is for one large cloud in float64: it
+skips whole buckets of points, for which they must be sorted in space.)
 """
 
 import numpy as np

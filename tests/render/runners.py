@@ -60,3 +60,7 @@ def make(argument, worker):
 
 def make_dead(argument, worker):
     os._exit(1)
+
+
+def make_hanging(argument, worker):
+    time.sleep(3600)

@@ -129,25 +129,21 @@ def test_without_pyopengl_the_remedy_is_its_installation(tmp_path):
     assert "pip install 'pointcmt[render]'" in found["remedy"]
 
 
-def test_a_command_that_needs_egl_ends_with_the_remedy(tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "remedy"), [("egl", "__EGL_VENDOR_LIBRARY_DIRS"), ("pyrender", "pointcmt doctor")]
+)
+def test_without_egl_the_command_ends_with_the_remedy_and_blames_no_shape(
+    tmp_path, backend, remedy
+):
     environment = {**os.environ, "__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}
-    command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "egl")
+    command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", backend)
     done = pointcmt(*command, env=environment)
     assert done.returncode == 1
-    assert "__EGL_VENDOR_LIBRARY_DIRS" in done.stderr
-    assert "Traceback" not in done.stderr
-    again = pointcmt(*command)
-    assert again.returncode == 0, again.stderr  # and goes on once that is mended
-
-
-def test_pyrender_without_opengl_ends_the_command_and_blames_no_shape(tmp_path):
-    environment = {**os.environ, "__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}
-    command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "pyrender")
-    done = pointcmt(*command, env=environment)
-    assert done.returncode == 1
-    assert "pointcmt doctor" in done.stderr
+    assert remedy in done.stderr
     assert "Traceback" not in done.stderr
     assert not ViewStore.open(tmp_path / "S").committed("render")
+    again = pointcmt(*command)
+    assert again.returncode == 0, again.stderr  # and goes on once that is mended
 
 
 def test_an_unknown_device_ends_the_command_with_those_there_are(tmp_path):

@@ -13,7 +13,7 @@ from pointcmt.datasets.sources import toy
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize
 from pointcmt.mesh import Material, Mesh
-from pointcmt.render import backends, egl, gl_objects, rasterizer, shading
+from pointcmt.render import backends, egl, rasterizer, shading
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.meshes import load_mesh
 from pointcmt.render.rasterizer import Rasterizer
@@ -243,7 +243,7 @@ def test_three_thousand_shapes_and_a_hundred_contexts_leave_nothing_behind(devic
                 gc.collect()
                 sizes.append(resident())
                 with made.context.current():
-                    names.append(objects(made._pipeline.gl))
+                    names.append(objects(made.gl))
     assert names[0] == names[1] == names[2]
     assert min(names[0]) > 0
     assert sizes[-1] - sizes[0] < 5
@@ -271,7 +271,7 @@ def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
 
 
 def test_what_the_driver_complains_of_is_told_apart(drawer):
-    gl = drawer._pipeline.gl
+    gl = drawer.gl
     with pytest.raises(egl.ContextLost, match="0x0500 testing"), drawer.context.drawing("testing"):
         gl.glEnable(0xDEAD)
     with pytest.raises(egl.OutOfMemory), drawer.context.drawing("testing"):
@@ -327,14 +327,13 @@ def test_a_full_gpu_is_the_machines_fault_but_for_enormous_shapes(monkeypatch):
 
 
 def test_what_the_device_cannot_hold_is_refused(drawer, monkeypatch):
-    monkeypatch.setattr(drawer._pipeline, "max_entries", 10)
+    monkeypatch.setattr(drawer, "max_entries", 10)
     with pytest.raises(ShapeRefused) as refused:
         draw(drawer, shapes.box(), SMALL)
     assert refused.value.reason is Reason.TOO_LARGE
     monkeypatch.undo()
-    monkeypatch.setattr(drawer._pipeline, "max_side", 40)
+    monkeypatch.setattr(drawer, "max_side", 40)
     large = np.zeros((2048, 2048, 3), np.uint8)
-    monkeypatch.setattr(rasterizer, "TEXEL_ROW", gl_objects.TEXEL_ROW)
     with pytest.raises(ShapeRefused) as refused:
         draw(drawer, shapes.wall(large), SMALL)
     assert refused.value.reason is Reason.TOO_LARGE

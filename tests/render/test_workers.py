@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
+from pointcmt.render import workers
 from pointcmt.render.workers import run_tasks
 from tests.render import runners
 
@@ -100,6 +101,12 @@ def test_trouble_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
 def test_workers_that_cannot_start_do_not_go_on_for_ever(tmp_path):
     with pytest.raises(PointcmtError, match="exit code 1"):
         list(run_tasks(range(3), runners.make_dead, None, 2, 60.0))
+
+
+def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
+    monkeypatch.setattr(workers, "LOADING", 1.0)
+    with pytest.raises(PointcmtError, match="busy with no shape: took longer than 1 s"):
+        list(run_tasks(range(1), runners.make_hanging, None, 1, 0.5))
 
 
 def test_no_process_is_left_when_the_caller_stops(tmp_path):

@@ -1,4 +1,4 @@
-// Colour and face of a surface: the formulas of shading.py, which #defines the constants.
+// Colour and face of a surface: the formulas of shading.py, which #defines the constants, and srgb.glsl.
 centroid in vec3 color;
 centroid in vec2 uv;
 
@@ -55,11 +55,6 @@ vec3 texture_color(int image, float texels_per_pixel) {
         sum += share * bilinear(entry);
     }
     return sum;
-}
-
-vec3 encode(vec3 linear) {
-    vec3 c = clamp(linear, 0.0, 1.0);
-    return mix(1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, c * 12.92, lessThanEqual(c, vec3(0.0031308)));
 }
 
 void main() {
