@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-FEATURE = 512
+from pointcmt.training.backbones.blocks import FEATURE, Prediction
 
 
 class PointNet(nn.Module):
@@ -24,7 +24,7 @@ class PointNet(nn.Module):
         self.head = shared_mlp(1024, FEATURE)
         self.classifier = nn.Linear(FEATURE, classes)
 
-    def forward(self, points: Tensor, with_transform: bool = False) -> tuple[Tensor, ...]:
+    def forward(self, points: Tensor) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512], and if asked the feature transform.
 
         The transform [B, 64, 64] is what `losses.orthogonality` keeps near a rotation.
@@ -36,7 +36,7 @@ class PointNet(nn.Module):
         local = (local @ transform).view(B * N, 64)
         feature = self.head(pool(self.lift(local), B))  # [B·N, 1024] → [B, 1024] → [B, 512]
         logits = self.classifier(feature)  # [B, C]
-        return (logits, feature, transform) if with_transform else (logits, feature)
+        return Prediction(logits, feature, None, transform)
 
 
 class TransformNet(nn.Module):
