@@ -26,8 +26,7 @@ class Student:
         self.model = model
         self.smoothing = config.loss.label_smoothing
         self.augmentation = config.augmentation
-        has_transform = config.model.backbone == "pointnet"
-        self.orthogonality = config.model.orthogonality if has_transform else 0.0
+        self.orthogonality = config.model.orthogonality
         self.stream = StreamConfig(
             arrays=("points",),
             batch_size=config.data.batch_size,
@@ -38,17 +37,14 @@ class Student:
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         a = self.augmentation
         points = scale_and_shift(batch["points"], a.scale, a.shift, generator)
-        if not self.orthogonality:
-            logits, _ = self.model(points)
-            loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
-        else:
-            logits, _, transform = self.model(points, with_transform=True)
-            loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
-            loss = loss + self.orthogonality * orthogonality(transform)
-        return loss, {"accuracy": accuracy(logits, batch["label"])}
+        found = self.model(points)
+        loss = smoothed_cross_entropy(found.logits, batch["label"], self.smoothing)
+        if found.transform is not None and self.orthogonality:
+            loss = loss + self.orthogonality * orthogonality(found.transform)
+        return loss, {"accuracy": accuracy(found.logits, batch["label"])}
 
     def logits(self, batch: Batch) -> Tensor:
-        return self.model(batch["points"])[0]
+        return self.model(batch["points"]).logits
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Every cloud scaled at random, as in training, but not moved."""
