@@ -54,31 +54,45 @@ def maximum(rows: Tensor, groups: int) -> Tensor:
     if rows.device.type != "cpu":
         return members.max(dim=1).values
     # On a CPU, pooling of images whose channels come last takes a tenth of the time of max().
-    images = members[:, None].permute(0, 3, 1, 2)  # [G, D, 1, K]
-    return F.max_pool2d(images, (1, members.shape[1])).flatten(1)
+    images = members.detach()[:, None].permute(0, 3, 1, 2)  # [G, D, 1, K]
+    _, index = F.max_pool2d(images, (1, members.shape[1]), return_indices=True)
+    return members.gather(1, index.view(groups, 1, -1))[:, 0]
 
 
-def over_groups(
-    mlp: nn.Sequential,
-    points: Tensor,
-    features: Tensor | None,
-    centers: Tensor,
-    index: Tensor,
-    radius: float = 1.0,
-) -> Tensor:
-    """A shared MLP over the neighbours of each center, and their maximum.
+class GroupMLP(nn.Module):
+    """A shared MLP over the neighbours of each center, and their maximum (set abstraction).
 
-    points [B, N, 3], features [B, N, D] or None, centers [B, M, 3], index [B, M, K] of the
-    neighbours among the points → [B, M, D']. A neighbour's input is [(x - c) / radius, f]. The
-    first linear layer is applied to the points before they are grouped, with the center's share
-    taken off after: W·[(x - c)/r, f] = W·[x/r, f] - W·[c/r, 0]; K times fewer rows to multiply.
+    widths: of a neighbour's input, 3 + D; then of each layer. There is no ReLU after the last.
     """
-    (B, M, K), first = index.shape, mlp[0].weight  # [D", 3 + D]
-    first = torch.cat([first[:, :3] / radius, first[:, 3:]], dim=1) if radius != 1 else first
-    rows = points if features is None else torch.cat([points, features], dim=2)
-    grouped = ops.gather(F.linear(rows, first), index)  # [B, M, K, D"]
-    grouped = grouped.sub_(F.linear(centers, first[:, :3])[:, :, None])
-    return maximum(mlp[1:](grouped.view(B * M * K, -1)), B * M).view(B, M, -1)
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(widths[0], widths[1], bias=False)
+        later = shared_mlp(*widths[1:], last_relu=False)
+        self.rest = nn.Sequential(nn.BatchNorm1d(widths[1]), nn.ReLU(inplace=True), *later)
+
+    def forward(
+        self,
+        points: Tensor,
+        features: Tensor | None,
+        centers: Tensor,
+        index: Tensor,
+        radius: float = 1.0,
+    ) -> Tensor:
+        """points [B, N, 3], features [B, N, D] or None, centers [B, M, 3] → [B, M, D'].
+
+        index [B, M, K]: each center's neighbours among the points. A neighbour's input is
+        [(x - c) / radius, f]. The first linear layer is applied to the points before they are
+        grouped, and the center's share is taken off after: W·[(x - c)/r, f] = W·[x/r, f] -
+        W·[c/r, 0]. That is a product for each point, not for each of its appearances.
+        """
+        B, M, K = index.shape
+        places = points / radius
+        rows = places if features is None else torch.cat([places, features], dim=2)
+        grouped = ops.gather(self.first(rows), index)  # [B, M, K, D"]
+        offset = F.linear(centers / radius, self.first.weight[:, :3])  # [B, M, D"]
+        grouped = grouped.sub_(offset[:, :, None]).view(B * M * K, -1)
+        return maximum(self.rest(grouped), B * M).view(B, M, -1)
 
 
 def require_points(points: Tensor, least: int, network: str) -> None:
