@@ -55,10 +55,23 @@ class PointData(Data):
 
 
 class Teacher(Section):
-    """MVCNN over a residual network."""
+    """MVCNN over an image network."""
 
-    backbone: Literal["resnet-18", "resnet-34", "resnet-50"] = "resnet-18"
-    weights: str = "random"  # or a folder in transformers' format; ImageNet weights train better
+    backbone: Literal[
+        "resnet-18",
+        "resnet-34",
+        "resnet-50",
+        "vit-base",
+        "dinov2-small",
+        "dinov2-base",
+        "dinov2-large",
+        "clip-vit-b32",
+        "clip-vit-b16",
+        "clip-vit-l14",
+    ] = "resnet-18"
+    weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
+    pooling: Literal["max", "mean", "attention"] = "max"  # over the views
+    encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
 
 
 class Generator(Section):

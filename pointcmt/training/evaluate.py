@@ -24,7 +24,7 @@ from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Task
-from pointcmt.training.run import Run, kept, open_run
+from pointcmt.training.run import Run, kept, open_run, require_classes
 from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
 
@@ -140,7 +140,7 @@ def evaluate(
     if votes < 1:
         raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
     run = open_run(folder)
-    _require_classes(run, store)
+    require_classes(run, store)
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
@@ -247,22 +247,6 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
         )
     ours = split_train(store, run.config.data)
     return ours.train if split == "train" else ours.validation
-
-
-def _require_classes(run: Run, store: ViewStore) -> None:
-    if store.class_names == run.class_names:
-        return
-    missing = [name for name in run.class_names if name not in store.class_names]
-    unknown = [name for name in store.class_names if name not in run.class_names]
-    raise StoreError(
-        f"the run knows {len(run.class_names)} classes, the store has other ones: "
-        f"{len(missing)} missing ({', '.join(missing[:5])}), "
-        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
-        if missing or unknown
-        else "the run and the store have the same classes in another order",
-        where=f"{run.folder}, {store.path}",
-        fix="evaluate on a store of the data set that the run was trained on",
-    )
 
 
 def _checkpoint(folder: Path, which: str) -> str:

@@ -158,6 +158,23 @@ def open_run(folder: Path) -> Run:
     return Run(folder, load_config(recipe, folder / CONFIG), facts)
 
 
+def require_classes(run: Run, store: ViewStore) -> None:
+    """Raise StoreError unless the store's classes are those that the run was trained on."""
+    if store.class_names == run.class_names:
+        return
+    missing = [name for name in run.class_names if name not in store.class_names]
+    unknown = [name for name in store.class_names if name not in run.class_names]
+    raise StoreError(
+        f"the run knows {len(run.class_names)} classes, the store has other ones: "
+        f"{len(missing)} missing ({', '.join(missing[:5])}), "
+        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
+        if missing or unknown
+        else "the run and the store have the same classes in another order",
+        where=f"{run.folder}, {store.path}",
+        fix="evaluate on a store of the data set that the run was trained on",
+    )
+
+
 def append_metrics(folder: Path, record: dict[str, Any]) -> None:
     """Add an epoch's line to metrics.jsonl."""
     with (

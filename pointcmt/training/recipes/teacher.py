@@ -14,7 +14,10 @@ from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
     """The teacher of a configuration; see RECIPES."""
     weights = config.model.weights if pretrained else "random"
-    model = build_mvcnn(config.model.backbone, weights, classes, config.data.image_size)
+    knobs = config.model
+    model = build_mvcnn(
+        knobs.backbone, weights, classes, config.data.image_size, knobs.pooling, knobs.encoder
+    )
     return Teacher(model, config)
 
 
