@@ -228,6 +228,13 @@ def train(
     }
     chosen = _seeds(seeds, seed)
     whole = recipe == PIPELINE
+    if whole and any(runs.values()):
+        raise UsageError(
+            "the recipe pointcmt trains its teacher and generator itself",
+            where="--init, --teacher, --generator",
+            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
+            "student.init=RUN",
+        )
     settings = (
         load_pipeline(config, set_ or (), **flags)
         if whole

@@ -7,7 +7,7 @@ The defaults are the preset `official`, the reference code's settings; `presets.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -52,6 +52,12 @@ class PointData(Data):
 
     points: Positive = 1024  # the first n of the stored, farthest-point order
     resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
+
+    @model_validator(mode="after")
+    def _check_resample(self) -> "PointData":
+        if 0 < self.resample < self.points:
+            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
+        return self
 
 
 class Teacher(Section):

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pointcmt.training import checkpoint, loop
+from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.loop import train
 from pointcmt.training.optimization import Average
+from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs
 
@@ -97,26 +99,11 @@ def test_bf16_computes_in_bf16_and_keeps_fp32(store, tmp_path):
 
 
 def test_pieces_make_the_same_step_where_no_batch_norm_sees_them(store, tmp_path, monkeypatch):
-    """The mean over two half batches is that over the whole: a model without batch norm shows it."""
-
-    class Plain(nn.Module):
-        def __init__(self, classes):
-            super().__init__()
-            self.head, self.classifier = nn.Linear(192, 512), nn.Linear(512, classes)
-
-        def forward(self, points):
-            from pointcmt.training.backbones.blocks import Prediction
-
-            feature = self.head(points.flatten(1)).relu()
-            return Prediction(self.classifier(feature), feature)
-
-    monkeypatch.setitem(loop.RECIPES["student"].__globals__["BACKBONES"], "pointnet", Plain)
-    settings = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "optimizer.weight_decay=0")
+    """The mean over two halves is that over the whole."""
+    monkeypatch.setitem(BACKBONES, "pointnet", PlainStudent)
     found = {}
     for size, pieces in ((8, 1), (4, 2), (2, 4)):
-        knobs = (f"data.batch_size={size}", f"optimizer.accumulate={pieces}")
-        config = small_config("student", *settings, *knobs, epochs=1)
-        train(store, config, tmp_path / str(pieces), device="cpu")
+        train_plain(store, tmp_path / str(pieces), size, pieces)
         found[pieces] = load_file(next((tmp_path / str(pieces) / "last").glob("training-*")))
     for pieces in (2, 4):
         for name, moment in found[1].items():

@@ -1,6 +1,7 @@
 """What a finished teacher and a finished generator know, ready to be looked up by shape."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from pointcmt.datasets.streaming import Batch
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.config import CmpgConfig
 from pointcmt.training.generator import PointGenerator
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.run import BEST, Run, open_run, weights_digest
@@ -44,13 +46,14 @@ def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGe
     Raises StoreError where it was trained with another teacher, UsageError for another recipe.
     """
     run = _open(folder, "cmpg")
+    config = cast(CmpgConfig, run.config)
     if run.facts["inputs"]["teacher"] != weights_digest(Path(teacher)):
         raise StoreError(
             "this generator was trained with another teacher",
             where=f"{folder}, {teacher}",
             fix="give the teacher it was trained with, or train a generator for this one",
         )
-    generator = PointGenerator(run.config.data.points)
+    generator = PointGenerator(config.data.points)
     load_weights(run.folder / BEST, generator)
     return generator.to(device).eval().requires_grad_(False)
 
