@@ -26,7 +26,7 @@ from pointcmt.training.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.progress import Paced
 from pointcmt.training.run import BEST, Run, require_classes
 
-VIEWS_AT_ONCE = 64  # images in one pass of the encoder: under 1 GB with the widest networks
+VIEWS_AT_ONCE = 64  # images in one pass of the encoder, whatever the shard holds
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
-"""MVCNN: pooling over views, and weights from a folder, never from elsewhere."""
+"""MVCNN: encoders, poolings over the views, and weights from a folder."""
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from pointcmt.errors import UsageError
 from pointcmt.training.image_networks import NETWORKS
+from pointcmt.training.loop import train
 from pointcmt.training.mvcnn import build_mvcnn
+from tests.training.stores import small_config
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +95,12 @@ def test_weights_come_from_a_folder_without_noise(folder, capfd):
     assert built.encoder.training
 
 
-def test_no_such_folder_is_said_and_nothing_is_downloaded():
+@pytest.mark.parametrize(
+    "weights", ["weights", "/nowhere/resnet", "./a/b/c", "a/b/c", "../nowhere"]
+)
+def test_no_such_folder_is_said(weights):
     with pytest.raises(UsageError, match="no such folder of weights") as caught:
-        build_mvcnn("resnet-18", "microsoft/resnet-18", classes=5, image_size=0)
+        build_mvcnn("resnet-18", weights, classes=5, image_size=0)
     assert "model.weights" in caught.value.fix
 
 
@@ -130,3 +136,120 @@ def test_incomplete_weights_are_said(folder, tmp_path):
     save_file(stored, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(UsageError, match="lack 1 tensors"):
         build_mvcnn("resnet-18", str(tmp_path), classes=5, image_size=0)
+
+
+POOLINGS = ("max", "mean", "attention")
+
+
+@pytest.fixture(scope="module")
+def small(small_resnet):
+    """One small model per pooling, in float64, 32 wide before its projection."""
+    torch.manual_seed(3)
+    return {
+        pooling: build_mvcnn("resnet-18", "random", 5, 0, pooling).double().eval()
+        for pooling in POOLINGS
+    }
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("V", [1, 2, 7])
+def test_no_pooling_sees_the_order_of_views(pooling, V, small):
+    model, images = small[pooling], views(2, V)
+    with torch.no_grad():
+        for one, other in zip(model(images), model(images[:, torch.randperm(V)]), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_forward_is_encode_pool_and_classify(small):
+    for model in small.values():
+        images = views(2, 3)
+        with torch.no_grad():
+            per_view = model.encode(images)
+            single = torch.cat([model.encode(images[:, v : v + 1]) for v in range(3)], dim=1)
+            logits, feature = model(images)
+            assert per_view.shape == (2, 3, 32)
+            torch.testing.assert_close(per_view, single, rtol=1e-12, atol=1e-12)
+            assert torch.equal(model.pool(per_view), feature)
+            assert torch.equal(model.classifier(feature), logits)
+        assert isinstance(model.classifier, torch.nn.Linear)
+        assert (model.classifier.in_features, model.classifier.out_features) == (512, 5)
+
+
+def test_attention_is_the_papers_formula(small):
+    """Ilse et al. 2018, equations 7 and 9, a view at a time, with numpy."""
+    rng = np.random.default_rng(0)
+    attention = small["attention"].pooling
+    weights = {name: tensor.numpy() for name, tensor in attention.state_dict().items()}
+    bag = rng.normal(size=(3, 6, 32))
+    expected = np.zeros((3, 32))
+    for b, h in enumerate(bag):
+        scores = []
+        for view in h:
+            tanh = np.tanh(weights["key.weight"] @ view + weights["key.bias"])
+            gate = 1 / (1 + np.exp(-(weights["gate.weight"] @ view + weights["gate.bias"])))
+            scores.append(float(weights["query.weight"][0] @ (tanh * gate)))
+        shares = np.exp(scores) / np.sum(np.exp(scores))
+        expected[b] = sum(share * view for share, view in zip(shares, h, strict=True))
+    with torch.no_grad():
+        found = attention(torch.from_numpy(bag)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_other_widths_are_projected_to_512_and_never_negative(small):
+    rng = np.random.default_rng(1)
+    per_view = rng.normal(size=(4, 3, 32))
+    for pooling, over_views in (("max", np.max), ("mean", np.mean)):
+        linear = small[pooling].projection[0]
+        expected = over_views(per_view, axis=1) @ linear.weight.detach().numpy().T
+        expected = np.maximum(expected + linear.bias.detach().numpy(), 0)
+        with torch.no_grad():
+            found = small[pooling].pool(torch.from_numpy(per_view)).numpy()
+        assert found.shape == (4, 512)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_512_wide_resnets_are_exactly_the_papers(model):
+    names = {name.split(".")[0] for name in model.state_dict()}
+    assert names == {"encoder", "classifier"}
+    per_view = torch.rand(2, 3, 512, dtype=torch.float64)
+    assert torch.equal(model.pool(per_view), per_view.amax(dim=1))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_frozen_encoder_stays_as_it_is(pooling, small_resnet):
+    torch.manual_seed(4)
+    model = build_mvcnn("resnet-18", "random", 5, 0, pooling, encoder="frozen")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
+    model.train()
+    assert model.training
+    assert not any(module.training for module in model.encoder.modules())
+    model(views(4, 2))[0].square().sum().backward()
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("encoder."), name
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        ("model.encoder=frozen",),
+        ("model.pooling=attention", "data.image_size=16"),
+    ],
+)
+def test_a_run_of_either_kind_resumes_to_the_same_bits(knobs, store, small_resnet, tmp_path):
+    config = small_config("teacher", *knobs, epochs=2)
+    train(store, config, tmp_path / "whole", device="cpu")
+    train(store, config, tmp_path / "halves", device="cpu", until=1)
+    train(store, config, tmp_path / "halves", device="cpu")
+    for name in ("weights", "training"):
+        file = f"last/{name}-000002.safetensors"
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "halves" / file).read_bytes()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling_compiles_without_a_break(pooling, small):
+    model, per_view = small[pooling], torch.rand(2, 3, 32, dtype=torch.float64)
+    with torch.no_grad():
+        compiled = torch.compile(model.pool, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(per_view), model.pool(per_view))
