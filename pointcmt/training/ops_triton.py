@@ -11,6 +11,7 @@ lie one axis after another, so that neighbouring threads read neighbouring numbe
 chosen by counting registers, not by measuring. B clouds, N points, M queries, D axes.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 import torch
 import triton
 import triton.language as tl
@@ -51,7 +52,7 @@ def farthest_points(points: Tensor, count: int, start: Tensor) -> Tensor:
 
 
 @triton.jit
-def _farthest(points, start, index, total, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _farthest(points, start, index, total, count, BLOCK: tl.constexpr):
     cloud = tl.program_id(0).to(tl.int64)
     cloud_points = points + cloud * 3 * total  # [3,N]
     at = tl.arange(0, BLOCK)
@@ -77,7 +78,7 @@ def ball_query(points: Tensor, centers: Tensor, squared_radius: Tensor, count: i
     (clouds, total, _), queries = points.shape, centers.shape[1]
     index = torch.empty(clouds, queries, count, dtype=torch.int64, device=points.device)
     if index.numel():
-        rows, chunk = 16, min(128, triton.next_power_of_2(total))
+        rows, chunk = 8, min(128, triton.next_power_of_2(total))
         with torch.cuda.device_of(points):
             _balls[(clouds * triton.cdiv(queries, rows),)](
                 _axes(points),
@@ -97,7 +98,7 @@ def ball_query(points: Tensor, centers: Tensor, squared_radius: Tensor, count: i
 
 
 @triton.jit
-def _balls(  # type: ignore[no-untyped-def]
+def _balls(
     points,
     centers,
     squared_radius,
@@ -161,7 +162,7 @@ def _balls(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _squared_distances(points, total, at, x, y, z):  # type: ignore[no-untyped-def]
+def _squared_distances(points, total, at, x, y, z):
     """points [3,N], their indices at [CHUNK], x, y, z [ROWS] → [ROWS,CHUNK]."""
     real = at < total
     dx = tl.load(points + at, mask=real, other=0.0)[None, :] - x[:, None]
@@ -203,7 +204,7 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @triton.jit
-def _nearest(  # type: ignore[no-untyped-def]
+def _nearest(
     points,
     queries,
     index,
@@ -297,12 +298,13 @@ def sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
             TARGETS=targets,
             COLUMNS=columns,
             num_warps=4,
+            **ROUNDED_TWICE,
         )
     return sums
 
 
 @triton.jit
-def _sums(  # type: ignore[no-untyped-def]
+def _sums(
     rows, order, ends, sums, length, total, width, TARGETS: tl.constexpr, COLUMNS: tl.constexpr
 ):
     """order [B,L]: rows by index. ends [B,N+1]: where in it each index begins."""
