@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointcmt import __version__
-from pointcmt.console import LOG_FORMATS, duration, meter, say
+from pointcmt.console import LOG_FORMATS, SILENT, duration, meter, say
 from pointcmt.errors import DependencyError, PointcmtError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -195,41 +196,56 @@ def preview(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="teacher (MVCNN on views) or student (points).")],
     data: Annotated[Path, typer.Option(help="The view store to train on.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
-    init: Annotated[Path | None, typer.Option(help="A run whose best weights to start from.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.")] = None,
+    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Train a network from a view store; running it again goes on where it stopped."""
+    """Train networks from a view store; running it again goes on where it stopped."""
     _check_log_format(log_format)
-    from pointcmt.training.config import load_config
+    from pointcmt.training.config import PIPELINE
+    from pointcmt.training.config_files import load_config, load_pipeline
 
-    start = str(init) if init else None
-    settings = load_config(recipe, config, set_ or (), epochs=epochs, seed=seed, init=start)
+    runs = {"init": init, "teacher": teacher, "generator": generator}
+    flags = {
+        **{key: str(path) for key, path in runs.items() if path},
+        "epochs": epochs,
+        "seed": seed,
+        "loop.compile": compile_,
+        "loop.precision": precision,
+    }
+    chosen = _seeds(seeds, seed)
+    whole = recipe == PIPELINE
+    settings = (
+        load_pipeline(config, set_ or (), **flags)
+        if whole
+        else load_config(recipe, config, set_ or (), **flags)
+    )
 
     from pointcmt.datasets.store import ViewStore
 
-    store = ViewStore.open(data)
-    with _needs("train"):
-        from pointcmt.training.loop import train as run
+    store, helper = ViewStore.open(data), os.environ.get("RANK", "0") != "0"
+    log_format = SILENT if helper else log_format
+    with _needs("train"), _resumable(log_format):
+        from pointcmt.training.commands import train_command
 
-        with _resumable(log_format):
-            result = run(store, settings, out, device=device, log_format=log_format)
-    best, last = result.best, result.last
-    print(
-        f"{out}: {result.recipe}, {result.epochs} epochs; validation accuracy "
-        f"{best['val_accuracy']:.1%} at epoch {best['epoch']} (best), "
-        f"{last['val_accuracy']:.1%} (last)"
-    )
-    if as_json:
-        print(json.dumps(result.as_json()))
+        told = train_command(store, settings, chosen, out, device, log_format)
+    if not helper:
+        print(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
 
 
 @app.command()
@@ -317,6 +333,20 @@ def _check_log_format(name: str) -> None:
             where="--log-format",
             fix=nearest(name, LOG_FORMATS),
         )
+
+
+def _seeds(text: str | None, seed: int | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"'{text}' is no list of seeds", where="--seeds", fix="such as 0,1,2,3,4")
+    if seed is not None:
+        raise UsageError("give either one seed or several", where="--seed, --seeds")
+    return seeds
 
 
 def _color(text: str) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 LOG_FORMATS = ("auto", "plain", "json")
+SILENT = "silent"  # of processes that only help
 
 
 class Meter(Protocol):
@@ -19,6 +20,8 @@ class Meter(Protocol):
 
 def say(text: str, log_format: str = "auto", **facts: Any) -> None:
     """One message about the run, to standard error (as a JSON line if asked)."""
+    if log_format == SILENT:
+        return
     if log_format == "json":
         text = json.dumps({"time": round(time.time(), 3), "message": text, **facts})
     print(text, file=sys.stderr, flush=True)

@@ -15,14 +15,14 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job
 from pointcmt.render.preview import preview
 from pointcmt.render.run import Options, render
-from pointcmt.training.config import load_config
+from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluate
 from pointcmt.training.loop import train
 
 TRAIN, TEST = 300, 100  # shapes of ten classes
 CONFIG = RenderConfig(find_rig("mvnet12"), size=96, points=512)
 # Short enough for two minutes on two cores, long enough for batch norm to settle.
-TEACHER = ["data.views=3", "data.image_size=48", "data.batch_size=15", "schedule.name=cosine"]
+TEACHER = ["data.views=3", "data.image_size=48", "data.batch_size=15", "optimizer.accumulate=1"]
 STUDENT = ["data.points=192", "data.batch_size=10"]
 TEACHER_EPOCHS, STUDENT_EPOCHS = 5, 14
 

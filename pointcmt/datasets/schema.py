@@ -148,7 +148,11 @@ def unpack_visible(packed: NDArray[np.uint8], points: int) -> NDArray[np.bool_]:
 
 def array_metadata(schema: Schema, name: str) -> bytes:
     """The `zarr.json` of an array: the same bytes whoever writes it."""
-    spec = array_specs(schema)[name]
+    return spec_metadata(schema, array_specs(schema)[name])
+
+
+def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
+    """The `zarr.json` of any array with a row per shape, sharded as all of the store is."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     crc32c = {"name": "crc32c"}
     codecs: list[dict[str, Any]] = [
@@ -184,8 +188,13 @@ def array_metadata(schema: Schema, name: str) -> bytes:
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:
     """The root `zarr.json`, with `checksum` over all other attributes."""
-    attributes = {**attributes, "checksum": digest(encode_json(attributes))}
+    attributes = with_checksum(attributes)
     return encode_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def with_checksum(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes and their SHA-256 as `checksum`, the last of them."""
+    return {**attributes, "checksum": digest(encode_json(attributes))}
 
 
 def shard_key(spec: ArraySpec, name: str, shard: int) -> str:

@@ -56,6 +56,7 @@ class ViewStore:
         self.class_names: list[str] = attributes["class_names"]
         self.threads = threads
         self.kv = files.open_kv(path, threads)
+        self.specs = contract.array_specs(self.schema)  # of every array; `features` adds its own
         self._arrays: dict[str, ts.TensorStore] = {}
 
     @classmethod
@@ -97,7 +98,7 @@ class ViewStore:
         """An array, opened once. Raises StoreError where it is missing or damaged."""
         if name not in self._arrays:
             where = f"{self.path}/{name}"
-            if name not in contract.array_specs(self.schema):
+            if name not in self.specs:
                 raise StoreError(f"this store has no array '{name}'", where=where)
             try:
                 spec = {
@@ -181,7 +182,7 @@ class ViewStore:
 
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
-        shapes, specs = self.schema.shapes_of(shard), contract.array_specs(self.schema)
+        shapes = self.schema.shapes_of(shard)
         with files.storage_errors(self.path):
             writes = [
                 self.array(name)[shapes.start : shapes.stop].write(np.ascontiguousarray(data))
@@ -189,7 +190,7 @@ class ViewStore:
             ]
             for future in writes:
                 future.result()
-        keys = [contract.shard_key(specs[name], name, shard) for name in arrays]
+        keys = [contract.shard_key(self.specs[name], name, shard) for name in arrays]
         written = {}
         for key, data in files.read_many(self.kv, keys):
             if data is None:

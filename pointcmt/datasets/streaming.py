@@ -218,7 +218,7 @@ class ViewStream:
                 f"a batch of {config.batch_size} is larger than the split of "
                 f"{len(self.shapes)} shapes",
                 where="batch_size",
-                fix="use a smaller batch size",
+                fix="use a smaller data.batch_size, or accumulate fewer",
             )
 
 

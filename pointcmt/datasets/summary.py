@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pointcmt.datasets.features import FRESH, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 
@@ -38,11 +40,22 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "size": schema.size,
         "points": schema.points,
         "correspondences": matched - len(failures),
+        "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
         "bytes": _size(Path(store.path)),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
         "notes": [{"id": o.id, "note": n} for o in outcomes if o is not None for n in o.notes],
     }
+
+
+def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, Any]:
+    """What the cached features of one teacher are, and of how many shapes they are there."""
+    features = open_features(store, key)
+    if features is None:  # its metadata is gone, its commits are not: `verify` says so
+        return {"key": key, "width": 0, "shapes": 0}
+    fresh = [shard for shard, state in features.states().items() if state == FRESH]
+    shapes = sum(int(np.sum(done[list(store.schema.shapes_of(shard))])) for shard in fresh)
+    return {**features.facts, "key": key, "width": features.width, "shapes": shapes}
 
 
 def _size(folder: Path) -> int:
@@ -64,6 +77,11 @@ def describe(facts: dict[str, Any]) -> str:
         f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
         f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB",
     ]
+    for one in facts["features"]:
+        lines.append(
+            f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} numbers "
+            f"per view, {one['shapes']:,} shapes"
+        )
     for name, counts in facts["classes"].items():
         shown = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
         lines.append(f"  class    {name}: {shown}")

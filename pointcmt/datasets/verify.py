@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.features import FOLDER, GROUP, STALE, Features, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
 from pointcmt.errors import StoreError
@@ -66,6 +67,10 @@ def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> V
         broken += found
         checked += looked_at
         advance(len(store.schema.shapes_of(shard)))
+    for key in list_features(store):
+        found, looked_at = _features(store, key)
+        broken += found
+        checked += looked_at
     pending = sum(len(store.schema.shapes_of(i)) for i in store.pending(RENDER))
     return Verdict(checked, pending, tuple(broken))
 
@@ -123,6 +128,54 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
             problems.append(f"its outcome is that of '{outcome['id']}'")
         broken += [Broken(f"shape {shape} ({record.id})", problem) for problem in problems]
     return broken, looked_at + len(shapes)
+
+
+def _features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
+    """Findings in the features of one teacher, and how many files they are based on."""
+    where, stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
+    broken = []
+    if files.read(store.kv, f"{FOLDER}/{ROOT}") != GROUP:
+        broken.append(Broken(f"{FOLDER}/{ROOT}", "the file is missing or damaged"))
+    try:
+        features = open_features(store, key)
+        if features is None:
+            raise StoreError("the file is missing")
+    except StoreError as error:
+        return [*broken, Broken(f"{where}/{ROOT}", error.what)], 2
+    looked_at, rendered = 2, set(store.committed(RENDER))
+    for shard in store.committed(stage):
+        looked_at += 2
+        try:
+            broken += _feature_shard(features, shard, shard in rendered)
+        except StoreError as error:  # a damaged marker, or damaged data
+            broken.append(Broken(error.where.removeprefix(f"{store.path}/"), error.what))
+    return broken, looked_at
+
+
+def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[Broken]:
+    """What is wrong with one shard's features. Raises StoreError for a damaged marker."""
+    store, where = features.store, marker_key(features.stage, shard)
+    marker = store.markers(features.stage, [shard])[shard]
+    if marker["shard"] != shard or marker["stage"] != features.stage:
+        yield Broken(where, "the marker of another shard")
+        return
+    for key, data in files.read_many(store.kv, marker["files"]):
+        if data is None:
+            yield Broken(key, "the file is missing")
+            return
+        if contract.digest(data) != marker["files"][key]:
+            yield Broken(key, "the file's SHA-256 differs from the commit marker's")
+            return
+    if not rendered or features.states([shard]).get(shard, STALE) == STALE:
+        remedy = "the next command that uses this teacher computes them again, or delete " + (
+            f"{features.name} and commits/{features.stage}"
+        )
+        yield Broken(where, f"stale features, made from images that are no longer there: {remedy}")
+        return
+    shapes, done = store.schema.shapes_of(shard), features.images(shard).done
+    array = store.read(features.name, slice(shapes.start, shapes.stop))
+    if not np.all(np.isfinite(array)) or np.any(array[~done]):
+        yield Broken(where, "features are not finite, or not 0 where there is no shape")
 
 
 def _shape(

@@ -25,3 +25,13 @@ def choose_views(images: Tensor, count: int, generator: torch.Generator) -> Tens
     B, V = images.shape[:2]
     views = torch.rand(B, V, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
     return images[torch.arange(B)[:, None], views.to(images.device)]
+
+
+def choose_points(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` different random points of every cloud, another choice for each.
+
+    points: [B, N, 3], N >= count; generator: on the CPU. Returns [B, count, 3].
+    """
+    B, N, _ = points.shape
+    index = torch.rand(B, N, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
+    return points[torch.arange(B)[:, None], index.to(points.device)]

@@ -20,29 +20,28 @@ from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 MARKER = "checkpoint.json"
 SHOWN = 8  # differences listed before "and n more"
 
 
 def save(
     folder: Path,
-    epoch: int,
+    step: int,
     scalars: dict[str, Any],
     model: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
-    random: dict[str, Tensor] | None = None,
+    training: dict[str, Tensor] | None = None,
 ) -> None:
     """Replace the checkpoint in `folder`; all of it is on disk when this returns.
 
-    scalars: JSON-able. random: states of generators by name. Without an optimizer the checkpoint
-    holds weights alone and cannot be resumed. Raises StoreError where the disk refuses.
+    step: names the files; another content needs another step. scalars: JSON-able. model: whose
+    weights these are. training: what else a resumed run needs, see `training_state`; without it
+    the checkpoint holds weights alone. Raises StoreError where the disk refuses.
     """
     tensors = {"weights": dict(model.state_dict())}
-    if optimizer is not None:
-        tensors["training"] = _optimizer_tensors(model, optimizer)
-        tensors["training"] |= {f"random/{name}": state for name, state in (random or {}).items()}
-    files = {kind: f"{kind}-{epoch:06d}.safetensors" for kind in tensors}
+    if training is not None:
+        tensors["training"] = training
+    files = {kind: f"{kind}-{step:09d}.safetensors" for kind in tensors}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for kind, name in files.items():
@@ -51,11 +50,28 @@ def save(
             save_file({key: t.detach().contiguous() for key, t in tensors[kind].items()}, half)
             _sync(half)
             os.replace(half, folder / name)
-        marker = {"version": VERSION, "epoch": epoch, "files": files, **scalars}
+        marker = {"version": VERSION, "files": files, **scalars}
         write_file(folder / MARKER, json.dumps(marker, indent=1, allow_nan=False).encode())
         for path in folder.iterdir():
             if path.name not in {MARKER, *files.values()}:
                 path.unlink()
+
+
+def training_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, averaged: bool
+) -> dict[str, Tensor]:
+    """What training goes on from: the optimizer's moments and step counts by parameter.
+
+    averaged: the checkpoint's weights are an average; then the model's own are among these.
+    """
+    tensors = {
+        f"optimizer/{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    if averaged:
+        tensors |= {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    return tensors
 
 
 def read_scalars(folder: Path) -> dict[str, Any] | None:
@@ -104,20 +120,30 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def load_training(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read all of a checkpoint into model and optimizer; returns its scalars and random states."""
-    scalars = load_weights(folder, model)
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averaged: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Read all of a checkpoint into model, optimizer and, if there is one, the averaged model.
+
+    Returns its scalars. Raises as `load_weights`.
+    """
+    scalars = load_weights(folder, model if averaged is None else averaged)
     tensors = _read(folder, scalars, "training")
+    if averaged is not None:
+        own = {k.removeprefix("model/"): t for k, t in tensors.items() if k.startswith("model/")}
+        model.load_state_dict(own)
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
-        optimizer.state[parameter] = {
+        state = {
             key.removeprefix(prefix): _as_state(value, parameter)
             for key, value in tensors.items()
             if key.startswith(prefix)
         }
-    random = {k.removeprefix("random/"): t for k, t in tensors.items() if k.startswith("random/")}
-    return scalars, random
+        if state:
+            optimizer.state[parameter] = state
+    return scalars
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -154,15 +180,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by the parameter's name; all else follows from the configuration."""
-    return {
-        f"optimizer/{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
 
 
 def _as_state(value: Tensor, parameter: Tensor) -> Tensor:

@@ -1,21 +1,18 @@
 """Every knob of a training run, with its default and the reason for it. Imports no torch.
 
-A value comes from, in rising order: the default here, the YAML file, `--set a.b=c`, a flag. The
-resolved configuration is written into the run as `config.yaml`, which can be given as `--config`.
+The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
+`config_files.py` reads configurations.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from pointcmt.errors import UsageError, nearest
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -25,17 +22,22 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_truth_values(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would read `epochs: yes` as 1
+    def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        switch = cls.model_fields[info.field_name or ""].annotation is bool
+        if isinstance(value, bool) and not switch:  # pydantic would read `epochs: yes` as 1
             raise ValueError("Input should be a value, not true or false")
+        if switch and not isinstance(value, bool):  # and `compile: 1` as yes
+            raise ValueError("Input should be true or false")
         return value
 
 
 class Data(Section):
     """What is read of a store."""
 
-    batch_size: Annotated[int, Field(ge=2)] = 32  # shapes per step; batch norm needs two
+    batch_size: Annotated[int, Field(ge=2)] = 32  # shapes at a time, over all processes
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share carved from train, per class
+    fraction: Share = 1.0  # of the other train shapes, per class: how many of the labels are known
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of both; the same for all seeds, stages
 
 
 class ViewData(Data):
@@ -49,19 +51,42 @@ class PointData(Data):
     """What a student reads."""
 
     points: Positive = 1024  # the first n of the stored, farthest-point order
+    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
 
 
 class Teacher(Section):
-    """MVCNN over a residual network."""
+    """MVCNN over an image network."""
 
-    backbone: Literal["resnet-18", "resnet-34", "resnet-50"] = "resnet-18"
-    weights: str = "random"  # or a folder in transformers' format; ImageNet weights train better
+    backbone: Literal[
+        "resnet-18",
+        "resnet-34",
+        "resnet-50",
+        "vit-base",
+        "dinov2-small",
+        "dinov2-base",
+        "dinov2-large",
+        "clip-vit-b32",
+        "clip-vit-b16",
+        "clip-vit-l14",
+    ] = "resnet-18"
+    weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
+    pooling: Literal["max", "mean", "attention"] = "max"  # over the views
+    encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
+
+
+class Generator(Section):
+    """CMPG, the cross-modal point generator: one linear layer from a feature to a cloud."""
+
+    backbone: Literal["linear"] = "linear"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
-    backbone: Literal["pointnet"] = "pointnet"
+    backbone: Literal[
+        "pointnet", "pointnet2-ssg", "pointnet2-msg", "dgcnn", "pointmlp", "pointnext-s"
+    ] = "pointnet"
     orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
 
 
@@ -72,12 +97,15 @@ class Optimizer(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     weight_decay: Weight
     clip_norm: Weight = 0.0  # largest norm of the whole gradient; 0 = no clipping
+    accumulate: Positive = 1  # batches whose gradients make one step
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of averaged weights, kept; 0 = off
 
 
 class Schedule(Section):
     """The learning rate over the run: constant, or half a cosine down to 0."""
 
     name: Literal["constant", "cosine"]
+    warmup: Weight = 0.0  # epochs of linear rise at the start
 
 
 class Loss(Section):
@@ -86,6 +114,32 @@ class Loss(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = (
         0.2  # in DGCNN's form, see training/losses.py
     )
+
+
+Solver = Literal["auction", "exact", "sinkhorn", "sliced", "chamfer"]
+Norm = Literal["unitbox", "pointcmt"]
+
+
+class Matching(Section):
+    """How two clouds are compared: both scaled into a box, then the earth mover's distance."""
+
+    weight: Weight = 30.0  # the paper's, in both stages that use it
+    solver: Solver = "auction"  # see training/emd.py
+    norm: Norm = "unitbox"  # see training/generator.py; pointcmt = the reference code's, off-centre
+
+
+class Distillation(Section):
+    """What a student takes from a teacher. Without a teacher, or with `none`, it is vanilla."""
+
+    method: Literal["pointcmt", "logits", "features", "none"] = "pointcmt"
+    feature: Matching = Matching()  # PointCMT's feature enhancement (FE)
+    # PointCMT's classifier enhancement (CE). The reference sums over the batch with weight 0.3,
+    # which at its batch size of 32 is 9.6 times the mean.
+    classifier: Weight = 9.6
+    detach: bool = True  # no gradient through CE's target; the reference leaves it attached
+    # The two baselines. logits: Hinton et al. 2015. features: mean squared difference.
+    weight: Weight = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 4.0
 
 
 class Augmentation(Section):
@@ -102,162 +156,106 @@ class Augmentation(Section):
         return scale
 
 
+class Loop(Section):
+    """How the loop runs; nothing here is the method's."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights stay in fp32
+    compile: bool = False  # torch.compile; needs a C++ compiler, and pays on long runs
+    keep_every: NotNegative = 0  # epochs between checkpoints that are kept for good; 0 = none
+    tensorboard: bool = True  # event files in the run
+    wandb: str = ""  # project to log to Weights & Biases; needs `pip install wandb`
+
+
 class TrainConfig(Section):
     """What every recipe has."""
 
     recipe: str
+    preset: str = "official"
     epochs: Positive
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    init: str = ""  # a run whose best weights to start from
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of weights, order, augmentation, dropout
+    init: str = ""  # a run, or a published checkpoint, whose weights to start from
     data: Data = Data()
     optimizer: Optimizer
     schedule: Schedule
     loss: Loss = Loss()
+    loop: Loop = Loop()
+
+    @property
+    def step_size(self) -> int:
+        """Shapes per step: the batches that it accumulates, over all processes."""
+        return self.data.batch_size * self.optimizer.accumulate
 
 
 class TeacherConfig(TrainConfig):
-    """PointCMT stage I; the defaults are the reference code's."""
+    """PointCMT stage I; the defaults are the reference code's (which sums what it accumulates)."""
 
     recipe: Literal["teacher"] = "teacher"
     epochs: Positive = 50
     data: ViewData = ViewData()
     model: Teacher = Teacher()
+    optimizer: Optimizer = Optimizer(name="adam", weight_decay=1e-4, accumulate=4)
+    schedule: Schedule = Schedule(name="constant")
+
+
+class CmpgConfig(TrainConfig):
+    """PointCMT stage II: from the frozen teacher's feature to the object's points."""
+
+    recipe: Literal["cmpg"] = "cmpg"
+    epochs: Positive = 50
+    teacher: str = ""  # a run of the recipe `teacher`
+    data: PointData = PointData()
+    model: Generator = Generator()
+    matching: Matching = Matching()
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=1e-4)
     schedule: Schedule = Schedule(name="constant")
 
 
 class StudentConfig(TrainConfig):
-    """PointCMT stage III without the teacher: the vanilla student all others are compared with."""
+    """PointCMT stage III; without a teacher the vanilla student all others are compared with."""
 
     recipe: Literal["student"] = "student"
     epochs: Positive = 1000
+    teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla
+    generator: str = ""  # a run of the recipe `cmpg`, trained with that teacher
     data: PointData = PointData()
     model: Student = Student()
+    distillation: Distillation = Distillation()
     optimizer: Optimizer = Optimizer(name="adamw", weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine")
     augmentation: Augmentation = Augmentation()
 
 
-CONFIGS: dict[str, type[TrainConfig]] = {"teacher": TeacherConfig, "student": StudentConfig}
+class PipelineConfig(Section):
+    """PointCMT's three stages, one after the other; each finds the earlier ones by itself."""
+
+    recipe: Literal["pointcmt"] = "pointcmt"
+    preset: str = "official"
+    teacher: TeacherConfig = TeacherConfig()
+    cmpg: CmpgConfig = CmpgConfig()
+    student: StudentConfig = StudentConfig()
 
 
-def load_config(
-    recipe: str, file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
-) -> TrainConfig:
-    """The resolved configuration of a recipe.
-
-    file: YAML. overrides: texts `a.b=c`, the value in YAML. flags: top-level keys such as
-    `epochs`; None = not given. Raises UsageError for an unknown recipe or key (with the nearest
-    name), a value of the wrong kind (with the key), or a file that cannot be read.
-    """
-    if recipe not in CONFIGS:
-        raise UsageError(f"no recipe is called '{recipe}'", fix=nearest(recipe, CONFIGS))
-    kind, table = CONFIGS[recipe], _read_yaml(file) if file else {}
-    given = {key: value for key, value in flags.items() if value is not None}
-    origins = [str(file)] if file else []
-    for text in overrides:
-        _override(table, text)
-        origins.append(f"--set {text}")
-    table |= given
-    origin = ", ".join(origins + [f"--{key} {value}" for key, value in given.items()])
-    if table.setdefault("recipe", recipe) != recipe:
-        raise UsageError(
-            f"this configuration is for the recipe '{table['recipe']}', not '{recipe}'",
-            where=origin,
-            fix=f"run `pointcmt train {table['recipe']}`, or give another --config",
-        )
-    try:
-        return kind.model_validate(_merge(kind.model_validate({}).model_dump(), table))
-    except ValidationError as error:
-        raise _explain(error, kind, origin) from None
+CONFIGS: dict[str, type[TrainConfig]] = {
+    "teacher": TeacherConfig,
+    "cmpg": CmpgConfig,
+    "student": StudentConfig,
+}
+PIPELINE = "pointcmt"
+INPUTS = ("init", "teacher", "generator")  # knobs that name another run
 
 
-def to_yaml(config: TrainConfig) -> str:
-    """The configuration as `load_config` reads it."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one: {"a": {"b": c}} → {"a.b": c}."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= (
-            flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        table = yaml.safe_load(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError("no such configuration file", where=str(file)) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"this file cannot be read: {error}", where=str(file)) from None
-    if table is None:
-        return {}
-    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        raise UsageError("a configuration is a table of keys and values", where=str(file))
-    return table
-
-
-def _override(table: dict[str, Any], text: str) -> None:
-    """Write one `a.b=c` into the table."""
-    where = f"--set {text}"
-    key, equals, value = text.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not last:
-        raise UsageError(
-            f"'{text}' sets nothing", where=where, fix="write it as --set optimizer.clip_norm=1.0"
-        )
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"'{section}' is a value, not a section of keys", where=where)
-    try:
-        table[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"'{value}' is no YAML value", where=where) from None
-
-
-def _merge(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """The defaults with the table's values written over them, section by section."""
-    merged = dict(defaults)
-    for key, value in table.items():
-        known = defaults.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            value = _merge(known, value)
-        merged[key] = value
-    return merged
-
-
-def _explain(error: ValidationError, kind: type[TrainConfig], origin: str) -> UsageError:
-    """The first thing pydantic found wrong, in words that name the key and what would fit."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-    defaults = kind.model_validate({}).model_dump(mode="json")
-    if first["type"] == "extra_forbidden":
-        return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    value = _look_up(defaults, key)
-    return UsageError(
-        f"'{key}' {reason}, not {first['input']!r}",
-        where=origin,
-        fix=f"the default is {key}: {value}" if value is not None else "",
+def distilled(config: TrainConfig) -> bool:
+    """Whether this is a student that learns from a teacher."""
+    return (
+        isinstance(config, StudentConfig)
+        and bool(config.teacher)
+        and config.distillation.method != "none"
     )
 
 
-def _nearest_key(key: str, defaults: dict[str, Any]) -> str:
-    """Suggest the same name in another section, else the nearest name in this one."""
-    section, _, name = key.rpartition(".")
-    same = [known for known in flatten(defaults) if known.rpartition(".")[2] == name]
-    if same:
-        return f"did you mean '{same[0]}'?"
-    siblings = _look_up(defaults, section) if section else defaults
-    return nearest(name, siblings if isinstance(siblings, dict) else defaults)
-
-
-def _look_up(table: Any, key: str) -> Any:
-    for part in key.split("."):
-        table = table.get(part) if isinstance(table, dict) else None
-    return table
+def input_folders(config: TrainConfig) -> dict[str, Path]:
+    """The runs (or weights) that this one starts from, by knob; only those that are used."""
+    folders = {key: Path(getattr(config, key)) for key in INPUTS if getattr(config, key, "")}
+    if isinstance(config, StudentConfig) and not distilled(config):
+        folders = {key: folder for key, folder in folders.items() if key == "init"}
+    return folders

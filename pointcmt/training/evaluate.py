@@ -24,8 +24,9 @@ from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Task
-from pointcmt.training.run import Run, open_run
+from pointcmt.training.run import Run, kept, open_run, require_classes
 from pointcmt.training.splits import labelled, split_train
+from pointcmt.training.statistics import accuracy_interval
 
 SPLITS = ("test", "val", "train")
 CHECKPOINTS = ("best", "last")
@@ -33,9 +34,9 @@ CHECKPOINTS = ("best", "last")
 
 @dataclass(frozen=True)
 class Report:
-    """What was evaluated, and the confusion matrix [C, C] that every number follows from.
+    """What was evaluated, and the labels that every number follows from.
 
-    Rows are the true classes, columns the predicted ones.
+    true, predicted: class indices [n], in the order of the split's shapes.
     """
 
     recipe: str
@@ -44,17 +45,33 @@ class Report:
     epoch: int
     votes: int
     class_names: list[str]
-    confusion: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
 
     @property
     def shapes(self) -> int:
         """How many shapes were classified."""
-        return int(self.confusion.sum())
+        return len(self.true)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each shape is classified right, [n]."""
+        return self.true == self.predicted
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts [C, C]; rows are the true classes, columns the predicted ones."""
+        return confusion_matrix(self.true, self.predicted, len(self.class_names))
 
     @property
     def overall_accuracy(self) -> float:
         """Share of the shapes that are classified right."""
-        return float(np.trace(self.confusion) / self.shapes)
+        return float(self.correct.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the overall accuracy, by the bootstrap over shapes."""
+        return accuracy_interval(int(self.correct.sum()), self.shapes)
 
     @property
     def mean_class_accuracy(self) -> float:
@@ -64,18 +81,19 @@ class Report:
     @property
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Class name → shapes, correct, accuracy (None where there are no shapes)."""
-        table = {}
+        table, confusion = {}, self.confusion
         for name, row, correct in zip(
-            self.class_names, self.confusion.sum(axis=1), np.diag(self.confusion), strict=True
+            self.class_names, confusion.sum(axis=1), np.diag(confusion), strict=True
         ):
             accuracy = float(correct / row) if row else None
             table[name] = {"shapes": int(row), "correct": int(correct), "accuracy": accuracy}
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """The three fields that `evaluate --json` prints."""
+        """The fields that `evaluate --json` prints."""
         return {
             "overall_accuracy": self.overall_accuracy,
+            "overall_accuracy_interval": list(self.interval),
             "mean_class_accuracy": self.mean_class_accuracy,
             "per_class": self.per_class,
         }
@@ -87,7 +105,8 @@ class Report:
         lines = [
             f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), "
             f"{self.shapes:,} {self.split} shapes{voted}",
-            f"  overall accuracy     {self.overall_accuracy:7.2%}",
+            f"  overall accuracy     {self.overall_accuracy:7.2%}  "
+            "(95 % of the bootstrap within {:.2%} … {:.2%})".format(*self.interval),
             f"  mean class accuracy  {self.mean_class_accuracy:7.2%}",
         ]
         for name, c in self.per_class.items():
@@ -109,33 +128,38 @@ def evaluate(
     """Classify a split with a run's checkpoint; writes evaluation.json and confusion.png into it.
 
     split: test, val (the shapes that selected the best epoch) or train (the others). which: best
-    on validation, or last. votes: the plain prediction and votes - 1 varied ones, averaged as
-    probabilities; the variations are seeded and their number is fixed, so there is one result.
+    on validation, last, or the number of an epoch that was kept. votes: the plain prediction and
+    votes - 1 varied ones, averaged as probabilities; the variations are seeded and their number is
+    fixed, so there is one result.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or without
     shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
-    _require("checkpoint", which, CHECKPOINTS)
+    name = _checkpoint(folder, which)
     if votes < 1:
         raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
     run = open_run(folder)
-    _require_classes(run, store)
+    require_classes(run, store)
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
     task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
-    scalars = load_weights(folder / which, task.model)
+    if not task.classifies:
+        raise UsageError(
+            f"a run of the recipe '{run.config.recipe}' classifies nothing",
+            where=str(folder),
+            fix="its metrics.jsonl says how well it does; evaluate a teacher or a student",
+        )
+    scalars = load_weights(folder / name, task.model)
     task.model.to(on)
-    stream = evaluation_stream(task, store, shapes)
+    stream = evaluation_stream(task, store, shapes, run.config.data.batch_size)
     with meter(f"evaluating {folder}", len(shapes), "shapes", log_format) as progress:
         log_p = predict(task, stream, votes, run.config.seed, Paced(progress))
     predicted = log_p.argmax(dim=1).numpy()
-    confusion = confusion_matrix(store.labels[shapes], predicted, len(run.class_names))
-
-    report = Report(
-        run.config.recipe, split, which, scalars["epoch"], votes, run.class_names, confusion
-    )
+    about = (run.config.recipe, split, which, scalars["epoch"], votes, run.class_names)
+    report = Report(*about, store.labels[shapes], predicted)
+    confusion = report.confusion
     facts = {
         **{key: getattr(report, key) for key in ("recipe", "split", "which", "epoch", "votes")},
         "shapes": report.shapes,
@@ -152,9 +176,27 @@ def evaluate(
     return report
 
 
-def evaluation_stream(task: Task, store: ViewStore, shapes: NDArray[np.int64]) -> ViewStream:
-    """What a task reads, of these shapes in this order, with all views."""
-    config = replace(task.stream, shuffle=False, drop_last=False, views=0)
+def evaluation_stream(
+    task: Task,
+    store: ViewStore,
+    shapes: NDArray[np.int64],
+    batch_size: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> ViewStream:
+    """What a task reads, of these shapes in this order, with all views.
+
+    rank, ranks: this process and their number, which share each batch.
+    """
+    config = replace(
+        task.stream,
+        batch_size=batch_size,
+        shuffle=False,
+        drop_last=False,
+        views=0,
+        rank=rank,
+        ranks=ranks,
+    )
     return ViewStream(store, shapes, config)
 
 
@@ -177,7 +219,8 @@ def predict(
     for batch in stream:
         batch = {name: tensor.to(on, non_blocking=True) for name, tensor in batch.items()}
         looks = [batch] + [task.vary(batch, generator) for _ in range(votes - 1)]
-        log_p = torch.stack([task.logits(look).log_softmax(dim=1) for look in looks])  # [K, B, C]
+        logits = [task.logits(task.model, look) for look in looks]
+        log_p = torch.stack([each.log_softmax(dim=1) for each in logits])  # [K, B, C]
         rows.append((log_p.logsumexp(dim=0) - math.log(votes)).cpu())  # [B, C]
         if progress:
             progress.advance(len(batch["label"]), now=stream.position == len(stream))
@@ -202,24 +245,18 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
             where=store.path,
             fix=f"evaluate on {run.facts['data']['path']}, or the test split of this store",
         )
-    ours = split_train(store, run.config.data.validation, run.config.seed)
+    ours = split_train(store, run.config.data)
     return ours.train if split == "train" else ours.validation
 
 
-def _require_classes(run: Run, store: ViewStore) -> None:
-    if store.class_names == run.class_names:
-        return
-    missing = [name for name in run.class_names if name not in store.class_names]
-    unknown = [name for name in store.class_names if name not in run.class_names]
-    raise StoreError(
-        f"the run knows {len(run.class_names)} classes, the store has other ones: "
-        f"{len(missing)} missing ({', '.join(missing[:5])}), "
-        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
-        if missing or unknown
-        else "the run and the store have the same classes in another order",
-        where=f"{run.folder}, {store.path}",
-        fix="evaluate on a store of the data set that the run was trained on",
-    )
+def _checkpoint(folder: Path, which: str) -> str:
+    """The checkpoint's folder within the run."""
+    epochs = [path.name for path in sorted(folder.glob("epoch-*"))]
+    if which.isdecimal() and kept(int(which)) in epochs:
+        return kept(int(which))
+    numbers = [str(int(name.removeprefix("epoch-"))) for name in epochs]
+    _require("checkpoint", which, (*CHECKPOINTS, *numbers))
+    return which
 
 
 def _require(kind: str, name: str, known: tuple[str, ...]) -> None:

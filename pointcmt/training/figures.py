@@ -15,14 +15,15 @@ NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its 
 
 
 def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
-    """Loss and accuracy per epoch, train and validation, with the best epoch marked.
+    """Loss and, for classifiers, accuracy per epoch, train and validation; the best one marked.
 
     records: the lines of metrics.jsonl. best: the epoch that `best/` holds.
     """
     epochs = [record["epoch"] for record in records]
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, quantity in ((left, "loss"), (right, "accuracy")):
+    quantities = [q for q in ("loss", "accuracy") if q in records[0]]
+    figure = Figure(figsize=(0.5 + 4.25 * len(quantities), 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(panels, quantities, strict=True):
         curves = (("train", quantity, TRAIN), ("validation", f"val_{quantity}", VALIDATION))
         for label, key, color in curves:
             values = [record[key] for record in records]
@@ -33,10 +34,12 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(epochs[-1], 2))
         _style(axes, quantity)
-    left.set_ylim(0, 1.05 * max(max(record["loss"], record["val_loss"]) for record in records))
-    right.set_ylim(0, 1.02)
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    lines, labels = left.get_legend_handles_labels()
+    highest = max(max(record["loss"], record["val_loss"]) for record in records)
+    panels[0].set_ylim(0, 1.05 * highest)
+    for axes in panels[1:]:
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(title, color=INK, fontsize=11, x=0.01, ha="left")
     return _png(figure)

@@ -1,45 +1,55 @@
 """The training loop: every recipe, from the first step to the last, on one page.
 
 A run goes on where it stopped, whatever stopped it: the same command resumes after the last
-finished epoch and, on a CPU with the same number of threads, ends with the same bits as a run that
-was never interrupted.
+checkpoint (one an epoch, and one every ten minutes of a long epoch) and, on a CPU with the same
+number of threads, ends with the same bits as a run that was never interrupted. No random number
+depends on what was drawn before: each piece of a batch has a seed of its own.
 """
 
-import math
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pointcmt.console import meter, say
+from pointcmt.console import SILENT, meter, say
 from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import ViewStream
-from pointcmt.errors import PointcmtError
+from pointcmt.datasets.streaming import Batch, ViewStream
+from pointcmt.errors import UsageError
 from pointcmt.training import checkpoint
-from pointcmt.training.config import Optimizer, TrainConfig
-from pointcmt.training.device import describe_device, find_device
-from pointcmt.training.evaluate import evaluation_stream, predict
+from pointcmt.training.config import TrainConfig
+from pointcmt.training.device import describe_device
+from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
-from pointcmt.training.losses import smoothed_cross_entropy
-from pointcmt.training.progress import Paced, Stopwatch
+from pointcmt.training.guards import memory_errors, require_finite
+from pointcmt.training.optimization import Average, learning_rate, make_optimizer
+from pointcmt.training.processes import join_processes, main_first
+from pointcmt.training.progress import Paced, Stopwatch, Sums
+from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes.task import Context, Task
 from pointcmt.training.run import (
     BEST,
     LAST,
     append_metrics,
     begin_run,
+    kept,
     open_run,
     plan_run,
     read_metrics,
     write_metrics,
 )
 from pointcmt.training.splits import split_train
+from pointcmt.training.state import State
+from pointcmt.training.trackers import track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
+SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,17 @@ class Result:
         return {"recipe": self.recipe, "epochs": self.epochs, "metrics": metrics}
 
 
+class Step(nn.Module):
+    """A task's loss as a module, so that what wraps a model wraps all of the step."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task, self.model = task, task.model
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task.loss(self.model, batch, generator)
+
+
 def train(
     store: ViewStore,
     config: TrainConfig,
@@ -67,148 +88,204 @@ def train(
 ) -> Result:
     """Train a recipe into the run folder `out`, or go on where it stopped.
 
-    until: stop after this epoch, as if interrupted; the next call goes on.
+    until: stop after this epoch, as if interrupted; the next call goes on. Under torchrun every
+    process calls this with the same arguments; batches are shared among them.
 
     Raises StoreError for a store that cannot be trained on or a folder that holds another run,
-    UsageError for settings that do not fit the store, PointcmtError where the loss is not finite.
-    A KeyboardInterrupt passes through: the last finished epoch is on disk at any time.
+    UsageError for settings that do not fit the store, PointcmtError where the loss is not finite
+    or memory runs out. A KeyboardInterrupt passes through: the last checkpoint is on disk.
     """
-    on = find_device(device)
+    accelerator, on = join_processes(device)
+    main, pieces = accelerator.is_main_process, config.optimizer.accumulate
+    log_format = log_format if main else SILENT
     run = plan_run(out, config, store)  # refuses a folder that holds another run
     resumed = checkpoint.read_scalars(out / LAST) is not None
 
     # What is trained: every random number comes from the seed.
-    torch.manual_seed(config.seed)  # weights and dropout
-    generator = torch.Generator().manual_seed(config.seed)  # the recipe's augmentation
-    split = split_train(store, config.data.validation, config.seed)
+    torch.manual_seed(config.seed)  # the weights
+    split = split_train(store, config.data)
     task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
-    if config.init and not resumed:
-        checkpoint.load_weights(open_run(Path(config.init)).folder / BEST, task.model)
-    model = task.model.to(on)
-    optimizer = make_optimizer(model, config.optimizer)
-    stream = ViewStream(store, split.train, task.stream)
-    validation = evaluation_stream(task, store, split.validation)
-    val_labels = torch.from_numpy(store.labels[split.validation])
+    notes = start_from(config.init, task.model) if config.init and not resumed else ()
+    ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
+    stream = ViewStream(store, split.train, replace(task.stream, **ranks))
+    validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
+    _require_pieces(config, accelerator.num_processes)
 
-    with begin_run(run):
+    with ExitStack() as stack:
+        if main:
+            stack.enter_context(begin_run(run))
+        stack.enter_context(memory_errors(config))
+        with main_first(accelerator):
+            shapes = np.concatenate([split.train, split.validation])
+            task.prepare(Context(store, shapes, on, log_format))
+        model = task.model.to(on)
+        average = Average(model, config.optimizer.ema) if config.optimizer.ema else None
+        optimizer = make_optimizer(model, config.optimizer)
+        sums = Sums(on)
+        state = State(model, average, optimizer, stream, sums, accelerator)
         records: list[dict[str, Any]] = []
         if resumed:
-            scalars, random = checkpoint.load_training(out / LAST, model, optimizer)
-            stream.load_state_dict(scalars["stream"])
-            set_random_states(random, generator)
-            records = read_metrics(out, scalars["epoch"])
-            if best_of(records) is records[-1]:  # it may have been killed before these two
-                checkpoint.save(out / BEST, scalars["epoch"], {}, model)
-            _draw(out, records, config)
-        write_metrics(out, records)  # without what a killed epoch left
+            records = read_metrics(out, state.load(out / LAST)["epoch"])
         done, end = len(records), min(config.epochs, until or config.epochs)
-        steps, drawn = config.epochs * len(stream), time.monotonic()
+        if main:
+            if records and not stream.position:  # it may have been killed before these
+                _keep(out, records, state.shown, config)
+            write_metrics(out, records)  # without what a killed epoch left
+        steps, drawn, saved = config.epochs * len(stream), time.monotonic(), time.monotonic()
         facts = {"train": len(split.train), "validation": len(split.validation)}
-        for note in (*split.notes, _opening(done, config, facts, describe_device(on))):
+        opening = _opening(done, stream.position, config, facts, on, accelerator)
+        for note in (*split.notes, *notes, opening):
             say(note, log_format)
         if done >= end:
             return _result(config, records)
 
-        with meter(config.recipe, (end - done) * len(stream), "steps", log_format) as bar:
-            progress = Paced(bar)
-            for epoch in range(done + 1, end + 1):
-                model.train()
-                clock, sums = Stopwatch(), defaultdict[str, float](float)
-                for batch in clock.watch(stream):
-                    step = (epoch - 1) * len(stream) + stream.position  # 1 … steps
-                    rate = learning_rate(config, step - 1, steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
+        if config.loop.compile:
+            model.compile()
+        forward = accelerator.prepare_model(Step(task), device_placement=False)
+        autocast = torch.autocast(on.type, torch.bfloat16, config.loop.precision == "bf16")
+        generator = torch.Generator()  # the recipe's augmentation
+        left = (end - done) * len(stream) - stream.position
+        progress = Paced(stack.enter_context(meter(config.recipe, left, "steps", log_format)))
+        tell = stack.enter_context(track(out, config, done, main))
 
-                    batch = {name: data.to(on, non_blocking=True) for name, data in batch.items()}
-                    loss, metrics = task.loss(batch, generator)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    if config.optimizer.clip_norm:
-                        nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
-                    optimizer.step()
+        for epoch in range(done + 1, end + 1):
+            model.train()
+            clock, began = Stopwatch(), stream.position
+            for batch in clock.watch(stream):
+                step = (epoch - 1) * len(stream) + stream.position  # 1 … steps
+                rate = learning_rate(config, step - 1, steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
 
-                    for name, value in {"loss": loss.detach(), **metrics}.items():
-                        sums[name] += value.item()
-                    require_finite(loss.item(), f"step {step} (epoch {epoch})", out)
-                    progress.advance(1, f"epoch {epoch}/{config.epochs}", epoch=epoch)
-                trained = clock.seconds
+                batch = {name: data.to(on, non_blocking=True) for name, data in batch.items()}
+                for number, piece in enumerate(split_batch(batch, pieces)):
+                    reseed(generator, config.seed, step, ranks["rank"] * pieces + number)
+                    count = len(piece["label"])
+                    with nullcontext() if number + 1 == pieces else accelerator.no_sync(forward):
+                        with autocast:
+                            loss, metrics = forward(piece, generator)
+                        # gradients are averaged over processes: the mean over the whole batch
+                        share = count * ranks["ranks"] / config.step_size
+                        accelerator.backward(loss * share)
+                    sums.add(step, {"loss": loss.detach(), **metrics}, count)
+                if config.optimizer.clip_norm:
+                    nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+                require_finite(sums.check(), f"(epoch {epoch})", out)
+                optimizer.step()
+                optimizer.zero_grad()
+                if average:
+                    average.update(model, step)
 
-                log_p = predict(task, validation)
-                smoothing = config.loss.label_smoothing
-                val_loss = smoothed_cross_entropy(log_p, val_labels, smoothing).item()
-                require_finite(val_loss, f"validation after epoch {epoch}", out)
-                record = {
-                    "epoch": epoch,
-                    **{name: total / len(stream) for name, total in sums.items()},
-                    "val_loss": val_loss,
-                    "val_accuracy": (log_p.argmax(dim=1) == val_labels).double().mean().item(),
-                    "lr": rate,
-                    "samples_per_second": len(stream) * config.data.batch_size / trained,
-                    "data_wait": clock.waited / trained,
-                    "seconds": clock.seconds,
-                }
+                if time.monotonic() - saved > SAVE and stream.position < len(stream):
+                    state.save(out / LAST, epoch - 1, step)
+                    saved = time.monotonic()
+                speed = (stream.position - began) * config.step_size / clock.seconds
+                note = f"epoch {epoch}/{config.epochs} · {speed:.0f} samples/s"
+                progress.advance(1, note, epoch=epoch)
 
-                # Metrics, last, best: killed in between, a resumed run repeats what is missing.
-                records.append(record)
+            require_finite(sums.check(now=True), f"(epoch {epoch})", out)
+            trained = clock.seconds
+            state.join_buffers()
+            record = {
+                "epoch": epoch,
+                **sums.means(accelerator),
+                **validate(task, state.shown, validation, accelerator),
+                "lr": rate,
+                "samples_per_second": (len(stream) - began) * config.step_size / trained,
+                "data_wait": clock.waited / trained,
+                "seconds": clock.seconds,
+            }
+            require_finite([(step, record["val_loss"])], f"(validation, epoch {epoch})", out)
+
+            # Metrics, last, best, kept: killed in between, a resumed run repeats what is missing.
+            records.append(record)
+            sums.clear()
+            if main:
                 append_metrics(out, record)
-                position = {"stream": stream.state_dict()}
-                random = random_states(generator)
-                checkpoint.save(out / LAST, epoch, position, model, optimizer, random)
-                if best_of(records) is record:
-                    checkpoint.save(out / BEST, epoch, {}, model)
+            state.save(out / LAST, epoch, step)
+            saved = time.monotonic()
+            if main:
+                _keep(out, records, state.shown, config)
+                tell(record)
                 if epoch == end or time.monotonic() - drawn > REDRAW:
                     _draw(out, records, config)
                     drawn = time.monotonic()
-                progress.advance(0, _summary(record, config.epochs), now=True, **record)
+            progress.advance(0, _summary(record, config.epochs), now=True, **record)
+        accelerator.wait_for_everyone()
     return _result(config, records)
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of step 0 … steps - 1: constant, or half a cosine that ends at 0."""
-    peak = config.optimizer.learning_rate
-    if config.schedule.name == "constant":
-        return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * step / steps))
+def start_from(init: str, model: nn.Module) -> tuple[str, ...]:
+    """Load a run's best weights, or a published file of weights; returns notes for the user."""
+    if Path(init).is_file():
+        return load_published(Path(init), model)
+    checkpoint.load_weights(open_run(Path(init)).folder / BEST, model)
+    return ()
 
 
-def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters."""
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+def split_batch(batch: Batch, pieces: int) -> list[Batch]:
+    """A batch in pieces of almost equal size."""
+    parts = {name: torch.tensor_split(data, pieces) for name, data in batch.items()}
+    return [{name: parts[name][i] for name in parts} for i in range(pieces)]
+
+
+def reseed(generator: torch.Generator, seed: int, step: int, piece: int) -> None:
+    """Seed the recipe's generator and torch's own (dropout) for one piece of one step.
+
+    piece: counted over all processes, so that what is drawn for a part of a batch depends neither
+    on the process that computes it nor on anything drawn before.
+    """
+    word = np.random.SeedSequence([seed, step, piece]).generate_state(1, np.uint64)[0]
+    generator.manual_seed(int(word) >> 1)
+    torch.manual_seed(int(word) >> 1)
+
+
+@torch.no_grad()
+def validate(
+    task: Task, model: nn.Module, stream: ViewStream, accelerator: Accelerator
+) -> dict[str, float]:
+    """Means over all validation shapes, each name with `val_` before it."""
+    model.eval()
+    on = next(model.parameters()).device
+    sums = Sums(on)
+    for batch in stream:
+        count = len(batch["label"])
+        if count:  # a last batch may be smaller than the number of processes
+            batch = {name: data.to(on, non_blocking=True) for name, data in batch.items()}
+            sums.add(0, task.measure(model, batch), count)
+    sums.check(now=True)
+    return {f"val_{name}": value for name, value in sums.means(accelerator).items()}
 
 
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch of the highest validation accuracy; of equal ones the latest, trained longest."""
-    return max(records, key=lambda record: (record["val_accuracy"], record["epoch"]))
+    """The epoch of the highest validation accuracy; of equal ones the latest, trained longest.
+
+    A recipe without classes: that of the lowest validation loss.
+    """
+
+    def score(record: dict[str, Any]) -> float:
+        return record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
+
+    return max(records, key=lambda record: (score(record), record["epoch"]))
 
 
-def random_states(generator: torch.Generator) -> dict[str, Tensor]:
-    """The states of every generator a step draws from."""
-    states = {"torch": torch.get_rng_state(), "recipe": generator.get_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+def _keep(out: Path, records: list[dict[str, Any]], model: nn.Module, config: TrainConfig) -> None:
+    """Write `best` where the last epoch is it, and the epoch's own checkpoint where it is due."""
+    epoch = records[-1]["epoch"]
+    if best_of(records) is records[-1]:
+        checkpoint.save(out / BEST, epoch, {"epoch": epoch}, model)
+    if config.loop.keep_every and epoch % config.loop.keep_every == 0:
+        checkpoint.save(out / kept(epoch), epoch, {"epoch": epoch}, model)
 
 
-def set_random_states(states: dict[str, Tensor], generator: torch.Generator) -> None:
-    """The inverse of `random_states`; the device may be another one."""
-    torch.set_rng_state(states["torch"])
-    generator.set_state(states["recipe"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-
-
-def require_finite(loss: float, when: str, out: Path) -> None:
-    """Raises PointcmtError for a loss that is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise PointcmtError(
-            f"the loss is {loss} at {when}",
-            where=str(out),
-            fix="lower optimizer.learning_rate or set optimizer.clip_norm (such as 1.0), with a "
-            "new --out; if it stays, `pointcmt verify` checks the data",
+def _require_pieces(config: TrainConfig, processes: int) -> None:
+    """Batch norm needs two shapes in each process."""
+    if config.data.batch_size < 2 * processes:
+        raise UsageError(
+            f"a batch of {config.data.batch_size} leaves less than two shapes to some of "
+            f"{processes} processes",
+            where="data.batch_size",
+            fix=f"set it to {2 * processes} or more: it counts the shapes of all processes",
         )
 
 
@@ -216,19 +293,32 @@ def _result(config: TrainConfig, records: list[dict[str, Any]]) -> Result:
     return Result(config.recipe, len(records), records[-1], best_of(records))
 
 
-def _opening(done: int, config: TrainConfig, facts: dict[str, int], device: str) -> str:
+def _opening(
+    done: int,
+    position: int,
+    config: TrainConfig,
+    facts: dict[str, int],
+    on: torch.device,
+    accelerator: Accelerator,
+) -> str:
     if done >= config.epochs:
         return f"this run is finished: all {config.epochs} epochs are trained"
     counts = ", ".join(f"{count:,} {name}" for name, count in facts.items())
-    begin = f"resuming after epoch {done} of {config.epochs}" if done else "training"
-    return f"{begin}: {config.recipe} on {device}, {counts} shapes"
+    within = f" and {position} steps" if position else ""
+    resuming = f"resuming after epoch {done}{within} of {config.epochs}"
+    where = describe_device(on)
+    if accelerator.num_processes > 1:
+        where += f" and {accelerator.num_processes - 1} more"
+    begin = resuming if done or position else "training"
+    return f"{begin}: {config.recipe} on {where}, {counts} shapes"
 
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
-    return (
-        f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f} · accuracy "
-        f"{record['accuracy']:.1%} · validation {record['val_accuracy']:.1%}"
-    )
+    text = f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
+    if "val_accuracy" in record:
+        accuracies = record["accuracy"], record["val_accuracy"]
+        return text + " · accuracy {:.1%} · validation {:.1%}".format(*accuracies)
+    return text + f" · validation {record['val_loss']:.4f}"
 
 
 def _draw(out: Path, records: list[dict[str, Any]], config: TrainConfig) -> None:

@@ -27,3 +27,30 @@ def orthogonality(transform: Tensor) -> Tensor:
     """
     identity = torch.eye(transform.shape[1], dtype=transform.dtype, device=transform.device)
     return (identity - transform @ transform.mT).square().sum(dim=(1, 2)).mean()
+
+
+def classifier_enhancement(logits: Tensor, cross: Tensor) -> Tensor:
+    """KL(softmax(cross) || softmax(logits)), mean over the batch: PointCMT's L_CE.
+
+    logits: [B, C], the student's. cross: [B, C], the teacher's feature through the student's
+    classifier: the target. The reference code sums over the batch instead.
+    """
+    return F.kl_div(
+        F.log_softmax(logits, dim=1),
+        F.log_softmax(cross, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def logit_distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(softmax(teacher / T) || softmax(logits / T)), mean over the batch.
+
+    Hinton et al. 2015 (arXiv 1503.02531), section 2. logits, teacher: [B, C].
+    """
+    return temperature**2 * classifier_enhancement(logits / temperature, teacher / temperature)
+
+
+def feature_distance(feature: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference over batch and width (FitNets, Romero et al. 2015): [B, D] each."""
+    return F.mse_loss(feature, teacher)

@@ -1,66 +1,84 @@
-"""MVCNN (Su et al., ICCV 2015, arXiv 1505.00880): one image network, a maximum over the views."""
-
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+"""MVCNN (Su et al., ICCV 2015, arXiv 1505.00880): one image network, pooled over the views."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointcmt.errors import UsageError
+from pointcmt.training.image_networks import FAMILIES, NETWORKS, build_network, require_size
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB from 0 to 1
-
-# The layouts of He et al. 2016 (arXiv 1512.03385, table 1) in the words of ResNetConfig.
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "resnet-18": {
-        "layer_type": "basic",
-        "depths": [2, 2, 2, 2],
-        "hidden_sizes": [64, 128, 256, 512],
-    },
-    "resnet-34": {
-        "layer_type": "basic",
-        "depths": [3, 4, 6, 3],
-        "hidden_sizes": [64, 128, 256, 512],
-    },
-    "resnet-50": {
-        "layer_type": "bottleneck",
-        "depths": [3, 4, 6, 3],
-        "hidden_sizes": [256, 512, 1024, 2048],
-    },
-}
+WIDTH = 512  # of a shape's feature, the teacher's as the students'
+ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
 
 
 class MVCNN(nn.Module):
     """Views of a shape → class.
 
-    encoder: a transformers ResNetModel. width: D, its pooled feature. image_size: pixels the views
-    are resized to, 0 = as they come.
+    encoder: the image network `backbone` of NETWORKS, D wide. image_size: pixels the views are
+    resized to, 0 = as they come. pooling: over the views: "max" (the paper), "mean" or "attention"
+    (`GatedAttention`); neither the order nor the number of views matters. frozen: the encoder
+    stays as it is, without gradients and in evaluation mode; only what is behind it learns.
+
+    A ResNet whose feature is 512 wide is followed by the pooling alone, as in the paper; all others
+    by Linear(D, 512) and a ReLU too, so that the feature is of the same width and never negative.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: nn.Module, width: int, classes: int, image_size: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        encoder: nn.Module,
+        classes: int,
+        image_size: int = 0,
+        pooling: str = "max",
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.classifier = nn.Linear(width, classes)
-        self.image_size = image_size
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1), persistent=False)
+        network = NETWORKS[backbone]
+        self.backbone, self.image_size, self.frozen = backbone, image_size, frozen
+        self.encoder = encoder.requires_grad_(not frozen)
+        self.pooling = POOLINGS[pooling](network.width)
+        as_in_the_paper = network.family == "resnet" and network.width == WIDTH
+        self.projection = (
+            nn.Identity()
+            if as_in_the_paper
+            else nn.Sequential(nn.Linear(network.width, WIDTH), nn.ReLU())
+        )
+        self.classifier = nn.Linear(WIDTH, classes)
+        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in network.statistics)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self._feature = FAMILIES[network.family].feature
+        self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images [B, V, H, W, 3] u8 → logits [B, C], feature [B, D], which is never negative."""
+        """images [B, V, H, W, 3] u8 → logits [B, C], feature [B, 512], which is never negative."""
+        feature = self.pool(self.encode(images))
+        return self.classifier(feature), feature
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images [B, V, H, W, 3] u8 → a feature per view [B, V, D].
+
+        Raises UsageError for images that the encoder's patches do not tile.
+        """
         B, V = images.shape[:2]
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2)  # [B·V, 3, H, W], channels last in memory
         pixels = self._resize(pixels.to(self.mean.dtype))
+        require_size(self.backbone, pixels.shape[-1])
         pixels = (pixels - self.mean) / self.std
-        pooled = self.encoder(pixels).pooler_output  # [B·V, D, 1, 1], the mean over the image
-        feature = pooled.view(B, V, -1).max(dim=1).values  # [B, D]
-        return self.classifier(feature), feature
+        return self._feature(self.encoder, pixels).view(B, V, -1)
+
+    def pool(self, per_view: Tensor) -> Tensor:
+        """Features per view [B, V, D], of any number of views → the shape's feature [B, 512]."""
+        return self.projection(self.pooling(per_view))
+
+    def train(self, mode: bool = True) -> "MVCNN":
+        """Training or evaluation mode; a frozen encoder stays in the latter."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def _resize(self, pixels: Tensor) -> Tensor:
         size = (self.image_size, self.image_size)
@@ -69,72 +87,67 @@ class MVCNN(nn.Module):
         return F.interpolate(pixels, size, mode="bilinear", antialias=True)
 
 
-def build_mvcnn(backbone: str, weights: str, classes: int, image_size: int) -> MVCNN:
-    """An MVCNN over a residual network of LAYOUTS.
+class MaxPooling(nn.Module):
+    """The largest value over the views, for each of the D on its own."""
 
-    weights: "random", drawn from torch's global generator, or a folder written by transformers'
-    `save_pretrained`. Raises UsageError where the folder holds no such network.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, per_view: Tensor) -> Tensor:
+        """[B, V, D] → [B, D]."""
+        return per_view.max(dim=1).values
+
+
+class MeanPooling(nn.Module):
+    """The mean over the views."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, per_view: Tensor) -> Tensor:
+        """[B, V, D] → [B, D]."""
+        return per_view.mean(dim=1)
+
+
+class GatedAttention(nn.Module):
+    """Gated attention over the views: Ilse et al., ICML 2018, arXiv 1802.04712, eq. 7 and 9.
+
+    f = Σ_v a_v h_v with a = softmax over the views of wᵀ(tanh(V h_v) ⊙ sigmoid(U h_v)), where w is
+    a learned query of 128 numbers, and V and U are linear layers D → 128.
     """
-    from transformers import ResNetConfig, ResNetModel  # seconds to import: not for students
 
-    width = LAYOUTS[backbone]["hidden_sizes"][-1]
-    encoder: nn.Module
-    if weights == "random":
-        encoder = ResNetModel(ResNetConfig(**LAYOUTS[backbone]))
-    else:
-        encoder = _load_resnet(backbone, Path(weights))
-    return MVCNN(encoder, width, classes, image_size)
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(width, ATTENTION)  # V
+        self.gate = nn.Linear(width, ATTENTION)  # U
+        self.query = nn.Linear(ATTENTION, 1, bias=False)  # w
 
-
-def _load_resnet(backbone: str, folder: Path) -> nn.Module:
-    """The network in a local folder, never from the network, never from a pickle."""
-    from safetensors import SafetensorError
-    from transformers import ResNetModel
-
-    fix = (
-        "give --set model.weights= a folder with config.json and model.safetensors, such as a "
-        f"download of microsoft/{backbone}, or random"
-    )
-    if not folder.is_dir():
-        raise UsageError("no such folder of weights", where=str(folder), fix=fix)
-    try:
-        found = json.loads((folder / "config.json").read_text("utf-8"))
-        wrong = {k: found.get(k) for k, v in LAYOUTS[backbone].items() if found.get(k) != v}
-        if found.get("model_type") != "resnet" or wrong:
-            raise UsageError(
-                f"this is no {backbone}: {found.get('model_type')} with {wrong}",
-                where=str(folder),
-                fix="set model.backbone to what the folder holds, or give another folder",
-            )
-        with _quiet_transformers():
-            loaded: Any = ResNetModel.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UsageError(
-            f"the weights cannot be read: {error}", where=str(folder), fix=fix
-        ) from error
-    encoder, report = loaded
-    missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
-    if missing:
-        raise UsageError(
-            f"the weights lack {len(missing)} tensors, such as {missing[0]}",
-            where=str(folder),
-            fix=fix,
-        )
-    return encoder.train()
+    def forward(self, per_view: Tensor) -> Tensor:
+        """[B, V, D] → [B, D]."""
+        hidden = self.key(per_view).tanh() * self.gate(per_view).sigmoid()  # [B, V, 128]
+        weight = self.query(hidden).softmax(dim=1)  # [B, V, 1]
+        return (weight * per_view).sum(dim=1)
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no report: `_load_resnet` checks the outcome itself."""
-    from transformers.utils import logging
+POOLINGS: dict[str, type[nn.Module]] = {
+    "max": MaxPooling,
+    "mean": MeanPooling,
+    "attention": GatedAttention,
+}
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
+
+def build_mvcnn(
+    backbone: str,
+    weights: str,
+    classes: int,
+    image_size: int,
+    pooling: str = "max",
+    encoder: str = "train",
+) -> MVCNN:
+    """An MVCNN over an image network of NETWORKS.
+
+    weights: see `build_network`. pooling: see `MVCNN`. encoder: "train", or "frozen" to learn only
+    what is behind it. Raises UsageError where the weights cannot be had.
+    """
+    network = build_network(backbone, weights)
+    return MVCNN(backbone, network, classes, image_size, pooling, frozen=encoder == "frozen")

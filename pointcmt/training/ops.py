@@ -10,6 +10,8 @@ Distances are squared, in the points' units, summed in the points' dtype (float3
 half-precision input is converted to float32 first). Nothing but `gather` has a gradient: indices,
 distances and weights are computed from detached data, as in PointNet++'s own operations.
 
+torch.compile takes sampling and neighbours as they are, a node each, and so needs no second graph.
+
 Whatever cannot be meant (shapes that do not fit, different dtypes or devices, coordinates that are
 nan or infinite, a count out of range) raises UsageError.
 """
@@ -41,6 +43,8 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     the result for n. Once every distinct place is chosen, the lowest index repeats.
     Raises UsageError for count > N, and as the module says.
     """
+    if torch.compiler.is_compiling():
+        return _traced_farthest_points(points.detach(), count, torch.as_tensor(start))
     points = _points("points", points, width=3)
     clouds, total, _ = points.shape
     _within("count", count, 1, total)
@@ -61,6 +65,8 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
     ball is empty gets the nearest point in all slots, ties to the lowest index.
     Raises UsageError for a radius that is negative or not finite, and as the module says.
     """
+    if torch.compiler.is_compiling():
+        return _traced_ball_query(points.detach(), centers.detach(), radius, count)
     points, centers = _pair(points, "centers", centers, width=3)
     _within("count", count, 1)
     if not 0 <= radius < float("inf"):
@@ -81,6 +87,8 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Ties go to the lowest index. A query that is itself a point finds itself, at distance 0.
     Raises UsageError for k > N, and as the module says.
     """
+    if torch.compiler.is_compiling():
+        return _traced_k_nearest(points.detach(), queries.detach(), k)
     points, queries = _pair(points, "queries", queries)
     _within("k", k, 1, points.shape[1])
     if not _is_compiled(points):
@@ -274,3 +282,36 @@ def _within(name: str, value: int, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
         allowed = f"within {low} ... {high}" if high is not None else f"of at least {low}"
         raise UsageError(f"{name} is {value}", where=name, fix=f"give one {allowed}")
+
+
+@torch.library.custom_op("pointcmt::farthest_points", mutates_args=())
+def _traced_farthest_points(points: Tensor, count: int, start: Tensor) -> Tensor:
+    return farthest_points(points, count, start)
+
+
+@_traced_farthest_points.register_fake
+def _(points: Tensor, count: int, start: Tensor) -> Tensor:
+    return points.new_empty(points.shape[0], count, dtype=torch.int64)
+
+
+@torch.library.custom_op("pointcmt::ball_query", mutates_args=())
+def _traced_ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    return ball_query(points, centers, radius, count)
+
+
+@_traced_ball_query.register_fake
+def _(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    return points.new_empty(*centers.shape[:2], count, dtype=torch.int64)
+
+
+@torch.library.custom_op("pointcmt::k_nearest", mutates_args=())
+def _traced_k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    index, distance = k_nearest(points, queries, k)
+    return index.contiguous(), distance.contiguous()
+
+
+@_traced_k_nearest.register_fake
+def _(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    shape = *queries.shape[:2], k
+    dtype = torch.promote_types(points.dtype, torch.float32)
+    return points.new_empty(shape, dtype=torch.int64), points.new_empty(shape, dtype=dtype)

@@ -1,13 +1,18 @@
-"""How time goes by: progress that does not flood a log, and the time spent waiting for data."""
+"""What a run tells of itself: progress that does not flood a log, time lost, sums of metrics."""
 
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
 from pointcmt.console import Meter
 from pointcmt.datasets.streaming import Batch
 
 EVERY = 10.0  # seconds between two reports of a long epoch
+LATE = 16  # pieces of a batch after which a GPU's losses are looked at: each look makes it wait
 
 
 class Paced:
@@ -43,3 +48,63 @@ class Stopwatch:
             self.waited += time.perf_counter() - asked
             yield batch
             asked = time.perf_counter()
+
+
+class Sums:
+    """Sums of metrics over shapes, kept on the device until they are looked at."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.late = LATE if device.type == "cuda" else 1
+        self.waiting: list[tuple[int, int, list[str], Tensor]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.totals: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, step: int, means: dict[str, Tensor], count: int) -> None:
+        """Take in scalars that are means over `count` shapes; `loss` is one of them."""
+        values = torch.stack([value.detach().float() for value in means.values()])
+        self.waiting.append((step, count, list(means), values))
+
+    def check(self, now: bool = False) -> list[tuple[int, float]]:
+        """Sum up what waits, if enough does or `now`; returns (step, loss) of each."""
+        if not now and len(self.waiting) < self.late:
+            return []
+        losses = []
+        for step, count, names, values in self.waiting:
+            self.count += count
+            for name, value in zip(names, values.tolist(), strict=True):
+                self.totals[name] = self.totals.get(name, 0.0) + value * count
+                if name == "loss":
+                    losses.append((step, value))
+        self.waiting.clear()
+        return losses
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """The mean over the shapes of all processes, by name."""
+        state = self.state_dict(accelerator, everywhere=True)
+        return {name: total / state["count"] for name, total in state["totals"].items()}
+
+    def state_dict(self, accelerator: Accelerator, everywhere: bool = False) -> dict[str, Any]:
+        """The sums of all processes. They move to the main process, unless `everywhere`."""
+        self.check(now=True)
+        if accelerator.num_processes == 1:
+            return {"totals": dict(self.totals), "count": self.count}
+        numbers = torch.tensor([self.count, *self.totals.values()], dtype=torch.float64)
+        count, *totals = accelerator.reduce(numbers.to(accelerator.device)).tolist()
+        summed = dict(zip(self.totals, totals, strict=True))
+        if not everywhere:
+            self.clear()
+            if accelerator.is_main_process:
+                self.totals, self.count = dict(summed), int(count)
+            else:
+                self.totals = dict.fromkeys(summed, 0.0)
+        return {"totals": summed, "count": int(count)}
+
+    def load_state_dict(self, state: dict[str, Any], accelerator: Accelerator) -> None:
+        """Go on with these sums; the main process holds them, the others have nothing to add."""
+        mine = accelerator.is_main_process
+        self.totals = {name: total if mine else 0.0 for name, total in state["totals"].items()}
+        self.count = state["count"] if mine else 0

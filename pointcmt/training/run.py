@@ -4,10 +4,13 @@ run.json        recipe, classes, the data's hashes, library versions; the folder
 config.yaml     the resolved configuration, fit for --config
 metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
+tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation
+epoch-000050/   checkpoints that `loop.keep_every` keeps
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -22,12 +25,13 @@ from pointcmt import __version__
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.training import checkpoint
-from pointcmt.training.config import TrainConfig, flatten, load_config, to_yaml
+from pointcmt.training.config import INPUTS, TrainConfig, input_folders
+from pointcmt.training.config_files import flatten, load_config, to_yaml
 
-VERSION = 1
+VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
-LAST, BEST = "last", "best"
-LIBRARIES = ("torch", "numpy", "transformers", "safetensors", "tensorstore")
+LAST, BEST, EVENTS = "last", "best", "tensorboard"
+LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "safetensors", "tensorstore")
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,17 @@ class Run:
 def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
     """The run that this configuration and data make in `folder`; writes nothing.
 
-    Raises StoreError with the differences where another run of at least one epoch is there, or
-    where the folder holds no run but other things.
+    facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob.
+
+    Raises StoreError where one of those is missing, where another run of at least one epoch is in
+    `folder` (with the differences), or other things than a run.
     """
+    inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
     facts = {
         "version": VERSION,
         "recipe": config.recipe,
         "class_names": store.class_names,
+        "inputs": inputs,
         "data": {
             "path": str(Path(store.path).absolute()),
             "dataset": store.attributes["source"]["name"],
@@ -76,6 +84,32 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
             fix="repeat its settings to go on with it, or choose another --out",
         )
     return begun
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a run's best weights, or of a file of weights.
+
+    Raises StoreError where there is neither.
+    """
+    if not path.is_file():
+        scalars = checkpoint.read_scalars(open_run(path).folder / BEST)
+        if scalars is None:
+            raise StoreError(
+                "this run has no checkpoint yet",
+                where=str(path),
+                fix="train it for an epoch at least, then start from it",
+            )
+        path = path / BEST / scalars["files"]["weights"]
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def kept(epoch: int) -> str:
+    """The folder of an epoch's checkpoint that is kept for good."""
+    return f"epoch-{epoch:06d}"
 
 
 @contextmanager
@@ -124,6 +158,23 @@ def open_run(folder: Path) -> Run:
     return Run(folder, load_config(recipe, folder / CONFIG), facts)
 
 
+def require_classes(run: Run, store: ViewStore) -> None:
+    """Raise StoreError unless the store's classes are those that the run was trained on."""
+    if store.class_names == run.class_names:
+        return
+    missing = [name for name in run.class_names if name not in store.class_names]
+    unknown = [name for name in store.class_names if name not in run.class_names]
+    raise StoreError(
+        f"the run knows {len(run.class_names)} classes, the store has other ones: "
+        f"{len(missing)} missing ({', '.join(missing[:5])}), "
+        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
+        if missing or unknown
+        else "the run and the store have the same classes in another order",
+        where=f"{run.folder}, {store.path}",
+        fix="evaluate on a store of the data set that the run was trained on",
+    )
+
+
 def append_metrics(folder: Path, record: dict[str, Any]) -> None:
     """Add an epoch's line to metrics.jsonl."""
     with (
@@ -163,7 +214,7 @@ def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
-    ours = (FACTS, CONFIG, METRICS, LOCK, LAST, BEST)
+    ours = (FACTS, CONFIG, METRICS, LOCK, LAST, BEST, EVENTS, "wandb")
     with checkpoint.disk_errors(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
     foreign = [name for name in names if name.removesuffix(".part") not in ours]
@@ -178,8 +229,9 @@ def _refuse_foreign_folder(folder: Path) -> None:
 def _identity(run: Run) -> dict[str, Any]:
     """What two processes must agree on to train the same run; paths and versions may differ."""
     data = {key: run.facts["data"][key] for key in ("dataset", "plan_sha256", "render_hash")}
-    config = run.config.model_dump(mode="json")
-    return flatten({**config, "class_names": run.class_names, "store": data})
+    config = run.config.model_dump(mode="json", exclude=set(INPUTS))
+    inputs = run.facts["inputs"]
+    return flatten({**config, **inputs, "class_names": run.class_names, "store": data})
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from pointcmt.datasets.schema import SPLITS
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import done_shapes
 from pointcmt.errors import StoreError
+from pointcmt.training.config import Data
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Split:
     notes: tuple[str, ...] = ()
 
 
-def split_train(store: ViewStore, share: float, seed: int) -> Split:
+def split_train(store: ViewStore, config: Data) -> Split:
     """Carve a validation split from train, or take the store's own `val` where it has one.
 
-    share: of every class, rounded, at least one shape; a class of a single shape stays in train
-    as a whole. Unlabelled shapes are left out. The same seed gives the same split.
+    `validation` of every class, rounded, at least one shape; a class of a single shape stays in
+    train as a whole. Of what is left, `fraction` of every class is trained on, at least one shape;
+    a smaller fraction is part of a larger one. Unlabelled shapes are left out. The same
+    `split_seed` gives the same split.
 
     Raises StoreError where nothing can be learned or selected: fewer than two classes, a class
     that the store has but train lacks, or no class with a shape to spare.
@@ -33,19 +36,26 @@ def split_train(store: ViewStore, share: float, seed: int) -> Split:
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
     _require_classes(store, counts)
     if np.any(store.splits == SPLITS.index("val")):
-        validation, more = labelled(store, "val")
-        return Split(shapes, validation, (*notes, *more, "validating on the store's own val split"))
-    held = stratified(store.labels[shapes], share, seed)
-    if not np.any(held):
-        raise StoreError(
-            "every class of the train split has one rendered shape: none is left to validate on",
-            where=store.path,
-            fix="render more shapes, at least two per class",
-        )
-    alone = [name for name, count in zip(store.class_names, counts, strict=True) if count == 1]
-    if alone:
-        notes += (f"classes with a single train shape are not validated: {', '.join(alone)}",)
-    return Split(shapes[~held], shapes[held], notes)
+        train, (validation, more) = shapes, labelled(store, "val")
+        notes = (*notes, *more, "validating on the store's own val split")
+    else:
+        held = stratified(store.labels[shapes], config.validation, config.split_seed)
+        if not np.any(held):
+            raise StoreError(
+                "every class of the train split has one rendered shape: "
+                "none is left to validate on",
+                where=store.path,
+                fix="render more shapes, at least two per class",
+            )
+        alone = [n for n, count in zip(store.class_names, counts, strict=True) if count == 1]
+        if alone:
+            notes += (f"classes with a single train shape are not validated: {', '.join(alone)}",)
+        train, validation = shapes[~held], shapes[held]
+    if config.fraction < 1:
+        known = stratified(store.labels[train], config.fraction, config.split_seed, spare=0)
+        notes += (f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes",)
+        train = train[known]
+    return Split(train, validation, notes)
 
 
 def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -70,19 +80,21 @@ def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str
     return known, tuple(notes)
 
 
-def stratified(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which of these shapes to hold out, [n] bool: `share` of every class, at random.
+def stratified(
+    labels: NDArray[np.int64], share: float, seed: int, spare: int = 1
+) -> NDArray[np.bool_]:
+    """A random `share` of every class, [n] bool; at least one shape, all but `spare` at most.
 
     Written out rather than taken from scikit-learn: every class that can spare a shape gives at
     least one, and a run resumes with the same split after an upgrade of any library but numpy.
     """
-    held = np.zeros(len(labels), bool)
+    taken = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = min(max(1, round(share * len(members))), len(members) - 1)
+        count = min(max(1, round(share * len(members))), len(members) - spare)
         rng = np.random.default_rng([seed, label])  # a new class leaves the others as they are
-        held[rng.permutation(members)[:count]] = True
-    return held
+        taken[rng.permutation(members)[:count]] = True
+    return taken
 
 
 def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:

@@ -1,9 +1,11 @@
 """Fixtures of the training tests."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pointcmt.training.mvcnn import LAYOUTS
+from pointcmt.training.image_networks import NETWORKS
 from tests.training.stores import Plan, write_store
 
 SMALL_RESNET = {
@@ -27,7 +29,7 @@ def _one_thread():
 def small_resnet():
     """`resnet-18` stands for a hundredth of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LAYOUTS, "resnet-18", SMALL_RESNET)
+        patch.setitem(NETWORKS, "resnet-18", replace(NETWORKS["resnet-18"], config=SMALL_RESNET))
         yield
 
 

@@ -16,14 +16,19 @@ from pointcmt.datasets.schema import (
 )
 from pointcmt.datasets.store import RENDER, Outcome, ViewStore, create, encode_outcome
 from pointcmt.errors import Reason
-from pointcmt.training.config import load_config
+from pointcmt.training.config_files import load_config
 
 CLASSES = ("ball", "plate", "rod")
 VIEWS, SIZE, POINTS, SHARD = 4, 32, 64, 16
 
 SMALL = {  # a step takes a tenth of a second on one core
     "student": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
-    "teacher": ("data.batch_size=8", "data.views=2", "data.validation=0.2"),
+    "teacher": (
+        "data.batch_size=8",
+        "data.views=2",
+        "data.validation=0.2",
+        "optimizer.accumulate=1",
+    ),
 }
 
 

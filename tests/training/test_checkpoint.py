@@ -38,14 +38,13 @@ def test_training_goes_on_with_the_same_bits(kind, tmp_path):
     optimizer = KINDS[kind](model.parameters(), lr=0.1, weight_decay=0.1)
     for seed in range(3):
         step(model, optimizer, seed)
-    random = {"torch": torch.get_rng_state()}
-    checkpoint.save(tmp_path, 3, {"stream": {"epoch": 3}}, model, optimizer, random)
+    saved = {"epoch": 3, "stream": {"epoch": 3}}
+    checkpoint.save(tmp_path, 3, saved, model, checkpoint.training_state(model, optimizer, False))
 
     other = small_model(seed=9)
     restored = KINDS[kind](other.parameters(), lr=0.1, weight_decay=0.1)
-    scalars, states = checkpoint.load_training(tmp_path, other, restored)
+    scalars = checkpoint.load_training(tmp_path, other, restored)
     assert (scalars["epoch"], scalars["stream"]) == (3, {"epoch": 3})
-    assert torch.equal(states["torch"], random["torch"])
     assert same(model.state_dict(), other.state_dict())
     for seed in range(3, 6):
         step(model, optimizer, seed)
@@ -55,11 +54,29 @@ def test_training_goes_on_with_the_same_bits(kind, tmp_path):
         assert optimizer.state[p]["exp_avg"].stride() == restored.state[q]["exp_avg"].stride()
 
 
+def test_an_average_is_kept_beside_the_model(tmp_path):
+    """What is evaluated is the average; training goes on from the model's own weights."""
+    model, average = small_model(seed=1), small_model(seed=2)
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer, seed=0)
+    checkpoint.save(tmp_path, 1, {}, average, checkpoint.training_state(model, optimizer, True))
+    shown, other, averaged = small_model(seed=3), small_model(seed=4), small_model(seed=5)
+    checkpoint.load_weights(tmp_path, shown)
+    restored = torch.optim.Adam(other.parameters())
+    checkpoint.load_training(tmp_path, other, restored, averaged)
+    assert same(shown.state_dict(), average.state_dict())
+    assert same(averaged.state_dict(), average.state_dict())
+    assert same(other.state_dict(), model.state_dict())
+    for each, restore in ((model, optimizer), (other, restored)):
+        step(each, restore, seed=1)
+    assert same(other.state_dict(), model.state_dict())
+
+
 def test_one_checkpoint_replaces_the_other(tmp_path):
     model = small_model()
     for epoch in (1, 2):
         checkpoint.save(tmp_path, epoch, {}, model)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.json", "weights-000002.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.json", "weights-000000002.safetensors"]
 
 
 def test_a_folder_without_a_checkpoint_is_said(tmp_path):
@@ -79,7 +96,11 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, 
     optimizers = [torch.optim.Adam(model.parameters()) for model in (old, new)]
     for model, optimizer in zip((old, new), optimizers, strict=True):
         step(model, optimizer, seed=0)
-    checkpoint.save(tmp_path, 1, {"name": "old"}, old, optimizers[0], {})
+    states = [
+        checkpoint.training_state(model, optimizer, False)
+        for model, optimizer in zip((old, new), optimizers, strict=True)
+    ]
+    checkpoint.save(tmp_path, 1, {"name": "old"}, old, states[0])
     calls = 0
 
     def killer(function):
@@ -98,16 +119,16 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, 
         patch.setattr(os, "fsync", killer(os.fsync))
         patch.setattr("pathlib.Path.unlink", killer(os.unlink))
         try:
-            checkpoint.save(tmp_path, 2, {"name": "new"}, new, optimizers[1], {})
+            checkpoint.save(tmp_path, 2, {"name": "new"}, new, states[1])
         except Killed:
             pass
         else:
             assert calls < 12
     found = small_model(seed=3)
-    scalars, _ = checkpoint.load_training(tmp_path, found, torch.optim.Adam(found.parameters()))
+    scalars = checkpoint.load_training(tmp_path, found, torch.optim.Adam(found.parameters()))
     expected = {"old": old, "new": new}[scalars["name"]]
     assert same(found.state_dict(), expected.state_dict())
-    checkpoint.save(tmp_path, 2, {"name": "new"}, new, optimizers[1], {})  # and it goes on
+    checkpoint.save(tmp_path, 2, {"name": "new"}, new, states[1])  # and it goes on
     assert len(os.listdir(tmp_path)) == 3
 
 
@@ -140,7 +161,7 @@ def test_weights_alone_cannot_be_resumed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"abc", b"\x00" * 100])
-@pytest.mark.parametrize("file", ["checkpoint.json", "weights-000001.safetensors"])
+@pytest.mark.parametrize("file", ["checkpoint.json", "weights-000000001.safetensors"])
 def test_damage_is_said(tmp_path, file, content):
     checkpoint.save(tmp_path, 1, {}, small_model())
     (tmp_path / file).unlink()
@@ -158,7 +179,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, 1, {}, small_model())
+    checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

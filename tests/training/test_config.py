@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config import CONFIGS, load_config, to_yaml
+from pointcmt.training.config import CONFIGS
+from pointcmt.training.config_files import load_config, to_yaml
 
 CONFIG_FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.config import Data
 from pointcmt.training.evaluate import (
     Report,
     confusion_matrix,
@@ -41,14 +42,15 @@ def test_numbers_equal_scikit_learns():
     true, predicted = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
     confusion = confusion_matrix(true, predicted, 6)
     assert np.array_equal(confusion, sklearn_confusion(true, predicted, labels=range(6)))
-    report = Report("student", "test", "best", 1, 1, list("abcdef"), confusion)
+    report = Report("student", "test", "best", 1, 1, list("abcdef"), true, predicted)
     assert report.overall_accuracy == pytest.approx(accuracy_score(true, predicted))
     assert report.mean_class_accuracy == pytest.approx(balanced_accuracy_score(true, predicted))
     assert report.shapes == 500
 
 
 def test_a_class_without_shapes_does_not_count():
-    report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], np.diag([3, 0, 1]))
+    labels = np.array([0, 0, 0, 2])
+    report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], labels, labels)
     assert report.mean_class_accuracy == report.overall_accuracy == 1
     assert report.per_class["b"] == {"shapes": 0, "correct": 0, "accuracy": None}
     assert "b" not in report.describe().split()
@@ -104,16 +106,18 @@ def test_votes_are_the_same_each_time_and_average_probabilities(recipe, runs, st
 
     task = RECIPES[recipe](small_config(recipe), 3, False)
     load_weights(runs[recipe] / "best", task.model)
-    stream = evaluation_stream(task, store, np.flatnonzero(store.splits == 1))
+    stream = evaluation_stream(task, store, np.flatnonzero(store.splits == 1), 8)
     log_p = predict(task, stream, votes=5, seed=3)
     assert log_p.exp().sum(dim=1) == pytest.approx(1, abs=1e-5)
     assert torch.equal(log_p, predict(task, stream, votes=5, seed=3))
     assert not torch.equal(log_p, predict(task, stream, votes=5, seed=4))
-    (batch,) = [next(iter(evaluation_stream(task, store, np.flatnonzero(store.splits == 1))))]
+    (batch,) = [next(iter(evaluation_stream(task, store, np.flatnonzero(store.splits == 1), 8)))]
     generator = torch.Generator().manual_seed(3)
     looks = [batch] + [task.vary(batch, generator) for _ in range(4)]
     with torch.no_grad():
-        mean = torch.stack([task.logits(look).softmax(dim=1) for look in looks]).mean(dim=0)
+        mean = torch.stack([task.logits(task.model, look).softmax(dim=1) for look in looks]).mean(
+            dim=0
+        )
     torch.testing.assert_close(log_p[: len(mean)].exp(), mean)
 
 
@@ -161,5 +165,5 @@ def test_a_run_without_a_finished_epoch_is_said(store, tmp_path):
 
 
 def test_what_validates_never_tests(store):
-    split = split_train(store, 0.2, seed=0)
+    split = split_train(store, Data(validation=0.2, split_seed=0))
     assert not set(split.validation) & set(np.flatnonzero(store.splits == 1))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.mvcnn import LAYOUTS, build_mvcnn
+from pointcmt.training.image_networks import NETWORKS
+from pointcmt.training.mvcnn import build_mvcnn
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
 
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights")
-    whole = ResNetForImageClassification(ResNetConfig(**LAYOUTS["resnet-18"], num_labels=9))
+    whole = ResNetForImageClassification(ResNetConfig(**NETWORKS["resnet-18"].config, num_labels=9))
     whole.save_pretrained(path)
     return path
 
@@ -38,7 +39,7 @@ def views(B, V, size=32):
 def test_layouts_are_those_of_the_paper(backbone, parameters):
     built = build_mvcnn(backbone, "random", classes=5, image_size=0)
     assert sum(p.numel() for p in built.encoder.parameters()) == parameters
-    assert built.classifier.in_features == LAYOUTS[backbone]["hidden_sizes"][-1]
+    assert built.classifier.in_features == 512
 
 
 def test_the_feature_is_the_largest_over_the_views(model):

@@ -9,7 +9,7 @@ import pointcmt.training
 
 FILES = sorted(Path(pointcmt.training.__file__).parent.rglob("*.py"))
 GROUND = ("training", "datasets", "cameras", "compiled", "errors", "console", "__version__")
-ALLOWED = ("schema", "store", "streaming")
+ALLOWED = ("schema", "store", "streaming", "features")
 FORBIDDEN = ("OpenGL", "open3d", "dask", "trimesh", "pickle", "cloudpickle", "dill", "joblib")
 
 

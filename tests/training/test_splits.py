@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import StoreError
+from pointcmt.training.config import Data
 from pointcmt.training.splits import split_train, stratified
 
 
@@ -24,7 +25,7 @@ def test_the_same_seed_gives_the_same_split_and_another_one_another():
 
 
 def test_train_and_validation_are_all_of_train_and_nothing_of_test(store):
-    split = split_train(store, 0.2, seed=0)
+    split = split_train(store, Data(validation=0.2, split_seed=0))
     both = np.concatenate([split.train, split.validation])
     assert np.array_equal(np.sort(both), np.flatnonzero(store.splits == 0))
     assert np.bincount(store.labels[split.validation]).tolist() == [3, 3, 3]
@@ -34,14 +35,15 @@ def test_train_and_validation_are_all_of_train_and_nothing_of_test(store):
 def test_the_test_split_does_not_matter(make_store, store):
     others = make_store(test=(0, 1, 3))
     ids = [
-        [s.shapes[i].id for i in split_train(s, 0.2, seed=0).validation] for s in (store, others)
+        [s.shapes[i].id for i in split_train(s, Data(validation=0.2, split_seed=0)).validation]
+        for s in (store, others)
     ]
     assert ids[0] == ids[1]
 
 
 def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
     store = make_store(val=(2, 0, 1))
-    split = split_train(store, 0.2, seed=0)
+    split = split_train(store, Data(validation=0.2, split_seed=0))
     assert np.array_equal(split.train, np.flatnonzero(store.splits == 0))
     assert np.array_equal(split.validation, np.flatnonzero(store.splits == 2))
     assert split.notes == ("validating on the store's own val split",)
@@ -49,7 +51,7 @@ def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
 
 def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
     store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabelled=3)
-    split = split_train(store, 0.2, seed=0)
+    split = split_train(store, Data(validation=0.2, split_seed=0))
     assert len(split.train) + len(split.validation) == 2 + 1 + 5
     assert split.notes == (
         "2 of 13 train shapes are not rendered",
@@ -60,7 +62,7 @@ def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
 
 def test_a_class_that_nobody_has_is_no_obstacle(make_store):
     store = make_store(train=(4, 0, 4), test=(2, 0, 2))
-    assert len(split_train(store, 0.2, seed=0).validation) == 2
+    assert len(split_train(store, Data(validation=0.2, split_seed=0)).validation) == 2
 
 
 @pytest.mark.parametrize(
@@ -75,5 +77,5 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
 )
 def test_what_cannot_be_learned_is_said(make_store, plan, says):
     with pytest.raises(StoreError, match=says) as caught:
-        split_train(make_store(**plan), 0.2, seed=0)
+        split_train(make_store(**plan), Data(validation=0.2, split_seed=0))
     assert caught.value.fix

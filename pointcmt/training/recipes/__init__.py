@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from pointcmt.training.recipes import student, teacher
+from pointcmt.training.recipes import cmpg, student, teacher
 from pointcmt.training.recipes.task import Task
 
 # Each builds its task from its own configuration, the number of classes, and whether to start from
 # the pretrained weights that the configuration names (not where a checkpoint is loaded anyway).
 RECIPES: dict[str, Callable[[Any, int, bool], Task]] = {
     "teacher": teacher.build,  # PointCMT stage I: views → class
-    "student": student.build,  # stage III without its teacher: points → class
+    "cmpg": cmpg.build,  # stage II: the teacher's feature → points
+    "student": student.build,  # stage III, with a teacher or without: points → class
 }

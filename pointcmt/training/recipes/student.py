@@ -1,17 +1,33 @@
-"""Stage III of PointCMT without its teacher (FE = CE = 0): the vanilla point network.
+"""Stage III of PointCMT: a point network, alone or with a teacher's help.
 
-L = smoothed cross entropy, plus PointNet's regulariser where the backbone is PointNet.
+L = smoothed cross entropy, and by `distillation.method`
+- pointcmt: + 30 · EMD(scale(CMPG(f_s)), scale(CMPG(f_t))) + 9.6 · KL(classifier(f_t) || logits_s)
+- logits:   + weight · T² KL(softmax(logits_t / T) || softmax(logits_s / T)) (Hinton et al. 2015)
+- features: + weight · mean (f_s - f_t)² (Romero et al. 2015)
+- none, or without a teacher: the vanilla network that all others are compared with.
+
+A weight of 0 leaves its term out, so that FE = CE = 0 is vanilla training, bit for bit.
 """
 
 import torch
 from torch import Tensor, nn
 
 from pointcmt.datasets.streaming import Batch, StreamConfig
-from pointcmt.training.augment import scale_and_shift
+from pointcmt.errors import UsageError
+from pointcmt.training.augment import choose_points, scale_and_shift
 from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.config import StudentConfig
-from pointcmt.training.losses import orthogonality, smoothed_cross_entropy
-from pointcmt.training.recipes.task import accuracy
+from pointcmt.training.backbones.blocks import Prediction
+from pointcmt.training.config import StudentConfig, distilled
+from pointcmt.training.generator import PointGenerator, matched_distance
+from pointcmt.training.losses import (
+    classifier_enhancement,
+    feature_distance,
+    logit_distillation,
+    orthogonality,
+    smoothed_cross_entropy,
+)
+from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
+from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
@@ -20,37 +36,87 @@ def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
 
 
 class Student:
-    """Points → class."""
+    """Points → class. The teacher is there in training only: inference costs what it always did."""
+
+    classifies = True
 
     def __init__(self, model: nn.Module, config: StudentConfig) -> None:
         self.model = model
-        self.smoothing = config.loss.label_smoothing
-        self.augmentation = config.augmentation
-        has_transform = config.model.backbone == "pointnet"
-        self.orthogonality = config.model.orthogonality if has_transform else 0.0
+        self.config = config
+        self.knowledge: Knowledge | None = None
+        self.generator: PointGenerator | None = None
         self.stream = StreamConfig(
             arrays=("points",),
-            batch_size=config.data.batch_size,
-            points=config.data.points,
+            batch_size=config.step_size,
+            points=max(config.data.points, config.data.resample),
             seed=config.seed,
         )
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        a = self.augmentation
-        points = scale_and_shift(batch["points"], a.scale, a.shift, generator)
-        if not self.orthogonality:
-            logits, _ = self.model(points)
-            loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
-        else:
-            logits, _, transform = self.model(points, with_transform=True)
-            loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
-            loss = loss + self.orthogonality * orthogonality(transform)
-        return loss, {"accuracy": accuracy(logits, batch["label"])}
+    def prepare(self, context: Context) -> None:
+        config = self.config
+        if not distilled(config):
+            return
+        self.knowledge = Knowledge(config.teacher, context)
+        if config.distillation.method == "pointcmt" and config.distillation.feature.weight:
+            if not config.generator:
+                raise UsageError(
+                    "feature enhancement needs a generator, and none is given",
+                    where="generator",
+                    fix="train one with `pointcmt train cmpg`, then give --generator RUN; or set "
+                    "distillation.feature.weight=0",
+                )
+            self.generator = frozen_generator(config.generator, config.teacher, context.device)
 
-    def logits(self, batch: Batch) -> Tensor:
-        return self.model(batch["points"])[0]
+    def loss(
+        self, model: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        a = self.config.augmentation
+        points = batch["points"]
+        if self.config.data.resample:
+            points = choose_points(points, self.config.data.points, generator)
+        points = scale_and_shift(points, a.scale, a.shift, generator)
+        found: Prediction = model(points)
+        labels = batch["label"]
+        loss = smoothed_cross_entropy(found.logits, labels, self.config.loss.label_smoothing)
+        metrics = {"accuracy": accuracy(found.logits, labels)}
+        if found.transform is not None and self.config.model.orthogonality:
+            loss = loss + self.config.model.orthogonality * orthogonality(found.transform)
+        for name, (weight, term) in self._lessons(model, batch, found).items():
+            loss = loss + weight * term
+            metrics[name] = term
+        return loss, metrics
+
+    def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = self.logits(model, batch)
+        return measure_classes(logits, batch["label"], self.config.loss.label_smoothing)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model(batch["points"][:, : self.config.data.points]).logits
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Every cloud scaled at random, as in training, but not moved."""
-        points = scale_and_shift(batch["points"], self.augmentation.scale, 0.0, generator)
+        points = scale_and_shift(batch["points"], self.config.augmentation.scale, 0.0, generator)
         return {**batch, "points": points}
+
+    def _lessons(
+        self, model: nn.Module, batch: Batch, found: Prediction
+    ) -> dict[str, tuple[float, Tensor]]:
+        """What the teacher adds to the loss: name → (weight, term)."""
+        d, lessons = self.config.distillation, dict[str, tuple[float, Tensor]]()
+        if self.knowledge is None:
+            return lessons
+        feature = self.knowledge.feature(batch)
+        if self.generator is not None:
+            clouds, targets = self.generator(found.feature), self.generator(feature)
+            distance = matched_distance(clouds, targets, d.feature.norm, d.feature.solver)
+            lessons["fe"] = d.feature.weight, distance
+        if d.method == "pointcmt" and d.classifier:
+            cross = model.get_submodule("classifier")(feature)
+            cross = cross.detach() if d.detach else cross
+            lessons["ce"] = d.classifier, classifier_enhancement(found.logits, cross)
+        if d.method == "logits" and d.weight:
+            term = logit_distillation(found.logits, self.knowledge.logits(batch), d.temperature)
+            lessons["logits"] = d.weight, term
+        if d.method == "features" and d.weight:
+            lessons["features"] = d.weight, feature_distance(found.feature, feature)
+        return lessons

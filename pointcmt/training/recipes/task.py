@@ -1,31 +1,61 @@
 """What the training loop knows of a recipe."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch, StreamConfig
+from pointcmt.training.losses import smoothed_cross_entropy
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a recipe may prepare from. shapes: all that training and validation will read."""
+
+    store: ViewStore
+    shapes: NDArray[np.int64]
+    device: torch.device
+    log_format: str
 
 
 class Task(Protocol):
     """A model with the data it reads and the loss it minimises. Batches are on the model's device.
 
-    stream: what a training batch holds. Evaluation reads the same arrays, in order and with all
-    views.
+    model: what is trained. The methods take it again, or an average of it. stream: what a training
+    batch holds; evaluation reads the same arrays, in order and with all views. classifies: whether
+    `logits` and `vary` mean anything.
     """
 
     model: nn.Module
     stream: StreamConfig
+    classifies: bool
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, context: Context) -> None:
+        """Make ready what training needs besides the store's arrays, such as a teacher's features.
+
+        Called once before the first batch; not for evaluation.
+        """
+        ...
+
+    def loss(
+        self, model: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and what to log beside it: scalars, means over the batch.
 
         generator: all randomness of the recipe, on the CPU.
         """
         ...
 
-    def logits(self, batch: Batch) -> Tensor:
+    def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What is validated, "loss" among it: scalars, means over the batch; nothing random."""
+        ...
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Class scores [B, C], without augmentation."""
         ...
 
@@ -37,3 +67,9 @@ class Task(Protocol):
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of the batch whose highest score is the right class, a scalar."""
     return (logits.argmax(dim=1) == labels).float().mean()
+
+
+def measure_classes(logits: Tensor, labels: Tensor, smoothing: float) -> dict[str, Tensor]:
+    """`Task.measure` of a classifier."""
+    loss = smoothed_cross_entropy(logits, labels, smoothing)
+    return {"loss": loss, "accuracy": accuracy(logits, labels)}

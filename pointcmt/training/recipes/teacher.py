@@ -8,37 +8,50 @@ from pointcmt.training.augment import choose_views
 from pointcmt.training.config import TeacherConfig
 from pointcmt.training.losses import smoothed_cross_entropy
 from pointcmt.training.mvcnn import MVCNN, build_mvcnn
-from pointcmt.training.recipes.task import accuracy
+from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 
 
 def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
     """The teacher of a configuration; see RECIPES."""
     weights = config.model.weights if pretrained else "random"
-    model = build_mvcnn(config.model.backbone, weights, classes, config.data.image_size)
+    knobs = config.model
+    model = build_mvcnn(
+        knobs.backbone, weights, classes, config.data.image_size, knobs.pooling, knobs.encoder
+    )
     return Teacher(model, config)
 
 
 class Teacher:
     """Views → class. Trains on `data.views` random views per shape, is evaluated on all of them."""
 
+    classifies = True
+
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
         self.smoothing = config.loss.label_smoothing
         self.stream = StreamConfig(
             arrays=("rgb",),
-            batch_size=config.data.batch_size,
+            batch_size=config.step_size,
             views=config.data.views,
             points=0,
             seed=config.seed,
         )
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.logits(batch)
+    def prepare(self, context: Context) -> None:
+        """Nothing but the views is needed."""
+
+    def loss(
+        self, model: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.logits(model, batch)
         loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
         return loss, {"accuracy": accuracy(logits, batch["label"])}
 
-    def logits(self, batch: Batch) -> Tensor:
-        return self.model(batch["rgb"])[0]
+    def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return measure_classes(self.logits(model, batch), batch["label"], self.smoothing)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model(batch["rgb"])[0]
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """A random half of the views, another one for each shape."""

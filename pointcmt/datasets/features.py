@@ -1,0 +1,210 @@
+"""Derived features of every view, in the store they were computed from: `features/<key>/`.
+
+An image network's features cost minutes to hours of computing and a thousandth of the images' disk
+space, so they are kept, a shard at a time: computed features count once their commit marker
+`commits/features-<key>/<shard>.json` is there. It names the images they were made from by their
+SHA-256. Where a shard is rendered again with other images, its features are stale: they are
+pending again, and reading them is refused.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt import __version__
+from pointcmt.datasets import kv as files
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.schema import ArraySpec
+from pointcmt.datasets.store import RENDER, ROOT, ViewStore
+from pointcmt.errors import StoreError
+
+FOLDER = "features"
+GROUP = contract.encode_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
+MISSING, STALE, FRESH = "missing", "stale", "fresh"  # a shard's features
+RECOMPUTE = "any command that needs the features of this teacher computes them again"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The rendered images of a shard as they are now. done: [s] bool, which shapes have some."""
+
+    shard: int
+    done: NDArray[np.bool_]
+    sha256: str  # of the shard's `rgb` file
+
+
+class Features:
+    """Features [O, V, D] f16 of one teacher, open for reading and, shard by shard, for writing.
+
+    width: D. facts: what made them, JSON-able; they are the array's attributes.
+    """
+
+    def __init__(self, store: ViewStore, key: str, width: int, facts: dict[str, Any]) -> None:
+        self.store, self.key, self.width, self.facts = store, key, width, facts
+        self.name, self.stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
+        store.specs[self.name] = _spec(store, width, facts)
+
+    def images(self, shard: int) -> Images:
+        """A shard's images, to be asked for before they are read.
+
+        Raises StoreError where the shard is not rendered.
+        """
+        if shard not in self.store.committed(RENDER):
+            raise StoreError(
+                f"shard {shard} has no rendered images",
+                where=self.store.path,
+                fix="run `pointcmt render` again to finish the store",
+            )
+        return self._images(shard, self.store.markers(RENDER, [shard])[shard])
+
+    def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:
+        """MISSING, STALE or FRESH by shard: of all shards that have rendered shapes, or of these.
+
+        Stale: made from other images than the shard has now, or their file is gone.
+        """
+        rendered = set(self.store.committed(RENDER))
+        wanted = sorted(rendered if shards is None else rendered & set(shards))
+        present = set(files.list_keys(self.store.kv, f"{self.name}/c/"))
+        made = set(self.store.committed(self.stage))
+        render = self.store.markers(RENDER, wanted)
+        ours = self.store.markers(self.stage, [shard for shard in wanted if shard in made])
+        found = {}
+        for shard in wanted:
+            images = self._images(shard, render[shard])
+            if not np.any(images.done):
+                continue
+            if shard not in ours:
+                found[shard] = MISSING
+            else:
+                same = ours[shard]["made_from"] == images.sha256
+                found[shard] = FRESH if same and self._file(shard) in present else STALE
+        return found
+
+    def pending(self) -> list[int]:
+        """The shards whose rendered shapes lack features made from the images they have now."""
+        return [shard for shard, state in self.states().items() if state != FRESH]
+
+    def write(self, images: Images, features: NDArray[np.floating[Any]]) -> None:
+        """Write and commit a shard's features [s, V, D]; those of failed shapes are set to 0.
+
+        images: of the shard, as they were before they were read: if they change meanwhile, what is
+        written here is stale from the beginning. Raises StoreError for features that are not
+        finite in 16 bits, or where the disk refuses.
+        """
+        with np.errstate(over="ignore"):
+            array = np.asarray(features).astype(np.float16)
+        array[~images.done] = 0
+        if not np.all(np.isfinite(array)):
+            raise StoreError(
+                f"features of shard {images.shard} are not finite in 16 bits",
+                where=f"{self.store.path}/{self.name}",
+                fix="train the teacher anew, with a lower learning rate or pretrained weights",
+            )
+        written = self.store.write_shard(images.shard, {self.name: array})
+        marker = {"files": written, "made_from": images.sha256}
+        self.store.commit(self.stage, images.shard, marker)
+
+    def read(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The features [n, V, D] of shapes [n], indices of axis 0; those of failed shapes are 0.
+
+        Raises StoreError where they are missing, stale or damaged.
+        """
+        for shard in np.unique(np.asarray(shapes) // self.store.schema.shard).tolist():
+            self._require_fresh(shard)
+        try:
+            return self.store.read(self.name, np.asarray(shapes))
+        except StoreError as error:
+            raise StoreError(
+                error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"
+            ) from error
+
+    def _require_fresh(self, shard: int) -> None:
+        if not np.any(self.images(shard).done):
+            return  # nothing can be missing
+        state = self.states([shard])[shard]
+        reasons = {
+            MISSING: "they have not been computed yet",
+            STALE: "its images were rendered again since, or the file is gone",
+        }
+        if state != FRESH:
+            raise StoreError(
+                f"the features of shard {shard} are {state}: {reasons[state]}",
+                where=f"{self.store.path}/{self._file(shard)}",
+                fix=RECOMPUTE,
+            )
+
+    def _images(self, shard: int, marker: dict[str, Any]) -> Images:
+        done = np.array([outcome["status"] == "done" for outcome in marker["outcomes"]], bool)
+        key = contract.shard_key(self.store.specs["rgb"], "rgb", shard)
+        return Images(shard, done, marker["files"][key])
+
+    def _file(self, shard: int) -> str:
+        return contract.shard_key(self.store.specs[self.name], self.name, shard)
+
+
+def open_features(store: ViewStore, key: str) -> Features | None:
+    """The features of a key, None where the store has none. Raises StoreError for damaged ones."""
+    where = f"{FOLDER}/{key}/{ROOT}"
+    data = files.read(store.kv, where)
+    if data is None:
+        return None
+    try:
+        table = json.loads(data)
+        width, facts = int(table["shape"][2]), dict(table["attributes"])
+        del facts["checksum"]
+        intact = contract.spec_metadata(store.schema, _spec(store, width, facts)) == data
+    except (ValueError, KeyError, TypeError, IndexError):
+        intact = False
+    if not intact:
+        raise StoreError(
+            "the metadata of these features is damaged",
+            where=f"{store.path}/{where}",
+            fix=f"delete this file: {RECOMPUTE}",
+        )
+    return Features(store, key, width, facts)
+
+
+def create_features(store: ViewStore, key: str, width: int, facts: dict[str, Any]) -> Features:
+    """Create the features of a key, or open them where they exist with the same facts.
+
+    facts: what makes them, JSON-able; the version of pointcmt is added and may differ. Safe when
+    many processes start at once. Raises StoreError with the differences where others are there.
+    """
+    spec = _spec(store, width, {**facts, "pointcmt": __version__})
+    files.write_new(store.kv, f"{FOLDER}/{ROOT}", GROUP)
+    files.write_new(store.kv, f"{FOLDER}/{key}/{ROOT}", contract.spec_metadata(store.schema, spec))
+    features = open_features(store, key)
+    if features is None:
+        raise StoreError("a file vanished while it was written", where=f"{store.path}/{FOLDER}")
+    stored = {name: value for name, value in features.facts.items() if name != "pointcmt"}
+    left, right = {"width": features.width, **stored}, {"width": width, **facts}
+    different = [
+        f"{name}: {left.get(name)} in the store, {right.get(name)} asked for"
+        for name in [*left, *(name for name in right if name not in left)]
+        if left.get(name) != right.get(name)
+    ]
+    if different:
+        raise StoreError(
+            "these features were made by something else:\n  " + "\n  ".join(different),
+            where=f"{store.path}/{FOLDER}/{key}",
+            fix=f"delete {FOLDER}/{key} and commits/{FOLDER}-{key} of this store: {RECOMPUTE}",
+        )
+    return features
+
+
+def list_features(store: ViewStore) -> list[str]:
+    """The keys of all features that a store has metadata or commits of, sorted."""
+    found = {key.split("/")[1] for key in files.list_keys(store.kv, f"{FOLDER}/")} - {ROOT}
+    stages = {Path(key).parts[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
+    return sorted(found | {stage.removeprefix(f"{FOLDER}-") for stage in stages})
+
+
+def _spec(store: ViewStore, width: int, facts: dict[str, Any]) -> ArraySpec:
+    attributes = tuple(contract.with_checksum(facts).items())
+    shape = (store.schema.views, width)
+    return ArraySpec("float16", ("view", "feature"), shape, attributes=attributes)

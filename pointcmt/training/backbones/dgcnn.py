@@ -1,0 +1,78 @@
+"""DGCNN (Wang et al., ACM TOG 2019, arXiv 1801.07829) with a 512-d feature and a linear classifier.
+
+Four EdgeConvs over the 20 nearest neighbours, found again in each layer's features; of all their
+outputs a 1024-d embedding of each point; maximum and mean of it; a feature of 512. The paper has
+LeakyReLU throughout and a head of 512-256-C with dropout. Here the feature ends in a ReLU, so that
+it is non-negative like every student's, and one linear layer follows.
+The order of the points does not matter (but for points equally far, of which k-nearest takes the
+first).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pointcmt.training import ops
+from pointcmt.training.backbones.blocks import (
+    FEATURE,
+    Prediction,
+    maximum,
+    require_points,
+    shared_mlp,
+)
+
+K = 20  # neighbours, the point itself among them
+SLOPE = 0.2  # of LeakyReLU
+WIDTHS = (64, 64, 128, 256)
+EMBEDDING = 1024
+
+
+class DGCNN(nn.Module):
+    """Edge convolutions on graphs that are built anew from each layer's features."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        before = (3, *WIDTHS[:-1])
+        self.edges = nn.ModuleList(EdgeConv(*width) for width in zip(before, WIDTHS, strict=True))
+        self.embed = shared_mlp(sum(WIDTHS), EMBEDDING, last_relu=False)
+        self.head = shared_mlp(2 * EMBEDDING, FEATURE)
+        self.classifier = nn.Linear(FEATURE, classes)
+
+    def forward(self, points: Tensor) -> Prediction:
+        """points [B, N, 3] → logits [B, C], feature [B, 512], local [B, N, 1024].
+
+        Raises UsageError for N < 20.
+        """
+        require_points(points, K, "DGCNN")
+        B, N, _ = points.shape
+        layers = [points]
+        for edge in self.edges:
+            layers.append(edge(layers[-1]))  # [B, N, 64], [B, N, 64], [B, N, 128], [B, N, 256]
+        rows = self.embed(torch.cat(layers[1:], dim=2).flatten(0, 1))  # [B·N, 1024]
+        rows = F.leaky_relu(rows, SLOPE, inplace=True)
+        pooled = torch.cat([maximum(rows, B), rows.view(B, N, -1).mean(dim=1)], dim=1)
+        feature = self.head(pooled)  # [B, 2048] → [B, 512]
+        return Prediction(self.classifier(feature), feature, rows.view(B, N, -1))
+
+
+class EdgeConv(nn.Module):
+    """max_j LeakyReLU(BN(W·[x_j - x_i, x_i])) over the nearest neighbours j of i (equation 7)."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * before, after, bias=False)
+        self.norm = nn.BatchNorm1d(after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [B, N, D] → [B, N, D'].
+
+        W·[x_j - x_i, x_i] = U·x_j + (V - U)·x_i with W = [U, V]: two products for each point, not
+        for each edge. LeakyReLU grows, so it may follow the maximum.
+        """
+        B, N, D = features.shape
+        index, _ = ops.k_nearest(features, features, K)  # [B, N, K]
+        there, here = self.linear.weight.split(D, dim=1)
+        edges = ops.gather(F.linear(features, there), index)  # [B, N, K, D']
+        edges = edges.add_(F.linear(features, here - there)[:, :, None])
+        highest = maximum(self.norm(edges.flatten(0, 2)), B * N)  # [B·N, D']
+        return F.leaky_relu(highest, SLOPE).view(B, N, -1)

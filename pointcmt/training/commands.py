@@ -1,0 +1,54 @@
+"""`pointcmt train`, whatever the recipe: which function runs, and what it says at the end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.training.config import PIPELINE, PipelineConfig, TrainConfig
+from pointcmt.training.loop import Result, train
+from pointcmt.training.pipeline import train_pipeline
+from pointcmt.training.study import study
+
+
+@dataclass(frozen=True)
+class Told:
+    """The last words of a command: for people, and for `--json`."""
+
+    text: str
+    facts: dict[str, Any]
+
+
+def train_command(
+    store: ViewStore,
+    config: TrainConfig | PipelineConfig,
+    seeds: tuple[int, ...],
+    out: Path,
+    device: str,
+    log_format: str,
+) -> Told:
+    """Train one run, a pipeline, or either with several seeds. Raises as what it calls."""
+    if seeds:
+        found = study(store, config, seeds, out, device, log_format)
+        return Told(found.describe(), found.as_json())
+    if isinstance(config, PipelineConfig):
+        results = train_pipeline(store, config, out, device, log_format)
+        lines = [_summary(out / name, result) for name, result in results.items()]
+        student = results["student"].as_json()
+        stages = {name: result.as_json() for name, result in results.items()}
+        return Told("\n".join(lines), {**student, "recipe": PIPELINE, "stages": stages})
+    result = train(store, config, out, device, log_format)
+    return Told(_summary(out, result), result.as_json())
+
+
+def _summary(out: Path, result: Result) -> str:
+    key = "val_accuracy" if "val_accuracy" in result.best else "val_loss"
+    what = "validation " + key.removeprefix("val_")
+    best, last = (
+        f"{record[key]:.1%}" if key == "val_accuracy" else f"{record[key]:.4f}"
+        for record in (result.best, result.last)
+    )
+    return (
+        f"{out}: {result.recipe}, {result.epochs} epochs; {what} {best} at epoch "
+        f"{result.best['epoch']} (best), {last} (last)"
+    )

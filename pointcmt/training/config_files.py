@@ -1,0 +1,204 @@
+"""Configurations from files, `--set` and flags, with errors that name the key. Imports no torch.
+
+A value comes from, in rising order: the default in `config.py`, the preset, the YAML file,
+`--set a.b=c`, a flag. The resolved configuration is written into the run as `config.yaml`, which
+can be given as `--config`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from pointcmt.errors import UsageError, nearest
+from pointcmt.training.config import (
+    CONFIGS,
+    PIPELINE,
+    PipelineConfig,
+    Section,
+    TrainConfig,
+)
+from pointcmt.training.presets import PRESETS
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def load_config(
+    recipe: str, file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
+) -> TrainConfig:
+    """The resolved configuration of a recipe.
+
+    file: YAML. overrides: texts `a.b=c`, the value in YAML. flags: dotted keys such as `epochs`;
+    None = not given. Raises UsageError for an unknown recipe, preset or key (with the nearest
+    name), a value of the wrong kind (with the key), or a file that cannot be read.
+    """
+    if recipe not in CONFIGS:
+        raise UsageError(
+            f"no recipe is called '{recipe}'", fix=nearest(recipe, [PIPELINE, *CONFIGS])
+        )
+    kind = CONFIGS[recipe]
+    table, origin = _read_all(recipe, file, overrides, flags)
+    defaults = _merge(_defaults(kind), _preset(table, origin).get(recipe, {}))
+    return _validate(kind, defaults, table, origin)
+
+
+def load_pipeline(
+    file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
+) -> PipelineConfig:
+    """The resolved configuration of the three stages; flags apply to each of them.
+
+    Everything else as in `load_config`, with keys such as `student.data.points`.
+    """
+    every = {f"{stage}.{key}": value for stage in CONFIGS for key, value in flags.items()}
+    table, origin = _read_all(PIPELINE, file, overrides, every)
+    presets, defaults = _preset(table, origin), _defaults(PipelineConfig)
+    for stage in CONFIGS:
+        defaults[stage] = _merge(defaults[stage], presets.get(stage, {}))
+        defaults[stage]["preset"] = table.get("preset", defaults["preset"])
+    return _validate(PipelineConfig, defaults, table, origin)
+
+
+def to_yaml(config: Section) -> str:
+    """The configuration as `load_config` reads it."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one: {"a": {"b": c}} → {"a.b": c}."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _read_all(
+    recipe: str, file: Path | None, overrides: Iterable[str], flags: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """What was given besides the defaults, as one table, and where it comes from, in words."""
+    table = _read_yaml(file) if file else {}
+    origins = [str(file)] if file else []
+    for text in overrides:
+        key, value = _parse(text)
+        _put(table, key, value, f"--set {text}")
+        origins.append(f"--set {text}")
+    for key, value in flags.items():
+        if value is not None:
+            flag = f"--{key.rpartition('.')[2]} {value}"
+            _put(table, key, value, flag)
+            origins += [flag] if flag not in origins else []
+    origin = ", ".join(origins)
+    if table.setdefault("recipe", recipe) != recipe:
+        raise UsageError(
+            f"this configuration is for the recipe '{table['recipe']}', not '{recipe}'",
+            where=origin,
+            fix=f"run `pointcmt train {table['recipe']}`, or give another --config",
+        )
+    return table, origin
+
+
+def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
+    """The preset that a table asks for: recipe → values."""
+    name = table.get("preset", "official")
+    if name not in PRESETS:
+        raise UsageError(
+            f"no preset is called '{name}'", where=origin, fix=nearest(str(name), PRESETS)
+        )
+    return PRESETS[name]
+
+
+def _defaults(kind: type[Section]) -> dict[str, Any]:
+    return kind.model_validate({}).model_dump()
+
+
+def _validate(
+    kind: type[Kind], defaults: dict[str, Any], table: dict[str, Any], origin: str
+) -> Kind:
+    try:
+        return kind.model_validate(_merge(defaults, table))
+    except ValidationError as error:
+        raise _explain(error, kind, origin) from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        table = yaml.safe_load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError("no such configuration file", where=str(file)) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"this file cannot be read: {error}", where=str(file)) from None
+    if table is None:
+        return {}
+    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        raise UsageError("a configuration is a table of keys and values", where=str(file))
+    return table
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    """`a.b=c` as the key a.b and the YAML value c."""
+    where = f"--set {text}"
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().rpartition(".")[2]:
+        raise UsageError(
+            f"'{text}' sets nothing", where=where, fix="write it as --set optimizer.clip_norm=1.0"
+        )
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"'{value}' is no YAML value", where=where) from None
+
+
+def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Write the value of a dotted key into nested tables."""
+    *sections, last = key.split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"'{section}' is a value, not a section of keys", where=where)
+    table[last] = value
+
+
+def _merge(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """The defaults with the table's values written over them, section by section."""
+    merged = dict(defaults)
+    for key, value in table.items():
+        known = defaults.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = _merge(known, value)
+        merged[key] = value
+    return merged
+
+
+def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageError:
+    """The first thing pydantic found wrong, in words that name the key and what would fit."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    defaults = kind.model_validate({}).model_dump(mode="json")
+    if first["type"] == "extra_forbidden":
+        return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = _look_up(defaults, key)
+    return UsageError(
+        f"'{key}' {reason}, not {first['input']!r}",
+        where=origin,
+        fix=f"the default is {key}: {value}" if value is not None else "",
+    )
+
+
+def _nearest_key(key: str, defaults: dict[str, Any]) -> str:
+    """Suggest the same name in another section, else the nearest name in this one."""
+    section, _, name = key.rpartition(".")
+    same = [known for known in flatten(defaults) if known.rpartition(".")[2] == name]
+    if same:
+        return f"did you mean '{same[0]}'?"
+    siblings = _look_up(defaults, section) if section else defaults
+    return nearest(name, siblings if isinstance(siblings, dict) else defaults)
+
+
+def _look_up(table: Any, key: str) -> Any:
+    for part in key.split("."):
+        table = table.get(part) if isinstance(table, dict) else None
+    return table

@@ -1,0 +1,66 @@
+"""One process or several (`torchrun -m pointcmt train …`), through accelerate.
+
+Each process gets its share of every batch; gradients are averaged over all of them. The main
+process (rank 0) alone writes files and talks.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+
+from pointcmt.errors import UsageError
+from pointcmt.training.device import find_device
+
+
+def launched() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_processes(device: str) -> tuple[Accelerator, torch.device]:
+    """The process group, and where this process computes.
+
+    device: as in `find_device`; under torchrun auto, cpu or cuda, which means one GPU for each
+    process. Raises UsageError for a device that is unknown, absent or shared by processes.
+    """
+    on = find_device(device)
+    if launched() > 1 and ":" in device:
+        raise UsageError(
+            f"{launched()} processes cannot share one device",
+            where=f"--device {device}",
+            fix="leave it out: each process takes the GPU of its number",
+        )
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if on.type == "cuda" and launched() > 1 and local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}",
+            where="torchrun --nproc-per-node",
+            fix="start one process for each GPU, or give --device cpu",
+        )
+    # Every rank has statistics of its own half of the batch; `average_buffers` joins them.
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(cpu=on.type == "cpu", device_placement=False, kwargs_handlers=[ddp])
+    return accelerator, accelerator.device if launched() > 1 else on
+
+
+def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the mean of all processes' running statistics."""
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(accelerator.reduce(buffer, reduction="mean"))
+
+
+@contextmanager
+def main_first(accelerator: Accelerator) -> Iterator[None]:
+    """The main process goes first; the others find what it has made."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+    yield
+    if accelerator.is_main_process:
+        accelerator.wait_for_everyone()

@@ -1,0 +1,66 @@
+"""What a finished teacher and a finished generator know, ready to be looked up by shape."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pointcmt.datasets.streaming import Batch
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.generator import PointGenerator
+from pointcmt.training.recipes.task import Context
+from pointcmt.training.run import BEST, Run, open_run, weights_digest
+from pointcmt.training.teacher_features import teacher_features
+
+
+class Knowledge:
+    """A teacher's feature and logits of every shape that training reads, on the device."""
+
+    def __init__(self, teacher: str, context: Context) -> None:
+        run = _open(teacher, "teacher")
+        known = teacher_features(
+            context.store, run, context.shapes, context.device, context.log_format
+        )
+        self.features = known.feature.to(context.device)  # [n, 512]
+        self.scores = known.logits.to(context.device)  # [n, C]
+        self.row = torch.full((context.store.schema.shapes,), -1, device=context.device)
+        self.row[torch.from_numpy(context.shapes).to(context.device)] = torch.arange(
+            len(context.shapes), device=context.device
+        )
+
+    def feature(self, batch: Batch) -> Tensor:
+        """The teacher's features [B, 512] of a batch's shapes."""
+        return self.features[self.row[batch["shape"]]]
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The teacher's own logits [B, C]."""
+        return self.scores[self.row[batch["shape"]]]
+
+
+def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGenerator:
+    """The generator of a run, in evaluation mode and without gradients of its own.
+
+    Raises StoreError where it was trained with another teacher, UsageError for another recipe.
+    """
+    run = _open(folder, "cmpg")
+    if run.facts["inputs"]["teacher"] != weights_digest(Path(teacher)):
+        raise StoreError(
+            "this generator was trained with another teacher",
+            where=f"{folder}, {teacher}",
+            fix="give the teacher it was trained with, or train a generator for this one",
+        )
+    generator = PointGenerator(run.config.data.points)
+    load_weights(run.folder / BEST, generator)
+    return generator.to(device).eval().requires_grad_(False)
+
+
+def _open(folder: str, recipe: str) -> Run:
+    run = open_run(Path(folder))
+    if run.config.recipe != recipe:
+        raise UsageError(
+            f"this is a run of the recipe '{run.config.recipe}', not '{recipe}'",
+            where=folder,
+            fix=f"give the folder of a `pointcmt train {recipe}`",
+        )
+    return run

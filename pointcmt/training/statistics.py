@@ -1,0 +1,57 @@
+"""How sure an accuracy is: intervals by the bootstrap (Efron 1979), seeded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B: mean and standard deviation over seeds, and the interval of the mean."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+def accuracy_interval(correct: int, shapes: int, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of correct / shapes, shapes drawn again with replacement.
+
+    The number of right ones among redrawn shapes is binomial, so it is drawn as that.
+    """
+    draws = np.random.default_rng(seed).binomial(shapes, correct / shapes, DRAWS) / shapes
+    return _interval(draws)
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of the sample, n - 1; 0 for a single value)."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def paired_difference(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0, draws: int = DRAWS
+) -> Difference:
+    """How much more of the shapes A gets right than B, trained with the same seeds.
+
+    a, b: [S, n], whether the run of each seed classified each shape right. The interval redraws
+    seeds and shapes, both with replacement: it covers other seeds as well as other test shapes.
+    """
+    gain = a.astype(float) - b.astype(float)  # [S, n]
+    S, n = gain.shape
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for i in range(draws):
+        weights = np.bincount(rng.integers(0, S, S), minlength=S) / S  # [S]
+        means[i] = (weights @ gain)[rng.integers(0, n, n)].mean()
+    mean, std = spread(gain.mean(axis=1).tolist())
+    return Difference(mean, std, *_interval(means))
+
+
+def _interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

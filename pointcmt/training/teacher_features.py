@@ -1,0 +1,161 @@
+"""What a trained teacher thinks of the shapes of a store: feature and logits, for its students.
+
+The encoder's features per view are computed once and kept in the store (`datasets/features.py`):
+later runs, other heads and other poolings of the same encoder read them instead of the images.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pointcmt.console import meter
+from pointcmt.datasets.features import Features, Images, create_features
+from pointcmt.datasets.schema import DONE
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.config import TeacherConfig
+from pointcmt.training.image_networks import NETWORKS
+from pointcmt.training.mvcnn import MVCNN, build_mvcnn
+from pointcmt.training.progress import Paced
+from pointcmt.training.run import BEST, Run, require_classes
+
+VIEWS_AT_ONCE = 64  # images in one pass of the encoder: under 1 GB with the widest networks
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """Of n shapes, on the CPU: the pooled feature [n, 512] f32 and the logits [n, C] f32."""
+
+    feature: Tensor
+    logits: Tensor
+
+
+def teacher_features(
+    store: ViewStore,
+    run: Run,
+    shapes: NDArray[np.int64],
+    device: torch.device,
+    log_format: str = "auto",
+) -> TeacherFeatures:
+    """Feature and logits of the run's best checkpoint for shapes [n], rendered ones, in this order.
+
+    From all views of a shape, whose features are stored in 16 bits (relative error 2⁻¹¹) before
+    they are pooled. What the store lacks is computed first, whole shards at a time; killed, it goes
+    on there. Deterministic on a CPU with the same number of threads.
+
+    Raises UsageError for a run that is no teacher or images its encoder cannot take, StoreError
+    for a run without a checkpoint, other classes, shapes that are not rendered, or a damaged store.
+    """
+    config = run.config
+    if not isinstance(config, TeacherConfig):
+        raise UsageError(
+            f"this run is no teacher, its recipe is {config.recipe}",
+            where=str(run.folder),
+            fix="give a run of `pointcmt train teacher`",
+        )
+    require_classes(run, store)
+    shapes = np.asarray(shapes, np.int64)
+    if np.any(store.status()[shapes] != DONE):
+        raise StoreError("some of these shapes are not rendered", where=store.path)
+    model = _load(run, config, device)
+    backbone, image_size = config.model.backbone, config.data.image_size
+    key = teacher_key(model.encoder, backbone, image_size)
+    facts = {"teacher": key, "backbone": backbone, "image_size": image_size}
+    features = create_features(store, key, NETWORKS[backbone].width, facts)
+    compute_features(model, features, shapes, log_format)
+    return _pool(model, features, shapes)
+
+
+def teacher_key(encoder: nn.Module, backbone: str, image_size: int) -> str:
+    """16 hexadecimal digits that name an encoder's features: those of any other one differ.
+
+    Of the SHA-256 over backbone, image size and every tensor's name, type, shape and bytes.
+    """
+    digest = hashlib.sha256(f"{backbone} {image_size}".encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def compute_features(
+    model: MVCNN, features: Features, shapes: NDArray[np.int64], log_format: str = "auto"
+) -> None:
+    """Compute and store the features of all shards that hold one of these shapes and lack them.
+
+    A shard is committed as soon as it is done; killed, at most one is lost. Leaves the model in
+    evaluation mode.
+    """
+    store = features.store
+    wanted = set((shapes // store.schema.shard).tolist())
+    shards = [shard for shard in features.pending() if shard in wanted]
+    if not shards:
+        return
+    model.eval()
+    total = sum(len(store.schema.shapes_of(shard)) for shard in shards)
+    with meter("encoding views", total, "shapes", log_format) as bar:
+        progress = Paced(bar)
+        for images, rgb in _read_ahead(features, shards):
+            array = np.zeros((*rgb.shape[:2], features.width), np.float32)
+            array[images.done] = _encode(model, rgb[images.done])
+            features.write(images, array)
+            progress.advance(len(rgb), now=images.shard == shards[-1])
+
+
+def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:
+    """The run's best checkpoint, in evaluation mode."""
+    knobs = config.model
+    model = build_mvcnn(
+        knobs.backbone, "random", len(run.class_names), config.data.image_size, knobs.pooling
+    )
+    load_weights(run.folder / BEST, model)
+    return model.to(device).eval()
+
+
+def _read_ahead(
+    features: Features, shards: list[int]
+) -> Iterator[tuple[Images, NDArray[np.uint8]]]:
+    """The images [s, V, H, W, 3] of each shard; the next one is decoded meanwhile."""
+    store = features.store
+
+    def read(shard: int) -> tuple[Images, NDArray[np.uint8]]:
+        images, shapes = features.images(shard), store.schema.shapes_of(shard)
+        return images, store.read("rgb", slice(shapes.start, shapes.stop))
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(read, shards[0])
+        for shard in [*shards[1:], None]:
+            current = following.result()
+            if shard is not None:
+                following = pool.submit(read, shard)
+            yield current
+
+
+@torch.no_grad()
+def _encode(model: MVCNN, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images [s, V, H, W, 3] → features [s, V, D], in batches that do not depend on the machine."""
+    views = torch.from_numpy(rgb).flatten(0, 1).unsqueeze(1)  # [s·V, 1, H, W, 3]
+    on = model.mean.device
+    parts = [model.encode(part.to(on)).cpu() for part in views.split(VIEWS_AT_ONCE)]
+    return torch.cat(parts).view(*rgb.shape[:2], -1).numpy()
+
+
+@torch.no_grad()
+def _pool(model: MVCNN, features: Features, shapes: NDArray[np.int64]) -> TeacherFeatures:
+    """Pool and classify, shard by shard."""
+    shard_of = shapes // features.store.schema.shard
+    feature = torch.empty(len(shapes), model.classifier.in_features)
+    logits = torch.empty(len(shapes), model.classifier.out_features)
+    for shard in np.unique(shard_of):
+        rows = np.flatnonzero(shard_of == shard)
+        per_view = torch.from_numpy(features.read(shapes[rows])).to(model.mean.device).float()
+        pooled = model.pool(per_view)  # [k, 512]
+        feature[rows], logits[rows] = pooled.cpu(), model.classifier(pooled).cpu()
+    return TeacherFeatures(feature, logits)

@@ -1,0 +1,147 @@
+"""A run interrupted at any step, with any option that has a state, equals a straight one."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from pointcmt.training import checkpoint, loop
+from pointcmt.training.loop import train
+from pointcmt.training.optimization import Average
+from tests.training.stores import small_config
+from tests.training.test_loop import assert_equal_runs
+
+OPTIONS = {
+    "plain": (),
+    "accumulated": ("optimizer.accumulate=2", "data.batch_size=4"),
+    "averaged": ("optimizer.ema=0.9",),
+    "bf16": ("loop.precision=bf16",),
+    "clipped": ("optimizer.clip_norm=0.5", "schedule.warmup=1.5"),
+    "resampled": ("data.points=48", "data.resample=64"),
+}
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def option(request, store, tmp_path_factory):
+    """A student's configuration, and its run without interruption."""
+    config = small_config("student", *OPTIONS[request.param], epochs=3)
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    train(store, config, folder, device="cpu")
+    return config, folder
+
+
+def test_interrupted_at_any_step(option, store, tmp_path, monkeypatch):
+    """Ctrl-C after every single step, in runs that save at each: it always goes on from there."""
+    config, straight = option
+    monkeypatch.setattr(loop, "SAVE", 0.0)
+    original, last = loop.learning_rate, 0
+
+    def interrupting(settings, step, steps):
+        nonlocal last
+        if step > last:
+            last = step
+            raise KeyboardInterrupt
+        return original(settings, step, steps)
+
+    monkeypatch.setattr(loop, "learning_rate", interrupting)
+    interruptions = 0
+    while True:
+        torch.manual_seed(999)  # nothing may come from what happened before
+        try:
+            train(store, config, tmp_path, device="cpu")
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions == 11  # 12 steps, none of them twice
+    assert_equal_runs(straight, tmp_path)
+
+
+def test_the_average_is_what_is_validated_and_kept(store, tmp_path):
+    config = small_config("student", "optimizer.ema=0.9", epochs=2)
+    train(store, config, tmp_path, device="cpu")
+    kept = load_file(next((tmp_path / "last").glob("weights-*")))
+    state = load_file(next((tmp_path / "last").glob("training-*")))
+    own = {k.removeprefix("model/"): t for k, t in state.items() if k.startswith("model/")}
+    assert own.keys() == kept.keys()
+    assert not torch.equal(own["classifier.weight"], kept["classifier.weight"])
+    for name in own:
+        if "running" in name:
+            assert torch.equal(own[name], kept[name])
+
+
+def test_the_average_follows_its_formula():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    average, expected = Average(model, 0.5), model.weight.detach().clone()
+    for step in range(1, 8):
+        with torch.no_grad():
+            model.weight.add_(torch.randn(2, 3))
+        average.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+        torch.testing.assert_close(average.model.weight.detach(), expected)
+
+
+def test_bf16_computes_in_bf16_and_keeps_fp32(store, tmp_path):
+    runs = {}
+    for precision in ("fp32", "bf16"):
+        config = small_config("student", f"loop.precision={precision}", epochs=1)
+        runs[precision] = train(store, config, tmp_path / precision, device="cpu").last
+    assert runs["bf16"]["loss"] != runs["fp32"]["loss"]
+    assert math.isclose(runs["bf16"]["loss"], runs["fp32"]["loss"], rel_tol=0.05)
+    weights = load_file(next((tmp_path / "bf16" / "last").glob("weights-*")))
+    assert {t.dtype for n, t in weights.items() if not n.endswith("tracked")} == {torch.float32}
+
+
+def test_pieces_make_the_same_step_where_no_batch_norm_sees_them(store, tmp_path, monkeypatch):
+    """The mean over two half batches is that over the whole: a model without batch norm shows it."""
+
+    class Plain(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.head, self.classifier = nn.Linear(192, 512), nn.Linear(512, classes)
+
+        def forward(self, points):
+            from pointcmt.training.backbones.blocks import Prediction
+
+            feature = self.head(points.flatten(1)).relu()
+            return Prediction(self.classifier(feature), feature)
+
+    monkeypatch.setitem(loop.RECIPES["student"].__globals__["BACKBONES"], "pointnet", Plain)
+    settings = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "optimizer.weight_decay=0")
+    found = {}
+    for size, pieces in ((8, 1), (4, 2), (2, 4)):
+        knobs = (f"data.batch_size={size}", f"optimizer.accumulate={pieces}")
+        config = small_config("student", *settings, *knobs, epochs=1)
+        train(store, config, tmp_path / str(pieces), device="cpu")
+        found[pieces] = load_file(next((tmp_path / str(pieces) / "last").glob("training-*")))
+    for pieces in (2, 4):
+        for name, moment in found[1].items():
+            torch.testing.assert_close(found[pieces][name], moment, rtol=1e-3, atol=1e-6)
+
+
+def test_checkpoints_that_are_kept(store, tmp_path):
+    config = small_config("student", "loop.keep_every=2", epochs=5)
+    train(store, config, tmp_path, device="cpu")
+    kept = sorted(path.name for path in tmp_path.glob("epoch-*"))
+    assert kept == ["epoch-000002", "epoch-000004"]
+    assert checkpoint.read_scalars(tmp_path / "epoch-000004")["epoch"] == 4
+
+
+def test_tensorboard_holds_the_metrics(store, tmp_path, monkeypatch):
+    """Of a run killed after an event but before its checkpoint, too: that event is purged."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = small_config("student", epochs=4)
+    train(store, config, tmp_path, device="cpu", until=2)
+    train(store, config, tmp_path, device="cpu")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for tag, key in (("train/loss", "loss"), ("validation/accuracy", "val_accuracy")):
+        told = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert [step for step, _ in told] == [1, 2, 3, 4]
+        assert [value for _, value in told] == pytest.approx([record[key] for record in records])
