@@ -1,5 +1,8 @@
 """Where a network runs."""
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 
 from pointcmt.errors import UsageError
@@ -35,8 +38,15 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+@cache
+def has_triton() -> bool:
+    """Whether there is Triton, which comes with CUDA builds of torch on Linux."""
+    return find_spec("triton") is not None
+
+
 def describe_device(device: torch.device) -> str:
     """The device for people."""
     if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        missing = "" if has_triton() else "; no Triton here: point operations in plain torch"
+        return f"{device} ({torch.cuda.get_device_name(device)}{missing})"
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pointcmt import errors
 from pointcmt.errors import DependencyError, UsageError
+from pointcmt.training.device import has_triton
 from pointcmt.training.emd_auction import LANES, Indices, Reals, auction
 
 TOLERANCE = 0.01  # auction: its matching is proven to cost at most so much more than the best
@@ -29,8 +30,10 @@ def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tupl
 
     solver:
     - auction: a matching proven to cost at most 1 % more than the best (or 1e-9 of the clouds'
-      extent, where the best is that near 0); a bijection. Clouds run in torch.get_num_threads()
-      threads, whose number changes nothing. CUDA tensors are matched on the CPU.
+      extent, where the best is that near 0); a bijection. On the CPU, clouds run in
+      torch.get_num_threads() threads, whose number changes nothing. On CUDA devices they run there
+      where Triton can be imported (`emd_triton`), and what is not proven to be that good there is
+      matched again on the CPU; without Triton, all are matched on the CPU.
     - exact: the best matching, by scipy's linear_sum_assignment, on the CPU. O(N³).
     - sinkhorn: sum_ij P_ij |x_i - y_j|, at least the exact distance, for the plan P that entropy
       of weight 0.01 times the mean distance makes smooth (Cuturi 2013), in the log domain, rounded
@@ -58,7 +61,16 @@ def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tupl
 
 
 def _auction(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return _matched(x, y, _auction_one, threads=torch.get_num_threads())
+    if x.device.type != "cuda" or not has_triton():
+        return _matched(x, y, _auction_one, threads=torch.get_num_threads())
+    from pointcmt.training import emd_triton  # Triton takes a while to import
+
+    assignment, proven = emd_triton.auction(x.detach(), y.detach(), TOLERANCE)
+    left = (~proven).nonzero()[:, 0]  # waits for the device
+    if len(left):
+        threads = torch.get_num_threads()
+        assignment[left] = _matchings(x[left], y[left], _auction_one, threads)
+    return _distances(x, _gather(y, assignment)).mean(dim=1), assignment
 
 
 def _auction_one(x: Reals, y: Reals) -> Indices:
@@ -91,6 +103,14 @@ def _matched(
     x: Tensor, y: Tensor, solve: Callable[[Reals, Reals], Indices], threads: int
 ) -> tuple[Tensor, Tensor]:
     """Match each pair of clouds ([N, 3] each → [N]), and measure the matching."""
+    assignment = _matchings(x, y, solve, threads)
+    return _distances(x, _gather(y, assignment)).mean(dim=1), assignment
+
+
+def _matchings(
+    x: Tensor, y: Tensor, solve: Callable[[Reals, Reals], Indices], threads: int
+) -> Tensor:
+    """Match each pair of clouds on the CPU → [B, N] on their device."""
     clouds = [tensor.detach().cpu().double().numpy() for tensor in (x, y)]
     assignment = torch.empty(x.shape[:2], dtype=torch.int64)
     if threads == 1 or len(x) <= 1:
@@ -100,8 +120,7 @@ def _matched(
             matchings = list(pool.map(solve, *clouds))
     for row, matching in zip(assignment, matchings, strict=True):
         row.copy_(torch.from_numpy(matching))
-    assignment = assignment.to(x.device)
-    return _distances(x, _gather(y, assignment)).mean(dim=1), assignment
+    return assignment.to(x.device)
 
 
 def _sinkhorn(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

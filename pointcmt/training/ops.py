@@ -1,8 +1,9 @@
 """Point operations of point-cloud networks: sampling, neighbours, interpolation, gathering.
 
 On a CPU they run as compiled kernels (`ops_compiled`), the clouds of a batch shared among
-`torch.get_num_threads()` threads; results do not depend on how many. On other devices the plain
-version (`ops_plain`) runs, with the same results; Triton kernels may take its place later.
+`torch.get_num_threads()` threads; results do not depend on how many. On CUDA devices Triton kernels
+run (`ops_triton`) where Triton can be imported, as it can beside CUDA builds of torch; elsewhere
+the plain version (`ops_plain`) does. All give the same results.
 
 Letters: B clouds, N points, M queries, D axes. Indices are i64 and count within a cloud.
 Distances are squared, in the points' units, summed in the points' dtype (float32 or float64;
@@ -17,6 +18,7 @@ nan or infinite, a count out of range) raises UsageError.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from torch import Tensor
 
 from pointcmt.errors import UsageError
 from pointcmt.training import ops_compiled, ops_plain
+from pointcmt.training.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
 SHARES = 4  # of a batch for each thread
@@ -46,8 +49,8 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     clouds, total, _ = points.shape
     _within("count", count, 1, total)
     begin = _starts(start, clouds, total).to(points.device)
-    if not _has_kernel(points):
-        return ops_plain.farthest_points(points, count, begin)
+    if not _is_compiled(points):
+        return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
     _over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
     return index
@@ -69,8 +72,8 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
     if not 0 <= radius < float("inf"):
         raise UsageError(f"a ball of radius {radius}", where="radius", fix="give one ≥ 0, finite")
     squared = torch.tensor(radius, dtype=points.dtype).square()
-    if not _has_kernel(points):
-        return ops_plain.ball_query(points, centers, squared.to(points.device), count)
+    if not _is_compiled(points):
+        return _kernels(points).ball_query(points, centers, squared.to(points.device), count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
     _over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
@@ -88,8 +91,8 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return _traced_k_nearest(points.detach(), queries.detach(), k)
     points, queries = _pair(points, "queries", queries)
     _within("k", k, 1, points.shape[1])
-    if not _has_kernel(points):
-        return ops_plain.k_nearest(points, queries, k)
+    if not _is_compiled(points):
+        return _kernels(points).k_nearest(points, queries, k)
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
@@ -131,43 +134,66 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
         return ops_plain.gather(features, index)
     for value in torch.aminmax(index) if index.numel() else ():
         _within("index", int(value), 0, features.shape[1] - 1)
-    look_up = _Gather.apply if _has_kernel(features) else ops_plain.gather
-    return look_up(features, index)
+    if _is_compiled(features):
+        return _Gather.apply(features, index, _sum_rows)
+    kernels = _kernels(features)
+    if kernels is ops_plain:
+        return ops_plain.gather(features, index)
+    return _Gather.apply(features, index, kernels.sum_rows)
+
+
+SumRows = Callable[[Tensor, Tensor, int], Tensor]  # rows [B,L,D], index [B,L], N → sums [B,N,D]
 
 
 class _Gather(torch.autograd.Function):
-    """`gather` whose gradient takes a quarter of the time of an embedding's."""
+    """`gather` whose gradient takes a quarter of the time of an embedding's (on a CPU)."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, index: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, index: Tensor, sum_rows: SumRows) -> Tensor:
         ctx.save_for_backward(index)
-        ctx.total = features.shape[1]
+        ctx.total, ctx.sum_rows = features.shape[1], sum_rows
         return ops_plain.gather(features, index)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _SumRows.apply(grad, *ctx.saved_tensors, ctx.total), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _SumRows.apply(grad, *ctx.saved_tensors, ctx.total, ctx.sum_rows), None, None
 
 
 class _SumRows(torch.autograd.Function):
     """The transpose of `gather`: rows [B,...,D] and index [B,...] → sums [B,total,D]."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, total: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor, total: int, sum_rows: SumRows) -> Tensor:
         ctx.save_for_backward(index)
-        sums = rows.new_zeros(len(rows), total, rows.shape[-1])
+        ctx.sum_rows = sum_rows
         flat = rows.reshape(len(rows), index[0].numel() if len(index) else 0, rows.shape[-1])
-        arrays = (flat.contiguous().numpy(), index.reshape(flat.shape[:2]).contiguous().numpy())
-        _over_clouds(ops_compiled.sum_rows, *arrays, sums.numpy())
-        return sums
+        return sum_rows(flat.contiguous(), index.reshape(flat.shape[:2]).contiguous(), total)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(grad, *ctx.saved_tensors), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Gather.apply(grad, *ctx.saved_tensors, ctx.sum_rows), None, None, None
 
 
-def _has_kernel(tensor: Tensor) -> bool:
+def _sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
+    sums = rows.new_zeros(len(rows), total, rows.shape[-1])
+    _over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
+    return sums
+
+
+def _is_compiled(tensor: Tensor) -> bool:
+    """Whether `ops_compiled` takes it."""
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+
+
+def _kernels(tensor: Tensor) -> ModuleType:
+    """What to take instead: `ops_triton` or `ops_plain`."""
+    if tensor.device.type != "cuda" or tensor.dtype not in (torch.float32, torch.float64):
+        return ops_plain
+    if not has_triton():
+        return ops_plain
+    from pointcmt.training import ops_triton  # Triton takes a while to import
+
+    return ops_triton
 
 
 def _over_clouds(
@@ -210,7 +236,7 @@ def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
         raise UsageError("the clouds have no points", where=name, fix="give at least one point")
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous()
     # numpy's check: torch's would wake threads that then spin on the kernels' cores.
-    if not (np.isfinite(points.numpy()) if _has_kernel(points) else points.isfinite()).all():
+    if not (np.isfinite(points.numpy()) if _is_compiled(points) else points.isfinite()).all():
         raise UsageError(
             "a coordinate is nan or infinite", where=name, fix=f"look where {name} come from"
         )
