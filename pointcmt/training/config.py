@@ -48,13 +48,18 @@ class ViewData(Data):
 
 
 class PointData(Data):
-    """What a student reads."""
+    """What a generator or a student reads."""
 
     points: Positive = 1024  # the first n of the stored, farthest-point order
+
+
+class StudentData(PointData):
+    """What a student reads."""
+
     resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
 
     @model_validator(mode="after")
-    def _check_resample(self) -> "PointData":
+    def _check_resample(self) -> "StudentData":
         if 0 < self.resample < self.points:
             raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
         return self
@@ -183,7 +188,6 @@ class TrainConfig(Section):
     data: Data = Data()
     optimizer: Optimizer
     schedule: Schedule
-    loss: Loss = Loss()
     loop: Loop = Loop()
 
     @property
@@ -199,6 +203,7 @@ class TeacherConfig(TrainConfig):
     epochs: Positive = 50
     data: ViewData = ViewData()
     model: Teacher = Teacher()
+    loss: Loss = Loss()
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=1e-4, accumulate=4)
     schedule: Schedule = Schedule(name="constant")
 
@@ -223,8 +228,9 @@ class StudentConfig(TrainConfig):
     epochs: Positive = 1000
     teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla
     generator: str = ""  # a run of the recipe `cmpg`, trained with that teacher
-    data: PointData = PointData()
+    data: StudentData = StudentData()
     model: Student = Student()
+    loss: Loss = Loss()
     distillation: Distillation = Distillation()
     optimizer: Optimizer = Optimizer(name="adamw", weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine")

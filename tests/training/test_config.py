@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config import CONFIGS
-from pointcmt.training.config_files import load_config, to_yaml
+from pointcmt.training.config import CONFIGS, PIPELINE
+from pointcmt.training.config_files import flatten, load_config, load_pipeline, to_yaml
+from pointcmt.training.presets import PRESETS
 
 CONFIG_FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -24,13 +26,19 @@ def test_the_defaults_are_those_of_the_reference_code():
     assert (teacher.epochs, teacher.data.batch_size, teacher.data.views) == (50, 32, 0)
     assert teacher.optimizer.model_dump() == {
         "name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4, "clip_norm": 0.0,
+        "accumulate": 4, "ema": 0.0,
     }  # fmt: skip
     assert (teacher.schedule.name, student.schedule.name) == ("constant", "cosine")
     assert (student.epochs, student.data.batch_size, student.data.points) == (1000, 32, 1024)
     assert student.optimizer.model_dump() == {
         "name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "clip_norm": 0.0,
+        "accumulate": 1, "ema": 0.0,
     }  # fmt: skip
     assert (student.augmentation.scale, student.augmentation.shift) == ((2 / 3, 3 / 2), 0.2)
+    assert (student.distillation.feature.weight, student.distillation.classifier) == (30, 9.6)
+    generator = load_config("cmpg")
+    assert (generator.epochs, generator.data.points, generator.model.dropout) == (50, 1024, 0.5)
+    assert (generator.matching.weight, generator.optimizer.name) == (30, "adam")
     assert teacher.loss.label_smoothing == student.loss.label_smoothing == 0.2
 
 
@@ -56,14 +64,59 @@ def test_the_resolved_copy_is_the_same_configuration(recipe, tmp_path):
 
 @pytest.mark.parametrize("file", CONFIG_FILES, ids=lambda file: file.name)
 def test_every_file_of_configs_is_a_configuration(file):
-    load_config(file.stem.split("-")[0], file)
+    recipe = file.stem.split("-")[0]
+    assert load_pipeline(file) if recipe == PIPELINE else load_config(recipe, file)
 
 
 def test_the_files_of_the_paper_say_what_the_defaults_are():
-    assert len(CONFIG_FILES) >= 4
+    """And all of it but how the loop runs: each knob of the method is there to be changed."""
     for recipe in CONFIGS:
         file = CONFIG_FILES[0].with_name(f"{recipe}.yaml")
-        assert load_config(recipe, file) == load_config(recipe)
+        config = load_config(recipe)
+        assert load_config(recipe, file) == config
+        expected = flatten(config.model_dump(mode="json", exclude={"loop"}))
+        assert flatten(yaml.safe_load(file.read_text())) == expected
+
+
+def test_a_preset_replaces_defaults_and_is_replaced():
+    modern = load_config("student", None, ["preset=modern", "optimizer.ema=0.5"])
+    assert (modern.preset, modern.data.resample, modern.optimizer.ema) == ("modern", 2048, 0.5)
+    assert modern.optimizer.weight_decay == 0.05  # the rest of a section
+    with pytest.raises(UsageError, match="did you mean 'modern'"):
+        load_config("student", None, ["preset=modrn"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("recipe", CONFIGS)
+def test_every_preset_is_a_configuration_and_survives_its_copy(preset, recipe, tmp_path):
+    config = load_config(recipe, None, [f"preset={preset}"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(recipe, tmp_path / "config.yaml") == config
+
+
+def test_a_pipeline_is_its_stages():
+    config = load_pipeline(None, ["student.data.points=512", "preset=modern"], seed=3, epochs=None)
+    assert config.teacher == load_config("teacher", None, ["preset=modern"], seed=3)
+    assert config.student == load_config(
+        "student", None, ["preset=modern", "data.points=512"], seed=3
+    )
+    for key, says in (("student.data.batchsize", "did you mean 'student.data.batch_size'"),
+                      ("data.points", "did you mean 'cmpg.data.points'"),
+                      ("teachr", "did you mean 'teacher'")):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            load_pipeline(None, [f"{key}=5"])
+        assert says in str(caught.value) or "unknown key" in str(caught.value)
+
+
+def test_switches_are_true_or_false():
+    assert load_config("student", None, ["loop.compile=yes"]).loop.compile is True
+    with pytest.raises(UsageError, match=r"'loop\.compile' should be true or false, not 1"):
+        load_config("student", None, ["loop.compile=1"])
+
+
+def test_fewer_points_to_draw_from_than_are_drawn_is_said():
+    with pytest.raises(UsageError, match="resample should be 0 or 1024"):
+        load_config("student", None, ["data.resample=512"])
 
 
 @pytest.mark.parametrize(
@@ -73,8 +126,8 @@ def test_the_files_of_the_paper_say_what_the_defaults_are():
         ("optimizer.learningrate=3", "did you mean 'learning_rate'?"),
         ("batch_size=3", "did you mean 'data.batch_size'?"),
         ("optimizer.batch_size=3", "did you mean 'data.batch_size'?"),
-        ("data.views=3", "known: batch_size, validation, points"),
-        ("zzz=3", "known: recipe, epochs"),
+        ("data.views=3", "known: batch_size, validation, fraction, split_seed, points"),
+        ("zzz=3", "known: recipe, preset, epochs"),
         ("epochs=many", "'epochs' should be a valid integer"),
         ("epochs=2.5", "'epochs' should be a valid integer"),
         ("epochs=0", "'epochs' should be greater than or equal to 1, not 0"),
@@ -88,7 +141,7 @@ def test_the_files_of_the_paper_say_what_the_defaults_are():
         ("data.validation=1", "'data.validation' should be less than 1"),
         ("augmentation.scale=[1.5, 0.5]", "'augmentation.scale' should be two numbers, 0 < "),
         ("augmentation.scale=[1.5, x]", "'augmentation.scale' should be a valid number"),
-        ("model.backbone=pointnets", "'model.backbone' should be 'pointnet'"),
+        ("model.backbone=pointnets", "'model.backbone' should be 'pointnet', "),
         ("epochs", "'epochs' sets nothing"),
         ("=5", "'=5' sets nothing"),
         ("epochs.more=5", "'epochs' should be a valid integer"),

@@ -1,0 +1,92 @@
+"""Does PointCMT help on the built-in shapes? Teacher, vanilla and distilled students, by seed.
+
+Usage: python benchmarks/distillation.py --out DIR [--seeds 0,1,2,3,4] [--fractions 1 0.1 0.05 0.01]
+       [--set student.distillation.classifier=0 …]
+
+Renders 500 train and 500 test shapes of `toy` (12 views of 96², 256 points) into DIR/store; for
+each fraction of the labels, which all stages share, trains a teacher (MVCNN, ResNet-18 from random
+weights, 64², 3 random views a step) and a generator once, and PointNet students alone and with
+their help once per seed; evaluates all on the test split. Resumes. Runs of smaller fractions have
+more epochs, since theirs are shorter.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from pointcmt.cameras import find_rig
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import ViewStore
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.job import Job
+from pointcmt.render.run import Options, render
+from pointcmt.training.config_files import load_pipeline
+from pointcmt.training.evaluate import evaluate
+from pointcmt.training.study import study
+
+SHAPES = 500  # of each split
+# Epochs of teacher, generator and students by fraction of 450 train shapes.
+EPOCHS = {1.0: (12, 30, 30), 0.1: (60, 60, 100), 0.05: (80, 60, 200), 0.01: (120, 60, 400)}
+KNOBS = (
+    "teacher.data.views=3",
+    "teacher.data.image_size=64",
+    "teacher.optimizer.accumulate=1",
+    "teacher.schedule.name=cosine",
+    "cmpg.data.points=256",
+    "student.data.points=256",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--fractions", type=float, nargs="+", default=list(EPOCHS))
+    parser.add_argument("--name", default="official", help="of the runs; for other --set")
+    parser.add_argument("--set", dest="knobs", nargs="*", default=[])
+    options = parser.parse_args()
+    seeds = tuple(int(seed) for seed in options.seeds.split(","))
+    store = render_toy(options.out / "store")
+    for fraction in options.fractions:
+        knobs = [*KNOBS, *knobs_of(fraction), *options.knobs]
+        out = options.out / f"{options.name}-{fraction:g}"
+        found = study(store, load_pipeline(None, knobs), seeds, out)
+        print(f"\n{fraction:.0%} of the labels")
+        print(
+            evaluate(out / "teacher", store)
+            .describe()
+            .splitlines()[1]
+            .replace("  overall", "  teacher, overall")
+        )
+        print(found.describe(), flush=True)
+
+
+def knobs_of(fraction: float) -> list[str]:
+    """Epochs and batch sizes that fit a fraction of the labels."""
+    epochs = dict(zip(("teacher", "cmpg", "student"), EPOCHS[fraction], strict=True))
+    batch = min(32, max(5, round(450 * fraction) // 2))
+    return [
+        line
+        for stage, count in epochs.items()
+        for line in (
+            f"{stage}.epochs={count}",
+            f"{stage}.data.fraction={fraction}",
+            f"{stage}.data.batch_size={batch}",
+        )
+    ]
+
+
+def render_toy(out: Path) -> ViewStore:
+    """The shapes of the benchmark, rendered once."""
+    listing = list_shapes("toy", None)
+    chosen = {
+        shape.id for split in ("train", "test") for shape in select(listing, split, SHAPES).shapes
+    }
+    listing = replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
+    config = RenderConfig(find_rig("mvnet12"), size=96, points=256)
+    render(listing, Job(str(out), listing.name, None, listing.up, config), Options())
+    return ViewStore.open(out)
+
+
+if __name__ == "__main__":
+    main()
