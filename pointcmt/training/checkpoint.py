@@ -90,15 +90,12 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
             fix="a run has one as soon as its first epoch is finished",
         )
     weights = _read(folder, scalars, "weights")
-    differences = list(_differences(weights, model.state_dict()))
-    if differences:
-        more = len(differences) - SHOWN
-        raise StoreError(
-            "this checkpoint belongs to another architecture:\n  "
-            + "\n  ".join(differences[:SHOWN] + [f"and {more} more"] * (more > 0)),
-            where=str(folder),
-            fix="use the configuration and the classes that it was trained with",
-        )
+    require_fit(
+        weights,
+        model,
+        str(folder),
+        "use the configuration and the classes that it was trained with",
+    )
     model.load_state_dict(weights)
     return scalars
 
@@ -118,6 +115,19 @@ def load_training(
         }
     random = {k.removeprefix("random/"): t for k, t in tensors.items() if k.startswith("random/")}
     return scalars, random
+
+
+def require_fit(weights: dict[str, Tensor], model: nn.Module, where: str, fix: str) -> None:
+    """Raise StoreError, with the tensors that differ, where weights are not those of the model."""
+    differences = list(_differences(weights, model.state_dict()))
+    if differences:
+        more = len(differences) - SHOWN
+        raise StoreError(
+            "this checkpoint belongs to another architecture:\n  "
+            + "\n  ".join(differences[:SHOWN] + [f"and {more} more"] * (more > 0)),
+            where=where,
+            fix=fix,
+        )
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -1,0 +1,173 @@
+"""Weights that others have published, read into our networks. Nothing is ever unpickled.
+
+Known layouts, beside our own:
+
+- PointNet++ MSG of PointCMT's reference code (ZhanHeshen/PointCMT, whose layers are those of
+  etw_pytorch_utils): `SA_modules.0.mlps.0.layer0.conv.weight` [32, 3, 1, 1], its norm under
+  `normlayer.bn` or, in older releases, `bn.bn`; then `fc_layer1`, `fc_layer2`.
+- PointNet++ SSG and MSG of yanx27/Pointnet_Pointnet2_pytorch, without normals:
+  `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`. Its head is 512-256-C: all but its last two layers
+  fit. A bias before a batch norm moves nothing but the norm's mean, and is taken off that.
+
+Weights may be wrapped as training loops do it, under "model_state" and the like, and the names
+may begin with `module.` or `model.`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pointcmt.errors import StoreError
+from pointcmt.training.backbones.pointnet2 import PointNet2
+from pointcmt.training.checkpoint import require_fit
+
+WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
+PREFIXES = ("module.", "model.")
+NUMPY = (  # what is skipped, not made, in both of numpy's spellings
+    *("numpy.dtype", "numpy.ndarray"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
+    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+)
+STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
+HEADLESS = "the classifier was left as it was: this checkpoint's head is 512-256-C"
+
+
+def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
+    """Read a file of published weights into the model; returns what a user should know of it.
+
+    path: `.safetensors`, or what torch.save writes (`.pth`, `.pt`, `.tar`). Raises StoreError
+    where it is missing, damaged, something else, needs unpickling, or does not fit, with the
+    tensors that differ; the model is then unchanged.
+    """
+    weights = _strip(_unwrap(_read(path), path))
+    notes: tuple[str, ...] = ()
+    if isinstance(model, PointNet2) and any(key.startswith("SA_modules.") for key in weights):
+        weights = _from_reference(weights)
+    elif isinstance(model, PointNet2) and any(key.startswith("sa1.") for key in weights):
+        weights, notes = _from_yanx27(weights, model), (HEADLESS,)
+    fix = "choose the model.backbone and the number of classes that the checkpoint was trained with"
+    require_fit(weights, model, str(path), fix)
+    model.load_state_dict(weights)
+    return notes
+
+
+def _read(path: Path) -> Any:
+    """What the file holds; tensors are on the CPU."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with path.open("rb") as file:
+            magic = file.read(2)
+        if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
+            raise StoreError("this is no file of torch's or safetensors'", where=str(path))
+        with torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise StoreError(f"this checkpoint cannot be read: {reason}", where=str(path)) from None
+    except StoreError:
+        raise
+    except Exception as error:  # torch raises whatever the damaged bytes lead to
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            raise StoreError(
+                "this checkpoint holds objects: unpickling them would run code that it names",
+                where=str(path),
+                fix="where you trust it, load it with its own code and save its state_dict alone",
+            ) from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise StoreError(
+            f"this checkpoint is damaged: {reason}", where=str(path), fix="download it again"
+        ) from None
+
+
+class _Ignored:
+    """Stands for numpy's numbers and arrays, which training loops store beside the weights."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
+    """The weights by name, out of whatever a training loop has put around them."""
+    while isinstance(found, dict):
+        inside = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), None)
+        if inside is None:
+            break
+        found = inside
+    if isinstance(found, dict) and found and all(isinstance(v, Tensor) for v in found.values()):
+        return found
+    kind = "the keys " + ", ".join(map(str, found)) if isinstance(found, dict) else type(found)
+    raise StoreError(f"this file holds no weights by name but {kind}", where=str(path))
+
+
+def _strip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what DataParallel and wrapping modules put before all of them."""
+    for prefix in PREFIXES * 2:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The reference code's names and shapes as ours; unknown ones stay as they are."""
+    block = re.compile(
+        r"SA_modules\.([012])\.mlps\.(\d)\.layer(\d)\.(conv|normlayer\.bn|bn\.bn)\.(\w+)"
+    )
+    head = re.compile(r"fc_layer1\.0\.(fc|normlayer\.bn|bn\.bn)\.(\w+)")
+    ours = {}
+    for key, value in weights.items():
+        name = key.replace("fc_layer2.0.", "classifier.")
+        if match := block.fullmatch(key):
+            stage, scale, layer, part, field = match.groups()
+            name = f"{_layer(int(stage), scale, int(layer), part != 'conv')}.{field}"
+        elif match := head.fullmatch(key):
+            name = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}"
+        ours[name] = _flat(value)
+    return ours
+
+
+def _from_yanx27(weights: dict[str, Tensor], model: PointNet2) -> dict[str, Tensor]:
+    """Their names, shapes and order of inputs as ours, with our classifier."""
+    block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
+    head = re.compile(r"(fc|bn)1\.(\w+)")
+    ours = {k: v for k, v in model.state_dict().items() if k.startswith("classifier.")}
+    biases = {}
+    for key, value in weights.items():
+        name, norm = key, ""
+        if match := block.fullmatch(key):
+            stage, many, scale, one, layer, field = match.groups()
+            place = int(stage) - 1, scale or "0", int(layer)
+            name, norm = f"{_layer(*place, (many or one) == 'bn')}.{field}", _layer(*place, True)
+            if many == "conv" and layer == "0" and field == "weight":
+                value = torch.cat([value[:, -3:], value[:, :-3]], dim=1)  # features come first
+        elif match := head.fullmatch(key):
+            name, norm = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}", "head.1"
+        elif key.startswith(("fc2.", "bn2.", "fc3.")):
+            continue
+        if norm and name.endswith(".bias") and not name.startswith(norm):
+            biases[f"{norm}.running_mean"] = value
+        else:
+            ours[name] = _flat(value)
+    for key, bias in biases.items():  # (Wx + b) - m = Wx - (m - b)
+        if key in ours and ours[key].shape == bias.shape:
+            ours[key] = ours[key].double() - bias.double()
+    return ours
+
+
+def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
+    """Our name of a set abstraction's linear layer or batch norm, counted from 0."""
+    prefix = STAGES[stage].format(scale=scale)
+    if prefix == "all":
+        return f"{prefix}.{3 * layer + norm}"
+    return f"{prefix}.first" if not (layer or norm) else f"{prefix}.rest.{3 * layer - 1 + norm}"
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """A 1×1 convolution's weight [O, I, 1, 1] as a linear layer's [O, I]."""
+    return weight.flatten(1) if weight.dim() > 2 and set(weight.shape[2:]) == {1} else weight
