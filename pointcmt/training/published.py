@@ -17,7 +17,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -29,6 +28,11 @@ from pointcmt.training.checkpoint import require_fit
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 PREFIXES = ("module.", "model.")
+NUMPY = (  # what is skipped, not made, in both of numpy's spellings
+    *("numpy.dtype", "numpy.ndarray"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
+    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+)
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 HEADLESS = "the classifier was left as it was: this checkpoint's head is 512-256-C"
 
@@ -61,7 +65,7 @@ def _read(path: Path) -> Any:
             magic = file.read(2)
         if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
             raise StoreError("this is no file of torch's or safetensors'", where=str(path))
-        with torch.serialization.safe_globals(_numpy_numbers()):
+        with torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
@@ -81,12 +85,12 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def _numpy_numbers() -> list[Any]:
-    """What torch.load must know to read numpy's numbers: training loops store accuracies so."""
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # numpy 1, numpy 2
-    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
-    return [*((scalar, name) for name in names), np.dtype, *kinds]
+class _Ignored:
+    """Stands for numpy's numbers and arrays, which training loops store beside the weights."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
 
 
 def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
@@ -113,7 +117,7 @@ def _strip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The reference code's names and shapes as ours; unknown ones stay as they are."""
     block = re.compile(
-        r"SA_modules\.(\d)\.mlps\.(\d)\.layer(\d)\.(conv|normlayer\.bn|bn\.bn)\.(\w+)"
+        r"SA_modules\.([012])\.mlps\.(\d)\.layer(\d)\.(conv|normlayer\.bn|bn\.bn)\.(\w+)"
     )
     head = re.compile(r"fc_layer1\.0\.(fc|normlayer\.bn|bn\.bn)\.(\w+)")
     ours = {}
@@ -130,7 +134,7 @@ def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _from_yanx27(weights: dict[str, Tensor], model: PointNet2) -> dict[str, Tensor]:
     """Their names, shapes and order of inputs as ours, with our classifier."""
-    block = re.compile(r"sa(\d)\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
+    block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
     head = re.compile(r"(fc|bn)1\.(\w+)")
     ours = {k: v for k, v in model.state_dict().items() if k.startswith("classifier.")}
     biases = {}
@@ -158,8 +162,6 @@ def _from_yanx27(weights: dict[str, Tensor], model: PointNet2) -> dict[str, Tens
 
 def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
     """Our name of a set abstraction's linear layer or batch norm, counted from 0."""
-    if stage >= len(STAGES):
-        return f"stage {stage}"
     prefix = STAGES[stage].format(scale=scale)
     if prefix == "all":
         return f"{prefix}.{3 * layer + norm}"

@@ -15,9 +15,20 @@ FORBIDDEN = ("OpenGL", "open3d", "dask", "trimesh", "pickle", "cloudpickle", "di
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_nothing_is_unpickled(file):
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    """Others' checkpoints are read by published.py alone, which makes no objects."""
+    tree = ast.parse(file.read_text("utf-8"))
+    safe = {
+        node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and file.name == "published.py"
+        and ast.unparse(node.func) == "torch.load"
+        and {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True"
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save")}
+            found = (node.value.id, node.attr)
+            assert node in safe or found not in {("torch", "load"), ("torch", "save")}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
