@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import SILENT, meter, say
@@ -49,6 +50,7 @@ from pointcmt.training.state import State
 from pointcmt.training.trackers import track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
+EXAMPLES = 8  # validation shapes in a recipe's own pictures
 SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 
 
@@ -211,6 +213,8 @@ def train(
                     _draw(out, records, config)
                     drawn = time.monotonic()
             progress.advance(0, _summary(record, config.epochs), now=True, **record)
+        if main:
+            draw_examples(task, state.shown, store, split.validation, out)
         accelerator.wait_for_everyone()
     return _result(config, records)
 
@@ -255,6 +259,19 @@ def validate(
             sums.add(0, task.measure(model, batch), count)
     sums.check(now=True)
     return {f"val_{name}": value for name, value in sums.means(accelerator).items()}
+
+
+@torch.no_grad()
+def draw_examples(
+    task: Task, model: nn.Module, store: ViewStore, shapes: NDArray[np.int64], out: Path
+) -> None:
+    """Write the pictures that a recipe has of its model, made of some of these shapes."""
+    on = next(model.parameters()).device
+    some = shapes[np.unique(np.linspace(0, len(shapes) - 1, EXAMPLES).astype(int))]
+    for batch in evaluation_stream(task, store, some, EXAMPLES):
+        batch = {name: data.to(on) for name, data in batch.items()}
+        for name, picture in task.pictures(model.eval(), batch).items():
+            checkpoint.write_file(out / name, picture)
 
 
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:
