@@ -29,7 +29,7 @@ from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
-from pointcmt.training.processes import join_processes, main_first
+from pointcmt.training.processes import agreed, join_processes, main_first
 from pointcmt.training.progress import Paced, Stopwatch, Sums
 from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
@@ -178,7 +178,8 @@ def train(
                 if average:
                     average.update(model, step)
 
-                if time.monotonic() - saved > SAVE and stream.position < len(stream):
+                long = time.monotonic() - saved > SAVE and stream.position < len(stream)
+                if agreed(long, step, accelerator):
                     state.save(out / LAST, epoch - 1, step)
                     saved = time.monotonic()
                 speed = (stream.position - began) * config.step_size / clock.seconds
