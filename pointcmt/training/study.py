@@ -18,7 +18,7 @@ from pointcmt.training.checkpoint import write_file
 from pointcmt.training.config import PipelineConfig, StudentConfig, TrainConfig, distilled
 from pointcmt.training.evaluate import CHECKPOINTS, Report, evaluate
 from pointcmt.training.loop import train
-from pointcmt.training.pipeline import student_config, train_pipeline
+from pointcmt.training.pipeline import stages
 from pointcmt.training.statistics import Difference, paired_difference, spread
 
 VANILLA, DISTILLED = "vanilla", "distilled"
@@ -89,9 +89,10 @@ def study(
     trained once, with their own seeds. Raises as `train` and `evaluate`.
     """
     if isinstance(config, PipelineConfig):
-        first = config.model_copy(update={"student": _seeded(config.student, seeds[0])})
-        one: TrainConfig = student_config(config, out)
-        train_pipeline(store, first, out, device, log_format)
+        *earlier, (_, one) = stages(config, out)
+        for recipe, stage in earlier:
+            say(f"{recipe}: {out / recipe}", log_format)
+            train(store, stage, out / recipe, device, log_format)
     else:
         one = config
     reports: dict[tuple[str, str], list[Report]] = {}

@@ -82,7 +82,7 @@ def test_a_study_of_seeds(finished, store, tmp_path):
     found = study(store, config, (0, 1, 2), tmp_path, device="cpu")
     folders = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("run.json"))
     pairs = [f"seed-{seed}/{kind}" for seed in (0, 1, 2) for kind in ("distilled", "vanilla")]
-    assert folders == sorted(["cmpg", "teacher", "student", *pairs])
+    assert folders == sorted(["cmpg", "teacher", *pairs])
     gains = []
     for seed in (0, 1, 2):
         accuracy = {}
