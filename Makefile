@@ -37,9 +37,11 @@ test-slow: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m "gpu or not slow" tests/render/test_egl.py tests/render/test_rasterizer.py
+	$(BIN)/python -m pytest -m gpu tests/training
 
 bench-gpu: setup
 	$(BIN)/python benchmarks/gpu_render.py
+	$(BIN)/python benchmarks/gpu_training.py
 
 bench: setup
 	$(BIN)/python benchmarks/render.py

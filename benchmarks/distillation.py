@@ -3,11 +3,11 @@
 Usage: python benchmarks/distillation.py --out DIR [--seeds 0,1,2,3,4] [--fractions 1 0.1 0.05 0.01]
        [--set student.distillation.classifier=0 …]
 
-Renders 500 train and 500 test shapes of `toy` (12 views of 96², 256 points) into DIR/store; for
-each fraction of the labels, which all stages share, trains a teacher (MVCNN, ResNet-18 from random
-weights, 64², 3 random views a step) and a generator once, and PointNet students alone and with
-their help once per seed; evaluates all on the test split. Resumes. Runs of smaller fractions have
-more epochs, since theirs are shorter.
+Renders 500 train and 500 test shapes of `toy` (12 views of 96²) into DIR/store. For each fraction
+of the labels, which all stages share, it trains a teacher (MVCNN, ResNet-18 from random weights,
+64², 3 random views a step) and a generator once, and PointNet students of 128 points, alone and
+with their help, once per seed; all are evaluated on the test split. Resumes. Runs of smaller
+fractions have more epochs, since theirs are shorter.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from pointcmt.training.study import study
 
 SHAPES = 500  # of each split
 # Epochs of teacher, generator and students by fraction of 450 train shapes.
-EPOCHS = {1.0: (12, 30, 30), 0.1: (60, 60, 100), 0.05: (80, 60, 200), 0.01: (120, 60, 400)}
+EPOCHS = {1.0: (12, 30, 20), 0.1: (60, 60, 100), 0.05: (80, 60, 200), 0.01: (120, 60, 400)}
 KNOBS = (
     "teacher.data.views=3",
     "teacher.data.image_size=64",
     "teacher.optimizer.accumulate=1",
     "teacher.schedule.name=cosine",
-    "cmpg.data.points=256",
-    "student.data.points=256",
+    "cmpg.data.points=128",
+    "student.data.points=128",
 )
 
 

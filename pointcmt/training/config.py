@@ -147,7 +147,10 @@ class Distillation(Section):
     # PointCMT's classifier enhancement (CE). The reference sums over the batch with weight 0.3,
     # which at its batch size of 32 is 9.6 times the mean.
     classifier: Weight = 9.6
-    detach: bool = True  # no gradient through CE's target; the reference leaves it attached
+    # Whether CE's target passes no gradient on. Then nothing teaches the classifier what to make
+    # of the teacher's feature, and at the official weight the student follows its first guess for
+    # good: on the built-in shapes it ends at chance. The reference leaves it attached, too.
+    detach: bool = False
     # The two baselines. logits: Hinton et al. 2015. features: mean squared difference.
     weight: Weight = 1.0
     temperature: Annotated[float, Field(gt=0)] = 4.0

@@ -112,6 +112,9 @@ class Report:
             if c["shapes"]:
                 share = f"{c['correct']:>5} of {c['shapes']:<5}"
                 lines.append(f"    {name:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip())
+        absent = [name for name, c in self.per_class.items() if not c["shapes"]]
+        if absent:
+            lines.append(f"  without shapes in this split, and not counted: {', '.join(absent)}")
         return "\n".join(lines)
 
 

@@ -76,6 +76,35 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
     return _png(figure)
 
 
+def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:
+    """Clouds [N, 3] and what was generated for each, side by side, seen from the front and above.
+
+    +Z is up; nearer points are drawn darker and over those behind them.
+    """
+    figure = Figure(figsize=(1.6 * len(pairs), 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(2, len(pairs), squeeze=False)
+    turn, tilt = np.radians(30), np.radians(20)
+    right = np.array([np.cos(turn), np.sin(turn), 0])
+    toward = np.array([np.sin(turn) * np.cos(tilt), -np.cos(turn) * np.cos(tilt), np.sin(tilt)])
+    up = np.cross(toward, right)
+    for column, pair in enumerate(pairs):
+        for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
+            axes, depth = panels[row, column], cloud @ toward
+            order = np.argsort(depth)
+            x, y = (cloud @ axis for axis in (right, up))
+            axes.scatter(x[order], y[order], c=depth[order], cmap=color, s=2, vmin=-1.2, vmax=0.6)
+            axes.set_aspect("equal")
+            axes.set_xlim(-0.75, 0.75)
+            axes.set_ylim(-0.75, 0.75)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+    for row, name in enumerate(("points of the shape", "from the teacher's feature")):
+        panels[row, 0].set_ylabel(name, color=INK, fontsize=8)
+    return _png(figure)
+
+
 def _style(axes: Axes, title: str) -> None:
     axes.set_title(title, color=INK, fontsize=10, loc="left")
     axes.grid(axis="y", color=RULE, linewidth=0.6)

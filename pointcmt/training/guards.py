@@ -43,8 +43,9 @@ def memory_errors(config: TrainConfig) -> Iterator[None]:
             knobs.append("fewer data.views, a smaller data.image_size")
         else:
             knobs.append("fewer data.points")
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PointcmtError(
-            f"memory ran out while training {config.recipe}: {str(error).splitlines()[0]}",
+            f"memory ran out while training {config.recipe}: {reason}",
             where="--device",
             fix="set one of: " + "; ".join(knobs),
         ) from error

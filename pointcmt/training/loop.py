@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import SILENT, meter, say
@@ -28,7 +29,7 @@ from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
-from pointcmt.training.processes import join_processes, main_first
+from pointcmt.training.processes import agreed, join_processes, main_first
 from pointcmt.training.progress import Paced, Stopwatch, Sums
 from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
@@ -49,6 +50,7 @@ from pointcmt.training.state import State
 from pointcmt.training.trackers import track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
+EXAMPLES = 8  # validation shapes in a recipe's own pictures
 SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 
 
@@ -176,7 +178,8 @@ def train(
                 if average:
                     average.update(model, step)
 
-                if time.monotonic() - saved > SAVE and stream.position < len(stream):
+                long = time.monotonic() - saved > SAVE and stream.position < len(stream)
+                if agreed(long, step, accelerator):
                     state.save(out / LAST, epoch - 1, step)
                     saved = time.monotonic()
                 speed = (stream.position - began) * config.step_size / clock.seconds
@@ -211,6 +214,8 @@ def train(
                     _draw(out, records, config)
                     drawn = time.monotonic()
             progress.advance(0, _summary(record, config.epochs), now=True, **record)
+        if main:
+            draw_examples(task, state.shown, store, split.validation, out)
         accelerator.wait_for_everyone()
     return _result(config, records)
 
@@ -255,6 +260,19 @@ def validate(
             sums.add(0, task.measure(model, batch), count)
     sums.check(now=True)
     return {f"val_{name}": value for name, value in sums.means(accelerator).items()}
+
+
+@torch.no_grad()
+def draw_examples(
+    task: Task, model: nn.Module, store: ViewStore, shapes: NDArray[np.int64], out: Path
+) -> None:
+    """Write the pictures that a recipe has of its model, made of some of these shapes."""
+    on = next(model.parameters()).device
+    some = shapes[np.unique(np.linspace(0, len(shapes) - 1, EXAMPLES).astype(int))]
+    for batch in evaluation_stream(task, store, some, EXAMPLES):
+        batch = {name: data.to(on) for name, data in batch.items()}
+        for name, picture in task.pictures(model.eval(), batch).items():
+            checkpoint.write_file(out / name, picture)
 
 
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,19 +21,23 @@ def train_pipeline(
     log_format: str = "auto",
 ) -> dict[str, Result]:
     """Train all three stages; returns how each stands, by recipe. Raises as `loop.train`."""
+    results = {}
+    todo = stages(config, out)
+    for number, (recipe, stage) in enumerate(todo, 1):
+        say(f"stage {number} of {len(todo)}: {recipe}, in {out / recipe}", log_format)
+        results[recipe] = train(store, stage, out / recipe, device, log_format)
+    return results
+
+
+def stages(config: PipelineConfig, out: Path) -> list[tuple[str, TrainConfig]]:
+    """Recipe and configuration of each stage, in order; its folder is OUT/recipe."""
     student = student_config(config, out)
-    stages: list[tuple[str, TrainConfig]] = [
+    generator = config.cmpg.model_copy(update={"teacher": str(out / TEACHER)})
+    return [
         (TEACHER, config.teacher),
-        (GENERATOR, config.cmpg.model_copy(update={"teacher": str(out / TEACHER)})),
+        *([(GENERATOR, generator)] if needs_generator(student) else []),
         (STUDENT, student),
     ]
-    if not needs_generator(student):
-        del stages[1]
-    results = {}
-    for number, (folder, stage) in enumerate(stages, 1):
-        say(f"stage {number} of {len(stages)}: {stage.recipe}, in {out / folder}", log_format)
-        results[stage.recipe] = train(store, stage, out / folder, device, log_format)
-    return results
 
 
 def student_config(config: PipelineConfig, out: Path) -> StudentConfig:

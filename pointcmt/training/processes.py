@@ -16,6 +16,8 @@ from torch import nn
 from pointcmt.errors import UsageError
 from pointcmt.training.device import find_device
 
+ASK = 50  # steps between two questions to all processes
+
 
 def launched() -> int:
     """How many processes torchrun started; 1 without it."""
@@ -54,6 +56,19 @@ def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.copy_(accelerator.reduce(buffer, reduction="mean"))
+
+
+def agreed(mine: bool, step: int, accelerator: Accelerator) -> bool:
+    """What the main process thinks, for all: clocks differ, and all must save together.
+
+    With several processes they ask each other at some steps only, and answer no at the others.
+    """
+    if accelerator.num_processes == 1:
+        return mine
+    if step % ASK:
+        return False
+    said = torch.tensor(float(mine and accelerator.is_main_process), device=accelerator.device)
+    return bool(accelerator.reduce(said).item())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ run.json        recipe, classes, the data's hashes, library versions; the folder
 config.yaml     the resolved configuration, fit for --config
 metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
+clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
 tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation
 epoch-000050/   checkpoints that `loop.keep_every` keeps

@@ -1,5 +1,6 @@
 """A run's metrics for TensorBoard and, if asked, Weights & Biases; metrics.jsonl comes first."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,6 +66,8 @@ def _wandb(out: Path, config: TrainConfig, stack: ExitStack) -> Callable[[Record
         ) from None
     run = wandb.init(
         project=config.loop.wandb,
+        id=hashlib.sha256(bytes(out.absolute())).hexdigest()[:12],  # resumed, it stays one run
+        resume="allow",
         name=out.name,
         dir=str(out),
         config=config.model_dump(mode="json"),

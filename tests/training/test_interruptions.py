@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.loop import train
 from pointcmt.training.optimization import Average
 from tests.training.plain_student import PlainStudent, train_plain
-from tests.training.stores import small_config
+from tests.training.stores import SMALL, small_config
 from tests.training.test_loop import assert_equal_runs
 
 OPTIONS = {
@@ -108,6 +110,29 @@ def test_pieces_make_the_same_step_where_no_batch_norm_sees_them(store, tmp_path
     for pieces in (2, 4):
         for name, moment in found[1].items():
             torch.testing.assert_close(found[pieces][name], moment, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_compiled_training_is_the_same_training(store, tmp_path):
+    """In a process of its own: torch's compiler warns of itself."""
+    losses = {}
+    for mode in ("eager", "compiled"):
+        options = ["--data", store.path, "--out", str(tmp_path / mode), "--epochs", "2"]
+        knobs = [f"--set={knob}" for knob in (*SMALL["student"], "optimizer.learning_rate=1e-5")]
+        switch = ["--compile"] if mode == "compiled" else []
+        subprocess.run(
+            [sys.executable, "-m", "pointcmt", "train", "student", *options, *knobs, *switch],
+            check=True,
+            capture_output=True,
+        )
+        lines = (tmp_path / mode / "metrics.jsonl").read_text().splitlines()
+        losses[mode] = [json.loads(line)["loss"] for line in lines]
+    assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-3)
+    names = [
+        set(load_file(next((tmp_path / mode / "best").glob("weights-*"))))
+        for mode in ("eager", "compiled")
+    ]
+    assert names[0] == names[1]
 
 
 def test_checkpoints_that_are_kept(store, tmp_path):

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import PointcmtError, StoreError, UsageError
 from pointcmt.training import checkpoint, loop
+from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.config_files import load_config, to_yaml
 from pointcmt.training.evaluate import evaluate
-from pointcmt.training.loop import best_of, train
+from pointcmt.training.loop import best_of, start_from, train
 from pointcmt.training.optimization import learning_rate
 from pointcmt.training.run import begin_run, plan_run
+from tests.training import textbooks
 from tests.training.stores import small_config
 
 TIMING = ("seconds", "samples_per_second", "data_wait")
@@ -267,6 +269,19 @@ def test_weights_to_start_from(straight, store, tmp_path):
     with pytest.raises(StoreError, match="no run here"):
         train(store, small_config("student", init="/nowhere"), tmp_path / "other", device="cpu")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_published_file_to_start_from(store, tmp_path):
+    """Weights of another code's naming, in a file: the trained classifier begins as theirs."""
+    theirs = textbooks.msg(3)
+    weights = {f"module.model.{key}": value for key, value in theirs.state_dict().items()}
+    torch.save({"model_state": weights}, tmp_path / "published.pth")
+    model = BACKBONES["pointnet2-msg"](3)
+    assert start_from(str(tmp_path / "published.pth"), model) == ()
+    assert torch.equal(model.classifier.weight, theirs.state_dict()["fc_layer2.0.weight"])
+    config = small_config("student", init=str(tmp_path / "published.pth"))
+    with pytest.raises(StoreError, match="another architecture"):  # this one is PointNet
+        train(store, config, tmp_path / "run", device="cpu")
 
 
 def test_clipping_bounds_the_gradient(store, tmp_path):

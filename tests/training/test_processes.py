@@ -78,10 +78,12 @@ def test_only_the_main_process_talks(pair):
 
 
 def test_two_processes_resume(pair, store, tmp_path):
-    """Killed after an epoch and run again, it ends as it did without interruption."""
+    """Stopped after two epochs and run again, it ends as it did without interruption."""
     folder, _ = pair
     code = (
         "import sys; from pathlib import Path\n"
+        "from pointcmt.training import loop, processes\n"
+        "loop.SAVE, processes.ASK = 0.0, 3  # saved in the middle of epochs, too\n"
         "from pointcmt.datasets.store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
         "from pointcmt.training.run import open_run\n"
@@ -96,7 +98,11 @@ def test_two_processes_resume(pair, store, tmp_path):
     command(store, tmp_path / "run", "optimizer.learning_rate=1e-4", processes=2)
     assert open_run(tmp_path / "run").config == open_run(folder / "two").config
     straight, resumed = weights(folder / "two"), weights(tmp_path / "run")
-    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+    for name, tensor in straight.items():
+        if "running" in name:  # averaged over processes once more, at each save
+            torch.testing.assert_close(resumed[name], tensor)
+        else:
+            assert torch.equal(resumed[name], tensor)
 
 
 def test_shares_of_unequal_size(store, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.config import CmpgConfig
-from pointcmt.training.generator import PointGenerator, matched_distance
+from pointcmt.training.figures import draw_clouds
+from pointcmt.training.generator import PointGenerator, matched_distance, scale
 from pointcmt.training.recipes.knowledge import Knowledge
 from pointcmt.training.recipes.task import Context
 
@@ -53,6 +54,12 @@ class Cmpg:
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         distance = self._distance(model, batch)
         return {"loss": self.config.matching.weight * distance, "emd": distance}
+
+    def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
+        norm = self.config.matching.norm
+        made = scale(model(self.knowledge.feature(batch)), norm)
+        pairs = zip(scale(batch["points"], norm).cpu(), made.cpu(), strict=True)
+        return {"clouds.png": draw_clouds([(x.numpy(), y.numpy()) for x, y in pairs])}
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         raise UsageError("a generator classifies nothing", where="recipe cmpg")

@@ -90,6 +90,9 @@ class Student:
         logits = self.logits(model, batch)
         return measure_classes(logits, batch["label"], self.config.loss.label_smoothing)
 
+    def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
+        return {}
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         return model(batch["points"][:, : self.config.data.points]).logits
 

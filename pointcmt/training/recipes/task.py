@@ -55,6 +55,10 @@ class Task(Protocol):
         """What is validated, "loss" among it: scalars, means over the batch; nothing random."""
         ...
 
+    def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
+        """What a finished model makes of some validation shapes: file name → PNG."""
+        ...
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Class scores [B, C], without augmentation."""
         ...

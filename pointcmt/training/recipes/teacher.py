@@ -50,6 +50,9 @@ class Teacher:
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return measure_classes(self.logits(model, batch), batch["label"], self.smoothing)
 
+    def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
+        return {}
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         return model(batch["rgb"])[0]
 
