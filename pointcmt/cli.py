@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pointcmt.render.run import Summary
 
 SOME_FAILED, INTERRUPTED = 3, 130
+RUN_FORMATS, STORE_FORMATS = ("safetensors", "onnx"), ("png", "webdataset")
 
 app = typer.Typer(
     name="pointcmt",
@@ -281,6 +282,29 @@ def evaluate(
 
 
 @app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    to: Annotated[
+        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write, or to replace.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
+    ] = "best",
+    as_json: Json = False,
+) -> None:
+    """A trained network as one file, checked against torch before it is written."""
+    _check_export(source, to)
+    with _needs("export" if to == "onnx" else "train"):
+        from pointcmt.training.export import export as write
+
+        exported = write(source, to, out, checkpoint)
+    print(exported.describe())
+    if as_json:
+        print(json.dumps(exported.as_json()))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
     log_format: LogFormat = "auto",
@@ -339,6 +363,32 @@ def _check_log_format(name: str) -> None:
             f"no log format is called '{name}'",
             where="--log-format",
             fix=nearest(name, LOG_FORMATS),
+        )
+
+
+def _check_export(source: Path, to: str) -> None:
+    """Raise UsageError where this format is none, or not one of what is at `source`."""
+    formats = (*RUN_FORMATS, *STORE_FORMATS)
+    if to not in formats:
+        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, formats))
+    is_store, runs = (source / "zarr.json").exists(), " or ".join(RUN_FORMATS)
+    if to in STORE_FORMATS and is_store:
+        raise UsageError(
+            f"a view store cannot be exported to {to} yet",
+            where=str(source),
+            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
+        )
+    if to in STORE_FORMATS:
+        raise UsageError(
+            f"{to} is for view stores, and this is none",
+            where=str(source),
+            fix=f"export a run --to {runs}",
+        )
+    if is_store:
+        raise UsageError(
+            f"{to} is for trained runs, and this is a view store",
+            where=str(source),
+            fix="give the folder of a `pointcmt train --out`",
         )
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from pointcmt.cameras import read_rig
+from pointcmt.training.config_files import load_config
+from pointcmt.training.export import FORMATS, export
+from pointcmt.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,9 +27,20 @@ def blocks(language):
             yield pytest.param(text, id=f"{page.name}-{number}")
 
 
+@pytest.fixture(scope="session")
+def exported(toy_store, tmp_path_factory):
+    """A student of one epoch as student.onnx and student.safetensors."""
+    folder = tmp_path_factory.mktemp("exported")
+    config = load_config("student", None, ["data.points=64", "data.batch_size=4"], epochs=1)
+    train(toy_store, config, folder / "RUN", device="cpu")
+    return [export(folder / "RUN", to, folder / f"student.{to}").path for to in FORMATS]
+
+
 @pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_blocks_run(code, toy_store, tmp_path):
+def test_python_blocks_run(code, toy_store, tmp_path, request):
     (tmp_path / "S").symlink_to(toy_store.path)
+    for path in request.getfixturevalue("exported") if "student." in code else ():
+        (tmp_path / path.name).symlink_to(path)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

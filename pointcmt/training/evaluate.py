@@ -24,12 +24,11 @@ from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Task
-from pointcmt.training.run import Run, kept, open_run, require_classes
+from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes
 from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
 
 SPLITS = ("test", "val", "train")
-CHECKPOINTS = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def evaluate(
     shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
-    name = _checkpoint(folder, which)
+    name = find_checkpoint(folder, which)
     if votes < 1:
         raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
     run = open_run(folder)
@@ -250,16 +249,6 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
         )
     ours = split_train(store, run.config.data)
     return ours.train if split == "train" else ours.validation
-
-
-def _checkpoint(folder: Path, which: str) -> str:
-    """The checkpoint's folder within the run."""
-    epochs = [path.name for path in sorted(folder.glob("epoch-*"))]
-    if which.isdecimal() and kept(int(which)) in epochs:
-        return kept(int(which))
-    numbers = [str(int(name.removeprefix("epoch-"))) for name in epochs]
-    _require("checkpoint", which, (*CHECKPOINTS, *numbers))
-    return which
 
 
 def _require(kind: str, name: str, known: tuple[str, ...]) -> None:

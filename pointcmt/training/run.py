@@ -24,7 +24,7 @@ from typing import Any
 
 from pointcmt import __version__
 from pointcmt.datasets.store import ViewStore
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
 from pointcmt.training.config import INPUTS, TrainConfig, input_folders
 from pointcmt.training.config_files import flatten, load_config, to_yaml
@@ -32,6 +32,7 @@ from pointcmt.training.config_files import flatten, load_config, to_yaml
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
 LAST, BEST, EVENTS = "last", "best", "tensorboard"
+CHECKPOINTS = (BEST, LAST)
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "safetensors", "tensorstore")
 
 
@@ -111,6 +112,20 @@ def weights_digest(path: Path) -> str:
 def kept(epoch: int) -> str:
     """The folder of an epoch's checkpoint that is kept for good."""
     return f"epoch-{epoch:06d}"
+
+
+def find_checkpoint(folder: Path, which: str) -> str:
+    """The folder of a run's checkpoint: best, last, or the number of an epoch that was kept.
+
+    Raises UsageError for another name.
+    """
+    epochs = [path.name for path in sorted(folder.glob("epoch-*"))]
+    if which.isdecimal() and kept(int(which)) in epochs:
+        return kept(int(which))
+    known = (*CHECKPOINTS, *(str(int(name.removeprefix("epoch-"))) for name in epochs))
+    if which not in CHECKPOINTS:
+        raise UsageError(f"no checkpoint is called '{which}'", fix=nearest(which, known))
+    return which
 
 
 @contextmanager

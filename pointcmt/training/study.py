@@ -16,9 +16,10 @@ from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.training.checkpoint import write_file
 from pointcmt.training.config import PipelineConfig, StudentConfig, TrainConfig, distilled
-from pointcmt.training.evaluate import CHECKPOINTS, Report, evaluate
+from pointcmt.training.evaluate import Report, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages
+from pointcmt.training.run import CHECKPOINTS
 from pointcmt.training.statistics import Difference, paired_difference, spread
 
 VANILLA, DISTILLED = "vanilla", "distilled"

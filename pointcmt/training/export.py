@@ -1,0 +1,182 @@
+"""A trained network in one file, for use without its run: `pointcmt export RUN --to …`.
+
+safetensors  the weights; `load_exported` makes the network again, of them and the header alone
+onnx         the network itself, in standard operators: `onnx_export`
+
+Both hold the same facts, each under its own key as JSON: which network, classes in the order of the
+logits, and what it takes (docs/export.md lists them). No path of this machine is among them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from pointcmt import __version__
+from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.training.backbones import BACKBONES
+from pointcmt.training.checkpoint import disk_errors, load_weights, require_fit, write_file
+from pointcmt.training.mvcnn import build_mvcnn
+from pointcmt.training.run import Run, find_checkpoint, open_run
+
+FORMATS = ("safetensors", "onnx")
+VERSION = 1  # of the facts
+POINTS = (
+    "points [B, N, 3] float32, +Z up, centred on the middle of their bounding box and scaled "
+    "into the unit sphere; in farthest-point order, where the network samples points"
+)
+VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as a view store holds them"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. difference: the largest one to torch's outputs, as a share of their scale;
+    None where the weights are torch's own.
+    """
+
+    path: Path
+    size: int  # bytes
+    facts: dict[str, Any]
+    difference: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that `export --json` prints."""
+        measured = {"bytes": self.size, "difference": self.difference}
+        return {"path": str(self.path), **measured, "facts": self.facts}
+
+    def describe(self) -> str:
+        """The same for people."""
+        what = "{recipe} {backbone}, {classes} classes, {checkpoint} checkpoint (epoch {epoch})"
+        lines = [f"{self.path}: {self.size / 1e6:.1f} MB, {what.format(**self.facts)}"]
+        if self.difference is not None:
+            lines.append(
+                f"  ONNX Runtime and torch differ by {self.difference:.1e} of the outputs' scale"
+            )
+        return "\n".join(lines)
+
+
+def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
+    """Write a run's network into the file `out`: the whole file, or none.
+
+    to: safetensors (teachers and students) or onnx (students). which: the checkpoint, as in
+    `evaluate`: best on validation, last, or the number of an epoch that was kept.
+
+    Raises UsageError for an unknown format or checkpoint and for a recipe that has no such form,
+    StoreError for a run without a checkpoint, for a file that cannot be written, and where ONNX
+    Runtime computes something else than torch.
+    """
+    if to not in FORMATS:
+        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
+    if out.is_dir():
+        raise UsageError("this is a folder, not a file", where=f"--out {out}", fix="name a file")
+    run = open_run(folder)
+    name = find_checkpoint(folder, which)
+    recipe = run.config.recipe
+    known = ("student",) if to == "onnx" else tuple(NETWORKS)
+    if recipe not in known:
+        raise UsageError(
+            f"a run of the recipe '{recipe}' cannot be exported to {to}",
+            where=str(folder),
+            fix=f"export one of: {', '.join(known)}",
+        )
+    facts = _facts(run, which)
+    model = NETWORKS[recipe](facts).eval()
+    facts["epoch"] = load_weights(folder / name, model)["epoch"]
+    if to == "onnx":
+        from pointcmt.training.onnx_export import to_onnx  # libraries of their own
+
+        data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder))
+    else:
+        weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        data, difference = save(weights, as_strings(facts)), None
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, data)
+    return Exported(out, len(data), facts, difference)
+
+
+def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of an exported .safetensors file, in evaluation mode on the CPU, and its facts.
+
+    A student maps what facts["input"] says to a `backbones.blocks.Prediction`, a teacher to
+    (logits, feature). Raises StoreError where this is no such file, or a damaged one.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
+    facts = _read_facts(header, str(path))
+    model = NETWORKS[facts["recipe"]](facts)
+    require_fit(weights, model, str(path), "export the run again")
+    model.load_state_dict(weights)
+    return model.eval(), facts
+
+
+def as_strings(facts: dict[str, Any]) -> dict[str, str]:
+    """Facts as they stand in a header: each value as JSON."""
+    return {key: json.dumps(value, allow_nan=False) for key, value in facts.items()}
+
+
+def _facts(run: Run, which: str) -> dict[str, Any]:
+    """What is known of a run's network, but for the epoch."""
+    config: Any = run.config
+    teacher = config.recipe == "teacher"
+    about = {
+        "version": VERSION,
+        "pointcmt": __version__,
+        "recipe": config.recipe,
+        "backbone": config.model.backbone,
+        "classes": len(run.class_names),
+        "class_names": run.class_names,
+        "checkpoint": which,
+        "epoch": 0,
+        "dataset": run.facts["data"]["dataset"],
+        "input": VIEWS if teacher else POINTS,
+        "output": "logits [B, classes]; feature [B, 512]",
+    }
+    if not teacher:
+        return {**about, "points": config.data.points}
+    return {**about, "pooling": config.model.pooling, "image_size": config.data.image_size}
+
+
+def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
+    try:
+        facts = {key: json.loads(value) for key, value in header.items()}
+        version, recipe = facts["version"], facts["recipe"]
+    except (ValueError, KeyError):
+        raise StoreError(
+            "this file was not written by `pointcmt export`",
+            where=where,
+            fix="export a run with --to safetensors; `pointcmt train --init` reads other weights",
+        ) from None
+    if version != VERSION or recipe not in NETWORKS:
+        raise StoreError(
+            f"the file has version {version} and holds a {recipe}; this pointcmt reads version "
+            f"{VERSION}: {', '.join(NETWORKS)}",
+            where=where,
+            fix=f"use pointcmt {facts.get('pointcmt')}, which wrote it",
+        )
+    return facts
+
+
+def _teacher(facts: dict[str, Any]) -> nn.Module:
+    knobs = (facts["classes"], facts["image_size"], facts["pooling"])
+    return build_mvcnn(facts["backbone"], "random", *knobs)
+
+
+def _student(facts: dict[str, Any]) -> nn.Module:
+    return BACKBONES[facts["backbone"]](facts["classes"])
+
+
+# Recipe → the network that facts describe, with weights still to be loaded.
+NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "teacher": _teacher,
+    "student": _student,
+}
