@@ -399,7 +399,7 @@ def _seeds(text: str | None, seed: int | None) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         seeds = ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**63 or len(set(seeds)) < len(seeds):
         raise UsageError(f"'{text}' is no list of seeds", where="--seeds", fix="such as 0,1,2,3,4")
     if seed is not None:
         raise UsageError("give either one seed or several", where="--seed, --seeds")

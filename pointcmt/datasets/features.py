@@ -55,11 +55,7 @@ class Features:
         Raises StoreError where the shard is not rendered.
         """
         if shard not in self.store.committed(RENDER):
-            raise StoreError(
-                f"shard {shard} has no rendered images",
-                where=self.store.path,
-                fix="run `pointcmt render` again to finish the store",
-            )
+            raise _not_rendered(shard, self.store.path)
         return self._images(shard, self.store.markers(RENDER, [shard])[shard])
 
     def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:
@@ -114,8 +110,11 @@ class Features:
 
         Raises StoreError where they are missing, stale or damaged.
         """
-        for shard in np.unique(np.asarray(shapes) // self.store.schema.shard).tolist():
-            self._require_fresh(shard)
+        self.require_fresh(shapes)
+        return self.read_fresh(shapes)
+
+    def read_fresh(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
+        """`read` without a look at the markers, for who has called `require_fresh` before."""
         try:
             return self.store.read(self.name, np.asarray(shapes))
         except StoreError as error:
@@ -123,20 +122,23 @@ class Features:
                 error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"
             ) from error
 
-    def _require_fresh(self, shard: int) -> None:
-        if not np.any(self.images(shard).done):
-            return  # nothing can be missing
-        state = self.states([shard])[shard]
+    def require_fresh(self, shapes: NDArray[np.int64]) -> None:
+        """Raise StoreError unless the features of all these shapes are there, of today's images."""
+        shards = set(np.unique(np.asarray(shapes) // self.store.schema.shard).tolist())
+        unrendered = sorted(shards - set(self.store.committed(RENDER)))
+        if unrendered:
+            raise _not_rendered(unrendered[0], self.store.path)
         reasons = {
             MISSING: "they have not been computed yet",
             STALE: "its images were rendered again since, or the file is gone",
         }
-        if state != FRESH:
-            raise StoreError(
-                f"the features of shard {shard} are {state}: {reasons[state]}",
-                where=f"{self.store.path}/{self._file(shard)}",
-                fix=RECOMPUTE,
-            )
+        for shard, state in self.states(shards).items():  # none of a shard where nothing is done
+            if state != FRESH:
+                raise StoreError(
+                    f"the features of shard {shard} are {state}: {reasons[state]}",
+                    where=f"{self.store.path}/{self._file(shard)}",
+                    fix=RECOMPUTE,
+                )
 
     def _images(self, shard: int, marker: dict[str, Any]) -> Images:
         done = np.array([outcome["status"] == "done" for outcome in marker["outcomes"]], bool)
@@ -145,6 +147,14 @@ class Features:
 
     def _file(self, shard: int) -> str:
         return contract.shard_key(self.store.specs[self.name], self.name, shard)
+
+
+def _not_rendered(shard: int, path: str) -> StoreError:
+    return StoreError(
+        f"shard {shard} has no rendered images",
+        where=path,
+        fix="run `pointcmt render` again to finish the store",
+    )
 
 
 def open_features(store: ViewStore, key: str) -> Features | None:

@@ -224,7 +224,14 @@ class ViewStream:
 
 def _open(store: ViewStore, name: str, threads: int) -> ts.TensorStore:
     spec = {"driver": "zarr3", "kvstore": files.spec(f"{store.path}/{name}")}
-    return ts.open(spec, open=True, read=True, context=files.context(threads)).result()
+    try:
+        return ts.open(spec, open=True, read=True, context=files.context(threads)).result()
+    except ValueError as error:
+        raise StoreError(
+            f"the array cannot be opened: {error}",
+            where=f"{store.path}/{name}",
+            fix="run `pointcmt verify` to see what is broken, then render the store again",
+        ) from error
 
 
 def _require_correspondences(store: ViewStore) -> None:

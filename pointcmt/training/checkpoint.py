@@ -8,6 +8,7 @@ or the new one.
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def read_scalars(folder: Path) -> dict[str, Any] | None:
     """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint."""
     try:
         marker = json.loads((folder / MARKER).read_bytes())
-        version = marker["version"]
+        version, _ = marker["version"], dict(marker["files"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -105,6 +106,8 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
             where=str(folder),
             fix="a run has one as soon as its first epoch is finished",
         )
+    if not (folder / scalars["files"]["weights"]).exists() and read_scalars(folder) != scalars:
+        return load_weights(folder, model)  # training replaced it just now
     weights = _read(folder, scalars, "weights")
     require_fit(
         weights,
@@ -173,7 +176,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        found = re.search(r"os error (\d+)", reason)  # safetensors has no errno
+        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        full = number in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(
             f"this cannot be written: {reason}",
             where=str(path),

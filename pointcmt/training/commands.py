@@ -30,6 +30,8 @@ def train_command(
     """Train one run, a pipeline, or either with several seeds. Raises as what it calls."""
     if seeds:
         found = study(store, config, seeds, out, device, log_format)
+        if found is None:  # a process that only helps
+            return Told("", {})
         return Told(found.describe(), found.as_json())
     if isinstance(config, PipelineConfig):
         results = train_pipeline(store, config, out, device, log_format)

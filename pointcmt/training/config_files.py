@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training.config import (
     CONFIGS,
+    INPUTS,
     PIPELINE,
     PipelineConfig,
     Section,
@@ -53,11 +54,34 @@ def load_pipeline(
     """
     every = {f"{stage}.{key}": value for stage in CONFIGS for key, value in flags.items()}
     table, origin = _read_all(PIPELINE, file, overrides, every)
-    presets, defaults = _preset(table, origin), _defaults(PipelineConfig)
+    _preset(table, origin)
+    defaults = _defaults(PipelineConfig)
     for stage in CONFIGS:
-        defaults[stage] = _merge(defaults[stage], presets.get(stage, {}))
-        defaults[stage]["preset"] = table.get("preset", defaults["preset"])
+        own = table.get(stage)
+        own = own if isinstance(own, dict) else {}
+        given = sorted(own.keys() & set(INPUTS) - {"init"})
+        if given:
+            raise UsageError(
+                f"'{stage}.{given[0]}' cannot be given: the stages find each other by themselves",
+                where=origin,
+                fix=f"run `pointcmt train {stage}` with it",
+            )
+        preset = {"preset": table.get("preset", "official"), **own}
+        defaults[stage] = _merge(defaults[stage], _preset(preset, origin).get(stage, {}))
+        defaults[stage]["preset"] = preset["preset"]
     return _validate(PipelineConfig, defaults, table, origin)
+
+
+def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
+    """A configuration that was written out in full. Raises StoreError where it is not."""
+    try:
+        config = CONFIGS[recipe].model_validate(table)
+    except (KeyError, ValidationError) as error:
+        reason = error if isinstance(error, KeyError) else error.errors(include_url=False)[0]
+        raise StoreError(f"this run's configuration is damaged: {reason}", where=where) from None
+    if config.model_dump(mode="json") != table:
+        raise StoreError("this run's configuration is damaged: keys are missing", where=where)
+    return config
 
 
 def to_yaml(config: Section) -> str:
@@ -103,7 +127,7 @@ def _read_all(
 def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
     """The preset that a table asks for: recipe → values."""
     name = table.get("preset", "official")
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(
             f"no preset is called '{name}'", where=origin, fix=nearest(str(name), PRESETS)
         )
@@ -128,7 +152,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         table = yaml.safe_load(file.read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError("no such configuration file", where=str(file)) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date that is none: ValueError
         raise UsageError(f"this file cannot be read: {error}", where=str(file)) from None
     if table is None:
         return {}
@@ -147,7 +171,7 @@ def _parse(text: str) -> tuple[str, Any]:
         )
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (ValueError, yaml.YAMLError):
         raise UsageError(f"'{value}' is no YAML value", where=where) from None
 
 

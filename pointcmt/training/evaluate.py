@@ -24,7 +24,7 @@ from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Task
-from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes
+from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
 from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
 
@@ -127,7 +127,10 @@ def evaluate(
     device: str = "auto",
     log_format: str = "auto",
 ) -> Report:
-    """Classify a split with a run's checkpoint; writes evaluation.json and confusion.png into it.
+    """Classify a split with a run's checkpoint; writes what it found into the run's folder.
+
+    evaluation.json and confusion.png are the best checkpoint's on the test split; of others the
+    names say so, as in evaluation-val-last.json.
 
     split: test, val (the shapes that selected the best epoch) or train (the others). which: best
     on validation, last, or the number of an epoch that was kept. votes: the plain prediction and
@@ -170,11 +173,12 @@ def evaluate(
         **report.as_json(),
         "confusion": confusion.tolist(),
     }
-    write_file(folder / "evaluation.json", (json.dumps(facts, indent=1) + "\n").encode())
+    suffix = "" if (split, which) == ("test", "best") else f"-{split}-{which}"
+    write_file(folder / f"evaluation{suffix}.json", (json.dumps(facts, indent=1) + "\n").encode())
     title = (
         f"{run.config.recipe}, {split}: {report.overall_accuracy:.1%} of {report.shapes:,} shapes"
     )
-    write_file(folder / "confusion.png", draw_confusion(confusion, run.class_names, title))
+    write_file(folder / f"confusion{suffix}.png", draw_confusion(confusion, run.class_names, title))
     return report
 
 
@@ -248,7 +252,15 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
             fix=f"evaluate on {run.facts['data']['path']}, or the test split of this store",
         )
     ours = split_train(store, run.config.data)
-    return ours.train if split == "train" else ours.validation
+    kind, chosen = ("train", ours.train) if split == "train" else ("validation", ours.validation)
+    if shapes_digest(store, chosen) != run.facts["split"][kind]:
+        raise StoreError(
+            f"'{split}' holds other shapes than when this run was trained: more or fewer of the "
+            "store are rendered now",
+            where=store.path,
+            fix="evaluate on the test split",
+        )
+    return chosen
 
 
 def _require(kind: str, name: str, known: tuple[str, ...]) -> None:

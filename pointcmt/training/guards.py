@@ -1,6 +1,7 @@
 """What can go wrong within a step, in words that name the knobs that help."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,9 @@ def memory_errors(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # the CPU's allocator has no error class of its own
-        if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
-            raise
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not re.search(r"can't allocate memory|bad_alloc", str(error)):
+            raise  # the CPU's allocator has no error class of its own
         data = config.data
         knobs = [
             f"data.batch_size below {data.batch_size}, with optimizer.accumulate above "

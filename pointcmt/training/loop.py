@@ -29,7 +29,7 @@ from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
-from pointcmt.training.processes import agreed, join_processes, main_first
+from pointcmt.training.processes import agreed, join_processes
 from pointcmt.training.progress import Paced, Stopwatch, Sums
 from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
@@ -47,7 +47,7 @@ from pointcmt.training.run import (
 )
 from pointcmt.training.splits import split_train
 from pointcmt.training.state import State
-from pointcmt.training.trackers import track
+from pointcmt.training.trackers import require_trackers, track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
 EXAMPLES = 8  # validation shapes in a recipe's own pictures
@@ -100,8 +100,9 @@ def train(
     accelerator, on = join_processes(device)
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
     log_format = log_format if main else SILENT
-    run = plan_run(out, config, store)  # refuses a folder that holds another run
-    resumed = checkpoint.read_scalars(out / LAST) is not None
+    require_trackers(config)
+    seen = checkpoint.read_scalars(out / LAST)
+    run, resumed = plan_run(out, config, store), seen is not None  # refuses another run's folder
 
     # What is trained: every random number comes from the seed.
     torch.manual_seed(config.seed)  # the weights
@@ -111,15 +112,14 @@ def train(
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     stream = ViewStream(store, split.train, replace(task.stream, **ranks))
     validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
-    _require_pieces(config, accelerator.num_processes)
+    _require_batch(config, accelerator.num_processes)
 
     with ExitStack() as stack:
         if main:
-            stack.enter_context(begin_run(run))
+            stack.enter_context(begin_run(run, seen))
         stack.enter_context(memory_errors(config))
-        with main_first(accelerator):
-            shapes = np.concatenate([split.train, split.validation])
-            task.prepare(Context(store, shapes, on, log_format))
+        shapes = np.concatenate([split.train, split.validation])
+        task.prepare(Context(store, shapes, run.facts["split"], on, accelerator, log_format))
         model = task.model.to(on)
         average = Average(model, config.optimizer.ema) if config.optimizer.ema else None
         optimizer = make_optimizer(model, config.optimizer)
@@ -139,6 +139,8 @@ def train(
         for note in (*split.notes, *notes, opening):
             say(note, log_format)
         if done >= end:
+            if main and done == config.epochs:  # it may have been killed before its last pictures
+                draw_examples(task, state.shown, store, split.validation, out)
             return _result(config, records)
 
         if config.loop.compile:
@@ -148,7 +150,7 @@ def train(
         generator = torch.Generator()  # the recipe's augmentation
         left = (end - done) * len(stream) - stream.position
         progress = Paced(stack.enter_context(meter(config.recipe, left, "steps", log_format)))
-        tell = stack.enter_context(track(out, config, done, main))
+        tell = stack.enter_context(track(run, done, main))
 
         for epoch in range(done + 1, end + 1):
             model.train()
@@ -159,8 +161,8 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
 
-                batch = {name: data.to(on, non_blocking=True) for name, data in batch.items()}
-                for number, piece in enumerate(split_batch(batch, pieces)):
+                for number, part in enumerate(split_batch(batch, pieces)):
+                    piece = {name: data.to(on, non_blocking=True) for name, data in part.items()}
                     reseed(generator, config.seed, step, ranks["rank"] * pieces + number)
                     count = len(piece["label"])
                     with nullcontext() if number + 1 == pieces else accelerator.no_sync(forward):
@@ -180,6 +182,7 @@ def train(
 
                 long = time.monotonic() - saved > SAVE and stream.position < len(stream)
                 if agreed(long, step, accelerator):
+                    require_finite(sums.check(now=True), f"(epoch {epoch})", out)
                     state.save(out / LAST, epoch - 1, step)
                     saved = time.monotonic()
                 speed = (stream.position - began) * config.step_size / clock.seconds
@@ -205,11 +208,11 @@ def train(
             sums.clear()
             if main:
                 append_metrics(out, record)
+                tell(record)
             state.save(out / LAST, epoch, step)
             saved = time.monotonic()
             if main:
                 _keep(out, records, state.shown, config)
-                tell(record)
                 if epoch == end or time.monotonic() - drawn > REDRAW:
                     _draw(out, records, config)
                     drawn = time.monotonic()
@@ -296,7 +299,7 @@ def _keep(out: Path, records: list[dict[str, Any]], model: nn.Module, config: Tr
         checkpoint.save(out / kept(epoch), epoch, {"epoch": epoch}, model)
 
 
-def _require_pieces(config: TrainConfig, processes: int) -> None:
+def _require_batch(config: TrainConfig, processes: int) -> None:
     """Batch norm needs two shapes in each process."""
     if config.data.batch_size < 2 * processes:
         raise UsageError(

@@ -150,4 +150,9 @@ def build_mvcnn(
     what is behind it. Raises UsageError where the weights cannot be had.
     """
     network = build_network(backbone, weights)
+    for name, parameter in network.named_parameters():
+        if name.endswith(
+            "mask_token"
+        ):  # of masked pre-training: no image here has a gradient for it
+            parameter.requires_grad_(False)
     return MVCNN(backbone, network, classes, image_size, pooling, frozen=encoder == "frozen")

@@ -4,7 +4,7 @@ import math
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pointcmt.training.config import Optimizer, TrainConfig
 
@@ -35,7 +35,7 @@ class Average:
 
     In the first steps the decay is smaller, (1 + step) / (10 + step) as in TensorFlow's, so that
     the random start is forgotten. Buffers (batch norm's statistics) are averages already and are
-    taken as they are.
+    taken as they are, before the average is looked at (`take_buffers`).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -46,10 +46,11 @@ class Average:
     def update(self, model: nn.Module, step: int) -> None:
         """Take the weights after step 1, 2, … into the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mean, weight in zip(self.model.parameters(), model.parameters(), strict=True):
-            mean.lerp_(weight, 1 - decay)
-        self.take_buffers(model)
+        means: list[Tensor] = list(self.model.parameters())
+        weights: list[Tensor] = list(model.parameters())
+        torch._foreach_lerp_(means, weights, 1 - decay)
 
+    @torch.no_grad()
     def take_buffers(self, model: nn.Module) -> None:
         """Copy the buffers as they are."""
         for mine, its in zip(self.model.buffers(), model.buffers(), strict=True):

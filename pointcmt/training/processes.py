@@ -5,18 +5,18 @@ process (rank 0) alone writes files and talks.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
 from pointcmt.errors import UsageError
 from pointcmt.training.device import find_device
 
 ASK = 50  # steps between two questions to all processes
+PATIENCE = timedelta(hours=4)  # for a process that still encodes its part of a store's views
 
 
 def launched() -> int:
@@ -46,8 +46,10 @@ def join_processes(device: str) -> tuple[Accelerator, torch.device]:
         )
     # Every rank has statistics of its own half of the batch; `average_buffers` joins them.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(cpu=on.type == "cpu", device_placement=False, kwargs_handlers=[ddp])
-    return accelerator, accelerator.device if launched() > 1 else on
+    wait = InitProcessGroupKwargs(timeout=PATIENCE)
+    cpu = on.type == "cpu"
+    accelerator = Accelerator(cpu=cpu, device_placement=False, kwargs_handlers=[ddp, wait])
+    return accelerator, on if cpu or launched() == 1 else accelerator.device
 
 
 def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:
@@ -69,13 +71,3 @@ def agreed(mine: bool, step: int, accelerator: Accelerator) -> bool:
         return False
     said = torch.tensor(float(mine and accelerator.is_main_process), device=accelerator.device)
     return bool(accelerator.reduce(said).item())
-
-
-@contextmanager
-def main_first(accelerator: Accelerator) -> Iterator[None]:
-    """The main process goes first; the others find what it has made."""
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-    yield
-    if accelerator.is_main_process:
-        accelerator.wait_for_everyone()

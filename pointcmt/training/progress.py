@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from pointcmt.console import Meter
@@ -84,24 +85,26 @@ class Sums:
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """The mean over the shapes of all processes, by name."""
-        state = self.state_dict(accelerator, everywhere=True)
-        return {name: total / state["count"] for name, total in state["totals"].items()}
+        totals, count = self._everywhere(accelerator)
+        return {name: total / count for name, total in totals.items()}
 
-    def state_dict(self, accelerator: Accelerator, everywhere: bool = False) -> dict[str, Any]:
-        """The sums of all processes. They move to the main process, unless `everywhere`."""
-        self.check(now=True)
+    def gather(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Move the sums of all processes to the main one; returns them, JSON-able."""
+        totals, count = self._everywhere(accelerator)
+        state = {"totals": totals, "count": count}
+        self.load_state_dict(state, accelerator)
+        return state
+
+    def _everywhere(self, accelerator: Accelerator) -> tuple[dict[str, float], int]:
+        """The sums over all processes; what waits must have been checked."""
         if accelerator.num_processes == 1:
-            return {"totals": dict(self.totals), "count": self.count}
-        numbers = torch.tensor([self.count, *self.totals.values()], dtype=torch.float64)
-        count, *totals = accelerator.reduce(numbers.to(accelerator.device)).tolist()
-        summed = dict(zip(self.totals, totals, strict=True))
-        if not everywhere:
-            self.clear()
-            if accelerator.is_main_process:
-                self.totals, self.count = dict(summed), int(count)
-            else:
-                self.totals = dict.fromkeys(summed, 0.0)
-        return {"totals": summed, "count": int(count)}
+            return dict(self.totals), self.count
+        # a process without a shape knows no names; the main one has the largest share
+        names = broadcast_object_list([list(self.totals)])[0]
+        mine = [self.totals.get(name, 0.0) for name in names]
+        numbers = torch.tensor([self.count, *mine], dtype=torch.float64, device=accelerator.device)
+        count, *totals = accelerator.reduce(numbers).tolist()
+        return dict(zip(names, totals, strict=True)), int(count)
 
     def load_state_dict(self, state: dict[str, Any], accelerator: Accelerator) -> None:
         """Go on with these sums; the main process holds them, the others have nothing to add."""

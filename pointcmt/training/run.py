@@ -1,9 +1,11 @@
 """A run's folder: what is trained, on what, with what, and how it went.
 
-run.json        recipe, classes, the data's hashes, library versions; the folder's first file
-config.yaml     the resolved configuration, fit for --config
+run.json        recipe, configuration, classes, hashes of data, split and inputs, versions
+config.yaml     the configuration again, fit for --config
 metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
+evaluation.json what `evaluate` found, with confusion.png; of other splits or checkpoints than
+                test and best: evaluation-val-last.json and so on
 clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
 tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation
@@ -15,6 +17,8 @@ import hashlib
 import json
 import os
 import platform
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +26,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pointcmt import __version__
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
 from pointcmt.training.config import INPUTS, TrainConfig, input_folders
-from pointcmt.training.config_files import flatten, load_config, to_yaml
+from pointcmt.training.config_files import flatten, parse_config, to_yaml
+from pointcmt.training.splits import split_train
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
@@ -54,16 +62,24 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
     """The run that this configuration and data make in `folder`; writes nothing.
 
     facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob.
+    facts["split"]: SHA-256 of the ids of the shapes that train and that validate.
 
     Raises StoreError where one of those is missing, where another run of at least one epoch is in
     `folder` (with the differences), or other things than a run.
     """
     inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
+    split = split_train(store, config.data)
     facts = {
         "version": VERSION,
         "recipe": config.recipe,
         "class_names": store.class_names,
+        "id": secrets.token_hex(6),
+        "config": config.model_dump(mode="json"),
         "inputs": inputs,
+        "split": {
+            "train": shapes_digest(store, split.train),
+            "validation": shapes_digest(store, split.validation),
+        },
         "data": {
             "path": str(Path(store.path).absolute()),
             "dataset": store.attributes["source"]["name"],
@@ -86,6 +102,12 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
             fix="repeat its settings to go on with it, or choose another --out",
         )
     return begun
+
+
+def shapes_digest(store: ViewStore, shapes: NDArray[np.int64]) -> str:
+    """SHA-256 of the ids of these shapes, in their order."""
+    ids = "\n".join(store.shapes[shape].id for shape in shapes)
+    return hashlib.sha256(ids.encode()).hexdigest()
 
 
 def weights_digest(path: Path) -> str:
@@ -119,7 +141,8 @@ def find_checkpoint(folder: Path, which: str) -> str:
 
     Raises UsageError for another name.
     """
-    epochs = [path.name for path in sorted(folder.glob("epoch-*"))]
+    names = sorted(path.name for path in folder.glob("epoch-*"))
+    epochs = [name for name in names if re.fullmatch(r"epoch-\d{6,}", name)]
     if which.isdecimal() and kept(int(which)) in epochs:
         return kept(int(which))
     known = (*CHECKPOINTS, *(str(int(name.removeprefix("epoch-"))) for name in epochs))
@@ -129,10 +152,11 @@ def find_checkpoint(folder: Path, which: str) -> str:
 
 
 @contextmanager
-def begin_run(run: Run) -> Iterator[None]:
+def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
     """Make the folder what `run` says and keep other processes from training in it meanwhile.
 
-    A killed process gives its lock up. Raises StoreError where another one is at work.
+    seen: the scalars of its last checkpoint when `run` was planned. A killed process gives its lock
+    up. Raises StoreError where another one is at work, or has been since.
     """
     folder = run.folder
     with checkpoint.disk_errors(folder):
@@ -147,7 +171,13 @@ def begin_run(run: Run) -> Iterator[None]:
                 where=str(folder),
                 fix="wait for it, or choose another --out",
             ) from None
-        if checkpoint.read_scalars(folder / LAST) is None:
+        if checkpoint.read_scalars(folder / LAST) != seen:
+            raise StoreError(
+                "another process has trained this run while this one was getting ready",
+                where=str(folder),
+                fix="run the same command again: it goes on from there",
+            )
+        if seen is None:
             facts = (json.dumps(run.facts, indent=1) + "\n").encode()
             checkpoint.write_file(folder / FACTS, facts)
             checkpoint.write_file(folder / CONFIG, to_yaml(run.config).encode())
@@ -159,6 +189,7 @@ def open_run(folder: Path) -> Run:
     try:
         facts = json.loads((folder / FACTS).read_bytes())
         recipe, found = facts["recipe"], facts["version"]
+        names, inputs, data = facts["class_names"], facts["inputs"], facts["data"]
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             "there is no run here", where=str(folder), fix="make one with `pointcmt train --out`"
@@ -171,7 +202,8 @@ def open_run(folder: Path) -> Run:
             where=str(folder),
             fix="use the pointcmt version that began it",
         )
-    return Run(folder, load_config(recipe, folder / CONFIG), facts)
+    del names, inputs, data  # they are there
+    return Run(folder, parse_config(recipe, facts["config"], f"{folder}/{FACTS}"), facts)
 
 
 def require_classes(run: Run, store: ViewStore) -> None:
@@ -247,7 +279,8 @@ def _identity(run: Run) -> dict[str, Any]:
     data = {key: run.facts["data"][key] for key in ("dataset", "plan_sha256", "render_hash")}
     config = run.config.model_dump(mode="json", exclude=set(INPUTS))
     inputs = run.facts["inputs"]
-    return flatten({**config, **inputs, "class_names": run.class_names, "store": data})
+    names = {"class_names": run.class_names, "split": run.facts["split"]}
+    return flatten({**config, **inputs, **names, "store": data})
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

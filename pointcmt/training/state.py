@@ -37,7 +37,7 @@ class State:
         Every process calls this; the main one writes.
         """
         self.join_buffers()
-        sums = self.sums.state_dict(self.accelerator)
+        sums = self.sums.gather(self.accelerator)
         if self.accelerator.is_main_process:
             training = checkpoint.training_state(
                 self.model, self.optimizer, self.average is not None

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import UsageError
 from pointcmt.training.checkpoint import write_file
 from pointcmt.training.config import PipelineConfig, StudentConfig, TrainConfig, distilled
 from pointcmt.training.evaluate import Report, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages
+from pointcmt.training.processes import join_processes
 from pointcmt.training.run import CHECKPOINTS
 from pointcmt.training.statistics import Difference, paired_difference, spread
 
+CLASSIFIERS = ("teacher", "student")  # recipes whose runs can be evaluated
 VANILLA, DISTILLED = "vanilla", "distilled"
 FILE = "study.json"
 
@@ -65,8 +68,8 @@ class Study:
         for (variant, which), reports in self.reports.items():
             overall, by_class = (spread(values) for values in _accuracies(reports))
             lines.append(
-                f"  {variant:<10} {which:<5}  overall {overall[0]:7.2%} ± {overall[1]:6.2%}   "
-                f"mean class {by_class[0]:7.2%} ± {by_class[1]:6.2%}"
+                f"  {variant:<10} {which:<5}  overall {_plus_minus(overall, len(reports))}   "
+                f"mean class {_plus_minus(by_class, len(reports))}"
             )
         for which, d in self.differences.items():
             lines.append(
@@ -83,8 +86,10 @@ def study(
     out: Path,
     device: str = "auto",
     log_format: str = "auto",
-) -> Study:
+) -> Study | None:
     """Train and evaluate a recipe with each of the seeds; writes OUT/study.json. Resumes.
+
+    Under torchrun all processes train, and the main one evaluates; the others get None.
 
     Runs lie in OUT/seed-K/VARIANT. A pipeline's teacher and generator (OUT/teacher, OUT/cmpg) are
     trained once, with their own seeds. Raises as `train` and `evaluate`.
@@ -96,6 +101,13 @@ def study(
             train(store, stage, out / recipe, device, log_format)
     else:
         one = config
+    if one.recipe not in CLASSIFIERS:
+        raise UsageError(
+            f"a run of the recipe '{one.recipe}' classifies nothing that could be compared",
+            where="--seeds",
+            fix="give seeds to pointcmt, teacher or student",
+        )
+    accelerator, on = join_processes(device)
     reports: dict[tuple[str, str], list[Report]] = {}
     correct: dict[tuple[str, str], list[NDArray[np.bool_]]] = {}
     for seed in seeds:
@@ -103,10 +115,13 @@ def study(
             folder = out / f"seed-{seed}" / variant
             say(f"seed {seed}, {variant}: {folder}", log_format)
             train(store, settings, folder, device, log_format)
-            for which in CHECKPOINTS:
-                report = evaluate(folder, store, "test", which, 1, device, log_format)
+            for which in CHECKPOINTS if accelerator.is_main_process else ():
+                report = evaluate(folder, store, "test", which, 1, str(on), log_format)
                 reports.setdefault((variant, which), []).append(report)
                 correct.setdefault((variant, which), []).append(report.correct)
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return None
     differences = {
         which: paired_difference(
             np.array(correct[DISTILLED, which]), np.array(correct[VANILLA, which])
@@ -117,6 +132,10 @@ def study(
     found = Study(config.recipe, seeds, reports, differences)
     write_file(out / FILE, (json.dumps(found.as_json(), indent=1) + "\n").encode())
     return found
+
+
+def _plus_minus(mean_std: tuple[float, float], runs: int) -> str:
+    return f"{mean_std[0]:7.2%}" + (f" ± {mean_std[1]:6.2%}" if runs > 1 else " (one seed)")
 
 
 def _variants(config: TrainConfig) -> dict[str, TrainConfig]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -43,12 +44,14 @@ def teacher_features(
     shapes: NDArray[np.int64],
     device: torch.device,
     log_format: str = "auto",
+    processes: Accelerator | None = None,
 ) -> TeacherFeatures:
     """Feature and logits of the run's best checkpoint for shapes [n], rendered ones, in this order.
 
     From all views of a shape, whose features are stored in 16 bits (relative error 2⁻¹¹) before
     they are pooled. What the store lacks is computed first, whole shards at a time; killed, it goes
-    on there. Deterministic on a CPU with the same number of threads.
+    on there. processes: several that ask for the same at once each compute a part. Deterministic
+    on a CPU with the same number of threads.
 
     Raises UsageError for a run that is no teacher or images its encoder cannot take, StoreError
     for a run without a checkpoint, other classes, shapes that are not rendered, or a damaged store.
@@ -69,7 +72,11 @@ def teacher_features(
     key = teacher_key(model.encoder, backbone, image_size)
     facts = {"teacher": key, "backbone": backbone, "image_size": image_size}
     features = create_features(store, key, NETWORKS[backbone].width, facts)
-    compute_features(model, features, shapes, log_format)
+    rank, ranks = (processes.process_index, processes.num_processes) if processes else (0, 1)
+    compute_features(model, features, shapes, log_format, rank, ranks)
+    if processes:
+        processes.wait_for_everyone()
+    features.require_fresh(shapes)
     return _pool(model, features, shapes)
 
 
@@ -86,16 +93,22 @@ def teacher_key(encoder: nn.Module, backbone: str, image_size: int) -> str:
 
 
 def compute_features(
-    model: MVCNN, features: Features, shapes: NDArray[np.int64], log_format: str = "auto"
+    model: MVCNN,
+    features: Features,
+    shapes: NDArray[np.int64],
+    log_format: str = "auto",
+    rank: int = 0,
+    ranks: int = 1,
 ) -> None:
     """Compute and store the features of all shards that hold one of these shapes and lack them.
 
+    rank, ranks: this process and their number, which share the shards.
     A shard is committed as soon as it is done; killed, at most one is lost. Leaves the model in
     evaluation mode.
     """
     store = features.store
     wanted = set((shapes // store.schema.shard).tolist())
-    shards = [shard for shard in features.pending() if shard in wanted]
+    shards = sorted(wanted & {s for s in features.pending() if s % ranks == rank})
     if not shards:
         return
     model.eval()
@@ -155,7 +168,7 @@ def _pool(model: MVCNN, features: Features, shapes: NDArray[np.int64]) -> Teache
     logits = torch.empty(len(shapes), model.classifier.out_features)
     for shard in np.unique(shard_of):
         rows = np.flatnonzero(shard_of == shard)
-        per_view = torch.from_numpy(features.read(shapes[rows])).to(model.mean.device).float()
+        per_view = torch.from_numpy(features.read_fresh(shapes[rows])).to(model.mean.device).float()
         pooled = model.pool(per_view)  # [k, 512]
         feature[rows], logits[rows] = pooled.cpu(), model.classifier(pooled).cpu()
     return TeacherFeatures(feature, logits)

@@ -1,6 +1,6 @@
 """A run's metrics for TensorBoard and, if asked, Weights & Biases; metrics.jsonl comes first."""
 
-import hashlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,26 +9,25 @@ from typing import Any
 from pointcmt.errors import DependencyError
 from pointcmt.training.checkpoint import disk_errors
 from pointcmt.training.config import TrainConfig
-from pointcmt.training.run import EVENTS
+from pointcmt.training.run import EVENTS, Run
 
 Record = dict[str, Any]
 
 
 @contextmanager
-def track(
-    out: Path, config: TrainConfig, done: int, main: bool
-) -> Iterator[Callable[[Record], None]]:
+def track(run: Run, done: int, main: bool) -> Iterator[Callable[[Record], None]]:
     """A function that takes each epoch's record; what it holds open is closed at the end.
 
     done: epochs that were recorded before; events of later ones, left by a killed process, are
-    purged. main: other processes track nothing. Raises DependencyError for W&B without wandb.
+    purged. main: other processes track nothing.
     """
+    out, config = run.folder, run.config
     tellers: list[Callable[[Record], None]] = []
     with ExitStack() as stack:
         if main and config.loop.tensorboard:
             tellers.append(_tensorboard(out / EVENTS, done, stack))
         if main and config.loop.wandb:
-            tellers.append(_wandb(out, config, stack))
+            tellers.append(_wandb(run, stack))
 
         def tell(record: Record) -> None:
             for teller in tellers:
@@ -55,26 +54,30 @@ def _tensorboard(folder: Path, done: int, stack: ExitStack) -> Callable[[Record]
     return tell
 
 
-def _wandb(out: Path, config: TrainConfig, stack: ExitStack) -> Callable[[Record], None]:
-    try:
-        import wandb
-    except ImportError:
+def require_trackers(config: TrainConfig) -> None:
+    """Raise DependencyError where a tracker that is asked for is not installed."""
+    if config.loop.wandb and importlib.util.find_spec("wandb") is None:
         raise DependencyError(
             "loop.wandb needs wandb, which is not installed",
             where="loop.wandb",
             fix="pip install wandb, or set loop.wandb to nothing",
-        ) from None
-    run = wandb.init(
-        project=config.loop.wandb,
-        id=hashlib.sha256(bytes(out.absolute())).hexdigest()[:12],  # resumed, it stays one run
+        )
+
+
+def _wandb(run: Run, stack: ExitStack) -> Callable[[Record], None]:
+    import wandb
+
+    logged = wandb.init(
+        project=run.config.loop.wandb,
+        id=run.facts["id"],  # resumed, it stays one run
         resume="allow",
-        name=out.name,
-        dir=str(out),
-        config=config.model_dump(mode="json"),
+        name=run.folder.name,
+        dir=str(run.folder),
+        config=run.facts["config"],
     )
-    stack.callback(run.finish)
+    stack.callback(logged.finish)
 
     def tell(record: Record) -> None:
-        run.log({k: v for k, v in record.items() if k != "epoch"}, step=record["epoch"])
+        logged.log({k: v for k, v in record.items() if k != "epoch"}, step=record["epoch"])
 
     return tell

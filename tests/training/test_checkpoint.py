@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pointcmt.errors import StoreError
@@ -176,6 +177,19 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     checkpoint.save(tmp_path, 1, {"version": 99}, small_model())
     with pytest.raises(StoreError, match="has version 99"):
         checkpoint.load_weights(tmp_path, small_model())
+
+
+def test_a_disk_that_fills_up_under_the_tensors(tmp_path, monkeypatch):
+    """What safetensors says of a full tmpfs; its error has no number of its own."""
+    text = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+    def full(*_):
+        raise SafetensorError(text)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        checkpoint.save(tmp_path, 2, {}, small_model(seed=1))
+    assert "free some space" in caught.value.fix
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_the_reference_code():
     teacher, student = load_config("teacher"), load_config("student")
     assert (teacher.epochs, teacher.data.batch_size, teacher.data.views) == (50, 32, 0)
     assert teacher.optimizer.model_dump() == {
-        "name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4, "clip_norm": 0.0,
+        "name": "adam", "learning_rate": 1e-3, "weight_decay": 2.5e-5, "clip_norm": 0.0,
         "accumulate": 4, "ema": 0.0,
     }  # fmt: skip
     assert (teacher.schedule.name, student.schedule.name) == ("constant", "cosine")
@@ -106,6 +106,35 @@ def test_a_pipeline_is_its_stages():
         with pytest.raises(UsageError) as caught:
             load_pipeline(None, [f"{key}=5"])
         assert says in str(caught.value) or "unknown key" in str(caught.value)
+
+
+def test_a_stage_may_have_a_preset_of_its_own():
+    config = load_pipeline(None, ["student.preset=modern"])
+    assert config.student == load_config("student", None, ["preset=modern"])
+    assert config.teacher == load_config("teacher")
+    for key in ("student.preset=bogus", "preset=[modern]", "teacher.preset={a: 1}"):
+        with pytest.raises(UsageError, match="no preset is called"):
+            load_pipeline(None, [key])
+
+
+@pytest.mark.parametrize("key", ["student.teacher", "student.generator", "cmpg.teacher"])
+def test_stages_of_a_pipeline_find_each_other(key):
+    with pytest.raises(UsageError, match=f"'{key}' cannot be given"):
+        load_pipeline(None, [f"{key}=/some/run"])
+
+
+def test_a_generator_without_its_teacher_is_said():
+    with pytest.raises(UsageError, match="of no use without its teacher"):
+        load_config("student", generator="/some/run")
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "["])
+def test_values_that_yaml_cannot_read(value, tmp_path):
+    with pytest.raises(UsageError, match="no YAML value"):
+        load_config("student", None, [f"init={value}"])
+    (tmp_path / "c.yaml").write_text(f"init: {value}\n")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config("student", tmp_path / "c.yaml")
 
 
 def test_switches_are_true_or_false():

@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.augment import scale_and_shift
+from pointcmt.training.augment import choose_points, scale_and_shift
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES
@@ -37,6 +38,10 @@ def stages(small_resnet, store, tmp_path_factory):
 def student_config(stages, *overrides, **flags):
     given = {"teacher": str(stages / "teacher"), "generator": str(stages / "cmpg"), **flags}
     return small_config("student", *overrides, **given)
+
+
+def context(store, shapes):
+    return Context(store, shapes, {}, torch.device("cpu"), Accelerator(cpu=True), "silent")
 
 
 def log_softmax(logits):
@@ -113,7 +118,7 @@ def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
     config = student_config(stages, *still, *exact, *knobs)
     torch.manual_seed(1)
     task = RECIPES["student"](config, 3, True)
-    task.prepare(Context(store, shapes, torch.device("cpu"), "silent"))
+    task.prepare(context(store, shapes))
     task.model.train()
     loss, metrics = task.loss(task.model, batch, torch.Generator())
     with torch.no_grad():
@@ -150,14 +155,15 @@ def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
         config = student_config(stages, *knobs, f"distillation.classifier={ce}")
         torch.manual_seed(1)
         task = RECIPES["student"](config, 3, True)
-        task.prepare(Context(store, shapes, torch.device("cpu"), "silent"))
+        task.prepare(context(store, shapes))
         loss, _ = task.loss(task.model.train(), batch, torch.Generator().manual_seed(0))
         loss.backward()
         found[ce] = task.model.classifier.weight.grad.clone()
     with torch.no_grad():  # the direct term, written out: 9.6 · mean (softmax(s) - softmax(x)) f_s
         a = config.augmentation
-        moved = scale_and_shift(batch["points"], a.scale, a.shift, torch.Generator().manual_seed(0))
-        p = task.model(moved)
+        generator = torch.Generator().manual_seed(0)
+        moved = choose_points(batch["points"], 64, generator)
+        p = task.model(scale_and_shift(moved, a.scale, a.shift, generator))
         cross = task.model.classifier(task.knowledge.feature(batch))
         direct = 9.6 * (p.logits.softmax(1) - cross.softmax(1)).T @ p.feature / len(shapes)
     difference = found[9.6] - found[0]
@@ -171,7 +177,7 @@ def test_fe_moves_the_student_and_leaves_the_generator_alone(stages, store, stor
     batch, shapes, *_ = stored
     config = student_config(stages, "distillation.classifier=0")
     task = RECIPES["student"](config, 3, True)
-    task.prepare(Context(store, shapes, torch.device("cpu"), "silent"))
+    task.prepare(context(store, shapes))
     before = task.generator.decode.weight.clone()
     loss, _ = task.loss(task.model.train(), batch, torch.Generator())
     loss.backward()

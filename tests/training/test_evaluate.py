@@ -1,6 +1,7 @@
 """Evaluation: every number against scikit-learn and numpy, from the predictions themselves."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
+from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.config import Data
@@ -83,11 +85,12 @@ def test_numbers_follow_from_the_predictions(recipe, which, runs, store):
         mine = report.per_class[name]
         assert (mine["shapes"], mine["correct"]) == (count, np.sum(predicted[true == c] == c))
 
-    written = json.loads((runs[recipe] / "evaluation.json").read_text())
+    suffix = {"best": "", "last": "-test-last"}[which]
+    written = json.loads((runs[recipe] / f"evaluation{suffix}.json").read_text())
     assert written.items() >= report.as_json().items()
     assert (written["split"], written["which"], written["votes"]) == ("test", which, 1)
     assert written["confusion"] == report.confusion.tolist()
-    assert (runs[recipe] / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (runs[recipe] / f"confusion{suffix}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_best_epochs_validation_accuracy_comes_back(runs, store):
@@ -126,6 +129,31 @@ def test_evaluation_does_not_depend_on_the_past(runs, store):
     first = evaluate(runs["student"], store, device="cpu").confusion
     torch.manual_seed(6)
     assert np.array_equal(first, evaluate(runs["student"], store, device="cpu").confusion)
+
+
+def test_what_validated_is_only_known_as_long_as_the_same_is_rendered(make_store, tmp_path):
+    """A store that is finished after training would move trained shapes into `val`."""
+    store = ViewStore.open(shutil.copytree(make_store().path, tmp_path / "store"))
+    marker = tmp_path / "store" / "commits" / "render" / "000001.json"
+    marker.rename(tmp_path / "later.json")
+    train(store, small_config("student", epochs=1), tmp_path / "run", device="cpu")
+    (tmp_path / "later.json").rename(marker)
+    finished = ViewStore.open(tmp_path / "store")
+    for split in ("val", "train"):
+        with pytest.raises(StoreError, match="other shapes than when this run was trained"):
+            evaluate(tmp_path / "run", finished, split=split, device="cpu")
+    assert evaluate(tmp_path / "run", finished, device="cpu").shapes == 18
+    with pytest.raises(StoreError, match=r"split\.train: \w+ in the run"):
+        train(finished, small_config("student", epochs=1), tmp_path / "run", device="cpu")
+
+
+def test_a_run_whose_configuration_is_damaged_is_refused(runs, store, tmp_path):
+    folder = shutil.copytree(runs["student"], tmp_path / "run")
+    facts = json.loads((folder / "run.json").read_text())
+    for config in ({}, {**facts["config"], "epochs": 0}, {**facts["config"], "zzz": 1}):
+        (folder / "run.json").write_text(json.dumps({**facts, "config": config}))
+        with pytest.raises(StoreError, match="configuration is damaged"):
+            evaluate(folder, store, device="cpu")
 
 
 def test_a_store_of_other_classes_is_refused(runs, make_store):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config import load_config
+from pointcmt.training.config_files import load_config
 from pointcmt.training.image_networks import NETWORKS, build_network
 from pointcmt.training.mvcnn import build_mvcnn
 
@@ -404,3 +404,14 @@ def test_a_hub_that_cannot_be_reached_is_said(hub, monkeypatch):
             build_network("resnet-18", weights)
         assert "microsoft/resnet-18" in caught.value.fix
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("pooling", ["max", "attention"])
+def test_every_parameter_that_trains_gets_a_gradient(name, pooling):
+    """Several processes wait for the gradient of each: one that never comes stops them all."""
+    model = build_mvcnn(name, "random", 3, 32, pooling)
+    logits, _ = model(views(2, 3))
+    logits.square().sum().backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []

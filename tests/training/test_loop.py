@@ -208,8 +208,34 @@ def test_a_run_has_one_trainer(store, tmp_path):
     config = small_config("student", epochs=1)
     train(store, config, tmp_path, device="cpu")
     run = plan_run(tmp_path, config, store)
-    with begin_run(run), pytest.raises(StoreError, match="another process"):
+    seen = checkpoint.read_scalars(tmp_path / "last")
+    with begin_run(run, seen), pytest.raises(StoreError, match="another process is training"):
         train(store, config, tmp_path, device="cpu")
+
+
+def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, tmp_path):
+    """Planned before the other one began, locked after it had ended."""
+    config = small_config("student", epochs=1)
+    planned = plan_run(tmp_path, config, store)
+    train(store, config, tmp_path, device="cpu")
+    before = tensors(tmp_path)
+    with pytest.raises(StoreError, match="while this one was getting ready"), begin_run(planned):
+        pass
+    assert before.keys() == tensors(tmp_path).keys()
+
+
+def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monkeypatch):
+    """Killed after the last checkpoint, before anything that follows it."""
+    config = small_config("student", epochs=2)
+    train(store, config, tmp_path / "straight", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(store, config, tmp_path / "run", device="cpu")
+    train(store, config, tmp_path / "run", device="cpu")
+    assert_equal_runs(tmp_path / "straight", tmp_path / "run")
+    pictures = [(tmp_path / name / "curve.png").read_bytes() for name in ("straight", "run")]
+    assert pictures[0] == pictures[1]
 
 
 def test_settings_may_change_until_an_epoch_is_finished(store, tmp_path, monkeypatch):

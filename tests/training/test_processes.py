@@ -77,6 +77,20 @@ def test_only_the_main_process_talks(pair):
     assert "and 1 more" in said.stderr
 
 
+def test_a_study_by_two_processes_with_one_shape_to_validate(make_store, tmp_path):
+    """All train, one judges; a process without a validation shape adds nothing to its means."""
+    store = make_store(train=(9, 9, 1), test=(2, 2, 2), val=(1, 0, 0))
+    settings = [f"--set={knob}" for knob in SMALL["student"]]
+    options = ["--data", store.path, "--out", str(tmp_path / "S"), "--epochs", "1", "--device=cpu"]
+    said = launch(
+        [*LAUNCH, "pointcmt", "train", "student", *options, *settings, "--seeds=0,1", "--json"]
+    )
+    facts = json.loads(said.stdout.splitlines()[-1])
+    assert facts == json.loads((tmp_path / "S" / "study.json").read_text())
+    assert len(facts["results"][0]["overall_accuracy"]) == 2
+    assert said.stdout.count("vanilla    last") == 1
+
+
 def test_two_processes_resume(pair, store, tmp_path):
     """Stopped after two epochs and run again, it ends as it did without interruption."""
     folder, _ = pair

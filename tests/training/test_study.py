@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
 from pointcmt.training.config_files import load_pipeline
 from pointcmt.training.evaluate import evaluate
@@ -104,6 +104,12 @@ def test_a_study_of_seeds(finished, store, tmp_path):
     again = study(store, config, (0, 1, 2), tmp_path, device="cpu")  # finished: nothing is trained
     assert again.as_json() == found.as_json()
     assert "distilled - vanilla, last" in found.describe()
+
+
+def test_a_generator_cannot_be_compared(store, tmp_path):
+    with pytest.raises(UsageError, match="classifies nothing"):
+        study(store, small_config("cmpg", epochs=1), (0, 1), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_of_vanilla_students_has_no_pairs(store, tmp_path):

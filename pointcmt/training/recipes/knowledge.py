@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from pointcmt.console import say
 from pointcmt.datasets.streaming import Batch
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
@@ -21,11 +22,22 @@ class Knowledge:
 
     def __init__(self, teacher: str, context: Context) -> None:
         run = _open(teacher, "teacher")
+        if run.facts["split"] != context.split:
+            say(
+                "note: this teacher was trained on another split; where it has seen the shapes "
+                "that validate, validation flatters",
+                context.log_format,
+            )
         known = teacher_features(
-            context.store, run, context.shapes, context.device, context.log_format
+            context.store,
+            run,
+            context.shapes,
+            context.device,
+            context.log_format,
+            context.processes,
         )
-        self.features = known.feature.to(context.device)  # [n, 512]
-        self.scores = known.logits.to(context.device)  # [n, C]
+        self.features = _with_nan(known.feature).to(context.device)  # [n + 1, 512]
+        self.scores = _with_nan(known.logits).to(context.device)  # [n + 1, C]
         self.row = torch.full((context.store.schema.shapes,), -1, device=context.device)
         self.row[torch.from_numpy(context.shapes).to(context.device)] = torch.arange(
             len(context.shapes), device=context.device
@@ -38,6 +50,11 @@ class Knowledge:
     def logits(self, batch: Batch) -> Tensor:
         """The teacher's own logits [B, C]."""
         return self.scores[self.row[batch["shape"]]]
+
+
+def _with_nan(rows: Tensor) -> Tensor:
+    """One more row, for shapes that nothing is known of: it would be noticed."""
+    return torch.cat([rows, rows.new_full((1, rows.shape[1]), torch.nan)])
 
 
 def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGenerator:

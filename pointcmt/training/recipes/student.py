@@ -72,8 +72,8 @@ class Student:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         a = self.config.augmentation
         points = batch["points"]
-        if self.config.data.resample:
-            points = choose_points(points, self.config.data.points, generator)
+        # Shuffled: sampling begins at the first point, balls take the first ones that they find.
+        points = choose_points(points, self.config.data.points, generator)
         points = scale_and_shift(points, a.scale, a.shift, generator)
         found: Prediction = model(points)
         labels = batch["label"]
@@ -110,7 +110,8 @@ class Student:
             return lessons
         feature = self.knowledge.feature(batch)
         if self.generator is not None:
-            clouds, targets = self.generator(found.feature), self.generator(feature)
+            with torch.autocast(feature.device.type, enabled=False):  # bf16 would move the points
+                clouds, targets = self.generator(found.feature.float()), self.generator(feature)
             distance = matched_distance(clouds, targets, d.feature.norm, d.feature.solver)
             lessons["fe"] = d.feature.weight, distance
         if d.method == "pointcmt" and d.classifier:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,11 +16,17 @@ from pointcmt.training.losses import smoothed_cross_entropy
 
 @dataclass(frozen=True)
 class Context:
-    """What a recipe may prepare from. shapes: all that training and validation will read."""
+    """What a recipe may prepare from.
+
+    shapes: all that training and validation will read. split: their SHA-256, see `run.plan_run`.
+    processes: those that prepare at the same time, and may share the work.
+    """
 
     store: ViewStore
     shapes: NDArray[np.int64]
+    split: dict[str, str]
     device: torch.device
+    processes: Accelerator
     log_format: str
 
 
