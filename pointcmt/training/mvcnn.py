@@ -37,7 +37,9 @@ class MVCNN(nn.Module):
         super().__init__()
         network = NETWORKS[backbone]
         self.backbone, self.image_size, self.frozen = backbone, image_size, frozen
-        self.encoder = encoder.requires_grad_(not frozen)
+        self.encoder = encoder
+        for name, parameter in encoder.named_parameters():  # the token stands in for masked patches
+            parameter.requires_grad_(not frozen and not name.endswith("mask_token"))
         self.pooling = POOLINGS[pooling](network.width)
         as_in_the_paper = network.family == "resnet" and network.width == WIDTH
         self.projection = (
@@ -150,9 +152,4 @@ def build_mvcnn(
     what is behind it. Raises UsageError where the weights cannot be had.
     """
     network = build_network(backbone, weights)
-    for name, parameter in network.named_parameters():
-        if name.endswith(
-            "mask_token"
-        ):  # of masked pre-training: no image here has a gradient for it
-            parameter.requires_grad_(False)
     return MVCNN(backbone, network, classes, image_size, pooling, frozen=encoder == "frozen")
