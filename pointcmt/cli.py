@@ -1,26 +1,31 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointcmt import __version__
-from pointcmt.console import LOG_FORMATS, SILENT, duration, meter, say
-from pointcmt.errors import DependencyError, PointcmtError, UsageError, nearest
+from pointcmt.cli_options import (
+    INTERRUPTED,
+    Json,
+    LogFormat,
+    check_log_format,
+    needs,
+    resumable,
+)
+from pointcmt.cli_training import evaluate, export, train
+from pointcmt.console import duration, meter, say
+from pointcmt.errors import PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
     from pointcmt.render.job import Job
     from pointcmt.render.run import Summary
 
-SOME_FAILED, INTERRUPTED = 3, 130
-RUN_FORMATS, STORE_FORMATS = ("safetensors", "onnx"), ("png", "webdataset")
+SOME_FAILED = 3
 
 app = typer.Typer(
     name="pointcmt",
@@ -31,11 +36,8 @@ app = typer.Typer(
 )
 
 Store = Annotated[Path, typer.Argument(help="A view store.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -86,7 +88,7 @@ def render(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Render meshes into a view store; running it again does exactly what is missing."""
-    _check_log_format(log_format)
+    check_log_format(log_format)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.render.config import RenderConfig
@@ -118,7 +120,7 @@ def render(
         _print_plan(listing, job, shard_size)
         return
     options = Options(workers, timeout, shard_size, overwrite, retry_failed, device, log_format)
-    with _resumable(log_format):
+    with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
 
@@ -133,7 +135,7 @@ def build_correspondences(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Add to a rendered store which of its points each view sees; resumes."""
-    _check_log_format(log_format)
+    check_log_format(log_format)
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.job import job_of_store
     from pointcmt.render.run import Options
@@ -141,7 +143,7 @@ def build_correspondences(
 
     opened = ViewStore.open(store)
     options = Options(workers, timeout, retry_failed=retry_failed, log_format=log_format)
-    with _resumable(log_format):
+    with resumable(log_format):
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")
 
@@ -161,7 +163,7 @@ def info(store: Store, as_json: Json = False) -> None:
 @app.command()
 def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) -> None:
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
-    _check_log_format(log_format)
+    check_log_format(log_format)
     from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.verify import verify as check
 
@@ -195,113 +197,8 @@ def preview(
         print(path)
 
 
-@app.command()
-def train(
-    data: Annotated[Path, typer.Option(help="The view store to train on.")],
-    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
-    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
-    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.")] = None,
-    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    device: Device = "auto",
-    log_format: LogFormat = "auto",
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Train networks from a view store; running it again goes on where it stopped."""
-    _check_log_format(log_format)
-    from pointcmt.training.config import PIPELINE
-    from pointcmt.training.config_files import load_config, load_pipeline
-
-    runs = {"init": init, "teacher": teacher, "generator": generator}
-    flags = {
-        **{key: str(path) for key, path in runs.items() if path},
-        "epochs": epochs,
-        "seed": seed,
-        "loop.compile": compile_,
-        "loop.precision": precision,
-    }
-    chosen = _seeds(seeds, seed)
-    whole = recipe == PIPELINE
-    if whole and any(runs.values()):
-        raise UsageError(
-            "the recipe pointcmt trains its teacher and generator itself",
-            where="--init, --teacher, --generator",
-            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
-            "student.init=RUN",
-        )
-    settings = (
-        load_pipeline(config, set_ or (), **flags)
-        if whole
-        else load_config(recipe, config, set_ or (), **flags)
-    )
-
-    from pointcmt.datasets.store import ViewStore
-
-    store, helper = ViewStore.open(data), os.environ.get("RANK", "0") != "0"
-    log_format = SILENT if helper else log_format
-    with _needs("train"), _resumable(log_format):
-        from pointcmt.training.commands import train_command
-
-        told = train_command(store, settings, chosen, out, device, log_format)
-    if not helper:
-        print(told.text)
-        if as_json:
-            print(json.dumps(told.facts))
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Annotated[Path, typer.Option(help="The view store to evaluate on.")],
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
-    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
-    device: Device = "auto",
-    log_format: LogFormat = "auto",
-    as_json: Json = False,
-) -> None:
-    """Accuracy of a run, overall and per class, with a picture of the confusions."""
-    _check_log_format(log_format)
-    from pointcmt.datasets.store import ViewStore
-
-    store = ViewStore.open(data)
-    with _needs("train"):
-        from pointcmt.training.evaluate import evaluate as judge
-
-        report = judge(run, store, split, checkpoint, votes, device, log_format)
-    print(report.describe())
-    if as_json:
-        print(json.dumps(report.as_json()))
-
-
-@app.command()
-def export(
-    source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    to: Annotated[
-        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
-    ],
-    out: Annotated[Path, typer.Option(help="The file to write, or to replace.")],
-    checkpoint: Annotated[
-        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
-    ] = "best",
-    as_json: Json = False,
-) -> None:
-    """A trained network as one file, checked against torch before it is written."""
-    _check_export(source, to)
-    with _needs("export" if to == "onnx" else "train"):
-        from pointcmt.training.export import export as write
-
-        exported = write(source, to, out, checkpoint)
-    print(exported.describe())
-    if as_json:
-        print(json.dumps(exported.as_json()))
+for _command in (train, evaluate, export):
+    app.command()(_command)
 
 
 @app.command()
@@ -310,10 +207,10 @@ def demo(
     log_format: LogFormat = "auto",
 ) -> None:
     """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
-    _check_log_format(log_format)
-    with _needs("all"):
+    check_log_format(log_format)
+    with needs("all"):
         from pointcmt.demo import run
-    with _resumable(log_format):
+    with resumable(log_format):
         run(out, log_format)
 
 
@@ -333,77 +230,6 @@ def doctor(
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
-
-
-@contextmanager
-def _needs(extra: str) -> Iterator[None]:
-    """Name the extra that a missing library comes with."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise DependencyError(
-            f"this command needs {error.name}, which is not installed",
-            fix=f"pip install 'pointcmt[{extra}]'",
-        ) from None
-
-
-@contextmanager
-def _resumable(log_format: str) -> Iterator[None]:
-    """Ctrl-C ends the command cleanly: whole shards are safe, and the same command goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("stopped; run the same command again to go on", log_format)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _check_log_format(name: str) -> None:
-    if name not in LOG_FORMATS:
-        raise UsageError(
-            f"no log format is called '{name}'",
-            where="--log-format",
-            fix=nearest(name, LOG_FORMATS),
-        )
-
-
-def _check_export(source: Path, to: str) -> None:
-    """Raise UsageError where this format is none, or not one of what is at `source`."""
-    formats = (*RUN_FORMATS, *STORE_FORMATS)
-    if to not in formats:
-        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, formats))
-    is_store, runs = (source / "zarr.json").exists(), " or ".join(RUN_FORMATS)
-    if to in STORE_FORMATS and is_store:
-        raise UsageError(
-            f"a view store cannot be exported to {to} yet",
-            where=str(source),
-            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
-        )
-    if to in STORE_FORMATS:
-        raise UsageError(
-            f"{to} is for view stores, and this is none",
-            where=str(source),
-            fix=f"export a run --to {runs}",
-        )
-    if is_store:
-        raise UsageError(
-            f"{to} is for trained runs, and this is a view store",
-            where=str(source),
-            fix="give the folder of a `pointcmt train --out`",
-        )
-
-
-def _seeds(text: str | None, seed: int | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        seeds = ()
-    if not seeds or min(seeds) < 0 or max(seeds) >= 2**63 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"'{text}' is no list of seeds", where="--seeds", fix="such as 0,1,2,3,4")
-    if seed is not None:
-        raise UsageError("give either one seed or several", where="--seed, --seeds")
-    return seeds
 
 
 def _color(text: str) -> tuple[int, int, int]:

@@ -86,7 +86,10 @@ def test_datasets_use_torch_in_streaming_alone():
 
 def test_only_the_entry_points_are_on_the_top_floor():
     top = {module_name(path) for path in MODULES if floor(module_name(path)) == "top"}
-    assert top <= {f"pointcmt.{name}" for name in ("cli", "__main__", "doctor", "demo")}
+    assert top <= {
+        f"pointcmt.{name}"
+        for name in ("cli", "cli_options", "cli_training", "__main__", "doctor", "demo")
+    }
 
 
 def test_nothing_is_unpickled():

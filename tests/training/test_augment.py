@@ -2,7 +2,7 @@
 
 import torch
 
-from pointcmt.training.augment import choose_views, scale_and_shift
+from pointcmt.training.augment import choose_points, choose_views, scale_and_shift
 
 
 def test_every_cloud_is_scaled_and_moved_per_axis_within_bounds():
@@ -41,3 +41,15 @@ def test_chosen_views_are_different_ones_of_the_shape():
     assert torch.equal(chosen // 100, torch.arange(40)[:, None].expand(40, 4))
     assert all(len(set(row.tolist())) == 4 for row in chosen)
     assert len({tuple(sorted(row.tolist())) for row in chosen % 100}) > 5
+
+
+def test_chosen_points_are_points_of_their_cloud_each_once():
+    points = torch.arange(2 * 50 * 3, dtype=torch.float32).view(2, 50, 3)
+    for count in (50, 20):
+        chosen = choose_points(points, count, torch.Generator().manual_seed(0))
+        for cloud, mine in zip(points.tolist(), chosen.tolist(), strict=True):
+            assert len({tuple(point) for point in mine}) == count
+            assert {tuple(point) for point in mine} <= {tuple(point) for point in cloud}
+            assert mine != cloud[:count]  # in another order
+    again = choose_points(points, 20, torch.Generator().manual_seed(0))
+    assert torch.equal(again, chosen)

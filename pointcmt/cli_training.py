@@ -1,0 +1,160 @@
+"""The commands of training: parse, call one function, print."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointcmt.cli_options import Device, Json, LogFormat, check_log_format, needs, resumable
+from pointcmt.console import SILENT
+from pointcmt.errors import UsageError, nearest
+
+RUN_FORMATS, STORE_FORMATS = ("safetensors", "onnx"), ("png", "webdataset")
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="The view store to train on.")],
+    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
+    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
+    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.")] = None,
+    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train networks from a view store; running it again goes on where it stopped."""
+    check_log_format(log_format)
+    from pointcmt.training.config import PIPELINE
+    from pointcmt.training.config_files import load_config, load_pipeline
+
+    runs = {"init": init, "teacher": teacher, "generator": generator}
+    flags = {
+        **{key: str(path) for key, path in runs.items() if path},
+        "epochs": epochs,
+        "seed": seed,
+        "loop.compile": compile_,
+        "loop.precision": precision,
+    }
+    chosen = _seeds(seeds, seed)
+    whole = recipe == PIPELINE
+    if whole and any(runs.values()):
+        raise UsageError(
+            "the recipe pointcmt trains its teacher and generator itself",
+            where="--init, --teacher, --generator",
+            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
+            "student.init=RUN",
+        )
+    settings = (
+        load_pipeline(config, set_ or (), **flags)
+        if whole
+        else load_config(recipe, config, set_ or (), **flags)
+    )
+
+    from pointcmt.datasets.store import ViewStore
+
+    store, helper = ViewStore.open(data), os.environ.get("RANK", "0") != "0"
+    log_format = SILENT if helper else log_format
+    with needs("train"), resumable(log_format):
+        from pointcmt.training.commands import train_command
+
+        told = train_command(store, settings, chosen, out, device, log_format)
+    if not helper:
+        print(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[Path, typer.Option(help="The view store to evaluate on.")],
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
+    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a run, overall and per class, with a picture of the confusions."""
+    check_log_format(log_format)
+    from pointcmt.datasets.store import ViewStore
+
+    store = ViewStore.open(data)
+    with needs("train"):
+        from pointcmt.training.evaluate import evaluate as judge
+
+        report = judge(run, store, split, checkpoint, votes, device, log_format)
+    print(report.describe())
+    if as_json:
+        print(json.dumps(report.as_json()))
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    to: Annotated[
+        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write, or to replace.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
+    ] = "best",
+    as_json: Json = False,
+) -> None:
+    """A trained network as one file, checked against torch before it is written."""
+    _check_export(source, to)
+    with needs("export" if to == "onnx" else "train"):
+        from pointcmt.training.export import export as write
+
+        exported = write(source, to, out, checkpoint)
+    print(exported.describe())
+    if as_json:
+        print(json.dumps(exported.as_json()))
+
+
+def _check_export(source: Path, to: str) -> None:
+    """Raise UsageError where this format is none, or not one of what is at `source`."""
+    formats = (*RUN_FORMATS, *STORE_FORMATS)
+    if to not in formats:
+        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, formats))
+    is_store, runs = (source / "zarr.json").exists(), " or ".join(RUN_FORMATS)
+    if to in STORE_FORMATS and is_store:
+        raise UsageError(
+            f"a view store cannot be exported to {to} yet",
+            where=str(source),
+            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
+        )
+    if to in STORE_FORMATS:
+        raise UsageError(
+            f"{to} is for view stores, and this is none",
+            where=str(source),
+            fix=f"export a run --to {runs}",
+        )
+    if is_store:
+        raise UsageError(
+            f"{to} is for trained runs, and this is a view store",
+            where=str(source),
+            fix="give the folder of a `pointcmt train --out`",
+        )
+
+
+def _seeds(text: str | None, seed: int | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**63 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"'{text}' is no list of seeds", where="--seeds", fix="such as 0,1,2,3,4")
+    if seed is not None:
+        raise UsageError("give either one seed or several", where="--seed, --seeds")
+    return seeds
