@@ -9,7 +9,7 @@ import typer
 
 from pointcmt.cli_options import Device, Json, LogFormat, check_log_format, needs, resumable
 from pointcmt.console import SILENT
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest
 
 RUN_FORMATS, STORE_FORMATS = ("safetensors", "onnx"), ("png", "webdataset")
 
@@ -23,6 +23,7 @@ def train(
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.")] = None,
     generator: Annotated[Path | None, typer.Option(help="student: the generator's run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Only go on with what is there. (Without it, too, a run goes on; or it begins.)")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
@@ -45,6 +46,8 @@ def train(
         "loop.compile": compile_,
         "loop.precision": precision,
     }
+    if resume:
+        _require_run(out)
     chosen = _seeds(seeds, seed)
     whole = recipe == PIPELINE
     if whole and any(runs.values()):
@@ -143,6 +146,16 @@ def _check_export(source: Path, to: str) -> None:
             f"{to} is for trained runs, and this is a view store",
             where=str(source),
             fix="give the folder of a `pointcmt train --out`",
+        )
+
+
+def _require_run(out: Path) -> None:
+    """Raise StoreError where there is nothing to go on with: neither a run nor a folder of runs."""
+    if not any(path for level in ("", "*/", "*/*/") for path in out.glob(f"{level}run.json")):
+        raise StoreError(
+            "there is no run to go on with here",
+            where=str(out),
+            fix="correct --out, or leave --resume out to begin one",
         )
 
 

@@ -94,6 +94,13 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     facts = json.loads(done.stdout.splitlines()[-1])
     assert (facts["recipe"], facts["epochs"]) == ("student", 2)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    student = ("train", "student", "--data", toy_store.path, "--epochs", 2, *QUICK, "--resume")
+    again = pointcmt(*student, "--out", run)
+    assert again.returncode == 0, again.stderr
+    assert "this run is finished" in again.stderr
+    other = pointcmt(*student, "--out", tmp_path / "nowhere")
+    assert (other.returncode, other.stdout) == (1, "")
+    assert "no run to go on with" in other.stderr
     judged = pointcmt("evaluate", run, "--data", toy_store.path, "--json")
     assert judged.returncode == 0, judged.stderr
     report = json.loads(judged.stdout.splitlines()[-1])
