@@ -29,6 +29,7 @@ from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
 
 SPLITS = ("test", "val", "train")
+NAMED = 5  # classes without shapes
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Report:
                 lines.append(f"    {name:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip())
         absent = [name for name, c in self.per_class.items() if not c["shapes"]]
         if absent:
-            lines.append(f"  without shapes in this split, and not counted: {', '.join(absent)}")
+            some = ", ".join(absent[:NAMED]) + (" …" if len(absent) > NAMED else "")
+            lines.append(f"  {len(absent)} classes without shapes are not counted: {some}")
         return "\n".join(lines)
 
 

@@ -55,7 +55,9 @@ def test_a_class_without_shapes_does_not_count():
     report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], labels, labels)
     assert report.mean_class_accuracy == report.overall_accuracy == 1
     assert report.per_class["b"] == {"shapes": 0, "correct": 0, "accuracy": None}
-    assert report.describe().splitlines()[-1].endswith("not counted: b")
+    assert (
+        report.describe().splitlines()[-1].endswith("1 classes without shapes are not counted: b")
+    )
     json.dumps(report.as_json(), allow_nan=False)
 
 

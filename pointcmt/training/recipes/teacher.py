@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pointcmt.console import say
 from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.training.augment import choose_views
 from pointcmt.training.config import TeacherConfig
@@ -28,6 +29,7 @@ class Teacher:
 
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
+        self.config = config
         self.smoothing = config.loss.label_smoothing
         self.stream = StreamConfig(
             arrays=("rgb",),
@@ -38,7 +40,13 @@ class Teacher:
         )
 
     def prepare(self, context: Context) -> None:
-        """Nothing but the views is needed."""
+        """Nothing but the views is needed; where weights would help, that is said."""
+        if self.config.model.weights == "random" and not self.config.init:
+            say(
+                "note: the image network starts from random weights; those of ImageNet "
+                "(model.weights=hub, or a folder) make a better teacher",
+                context.log_format,
+            )
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
