@@ -26,7 +26,7 @@ from pointcmt.training.study import study
 
 SHAPES = 500  # of each split
 # Epochs of teacher, generator and students by fraction of 450 train shapes.
-EPOCHS = {1.0: (12, 30, 20), 0.1: (60, 60, 400), 0.05: (80, 60, 200), 0.01: (120, 60, 200)}
+EPOCHS = {1.0: (12, 30, 20), 0.1: (60, 60, 400), 0.05: (80, 60, 200), 0.01: (40, 60, 100)}
 KNOBS = (
     "teacher.data.views=3",
     "teacher.data.image_size=64",
