@@ -31,7 +31,13 @@ KNOBS = {
         "schedule.name=cosine",
     ),
     "cmpg": ("data.points=128", "data.batch_size=10"),
-    "student": ("data.points=128", "data.batch_size=10"),
+    "student": (
+        "data.points=128",
+        "data.batch_size=10",
+        # a tenth of the official weights, which hold a student of so few steps back
+        "distillation.feature.weight=3",
+        "distillation.classifier=1",
+    ),
 }
 EPOCHS = {"teacher": 5, "cmpg": 6, "student": 22}
 
