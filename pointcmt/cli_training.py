@@ -9,9 +9,9 @@ import typer
 
 from pointcmt.cli_options import Device, Json, LogFormat, check_log_format, needs, resumable
 from pointcmt.console import SILENT
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError
 
-RUN_FORMATS, STORE_FORMATS = ("safetensors", "onnx"), ("png", "webdataset")
+STORE_FORMATS = ("png", "webdataset")
 
 
 def train(
@@ -124,11 +124,8 @@ def export(
 
 
 def _check_export(source: Path, to: str) -> None:
-    """Raise UsageError where this format is none, or not one of what is at `source`."""
-    formats = (*RUN_FORMATS, *STORE_FORMATS)
-    if to not in formats:
-        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, formats))
-    is_store, runs = (source / "zarr.json").exists(), " or ".join(RUN_FORMATS)
+    """Raise UsageError where this format is not one of what is at `source`."""
+    is_store = (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(
             f"a view store cannot be exported to {to} yet",
@@ -139,7 +136,7 @@ def _check_export(source: Path, to: str) -> None:
         raise UsageError(
             f"{to} is for view stores, and this is none",
             where=str(source),
-            fix=f"export a run --to {runs}",
+            fix="export a run --to safetensors or onnx",
         )
     if is_store:
         raise UsageError(

@@ -53,6 +53,19 @@ def open_kv(path: str, threads: int = 4) -> ts.KvStore:
     return ts.KvStore.open(spec(path), context=context(threads)).result()
 
 
+def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
+    """Open an existing zarr v3 array. Raises StoreError where it is missing or damaged."""
+    try:
+        table = {"driver": "zarr3", "kvstore": spec(where), **options}
+        return ts.open(table, open=True, context=context(threads)).result()
+    except ValueError as error:
+        raise StoreError(
+            f"the array cannot be opened: {error}",
+            where=where,
+            fix="run `pointcmt verify` to see what is broken, then render the store again",
+        ) from error
+
+
 def read(kv: ts.KvStore, key: str) -> bytes | None:
     """The value of a key, None where there is none. Raises StoreError."""
     with storage_errors(kv.path):

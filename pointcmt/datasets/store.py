@@ -100,18 +100,9 @@ class ViewStore:
             where = f"{self.path}/{name}"
             if name not in self.specs:
                 raise StoreError(f"this store has no array '{name}'", where=where)
-            try:
-                spec = {
-                    "driver": "zarr3",
-                    "kvstore": files.spec(where),
-                    "store_data_equal_to_fill_value": True,
-                }
-                opened = ts.open(spec, open=True, context=files.context(self.threads)).result()
-            except ValueError as error:
-                raise StoreError(
-                    f"the array cannot be opened: {error}", where=where, fix=_REPAIR
-                ) from error
-            self._arrays[name] = opened
+            self._arrays[name] = files.open_array(
+                where, self.threads, store_data_equal_to_fill_value=True
+            )
         return self._arrays[name]
 
     def read(self, name: str, *index: Any) -> NDArray[Any]:

@@ -78,7 +78,9 @@ class ViewStream:
         self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
         self.views = config.views or store.schema.views
         self._check()
-        self._arrays = {name: _open(store, name, threads) for name in config.arrays}
+        self._arrays = {
+            name: files.open_array(f"{store.path}/{name}", threads) for name in config.arrays
+        }
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every rank."""
@@ -220,18 +222,6 @@ class ViewStream:
                 where="batch_size",
                 fix="use a smaller data.batch_size, or accumulate fewer",
             )
-
-
-def _open(store: ViewStore, name: str, threads: int) -> ts.TensorStore:
-    spec = {"driver": "zarr3", "kvstore": files.spec(f"{store.path}/{name}")}
-    try:
-        return ts.open(spec, open=True, read=True, context=files.context(threads)).result()
-    except ValueError as error:
-        raise StoreError(
-            f"the array cannot be opened: {error}",
-            where=f"{store.path}/{name}",
-            fix="run `pointcmt verify` to see what is broken, then render the store again",
-        ) from error
 
 
 def _require_correspondences(store: ViewStore) -> None:

@@ -17,21 +17,12 @@ def scale_and_shift(
     return points * factors.to(points) + offsets.to(points)
 
 
-def choose_views(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` different random views of every shape, another choice for each.
+def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` different random items of every shape (its views or its points), in random order.
 
-    images: [B, V, ...]; generator: on the CPU. Returns [B, count, ...].
+    items: [B, N, ...], N >= count, another choice for each of the B; generator: on the CPU.
+    Returns [B, count, ...].
     """
-    B, V = images.shape[:2]
-    views = torch.rand(B, V, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
-    return images[torch.arange(B)[:, None], views.to(images.device)]
-
-
-def choose_points(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` different random points of every cloud, another choice for each.
-
-    points: [B, N, 3], N >= count; generator: on the CPU. Returns [B, count, 3].
-    """
-    B, N, _ = points.shape
+    B, N = items.shape[:2]
     index = torch.rand(B, N, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
-    return points[torch.arange(B)[:, None], index.to(points.device)]
+    return items[torch.arange(B)[:, None], index.to(items.device)]

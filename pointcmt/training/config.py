@@ -5,7 +5,7 @@ The defaults are the preset `official`, the reference code's settings; `presets.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -183,6 +183,8 @@ class Loop(Section):
 class TrainConfig(Section):
     """What every recipe has."""
 
+    classifies: ClassVar[bool] = True  # whether its runs can be evaluated
+
     recipe: str
     preset: str = "official"
     epochs: Positive
@@ -217,6 +219,8 @@ class TeacherConfig(TrainConfig):
 
 class CmpgConfig(TrainConfig):
     """PointCMT stage II: from the frozen teacher's feature to the object's points."""
+
+    classifies: ClassVar[bool] = False
 
     recipe: Literal["cmpg"] = "cmpg"
     epochs: Positive = 50

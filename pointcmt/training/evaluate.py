@@ -147,17 +147,17 @@ def evaluate(
     if votes < 1:
         raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
     run = open_run(folder)
-    require_classes(run, store)
-    shapes = _shapes(run, store, split)
-
-    on = find_device(device)
-    task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
-    if not task.classifies:
+    if not run.config.classifies:
         raise UsageError(
             f"a run of the recipe '{run.config.recipe}' classifies nothing",
             where=str(folder),
             fix="its metrics.jsonl says how well it does; evaluate a teacher or a student",
         )
+    require_classes(run, store)
+    shapes = _shapes(run, store, split)
+
+    on = find_device(device)
+    task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)
     stream = evaluation_stream(task, store, shapes, run.config.data.batch_size)

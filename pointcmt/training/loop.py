@@ -1,9 +1,9 @@
 """The training loop: every recipe, from the first step to the last, on one page.
 
 A run goes on where it stopped, whatever stopped it: the same command resumes after the last
-checkpoint (one an epoch, and one every ten minutes of a long epoch) and, on a CPU with the same
-number of threads, ends with the same bits as a run that was never interrupted. No random number
-depends on what was drawn before: each piece of a batch has a seed of its own.
+checkpoint (one an epoch, and one every ten minutes of a long epoch). A single process on a CPU with
+the same number of threads ends with the same bits as a run that was never interrupted. No random
+number depends on what was drawn before: each piece of a batch has a seed of its own.
 """
 
 import time
@@ -101,12 +101,12 @@ def train(
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
     log_format = log_format if main else SILENT
     require_trackers(config)
+    split = split_train(store, config.data)
     seen = checkpoint.read_scalars(out / LAST)
-    run, resumed = plan_run(out, config, store), seen is not None  # refuses another run's folder
+    run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
 
     # What is trained: every random number comes from the seed.
     torch.manual_seed(config.seed)  # the weights
-    split = split_train(store, config.data)
     task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
     notes = start_from(config.init, task.model) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
@@ -140,6 +140,7 @@ def train(
             say(note, log_format)
         if done >= end:
             if main and done == config.epochs:  # it may have been killed before its last pictures
+                _draw(out, records, config)
                 draw_examples(task, state.shown, store, split.validation, out)
             return _result(config, records)
 

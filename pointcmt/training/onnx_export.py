@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pointcmt.errors import StoreError
 from pointcmt.training.onnx_ops import OPSET, TRANSLATIONS
 
-TOLERANCE = 1e-4  # of the outputs' scale; what float32 itself loses is a tenth of it at most
+TOLERANCE = 1e-4  # of the outputs' scale
 OUTPUTS = ("logits", "feature")
 
 

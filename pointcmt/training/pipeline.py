@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
-from pointcmt.training.config import PipelineConfig, StudentConfig, TrainConfig
+from pointcmt.training.config import PipelineConfig, TrainConfig
 from pointcmt.training.loop import Result, train
 
 TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named after their recipes
@@ -30,24 +30,16 @@ def train_pipeline(
 
 
 def stages(config: PipelineConfig, out: Path) -> list[tuple[str, TrainConfig]]:
-    """Recipe and configuration of each stage, in order; its folder is OUT/recipe."""
-    student = student_config(config, out)
-    generator = config.cmpg.model_copy(update={"teacher": str(out / TEACHER)})
-    return [
-        (TEACHER, config.teacher),
-        *([(GENERATOR, generator)] if needs_generator(student) else []),
-        (STUDENT, student),
-    ]
+    """Recipe and configuration of each stage, in order; its folder is OUT/recipe.
 
-
-def student_config(config: PipelineConfig, out: Path) -> StudentConfig:
-    """The student's configuration with the earlier stages' folders filled in."""
-    student = config.student.model_copy(update={"teacher": str(out / TEACHER)})
-    if needs_generator(student):
-        student = student.model_copy(update={"generator": str(out / GENERATOR)})
-    return student
-
-
-def needs_generator(config: StudentConfig) -> bool:
-    """Whether this student's loss compares generated clouds."""
-    return config.distillation.method == "pointcmt" and bool(config.distillation.feature.weight)
+    A student whose loss compares no generated clouds needs no generator.
+    """
+    knobs = config.student.distillation
+    generates = knobs.method == "pointcmt" and bool(knobs.feature.weight)
+    inputs = {"teacher": str(out / TEACHER)}
+    cmpg = config.cmpg.model_copy(update=inputs)
+    if generates:
+        inputs["generator"] = str(out / GENERATOR)
+    student = config.student.model_copy(update=inputs)
+    middle = [(GENERATOR, cmpg)] if generates else []
+    return [(TEACHER, config.teacher), *middle, (STUDENT, student)]

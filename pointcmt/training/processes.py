@@ -4,10 +4,13 @@ Each process gets its share of every batch; gradients are averaged over all of t
 process (rank 0) alone writes files and talks.
 """
 
+import atexit
+import gc
 import os
 from datetime import timedelta
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
@@ -49,7 +52,16 @@ def join_processes(device: str) -> tuple[Accelerator, torch.device]:
     wait = InitProcessGroupKwargs(timeout=PATIENCE)
     cpu = on.type == "cpu"
     accelerator = Accelerator(cpu=cpu, device_placement=False, kwargs_handlers=[ddp, wait])
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     return accelerator, on if cpu or launched() == 1 else accelerator.device
+
+
+def _leave() -> None:
+    """End the threads of the connections, which abort the process where they outlive Python."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()  # what else holds the connections: models that were wrapped
 
 
 def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:

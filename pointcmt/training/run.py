@@ -35,7 +35,7 @@ from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
 from pointcmt.training.config import INPUTS, TrainConfig, input_folders
 from pointcmt.training.config_files import flatten, parse_config, to_yaml
-from pointcmt.training.splits import split_train
+from pointcmt.training.splits import Split
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
@@ -58,7 +58,7 @@ class Run:
         return self.facts["class_names"]
 
 
-def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
+def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) -> Run:
     """The run that this configuration and data make in `folder`; writes nothing.
 
     facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob.
@@ -68,7 +68,6 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore) -> Run:
     `folder` (with the differences), or other things than a run.
     """
     inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
-    split = split_train(store, config.data)
     facts = {
         "version": VERSION,
         "recipe": config.recipe,
@@ -189,7 +188,7 @@ def open_run(folder: Path) -> Run:
     try:
         facts = json.loads((folder / FACTS).read_bytes())
         recipe, found = facts["recipe"], facts["version"]
-        names, inputs, data = facts["class_names"], facts["inputs"], facts["data"]
+        missing = sorted({"class_names", "config", "data", "id", "inputs", "split"} - facts.keys())
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             "there is no run here", where=str(folder), fix="make one with `pointcmt train --out`"
@@ -202,7 +201,8 @@ def open_run(folder: Path) -> Run:
             where=str(folder),
             fix="use the pointcmt version that began it",
         )
-    del names, inputs, data  # they are there
+    if missing:
+        raise StoreError(f"the run is damaged: no {missing[0]}", where=f"{folder}/{FACTS}")
     return Run(folder, parse_config(recipe, facts["config"], f"{folder}/{FACTS}"), facts)
 
 

@@ -24,7 +24,6 @@ from pointcmt.training.processes import join_processes
 from pointcmt.training.run import CHECKPOINTS
 from pointcmt.training.statistics import Difference, paired_difference, spread
 
-CLASSIFIERS = ("teacher", "student")  # recipes whose runs can be evaluated
 VANILLA, DISTILLED = "vanilla", "distilled"
 FILE = "study.json"
 
@@ -101,7 +100,7 @@ def study(
             train(store, stage, out / recipe, device, log_format)
     else:
         one = config
-    if one.recipe not in CLASSIFIERS:
+    if not one.classifies:
         raise UsageError(
             f"a run of the recipe '{one.recipe}' classifies nothing that could be compared",
             where="--seeds",

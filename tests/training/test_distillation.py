@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.augment import choose_points, scale_and_shift
+from pointcmt.training.augment import choose, scale_and_shift
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES
@@ -162,7 +162,7 @@ def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
     with torch.no_grad():  # the direct term, written out: 9.6 · mean (softmax(s) - softmax(x)) f_s
         a = config.augmentation
         generator = torch.Generator().manual_seed(0)
-        moved = choose_points(batch["points"], 64, generator)
+        moved = choose(batch["points"], 64, generator)
         p = task.model(scale_and_shift(moved, a.scale, a.shift, generator))
         cross = task.model.classifier(task.knowledge.feature(batch))
         direct = 9.6 * (p.logits.softmax(1) - cross.softmax(1)).T @ p.feature / len(shapes)
@@ -246,9 +246,14 @@ def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_pat
     [
         ("cmpg", {}, UsageError, "no teacher is given"),
         ("cmpg", {"teacher": "/nowhere"}, StoreError, "no run here"),
-        ("cmpg", {"teacher": "cmpg"}, UsageError, "a run of the recipe 'cmpg', not 'teacher'"),
+        ("cmpg", {"teacher": "cmpg"}, UsageError, "no teacher, its recipe is cmpg"),
         ("student", {"teacher": "teacher"}, UsageError, "needs a generator"),
-        ("student", {"teacher": "teacher", "generator": "teacher"}, UsageError, "not 'cmpg'"),
+        (
+            "student",
+            {"teacher": "teacher", "generator": "teacher"},
+            UsageError,
+            "no generator, its recipe is teacher",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit_are_said(recipe, flags, kind, says, stages, store, tmp_path):

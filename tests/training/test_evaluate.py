@@ -188,7 +188,8 @@ def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
 
 
 def test_a_run_without_a_finished_epoch_is_said(store, tmp_path):
-    with begin_run(plan_run(tmp_path, small_config("student"), store)):
+    config = small_config("student")
+    with begin_run(plan_run(tmp_path, config, store, split_train(store, config.data))):
         pass
     with pytest.raises(StoreError, match="no checkpoint here"):
         evaluate(tmp_path, store, device="cpu")

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -273,8 +274,8 @@ def test_missing_and_misshapen_tensors_are_said(name, folders, tmp_path):
 class Hub(http.server.BaseHTTPRequestHandler):
     """The part of the hub's protocol that a download uses."""
 
-    files: dict = {}  # noqa: RUF012
-    asked: list = []  # noqa: RUF012
+    files: ClassVar[dict] = {}
+    asked: ClassVar[list] = []
 
     def do_HEAD(self):
         name, _, rest = self.path.lstrip("/").partition("/resolve/")

@@ -22,6 +22,7 @@ from pointcmt.training.evaluate import evaluate
 from pointcmt.training.loop import best_of, start_from, train
 from pointcmt.training.optimization import learning_rate
 from pointcmt.training.run import begin_run, plan_run
+from pointcmt.training.splits import split_train
 from tests.training import textbooks
 from tests.training.stores import small_config
 
@@ -207,7 +208,7 @@ def test_a_folder_with_other_things_is_refused(store, tmp_path):
 def test_a_run_has_one_trainer(store, tmp_path):
     config = small_config("student", epochs=1)
     train(store, config, tmp_path, device="cpu")
-    run = plan_run(tmp_path, config, store)
+    run = plan_run(tmp_path, config, store, split_train(store, config.data))
     seen = checkpoint.read_scalars(tmp_path / "last")
     with begin_run(run, seen), pytest.raises(StoreError, match="another process is training"):
         train(store, config, tmp_path, device="cpu")
@@ -216,7 +217,7 @@ def test_a_run_has_one_trainer(store, tmp_path):
 def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, tmp_path):
     """Planned before the other one began, locked after it had ended."""
     config = small_config("student", epochs=1)
-    planned = plan_run(tmp_path, config, store)
+    planned = plan_run(tmp_path, config, store, split_train(store, config.data))
     train(store, config, tmp_path, device="cpu")
     before = tensors(tmp_path)
     with pytest.raises(StoreError, match="while this one was getting ready"), begin_run(planned):
@@ -228,8 +229,13 @@ def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monk
     """Killed after the last checkpoint, before anything that follows it."""
     config = small_config("student", epochs=2)
     train(store, config, tmp_path / "straight", device="cpu")
+
+    def interrupt_at_the_end(out, records, *_):
+        if len(records) == 2:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop, "_keep", interrupt_at_the_end)
         with pytest.raises(KeyboardInterrupt):
             train(store, config, tmp_path / "run", device="cpu")
     train(store, config, tmp_path / "run", device="cpu")

@@ -17,6 +17,7 @@ from pointcmt.training import checkpoint
 from pointcmt.training.image_networks import NETWORKS
 from pointcmt.training.mvcnn import build_mvcnn
 from pointcmt.training.run import begin_run, open_run, plan_run
+from pointcmt.training.splits import split_train
 from pointcmt.training.teacher_features import teacher_features, teacher_key
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config
@@ -46,7 +47,7 @@ def run(whole, tmp_path_factory):
 def make_run(store, folder, *knobs, seed=0, head=0):
     """A teacher that was begun and has a best checkpoint: random weights, of two seeds."""
     config = small_config("teacher", *knobs, epochs=1)
-    with begin_run(plan_run(folder, config, store)):
+    with begin_run(plan_run(folder, config, store, split_train(store, config.data))):
         checkpoint.save(folder / "best", 1, {}, build(config, seed, head))
     return open_run(folder)
 
@@ -235,7 +236,8 @@ def test_images_rendered_again_are_encoded_again(store, run):
 
 def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
     student = small_config("student", epochs=1)
-    with begin_run(plan_run(tmp_path / "student", student, store)):
+    split = split_train(store, student.data)
+    with begin_run(plan_run(tmp_path / "student", student, store, split)):
         pass
     with pytest.raises(UsageError, match="this run is no teacher, its recipe is student"):
         teacher_features(store, open_run(tmp_path / "student"), np.array([0]), CPU)

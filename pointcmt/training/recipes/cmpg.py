@@ -23,8 +23,6 @@ def build(config: CmpgConfig, classes: int, pretrained: bool) -> "Cmpg":
 class Cmpg:
     """Teacher's feature → points, judged by the EMD in boxes of side 1."""
 
-    classifies = False
-
     def __init__(self, model: PointGenerator, config: CmpgConfig) -> None:
         self.model: nn.Module = model
         self.config = config

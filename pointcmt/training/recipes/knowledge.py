@@ -1,7 +1,6 @@
 """What a finished teacher and a finished generator know, ready to be looked up by shape."""
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.config import CmpgConfig
 from pointcmt.training.generator import PointGenerator
 from pointcmt.training.recipes.task import Context
-from pointcmt.training.run import BEST, Run, open_run, weights_digest
+from pointcmt.training.run import BEST, open_run, weights_digest
 from pointcmt.training.teacher_features import teacher_features
 
 
@@ -21,7 +20,7 @@ class Knowledge:
     """A teacher's feature and logits of every shape that training reads, on the device."""
 
     def __init__(self, teacher: str, context: Context) -> None:
-        run = _open(teacher, "teacher")
+        run = open_run(Path(teacher))
         if run.facts["split"] != context.split:
             say(
                 "note: this teacher was trained on another split; where it has seen the shapes "
@@ -62,8 +61,14 @@ def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGe
 
     Raises StoreError where it was trained with another teacher, UsageError for another recipe.
     """
-    run = _open(folder, "cmpg")
-    config = cast(CmpgConfig, run.config)
+    run = open_run(Path(folder))
+    config = run.config
+    if not isinstance(config, CmpgConfig):
+        raise UsageError(
+            f"this run is no generator, its recipe is {config.recipe}",
+            where=folder,
+            fix="give a run of `pointcmt train cmpg`",
+        )
     if run.facts["inputs"]["teacher"] != weights_digest(Path(teacher)):
         raise StoreError(
             "this generator was trained with another teacher",
@@ -73,14 +78,3 @@ def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGe
     generator = PointGenerator(config.data.points)
     load_weights(run.folder / BEST, generator)
     return generator.to(device).eval().requires_grad_(False)
-
-
-def _open(folder: str, recipe: str) -> Run:
-    run = open_run(Path(folder))
-    if run.config.recipe != recipe:
-        raise UsageError(
-            f"this is a run of the recipe '{run.config.recipe}', not '{recipe}'",
-            where=folder,
-            fix=f"give the folder of a `pointcmt train {recipe}`",
-        )
-    return run

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
-from pointcmt.training.augment import choose_points, scale_and_shift
+from pointcmt.training.augment import choose, scale_and_shift
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.backbones.blocks import Prediction
 from pointcmt.training.config import StudentConfig, distilled
@@ -37,8 +37,6 @@ def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
 
 class Student:
     """Points → class. The teacher is there in training only: inference costs what it always did."""
-
-    classifies = True
 
     def __init__(self, model: nn.Module, config: StudentConfig) -> None:
         self.model = model
@@ -73,7 +71,7 @@ class Student:
         a = self.config.augmentation
         points = batch["points"]
         # Shuffled: sampling begins at the first point, balls take the first ones that they find.
-        points = choose_points(points, self.config.data.points, generator)
+        points = choose(points, self.config.data.points, generator)
         points = scale_and_shift(points, a.scale, a.shift, generator)
         found: Prediction = model(points)
         labels = batch["label"]

@@ -34,13 +34,12 @@ class Task(Protocol):
     """A model with the data it reads and the loss it minimises. Batches are on the model's device.
 
     model: what is trained. The methods take it again, or an average of it. stream: what a training
-    batch holds; evaluation reads the same arrays, in order and with all views. classifies: whether
-    `logits` and `vary` mean anything.
+    batch holds; evaluation reads the same arrays, in order and with all views. Only recipes that
+    classify are asked for `logits` and `vary`.
     """
 
     model: nn.Module
     stream: StreamConfig
-    classifies: bool
 
     def prepare(self, context: Context) -> None:
         """Make ready what training needs besides the store's arrays, such as a teacher's features.

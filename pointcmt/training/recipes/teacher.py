@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pointcmt.console import say
 from pointcmt.datasets.streaming import Batch, StreamConfig
-from pointcmt.training.augment import choose_views
+from pointcmt.training.augment import choose
 from pointcmt.training.config import TeacherConfig
 from pointcmt.training.losses import smoothed_cross_entropy
 from pointcmt.training.mvcnn import MVCNN, build_mvcnn
@@ -24,8 +24,6 @@ def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
 
 class Teacher:
     """Views → class. Trains on `data.views` random views per shape, is evaluated on all of them."""
-
-    classifies = True
 
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
@@ -67,4 +65,4 @@ class Teacher:
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """A random half of the views, another one for each shape."""
         half = max(1, batch["rgb"].shape[1] // 2)
-        return {**batch, "rgb": choose_views(batch["rgb"], half, generator)}
+        return {**batch, "rgb": choose(batch["rgb"], half, generator)}
