@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.datasets.store import ViewStore
-from pointcmt.training.config import PIPELINE, PipelineConfig, TrainConfig
+from pointcmt.training.config import PIPELINE, PipelineConfig
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.loop import Result, train
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.study import study

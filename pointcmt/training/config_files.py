@@ -17,10 +17,10 @@ from pointcmt.training.config import (
     CONFIGS,
     INPUTS,
     PIPELINE,
+    STAGES,
     PipelineConfig,
-    Section,
-    TrainConfig,
 )
+from pointcmt.training.config_sections import Section, TrainConfig
 from pointcmt.training.presets import PRESETS
 
 Kind = TypeVar("Kind", bound=Section)
@@ -52,11 +52,11 @@ def load_pipeline(
 
     Everything else as in `load_config`, with keys such as `student.data.points`.
     """
-    every = {f"{stage}.{key}": value for stage in CONFIGS for key, value in flags.items()}
+    every = {f"{stage}.{key}": value for stage in STAGES for key, value in flags.items()}
     table, origin = _read_all(PIPELINE, file, overrides, every)
     _preset(table, origin)
     defaults = _defaults(PipelineConfig)
-    for stage in CONFIGS:
+    for stage in STAGES:
         own = table.get(stage)
         own = own if isinstance(own, dict) else {}
         given = sorted(own.keys() & set(INPUTS) - {"init"})

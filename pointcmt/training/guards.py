@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from pointcmt.errors import PointcmtError
-from pointcmt.training.config import TrainConfig, ViewData
+from pointcmt.training.config import ViewData
+from pointcmt.training.config_sections import TrainConfig
 
 
 def require_finite(losses: Iterable[tuple[int, float]], when: str, out: Path) -> None:

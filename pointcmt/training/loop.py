@@ -23,7 +23,7 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch, ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.training import checkpoint
-from pointcmt.training.config import TrainConfig
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.device import describe_device
 from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve

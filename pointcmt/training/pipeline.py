@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
-from pointcmt.training.config import PipelineConfig, TrainConfig
+from pointcmt.training.config import PipelineConfig
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.loop import Result, train
 
 TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named after their recipes

@@ -33,8 +33,9 @@ from pointcmt import __version__
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
-from pointcmt.training.config import INPUTS, TrainConfig, input_folders
+from pointcmt.training.config import INPUTS, input_folders
 from pointcmt.training.config_files import flatten, parse_config, to_yaml
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.splits import Split
 
 VERSION = 2

@@ -9,7 +9,7 @@ from pointcmt.datasets.schema import SPLITS
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import done_shapes
 from pointcmt.errors import StoreError
-from pointcmt.training.config import Data
+from pointcmt.training.config_sections import Data
 
 
 @dataclass(frozen=True)

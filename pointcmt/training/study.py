@@ -16,7 +16,8 @@ from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.checkpoint import write_file
-from pointcmt.training.config import PipelineConfig, StudentConfig, TrainConfig, distilled
+from pointcmt.training.config import PipelineConfig, StudentConfig, distilled
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.evaluate import Report, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages

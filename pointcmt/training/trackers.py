@@ -8,7 +8,7 @@ from typing import Any
 
 from pointcmt.errors import DependencyError
 from pointcmt.training.checkpoint import disk_errors
-from pointcmt.training.config import TrainConfig
+from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.run import EVENTS, Run
 
 Record = dict[str, Any]

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.config import Data
+from pointcmt.training.config_sections import Data
 from pointcmt.training.evaluate import (
     Report,
     confusion_matrix,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import StoreError
-from pointcmt.training.config import Data
+from pointcmt.training.config_sections import Data
 from pointcmt.training.splits import split_train, stratified
 
 
