@@ -23,10 +23,11 @@ from pointcmt.errors import StoreError, UsageError
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 
 
-def open_kv(path: str, threads: int = 4, tries: int = TRIES) -> ts.KvStore:
-    """Open a folder or a URL, which need not exist yet. tries: of each request to a server."""
+def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
+    """Open a folder or a URL, which need not exist yet. first: without patience with its server."""
     try:
-        return ts.KvStore.open(spec(path), context=context(threads, tries)).result()
+        shared = context(threads, FIRST_TRIES if first else TRIES)
+        return ts.KvStore.open(spec(path), context=shared).result()
     except ValueError as error:
         raise UsageError("no bucket has such a name", where=path, fix="correct the URL") from error
 
@@ -36,7 +37,7 @@ def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
     try:
         with storage_errors(where):
             table = {"driver": "zarr3", "kvstore": spec(where), **options}
-            return ts.open(table, open=True, context=context(threads)).result()
+            return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
         raise StoreError(
             f"the array cannot be opened: {error}",
@@ -53,7 +54,7 @@ def read(kv: ts.KvStore, key: str) -> bytes | None:
 
 def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
     """`read` at a place that may be the wrong one: its server has to answer within seconds."""
-    kv = open_kv(path, threads, FIRST_TRIES)
+    kv = open_kv(path, threads, first=True)
     with storage_errors(kv):
         value = _value(kv.read(key).result(timeout=FIRST_ANSWER))
         if value is None and is_remote(path):  # without a bucket, too, there is no such object

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from pointcmt.datasets.schema import array_specs
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from tests.render import shapes
+from tests.stores import tree
 
 SMALL = ("--rig", "ortho6", "--size", "48", "--points", "100", "--shard-size", "2")
 
@@ -49,22 +49,6 @@ def pointcmt(*arguments, **more):
 
 def render(meshes, out, *more):
     return pointcmt("render", "--dataset", "folder", "--root", meshes, "--out", out, *SMALL, *more)
-
-
-def tree(folder):
-    """Every file's bytes, without what may differ: the seconds in commit markers."""
-    found = {}
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
-            data = path.read_bytes()
-            if path.parent.parent.name == "commits":
-                marker = json.loads(data)
-                marker.pop("checksum")
-                for outcome in marker.get("outcomes", []):
-                    outcome["seconds"] = 0
-                data = json.dumps(marker).encode()
-            found[path.relative_to(folder).as_posix()] = data
-    return found
 
 
 @pytest.fixture(scope="session")
