@@ -1,8 +1,10 @@
 """Files of a store through tensorstore's key-value interface: atomic and synced writes."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pointcmt.datasets.places import (
     spec,
     storage_errors,
 )
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import DamageError, StoreError, UsageError
 
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 
@@ -33,13 +35,13 @@ def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
 
 
 def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
-    """Open an existing zarr v3 array. Raises StoreError where it is missing or damaged."""
+    """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged."""
     try:
         with storage_errors(where):
             table = {"driver": "zarr3", "kvstore": spec(where), **options}
             return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
-        raise StoreError(
+        raise DamageError(
             f"the array cannot be opened: {error}",
             where=where,
             fix="`pointcmt verify` says what is broken, with --repair it is mended",
@@ -98,7 +100,7 @@ def delete(kv: ts.KvStore, keys: Iterable[str]) -> None:
             future.result()
 
 
-def list_keys(kv: ts.KvStore, prefix: str) -> list[str]:
+def list_keys(kv: ts.KvStore, prefix: str = "") -> list[str]:
     """All keys that begin with `prefix`, sorted."""
     with storage_errors(kv):
         keys = kv.list(_range(prefix)).result()
@@ -140,6 +142,23 @@ def delete_all(kv: ts.KvStore, first: str, last: str) -> None:
             kv.delete_range(ts.KvStore.KeyRange(begin, end)).result()
 
 
+def sweep_locks(kv: ts.KvStore) -> list[str]:
+    """Delete the half-written files that killed writers left in a folder; returns their names.
+
+    tensorstore writes `name.__lock` and renames it. Those that a living writer holds are let alone.
+    """
+    folder, swept = folder_of(kv), []
+    if folder is None:
+        return []  # servers keep no halves
+    with storage_errors(kv):
+        for path in sorted(folder.rglob("*.__lock")):
+            with suppress(FileNotFoundError, BlockingIOError), path.open("r+b") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                swept.append(path.relative_to(folder).as_posix())
+    return swept
+
+
 def folder_of(kv: ts.KvStore) -> Path | None:
     """The folder of a key-value store, None where it is on object storage."""
     return None if is_remote(location(kv)) else Path(kv.path)
@@ -150,4 +169,6 @@ def _value(result: ts.KvStore.ReadResult) -> bytes | None:
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:
+    if not prefix:
+        return ts.KvStore.KeyRange()
     return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))

@@ -1,13 +1,14 @@
 """`render` and `build-correspondences`: find what is missing, run it on workers, sum up."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
-from pointcmt.render.job import Finished, Job, create_store, tasks
+from pointcmt.render.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.workers import run_tasks, usable_cores
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     before = _rendered_shapes(store)
     if before:
         say(f"{before} of {store.schema.shapes} shapes were tried before", options.log_format)
-    return _complete(store, job, RENDER, options)
+    return complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
@@ -82,7 +83,7 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     waiting = store.schema.shapes - _rendered_shapes(store)
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
-    return _complete(store, job, CORRESPONDENCES, options)
+    return complete(store, job, CORRESPONDENCES, options)
 
 
 def make_runner(job: Job, worker: int) -> "ShardRunner":
@@ -95,10 +96,17 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
     return ShardRunner(job, worker)
 
 
-def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summary:
-    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished."""
+def complete(
+    store: ViewStore, job: Job, stage: str, options: Options, missing: Sequence[Task] | None = None
+) -> Summary:
+    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished.
+
+    missing: the tasks, None = what has no commit marker yet.
+    """
     started = time.monotonic()
-    missing = tasks(store, stage == RENDER, job.correspondences or stage == CORRESPONDENCES)
+    if missing is None:
+        missing = tasks(store, stage == RENDER, job.correspondences or stage == CORRESPONDENCES)
+    job = replace(job, identity=store.identity)
     workers = min(options.workers or usable_cores(), max(1, len(missing)))
     job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
     total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)

@@ -176,6 +176,21 @@ def test_damaged_and_lost_objects_are_found(bucket, local):
     assert verify(store.path).ok
 
 
+def test_what_is_broken_is_mended_there(s3, local):
+    store = upload(s3, local, "broken")
+    for name in ("rgb/c/1/0/0/0/0", "commits/visible/000002.json", "shapes.jsonl"):
+        s3.put(f"broken/{name}", s3.get(f"broken/{name}")[:-7])
+    s3.delete("broken/depth/c/3/0/0/0")
+    s3.put("broken/K/c/10/0/0/0", b"of no shard")
+    s3.put("broken/notes.txt", b"mine")
+    code, said = pointcmt("verify", store.path, "--repair", "--json", "--workers", 1)
+    assert code == 0, said
+    done = json.loads(said.splitlines()[-1])
+    assert (done["shards"], done["swept"]) == ([1, 2, 3], ["K/c/10/0/0/0"])
+    assert done["foreign"] == ["notes.txt"]
+    assert settled(s3.objects("broken")) == {**tree(local.path), "notes.txt": b"mine"}
+
+
 def test_features_are_kept_there(bucket, local):
     store = upload(bucket, local, "features")
     features = create_features(store, "0123", 5, {"teacher": "0123"})
