@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pointcmt import __version__
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.creation import create
 from pointcmt.datasets.sources import Listing, list_shapes
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, create
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.errors import UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, schema_for
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
+from pointcmt.datasets.creation import remove
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.workers import run_tasks, usable_cores
 
@@ -123,7 +124,7 @@ def complete(
             shard = finished.task.shard
             count = len(store.schema.shapes_of(shard))
             progress.advance(count, _trouble(finished), shard=shard)
-    failures = _failures(store)
+    failures = store.failures()
     tried = sum(len(store.schema.shapes_of(shard)) for shard in store.committed(stage))
     return Summary(
         planned=store.schema.shapes,
@@ -155,10 +156,3 @@ def _forget_failed(store: ViewStore, stages: tuple[str, ...]) -> None:
         for shard, marker in store.markers(stage).items():
             if any(outcome["status"] == "failed" for outcome in marker[keys[stage]]):
                 store.forget(shard, stage)
-
-
-def _failures(store: ViewStore) -> tuple[Outcome, ...]:
-    """Every shape that failed at any stage, in the order of the plan."""
-    failed = {o.id: o for o in store.outcomes() if o is not None and o.status == "failed"}
-    failed |= {outcome.id: outcome for outcome in store.correspondence_failures()}
-    return tuple(failed[record.id] for record in store.shapes if record.id in failed)
