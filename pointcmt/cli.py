@@ -20,7 +20,7 @@ from pointcmt.cli_options import (
 )
 from pointcmt.cli_training import evaluate, export, train
 from pointcmt.console import duration, meter, say
-from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.errors import DamageError, PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -181,7 +181,7 @@ def verify(
 
     try:
         total = ViewStore.open(store).schema.shapes
-    except PointcmtError:
+    except DamageError:
         total = 0  # the verdict will say why
     with meter("verifying", total, "shapes", log_format) as progress:
         verdict = check(store, progress.advance)

@@ -55,7 +55,13 @@ class Features:
         """
         if shard not in self.store.committed(RENDER):
             raise _not_rendered(shard, self.store.path)
-        return self._images(shard, self.store.markers(RENDER, [shard])[shard])
+        return self.images_of(shard, self.store.markers(RENDER, [shard])[shard])
+
+    def images_of(self, shard: int, marker: dict[str, Any]) -> Images:
+        """`images` of a shard whose commit marker is at hand."""
+        done = np.array([outcome["status"] == "done" for outcome in marker["outcomes"]], bool)
+        key = contract.shard_key(self.store.specs["rgb"], "rgb", shard)
+        return Images(shard, done, marker["files"][key])
 
     def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:
         """MISSING, STALE or FRESH by shard: of all shards that have rendered shapes, or of these.
@@ -70,7 +76,7 @@ class Features:
         ours = self.store.markers(self.stage, [shard for shard in wanted if shard in made])
         found = {}
         for shard in wanted:
-            images = self._images(shard, render[shard])
+            images = self.images_of(shard, render[shard])
             if not np.any(images.done):
                 continue
             if shard not in ours:
@@ -138,11 +144,6 @@ class Features:
                     where=f"{self.store.path}/{self._file(shard)}",
                     fix=RECOMPUTE,
                 )
-
-    def _images(self, shard: int, marker: dict[str, Any]) -> Images:
-        done = np.array([outcome["status"] == "done" for outcome in marker["outcomes"]], bool)
-        key = contract.shard_key(self.store.specs["rgb"], "rgb", shard)
-        return Images(shard, done, marker["files"][key])
 
     def _file(self, shard: int) -> str:
         return contract.shard_key(self.store.specs[self.name], self.name, shard)

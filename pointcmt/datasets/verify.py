@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.features import FOLDER, GROUP, STALE, Features, list_features, open_features
+from pointcmt.datasets.features import FOLDER, GROUP, Features, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
 from pointcmt.errors import DamageError
@@ -178,16 +178,19 @@ def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[B
             what = "the file's SHA-256 differs from the commit marker's"
             yield Broken(key, what, stage, shard)
             return
-    if not rendered or features.states([shard]).get(shard, STALE) == STALE:
+    images = None
+    if rendered:
+        images = features.images_of(shard, store.markers(RENDER, [shard])[shard])
+    if images is None or images.sha256 != marker["made_from"]:
         remedy = "the next command that uses this teacher computes them again, or delete " + (
             f"{features.name} and commits/{features.stage}"
         )
         what = f"stale features, made from images that are no longer there: {remedy}"
         yield Broken(where, what, stage, shard)
         return
-    shapes, done = store.schema.shapes_of(shard), features.images(shard).done
+    shapes = store.schema.shapes_of(shard)
     array = store.read(features.name, slice(shapes.start, shapes.stop))
-    if not np.all(np.isfinite(array)) or np.any(array[~done]):
+    if not np.all(np.isfinite(array)) or np.any(array[~images.done]):
         what = "features are not finite, or not 0 where there is no shape"
         yield Broken(where, what, stage, shard)
 

@@ -80,17 +80,18 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     found = survey(store)
     swept = [*found.orphans, *files.sweep_locks(store.kv)]
     files.delete(store.kv, found.orphans)
-    again = _Again.find(store, verdict.broken, found)
-    lost, notes = _render(store, again, root, options) if again.shards else ([], [])
+    again = _again(store, verdict.broken, found)
+    correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
+    lost, notes = _render(store, again, correspondences, root, options) if again else ([], [])
     forgotten = _forget_features(store)
-    if mended or swept or again.shards or forgotten:
+    if mended or swept or again or forgotten:
         mended += verdict.broken
         verdict = _checked(path, store, options)
     still = {(broken.where, broken.what) for broken in verdict.broken}
     return Repair(
         verdict,
         tuple(b for b in mended if (b.where, b.what) not in still),
-        tuple(again.shards),
+        tuple(sorted(task.shard for task in again)),
         tuple(swept),
         tuple(found.foreign),
         tuple(lost),
@@ -98,33 +99,21 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     )
 
 
-@dataclass(frozen=True)
-class _Again:
-    """The shards to be made again: their images with or without correspondences, or these alone."""
+def _again(store: ViewStore, broken: Iterable[Broken], found: Survey) -> list[Task]:
+    """What has findings, or files of a stage but no marker (any more)."""
+    findings = {(b.stage, b.shard) for b in broken}
+    images = {shard for stage, shard in findings if stage == RENDER}
+    images |= set(found.begun) - set(store.committed(RENDER))
+    visible = {shard for stage, shard in findings if stage == CORRESPONDENCES}
+    visible |= _with_visible(found) - set(store.committed(CORRESPONDENCES))
+    return [
+        *(Task(RENDER, shard) for shard in sorted(images)),
+        *(Task(CORRESPONDENCES, shard) for shard in sorted(visible - images)),
+    ]
 
-    matched: list[int]
-    unmatched: list[int]
-    only_correspondences: list[int]
 
-    @property
-    def shards(self) -> list[int]:
-        return sorted({*self.matched, *self.unmatched, *self.only_correspondences})
-
-    @classmethod
-    def find(cls, store: ViewStore, broken: Iterable[Broken], found: Survey) -> "_Again":
-        """Shards with findings, and those that have files of a stage but no marker (any more)."""
-        rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
-        findings = {(b.stage, b.shard) for b in broken}
-        images = {shard for stage, shard in findings if stage == RENDER}
-        images |= set(found.begun) - rendered
-        with_visible = {s for s, names in found.begun.items() if "visible" in names} | matched
-        if matched:  # what was begun here was to have them too
-            with_visible |= images - rendered
-        visible = {shard for stage, shard in findings if stage == CORRESPONDENCES}
-        visible |= with_visible - matched
-        return cls(
-            sorted(images & with_visible), sorted(images - with_visible), sorted(visible - images)
-        )
+def _with_visible(found: Survey) -> set[int]:
+    return {shard for shard, names in found.begun.items() if "visible" in names}
 
 
 def _checked(path: str, store: ViewStore, options: Options) -> Verdict:
@@ -166,24 +155,18 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
 
 
 def _render(
-    store: ViewStore, again: _Again, root: Path | None, options: Options
+    store: ViewStore, again: list[Task], correspondences: bool, root: Path | None, options: Options
 ) -> tuple[list[Outcome], list[str]]:
     """Make shards again; returns the shapes that were lost by it, and notes."""
-    before, failed_before = _ended(store, again.shards)
+    shards = [task.shard for task in again]
+    before, failed_before = _ended(store, shards)
     for stage in (RENDER, CORRESPONDENCES):  # what cannot be read says nothing and is in the way
-        for shard in set(store.committed(stage)) & set(again.shards):
-            if not _markers(store, stage, [shard]):
-                store.forget(shard, stage)
-    job = _with_backend_of(before, replace(job_of_store(store, root), before=before))
-    for stage, shards, matched in (
-        (RENDER, again.matched, True),
-        (RENDER, again.unmatched, False),
-        (CORRESPONDENCES, again.only_correspondences, True),
-    ):
-        if shards:
-            todo = [Task(stage, shard) for shard in shards]
-            complete(store, replace(job, correspondences=matched), stage, options, todo)
-    after, failed = _ended(store, again.shards)
+        readable = {marker["shard"] for marker in _markers(store, stage, shards)}
+        for shard in set(store.committed(stage)) & set(shards) - readable:
+            store.forget(shard, stage)
+    job = replace(job_of_store(store, root), correspondences=correspondences, before=before)
+    complete(store, _with_backend_of(before, job), RENDER, options, again)
+    after, failed = _ended(store, shards)
     lost = [outcome for id_, outcome in failed.items() if id_ not in failed_before]
     return lost, _redrawn(before, after)
 
