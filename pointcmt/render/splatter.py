@@ -102,7 +102,7 @@ def _camera_normals(cloud: Cloud, camera: Camera) -> NDArray[np.uint8]:
 @compiled
 def _splat(points, projection, size, radius):  # type: ignore[no-untyped-def]
     face_index = np.full((len(projection), size, size), -1, np.int32)
-    depth = np.zeros((len(projection), size, size), np.float32)
+    depth = np.empty((len(projection), size, size), np.float32)
     nearest = np.empty((size, size))
     for view in range(len(projection)):
         p = projection[view]
@@ -122,15 +122,15 @@ def _splat(points, projection, size, radius):  # type: ignore[no-untyped-def]
             for row in range(top, bottom + 1):
                 down = row + 0.5 - v
                 for column in range(left, right + 1):
-                    across = column + 0.5 - u
-                    inside = across * across + down * down <= radius * radius
-                    if inside and reach < nearest[row, column]:
-                        nearest[row, column] = reach
-                        face_index[view, row, column] = point
+                    if reach < nearest[row, column]:
+                        across = column + 0.5 - u
+                        if across * across + down * down <= radius * radius:
+                            nearest[row, column] = reach
+                            face_index[view, row, column] = point
         for row in range(size):
             for column in range(size):
-                if nearest[row, column] < np.inf:
-                    depth[view, row, column] = nearest[row, column]
+                reach = nearest[row, column]
+                depth[view, row, column] = reach if reach < np.inf else 0.0
     return face_index, depth
 
 

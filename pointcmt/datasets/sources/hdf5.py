@@ -21,6 +21,7 @@ from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
 MAX_ROWS = 10_000_000
+CHUNK_CACHE = 64 << 20  # bytes: a chunk of the published files holds parts of over a hundred rows
 MAX_DECODED = 1 << 30  # bytes of one chunk, or of one row: what reading a row may take
 
 
@@ -37,7 +38,7 @@ def open_hdf5(path: Path) -> Any:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may wait
             raise OSError(errno.EINVAL, "not a regular file")
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
