@@ -92,7 +92,8 @@ class CloudLoader:
                         Reason.COUNT_MISMATCH, f"{len(points)} points, {len(numbers)} parts"
                     )
                 part = own_parts(numbers.astype(np.float64), record.class_name)
-        points = points.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            points = points.astype(np.float64)
         return Cloud(points, np.zeros_like(points), part=part), digest.hexdigest()
 
 
@@ -164,7 +165,8 @@ def own_parts(part: NDArray[np.float64], class_name: str | None) -> NDArray[np.u
 
 def _normals(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Three columns taken for normals; refused where most of them can be none: colours, say."""
-    length = np.linalg.norm(normals, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(normals, axis=1)
     likely = (np.abs(length - 1) <= TOLERANCE) | (length == 0) | ~np.isfinite(length)
     if np.mean(likely) < 0.5:
         raise ShapeRefused(

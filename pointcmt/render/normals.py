@@ -18,7 +18,8 @@ def complete_normals(cloud: Cloud) -> Cloud:
     Normals of another length than 1 (zeros, placeholders) are replaced by estimated ones; where
     only some are, a note says so.
     """
-    length = np.linalg.norm(cloud.normals, axis=1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(cloud.normals, axis=1)
     good = np.abs(length - 1) <= TOLERANCE
     normals = np.empty_like(cloud.normals)
     normals[good] = cloud.normals[good] / length[good, None]

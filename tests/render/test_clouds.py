@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pointcmt.cloud import Cloud
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.geometry import normalize_cloud
 from pointcmt.render.clouds import CloudLoader, validate
+from pointcmt.render.normals import complete_normals
 from pointcmt.render.readers import points as readers
 from tests.clouds import SHAPES, banded_cloud, text_of, write_hdf5
 
@@ -60,6 +62,7 @@ CONTENTS = {
     "b.pts": text_of(POINTS),
     "a.npy": npy(POINTS),
     "b.npy": npy(np.asfortranarray(POINTS.astype(">f4"))),
+    "c.npy": npy(POINTS).replace(b"(40, 3), }  ", b"(40L, 3L), }"),  # as Python 2 wrote it
     "a.ply": ply(XYZ, POINTS),
 }
 
@@ -142,6 +145,7 @@ def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
         ("a.npy", npy(POINTS)[:-8], Reason.TRUNCATED, "bytes"),
         ("a.npy", npy(POINTS) + b"x", Reason.COUNT_MISMATCH, "bytes"),
         ("a.npy", npy(POINTS)[:20], Reason.BAD_SYNTAX, "header"),
+        ("a.npy", npy(POINTS).replace(b"3)", b"3 "), Reason.BAD_SYNTAX, "header"),
         ("a.npy", npy(POINTS[:0]), Reason.EMPTY_FILE, "no points"),
         ("a.npy", npy(POINTS[0]), Reason.BAD_SYNTAX, "no table"),
         ("a.npy", npy(POINTS.astype(complex)), Reason.BAD_SYNTAX, "no table"),
@@ -171,6 +175,20 @@ def test_a_header_that_declares_too_much_allocates_nothing(tmp_path):
     content = npy(POINTS).replace(b"(40, 3)", b"(9999999999999, 3)")
     content = content.replace(b" " * 11 + b"\n", b"\n", 1)  # the header keeps its length
     assert refusal(written(tmp_path / "a.npy", content)).reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("value", [1e200, -1e300, 1e-320])
+def test_huge_and_tiny_numbers_make_no_noise(tmp_path, value):
+    normals = NORMALS.copy()
+    normals[3] = value
+    cloud = load(written(tmp_path / "a.xyz", text_of(POINTS * 1e100, normals)))
+    made, _ = normalize_cloud(cloud, "y")
+    done = complete_normals(made)
+    np.testing.assert_allclose(np.linalg.norm(done.normals, axis=1), 1, atol=1e-12)
+    noise = np.full((2, 3), 0x7F800001, np.uint32).view(np.float32)  # signalling NaNs
+    assert refusal(written(tmp_path / "a.npy", npy(noise))).reason is Reason.NOT_FINITE
+    write_hdf5(tmp_path / "a.h5", data=noise[None])
+    assert refusal(tmp_path / "a.h5", row=0).reason is Reason.NOT_FINITE
 
 
 def test_too_many_points(tmp_path, monkeypatch):

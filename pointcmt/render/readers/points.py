@@ -4,6 +4,7 @@ What the columns of a table mean, its reader does not know: `pointcmt.render.clo
 """
 
 import io
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,10 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
         old = version == (1, 0)
         formats = np.lib.format
         read = formats.read_array_header_1_0 if old else formats.read_array_header_2_0
-        shape, by_column, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            shape, by_column, dtype = read(stream)
+    except Exception as error:  # its parser, of Python's own syntax, fails in many ways
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the header: {error}") from error
     if dtype.kind not in "fiu" or len(shape) != 2:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"{dtype} {shape} is no table of numbers")
@@ -83,7 +86,8 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
         reason = Reason.TRUNCATED if len(body) < expected else Reason.COUNT_MISMATCH
         raise ShapeRefused(reason, f"{len(body)} bytes where the header declares {expected}")
     table = np.frombuffer(body, dtype).reshape(shape, order="F" if by_column else "C")
-    return table.astype(np.float64, order="C")
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return table.astype(np.float64, order="C")
 
 
 def read_ply_cloud(data: bytes) -> Cloud:
