@@ -51,7 +51,8 @@ def _summary(out: Path, result: Result) -> str:
         f"{record[key]:.1%}" if key == "val_accuracy" else f"{record[key]:.4f}"
         for record in (result.best, result.last)
     )
-    return (
+    text = (
         f"{out}: {result.recipe}, {result.epochs} epochs; {what} {best} at epoch "
         f"{result.best['epoch']} (best), {last} (last)"
     )
+    return f"{text}\n  {result.cost.describe()}" if result.cost else text

@@ -6,6 +6,7 @@ metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
 evaluation.json what `evaluate` found, with confusion.png; of other splits or checkpoints than
                 test and best: evaluation-val-last.json and so on
+cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
 tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation

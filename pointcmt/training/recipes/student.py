@@ -91,8 +91,12 @@ class Student:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model, (batch["points"][:, : self.config.data.points],)
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(batch["points"][:, : self.config.data.points]).logits
+        network, points = self.inference(model, batch)
+        return network(*points).logits
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Every cloud scaled at random, as in training, but not moved."""
