@@ -1,4 +1,4 @@
-"""`pointcmt train`, whatever the recipe: which function runs, and what it says at the end."""
+"""What `pointcmt train` and the probes of `evaluate` run, and what they say at the end."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from pointcmt.training.config import PIPELINE, PipelineConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.loop import Result, train
 from pointcmt.training.pipeline import train_pipeline
+from pointcmt.training.probe import FewShot, parse_episodes, probe
 from pointcmt.training.study import study
 
 
@@ -42,6 +43,27 @@ def train_command(
         return Told("\n".join(lines), {**student, "recipe": PIPELINE, "stages": stages})
     result = train(store, config, out, device, log_format)
     return Told(_summary(out, result), result.as_json())
+
+
+def probe_command(
+    folder: Path,
+    store: ViewStore,
+    svm: bool,
+    few_shot: str,
+    which: str,
+    device: str,
+    log_format: str,
+) -> Told:
+    """Probe a run's frozen features. few_shot: as `parse_episodes`. Raises as what it calls."""
+    episodes = parse_episodes(few_shot) if few_shot else ()
+    found = probe(folder, store, svm, episodes, which, device, log_format)
+    facts: dict[str, Any] = {}
+    for result in found:
+        if isinstance(result, FewShot):
+            facts.setdefault("few_shot", {})[result.name] = result.as_json()
+        else:
+            facts["svm"] = result.as_json()
+    return Told("\n".join(result.describe() for result in found), facts)
 
 
 def _summary(out: Path, result: Result) -> str:

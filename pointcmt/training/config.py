@@ -142,6 +142,8 @@ class CmpgConfig(TrainConfig):
 class StudentConfig(TrainConfig):
     """PointCMT stage III; without a teacher the vanilla student all others are compared with."""
 
+    point_network: ClassVar[str | None] = ""
+
     recipe: Literal["student"] = "student"
     epochs: Positive = 1000
     teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla

@@ -98,6 +98,8 @@ class TrainConfig(Section):
     """What every recipe has."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
+    # What precedes the names of its point network's weights; None = it has no such network.
+    point_network: ClassVar[str | None] = None
 
     recipe: str
     preset: str = "official"

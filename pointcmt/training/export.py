@@ -114,7 +114,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
     facts = _read_facts(header, str(path))
     model = NETWORKS[facts["recipe"]](facts)
-    require_fit(weights, model, str(path), "export the run again")
+    require_fit(weights, model.state_dict(), str(path), "export the run again")
     model.load_state_dict(weights)
     return model.eval(), facts
 

@@ -51,7 +51,7 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     elif isinstance(model, PointNet2) and any(key.startswith("sa1.") for key in weights):
         weights, notes = _from_yanx27(weights, model), (HEADLESS,)
     fix = "choose the model.backbone and the number of classes that the checkpoint was trained with"
-    require_fit(weights, model, str(path), fix)
+    require_fit(weights, model.state_dict(), str(path), fix)
     model.load_state_dict(weights)
     return notes
 
