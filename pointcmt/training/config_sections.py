@@ -5,7 +5,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -42,6 +42,18 @@ class PointData(Data):
     """What a generator or a student reads."""
 
     points: Positive = 1024  # the first n of the stored, farthest-point order
+
+
+class StudentData(PointData):
+    """What a student reads."""
+
+    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
+
+    @model_validator(mode="after")
+    def _check_resample(self) -> "StudentData":
+        if 0 < self.resample < self.points:
+            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
+        return self
 
 
 class Loss(Section):

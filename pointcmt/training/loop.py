@@ -30,9 +30,9 @@ from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
+from pointcmt.training.pretrained import settle, start_from
 from pointcmt.training.processes import agreed, join_processes
 from pointcmt.training.progress import Paced, Stopwatch, Sums
-from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Context, Task
 from pointcmt.training.run import (
@@ -41,7 +41,6 @@ from pointcmt.training.run import (
     append_metrics,
     begin_run,
     kept,
-    open_run,
     plan_run,
     read_metrics,
     write_metrics,
@@ -105,6 +104,7 @@ def train(
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
     log_format = log_format if main else SILENT
     require_trackers(config)
+    config = settle(config)
     split = split_train(store, config.data)
     seen = checkpoint.read_scalars(out / LAST)
     run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
@@ -112,7 +112,7 @@ def train(
     # What is trained: every random number comes from the seed.
     torch.manual_seed(config.seed)  # the weights
     task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
-    notes = start_from(config.init, task.model) if config.init and not resumed else ()
+    notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     stream = ViewStream(store, split.train, replace(task.stream, **ranks))
     validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
@@ -227,14 +227,6 @@ def train(
         cost = _find_cost(task, state, store, split, out, records)
         accelerator.wait_for_everyone()
     return _result(config, records, cost)
-
-
-def start_from(init: str, model: nn.Module) -> tuple[str, ...]:
-    """Load a run's best weights, or a published file of weights; returns notes for the user."""
-    if Path(init).is_file():
-        return load_published(Path(init), model)
-    checkpoint.load_weights(open_run(Path(init)).folder / BEST, model)
-    return ()
 
 
 def split_batch(batch: Batch, pieces: int) -> list[Batch]:

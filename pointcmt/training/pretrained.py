@@ -1,5 +1,11 @@
-"""The point network inside a run, whatever the recipe: which one it is, and its weights."""
+"""The point network inside a run, and what of it another run starts from.
 
+A network has parts, by the names of its tensors: `decoder`, what only the points' features need;
+`head` and `classifier`, what only classes need; and the encoder, all the rest.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +14,13 @@ from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
 from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.checkpoint import read_weights, require_fit
+from pointcmt.training.checkpoint import load_weights, read_weights, require_fit
+from pointcmt.training.config_downstream import DownstreamConfig
+from pointcmt.training.config_sections import TrainConfig
+from pointcmt.training.published import load_published, read_published
 from pointcmt.training.run import BEST, Run, open_run
 
-HEAD = ("head.", "classifier.")  # what only classes need
+ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
 
 
 @dataclass(frozen=True)
@@ -58,3 +67,115 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
     scalars, weights = read_weights(folder / which)
     own = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
     return PointNetwork(run, config.model.backbone, config.data.points, scalars["epoch"], own)
+
+
+def settle(config: TrainConfig) -> TrainConfig:
+    """The configuration with the network of the run it starts from, where it names none.
+
+    One that loads nothing is left without a run to start from. Raises UsageError where there is
+    nothing to load, or no network to be found.
+    """
+    if not isinstance(config, DownstreamConfig):
+        return config
+    if not config.init and config.load != "none":
+        raise UsageError(
+            f"load={config.load} needs a run to load from, and none is given",
+            where="init",
+            fix="give --init RUN, or --set load=none for the baseline of random weights",
+        )
+    changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
+    if not config.model.backbone:
+        if not config.init or Path(config.init).is_file():
+            raise UsageError(
+                "no network is named, and there is no run to take it from",
+                where="model.backbone",
+                fix="name it with --set model.backbone=…, or give --init RUN",
+            )
+        backbone = open_network(Path(config.init)).backbone
+        changes["model"] = config.model.model_copy(update={"backbone": backbone})
+    return config.model_copy(update=changes)
+
+
+def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) -> tuple[str, ...]:
+    """Load what the configuration starts from; returns notes for the user.
+
+    All of a run's best weights, or of a file that others have published; downstream what `load`
+    says of them. Raises StoreError where they belong to another architecture, with the tensors
+    that differ; the model is then unchanged.
+    """
+    init = Path(config.init)
+    if isinstance(config, DownstreamConfig):
+        network = model.get_submodule((config.point_network or "").rstrip("."))
+        if init.is_file():
+            weights, _ = read_published(init, network)
+            return (_load_parts(network, weights, config.load, False, f"the file {init}"),)
+        found = open_network(init)
+        same = found.run.class_names == class_names
+        origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
+        return (_load_parts(network, found.weights, config.load, same, origin),)
+    if init.is_file():
+        return load_published(init, model)
+    load_weights(open_run(init).folder / BEST, model)
+    return ()
+
+
+def freeze_encoder(network: nn.Module) -> None:
+    """Leave only what is behind the encoder to be trained."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(part_of(name) != ENCODER)
+
+
+def hold_encoder(network: nn.Module) -> None:
+    """Put a frozen encoder into evaluation mode: its running statistics stay as they are, too."""
+    for name, module in network.named_children():
+        if part_of(name) == ENCODER:
+            module.eval()
+
+
+def part_of(name: str) -> str:
+    """The part of a network that a tensor or a module belongs to."""
+    first = name.partition(".")[0]
+    return first if first in PARTS else ENCODER
+
+
+def _load_parts(
+    network: nn.Module, weights: dict[str, Tensor], load: str, same_classes: bool, origin: str
+) -> str:
+    """Take over the encoder, or all that fits; returns what was taken and what was not.
+
+    The encoder must fit; of the other parts a tensor is taken where name and shape are the same,
+    and of the classifier where the classes are.
+    """
+    own = network.state_dict()
+    encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
+    require_fit(
+        encoder,
+        {name: tensor for name, tensor in own.items() if part_of(name) == ENCODER},
+        origin,
+        "leave model.backbone out, so that it is the same network",
+    )
+    taken = (
+        encoder
+        if load == ENCODER
+        else {
+            name: tensor
+            for name, tensor in weights.items()
+            if name in own
+            and tensor.shape == own[name].shape
+            and (part_of(name) != CLASSIFIER or same_classes)
+        }
+    )
+    network.load_state_dict({**own, **taken})
+    return f"load={load} from {origin}: " + ", ".join(_counts(taken, own, weights))
+
+
+def _counts(
+    taken: dict[str, Tensor], own: dict[str, Tensor], weights: dict[str, Tensor]
+) -> Iterator[str]:
+    """By part: how many of the network's tensors were taken, and how many more there were."""
+    got, wanted, there = (Counter(map(part_of, names)) for names in (taken, own, weights))
+    for part in PARTS:
+        unused = there[part] - got[part]
+        if wanted[part] or unused:
+            more = f" ({unused} there are not used)" if unused else ""
+            yield f"{part} {got[part]} of {wanted[part]} tensors{more}"
