@@ -64,7 +64,15 @@ class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
     backbone: Literal[
-        "pointnet", "pointnet2-ssg", "pointnet2-msg", "dgcnn", "pointmlp", "pointnext-s"
+        "pointnet",
+        "pointnet2-ssg",
+        "pointnet2-msg",
+        "dgcnn",
+        "pointmlp",
+        "pointnext-s",
+        "pointvit-s",
+        "pointvit-b",
+        "pointvit-l",
     ] = "pointnet"
     orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
 

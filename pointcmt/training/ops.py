@@ -107,7 +107,8 @@ def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tens
     PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the slots left
     over, with weight 0. Raises UsageError as the module says.
     """
-    points, queries = _pair(points, "queries", queries, width=3)
+    if not torch.compiler.is_compiling():
+        points, queries = _pair(points, "queries", queries, width=3)
     k = min(3, points.shape[1])
     index, distance = k_nearest(points, queries, k)
     inverse = 1 / (distance + WEIGHT_FLOOR)
@@ -140,6 +141,16 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
     if kernels is ops_plain:
         return ops_plain.gather(features, index)
     return _Gather.apply(features, index, kernels.sum_rows)
+
+
+def interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Σ_k weight_k f_k of three neighbours: features [B,N,D], index, weight [B,M,3] → [B,M,D].
+
+    Index and weight: `three_nearest_weights`. Differentiable in the features. Raises as `gather`.
+    """
+    neighbours = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
+    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbours)
+    return one + two + three  # not all at once: that would take three times the memory
 
 
 SumRows = Callable[[Tensor, Tensor, int], Tensor]  # rows [B,L,D], index [B,L], N → sums [B,N,D]
