@@ -16,6 +16,7 @@ from pointcmt.training.config_sections import (
     Loss,
     NotNegative,
     Optimizer,
+    PointBackbone,
     PointData,
     Positive,
     Schedule,
@@ -63,17 +64,7 @@ class Generator(Section):
 class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
-    backbone: Literal[
-        "pointnet",
-        "pointnet2-ssg",
-        "pointnet2-msg",
-        "dgcnn",
-        "pointmlp",
-        "pointnext-s",
-        "pointvit-s",
-        "pointvit-b",
-        "pointvit-l",
-    ] = "pointnet"
+    backbone: PointBackbone = "pointnet"
     orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
 
 

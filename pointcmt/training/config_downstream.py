@@ -11,6 +11,7 @@ from pointcmt.training.config_sections import (
     Augmentation,
     Loss,
     Optimizer,
+    PointBackbone,
     Positive,
     Schedule,
     Section,
@@ -33,9 +34,7 @@ class Network(Section):
 class Classifier(Network):
     """A student's network."""
 
-    backbone: Literal[
-        "", "pointnet", "pointnet2-ssg", "pointnet2-msg", "dgcnn", "pointmlp", "pointnext-s"
-    ] = ""
+    backbone: Literal["", PointBackbone] = ""
     orthogonality: Weight = 0.001  # as a student's
 
 

@@ -11,6 +11,18 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+PointBackbone = Literal[
+    "pointnet",
+    "pointnet2-ssg",
+    "pointnet2-msg",
+    "dgcnn",
+    "pointmlp",
+    "pointnext-s",
+    "pointvit-s",
+    "pointvit-b",
+    "pointvit-l",
+]
+DenseBackbone = Literal["pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l"]
 
 
 class Section(BaseModel):
@@ -112,6 +124,7 @@ class TrainConfig(Section):
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     # What precedes the names of its point network's weights; None = it has no such network.
     point_network: ClassVar[str | None] = None
+    dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points
 
     recipe: str
     preset: str = "official"

@@ -40,11 +40,11 @@ class Frozen:
     def about(self) -> dict[str, Any]:
         """What both results tell of it."""
         return {
-            "recipe": self.network.run.config.recipe,
-            "backbone": self.network.backbone,
+            "recipe": self.network.config.recipe,
+            "backbone": self.network.config.model.backbone,
             "checkpoint": self.which,
             "epoch": self.network.epoch,
-            "points": self.network.points,
+            "points": self.network.config.data.points,
             "feature": self.feature,
             "width": self.features[TRAINED].shape[1],
             "data": self.store.path,
@@ -65,11 +65,11 @@ def freeze(
     log_format: str,
 ) -> Frozen:
     """Both networks' features of these shapes."""
-    on, config = find_device(device), network.run.config
+    on, config = find_device(device), network.config
     reads = StreamConfig(
         arrays=("points",),
         batch_size=config.data.batch_size,
-        points=network.points,
+        points=config.data.points,
         shuffle=False,
         drop_last=False,
     )

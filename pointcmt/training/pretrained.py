@@ -13,32 +13,34 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.backbones import BACKBONES
+from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.config_downstream import DownstreamConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.published import load_published, read_published
 from pointcmt.training.run import BEST, Run, open_run
 
+TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
 
 
 @dataclass(frozen=True)
 class PointNetwork:
-    """backbone: its name. points: how many it was trained on. weights: by the network's own names.
-
-    epoch: of the checkpoint they are from.
-    """
+    """epoch: of the checkpoint that the weights are from; they have the network's own names."""
 
     run: Run
-    backbone: str
-    points: int
     epoch: int
     weights: dict[str, Tensor]
 
+    @property
+    def config(self) -> Any:
+        """The run's configuration, which has data.points and model.backbone."""
+        return self.run.config
+
     def build_random(self) -> nn.Module:
         """The network as torch's seed makes it, in evaluation mode."""
-        return BACKBONES[self.backbone](len(self.run.class_names)).eval()
+        networks = DENSE if self.config.dense else BACKBONES
+        return networks[self.config.model.backbone](len(self.run.class_names)).eval()
 
     def build(self) -> nn.Module:
         """The network with these weights, in evaluation mode. Raises StoreError if they differ."""
@@ -56,17 +58,16 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
     is no checkpoint.
     """
     run = open_run(folder)
-    config: Any = run.config
-    prefix = config.point_network
+    prefix = run.config.point_network
     if prefix is None:
         raise UsageError(
-            f"a run of the recipe '{config.recipe}' has no point network",
+            f"a run of the recipe '{run.config.recipe}' has no point network",
             where=str(folder),
             fix="give a run whose network takes points",
         )
     scalars, weights = read_weights(folder / which)
     own = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
-    return PointNetwork(run, config.model.backbone, config.data.points, scalars["epoch"], own)
+    return PointNetwork(run, scalars["epoch"], own)
 
 
 def settle(config: TrainConfig) -> TrainConfig:
@@ -91,9 +92,23 @@ def settle(config: TrainConfig) -> TrainConfig:
                 where="model.backbone",
                 fix="name it with --set model.backbone=…, or give --init RUN",
             )
-        backbone = open_network(Path(config.init)).backbone
+        backbone = _same_network(open_network(Path(config.init)), config.dense)
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
     return config.model_copy(update=changes)
+
+
+def _same_network(network: PointNetwork, dense: bool) -> str:
+    """The network's name in DENSE, or in BACKBONES: the same encoder with a decoder or without."""
+    name = network.config.model.backbone
+    networks = DENSE if dense else BACKBONES
+    found = name if name in networks else TWINS.get(name, "")
+    if found not in networks:
+        raise UsageError(
+            f"{name} has no feature of each point, which part segmentation needs",
+            where=str(network.run.folder),
+            fix="start from a run of one of: " + ", ".join([*DENSE, *TWINS]),
+        )
+    return found
 
 
 def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) -> tuple[str, ...]:
@@ -108,11 +123,11 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         network = model.get_submodule((config.point_network or "").rstrip("."))
         if init.is_file():
             weights, _ = read_published(init, network)
-            return (_load_parts(network, weights, config.load, False, f"the file {init}"),)
+            return (load_parts(network, weights, config.load, False, f"the file {init}"),)
         found = open_network(init)
         same = found.run.class_names == class_names
         origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
-        return (_load_parts(network, found.weights, config.load, same, origin),)
+        return (load_parts(network, found.weights, config.load, same, origin),)
     if init.is_file():
         return load_published(init, model)
     load_weights(open_run(init).folder / BEST, model)
@@ -122,7 +137,8 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
 def freeze_encoder(network: nn.Module) -> None:
     """Leave only what is behind the encoder to be trained."""
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(part_of(name) != ENCODER)
+        if part_of(name) == ENCODER:
+            parameter.requires_grad_(False)
 
 
 def hold_encoder(network: nn.Module) -> None:
@@ -138,7 +154,7 @@ def part_of(name: str) -> str:
     return first if first in PARTS else ENCODER
 
 
-def _load_parts(
+def load_parts(
     network: nn.Module, weights: dict[str, Tensor], load: str, same_classes: bool, origin: str
 ) -> str:
     """Take over the encoder, or all that fits; returns what was taken and what was not.

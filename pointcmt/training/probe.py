@@ -152,7 +152,7 @@ def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
 def _svm(frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64]) -> Probe:
     """The SVM of each network's features."""
     store = frozen.store
-    knobs = frozen.network.run.config.data.model_copy(update={"fraction": 1.0})
+    knobs = frozen.network.config.data.model_copy(update={"fraction": 1.0})
     split = split_train(store, knobs)
     reports, costs = {}, {}
     for name, features in frozen.features.items():
@@ -161,7 +161,7 @@ def _svm(frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64]) -> P
         predicted = machine.predict(features[test].astype(np.float64))
         about = ("svm", "test", frozen.which, frozen.network.epoch, 1, store.class_names)
         reports[name] = Report(*about, store.labels[test], predicted)
-    trained, random = (reports[name].correct[None] for name in (TRAINED, RANDOM))
+    trained, random = (reports[name].scores[None] for name in (TRAINED, RANDOM))
     return Probe(frozen, len(train), reports, costs, paired_difference(trained, random))
 
 
