@@ -13,7 +13,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-TRIANGLE = b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+# One triangle in each format that compiled functions read.
+TRIANGLES = {
+    "triangle.off": b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n",
+    "triangle.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
+    "triangle.ply": b"""ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+element face 1
+property list uchar int vertex_indices
+end_header
+0 0 0
+1 0 0
+0 1 0
+3 0 1 2
+""",
+    "triangle.stl": b"""solid triangle
+facet normal 0 0 1
+outer loop
+vertex 0 0 0
+vertex 1 0 0
+vertex 0 1 0
+endloop
+endfacet
+endsolid triangle
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,7 @@ def examine(folder: Path) -> list[Finding]:
     """All findings. folder: where stores will be written."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
+        ("meshes", _meshes),
         ("embree", _embree),
         ("egl", _egl),
         ("gpu", _gpu),
@@ -54,12 +83,29 @@ def _python() -> Finding:
     return Finding("python", "ok", detail)
 
 
+def _meshes() -> Finding:
+    """A triangle of each format; also compiles and caches what reads them."""
+    from pointcmt.render.meshes import load_mesh
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in TRIANGLES.items():
+            path = Path(folder) / name
+            path.write_bytes(data)
+            if len(load_mesh(path).faces) != 1:
+                return Finding("meshes", "broken", f"{name} was misread", "report this")
+    return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in TRIANGLES))
+
+
 def _embree() -> Finding:
     """One small shape through the whole CPU path: also compiles and caches the kernels it needs."""
     from pointcmt.render.startup import remedy
 
     try:
         import open3d
+    except ModuleNotFoundError as error:
+        return Finding(
+            "embree", "missing", str(error), "pip install 'pointcmt[render]', for rendering"
+        )
     except ImportError as error:
         return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy(error))
     import numpy as np
@@ -69,11 +115,9 @@ def _embree() -> Finding:
     from pointcmt.geometry import normalize, sample_points, shape_seed
     from pointcmt.render.config import RenderConfig
     from pointcmt.render.raycaster import RayCaster
-    from pointcmt.render.readers.off import read_off
     from pointcmt.render.visibility import visible_points
 
     config = RenderConfig(find_rig("ortho6"), size=64)
-    read_off(Path("triangle.off"), TRIANGLE)  # for its kernels
     mesh, _ = normalize(toy.build("mug/0000"), "z")
     started = time.perf_counter()
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
