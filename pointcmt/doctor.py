@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 # One triangle in each format that compiled functions read.
@@ -58,9 +59,7 @@ def examine(folder: Path) -> list[Finding]:
     """All findings. folder: where stores will be written."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
-        ("meshes", _meshes),
-        ("embree", _embree),
-        ("egl", _egl),
+        *(_RENDERING if find_spec("open3d") else [("render", _no_render)]),
         ("gpu", _gpu),
         ("torch", _torch),
         ("disk", lambda: _disk(folder)),
@@ -83,6 +82,12 @@ def _python() -> Finding:
     return Finding("python", "ok", detail)
 
 
+def _no_render() -> Finding:
+    """A node for training carries no ray caster."""
+    remedy = "pip install 'pointcmt[render]', for rendering"
+    return Finding("render", "missing", "open3d is not installed", remedy)
+
+
 def _meshes() -> Finding:
     """A triangle of each format; also compiles and caches what reads them."""
     from pointcmt.render.meshes import load_mesh
@@ -102,10 +107,6 @@ def _embree() -> Finding:
 
     try:
         import open3d
-    except ModuleNotFoundError as error:
-        return Finding(
-            "embree", "missing", str(error), "pip install 'pointcmt[render]', for rendering"
-        )
     except ImportError as error:
         return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy(error))
     import numpy as np
@@ -144,6 +145,9 @@ def _egl() -> Finding:
         return Finding("egl", "broken", done.stderr.strip()[-500:] or "no answer", "report this")
     state = "ok" if found["works"] else "missing"
     return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
+
+
+_RENDERING = [("meshes", _meshes), ("embree", _embree), ("egl", _egl)]
 
 
 def _gpu() -> Finding:
