@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-# One triangle in each format that compiled functions read.
-TRIANGLES = {
-    "triangle.off": b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n",
-    "triangle.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
-    "triangle.ply": b"""ply
+# A square, or a triangle, in each format that compiled functions read.
+MESHES = {
+    "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
+    "square.obj": b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
+    "square.ply": b"""ply
 format ascii 1.0
-element vertex 3
+element vertex 4
 property float x
 property float y
 property float z
@@ -29,8 +29,9 @@ property list uchar int vertex_indices
 end_header
 0 0 0
 1 0 0
+1 1 0
 0 1 0
-3 0 1 2
+4 0 1 2 3
 """,
     "triangle.stl": b"""solid triangle
 facet normal 0 0 1
@@ -89,20 +90,20 @@ def _no_render() -> Finding:
 
 
 def _meshes() -> Finding:
-    """A triangle of each format; also compiles and caches what reads them."""
+    """A mesh of each format; also compiles and caches what reads them."""
     from pointcmt.render.meshes import load_mesh
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in TRIANGLES.items():
+        for name, data in MESHES.items():
             path = Path(folder) / name
             path.write_bytes(data)
-            if len(load_mesh(path).faces) != 1:
+            if load_mesh(path).vertices.max() != 1:
                 return Finding("meshes", "broken", f"{name} was misread", "report this")
-    return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in TRIANGLES))
+    return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in MESHES))
 
 
 def _embree() -> Finding:
-    """One small shape through the whole CPU path: also compiles and caches the kernels it needs."""
+    """One textured shape through the whole CPU path; also compiles and caches the kernels it needs."""
     from pointcmt.render.startup import remedy
 
     try:
@@ -119,7 +120,7 @@ def _embree() -> Finding:
     from pointcmt.render.visibility import visible_points
 
     config = RenderConfig(find_rig("ortho6"), size=64)
-    mesh, _ = normalize(toy.build("mug/0000"), "z")
+    mesh, _ = normalize(toy.build("table/0000"), "z")
     started = time.perf_counter()
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
     views = caster.render(camera, config)
