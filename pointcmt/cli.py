@@ -12,8 +12,10 @@ from pointcmt.cli_options import (
     INTERRUPTED,
     Json,
     LogFormat,
+    Store,
     check_log_format,
     needs,
+    require_folder,
     resumable,
 )
 from pointcmt.cli_training import evaluate, export, train
@@ -35,7 +37,6 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Store = Annotated[Path, typer.Argument(help="A view store.", show_default=False)]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
@@ -62,7 +63,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 @app.command()
 def render(
     dataset: Annotated[str, typer.Option(help="modelnet10, modelnet40, shapenetcore, folder, toy.")],
-    out: Annotated[Path, typer.Option(help="The view store: made, or continued.")],
+    out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, fibonacciN, a .toml.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
@@ -115,7 +116,7 @@ def render(
     from pointcmt.render.run import Options
     from pointcmt.render.run import render as run
 
-    job = Job(str(out), listing.name, listing.root, listing.up, config, correspondences)
+    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
@@ -172,7 +173,7 @@ def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) 
     except PointcmtError:
         total = 0  # the verdict will say why
     with meter("verifying", total, "shapes", log_format) as progress:
-        verdict = check(str(store), progress.advance)
+        verdict = check(store, progress.advance)
     for broken in verdict.broken:
         print(f"broken: {broken.where}: {broken.what}")
     if verdict.ok:
@@ -190,6 +191,7 @@ def preview(
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
 ) -> None:
     """A contact sheet, points painted on their pixels, and a page that holds both."""
+    require_folder(out, "--out")
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.preview import preview as draw
 
@@ -269,7 +271,7 @@ def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:
     print(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
 
 
-def _print_summary(summary: "Summary", out: Path, as_json: bool, verb: str) -> None:
+def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
     """Print what a run did and end with the exit code that fits."""
     for outcome in summary.failures:
         print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")

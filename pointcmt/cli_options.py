@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,12 @@ from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
 
+Store = Annotated[
+    str,
+    typer.Argument(
+        help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -36,6 +43,19 @@ def resumable(log_format: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say("stopped; run the same command again to go on", log_format)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def is_url(path: Path) -> bool:
+    """Whether a path was meant as the URL of a store."""
+    return path.parts[:1] in (("s3:",), ("gs:",))
+
+
+def require_folder(path: Path, flag: str) -> None:
+    """Raise UsageError where a URL is given for what can only be kept on a file system."""
+    if is_url(path):
+        raise UsageError(
+            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
+        )
 
 
 def check_log_format(name: str) -> None:

@@ -10,7 +10,6 @@ pending again, and reading them is refused.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -210,7 +209,7 @@ def create_features(store: ViewStore, key: str, width: int, facts: dict[str, Any
 def list_features(store: ViewStore) -> list[str]:
     """The keys of all features that a store has metadata or commits of, sorted."""
     found = {key.split("/")[1] for key in files.list_keys(store.kv, f"{FOLDER}/")} - {ROOT}
-    stages = {Path(key).parts[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
+    stages = {key.split("/")[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
     return sorted(found | {stage.removeprefix(f"{FOLDER}-") for stage in stages})
 
 
