@@ -8,6 +8,7 @@ from pointcmt.console import meter, say
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
 from pointcmt.render.job import Finished, Job, create_store, tasks
+from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import run_tasks, usable_cores
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summa
     done = 0
     backends: set[tuple[str, str]] = set()
     with meter(_TITLES[stage], total, "shapes", options.log_format) as progress:
-        for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
+        for finished in run_tasks(missing, Work(make_runner, job, options.timeout), workers):
             if finished.task.stage == stage:
                 done += sum(outcome.status == "done" for outcome in finished.outcomes)
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:

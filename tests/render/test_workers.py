@@ -9,13 +9,15 @@ import time
 import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
-from pointcmt.render import workers
+from pointcmt.render import supervisor
+from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import run_tasks
 from tests.render import runners
 
 
 def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0):
-    found = run_tasks(range(tasks), runners.make, (faults, str(tmp_path)), workers, timeout)
+    work = Work(runners.make, (faults, str(tmp_path)), timeout)
+    found = run_tasks(range(tasks), work, workers)
     results = {task: (process, ended) for task, process, ended in found}
     assert sorted(results) == list(range(tasks))
     ended = [end for task in range(tasks) for end in results[task][1]]
@@ -56,12 +58,13 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
 
 def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
-        "from pointcmt.render import workers\n"
+        "from pointcmt.render import supervisor, workers\n"
         "from tests.render import runners\n"
-        "workers.LONGEST_WAIT = 0.2\n"
+        "supervisor.LONGEST_WAIT = 0.2\n"
         "if __name__ == '__main__':\n"
         f"    job = ({{1: 'wait'}}, {str(tmp_path)!r})\n"
-        "    for found in workers.run_tasks(range(1), runners.make, job, 1, 3.0):\n"
+        "    work = supervisor.Work(runners.make, job, 3.0)\n"
+        "    for found in workers.run_tasks(range(1), work, 1):\n"
         "        print(found[2], flush=True)\n"
     )
     job = started(script, tmp_path)
@@ -87,7 +90,8 @@ def test_a_worker_killed_once_costs_nothing(tmp_path):
 
 
 def test_the_detail_names_the_signal(tmp_path):
-    found = run_tasks(range(1), runners.make, ({2: "segfault"}, str(tmp_path)), 1, 60.0)
+    work = Work(runners.make, ({2: "segfault"}, str(tmp_path)), 60.0)
+    found = run_tasks(range(1), work, 1)
     ((_, _, ended),) = found
     assert "SIGSEGV" in ended[2][2]
 
@@ -100,17 +104,18 @@ def test_trouble_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
 
 def test_workers_that_cannot_start_do_not_go_on_for_ever(tmp_path):
     with pytest.raises(PointcmtError, match="exit code 1"):
-        list(run_tasks(range(3), runners.make_dead, None, 2, 60.0))
+        list(run_tasks(range(3), Work(runners.make_dead, None, 60.0), 2))
 
 
 def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
-    monkeypatch.setattr(workers, "LOADING", 1.0)
+    monkeypatch.setattr(supervisor, "LOADING", 1.0)
     with pytest.raises(PointcmtError, match="busy with no shape: took longer than 1 s"):
-        list(run_tasks(range(1), runners.make_hanging, None, 1, 0.5))
+        list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
 
 
 def test_no_process_is_left_when_the_caller_stops(tmp_path):
-    found = run_tasks(range(6), runners.make, ({20: "hang"}, str(tmp_path)), 2, 60.0)
+    work = Work(runners.make, ({20: "hang"}, str(tmp_path)), 60.0)
+    found = run_tasks(range(6), work, 2)
     _, process, _ = next(found)
     found.close()
     with pytest.raises(ProcessLookupError):
@@ -120,11 +125,12 @@ def test_no_process_is_left_when_the_caller_stops(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     script = (
+        "from pointcmt.render.supervisor import Work\n"
         "from pointcmt.render.workers import run_tasks\n"
         "from tests.render import runners\n"
         "if __name__ == '__main__':\n"
-        f"    job = ({{13: 'hang'}}, {str(tmp_path)!r})\n"
-        "    for found in run_tasks(range(4), runners.make, job, 2, 60.0):\n"
+        f"    work = Work(runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 60.0)\n"
+        "    for found in run_tasks(range(4), work, 2):\n"
         "        print(found[1], flush=True)\n"
     )
     job = started(script, tmp_path)
