@@ -7,6 +7,7 @@ belongs to the thread that calls it, in a pool on this machine (workers.py) or o
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -24,6 +26,10 @@ from pointcmt.errors import PointcmtError, Reason
 from pointcmt.render.child import Runner
 
 LONGEST_WAIT = 5.0  # seconds
+# Resident memory is watched, not limited by the kernel: RLIMIT_DATA counts what drivers and ray
+# casters reserve and never touch, and has libraries abort in the middle of whatever they do.
+# Fresh pages come at a few GB/s, so the limit is overrun by some hundred MB at most.
+MEMORY_WATCH = 0.05  # seconds between looks at a worker's memory
 LOADING = 300.0  # seconds
 CRASHES_TO_BLAME = 2  # the first may be the machine's fault (memory, a stray kill)
 CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine is unwell
@@ -34,12 +40,14 @@ class Work:
     """What worker processes are for.
 
     make_runner(argument, number of the worker) is called once in each and must be importable
-    there; its result runs the tasks. timeout: seconds one shape may take.
+    there; its result runs the tasks. timeout: seconds one shape may take. memory_limit: GiB that a
+    worker may hold, 0 = no limit.
     """
 
     make_runner: Callable[[Any, int], Runner]
     argument: Any
     timeout: float
+    memory_limit: float = 0.0
 
 
 class Stopped(Exception):
@@ -59,6 +67,7 @@ class Worker:
         self._closed, self._starting = False, Lock()
         self._shape: int | None = None  # in flight
         self._since = 0.0  # when it began, monotonic seconds
+        self._held = 0.0  # GiB that the process held then
 
     def run(self, task: Any, attend: Callable[[], None] = lambda: None) -> Any:
         """The result of a task, whatever its shapes do to the process.
@@ -80,7 +89,7 @@ class Worker:
                         raise value
                     trouble = self._trouble()
                 self._end()
-                blame.lay(self._shape, *trouble)
+                blame.lay(self._shape, trouble)
         except BaseException:
             self._end()
             raise
@@ -104,7 +113,8 @@ class Worker:
     def _wait(self) -> None:
         """Sleep until the process says something, ends, or has used up its time."""
         before = time.monotonic()
-        allowed = max(0.0, min(self._since + self._patience() - before, LONGEST_WAIT))
+        longest = MEMORY_WATCH if self.work.memory_limit else LONGEST_WAIT
+        allowed = max(0.0, min(self._since + self._patience() - before, longest))
         self._connection.poll(allowed)
         overslept = time.monotonic() - before - allowed
         if overslept > LONGEST_WAIT:  # all stood still (Ctrl-Z, a suspended job): no shape's fault
@@ -117,7 +127,7 @@ class Worker:
                 kind, value = self._connection.recv()
                 self._since = time.monotonic()
                 if kind == "shape":
-                    self._shape = value
+                    self._shape, self._held = value, self._memory()
                 else:
                     yield kind, value
         except (EOFError, ConnectionResetError):
@@ -125,19 +135,33 @@ class Worker:
                 self._process.wait(LONGEST_WAIT)  # it has died; its exit code tells how
             self._process.kill()
 
-    def _trouble(self) -> tuple[Reason, str] | None:
-        """How the process died or that it hangs; None while it is well."""
+    def _trouble(self) -> "_Trouble | None":
+        """How the process died, that it hangs or takes too much; None while it is well."""
         assert self._process is not None
-        code = self._process.poll()
+        code, limit = self._process.poll(), self.work.memory_limit
         if code is not None and code >= 0:
-            return Reason.CRASHED, f"the worker process ended with exit code {code}"
+            return _Trouble(Reason.CRASHED, f"the worker process ended with exit code {code}")
         if code is not None:
             name = signal.Signals(-code).name
             hint = "; out of memory?" if name == "SIGKILL" else ""
-            return Reason.CRASHED, f"the worker process was killed by {name}{hint}"
+            return _Trouble(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
+        if limit and self._memory() > limit:
+            what = f"its worker needed more memory than --memory-limit {limit:g} (GiB)"
+            return _Trouble(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
         if time.monotonic() - self._since > self._patience():
-            return Reason.TIMEOUT, f"took longer than {self._patience():g} s"
+            what = f"took longer than {self._patience():g} s"
+            return _Trouble(Reason.TIMEOUT, what, certain=True)
         return None
+
+    def _memory(self) -> float:
+        """GiB of resident memory of the process, 0 where it is gone or nothing is limited."""
+        if not self.work.memory_limit or self._process is None:
+            return 0.0
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):  # it has just ended
+            return 0.0
+        return pages * resource.getpagesize() / 2**30
 
     def _patience(self) -> float:
         """Seconds of silence: longer before the first shape, when libraries and drivers load."""
@@ -194,6 +218,15 @@ class Crew:
             return worker
 
 
+@dataclass(frozen=True)
+class _Trouble:
+    """What ended a worker. certain: that its shape was the cause, nothing before or beside it."""
+
+    reason: Reason
+    detail: str
+    certain: bool = False
+
+
 @dataclass
 class _Blame:
     """What is known against the shapes of one task."""
@@ -201,17 +234,17 @@ class _Blame:
     recorded: dict[int, tuple[Reason, str]] = field(default_factory=dict)
     crashes: dict[int | None, int] = field(default_factory=dict)
 
-    def lay(self, shape: int | None, reason: Reason, detail: str) -> None:
+    def lay(self, shape: int | None, trouble: _Trouble) -> None:
         """Note what a failed worker was busy with. Raises PointcmtError if with no shape."""
         crashes = self.crashes[shape] = self.crashes.get(shape, 0) + 1
         if shape is None:
             if crashes >= CRASHES_TO_STOP:
                 raise PointcmtError(
-                    f"worker processes die while they are busy with no shape: {detail}",
+                    f"worker processes die while they are busy with no shape: {trouble.detail}",
                     fix="run `pointcmt doctor`; with too little memory, use fewer --workers",
                 )
-        elif reason is Reason.TIMEOUT or crashes >= CRASHES_TO_BLAME:
-            self.recorded[shape] = reason, detail
+        elif trouble.certain or crashes >= CRASHES_TO_BLAME:
+            self.recorded[shape] = trouble.reason, trouble.detail
 
 
 def _start(work: Work, number: int) -> tuple["subprocess.Popen[bytes]", Connection]:

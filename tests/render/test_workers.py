@@ -15,8 +15,8 @@ from pointcmt.render.workers import run_tasks
 from tests.render import runners
 
 
-def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0):
-    work = Work(runners.make, (faults, str(tmp_path)), timeout)
+def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0, memory_limit=0.0):
+    work = Work(runners.make, (faults, str(tmp_path)), timeout, memory_limit)
     found = run_tasks(range(tasks), work, workers)
     results = {task: (process, ended) for task, process, ended in found}
     assert sorted(results) == list(range(tasks))
@@ -82,6 +82,23 @@ def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
 def test_several_faults_in_one_task_are_all_found(tmp_path):
     blamed, _ = run(tmp_path, {4: "segfault", 5: "hang", 7: "exit"}, timeout=2.0)
     assert blamed == {4: Reason.CRASHED, 5: Reason.TIMEOUT, 7: Reason.CRASHED}
+
+
+def test_a_shape_that_eats_memory_is_stopped_at_once_and_blamed(tmp_path):
+    blamed, _ = run(tmp_path, {6: "greedy"}, memory_limit=1.0)
+    assert blamed == {6: Reason.TOO_LARGE}
+    assert (tmp_path / "greedy").read_text() == "6 "
+
+
+def test_what_earlier_tasks_left_behind_in_a_worker_is_no_shapes_fault(tmp_path):
+    blamed, results = run(tmp_path, {0: "heavy", 4: "heavy"}, tasks=2, workers=1, memory_limit=0.45)
+    assert blamed == {}
+    assert results[0][0] != results[1][0], "the worker was not replaced: this shows nothing"
+
+
+def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
+    with pytest.raises(PointcmtError, match=r"busy with no shape: .* --memory-limit 0\.01"):
+        run(tmp_path, {}, memory_limit=0.01)
 
 
 def test_a_worker_killed_once_costs_nothing(tmp_path):
