@@ -17,11 +17,12 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.render.backlog import Backlog, carry_out
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job, create_store, tasks
 from pointcmt.render.run import make_runner
-from pointcmt.render.supervisor import Work
-from pointcmt.render.workers import run_tasks
+from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.workers import LocalWorkers
 
 ALLOWED = 1.03  # the allocator's noise
 
@@ -39,7 +40,8 @@ def main() -> None:
         job = Job(f"{place}/S", "toy", None, listing.up, config)
         store = create_store(listing, job, shard=4)
         missing = tasks(store, render=True, correspondences=True)
-        for _ in run_tasks(missing, Work(make_runner, job, timeout=600), workers=1):
+        engine = LocalWorkers(Work(make_runner, job, timeout=600), 1, Crew.run)
+        for _ in carry_out(Backlog(missing, lambda shard: ""), engine):
             count.append((len(count) + 1) * store.schema.shard)
             resident.append(resident_mib(worker()))
             if len(count) % 25 == 1:

@@ -1,37 +1,40 @@
 """Worker processes on this machine: one task each at a time, looked after by a thread each."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from pointcmt.render.supervisor import Crew, Work
 
 
-def run_tasks(tasks: Sequence[Any], work: Work, workers: int) -> Iterator[Any]:
-    """Run tasks in worker processes; yields each task's result as it finishes.
+class LocalWorkers:
+    """An engine (backlog.Engine) of `count` processes on this machine.
 
-    Stops all workers when the caller stops iterating. Raises the PointcmtError a worker ran into (a
-    full disk, a missing library).
+    run(crew, work, task) → the task's result; it is called in a thread.
     """
-    crew, threads = Crew(), ThreadPoolExecutor(workers)
-    running: set[Future[Any]] = set()
-    waiting = iter(tasks)
-    try:
-        while True:
-            while len(running) < 2 * workers:
-                task = next(waiting, None)
-                if task is None:
-                    break
-                running.add(threads.submit(crew.run, work, task))
-            if not running:
-                return
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-    finally:
-        crew.close()
-        threads.shutdown(cancel_futures=True)
+
+    def __init__(self, work: Work, count: int, run: Callable[[Crew, Work, Any], Any]) -> None:
+        self.work, self.count, self._run = work, count, run
+        self._crew, self._threads = Crew(), ThreadPoolExecutor(count, "supervisor")
+        self._running: dict[Future[Any], Any] = {}
+
+    def room(self) -> bool:
+        return len(self._running) < self.count + 1  # one in reserve
+
+    def submit(self, task: Any) -> None:
+        self._running[self._threads.submit(self._run, self._crew, self.work, task)] = task
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        ended, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
+        return [(self._running.pop(future), future.result()) for future in ended]
+
+    def idle(self) -> bool:
+        return not self._running
+
+    def close(self) -> None:
+        self._crew.close()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def usable_cores() -> int:

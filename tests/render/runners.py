@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.errors import StoreError
+from pointcmt.render.backlog import Backlog, carry_out
+from pointcmt.render.supervisor import Crew
+from pointcmt.render.workers import LocalWorkers
 
 SHAPES = 4  # per task
 
@@ -63,6 +66,11 @@ class Runner:
                 time.sleep(0.2)
             case "disk full":
                 raise StoreError("the disk is full", where="here", fix="free some space")
+
+
+def run_tasks(tasks, work, workers):
+    """Run tasks in local worker processes, without a store and its claims."""
+    return carry_out(Backlog(tasks, lambda shard: ""), LocalWorkers(work, workers, Crew.run))
 
 
 def make(argument, worker):

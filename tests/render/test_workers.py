@@ -11,8 +11,8 @@ import pytest
 from pointcmt.errors import PointcmtError, Reason, StoreError
 from pointcmt.render import supervisor
 from pointcmt.render.supervisor import Work
-from pointcmt.render.workers import run_tasks
 from tests.render import runners
+from tests.render.runners import run_tasks
 
 
 def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0, memory_limit=0.0):
@@ -58,13 +58,13 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
 
 def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
-        "from pointcmt.render import supervisor, workers\n"
+        "from pointcmt.render import supervisor\n"
         "from tests.render import runners\n"
         "supervisor.LONGEST_WAIT = 0.2\n"
         "if __name__ == '__main__':\n"
         f"    job = ({{1: 'wait'}}, {str(tmp_path)!r})\n"
         "    work = supervisor.Work(runners.make, job, 3.0)\n"
-        "    for found in workers.run_tasks(range(1), work, 1):\n"
+        "    for found in runners.run_tasks(range(1), work, 1):\n"
         "        print(found[2], flush=True)\n"
     )
     job = started(script, tmp_path)
@@ -143,11 +143,10 @@ def test_no_process_is_left_when_the_caller_stops(tmp_path):
 def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     script = (
         "from pointcmt.render.supervisor import Work\n"
-        "from pointcmt.render.workers import run_tasks\n"
         "from tests.render import runners\n"
         "if __name__ == '__main__':\n"
         f"    work = Work(runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 60.0)\n"
-        "    for found in run_tasks(range(4), work, 2):\n"
+        "    for found in runners.run_tasks(range(4), work, 2):\n"
         "        print(found[1], flush=True)\n"
     )
     job = started(script, tmp_path)
