@@ -12,11 +12,18 @@ from pointcmt.cli_options import (
     INTERRUPTED,
     Json,
     LogFormat,
+    MemoryLimit,
+    NumShards,
+    RetryFailed,
+    ShardIndex,
     Store,
+    Timeout,
+    Workers,
     check_log_format,
     needs,
     require_folder,
     resumable,
+    share,
 )
 from pointcmt.cli_training import evaluate, export, train
 from pointcmt.console import duration, meter, say
@@ -37,8 +44,6 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -81,15 +86,19 @@ def render(
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = 0.0,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Render meshes into a view store; running it again does exactly what is missing."""
     check_log_format(log_format)
+    mine = share(shard_index, num_shards, overwrite)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.render.config import RenderConfig
@@ -120,7 +129,17 @@ def render(
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
-    options = Options(workers, timeout, shard_size, overwrite, retry_failed, device, log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=mine,
+        shard=shard_size,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        device=device,
+        log_format=log_format,
+    )
     with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
@@ -131,7 +150,10 @@ def build_correspondences(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    memory_limit: MemoryLimit = 0.0,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
+    retry_failed: RetryFailed = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -143,7 +165,14 @@ def build_correspondences(
     from pointcmt.render.run import build_correspondences as run
 
     opened = ViewStore.open(store)
-    options = Options(workers, timeout, retry_failed=retry_failed, log_format=log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=share(shard_index, num_shards),
+        retry_failed=retry_failed,
+        log_format=log_format,
+    )
     with resumable(log_format):
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")

@@ -157,27 +157,38 @@ class ViewStore:
         return sorted(set(range(self.schema.shards)) - set(self.committed(stage)))
 
     def markers(
-        self, stage: str = RENDER, shards: Iterable[int] | None = None
+        self,
+        stage: str = RENDER,
+        shards: Iterable[int] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard, all of them by default. Raises StoreError for a damaged one."""
-        wanted = self.committed(stage) if shards is None else list(shards)
+        """Commit markers by shard. Raises StoreError for a damaged one.
+
+        All of them by default, without those that are deleted meanwhile. share: (i, n), every n-th
+        shard's from the i-th on.
+        """
+        wanted = list(shards or [])
+        if shards is None:
+            wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
+        found = zip(wanted, files.read_many(self.kv, keys), strict=True)
         return {
             shard: decode_marker(data or b"", f"{self.path}/{key}")
-            for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True)
+            for shard, (key, data) in found
+            if data is not None or shards is not None
         }
 
-    def outcomes(self) -> list[Outcome | None]:
-        """How each shape ended, in the order of axis 0; None = not rendered yet."""
+    def outcomes(self, share: tuple[int, int] = (0, 1)) -> list[Outcome | None]:
+        """How each shape ended, in the order of axis 0; None = not rendered yet, or of no share."""
         ended: list[Outcome | None] = [None] * self.schema.shapes
-        for shard, marker in self.markers().items():
+        for shard, marker in self.markers(share=share).items():
             for shape, table in zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True):
                 ended[shape] = decode_outcome(table)
         return ended
 
-    def correspondence_failures(self) -> list[Outcome]:
+    def correspondence_failures(self, share: tuple[int, int] = (0, 1)) -> list[Outcome]:
         """The rendered shapes whose correspondences could not be built later."""
-        markers = self.markers(CORRESPONDENCES).values()
+        markers = self.markers(CORRESPONDENCES, share=share).values()
         return [decode_outcome(table) for marker in markers for table in marker["failures"]]
 
     def status(self) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
@@ -36,6 +37,7 @@ class ShardRunner:
         self.job = job
         self.worker = worker  # its number among the job's workers
         self.store = ViewStore.open(job.out, threads=job.threads)
+        self.claims = claims.open_claims(job.out)
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
@@ -65,11 +67,9 @@ class ShardRunner:
             arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
         report(None)
         visible = arrays.pop("visible")
-        files = self.store.write_shard(task.shard, arrays)
-        marker = {"outcomes": [encode_outcome(o) for o in outcomes], "files": files}
-        self.store.commit(RENDER, task.shard, marker)
+        self._commit(task, RENDER, arrays, {"outcomes": [encode_outcome(o) for o in outcomes]})
         if self.job.correspondences:
-            self._commit_visible(task.shard, visible, [])
+            self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": []})
         return Finished(task, tuple(outcomes))
 
     def _correspond(
@@ -91,7 +91,8 @@ class ShardRunner:
             if made:
                 visible[slot] = made["visible"]
         report(None)
-        self._commit_visible(task.shard, visible, [o for o in outcomes if o.status == "failed"])
+        failures = [encode_outcome(o) for o in outcomes if o.status == "failed"]
+        self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": failures})
         return Finished(task, tuple(outcomes))
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
@@ -166,12 +167,16 @@ class ShardRunner:
         arrays["split"][:] = [SPLITS.index(self.store.shapes[i].split) for i in shapes]
         return arrays
 
-    def _commit_visible(
-        self, shard: int, visible: NDArray[np.uint8], failed: list[Outcome]
-    ) -> None:
-        files = self.store.write_shard(shard, {"visible": visible})
-        marker = {"failures": [encode_outcome(outcome) for outcome in failed], "files": files}
-        self.store.commit(CORRESPONDENCES, shard, marker)
+    def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
+        """Write a shard's arrays and commit them. Raises ClaimLost if it is another's by now."""
+        self._require_claim(task)
+        files = self.store.write_shard(task.shard, arrays)
+        self._require_claim(task)
+        self.store.commit(stage, task.shard, {**ended, "files": files})
+
+    def _require_claim(self, task: Task) -> None:
+        if task.claim:
+            claims.require(self.claims, task.shard, task.claim)
 
 
 def attempt(
