@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -31,6 +31,7 @@ from pointcmt.errors import PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
+    from pointcmt.datasets.verify import Verdict
     from pointcmt.render.job import Job
     from pointcmt.render.run import Summary
 
@@ -191,9 +192,19 @@ def info(store: Store, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) -> None:
+def verify(
+    store: Store,
+    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
+    root: Root = None,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     check_log_format(log_format)
+    if repair:
+        _repair(store, root, workers, timeout, log_format, as_json)
     from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.verify import verify as check
 
@@ -203,10 +214,7 @@ def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) 
         total = 0  # the verdict will say why
     with meter("verifying", total, "shapes", log_format) as progress:
         verdict = check(store, progress.advance)
-    for broken in verdict.broken:
-        print(f"broken: {broken.where}: {broken.what}")
-    if verdict.ok:
-        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
+    _print_verdict(verdict)
     if as_json:
         print(json.dumps(verdict.as_json()))
     raise typer.Exit(0 if verdict.ok else 1)
@@ -261,6 +269,38 @@ def doctor(
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
+
+
+def _repair(
+    store: str, root: Path | None, workers: int, timeout: float, log_format: str, as_json: bool
+) -> NoReturn:
+    """`verify --repair`."""
+    from pointcmt.render.repair import repair
+    from pointcmt.render.run import Options
+
+    with resumable(log_format):
+        done = repair(store, root, Options(workers, timeout, log_format=log_format))
+    for broken in done.mended:
+        print(f"mended: {broken.where}: {broken.what}")
+    for name in done.swept:
+        print(f"swept: {name}")
+    for name in done.foreign:
+        print(f"not of this store, left as it is: {name}")
+    for outcome in done.lost:
+        print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")
+    for note in done.notes:
+        print(f"note: {note}")
+    _print_verdict(done.verdict)
+    if as_json:
+        print(json.dumps(done.as_json()))
+    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost else 0)
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    for broken in verdict.broken:
+        print(f"broken: {broken.where}: {broken.what}")
+    if verdict.ok:
+        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
 
 
 def _color(text: str) -> tuple[int, int, int]:

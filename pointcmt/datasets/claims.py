@@ -22,7 +22,7 @@ import tensorstore as ts
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.places import context, location, spec, storage_errors
+from pointcmt.datasets.places import TRIES, context, location, spec, storage_errors
 from pointcmt.errors import StoreError
 
 FOLDER = "claims"
@@ -91,7 +91,7 @@ def open_claims(path: str) -> ts.KvStore:
     table = spec(path)
     if table["driver"] == "file":
         table["file_io_sync"] = False
-    return ts.KvStore.open(table, context=context(1)).result()
+    return ts.KvStore.open(table, context=context(1, TRIES)).result()
 
 
 def take(kv: ts.KvStore, shard: int, void: str = "") -> Claim | Held:

@@ -1,8 +1,10 @@
 """Files of a store through tensorstore's key-value interface: atomic and synced writes."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,28 @@ from pointcmt.datasets.places import (
     spec,
     storage_errors,
 )
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import DamageError, StoreError, UsageError
 
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 
 
-def open_kv(path: str, threads: int = 4, tries: int = TRIES) -> ts.KvStore:
-    """Open a folder or a URL, which need not exist yet. tries: of each request to a server."""
+def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
+    """Open a folder or a URL, which need not exist yet. first: without patience with its server."""
     try:
-        return ts.KvStore.open(spec(path), context=context(threads, tries)).result()
+        shared = context(threads, FIRST_TRIES if first else TRIES)
+        return ts.KvStore.open(spec(path), context=shared).result()
     except ValueError as error:
         raise UsageError("no bucket has such a name", where=path, fix="correct the URL") from error
 
 
 def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
-    """Open an existing zarr v3 array. Raises StoreError where it is missing or damaged."""
+    """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged."""
     try:
         with storage_errors(where):
             table = {"driver": "zarr3", "kvstore": spec(where), **options}
-            return ts.open(table, open=True, context=context(threads)).result()
+            return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
-        raise StoreError(
+        raise DamageError(
             f"the array cannot be opened: {error}",
             where=where,
             fix="`pointcmt verify` says what is broken, with --repair it is mended",
@@ -53,7 +56,7 @@ def read(kv: ts.KvStore, key: str) -> bytes | None:
 
 def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
     """`read` at a place that may be the wrong one: its server has to answer within seconds."""
-    kv = open_kv(path, threads, FIRST_TRIES)
+    kv = open_kv(path, threads, first=True)
     with storage_errors(kv):
         value = _value(kv.read(key).result(timeout=FIRST_ANSWER))
         if value is None and is_remote(path):  # without a bucket, too, there is no such object
@@ -97,7 +100,7 @@ def delete(kv: ts.KvStore, keys: Iterable[str]) -> None:
             future.result()
 
 
-def list_keys(kv: ts.KvStore, prefix: str) -> list[str]:
+def list_keys(kv: ts.KvStore, prefix: str = "") -> list[str]:
     """All keys that begin with `prefix`, sorted."""
     with storage_errors(kv):
         keys = kv.list(_range(prefix)).result()
@@ -139,6 +142,23 @@ def delete_all(kv: ts.KvStore, first: str, last: str) -> None:
             kv.delete_range(ts.KvStore.KeyRange(begin, end)).result()
 
 
+def sweep_locks(kv: ts.KvStore) -> list[str]:
+    """Delete the half-written files that killed writers left in a folder; returns their names.
+
+    tensorstore writes `name.__lock` and renames it. Those that a living writer holds are let alone.
+    """
+    folder, swept = folder_of(kv), []
+    if folder is None:
+        return []  # servers keep no halves
+    with storage_errors(kv):
+        for path in sorted(folder.rglob("*.__lock")):
+            with suppress(FileNotFoundError, BlockingIOError), path.open("r+b") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                swept.append(path.relative_to(folder).as_posix())
+    return swept
+
+
 def folder_of(kv: ts.KvStore) -> Path | None:
     """The folder of a key-value store, None where it is on object storage."""
     return None if is_remote(location(kv)) else Path(kv.path)
@@ -149,4 +169,6 @@ def _value(result: ts.KvStore.ReadResult) -> bytes | None:
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:
+    if not prefix:
+        return ts.KvStore.KeyRange()
     return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))

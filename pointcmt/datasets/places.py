@@ -91,8 +91,11 @@ def spec(path: str) -> dict[str, Any]:
 
 
 @cache
-def context(threads: int, tries: int = TRIES) -> ts.Context:
-    """One pool of `threads` for decoding, encoding and file access; nothing is cached in memory."""
+def context(threads: int, tries: int) -> ts.Context:
+    """One pool of `threads` for decoding, encoding and file access; nothing is cached in memory.
+
+    tries: of each request to a server.
+    """
     retries = {"max_retries": tries, "initial_delay": "500ms", "max_delay": "8s"}
     return ts.Context(
         {
@@ -147,7 +150,7 @@ def _s3_options() -> dict[str, Any]:
     if urlsplit(endpoint).scheme not in ("http", "https"):
         raise UsageError(
             "this is no address of an S3 server",
-            where="AWS_ENDPOINT_URL",
+            where=f"AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL: {endpoint}",
             fix="such as https://minio.example.org:9000",
         )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"

@@ -22,7 +22,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Schema, ShapeRecord
-from pointcmt.errors import Reason, StoreError
+from pointcmt.errors import DamageError, Reason, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
 ROOT, PLAN = "zarr.json", "shapes.jsonl"
@@ -42,10 +42,6 @@ class Outcome:
     backend_reason: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-
-
-class RootDamaged(StoreError):
-    """A store's root `zarr.json` cannot be read, or was changed."""
 
 
 class ViewStore:
@@ -91,13 +87,13 @@ class ViewStore:
 
     @cached_property
     def shapes(self) -> list[ShapeRecord]:
-        """The plan, in the order of axis 0. Raises StoreError where it is missing or damaged."""
+        """The plan, in the order of axis 0. Raises DamageError where it is missing or damaged."""
         data = files.read(self.kv, PLAN)
         where = f"{self.path}/{PLAN}"
         if data is None:
-            raise StoreError("the store has lost its list of shapes", where=where, fix=_REPAIR)
+            raise DamageError("the store has lost its list of shapes", where=where, fix=_REPAIR)
         if contract.digest(data) != self.attributes["plan_sha256"]:
-            raise StoreError("the list of shapes is damaged", where=where, fix=_REPAIR)
+            raise DamageError("the list of shapes is damaged", where=where, fix=_REPAIR)
         return contract.decode_plan(data)
 
     @cached_property
@@ -112,7 +108,7 @@ class ViewStore:
         return np.array([SPLITS.index(s.split) for s in self.shapes], np.uint8)
 
     def array(self, name: str) -> ts.TensorStore:
-        """An array, opened once. Raises StoreError where it is missing or damaged."""
+        """An array, opened once. Raises DamageError where it is missing or damaged."""
         if name not in self._arrays:
             where = f"{self.path}/{name}"
             if name not in self.specs:
@@ -125,14 +121,14 @@ class ViewStore:
     def read(self, name: str, *index: Any) -> NDArray[Any]:
         """`array[index]` as numpy; indices as numpy's basic ones, or index arrays of equal length.
 
-        Raises StoreError for a chunk whose checksum does not match.
+        Raises DamageError for a chunk whose checksum does not match.
         """
         where = f"{self.path}/{name}"
         try:
             with storage_errors(where):
                 return np.asarray(self.array(name)[index].read().result())
         except ValueError as error:
-            raise StoreError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
+            raise DamageError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
 
     def depth(self, *index: Any) -> NDArray[np.float32]:
         """Depth in world units, 0 = background."""
@@ -162,7 +158,7 @@ class ViewStore:
         shards: Iterable[int] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard. Raises StoreError for a damaged one.
+        """Commit markers by shard. Raises DamageError for a damaged one.
 
         All of them by default, without those that are deleted meanwhile. share: (i, n), every n-th
         shard's from the i-th on.
@@ -177,6 +173,11 @@ class ViewStore:
             for shard, (key, data) in found
             if data is not None or shards is not None
         }
+
+    def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
+        """Whether a marker is of this store, and not one of another that got here somehow."""
+        owner = marker["shard"], marker["stage"], marker.get("store")
+        return owner == (shard, stage, self.identity)
 
     def outcomes(self, share: tuple[int, int] = (0, 1)) -> list[Outcome | None]:
         """How each shape ended, in the order of axis 0; None = not rendered yet, or of no share."""
@@ -289,30 +290,32 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def root_attributes(data: bytes, path: str) -> dict[str, Any]:
-    """The attributes of a root `zarr.json`. Raises StoreError where it is not a healthy store's."""
+    """The attributes of a root `zarr.json`. Raises DamageError; StoreError for another version."""
     where = f"{path}/{ROOT}"
     try:
         attributes = json.loads(data)["attributes"]
         version = attributes["schema_version"]
     except (ValueError, KeyError, TypeError):
-        raise RootDamaged(
+        raise DamageError(
             "this is no view store, or its root is damaged", where=where, fix=_REMAKE
         ) from None
+    body = {key: value for key, value in attributes.items() if key != "checksum"}
+    intact = contract.group_metadata(body) == data
     if version != contract.SCHEMA_VERSION:
-        raise StoreError(
+        kind = StoreError if intact else DamageError
+        raise kind(
             f"the store has schema version {version}, this pointcmt reads "
             f"{contract.SCHEMA_VERSION}",
             where=where,
             fix="use the pointcmt version that wrote it, or render again",
         )
-    body = {key: value for key, value in attributes.items() if key != "checksum"}
-    if contract.group_metadata(body) != data:
-        raise RootDamaged("the root of this store is damaged", where=where, fix=_REMAKE)
+    if not intact:
+        raise DamageError("the root of this store is damaged", where=where, fix=_REMAKE)
     return body
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """A commit marker. Raises StoreError where a bit of it has changed."""
+    """A commit marker. Raises DamageError where a bit of it has changed."""
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")
@@ -321,7 +324,7 @@ def decode_marker(data: bytes, where: str) -> dict[str, Any]:
         if contract.digest(body) != checksum or contract.encode_json(marker) != data:
             raise ValueError("checksum")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError("a commit marker is damaged", where=where, fix=_REPAIR) from None
+        raise DamageError("a commit marker is damaged", where=where, fix=_REPAIR) from None
     return marker
 
 
@@ -378,7 +381,7 @@ def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int
         found = files.write_new(kv, ROOT, root)
     try:
         return root_attributes(found, path)
-    except RootDamaged:
+    except DamageError:
         if not _is_ours(kv, attributes, plan):
             raise
         files.write(kv, ROOT, root)
@@ -392,7 +395,7 @@ def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
     """
     owners = set()
     for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
-        with suppress(StoreError):
+        with suppress(DamageError):
             owners.add(decode_marker(data or b"", key).get("store"))
     if owners:
         return owners == {_identity_digest(attributes)}

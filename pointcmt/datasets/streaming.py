@@ -21,7 +21,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS, array_specs, unpack_visible
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import DamageError, StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
 Reads = dict[str, "ts.Future[Any]"]  # under way, by array
@@ -177,7 +177,7 @@ class ViewStream:
             with storage_errors(where):
                 return np.asarray(future.result())
         except ValueError as error:
-            raise StoreError(
+            raise DamageError(
                 f"damaged data: {error}",
                 where=where,
                 fix="`pointcmt verify` says what is broken, with --repair it is rendered again",

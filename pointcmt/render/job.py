@@ -4,7 +4,8 @@ Light to import: the process that plans loads no renderer. The bytes do not depe
 task: every random number comes from the configuration's seed and the shape's id.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -53,6 +54,8 @@ class Job:
     correspondences: bool = True
     threads: int = 1
     device: str = "auto"
+    identity: str = ""  # of the store that `out` must hold; "" = whichever is there
+    before: Mapping[str, Outcome] = field(default_factory=dict)  # how shapes ended, by id: a repair
 
 
 @dataclass(frozen=True)

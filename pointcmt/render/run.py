@@ -1,7 +1,7 @@
 """`render` and `build-correspondences`: find what is missing, run it on workers, sum up."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
-from pointcmt.render.job import Finished, Job, create_store, tasks
+from pointcmt.render.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import LocalWorkers, usable_cores
 
@@ -80,7 +80,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
         say(f"{before} of {planned} shapes were tried before", options.log_format)
-    return _complete(store, job, RENDER, options)
+    return complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
@@ -88,7 +88,7 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
-    return _complete(store, job, CORRESPONDENCES, options)
+    return complete(store, job, CORRESPONDENCES, options)
 
 
 def make_runner(job: Job, worker: int) -> "ShardRunner":
@@ -101,11 +101,18 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
     return ShardRunner(job, worker)
 
 
-def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summary:
-    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished."""
+def complete(
+    store: ViewStore, job: Job, stage: str, options: Options, missing: Sequence[Task] | None = None
+) -> Summary:
+    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished.
+
+    missing: the tasks, None = what has no commit marker yet.
+    """
     started = time.monotonic()
     job = replace(job, correspondences=job.correspondences or stage == CORRESPONDENCES)
-    missing = tasks(store, stage == RENDER, job.correspondences, options.retry_failed)
+    job = replace(job, identity=store.identity)
+    if missing is None:
+        missing = tasks(store, stage == RENDER, job.correspondences, options.retry_failed)
     missing = [task for task in missing if task.shard in _share(options, [task.shard])]
     engine = _engine(job, options, len(missing))
     kv = open_claims(job.out)

@@ -14,7 +14,7 @@ from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
-from pointcmt.errors import PointcmtError, Reason, ShapeRefused
+from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.mesh import Mesh
 from pointcmt.render.backends import Renderer, make_renderer
@@ -37,6 +37,12 @@ class ShardRunner:
         self.job = job
         self.worker = worker  # its number among the job's workers
         self.store = ViewStore.open(job.out, threads=job.threads)
+        if job.identity not in ("", self.store.identity):
+            raise StoreError(
+                "another job has made another store here meanwhile",
+                where=job.out,
+                fix="choose another --out for one of them",
+            )
         self.claims = claims.open_claims(job.out)
         self.camera = job.config.rig.cameras(job.config.size)
 
@@ -60,7 +66,7 @@ class ShardRunner:
             report(shape)
             started = time.perf_counter()
             make = partial(self.render_shape, record)
-            made, outcome = attempt(make, record, blame.get(shape))
+            made, outcome = attempt(make, record, blame.get(shape) or self._known(record))
             outcomes.append(replace(outcome, seconds=time.perf_counter() - started))
             for name, value in (made or {}).items():
                 arrays[name][slot] = value
@@ -99,6 +105,9 @@ class ShardRunner:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
         config, schema = self.job.config, self.store.schema
         mesh, sha256 = self._load(record)
+        before = self.job.before.get(record.id)
+        if before is not None and before.sha256 not in ("", sha256):
+            raise _source_changed(record)
         mesh, source_to_world = normalize(mesh, self.job.up)
         points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
         points32 = points.astype(np.float32)
@@ -136,14 +145,19 @@ class ShardRunner:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
         mesh, found = self._load(record)
         if found != sha256:
-            raise ShapeRefused(
-                Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
-            )
+            raise _source_changed(record)
         mesh, _ = normalize(mesh, self.job.up)
         points, point_face = (self.store.read(name, shape) for name in ("points", "point_face"))
         caster = RayCaster(mesh, self.job.threads)
         visible = visible_points(caster, points, point_face, self.camera)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+
+    def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
+        """What crashed or hung before a repair would do so again: it is not tried by itself."""
+        before = self.job.before.get(record.id)
+        if before is None or before.reason not in (Reason.CRASHED, Reason.TIMEOUT):
+            return None
+        return before.reason, before.detail
 
     def _load(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
@@ -177,6 +191,10 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
+
+
+def _source_changed(record: ShapeRecord) -> ShapeRefused:
+    return ShapeRefused(Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered")
 
 
 def attempt(
