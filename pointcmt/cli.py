@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,9 +12,18 @@ from pointcmt.cli_options import (
     INTERRUPTED,
     Json,
     LogFormat,
+    MemoryLimit,
+    NumShards,
+    RetryFailed,
+    ShardIndex,
+    Store,
+    Timeout,
+    Workers,
     check_log_format,
     needs,
+    require_folder,
     resumable,
+    share,
 )
 from pointcmt.cli_training import evaluate, export, train
 from pointcmt.console import duration, meter, say
@@ -22,6 +31,7 @@ from pointcmt.errors import PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
+    from pointcmt.datasets.verify import Verdict
     from pointcmt.render.job import Job
     from pointcmt.render.run import Summary
 
@@ -35,9 +45,6 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Store = Annotated[Path, typer.Argument(help="A view store.", show_default=False)]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -62,7 +69,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 @app.command()
 def render(
     dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md).")],
-    out: Annotated[Path, typer.Option(help="The view store: made, or continued.")],
+    out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
@@ -81,15 +88,19 @@ def render(
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = 0.0,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Render meshes or clouds into a view store; running it again does exactly what is missing."""
     check_log_format(log_format)
+    mine = share(shard_index, num_shards, overwrite)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.render.config import RenderConfig, fit
@@ -120,11 +131,21 @@ def render(
     from pointcmt.render.run import Options
     from pointcmt.render.run import render as run
 
-    job = Job(str(out), listing.name, listing.root, listing.up, config, correspondences)
+    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
-    options = Options(workers, timeout, shard_size, overwrite, retry_failed, device, log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=mine,
+        shard=shard_size,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        device=device,
+        log_format=log_format,
+    )
     with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
@@ -135,7 +156,10 @@ def build_correspondences(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    memory_limit: MemoryLimit = 0.0,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
+    retry_failed: RetryFailed = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -147,7 +171,14 @@ def build_correspondences(
     from pointcmt.render.run import build_correspondences as run
 
     opened = ViewStore.open(store)
-    options = Options(workers, timeout, retry_failed=retry_failed, log_format=log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=share(shard_index, num_shards),
+        retry_failed=retry_failed,
+        log_format=log_format,
+    )
     with resumable(log_format):
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")
@@ -166,9 +197,19 @@ def info(store: Store, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) -> None:
+def verify(
+    store: Store,
+    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
+    root: Root = None,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     check_log_format(log_format)
+    if repair:
+        _repair(store, root, workers, timeout, log_format, as_json)
     from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.verify import verify as check
 
@@ -177,11 +218,8 @@ def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) 
     except PointcmtError:
         total = 0  # the verdict will say why
     with meter("verifying", total, "shapes", log_format) as progress:
-        verdict = check(str(store), progress.advance)
-    for broken in verdict.broken:
-        print(f"broken: {broken.where}: {broken.what}")
-    if verdict.ok:
-        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
+        verdict = check(store, progress.advance)
+    _print_verdict(verdict)
     if as_json:
         print(json.dumps(verdict.as_json()))
     raise typer.Exit(0 if verdict.ok else 1)
@@ -195,6 +233,7 @@ def preview(
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
 ) -> None:
     """A contact sheet, points painted on their pixels, and a page that holds both."""
+    require_folder(out, "--out")
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.preview import preview as draw
 
@@ -237,6 +276,38 @@ def doctor(
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
 
 
+def _repair(
+    store: str, root: Path | None, workers: int, timeout: float, log_format: str, as_json: bool
+) -> NoReturn:
+    """`verify --repair`."""
+    from pointcmt.render.repair import repair
+    from pointcmt.render.run import Options
+
+    with resumable(log_format):
+        done = repair(store, root, Options(workers, timeout, log_format=log_format))
+    for broken in done.mended:
+        print(f"mended: {broken.where}: {broken.what}")
+    for name in done.swept:
+        print(f"swept: {name}")
+    for name in done.foreign:
+        print(f"not of this store, left as it is: {name}")
+    for outcome in done.lost:
+        print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")
+    for note in done.notes:
+        print(f"note: {note}")
+    _print_verdict(done.verdict)
+    if as_json:
+        print(json.dumps(done.as_json()))
+    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost else 0)
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    for broken in verdict.broken:
+        print(f"broken: {broken.where}: {broken.what}")
+    if verdict.ok:
+        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
+
+
 def _color(text: str) -> tuple[int, int, int]:
     names = {"white": "#ffffff", "black": "#000000"}
     digits = names.get(text, text).removeprefix("#")
@@ -274,7 +345,7 @@ def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:
     print(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
 
 
-def _print_summary(summary: "Summary", out: Path, as_json: bool, verb: str) -> None:
+def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
     """Print what a run did and end with the exit code that fits."""
     for outcome in summary.failures:
         print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,18 @@ from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
 
+Store = Annotated[
+    str,
+    typer.Argument(
+        help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
+    ),
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
+MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]
+ShardIndex = Annotated[int | None, typer.Option(help="Which of --num-shards shares to do, from 0.")]
+NumShards = Annotated[int | None, typer.Option(help="Shares of an array of jobs.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -36,6 +49,44 @@ def resumable(log_format: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say("stopped; run the same command again to go on", log_format)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def is_url(path: Path) -> bool:
+    """Whether a path was meant as the URL of a store."""
+    return path.parts[:1] in (("s3:",), ("gs:",))
+
+
+def require_folder(path: Path, flag: str) -> None:
+    """Raise UsageError where a URL is given for what can only be kept on a file system."""
+    if is_url(path):
+        raise UsageError(
+            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
+        )
+
+
+def share(index: int | None, count: int | None, overwrite: bool = False) -> tuple[int, int]:
+    """--shard-index and --num-shards as (i, n); (0, 1) without them. Raises UsageError."""
+    if index is None and count is None:
+        return 0, 1
+    if overwrite:
+        raise UsageError(
+            "each share would delete what the others have rendered",
+            where="--overwrite",
+            fix="delete the store before the array of jobs starts, or choose another --out",
+        )
+    if index is None or count is None:
+        raise UsageError(
+            "--shard-index and --num-shards belong together",
+            where="--shard-index" if count is None else "--num-shards",
+            fix="such as --shard-index 0 --num-shards 8 to --shard-index 7 --num-shards 8",
+        )
+    if not 0 <= index < count:
+        raise UsageError(
+            f"there is no share {index} of {count}",
+            where="--shard-index",
+            fix=f"0 to {count - 1}" if count > 0 else "give --num-shards 1 or more",
+        )
+    return index, count
 
 
 def check_log_format(name: str) -> None:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.cli_options import Device, Json, LogFormat, check_log_format, needs, resumable
+from pointcmt.cli_options import (
+    Device,
+    Json,
+    LogFormat,
+    check_log_format,
+    is_url,
+    needs,
+    require_folder,
+    resumable,
+)
 from pointcmt.console import SILENT
 from pointcmt.errors import StoreError, UsageError
 
@@ -15,7 +24,7 @@ STORE_FORMATS = ("png", "webdataset")
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="The view store to train on.")],
+    data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
     recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
@@ -35,6 +44,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train networks from a view store; running it again goes on where it stopped."""
     check_log_format(log_format)
+    require_folder(out, "--out")
     from pointcmt.training.config import PIPELINE
     from pointcmt.training.config_files import load_config, load_pipeline
 
@@ -79,19 +89,32 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Annotated[Path, typer.Option(help="The view store to evaluate on.")],
+    data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
+    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
-) -> None:
-    """Accuracy of a run, overall and per class, with a picture of the confusions."""
+) -> None:  # fmt: skip
+    """Accuracy of a run, overall and per class, with a picture of the confusions; or probes."""
     check_log_format(log_format)
+    if probe or few_shot:
+        _check_probe(probe, split, votes)
     from pointcmt.datasets.store import ViewStore
 
     store = ViewStore.open(data)
+    if probe or few_shot:
+        with needs("train"):
+            from pointcmt.training.commands import probe_command
+
+            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
+        print(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
+        return
     with needs("train"):
         from pointcmt.training.evaluate import evaluate as judge
 
@@ -123,9 +146,21 @@ def export(
         print(json.dumps(exported.as_json()))
 
 
+def _check_probe(probe: str, split: str, votes: int) -> None:
+    """Raise UsageError for a probe that there is not, or options that have no part in one."""
+    if probe not in ("", "svm"):
+        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
+    if split != "test" or votes != 1:
+        raise UsageError(
+            "probes learn from the train split and are judged on the test split, without votes",
+            where="--split, --votes",
+            fix="leave these out, or --probe and --few-shot",
+        )
+
+
 def _check_export(source: Path, to: str) -> None:
     """Raise UsageError where this format is not one of what is at `source`."""
-    is_store = (source / "zarr.json").exists()
+    is_store = is_url(source) or (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(
             f"a view store cannot be exported to {to} yet",

@@ -1,4 +1,7 @@
-"""Real stores for tests, rendered in this process."""
+"""Real stores for tests, rendered in this process; and what must be equal in two of them."""
+
+import json
+from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
@@ -6,14 +9,24 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.job import Job, create_store, tasks
 from pointcmt.render.shards import ShardRunner
+from tests.render.shapes import BOX_CORNERS, BOX_FACES
 
 
 def render_toy(out, limit, **settings):
-    """A store of `limit` toy shapes; settings: as below."""
-    return render_listing(select(list_shapes("toy", None), None, limit), out, **settings)
+    """A store of `limit` toy shapes; settings: see `render`."""
+    return render(select(list_shapes("toy", None), None, limit), out, **settings)
 
 
-def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
+def render_box(out, meshes, **settings):
+    """A store of one cube [-1/√3, 1/√3]³; meshes: an empty folder for its file."""
+    lines = [f"OFF\n{len(BOX_CORNERS)} {len(BOX_FACES)} 0"]
+    lines += [" ".join(map(str, corner)) for corner in BOX_CORNERS]
+    lines += [f"3 {a} {b} {c}" for a, b, c in BOX_FACES]
+    (meshes / "box.off").write_text("\n".join(lines) + "\n")
+    return render(list_shapes("folder", meshes), out, **settings)
+
+
+def render(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
     """A store of a listing's shapes; settings: those of RenderConfig."""
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
     config = fit(config, listing.kind)
@@ -23,3 +36,25 @@ def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None,
     for task in tasks(store, render=True, correspondences=correspondences):
         runner(task, {}, lambda shape: None)
     return ViewStore.open(out)
+
+
+def tree(folder):
+    """Every file's bytes by its name, without what may differ."""
+    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    return settled({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+
+
+def settled(files):
+    """The same files, without what may differ from run to run: the seconds in commit markers."""
+    return {name: _settled(data) if "commits/" in name else data for name, data in files.items()}
+
+
+def _settled(data):
+    try:
+        marker = json.loads(data)
+    except ValueError:
+        return data
+    marker.pop("checksum")
+    for outcome in [*marker.get("outcomes", []), *marker.get("failures", [])]:
+        outcome["seconds"] = 0
+    return json.dumps(marker).encode()

@@ -6,8 +6,8 @@ all files.
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Schema, ShapeRecord
-from pointcmt.errors import Reason, StoreError
+from pointcmt.errors import DamageError, Reason, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
 ROOT, PLAN = "zarr.json", "shapes.jsonl"
@@ -50,7 +51,7 @@ class ViewStore:
     """
 
     def __init__(self, path: str, attributes: dict[str, Any], threads: int) -> None:
-        self.path = path
+        self.path = path  # a folder, or a URL
         self.attributes = attributes
         self.schema: Schema = contract.schema_from_attributes(attributes)
         self.class_names: list[str] = attributes["class_names"]
@@ -61,9 +62,12 @@ class ViewStore:
 
     @classmethod
     def open(cls, path: str | Path, threads: int = 4) -> "ViewStore":
-        """Open an existing store. Raises StoreError where there is none that can be read."""
-        path = str(path)
-        found = files.read(files.open_kv(path, threads), ROOT)
+        """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
+
+        Raises StoreError where there is none that can be read.
+        """
+        path = str(path).rstrip("/") or "/"
+        found = files.first_read(path, ROOT, threads)
         if found is None:
             raise StoreError(
                 "there is no view store here",
@@ -73,14 +77,23 @@ class ViewStore:
         return cls(path, root_attributes(found, path), threads)
 
     @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that decides the store's bytes; every commit marker repeats it.
+
+        So shards made for another store are noticed, should their writers ever have disagreed on
+        whose root it is, and a lost root can be made again without a doubt.
+        """
+        return _identity_digest(self.attributes)
+
+    @cached_property
     def shapes(self) -> list[ShapeRecord]:
-        """The plan, in the order of axis 0. Raises StoreError where it is missing or damaged."""
+        """The plan, in the order of axis 0. Raises DamageError where it is missing or damaged."""
         data = files.read(self.kv, PLAN)
         where = f"{self.path}/{PLAN}"
         if data is None:
-            raise StoreError("the store has lost its list of shapes", where=where, fix=_REPAIR)
+            raise DamageError("the store has lost its list of shapes", where=where, fix=_REPAIR)
         if contract.digest(data) != self.attributes["plan_sha256"]:
-            raise StoreError("the list of shapes is damaged", where=where, fix=_REPAIR)
+            raise DamageError("the list of shapes is damaged", where=where, fix=_REPAIR)
         return contract.decode_plan(data)
 
     @cached_property
@@ -95,7 +108,7 @@ class ViewStore:
         return np.array([SPLITS.index(s.split) for s in self.shapes], np.uint8)
 
     def array(self, name: str) -> ts.TensorStore:
-        """An array, opened once. Raises StoreError where it is missing or damaged."""
+        """An array, opened once. Raises DamageError where it is missing or damaged."""
         if name not in self._arrays:
             where = f"{self.path}/{name}"
             if name not in self.specs:
@@ -108,14 +121,14 @@ class ViewStore:
     def read(self, name: str, *index: Any) -> NDArray[Any]:
         """`array[index]` as numpy; indices as numpy's basic ones, or index arrays of equal length.
 
-        Raises StoreError for a chunk whose checksum does not match.
+        Raises DamageError for a chunk whose checksum does not match.
         """
         where = f"{self.path}/{name}"
         try:
-            with files.storage_errors(where):
+            with storage_errors(where):
                 return np.asarray(self.array(name)[index].read().result())
         except ValueError as error:
-            raise StoreError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
+            raise DamageError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
 
     def depth(self, *index: Any) -> NDArray[np.float32]:
         """Depth in world units, 0 = background."""
@@ -132,35 +145,51 @@ class ViewStore:
 
     def committed(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has committed, in order. Reads no marker, only their names."""
-        names = {Path(key).name for key in files.list_keys(self.kv, f"commits/{stage}/")}
-        return [i for i in range(self.schema.shards) if Path(marker_key(stage, i)).name in names]
+        found = set(files.list_keys(self.kv, f"commits/{stage}/"))
+        return [i for i in range(self.schema.shards) if marker_key(stage, i) in found]
 
     def pending(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has not committed, in order."""
         return sorted(set(range(self.schema.shards)) - set(self.committed(stage)))
 
     def markers(
-        self, stage: str = RENDER, shards: Iterable[int] | None = None
+        self,
+        stage: str = RENDER,
+        shards: Iterable[int] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard, all of them by default. Raises StoreError for a damaged one."""
-        wanted = self.committed(stage) if shards is None else list(shards)
+        """Commit markers by shard. Raises DamageError for a damaged one.
+
+        All of them by default, without those that are deleted meanwhile. share: (i, n), every n-th
+        shard's from the i-th on.
+        """
+        wanted = list(shards or [])
+        if shards is None:
+            wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
+        found = zip(wanted, files.read_many(self.kv, keys), strict=True)
         return {
             shard: decode_marker(data or b"", f"{self.path}/{key}")
-            for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True)
+            for shard, (key, data) in found
+            if data is not None or shards is not None
         }
 
-    def outcomes(self) -> list[Outcome | None]:
-        """How each shape ended, in the order of axis 0; None = not rendered yet."""
+    def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
+        """Whether a marker is of this store, and not one of another that got here somehow."""
+        owner = marker["shard"], marker["stage"], marker.get("store")
+        return owner == (shard, stage, self.identity)
+
+    def outcomes(self, share: tuple[int, int] = (0, 1)) -> list[Outcome | None]:
+        """How each shape ended, in the order of axis 0; None = not rendered yet, or of no share."""
         ended: list[Outcome | None] = [None] * self.schema.shapes
-        for shard, marker in self.markers().items():
+        for shard, marker in self.markers(share=share).items():
             for shape, table in zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True):
                 ended[shape] = decode_outcome(table)
         return ended
 
-    def correspondence_failures(self) -> list[Outcome]:
+    def correspondence_failures(self, share: tuple[int, int] = (0, 1)) -> list[Outcome]:
         """The rendered shapes whose correspondences could not be built later."""
-        markers = self.markers(CORRESPONDENCES).values()
+        markers = self.markers(CORRESPONDENCES, share=share).values()
         return [decode_outcome(table) for marker in markers for table in marker["failures"]]
 
     def status(self) -> NDArray[np.uint8]:
@@ -174,7 +203,7 @@ class ViewStore:
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
         shapes = self.schema.shapes_of(shard)
-        with files.storage_errors(self.path):
+        with storage_errors(self.path):
             writes = [
                 self.array(name)[shapes.start : shapes.stop].write(np.ascontiguousarray(data))
                 for name, data in arrays.items()
@@ -191,15 +220,14 @@ class ViewStore:
 
     def commit(self, stage: str, shard: int, marker: dict[str, Any]) -> None:
         """Write a shard's commit marker: from now on it counts."""
-        marker = {"shard": shard, "stage": stage, **marker}
+        marker = {"shard": shard, "stage": stage, "store": self.identity, **marker}
         marker["checksum"] = contract.digest(contract.encode_json(marker))
         files.write(self.kv, marker_key(stage, shard), contract.encode_json(marker))
 
     def forget(self, shard: int, stage: str = RENDER) -> None:
         """Remove a shard's commit marker, so that the stage runs again (and those that follow)."""
         for each in (CORRESPONDENCES, RENDER) if stage == RENDER else (stage,):
-            with files.storage_errors(self.path):
-                self.kv.write(marker_key(each, shard), None).result()
+            files.delete(self.kv, [marker_key(each, shard)])
 
 
 def create(
@@ -210,12 +238,10 @@ def create(
     Safe when many processes start at once: the first one's root counts, and all other files
     follow from it. Raises StoreError with the differences where the store holds something else.
     """
+    path = path.rstrip("/") or "/"
     plan = contract.encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": contract.digest(plan)}
-    root = contract.group_metadata(attributes)
-    kv = files.open_kv(path, threads)
-    _refuse_foreign_folder(path)
-    stored = root_attributes(files.write_new(kv, ROOT, root), path)
+    stored = _claim_root(path, attributes, plan, threads)
     different = differences(stored, attributes)
     if different:
         raise StoreError(
@@ -224,42 +250,33 @@ def create(
             fix="repeat the settings it was made with, choose another --out, or use --overwrite",
         )
     store = ViewStore(path, stored, threads)
-    files.write_new(kv, PLAN, plan)
+    _ensure(store.kv, PLAN, plan)
     for name in contract.array_specs(store.schema):
-        files.write_new(kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
+        _ensure(store.kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
     return store
 
 
 def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a folder that holds anything but a view store.
+    """Delete a store. Raises StoreError for a place that holds anything but a view store.
 
     What says that shards are finished goes first and what says that this is a store goes last, so
     that whatever a kill leaves behind can be deleted again, or rendered again.
     """
-    folder = Path(path)
-    with files.storage_errors(path):
-        if not folder.exists():
-            return
-        entries = sorted(folder.iterdir(), key=lambda e: (e.name != "commits", e.name == ROOT))
+    path = path.rstrip("/") or "/"
+    kv = files.open_kv(path)
     try:
-        attributes = json.loads((folder / ROOT).read_bytes())["attributes"]
+        attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]
         is_store = "schema_version" in attributes and "plan_sha256" in attributes
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         is_store = False
-    if not is_store and entries:
+    if is_store:
+        files.delete_all(kv, first="commits", last=ROOT)
+    elif files.top_names(kv):
         raise StoreError(
             "this folder is no view store: it is not deleted",
             where=path,
             fix="choose another --out, or delete the folder yourself",
         )
-    with files.storage_errors(path):
-        for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        if not folder.is_symlink():
-            folder.rmdir()
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
@@ -273,28 +290,32 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def root_attributes(data: bytes, path: str) -> dict[str, Any]:
-    """The attributes of a root `zarr.json`. Raises StoreError where it is not a healthy store's."""
+    """The attributes of a root `zarr.json`. Raises DamageError; StoreError for another version."""
     where = f"{path}/{ROOT}"
     try:
         attributes = json.loads(data)["attributes"]
         version = attributes["schema_version"]
     except (ValueError, KeyError, TypeError):
-        raise StoreError("this is no view store, or its root is damaged", where=where) from None
+        raise DamageError(
+            "this is no view store, or its root is damaged", where=where, fix=_REMAKE
+        ) from None
+    body = {key: value for key, value in attributes.items() if key != "checksum"}
+    intact = contract.group_metadata(body) == data
     if version != contract.SCHEMA_VERSION:
-        raise StoreError(
+        kind = StoreError if intact else DamageError
+        raise kind(
             f"the store has schema version {version}, this pointcmt reads "
             f"{contract.SCHEMA_VERSION}",
             where=where,
             fix="use the pointcmt version that wrote it, or render again",
         )
-    body = {key: value for key, value in attributes.items() if key != "checksum"}
-    if contract.group_metadata(body) != data:
-        raise StoreError("the root of this store is damaged", where=where, fix=_REPAIR)
+    if not intact:
+        raise DamageError("the root of this store is damaged", where=where, fix=_REMAKE)
     return body
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """A commit marker. Raises StoreError where a bit of it has changed."""
+    """A commit marker. Raises DamageError where a bit of it has changed."""
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")
@@ -303,7 +324,7 @@ def decode_marker(data: bytes, where: str) -> dict[str, Any]:
         if contract.digest(body) != checksum or contract.encode_json(marker) != data:
             raise ValueError("checksum")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError("a commit marker is damaged", where=where, fix=_REPAIR) from None
+        raise DamageError("a commit marker is damaged", where=where, fix=_REPAIR) from None
     return marker
 
 
@@ -333,22 +354,58 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-_REPAIR = "run `pointcmt verify` to see what is broken, then render the store again"
+_REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
+_REMAKE = (
+    "run `pointcmt render` with the settings it was made with: they are written again if all "
+    "that is rendered agrees with them"
+)
 
 
-def _refuse_foreign_folder(path: str) -> None:
-    """A store's root is its first file: a folder with anything else belongs to somebody else."""
-    folder = Path(path)
-    with files.storage_errors(path):
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    if ROOT not in names:  # one listing, since others may be creating the same store just now
-        foreign = [name for name in names if not name.startswith(ROOT)]
-        if foreign:
+def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int) -> dict[str, Any]:
+    """The attributes of the root that is there; ours, where there was none or a broken one.
+
+    A root that was lost or damaged is made again only where all else is of the same store.
+    """
+    found = files.first_read(path, ROOT, threads)
+    kv = files.open_kv(path, threads)
+    root = contract.group_metadata(attributes)
+    if found is None:
+        names = files.top_names(kv)  # once, since others may be creating the same store just now
+        foreign = sorted(name for name in names if not name.startswith(ROOT))
+        if ROOT not in names and foreign and not _is_ours(kv, attributes, plan):
             raise StoreError(
                 f"this folder holds other things (such as {foreign[0]}) and no view store",
                 where=path,
                 fix="choose an empty or a new folder for --out",
             )
+        found = files.write_new(kv, ROOT, root)
+    try:
+        return root_attributes(found, path)
+    except DamageError:
+        if not _is_ours(kv, attributes, plan):
+            raise
+        files.write(kv, ROOT, root)
+        return attributes
+
+
+def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
+    """Whether what lies beside a lost or damaged root belongs to a store of these attributes.
+
+    Commit markers tell; without any, the list of shapes has to do.
+    """
+    owners = set()
+    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
+        with suppress(DamageError):
+            owners.add(decode_marker(data or b"", key).get("store"))
+    if owners:
+        return owners == {_identity_digest(attributes)}
+    return files.read(kv, PLAN) == plan
+
+
+def _ensure(kv: ts.KvStore, key: str, value: bytes) -> None:
+    """Have a file hold what the root prescribes: written if it is missing, mended if damaged."""
+    if files.write_new(kv, key, value) != value:
+        files.write(kv, key, value)
 
 
 def _identity(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -356,6 +413,10 @@ def _identity(attributes: dict[str, Any]) -> dict[str, Any]:
     keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
     source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
     return {**source, **{key: attributes[key] for key in keys}}
+
+
+def _identity_digest(attributes: dict[str, Any]) -> str:
+    return contract.digest(contract.encode_json(_identity(attributes)))
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets import kv as files
 from pointcmt.datasets.features import FRESH, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
@@ -42,7 +43,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "correspondences": matched - len(failures),
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
-        "bytes": _size(Path(store.path)),
+        "bytes": _size(files.folder_of(store.kv)),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
         "notes": [{"id": o.id, "note": n} for o in outcomes if o is not None for n in o.notes],
     }
@@ -58,8 +59,10 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
     return {**features.facts, "key": key, "width": features.width, "shapes": shapes}
 
 
-def _size(folder: Path) -> int:
-    """Bytes of all files; writers may rename some meanwhile."""
+def _size(folder: Path | None) -> int | None:
+    """Bytes of all files, None on object storage; writers may rename some meanwhile."""
+    if folder is None:
+        return None
     total = 0
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
@@ -75,8 +78,9 @@ def describe(facts: dict[str, Any]) -> str:
         f"{facts['pending']:,} pending",
         f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
         f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
-        f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB",
     ]
+    if facts["bytes"] is not None:
+        lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB")
     for one in facts["features"]:
         lines.append(
             f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} numbers "

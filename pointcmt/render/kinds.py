@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pointcmt.cloud import Cloud
 from pointcmt.datasets.schema import ShapeRecord, digest
+from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import (
     choose_points,
     normalize,
@@ -82,8 +83,11 @@ class Kind(Protocol):
     @property
     def drawer(self) -> tuple[str, str]: ...
 
-    def load(self, record: ShapeRecord) -> Shape:
-        """Read a shape and bring it into the unit sphere. Raises ShapeRefused."""
+    def load(self, record: ShapeRecord, sha256: str = "") -> Shape:
+        """Read a shape and bring it into the unit sphere.
+
+        sha256: of what it must be read from, "" = of whatever is there. Raises ShapeRefused.
+        """
         ...
 
 
@@ -110,10 +114,11 @@ class Meshes:
     def drawer(self) -> tuple[str, str]:
         return self.renderer.backend, self.renderer.reason
 
-    def load(self, record: ShapeRecord) -> "MeshShape":
-        mesh, sha256 = self._read(record)
+    def load(self, record: ShapeRecord, sha256: str = "") -> "MeshShape":
+        mesh, found = self._read(record)
+        _refuse_changed(record, found, sha256)
         mesh, source_to_world = normalize(mesh, self.job.up)
-        source = Source(record, sha256, source_to_world, len(mesh.faces), mesh.notes)
+        source = Source(record, found, source_to_world, len(mesh.faces), mesh.notes)
         return MeshShape(self, source, mesh)
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
@@ -164,11 +169,12 @@ class Clouds:
         self.camera = job.config.rig.cameras(job.config.size)
         self._loader = CloudLoader(job.dataset, job.root or Path())
 
-    def load(self, record: ShapeRecord) -> "CloudShape":
-        cloud, sha256 = self._loader.load(record)
+    def load(self, record: ShapeRecord, sha256: str = "") -> "CloudShape":
+        cloud, found = self._loader.load(record)
+        _refuse_changed(record, found, sha256)
         cloud, source_to_world = normalize_cloud(cloud, self.job.up)
         cloud = complete_normals(cloud)
-        source = Source(record, sha256, source_to_world, len(cloud.points), cloud.notes)
+        source = Source(record, found, source_to_world, len(cloud.points), cloud.notes)
         return CloudShape(self, source, cloud)
 
 
@@ -203,3 +209,10 @@ class CloudShape:
         self, points: NDArray[np.float32], point_face: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         return splatter.visible_points(self._cloud, point_face, self._splats, self._kind.camera)
+
+
+def _refuse_changed(record: ShapeRecord, found: str, expected: str) -> None:
+    if expected not in ("", found):
+        raise ShapeRefused(
+            Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
+        )

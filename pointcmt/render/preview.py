@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pointcmt.datasets.kv import storage_errors
+from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 from pointcmt.errors import StoreError

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
-from pointcmt.errors import PointcmtError, Reason, ShapeRefused
+from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
 from pointcmt.render.job import Finished, Job, Task
 from pointcmt.render.kinds import kind_of
 
@@ -31,6 +32,13 @@ class ShardRunner:
         self.job = job
         self.kind = kind_of(job, worker)
         self.store = ViewStore.open(job.out, threads=job.threads)
+        if job.identity not in ("", self.store.identity):
+            raise StoreError(
+                "another job has made another store here meanwhile",
+                where=job.out,
+                fix="choose another --out for one of them",
+            )
+        self.claims = claims.open_claims(job.out)
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
@@ -47,18 +55,16 @@ class ShardRunner:
             report(shape)
             started = time.perf_counter()
             make = partial(self.render_shape, record)
-            made, outcome = attempt(make, record, blame.get(shape))
+            made, outcome = attempt(make, record, blame.get(shape) or self._known(record))
             outcomes.append(replace(outcome, seconds=time.perf_counter() - started))
             for name, value in (made or {}).items():
                 arrays[name][slot] = value
             arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
         report(None)
         visible = arrays.pop("visible")
-        files = self.store.write_shard(task.shard, arrays)
-        marker = {"outcomes": [encode_outcome(o) for o in outcomes], "files": files}
-        self.store.commit(RENDER, task.shard, marker)
+        self._commit(task, RENDER, arrays, {"outcomes": [encode_outcome(o) for o in outcomes]})
         if self.job.correspondences:
-            self._commit_visible(task.shard, visible, [])
+            self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": []})
         return Finished(task, tuple(outcomes))
 
     def _correspond(
@@ -80,13 +86,14 @@ class ShardRunner:
             if made:
                 visible[slot] = made["visible"]
         report(None)
-        self._commit_visible(task.shard, visible, [o for o in outcomes if o.status == "failed"])
+        failures = [encode_outcome(o) for o in outcomes if o.status == "failed"]
+        self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": failures})
         return Finished(task, tuple(outcomes))
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
-        schema = self.store.schema
-        shape = self.kind.load(record)
+        schema, before = self.store.schema, self.job.before.get(record.id)
+        shape = self.kind.load(record, before.sha256 if before else "")
         sample, views = shape.sample(), shape.draw()
         arrays: Arrays = {
             "rgb": views.rgb,
@@ -119,14 +126,17 @@ class ShardRunner:
         self, record: ShapeRecord, index: int, sha256: str
     ) -> tuple[Arrays, Outcome]:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
-        shape = self.kind.load(record)
-        if shape.source.sha256 != sha256:
-            raise ShapeRefused(
-                Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
-            )
+        shape = self.kind.load(record, sha256)
         points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
         visible = shape.visible(points, point_face)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+
+    def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
+        """What crashed or hung before a repair would do so again: it is not tried by itself."""
+        before = self.job.before.get(record.id)
+        if before is None or before.reason not in (Reason.CRASHED, Reason.TIMEOUT):
+            return None
+        return before.reason, before.detail
 
     def _blank_arrays(self, shapes: range) -> Arrays:
         """Fill values for a shard, with what does not depend on rendering already in place."""
@@ -139,12 +149,16 @@ class ShardRunner:
         arrays["split"][:] = [SPLITS.index(self.store.shapes[i].split) for i in shapes]
         return arrays
 
-    def _commit_visible(
-        self, shard: int, visible: NDArray[np.uint8], failed: list[Outcome]
-    ) -> None:
-        files = self.store.write_shard(shard, {"visible": visible})
-        marker = {"failures": [encode_outcome(outcome) for outcome in failed], "files": files}
-        self.store.commit(CORRESPONDENCES, shard, marker)
+    def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
+        """Write a shard's arrays and commit them. Raises ClaimLost if it is another's by now."""
+        self._require_claim(task)
+        files = self.store.write_shard(task.shard, arrays)
+        self._require_claim(task)
+        self.store.commit(stage, task.shard, {**ended, "files": files})
+
+    def _require_claim(self, task: Task) -> None:
+        if task.claim:
+            claims.require(self.claims, task.shard, task.claim)
 
 
 def attempt(

@@ -41,6 +41,15 @@ def make(path):
     create(str(path), attributes(), SHAPES)
 
 
+def make_with(path, seed, said):
+    """Create a store; tells the seed of who succeeds, and what the others are told."""
+    try:
+        create(path, attributes(seed), SHAPES)
+        said.put(seed)
+    except StoreError as error:
+        said.put(error.what)
+
+
 def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_path):
     store = create(str(tmp_path / "S"), attributes(), SHAPES)
     rng = np.random.default_rng(0)
