@@ -23,7 +23,7 @@ SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
 
 @dataclass(frozen=True)
 class Listing:
-    """The shapes of a data set, found without opening any of them.
+    """The shapes of a data set, found without reading any of them.
 
     root: what `ShapeRecord.source` is relative to; None where nothing is on disk. class_names: the
     order of the labels, the same whichever classes are present. up: axis of the sources, "x", "y"
