@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig
+from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
 from pointcmt.training.config_sections import (
     Augmentation,
     Data,
@@ -167,6 +167,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "cmpg": CmpgConfig,
     "student": StudentConfig,
     "finetune": FinetuneConfig,
+    "partseg": PartsegConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
