@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from pointcmt.datasets.features import FRESH, MISSING, STALE, list_features, open_features
+from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import image_levels
