@@ -83,15 +83,28 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
+    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
-) -> None:
-    """Accuracy of a run, overall and per class, with a picture of the confusions."""
+) -> None:  # fmt: skip
+    """Accuracy of a run, overall and per class, with a picture of the confusions; or probes."""
     check_log_format(log_format)
+    if probe or few_shot:
+        _check_probe(probe, split, votes)
     from pointcmt.datasets.store import ViewStore
 
     store = ViewStore.open(data)
+    if probe or few_shot:
+        with needs("train"):
+            from pointcmt.training.commands import probe_command
+
+            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
+        print(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
+        return
     with needs("train"):
         from pointcmt.training.evaluate import evaluate as judge
 
@@ -121,6 +134,18 @@ def export(
     print(exported.describe())
     if as_json:
         print(json.dumps(exported.as_json()))
+
+
+def _check_probe(probe: str, split: str, votes: int) -> None:
+    """Raise UsageError for a probe that there is not, or options that have no part in one."""
+    if probe not in ("", "svm"):
+        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
+    if split != "test" or votes != 1:
+        raise UsageError(
+            "probes learn from the train split and are judged on the test split, without votes",
+            where="--split, --votes",
+            fix="leave these out, or --probe and --few-shot",
+        )
 
 
 def _check_export(source: Path, to: str) -> None:

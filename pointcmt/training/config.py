@@ -1,24 +1,27 @@
 """Every knob of PointCMT's recipes, with its default and the reason for it. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
-`config_files.py` reads configurations.
+`config_downstream.py` has what follows pre-training; `config_files.py` reads configurations.
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
+from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig
 from pointcmt.training.config_sections import (
     Augmentation,
     Data,
     Loss,
     NotNegative,
     Optimizer,
+    PointBackbone,
     PointData,
     Positive,
     Schedule,
     Section,
+    StudentData,
     TrainConfig,
     Weight,
 )
@@ -29,18 +32,6 @@ class ViewData(Data):
 
     views: NotNegative = 0  # random views per shape and step; 0 = all, as in the paper
     image_size: NotNegative = 0  # pixels, resized on the device; 0 = as stored
-
-
-class StudentData(PointData):
-    """What a student reads."""
-
-    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
-
-    @model_validator(mode="after")
-    def _check_resample(self) -> "StudentData":
-        if 0 < self.resample < self.points:
-            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
-        return self
 
 
 class Teacher(Section):
@@ -73,17 +64,7 @@ class Generator(Section):
 class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
-    backbone: Literal[
-        "pointnet",
-        "pointnet2-ssg",
-        "pointnet2-msg",
-        "dgcnn",
-        "pointmlp",
-        "pointnext-s",
-        "pointvit-s",
-        "pointvit-b",
-        "pointvit-l",
-    ] = "pointnet"
+    backbone: PointBackbone = "pointnet"
     orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
 
 
@@ -150,6 +131,8 @@ class CmpgConfig(TrainConfig):
 class StudentConfig(TrainConfig):
     """PointCMT stage III; without a teacher the vanilla student all others are compared with."""
 
+    point_network: ClassVar[str | None] = ""
+
     recipe: Literal["student"] = "student"
     epochs: Positive = 1000
     teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla
@@ -183,13 +166,14 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "teacher": TeacherConfig,
     "cmpg": CmpgConfig,
     "student": StudentConfig,
+    "finetune": FinetuneConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
 INPUTS = ("init", "teacher", "generator")  # knobs that name another run
 
 
-def distilled(config: TrainConfig) -> bool:
+def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
     """Whether this is a student that learns from a teacher."""
     return (
         isinstance(config, StudentConfig)
@@ -203,4 +187,6 @@ def input_folders(config: TrainConfig) -> dict[str, Path]:
     folders = {key: Path(getattr(config, key)) for key in INPUTS if getattr(config, key, "")}
     if isinstance(config, StudentConfig) and not distilled(config):
         folders = {key: folder for key, folder in folders.items() if key == "init"}
+    if isinstance(config, DownstreamConfig) and config.load == "none":
+        folders.pop("init", None)
     return folders

@@ -54,6 +54,19 @@ class Report:
         return len(self.true)
 
     @property
+    def scores(self) -> NDArray[np.float64]:
+        """1 for each shape that is classified right, [n]: their mean is the first measure."""
+        return self.correct.astype(float)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The numbers that runs are compared by, the most important one first."""
+        return {
+            "overall_accuracy": self.overall_accuracy,
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
+
+    @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each shape is classified right, [n]."""
         return self.true == self.predicted

@@ -1,4 +1,4 @@
-"""How sure an accuracy is: intervals by the bootstrap (Efron 1979), seeded."""
+"""How sure a measure is: intervals by the bootstrap (Efron 1979), seeded."""
 
 from dataclasses import dataclass
 
@@ -34,14 +34,15 @@ def spread(values: list[float]) -> tuple[float, float]:
 
 
 def paired_difference(
-    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0, draws: int = DRAWS
+    a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
 ) -> Difference:
-    """How much more of the shapes A gets right than B, trained with the same seeds.
+    """How much higher A scores than B, trained with the same seeds.
 
-    a, b: [S, n], whether the run of each seed classified each shape right. The interval redraws
-    seeds and shapes, both with replacement: it covers other seeds as well as other test shapes.
+    a, b: [S, n], the score of each shape by the run of each seed: 0 or 1, or an IoU. The interval
+    redraws seeds and shapes, both with replacement: it covers other seeds as well as other test
+    shapes.
     """
-    gain = a.astype(float) - b.astype(float)  # [S, n]
+    gain = a - b  # [S, n]
     S, n = gain.shape
     rng = np.random.default_rng(seed)
     means = np.empty(draws)

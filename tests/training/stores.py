@@ -23,6 +23,7 @@ VIEWS, SIZE, POINTS, SHARD = 4, 32, 64, 16
 
 SMALL = {  # a step takes a tenth of a second on one core
     "student": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
+    "finetune": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "cmpg": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "teacher": (
         "data.batch_size=8",

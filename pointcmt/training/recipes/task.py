@@ -65,6 +65,10 @@ class Task(Protocol):
         """What a finished model makes of some validation shapes: file name → PNG."""
         ...
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network that is used after training, and what it takes of a batch."""
+        ...
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Class scores [B, C], without augmentation."""
         ...
