@@ -52,7 +52,7 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
-    _over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
     return index
 
 
@@ -76,7 +76,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
         return _kernels(points).ball_query(points, centers, squared.to(points.device), count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
-    _over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
+    over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
     return index
 
 
@@ -96,7 +96,7 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
-    _over_clouds(ops_compiled.k_nearest, *arrays)
+    over_clouds(ops_compiled.k_nearest, *arrays)
     return index, distance
 
 
@@ -187,7 +187,7 @@ class _SumRows(torch.autograd.Function):
 
 def _sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
     sums = rows.new_zeros(len(rows), total, rows.shape[-1])
-    _over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
+    over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
     return sums
 
 
@@ -207,10 +207,10 @@ def _kernels(tensor: Tensor) -> ModuleType:
     return ops_triton
 
 
-def _over_clouds(
+def over_clouds(
     kernel: Callable[..., None], *arrays: NDArray[Any], setting: np.floating[Any] | None = None
 ) -> None:
-    """Run a kernel on arrays [B,...]; threads take turns at small shares of the clouds.
+    """Run a compiled kernel on arrays [B,...]; threads take turns at small shares of the clouds.
 
     Small, because torch's own threads spin for a while after their work and may hold a core. The
     threads live as long as the call: a lasting pool would be missing in a forked worker.
