@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig
+from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
 from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import (
     Augmentation,
@@ -160,6 +160,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "student": StudentConfig,
     "mvnet": MvnetConfig,
     "finetune": FinetuneConfig,
+    "partseg": PartsegConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
