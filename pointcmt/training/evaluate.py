@@ -273,17 +273,19 @@ def evaluation_stream(
     batch_size: int,
     rank: int = 0,
     ranks: int = 1,
+    all_views: bool = True,
 ) -> ViewStream:
     """What a task reads, of these shapes in this order, with all views.
 
-    rank, ranks: this process and their number, which share each batch.
+    all_views: else with as many as in training, of a shape the same ones each time. rank, ranks:
+    this process and their number, which share each batch.
     """
     config = replace(
         task.stream,
         batch_size=batch_size,
         shuffle=False,
         drop_last=False,
-        views=0,
+        views=0 if all_views else task.stream.views,
         rank=rank,
         ranks=ranks,
     )

@@ -17,12 +17,12 @@ from pointcmt.console import say
 from pointcmt.datasets.features import Features, create_features
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch
-from pointcmt.errors import UsageError
 from pointcmt.training.image_networks import (
     FAMILIES,
     NETWORKS,
     RANDOM,
     build_network,
+    find_layers,
     require_size,
     to_pixels,
 )
@@ -38,8 +38,7 @@ class ImageLevels(nn.Module):
     to, 0 = as they come. stored: pixels of the views as they come.
 
     Attributes: layers, the number of each level's block or stage, from 1; shapes, (D, h, w) of each
-    level. Raises UsageError for views that the network's patches do not tile, and for two levels
-    that are the same layer.
+    level. Raises UsageError for views that the network's patches do not tile, and as `find_layers`.
     """
 
     mean: Tensor
@@ -53,13 +52,7 @@ class ImageLevels(nn.Module):
         require_size(backbone, size or stored, knob="images.size")
         self.backbone, self.size = backbone, size
         self.network = network.eval().requires_grad_(False)
-        self.layers = [max(1, round(level * known.depth)) for level in levels]
-        if len(set(self.layers)) < len(self.layers):
-            raise UsageError(
-                f"the levels {list(levels)} of {backbone} are its layers {self.layers}: one twice",
-                where="images.levels",
-                fix=f"choose shares of its depth, {known.depth}, that are farther apart",
-            )
+        self.layers = find_layers(backbone, levels)
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in known.statistics)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)

@@ -5,7 +5,7 @@ All are transformers' own. `transformers` takes seconds to import, so only build
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,11 @@ class ImageNetwork:
         depths = self.config.get("depths")
         return len(depths) if depths else self.config["num_hidden_layers"]
 
+    def width_of(self, layer: int) -> int:
+        """D of what a block or a stage gives; they count from 1."""
+        sizes = self.config.get("hidden_sizes")
+        return sizes[layer - 1] if sizes else self.config["hidden_size"]
+
 
 def _resnet(layer: str, depths: tuple[int, ...], sizes: tuple[int, ...], hub: str) -> ImageNetwork:
     config = {"layer_type": layer, "depths": list(depths), "hidden_sizes": list(sizes)}
@@ -201,6 +206,22 @@ def build_network(backbone: str, weights: str) -> nn.Module:
     _require_same(backbone, config, where=hub_id)  # before hundreds of megabytes come down
     folder = _download(backbone, hub_id, "model.safetensors").parent
     return _load(backbone, folder, config, where=hub_id)
+
+
+def find_layers(backbone: str, levels: Sequence[float]) -> list[int]:
+    """The blocks or stages, from 1, that lie at these shares of a network's depth.
+
+    Raises UsageError where two of them are the same.
+    """
+    depth = NETWORKS[backbone].depth
+    layers = [max(1, round(level * depth)) for level in levels]
+    if len(set(layers)) < len(layers):
+        raise UsageError(
+            f"the levels {list(levels)} of {backbone} are its layers {layers}: one twice",
+            where="images.levels",
+            fix=f"choose shares of its depth, {depth}, that are farther apart",
+        )
+    return layers
 
 
 def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:

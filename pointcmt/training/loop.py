@@ -45,7 +45,7 @@ from pointcmt.training.run import (
     read_metrics,
     write_metrics,
 )
-from pointcmt.training.splits import Split, split_train
+from pointcmt.training.splits import Split, split_shapes, split_train
 from pointcmt.training.state import State
 from pointcmt.training.trackers import require_trackers, track
 
@@ -107,7 +107,7 @@ def train(
     log_format = log_format if main else SILENT
     require_trackers(config)
     config = settle(config, store)
-    split = split_train(store, config.data)
+    split = (split_train if config.labelled else split_shapes)(store, config.data)
     seen = checkpoint.read_scalars(out / LAST)
     run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
 
@@ -117,7 +117,9 @@ def train(
     notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     stream = ViewStream(store, split.train, replace(task.stream, **ranks))
-    validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
+    size, all_views = config.data.batch_size, config.all_views
+    held = split.validation
+    validation = evaluation_stream(task, store, held, size, **ranks, all_views=all_views)
     _require_batch(config, accelerator.num_processes)
 
     with ExitStack() as stack:
