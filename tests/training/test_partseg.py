@@ -311,7 +311,9 @@ def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
     pointnet = tmp_path / "pointnet"
     train(store, small_config("student", epochs=1), pointnet, device="cpu")
     with pytest.raises(UsageError, match="pointnet has no feature of each point"):
-        train(store, config("model.backbone=''", init=str(pointnet)), tmp_path / "run", device="cpu")
+        train(
+            store, config("model.backbone=''", init=str(pointnet)), tmp_path / "run", device="cpu"
+        )
     assert not (tmp_path / "run").exists()
 
 
