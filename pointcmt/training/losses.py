@@ -63,7 +63,7 @@ def transfer_distance(found: Tensor, wanted: Tensor, covered: Tensor, kind: str)
     the mean over them of 1 - cos; or "smooth-l1" of the features after a layer norm without
     weights. A view without such patches has the distance 0.
     """
-    found, wanted = found.float(), wanted.float()
+    found, wanted = _single(found), _single(wanted)
     if kind == "cosine":
         distance = 1 - F.cosine_similarity(found, wanted, dim=1)  # [n, h, w]
     else:
@@ -78,7 +78,7 @@ def coordinate_distance(found: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
     found, wanted: [P, h, w, 2], coordinates as shares of the image. valid: [P, h, w] bool. A pair
     without a match has the distance 0.
     """
-    distance = (found.float() - wanted.float()).abs().mean(dim=-1)
+    distance = (_single(found) - _single(wanted)).abs().mean(dim=-1)
     return masked_mean(distance, valid)
 
 
@@ -88,7 +88,7 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
     mean_m -log(exp(a_m·b_m / T) / Σ_k exp(a_m·b_k / T)), and the same of b; 0 for M = 0.
     """
-    a, b = F.normalize(first.float(), dim=1), F.normalize(second.float(), dim=1)
+    a, b = F.normalize(_single(first), dim=1), F.normalize(_single(second), dim=1)
     scores = a @ b.T / temperature  # [M, M]
     if not len(scores):
         return scores.sum()
@@ -100,3 +100,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of values [n, ...] over where mask [n, ...] is true, [n]; of nothing 0."""
     total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1)
     return total / mask.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def _single(values: Tensor) -> Tensor:
+    """In float32 at least: half precision would round distances away."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -133,7 +133,8 @@ class Matcher(nn.Module):
         self.embed = nn.Conv2d(width, width, stride, stride=stride)
         self.register_buffer("place", sine_places(width, tokens), persistent=False)
         self.norm_asking, self.norm_asked = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # a softmax would not notice one
         self.value, self.project = nn.Linear(width, width), nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(

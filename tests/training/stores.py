@@ -23,6 +23,20 @@ PARTS = {"ball": ["upper", "lower"], "plate": ["rim", "hub"], "rod": ["top", "mi
 VIEWS, SIZE, POINTS, SHARD = 4, 32, 64, 16
 
 SMALL = {  # a step takes a tenth of a second on one core
+    "mvnet": (
+        "data.batch_size=4",
+        "data.points=256",
+        "data.validation=0.2",
+        "model.backbone=dgcnn",
+        "model.width=32",
+        "images.backbone=resnet-18",
+        "images.weights=random",
+        "images.levels=[0.5, 1.0]",
+        "images.size=0",
+        "projection.size=16",
+        "matching.heads=2",
+        "loop.precision=fp32",
+    ),
     "student": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "finetune": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "partseg": (
