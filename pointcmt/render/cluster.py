@@ -191,9 +191,10 @@ class ClusterWorkers:
             raise PointcmtError(
                 f"no scheduler answers: {error.__cause__ or error}",
                 where=f"--scheduler {self.address}",
-                fix="start it, or correct the address (tls:// if it asks for certificates); what is "
-                "committed is safe, the same command goes on",
+                fix="start it, or correct the address (tls:// if it wants certificates); then the same "
+                "command goes on",
             ) from error
+        self._require_package()
         self._look()
 
     def _reconnect(self) -> None:
@@ -235,20 +236,23 @@ class ClusterWorkers:
             say(f"{what}: waiting up to {PATIENCE:g} s for some", self.log_format)
 
     def _require_package(self) -> None:
-        """Raise PointcmtError where workers have no pointcmt, or another one than the client."""
+        """Raise PointcmtError where the scheduler or a worker has no pointcmt, or not the client's.
+
+        Asked for before anything is submitted: a dask worker that cannot import a task ends.
+        """
         found: Any = self._client.get_versions(packages=["pointcmt"])
-        others = {
-            worker: (facts or {}).get("packages", {}).get("pointcmt")
-            for worker, facts in found["workers"].items()
-        }
-        wrong = {worker: version for worker, version in others.items() if version != __version__}
-        if wrong:
-            worker, version = next(iter(wrong.items()))
-            has = f"has pointcmt {version}" if version else "has no pointcmt"
+        ours = found["client"]["packages"]["pointcmt"]
+        everybody = {"the scheduler": found["scheduler"], **found["workers"]}
+        versions = {who: facts["packages"]["pointcmt"] for who, facts in everybody.items() if facts}
+        wrong = {who: version for who, version in versions.items() if version != ours}
+        if ours and wrong:  # without ours, this is a checkout that nobody has installed
+            who, version = next(iter(wrong.items()))
             raise PointcmtError(
-                f"{len(wrong)} of {len(others)} workers cannot do this: {worker} {has}",
+                f"{who} has {f'pointcmt {version}' if version else 'no pointcmt'}, "
+                f"{len(wrong)} of {len(versions)} have not the client's",
                 where=self.address,
-                fix=f"install pointcmt {__version__} with the extra 'render,cluster' there",
+                fix=f"install pointcmt {ours}: on the scheduler with the extra 'cluster', "
+                "on workers with 'render,cluster'",
             )
 
 
