@@ -14,12 +14,15 @@ from pointcmt.cli_options import (
     LogFormat,
     MemoryLimit,
     NumShards,
+    Resources,
     RetryFailed,
+    Scheduler,
     ShardIndex,
     Store,
     Timeout,
     Workers,
     check_log_format,
+    cluster,
     needs,
     require_folder,
     resumable,
@@ -89,6 +92,8 @@ def render(
     workers: Workers = 0,
     timeout: Timeout = 600.0,
     memory_limit: MemoryLimit = 0.0,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
@@ -101,6 +106,7 @@ def render(
     """Render meshes or clouds into a view store; running it again does exactly what is missing."""
     check_log_format(log_format)
     mine = share(shard_index, num_shards, overwrite)
+    dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.render.config import RenderConfig, fit
@@ -145,6 +151,7 @@ def render(
         retry_failed=retry_failed,
         device=device,
         log_format=log_format,
+        **dask,
     )
     with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
@@ -157,6 +164,8 @@ def build_correspondences(
     workers: Workers = 0,
     timeout: Timeout = 600.0,
     memory_limit: MemoryLimit = 0.0,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
     retry_failed: RetryFailed = False,
@@ -178,6 +187,7 @@ def build_correspondences(
         share=share(shard_index, num_shards),
         retry_failed=retry_failed,
         log_format=log_format,
+        **cluster(scheduler, resources, workers, num_shards),
     )
     with resumable(log_format):
         summary = run(opened, job_of_store(opened, root), options)

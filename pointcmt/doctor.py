@@ -103,7 +103,7 @@ def _meshes() -> Finding:
 
 
 def _embree() -> Finding:
-    """A textured shape through the CPU path; also compiles and caches the kernels it needs."""
+    """A textured shape through the whole CPU path; also compiles and caches its kernels."""
     from pointcmt.render.startup import remedy
 
     try:

@@ -13,8 +13,8 @@ from tests.render.shapes import BOX_CORNERS, BOX_FACES
 
 
 def render_toy(out, limit, **settings):
-    """A store of `limit` toy shapes; settings: see `render`."""
-    return render(select(list_shapes("toy", None), None, limit), out, **settings)
+    """A store of `limit` toy shapes; settings: see below."""
+    return render_listing(select(list_shapes("toy", None), None, limit), out, **settings)
 
 
 def render_box(out, meshes, **settings):
@@ -23,10 +23,10 @@ def render_box(out, meshes, **settings):
     lines += [" ".join(map(str, corner)) for corner in BOX_CORNERS]
     lines += [f"3 {a} {b} {c}" for a, b, c in BOX_FACES]
     (meshes / "box.off").write_text("\n".join(lines) + "\n")
-    return render(list_shapes("folder", meshes), out, **settings)
+    return render_listing(list_shapes("folder", meshes), out, **settings)
 
 
-def render(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
+def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
     """A store of a listing's shapes; settings: those of RenderConfig."""
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
     config = fit(config, listing.kind)

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
+from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
@@ -36,6 +38,8 @@ class Options:
     memory_limit: float = 0.0
     shard: int | None = None
     share: tuple[int, int] = (0, 1)
+    scheduler: str | None = None
+    resources: dict[str, float] = field(default_factory=dict)
     overwrite: bool = False
     retry_failed: bool = False
     device: str = "auto"  # of GPU backends
@@ -114,7 +118,7 @@ def complete(
     if missing is None:
         missing = tasks(store, stage == RENDER, job.correspondences, options.retry_failed)
     missing = [task for task in missing if task.shard in _share(options, [task.shard])]
-    engine = _engine(job, options, len(missing))
+    engine = _engine(store, job, options, len(missing))
     kv = open_claims(job.out)
     backlog = Backlog(missing, partial(look, kv))
     total = _shapes(store, [task.shard for task in missing])
@@ -144,12 +148,22 @@ def complete(
     )
 
 
-def _engine(job: Job, options: Options, missing: int) -> Engine:
-    """What runs the tasks."""
+def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engine:
+    """What runs the tasks: processes of our own, or dask's. Raises PointcmtError."""
     workers = min(options.workers or usable_cores(), max(1, missing))
     job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
     work = Work(make_runner, job, options.timeout, options.memory_limit)
-    return LocalWorkers(work, workers, run_claimed)
+    if options.scheduler is None:
+        return LocalWorkers(work, workers, run_claimed)
+    from pointcmt.render.cluster import Cluster, ClusterWorkers
+
+    out = job.out if "://" in job.out else str(Path(job.out).absolute())
+    source = job.root and job.root.absolute()
+    # Each thread of a dask worker stands for a core.
+    work = replace(work, argument=replace(job, threads=1, out=out, root=source))
+    root = contract.digest(contract.group_metadata(store.attributes))
+    cluster = Cluster(options.scheduler, workers, options.resources)
+    return ClusterWorkers(work, cluster, root, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}

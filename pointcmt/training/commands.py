@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pointcmt.console import in_words
 from pointcmt.datasets.store import ViewStore
 from pointcmt.training.config import PIPELINE, PipelineConfig
 from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.loop import Result, train
+from pointcmt.training.loop import LOSS, Result, score_of, train
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.probe import FewShot, parse_episodes, probe
 from pointcmt.training.study import study
@@ -67,10 +68,10 @@ def probe_command(
 
 
 def _summary(out: Path, result: Result) -> str:
-    key = "val_accuracy" if "val_accuracy" in result.best else "val_loss"
-    what = "validation " + key.removeprefix("val_")
+    key = score_of(result.best)
+    what = "validation " + in_words(key.removeprefix("val_"))
     best, last = (
-        f"{record[key]:.1%}" if key == "val_accuracy" else f"{record[key]:.4f}"
+        f"{record[key]:.4f}" if key == LOSS else f"{record[key]:.1%}"
         for record in (result.best, result.last)
     )
     text = (

@@ -1,7 +1,8 @@
 """Every knob of PointCMT's recipes, with its default and the reason for it. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
-`config_downstream.py` has what follows pre-training; `config_files.py` reads configurations.
+`config_mvnet.py` has pre-training, `config_downstream.py` what follows it, and `config_files.py`
+reads configurations.
 """
 
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig
+from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
+from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import (
     Augmentation,
     Data,
+    ImageBackbone,
     Loss,
     NotNegative,
     Optimizer,
@@ -37,18 +40,7 @@ class ViewData(Data):
 class Teacher(Section):
     """MVCNN over an image network."""
 
-    backbone: Literal[
-        "resnet-18",
-        "resnet-34",
-        "resnet-50",
-        "vit-base",
-        "dinov2-small",
-        "dinov2-base",
-        "dinov2-large",
-        "clip-vit-b32",
-        "clip-vit-b16",
-        "clip-vit-l14",
-    ] = "resnet-18"
+    backbone: ImageBackbone = "resnet-18"
     weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
     pooling: Literal["max", "mean", "attention"] = "max"  # over the views
     encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
@@ -166,7 +158,9 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "teacher": TeacherConfig,
     "cmpg": CmpgConfig,
     "student": StudentConfig,
+    "mvnet": MvnetConfig,
     "finetune": FinetuneConfig,
+    "partseg": PartsegConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline

@@ -22,6 +22,18 @@ PointBackbone = Literal[
     "pointvit-b",
     "pointvit-l",
 ]
+ImageBackbone = Literal[
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
+    "vit-base",
+    "dinov2-small",
+    "dinov2-base",
+    "dinov2-large",
+    "clip-vit-b32",
+    "clip-vit-b16",
+    "clip-vit-l14",
+]
 DenseBackbone = Literal["pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l"]
 
 
@@ -122,6 +134,8 @@ class TrainConfig(Section):
     """What every recipe has."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
+    labelled: ClassVar[bool] = True  # whether its shapes need classes
+    all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # What precedes the names of its point network's weights; None = it has no such network.
     point_network: ClassVar[str | None] = None
     dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.console import SILENT, meter, say
+from pointcmt.console import SILENT, in_words, meter, say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch, ViewStream
 from pointcmt.errors import UsageError
@@ -45,11 +45,13 @@ from pointcmt.training.run import (
     read_metrics,
     write_metrics,
 )
-from pointcmt.training.splits import Split, split_train
+from pointcmt.training.splits import Split, split_shapes, split_train
 from pointcmt.training.state import State
 from pointcmt.training.trackers import require_trackers, track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
+LOSS = "val_loss"
+SCORES = ("val_instance_miou", "val_accuracy")  # what selects the best epoch, where there is one
 EXAMPLES = 8  # validation shapes in a recipe's own pictures
 SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 
@@ -104,8 +106,8 @@ def train(
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
     log_format = log_format if main else SILENT
     require_trackers(config)
-    config = settle(config)
-    split = split_train(store, config.data)
+    config = settle(config, store)
+    split = (split_train if config.labelled else split_shapes)(store, config.data)
     seen = checkpoint.read_scalars(out / LAST)
     run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
 
@@ -115,7 +117,9 @@ def train(
     notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     stream = ViewStream(store, split.train, replace(task.stream, **ranks))
-    validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
+    size, all_views = config.data.batch_size, config.all_views
+    held = split.validation
+    validation = evaluation_stream(task, store, held, size, **ranks, all_views=all_views)
     _require_batch(config, accelerator.num_processes)
 
     with ExitStack() as stack:
@@ -277,15 +281,18 @@ def draw_examples(
 
 
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch of the highest validation accuracy; of equal ones the latest, trained longest.
+    """The epoch of the highest score; of equal ones the latest, trained longest.
 
-    A recipe without classes: that of the lowest validation loss.
+    Without a score: that of the lowest validation loss.
     """
+    key = score_of(records[0])
+    sign = -1 if key == LOSS else 1
+    return max(records, key=lambda record: (sign * record[key], record["epoch"]))
 
-    def score(record: dict[str, Any]) -> float:
-        return record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
 
-    return max(records, key=lambda record: (score(record), record["epoch"]))
+def score_of(record: dict[str, Any]) -> str:
+    """The entry of metrics.jsonl that selects the best epoch."""
+    return next((key for key in SCORES if key in record), LOSS)
 
 
 def _keep(out: Path, records: list[dict[str, Any]], model: nn.Module, config: TrainConfig) -> None:
@@ -355,10 +362,11 @@ def _opening(
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
     text = f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
-    if "val_accuracy" in record:
-        accuracies = record["accuracy"], record["val_accuracy"]
-        return text + " · accuracy {:.1%} · validation {:.1%}".format(*accuracies)
-    return text + f" · validation {record['val_loss']:.4f}"
+    key = score_of(record)
+    if key == LOSS:
+        return text + f" · validation {record[LOSS]:.4f}"
+    name = key.removeprefix("val_")
+    return text + f" · {in_words(name)} {record[name]:.1%} · validation {record[key]:.1%}"
 
 
 def _draw(out: Path, records: list[dict[str, Any]], config: TrainConfig) -> None:

@@ -28,12 +28,14 @@ class Matches(NamedTuple):
     """Where what the pixels of a grid show falls in the other view.
 
     pixel [h,w,2] f64: the centres (u, v) of the pixels asked for. uv [P,h,w,2] f64: pixels of the
-    other view, 0 where there is no match. valid [P,h,w]: whether it shows there.
+    other view, 0 where there is no match. valid [P,h,w]: whether it shows there. shown [P,h,w]:
+    whether there is anything to be found, no background.
     """
 
     pixel: Tensor
     uv: Tensor
     valid: Tensor
+    shown: Tensor
 
 
 def match_views(first: Views, second: Views, size: int) -> Matches:
@@ -54,7 +56,7 @@ def match_views(first: Views, second: Views, size: int) -> Matches:
     valid = valid & (found > 0) & ((found - reach).abs() <= DEPTH_TOLERANCE * reach)
     back, _ = _transfer(uv, found, second, first)
     valid = valid & ((back - pixel).norm(dim=-1) <= CYCLE_TOLERANCE)
-    return Matches(pixel, torch.where(valid[..., None], uv, 0.0), valid)
+    return Matches(pixel, torch.where(valid[..., None], uv, 0.0), valid, depth > 0)
 
 
 def _transfer(uv: Tensor, depth: Tensor, source: Views, target: Views) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.checkpoint import load_weights, read_weights, require_fit
-from pointcmt.training.config_downstream import DownstreamConfig
+from pointcmt.training.config_downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.published import load_published, read_published
 from pointcmt.training.run import BEST, Run, open_run
+from pointcmt.training.segmentation import find_parts, require_parts
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
@@ -38,16 +40,19 @@ class PointNetwork:
         return self.run.config
 
     def build_random(self) -> nn.Module:
-        """The network as torch's seed makes it, in evaluation mode."""
+        """The network as torch's seed makes it, in evaluation mode and without a classifier."""
         networks = DENSE if self.config.dense else BACKBONES
-        return networks[self.config.model.backbone](len(self.run.class_names)).eval()
+        model = networks[self.config.model.backbone](len(self.run.class_names))
+        model.classifier = nn.Identity()
+        return model.eval()
 
     def build(self) -> nn.Module:
         """The network with these weights, in evaluation mode. Raises StoreError if they differ."""
         model = self.build_random()
+        weights = {n: t for n, t in self.weights.items() if part_of(n) != CLASSIFIER}
         fix = "train again into a new --out"
-        require_fit(self.weights, model.state_dict(), str(self.run.folder), fix)
-        model.load_state_dict(self.weights)
+        require_fit(weights, model.state_dict(), str(self.run.folder), fix)
+        model.load_state_dict(weights)
         return model
 
 
@@ -70,11 +75,12 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
     return PointNetwork(run, scalars["epoch"], own)
 
 
-def settle(config: TrainConfig) -> TrainConfig:
-    """The configuration with the network of the run it starts from, where it names none.
+def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
+    """The configuration with what it leaves to the run that it starts from, and to the store.
 
-    One that loads nothing is left without a run to start from. Raises UsageError where there is
-    nothing to load, or no network to be found.
+    That is the network, and the names of parts. One that loads nothing is left without a run to
+    start from. Raises UsageError where there is nothing to load, or no network to be found,
+    StoreError where the store has no parts, or other ones.
     """
     if not isinstance(config, DownstreamConfig):
         return config
@@ -94,6 +100,9 @@ def settle(config: TrainConfig) -> TrainConfig:
             )
         backbone = _same_network(open_network(Path(config.init)), config.dense)
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
+    if isinstance(config, PartsegConfig):
+        changes["parts"] = find_parts(store)
+        require_parts(config.parts or changes["parts"], store)
     return config.model_copy(update=changes)
 
 

@@ -97,15 +97,20 @@ def nearest_points_plain(
 def foreground(depth: Tensor, size: int) -> Tensor:
     """depth [B,V,H,W], 0 = background → whether the shape covers half of a map's pixel [B,V,h,w].
 
-    Raises UsageError for a map that is larger than the image.
+    Raises UsageError as `require_map`.
     """
-    if size > depth.shape[-1]:
+    require_map(size, depth.shape[-1])
+    return F.adaptive_avg_pool2d((depth > 0).float(), size) >= COVERED
+
+
+def require_map(size: int, image: int) -> None:
+    """Raise UsageError for a map of `size` pixels that is larger than the image."""
+    if size > image:
         raise UsageError(
-            f"a map of {size}² pixels is larger than the images of {depth.shape[-1]}²",
+            f"a map of {size}² pixels is larger than the images of {image}²",
             where="projection.size",
             fix="choose a smaller map, or render larger images",
         )
-    return F.adaptive_avg_pool2d((depth > 0).float(), size) >= COVERED
 
 
 def fill_holes(

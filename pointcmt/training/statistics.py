@@ -28,6 +28,14 @@ def accuracy_interval(correct: int, shapes: int, seed: int = 0) -> tuple[float, 
     return _interval(draws)
 
 
+def mean_interval(
+    scores: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of scores [n], shapes drawn again with replacement."""
+    rng, n = np.random.default_rng(seed), len(scores)
+    return _interval(np.array([scores[rng.integers(0, n, n)].mean() for _ in range(draws)]))
+
+
 def spread(values: list[float]) -> tuple[float, float]:
     """Mean and standard deviation (of the sample, n - 1; 0 for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

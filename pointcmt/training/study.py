@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from pointcmt.console import say
+from pointcmt.console import in_words, say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.checkpoint import write_file
 from pointcmt.training.config import PipelineConfig, StudentConfig, distilled
 from pointcmt.training.config_downstream import LOADS, DownstreamConfig
 from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.evaluate import Report, evaluate
+from pointcmt.training.evaluate import Judged, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages
 from pointcmt.training.processes import join_processes
@@ -37,7 +37,7 @@ class Study:
 
     recipe: str
     seeds: tuple[int, ...]
-    reports: dict[tuple[str, str], list[Report]]
+    reports: dict[tuple[str, str], list[Judged]]
 
     @property
     def baseline(self) -> str:
@@ -79,7 +79,7 @@ class Study:
         lines = [f"{self.recipe}, seeds {', '.join(map(str, self.seeds))}, {count:,} test shapes"]
         for (variant, which), reports in self.reports.items():
             found = [
-                f"{name.replace('_', ' ')} {_plus_minus(spread(values), len(values))}"
+                f"{in_words(name)} {_plus_minus(spread(values), len(values))}"
                 for name, values in _measures(reports).items()
             ]
             lines.append(f"  {variant:<10} {which:<5}  " + "   ".join(found))
@@ -121,7 +121,7 @@ def study(
             fix="give seeds to pointcmt, teacher, student, finetune or partseg",
         )
     accelerator, on = join_processes(device)
-    reports: dict[tuple[str, str], list[Report]] = {}
+    reports: dict[tuple[str, str], list[Judged]] = {}
     for seed in seeds:
         for variant, settings in variants(one.model_copy(update={"seed": seed})).items():
             folder = out / f"seed-{seed}" / variant
@@ -149,12 +149,12 @@ def variants(config: TrainConfig) -> dict[str, TrainConfig]:
     return {config.recipe: config}
 
 
-def _scores(reports: list[Report]) -> Any:
+def _scores(reports: list[Judged]) -> Any:
     """[S, n], of each seed's shapes."""
     return np.array([report.scores for report in reports])
 
 
-def _measures(reports: list[Report]) -> dict[str, list[float]]:
+def _measures(reports: list[Judged]) -> dict[str, list[float]]:
     """Each measure's value for each seed."""
     return {name: [r.measures[name] for r in reports] for name in reports[0].measures}
 

@@ -1,5 +1,8 @@
 """A small data set and its store, for all tests of whole jobs."""
 
+import os
+import subprocess
+
 import pytest
 
 from tests.render import shapes
@@ -25,3 +28,15 @@ def finished(meshes, tmp_path_factory):
     done = render(meshes, out, "--workers", 1)
     assert done.returncode == 3, done.stderr
     return out
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", place], check=True)

@@ -26,7 +26,7 @@ from tests.clouds import (
     write_shapenetpart_hdf5,
     write_shapenetpart_text,
 )
-from tests.stores import render, tree
+from tests.stores import render_listing, tree
 
 SMALL = {"size": 48, "points": 100, "shard": 2}
 IMAGES = ("rgb", "depth", "face_index")
@@ -69,7 +69,7 @@ BROKEN = {"nan": "not_finite", "part": "bad_index", "cut": "truncated", "xyz": "
 def finished(shapes, tmp_path_factory):
     """Their store, rendered in this process."""
     out = tmp_path_factory.mktemp("finished") / "S"
-    return render(list_shapes("shapenetpart", shapes), out, **SMALL)
+    return render_listing(list_shapes("shapenetpart", shapes), out, **SMALL)
 
 
 def done(store):
@@ -150,11 +150,11 @@ def test_what_a_pixel_shows_is_a_point_of_the_file_at_its_depth(finished):
 def test_both_layouts_give_the_same_shapes(tmp_path):
     shapes = {key: (p, np.zeros_like(n), part) for key, (p, n, part) in SHAPES.items()}
     text = write_shapenetpart_text(tmp_path / "text", shapes)
-    stores = [render(list_shapes("shapenetpart", text), tmp_path / "T", **SMALL)]
+    stores = [render_listing(list_shapes("shapenetpart", text), tmp_path / "T", **SMALL)]
     for prefix, parts in (("ply_data_", "pid"), ("", "seg")):
         root = write_shapenetpart_hdf5(tmp_path / f"h5{parts}", shapes, prefix, parts)
         listing = list_shapes("shapenetpart", root)
-        stores.append(render(listing, tmp_path / f"H{parts}", **SMALL))
+        stores.append(render_listing(listing, tmp_path / f"H{parts}", **SMALL))
     for store in stores:
         assert verify(store.path).ok
         assert len(done(store)) == 5
@@ -170,7 +170,7 @@ def test_both_layouts_give_the_same_shapes(tmp_path):
 
 def test_correspondences_built_later_are_the_same_bytes(shapes, finished, tmp_path):
     listing = list_shapes("shapenetpart", shapes)
-    store = render(listing, tmp_path / "S", correspondences=False, **SMALL)
+    store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
     summary = build_correspondences(store, job_of_store(store, None), Options(workers=1))
     assert summary.done == 5
     assert tree(tmp_path / "S") == tree(finished.path)
@@ -179,17 +179,20 @@ def test_correspondences_built_later_are_the_same_bytes(shapes, finished, tmp_pa
 def test_a_row_that_has_changed_gets_no_correspondences(tmp_path):
     root = write_shapenetpart_hdf5(tmp_path / "h5", SHAPES)
     listing = list_shapes("shapenetpart", root)
-    store = render(listing, tmp_path / "S", correspondences=False, **SMALL)
+    store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
     changed = dict(SHAPES)
     points, normals, parts = SHAPES["03001627", "ccc", "train"]
     changed["03001627", "ccc", "train"] = points[::-1].copy(), normals, parts
+    at_one_place = np.zeros_like(points), *SHAPES["02691156", "bbb", "test"][1:]
+    changed["02691156", "bbb", "test"] = at_one_place  # which no longer could be drawn at all
     write_shapenetpart_hdf5(root, changed)
     shutil.move(root, tmp_path / "moved")
     summary = build_correspondences(
         store, job_of_store(store, tmp_path / "moved"), Options(workers=1)
     )
     assert [(f.id, f.reason) for f in summary.failures] == [
-        ("ply_data_train0/1", Reason.SOURCE_CHANGED)
+        ("ply_data_train0/1", Reason.SOURCE_CHANGED),
+        ("ply_data_test0/0", Reason.SOURCE_CHANGED),
     ]
     (tmp_path / "elsewhere").mkdir()
     write_hdf5(
@@ -216,7 +219,7 @@ def test_a_damaged_store_is_repaired_to_the_same_bytes(shapes, finished, tmp_pat
 def test_retry_failed_renders_a_mended_cloud(shapes, tmp_path):
     root, out = tmp_path / "parts", tmp_path / "S"
     shutil.copytree(shapes, root)
-    render(list_shapes("shapenetpart", root), out, **SMALL)
+    render_listing(list_shapes("shapenetpart", root), out, **SMALL)
     for name in BROKEN:
         shutil.copy(root / "03001627/ccc.txt", root / f"03001627/{name}.txt")
     run = command(root, out, "--retry-failed")
@@ -228,7 +231,7 @@ def test_a_cloud_of_fewer_points_than_asked_for_repeats_them(tmp_path):
     points = np.random.default_rng(0).normal(size=(30, 3))
     (tmp_path / "clouds").mkdir()
     (tmp_path / "clouds/a.xyz").write_text(text_of(np.concatenate([points, points[:5]])))
-    store = render(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
+    store = render_listing(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
     assert verify(store.path).broken == ()
     chosen = store.read("point_face", 0)
     assert sorted(chosen[:30]) == list(range(30))
@@ -244,7 +247,7 @@ def test_scanobjectnn_through_its_own_rig(tmp_path):
         path = tmp_path / f"main_split/{name}_objectdataset_augmentedrot_scale75.h5"
         write_hdf5(path, data=rows, label=np.arange(len(rows), dtype=np.int32) + 3)
     listing = list_shapes("scanobjectnn", tmp_path)
-    store = render(listing, tmp_path / "S", rig="simpleview6", points=300, size=64)
+    store = render_listing(listing, tmp_path / "S", rig="simpleview6", points=300, size=64)
     assert verify(store.path).broken == ()
     assert store.labels.tolist() == [3, 4, 3]
     focal = store.read("K", 0)[0, 0, 0]
@@ -266,10 +269,10 @@ def test_colours_of_a_cloud_are_in_the_store(tmp_path):
     header += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
     body = "".join(" ".join(map(str, [*point, *color])) + "\n" for point, color in rows)
     (tmp_path / "clouds/a.ply").write_text(header + "end_header\n" + body)
-    store = render(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
+    store = render_listing(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
     face, rgb = store.read("face_index", 0), store.read("rgb", 0)
     np.testing.assert_array_equal(rgb[face >= 0], colors[face[face >= 0]])
-    meshes = render(list_shapes("folder", tmp_path / "clouds"), tmp_path / "M", **SMALL)
+    meshes = render_listing(list_shapes("folder", tmp_path / "clouds"), tmp_path / "M", **SMALL)
     outcome = meshes.outcomes()[0]
     assert outcome.reason is Reason.NO_FACES  # a mesh that lost its faces is no cloud by itself
     assert "--dataset clouds" in outcome.detail
@@ -321,7 +324,7 @@ def test_a_configuration_for_meshes_makes_no_store_of_clouds(shapes, tmp_path):
 
 def test_real_clouds_make_a_store_that_verifies(real_data, tmp_path):
     listing = list_shapes("modelnet40-clouds", real_data / "modelnet40_normal_resampled")
-    store = render(select(listing, None, 5), tmp_path / "S", size=96, points=1024)
+    store = render_listing(select(listing, None, 5), tmp_path / "S", size=96, points=1024)
     assert verify(store.path).broken == ()
     for outcome in store.outcomes():
         assert (outcome.status, outcome.faces) == ("done", 10_000)

@@ -312,18 +312,6 @@ def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
     ]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 kB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(meshes, finished, small_disk):
     out = small_disk / "S"
     done = render(meshes, out)

@@ -36,9 +36,9 @@ def weights(run):
     return load_file(next((run / "best").glob("weights-*")))
 
 
-def begun(settings, class_names, pre):
+def begun(settings, class_names, pre, store):
     """A network as the run would begin with, and what it was and what it was given."""
-    settled = settle(settings)
+    settled = settle(settings, store)
     torch.manual_seed(settled.seed)
     model = BACKBONES[settled.model.backbone](len(class_names))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -50,7 +50,7 @@ def begun(settings, class_names, pre):
 @pytest.mark.parametrize("load", ["encoder", "all", "none"])
 def test_exactly_what_is_asked_for_is_loaded(load, same, pre, store):
     names = list(store.class_names) if same else ["ball", "rod", "plate"]  # another order
-    before, after, theirs, notes = begun(config(f"load={load}", init=str(pre)), names, pre)
+    before, after, theirs, notes = begun(config(f"load={load}", init=str(pre)), names, pre, store)
     expected = {
         "encoder": ("encoder",),
         "all": ("encoder", "head", "classifier") if same else ("encoder", "head"),
@@ -67,9 +67,9 @@ def test_exactly_what_is_asked_for_is_loaded(load, same, pre, store):
             assert f"{part} {total if part in expected else 0} of {total} tensors" in notes[0]
 
 
-def test_another_number_of_classes_keeps_its_own_classifier(pre):
+def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
     names = ["ball", "plate", "rod", "cone"]
-    before, after, theirs, notes = begun(config("load=all", init=str(pre)), names, pre)
+    before, after, theirs, notes = begun(config("load=all", init=str(pre)), names, pre, store)
     for name, tensor in after.items():
         assert torch.equal(tensor, (before if "classifier" in name else theirs)[name])
     assert "classifier 0 of 2 tensors (2 there are not used)" in notes[0]
@@ -162,19 +162,19 @@ def test_label_fractions(pre, store, tmp_path):
         assert set(shares.true) == {0, 1, 2}
 
 
-def test_a_published_checkpoint_to_start_from(tmp_path):
+def test_a_published_checkpoint_to_start_from(store, tmp_path):
     """Its encoder and head, by our names; of its classes nothing is known."""
     theirs = textbooks.msg(3)
     torch.save({"model_state": theirs.state_dict()}, tmp_path / "published.pth")
     settings = config("model.backbone=pointnet2-msg", "load=all", init=f"{tmp_path}/published.pth")
     model = BACKBONES["pointnet2-msg"](3)
     classifier = model.classifier.weight.clone()
-    (note,) = start_from(settle(settings), model, ["a", "b", "c"])
+    (note,) = start_from(settle(settings, store), model, ["a", "b", "c"])
     assert torch.equal(model.head[0].weight, theirs.state_dict()["fc_layer1.0.fc.weight"])
     assert torch.equal(model.classifier.weight, classifier)
     assert "classifier 0 of 2 tensors (2 there are not used)" in note
     with pytest.raises(UsageError, match="no network is named"):
-        settle(config(init=f"{tmp_path}/published.pth"))
+        settle(config(init=f"{tmp_path}/published.pth"), store)
 
 
 def test_another_architecture_is_refused_with_names_and_shapes(pre, store, tmp_path):

@@ -8,9 +8,10 @@ result does not depend on its batch. All of them live in the store's world: unit
 
 A dense backbone has a feature of each point too. `forward(points, local=True)` fills `local`
 [B, N, D] of the prediction, of width `local_width`; without it the answer costs what it costs any
-student. Parameters under `decoder` are what only the points' features need (DGCNN needs none),
-`head` and `classifier` what only classes need; all others are the encoder. BACKBONES has the same
-networks without a decoder: by the same name, PointNet++'s as pointnet2-ssg.
+student. It takes `least` points or more. Parameters under `decoder` are what only the points'
+features need (DGCNN needs none), `head` and `classifier` what only classes need; all others are the
+encoder. BACKBONES has the same networks without a decoder: by the same name, PointNet++'s as
+pointnet2-ssg.
 """
 
 from collections.abc import Callable

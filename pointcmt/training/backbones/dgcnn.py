@@ -31,6 +31,7 @@ class DGCNN(nn.Module):
     """Edge convolutions on graphs that are built anew from each layer's features."""
 
     local_width = EMBEDDING
+    least = K  # points
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -94,6 +94,7 @@ class DensePointNet2(PointNet2SSG):
     """Single-scale grouping, and a feature of each point where it is asked for."""
 
     local_width = 128
+    least = 512  # points
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)

@@ -97,6 +97,7 @@ class DensePointViT(PointViT):
     """And a feature of each point where it is asked for."""
 
     local_width = 256
+    least = NEIGHBOURS  # points
 
     def __init__(self, classes: int, size: Size) -> None:
         super().__init__(classes, size)

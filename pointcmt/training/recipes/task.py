@@ -70,7 +70,7 @@ class Task(Protocol):
         ...
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Class scores [B, C], without augmentation."""
+        """Class scores [B, C], or of each point's parts [B, N, P], without augmentation."""
         ...
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
