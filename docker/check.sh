@@ -4,8 +4,8 @@
 # thing that is not as it should be.
 #
 #   apt-get install --no-install-recommends buildah debootstrap
-#   docker/check.sh render [OPTIONS OF buildah build]     5 minutes on 2 cores, 8 GB below TMPDIR
-#   docker/check.sh train [OPTIONS]                       both images: 12 minutes, 20 GB
+#   docker/check.sh render [OPTIONS OF buildah build]   some 7 minutes on 2 cores, 10 GB below TMPDIR
+#   docker/check.sh train [OPTIONS]                     both images: twice of that
 #
 # Options are for networks of their own kind: --build-arg PIP_EXTRA_INDEX_URL=…, or
 # --volume PIP.CONF:/etc/pip.conf:ro and a certificate that it names.
@@ -107,6 +107,7 @@ check_image() {
     [ "$(setting "$1" .Docker.Config.Entrypoint)" = "[pointcmt]" ] || fail "another entry point"
     inside "$1" pointcmt doctor
     inside "$1" sh -c '! touch /opt/pointcmt/file 2>/dev/null' || fail "the root can be written"
+    # shellcheck disable=SC2016
     inside "$1" sh -c '[ "$(grep CapEff /proc/self/status)" = "CapEff:	0000000000000000" ]' ||
         fail "it has capabilities"
     inside "$1" sh -c '! command -v pip && ! python -c "import pip" 2>/dev/null' || fail "pip is left"

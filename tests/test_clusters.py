@@ -52,12 +52,12 @@ for client in ask_without_certificate, ask_with_another_certificate, ask_in_plai
 
 
 def documented(command, port):
-    """A command of the page, with another port, TLS and one worker."""
+    """A command of the page, with another port, TLS and one thread."""
     (line,) = re.findall(rf"^\$ ({command} .*)$", PAGE, re.MULTILINE)
     for shown, instead in {
         "tcp://127.0.0.1:8786": f"tls://127.0.0.1:{port}",
         "127.0.0.1:8787": f"127.0.0.1:0 --port {port}",
-        "--nworkers 4": "--nworkers 1",
+        "--nthreads 4": "--nthreads 1",
     }.items():
         line = line.replace(shown, instead)
     program, *words = shlex.split(line)
@@ -147,7 +147,8 @@ def test_a_job_over_tls(cluster, environment, tmp_path):
         [
             *(sys.executable, "-m", "pointcmt", "render", "--dataset", "toy", "--limit", "3"),
             *("--rig", "ortho6", "--size", "32", "--points", "64", "--shard-size", "2"),
-            *("--out", tmp_path / "S", "--scheduler", address),
+            # as compose.yaml has it: which protocol is a matter of configuration
+            *("--out", tmp_path / "S", "--scheduler", address.removeprefix("tls://")),
         ],
         env=environment,
         capture_output=True,
