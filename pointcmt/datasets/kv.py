@@ -3,8 +3,10 @@
 import fcntl
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pointcmt.datasets.places import (
 )
 from pointcmt.errors import DamageError, StoreError, UsageError
 
+AHEAD = 256  # values read side by side
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 
 
@@ -66,9 +69,13 @@ def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
 
 def read_many(kv: ts.KvStore, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
     """(key, value) of many keys, read side by side, in order."""
+    left, waiting = iter(keys), deque[tuple[str, Any]]()
     with storage_errors(kv):
-        futures = [(key, kv.read(key)) for key in keys]
-        for key, future in futures:
+        while True:
+            waiting.extend((key, kv.read(key)) for key in islice(left, AHEAD - len(waiting)))
+            if not waiting:
+                return
+            key, future = waiting.popleft()
             yield key, _value(future.result())
 
 
@@ -88,8 +95,10 @@ def write_new(kv: ts.KvStore, key: str, value: bytes) -> bytes:
     with storage_errors(kv):
         found = kv.read(key).result()
         if found.state == "missing":
-            kv.write(key, value, if_equal=found.stamp.generation).result()
-            found = kv.read(key).result()  # another process may have been faster
+            stamp = kv.write(key, value, if_equal=found.stamp.generation).result()
+            if stamp.generation:
+                return value
+            found = kv.read(key).result()  # another process was faster
     return found.value
 
 

@@ -1,4 +1,4 @@
-"""View stores on disk: create, open, read, write by shard, commit.
+"""View stores: open, read, write by shard, commit.
 
 A shard counts once its commit marker `commits/<stage>/<shard>.json` is there; it is written last,
 lists the shard's files with their SHA-256 and says how each shape ended. docs/store.md describes
@@ -6,9 +6,8 @@ all files.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.places import storage_errors
-from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Schema, ShapeRecord
+from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
 from pointcmt.errors import DamageError, Reason, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
@@ -83,10 +82,10 @@ class ViewStore:
         So shards made for another store are noticed, should their writers ever have disagreed on
         whose root it is, and a lost root can be made again without a doubt.
         """
-        return _identity_digest(self.attributes)
+        return identity_digest(self.attributes)
 
     @cached_property
-    def shapes(self) -> list[ShapeRecord]:
+    def shapes(self) -> Plan:
         """The plan, in the order of axis 0. Raises DamageError where it is missing or damaged."""
         data = files.read(self.kv, PLAN)
         where = f"{self.path}/{PLAN}"
@@ -94,18 +93,31 @@ class ViewStore:
             raise DamageError("the store has lost its list of shapes", where=where, fix=_REPAIR)
         if contract.digest(data) != self.attributes["plan_sha256"]:
             raise DamageError("the list of shapes is damaged", where=where, fix=_REPAIR)
-        return contract.decode_plan(data)
+        return Plan(data)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class index per shape, [O]; -1 = unknown."""
-        index = {name: i for i, name in enumerate(self.class_names)}
-        return np.array([index.get(s.class_name or "", -1) for s in self.shapes], np.int64)
+        return self._labels_and_splits[0]
 
     @cached_property
     def splits(self) -> NDArray[np.uint8]:
         """Split per shape, [O]: index into SPLITS."""
-        return np.array([SPLITS.index(s.split) for s in self.shapes], np.uint8)
+        return self._labels_and_splits[1]
+
+    @cached_property
+    def _labels_and_splits(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        found = [self.label_and_split(record) for record in self.shapes]
+        labels, splits = zip(*found, strict=True)
+        return np.array(labels, np.int64), np.array(splits, np.uint8)
+
+    def label_and_split(self, record: ShapeRecord) -> tuple[int, int]:
+        """A shape's values of `label` and `split`."""
+        return self._class_index.get(record.class_name or "", -1), SPLITS.index(record.split)
+
+    @cached_property
+    def _class_index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.class_names)}
 
     def array(self, name: str) -> ts.TensorStore:
         """An array, opened once. Raises DamageError where it is missing or damaged."""
@@ -153,49 +165,62 @@ class ViewStore:
         return sorted(set(range(self.schema.shards)) - set(self.committed(stage)))
 
     def markers(
+        self, stage: str = RENDER, shards: Iterable[int] | None = None
+    ) -> dict[int, dict[str, Any]]:
+        """Commit markers by shard, all of them by default. Raises DamageError for a damaged one."""
+        return dict(self.each_marker(stage, shards))
+
+    def each_marker(
         self,
         stage: str = RENDER,
         shards: Iterable[int] | None = None,
         share: tuple[int, int] = (0, 1),
-    ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard. Raises DamageError for a damaged one.
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """`markers` one after the other: of a million shapes they fill gigabytes.
 
-        All of them by default, without those that are deleted meanwhile. share: (i, n), every n-th
-        shard's from the i-th on.
+        Where no shards are named, without those that are deleted meanwhile. share: (i, n), every
+        n-th shard's from the i-th on.
         """
         wanted = list(shards or [])
         if shards is None:
             wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
-        found = zip(wanted, files.read_many(self.kv, keys), strict=True)
-        return {
-            shard: decode_marker(data or b"", f"{self.path}/{key}")
-            for shard, (key, data) in found
-            if data is not None or shards is not None
-        }
+        for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
+            if data is not None or shards is not None:
+                yield shard, decode_marker(data or b"", f"{self.path}/{key}")
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Whether a marker is of this store, and not one of another that got here somehow."""
         owner = marker["shard"], marker["stage"], marker.get("store")
         return owner == (shard, stage, self.identity)
 
-    def outcomes(self, share: tuple[int, int] = (0, 1)) -> list[Outcome | None]:
-        """How each shape ended, in the order of axis 0; None = not rendered yet, or of no share."""
+    def outcomes(self) -> list[Outcome | None]:
+        """How each shape ended, in the order of axis 0; None = not rendered yet."""
         ended: list[Outcome | None] = [None] * self.schema.shapes
-        for shard, marker in self.markers(share=share).items():
-            for shape, table in zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True):
-                ended[shape] = decode_outcome(table)
+        for shape, table in self.ended():
+            ended[shape] = decode_outcome(table)
         return ended
 
-    def correspondence_failures(self, share: tuple[int, int] = (0, 1)) -> list[Outcome]:
-        """The rendered shapes whose correspondences could not be built later."""
-        markers = self.markers(CORRESPONDENCES, share=share).values()
-        return [decode_outcome(table) for marker in markers for table in marker["failures"]]
+    def failures(self, share: tuple[int, int] = (0, 1)) -> tuple[Outcome, ...]:
+        """Every shape that failed at any stage, in order of axis 0; share: see `each_marker`."""
+        failed = {i: table for i, table in self.ended(share) if table["status"] == "failed"}
+        for shard, marker in self.each_marker(CORRESPONDENCES, share=share):
+            for table in marker["failures"]:
+                shapes = self.schema.shapes_of(shard)
+                failed[next(i for i in shapes if self.shapes[i].id == table["id"])] = table
+        return tuple(decode_outcome(failed[shape]) for shape in sorted(failed))
 
     def status(self) -> NDArray[np.uint8]:
         """PENDING, DONE or FAILED per shape, [O], from the commit markers."""
-        codes = {None: PENDING, "done": DONE, "failed": FAILED}
-        return np.array([codes[o.status if o else None] for o in self.outcomes()], np.uint8)
+        codes = np.full(self.schema.shapes, PENDING, np.uint8)
+        for shape, table in self.ended():
+            codes[shape] = DONE if table["status"] == "done" else FAILED
+        return codes
+
+    def ended(self, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each rendered shape and how it ended, an encoded `Outcome`, in the order of axis 0."""
+        for shard, marker in self.each_marker(share=share):
+            yield from zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True)
 
     def write_shard(self, shard: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
         """Write whole shards of arrays; returns each file's key and SHA-256 once all are on disk.
@@ -221,72 +246,13 @@ class ViewStore:
     def commit(self, stage: str, shard: int, marker: dict[str, Any]) -> None:
         """Write a shard's commit marker: from now on it counts."""
         marker = {"shard": shard, "stage": stage, "store": self.identity, **marker}
-        marker["checksum"] = contract.digest(contract.encode_json(marker))
-        files.write(self.kv, marker_key(stage, shard), contract.encode_json(marker))
+        marker["checksum"] = contract.digest(contract.encode_line(marker))
+        files.write(self.kv, marker_key(stage, shard), contract.encode_line(marker))
 
     def forget(self, shard: int, stage: str = RENDER) -> None:
         """Remove a shard's commit marker, so that the stage runs again (and those that follow)."""
         for each in (CORRESPONDENCES, RENDER) if stage == RENDER else (stage,):
             files.delete(self.kv, [marker_key(each, shard)])
-
-
-def create(
-    path: str, attributes: dict[str, Any], shapes: Iterable[ShapeRecord], threads: int = 4
-) -> ViewStore:
-    """Create a store, or open it where it exists with the same plan and configuration.
-
-    Safe when many processes start at once: the first one's root counts, and all other files
-    follow from it. Raises StoreError with the differences where the store holds something else.
-    """
-    path = path.rstrip("/") or "/"
-    plan = contract.encode_plan(shapes)
-    attributes = {**attributes, "plan_sha256": contract.digest(plan)}
-    stored = _claim_root(path, attributes, plan, threads)
-    different = differences(stored, attributes)
-    if different:
-        raise StoreError(
-            "this store was made with another configuration:\n  " + "\n  ".join(different),
-            where=path,
-            fix="repeat the settings it was made with, choose another --out, or use --overwrite",
-        )
-    store = ViewStore(path, stored, threads)
-    _ensure(store.kv, PLAN, plan)
-    for name in contract.array_specs(store.schema):
-        _ensure(store.kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
-    return store
-
-
-def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a place that holds anything but a view store.
-
-    What says that shards are finished goes first and what says that this is a store goes last, so
-    that whatever a kill leaves behind can be deleted again, or rendered again.
-    """
-    path = path.rstrip("/") or "/"
-    kv = files.open_kv(path)
-    try:
-        attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]
-        is_store = "schema_version" in attributes and "plan_sha256" in attributes
-    except (ValueError, KeyError, TypeError):
-        is_store = False
-    if is_store:
-        files.delete_all(kv, first="commits", last=ROOT)
-    elif files.top_names(kv):
-        raise StoreError(
-            "this folder is no view store: it is not deleted",
-            where=path,
-            fix="choose another --out, or delete the folder yourself",
-        )
-
-
-def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What distinguishes two stores' attributes, a line each; versions and paths do not count."""
-    left, right = _flatten(_identity(stored)), _flatten(_identity(asked))
-    return [
-        f"{key}: {_brief(left.get(key))} in the store, {_brief(right.get(key))} asked for"
-        for key in [*left, *(key for key in right if key not in left)]
-        if left.get(key) != right.get(key)
-    ]
 
 
 def root_attributes(data: bytes, path: str) -> dict[str, Any]:
@@ -319,9 +285,9 @@ def decode_marker(data: bytes, where: str) -> dict[str, Any]:
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")
-        body = contract.encode_json(marker)
+        body = contract.encode_line(marker)
         marker["checksum"] = checksum
-        if contract.digest(body) != checksum or contract.encode_json(marker) != data:
+        if contract.digest(body) != checksum or contract.encode_line(marker) != data:
             raise ValueError("checksum")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DamageError("a commit marker is damaged", where=where, fix=_REPAIR) from None
@@ -336,7 +302,7 @@ def marker_key(stage: str, shard: int) -> str:
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON-able values."""
     return {
-        **asdict(outcome),
+        **vars(outcome),
         "seconds": round(outcome.seconds, 3),
         "detail": _encodable(outcome.detail),
         "notes": [_encodable(note) for note in outcome.notes],
@@ -349,6 +315,18 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
     return Outcome(**{**table, "reason": reason, "notes": tuple(table["notes"])})
 
 
+def identity(attributes: dict[str, Any]) -> dict[str, Any]:
+    """What must agree for two runs to fill the same store."""
+    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
+    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
+    return {**source, **{key: attributes[key] for key in keys}}
+
+
+def identity_digest(attributes: dict[str, Any]) -> str:
+    """`identity` as a SHA-256."""
+    return contract.digest(contract.encode_json(identity(attributes)))
+
+
 def _encodable(text: str) -> str:
     """Text that UTF-8 can hold: what comes from files may hold half characters."""
     return text.encode("utf-8", "replace").decode()
@@ -359,75 +337,3 @@ _REMAKE = (
     "run `pointcmt render` with the settings it was made with: they are written again if all "
     "that is rendered agrees with them"
 )
-
-
-def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int) -> dict[str, Any]:
-    """The attributes of the root that is there; ours, where there was none or a broken one.
-
-    A root that was lost or damaged is made again only where all else is of the same store.
-    """
-    found = files.first_read(path, ROOT, threads)
-    kv = files.open_kv(path, threads)
-    root = contract.group_metadata(attributes)
-    if found is None:
-        names = files.top_names(kv)  # once, since others may be creating the same store just now
-        foreign = sorted(name for name in names if not name.startswith(ROOT))
-        if ROOT not in names and foreign and not _is_ours(kv, attributes, plan):
-            raise StoreError(
-                f"this folder holds other things (such as {foreign[0]}) and no view store",
-                where=path,
-                fix="choose an empty or a new folder for --out",
-            )
-        found = files.write_new(kv, ROOT, root)
-    try:
-        return root_attributes(found, path)
-    except DamageError:
-        if not _is_ours(kv, attributes, plan):
-            raise
-        files.write(kv, ROOT, root)
-        return attributes
-
-
-def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
-    """Whether what lies beside a lost or damaged root belongs to a store of these attributes.
-
-    Commit markers tell; without any, the list of shapes has to do.
-    """
-    owners = set()
-    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
-        with suppress(DamageError):
-            owners.add(decode_marker(data or b"", key).get("store"))
-    if owners:
-        return owners == {_identity_digest(attributes)}
-    return files.read(kv, PLAN) == plan
-
-
-def _ensure(kv: ts.KvStore, key: str, value: bytes) -> None:
-    """Have a file hold what the root prescribes: written if it is missing, mended if damaged."""
-    if files.write_new(kv, key, value) != value:
-        files.write(kv, key, value)
-
-
-def _identity(attributes: dict[str, Any]) -> dict[str, Any]:
-    """What must agree for two runs to fill the same store."""
-    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
-    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
-    return {**source, **{key: attributes[key] for key in keys}}
-
-
-def _identity_digest(attributes: dict[str, Any]) -> str:
-    return contract.digest(contract.encode_json(_identity(attributes)))
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"

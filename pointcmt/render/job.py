@@ -12,6 +12,7 @@ from pathlib import Path
 from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.creation import create
 from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store import (
@@ -19,7 +20,6 @@ from pointcmt.datasets.store import (
     RENDER,
     Outcome,
     ViewStore,
-    create,
     decode_marker,
     marker_key,
 )
@@ -153,13 +153,12 @@ def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | N
 
 def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
     """The shards with failures: to be rendered again, or to be matched again."""
-    markers = store.markers(CORRESPONDENCES) if correspondences else {}
     found = {
         shard: Task(CORRESPONDENCES, shard, retry=marker["checksum"])
-        for shard, marker in markers.items()
+        for shard, marker in (store.each_marker(CORRESPONDENCES) if correspondences else ())
         if marker["failures"]
     }
-    for shard, marker in (store.markers(RENDER) if render else {}).items():
+    for shard, marker in store.each_marker(RENDER) if render else ():
         if any(outcome["status"] == "failed" for outcome in marker["outcomes"]):
             found[shard] = Task(RENDER, shard, retry=marker["checksum"])
     return found

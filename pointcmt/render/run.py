@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pointcmt.console import meter, say
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look, open_claims, sweep
+from pointcmt.datasets.creation import remove
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
@@ -136,7 +137,7 @@ def complete(
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
     sweep(kv, rendered & matched)
-    failures = _failures(store, options.share)
+    failures = store.failures(options.share)
     tried = _shapes(store, _share(options, rendered if stage == RENDER else matched))
     return Summary(
         planned=_shapes(store, _share(options, range(store.schema.shards))),
@@ -185,10 +186,3 @@ def _share(options: Options, shards: Iterable[int]) -> list[int]:
 def _shapes(store: ViewStore, shards: Iterable[int]) -> int:
     """How many shapes some shards hold."""
     return sum(len(store.schema.shapes_of(shard)) for shard in shards)
-
-
-def _failures(store: ViewStore, share: tuple[int, int]) -> tuple[Outcome, ...]:
-    """Every shape of a share that failed at any stage, in the order of the plan."""
-    failed = {o.id: o for o in store.outcomes(share) if o is not None and o.status == "failed"}
-    failed |= {outcome.id: outcome for outcome in store.correspondence_failures(share)}
-    return tuple(failed[record.id] for record in store.shapes if record.id in failed)

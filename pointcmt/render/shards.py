@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
+from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
 from pointcmt.render.job import Finished, Job, Task
@@ -145,8 +145,9 @@ class ShardRunner:
         arrays["K"][:] = self.camera.K
         arrays["world_to_camera"][:] = self.camera.world_to_camera
         arrays["source_to_world"][:] = np.eye(4)
-        arrays["label"][:] = self.store.labels[shapes.start : shapes.stop]
-        arrays["split"][:] = [SPLITS.index(self.store.shapes[i].split) for i in shapes]
+        records = [self.store.shapes[shape] for shape in shapes]
+        facts = [self.store.label_and_split(record) for record in records]
+        arrays["label"][:], arrays["split"][:] = zip(*facts, strict=True)
         return arrays
 
     def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:

@@ -118,20 +118,27 @@ def free_port():
 
 
 class Wire:
-    """A TCP connection to a server that can be cut: nothing answers until it is mended."""
+    """A TCP connection to a server that is cut after so many bytes have been sent over it.
 
-    def __init__(self, server):
+    From then on nothing answers, until it is mended.
+    """
+
+    def __init__(self, server, length):
         self.target = ("127.0.0.1", int(server.rpartition(":")[2]))
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.mend()
+        self.broken = threading.Event()
+        self.mend(length)
 
-    def mend(self):
+    def mend(self, length=1 << 60):
+        self.left = length
+        self.broken.clear()
         self.listener = socket.create_server(("127.0.0.1", self.port), reuse_port=True)
         self.open = {self.listener}
         threading.Thread(target=self._accept, args=(self.listener, self.open), daemon=True).start()
 
     def cut(self):
+        self.broken.set()
         for one in list(self.open):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -142,12 +149,15 @@ class Wire:
             while True:
                 near, far = listener.accept()[0], socket.create_connection(self.target)
                 open_ |= {near, far}
-                for pair in ((near, far), (far, near)):
+                for pair in ((near, far, True), (far, near, False)):
                     threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
-    def _pump(self, source, target):
+    def _pump(self, source, target, counted):
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                self.left -= len(data) * counted
+                if self.left < 0:
+                    return self.cut()
                 target.sendall(data)
         for one in (source, target):
             with suppress(OSError):
