@@ -89,9 +89,10 @@ def cluster(
             where="--workers",
             fix="leave it out, or use --scheduler local",
         )
+    amounts = _amounts(resources)
     with needs("cluster"):
         import distributed  # noqa: F401
-    return {"scheduler": scheduler, "resources": _amounts(resources)}
+    return {"scheduler": scheduler, "resources": amounts}
 
 
 def _amounts(text: str) -> dict[str, float]:

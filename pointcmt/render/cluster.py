@@ -7,6 +7,7 @@ carries the job and a shard's number; nothing is unpickled from the store.
 
 import asyncio
 import logging
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ ANSWER = 30.0  # seconds for a scheduler to answer that is there
 LOOK_AGAIN = 5.0  # seconds between looks at the workers
 WINDOW = 2  # tasks submitted per thread of the workers
 RETRIES = 2  # of a task that fails or kills its workers: elsewhere, where there is an elsewhere
+NAMED = 5  # of many that are to blame
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class _Attempt:
     task: Task
     tries: int = 0
     avoid: set[str] = field(default_factory=set)  # addresses of workers where it failed
+    only: set[str] = field(default_factory=set)  # of those that it may go to; empty: to any
 
 
 class ClusterWorkers:
@@ -74,7 +77,8 @@ class ClusterWorkers:
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
         self._submitted: dict[int, int] = {}  # shard → how often
         self._threads: dict[str, int] = {}  # of each worker
-        self._stalled_since: float | None = None
+        self._told: set[str] = set()  # workers that were complained of
+        self._stalled_since, self._stall_told = math.inf, False
         self._own = _local_cluster(cluster.count) if cluster.address == LOCAL else None
         self.address = self._own.scheduler_address if self._own else cluster.address
         try:
@@ -95,10 +99,9 @@ class ClusterWorkers:
         return not self._running and not self._waiting
 
     def finished(self, seconds: float) -> list[tuple[Any, Any]]:
-        if self._client.status != "running":
+        due = time.monotonic() - self._looked_at > LOOK_AGAIN
+        if self._client.status != "running" or (due and not self._look()):
             self._reconnect()
-        if time.monotonic() - self._looked_at > LOOK_AGAIN:
-            self._look()
         while self._waiting and self._client.status == "running":
             self._submit(self._waiting.pop(0))
         ended = []
@@ -122,7 +125,7 @@ class ClusterWorkers:
         count = self._submitted[task.shard] = self._submitted.get(task.shard, 0) + 1
         # The same job names its tasks the same: a client that comes back finds those still running.
         name = contract.digest(f"{self._name} {task}".encode())[:16]
-        elsewhere = sorted(self._threads.keys() - attempt.avoid) if attempt.avoid else []
+        attempt.only = self._threads.keys() - attempt.avoid if attempt.avoid else set()
         future = self._client.submit(
             run_there,
             self.work,
@@ -132,8 +135,7 @@ class ClusterWorkers:
             key=f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}",
             pure=False,
             resources=self.resources or None,
-            workers=elsewhere or None,
-            allow_other_workers=bool(elsewhere),
+            workers=sorted(attempt.only) or None,
         )
         self._running[future] = attempt
         future.add_done_callback(self._ended.put)
@@ -149,7 +151,9 @@ class ClusterWorkers:
                 self._waiting.append(attempt)
             return None
         if isinstance(result, Failed):
-            say(f"{result.error.what} ({result.error.where})", self.log_format)
+            if result.worker not in self._told:
+                say(f"{result.error.what} ({result.error.where})", self.log_format)
+            self._told.add(result.worker)
             attempt.avoid.add(result.worker)
             self._try_again(attempt, result.error)
             return None
@@ -191,8 +195,8 @@ class ClusterWorkers:
             raise PointcmtError(
                 f"no scheduler answers: {error.__cause__ or error}",
                 where=f"--scheduler {self.address}",
-                fix="start it, or correct the address (tls:// if it wants certificates); then the "
-                "same command goes on",
+                fix="start it, or correct the address (tls:// if it has certificates); the same "
+                "command goes on then",
             ) from error
         self._require_package()
         self._look()
@@ -208,22 +212,30 @@ class ClusterWorkers:
         self._connect(PATIENCE)
         say(f"the scheduler is back: {len(self._waiting)} shards are tried again", self.log_format)
 
-    def _look(self) -> None:
-        """See which workers there are. Raises PointcmtError when none has worked for too long."""
-        self._looked_at = now = time.monotonic()
+    def _look(self) -> bool:
+        """See which workers there are; whether the scheduler answers at all.
+
+        Raises PointcmtError when no worker has done anything for too long.
+        """
+        self._looked_at = time.monotonic()
         scheduler: Any = self._client.scheduler
-        with suppress(OSError):  # then the client notices, too
+        try:
             self._threads = self._client.sync(scheduler.ncores, callback_timeout=ANSWER)
             working = self._client.sync(scheduler.processing, callback_timeout=ANSWER)
-            if any(working.values()) or not self._running:
-                self._stalled_since = None
-            elif self._stalled_since is None:
-                self._stalled_since = now
-            else:
-                self._wait_for_workers(now - self._stalled_since)
+        except OSError:
+            return False
+        for future, attempt in self._running.items():
+            if attempt.only and not attempt.only & self._threads.keys():
+                future.cancel()  # all that it could go to are gone
+        if any(working.values()) or not self._running:
+            self._stalled_since, self._stall_told = math.inf, False
+        else:
+            self._stalled_since = min(self._stalled_since, self._looked_at)
+            self._wait_for_workers(self._looked_at - self._stalled_since)
+        return True
 
     def _wait_for_workers(self, seconds: float) -> None:
-        """Say, once, that nobody works. Raises PointcmtError after too long."""
+        """Say that nobody works. Raises PointcmtError when it has lasted for too long."""
         needs = ",".join(f"{name}={amount:g}" for name, amount in self.resources.items())
         kind = f"workers with --resources {needs}" if needs else "workers"
         what = f"no {kind} at {self.address}"
@@ -232,7 +244,8 @@ class ClusterWorkers:
                 f"{what} for {seconds:.0f} s",
                 fix="start some with `dask worker`; then run the same command again",
             )
-        if seconds < 2 * LOOK_AGAIN:
+        if seconds >= LOOK_AGAIN and not self._stall_told:
+            self._stall_told = True
             say(f"{what}: waiting up to {PATIENCE:g} s for some", self.log_format)
 
     def _require_package(self) -> None:
@@ -244,15 +257,14 @@ class ClusterWorkers:
         ours = found["client"]["packages"]["pointcmt"]
         everybody = {"the scheduler": found["scheduler"], **found["workers"]}
         versions = {who: facts["packages"]["pointcmt"] for who, facts in everybody.items() if facts}
-        wrong = {who: version for who, version in versions.items() if version != ours}
+        wrong = [f"{who} has {has or 'none'}" for who, has in versions.items() if has != ours]
         if ours and wrong:  # without ours, this is a checkout that nobody has installed
-            who, version = next(iter(wrong.items()))
+            more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
             raise PointcmtError(
-                f"{who} has {f'pointcmt {version}' if version else 'no pointcmt'}, "
-                f"{len(wrong)} of {len(versions)} have not the client's",
+                f"pointcmt {ours} is needed everywhere: {', '.join(wrong[:NAMED])}{more}",
                 where=self.address,
-                fix=f"install pointcmt {ours}: on the scheduler with the extra 'cluster', "
-                "on workers with 'render,cluster'",
+                fix="install it: where the scheduler runs with the extra 'cluster', where workers "
+                "run with 'render,cluster'",
             )
 
 

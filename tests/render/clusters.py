@@ -20,10 +20,14 @@ def environment(**more):
 
 
 class Cluster:
-    """A scheduler and its workers; each is a subprocess.Popen. folder: for their logs."""
+    """A scheduler and its workers; each is a subprocess.Popen.
 
-    def __init__(self, folder, *options, **env):
+    folder: for their logs. options: of both commands. prefix: a command that starts a process.
+    """
+
+    def __init__(self, folder, *options, host="127.0.0.1", prefix=(), **env):
         self.folder, self.options, self.env = Path(folder), options, environment(**env)
+        self.host, self.prefix = host, prefix
         self.workers = []
         self.started = 0
         self.address = ""
@@ -32,13 +36,15 @@ class Cluster:
     def start_scheduler(self, port=None):
         """Start it, anew on the same port by default."""
         port = self.address.rpartition(":")[2] if port is None else port
-        options = ["--host", "127.0.0.1", "--port", port, "--dashboard-address", "127.0.0.1:0"]
-        self.scheduler, log = self._start("dask_scheduler", *options, *self.options)
+        options = ["--host", self.host, "--port", port, "--dashboard-address", "127.0.0.1:0"]
+        self.scheduler, log = self._start(
+            "dask_scheduler", *options, *self.options, prefix=self.prefix
+        )
         self.address = self._wait_for(self.scheduler, log, r"Scheduler at:\s+(\S+)")
 
-    def start_worker(self, *options, prefix=(), env=None, nanny=True):
-        """Start a worker of one thread. prefix: a command that starts it."""
-        own = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    def start_worker(self, *options, host="127.0.0.1", prefix=(), env=None, nanny=True):
+        """Start a worker of one thread."""
+        own = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
         own += [] if nanny else ["--no-nanny"]
         own += ["--local-directory", self.folder]
         worker, log = self._start(

