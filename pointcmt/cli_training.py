@@ -17,7 +17,7 @@ STORE_FORMATS = ("png", "webdataset")
 def train(
     data: Annotated[Path, typer.Option(help="The view store to train on.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, finetune or partseg.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
@@ -26,7 +26,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Only go on with what is there. (Without it, too, a run goes on; or it begins.)")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences of variants.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     device: Device = "auto",
@@ -89,7 +89,7 @@ def evaluate(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Accuracy of a run, overall and per class, with a picture of the confusions; or probes."""
+    """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
     check_log_format(log_format)
     if probe or few_shot:
         _check_probe(probe, split, votes)
