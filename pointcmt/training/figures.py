@@ -12,20 +12,23 @@ from numpy.typing import NDArray
 
 from pointcmt.console import in_words
 
+TERMS = {"transfer": "$L_k$: 2D knowledge transfer", "matching": "$L_m$: view consistency"}
 TRAIN, VALIDATION, INK, RULE = "#2a6fbb", "#d9822b", "#333333", "#dddddd"
 PARTS = ("#2a6fbb", "#d9822b", "#3c9d5c", "#8a5cb8", "#c8433f", "#8c6d46", "#d873a8", "#6f7b85")
 NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its count
 
 
 def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
-    """Loss and accuracy or instance mIoU, where there is one, per epoch, train and validation.
+    """Losses and, where there is one, accuracy or instance mIoU per epoch, train and validation.
 
-    The best epoch is marked.
+    The best epoch is marked. Of pre-training the loss and both of its terms.
 
     records: the lines of metrics.jsonl. best: the epoch that `best/` holds.
     """
     epochs = [record["epoch"] for record in records]
-    quantities = [q for q in ("loss", "accuracy", "instance_miou") if q in records[0]]
+    losses = [name for name in ("loss", *TERMS) if name in records[0]]
+    shares = [name for name in ("accuracy", "instance_miou") if name in records[0]]
+    quantities = losses + shares
     figure = Figure(figsize=(0.5 + 4.25 * len(quantities), 3.6), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities, strict=True):
@@ -38,16 +41,16 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(epochs[-1], 2))
-        _style(axes, in_words(quantity))
-    highest = max(max(record["loss"], record["val_loss"]) for record in records)
-    panels[0].set_ylim(0, 1.05 * highest)
-    for axes in panels[1:]:
+        _style(axes, TERMS.get(quantity, in_words(quantity)))
+        highest = max(max(record[quantity], record[f"val_{quantity}"]) for record in records)
+        axes.set_ylim(0, 1.05 * highest if highest > 0 else 1.0)
+    for axes in panels[len(losses) :]:
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(title, color=INK, fontsize=11, x=0.01, ha="left")
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
@@ -78,7 +81,7 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
     for spine in axes.spines.values():
         spine.set_color(RULE)
     axes.set_title(title, color=INK, fontsize=10)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:
@@ -95,7 +98,7 @@ def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
             order = np.argsort(depth)
             style = {"cmap": color, "s": 2, "vmin": -1.2, "vmax": 0.6}
             panels[row, column].scatter(x[order], y[order], c=depth[order], **style)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_parts(
@@ -115,7 +118,7 @@ def draw_parts(
             panels[row, column].scatter(x[order], y[order], c=colors, s=5, linewidths=0)
         right = f"{np.mean(true == predicted):.0%}"
         panels[1, column].set_xlabel(right, color=INK, fontsize=8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure, Any]:
@@ -152,7 +155,8 @@ def _style(axes: Axes, title: str) -> None:
         axes.spines[side].set_color(RULE)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

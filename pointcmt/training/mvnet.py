@@ -19,6 +19,7 @@ from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.image_networks import NETWORKS, find_layers
 from pointcmt.training.projection import gather_map, splat_map
 
+SHARPNESS = 10.0  # of the attention at the start: the inverse of a temperature
 Grid = tuple[int, int]  # rows and columns of a level's patches
 
 
@@ -121,39 +122,54 @@ class ImageHead(nn.Module):
 class Matcher(nn.Module):
     """Where in the other view is what this token shows? One block of cross-attention.
 
-    Tokens are patches of stride² pixels with their place in the image; each asks all tokens of the
-    other view, and a linear layer tells the coordinates. It does not know the cameras.
+    Tokens are patches of stride² pixels. Each looks at the other view's tokens that are like it (by
+    the cosine of one projection of both, at a temperature that is learned) and takes from them what
+    they are and where. The coordinates are the mean place it looked at, and what the block adds to
+    that. It does not know the cameras.
     """
 
     place: Tensor
+    center: Tensor
 
     def __init__(self, width: int, tokens: int, stride: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.embed = nn.Conv2d(width, width, stride, stride=stride)
         self.register_buffer("place", sine_places(width, tokens), persistent=False)
-        self.norm_asking, self.norm_asked = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)  # a softmax would not notice one
-        self.value, self.project = nn.Linear(width, width), nn.Linear(width, width)
+        self.register_buffer("center", centers(tokens), persistent=False)
+        self.norm_look, self.norm_take = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.look = nn.Linear(width, width, bias=False)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
+        self.take, self.project = nn.Linear(width, width), nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.tell = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2))
+        last = nn.Linear(width, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correct = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the other one of the pair."""
-        tokens = self.embed(images)  # [n, W, t, t]
-        side = tokens.shape[-1]
-        tokens = tokens.flatten(2).mT + self.place  # [n, T, W]
-        others = self.norm_asked(other_view(tokens))
-        q = self._split(self.query(self.norm_asking(tokens)))
-        k, v = self._split(self.key(others)), self._split(self.value(others))
-        mixed = F.scaled_dot_product_attention(q, k, v)  # [n, heads, T, W / heads]
-        tokens = tokens + self.project(mixed.transpose(1, 2).flatten(2))
+        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the other one of the pair, f32."""
+        features = self.embed(images)  # [n, W, t, t]
+        side = features.shape[-1]
+        features = features.flatten(2).mT  # [n, T, W]
+        tokens = features + self.place.to(features)
+        looks = F.normalize(self._split(self.look(self.norm_look(features))), dim=-1)
+        values = self._split(self.take(self.norm_take(other_view(tokens))))
+        with torch.autocast(looks.device.type, enabled=False):  # places need more than 8 bits
+            center = self.center.expand(*values.shape[:2], -1, -1)
+            looks = looks.to(center)
+            values = torch.cat([values.to(center), center], dim=-1)
+            mixed = F.scaled_dot_product_attention(
+                looks * self.sharpness.exp(), other_view(looks), values, scale=1.0
+            )  # [n, heads, T, W / heads + 2]
+        taken, where = mixed.split([mixed.shape[-1] - 2, 2], dim=-1)
+        tokens = tokens + self.project(taken.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp(self.norm(tokens))
-        return 0.5 + self.tell(tokens).view(-1, side, side, 2)  # begins around the middle
+        found = where.mean(dim=1) + self.correct(tokens).to(where)  # [n, T, 2]
+        return found.unflatten(1, (side, side))
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -188,6 +204,12 @@ def sine_places(width: int, side: int) -> Tensor:
     columns = waves[None].expand(side, -1, -1)
     rows = waves[:, None].expand(-1, side, -1)
     return torch.cat([columns, rows], dim=2).flatten(0, 1)
+
+
+def centers(side: int) -> Tensor:
+    """(u, v) of the centre of each of side² tokens as shares of the image, [side², 2]."""
+    at = (torch.arange(side) + 0.5) / side
+    return torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
 
 
 def sample_keys(keys: Tensor, places: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
                 where="model.backbone",
                 fix="name it with --set model.backbone=…, or give --init RUN",
             )
-        backbone = _same_network(open_network(Path(config.init)), config.dense)
+        backbone = same_network(open_network(Path(config.init)), config.dense)
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
     if isinstance(config, PartsegConfig):
         changes["parts"] = find_parts(store)
@@ -106,7 +106,7 @@ def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
     return config.model_copy(update=changes)
 
 
-def _same_network(network: PointNetwork, dense: bool) -> str:
+def same_network(network: PointNetwork, dense: bool) -> str:
     """The network's name in DENSE, or in BACKBONES: the same encoder with a decoder or without."""
     name = network.config.model.backbone
     networks = DENSE if dense else BACKBONES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.training.figures import draw_confusion, draw_curve
+from pointcmt.training.figures import draw_confusion, draw_curve, draw_parts
 
 
 def size(png):
@@ -28,3 +28,23 @@ def test_a_confusion_matrix_of_any_size(classes):
     confusion = np.random.default_rng(0).integers(0, 9, (classes, classes))
     width, height = size(draw_confusion(confusion, names, "test"))
     assert 500 < width == height < 1500
+
+
+def test_parts_have_colours_and_wrong_ones_show():
+    """The same picture twice but for a part that is predicted where it is not."""
+    rng = np.random.default_rng(0)
+    cloud = rng.uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
+    true = (cloud[:, 2] > 0).astype(np.int64)
+    pictures = []
+    for predicted in (true, np.zeros_like(true)):
+        png = draw_parts([(cloud, true, predicted)] * 2)
+        with Image.open(io.BytesIO(png)) as image:
+            pictures.append(np.asarray(image.convert("RGB")).astype(int))
+    right, wrong = pictures
+    blue, orange = ((42, 111, 187), (217, 130, 43))
+    halves = [(p[: len(p) // 2], p[len(p) // 2 :]) for p in pictures]
+    for above, _ in halves:  # the truth
+        assert all((above == color).all(axis=2).sum() > 100 for color in (blue, orange))
+    assert (halves[0][1] == orange).all(axis=2).sum() > 100
+    assert not (halves[1][1] == orange).all(axis=2).any()
+    assert right.shape == wrong.shape

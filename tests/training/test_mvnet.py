@@ -64,6 +64,8 @@ def test_each_head_gives_what_the_losses_compare():
 )
 def test_every_trained_parameter_learns_and_the_classifier_waits(knobs):
     model = build(*knobs)
+    if model.matcher:
+        nn.init.normal_(model.matcher.correct[1].weight)  # it begins as 0, and all behind it waits
     points, maps = scene(k=3 if "splat" in " ".join(knobs) else 1)
     answer = model(points, maps, [] if "transfer.weight=0" in knobs else GRIDS)
     sum(x.float().square().sum() for x in (*answer.levels, answer.matching)).backward()
@@ -116,32 +118,41 @@ def test_what_no_point_shows_does_not_count_in_a_patch():
 def test_the_matcher_is_one_block_of_cross_attention():
     torch.manual_seed(0)
     model = Matcher(32, tokens=4, stride=2, heads=2).double()
-    nn.init.normal_(model.tell[1].weight)
+    nn.init.normal_(model.correct[1].weight)
     images = torch.randn(2, 32, 8, 8, dtype=torch.float64)
-    tokens = []
-    for image in images:
-        rows = torch.empty(16, 32, dtype=torch.float64)
-        for row, column in itertools.product(range(4), range(4)):
-            patch = image[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-            value = (model.embed.weight * patch).sum(dim=(1, 2, 3)) + model.embed.bias
-            rows[4 * row + column] = value + model.place[4 * row + column]
-        tokens.append(rows)
+    features = torch.empty(2, 16, 32, dtype=torch.float64)
+    for view, row, column in itertools.product(range(2), range(4), range(4)):
+        patch = images[view, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        value = (model.embed.weight * patch).sum(dim=(1, 2, 3)) + model.embed.bias
+        features[view, 4 * row + column] = value
+    tokens = features + model.place
+    looks, takes = model.look(model.norm_look(features)), model.take(model.norm_take(tokens))
+    places = torch.tensor([[(c + 0.5) / 4, (r + 0.5) / 4] for r in range(4) for c in range(4)])
     found = model(images)
     for view in range(2):
-        own, other = tokens[view], model.norm_asked(tokens[1 - view])
-        query, key, value = (
-            model.query(model.norm_asking(own)),
-            model.key(other),
-            model.value(other),
-        )
-        mixed = [
-            ((query[:, part] @ key[:, part].T) / 4).softmax(dim=1) @ value[:, part]
-            for part in (slice(0, 16), slice(16, 32))
-        ]
-        x = own + model.project(torch.cat(mixed, dim=1))
+        mixed, where = [], 0
+        for part in (slice(0, 16), slice(16, 32)):
+            own, other = looks[view, :, part], looks[1 - view, :, part]
+            cosine = (own @ other.T) / own.norm(dim=1)[:, None] / other.norm(dim=1)
+            attention = (cosine * 10).softmax(dim=1)
+            mixed.append(attention @ takes[1 - view, :, part])
+            where = where + attention @ places.double() / 2
+        x = tokens[view] + model.project(torch.cat(mixed, dim=1))
         x = x + model.mlp(model.norm(x))
-        expected = 0.5 + model.tell(x)
-        torch.testing.assert_close(found[view].flatten(0, 1), expected, rtol=1e-9, atol=1e-9)
+        expected = where + model.correct(x)
+        torch.testing.assert_close(found[view].flatten(0, 1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_at_the_start_a_token_is_where_the_others_are_like_it():
+    torch.manual_seed(0)
+    model = Matcher(32, tokens=4, stride=1, heads=2)
+    first = torch.randn(32, 4, 4)
+    second = first.roll((1, 2), dims=(1, 2))  # one token down, two to the right
+    with torch.no_grad():
+        model.sharpness.fill_(5.0)
+    found = model(torch.stack([first, second]))
+    assert found[0, 0, 1].tolist() == pytest.approx([3.5 / 4, 1.5 / 4], abs=0.02)
+    assert found[1, 1, 3].tolist() == pytest.approx([1.5 / 4, 0.5 / 4], abs=0.02)
 
 
 def test_places_differ_and_are_those_of_row_and_column():

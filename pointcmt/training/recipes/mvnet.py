@@ -33,6 +33,7 @@ from pointcmt.training.projection import (
     require_map,
     splat_radius,
 )
+from pointcmt.training.recipes.mvnet_pictures import draw
 from pointcmt.training.recipes.task import Context
 
 TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
@@ -122,7 +123,7 @@ class Mvnet:
         return {"loss": self._sum(terms), **terms}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
-        return {}
+        return draw(self, model, batch)
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model.get_submodule("backbone"), (batch["points"],)
