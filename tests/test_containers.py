@@ -161,7 +161,6 @@ def test_the_kubernetes_job_is_confined_and_covers_all_shards():
     spec = JOB["spec"]
     assert spec["completionMode"] == "Indexed"
     assert f"--num-shards={spec['completions']}" in CONTAINER["args"]
-    assert f"--workers={CONTAINER['resources']['limits']['cpu']}" in CONTAINER["args"]
     assert "--shard-index=$(SHARD_INDEX)" in CONTAINER["args"]
     (index,) = CONTAINER["env"]
     assert index["name"] == "SHARD_INDEX"

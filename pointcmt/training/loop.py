@@ -31,7 +31,7 @@ from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
 from pointcmt.training.pretrained import settle, start_from
-from pointcmt.training.processes import agreed, join_processes
+from pointcmt.training.processes import agreed, join_processes, wrap
 from pointcmt.training.progress import Paced, Stopwatch, Sums
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Context, Task
@@ -154,7 +154,7 @@ def train(
 
         if config.loop.compile:
             model.compile()
-        forward = accelerator.prepare_model(Step(task), device_placement=False)
+        forward = wrap(Step(task), accelerator)
         autocast = torch.autocast(on.type, torch.bfloat16, config.loop.precision == "bf16")
         generator = torch.Generator()  # the recipe's augmentation
         left = (end - done) * len(stream) - stream.position
