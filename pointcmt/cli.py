@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,11 +18,13 @@ from pointcmt.cli_options import (
     RetryFailed,
     Scheduler,
     ShardIndex,
+    Store,
     Timeout,
     Workers,
     check_log_format,
     cluster,
     needs,
+    require_folder,
     resumable,
     share,
 )
@@ -32,6 +34,7 @@ from pointcmt.errors import PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
+    from pointcmt.datasets.verify import Verdict
     from pointcmt.render.job import Job
     from pointcmt.render.run import Summary
 
@@ -45,7 +48,6 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Store = Annotated[Path, typer.Argument(help="A view store.", show_default=False)]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -70,7 +72,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 @app.command()
 def render(
     dataset: Annotated[str, typer.Option(help="modelnet10, modelnet40, shapenetcore, folder, toy.")],
-    out: Annotated[Path, typer.Option(help="The view store: made, or continued.")],
+    out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, fibonacciN, a .toml.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
@@ -130,7 +132,7 @@ def render(
     from pointcmt.render.run import Options
     from pointcmt.render.run import render as run
 
-    job = Job(str(out), listing.name, listing.root, listing.up, config, correspondences)
+    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
@@ -200,9 +202,19 @@ def info(store: Store, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) -> None:
+def verify(
+    store: Store,
+    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
+    root: Root = None,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     check_log_format(log_format)
+    if repair:
+        _repair(store, root, workers, timeout, log_format, as_json)
     from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.verify import verify as check
 
@@ -211,11 +223,8 @@ def verify(store: Store, log_format: LogFormat = "auto", as_json: Json = False) 
     except PointcmtError:
         total = 0  # the verdict will say why
     with meter("verifying", total, "shapes", log_format) as progress:
-        verdict = check(str(store), progress.advance)
-    for broken in verdict.broken:
-        print(f"broken: {broken.where}: {broken.what}")
-    if verdict.ok:
-        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
+        verdict = check(store, progress.advance)
+    _print_verdict(verdict)
     if as_json:
         print(json.dumps(verdict.as_json()))
     raise typer.Exit(0 if verdict.ok else 1)
@@ -229,6 +238,7 @@ def preview(
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
 ) -> None:
     """A contact sheet, points painted on their pixels, and a page that holds both."""
+    require_folder(out, "--out")
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.preview import preview as draw
 
@@ -271,6 +281,38 @@ def doctor(
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
 
 
+def _repair(
+    store: str, root: Path | None, workers: int, timeout: float, log_format: str, as_json: bool
+) -> NoReturn:
+    """`verify --repair`."""
+    from pointcmt.render.repair import repair
+    from pointcmt.render.run import Options
+
+    with resumable(log_format):
+        done = repair(store, root, Options(workers, timeout, log_format=log_format))
+    for broken in done.mended:
+        print(f"mended: {broken.where}: {broken.what}")
+    for name in done.swept:
+        print(f"swept: {name}")
+    for name in done.foreign:
+        print(f"not of this store, left as it is: {name}")
+    for outcome in done.lost:
+        print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")
+    for note in done.notes:
+        print(f"note: {note}")
+    _print_verdict(done.verdict)
+    if as_json:
+        print(json.dumps(done.as_json()))
+    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost else 0)
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    for broken in verdict.broken:
+        print(f"broken: {broken.where}: {broken.what}")
+    if verdict.ok:
+        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
+
+
 def _color(text: str) -> tuple[int, int, int]:
     names = {"white": "#ffffff", "black": "#000000"}
     digits = names.get(text, text).removeprefix("#")
@@ -308,7 +350,7 @@ def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:
     print(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
 
 
-def _print_summary(summary: "Summary", out: Path, as_json: bool, verb: str) -> None:
+def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
     """Print what a run did and end with the exit code that fits."""
     for outcome in summary.failures:
         print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")

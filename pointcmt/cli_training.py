@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.cli_options import Device, Json, LogFormat, check_log_format, needs, resumable
+from pointcmt.cli_options import (
+    Device,
+    Json,
+    LogFormat,
+    check_log_format,
+    is_url,
+    needs,
+    require_folder,
+    resumable,
+)
 from pointcmt.console import SILENT
 from pointcmt.errors import StoreError, UsageError
 
@@ -15,7 +24,7 @@ STORE_FORMATS = ("png", "webdataset")
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="The view store to train on.")],
+    data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
     recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
@@ -35,6 +44,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train networks from a view store; running it again goes on where it stopped."""
     check_log_format(log_format)
+    require_folder(out, "--out")
     from pointcmt.training.config import PIPELINE
     from pointcmt.training.config_files import load_config, load_pipeline
 
@@ -79,7 +89,7 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Annotated[Path, typer.Option(help="The view store to evaluate on.")],
+    data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
@@ -125,7 +135,7 @@ def export(
 
 def _check_export(source: Path, to: str) -> None:
     """Raise UsageError where this format is not one of what is at `source`."""
-    is_store = (source / "zarr.json").exists()
+    is_store = is_url(source) or (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(
             f"a view store cannot be exported to {to} yet",

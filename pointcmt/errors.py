@@ -44,6 +44,10 @@ class StoreError(PointcmtError):
     """A store that is missing, damaged, unwritable, or not the one that was asked for."""
 
 
+class DamageError(StoreError):
+    """Something in a store is lost, or was changed after it was written."""
+
+
 class DependencyError(PointcmtError):
     """A library this command needs is not installed or cannot be loaded."""
 

@@ -22,6 +22,7 @@ import tensorstore as ts
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.places import TRIES, context, location, spec, storage_errors
 from pointcmt.errors import StoreError
 
 FOLDER = "claims"
@@ -87,10 +88,10 @@ class Claim:
 
 def open_claims(path: str) -> ts.KvStore:
     """The store at `path`, for claims: they need not survive the machine, so nothing is synced."""
-    spec = files.spec(path)
-    if spec["driver"] == "file":
-        spec["file_io_sync"] = False
-    return ts.KvStore.open(spec, context=files.context(1)).result()
+    table = spec(path)
+    if table["driver"] == "file":
+        table["file_io_sync"] = False
+    return ts.KvStore.open(table, context=context(1, TRIES)).result()
 
 
 def take(kv: ts.KvStore, shard: int, void: str = "") -> Claim | Held:
@@ -121,13 +122,19 @@ def require(kv: ts.KvStore, shard: int, owner: str) -> None:
         raise _lost(kv, key)
 
 
-def sweep(kv: ts.KvStore, finished: Collection[int]) -> None:
-    """Delete the claims that killed processes left: on finished shards, and those known as void."""
+def sweep(kv: ts.KvStore, finished: Collection[int]) -> list[str]:
+    """Delete the claims that killed processes left: on finished shards, and those known as void.
+
+    Returns their keys.
+    """
     finished_keys = {claim_key(shard) for shard in finished}
+    swept = []
     for key in files.list_keys(kv, f"{FOLDER}/"):
         value, generation = _read(kv, key)
         if value is not None and (key in finished_keys or _is_gone(value)):
             _write(kv, key, None, generation)
+            swept.append(key)
+    return swept
 
 
 def claim_key(shard: int) -> str:
@@ -137,19 +144,19 @@ def claim_key(shard: int) -> str:
 
 def _read(kv: ts.KvStore, key: str) -> tuple[bytes | None, bytes]:
     """A key's value (None: there is none) and its generation."""
-    with files.storage_errors(kv.path):
+    with storage_errors(kv):
         found = kv.read(key).result()
     return (found.value if found.state == "value" else None), found.stamp.generation
 
 
 def _write(kv: ts.KvStore, key: str, value: bytes | None, generation: bytes) -> bytes | None:
     """Write or delete (None) a key if it is of this generation; the new one, None if it was not."""
-    with files.storage_errors(kv.path):
+    with storage_errors(kv):
         return kv.write(key, value, if_equal=generation).result().generation or None
 
 
 def _lost(kv: ts.KvStore, key: str) -> ClaimLost:
-    return ClaimLost("another process has taken over this shard", where=f"{kv.path}{key}")
+    return ClaimLost("another process has taken over this shard", where=f"{location(kv)}/{key}")
 
 
 def _token(value: bytes | None) -> str:

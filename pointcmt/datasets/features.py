@@ -10,7 +10,6 @@ pending again, and reading them is refused.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import ArraySpec
-from pointcmt.datasets.store import RENDER, ROOT, ViewStore
-from pointcmt.errors import StoreError
+from pointcmt.datasets.store import RENDER, ROOT, ViewStore, marker_key
+from pointcmt.errors import DamageError, StoreError
 
 FOLDER = "features"
 GROUP = contract.encode_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
@@ -117,8 +116,8 @@ class Features:
         """`read` without a look at the markers, for who has called `require_fresh` before."""
         try:
             return self.store.read(self.name, np.asarray(shapes))
-        except StoreError as error:
-            raise StoreError(
+        except DamageError as error:
+            raise DamageError(
                 error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"
             ) from error
 
@@ -158,7 +157,7 @@ def _not_rendered(shard: int, path: str) -> StoreError:
 
 
 def open_features(store: ViewStore, key: str) -> Features | None:
-    """The features of a key, None where the store has none. Raises StoreError for damaged ones."""
+    """The features of a key, None where the store has none. Raises DamageError for damaged ones."""
     where = f"{FOLDER}/{key}/{ROOT}"
     data = files.read(store.kv, where)
     if data is None:
@@ -171,7 +170,7 @@ def open_features(store: ViewStore, key: str) -> Features | None:
     except (ValueError, KeyError, TypeError, IndexError):
         intact = False
     if not intact:
-        raise StoreError(
+        raise DamageError(
             "the metadata of these features is damaged",
             where=f"{store.path}/{where}",
             fix=f"delete this file: {RECOMPUTE}",
@@ -210,8 +209,15 @@ def create_features(store: ViewStore, key: str, width: int, facts: dict[str, Any
 def list_features(store: ViewStore) -> list[str]:
     """The keys of all features that a store has metadata or commits of, sorted."""
     found = {key.split("/")[1] for key in files.list_keys(store.kv, f"{FOLDER}/")} - {ROOT}
-    stages = {Path(key).parts[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
+    stages = {key.split("/")[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
     return sorted(found | {stage.removeprefix(f"{FOLDER}-") for stage in stages})
+
+
+def forget_shard(store: ViewStore, key: str, shard: int) -> None:
+    """Delete a shard's features: the next use computes them again."""
+    stage = f"{FOLDER}-{key}"
+    files.delete(store.kv, [marker_key(stage, shard)])
+    files.delete(store.kv, [contract.shard_key(_spec(store, 0, {}), f"{FOLDER}/{key}", shard)])
 
 
 def _spec(store: ViewStore, width: int, facts: dict[str, Any]) -> ArraySpec:

@@ -1,96 +1,98 @@
 """Files of a store through tensorstore's key-value interface: atomic and synced writes."""
 
-import errno
+import fcntl
 import os
-import re
+import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
 
-from pointcmt.errors import StoreError, UsageError, require_utf8
+from pointcmt.datasets.places import (
+    FIRST_ANSWER,
+    FIRST_TRIES,
+    TRIES,
+    context,
+    is_remote,
+    location,
+    spec,
+    storage_errors,
+)
+from pointcmt.errors import DamageError, StoreError, UsageError
 
-_REMEDIES = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
-    errno.EROFS: ("the file system is read-only", "choose a place that can be written"),
-    errno.EACCES: ("permission denied", "choose a place that can be written, or fix its owner"),
-    errno.EPERM: ("operation not permitted", "choose a place that can be written"),
-    errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another path"),
-    errno.EIO: ("the disk reports an input/output error", "check the disk"),
-}
-
-
-@cache
-def context(threads: int) -> ts.Context:
-    """One pool of `threads` for decoding, encoding and file access; nothing is cached in memory."""
-    return ts.Context(
-        {
-            "data_copy_concurrency": {"limit": threads},
-            "file_io_concurrency": {"limit": max(4, threads)},
-            "cache_pool": {"total_bytes_limit": 0},
-        }
-    )
+AHEAD = 256  # values read side by side
+LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 
 
-def spec(path: str) -> dict[str, Any]:
-    """The key-value store of a folder, as a tensorstore spec."""
-    if "://" in path:
-        raise UsageError(
-            "stores on object storage are not supported yet",
-            where=path,
-            fix="give a folder of a mounted file system",
-        )
-    require_utf8(path, where="the store")
-    return {"driver": "file", "path": f"{Path(path).absolute()}/"}
-
-
-def open_kv(path: str, threads: int = 4) -> ts.KvStore:
-    """Open a folder, which need not exist yet."""
-    return ts.KvStore.open(spec(path), context=context(threads)).result()
+def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
+    """Open a folder or a URL, which need not exist yet. first: without patience with its server."""
+    try:
+        shared = context(threads, FIRST_TRIES if first else TRIES)
+        return ts.KvStore.open(spec(path), context=shared).result()
+    except ValueError as error:
+        raise UsageError("no bucket has such a name", where=path, fix="correct the URL") from error
 
 
 def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
-    """Open an existing zarr v3 array. Raises StoreError where it is missing or damaged."""
+    """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged."""
     try:
-        table = {"driver": "zarr3", "kvstore": spec(where), **options}
-        return ts.open(table, open=True, context=context(threads)).result()
+        with storage_errors(where):
+            table = {"driver": "zarr3", "kvstore": spec(where), **options}
+            return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
-        raise StoreError(
+        raise DamageError(
             f"the array cannot be opened: {error}",
             where=where,
-            fix="run `pointcmt verify` to see what is broken, then render the store again",
+            fix="`pointcmt verify` says what is broken, with --repair it is mended",
         ) from error
 
 
 def read(kv: ts.KvStore, key: str) -> bytes | None:
     """The value of a key, None where there is none. Raises StoreError."""
-    with storage_errors(kv.path):
-        result = kv.read(key).result()
-    return result.value if result.state == "value" else None
+    with storage_errors(kv):
+        return _value(kv.read(key).result())
+
+
+def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
+    """`read` at a place that may be the wrong one: its server has to answer within seconds."""
+    kv = open_kv(path, threads, first=True)
+    with storage_errors(kv):
+        value = _value(kv.read(key).result(timeout=FIRST_ANSWER))
+        if value is None and is_remote(path):  # without a bucket, too, there is no such object
+            kv.list(_range(key)).result(timeout=FIRST_ANSWER)
+    return value
 
 
 def read_many(kv: ts.KvStore, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
     """(key, value) of many keys, read side by side, in order."""
-    with storage_errors(kv.path):
-        futures = [(key, kv.read(key)) for key in keys]
-        for key, future in futures:
-            result = future.result()
-            yield key, result.value if result.state == "value" else None
+    left, waiting = iter(keys), deque[tuple[str, Any]]()
+    with storage_errors(kv):
+        while True:
+            waiting.extend((key, kv.read(key)) for key in islice(left, AHEAD - len(waiting)))
+            if not waiting:
+                return
+            key, future = waiting.popleft()
+            yield key, _value(future.result())
 
 
 def write(kv: ts.KvStore, key: str, value: bytes) -> None:
-    """Write a key so that readers see all of it or nothing; on disk when this returns."""
-    with storage_errors(kv.path):
+    """Write a key so that readers see all of it or nothing; stored safely when this returns."""
+    with storage_errors(kv):
         kv.write(key, value).result()
 
 
 def write_new(kv: ts.KvStore, key: str, value: bytes) -> bytes:
-    """Write a key unless it exists; returns what is stored now, whoever wrote it."""
-    with storage_errors(kv.path):
+    """Write a key unless it exists; returns what is stored now, whoever wrote it.
+
+    Of many writers at once one wins, on object storage too if its server honours conditional
+    writes (If-None-Match, ifGenerationMatch). If not, the last one may win: what that leads to is
+    noticed by the store's identity.
+    """
+    with storage_errors(kv):
         found = kv.read(key).result()
         if found.state == "missing":
             stamp = kv.write(key, value, if_equal=found.stamp.generation).result()
@@ -100,22 +102,82 @@ def write_new(kv: ts.KvStore, key: str, value: bytes) -> bytes:
     return found.value
 
 
-def list_keys(kv: ts.KvStore, prefix: str) -> list[str]:
+def delete(kv: ts.KvStore, keys: Iterable[str]) -> None:
+    """Delete keys, side by side; those that are not there are no error."""
+    with storage_errors(kv):
+        for future in [kv.write(key, None) for key in keys]:
+            future.result()
+
+
+def list_keys(kv: ts.KvStore, prefix: str = "") -> list[str]:
     """All keys that begin with `prefix`, sorted."""
-    with storage_errors(kv.path):
-        keys = kv.list(ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))).result()
+    with storage_errors(kv):
+        keys = kv.list(_range(prefix)).result()
     return sorted(key.decode() for key in keys)
 
 
-@contextmanager
-def storage_errors(path: str) -> Iterator[None]:
-    """Turn tensorstore's and the system's storage errors into a StoreError with its remedy."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        found = re.search(r"os_error_code='(\d+)'", str(error))
-        number = int(found.group(1)) if found else getattr(error, "errno", None)
-        if number is None:
-            raise
-        what, fix = _REMEDIES.get(number, (os.strerror(number), ""))
-        raise StoreError(what, where=path, fix=fix) from error
+def top_names(kv: ts.KvStore) -> set[str]:
+    """The names of what is in a folder or below a URL, not of what is further down."""
+    with storage_errors(kv):
+        folder = folder_of(kv)
+        if folder is not None:
+            return set(os.listdir(folder)) if folder.exists() else set()
+        try:
+            keys = kv.list().result(timeout=LISTING)
+        except TimeoutError:
+            raise StoreError(
+                f"what is here cannot be listed in {LISTING:g} s: surely it is something else",
+                where=location(kv),
+                fix="choose a path of the bucket that holds nothing else",
+            ) from None
+        return {key.decode().split("/")[0] for key in keys}
+
+
+def delete_all(kv: ts.KvStore, first: str, last: str) -> None:
+    """Delete everything, the name `first` before and the name `last` after all others."""
+    with storage_errors(kv):
+        folder = folder_of(kv)
+        if folder is not None:
+            for entry in sorted(folder.iterdir(), key=lambda e: (e.name != first, e.name == last)):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            if not folder.is_symlink():
+                folder.rmdir()
+            return
+        after = last + "\0"
+        for begin, end in ((f"{first}/", f"{first}0"), ("", last), (after, ""), (last, after)):
+            kv.delete_range(ts.KvStore.KeyRange(begin, end)).result()
+
+
+def sweep_locks(kv: ts.KvStore) -> list[str]:
+    """Delete the half-written files that killed writers left in a folder; returns their names.
+
+    tensorstore writes `name.__lock` and renames it. Those that a living writer holds are let alone.
+    """
+    folder, swept = folder_of(kv), []
+    if folder is None:
+        return []  # servers keep no halves
+    with storage_errors(kv):
+        for path in sorted(folder.rglob("*.__lock")):
+            with suppress(FileNotFoundError, BlockingIOError), path.open("r+b") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                swept.append(path.relative_to(folder).as_posix())
+    return swept
+
+
+def folder_of(kv: ts.KvStore) -> Path | None:
+    """The folder of a key-value store, None where it is on object storage."""
+    return None if is_remote(location(kv)) else Path(kv.path)
+
+
+def _value(result: ts.KvStore.ReadResult) -> bytes | None:
+    return result.value if result.state == "value" else None
+
+
+def _range(prefix: str) -> ts.KvStore.KeyRange:
+    if not prefix:
+        return ts.KvStore.KeyRange()
+    return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))

@@ -1,4 +1,4 @@
-"""View stores on disk: create, open, read, write by shard, commit.
+"""View stores: open, read, write by shard, commit.
 
 A shard counts once its commit marker `commits/<stage>/<shard>.json` is there; it is written last,
 lists the shard's files with their SHA-256 and says how each shape ended. docs/store.md describes
@@ -6,9 +6,8 @@ all files.
 """
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Schema, ShapeRecord
-from pointcmt.errors import Reason, StoreError
+from pointcmt.datasets.places import storage_errors
+from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
+from pointcmt.errors import DamageError, Reason, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
 ROOT, PLAN = "zarr.json", "shapes.jsonl"
@@ -50,7 +50,7 @@ class ViewStore:
     """
 
     def __init__(self, path: str, attributes: dict[str, Any], threads: int) -> None:
-        self.path = path
+        self.path = path  # a folder, or a URL
         self.attributes = attributes
         self.schema: Schema = contract.schema_from_attributes(attributes)
         self.class_names: list[str] = attributes["class_names"]
@@ -61,9 +61,12 @@ class ViewStore:
 
     @classmethod
     def open(cls, path: str | Path, threads: int = 4) -> "ViewStore":
-        """Open an existing store. Raises StoreError where there is none that can be read."""
-        path = str(path)
-        found = files.read(files.open_kv(path, threads), ROOT)
+        """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
+
+        Raises StoreError where there is none that can be read.
+        """
+        path = str(path).rstrip("/") or "/"
+        found = files.first_read(path, ROOT, threads)
         if found is None:
             raise StoreError(
                 "there is no view store here",
@@ -73,29 +76,51 @@ class ViewStore:
         return cls(path, root_attributes(found, path), threads)
 
     @cached_property
-    def shapes(self) -> list[ShapeRecord]:
-        """The plan, in the order of axis 0. Raises StoreError where it is missing or damaged."""
+    def identity(self) -> str:
+        """SHA-256 of all that decides the store's bytes; every commit marker repeats it.
+
+        So shards made for another store are noticed, should their writers ever have disagreed on
+        whose root it is, and a lost root can be made again without a doubt.
+        """
+        return identity_digest(self.attributes)
+
+    @cached_property
+    def shapes(self) -> Plan:
+        """The plan, in the order of axis 0. Raises DamageError where it is missing or damaged."""
         data = files.read(self.kv, PLAN)
         where = f"{self.path}/{PLAN}"
         if data is None:
-            raise StoreError("the store has lost its list of shapes", where=where, fix=_REPAIR)
+            raise DamageError("the store has lost its list of shapes", where=where, fix=_REPAIR)
         if contract.digest(data) != self.attributes["plan_sha256"]:
-            raise StoreError("the list of shapes is damaged", where=where, fix=_REPAIR)
-        return contract.decode_plan(data)
+            raise DamageError("the list of shapes is damaged", where=where, fix=_REPAIR)
+        return Plan(data)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class index per shape, [O]; -1 = unknown."""
-        index = {name: i for i, name in enumerate(self.class_names)}
-        return np.array([index.get(s.class_name or "", -1) for s in self.shapes], np.int64)
+        return self._labels_and_splits[0]
 
     @cached_property
     def splits(self) -> NDArray[np.uint8]:
         """Split per shape, [O]: index into SPLITS."""
-        return np.array([SPLITS.index(s.split) for s in self.shapes], np.uint8)
+        return self._labels_and_splits[1]
+
+    @cached_property
+    def _labels_and_splits(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        found = [self.label_and_split(record) for record in self.shapes]
+        labels, splits = zip(*found, strict=True)
+        return np.array(labels, np.int64), np.array(splits, np.uint8)
+
+    def label_and_split(self, record: ShapeRecord) -> tuple[int, int]:
+        """A shape's values of `label` and `split`."""
+        return self._class_index.get(record.class_name or "", -1), SPLITS.index(record.split)
+
+    @cached_property
+    def _class_index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.class_names)}
 
     def array(self, name: str) -> ts.TensorStore:
-        """An array, opened once. Raises StoreError where it is missing or damaged."""
+        """An array, opened once. Raises DamageError where it is missing or damaged."""
         if name not in self._arrays:
             where = f"{self.path}/{name}"
             if name not in self.specs:
@@ -108,14 +133,14 @@ class ViewStore:
     def read(self, name: str, *index: Any) -> NDArray[Any]:
         """`array[index]` as numpy; indices as numpy's basic ones, or index arrays of equal length.
 
-        Raises StoreError for a chunk whose checksum does not match.
+        Raises DamageError for a chunk whose checksum does not match.
         """
         where = f"{self.path}/{name}"
         try:
-            with files.storage_errors(where):
+            with storage_errors(where):
                 return np.asarray(self.array(name)[index].read().result())
         except ValueError as error:
-            raise StoreError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
+            raise DamageError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
 
     def depth(self, *index: Any) -> NDArray[np.float32]:
         """Depth in world units, 0 = background."""
@@ -132,52 +157,69 @@ class ViewStore:
 
     def committed(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has committed, in order. Reads no marker, only their names."""
-        names = {Path(key).name for key in files.list_keys(self.kv, f"commits/{stage}/")}
-        return [i for i in range(self.schema.shards) if Path(marker_key(stage, i)).name in names]
+        found = set(files.list_keys(self.kv, f"commits/{stage}/"))
+        return [i for i in range(self.schema.shards) if marker_key(stage, i) in found]
 
     def pending(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has not committed, in order."""
         return sorted(set(range(self.schema.shards)) - set(self.committed(stage)))
 
     def markers(
+        self, stage: str = RENDER, shards: Iterable[int] | None = None
+    ) -> dict[int, dict[str, Any]]:
+        """Commit markers by shard, all of them by default. Raises DamageError for a damaged one."""
+        return dict(self.each_marker(stage, shards))
+
+    def each_marker(
         self,
         stage: str = RENDER,
         shards: Iterable[int] | None = None,
         share: tuple[int, int] = (0, 1),
-    ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard. Raises StoreError for a damaged one.
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """`markers` one after the other: of a million shapes they fill gigabytes.
 
-        All of them by default, without those that are deleted meanwhile. share: (i, n), every n-th
-        shard's from the i-th on.
+        Without shards those of a share, (i, n) = every n-th from the i-th on, that are there.
         """
         wanted = list(shards or [])
         if shards is None:
             wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
-        found = zip(wanted, files.read_many(self.kv, keys), strict=True)
-        return {
-            shard: decode_marker(data or b"", f"{self.path}/{key}")
-            for shard, (key, data) in found
-            if data is not None or shards is not None
-        }
+        for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
+            if data is not None or shards is not None:  # else another job tries it again just now
+                yield shard, decode_marker(data or b"", f"{self.path}/{key}")
 
-    def outcomes(self, share: tuple[int, int] = (0, 1)) -> list[Outcome | None]:
-        """How each shape ended, in the order of axis 0; None = not rendered yet, or of no share."""
+    def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
+        """Whether a marker is of this store, and not one of another that got here somehow."""
+        owner = marker["shard"], marker["stage"], marker.get("store")
+        return owner == (shard, stage, self.identity)
+
+    def outcomes(self) -> list[Outcome | None]:
+        """How each shape ended, in the order of axis 0; None = not rendered yet."""
         ended: list[Outcome | None] = [None] * self.schema.shapes
-        for shard, marker in self.markers(share=share).items():
-            for shape, table in zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True):
-                ended[shape] = decode_outcome(table)
+        for shape, table in self.ended():
+            ended[shape] = decode_outcome(table)
         return ended
 
-    def correspondence_failures(self, share: tuple[int, int] = (0, 1)) -> list[Outcome]:
-        """The rendered shapes whose correspondences could not be built later."""
-        markers = self.markers(CORRESPONDENCES, share=share).values()
-        return [decode_outcome(table) for marker in markers for table in marker["failures"]]
+    def failures(self, share: tuple[int, int] = (0, 1)) -> tuple[Outcome, ...]:
+        """Every shape of a share that failed at any stage, in the order of axis 0."""
+        failed = {i: table for i, table in self.ended(share) if table["status"] == "failed"}
+        for shard, marker in self.each_marker(CORRESPONDENCES, share=share):
+            for table in marker["failures"]:
+                shapes = self.schema.shapes_of(shard)
+                failed[next(i for i in shapes if self.shapes[i].id == table["id"])] = table
+        return tuple(decode_outcome(failed[shape]) for shape in sorted(failed))
 
     def status(self) -> NDArray[np.uint8]:
         """PENDING, DONE or FAILED per shape, [O], from the commit markers."""
-        codes = {None: PENDING, "done": DONE, "failed": FAILED}
-        return np.array([codes[o.status if o else None] for o in self.outcomes()], np.uint8)
+        codes = np.full(self.schema.shapes, PENDING, np.uint8)
+        for shape, table in self.ended():
+            codes[shape] = DONE if table["status"] == "done" else FAILED
+        return codes
+
+    def ended(self, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each rendered shape and how it ended, an encoded `Outcome`, in the order of axis 0."""
+        for shard, marker in self.each_marker(share=share):
+            yield from zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True)
 
     def write_shard(self, shard: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
         """Write whole shards of arrays; returns each file's key and SHA-256 once all are on disk.
@@ -185,7 +227,7 @@ class ViewStore:
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
         shapes = self.schema.shapes_of(shard)
-        with files.storage_errors(self.path):
+        with storage_errors(self.path):
             writes = [
                 self.array(name)[shapes.start : shapes.stop].write(np.ascontiguousarray(data))
                 for name, data in arrays.items()
@@ -202,119 +244,52 @@ class ViewStore:
 
     def commit(self, stage: str, shard: int, marker: dict[str, Any]) -> None:
         """Write a shard's commit marker: from now on it counts."""
-        marker = {"shard": shard, "stage": stage, **marker}
-        marker["checksum"] = contract.digest(contract.encode_json(marker))
-        files.write(self.kv, marker_key(stage, shard), contract.encode_json(marker))
+        marker = {"shard": shard, "stage": stage, "store": self.identity, **marker}
+        marker["checksum"] = contract.digest(contract.encode_line(marker))
+        files.write(self.kv, marker_key(stage, shard), contract.encode_line(marker))
 
     def forget(self, shard: int, stage: str = RENDER) -> None:
         """Remove a shard's commit marker, so that the stage runs again (and those that follow)."""
         for each in (CORRESPONDENCES, RENDER) if stage == RENDER else (stage,):
-            with files.storage_errors(self.path):
-                self.kv.write(marker_key(each, shard), None).result()
-
-
-def create(
-    path: str, attributes: dict[str, Any], shapes: Iterable[ShapeRecord], threads: int = 4
-) -> ViewStore:
-    """Create a store, or open it where it exists with the same plan and configuration.
-
-    Safe when many processes start at once: the first one's root counts, and all other files
-    follow from it. Raises StoreError with the differences where the store holds something else.
-    """
-    plan = contract.encode_plan(shapes)
-    attributes = {**attributes, "plan_sha256": contract.digest(plan)}
-    root = contract.group_metadata(attributes)
-    kv = files.open_kv(path, threads)
-    _refuse_foreign_folder(path)
-    stored = root_attributes(files.write_new(kv, ROOT, root), path)
-    different = differences(stored, attributes)
-    if different:
-        raise StoreError(
-            "this store was made with another configuration:\n  " + "\n  ".join(different),
-            where=path,
-            fix="repeat the settings it was made with, choose another --out, or use --overwrite",
-        )
-    store = ViewStore(path, stored, threads)
-    files.write_new(kv, PLAN, plan)
-    for name in contract.array_specs(store.schema):
-        files.write_new(kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
-    return store
-
-
-def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a folder that holds anything but a view store.
-
-    What says that shards are finished goes first and what says that this is a store goes last, so
-    that whatever a kill leaves behind can be deleted again, or rendered again.
-    """
-    folder = Path(path)
-    with files.storage_errors(path):
-        if not folder.exists():
-            return
-        entries = sorted(folder.iterdir(), key=lambda e: (e.name != "commits", e.name == ROOT))
-    try:
-        attributes = json.loads((folder / ROOT).read_bytes())["attributes"]
-        is_store = "schema_version" in attributes and "plan_sha256" in attributes
-    except (OSError, ValueError, KeyError, TypeError):
-        is_store = False
-    if not is_store and entries:
-        raise StoreError(
-            "this folder is no view store: it is not deleted",
-            where=path,
-            fix="choose another --out, or delete the folder yourself",
-        )
-    with files.storage_errors(path):
-        for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        if not folder.is_symlink():
-            folder.rmdir()
-
-
-def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What distinguishes two stores' attributes, a line each; versions and paths do not count."""
-    left, right = _flatten(_identity(stored)), _flatten(_identity(asked))
-    return [
-        f"{key}: {_brief(left.get(key))} in the store, {_brief(right.get(key))} asked for"
-        for key in [*left, *(key for key in right if key not in left)]
-        if left.get(key) != right.get(key)
-    ]
+            files.delete(self.kv, [marker_key(each, shard)])
 
 
 def root_attributes(data: bytes, path: str) -> dict[str, Any]:
-    """The attributes of a root `zarr.json`. Raises StoreError where it is not a healthy store's."""
+    """The attributes of a root `zarr.json`. Raises DamageError; StoreError for another version."""
     where = f"{path}/{ROOT}"
     try:
         attributes = json.loads(data)["attributes"]
         version = attributes["schema_version"]
     except (ValueError, KeyError, TypeError):
-        raise StoreError("this is no view store, or its root is damaged", where=where) from None
+        raise DamageError(
+            "this is no view store, or its root is damaged", where=where, fix=_REMAKE
+        ) from None
+    body = {key: value for key, value in attributes.items() if key != "checksum"}
+    intact = contract.group_metadata(body) == data
     if version != contract.SCHEMA_VERSION:
-        raise StoreError(
+        kind = StoreError if intact else DamageError
+        raise kind(
             f"the store has schema version {version}, this pointcmt reads "
             f"{contract.SCHEMA_VERSION}",
             where=where,
             fix="use the pointcmt version that wrote it, or render again",
         )
-    body = {key: value for key, value in attributes.items() if key != "checksum"}
-    if contract.group_metadata(body) != data:
-        raise StoreError("the root of this store is damaged", where=where, fix=_REPAIR)
+    if not intact:
+        raise DamageError("the root of this store is damaged", where=where, fix=_REMAKE)
     return body
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """A commit marker. Raises StoreError where a bit of it has changed."""
+    """A commit marker. Raises DamageError where a bit of it has changed."""
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")
-        body = contract.encode_json(marker)
+        body = contract.encode_line(marker)
         marker["checksum"] = checksum
-        if contract.digest(body) != checksum or contract.encode_json(marker) != data:
+        if contract.digest(body) != checksum or contract.encode_line(marker) != data:
             raise ValueError("checksum")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError("a commit marker is damaged", where=where, fix=_REPAIR) from None
+        raise DamageError("a commit marker is damaged", where=where, fix=_REPAIR) from None
     return marker
 
 
@@ -326,7 +301,7 @@ def marker_key(stage: str, shard: int) -> str:
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON-able values."""
     return {
-        **asdict(outcome),
+        **vars(outcome),
         "seconds": round(outcome.seconds, 3),
         "detail": _encodable(outcome.detail),
         "notes": [_encodable(note) for note in outcome.notes],
@@ -339,45 +314,25 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
     return Outcome(**{**table, "reason": reason, "notes": tuple(table["notes"])})
 
 
-def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: what comes from files may hold half characters."""
-    return text.encode("utf-8", "replace").decode()
-
-
-_REPAIR = "run `pointcmt verify` to see what is broken, then render the store again"
-
-
-def _refuse_foreign_folder(path: str) -> None:
-    """A store's root is its first file: a folder with anything else belongs to somebody else."""
-    folder = Path(path)
-    with files.storage_errors(path):
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    if ROOT not in names:  # one listing, since others may be creating the same store just now
-        foreign = [name for name in names if not name.startswith(ROOT)]
-        if foreign:
-            raise StoreError(
-                f"this folder holds other things (such as {foreign[0]}) and no view store",
-                where=path,
-                fix="choose an empty or a new folder for --out",
-            )
-
-
-def _identity(attributes: dict[str, Any]) -> dict[str, Any]:
+def identity(attributes: dict[str, Any]) -> dict[str, Any]:
     """What must agree for two runs to fill the same store."""
     keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
     source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
     return {**source, **{key: attributes[key] for key in keys}}
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
-    return flat
+def identity_digest(attributes: dict[str, Any]) -> str:
+    """`identity` as a SHA-256."""
+    return contract.digest(contract.encode_json(identity(attributes)))
 
 
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"
+def _encodable(text: str) -> str:
+    """Text that UTF-8 can hold: what comes from files may hold half characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
+_REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
+_REMAKE = (
+    "run `pointcmt render` with the settings it was made with: they are written again if all "
+    "that is rendered agrees with them"
+)

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from pointcmt.datasets import kv as files
+from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS, array_specs, unpack_visible
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import DamageError, StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
 Reads = dict[str, "ts.Future[Any]"]  # under way, by array
@@ -173,13 +174,13 @@ class ViewStream:
     def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
         where = f"{self.store.path}/{name}"
         try:
-            with files.storage_errors(where):
+            with storage_errors(where):
                 return np.asarray(future.result())
         except ValueError as error:
-            raise StoreError(
+            raise DamageError(
                 f"damaged data: {error}",
                 where=where,
-                fix="run `pointcmt verify` to see what is broken, then render the store again",
+                fix="`pointcmt verify` says what is broken, with --repair it is rendered again",
             ) from error
 
     def _fingerprint(self) -> str:

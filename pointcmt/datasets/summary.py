@@ -1,5 +1,6 @@
 """What is in a store, as facts and as text."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets import kv as files
 from pointcmt.datasets.features import FRESH, list_features, open_features
-from pointcmt.datasets.schema import DONE, FAILED, SPLITS
+from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 
 NOTES_SHOWN = 12
@@ -17,10 +19,13 @@ NOTES_SHOWN = 12
 def summarize(path: str | Path) -> dict[str, Any]:
     """JSON-able facts of a store. Raises StoreError where there is none."""
     store = ViewStore.open(path)
-    schema, outcomes = store.schema, store.outcomes()
-    status, failures = store.status(), store.correspondence_failures()
+    schema, failures = store.schema, store.failures()
+    status, notes = np.full(schema.shapes, PENDING), []
+    for shape, table in store.ended():
+        status[shape] = DONE if table["status"] == "done" else FAILED
+        notes += [{"id": table["id"], "note": note} for note in table["notes"]]
     matched = sum(len(schema.shapes_of(shard)) for shard in store.committed(CORRESPONDENCES))
-    failed = [o for o in outcomes if o is not None and o.status == "failed"] + failures
+    unmatched = len(failures) - int(np.sum(status == FAILED))
     classes = {}
     for label, name in enumerate(store.class_names):
         mine = store.labels == label
@@ -39,12 +44,12 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "rig": store.attributes["render"]["rig"]["name"],
         "size": schema.size,
         "points": schema.points,
-        "correspondences": matched - len(failures),
+        "correspondences": matched - unmatched,
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
-        "bytes": _size(Path(store.path)),
-        "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failed],
-        "notes": [{"id": o.id, "note": n} for o in outcomes if o is not None for n in o.notes],
+        "bytes": _size(files.folder_of(store.kv)),
+        "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
+        "notes": notes,
     }
 
 
@@ -58,12 +63,19 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
     return {**features.facts, "key": key, "width": features.width, "shapes": shapes}
 
 
-def _size(folder: Path) -> int:
-    """Bytes of all files; writers may rename some meanwhile."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+def _size(folder: Path | None) -> int | None:
+    """Bytes of all files, None on object storage; writers may rename some meanwhile."""
+    if folder is None:
+        return None
+    total, folders = 0, [str(folder)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with suppress(FileNotFoundError):
+                        total += entry.stat().st_size
     return total
 
 
@@ -75,8 +87,9 @@ def describe(facts: dict[str, Any]) -> str:
         f"{facts['pending']:,} pending",
         f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
         f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
-        f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB",
     ]
+    if facts["bytes"] is not None:
+        lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB")
     for one in facts["features"]:
         lines.append(
             f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} numbers "

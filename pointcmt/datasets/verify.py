@@ -13,7 +13,7 @@ from pointcmt.datasets import schema as contract
 from pointcmt.datasets.features import FOLDER, GROUP, STALE, Features, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
-from pointcmt.errors import StoreError
+from pointcmt.errors import DamageError
 
 Arrays = dict[str, NDArray[Any]]
 # A stored point is float32, a camera float64 that was computed: both are exact to a few roundings.
@@ -22,10 +22,15 @@ POINT_TOLERANCE, CAMERA_TOLERANCE = 1e-5, 1e-9
 
 @dataclass(frozen=True)
 class Broken:
-    """One finding: which file, array or shape, and what is wrong with it."""
+    """One finding: which file, array or shape, and what is wrong with it.
+
+    stage, shard: what would have to be made again, if the finding is of a single shard.
+    """
 
     where: str
     what: str
+    stage: str = ""
+    shard: int = -1
 
 
 @dataclass(frozen=True)
@@ -49,26 +54,26 @@ class Verdict:
 def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> Verdict:
     """Read every byte of a store and check it. advance: told how many shapes were checked.
 
-    Raises StoreError where there is no store; all else that is wrong is in the verdict.
+    Raises StoreError where there is no store, or where it cannot be read; all else that is wrong
+    is in the verdict.
     """
-    if files.read(files.open_kv(path), ROOT) is None:
-        ViewStore.open(path)  # raises: no store here
     try:
         store = ViewStore.open(path)
         broken = list(_metadata(store))
-    except StoreError as error:  # without a root or a plan nothing else can be judged
+    except DamageError as error:  # without a root or a plan nothing else can be judged
         return Verdict(1, 0, (Broken(error.where, error.what),))
     checked = len(contract.array_specs(store.schema)) + 2
     rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
     for shard in sorted(matched - rendered):
-        broken.append(Broken(marker_key(CORRESPONDENCES, shard), "commits a shard not rendered"))
+        where = marker_key(CORRESPONDENCES, shard)
+        broken.append(Broken(where, "commits a shard not rendered", RENDER, shard))
     for shard in sorted(rendered):
         found, looked_at = _shard(store, shard, shard in matched)
         broken += found
         checked += looked_at
         advance(len(store.schema.shapes_of(shard)))
     for key in list_features(store):
-        found, looked_at = _features(store, key)
+        found, looked_at = verify_features(store, key)
         broken += found
         checked += looked_at
     pending = sum(len(store.schema.shapes_of(i)) for i in store.pending(RENDER))
@@ -76,7 +81,7 @@ def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> V
 
 
 def _metadata(store: ViewStore) -> Iterator[Broken]:
-    """The plan and the arrays' metadata. Raises StoreError for a damaged plan."""
+    """The plan and the arrays' metadata. Raises DamageError for a damaged plan."""
     if len(store.shapes) != store.schema.shapes:
         yield Broken(PLAN, f"{len(store.shapes)} shapes, the root says {store.schema.shapes}")
     for name in contract.array_specs(store.schema):
@@ -91,24 +96,28 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
     """Findings in one shard, and how many files and shapes they are based on."""
     broken: list[Broken] = []
     outcomes: list[dict[str, Any]] = []
-    expected: list[tuple[str, str]] = []
+    expected: dict[str, tuple[str, str]] = {}  # by key: stage and SHA-256
     stages = [RENDER, CORRESPONDENCES] if matched else [RENDER]
     for stage in stages:
+        where = marker_key(stage, shard)
         try:
             marker = store.markers(stage, [shard])[shard]
-        except StoreError as error:
-            broken.append(Broken(marker_key(stage, shard), error.what))
+        except DamageError as error:
+            broken.append(Broken(where, error.what, stage, shard))
             continue
-        if marker["shard"] != shard or marker["stage"] != stage:
-            broken.append(Broken(marker_key(stage, shard), "the marker of another shard"))
+        if not store.owns(marker, stage, shard):
+            what = "the marker of another shard, or of another store"
+            broken.append(Broken(where, what, stage, shard))
         outcomes = outcomes or marker.get("outcomes", [])
-        expected += list(marker["files"].items())
-    expected_names = {key.split("/")[0] for key, _ in expected}
-    for key, data in files.read_many(store.kv, [key for key, _ in expected]):
+        expected |= {key: (stage, sha256) for key, sha256 in marker["files"].items()}
+    expected_names = {key.split("/")[0] for key in expected}
+    for key, data in files.read_many(store.kv, expected):
+        stage, sha256 = expected[key]
         if data is None:
-            broken.append(Broken(key, "the file is missing"))
-        elif contract.digest(data) != dict(expected)[key]:
-            broken.append(Broken(key, "the file's SHA-256 differs from the commit marker's"))
+            broken.append(Broken(key, "the file is missing", stage, shard))
+        elif contract.digest(data) != sha256:
+            what = "the file's SHA-256 differs from the commit marker's"
+            broken.append(Broken(key, what, stage, shard))
     looked_at = len(expected) + len(stages)
     if broken or not outcomes:
         return broken, looked_at  # damaged bytes need no further opinion on what they mean
@@ -117,8 +126,8 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
         arrays = {
             name: store.read(name, slice(shapes.start, shapes.stop)) for name in expected_names
         }
-    except StoreError as error:
-        return [Broken(error.where, error.what)], looked_at
+    except DamageError as error:
+        return [Broken(error.where, error.what, RENDER, shard)], looked_at
     for slot, shape in enumerate(shapes):
         record, outcome = store.shapes[shape], outcomes[slot]
         own = {name: array[slot] for name, array in arrays.items()}
@@ -126,11 +135,12 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
         problems = list(_shape(store, own, outcome, facts))
         if outcome["id"] != record.id:
             problems.append(f"its outcome is that of '{outcome['id']}'")
-        broken += [Broken(f"shape {shape} ({record.id})", problem) for problem in problems]
+        where = f"shape {shape} ({record.id})"
+        broken += [Broken(where, problem, RENDER, shard) for problem in problems]
     return broken, looked_at + len(shapes)
 
 
-def _features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
+def verify_features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
     """Findings in the features of one teacher, and how many files they are based on."""
     where, stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
     broken = []
@@ -139,43 +149,47 @@ def _features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
     try:
         features = open_features(store, key)
         if features is None:
-            raise StoreError("the file is missing")
-    except StoreError as error:
-        return [*broken, Broken(f"{where}/{ROOT}", error.what)], 2
+            raise DamageError("the file is missing")
+    except DamageError as error:
+        return [*broken, Broken(f"{where}/{ROOT}", error.what, stage)], 2
     looked_at, rendered = 2, set(store.committed(RENDER))
     for shard in store.committed(stage):
         looked_at += 2
         try:
             broken += _feature_shard(features, shard, shard in rendered)
-        except StoreError as error:  # a damaged marker, or damaged data
-            broken.append(Broken(error.where.removeprefix(f"{store.path}/"), error.what))
+        except DamageError as error:  # a damaged marker, or damaged data
+            file = error.where.removeprefix(f"{store.path}/")
+            broken.append(Broken(file, error.what, stage, shard))
     return broken, looked_at
 
 
 def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[Broken]:
-    """What is wrong with one shard's features. Raises StoreError for a damaged marker."""
-    store, where = features.store, marker_key(features.stage, shard)
-    marker = store.markers(features.stage, [shard])[shard]
-    if marker["shard"] != shard or marker["stage"] != features.stage:
-        yield Broken(where, "the marker of another shard")
+    """What is wrong with one shard's features. Raises DamageError for a damaged marker."""
+    store, stage, where = features.store, features.stage, marker_key(features.stage, shard)
+    marker = store.markers(stage, [shard])[shard]
+    if not store.owns(marker, stage, shard):
+        yield Broken(where, "the marker of another shard, or of another store", stage, shard)
         return
     for key, data in files.read_many(store.kv, marker["files"]):
         if data is None:
-            yield Broken(key, "the file is missing")
+            yield Broken(key, "the file is missing", stage, shard)
             return
         if contract.digest(data) != marker["files"][key]:
-            yield Broken(key, "the file's SHA-256 differs from the commit marker's")
+            what = "the file's SHA-256 differs from the commit marker's"
+            yield Broken(key, what, stage, shard)
             return
     if not rendered or features.states([shard]).get(shard, STALE) == STALE:
         remedy = "the next command that uses this teacher computes them again, or delete " + (
             f"{features.name} and commits/{features.stage}"
         )
-        yield Broken(where, f"stale features, made from images that are no longer there: {remedy}")
+        what = f"stale features, made from images that are no longer there: {remedy}"
+        yield Broken(where, what, stage, shard)
         return
     shapes, done = store.schema.shapes_of(shard), features.images(shard).done
     array = store.read(features.name, slice(shapes.start, shapes.stop))
     if not np.all(np.isfinite(array)) or np.any(array[~done]):
-        yield Broken(where, "features are not finite, or not 0 where there is no shape")
+        what = "features are not finite, or not 0 where there is no shape"
+        yield Broken(where, what, stage, shard)
 
 
 def _shape(

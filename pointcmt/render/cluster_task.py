@@ -56,7 +56,7 @@ def make_runner(job: Job, number: int) -> "ShardRunner":
 
     runner = make(job, number)
     shapes, root = runner.store.shapes, job.root
-    sample = shapes[:: math.ceil(len(shapes) / SAMPLE)]
+    sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
     if root is not None and not any((root / shape.source).exists() for shape in sample):
         raise PointcmtError(
             f"none of {len(sample)} shapes looked for is there",

@@ -4,20 +4,21 @@ Light to import: the process that plans loads no renderer. The bytes do not depe
 task: every random number comes from the configuration's seed and the shape's id.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.creation import create
 from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.store import (
     CORRESPONDENCES,
     RENDER,
     Outcome,
     ViewStore,
-    create,
     decode_marker,
     marker_key,
 )
@@ -53,6 +54,8 @@ class Job:
     correspondences: bool = True
     threads: int = 1
     device: str = "auto"
+    identity: str = ""  # of the store that `out` must hold; "" = whichever is there
+    before: Mapping[str, Outcome] = field(default_factory=dict)  # how shapes ended, by id: a repair
 
 
 @dataclass(frozen=True)
@@ -131,29 +134,27 @@ def tasks(
 
 def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:
     """What a task is to do now that its shard is claimed; None where others have done it."""
-    if task.retry and _checksum(store, task.stage, task.shard) == task.retry:
+    if task.retry and checksum(store, task.stage, task.shard) == task.retry:
         store.forget(task.shard, task.stage)
-    if not _checksum(store, RENDER, task.shard):
+    if not checksum(store, RENDER, task.shard):
         return RENDER if task.stage == RENDER else None
     wanted = correspondences or task.stage == CORRESPONDENCES
-    return CORRESPONDENCES if wanted and not _checksum(store, CORRESPONDENCES, task.shard) else None
+    return CORRESPONDENCES if wanted and not checksum(store, CORRESPONDENCES, task.shard) else None
 
 
 def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
     """The shards with failures: to be rendered again, or to be matched again."""
-    markers = store.markers(CORRESPONDENCES) if correspondences else {}
-    found = {
-        shard: Task(CORRESPONDENCES, shard, retry=marker["checksum"])
-        for shard, marker in markers.items()
-        if marker["failures"]
-    }
-    for shard, marker in (store.markers(RENDER) if render else {}).items():
+    found = {}
+    for shard, marker in store.each_marker(CORRESPONDENCES) if correspondences else ():
+        if marker["failures"]:
+            found[shard] = Task(CORRESPONDENCES, shard, retry=marker["checksum"])
+    for shard, marker in store.each_marker(RENDER) if render else ():
         if any(outcome["status"] == "failed" for outcome in marker["outcomes"]):
             found[shard] = Task(RENDER, shard, retry=marker["checksum"])
     return found
 
 
-def _checksum(store: ViewStore, stage: str, shard: int) -> str:
+def checksum(store: ViewStore, stage: str, shard: int) -> str:
     """That of a shard's commit marker, "" where there is none."""
     key = marker_key(stage, shard)
     data = files.read(store.kv, key)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pointcmt.datasets.kv import storage_errors
+from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 from pointcmt.errors import StoreError
@@ -123,7 +123,7 @@ def _page(store: ViewStore, pictures: list[str]) -> str:
         for label, name in enumerate(store.class_names)
         if np.any(mine := (store.labels == label) & (status == DONE))
     ]
-    failed = [o for o in store.outcomes() if o is not None and o.status == "failed"]
+    failed = store.failures()
     images = "".join(f'<h2>{name}</h2><img src="{name}" alt="{name}">' for name in pictures)
     losses = "".join(
         f"<tr><td>{html.escape(o.id)}</td><td>{o.reason}</td><td>{html.escape(o.detail)}</td></tr>"

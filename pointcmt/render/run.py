@@ -1,20 +1,21 @@
 """`render` and `build-correspondences`: find what is missing, run it on workers, sum up."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look, open_claims, sweep
+from pointcmt.datasets.creation import remove
+from pointcmt.datasets.places import absolute
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, remove
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
-from pointcmt.render.job import Finished, Job, create_store, tasks
+from pointcmt.render.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import LocalWorkers, usable_cores
 
@@ -84,7 +85,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
         say(f"{before} of {planned} shapes were tried before", options.log_format)
-    return _complete(store, job, RENDER, options)
+    return complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
@@ -92,7 +93,7 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
-    return _complete(store, job, CORRESPONDENCES, options)
+    return complete(store, job, CORRESPONDENCES, options)
 
 
 def make_runner(job: Job, worker: int) -> "ShardRunner":
@@ -105,12 +106,19 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
     return ShardRunner(job, worker)
 
 
-def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summary:
-    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished."""
+def complete(
+    store: ViewStore, job: Job, stage: str, options: Options, missing: Sequence[Task] | None = None
+) -> Summary:
+    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished.
+
+    missing: the tasks, None = what has no commit marker yet.
+    """
     started = time.monotonic()
-    job = replace(job, correspondences=job.correspondences or stage == CORRESPONDENCES)
-    missing = tasks(store, stage == RENDER, job.correspondences, options.retry_failed)
-    missing = [task for task in missing if task.shard in _share(options, [task.shard])]
+    correspondences = job.correspondences or stage == CORRESPONDENCES
+    job = replace(job, identity=store.identity, correspondences=correspondences)
+    if missing is None:
+        missing = tasks(store, stage == RENDER, correspondences, options.retry_failed)
+        missing = [task for task in missing if _share(options, [task.shard])]
     engine = _engine(store, job, options, len(missing))
     kv = open_claims(job.out)
     backlog = Backlog(missing, partial(look, kv))
@@ -129,7 +137,7 @@ def _complete(store: ViewStore, job: Job, stage: str, options: Options) -> Summa
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
     sweep(kv, rendered & matched)
-    failures = _failures(store, options.share)
+    failures = store.failures(options.share)
     tried = _shapes(store, _share(options, rendered if stage == RENDER else matched))
     return Summary(
         planned=_shapes(store, _share(options, range(store.schema.shards))),
@@ -150,13 +158,12 @@ def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engin
         return LocalWorkers(work, workers, run_claimed)
     from pointcmt.render.cluster import Cluster, ClusterWorkers
 
-    out = job.out if "://" in job.out else str(Path(job.out).absolute())
-    source = job.root and job.root.absolute()
+    root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
-    work = replace(work, argument=replace(job, threads=1, out=out, root=source))
-    root = contract.digest(contract.group_metadata(store.attributes))
+    work = replace(work, argument=replace(job, threads=1, out=absolute(job.out), root=root))
+    digest = contract.digest(contract.group_metadata(store.attributes))
     cluster = Cluster(options.scheduler, workers, options.resources)
-    return ClusterWorkers(work, cluster, root, options.log_format)
+    return ClusterWorkers(work, cluster, digest, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}
@@ -178,10 +185,3 @@ def _share(options: Options, shards: Iterable[int]) -> list[int]:
 def _shapes(store: ViewStore, shards: Iterable[int]) -> int:
     """How many shapes some shards hold."""
     return sum(len(store.schema.shapes_of(shard)) for shard in shards)
-
-
-def _failures(store: ViewStore, share: tuple[int, int]) -> tuple[Outcome, ...]:
-    """Every shape of a share that failed at any stage, in the order of the plan."""
-    failed = {o.id: o for o in store.outcomes(share) if o is not None and o.status == "failed"}
-    failed |= {outcome.id: outcome for outcome in store.correspondence_failures(share)}
-    return tuple(failed[record.id] for record in store.shapes if record.id in failed)

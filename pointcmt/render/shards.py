@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.schema import DONE, FAILED, SPLITS, ShapeRecord
+from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
-from pointcmt.errors import PointcmtError, Reason, ShapeRefused
+from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.mesh import Mesh
 from pointcmt.render.backends import Renderer, make_renderer
@@ -23,6 +23,7 @@ from pointcmt.render.raycaster import RayCaster
 from pointcmt.render.visibility import visible_points
 
 Arrays = dict[str, NDArray[Any]]
+ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
 
@@ -37,6 +38,12 @@ class ShardRunner:
         self.job = job
         self.worker = worker  # its number among the job's workers
         self.store = ViewStore.open(job.out, threads=job.threads)
+        if job.identity not in ("", self.store.identity):
+            raise StoreError(
+                "another job has made another store here meanwhile",
+                where=job.out,
+                fix="choose another --out for one of them",
+            )
         self.claims = claims.open_claims(job.out)
         self.camera = job.config.rig.cameras(job.config.size)
 
@@ -60,7 +67,7 @@ class ShardRunner:
             report(shape)
             started = time.perf_counter()
             make = partial(self.render_shape, record)
-            made, outcome = attempt(make, record, blame.get(shape))
+            made, outcome = attempt(make, record, blame.get(shape) or self._known(record))
             outcomes.append(replace(outcome, seconds=time.perf_counter() - started))
             for name, value in (made or {}).items():
                 arrays[name][slot] = value
@@ -99,6 +106,9 @@ class ShardRunner:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
         config, schema = self.job.config, self.store.schema
         mesh, sha256 = self._load(record)
+        before = self.job.before.get(record.id)
+        if before is not None and before.sha256 not in ("", sha256):
+            raise _source_changed(record)
         mesh, source_to_world = normalize(mesh, self.job.up)
         points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
         points32 = points.astype(np.float32)
@@ -136,14 +146,19 @@ class ShardRunner:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
         mesh, found = self._load(record)
         if found != sha256:
-            raise ShapeRefused(
-                Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
-            )
+            raise _source_changed(record)
         mesh, _ = normalize(mesh, self.job.up)
         points, point_face = (self.store.read(name, shape) for name in ("points", "point_face"))
         caster = RayCaster(mesh, self.job.threads)
         visible = visible_points(caster, points, point_face, self.camera)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+
+    def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
+        """What took a worker down before a repair would do so again: it is not tried by itself."""
+        before = self.job.before.get(record.id)
+        if before is None or before.reason not in ENDED_WORKERS:
+            return None
+        return before.reason, before.detail
 
     def _load(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
@@ -163,8 +178,9 @@ class ShardRunner:
         arrays["K"][:] = self.camera.K
         arrays["world_to_camera"][:] = self.camera.world_to_camera
         arrays["source_to_world"][:] = np.eye(4)
-        arrays["label"][:] = self.store.labels[shapes.start : shapes.stop]
-        arrays["split"][:] = [SPLITS.index(self.store.shapes[i].split) for i in shapes]
+        records = [self.store.shapes[shape] for shape in shapes]
+        facts = [self.store.label_and_split(record) for record in records]
+        arrays["label"][:], arrays["split"][:] = zip(*facts, strict=True)
         return arrays
 
     def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
@@ -177,6 +193,10 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
+
+
+def _source_changed(record: ShapeRecord) -> ShapeRefused:
+    return ShapeRefused(Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered")
 
 
 def attempt(

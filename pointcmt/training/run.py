@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
+from pointcmt.datasets.places import absolute
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
@@ -81,7 +82,7 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             "validation": shapes_digest(store, split.validation),
         },
         "data": {
-            "path": str(Path(store.path).absolute()),
+            "path": absolute(store.path),
             "dataset": store.attributes["source"]["name"],
             "plan_sha256": store.attributes["plan_sha256"],
             "render_hash": store.attributes["render_hash"],

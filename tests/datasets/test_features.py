@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+from pointcmt.datasets.creation import remove
 from pointcmt.datasets.features import (
     FRESH,
     MISSING,
@@ -18,7 +19,7 @@ from pointcmt.datasets.features import (
     open_features,
 )
 from pointcmt.datasets.schema import array_specs, blank
-from pointcmt.datasets.store import RENDER, ViewStore, remove
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.datasets.summary import describe, summarize
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import StoreError

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.creation import create, remove
 from pointcmt.datasets.schema import Schema, ShapeRecord
 from pointcmt.datasets.store import (
     Outcome,
     ViewStore,
-    create,
     decode_outcome,
     encode_outcome,
-    remove,
 )
+from pointcmt.datasets.verify import verify
 from pointcmt.errors import Reason, StoreError
 
 SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in range(7)]
@@ -39,6 +39,15 @@ def attributes(seed=0, up="z"):
 
 def make(path):
     create(str(path), attributes(), SHAPES)
+
+
+def make_with(path, seed, said):
+    """Create a store; tells the seed of who succeeds, and what the others are told."""
+    try:
+        create(path, attributes(seed), SHAPES)
+        said.put(seed)
+    except StoreError as error:
+        said.put(error.what)
 
 
 def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_path):
@@ -96,7 +105,7 @@ def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
 
 def test_names_may_hold_any_line_separator(tmp_path):
     shapes = [ShapeRecord(f"a{c}b", "thing", "train", f"a{c}b.off") for c in "\u2028\u2029\x85\x1c"]
-    assert contract.decode_plan(contract.encode_plan(shapes)) == shapes
+    assert list(contract.Plan(contract.encode_plan(shapes))) == shapes
 
 
 def files_of(folder):
@@ -148,7 +157,7 @@ def test_creation_that_was_killed_half_way_is_completed(tmp_path):
 
 def use(path):
     store = ViewStore.open(path)
-    assert store.shapes
+    assert len(store.shapes)
     store.array("rgb")
 
 
@@ -174,6 +183,32 @@ def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"render", b"rander"))
     with pytest.raises(StoreError, match="marker is damaged"):
         store.markers()
+
+
+def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    bad = {"reason": Reason.BAD_INDEX, "detail": "9"}
+    ended = [
+        Outcome(shape.id, "failed" if i in (2, 5) else "done", **(bad if i in (2, 5) else {}))
+        for i, shape in enumerate(SHAPES)
+    ]
+    for shard in range(3):
+        outcomes = [encode_outcome(ended[i]) for i in store.schema.shapes_of(shard)]
+        store.commit("render", shard, {"outcomes": outcomes, "files": {}})
+    late = Outcome("thing/1", "failed", Reason.SOURCE_CHANGED)
+    store.commit("visible", 0, {"failures": [encode_outcome(late)], "files": {}})
+    assert store.failures() == (late, ended[2], ended[5])
+    assert store.status().tolist() == [1, 1, 2, 1, 1, 2, 1]
+    assert store.outcomes() == ended
+
+
+def test_markers_of_another_store_do_not_count_as_whole(tmp_path):
+    mine, other = (create(str(tmp_path / n), attributes(i), SHAPES) for i, n in enumerate("ab"))
+    other.commit("render", 0, {"outcomes": [], "files": {}})
+    shutil.copytree(tmp_path / "b/commits", tmp_path / "a/commits")
+    assert [b.what for b in verify(mine.path).broken] == [
+        "the marker of another shard, or of another store"
+    ]
 
 
 def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):

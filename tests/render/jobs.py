@@ -1,9 +1,8 @@
-"""Whole jobs through the command line, and what they leave on disk."""
+"""Whole jobs through the command line, and what they read."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 SMALL = ("--rig", "ortho6", "--size", "48", "--points", "100", "--shard-size", "2")
 
@@ -29,19 +28,3 @@ def write_off(path, mesh):
     lines += [" ".join(map(str, [3, *face])) for face in mesh.faces.tolist()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
-
-
-def tree(folder):
-    """Every file's bytes, without what may differ: the seconds in commit markers."""
-    found = {}
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
-            data = path.read_bytes()
-            if path.parent.parent.name == "commits":
-                marker = json.loads(data)
-                marker.pop("checksum")
-                for outcome in marker.get("outcomes", []):
-                    outcome["seconds"] = 0
-                data = json.dumps(marker).encode()
-            found[path.relative_to(folder).as_posix()] = data
-    return found

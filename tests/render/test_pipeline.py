@@ -17,7 +17,8 @@ from pointcmt.datasets.schema import array_specs
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from tests.render import shapes
-from tests.render.jobs import SMALL, pointcmt, render, tree, write_off
+from tests.render.jobs import SMALL, pointcmt, render, write_off
+from tests.stores import tree
 
 
 def test_a_broken_mesh_is_recorded_and_the_others_are_done(finished):

@@ -21,8 +21,8 @@ from pointcmt.render.job import Finished, Job, Task, create_store, job_of_store,
 from pointcmt.render.run import Options
 from pointcmt.render.shards import ShardRunner
 from pointcmt.render.supervisor import Crew, Work
-from tests.render.jobs import SMALL, facts, pointcmt, render, tree
-from tests.stores import render_toy
+from tests.render.jobs import SMALL, facts, pointcmt, render
+from tests.stores import render_toy, tree
 
 
 def start(command, *arguments):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pointcmt.datasets.creation import create
 from pointcmt.datasets.schema import (
     SCHEMA_VERSION,
     Schema,
@@ -14,7 +15,7 @@ from pointcmt.datasets.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store import RENDER, Outcome, ViewStore, create, encode_outcome
+from pointcmt.datasets.store import RENDER, Outcome, ViewStore, encode_outcome
 from pointcmt.errors import Reason
 from pointcmt.training.config_files import load_config
 

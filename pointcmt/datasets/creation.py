@@ -1,0 +1,144 @@
+"""View stores: created by whoever comes first, made whole again where they can be, removed."""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import tensorstore as ts
+
+from pointcmt.datasets import kv as files
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.store import (
+    PLAN,
+    ROOT,
+    ViewStore,
+    decode_marker,
+    identity,
+    identity_digest,
+    root_attributes,
+)
+from pointcmt.errors import DamageError, StoreError
+
+
+def create(
+    path: str, attributes: dict[str, Any], shapes: Iterable[ShapeRecord], threads: int = 4
+) -> ViewStore:
+    """Create a store, or open it where it exists with the same plan and configuration.
+
+    Safe when many processes start at once: the first one's root counts, and all other files
+    follow from it. Those that are lost or damaged are written again, the root too if all that was
+    rendered agrees with it. Raises StoreError with the differences where the store holds something
+    else, and where others' files are.
+    """
+    path = path.rstrip("/") or "/"
+    plan = contract.encode_plan(shapes)
+    attributes = {**attributes, "plan_sha256": contract.digest(plan)}
+    stored = _claim_root(path, attributes, plan, threads)
+    different = differences(stored, attributes)
+    if different:
+        raise StoreError(
+            "this store was made with another configuration:\n  " + "\n  ".join(different),
+            where=path,
+            fix="repeat the settings it was made with, choose another --out, or use --overwrite",
+        )
+    store = ViewStore(path, stored, threads)
+    _ensure(store.kv, PLAN, plan)
+    for name in contract.array_specs(store.schema):
+        _ensure(store.kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
+    return store
+
+
+def remove(path: str) -> None:
+    """Delete a store. Raises StoreError for a place that holds anything but a view store.
+
+    What says that shards are finished goes first and what says that this is a store goes last, so
+    that whatever a kill leaves behind can be deleted again, or rendered again.
+    """
+    path = path.rstrip("/") or "/"
+    kv = files.open_kv(path)
+    try:
+        attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]
+        is_store = "schema_version" in attributes and "plan_sha256" in attributes
+    except (ValueError, KeyError, TypeError):
+        is_store = False
+    if is_store:
+        files.delete_all(kv, first="commits", last=ROOT)
+    elif files.top_names(kv):
+        raise StoreError(
+            "this folder is no view store: it is not deleted",
+            where=path,
+            fix="choose another --out, or delete the folder yourself",
+        )
+
+
+def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """What distinguishes two stores' attributes, a line each; versions and paths do not count."""
+    left, right = _flatten(identity(stored)), _flatten(identity(asked))
+    return [
+        f"{key}: {_brief(left.get(key))} in the store, {_brief(right.get(key))} asked for"
+        for key in [*left, *(key for key in right if key not in left)]
+        if left.get(key) != right.get(key)
+    ]
+
+
+def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int) -> dict[str, Any]:
+    """The attributes of the root that is there; ours, where there was none or a broken one.
+
+    A root that was lost or damaged is made again only where all else is of the same store.
+    """
+    found = files.first_read(path, ROOT, threads)
+    kv = files.open_kv(path, threads)
+    root = contract.group_metadata(attributes)
+    if found is None:
+        names = files.top_names(kv)  # once, since others may be creating the same store just now
+        foreign = sorted(name for name in names if not name.startswith(ROOT))
+        if ROOT not in names and foreign and not _is_ours(kv, attributes, plan):
+            raise StoreError(
+                f"this folder holds other things (such as {foreign[0]}) and no view store",
+                where=path,
+                fix="choose an empty or a new folder for --out",
+            )
+        found = files.write_new(kv, ROOT, root)
+    try:
+        return root_attributes(found, path)
+    except DamageError:
+        if not _is_ours(kv, attributes, plan):
+            raise
+        files.write(kv, ROOT, root)
+        return attributes
+
+
+def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
+    """Whether what lies beside a lost or damaged root belongs to a store of these attributes.
+
+    Commit markers tell; without any, the list of shapes has to do.
+    """
+    owners = set()
+    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
+        with suppress(DamageError):
+            owners.add(decode_marker(data or b"", key).get("store"))
+    if owners:
+        return owners == {identity_digest(attributes)}
+    return files.read(kv, PLAN) == plan
+
+
+def _ensure(kv: ts.KvStore, key: str, value: bytes) -> None:
+    """Have a file hold what the root prescribes: written if it is missing, mended if damaged."""
+    if files.write_new(kv, key, value) != value:
+        files.write(kv, key, value)
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"

@@ -1,0 +1,246 @@
+"""`verify --repair`: what is broken in a store is made again from its source, and leftovers go.
+
+What can be is made again to the same bytes: the list of shapes, the arrays' metadata, every shard.
+Only what is broken is touched. A source that has changed since is never drawn in place of the one
+that was: its shape is recorded as failed, with that reason. Nothing is deleted but what provably
+belongs to a store and is of no use in it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pointcmt.console import meter
+from pointcmt.datasets import kv as files
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import open_claims, sweep
+from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
+from pointcmt.datasets.leftovers import Survey, survey
+from pointcmt.datasets.schema import SPLITS
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import (
+    CORRESPONDENCES,
+    PLAN,
+    RENDER,
+    ROOT,
+    Outcome,
+    ViewStore,
+    decode_outcome,
+)
+from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
+from pointcmt.errors import DamageError, StoreError, UsageError
+from pointcmt.render.egl_remedies import has_gpu
+from pointcmt.render.job import Job, Task, checksum, job_of_store
+from pointcmt.render.run import Options, complete
+
+Outcomes = dict[str, Outcome]  # by the shape's id
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair found and did. mended: findings that are gone. swept: files deleted.
+
+    foreign: files that are none of a store's, left as they are. lost: shapes that had been done and
+    could not be rendered as before. notes: what else should be known.
+    """
+
+    verdict: Verdict  # on the store as it is now
+    mended: tuple[Broken, ...] = ()
+    shards: tuple[int, ...] = ()  # rendered again, or their correspondences
+    swept: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    lost: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints: the verdict's, and what was done."""
+        return {
+            **self.verdict.as_json(),
+            "mended": [{"where": b.where, "what": b.what} for b in self.mended],
+            "shards": list(self.shards),
+            "swept": list(self.swept),
+            "foreign": list(self.foreign),
+            "lost": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in self.lost],
+            "notes": list(self.notes),
+        }
+
+
+def repair(path: str, root: Path | None, options: Options) -> Repair:
+    """Check a store, make again what is broken, sweep, and check it once more.
+
+    root: where the data set is now, if it moved. Raises StoreError where there is no store, where
+    its root or its list of shapes is damaged beyond what the source can tell, and where it cannot
+    be read or written; UsageError where the source is not to be found.
+    """
+    store = ViewStore.open(path)
+    mended = list(_mend_metadata(store, root))
+    verdict = _checked(path, store, options)
+    found = survey(store)
+    finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
+    swept = [*found.orphans, *sweep(open_claims(path), finished), *files.sweep_locks(store.kv)]
+    files.delete(store.kv, found.orphans)
+    again = _Again.find(store, verdict.broken, found)
+    lost, notes = _render(store, again, root, options) if again.shards else ([], [])
+    forgotten = _forget_features(store)
+    if mended or swept or again.shards or forgotten:
+        mended += verdict.broken
+        verdict = _checked(path, store, options)
+    still = {(broken.where, broken.what) for broken in verdict.broken}
+    return Repair(
+        verdict,
+        tuple(b for b in mended if (b.where, b.what) not in still),
+        tuple(again.shards),
+        tuple(swept),
+        tuple(found.foreign),
+        tuple(lost),
+        tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Again:
+    """The shards to be made again: their images with or without correspondences, or these alone."""
+
+    matched: list[int]
+    unmatched: list[int]
+    only_correspondences: list[int]
+
+    @property
+    def shards(self) -> list[int]:
+        return sorted({*self.matched, *self.unmatched, *self.only_correspondences})
+
+    @classmethod
+    def find(cls, store: ViewStore, broken: Iterable[Broken], found: Survey) -> "_Again":
+        """Shards with findings, and those that have files of a stage but no marker (any more)."""
+        rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
+        findings = {(b.stage, b.shard) for b in broken}
+        images = {shard for stage, shard in findings if stage == RENDER}
+        images |= set(found.begun) - rendered
+        with_visible = {s for s, names in found.begun.items() if "visible" in names} | matched
+        if matched:  # what was begun here was to have them too
+            with_visible |= images - rendered
+        visible = {shard for stage, shard in findings if stage == CORRESPONDENCES}
+        visible |= with_visible - matched
+        return cls(
+            sorted(images & with_visible), sorted(images - with_visible), sorted(visible - images)
+        )
+
+
+def _checked(path: str, store: ViewStore, options: Options) -> Verdict:
+    with meter("verifying", store.schema.shapes, "shapes", options.log_format) as progress:
+        return verify(path, progress.advance)
+
+
+def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
+    """Write the plan and the arrays' metadata again where they are damaged; yields which were."""
+    try:
+        _ = store.shapes
+    except DamageError as error:
+        files.write(store.kv, PLAN, _plan(store, root))
+        yield Broken(PLAN, error.what)
+    for name in contract.array_specs(store.schema):
+        key, right = f"{name}/{ROOT}", contract.array_metadata(store.schema, name)
+        if files.read(store.kv, key) != right:
+            files.write(store.kv, key, right)
+            yield Broken(key, "the file was missing or damaged")
+
+
+def _plan(store: ViewStore, root: Path | None) -> bytes:
+    """The list of shapes, listed again: its SHA-256 in the root proves it. Raises StoreError."""
+    source = store.attributes["source"]
+    listing = list_shapes(source["name"], root or (source["root"] and Path(source["root"])))
+    for split in (None, *SPLITS):
+        try:
+            shapes = select(listing, split, store.schema.shapes).shapes
+        except UsageError:  # it has no such split
+            continue
+        plan = contract.encode_plan(shapes)
+        if contract.digest(plan) == store.attributes["plan_sha256"]:
+            return plan
+    raise StoreError(
+        "the list of shapes is lost, and the data set now lists others",
+        where=f"{store.path}/{PLAN}",
+        fix="bring the data set back to what it was, or name it with --root",
+    )
+
+
+def _render(
+    store: ViewStore, again: _Again, root: Path | None, options: Options
+) -> tuple[list[Outcome], list[str]]:
+    """Make shards again; returns the shapes that were lost by it, and notes."""
+    before, failed_before = _ended(store, again.shards)
+    for stage in (RENDER, CORRESPONDENCES):  # what cannot be read says nothing and is in the way
+        for shard in set(store.committed(stage)) & set(again.shards):
+            if not _markers(store, stage, [shard]):
+                store.forget(shard, stage)
+    job = _with_backend_of(before, replace(job_of_store(store, root), before=before))
+    for stage, shards, matched in (
+        (RENDER, again.matched, True),
+        (RENDER, again.unmatched, False),
+        (CORRESPONDENCES, again.only_correspondences, True),
+    ):
+        if shards:
+            todo = [Task(stage, i, retry=checksum(store, stage, i)) for i in shards]
+            complete(store, replace(job, correspondences=matched), stage, options, todo)
+    after, failed = _ended(store, again.shards)
+    lost = [outcome for id_, outcome in failed.items() if id_ not in failed_before]
+    return lost, _redrawn(before, after)
+
+
+def _ended(store: ViewStore, shards: Iterable[int]) -> tuple[Outcomes, Outcomes]:
+    """How the shapes of shards ended, and those that failed at any stage, where markers tell."""
+    rendered = [m["outcomes"] for m in _markers(store, RENDER, shards)]
+    unmatched = [m["failures"] for m in _markers(store, CORRESPONDENCES, shards)]
+    ended = {o.id: o for tables in rendered for o in map(decode_outcome, tables)}
+    failed = {id_: outcome for id_, outcome in ended.items() if outcome.status == "failed"}
+    failed |= {o.id: o for tables in unmatched for o in map(decode_outcome, tables)}
+    return ended, failed
+
+
+def _markers(store: ViewStore, stage: str, shards: Iterable[int]) -> list[dict[str, Any]]:
+    """The commit markers of shards that are there and their own."""
+    found = []
+    for shard in set(store.committed(stage)) & set(shards):
+        with suppress(DamageError):
+            marker = store.markers(stage, [shard])[shard]
+            if store.owns(marker, stage, shard):
+                found.append(marker)
+    return found
+
+
+def _with_backend_of(before: Outcomes, job: Job) -> Job:
+    """Embree everywhere if everything was drawn by it: `auto` may prefer this machine's GPU."""
+    drawn = {outcome.backend for outcome in before.values() if outcome.backend}
+    if job.config.backend != "auto" or drawn != {"embree"} or not has_gpu():
+        return job
+    return replace(job, config=replace(job.config, backend="embree"))
+
+
+def _redrawn(before: Outcomes, after: Outcomes) -> list[str]:
+    """A note on shapes that another backend has drawn now."""
+    changes = Counter(
+        (before[id_].backend, now.backend)
+        for id_, now in after.items()
+        if id_ in before and before[id_].backend and now.backend
+    )
+    return [
+        f"{count} shapes were drawn by {old} and are now by {new}: their images differ slightly"
+        for (old, new), count in changes.items()
+        if old != new
+    ]
+
+
+def _forget_features(store: ViewStore) -> list[Broken]:
+    """Delete features that are damaged or of other images; returns the findings."""
+    findings = []
+    for key in list_features(store):
+        for broken in verify_features(store, key)[0]:
+            findings.append(broken)
+            if broken.shard >= 0:
+                forget_shard(store, key, broken.shard)
+            elif broken.where == f"{FOLDER}/{ROOT}":
+                files.write(store.kv, broken.where, GROUP)
+    return findings

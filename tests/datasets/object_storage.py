@@ -1,0 +1,165 @@
+"""Real servers of object storage on loopback, and a connection to them that can be cut."""
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKIATHEKEY", "AWS_SECRET_ACCESS_KEY": "the+secret+of+the+key"}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket, seen past the package: plain HTTP. server: its address."""
+
+    scheme: str
+    server: str
+    name: str = "bucket"
+
+    def url(self, path):
+        return f"{self.scheme}://{self.name}/{path}"
+
+    def objects(self, path):
+        """The data of everything below a path, by the rest of its name."""
+        return {name.removeprefix(f"{path}/"): self.get(name) for name in self.names(f"{path}/")}
+
+    def names(self, prefix):
+        found, more = [], ""
+        while True:
+            text = self.ask("GET", self._listing(prefix, more)).decode()
+            pattern = r'"name": "([^"]+)"' if self.scheme == "gs" else r"<Key>([^<]+)</Key>"
+            found += re.findall(pattern, text)
+            token = re.search(r'(?:nextPageToken": "|<NextContinuationToken>)([^"<]+)', text)
+            if not token:
+                return found
+            more = token[1]
+
+    def get(self, name):
+        return self.ask("GET", self._object(name) + ("?alt=media" if self.scheme == "gs" else ""))
+
+    def put(self, name, data):
+        if self.scheme == "gs":
+            where = f"upload/storage/v1/b/{self.name}/o?uploadType=media&name={quote(name, '')}"
+            self.ask("POST", where, data)
+        else:
+            self.ask("PUT", self._object(name), data)
+
+    def delete(self, name):
+        self.ask("DELETE", self._object(name))
+
+    def _object(self, name):
+        if self.scheme == "gs":
+            return f"storage/v1/b/{self.name}/o/{quote(name, '')}"
+        return f"{self.name}/{quote(name)}"
+
+    def _listing(self, prefix, more):
+        if self.scheme == "gs":
+            return f"storage/v1/b/{self.name}/o?prefix={quote(prefix)}&pageToken={quote(more)}"
+        token = f"&continuation-token={quote(more, '')}" if more else ""
+        return f"{self.name}?list-type=2&prefix={quote(prefix)}{token}"
+
+    def ask(self, method, where, data=None):
+        headers = {
+            "Content-Type": "application/octet-stream",
+            # moto wants to see whose request it is, and believes it
+            "Authorization": "AWS4-HMAC-SHA256 Credential=t/20261125/us-east-1/s3/aws4",
+        }
+        request = urllib.request.Request(f"{self.server}/{where}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()
+
+
+@contextmanager
+def s3_server():
+    """moto's S3 server in a process of its own, with one bucket."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with server(command, port) as address:
+        bucket = Bucket("s3", address)
+        bucket.ask("PUT", bucket.name)
+        yield bucket
+
+
+@contextmanager
+def gcs_server():
+    """gcs_server.py in a process of its own, with one bucket."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).parent / "gcs_server.py"), str(port), "bucket"]
+    with server(command, port) as address:
+        yield Bucket("gs", address)
+
+
+@contextmanager
+def server(command, port):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, "the server did not start"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Wire:
+    """A TCP connection to a server that is cut after so many bytes have been sent over it.
+
+    From then on nothing answers, until it is mended.
+    """
+
+    def __init__(self, server, length):
+        self.target = ("127.0.0.1", int(server.rpartition(":")[2]))
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.broken = threading.Event()
+        self.mend(length)
+
+    def mend(self, length=1 << 60):
+        self.left = length
+        self.broken.clear()
+        self.listener = socket.create_server(("127.0.0.1", self.port), reuse_port=True)
+        self.open = {self.listener}
+        threading.Thread(target=self._accept, args=(self.listener, self.open), daemon=True).start()
+
+    def cut(self):
+        self.broken.set()
+        for one in list(self.open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self, listener, open_):
+        with suppress(OSError):
+            while True:
+                near, far = listener.accept()[0], socket.create_connection(self.target)
+                open_ |= {near, far}
+                for pair in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source, target, counted):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.left -= len(data) * counted
+                if self.left < 0:
+                    return self.cut()
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
