@@ -34,6 +34,7 @@ from pointcmt.datasets.sources import list_shapes, select, toy
 REPOSITORY = Path(__file__).parents[1]
 HOOK = REPOSITORY / "tests" / "faults"  # meets the faults of the meshes that have one
 REASONS = {"segfault": "crashed", "hang": "timeout", "greedy": "too_large"}
+SHARD = 3  # shapes
 LIMITS = ["--timeout", "4", "--memory-limit", "1"]
 FAULTS = {  # how often each happens; of the first three, how many meshes have it
     "segfault": 3,
@@ -73,9 +74,13 @@ def main() -> None:
         straight = fingerprint(Path(folder) / "straight")
         print(f"undisturbed: {len(straight)} files, {time.monotonic() - started:.0f} s", flush=True)
         started = time.monotonic()
-        chaos = Chaos(Path(folder), meshes, place / "S", random.Random(options.seed))
+        shards = -(-shapes // SHARD)
+        chaos = Chaos(Path(folder), meshes, place / "S", shards, random.Random(options.seed))
         try:
             chaos.run(faults)
+        except BaseException:
+            print((Path(folder) / "job.log").read_text())
+            raise
         finally:
             chaos.close()
         print(f"disturbed: {time.monotonic() - started:.0f} s", flush=True)
@@ -85,8 +90,11 @@ def main() -> None:
 class Chaos:
     """A cluster and a job on it, to which things happen. done: how often each did."""
 
-    def __init__(self, folder: Path, meshes: Path, out: Path, chance: random.Random) -> None:
+    def __init__(
+        self, folder: Path, meshes: Path, out: Path, shards: int, chance: random.Random
+    ) -> None:
         self.folder, self.meshes, self.out, self.chance = folder, meshes, out, chance
+        self.markers = 2 * shards  # of images, and of correspondences
         self.done: Counter[str] = Counter()
         self.spared: set[str] = set()  # shards in which a process was killed: two kills are a crash
         self.others: list[subprocess.Popen[bytes]] = []
@@ -100,9 +108,9 @@ class Chaos:
         damage = [kind for kind in DAMAGE for _ in range(faults[kind])]
         moments = [kind for kind in MOMENTS for _ in range(faults[kind])]
         self.chance.shuffle(moments)
-        for kind in moments:
-            time.sleep(self.chance.uniform(0.2, 1.5))
-            self.keep_going()
+        for index, kind in enumerate(moments):
+            self.keep_going(until=index / len(moments))
+            time.sleep(self.chance.uniform(0, 0.5))
             MOMENTS[kind](self)
             self.note(kind)
         while self.job.wait() not in (0, 3) or self.missing():
@@ -121,8 +129,8 @@ class Chaos:
         shards = len(list(self.out.glob("commits/render/*.json")))
         print(f"  {kind}, at {shards} shards", flush=True)
 
-    def keep_going(self) -> None:
-        """Start again what does not run, and wait until shards are being rendered."""
+    def keep_going(self, until: float = 0.0) -> None:
+        """Start again what does not run, and wait until a share is done and more is in progress."""
         while True:
             self.workers = [worker for worker in self.workers if worker.poll() is None]
             while len(self.workers) < 2:
@@ -131,7 +139,7 @@ class Chaos:
                 if not self.missing():
                     self.lose_markers()
                 self.job = self.start_job()
-            if self.claims():
+            if self.claims() and self.missing() <= (1 - until) * self.markers:
                 return
             time.sleep(0.05)
 
@@ -142,13 +150,8 @@ class Chaos:
             marker.unlink()
 
     def missing(self) -> int:
-        """Shards that are not there yet; at least one before there is a store."""
-        root = self.out / "zarr.json"
-        if not root.exists():
-            return 1
-        schema = json.loads(root.read_text())["attributes"]["schema"]
-        shards = -(-schema["shapes"] // schema["shard"])
-        return 2 * shards - len(list(self.out.glob("commits/*/*.json")))
+        """Commit markers that are not there yet."""
+        return self.markers - len(list(self.out.glob("commits/*/*.json")))
 
     def claims(self) -> list[tuple[str, int]]:
         """(shard, process that looks after it) of what is being rendered now."""
@@ -161,7 +164,7 @@ class Chaos:
     def start_scheduler(self) -> None:
         name = f"scheduler{time.monotonic_ns()}.log"
         at = ["--host", "127.0.0.1", "--port", self.port, "--dashboard-address", "127.0.0.1:0"]
-        self.scheduler = self.start("distributed.cli.dask_scheduler", at, name)
+        self.scheduler = self.start(dask("scheduler", at), name)
         while not (found := re.search(r"Scheduler at:.*:(\d+)", (self.folder / name).read_text())):
             assert self.scheduler.poll() is None, (self.folder / name).read_text()
             time.sleep(0.05)
@@ -170,24 +173,20 @@ class Chaos:
     def start_worker(self) -> None:
         own = [f"tcp://127.0.0.1:{self.port}", "--host", "127.0.0.1", "--nthreads", "1"]
         own += ["--dashboard-address", "127.0.0.1:0", "--local-directory", self.folder]
-        name = f"worker{time.monotonic_ns()}.log"
-        self.workers.append(self.start("distributed.cli.dask_worker", own, name))
+        self.workers.append(self.start(dask("worker", own), f"worker{time.monotonic_ns()}.log"))
 
     def start_job(self) -> subprocess.Popen[bytes]:
         cluster = ["--scheduler", f"tcp://127.0.0.1:{self.port}"]
-        return subprocess.Popen(render(self.meshes, self.out, *cluster), **quiet())
+        return self.start(render(self.meshes, self.out, *cluster), "job.log")
 
-    def start(self, module: str, arguments: list[object], log: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        with (self.folder / log).open("w") as file:
+    def start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("a") as file:
             return subprocess.Popen(
                 command, env=environment(), stdout=file, stderr=file, start_new_session=True
             )
 
     def close(self) -> None:
-        for process in (self.job, *self.others):
-            process.kill()
-        for process in (self.scheduler, *self.workers):
+        for process in (self.job, *self.others, self.scheduler, *self.workers):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -230,9 +229,8 @@ class Chaos:
             os.killpg(victim, signal.SIGCONT)
 
     def another_job(self) -> None:
-        self.others.append(
-            subprocess.Popen(render(self.meshes, self.out, "--workers", "1"), **quiet())
-        )
+        command = render(self.meshes, self.out, "--workers", "1")
+        self.others.append(self.start(command, "other.log"))
 
     def fill_disk(self) -> None:
         """Until the job has noticed, and the others too."""
@@ -289,6 +287,7 @@ def lay_out(folder: Path, shapes: int, faults: dict[str, int]) -> dict[str, str]
     """Mesh files, toy shapes, some with a fault; returns the reasons that those shall fail for."""
     names = [kind for kind in REASONS for _ in range(faults[kind])]
     names += ["broken"] * max(1, shapes // 100)
+    places = {number * shapes // len(names): name for number, name in enumerate(names)}
     expected = {}
     for index, shape in enumerate(select(list_shapes("toy", None), None, shapes).shapes):
         mesh = toy.build(shape.id)
@@ -297,16 +296,14 @@ def lay_out(folder: Path, shapes: int, faults: dict[str, int]) -> dict[str, str]
         lines += [" ".join(map(str, [3, *face])) for face in mesh.faces.tolist()]
         path = folder / f"{shape.class_name}/{shape.split}/{shape.id.replace('/', '_')}.off"
         path.parent.mkdir(parents=True, exist_ok=True)
-        fault = (
-            names[index * len(names) // shapes] if index * len(names) % shapes < len(names) else ""
-        )
+        fault = places.get(index, "")
         name = path.relative_to(folder).with_suffix("").as_posix()
         if fault == "broken":
             lines, expected[name] = lines[:-1], "truncated"
-        elif fault:
+        path.write_text("\n".join(lines) + "\n")
+        if fault in REASONS:
             path.with_suffix(".fault").write_text(fault)
             expected[name] = REASONS[fault]
-        path.write_text("\n".join(lines) + "\n")
     return expected
 
 
@@ -336,7 +333,8 @@ def judge(
 
 
 def render(meshes: Path, out: Path, *more: str) -> list[str]:
-    small = ["--rig", "ortho6", "--size", "64", "--points", "256", "--shard-size", "3"]
+    small = ["--rig", "ortho6", "--size", "64", "--points", "256"]
+    small += ["--shard-size", str(SHARD)]
     where = ["--dataset", "folder", "--up", "z", "--root", str(meshes), "--out", str(out)]
     return pointcmt("render", *where, *small, *LIMITS, *more)
 
@@ -349,9 +347,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{HOOK}{os.pathsep}{REPOSITORY}"}
 
 
-def quiet() -> dict[str, object]:
-    nothing = subprocess.DEVNULL
-    return {"env": environment(), "stdout": nothing, "stderr": nothing}
+def dask(name: str, arguments: list[object]) -> list[str]:
+    return [sys.executable, "-m", f"distributed.cli.dask_{name}", *map(str, arguments)]
 
 
 def run(command: list[str], codes: tuple[int, ...]) -> str:
