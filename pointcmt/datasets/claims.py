@@ -122,13 +122,19 @@ def require(kv: ts.KvStore, shard: int, owner: str) -> None:
         raise _lost(kv, key)
 
 
-def sweep(kv: ts.KvStore, finished: Collection[int]) -> None:
-    """Delete the claims that killed processes left: on finished shards, and those known as void."""
+def sweep(kv: ts.KvStore, finished: Collection[int]) -> list[str]:
+    """Delete the claims that killed processes left: on finished shards, and those known as void.
+
+    Returns their keys.
+    """
     finished_keys = {claim_key(shard) for shard in finished}
+    swept = []
     for key in files.list_keys(kv, f"{FOLDER}/"):
         value, generation = _read(kv, key)
         if value is not None and (key in finished_keys or _is_gone(value)):
             _write(kv, key, None, generation)
+            swept.append(key)
+    return swept
 
 
 def claim_key(shard: int) -> str:

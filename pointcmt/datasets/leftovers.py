@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pointcmt.datasets import claims
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import FOLDER as CLAIMS
@@ -29,7 +30,7 @@ class Survey:
 
 
 def survey(store: ViewStore) -> Survey:
-    """Look at the names of all files of a store. Raises StoreError."""
+    """Look at the names of all files of a store; claims come and go. Raises StoreError."""
     found = Survey()
     specs, shards = contract.array_specs(store.schema), range(store.schema.shards)
     chunks = {
@@ -52,7 +53,7 @@ def survey(store: ViewStore) -> Survey:
         if key in chunks:
             name, shard = chunks[key]
             found.begun.setdefault(shard, set()).add(name)
-        elif key not in own:
+        elif key not in own and not key.startswith(f"{claims.FOLDER}/"):
             (found.orphans if key.startswith(tuple(ours)) else found.foreign).append(key)
     return found
 

@@ -178,15 +178,14 @@ class ViewStore:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """`markers` one after the other: of a million shapes they fill gigabytes.
 
-        Where no shards are named, without those that are deleted meanwhile. share: (i, n), every
-        n-th shard's from the i-th on.
+        Without shards those of a share, (i, n) = every n-th from the i-th on, that are there.
         """
         wanted = list(shards or [])
         if shards is None:
             wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
         for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
-            if data is not None or shards is not None:
+            if data is not None or shards is not None:  # else another job tries it again just now
                 yield shard, decode_marker(data or b"", f"{self.path}/{key}")
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
@@ -202,7 +201,7 @@ class ViewStore:
         return ended
 
     def failures(self, share: tuple[int, int] = (0, 1)) -> tuple[Outcome, ...]:
-        """Every shape that failed at any stage, in order of axis 0; share: see `each_marker`."""
+        """Every shape of a share that failed at any stage, in the order of axis 0."""
         failed = {i: table for i, table in self.ended(share) if table["status"] == "failed"}
         for shard, marker in self.each_marker(CORRESPONDENCES, share=share):
             for table in marker["failures"]:

@@ -143,28 +143,27 @@ def tasks(
 
 def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:
     """What a task is to do now that its shard is claimed; None where others have done it."""
-    if task.retry and _checksum(store, task.stage, task.shard) == task.retry:
+    if task.retry and checksum(store, task.stage, task.shard) == task.retry:
         store.forget(task.shard, task.stage)
-    if not _checksum(store, RENDER, task.shard):
+    if not checksum(store, RENDER, task.shard):
         return RENDER if task.stage == RENDER else None
     wanted = correspondences or task.stage == CORRESPONDENCES
-    return CORRESPONDENCES if wanted and not _checksum(store, CORRESPONDENCES, task.shard) else None
+    return CORRESPONDENCES if wanted and not checksum(store, CORRESPONDENCES, task.shard) else None
 
 
 def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
     """The shards with failures: to be rendered again, or to be matched again."""
-    found = {
-        shard: Task(CORRESPONDENCES, shard, retry=marker["checksum"])
-        for shard, marker in (store.each_marker(CORRESPONDENCES) if correspondences else ())
-        if marker["failures"]
-    }
+    found = {}
+    for shard, marker in store.each_marker(CORRESPONDENCES) if correspondences else ():
+        if marker["failures"]:
+            found[shard] = Task(CORRESPONDENCES, shard, retry=marker["checksum"])
     for shard, marker in store.each_marker(RENDER) if render else ():
         if any(outcome["status"] == "failed" for outcome in marker["outcomes"]):
             found[shard] = Task(RENDER, shard, retry=marker["checksum"])
     return found
 
 
-def _checksum(store: ViewStore, stage: str, shard: int) -> str:
+def checksum(store: ViewStore, stage: str, shard: int) -> str:
     """That of a shard's commit marker, "" where there is none."""
     key = marker_key(stage, shard)
     data = files.read(store.kv, key)

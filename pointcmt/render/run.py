@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
+from pointcmt.datasets.places import absolute
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.render.backlog import Backlog, Engine, carry_out
@@ -115,11 +115,11 @@ def complete(
     missing: the tasks, None = what has no commit marker yet.
     """
     started = time.monotonic()
-    job = replace(job, correspondences=job.correspondences or stage == CORRESPONDENCES)
-    job = replace(job, identity=store.identity)
+    correspondences = job.correspondences or stage == CORRESPONDENCES
+    job = replace(job, identity=store.identity, correspondences=correspondences)
     if missing is None:
-        missing = tasks(store, stage == RENDER, job.correspondences, options.retry_failed)
-    missing = [task for task in missing if task.shard in _share(options, [task.shard])]
+        missing = tasks(store, stage == RENDER, correspondences, options.retry_failed)
+        missing = [task for task in missing if _share(options, [task.shard])]
     engine = _engine(store, job, options, len(missing))
     kv = open_claims(job.out)
     backlog = Backlog(missing, partial(look, kv))
@@ -159,13 +159,12 @@ def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engin
         return LocalWorkers(work, workers, run_claimed)
     from pointcmt.render.cluster import Cluster, ClusterWorkers
 
-    out = job.out if "://" in job.out else str(Path(job.out).absolute())
-    source = job.root and job.root.absolute()
+    root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
-    work = replace(work, argument=replace(job, threads=1, out=out, root=source))
-    root = contract.digest(contract.group_metadata(store.attributes))
+    work = replace(work, argument=replace(job, threads=1, out=absolute(job.out), root=root))
+    digest = contract.digest(contract.group_metadata(store.attributes))
     cluster = Cluster(options.scheduler, workers, options.resources)
-    return ClusterWorkers(work, cluster, root, options.log_format)
+    return ClusterWorkers(work, cluster, digest, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}

@@ -18,6 +18,7 @@ from pointcmt.render.job import Finished, Job, Task
 from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
+ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
 
@@ -132,9 +133,9 @@ class ShardRunner:
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
-        """What crashed or hung before a repair would do so again: it is not tried by itself."""
+        """What took a worker down before a repair would do so again: it is not tried by itself."""
         before = self.job.before.get(record.id)
-        if before is None or before.reason not in (Reason.CRASHED, Reason.TIMEOUT):
+        if before is None or before.reason not in ENDED_WORKERS:
             return None
         return before.reason, before.detail
 

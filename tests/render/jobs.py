@@ -1,4 +1,4 @@
-"""Whole jobs through the command line, and what they leave on disk."""
+"""Whole jobs through the command line, and what they read."""
 
 import json
 import subprocess

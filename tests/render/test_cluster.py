@@ -26,7 +26,8 @@ from pointcmt.render.run import make_runner
 from pointcmt.render.supervisor import Work
 from tests.render import shapes
 from tests.render.clusters import REPOSITORY, cluster, environment, kill_group
-from tests.render.jobs import SMALL, facts, pointcmt, render, tree, write_off
+from tests.render.jobs import SMALL, facts, pointcmt, render, write_off
+from tests.stores import tree
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 
 from pointcmt.datasets import claims
 from tests.render.clusters import REPOSITORY, Cluster, environment, kill_group
-from tests.render.jobs import SMALL, tree
+from tests.render.jobs import SMALL
+from tests.stores import tree
 
 NETWORK = "10.77.0"
 # A host: its own process numbers, /tmp of its own, and what it shares at /mnt.
