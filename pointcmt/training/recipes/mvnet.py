@@ -123,13 +123,13 @@ class Mvnet:
         points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
         answer = model(points, maps, self.grids)
         terms = self.terms(answer, maps, batch, generator)
-        return self._sum(terms), terms
+        return self.total(terms), terms
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         maps = self.see(batch)
         answer = model(batch["points"], maps, self.grids)
         terms = self.terms(answer, maps, batch)
-        return {"loss": self._sum(terms), **terms}
+        return {"loss": self.total(terms), **terms}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return draw(self, model, batch)
@@ -171,6 +171,11 @@ class Mvnet:
             terms["matching"] = self._matching(answer, matches, batch, generator)
             terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
         return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """L_k + λ L_m, with the weights of both."""
+        weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
+        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
 
     def match(self, batch: Batch) -> Matches:
         """Of each view's tokens in the other view of its pair, [B·V, t, t]."""
@@ -217,10 +222,6 @@ class Mvnet:
         second = sample_keys(other_view(answer.matching), there.flatten(1, 2)).flatten(0, 1)
         some = spread(matches.valid.flatten().nonzero()[:, 0], knobs.matches, generator)
         return info_nce(first[some], second[some], knobs.temperature)
-
-    def _sum(self, terms: dict[str, Tensor]) -> Tensor:
-        weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
-        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
 
 
 def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
