@@ -15,8 +15,9 @@ Then, with the same seed, each against random weights:
     probes    a linear SVM on all labels; few-shot
     finetune  classes, with few of the labels; load = encoder, of `both` all, too
     partseg   parts, with few of the labels; the same
-Test shapes are seen by the last three alone. Writes DIR/RESULTS.md. Runs resume: what is finished
-is not trained again, so that the same command goes on; workers are processes of one thread.
+Test shapes are seen by these three alone; the last epoch counts. Writes DIR/RESULTS.md, anew with
+each network. What is finished is not trained again: the same command goes on, and one with more
+seeds or variants adds them. Workers are processes of one thread.
 """
 
 import argparse
@@ -66,8 +67,8 @@ class Plan:
     shapes: int = 400
     epochs: int = 20
     teacher_epochs: int = 12
-    finetune: tuple[float, int] = (0.03, 100)
-    partseg: tuple[float, int] = (0.1, 40)
+    finetune: tuple[float, int] = (0.03, 60)
+    partseg: tuple[float, int] = (0.05, 60)
 
 
 QUICK = Plan(shapes=200, epochs=2, teacher_epochs=1, finetune=(0.1, 3), partseg=(0.1, 2))

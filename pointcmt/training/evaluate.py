@@ -192,7 +192,8 @@ def evaluate(
         raise UsageError(
             f"a run of the recipe '{run.config.recipe}' classifies nothing",
             where=str(folder),
-            fix="its metrics.jsonl says how well it does; evaluate a teacher or a student",
+            fix="its metrics.jsonl says how well it does; a pre-trained network can be probed: "
+            "--probe svm",
         )
     require_classes(run, store)
     shapes = _shapes(run, store, split)

@@ -51,9 +51,9 @@ class PartReport:
     @cached_property
     def scores(self) -> NDArray[np.float64]:
         """The IoU of each shape, [n]: their mean is the first measure."""
-        counts = torch.tensor([len(names) for names in self.parts.values()])[self.labels]
+        counts = torch.tensor([len(names) for names in self.parts.values()])
         predicted, true = torch.from_numpy(self.predicted), torch.from_numpy(self.true)
-        return shape_iou(predicted, true, counts).numpy()
+        return shape_iou(predicted, true, counts[self.labels], int(counts.max())).numpy()
 
     @property
     def measures(self) -> dict[str, float]:
@@ -114,12 +114,12 @@ class PartReport:
         return {"segmentation": draw_parts(columns)}
 
 
-def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor) -> Tensor:
+def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor, most: int) -> Tensor:
     """The IoU of each shape, see the module: [B] f64.
 
-    predicted, true: [B, N], parts counted within the category. counts: [B], its number of parts.
+    predicted, true: [B, N], parts counted within the category. counts: [B], its number of parts;
+    most: that of the category with the most.
     """
-    most = int(max(counts.max(), predicted.max() + 1, true.max() + 1))
     mine, its = F.one_hot(predicted, most).bool(), F.one_hot(true, most).bool()  # [B, N, most]
     both, either = (mine & its).sum(dim=1).double(), (mine | its).sum(dim=1).double()
     iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)  # [B, most]

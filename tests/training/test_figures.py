@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.training.figures import draw_confusion, draw_curve
+from pointcmt.training.figures import draw_confusion, draw_curve, draw_parts
 from pointcmt.training.figures_mvnet import (
     Look,
     Pair,
@@ -36,6 +36,26 @@ def test_a_confusion_matrix_of_any_size(classes):
     confusion = np.random.default_rng(0).integers(0, 9, (classes, classes))
     width, height = size(draw_confusion(confusion, names, "test"))
     assert 500 < width == height < 1500
+
+
+def test_parts_have_colours_and_wrong_ones_show():
+    """The same picture twice but for a part that is predicted where it is not."""
+    rng = np.random.default_rng(0)
+    cloud = rng.uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
+    true = (cloud[:, 2] > 0).astype(np.int64)
+    pictures = []
+    for predicted in (true, np.zeros_like(true)):
+        png = draw_parts([(cloud, true, predicted)] * 2)
+        with Image.open(io.BytesIO(png)) as image:
+            pictures.append(np.asarray(image.convert("RGB")).astype(int))
+    right, wrong = pictures
+    blue, orange = ((42, 111, 187), (217, 130, 43))
+    halves = [(p[: len(p) // 2], p[len(p) // 2 :]) for p in pictures]
+    for above, _ in halves:  # the truth
+        assert all((above == color).all(axis=2).sum() > 100 for color in (blue, orange))
+    assert (halves[0][1] == orange).all(axis=2).sum() > 100
+    assert not (halves[1][1] == orange).all(axis=2).any()
+    assert right.shape == wrong.shape
 
 
 def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same_features():
@@ -69,9 +89,8 @@ def test_matches_that_are_drawn_are_far_from_each_other():
 def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
     image, points = np.ones((20, 20, 3), np.float32), np.full((7, 7, 3), np.nan, np.float32)
     level = np.full((3, 3, 3), 0.5, np.float32) if network else None
-    tall, wide = size(draw_features([Look(image, points, level, level)] * (2 * shapes), "net"))[
-        ::-1
-    ]
+    looks = [Look(image, points, level, level)] * (2 * shapes)
+    wide, tall = size(draw_features(looks, "net"))
     assert tall > 400 * shapes
     assert wide > (900 if network else 400)
     ends = np.random.default_rng(0).random((3, 9, 2)).astype(np.float32)

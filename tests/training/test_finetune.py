@@ -11,6 +11,7 @@ from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.config import input_folders
 from pointcmt.training.evaluate import evaluate
+from pointcmt.training.export import export, load_exported
 from pointcmt.training.loop import train
 from pointcmt.training.pretrained import load_parts, part_of, settle, start_from
 from pointcmt.training.run import open_run
@@ -117,6 +118,15 @@ def test_pretraining_helps_at_once(pre, store, tmp_path):
     train(store, config(*knobs, epochs=1, init=str(pre)), tmp_path, device="cpu")
     assert metrics(tmp_path)[0]["accuracy"] > 0.8
     assert evaluate(tmp_path, store, device="cpu").shapes == 18
+
+
+def test_it_is_exported_as_any_student(pre, store, tmp_path):
+    train(store, config(epochs=1, init=str(pre)), tmp_path / "run", device="cpu")
+    export(tmp_path / "run", "safetensors", tmp_path / "weights.safetensors")
+    model, facts = load_exported(tmp_path / "weights.safetensors")
+    theirs = weights(tmp_path / "run")
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.state_dict().items())
+    assert (facts["recipe"], facts["backbone"], facts["points"]) == ("finetune", "pointnet", 64)
 
 
 def test_each_load_is_compared_with_each_seed(pre, store, tmp_path):

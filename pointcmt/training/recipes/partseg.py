@@ -39,7 +39,7 @@ class Partseg:
         if self.frozen:
             freeze_encoder(model.backbone)
         counts = [len(names) for names in config.parts.values()]
-        self.counts = torch.tensor(counts)  # [C]
+        self.counts, self.most = torch.tensor(counts), max(counts)  # [C]
         self.first = torch.tensor([0, *accumulate(counts)][:-1])  # [C], where each class's begin
         self.stream = StreamConfig(
             arrays=("points", "part"),
@@ -93,17 +93,18 @@ class Partseg:
         """Means over the batch. logits [B, N, P]; parts [B, N], counted within the class."""
         on = labels.device
         target = parts + self.first.to(on)[labels][:, None]
+        counts = self.counts.to(on)[labels]
         predicted = self._own(logits.detach(), labels).argmax(dim=2)
         return {
             "loss": F.cross_entropy(logits.flatten(0, 1), target.flatten()),
-            "instance_miou": shape_iou(predicted, parts, self.counts.to(on)[labels]).mean(),
+            "instance_miou": shape_iou(predicted, parts, counts, self.most).mean(),
             "point_accuracy": (predicted == parts).float().mean(),
         }
 
     def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of the scores of all parts [B, N, P] those of each shape's class, [B, N, most]."""
         counts, first = (table.to(labels.device)[labels] for table in (self.counts, self.first))
-        place = torch.arange(int(self.counts.max()), device=labels.device)
+        place = torch.arange(self.most, device=labels.device)
         index = (first[:, None] + place).clamp(max=logits.shape[2] - 1)  # [B, most]
         scores = logits.gather(2, index[:, None].expand(-1, logits.shape[1], -1))
         return scores.masked_fill((place >= counts[:, None])[:, None], -torch.inf)
