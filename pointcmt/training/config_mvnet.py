@@ -53,6 +53,9 @@ class Images(Section):
     weights: str = "hub"  # or organisation/name, a folder; random teaches nothing
     levels: tuple[Share, ...] = (0.5, 0.75, 1.0)  # shares of its depth: layers 6, 9, 12 of 12
     size: NotNegative = 224  # pixels, resized on the device; 0 = as stored
+    # Every channel to mean 0 and variance 1 over the patches that show shapes. What all patches
+    # have in common is most of many networks' features; to say that alone would be most of L_k.
+    standardize: bool = True
     cache: bool = False  # keep its features in the store: large, and said before it begins
 
     @field_validator("levels")

@@ -5,10 +5,11 @@ norm (as DINOv2's own code does with intermediate layers), or out of one stage o
 is. Computed as training goes, or once for all views and kept in the store (`Cached`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from pointcmt.console import say
 from pointcmt.datasets.features import Features, create_features
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch
+from pointcmt.errors import UsageError
 from pointcmt.training.image_networks import (
     FAMILIES,
     NETWORKS,
@@ -28,6 +30,8 @@ from pointcmt.training.image_networks import (
 )
 from pointcmt.training.teacher_features import compute_features, teacher_key
 
+FLOOR = 0.01  # of the mean channel's deviation: one that hardly changes says little
+LEAST = 1e-6  # share of a patch: there must be something
 SEED = 0  # of a random network: the same one each time, so that what is cached of it is found again
 
 
@@ -122,6 +126,33 @@ def build_levels(
         return ImageLevels(backbone, build_network(backbone, weights), levels, size, stored)
 
 
+Teach = Callable[[Batch], list[Tensor]]  # of B shapes' v views, every level [B·v, D, h, w]
+
+
+class Standardized:
+    """Levels whose channels have the mean 0 and the variance 1 over patches that show shapes."""
+
+    def __init__(self, teach: Teach, batches: Iterable[Batch], coverage: float) -> None:
+        """batches: some views, with their depth. coverage: share of a patch that shapes must cover.
+
+        Raises UsageError where they show nothing.
+        """
+        self.teach = teach
+        rows: list[list[Tensor]] = []  # of each batch every level's patches [m, D]
+        for batch in batches:
+            shown = (batch["depth"].flatten(0, 1) > 0).float()[:, None]
+            rows.append([])
+            for level in teach(batch):
+                share = F.adaptive_avg_pool2d(shown, (level.shape[-2], level.shape[-1]))[:, 0]
+                rows[-1].append(level.movedim(1, -1)[share >= max(coverage, LEAST)])
+        self.statistics = [_statistics(torch.cat(level)) for level in zip(*rows, strict=True)]
+
+    def __call__(self, batch: Batch) -> list[Tensor]:
+        """As `Teach`."""
+        levels = self.teach(batch)
+        return [(x - mean) / std for x, (mean, std) in zip(levels, self.statistics, strict=True)]
+
+
 class Online:
     """Levels of a batch's views, computed from the images."""
 
@@ -187,6 +218,20 @@ def cache_levels(
     processes.wait_for_everyone()
     features.require_fresh(shapes)
     return Cached(network, features)
+
+
+def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of patches [m, D], as [D, 1, 1] each."""
+    if not len(rows):
+        raise UsageError(
+            "none of the views that were looked at shows a shape",
+            where="images.standardize",
+            fix="look at them with `pointcmt preview`, or set images.standardize=false",
+        )
+    rows = rows.double()
+    std = rows.std(dim=0, correction=0)
+    std = std.clamp(min=FLOOR * float(std.mean()) or 1.0)  # a channel that never changes
+    return rows.mean(dim=0).float()[:, None, None], std.float()[:, None, None]
 
 
 def cost(views: int, width: int) -> str:

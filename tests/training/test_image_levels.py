@@ -12,7 +12,7 @@ from pointcmt.datasets.features import FRESH, STALE, list_features, open_feature
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import image_levels
-from pointcmt.training.image_levels import Online, build_levels, cache_levels, cost
+from pointcmt.training.image_levels import Online, Standardized, build_levels, cache_levels, cost
 from tests.training.test_image_networks import folders, normalised, tiny  # noqa: F401, fixtures
 
 CPU = torch.device("cpu")
@@ -109,6 +109,48 @@ def test_a_random_network_is_the_same_each_time_and_takes_no_random_numbers():
     other = build_levels("resnet-18", "random", [1.0], 0, stored=32)
     for mine, its in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, its)
+
+
+def shown_depth(views, seed=0):
+    """Depth [1, views, 32, 32] of a half-covered image, each another half."""
+    depth = torch.zeros(1, views, 32, 32)
+    for view in range(views):
+        depth[0, view, :, (view % 2) * 16 : 16 + (view % 2) * 16] = 2.0
+    return depth
+
+
+def test_standardized_channels_have_mean_0_and_variance_1_over_what_shows_shapes():
+    network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=32)
+    batches = [{"rgb": images(4, seed=s)[None], "depth": shown_depth(4)} for s in range(3)]
+    teach = Standardized(Online(network), batches, 0.25)
+    found = [teach(batch) for batch in batches]
+    for level in range(2):
+        raw = torch.cat([network(batch["rgb"][0])[level] for batch in batches])
+        rows, own = [], []
+        for view in range(12):
+            half = slice(0, 2) if view % 2 == 0 else slice(2, 4)
+            rows.append(torch.cat([f[level] for f in found])[view, :, :, half].flatten(1))
+            own.append(raw[view, :, :, half].flatten(1))
+        rows, own = torch.cat(rows, dim=1), torch.cat(own, dim=1)  # [D, m]
+        torch.testing.assert_close(rows.mean(dim=1), torch.zeros(32), rtol=0, atol=1e-5)
+        torch.testing.assert_close(rows.std(dim=1, correction=0), torch.ones(32), rtol=1e-4, atol=0)
+        expected = (own - own.mean(1, True)) / own.std(1, correction=0, keepdim=True)
+        torch.testing.assert_close(rows, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_channel_that_never_changes_is_not_blown_up():
+    still = torch.zeros(4, 2, 4, 4)
+    still[:, 0] = torch.randn(4, 4, 4)
+    still[:, 1] = 7.0
+    batch = {"rgb": images(4)[None], "depth": shown_depth(4)}
+    found = Standardized(lambda _: [still], [batch], 0.25)(batch)[0]
+    assert found.isfinite().all()
+    assert found[:, 1].abs().max() < 1e-4
+    constant = Standardized(lambda _: [torch.full((4, 2, 4, 4), 3.0)], [batch], 0.25)(batch)[0]
+    assert (constant == 0).all()
+    with pytest.raises(UsageError, match="none of the views") as caught:
+        Standardized(lambda _: [still], [{**batch, "depth": batch["depth"] * 0}], 0.25)
+    assert caught.value.where == "images.standardize"
 
 
 def test_bad_settings_are_refused_with_the_knob():

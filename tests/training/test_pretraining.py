@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.nn.functional import adaptive_avg_pool2d
 
 from pointcmt.correspondences import match_pixels, pixels_to_points
 from pointcmt.datasets.sources import list_shapes, select
@@ -26,10 +27,12 @@ from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.loop import train
-from pointcmt.training.mvnet import Answer
+from pointcmt.training.mvnet import Answer, centers
+from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.mvnet import choose
+from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
 from tests.stores import render, render_toy
@@ -78,8 +81,8 @@ def test_each_pixel_shows_the_point_that_correspondences_say(rendered):
         expected = pixels_to_points(points, visible, camera, splat_radius(256, 32))
         np.testing.assert_array_equal(maps.nearest[row, ..., 0], expected)
     smaller = prepared(rendered, "projection.size=16").see(batch)
-    assert torch.equal(smaller.covered, torch.nn.functional.avg_pool2d(
-        (batch["depth"].flatten(0, 1) > 0).float(), 2).unflatten(0, (6, 2)) >= 0.5)  # fmt: skip
+    share = adaptive_avg_pool2d((batch["depth"] > 0).float().flatten(0, 1)[:, None], 16)
+    assert torch.equal(smaller.covered, share.view(6, 2, 16, 16) >= 0.5)
 
 
 def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered):
@@ -95,6 +98,27 @@ def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered
         np.testing.assert_array_equal(found.valid[number], valid)
         np.testing.assert_allclose(found.uv[number][valid], uv[valid], atol=1e-9)
         np.testing.assert_array_equal(found.shown[number], depth[one] > 0)
+
+
+def test_standardized_features_have_no_mean_to_be_content_with(rendered):
+    """To say what all patches have in common costs 1, and of raw features almost nothing."""
+    lost = {}
+    for standardize in ("true", "false"):
+        task = prepared(rendered, f"images.standardize={standardize}", "matching.weight=0")
+        batch = batch_of(task, rendered, range(24))
+        maps, levels = task.see(batch), task.teach(batch)
+        shown = [
+            adaptive_avg_pool2d((batch["depth"].flatten(0, 1) > 0).float()[:, None], x.shape[-2:])
+            for x in levels
+        ]
+        means = [
+            (x * (s >= 0.25)).sum(dim=(0, 2, 3)) / (s >= 0.25).sum()
+            for x, s in zip(levels, shown, strict=True)
+        ]
+        same = [m[None, :, None, None].expand_as(x) for m, x in zip(means, levels, strict=True)]
+        lost[standardize] = task.terms(Answer(same, torch.zeros(0)), maps, batch)["transfer"]
+    assert lost["true"] > 0.6
+    assert lost["false"] < 0.3
 
 
 @pytest.mark.parametrize("distance", ["cosine", "smooth-l1"])
@@ -366,10 +390,28 @@ def test_both_losses_fall(rendered, transformer):
     """The same in a few steps."""
     shapes = np.arange(0, 24, 3)
     task = prepared(rendered, *STILL, shapes=shapes)
-    history = fit(task, rendered, shapes, steps=25)
+    history = fit(task, rendered, shapes, steps=20)
     first, last = history[0], history[-1]
-    assert last["transfer"] < first["transfer"] / 3
+    assert last["transfer"] < first["transfer"] * 0.65
     assert last["matching"] < first["matching"] * 0.75
+
+
+@pytest.mark.slow  # a minute
+def test_linear_probes_of_what_it_has_learned_beat_random_weights(transformer, tmp_path):
+    """With few labels, on 200 test shapes, the same episodes for both, of two seeds."""
+    store = render_toy(tmp_path / "S", limit=400, rig="circle12")
+    gains = []
+    for seed in (0, 1):
+        knobs = ("data.batch_size=16", "model.backbone=pointvit-s", "schedule.warmup=2")
+        rate = "optimizer.learning_rate=0.002"
+        config = small_config("mvnet", *knobs, rate, epochs=10, seed=seed)
+        train(store, config, tmp_path / str(seed), device="cpu")
+        found = probe(
+            tmp_path / str(seed), store, svm=False, episodes=((10, 1), (10, 5)), device="cpu"
+        )
+        gains += [each.gain.mean for each in found]
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.01
 
 
 # Bad input
@@ -448,3 +490,50 @@ def test_the_defaults_are_those_of_the_specification():
     assert (optimizer.clip_norm, schedule.name, schedule.warmup) == (1.0, "cosine", 10.0)
     assert config.loop.precision == "bf16"
     assert json.loads(config.model_dump_json())["images"]["levels"] == [0.5, 0.75, 1.0]
+
+
+# Pictures
+
+
+def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
+    task = prepared(rendered)
+    batches = evaluation_stream(task, rendered, np.arange(4), 4)
+    (batch,) = batches
+    pair = choose_pair(batch)
+    assert pair["view"].shape == pair["depth"].shape[:2] == (4, 2)
+    for shape in range(4):
+        first, second = pair["view"][shape].tolist()
+        assert first == 0
+        camera, depth = rendered.camera(shape), rendered.depth(shape)
+        shares = {}
+        for other in range(1, 12):
+            _, valid = match_pixels((depth[0], depth[other]), (camera[0], camera[other]))
+            shares[other] = valid.sum() / (depth[0] > 0).sum()
+        closest = min(abs(share - 0.5) for share in shares.values())
+        assert abs(shares[second] - 0.5) < closest + 0.15  # there on a coarser grid
+        assert torch.equal(pair["rgb"][shape, 1], batch["rgb"][shape, second])
+
+
+@pytest.mark.parametrize(
+    ("knobs", "names"),
+    [
+        ((), {"features.png", "matches.png"}),
+        (("matching.method=infonce",), {"features.png", "matches.png"}),
+        (("matching.weight=0", "images.cache=true"), {"features.png"}),
+        (("transfer.weight=0",), {"features.png", "matches.png"}),
+    ],
+)
+def test_a_finished_run_has_pictures(knobs, names, rendered, tmp_path):
+    train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path, device="cpu")
+    assert {path.name for path in tmp_path.glob("*.png")} == names | {"curve.png"}
+    for name in names:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_key_that_is_most_alike_says_where_it_is():
+    places = centers(4).view(4, 4, 2)
+    keys = torch.randn(2, 8, 4, 4)
+    keys[1] = keys[0].roll((1, 0), dims=(1, 2))  # a row further down
+    found = most_alike(keys, places)
+    torch.testing.assert_close(found[0][:3], places[1:])
+    torch.testing.assert_close(found[1][1:], places[:3])

@@ -9,18 +9,25 @@ feature of the point that it shows:
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pointcmt.console import say
 from pointcmt.correspondences import NONE
-from pointcmt.datasets.streaming import Batch, StreamConfig
+from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
 from pointcmt.training.augment import keep_patches, scale_and_shift
 from pointcmt.training.backbones import DENSE
 from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.image_levels import Cached, Online, build_levels, cache_levels
+from pointcmt.training.image_levels import (
+    Online,
+    Standardized,
+    Teach,
+    build_levels,
+    cache_levels,
+)
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.losses import coordinate_distance, info_nce, masked_mean, transfer_distance
 from pointcmt.training.matches import Matches, Views, match_views
@@ -36,6 +43,7 @@ from pointcmt.training.projection import (
 from pointcmt.training.recipes.mvnet_pictures import draw
 from pointcmt.training.recipes.task import Context
 
+SAMPLE, VIEWS = 64, 4  # shapes, and views of each, that the 2D network's statistics are taken of
 TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
 GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")
 
@@ -51,7 +59,7 @@ class Mvnet:
     teach: a batch → what the 2D network makes of its views, once it is prepared.
     """
 
-    teach: Online | Cached
+    teach: Teach
 
     def __init__(self, model: MVNet, config: MvnetConfig) -> None:
         self.model: nn.Module = model
@@ -92,7 +100,7 @@ class Mvnet:
                 context.log_format,
             )
         self.grids = [(rows, columns) for _, rows, columns in network.shapes]
-        self.teach = (
+        teach: Teach = (
             cache_levels(
                 network,
                 context.store,
@@ -104,6 +112,7 @@ class Mvnet:
             if knobs.cache
             else Online(network)
         )
+        self.teach = self._standardize(teach, context) if knobs.standardize else teach
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -114,13 +123,13 @@ class Mvnet:
         points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
         answer = model(points, maps, self.grids)
         terms = self.terms(answer, maps, batch, generator)
-        return self._sum(terms), terms
+        return self.total(terms), terms
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         maps = self.see(batch)
         answer = model(batch["points"], maps, self.grids)
         terms = self.terms(answer, maps, batch)
-        return {"loss": self._sum(terms), **terms}
+        return {"loss": self.total(terms), **terms}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return draw(self, model, batch)
@@ -163,12 +172,33 @@ class Mvnet:
             terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
         return terms
 
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """L_k + λ L_m, with the weights of both."""
+        weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
+        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
+
     def match(self, batch: Batch) -> Matches:
         """Of each view's tokens in the other view of its pair, [B·V, t, t]."""
         names = ("depth", "K", "world_to_camera")
         own = Views(*(batch[name].flatten(0, 1) for name in names))
         others = Views(*(other_view(each) for each in own))
         return match_views(own, others, self.config.projection.size // self.config.matching.stride)
+
+    def _standardize(self, teach: Teach, context: Context) -> Teach:
+        """By what some of the views show, the same ones for every seed and process."""
+        some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
+        images = () if self.config.images.cache else ("rgb",)
+        reads = StreamConfig(
+            arrays=("depth", *images),
+            batch_size=min(8, len(some)),
+            views=min(VIEWS, context.store.schema.views),
+            points=0,
+            shuffle=False,
+            drop_last=False,
+        )
+        stream = ViewStream(context.store, np.sort(context.shapes)[some], reads)
+        on = ({k: v.to(context.device) for k, v in batch.items()} for batch in stream)
+        return Standardized(teach, on, self.config.transfer.coverage)
 
     def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Tensor:
         """L_k, the mean over levels and views."""
@@ -192,10 +222,6 @@ class Mvnet:
         second = sample_keys(other_view(answer.matching), there.flatten(1, 2)).flatten(0, 1)
         some = spread(matches.valid.flatten().nonzero()[:, 0], knobs.matches, generator)
         return info_nce(first[some], second[some], knobs.temperature)
-
-    def _sum(self, terms: dict[str, Tensor]) -> Tensor:
-        weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
-        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
 
 
 def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
