@@ -8,7 +8,8 @@ is compared with that of the second. Exit code 1 if it is more than 3 % higher.
 """
 
 import argparse
-import multiprocessing
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,10 +17,12 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.render.backlog import Backlog, carry_out
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job, create_store, tasks
 from pointcmt.render.run import make_runner
-from pointcmt.render.workers import run_tasks
+from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.workers import LocalWorkers
 
 ALLOWED = 1.03  # the allocator's noise
 
@@ -37,10 +40,10 @@ def main() -> None:
         job = Job(f"{place}/S", "toy", None, listing.up, config)
         store = create_store(listing, job, shard=4)
         missing = tasks(store, render=True, correspondences=True)
-        for _ in run_tasks(missing, make_runner, job, workers=1, timeout=600):
-            (worker,) = multiprocessing.active_children()
+        engine = LocalWorkers(Work(make_runner, job, timeout=600), 1, Crew.run)
+        for _ in carry_out(Backlog(missing, lambda shard: ""), engine):
             count.append((len(count) + 1) * store.schema.shard)
-            resident.append(resident_mib(worker.pid))
+            resident.append(resident_mib(worker()))
             if len(count) % 25 == 1:
                 rate = count[-1] / (time.monotonic() - started)
                 print(f"{count[-1]:6} shapes  {resident[-1]:7.1f} MiB  {rate:5.1f}/s", flush=True)
@@ -52,7 +55,13 @@ def main() -> None:
     sys.exit(late > ALLOWED * early)
 
 
-def resident_mib(pid: int | None) -> float:
+def worker() -> int:
+    """The only process that this one has started."""
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "pointcmt.render.child"]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def resident_mib(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 

@@ -12,11 +12,21 @@ from pointcmt.cli_options import (
     INTERRUPTED,
     Json,
     LogFormat,
+    MemoryLimit,
+    NumShards,
+    Resources,
+    RetryFailed,
+    Scheduler,
+    ShardIndex,
     Store,
+    Timeout,
+    Workers,
     check_log_format,
+    cluster,
     needs,
     require_folder,
     resumable,
+    share,
 )
 from pointcmt.cli_training import evaluate, export, train
 from pointcmt.console import duration, meter, say
@@ -38,8 +48,6 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 
 
@@ -63,37 +71,45 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 @app.command()
 def render(
-    dataset: Annotated[str, typer.Option(help="modelnet10, modelnet40, shapenetcore, folder, toy.")],
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md).")],
     out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
-    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, fibonacciN, a .toml.")] = "dodeca20",
+    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
     points: Annotated[int, typer.Option(help="Surface points per shape.")] = 2048,
     layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
-    up: Annotated[str | None, typer.Option(help="The meshes' up axis: x, y or z (folder: y).")] = None,
+    up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
     device: Annotated[str, typer.Option(help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor.")] = "auto",
     antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
+    splat: Annotated[float | None, typer.Option(help="Of clouds: a point's radius in pixels; 3 of 224 if absent.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = 0.0,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render meshes into a view store; running it again does exactly what is missing."""
+    """Render meshes or clouds into a view store; running it again does exactly what is missing."""
     check_log_format(log_format)
+    mine = share(shard_index, num_shards, overwrite)
+    dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
-    from pointcmt.render.config import RenderConfig
+    from pointcmt.render.config import RenderConfig, fit
 
     if device != "auto" and backend not in ("auto", "egl"):
         raise UsageError(
@@ -109,8 +125,12 @@ def render(
         background=_color(background),
         light=light,
         seed=seed,
+        splat=splat or 0.0,
     )
     listing = select(list_shapes(dataset, root, up), split, limit)
+    config = fit(config, listing.kind)
+    if device != "auto" and listing.kind == "cloud":
+        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
     _print_listing(listing, log_format)
 
     from pointcmt.render.job import Job
@@ -121,7 +141,18 @@ def render(
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
-    options = Options(workers, timeout, shard_size, overwrite, retry_failed, device, log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=mine,
+        shard=shard_size,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        device=device,
+        log_format=log_format,
+        **dask,
+    )
     with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
@@ -132,7 +163,12 @@ def build_correspondences(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+    memory_limit: MemoryLimit = 0.0,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
+    retry_failed: RetryFailed = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -144,7 +180,15 @@ def build_correspondences(
     from pointcmt.render.run import build_correspondences as run
 
     opened = ViewStore.open(store)
-    options = Options(workers, timeout, retry_failed=retry_failed, log_format=log_format)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=share(shard_index, num_shards),
+        retry_failed=retry_failed,
+        log_format=log_format,
+        **cluster(scheduler, resources, workers, num_shards),
+    )
     with resumable(log_format):
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")

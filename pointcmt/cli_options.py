@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,17 @@ Store = Annotated[
         help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
     ),
 ]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
+MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]
+ShardIndex = Annotated[int | None, typer.Option(help="Which of --num-shards shares to do, from 0.")]
+NumShards = Annotated[int | None, typer.Option(help="Shares of an array of jobs.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Of a dask cluster: tcp://…, tls://…, or local.", show_default=False),
+]
+Resources = Annotated[str, typer.Option(help="Of dask workers, for each task: GPU=1.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -56,6 +67,68 @@ def require_folder(path: Path, flag: str) -> None:
         raise UsageError(
             "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
         )
+
+
+def cluster(
+    scheduler: str | None, resources: str, workers: int, num_shards: int | None
+) -> dict[str, Any]:
+    """--scheduler and --resources as fields of render.run.Options. Raises UsageError."""
+    if scheduler is None:
+        if resources:
+            raise UsageError(
+                "only dask workers have resources", where="--resources", fix="leave it out"
+            )
+        return {}
+    if num_shards is not None:
+        raise UsageError(
+            "a scheduler shares out all shards by itself", where="--num-shards", fix="leave it out"
+        )
+    if workers and scheduler != "local":
+        raise UsageError(
+            "the scheduler's workers are used, however many there are",
+            where="--workers",
+            fix="leave it out, or use --scheduler local",
+        )
+    amounts = _amounts(resources)
+    with needs("cluster"):
+        import distributed  # noqa: F401
+    return {"scheduler": scheduler, "resources": amounts}
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """ "GPU=1,disk=0.5" as numbers by name. Raises UsageError."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    try:
+        return {name.strip(): float(amount) for name, _, amount in pairs}
+    except ValueError:
+        raise UsageError(
+            f"'{text}' are no resources", where="--resources", fix="such as GPU=1"
+        ) from None
+
+
+def share(index: int | None, count: int | None, overwrite: bool = False) -> tuple[int, int]:
+    """--shard-index and --num-shards as (i, n); (0, 1) without them. Raises UsageError."""
+    if index is None and count is None:
+        return 0, 1
+    if overwrite:
+        raise UsageError(
+            "each share would delete what the others have rendered",
+            where="--overwrite",
+            fix="delete the store before the array of jobs starts, or choose another --out",
+        )
+    if index is None or count is None:
+        raise UsageError(
+            "--shard-index and --num-shards belong together",
+            where="--shard-index" if count is None else "--num-shards",
+            fix="such as --shard-index 0 --num-shards 8 to --shard-index 7 --num-shards 8",
+        )
+    if not 0 <= index < count:
+        raise UsageError(
+            f"there is no share {index} of {count}",
+            where="--shard-index",
+            fix=f"0 to {count - 1}" if count > 0 else "give --num-shards 1 or more",
+        )
+    return index, count
 
 
 def check_log_format(name: str) -> None:

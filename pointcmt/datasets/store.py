@@ -171,13 +171,22 @@ class ViewStore:
         return dict(self.each_marker(stage, shards))
 
     def each_marker(
-        self, stage: str = RENDER, shards: Iterable[int] | None = None
+        self,
+        stage: str = RENDER,
+        shards: Iterable[int] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """`markers` one after the other: of a million shapes they fill gigabytes."""
-        wanted = self.committed(stage) if shards is None else list(shards)
+        """`markers` one after the other: of a million shapes they fill gigabytes.
+
+        Without shards those of a share, (i, n) = every n-th from the i-th on, that are there.
+        """
+        wanted = list(shards or [])
+        if shards is None:
+            wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
         for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
-            yield shard, decode_marker(data or b"", f"{self.path}/{key}")
+            if data is not None or shards is not None:  # else another job tries it again just now
+                yield shard, decode_marker(data or b"", f"{self.path}/{key}")
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Whether a marker is of this store, and not one of another that got here somehow."""
@@ -191,10 +200,10 @@ class ViewStore:
             ended[shape] = decode_outcome(table)
         return ended
 
-    def failures(self) -> tuple[Outcome, ...]:
-        """Every shape that failed at any stage, in the order of axis 0."""
-        failed = {i: table for i, table in self.ended() if table["status"] == "failed"}
-        for shard, marker in self.each_marker(CORRESPONDENCES):
+    def failures(self, share: tuple[int, int] = (0, 1)) -> tuple[Outcome, ...]:
+        """Every shape of a share that failed at any stage, in the order of axis 0."""
+        failed = {i: table for i, table in self.ended(share) if table["status"] == "failed"}
+        for shard, marker in self.each_marker(CORRESPONDENCES, share=share):
             for table in marker["failures"]:
                 shapes = self.schema.shapes_of(shard)
                 failed[next(i for i in shapes if self.shapes[i].id == table["id"])] = table
@@ -207,9 +216,9 @@ class ViewStore:
             codes[shape] = DONE if table["status"] == "done" else FAILED
         return codes
 
-    def ended(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def ended(self, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each rendered shape and how it ended, an encoded `Outcome`, in the order of axis 0."""
-        for shard, marker in self.each_marker():
+        for shard, marker in self.each_marker(share=share):
             yield from zip(self.schema.shapes_of(shard), marker["outcomes"], strict=True)
 
     def write_shard(self, shard: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:

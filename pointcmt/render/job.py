@@ -10,20 +10,37 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pointcmt import __version__
+from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.creation import create
 from pointcmt.datasets.sources import Listing, list_shapes
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
+from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.store import (
+    CORRESPONDENCES,
+    RENDER,
+    Outcome,
+    ViewStore,
+    decode_marker,
+    marker_key,
+)
 from pointcmt.errors import UsageError, require_utf8
-from pointcmt.render.config import RenderConfig, schema_for
+from pointcmt.render.config import RenderConfig, fit, schema_for
 
 
 @dataclass(frozen=True)
 class Task:
-    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone."""
+    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone.
+
+    retry: checksum of the commit marker with failures that is to be tried again, if it is still
+    there. void: the claim that has been waited for long enough. claim: whose claim it runs under;
+    without one nothing is checked. All "" by default.
+    """
 
     stage: str
     shard: int
+    retry: str = ""
+    void: str = ""
+    claim: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,14 @@ class Finished:
 
 
 def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
-    """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
+    """Create the job's store, or open it to go on. Raises StoreError where it holds another, and
+    UsageError for a configuration that is not for the listing's kind of shapes."""
+    if fit(job.config, listing.kind) != job.config:
+        raise UsageError(
+            f"{listing.name} holds shapes of the kind '{listing.kind}', which this configuration "
+            "is not for",
+            fix="make it with pointcmt.render.config.fit",
+        )
     parts = bool(listing.part_names)
     require_utf8(str(listing.root), where="--root")
     schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
@@ -85,7 +109,8 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
     root = list_shapes(source["name"], root or Path(source["root"])).root
-    if not any(root and (root / shape.source).exists() for shape in store.shapes):
+    names = {split_source(shape.source)[0] for shape in store.shapes}
+    if not any(root and (root / name).exists() for name in names):
         raise UsageError(
             f"none of the store's {len(store.shapes)} shapes is there",
             where=f"--root {root}",
@@ -94,18 +119,55 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     return Job(store.path, source["name"], root, source["up"], config)
 
 
-def tasks(store: ViewStore, render: bool, correspondences: bool) -> list[Task]:
-    """What is missing, in order of shards. render: render what is not; else only what is."""
+def tasks(
+    store: ViewStore, render: bool, correspondences: bool, retry_failed: bool = False
+) -> list[Task]:
+    """What is missing, in order of shards. render: render what is not; else only what is.
+
+    retry_failed: also the shards that are there, but with failures.
+    """
     unrendered = set(store.pending(RENDER))
     unmatched = set(store.pending(CORRESPONDENCES)) if correspondences else set()
+    failed = _failed(store, render, correspondences) if retry_failed else {}
     found = []
     for shard in range(store.schema.shards):
         if shard in unrendered:
             if render:
                 found.append(Task(RENDER, shard))
+        elif shard in failed:
+            found.append(failed[shard])
         elif shard in unmatched:
             found.append(Task(CORRESPONDENCES, shard))
     return found
+
+
+def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:
+    """What a task is to do now that its shard is claimed; None where others have done it."""
+    if task.retry and checksum(store, task.stage, task.shard) == task.retry:
+        store.forget(task.shard, task.stage)
+    if not checksum(store, RENDER, task.shard):
+        return RENDER if task.stage == RENDER else None
+    wanted = correspondences or task.stage == CORRESPONDENCES
+    return CORRESPONDENCES if wanted and not checksum(store, CORRESPONDENCES, task.shard) else None
+
+
+def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
+    """The shards with failures: to be rendered again, or to be matched again."""
+    found = {}
+    for shard, marker in store.each_marker(CORRESPONDENCES) if correspondences else ():
+        if marker["failures"]:
+            found[shard] = Task(CORRESPONDENCES, shard, retry=marker["checksum"])
+    for shard, marker in store.each_marker(RENDER) if render else ():
+        if any(outcome["status"] == "failed" for outcome in marker["outcomes"]):
+            found[shard] = Task(RENDER, shard, retry=marker["checksum"])
+    return found
+
+
+def checksum(store: ViewStore, stage: str, shard: int) -> str:
+    """That of a shard's commit marker, "" where there is none."""
+    key = marker_key(stage, shard)
+    data = files.read(store.kv, key)
+    return "" if data is None else decode_marker(data, f"{store.path}/{key}")["checksum"]
 
 
 def _versions() -> dict[str, str]:

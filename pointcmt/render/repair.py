@@ -16,6 +16,7 @@ from typing import Any
 from pointcmt.console import meter
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import open_claims, sweep
 from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
 from pointcmt.datasets.leftovers import Survey, survey
 from pointcmt.datasets.schema import SPLITS
@@ -32,7 +33,7 @@ from pointcmt.datasets.store import (
 from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.render.egl_remedies import has_gpu
-from pointcmt.render.job import Job, Task, job_of_store
+from pointcmt.render.job import Job, Task, checksum, job_of_store
 from pointcmt.render.run import Options, complete
 
 Outcomes = dict[str, Outcome]  # by the shape's id
@@ -78,7 +79,8 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     mended = list(_mend_metadata(store, root))
     verdict = _checked(path, store, options)
     found = survey(store)
-    swept = [*found.orphans, *files.sweep_locks(store.kv)]
+    finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
+    swept = [*found.orphans, *sweep(open_claims(path), finished), *files.sweep_locks(store.kv)]
     files.delete(store.kv, found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
@@ -165,7 +167,8 @@ def _render(
         for shard in set(store.committed(stage)) & set(shards) - readable:
             store.forget(shard, stage)
     job = replace(job_of_store(store, root), correspondences=correspondences, before=before)
-    complete(store, _with_backend_of(before, job), RENDER, options, again)
+    todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
+    complete(store, _with_backend_of(before, job), RENDER, options, todo)
     after, failed = _ended(store, shards)
     lost = [outcome for id_, outcome in failed.items() if id_ not in failed_before]
     return lost, _redrawn(before, after)

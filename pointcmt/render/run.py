@@ -1,16 +1,24 @@
 """`render` and `build-correspondences`: find what is missing, run it on workers, sum up."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
+from pointcmt.datasets.places import absolute
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
+from pointcmt.render.backlog import Backlog, Engine, carry_out
+from pointcmt.render.claimed import run_claimed
+from pointcmt.render.cores import usable_cores
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
-from pointcmt.render.workers import run_tasks, usable_cores
+from pointcmt.render.supervisor import Work
+from pointcmt.render.workers import LocalWorkers
 
 if TYPE_CHECKING:
     from pointcmt.render.shards import ShardRunner
@@ -22,13 +30,18 @@ DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest 
 class Options:
     """How a job runs; none of it changes a byte of the result, but for what other GPUs round.
 
-    workers: processes, 0 = one per core. timeout: seconds for one shape. shard: shapes per shard,
-    None = chosen.
+    workers: processes, 0 = one per core. timeout: seconds for one shape. memory_limit: GiB for one
+    worker, 0 = none. shard: shapes per shard, None = chosen. share: (i, n) does only every n-th
+    shard, from the i-th on.
     """
 
     workers: int = 0
     timeout: float = DEFAULT_TIMEOUT
+    memory_limit: float = 0.0
     shard: int | None = None
+    share: tuple[int, int] = (0, 1)
+    scheduler: str | None = None
+    resources: dict[str, float] = field(default_factory=dict)
     overwrite: bool = False
     retry_failed: bool = False
     device: str = "auto"  # of GPU backends
@@ -37,12 +50,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. planned = done + failed + skipped, and what waits for `render`."""
+    """What a run did of its share. planned = done + failed + skipped + what waits for `render`."""
 
     planned: int
     done: int  # rendered by this run
-    skipped: int  # finished by an earlier run
-    failures: tuple[Outcome, ...]  # every failed shape of the store
+    skipped: int  # finished by an earlier run, or another one meanwhile
+    failures: tuple[Outcome, ...]  # every failed shape of the share, whoever tried it
     seconds: float
     views: int  # rendered by this run
 
@@ -69,19 +82,16 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     if options.overwrite:
         remove(job.out)
     store = create_store(listing, job, options.shard)
-    if options.retry_failed:
-        _forget_failed(store, (RENDER, CORRESPONDENCES))
-    before = _rendered_shapes(store)
+    before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
-        say(f"{before} of {store.schema.shapes} shapes were tried before", options.log_format)
+        planned = _shapes(store, _share(options, range(store.schema.shards)))
+        say(f"{before} of {planned} shapes were tried before", options.log_format)
     return complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it. Raises StoreError."""
-    if options.retry_failed:
-        _forget_failed(store, (CORRESPONDENCES,))
-    waiting = store.schema.shapes - _rendered_shapes(store)
+    waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
     return complete(store, job, CORRESPONDENCES, options)
@@ -105,16 +115,19 @@ def complete(
     missing: the tasks, None = what has no commit marker yet.
     """
     started = time.monotonic()
+    correspondences = job.correspondences or stage == CORRESPONDENCES
+    job = replace(job, identity=store.identity, correspondences=correspondences)
     if missing is None:
-        missing = tasks(store, stage == RENDER, job.correspondences or stage == CORRESPONDENCES)
-    job = replace(job, identity=store.identity)
-    workers = min(options.workers or usable_cores(), max(1, len(missing)))
-    job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
-    total = sum(len(store.schema.shapes_of(task.shard)) for task in missing)
+        missing = tasks(store, stage == RENDER, correspondences, options.retry_failed)
+        missing = [task for task in missing if _share(options, [task.shard])]
+    engine = _engine(store, job, options, len(missing))
+    kv = open_claims(job.out)
+    backlog = Backlog(missing, partial(look, kv))
+    total = _shapes(store, [task.shard for task in missing])
     done = 0
     backends: set[tuple[str, str]] = set()
     with meter(_TITLES[stage], total, "shapes", options.log_format) as progress:
-        for finished in run_tasks(missing, make_runner, job, workers, options.timeout):
+        for finished in carry_out(backlog, engine, options.log_format):
             if finished.task.stage == stage:
                 done += sum(outcome.status == "done" for outcome in finished.outcomes)
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
@@ -122,18 +135,36 @@ def complete(
                 if backend[0]:
                     say(f"drawn by {backend[0]} ({backend[1]})", options.log_format)
             shard = finished.task.shard
-            count = len(store.schema.shapes_of(shard))
-            progress.advance(count, _trouble(finished), shard=shard)
-    failures = store.failures()
-    tried = sum(len(store.schema.shapes_of(shard)) for shard in store.committed(stage))
+            progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
+    rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
+    sweep(kv, rendered & matched)
+    failures = store.failures(options.share)
+    tried = _shapes(store, _share(options, rendered if stage == RENDER else matched))
     return Summary(
-        planned=store.schema.shapes,
+        planned=_shapes(store, _share(options, range(store.schema.shards))),
         done=done,
         skipped=tried - done - len(failures),
         failures=failures,
         seconds=time.monotonic() - started,
         views=done * store.schema.views,
     )
+
+
+def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engine:
+    """What runs the tasks: processes of our own, or dask's. Raises PointcmtError."""
+    workers = min(options.workers or usable_cores(), max(1, missing))
+    job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
+    work = Work(make_runner, job, options.timeout, options.memory_limit)
+    if options.scheduler is None:
+        return LocalWorkers(work, workers, run_claimed)
+    from pointcmt.render.cluster import Cluster, ClusterWorkers
+
+    root = job.root and job.root.absolute()
+    # Each thread of a dask worker stands for a core.
+    work = replace(work, argument=replace(job, threads=1, out=absolute(job.out), root=root))
+    digest = contract.digest(contract.group_metadata(store.attributes))
+    cluster = Cluster(options.scheduler, workers, options.resources)
+    return ClusterWorkers(work, cluster, digest, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}
@@ -146,13 +177,12 @@ def _trouble(finished: Finished) -> str:
     return "; ".join(failed[:3]) + more
 
 
-def _rendered_shapes(store: ViewStore) -> int:
-    return sum(len(store.schema.shapes_of(shard)) for shard in store.committed(RENDER))
+def _share(options: Options, shards: Iterable[int]) -> list[int]:
+    """Those of some shards that this run is to do."""
+    index, count = options.share
+    return [shard for shard in shards if shard % count == index]
 
 
-def _forget_failed(store: ViewStore, stages: tuple[str, ...]) -> None:
-    keys = {RENDER: "outcomes", CORRESPONDENCES: "failures"}
-    for stage in stages:
-        for shard, marker in store.markers(stage).items():
-            if any(outcome["status"] == "failed" for outcome in marker[keys[stage]]):
-                store.forget(shard, stage)
+def _shapes(store: ViewStore, shards: Iterable[int]) -> int:
+    """How many shapes some shards hold."""
+    return sum(len(store.schema.shapes_of(shard)) for shard in shards)

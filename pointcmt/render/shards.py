@@ -3,25 +3,22 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
-from pointcmt.geometry import normalize, sample_points, shape_seed
-from pointcmt.mesh import Mesh
-from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.job import Finished, Job, Task
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
+ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
 
@@ -29,12 +26,12 @@ class ShardRunner:
     """Runs tasks of one job in this process: call it with a task, what to blame, and a reporter.
 
     The reporter is told the shape (its index in the plan) that is being worked on, None after the
-    last one, so that a crash or a hang can be laid at its door.
+    last one, so that a crash or a hang can be laid at its door. worker: this process' number.
     """
 
     def __init__(self, job: Job, worker: int = 0) -> None:
         self.job = job
-        self.worker = worker  # its number among the job's workers
+        self.kind = kind_of(job, worker)
         self.store = ViewStore.open(job.out, threads=job.threads)
         if job.identity not in ("", self.store.identity):
             raise StoreError(
@@ -42,22 +39,17 @@ class ShardRunner:
                 where=job.out,
                 fix="choose another --out for one of them",
             )
+        self.claims = claims.open_claims(job.out)
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         run = self._render if task.stage == RENDER else self._correspond
         return run(task, blame, report)
 
-    @cached_property
-    def renderer(self) -> Renderer:
-        """What draws; made when the first shape is drawn, since not every task draws."""
-        job = self.job
-        return make_renderer(job.config.backend, job.device, self.worker, job.threads)
-
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         shapes = self.store.schema.shapes_of(task.shard)
         arrays = self._blank_arrays(shapes)
-        _ = self.renderer  # made before any shape could be blamed for its failing
+        _ = self.kind.drawer  # made before any shape could be blamed for its failing
         outcomes = []
         for slot, shape in enumerate(shapes):
             record = self.store.shapes[shape]
@@ -71,11 +63,9 @@ class ShardRunner:
             arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
         report(None)
         visible = arrays.pop("visible")
-        files = self.store.write_shard(task.shard, arrays)
-        marker = {"outcomes": [encode_outcome(o) for o in outcomes], "files": files}
-        self.store.commit(RENDER, task.shard, marker)
+        self._commit(task, RENDER, arrays, {"outcomes": [encode_outcome(o) for o in outcomes]})
         if self.job.correspondences:
-            self._commit_visible(task.shard, visible, [])
+            self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": []})
         return Finished(task, tuple(outcomes))
 
     def _correspond(
@@ -97,77 +87,57 @@ class ShardRunner:
             if made:
                 visible[slot] = made["visible"]
         report(None)
-        self._commit_visible(task.shard, visible, [o for o in outcomes if o.status == "failed"])
+        failures = [encode_outcome(o) for o in outcomes if o.status == "failed"]
+        self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": failures})
         return Finished(task, tuple(outcomes))
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
-        config, schema = self.job.config, self.store.schema
-        mesh, sha256 = self._load(record)
-        before = self.job.before.get(record.id)
-        if before is not None and before.sha256 not in ("", sha256):
-            raise _source_changed(record)
-        mesh, source_to_world = normalize(mesh, self.job.up)
-        points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
-        points32 = points.astype(np.float32)
-        caster = RayCaster(mesh, self.job.threads)
-        views = self.renderer.render(caster, self.camera, config)
+        schema, before = self.store.schema, self.job.before.get(record.id)
+        shape = self.kind.load(record, before.sha256 if before else "")
+        sample, views = shape.sample(), shape.draw()
         arrays: Arrays = {
             "rgb": views.rgb,
             "depth": contract.quantize_depth(views.depth, schema.depth_scale),
             "face_index": views.face_index,
             **views.layers,
-            "points": points32,
-            "normals": caster.surface.normals[point_face],
-            "point_face": point_face,
-            "source_to_world": source_to_world,
+            "points": sample.points,
+            "normals": sample.normals,
+            "point_face": sample.point_face,
+            "source_to_world": shape.source.source_to_world,
         }
-        if mesh.face_part is not None and schema.parts:
-            arrays["part"] = mesh.face_part[point_face]
+        if sample.part is not None and schema.parts:
+            arrays["part"] = sample.part
         if self.job.correspondences:
-            visible = visible_points(caster, points32, point_face, self.camera)
+            visible = shape.visible(sample.points, sample.point_face)
             arrays["visible"] = contract.pack_visible(visible)
+        backend, reason = self.kind.drawer
         outcome = Outcome(
             record.id,
             "done",
-            sha256=sha256,
-            faces=len(mesh.faces),
-            backend=self.renderer.backend,
-            backend_reason=self.renderer.reason,
-            notes=mesh.notes,
+            sha256=shape.source.sha256,
+            faces=shape.source.faces,
+            backend=backend,
+            backend_reason=reason,
+            notes=shape.source.notes + sample.notes,
         )
         return arrays, outcome
 
     def correspond_shape(
-        self, record: ShapeRecord, shape: int, sha256: str
+        self, record: ShapeRecord, index: int, sha256: str
     ) -> tuple[Arrays, Outcome]:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
-        mesh, found = self._load(record)
-        if found != sha256:
-            raise _source_changed(record)
-        mesh, _ = normalize(mesh, self.job.up)
-        points, point_face = (self.store.read(name, shape) for name in ("points", "point_face"))
-        caster = RayCaster(mesh, self.job.threads)
-        visible = visible_points(caster, points, point_face, self.camera)
+        shape = self.kind.load(record, sha256)
+        points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
+        visible = shape.visible(points, point_face)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
-        """What crashed or hung before a repair would do so again: it is not tried by itself."""
+        """What took a worker down before a repair would do so again: it is not tried by itself."""
         before = self.job.before.get(record.id)
-        if before is None or before.reason not in (Reason.CRASHED, Reason.TIMEOUT):
+        if before is None or before.reason not in ENDED_WORKERS:
             return None
         return before.reason, before.detail
-
-    def _load(self, record: ShapeRecord) -> tuple[Mesh, str]:
-        """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
-        if self.job.dataset == "toy":
-            from pointcmt.datasets.sources import toy
-
-            mesh = toy.build(record.id)
-            return mesh, contract.digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
-        from pointcmt.render.meshes import load_hashed
-
-        return load_hashed((self.job.root or Path()) / record.source)
 
     def _blank_arrays(self, shapes: range) -> Arrays:
         """Fill values for a shard, with what does not depend on rendering already in place."""
@@ -181,16 +151,16 @@ class ShardRunner:
         arrays["label"][:], arrays["split"][:] = zip(*facts, strict=True)
         return arrays
 
-    def _commit_visible(
-        self, shard: int, visible: NDArray[np.uint8], failed: list[Outcome]
-    ) -> None:
-        files = self.store.write_shard(shard, {"visible": visible})
-        marker = {"failures": [encode_outcome(outcome) for outcome in failed], "files": files}
-        self.store.commit(CORRESPONDENCES, shard, marker)
+    def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
+        """Write a shard's arrays and commit them. Raises ClaimLost if it is another's by now."""
+        self._require_claim(task)
+        files = self.store.write_shard(task.shard, arrays)
+        self._require_claim(task)
+        self.store.commit(stage, task.shard, {**ended, "files": files})
 
-
-def _source_changed(record: ShapeRecord) -> ShapeRefused:
-    return ShapeRefused(Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered")
+    def _require_claim(self, task: Task) -> None:
+        if task.claim:
+            claims.require(self.claims, task.shard, task.claim)
 
 
 def attempt(

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
+from pointcmt.datasets import claims
 from pointcmt.datasets import kv as files
 from pointcmt.datasets.creation import create, remove
 from pointcmt.datasets.features import create_features, open_features
@@ -74,6 +75,28 @@ def upload(bucket, store, path):
             name = file.relative_to(store.path).as_posix()
             bucket.put(f"{path}/{name}", file.read_bytes())
     return ViewStore.open(bucket.url(path))
+
+
+def test_a_shard_has_one_owner(bucket, monkeypatch):
+    kv = claims.open_claims(bucket.url("claimed"))
+    monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
+    first = claims.take(kv, 3)
+    seen = claims.look(kv, 3)
+    assert claims.take(kv, 3).token == seen
+    first.renew()
+    claims.require(kv, 3, first.owner)
+    assert isinstance(claims.take(kv, 3, void=seen), claims.Held), "it has given a sign of life"
+    second = claims.take(kv, 3, void=claims.look(kv, 3))
+    for lost in (first.renew, lambda: claims.require(kv, 3, first.owner)):
+        with pytest.raises(claims.ClaimLost, match="taken over") as raised:
+            lost()
+        assert raised.value.where == f"{bucket.url('claimed')}/claims/000003.json"
+    first.release()
+    second.renew()
+    second.release()
+    assert claims.look(kv, 3) == ""
+    assert isinstance(claims.take(kv, 3), claims.Claim)
+    assert claims.sweep(kv, {3}) == ["claims/000003.json"]
 
 
 def pointcmt(*arguments, **more):

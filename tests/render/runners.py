@@ -5,7 +5,12 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 from pointcmt.errors import StoreError
+from pointcmt.render.backlog import Backlog, carry_out
+from pointcmt.render.supervisor import Crew
+from pointcmt.render.workers import LocalWorkers
 
 SHAPES = 4  # per task
 
@@ -15,6 +20,7 @@ class Runner:
 
     def __init__(self, argument):
         self.faults, self.folder = argument
+        self.kept = []
 
     def __call__(self, task, blame, report):
         ended = []
@@ -48,10 +54,23 @@ class Runner:
                 (Path(self.folder) / str(name)).touch()
                 while not (Path(self.folder) / "go").exists():
                     time.sleep(0.05)
+            case "greedy":
+                with (Path(self.folder) / "greedy").open("a") as file:
+                    file.write(f"{name} ")
+                hoard = [np.ones(2**24) for _ in range(40)]  # 5 GiB
+                raise AssertionError(f"nobody minded {len(hoard)} arrays")
+            case "heavy":
+                self.kept.append(np.ones(2**25))  # 0.25 GiB, for ever
+                time.sleep(0.2)
             case "slow":
                 time.sleep(0.2)
             case "disk full":
                 raise StoreError("the disk is full", where="here", fix="free some space")
+
+
+def run_tasks(tasks, work, workers):
+    """Run tasks in local worker processes, without a store and its claims."""
+    return carry_out(Backlog(tasks, lambda shard: ""), LocalWorkers(work, workers, Crew.run))
 
 
 def make(argument, worker):

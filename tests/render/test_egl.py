@@ -14,7 +14,8 @@ from pointcmt.datasets.verify import verify
 from pointcmt.errors import UsageError
 from pointcmt.render import egl
 from pointcmt.render.egl import Device
-from tests.render.test_pipeline import pointcmt, tree
+from tests.render.jobs import pointcmt
+from tests.stores import tree
 
 TOY = ("render", "--dataset", "toy", "--rig", "ortho6", "--size", "48", "--points", "64")
 

@@ -17,47 +17,8 @@ from pointcmt.datasets.schema import array_specs
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from tests.render import shapes
+from tests.render.jobs import SMALL, pointcmt, render, write_off
 from tests.stores import tree
-
-SMALL = ("--rig", "ortho6", "--size", "48", "--points", "100", "--shard-size", "2")
-
-
-def write_off(path, mesh):
-    lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
-    lines += [" ".join(map(repr, v)) for v in mesh.vertices.tolist()]
-    lines += [" ".join(map(str, [3, *face])) for face in mesh.faces.tolist()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture(scope="session")
-def meshes(tmp_path_factory):
-    """A folder data set of nine shapes, of which one is broken."""
-    root = tmp_path_factory.mktemp("meshes")
-    for i in range(4):
-        write_off(root / f"box/train/box_{i}.off", shapes.box(0.2 + 0.1 * i, (0.1 * i, 0, 0)))
-        write_off(root / f"ball/test/ball_{i}.off", shapes.sphere(6 + 3 * i))
-    (root / "ball/train").mkdir()
-    (root / "ball/train/broken.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n")
-    return root
-
-
-def pointcmt(*arguments, **more):
-    command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
-
-
-def render(meshes, out, *more):
-    return pointcmt("render", "--dataset", "folder", "--root", meshes, "--out", out, *SMALL, *more)
-
-
-@pytest.fixture(scope="session")
-def finished(meshes, tmp_path_factory):
-    """A store of all shapes, rendered with one worker."""
-    out = tmp_path_factory.mktemp("finished") / "S"
-    done = render(meshes, out, "--workers", 1)
-    assert done.returncode == 3, done.stderr
-    return out
 
 
 def test_a_broken_mesh_is_recorded_and_the_others_are_done(finished):
@@ -349,18 +310,6 @@ def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
     assert [broken.what for broken in verify(str(out)).broken] == [
         "depth and face_index disagree on what is background"
     ]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 kB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", place], check=True)
 
 
 def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(meshes, finished, small_disk):

@@ -29,7 +29,7 @@ from pointcmt.render.repair import repair
 from pointcmt.render.run import Options
 from pointcmt.render.shards import ShardRunner
 from tests.render import shapes
-from tests.render.test_pipeline import pointcmt, write_off
+from tests.render.jobs import pointcmt, write_off
 from tests.stores import render_toy, tree
 
 QUIET = Options(workers=1, log_format="silent")

@@ -9,13 +9,15 @@ import time
 import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
-from pointcmt.render import workers
-from pointcmt.render.workers import run_tasks
+from pointcmt.render import supervisor
+from pointcmt.render.supervisor import Work
 from tests.render import runners
+from tests.render.runners import run_tasks
 
 
-def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0):
-    found = run_tasks(range(tasks), runners.make, (faults, str(tmp_path)), workers, timeout)
+def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0, memory_limit=0.0):
+    work = Work(runners.make, (faults, str(tmp_path)), timeout, memory_limit)
+    found = run_tasks(range(tasks), work, workers)
     results = {task: (process, ended) for task, process, ended in found}
     assert sorted(results) == list(range(tasks))
     ended = [end for task in range(tasks) for end in results[task][1]]
@@ -56,12 +58,13 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
 
 def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
-        "from pointcmt.render import workers\n"
+        "from pointcmt.render import supervisor\n"
         "from tests.render import runners\n"
-        "workers.LONGEST_WAIT = 0.2\n"
+        "supervisor.LONGEST_WAIT = 0.2\n"
         "if __name__ == '__main__':\n"
         f"    job = ({{1: 'wait'}}, {str(tmp_path)!r})\n"
-        "    for found in workers.run_tasks(range(1), runners.make, job, 1, 3.0):\n"
+        "    work = supervisor.Work(runners.make, job, 3.0)\n"
+        "    for found in runners.run_tasks(range(1), work, 1):\n"
         "        print(found[2], flush=True)\n"
     )
     job = started(script, tmp_path)
@@ -81,13 +84,31 @@ def test_several_faults_in_one_task_are_all_found(tmp_path):
     assert blamed == {4: Reason.CRASHED, 5: Reason.TIMEOUT, 7: Reason.CRASHED}
 
 
+def test_a_shape_that_eats_memory_is_stopped_at_once_and_blamed(tmp_path):
+    blamed, _ = run(tmp_path, {6: "greedy"}, memory_limit=1.0)
+    assert blamed == {6: Reason.TOO_LARGE}
+    assert (tmp_path / "greedy").read_text() == "6 "
+
+
+def test_what_earlier_tasks_left_behind_in_a_worker_is_no_shapes_fault(tmp_path):
+    blamed, results = run(tmp_path, {0: "heavy", 4: "heavy"}, tasks=2, workers=1, memory_limit=0.45)
+    assert blamed == {}
+    assert results[0][0] != results[1][0], "the worker was not replaced: this shows nothing"
+
+
+def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
+    with pytest.raises(PointcmtError, match=r"busy with no shape: .* --memory-limit 0\.01"):
+        run(tmp_path, {}, memory_limit=0.01)
+
+
 def test_a_worker_killed_once_costs_nothing(tmp_path):
     blamed, _ = run(tmp_path, {3: "killed once", 8: "killed once", "task 2": "killed once"})
     assert blamed == {}
 
 
 def test_the_detail_names_the_signal(tmp_path):
-    found = run_tasks(range(1), runners.make, ({2: "segfault"}, str(tmp_path)), 1, 60.0)
+    work = Work(runners.make, ({2: "segfault"}, str(tmp_path)), 60.0)
+    found = run_tasks(range(1), work, 1)
     ((_, _, ended),) = found
     assert "SIGSEGV" in ended[2][2]
 
@@ -100,17 +121,18 @@ def test_trouble_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
 
 def test_workers_that_cannot_start_do_not_go_on_for_ever(tmp_path):
     with pytest.raises(PointcmtError, match="exit code 1"):
-        list(run_tasks(range(3), runners.make_dead, None, 2, 60.0))
+        list(run_tasks(range(3), Work(runners.make_dead, None, 60.0), 2))
 
 
 def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
-    monkeypatch.setattr(workers, "LOADING", 1.0)
+    monkeypatch.setattr(supervisor, "LOADING", 1.0)
     with pytest.raises(PointcmtError, match="busy with no shape: took longer than 1 s"):
-        list(run_tasks(range(1), runners.make_hanging, None, 1, 0.5))
+        list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
 
 
 def test_no_process_is_left_when_the_caller_stops(tmp_path):
-    found = run_tasks(range(6), runners.make, ({20: "hang"}, str(tmp_path)), 2, 60.0)
+    work = Work(runners.make, ({20: "hang"}, str(tmp_path)), 60.0)
+    found = run_tasks(range(6), work, 2)
     _, process, _ = next(found)
     found.close()
     with pytest.raises(ProcessLookupError):
@@ -120,11 +142,11 @@ def test_no_process_is_left_when_the_caller_stops(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     script = (
-        "from pointcmt.render.workers import run_tasks\n"
+        "from pointcmt.render.supervisor import Work\n"
         "from tests.render import runners\n"
         "if __name__ == '__main__':\n"
-        f"    job = ({{13: 'hang'}}, {str(tmp_path)!r})\n"
-        "    for found in run_tasks(range(4), runners.make, job, 2, 60.0):\n"
+        f"    work = Work(runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 60.0)\n"
+        "    for found in runners.run_tasks(range(4), work, 2):\n"
         "        print(found[1], flush=True)\n"
     )
     job = started(script, tmp_path)

@@ -1,0 +1,292 @@
+"""Tasks on a dask.distributed cluster: one dask task per shard, in a window that moves over them.
+
+dask chooses the worker and notices when one is lost. All else is as on one machine: a task claims
+its shard and has it rendered by a supervised process, whatever happens to that one. A dask task
+carries the job and a shard's number; nothing is unpickled from the store.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, LocalCluster, Security
+from distributed.comm.core import connect
+
+from pointcmt import __version__
+from pointcmt.console import say
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import Held
+from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.render.cluster_task import Failed, make_runner, run_there
+from pointcmt.render.job import Finished, Task
+from pointcmt.render.supervisor import Work
+
+LOCAL = "local"  # as an address: a cluster on this machine, for this job
+FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
+PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work
+ANSWER = 30.0  # seconds for a scheduler to answer that is there
+LOOK_AGAIN = 5.0  # seconds between looks at the workers
+WINDOW = 2  # tasks submitted per thread of the workers
+RETRIES = 2  # of a task that fails or kills its workers: elsewhere, where there is an elsewhere
+NAMED = 5  # of many that are to blame
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to find workers, and which.
+
+    address: tcp://…, tls://…, or LOCAL with `count` processes. resources: what each task takes of
+    those that workers declare, such as {"GPU": 1}.
+    """
+
+    address: str
+    count: int = 1
+    resources: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Attempt:
+    task: Task
+    tries: int = 0
+    avoid: set[str] = field(default_factory=set)  # addresses of workers where it failed
+    only: set[str] = field(default_factory=set)  # of those that it may go to; empty: to any
+
+
+class ClusterWorkers:
+    """An engine (backlog.Engine) on a dask cluster. root: SHA-256 of the root of the job's store.
+
+    Raises PointcmtError where no scheduler answers, or workers have another pointcmt.
+    """
+
+    _client: Client
+    _looked_at: float  # when, in monotonic seconds, we last asked for the workers
+
+    def __init__(self, work: Work, cluster: Cluster, root: str, log_format: str) -> None:
+        _silence_dask()
+        self.work = replace(work, make_runner=make_runner)
+        self.resources, self.log_format, self._root = cluster.resources, log_format, root
+        facts = (work.argument, work.timeout, work.memory_limit, root, __version__)
+        self._name = contract.digest(str(facts).encode())
+        self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
+        self._running: dict[Future[Any], _Attempt] = {}
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
+        self._submitted: dict[int, int] = {}  # shard → how often
+        self._threads: dict[str, int] = {}  # of each worker
+        self._told: set[str] = set()  # workers that were complained of
+        self._stalled_since, self._stall_told = math.inf, False
+        self._own = _local_cluster(cluster.count) if cluster.address == LOCAL else None
+        self.address = self._own.scheduler_address if self._own else cluster.address
+        try:
+            self._connect(FIRST_PATIENCE)
+        except BaseException:
+            if self._own:
+                self._own.close()
+            raise
+
+    def room(self) -> bool:
+        window = max(1, WINDOW * sum(self._threads.values()))
+        return len(self._running) + len(self._waiting) < window
+
+    def submit(self, task: Task) -> None:
+        self._waiting.append(_Attempt(task))
+
+    def idle(self) -> bool:
+        return not self._running and not self._waiting
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        due = time.monotonic() - self._looked_at > LOOK_AGAIN
+        if self._client.status != "running" or (due and not self._look()):
+            self._reconnect()
+        while self._waiting and self._client.status == "running":
+            self._submit(self._waiting.pop(0))
+        ended = []
+        with suppress(Empty):
+            ended.append(self._ended.get(timeout=seconds if self._running else 0))
+            while True:
+                ended.append(self._ended.get_nowait())
+        attempts = [(future, self._running.pop(future, None)) for future in ended]
+        results = [(a.task, self._judge(future, a)) for future, a in attempts if a is not None]
+        return [(task, result) for task, result in results if result is not None]
+
+    def close(self) -> None:
+        self._running.clear()  # dask drops what has not begun; shards that have end by themselves
+        with suppress(OSError):
+            self._client.close(timeout=ANSWER)
+        if self._own:
+            self._own.close()
+
+    def _submit(self, attempt: _Attempt) -> None:
+        task = attempt.task
+        count = self._submitted[task.shard] = self._submitted.get(task.shard, 0) + 1
+        # The same job names its tasks the same: a client that comes back finds those still running.
+        name = contract.digest(f"{self._name} {task}".encode())[:16]
+        attempt.only = self._threads.keys() - attempt.avoid if attempt.avoid else set()
+        future = self._client.submit(
+            run_there,
+            self.work,
+            task,
+            self._root,
+            __version__,
+            key=f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}",
+            pure=False,
+            resources=self.resources or None,
+            workers=sorted(attempt.only) or None,
+        )
+        self._running[future] = attempt
+        future.add_done_callback(self._ended.put)
+
+    def _judge(self, future: "Future[Any]", attempt: _Attempt) -> Finished | Held | None:
+        """A task's result; None where it is to be submitted again. Raises PointcmtError."""
+        try:
+            result = future.result(timeout=ANSWER)
+        except Exception as error:
+            if future.status == "error":
+                self._try_again(attempt, self._explain(error, attempt.task))
+            else:  # the scheduler, or who had the result, is gone
+                self._waiting.append(attempt)
+            return None
+        if isinstance(result, Failed):
+            if result.worker not in self._told:
+                say(f"{result.error.what} ({result.error.where})", self.log_format)
+            self._told.add(result.worker)
+            attempt.avoid.add(result.worker)
+            self._try_again(attempt, result.error)
+            return None
+        return result
+
+    def _explain(self, error: Exception, task: Task) -> PointcmtError:
+        """What it means that dask could not have a task run. Raises PointcmtError for all tasks."""
+        if isinstance(error, KilledWorker):
+            died = f"{error.allowed_failures + 1} workers died one after another"
+            return PointcmtError(
+                f"{died} with shard {task.shard}",
+                where=self.address,
+                fix="set --memory-limit to less than a worker's machine or container has",
+            )
+        with suppress(OSError):
+            self._require_package()
+        return PointcmtError(f"a task failed: {type(error).__name__}: {error}", where=self.address)
+
+    def _try_again(self, attempt: _Attempt, error: PointcmtError) -> None:
+        """Have a task that failed done by other workers. Raises its error where that is no use."""
+        attempt.tries += 1
+        if attempt.tries > RETRIES or not self._threads.keys() - attempt.avoid:
+            raise error
+        self._waiting.append(attempt)
+
+    def _connect(self, patience: float) -> None:
+        """Connect to the scheduler and see which workers it has. Raises PointcmtError."""
+        try:
+            asyncio.run(_knock(self.address, patience))
+            self._client = Client(self.address, timeout=ANSWER, set_as_default=False)
+        except (TypeError, ValueError) as error:  # TypeError: no certificates for TLS
+            raise UsageError(
+                f"no scheduler can have this address: {error}",
+                where=f"--scheduler {self.address}",
+                fix="tcp://host:port, tls://host:port with DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+                "…__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY, or local",
+            ) from error
+        except (OSError, ImportError) as error:
+            raise PointcmtError(
+                f"no scheduler answers: {error.__cause__ or error}",
+                where=f"--scheduler {self.address}",
+                fix="start it, or correct the address (tls:// if it has certificates); the same "
+                "command goes on then",
+            ) from error
+        self._require_package()
+        self._look()
+
+    def _reconnect(self) -> None:
+        """Wait for a scheduler that was there, and have all done again that it may have lost."""
+        what = f"lost the scheduler at {self.address}"
+        say(f"{what}: waiting up to {PATIENCE:g} s for it to come back", self.log_format)
+        self._waiting += self._running.values()
+        self._running = {}
+        with suppress(OSError):
+            self._client.close(timeout=ANSWER)
+        self._connect(PATIENCE)
+        say(f"the scheduler is back: {len(self._waiting)} shards are tried again", self.log_format)
+
+    def _look(self) -> bool:
+        """See which workers there are; whether the scheduler answers at all.
+
+        Raises PointcmtError when no worker has done anything for too long.
+        """
+        self._looked_at = time.monotonic()
+        scheduler: Any = self._client.scheduler
+        try:
+            self._threads = self._client.sync(scheduler.ncores, callback_timeout=ANSWER)
+            working = self._client.sync(scheduler.processing, callback_timeout=ANSWER)
+        except OSError:
+            return False
+        for future, attempt in self._running.items():
+            if attempt.only and not attempt.only & self._threads.keys():
+                future.cancel()  # all that it could go to are gone
+        if any(working.values()) or not self._running:
+            self._stalled_since, self._stall_told = math.inf, False
+        else:
+            self._stalled_since = min(self._stalled_since, self._looked_at)
+            self._wait_for_workers(self._looked_at - self._stalled_since)
+        return True
+
+    def _wait_for_workers(self, seconds: float) -> None:
+        """Say that nobody works. Raises PointcmtError when it has lasted for too long."""
+        needs = ",".join(f"{name}={amount:g}" for name, amount in self.resources.items())
+        kind = f"workers with --resources {needs}" if needs else "workers"
+        what = f"no {kind} at {self.address}"
+        if seconds >= PATIENCE:
+            raise PointcmtError(
+                f"{what} for {seconds:.0f} s",
+                fix="start some with `dask worker`; then run the same command again",
+            )
+        if seconds >= LOOK_AGAIN and not self._stall_told:
+            self._stall_told = True
+            say(f"{what}: waiting up to {PATIENCE:g} s for some", self.log_format)
+
+    def _require_package(self) -> None:
+        """Raise PointcmtError where the scheduler or a worker has no pointcmt, or not the client's.
+
+        Asked for before anything is submitted: a dask worker that cannot import a task ends.
+        """
+        found: Any = self._client.get_versions(packages=["pointcmt"])
+        ours = found["client"]["packages"]["pointcmt"]
+        everybody = {"the scheduler": found["scheduler"], **found["workers"]}
+        versions = {who: facts["packages"]["pointcmt"] for who, facts in everybody.items() if facts}
+        wrong = [f"{who} has {has or 'none'}" for who, has in versions.items() if has != ours]
+        if ours and wrong:  # without ours, this is a checkout that nobody has installed
+            more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+            raise PointcmtError(
+                f"pointcmt {ours} is needed everywhere: {', '.join(wrong[:NAMED])}{more}",
+                where=self.address,
+                fix="install it: where the scheduler runs with the extra 'cluster', where workers "
+                "run with 'render,cluster'",
+            )
+
+
+async def _knock(address: str, patience: float) -> None:
+    """Raise OSError unless a dask server answers: a Client that fails leaves threads behind."""
+    comm = await connect(address, patience, **Security().get_connection_args("client"))
+    comm.abort()
+
+
+def _local_cluster(count: int) -> LocalCluster:
+    """Workers on this machine, reachable from this machine alone."""
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,  # of dask's own processes, where nothing large happens
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _silence_dask() -> None:
+    """What dask would log of lost connections and workers is said here, with its remedy."""
+    for name in ("distributed", "distributed.client", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,435 @@
+"""Jobs on real dask clusters: whatever is killed, no shard is lost or rendered twice."""
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.verify import verify
+from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.render import cluster as clusters
+from pointcmt.render.cluster import Cluster, ClusterWorkers
+from pointcmt.render.run import make_runner
+from pointcmt.render.supervisor import Work
+from tests.render import shapes
+from tests.render.clusters import REPOSITORY, cluster, environment, kill_group
+from tests.render.jobs import SMALL, facts, pointcmt, render, write_off
+from tests.stores import tree
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A scheduler and two workers that several tests share: none of them may harm it."""
+    with cluster(tmp_path_factory.mktemp("pair")) as own:
+        yield own
+
+
+def start(meshes, out, *more, env=None):
+    """A job in the background."""
+    command = [sys.executable, "-m", "pointcmt", "render", "--dataset", "folder", "--root", meshes]
+    command += ["--out", out, *SMALL, *more, "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(word) for word in command], env=env, **pipes)
+
+
+def ended(job):
+    """Exit code, summary and messages of a job, once it has ended."""
+    try:
+        out, err = job.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        job.kill()
+        raise AssertionError(job.communicate()) from None
+    return job.returncode, json.loads(out.splitlines()[-1]) if out else {}, err
+
+
+def wait_for(condition, job=None):
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        assert job is None or job.poll() is None, job.communicate()
+        time.sleep(0.005)
+    return found
+
+
+def claimants(out):
+    """The processes that work on shards of a store: of each, the one that supervises."""
+    found = []
+    for path in (out / "claims").glob("*.json"):
+        try:
+            found.append(json.loads(path.read_bytes())["pid"])
+        except (FileNotFoundError, ValueError):
+            continue  # released, or not yet written
+    return found
+
+
+def test_a_cluster_writes_the_same_bytes(pair, meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    done = render(meshes, out, "--scheduler", pair.address, "--log-format", "json", "--json")
+    assert done.returncode == 3, done.stderr
+    assert tree(out) == tree(finished)
+    assert {key: facts(done)[key] for key in ("done", "failed", "skipped")} == {
+        "done": 8,
+        "failed": 1,
+        "skipped": 0,
+    }
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    progress = [line for line in lines if "eta_seconds" in line]
+    assert sorted(line["shard"] for line in progress) == list(range(5))
+    shutil.rmtree(out / "commits/visible")
+    relative = ("build-correspondences", "S", "--root", os.path.relpath(meshes, tmp_path))
+    done = pointcmt(*relative, "--scheduler", pair.address, cwd=tmp_path, env=environment())
+    assert done.returncode == 3, done.stderr
+    assert tree(out) == tree(finished)
+
+
+def test_a_client_that_is_stopped_or_killed_and_comes_back_goes_on(
+    pair, meshes, finished, tmp_path
+):
+    out = tmp_path / "S"
+    job = start(meshes, out, "--scheduler", pair.address)
+    wait_for(lambda: claimants(out), job)
+    job.send_signal(signal.SIGINT)
+    code, _, said = ended(job)
+    assert code == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    job = start(meshes, out, "--scheduler", pair.address)
+    wait_for(lambda: claimants(out), job)
+    job.kill()
+    job.communicate()
+    code, summary, said = ended(start(meshes, out, "--scheduler", pair.address))
+    assert code == 3, said
+    assert summary["done"] + summary["skipped"] == 8
+    assert tree(out) == tree(finished)
+
+
+def test_shapes_that_take_their_worker_down_are_recorded_and_the_rest_is_done(
+    pair, meshes, tmp_path
+):
+    root, out = tmp_path / "meshes", tmp_path / "S"
+    shutil.copytree(meshes, root)
+    for fault in ("segfault", "hang", "greedy"):
+        write_off(root / f"bad/train/{fault}.off", shapes.box(0.5))
+        (root / f"bad/train/{fault}.fault").write_text(fault)
+    before = [worker.poll() for worker in pair.workers]
+    limits = ("--scheduler", pair.address, "--timeout", 4, "--memory-limit", 1)
+    code, summary, said = ended(start(root, out, *limits))
+    assert code == 3, said
+    assert {failure["id"]: failure["reason"] for failure in summary["failures"]} == {
+        "bad/train/segfault": "crashed",
+        "bad/train/hang": "timeout",
+        "bad/train/greedy": "too_large",
+        "ball/train/broken": "bad_index",
+    }
+    details = {failure["id"]: failure["detail"] for failure in summary["failures"]}
+    assert "SIGSEGV" in details["bad/train/segfault"]
+    assert "--memory-limit 1 " in details["bad/train/greedy"]
+    assert summary["done"] == 8
+    assert before == [worker.poll() for worker in pair.workers] == [None, None]
+    for file in root.glob("bad/train/*.fault"):
+        file.unlink()
+    code, summary, said = ended(start(root, out, *limits, "--retry-failed"))
+    assert [failure["id"] for failure in summary["failures"]] == ["ball/train/broken"], said
+    assert summary["done"] > 0
+    assert verify(str(out)).ok
+
+
+def test_a_worker_killed_in_the_middle_of_a_shard_costs_nothing(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    with cluster(tmp_path, workers=1) as own:
+        own.start_worker(nanny=True)
+        job = start(meshes, out, "--scheduler", own.address)
+        for victim in range(2):  # the one without a nanny stays dead, so the other one is a nanny's
+            pid = wait_for(lambda: claimants(out), job)[0]
+            if victim == 0:
+                assert pid in (own.workers[0].pid, *children(own.workers[1].pid))
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.3)
+        code, summary, said = ended(job)
+    assert code == 3, said
+    assert (summary["done"] + summary["skipped"], summary["failed"]) == (8, 1)
+    assert tree(out) == tree(finished)
+
+
+def children(pid):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def test_a_scheduler_that_is_killed_and_comes_back_goes_on(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    with cluster(tmp_path, workers=1) as own:
+        job = start(meshes, out, "--scheduler", own.address)
+        wait_for(lambda: list(out.glob("commits/render/*.json")), job)
+        kill_group(own.scheduler)
+        own.start_scheduler()
+        own.start_worker(nanny=False)
+        code, summary, said = ended(job)
+    assert code == 3, said
+    assert "lost the scheduler" in said
+    assert "Traceback" not in said
+    assert (summary["done"] + summary["skipped"], summary["failed"]) == (8, 1)
+    assert tree(out) == tree(finished)
+
+
+@pytest.mark.slow
+def test_a_job_waits_for_workers_with_the_resources_it_asks_for(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    with cluster(tmp_path, workers=1) as own:
+        job = start(meshes, out, "--scheduler", own.address, "--resources", "GPU=1")
+        said = job.stderr.readline()
+        while "no workers with --resources GPU=1" not in said:
+            said = job.stderr.readline()
+            assert job.poll() is None
+        assert not list(out.glob("commits/render/*"))
+        own.start_worker("--resources", "GPU=1", nanny=False)
+        assert ended(job)[0] == 3
+    assert tree(out) == tree(finished)
+
+
+HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+
+
+@pytest.fixture
+def hiding():
+    """A prefix that starts a worker to which a folder looks empty, as where nothing is mounted."""
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"]).returncode:
+        pytest.skip("only root may hide a folder from a process")
+    return lambda folder: (*HIDDEN, folder)
+
+
+def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path, hiding):
+    out = tmp_path / "out" / "S"
+    with cluster(tmp_path, workers=0) as own:
+        own.start_worker(prefix=hiding(meshes), nanny=False)
+        code, _, said = ended(start(meshes, out, "--scheduler", own.address))
+        assert code == 1
+        assert re.search(rf"--root {meshes}, worker tcp://127.0.0.1:\d+ on ", said)
+        assert "mount it there" in said
+        assert "Traceback" not in said
+        assert ViewStore.open(out).committed() == [], "missing files are no shape's fault"
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_see_the_store_costs_nothing_where_others_do(
+    meshes, finished, tmp_path, hiding
+):
+    out = tmp_path / "out" / "S"
+    out.parent.mkdir()
+    with cluster(tmp_path, workers=1) as own:
+        own.start_worker(prefix=hiding(out.parent), nanny=False)
+        code, _, said = ended(start(meshes, out, "--scheduler", own.address))
+    assert code == 3, said
+    assert "there is no store here" in said
+    assert tree(out) == tree(finished)
+
+
+OTHERS = {"scheduler": None, "old": "0.0.7", "none": None}
+
+
+def other_version(folder, version):
+    """An environment where another version of pointcmt is installed, or none (None)."""
+    package = shutil.copytree(REPOSITORY / "pointcmt", folder / "pointcmt")
+    code = f"__version__ = {version!r}" if version else "raise ModuleNotFoundError('pointcmt')"
+    (package / "__init__.py").write_text(code)
+    said = f"Version: {version}\n" if version else ""
+    (folder / "pointcmt-0.dist-info").mkdir()
+    (folder / "pointcmt-0.dist-info/METADATA").write_text(f"Name: pointcmt\n{said}")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def test_who_has_another_pointcmt_or_none_is_named(meshes, tmp_path):
+    found = {name: other_version(tmp_path / name, version) for name, version in OTHERS.items()}
+    with cluster(tmp_path, workers=0, **found["scheduler"]) as own:
+        for name in ("old", "none"):
+            own.start_worker("--name", name, env=found[name], nanny=False)
+        code, _, said = ended(start(meshes, tmp_path / "S", "--scheduler", own.address))
+        assert all(process.poll() is None for process in own.workers), "nothing was sent to them"
+    assert code == 1
+    assert re.search("is needed everywhere: the scheduler has none, ", said)
+    assert re.search(r"tcp://127.0.0.1:\d+ has 0.0.7", said)
+    assert re.search(r"tcp://127.0.0.1:\d+ has none", said)
+    assert "Traceback" not in said
+
+
+def listening(pid):
+    """The addresses that a process listens on, as /proc writes them."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            sockets |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(descriptor)))
+        except FileNotFoundError:
+            continue
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    LISTEN = "0A"
+    return {line[1].split(":")[0] for line in lines if line[3] == LISTEN and line[9] in sockets}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_local_cluster_is_reachable_from_this_machine_alone(meshes, finished, tmp_path):
+    out = tmp_path / "S"
+    job = start(meshes, out, "--scheduler", "local", "--workers", 2)
+    wait_for(lambda: claimants(out), job)
+    workers = children(job.pid)
+    found = [address for pid in (job.pid, *workers) for address in listening(pid)]
+    code, _, said = ended(job)
+    assert code == 3, said
+    LOOPBACK = "0100007F"  # 127.0.0.1
+    assert len(workers) >= 2
+    assert set(found) == {LOOPBACK}
+    assert tree(out) == tree(finished)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A key and a certificate for a cluster, and those of a stranger."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("ours", "strangers"):
+        make_certificate(folder, name)
+    return folder
+
+
+def make_certificate(folder, name):
+    """A key and a certificate that vouches for itself, for 127.0.0.1, of a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    own = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(own, own, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    kind = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / f"{name}.key").write_bytes(key.private_bytes(pem, *kind))
+
+
+def tls(folder, name):
+    """dask's settings for TLS with one of the certificates, as a client's environment."""
+    prefix = "DASK_DISTRIBUTED__COMM__TLS__"
+    return {
+        f"{prefix}CA_FILE": str(folder / f"{name}.pem"),
+        f"{prefix}CLIENT__CERT": str(folder / f"{name}.pem"),
+        f"{prefix}CLIENT__KEY": str(folder / f"{name}.key"),
+    }
+
+
+def test_a_cluster_with_tls_works_for_those_who_have_its_certificates(
+    meshes, finished, tmp_path, certificates
+):
+    options = ("--protocol", "tls", "--tls-ca-file", certificates / "ours.pem")
+    options += ("--tls-cert", certificates / "ours.pem", "--tls-key", certificates / "ours.key")
+    out = tmp_path / "S"
+    with cluster(tmp_path, workers=1, options=options) as own:
+        assert own.address.startswith("tls://127.0.0.1:")
+        job = start(
+            meshes, out, "--scheduler", own.address, env=environment(**tls(certificates, "ours"))
+        )
+        assert ended(job)[0] == 3
+        assert tree(out) == tree(finished)
+        plain = own.address.replace("tls://", "tcp://")
+        for address, env in ((plain, {}), (own.address, tls(certificates, "strangers"))):
+            code = (
+                "from tests.render.test_cluster import clusters, engine\n"
+                "clusters.FIRST_PATIENCE = 2.0\n"
+                f"engine({address!r})\n"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env=environment(**env),
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+            )
+            assert "PointcmtError: no scheduler answers" in done.stderr
+
+
+def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(
+    pair, meshes, finished, small_disk
+):
+    out = small_disk / "S"
+    code, _, said = ended(start(meshes, out, "--scheduler", pair.address))
+    assert code == 1
+    assert "the disk is full" in said
+    assert "worker tcp://127.0.0.1:" in said
+    assert "Traceback" not in said
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    assert ended(start(meshes, out, "--scheduler", pair.address))[0] == 3
+    assert tree(out) == tree(finished)
+
+
+def test_a_worker_that_dask_takes_for_lost_and_that_still_works_keeps_its_shard(
+    meshes, finished, tmp_path
+):
+    """It is stopped for longer than dask waits for it, but not for longer than its claim lasts."""
+    out = tmp_path / "S"
+    with cluster(tmp_path, workers=2, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s") as own:
+        job = start(meshes, out, "--scheduler", own.address)
+        pid = wait_for(lambda: claimants(out), job)[0]
+        os.killpg(pid, signal.SIGSTOP)
+        claimed = [
+            path.name for path in (out / "claims").glob("*.json") if str(pid) in path.read_text()
+        ]
+        log = own.folder / "dask_scheduler_1.log"
+        wait_for(lambda: "Worker failed to heartbeat" in log.read_text(), job)
+        others = ViewStore.open(out).schema.shards - len(claimed)
+        wait_for(lambda: len(list(out.glob("commits/render/*.json"))) == others, job)
+        assert claimed
+        assert not [name for name in claimed if (out / "commits/render" / name).exists()]
+        os.killpg(pid, signal.SIGCONT)
+        code, summary, said = ended(job)
+    assert code == 3, said
+    assert "waiting for" in said
+    assert (summary["done"] + summary["skipped"], summary["failed"]) == (8, 1)
+    assert tree(out) == tree(finished)
+
+
+def engine(address):
+    return ClusterWorkers(Work(make_runner, None, 1.0), Cluster(address), "", "plain")
+
+
+def test_no_scheduler_and_no_address_are_said(monkeypatch):
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+    with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
+        engine("tcp://127.0.0.1:9")
+    assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
+    for nonsense in ("tcp://127.0.0.1", "ftp://127.0.0.1:9", "tls://127.0.0.1:9"):
+        with pytest.raises(UsageError, match="no scheduler can have this address"):
+            engine(nonsense)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
+        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
+        (("--resources", "GPU=1"), "only dask workers have resources"),
+        (("--scheduler", "local", "--resources", "GPU"), "such as GPU=1"),
+    ],
+)
+def test_what_cannot_go_together_is_a_usage_error(tmp_path, arguments, says):
+    done = pointcmt("render", "--dataset", "toy", "--out", tmp_path / "S", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert not (tmp_path / "S").exists()
