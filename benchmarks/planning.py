@@ -14,22 +14,25 @@ its peak memory:
   info      `pointcmt info`
   train     open the store and choose the rendered shapes of a split
 The last line is the overhead per shape of a whole job whose shapes cost nothing to render: tasks,
-workers, hand-over, a file per array and shard, checksums, markers.
+claims, workers, hand-over, a file per array and shard, checksums, markers.
 """
 
 import argparse
+import importlib
 import json
+import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import look
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import (
@@ -41,10 +44,13 @@ from pointcmt.datasets.store import (
 )
 from pointcmt.datasets.summary import summarize
 from pointcmt.errors import Reason
+from pointcmt.render.backlog import Backlog, carry_out
+from pointcmt.render.claimed import run_claimed
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job, create_store, tasks
 from pointcmt.render.run import Options, complete
-from pointcmt.render.workers import run_tasks
+from pointcmt.render.supervisor import Work
+from pointcmt.render.workers import LocalWorkers
 
 STEPS = ("list", "plan", "commit", "resume", "worker", "end", "info", "train")
 CLASSES = tuple(f"class_{i:02}" for i in range(40))
@@ -190,14 +196,14 @@ def overhead(folder: str) -> float:
     config = RenderConfig(find_rig("ortho6"), size=8, points=8)
     job = Job(f"{folder}/S", "simulated", None, "z", config)
     store = create_store(simulated(FREE), job)
-    missing = tasks(store, render=True, correspondences=True)
-    running = run_tasks(missing, make_free_runner, job, workers=1, timeout=600)
+    backlog = Backlog(tasks(store, render=True, correspondences=True), partial(look, store.kv))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    make = importlib.import_module("planning").make_free_runner  # workers can import it, too
+    running = carry_out(backlog, LocalWorkers(Work(make, job, timeout=600), 1, run_claimed), SILENT)
     next(running)  # the worker has started
     started = time.perf_counter()
     count = sum(len(finished.outcomes) for finished in running)
-    seconds = time.perf_counter() - started
-    shutil.rmtree(folder, ignore_errors=True)
-    return 1e3 * seconds / count
+    return 1e3 * (time.perf_counter() - started) / count
 
 
 def make_free_runner(job: Job, worker: int):
