@@ -5,6 +5,8 @@ set -eu
 
 # What open3d loads and its wheel leaves to the system, then Mesa's EGL (a GPU brings its own).
 packages="libusb-1.0-0 libgomp1 libegl1 libgl1 libx11-6 libegl-mesa0 libgl1-mesa-dri"
+# Whom s3:// and gs:// and the hub of pretrained weights may be trusted to be.
+packages="$packages ca-certificates"
 # What pyrender loads, to test against it.
 packages="$packages libxrender1"
 

@@ -18,7 +18,8 @@ from pointcmt.correspondences import match_pixels, points_to_pixels
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.meshes import load_mesh
-from pointcmt.render.raycaster import RayCaster, Views
+from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.views import Views
 from pointcmt.render.visibility import visible_points
 
 TOLERANCES = (1e-3, 1e-2, 3e-2)

@@ -162,6 +162,11 @@ def _ortho6() -> list[View]:
     return front_back_left_right + top_bottom
 
 
+def _simpleview6() -> list[View]:
+    around = [on_sphere(90.0 * i, 0.0, 1.4).position for i in range(4)]
+    return [View(position, fov=90.0) for position in (*around, (0.0, 0.0, 1.4), (0.0, 0.0, -1.4))]
+
+
 def _mvnet12() -> list[View]:
     ring = [on_sphere(45.0 * i, 20.0) for i in range(8)]
     above = [on_sphere(azimuth, 60.0) for azimuth in (0, 180)]
@@ -180,12 +185,13 @@ RIGS: dict[str, Callable[[], list[View]]] = {
     "dodeca20": _dodeca20,  # the 20 corners of a dodecahedron: RotationNet's and PointCMT's
     "ortho6": _ortho6,  # front (-Y), back, left (-X), right, top, bottom, in perspective
     "mvnet12": _mvnet12,  # 8 at 20°, 2 at 60°, 2 at -20°
+    "simpleview6": _simpleview6,  # 4 around, top, bottom, near and wide: SimpleView's, for clouds
 }
 MAX_VIEWS = 1024
 
 
 def find_rig(name: str) -> Rig:
-    """A rig by name (`circle12`, `dodeca20`, `ortho6`, `mvnet12`, `fibonacciN`) or TOML file.
+    """A rig by name (one of RIGS, or `fibonacciN`) or TOML file.
 
     Raises UsageError for an unknown name (the nearest is suggested) or a file that is no rig.
     """

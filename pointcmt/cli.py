@@ -71,21 +71,22 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 @app.command()
 def render(
-    dataset: Annotated[str, typer.Option(help="modelnet10, modelnet40, shapenetcore, folder, toy.")],
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md).")],
     out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
-    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, fibonacciN, a .toml.")] = "dodeca20",
+    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
     points: Annotated[int, typer.Option(help="Surface points per shape.")] = 2048,
     layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
-    up: Annotated[str | None, typer.Option(help="The meshes' up axis: x, y or z (folder: y).")] = None,
+    up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
     device: Annotated[str, typer.Option(help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor.")] = "auto",
     antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
+    splat: Annotated[float | None, typer.Option(help="Of clouds: a point's radius in pixels; 3 of 224 if absent.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
@@ -102,13 +103,13 @@ def render(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render meshes into a view store; running it again does exactly what is missing."""
+    """Render meshes or clouds into a view store; running it again does exactly what is missing."""
     check_log_format(log_format)
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
-    from pointcmt.render.config import RenderConfig
+    from pointcmt.render.config import RenderConfig, fit
 
     if device != "auto" and backend not in ("auto", "egl"):
         raise UsageError(
@@ -124,8 +125,12 @@ def render(
         background=_color(background),
         light=light,
         seed=seed,
+        splat=splat or 0.0,
     )
     listing = select(list_shapes(dataset, root, up), split, limit)
+    config = fit(config, listing.kind)
+    if device != "auto" and listing.kind == "cloud":
+        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
     _print_listing(listing, log_format)
 
     from pointcmt.render.job import Job

@@ -12,6 +12,12 @@ from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
 
+Store = Annotated[
+    str,
+    typer.Argument(
+        help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
+    ),
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]
@@ -23,12 +29,6 @@ Scheduler = Annotated[
 ]
 Resources = Annotated[str, typer.Option(help="Of dask workers, for each task: GPU=1.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")]
-Store = Annotated[
-    str,
-    typer.Argument(
-        help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -54,6 +54,19 @@ def resumable(log_format: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say("stopped; run the same command again to go on", log_format)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def is_url(path: Path) -> bool:
+    """Whether a path was meant as the URL of a store."""
+    return path.parts[:1] in (("s3:",), ("gs:",))
+
+
+def require_folder(path: Path, flag: str) -> None:
+    """Raise UsageError where a URL is given for what can only be kept on a file system."""
+    if is_url(path):
+        raise UsageError(
+            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
+        )
 
 
 def cluster(
@@ -116,19 +129,6 @@ def share(index: int | None, count: int | None, overwrite: bool = False) -> tupl
             fix=f"0 to {count - 1}" if count > 0 else "give --num-shards 1 or more",
         )
     return index, count
-
-
-def is_url(path: Path) -> bool:
-    """Whether a path was meant as the URL of a store."""
-    return path.parts[:1] in (("s3:",), ("gs:",))
-
-
-def require_folder(path: Path, flag: str) -> None:
-    """Raise UsageError where a URL is given for what can only be kept on a file system."""
-    if is_url(path):
-        raise UsageError(
-            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
-        )
 
 
 def check_log_format(name: str) -> None:

@@ -26,7 +26,7 @@ STORE_FORMATS = ("png", "webdataset")
 def train(
     data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other) or one of these three.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, finetune or partseg.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
@@ -35,7 +35,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Only go on with what is there. (Without it, too, a run goes on; or it begins.)")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences of variants.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     device: Device = "auto",
@@ -93,15 +93,28 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
+    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
-) -> None:
-    """Accuracy of a run, overall and per class, with a picture of the confusions."""
+) -> None:  # fmt: skip
+    """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
     check_log_format(log_format)
+    if probe or few_shot:
+        _check_probe(probe, split, votes)
     from pointcmt.datasets.store import ViewStore
 
     store = ViewStore.open(data)
+    if probe or few_shot:
+        with needs("train"):
+            from pointcmt.training.commands import probe_command
+
+            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
+        print(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
+        return
     with needs("train"):
         from pointcmt.training.evaluate import evaluate as judge
 
@@ -131,6 +144,18 @@ def export(
     print(exported.describe())
     if as_json:
         print(json.dumps(exported.as_json()))
+
+
+def _check_probe(probe: str, split: str, votes: int) -> None:
+    """Raise UsageError for a probe that there is not, or options that have no part in one."""
+    if probe not in ("", "svm"):
+        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
+    if split != "test" or votes != 1:
+        raise UsageError(
+            "probes learn from the train split and are judged on the test split, without votes",
+            where="--split, --votes",
+            fix="leave these out, or --probe and --few-shot",
+        )
 
 
 def _check_export(source: Path, to: str) -> None:

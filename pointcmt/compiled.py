@@ -3,7 +3,10 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -33,10 +36,12 @@ def compiled(function: Function) -> Function:
 
 @cache
 def _cache_folder() -> Path | None:
-    """Where machine code goes: beside the package, else in the user's cache; None = nowhere.
+    """Where machine code goes: beside the package, else in a place of the user's; None = nowhere.
 
     Its name is a digest of all files with compiled functions, because numba itself only notices
-    changes in a function's own file, not in those of the functions it calls.
+    changes in a function's own file, not in those of the functions it calls. What lies beside the
+    package and cannot be written, as in a container's image, is copied to where it can: numba uses
+    no cache that it cannot write.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
@@ -46,18 +51,49 @@ def _cache_folder() -> Path | None:
             digest.update(source)
     name = f"kernels-{digest.hexdigest()[:12]}"
     beside = package / "__pycache__"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pointcmt"
-    for parent in (beside, home):
-        if not parent.is_absolute():  # a container's user without a home
-            continue
-        try:
-            (parent / name).mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(parent / name, os.W_OK):
-            if parent is beside:
-                for old in parent.glob("kernels-*"):
-                    if old.name != name:
-                        shutil.rmtree(old, ignore_errors=True)
-            return parent / name
+    if _is_writable(beside / name):
+        for old in beside.glob("kernels-*"):
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
+        return beside / name
+    for place in _places_of_the_user():
+        if (beside / name).is_dir() and not (place / name).exists():
+            _copy(beside / name, place / name)
+        if _is_writable(place / name):
+            return place / name
     return None
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if it can be."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return os.access(folder, os.W_OK)
+
+
+def _places_of_the_user() -> Iterator[Path]:
+    """The user's cache; then a folder of nobody else's among temporary files, for users without a
+    home and for read-only systems. What is in a cache is run: other users must not write there.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if home.is_absolute():  # a container's user without a home
+        yield home / "pointcmt"
+    with suppress(OSError):
+        own = Path(tempfile.gettempdir()) / f"pointcmt-{os.getuid()}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        found = own.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o77:
+            yield own
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder's files, all or none: many processes may begin at once."""
+    with suppress(OSError):  # nothing can be written, or another was faster
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as draft:
+            copy = Path(draft) / "copy"
+            for path in (path for path in source.rglob("*") if path.is_file()):
+                place = copy / path.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(path.read_bytes())
+            copy.rename(target)

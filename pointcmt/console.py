@@ -40,6 +40,11 @@ def meter(title: str, total: int, unit: str, log_format: str = "auto") -> Iterat
         yield _Lines(title, total, unit, log_format)
 
 
+def in_words(name: str) -> str:
+    """A measure's name for people: instance_miou → instance mIoU."""
+    return name.replace("_", " ").replace("miou", "mIoU")
+
+
 def duration(seconds: float) -> str:
     """Seconds as 0:42, 12:03 or 3:07:59."""
     minutes, rest = divmod(round(max(seconds, 0)), 60)

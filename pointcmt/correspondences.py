@@ -36,7 +36,9 @@ def pixels_to_points(
     never win, because they do not take part.
     """
     uv, _ = camera.project(points)
-    return _nearest_points(uv, visible, camera.height, camera.width, float(radius))
+    index = np.full((len(uv), camera.height, camera.width, 1), NONE, np.int32)
+    nearest_points(uv, visible, index, float(radius))
+    return index[..., 0]
 
 
 def match_pixels(
@@ -101,10 +103,16 @@ def _depth_at(
 
 
 @compiled
-def _nearest_points(uv, visible, height, width, radius):  # type: ignore[no-untyped-def]
-    found = np.full((len(uv), height, width), NONE, np.int32)
-    nearest = np.full((len(uv), height, width), np.inf)
-    for view in range(len(uv)):
+def nearest_points(uv, visible, index, radius):  # type: ignore[no-untyped-def]
+    """Fill index [V,H,W,k] i32 with the k visible points nearest to each pixel's centre, ascending.
+
+    uv [V,N,2] f64, visible [V,N] bool, radius: pixels. Ties go to the lower index; what no point
+    within the radius is left for keeps its value.
+    """
+    views, height, width, k = index.shape
+    away = np.empty((height, width, k))  # squared distances
+    for view in range(views):
+        away[:] = np.inf
         for point in range(uv.shape[1]):
             if not visible[view, point]:
                 continue
@@ -112,8 +120,16 @@ def _nearest_points(uv, visible, height, width, radius):  # type: ignore[no-unty
             for row in range(max(0, int(v - radius - 0.5)), min(height, int(v + radius + 0.5) + 1)):
                 left, right = int(u - radius - 0.5), int(u + radius + 0.5) + 1
                 for column in range(max(0, left), min(width, right)):
-                    away = (column + 0.5 - u) ** 2 + (row + 0.5 - v) ** 2
-                    if away <= radius * radius and away < nearest[view, row, column]:
-                        nearest[view, row, column] = away
-                        found[view, row, column] = point
-    return found
+                    here = (column + 0.5 - u) ** 2 + (row + 0.5 - v) ** 2
+                    if here > radius * radius:
+                        continue
+                    slot = k
+                    while slot > 0 and here < away[row, column, slot - 1]:
+                        slot -= 1
+                    if slot == k:
+                        continue
+                    for later in range(k - 1, slot, -1):
+                        away[row, column, later] = away[row, column, later - 1]
+                        index[view, row, column, later] = index[view, row, column, later - 1]
+                    away[row, column, slot] = here
+                    index[view, row, column, slot] = point

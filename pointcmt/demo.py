@@ -72,7 +72,7 @@ def run(out: Path, log_format: str = "auto") -> None:
         report = evaluate(out / recipe, store, log_format=log_format)
         print(report.describe())
         print(f"look at {out / recipe / 'confusion.png'}")
-        accuracy[recipe] = report.overall_accuracy
+        accuracy[recipe] = report.measures["overall_accuracy"]
 
     _title("done")
     shares = ", ".join(f"{recipe} {share:.0%}" for recipe, share in accuracy.items())

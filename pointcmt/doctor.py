@@ -11,9 +11,39 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-TRIANGLE = b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+# A square, or a triangle, in each format that compiled functions read.
+MESHES = {
+    "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
+    "square.obj": b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
+    "square.ply": b"""ply
+format ascii 1.0
+element vertex 4
+property float x
+property float y
+property float z
+element face 1
+property list uchar int vertex_indices
+end_header
+0 0 0
+1 0 0
+1 1 0
+0 1 0
+4 0 1 2 3
+""",
+    "triangle.stl": b"""solid triangle
+facet normal 0 0 1
+outer loop
+vertex 0 0 0
+vertex 1 0 0
+vertex 0 1 0
+endloop
+endfacet
+endsolid triangle
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +60,7 @@ def examine(folder: Path) -> list[Finding]:
     """All findings. folder: where stores will be written."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
-        ("embree", _embree),
-        ("egl", _egl),
+        *(_RENDERING if find_spec("open3d") else [("render", _no_render)]),
         ("gpu", _gpu),
         ("torch", _torch),
         ("disk", lambda: _disk(folder)),
@@ -54,8 +83,27 @@ def _python() -> Finding:
     return Finding("python", "ok", detail)
 
 
+def _no_render() -> Finding:
+    """A node for training carries no ray caster."""
+    remedy = "pip install 'pointcmt[render]', for rendering"
+    return Finding("render", "missing", "open3d is not installed", remedy)
+
+
+def _meshes() -> Finding:
+    """A mesh of each format; also compiles and caches what reads them."""
+    from pointcmt.render.meshes import load_mesh
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in MESHES.items():
+            path = Path(folder) / name
+            path.write_bytes(data)
+            if load_mesh(path).vertices.max() != 1:
+                return Finding("meshes", "broken", f"{name} was misread", "report this")
+    return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in MESHES))
+
+
 def _embree() -> Finding:
-    """One small shape through the whole CPU path: also compiles and caches the kernels it needs."""
+    """A textured shape through the whole CPU path; also compiles and caches its kernels."""
     from pointcmt.render.startup import remedy
 
     try:
@@ -69,12 +117,10 @@ def _embree() -> Finding:
     from pointcmt.geometry import normalize, sample_points, shape_seed
     from pointcmt.render.config import RenderConfig
     from pointcmt.render.raycaster import RayCaster
-    from pointcmt.render.readers.off import read_off
     from pointcmt.render.visibility import visible_points
 
     config = RenderConfig(find_rig("ortho6"), size=64)
-    read_off(Path("triangle.off"), TRIANGLE)  # for its kernels
-    mesh, _ = normalize(toy.build("mug/0000"), "z")
+    mesh, _ = normalize(toy.build("table/0000"), "z")
     started = time.perf_counter()
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
     views = caster.render(camera, config)
@@ -100,6 +146,9 @@ def _egl() -> Finding:
         return Finding("egl", "broken", done.stderr.strip()[-500:] or "no answer", "report this")
     state = "ok" if found["works"] else "missing"
     return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
+
+
+_RENDERING = [("meshes", _meshes), ("embree", _embree), ("egl", _egl)]
 
 
 def _gpu() -> Finding:

@@ -1,4 +1,4 @@
-"""Surfaces: into the unit sphere, sampled by area, in farthest-point order."""
+"""Surfaces and clouds: into the unit sphere, sampled by area, in farthest-point order."""
 
 import hashlib
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.cloud import Cloud
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.mesh import Mesh
@@ -30,25 +31,42 @@ def normalize(mesh: Mesh, up: str) -> tuple[Mesh, NDArray[np.float64]]:
     """
     used = np.zeros(len(mesh.vertices), bool)
     used[mesh.faces.ravel()] = True
-    corners = mesh.vertices[used]
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    vertices = np.zeros_like(mesh.vertices)  # unreferenced vertices may be anywhere: leave them 0
+    vertices[used], source_to_world = _to_unit_sphere(mesh.vertices[used], up)
+    normalized = replace(mesh, vertices=vertices)
+    if face_areas(normalized).max() < MIN_AREA:
+        raise ShapeRefused(Reason.NO_AREA, f"all {len(mesh.faces)} faces have zero area")
+    return normalized, source_to_world
+
+
+def normalize_cloud(cloud: Cloud, up: str) -> tuple[Cloud, NDArray[np.float64]]:
+    """`normalize` for a cloud, all of whose points count; its normals are turned along.
+
+    The result is rounded to float32's values, so that what is stored is exactly what was drawn.
+    """
+    points, source_to_world = _to_unit_sphere(cloud.points, up)
+    normals = cloud.normals @ np.array(UP_AXES[up], np.float64).T
+    points = points.astype(np.float32).astype(np.float64)
+    return replace(cloud, points=points, normals=normals), source_to_world
+
+
+def _to_unit_sphere(
+    points: NDArray[np.float64], up: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points [n,3] centred by their bounding box, farthest at radius 1, +Z up; and how [4,4]."""
+    low, high = points.min(axis=0), points.max(axis=0)
     center = low / 2 + high / 2  # halves first: the sum may overflow
     half = np.max(high / 2 - low / 2)
-    if not half > np.abs(corners).max() * 1e-15:
-        raise ShapeRefused(Reason.NO_AREA, "all vertices lie at one point")
-    radius = half * np.sqrt((((corners - center) / half) ** 2).sum(axis=1).max())
+    if not half > np.abs(points).max() * 1e-15:
+        raise ShapeRefused(Reason.NO_AREA, "everything lies at one point")
+    radius = half * np.sqrt((((points - center) / half) ** 2).sum(axis=1).max())
     if not np.isfinite(radius) or not np.isfinite(1 / radius):
         raise ShapeRefused(Reason.NOT_FINITE, f"a radius of {radius:g} is outside of float64")
     turn = np.array(UP_AXES[up], np.float64)
     source_to_world = np.eye(4)
     source_to_world[:3, :3] = turn / radius
     source_to_world[:3, 3] = -turn @ (center / radius)
-    vertices = np.zeros_like(mesh.vertices)  # unreferenced vertices may be anywhere: leave them 0
-    vertices[used] = ((corners - center) / radius) @ turn.T
-    normalized = replace(mesh, vertices=vertices)
-    if face_areas(normalized).max() < MIN_AREA:
-        raise ShapeRefused(Reason.NO_AREA, f"all {len(mesh.faces)} faces have zero area")
-    return normalized, source_to_world
+    return ((points - center) / radius) @ turn.T, source_to_world
 
 
 def face_normals(mesh: Mesh) -> NDArray[np.float64]:
@@ -108,6 +126,18 @@ def sample_points(
     order = spatial_order(points)
     chosen = order[farthest_points(points[order], count)]
     return points[chosen], faces[chosen]
+
+
+def choose_points(points: NDArray[np.float64], count: int) -> NDArray[np.int32]:
+    """`count` of a cloud's points [M,3] in the unit sphere, in farthest-point order: [count] i32.
+
+    Of points at one place only the first takes part. Where fewer than `count` places are left,
+    their order is repeated from its beginning, so that all points come equally often, within one.
+    """
+    places = np.unique(_first_equal_rows((points + 0.0).view(np.int64)))  # + 0.0: -0.0 becomes 0.0
+    places = places[spatial_order(points[places])]
+    chosen = places[farthest_points(points[places], min(count, len(places)))]
+    return np.resize(chosen, count).astype(np.int32)
 
 
 @compiled

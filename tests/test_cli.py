@@ -79,7 +79,16 @@ def test_an_empty_folder_is_said(tmp_path):
 def test_doctor_finds_the_renderer_working():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
-    assert any(line.startswith("ok      embree") for line in done.stdout.splitlines())
+    for name in ("meshes", "embree"):
+        assert any(line.startswith(f"ok      {name}") for line in done.stdout.splitlines())
+
+
+def test_doctor_is_content_with_a_node_for_training():
+    code = "import sys; sys.modules['open3d'] = None; from pointcmt.cli import app; app(['doctor'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "missing render  open3d is not installed" in done.stdout
+    assert "broken" not in done.stdout
 
 
 QUICK = ("--set", "data.points=64", "--set", "data.batch_size=4", "--seed", "3")

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from pointcmt.cloud import Cloud
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import (
+    choose_points,
     face_areas,
     face_normals,
     farthest_points,
     normalize,
+    normalize_cloud,
     sample_points,
     sample_surface,
     shape_seed,
@@ -127,3 +130,50 @@ def test_points_depend_on_seed_and_id_alone():
     np.testing.assert_array_equal(draw[0], draw[1])
     assert not np.array_equal(draw[0], draw[2])
     assert not np.array_equal(draw[0], other)
+
+
+# Clouds
+
+
+def cloud(points):
+    return Cloud(np.asarray(points, np.float64), np.tile([0.0, 1, 0], (len(points), 1)))
+
+
+def test_clouds_are_normalized_like_the_vertices_of_meshes():
+    points = np.random.default_rng(0).normal(size=(300, 3)) * [3, 1, 2] + 50
+    triangles = np.arange(300, dtype=np.int32).reshape(-1, 3)
+    for up in "xyz":
+        mesh, expected = normalize(Mesh(points, triangles), up)
+        made, source_to_world = normalize_cloud(cloud(points), up)
+        np.testing.assert_array_equal(source_to_world, expected)
+        np.testing.assert_array_equal(made.points, mesh.vertices.astype(np.float32))
+        turned = source_to_world[:3, 1] / np.linalg.norm(source_to_world[:3, 1])
+        np.testing.assert_allclose(made.normals, np.tile(turned, (300, 1)), atol=1e-12)
+
+
+def test_a_cloud_at_one_place_has_no_extent():
+    with pytest.raises(ShapeRefused) as refused:
+        normalize_cloud(cloud([[1.0, 2, 3]] * 5), "z")
+    assert refused.value.reason is Reason.NO_AREA
+
+
+def test_points_of_a_cloud_are_chosen_in_farthest_point_order():
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (700, 3))
+    chosen = choose_points(points, 200)
+    first = chosen[0]
+    order = np.array([first, *np.delete(np.arange(700), first)])
+    expected = order[reference.farthest_points(points[order], 200)]
+    np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_array_equal(choose_points(points, 50), chosen[:50])
+
+
+def test_of_points_at_one_place_the_first_is_chosen():
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
+    chosen = choose_points(np.concatenate([points, points[::-1], points]), 50)
+    assert sorted(chosen) == list(range(50))
+
+
+def test_too_few_points_are_repeated_in_their_order():
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 3))
+    once = choose_points(points, 30)
+    np.testing.assert_array_equal(choose_points(points, 70), [*once, *once, *once[:10]])

@@ -8,7 +8,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "pointcmt").rglob("*.py"))
 
-GROUND = ("errors", "mesh", "cameras", "compiled", "geometry", "console", "correspondences")
+GROUND = (
+    "errors",
+    "mesh",
+    "cloud",
+    "cameras",
+    "compiled",
+    "geometry",
+    "console",
+    "correspondences",
+)
 # Floor of each part of the package → the parts it may import, itself included.
 FLOORS = {
     "ground": ("ground",),
@@ -101,6 +110,24 @@ def test_nothing_is_unpickled():
                 keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert keywords.get("weights_only") == "True", path
                 assert keywords.get("allow_pickle") != "True", path
+
+
+def test_arrays_of_numpy_files_are_made_from_their_bytes():
+    """numpy's own reading of arrays unpickles where a header says so: only headers are read."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert not ast.unparse(node.func).endswith("format.read_array"), path
+
+
+def test_hdf5_files_are_opened_in_one_place():
+    """It refuses links to other files, and is loaded only where there is such a file."""
+    users = {module_name(path) for path in MODULES if "h5py" in set(imports(path))}
+    assert users == {"pointcmt.datasets.sources.hdf5"}
+    tree = ast.parse((ROOT / "pointcmt/datasets/sources/hdf5.py").read_text())
+    assert not any(
+        isinstance(node, ast.Import) and "h5py" in ast.unparse(node) for node in tree.body
+    )
 
 
 def test_no_shell_is_started():

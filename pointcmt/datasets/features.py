@@ -10,7 +10,7 @@ pending again, and reading them is refused.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from pointcmt.errors import DamageError, StoreError
 
 FOLDER = "features"
 GROUP = contract.encode_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
+Chunk = Literal["shape", "view"]
+CHUNKS: tuple[Chunk, ...] = ("shape", "view")
 MISSING, STALE, FRESH = "missing", "stale", "fresh"  # a shard's features
 RECOMPUTE = "any command that needs the features of this teacher computes them again"
 
@@ -40,13 +42,21 @@ class Images:
 class Features:
     """Features [O, V, D] f16 of one teacher, open for reading and, shard by shard, for writing.
 
-    width: D. facts: what made them, JSON-able; they are the array's attributes.
+    width: D. facts: what made them, JSON-able; they are the array's attributes. chunk: what is read
+    at once, all views of a shape, or a view where D is large.
     """
 
-    def __init__(self, store: ViewStore, key: str, width: int, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        store: ViewStore,
+        key: str,
+        width: int,
+        facts: dict[str, Any],
+        chunk: Chunk = "shape",
+    ) -> None:
         self.store, self.key, self.width, self.facts = store, key, width, facts
         self.name, self.stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
-        store.specs[self.name] = _spec(store, width, facts)
+        store.specs[self.name] = _spec(store, width, facts, chunk)
 
     def images(self, shard: int) -> Images:
         """A shard's images, to be asked for before they are read.
@@ -112,10 +122,16 @@ class Features:
         self.require_fresh(shapes)
         return self.read_fresh(shapes)
 
-    def read_fresh(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
-        """`read` without a look at the markers, for who has called `require_fresh` before."""
+    def read_fresh(
+        self, shapes: NDArray[np.int64], views: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float16]:
+        """`read` without a look at the markers, for who has called `require_fresh` before.
+
+        views [n]: of each shape this view alone, [n, D].
+        """
+        index = [np.asarray(each) for each in (shapes, views) if each is not None]
         try:
-            return self.store.read(self.name, np.asarray(shapes))
+            return self.store.read(self.name, *index)
         except DamageError as error:
             raise DamageError(
                 error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"
@@ -166,7 +182,11 @@ def open_features(store: ViewStore, key: str) -> Features | None:
         table = json.loads(data)
         width, facts = int(table["shape"][2]), dict(table["attributes"])
         del facts["checksum"]
-        intact = contract.spec_metadata(store.schema, _spec(store, width, facts)) == data
+        forms: dict[bytes, Chunk] = {
+            contract.spec_metadata(store.schema, _spec(store, width, facts, chunk)): chunk
+            for chunk in CHUNKS
+        }
+        intact = data in forms
     except (ValueError, KeyError, TypeError, IndexError):
         intact = False
     if not intact:
@@ -175,16 +195,18 @@ def open_features(store: ViewStore, key: str) -> Features | None:
             where=f"{store.path}/{where}",
             fix=f"delete this file: {RECOMPUTE}",
         )
-    return Features(store, key, width, facts)
+    return Features(store, key, width, facts, forms[data])
 
 
-def create_features(store: ViewStore, key: str, width: int, facts: dict[str, Any]) -> Features:
+def create_features(
+    store: ViewStore, key: str, width: int, facts: dict[str, Any], chunk: Chunk = "shape"
+) -> Features:
     """Create the features of a key, or open them where they exist with the same facts.
 
     facts: what makes them, JSON-able; the version of pointcmt is added and may differ. Safe when
     many processes start at once. Raises StoreError with the differences where others are there.
     """
-    spec = _spec(store, width, {**facts, "pointcmt": __version__})
+    spec = _spec(store, width, {**facts, "pointcmt": __version__}, chunk)
     files.write_new(store.kv, f"{FOLDER}/{ROOT}", GROUP)
     files.write_new(store.kv, f"{FOLDER}/{key}/{ROOT}", contract.spec_metadata(store.schema, spec))
     features = open_features(store, key)
@@ -217,10 +239,12 @@ def forget_shard(store: ViewStore, key: str, shard: int) -> None:
     """Delete a shard's features: the next use computes them again."""
     stage = f"{FOLDER}-{key}"
     files.delete(store.kv, [marker_key(stage, shard)])
-    files.delete(store.kv, [contract.shard_key(_spec(store, 0, {}), f"{FOLDER}/{key}", shard)])
+    files.delete(
+        store.kv, [contract.shard_key(_spec(store, 0, {}, "shape"), f"{FOLDER}/{key}", shard)]
+    )
 
 
-def _spec(store: ViewStore, width: int, facts: dict[str, Any]) -> ArraySpec:
+def _spec(store: ViewStore, width: int, facts: dict[str, Any], chunk: Chunk) -> ArraySpec:
     attributes = tuple(contract.with_checksum(facts).items())
     shape = (store.schema.views, width)
-    return ArraySpec("float16", ("view", "feature"), shape, attributes=attributes)
+    return ArraySpec("float16", ("view", "feature"), shape, chunk=chunk, attributes=attributes)

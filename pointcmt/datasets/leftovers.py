@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pointcmt.datasets import claims
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import FOLDER as CLAIMS
+from pointcmt.datasets.claims import claim_key
 from pointcmt.datasets.features import FOLDER, list_features, open_features
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
 from pointcmt.errors import DamageError
@@ -38,7 +40,8 @@ def survey(store: ViewStore) -> Survey:
     }
     own = {ROOT, PLAN, f"{FOLDER}/{ROOT}", *(f"{name}/{ROOT}" for name in specs)}
     own |= {marker_key(stage, shard) for stage in (RENDER, CORRESPONDENCES) for shard in shards}
-    ours = [f"{name}/c/" for name in specs]
+    own |= {claim_key(shard) for shard in shards}  # of jobs that run now; they sweep what is void
+    ours = [f"{CLAIMS}/", *(f"{name}/c/" for name in specs)]
     ours += [f"commits/{stage}/" for stage in (RENDER, CORRESPONDENCES)]
     for key, intact in _features(store).items():
         ours += [f"{FOLDER}/{key}/" + ("c/" if intact else ""), f"commits/{FOLDER}-{key}/"]

@@ -177,6 +177,8 @@ def _explain(error: Exception, path: str) -> tuple[str, str] | None:
     if http:
         code = re.search(r"<Code>(\w+)</Code>", text)
         return _answer(int(http[1]), code[1] if code else "", scheme)
+    if "Malformed List response" in text:  # what older versions make of its lack
+        return _answer(404, "", scheme)
     if "redential" in text:
         return "no credentials were found, or none that can be read", _CREDENTIALS[scheme]
     return None

@@ -34,7 +34,8 @@ class StreamConfig:
 
     arrays: names of the store's arrays. batch_size: shapes per step over all ranks. views: random
     views per shape and epoch, 0 = all of them in the rig's order. points: the first n, 0 = all.
-    shuffle: a new permutation each epoch. drop_last: leave out the incomplete last batch.
+    shuffle: a new permutation, and other views, each epoch. drop_last: leave out the incomplete
+    last batch.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
@@ -142,7 +143,8 @@ class ViewStream:
         every = self.store.schema.views
         if self.views == every and not self.config.views:
             return np.tile(np.arange(every), (count, 1))
-        rng = np.random.default_rng([self.config.seed, self.epoch, step])
+        epoch = self.epoch if self.config.shuffle else 0
+        rng = np.random.default_rng([self.config.seed, epoch, step])
         return rng.random((count, every)).argsort(axis=1)[:, : self.views]
 
     def _read(

@@ -7,7 +7,8 @@ from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl_remedies import has_gpu
-from pointcmt.render.raycaster import RayCaster, Views
+from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.views import Views
 
 if TYPE_CHECKING:
     from pointcmt.render.rasterizer import Rasterizer

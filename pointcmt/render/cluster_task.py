@@ -11,6 +11,7 @@ from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import Held
+from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store import ROOT
 from pointcmt.errors import PointcmtError, StoreError
 from pointcmt.render.claimed import run_claimed
@@ -57,7 +58,8 @@ def make_runner(job: Job, number: int) -> "ShardRunner":
     runner = make(job, number)
     shapes, root = runner.store.shapes, job.root
     sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
-    if root is not None and not any((root / shape.source).exists() for shape in sample):
+    files_of = [split_source(shape.source)[0] for shape in sample]
+    if root is not None and not any((root / name).exists() for name in files_of):
         raise PointcmtError(
             f"none of {len(sample)} shapes looked for is there",
             where=f"--root {root}",

@@ -1,7 +1,7 @@
 """`RenderConfig`: everything that decides the bytes of a rendered store."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ MAX_DEPTH_ERROR = 1e-4  # world units, the store's promise
 SHARD_BYTES = 256e6  # decoded bytes of a shard: what a worker holds in memory
 MAX_SHARD = 32
 MIN_SHARDS = 64  # small jobs still spread over many workers
+SPLAT = 3 / 224  # of the image: the radius of a point, at which 2,000 points close a surface
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class RenderConfig:
 
     size: pixels, square. points: surface points per shape. layers: optional images. background:
     sRGB bytes. light: fixed to the camera or to the world. backend: what draws; "auto" decides by
-    machine, and images of two backends differ slightly (docs/rendering.md).
+    machine, and images of two backends differ slightly (docs/rendering.md). splat: radius in pixels
+    of the discs that clouds are drawn with; 0 for meshes.
     """
 
     rig: Rig
@@ -36,6 +38,7 @@ class RenderConfig:
     background: tuple[int, int, int] = (255, 255, 255)
     light: str = "camera"
     seed: int = 0
+    splat: float = 0.0
 
     def __post_init__(self) -> None:
         _check_range("--size", self.size, 8, 4096)
@@ -45,6 +48,8 @@ class RenderConfig:
             _check_name("--layers", "layer", layer, OPTIONAL_LAYERS)
         _check_name("--backend", "backend", self.backend, BACKENDS)
         _check_name("--light", "light", self.light, LIGHTS)
+        if self.splat:
+            _check_range("--splat", self.splat, 1, 64)
         if depth_scale(self.farthest) / 2 > MAX_DEPTH_ERROR:
             raise UsageError(
                 f"a camera of rig '{self.rig.name}' is too far away for depth to be exact to "
@@ -61,7 +66,10 @@ class RenderConfig:
 
     def attributes(self) -> dict[str, Any]:
         """JSON-able, for the store's root; the rig is written out, not only named."""
-        return json.loads(json.dumps(asdict(self)))
+        table = json.loads(json.dumps(asdict(self)))
+        if not self.splat:  # stores of meshes are older than clouds: keep their hash
+            del table["splat"]
+        return table
 
     @classmethod
     def from_attributes(cls, table: dict[str, Any]) -> "RenderConfig":
@@ -73,6 +81,25 @@ class RenderConfig:
         rig = Rig(table["rig"]["name"], tuple(views))
         lists = {key: tuple(table[key]) for key in ("layers", "background")}
         return cls(**{**table, **lists, "rig": rig})
+
+
+def fit(config: RenderConfig, kind: str) -> RenderConfig:
+    """The configuration for a data set of this kind ("mesh" or "cloud"), which decides what draws.
+
+    Raises UsageError for settings that only the other kind has.
+    """
+    if kind == "mesh":
+        if config.splat:
+            raise UsageError("meshes have no discs", where="--splat", fix="leave it out")
+        return config
+    if config.backend != "auto":
+        raise UsageError(
+            f"clouds are splatted; {config.backend} draws meshes",
+            where="--backend",
+            fix="leave it out",
+        )
+    splat = config.splat or max(1.0, round(SPLAT * config.size, 2))
+    return replace(config, splat=splat, antialias=False)
 
 
 def schema_for(
@@ -100,7 +127,7 @@ def schema_for(
     return Schema(**{**asdict(schema), "shard": max(1, fitting)})
 
 
-def _check_range(flag: str, value: int, low: int, high: int) -> None:
+def _check_range(flag: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UsageError(f"{value} is outside of {low} to {high}", where=flag)
 

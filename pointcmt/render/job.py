@@ -14,6 +14,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.creation import create
 from pointcmt.datasets.sources import Listing, list_shapes
+from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store import (
     CORRESPONDENCES,
     RENDER,
@@ -23,7 +24,7 @@ from pointcmt.datasets.store import (
     marker_key,
 )
 from pointcmt.errors import UsageError, require_utf8
-from pointcmt.render.config import RenderConfig, schema_for
+from pointcmt.render.config import RenderConfig, fit, schema_for
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,14 @@ class Finished:
 
 
 def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
-    """Create the job's store, or open it to go on. Raises StoreError where it holds another."""
+    """Create the job's store, or open it to go on. Raises StoreError where it holds another, and
+    UsageError for a configuration that is not for the listing's kind of shapes."""
+    if fit(job.config, listing.kind) != job.config:
+        raise UsageError(
+            f"{listing.name} holds shapes of the kind '{listing.kind}', which this configuration "
+            "is not for",
+            fix="make it with pointcmt.render.config.fit",
+        )
     parts = bool(listing.part_names)
     require_utf8(str(listing.root), where="--root")
     schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
@@ -101,7 +109,8 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
     root = list_shapes(source["name"], root or Path(source["root"])).root
-    if not any(root and (root / shape.source).exists() for shape in store.shapes):
+    names = {split_source(shape.source)[0] for shape in store.shapes}
+    if not any(root and (root / name).exists() for name in names):
         raise UsageError(
             f"none of the store's {len(store.shapes)} shapes is there",
             where=f"--root {root}",

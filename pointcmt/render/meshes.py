@@ -1,6 +1,5 @@
 """`load_mesh`: any mesh file to a checked `Mesh`, or a refusal with a reason of the fixed set."""
 
-import errno
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.mesh import Mesh
+from pointcmt.render.files import few_notes, read_shape_file, refusals
 from pointcmt.render.readers import MAX_FACES
-from pointcmt.render.readers.sidecars import read_regular
 
-_MAX_BYTES = 4 << 30  # of one mesh file
-_MAX_NOTES = 20
 _TEXT = (".off", ".obj")
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
-_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"BZh": "bzip2"}
 
 
 def load_mesh(path: Path) -> Mesh:
@@ -34,26 +28,11 @@ def load_mesh(path: Path) -> Mesh:
 
 def load_hashed(path: Path) -> tuple[Mesh, str]:
     """`load_mesh`, and the SHA-256 of the bytes that the mesh was read from."""
-    try:
-        data = _read(path)
-        _refuse_strangers(path, data)
+    with refusals(path):
+        data = read_shape_file(path, _TEXT)
         mesh = _reader(path)(path, data)
         validate(mesh)
-    except ShapeRefused:
-        raise
-    except ImportError as error:
-        raise DependencyError(
-            f"meshes cannot be read: {error}", where=str(path), fix="pip install 'pointcmt[render]'"
-        ) from error
-    except MemoryError as error:
-        raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
-    except Exception as error:  # a fault of ours: recorded against this shape alone
-        what = f"reading failed: {type(error).__name__}: {error}"
-        raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
-    notes = tuple(dict.fromkeys(mesh.notes))
-    if len(notes) > _MAX_NOTES:
-        notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")
-    return replace(mesh, notes=notes), hashlib.sha256(data).hexdigest()
+    return replace(mesh, notes=few_notes(mesh.notes)), hashlib.sha256(data).hexdigest()
 
 
 def validate(mesh: Mesh) -> None:
@@ -106,35 +85,6 @@ def _validate_looks(mesh: Mesh) -> None:
     material = mesh.face_material
     if material is not None and not -1 <= material.min() <= material.max() < len(mesh.materials):
         raise ValueError("face_material names materials that are not there")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path, _MAX_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if isinstance(error, OSError) and error.errno == errno.EFBIG:
-            raise ShapeRefused(Reason.TOO_LARGE, str(error.strerror)) from error
-        raise ShapeRefused(Reason.UNREADABLE_FILE, f"{path.name}: {error}") from error
-
-
-def _refuse_strangers(path: Path, data: bytes) -> None:
-    """Refuse what is no mesh file at all, whatever its name says."""
-    start = data[:4096]
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not data.strip(b"\0 \t\r\n"):
-        raise ShapeRefused(Reason.EMPTY_FILE, f"{len(data)} bytes, and nothing in them")
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise ShapeRefused(Reason.LFS_POINTER, "a Git LFS pointer: run `git lfs pull`")
-    if text.startswith(_HTML):
-        raise ShapeRefused(Reason.HTML_PAGE, "a web page, probably of a failed download")
-    for magic, kind in _PACKED.items():
-        if start.startswith(magic):
-            raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it")
-    if path.suffix.lower() in _TEXT and b"\0" in start and not start.startswith(_UTF16):
-        what = f"binary data, not {path.suffix.lower()[1:].upper()} text"
-        raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)
 
 
 def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:

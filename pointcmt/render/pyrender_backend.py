@@ -15,7 +15,8 @@ from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError
 from pointcmt.mesh import Material, Mesh
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.raycaster import RayCaster, Views
+from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.views import Views
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"

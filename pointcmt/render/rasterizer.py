@@ -15,7 +15,8 @@ from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl import Context, Device
 from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
-from pointcmt.render.raycaster import CENTER, Views
+from pointcmt.render.raycaster import CENTER
+from pointcmt.render.views import Views
 
 NEAR = 1e-4  # world units: nearer parts of a shape are cut away
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth

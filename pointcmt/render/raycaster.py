@@ -4,48 +4,26 @@ Scan conversion gives face ids and depth in float64. Colour then takes further r
 image needs them: at pixels that differ visibly from a neighbour that shows another face.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.errors import DependencyError
 from pointcmt.geometry import first_twins
 from pointcmt.mesh import Mesh
 from pointcmt.render import shading, startup
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.scanline import nearest_faces
+from pointcmt.render.views import Views
 
-try:
-    import open3d
-except ImportError as error:
-    raise DependencyError(
-        f"open3d cannot be loaded: {error}",
-        where="the Embree renderer",
-        fix=startup.remedy(error),
-    ) from error
+open3d = startup.load_open3d("the Embree renderer")
 
 RAYS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes a ray
 EDGE_CONTRAST = 24  # of 255: a fainter step between two faces is not worth further rays
 # With the centre, five samples on a grid turned by 26.6°: none shares a row or column of the pixel.
 EDGE_SAMPLES = np.array([(0.7, 0.1), (0.9, 0.7), (0.3, 0.9), (0.1, 0.3)])
 CENTER = np.array([(0.5, 0.5)])
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """Images of one shape; V views of H = W pixels.
-
-    rgb [V,H,W,3] u8 sRGB; depth [V,H,W] f32, 0 = background; face_index [V,H,W] i32, -1 =
-    background; layers: optional images by name.
-    """
-
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    face_index: NDArray[np.int32]
-    layers: dict[str, NDArray[np.uint8]]
 
 
 class RayCaster:

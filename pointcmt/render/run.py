@@ -15,9 +15,10 @@ from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
+from pointcmt.render.cores import usable_cores
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.supervisor import Work
-from pointcmt.render.workers import LocalWorkers, usable_cores
+from pointcmt.render.workers import LocalWorkers
 
 if TYPE_CHECKING:
     from pointcmt.render.shards import ShardRunner

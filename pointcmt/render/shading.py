@@ -208,10 +208,30 @@ def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyp
         depth[n], width[n] = t, t / lens.focal[view]
         weights[n, 0], weights[n, 1], weights[n, 2] = wa, wb, wc
         toward = nx * lens.light[view, 0] + ny * lens.light[view, 1] + nz * lens.light[view, 2]
-        if facing > 0.0:  # the back of the face: turn its normal to the viewer
-            toward = -toward
-        light[n] = AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
+        light[n] = _light(facing, length, toward)
     return depth, weights, width, light
+
+
+@compiled
+def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
+    """The light [n] f32 on points [n,3] with normals [n,3], for one viewer and key light [3]."""
+    light = np.empty(len(points), np.float32)
+    for n in range(len(points)):
+        dx, dy, dz = points[n, 0] - origin[0], points[n, 1] - origin[1], points[n, 2] - origin[2]
+        nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
+        facing = nx * dx + ny * dy + nz * dz
+        length = np.sqrt(dx * dx + dy * dy + dz * dz)
+        light[n] = _light(facing, length, nx * key[0] + ny * key[1] + nz * key[2])
+    return light
+
+
+@compiled
+def _light(facing, length, toward):  # type: ignore[no-untyped-def]
+    """The light on a surface. facing: its normal times the ray of this length from the viewer;
+    toward: its normal times the direction to the key light."""
+    if facing > 0.0:  # the back of the surface: turn its normal to the viewer
+        toward = -toward
+    return AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
 
 
 def base_colors(

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,8 @@ from pointcmt.datasets import schema as contract
 from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
-from pointcmt.geometry import normalize, sample_points, shape_seed
-from pointcmt.mesh import Mesh
-from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.job import Finished, Job, Task
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
@@ -31,12 +26,12 @@ class ShardRunner:
     """Runs tasks of one job in this process: call it with a task, what to blame, and a reporter.
 
     The reporter is told the shape (its index in the plan) that is being worked on, None after the
-    last one, so that a crash or a hang can be laid at its door.
+    last one, so that a crash or a hang can be laid at its door. worker: this process' number.
     """
 
     def __init__(self, job: Job, worker: int = 0) -> None:
         self.job = job
-        self.worker = worker  # its number among the job's workers
+        self.kind = kind_of(job, worker)
         self.store = ViewStore.open(job.out, threads=job.threads)
         if job.identity not in ("", self.store.identity):
             raise StoreError(
@@ -51,16 +46,10 @@ class ShardRunner:
         run = self._render if task.stage == RENDER else self._correspond
         return run(task, blame, report)
 
-    @cached_property
-    def renderer(self) -> Renderer:
-        """What draws; made when the first shape is drawn, since not every task draws."""
-        job = self.job
-        return make_renderer(job.config.backend, job.device, self.worker, job.threads)
-
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         shapes = self.store.schema.shapes_of(task.shard)
         arrays = self._blank_arrays(shapes)
-        _ = self.renderer  # made before any shape could be blamed for its failing
+        _ = self.kind.drawer  # made before any shape could be blamed for its failing
         outcomes = []
         for slot, shape in enumerate(shapes):
             record = self.store.shapes[shape]
@@ -104,53 +93,43 @@ class ShardRunner:
 
     def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
-        config, schema = self.job.config, self.store.schema
-        mesh, sha256 = self._load(record)
-        before = self.job.before.get(record.id)
-        if before is not None and before.sha256 not in ("", sha256):
-            raise _source_changed(record)
-        mesh, source_to_world = normalize(mesh, self.job.up)
-        points, point_face = sample_points(mesh, config.points, shape_seed(config.seed, record.id))
-        points32 = points.astype(np.float32)
-        caster = RayCaster(mesh, self.job.threads)
-        views = self.renderer.render(caster, self.camera, config)
+        schema, before = self.store.schema, self.job.before.get(record.id)
+        shape = self.kind.load(record, before.sha256 if before else "")
+        sample, views = shape.sample(), shape.draw()
         arrays: Arrays = {
             "rgb": views.rgb,
             "depth": contract.quantize_depth(views.depth, schema.depth_scale),
             "face_index": views.face_index,
             **views.layers,
-            "points": points32,
-            "normals": caster.surface.normals[point_face],
-            "point_face": point_face,
-            "source_to_world": source_to_world,
+            "points": sample.points,
+            "normals": sample.normals,
+            "point_face": sample.point_face,
+            "source_to_world": shape.source.source_to_world,
         }
-        if mesh.face_part is not None and schema.parts:
-            arrays["part"] = mesh.face_part[point_face]
+        if sample.part is not None and schema.parts:
+            arrays["part"] = sample.part
         if self.job.correspondences:
-            visible = visible_points(caster, points32, point_face, self.camera)
+            visible = shape.visible(sample.points, sample.point_face)
             arrays["visible"] = contract.pack_visible(visible)
+        backend, reason = self.kind.drawer
         outcome = Outcome(
             record.id,
             "done",
-            sha256=sha256,
-            faces=len(mesh.faces),
-            backend=self.renderer.backend,
-            backend_reason=self.renderer.reason,
-            notes=mesh.notes,
+            sha256=shape.source.sha256,
+            faces=shape.source.faces,
+            backend=backend,
+            backend_reason=reason,
+            notes=shape.source.notes + sample.notes,
         )
         return arrays, outcome
 
     def correspond_shape(
-        self, record: ShapeRecord, shape: int, sha256: str
+        self, record: ShapeRecord, index: int, sha256: str
     ) -> tuple[Arrays, Outcome]:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
-        mesh, found = self._load(record)
-        if found != sha256:
-            raise _source_changed(record)
-        mesh, _ = normalize(mesh, self.job.up)
-        points, point_face = (self.store.read(name, shape) for name in ("points", "point_face"))
-        caster = RayCaster(mesh, self.job.threads)
-        visible = visible_points(caster, points, point_face, self.camera)
+        shape = self.kind.load(record, sha256)
+        points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
+        visible = shape.visible(points, point_face)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
@@ -159,17 +138,6 @@ class ShardRunner:
         if before is None or before.reason not in ENDED_WORKERS:
             return None
         return before.reason, before.detail
-
-    def _load(self, record: ShapeRecord) -> tuple[Mesh, str]:
-        """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
-        if self.job.dataset == "toy":
-            from pointcmt.datasets.sources import toy
-
-            mesh = toy.build(record.id)
-            return mesh, contract.digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
-        from pointcmt.render.meshes import load_hashed
-
-        return load_hashed((self.job.root or Path()) / record.source)
 
     def _blank_arrays(self, shapes: range) -> Arrays:
         """Fill values for a shard, with what does not depend on rendering already in place."""
@@ -193,10 +161,6 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
-
-
-def _source_changed(record: ShapeRecord) -> ShapeRefused:
-    return ShapeRefused(Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered")
 
 
 def attempt(

@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
+from pointcmt.errors import DependencyError
+
 # open3d imports its web plots and with them dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"
 NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_server=None)
@@ -21,6 +23,17 @@ SYSTEM_PACKAGES = {
     "libGL.so.1": "libgl1",
     "libX11.so.6": "libx11-6",
 }
+
+
+def load_open3d(where: str) -> Any:
+    """The module. Raises DependencyError with a remedy; where: what needs it."""
+    try:
+        import open3d
+    except ImportError as error:
+        raise DependencyError(
+            f"open3d cannot be loaded: {error}", where=where, fix=remedy(error)
+        ) from error
+    return open3d
 
 
 def remedy(error: ImportError) -> str:

@@ -1,6 +1,5 @@
 """Worker processes on this machine: one task each at a time, looked after by a thread each."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -35,10 +34,3 @@ class LocalWorkers:
     def close(self) -> None:
         self._crew.close()
         self._threads.shutdown(cancel_futures=True)
-
-
-def usable_cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; counts a container's or a batch system's share
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from pointcmt.training import ops
+
+PATCH = 16  # points in a patch, on average: as many as PointViT's centers stand for
+
 
 def scale_and_shift(
     points: Tensor, scale: tuple[float, float], shift: float, generator: torch.Generator
@@ -26,3 +30,24 @@ def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:
     B, N = items.shape[:2]
     index = torch.rand(B, N, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
     return items[torch.arange(B)[:, None], index.to(items.device)]
+
+
+def keep_patches(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Leave out a share of every cloud, patch by patch; what stays is in random order.
+
+    points: [B, N, 3] → index [B, n] i64, n = N - round(share · N). A patch is all that is nearest
+    to one of N / 16 farthest points. Random patches stay as a whole, up to the one that is cut so
+    that all clouds keep as many points. generator: on the CPU.
+    """
+    B, N, _ = points.shape
+    count, patches = N - round(share * N), max(1, N // PATCH)
+    shuffle = torch.rand(B, N, generator=generator).to(points.device)
+    order = torch.rand(B, patches, generator=generator).to(points.device)
+    if share:
+        centers = ops.gather(points, ops.farthest_points(points, patches))
+        patch = ops.k_nearest(centers, points, 1)[0][..., 0]  # [B, N]
+        rank = order.gather(1, patch)  # the same for all of a patch
+    else:
+        rank = shuffle
+    kept = rank.argsort(dim=1, stable=True)[:, :count]
+    return kept.gather(1, shuffle.gather(1, kept).argsort(dim=1))

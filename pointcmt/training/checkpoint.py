@@ -99,6 +99,19 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
     Raises StoreError where there is no checkpoint, or where it belongs to another architecture,
     with the tensors that differ; the model is then unchanged.
     """
+    scalars, weights = read_weights(folder)
+    require_fit(
+        weights,
+        model.state_dict(),
+        str(folder),
+        "use the configuration and the classes that it was trained with",
+    )
+    model.load_state_dict(weights)
+    return scalars
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A checkpoint's scalars and its weights by name. Raises StoreError where there is none."""
     scalars = read_scalars(folder)
     if scalars is None:
         raise StoreError(
@@ -107,16 +120,8 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
             fix="a run has one as soon as its first epoch is finished",
         )
     if not (folder / scalars["files"]["weights"]).exists() and read_scalars(folder) != scalars:
-        return load_weights(folder, model)  # training replaced it just now
-    weights = _read(folder, scalars, "weights")
-    require_fit(
-        weights,
-        model,
-        str(folder),
-        "use the configuration and the classes that it was trained with",
-    )
-    model.load_state_dict(weights)
-    return scalars
+        return read_weights(folder)  # training replaced it just now
+    return scalars, _read(folder, scalars, "weights")
 
 
 def load_training(
@@ -146,9 +151,11 @@ def load_training(
     return scalars
 
 
-def require_fit(weights: dict[str, Tensor], model: nn.Module, where: str, fix: str) -> None:
-    """Raise StoreError, with the tensors that differ, where weights are not those of the model."""
-    differences = list(_differences(weights, model.state_dict()))
+def require_fit(
+    weights: dict[str, Tensor], wanted: dict[str, Tensor], where: str, fix: str
+) -> None:
+    """Raise StoreError, with the tensors that differ, where weights are not those of a model."""
+    differences = list(_differences(weights, wanted))
     if differences:
         more = len(differences) - SHOWN
         raise StoreError(

@@ -1,14 +1,16 @@
-"""`pointcmt train`, whatever the recipe: which function runs, and what it says at the end."""
+"""What `pointcmt train` and the probes of `evaluate` run, and what they say at the end."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pointcmt.console import in_words
 from pointcmt.datasets.store import ViewStore
 from pointcmt.training.config import PIPELINE, PipelineConfig
 from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.loop import Result, train
+from pointcmt.training.loop import LOSS, Result, score_of, train
 from pointcmt.training.pipeline import train_pipeline
+from pointcmt.training.probe import FewShot, parse_episodes, probe
 from pointcmt.training.study import study
 
 
@@ -44,14 +46,36 @@ def train_command(
     return Told(_summary(out, result), result.as_json())
 
 
+def probe_command(
+    folder: Path,
+    store: ViewStore,
+    svm: bool,
+    few_shot: str,
+    which: str,
+    device: str,
+    log_format: str,
+) -> Told:
+    """Probe a run's frozen features. few_shot: as `parse_episodes`. Raises as what it calls."""
+    episodes = parse_episodes(few_shot) if few_shot else ()
+    found = probe(folder, store, svm, episodes, which, device, log_format)
+    facts: dict[str, Any] = {}
+    for result in found:
+        if isinstance(result, FewShot):
+            facts.setdefault("few_shot", {})[result.name] = result.as_json()
+        else:
+            facts["svm"] = result.as_json()
+    return Told("\n".join(result.describe() for result in found), facts)
+
+
 def _summary(out: Path, result: Result) -> str:
-    key = "val_accuracy" if "val_accuracy" in result.best else "val_loss"
-    what = "validation " + key.removeprefix("val_")
+    key = score_of(result.best)
+    what = "validation " + in_words(key.removeprefix("val_"))
     best, last = (
-        f"{record[key]:.1%}" if key == "val_accuracy" else f"{record[key]:.4f}"
+        f"{record[key]:.4f}" if key == LOSS else f"{record[key]:.1%}"
         for record in (result.best, result.last)
     )
-    return (
+    text = (
         f"{out}: {result.recipe}, {result.epochs} epochs; {what} {best} at epoch "
         f"{result.best['epoch']} (best), {last} (last)"
     )
+    return f"{text}\n  {result.cost.describe()}" if result.cost else text

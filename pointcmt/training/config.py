@@ -1,24 +1,30 @@
 """Every knob of PointCMT's recipes, with its default and the reason for it. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
-`config_files.py` reads configurations.
+`config_mvnet.py` has pre-training, `config_downstream.py` what follows it, and `config_files.py`
+reads configurations.
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
+from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
+from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import (
     Augmentation,
     Data,
+    ImageBackbone,
     Loss,
     NotNegative,
     Optimizer,
+    PointBackbone,
     PointData,
     Positive,
     Schedule,
     Section,
+    StudentData,
     TrainConfig,
     Weight,
 )
@@ -31,33 +37,10 @@ class ViewData(Data):
     image_size: NotNegative = 0  # pixels, resized on the device; 0 = as stored
 
 
-class StudentData(PointData):
-    """What a student reads."""
-
-    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
-
-    @model_validator(mode="after")
-    def _check_resample(self) -> "StudentData":
-        if 0 < self.resample < self.points:
-            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
-        return self
-
-
 class Teacher(Section):
     """MVCNN over an image network."""
 
-    backbone: Literal[
-        "resnet-18",
-        "resnet-34",
-        "resnet-50",
-        "vit-base",
-        "dinov2-small",
-        "dinov2-base",
-        "dinov2-large",
-        "clip-vit-b32",
-        "clip-vit-b16",
-        "clip-vit-l14",
-    ] = "resnet-18"
+    backbone: ImageBackbone = "resnet-18"
     weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
     pooling: Literal["max", "mean", "attention"] = "max"  # over the views
     encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
@@ -73,9 +56,7 @@ class Generator(Section):
 class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
-    backbone: Literal[
-        "pointnet", "pointnet2-ssg", "pointnet2-msg", "dgcnn", "pointmlp", "pointnext-s"
-    ] = "pointnet"
+    backbone: PointBackbone = "pointnet"
     orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
 
 
@@ -142,6 +123,8 @@ class CmpgConfig(TrainConfig):
 class StudentConfig(TrainConfig):
     """PointCMT stage III; without a teacher the vanilla student all others are compared with."""
 
+    point_network: ClassVar[str | None] = ""
+
     recipe: Literal["student"] = "student"
     epochs: Positive = 1000
     teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla
@@ -175,13 +158,16 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "teacher": TeacherConfig,
     "cmpg": CmpgConfig,
     "student": StudentConfig,
+    "mvnet": MvnetConfig,
+    "finetune": FinetuneConfig,
+    "partseg": PartsegConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
 INPUTS = ("init", "teacher", "generator")  # knobs that name another run
 
 
-def distilled(config: TrainConfig) -> bool:
+def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
     """Whether this is a student that learns from a teacher."""
     return (
         isinstance(config, StudentConfig)
@@ -195,4 +181,6 @@ def input_folders(config: TrainConfig) -> dict[str, Path]:
     folders = {key: Path(getattr(config, key)) for key in INPUTS if getattr(config, key, "")}
     if isinstance(config, StudentConfig) and not distilled(config):
         folders = {key: folder for key, folder in folders.items() if key == "init"}
+    if isinstance(config, DownstreamConfig) and config.load == "none":
+        folders.pop("init", None)
     return folders

@@ -5,12 +5,36 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+PointBackbone = Literal[
+    "pointnet",
+    "pointnet2-ssg",
+    "pointnet2-msg",
+    "dgcnn",
+    "pointmlp",
+    "pointnext-s",
+    "pointvit-s",
+    "pointvit-b",
+    "pointvit-l",
+]
+ImageBackbone = Literal[
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
+    "vit-base",
+    "dinov2-small",
+    "dinov2-base",
+    "dinov2-large",
+    "clip-vit-b32",
+    "clip-vit-b16",
+    "clip-vit-l14",
+]
+DenseBackbone = Literal["pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l"]
 
 
 class Section(BaseModel):
@@ -42,6 +66,18 @@ class PointData(Data):
     """What a generator or a student reads."""
 
     points: Positive = 1024  # the first n of the stored, farthest-point order
+
+
+class StudentData(PointData):
+    """What a student reads."""
+
+    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
+
+    @model_validator(mode="after")
+    def _check_resample(self) -> "StudentData":
+        if 0 < self.resample < self.points:
+            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
+        return self
 
 
 class Loss(Section):
@@ -98,6 +134,11 @@ class TrainConfig(Section):
     """What every recipe has."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
+    labelled: ClassVar[bool] = True  # whether its shapes need classes
+    all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
+    # What precedes the names of its point network's weights; None = it has no such network.
+    point_network: ClassVar[str | None] = None
+    dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points
 
     recipe: str
     preset: str = "official"

@@ -1,13 +1,15 @@
 """How good a run is: accuracy over all shapes and over classes, and which classes it mistakes.
 
-Only here is the test split read: training and the choice of the best epoch never see it.
+What segments shapes into parts is judged by `segmentation`. Only here, and by the probes, is the
+test split read: training and the choice of the best epoch never see it.
 """
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,17 +21,36 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import ViewStream
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training.checkpoint import load_weights, write_file
+from pointcmt.training.config_downstream import PartsegConfig
 from pointcmt.training.device import find_device
 from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Task
 from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
+from pointcmt.training.segmentation import PartReport, require_labels, require_parts
 from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
 
 SPLITS = ("test", "val", "train")
 NAMED = 5  # classes without shapes
+
+
+class Judged(Protocol):
+    """What an evaluation found, whatever was evaluated. measures: the mean of the scores is first.
+
+    shapes: how many, n. scores: of each of them, [n]. pictures: PNG by name.
+    """
+
+    @property
+    def shapes(self) -> int: ...
+    @property
+    def scores(self) -> NDArray[np.float64]: ...
+    @property
+    def measures(self) -> dict[str, float]: ...
+    def as_json(self) -> dict[str, Any]: ...
+    def describe(self) -> str: ...
+    def pictures(self) -> dict[str, bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,19 @@ class Report:
     def shapes(self) -> int:
         """How many shapes were classified."""
         return len(self.true)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """1 for each shape that is classified right, [n]: their mean is the first measure."""
+        return self.correct.astype(float)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The numbers that runs are compared by, the most important one first."""
+        return {
+            "overall_accuracy": self.overall_accuracy,
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -98,6 +132,13 @@ class Report:
             "per_class": self.per_class,
         }
 
+    def pictures(self) -> dict[str, bytes]:
+        """The confusion matrix."""
+        title = (
+            f"{self.recipe}, {self.split}: {self.overall_accuracy:.1%} of {self.shapes:,} shapes"
+        )
+        return {"confusion": draw_confusion(self.confusion, self.class_names, title)}
+
     def describe(self) -> str:
         """The numbers for people."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""
@@ -128,19 +169,19 @@ def evaluate(
     votes: int = 1,
     device: str = "auto",
     log_format: str = "auto",
-) -> Report:
-    """Classify a split with a run's checkpoint; writes what it found into the run's folder.
+) -> Judged:
+    """Classify or segment a split with a run's checkpoint; writes what it found into its folder.
 
-    evaluation.json and confusion.png are the best checkpoint's on the test split; of others the
-    names say so, as in evaluation-val-last.json.
+    evaluation.json and confusion.png (of parts: segmentation.png) are the best checkpoint's on the
+    test split; of others the names say so, as in evaluation-val-last.json.
 
     split: test, val (the shapes that selected the best epoch) or train (the others). which: best
     on validation, last, or the number of an epoch that was kept. votes: the plain prediction and
     votes - 1 varied ones, averaged as probabilities; the variations are seeded and their number is
     fixed, so there is one result.
 
-    Raises StoreError for a run without a checkpoint, for a store with other classes or without
-    shapes in the split, and UsageError for an unknown name.
+    Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
+    without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
     name = find_checkpoint(folder, which)
@@ -151,7 +192,8 @@ def evaluate(
         raise UsageError(
             f"a run of the recipe '{run.config.recipe}' classifies nothing",
             where=str(folder),
-            fix="its metrics.jsonl says how well it does; evaluate a teacher or a student",
+            fix="its metrics.jsonl says how well it does; a pre-trained network can be probed: "
+            "--probe svm",
         )
     require_classes(run, store)
     shapes = _shapes(run, store, split)
@@ -160,28 +202,69 @@ def evaluate(
     task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)
-    stream = evaluation_stream(task, store, shapes, run.config.data.batch_size)
+    about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
+    about |= {"epoch": scalars["epoch"], "votes": votes}
+    judge = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {folder}", len(shapes), "shapes", log_format) as progress:
-        log_p = predict(task, stream, votes, run.config.seed, Paced(progress))
-    predicted = log_p.argmax(dim=1).numpy()
-    about = (run.config.recipe, split, which, scalars["epoch"], votes, run.class_names)
-    report = Report(*about, store.labels[shapes], predicted)
-    confusion = report.confusion
+        report = judge(about, task, run, store, shapes, Paced(progress))
     facts = {
-        **{key: getattr(report, key) for key in ("recipe", "split", "which", "epoch", "votes")},
+        **about,
         "shapes": report.shapes,
         "data": store.path,
         "plan_sha256": store.attributes["plan_sha256"],
         **report.as_json(),
-        "confusion": confusion.tolist(),
     }
+    if isinstance(report, Report):
+        facts["confusion"] = report.confusion.tolist()
     suffix = "" if (split, which) == ("test", "best") else f"-{split}-{which}"
     write_file(folder / f"evaluation{suffix}.json", (json.dumps(facts, indent=1) + "\n").encode())
-    title = (
-        f"{run.config.recipe}, {split}: {report.overall_accuracy:.1%} of {report.shapes:,} shapes"
-    )
-    write_file(folder / f"confusion{suffix}.png", draw_confusion(confusion, run.class_names, title))
+    for kind, picture in report.pictures().items():
+        write_file(folder / f"{kind}{suffix}.png", picture)
     return report
+
+
+def _classify(
+    about: dict[str, Any],
+    task: Task,
+    run: Run,
+    store: ViewStore,
+    shapes: NDArray[np.int64],
+    progress: Paced,
+) -> Judged:
+    """Each shape's class."""
+    stream = evaluation_stream(task, store, shapes, run.config.data.batch_size)
+    log_p = predict(task, stream, about["votes"], run.config.seed, progress)
+    predicted = log_p.argmax(dim=1).numpy()
+    return Report(
+        **about, class_names=run.class_names, true=store.labels[shapes], predicted=predicted
+    )
+
+
+def _segment(
+    about: dict[str, Any],
+    task: Task,
+    run: Run,
+    store: ViewStore,
+    shapes: NDArray[np.int64],
+    progress: Paced,
+) -> Judged:
+    """Each point's part."""
+    config: Any = run.config
+    require_parts(config.parts, store)
+    require_labels(config.parts, store, shapes)
+    stream = evaluation_stream(task, store, shapes, config.data.batch_size)
+    looks = vote(task, stream, about["votes"], config.seed, progress)
+    predicted = torch.cat([log_p.argmax(dim=2) for log_p in looks]).numpy()
+    points = store.read("points", shapes)[:, : config.data.points]
+    true = store.read("part", shapes)[:, : config.data.points].astype(np.int64)
+    return PartReport(
+        **about,
+        parts=config.parts,
+        labels=store.labels[shapes],
+        true=true,
+        predicted=predicted,
+        points=points,
+    )
 
 
 def evaluation_stream(
@@ -191,24 +274,25 @@ def evaluation_stream(
     batch_size: int,
     rank: int = 0,
     ranks: int = 1,
+    all_views: bool = True,
 ) -> ViewStream:
     """What a task reads, of these shapes in this order, with all views.
 
-    rank, ranks: this process and their number, which share each batch.
+    all_views: else with as many as in training, of a shape the same ones each time. rank, ranks:
+    this process and their number, which share each batch.
     """
     config = replace(
         task.stream,
         batch_size=batch_size,
         shuffle=False,
         drop_last=False,
-        views=0,
+        views=0 if all_views else task.stream.views,
         rank=rank,
         ranks=ranks,
     )
     return ViewStream(store, shapes, config)
 
 
-@torch.no_grad()
 def predict(
     task: Task,
     stream: ViewStream,
@@ -220,19 +304,28 @@ def predict(
 
     votes: see `evaluate`; seed: of the variations. Leaves the model in evaluation mode.
     """
+    return torch.cat(list(vote(task, stream, votes, seed, progress)))
+
+
+@torch.no_grad()
+def vote(
+    task: Task, stream: ViewStream, votes: int, seed: int, progress: Paced | None
+) -> Iterator[Tensor]:
+    """The same batch by batch: the logarithm of the votes' mean probability, on the CPU.
+
+    [B, C], or [B, N, P] for each point's parts.
+    """
     task.model.eval()
     on = next(task.model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    rows = []
     for batch in stream:
         batch = {name: tensor.to(on, non_blocking=True) for name, tensor in batch.items()}
         looks = [batch] + [task.vary(batch, generator) for _ in range(votes - 1)]
         logits = [task.logits(task.model, look) for look in looks]
-        log_p = torch.stack([each.log_softmax(dim=1) for each in logits])  # [K, B, C]
-        rows.append((log_p.logsumexp(dim=0) - math.log(votes)).cpu())  # [B, C]
+        log_p = torch.stack([each.log_softmax(dim=-1) for each in logits])  # [K, B, …]
+        yield (log_p.logsumexp(dim=0) - math.log(votes)).cpu()
         if progress:
             progress.advance(len(batch["label"]), now=stream.position == len(stream))
-    return torch.cat(rows)
 
 
 def confusion_matrix(

@@ -25,6 +25,7 @@ from pointcmt.training.mvcnn import build_mvcnn
 from pointcmt.training.run import Run, find_checkpoint, open_run
 
 FORMATS = ("safetensors", "onnx")
+POINT_RECIPES = ("student", "finetune")  # whose network takes points
 VERSION = 1  # of the facts
 POINTS = (
     "points [B, N, 3] float32, +Z up, centred on the middle of their bounding box and scaled "
@@ -63,8 +64,8 @@ class Exported:
 def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
     """Write a run's network into the file `out`: the whole file, or none.
 
-    to: safetensors (teachers and students) or onnx (students). which: the checkpoint, as in
-    `evaluate`: best on validation, last, or the number of an epoch that was kept.
+    to: safetensors (teachers and point classifiers) or onnx (the latter). which: the checkpoint, as
+    in `evaluate`: best on validation, last, or the number of an epoch that was kept.
 
     Raises UsageError for an unknown format or checkpoint and for a recipe that has no such form,
     StoreError for a run without a checkpoint, for a file that cannot be written, and where ONNX
@@ -77,7 +78,7 @@ def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
-    known = ("student",) if to == "onnx" else tuple(NETWORKS)
+    known = POINT_RECIPES if to == "onnx" else tuple(NETWORKS)
     if recipe not in known:
         raise UsageError(
             f"a run of the recipe '{recipe}' cannot be exported to {to}",
@@ -114,7 +115,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
     facts = _read_facts(header, str(path))
     model = NETWORKS[facts["recipe"]](facts)
-    require_fit(weights, model, str(path), "export the run again")
+    require_fit(weights, model.state_dict(), str(path), "export the run again")
     model.load_state_dict(weights)
     return model.eval(), facts
 
@@ -178,5 +179,5 @@ def _student(facts: dict[str, Any]) -> nn.Module:
 # Recipe → the network that facts describe, with weights still to be loaded.
 NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "teacher": _teacher,
-    "student": _student,
+    **dict.fromkeys(POINT_RECIPES, _student),
 }

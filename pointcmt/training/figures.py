@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves and its confusion matrix. PNG bytes, no display needed."""
+"""Pictures of a run: its curves, its confusions, clouds. PNG bytes, no display needed."""
 
 import io
 from typing import Any
@@ -10,17 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from pointcmt.console import in_words
+
+TERMS = {"transfer": "$L_k$: 2D knowledge transfer", "matching": "$L_m$: view consistency"}
 TRAIN, VALIDATION, INK, RULE = "#2a6fbb", "#d9822b", "#333333", "#dddddd"
+PARTS = ("#2a6fbb", "#d9822b", "#3c9d5c", "#8a5cb8", "#c8433f", "#8c6d46", "#d873a8", "#6f7b85")
 NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its count
 
 
 def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
-    """Loss and, for classifiers, accuracy per epoch, train and validation; the best one marked.
+    """Losses and, where there is one, accuracy or instance mIoU per epoch, train and validation.
+
+    The best epoch is marked. Of pre-training the loss and both of its terms.
 
     records: the lines of metrics.jsonl. best: the epoch that `best/` holds.
     """
     epochs = [record["epoch"] for record in records]
-    quantities = [q for q in ("loss", "accuracy") if q in records[0]]
+    losses = [name for name in ("loss", *TERMS) if name in records[0]]
+    shares = [name for name in ("accuracy", "instance_miou") if name in records[0]]
+    quantities = losses + shares
     figure = Figure(figsize=(0.5 + 4.25 * len(quantities), 3.6), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities, strict=True):
@@ -33,16 +41,16 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(epochs[-1], 2))
-        _style(axes, quantity)
-    highest = max(max(record["loss"], record["val_loss"]) for record in records)
-    panels[0].set_ylim(0, 1.05 * highest)
-    for axes in panels[1:]:
+        _style(axes, TERMS.get(quantity, in_words(quantity)))
+        highest = max(max(record[quantity], record[f"val_{quantity}"]) for record in records)
+        axes.set_ylim(0, 1.05 * highest if highest > 0 else 1.0)
+    for axes in panels[len(losses) :]:
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(title, color=INK, fontsize=11, x=0.01, ha="left")
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
@@ -73,7 +81,7 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
     for spine in axes.spines.values():
         spine.set_color(RULE)
     axes.set_title(title, color=INK, fontsize=10)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:
@@ -81,28 +89,58 @@ def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
 
     +Z is up; nearer points are drawn darker and over those behind them.
     """
-    figure = Figure(figsize=(1.6 * len(pairs), 3.6), dpi=120, layout="constrained")
-    panels = figure.subplots(2, len(pairs), squeeze=False)
+    figure, panels = _gallery(
+        len(pairs), ("points of the shape", "from the teacher's feature"), 0.75
+    )
+    for column, pair in enumerate(pairs):
+        for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
+            x, y, depth = _seen(cloud)
+            order = np.argsort(depth)
+            style = {"cmap": color, "s": 2, "vmin": -1.2, "vmax": 0.6}
+            panels[row, column].scatter(x[order], y[order], c=depth[order], **style)
+    return to_png(figure)
+
+
+def draw_parts(
+    columns: list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]],
+) -> bytes:
+    """Clouds [N, 3] with their true parts [N] and the predicted ones, seen as in `draw_clouds`.
+
+    A part's colour is that of its number within the class. Below each shape: how many of its
+    points are right.
+    """
+    figure, panels = _gallery(len(columns), ("true parts", "predicted parts"), 1.05)
+    for column, (cloud, true, predicted) in enumerate(columns):
+        x, y, depth = _seen(cloud)
+        order = np.argsort(depth)
+        for row, parts in enumerate((true, predicted)):
+            colors = [PARTS[part % len(PARTS)] for part in parts[order]]
+            panels[row, column].scatter(x[order], y[order], c=colors, s=5, linewidths=0)
+        right = f"{np.mean(true == predicted):.0%}"
+        panels[1, column].set_xlabel(right, color=INK, fontsize=8)
+    return to_png(figure)
+
+
+def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure, Any]:
+    """A figure of empty panels without axes, `reach` wide to each side; rows: their titles."""
+    size = (1.6 * columns, 0.4 + 1.6 * len(rows))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    for row, name in enumerate(rows):
+        panels[row, 0].set_ylabel(name, color=INK, fontsize=8)
+    return figure, panels
+
+
+def _seen(cloud: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """A cloud [N, 3] from the front and above: right, up and towards the viewer, [N] each."""
     turn, tilt = np.radians(30), np.radians(20)
     right = np.array([np.cos(turn), np.sin(turn), 0])
     toward = np.array([np.sin(turn) * np.cos(tilt), -np.cos(turn) * np.cos(tilt), np.sin(tilt)])
-    up = np.cross(toward, right)
-    for column, pair in enumerate(pairs):
-        for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
-            axes, depth = panels[row, column], cloud @ toward
-            order = np.argsort(depth)
-            x, y = (cloud @ axis for axis in (right, up))
-            axes.scatter(x[order], y[order], c=depth[order], cmap=color, s=2, vmin=-1.2, vmax=0.6)
-            axes.set_aspect("equal")
-            axes.set_xlim(-0.75, 0.75)
-            axes.set_ylim(-0.75, 0.75)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-    for row, name in enumerate(("points of the shape", "from the teacher's feature")):
-        panels[row, 0].set_ylabel(name, color=INK, fontsize=8)
-    return _png(figure)
+    return cloud @ right, cloud @ np.cross(toward, right), cloud @ toward
 
 
 def _style(axes: Axes, title: str) -> None:
@@ -117,7 +155,8 @@ def _style(axes: Axes, title: str) -> None:
         axes.spines[side].set_color(RULE)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

@@ -5,13 +5,14 @@ All are transformers' own. `transformers` takes seconds to import, so only build
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
@@ -32,13 +33,15 @@ class Family:
     """Networks that transformers builds with one class.
 
     config, model: names of its classes. types: the `model_type`s whose files it reads. feature:
-    (network, normalised pixels [n,3,H,W]) → [n,D]. options: of the model's constructor.
+    (network, normalised pixels [n,3,H,W]) → [n,D]. norm: name of a transformer's last norm.
+    options: of the model's constructor.
     """
 
     config: str
     model: str
     types: tuple[str, ...]
     feature: Callable[[nn.Module, Tensor], Tensor]
+    norm: str = ""
     options: tuple[tuple[str, Any], ...] = ()
 
 
@@ -61,12 +64,21 @@ def _clip_token(network: nn.Module, pixels: Tensor) -> Tensor:
 FAMILIES = {
     "resnet": Family("ResNetConfig", "ResNetModel", ("resnet",), _pooled_map),
     "vit": Family(
-        "ViTConfig", "ViTModel", ("vit",), _class_token, options=(("add_pooling_layer", False),)
+        "ViTConfig",
+        "ViTModel",
+        ("vit",),
+        _class_token,
+        "layernorm",
+        options=(("add_pooling_layer", False),),
     ),
-    "dinov2": Family("Dinov2Config", "Dinov2Model", ("dinov2",), _pooled_token),
+    "dinov2": Family("Dinov2Config", "Dinov2Model", ("dinov2",), _pooled_token, "layernorm"),
     # A whole CLIP is fine as well: its text tower is left where it is.
     "clip": Family(
-        "CLIPVisionConfig", "CLIPVisionModel", ("clip", "clip_vision_model"), _clip_token
+        "CLIPVisionConfig",
+        "CLIPVisionModel",
+        ("clip", "clip_vision_model"),
+        _clip_token,
+        "post_layernorm",
     ),
 }
 
@@ -95,6 +107,17 @@ class ImageNetwork:
     def patch(self) -> int:
         """Pixels that an image's side must be a multiple of."""
         return self.config.get("patch_size", 1)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of a transformer, stages of a ResNet."""
+        depths = self.config.get("depths")
+        return len(depths) if depths else self.config["num_hidden_layers"]
+
+    def width_of(self, layer: int) -> int:
+        """D of what a block or a stage gives; they count from 1."""
+        sizes = self.config.get("hidden_sizes")
+        return sizes[layer - 1] if sizes else self.config["hidden_size"]
 
 
 def _resnet(layer: str, depths: tuple[int, ...], sizes: tuple[int, ...], hub: str) -> ImageNetwork:
@@ -185,7 +208,34 @@ def build_network(backbone: str, weights: str) -> nn.Module:
     return _load(backbone, folder, config, where=hub_id)
 
 
-def require_size(backbone: str, size: int) -> None:
+def find_layers(backbone: str, levels: Sequence[float]) -> list[int]:
+    """The blocks or stages, from 1, that lie at these shares of a network's depth.
+
+    Raises UsageError where two of them are the same.
+    """
+    depth = NETWORKS[backbone].depth
+    layers = [max(1, round(level * depth)) for level in levels]
+    if len(set(layers)) < len(layers):
+        raise UsageError(
+            f"the levels {list(levels)} of {backbone} are its layers {layers}: one twice",
+            where="images.levels",
+            fix=f"choose shares of its depth, {depth}, that are farther apart",
+        )
+    return layers
+
+
+def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """images [n,H,W,3] u8 → what networks take, [n,3,h,w], channels last in memory.
+
+    size: h = w that they are resized to, 0 = as they come. mean, std [3,1,1]: of 0 to 255.
+    """
+    pixels = images.permute(0, 3, 1, 2).to(mean.dtype)
+    if size and pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return (pixels - mean) / std
+
+
+def require_size(backbone: str, size: int, knob: str = "data.image_size") -> None:
     """Raise UsageError for images [size, size] that the network's patches do not tile."""
     patch = NETWORKS[backbone].patch
     if size % patch:
@@ -193,8 +243,8 @@ def require_size(backbone: str, size: int) -> None:
         near = f"{below} or {below + patch}" if below else str(patch)
         raise UsageError(
             f"{backbone} cuts images into patches of {patch}², which do not tile {size}² pixels",
-            where="data.image_size",
-            fix=f"set data.image_size to a multiple of {patch}, such as {near}",
+            where=knob,
+            fix=f"set {knob} to a multiple of {patch}, such as {near}",
         )
 
 
@@ -257,7 +307,7 @@ def _require_same(backbone: str, config: Path, where: str) -> None:
 
     network = NETWORKS[backbone]
     family = FAMILIES[network.family]
-    fix = "set model.backbone to what these weights are, or give others"
+    fix = "name the backbone that these weights are of, or give others"
     try:
         kind = json.loads(config.read_text("utf-8"))["model_type"]
         if kind not in family.types:
@@ -309,8 +359,8 @@ def _download(backbone: str, hub_id: str, file: str) -> Path:
 
 def _fix(backbone: str) -> str:
     return (
-        "give --set model.weights= a folder with config.json and model.safetensors, such as a "
-        f"download of {NETWORKS[backbone].hub}, or hub, or random"
+        "give --set model.weights= (in mvnet: images.weights=) a folder with config.json and "
+        f"model.safetensors, such as a download of {NETWORKS[backbone].hub}, or hub, or random"
     )
 
 

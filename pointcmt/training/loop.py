@@ -8,7 +8,7 @@ number depends on what was drawn before: each piece of a batch has a seed of its
 
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,21 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.console import SILENT, meter, say
+from pointcmt.console import SILENT, in_words, meter, say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch, ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.training import checkpoint
 from pointcmt.training.config_sections import TrainConfig
+from pointcmt.training.cost import Cost, Spent, measure_cost, read_cost
 from pointcmt.training.device import describe_device
 from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.figures import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.optimization import Average, learning_rate, make_optimizer
-from pointcmt.training.processes import agreed, join_processes
+from pointcmt.training.pretrained import settle, start_from
+from pointcmt.training.processes import agreed, join_processes, wrap
 from pointcmt.training.progress import Paced, Stopwatch, Sums
-from pointcmt.training.published import load_published
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Context, Task
 from pointcmt.training.run import (
@@ -40,33 +41,36 @@ from pointcmt.training.run import (
     append_metrics,
     begin_run,
     kept,
-    open_run,
     plan_run,
     read_metrics,
     write_metrics,
 )
-from pointcmt.training.splits import split_train
+from pointcmt.training.splits import Split, split_shapes, split_train
 from pointcmt.training.state import State
 from pointcmt.training.trackers import require_trackers, track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
+LOSS = "val_loss"
+SCORES = ("val_instance_miou", "val_accuracy")  # what selects the best epoch, where there is one
 EXAMPLES = 8  # validation shapes in a recipe's own pictures
 SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run stands. last, best: lines of metrics.jsonl."""
+    """How a run stands. last, best: lines of metrics.jsonl. cost: the main process knows it."""
 
     recipe: str
     epochs: int
     last: dict[str, Any]
     best: dict[str, Any]
+    cost: Cost | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that `train --json` prints."""
         metrics = {"last": self.last, "best": self.best}
-        return {"recipe": self.recipe, "epochs": self.epochs, "metrics": metrics}
+        cost = asdict(self.cost) if self.cost else None
+        return {"recipe": self.recipe, "epochs": self.epochs, "metrics": metrics, "cost": cost}
 
 
 class Step(nn.Module):
@@ -98,20 +102,24 @@ def train(
     or memory runs out. A KeyboardInterrupt passes through: the last checkpoint is on disk.
     """
     accelerator, on = join_processes(device)
+    spent = Spent(on)
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
     log_format = log_format if main else SILENT
     require_trackers(config)
-    split = split_train(store, config.data)
+    config = settle(config, store)
+    split = (split_train if config.labelled else split_shapes)(store, config.data)
     seen = checkpoint.read_scalars(out / LAST)
     run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
 
     # What is trained: every random number comes from the seed.
     torch.manual_seed(config.seed)  # the weights
     task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
-    notes = start_from(config.init, task.model) if config.init and not resumed else ()
+    notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     stream = ViewStream(store, split.train, replace(task.stream, **ranks))
-    validation = evaluation_stream(task, store, split.validation, config.data.batch_size, **ranks)
+    size, all_views = config.data.batch_size, config.all_views
+    held = split.validation
+    validation = evaluation_stream(task, store, held, size, **ranks, all_views=all_views)
     _require_batch(config, accelerator.num_processes)
 
     with ExitStack() as stack:
@@ -124,7 +132,7 @@ def train(
         average = Average(model, config.optimizer.ema) if config.optimizer.ema else None
         optimizer = make_optimizer(model, config.optimizer)
         sums = Sums(on)
-        state = State(model, average, optimizer, stream, sums, accelerator)
+        state = State(model, average, optimizer, stream, sums, spent, accelerator)
         records: list[dict[str, Any]] = []
         if resumed:
             records = read_metrics(out, state.load(out / LAST)["epoch"])
@@ -142,11 +150,11 @@ def train(
             if main and done == config.epochs:  # it may have been killed before its last pictures
                 _draw(out, records, config)
                 draw_examples(task, state.shown, store, split.validation, out)
-            return _result(config, records)
+            return _result(config, records, _find_cost(task, state, store, split, out, records))
 
         if config.loop.compile:
             model.compile()
-        forward = accelerator.prepare_model(Step(task), device_placement=False)
+        forward = wrap(Step(task), accelerator)
         autocast = torch.autocast(on.type, torch.bfloat16, config.loop.precision == "bf16")
         generator = torch.Generator()  # the recipe's augmentation
         left = (end - done) * len(stream) - stream.position
@@ -220,16 +228,9 @@ def train(
             progress.advance(0, _summary(record, config.epochs), now=True, **record)
         if main:
             draw_examples(task, state.shown, store, split.validation, out)
+        cost = _find_cost(task, state, store, split, out, records)
         accelerator.wait_for_everyone()
-    return _result(config, records)
-
-
-def start_from(init: str, model: nn.Module) -> tuple[str, ...]:
-    """Load a run's best weights, or a published file of weights; returns notes for the user."""
-    if Path(init).is_file():
-        return load_published(Path(init), model)
-    checkpoint.load_weights(open_run(Path(init)).folder / BEST, model)
-    return ()
+    return _result(config, records, cost)
 
 
 def split_batch(batch: Batch, pieces: int) -> list[Batch]:
@@ -280,15 +281,18 @@ def draw_examples(
 
 
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch of the highest validation accuracy; of equal ones the latest, trained longest.
+    """The epoch of the highest score; of equal ones the latest, trained longest.
 
-    A recipe without classes: that of the lowest validation loss.
+    Without a score: that of the lowest validation loss.
     """
+    key = score_of(records[0])
+    sign = -1 if key == LOSS else 1
+    return max(records, key=lambda record: (sign * record[key], record["epoch"]))
 
-    def score(record: dict[str, Any]) -> float:
-        return record["val_accuracy"] if "val_accuracy" in record else -record["val_loss"]
 
-    return max(records, key=lambda record: (score(record), record["epoch"]))
+def score_of(record: dict[str, Any]) -> str:
+    """The entry of metrics.jsonl that selects the best epoch."""
+    return next((key for key in SCORES if key in record), LOSS)
 
 
 def _keep(out: Path, records: list[dict[str, Any]], model: nn.Module, config: TrainConfig) -> None:
@@ -311,8 +315,29 @@ def _require_batch(config: TrainConfig, processes: int) -> None:
         )
 
 
-def _result(config: TrainConfig, records: list[dict[str, Any]]) -> Result:
-    return Result(config.recipe, len(records), records[-1], best_of(records))
+def _find_cost(
+    task: Task,
+    state: State,
+    store: ViewStore,
+    split: Split,
+    out: Path,
+    records: list[dict[str, Any]],
+) -> Cost | None:
+    """What the run cost up to its last epoch; measured once, by the main process."""
+    if not state.accelerator.is_main_process:
+        return None
+    known = read_cost(out, len(records))
+    if known:
+        return known
+    (batch,) = evaluation_stream(task, store, split.validation[:1], 1)
+    batch = {name: data.to(state.spent.device) for name, data in batch.items()}
+    network, inputs = task.inference(state.shown, batch)
+    processes = state.accelerator.num_processes
+    return measure_cost(out, task.model, network, inputs, records, state.spent, processes)
+
+
+def _result(config: TrainConfig, records: list[dict[str, Any]], cost: Cost | None) -> Result:
+    return Result(config.recipe, len(records), records[-1], best_of(records), cost)
 
 
 def _opening(
@@ -337,10 +362,11 @@ def _opening(
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
     text = f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
-    if "val_accuracy" in record:
-        accuracies = record["accuracy"], record["val_accuracy"]
-        return text + " · accuracy {:.1%} · validation {:.1%}".format(*accuracies)
-    return text + f" · validation {record['val_loss']:.4f}"
+    key = score_of(record)
+    if key == LOSS:
+        return text + f" · validation {record[LOSS]:.4f}"
+    name = key.removeprefix("val_")
+    return text + f" · {in_words(name)} {record[name]:.1%} · validation {record[key]:.1%}"
 
 
 def _draw(out: Path, records: list[dict[str, Any]], config: TrainConfig) -> None:

@@ -54,3 +54,54 @@ def logit_distillation(logits: Tensor, teacher: Tensor, temperature: float) -> T
 def feature_distance(feature: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference over batch and width (FitNets, Romero et al. 2015): [B, D] each."""
     return F.mse_loss(feature, teacher)
+
+
+def transfer_distance(found: Tensor, wanted: Tensor, covered: Tensor, kind: str) -> Tensor:
+    """L_k of one level: how far features are from a 2D network's, for each view [n].
+
+    found, wanted: [n, D, h, w]. covered: [n, h, w] bool, the patches that count. kind: "cosine",
+    the mean over them of 1 - cos; or "smooth-l1" of the features after a layer norm without
+    weights. A view without such patches has the distance 0.
+    """
+    found, wanted = _single(found), _single(wanted)
+    if kind == "cosine":
+        distance = 1 - F.cosine_similarity(found, wanted, dim=1)  # [n, h, w]
+    else:
+        ours, theirs = (F.layer_norm(x.movedim(1, -1), x.shape[1:2]) for x in (found, wanted))
+        distance = F.smooth_l1_loss(ours, theirs, reduction="none").mean(dim=-1)
+    return masked_mean(distance, covered)
+
+
+def coordinate_distance(found: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
+    """L_m of each pair of views [P]: mean over valid pixels and both axes of |M - M*|.
+
+    found, wanted: [P, h, w, 2], coordinates as shares of the image. valid: [P, h, w] bool. A pair
+    without a match has the distance 0.
+    """
+    distance = (_single(found) - _single(wanted)).abs().mean(dim=-1)
+    return masked_mean(distance, valid)
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Contrastive loss of matched features [M, D], both ways (van den Oord et al. 2018,
+    arXiv 1807.03748; over matched pixels: PointInfoNCE, Xie et al. 2020, arXiv 2007.10985).
+
+    mean_m -log(exp(a_m·b_m / T) / Σ_k exp(a_m·b_k / T)), and the same of b; 0 for M = 0.
+    """
+    a, b = F.normalize(_single(first), dim=1), F.normalize(_single(second), dim=1)
+    scores = a @ b.T / temperature  # [M, M]
+    if not len(scores):
+        return scores.sum()
+    own = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of values [n, ...] over where mask [n, ...] is true, [n]; of nothing 0."""
+    total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1)
+    return total / mask.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def _single(values: Tensor) -> Tensor:
+    """In float32 at least: half precision would round distances away."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,10 +1,15 @@
 """MVCNN (Su et al., ICCV 2015, arXiv 1505.00880): one image network, pooled over the views."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointcmt.training.image_networks import FAMILIES, NETWORKS, build_network, require_size
+from pointcmt.training.image_networks import (
+    FAMILIES,
+    NETWORKS,
+    build_network,
+    require_size,
+    to_pixels,
+)
 
 WIDTH = 512  # of a shape's feature, the teacher's as the students'
 ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
@@ -65,10 +70,8 @@ class MVCNN(nn.Module):
         Raises UsageError for images that the encoder's patches do not tile.
         """
         B, V = images.shape[:2]
-        pixels = images.flatten(0, 1).permute(0, 3, 1, 2)  # [B·V, 3, H, W], channels last in memory
-        pixels = self._resize(pixels.to(self.mean.dtype))
-        require_size(self.backbone, pixels.shape[-1])
-        pixels = (pixels - self.mean) / self.std
+        require_size(self.backbone, self.image_size or images.shape[-2])
+        pixels = to_pixels(images.flatten(0, 1), self.image_size, self.mean, self.std)
         return self._feature(self.encoder, pixels).view(B, V, -1)
 
     def pool(self, per_view: Tensor) -> Tensor:
@@ -81,12 +84,6 @@ class MVCNN(nn.Module):
         if self.frozen:
             self.encoder.eval()
         return self
-
-    def _resize(self, pixels: Tensor) -> Tensor:
-        size = (self.image_size, self.image_size)
-        if not self.image_size or pixels.shape[-2:] == size:
-            return pixels
-        return F.interpolate(pixels, size, mode="bilinear", antialias=True)
 
 
 class MaxPooling(nn.Module):

@@ -52,7 +52,7 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
-    _over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
     return index
 
 
@@ -76,7 +76,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
         return _kernels(points).ball_query(points, centers, squared.to(points.device), count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
-    _over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
+    over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
     return index
 
 
@@ -96,7 +96,7 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
-    _over_clouds(ops_compiled.k_nearest, *arrays)
+    over_clouds(ops_compiled.k_nearest, *arrays)
     return index, distance
 
 
@@ -107,7 +107,8 @@ def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tens
     PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the slots left
     over, with weight 0. Raises UsageError as the module says.
     """
-    points, queries = _pair(points, "queries", queries, width=3)
+    if not torch.compiler.is_compiling():
+        points, queries = _pair(points, "queries", queries, width=3)
     k = min(3, points.shape[1])
     index, distance = k_nearest(points, queries, k)
     inverse = 1 / (distance + WEIGHT_FLOOR)
@@ -140,6 +141,16 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
     if kernels is ops_plain:
         return ops_plain.gather(features, index)
     return _Gather.apply(features, index, kernels.sum_rows)
+
+
+def interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Σ_k weight_k f_k of three neighbours: features [B,N,D], index, weight [B,M,3] → [B,M,D].
+
+    Index and weight: `three_nearest_weights`. Differentiable in the features. Raises as `gather`.
+    """
+    neighbours = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
+    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbours)
+    return one + two + three  # not all at once: that would take three times the memory
 
 
 SumRows = Callable[[Tensor, Tensor, int], Tensor]  # rows [B,L,D], index [B,L], N → sums [B,N,D]
@@ -176,7 +187,7 @@ class _SumRows(torch.autograd.Function):
 
 def _sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
     sums = rows.new_zeros(len(rows), total, rows.shape[-1])
-    _over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
+    over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
     return sums
 
 
@@ -196,10 +207,10 @@ def _kernels(tensor: Tensor) -> ModuleType:
     return ops_triton
 
 
-def _over_clouds(
+def over_clouds(
     kernel: Callable[..., None], *arrays: NDArray[Any], setting: np.floating[Any] | None = None
 ) -> None:
-    """Run a kernel on arrays [B,...]; threads take turns at small shares of the clouds.
+    """Run a compiled kernel on arrays [B,...]; threads take turns at small shares of the clouds.
 
     Small, because torch's own threads spin for a while after their work and may hold a core. The
     threads live as long as the call: a lasting pool would be missing in a forked worker.

@@ -7,6 +7,7 @@ process (rank 0) alone writes files and talks.
 import atexit
 import gc
 import os
+import warnings
 from datetime import timedelta
 
 import torch
@@ -62,6 +63,13 @@ def _leave() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         gc.collect()  # what else holds the connections: models that were wrapped
+
+
+def wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The module, with gradients averaged over the processes where there are several."""
+    with warnings.catch_warnings():  # accelerate knows no other name for it yet
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare_model(module, device_placement=False)
 
 
 def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:

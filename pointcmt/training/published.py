@@ -44,16 +44,27 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     where it is missing, damaged, something else, needs unpickling, or does not fit, with the
     tensors that differ; the model is then unchanged.
     """
-    weights = _strip(_unwrap(_read(path), path))
-    notes: tuple[str, ...] = ()
-    if isinstance(model, PointNet2) and any(key.startswith("SA_modules.") for key in weights):
-        weights = _from_reference(weights)
-    elif isinstance(model, PointNet2) and any(key.startswith("sa1.") for key in weights):
-        weights, notes = _from_yanx27(weights, model), (HEADLESS,)
+    weights, headless = read_published(path, model)
+    own = model.state_dict()
+    if headless:
+        weights |= {key: tensor for key, tensor in own.items() if key.startswith("classifier.")}
     fix = "choose the model.backbone and the number of classes that the checkpoint was trained with"
-    require_fit(weights, model, str(path), fix)
+    require_fit(weights, own, str(path), fix)
     model.load_state_dict(weights)
-    return notes
+    return (HEADLESS,) if headless else ()
+
+
+def read_published(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], bool]:
+    """Published weights by the model's names, and whether their head is another one than ours.
+
+    Raises StoreError as `load_published`, but whether they fit is the caller's to see.
+    """
+    weights = _strip(_unwrap(_read(path), path))
+    if isinstance(model, PointNet2) and any(key.startswith("SA_modules.") for key in weights):
+        return _from_reference(weights), False
+    if isinstance(model, PointNet2) and any(key.startswith("sa1.") for key in weights):
+        return _from_yanx27(weights), True
+    return weights, False
 
 
 def _read(path: Path) -> Any:
@@ -132,12 +143,11 @@ def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def _from_yanx27(weights: dict[str, Tensor], model: PointNet2) -> dict[str, Tensor]:
-    """Their names, shapes and order of inputs as ours, with our classifier."""
+def _from_yanx27(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Their names, shapes and order of inputs as ours, up to the feature."""
     block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
     head = re.compile(r"(fc|bn)1\.(\w+)")
-    ours = {k: v for k, v in model.state_dict().items() if k.startswith("classifier.")}
-    biases = {}
+    ours, biases = {}, {}
     for key, value in weights.items():
         name, norm = key, ""
         if match := block.fullmatch(key):

@@ -6,6 +6,8 @@ metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
 evaluation.json what `evaluate` found, with confusion.png; of other splits or checkpoints than
                 test and best: evaluation-val-last.json and so on
+probe.json      what a linear SVM makes of the frozen features; few-shot-5w10s.json: of few labels
+cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
 tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation

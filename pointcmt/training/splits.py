@@ -58,6 +58,33 @@ def split_train(store: ViewStore, config: Data) -> Split:
     return Split(train, validation, notes)
 
 
+def split_shapes(store: ViewStore, config: Data) -> Split:
+    """As `split_train`, of all rendered shapes of train, whether their class is known or not.
+
+    `validation` and `fraction` are shares of all of them. Raises StoreError for a single shape.
+    """
+    shapes = done_shapes(store, "train")
+    if np.any(store.splits == SPLITS.index("val")):
+        train, validation = shapes, done_shapes(store, "val")
+        notes: tuple[str, ...] = ("validating on the store's own val split",)
+    else:
+        alike = np.zeros(len(shapes), np.int64)  # one class
+        held = stratified(alike, config.validation, config.split_seed)
+        if not np.any(held):
+            raise StoreError(
+                "the train split has one rendered shape: none is left to validate on",
+                where=store.path,
+                fix="render more shapes",
+            )
+        train, validation, notes = shapes[~held], shapes[held], ()
+    if config.fraction < 1:
+        alike = np.zeros(len(train), np.int64)
+        known = stratified(alike, config.fraction, config.split_seed, spare=0)
+        notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)
+        train = train[known]
+    return Split(train, validation, notes)
+
+
 def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The rendered shapes of a split whose class is known, and notes on those left out.
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from pointcmt.datasets.streaming import ViewStream
 from pointcmt.training import checkpoint
+from pointcmt.training.cost import NOTHING, Spent
 from pointcmt.training.optimization import Average
 from pointcmt.training.processes import average_buffers
 from pointcmt.training.progress import Sums
@@ -17,13 +18,14 @@ from pointcmt.training.progress import Sums
 
 @dataclass(frozen=True)
 class State:
-    """What changes from step to step. sums: the metrics of the epoch at work."""
+    """What changes from step to step. sums: the metrics of the epoch at work. spent: so far."""
 
     model: nn.Module
     average: Average | None
     optimizer: torch.optim.Optimizer
     stream: ViewStream
     sums: Sums
+    spent: Spent
     accelerator: Accelerator
 
     @property
@@ -43,7 +45,8 @@ class State:
                 self.model, self.optimizer, self.average is not None
             )
             position = {"stream": self.stream.state_dict(), "sums": sums}
-            scalars = {"epoch": epoch, "step": step, **position}
+            spent = self.spent.state_dict()
+            scalars = {"epoch": epoch, "step": step, **position, "spent": spent}
             checkpoint.save(folder, step, scalars, self.shown, training)
 
     def load(self, folder: Path) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class State:
         scalars = checkpoint.load_training(folder, self.model, self.optimizer, averaged)
         self.stream.load_state_dict(scalars["stream"])
         self.sums.load_state_dict(scalars["sums"], self.accelerator)
+        self.spent.load_state_dict(scalars.get("spent", NOTHING))
         return scalars
 
     def join_buffers(self) -> None:

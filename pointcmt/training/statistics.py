@@ -1,4 +1,4 @@
-"""How sure an accuracy is: intervals by the bootstrap (Efron 1979), seeded."""
+"""How sure a measure is: intervals by the bootstrap (Efron 1979), seeded."""
 
 from dataclasses import dataclass
 
@@ -28,20 +28,29 @@ def accuracy_interval(correct: int, shapes: int, seed: int = 0) -> tuple[float, 
     return _interval(draws)
 
 
+def mean_interval(
+    scores: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of scores [n], shapes drawn again with replacement."""
+    rng, n = np.random.default_rng(seed), len(scores)
+    return _interval(np.array([scores[rng.integers(0, n, n)].mean() for _ in range(draws)]))
+
+
 def spread(values: list[float]) -> tuple[float, float]:
     """Mean and standard deviation (of the sample, n - 1; 0 for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def paired_difference(
-    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0, draws: int = DRAWS
+    a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
 ) -> Difference:
-    """How much more of the shapes A gets right than B, trained with the same seeds.
+    """How much higher A scores than B, trained with the same seeds.
 
-    a, b: [S, n], whether the run of each seed classified each shape right. The interval redraws
-    seeds and shapes, both with replacement: it covers other seeds as well as other test shapes.
+    a, b: [S, n], the score of each shape by the run of each seed: 0 or 1, or an IoU. The interval
+    redraws seeds and shapes, both with replacement: it covers other seeds as well as other test
+    shapes.
     """
-    gain = a.astype(float) - b.astype(float)  # [S, n]
+    gain = a - b  # [S, n]
     S, n = gain.shape
     rng = np.random.default_rng(seed)
     means = np.empty(draws)

@@ -1,24 +1,26 @@
-"""A recipe with several seeds: mean ± std on the test split, and what distillation gains.
+"""A recipe with several seeds: mean ± std on the test split, and what one variant gains on another.
 
-Teacher and generator are trained once, students once per seed; a distilled student is paired with
-the vanilla student of the same seed, which sees the same shapes in the same order.
+A student is trained alone and distilled, what follows pre-training with each of its `load`. The
+variants of a seed see the same shapes in the same order, so that they are compared in pairs. What
+they share (teacher, generator, pre-training) is trained once.
 """
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pointcmt.console import say
+from pointcmt.console import in_words, say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.checkpoint import write_file
 from pointcmt.training.config import PipelineConfig, StudentConfig, distilled
+from pointcmt.training.config_downstream import LOADS, DownstreamConfig
 from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.evaluate import Report, evaluate
+from pointcmt.training.evaluate import Judged, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages
 from pointcmt.training.processes import join_processes
@@ -31,50 +33,61 @@ FILE = "study.json"
 
 @dataclass(frozen=True)
 class Study:
-    """reports: by variant and checkpoint, one of each seed. differences: by checkpoint."""
+    """reports: by variant and checkpoint, one of each seed. The first variant is the baseline."""
 
     recipe: str
     seeds: tuple[int, ...]
-    reports: dict[tuple[str, str], list[Report]]
-    differences: dict[str, Difference]
+    reports: dict[tuple[str, str], list[Judged]]
+
+    @property
+    def baseline(self) -> str:
+        """The variant that the others are compared with."""
+        return next(iter(self.reports))[0]
+
+    @cached_property
+    def differences(self) -> dict[tuple[str, str], Difference]:
+        """The first measure of each other variant minus that of the baseline, by checkpoint."""
+        return {
+            (variant, which): paired_difference(
+                _scores(reports), _scores(self.reports[self.baseline, which])
+            )
+            for (variant, which), reports in self.reports.items()
+            if variant != self.baseline
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The object that `train --seeds … --json` prints."""
-        rows = []
-        for (variant, which), reports in self.reports.items():
-            overall, by_class = _accuracies(reports)
-            rows.append(
-                {
-                    "variant": variant,
-                    "checkpoint": which,
-                    "overall_accuracy": overall,
-                    "mean_class_accuracy": by_class,
-                    "overall_mean_std": spread(overall),
-                    "class_mean_std": spread(by_class),
-                }
-            )
-        gains = {which: asdict(difference) for which, difference in self.differences.items()}
-        return {
-            "recipe": self.recipe,
-            "seeds": list(self.seeds),
-            "results": rows,
-            "distilled_minus_vanilla": gains,
-        }
+        rows = [
+            {
+                "variant": variant,
+                "checkpoint": which,
+                **_measures(reports),
+                "mean_std": {name: spread(values) for name, values in _measures(reports).items()},
+            }
+            for (variant, which), reports in self.reports.items()
+        ]
+        gains = [
+            {"variant": variant, "minus": self.baseline, "checkpoint": which, **asdict(difference)}
+            for (variant, which), difference in self.differences.items()
+        ]
+        about = {"recipe": self.recipe, "seeds": list(self.seeds)}
+        return {**about, "results": rows, "differences": gains}
 
     def describe(self) -> str:
         """The numbers for people."""
         count = next(iter(self.reports.values()))[0].shapes
         lines = [f"{self.recipe}, seeds {', '.join(map(str, self.seeds))}, {count:,} test shapes"]
         for (variant, which), reports in self.reports.items():
-            overall, by_class = (spread(values) for values in _accuracies(reports))
+            found = [
+                f"{in_words(name)} {_plus_minus(spread(values), len(values))}"
+                for name, values in _measures(reports).items()
+            ]
+            lines.append(f"  {variant:<10} {which:<5}  " + "   ".join(found))
+        for (variant, which), d in self.differences.items():
             lines.append(
-                f"  {variant:<10} {which:<5}  overall {_plus_minus(overall, len(reports))}   "
-                f"mean class {_plus_minus(by_class, len(reports))}"
-            )
-        for which, d in self.differences.items():
-            lines.append(
-                f"  distilled - vanilla, {which}: {100 * d.mean:+.2f} ± {100 * d.std:.2f} points, "
-                f"95 % interval {100 * d.low:+.2f} … {100 * d.high:+.2f} (seeds and shapes redrawn)"
+                f"  {variant} - {self.baseline}, {which}: {100 * d.mean:+.2f} ± {100 * d.std:.2f} "
+                f"points, 95 % interval {100 * d.low:+.2f} … {100 * d.high:+.2f} (seeds and shapes "
+                "redrawn)"
             )
         return "\n".join(lines)
 
@@ -105,50 +118,46 @@ def study(
         raise UsageError(
             f"a run of the recipe '{one.recipe}' classifies nothing that could be compared",
             where="--seeds",
-            fix="give seeds to pointcmt, teacher or student",
+            fix="give seeds to pointcmt, teacher, student, finetune or partseg",
         )
     accelerator, on = join_processes(device)
-    reports: dict[tuple[str, str], list[Report]] = {}
-    correct: dict[tuple[str, str], list[NDArray[np.bool_]]] = {}
+    reports: dict[tuple[str, str], list[Judged]] = {}
     for seed in seeds:
-        for variant, settings in _variants(_seeded(one, seed)).items():
+        for variant, settings in variants(one.model_copy(update={"seed": seed})).items():
             folder = out / f"seed-{seed}" / variant
             say(f"seed {seed}, {variant}: {folder}", log_format)
             train(store, settings, folder, device, log_format)
             for which in CHECKPOINTS if accelerator.is_main_process else ():
                 report = evaluate(folder, store, "test", which, 1, str(on), log_format)
                 reports.setdefault((variant, which), []).append(report)
-                correct.setdefault((variant, which), []).append(report.correct)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
-    differences = {
-        which: paired_difference(
-            np.array(correct[DISTILLED, which]), np.array(correct[VANILLA, which])
-        )
-        for which in CHECKPOINTS
-        if (DISTILLED, which) in correct
-    }
-    found = Study(config.recipe, seeds, reports, differences)
+    found = Study(config.recipe, seeds, reports)
     write_file(out / FILE, (json.dumps(found.as_json(), indent=1) + "\n").encode())
     return found
 
 
+def variants(config: TrainConfig) -> dict[str, TrainConfig]:
+    """What is trained with each seed, by the folder's name; the first is the others' baseline."""
+    if isinstance(config, StudentConfig):
+        vanilla = config.model_copy(update={"teacher": "", "generator": ""})
+        return {VANILLA: vanilla, DISTILLED: config} if distilled(config) else {VANILLA: vanilla}
+    if isinstance(config, DownstreamConfig):
+        loads = LOADS if config.init else LOADS[:1]
+        return {load: config.model_copy(update={"load": load}) for load in loads}
+    return {config.recipe: config}
+
+
+def _scores(reports: list[Judged]) -> Any:
+    """[S, n], of each seed's shapes."""
+    return np.array([report.scores for report in reports])
+
+
+def _measures(reports: list[Judged]) -> dict[str, list[float]]:
+    """Each measure's value for each seed."""
+    return {name: [r.measures[name] for r in reports] for name in reports[0].measures}
+
+
 def _plus_minus(mean_std: tuple[float, float], runs: int) -> str:
     return f"{mean_std[0]:7.2%}" + (f" ± {mean_std[1]:6.2%}" if runs > 1 else " (one seed)")
-
-
-def _variants(config: TrainConfig) -> dict[str, TrainConfig]:
-    """What is trained with each seed, by the folder's name."""
-    if not isinstance(config, StudentConfig):
-        return {config.recipe: config}
-    vanilla = config.model_copy(update={"teacher": "", "generator": ""})
-    return {VANILLA: vanilla, DISTILLED: config} if distilled(config) else {VANILLA: vanilla}
-
-
-def _seeded(config: TrainConfig, seed: int) -> Any:
-    return config.model_copy(update={"seed": seed})
-
-
-def _accuracies(reports: list[Report]) -> tuple[list[float], list[float]]:
-    return [r.overall_accuracy for r in reports], [r.mean_class_accuracy for r in reports]

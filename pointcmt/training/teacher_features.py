@@ -5,7 +5,7 @@ later runs, other heads and other poolings of the same encoder read them instead
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -73,7 +73,11 @@ def teacher_features(
     facts = {"teacher": key, "backbone": backbone, "image_size": image_size}
     features = create_features(store, key, NETWORKS[backbone].width, facts)
     rank, ranks = (processes.process_index, processes.num_processes) if processes else (0, 1)
-    compute_features(model, features, shapes, log_format, rank, ranks)
+
+    def encode(views: Tensor) -> Tensor:
+        return model.encode(views[:, None].to(device))[:, 0]
+
+    compute_features(encode, features, shapes, log_format, rank, ranks)
     if processes:
         processes.wait_for_everyone()
     features.require_fresh(shapes)
@@ -92,8 +96,11 @@ def teacher_key(encoder: nn.Module, backbone: str, image_size: int) -> str:
     return digest.hexdigest()[:16]
 
 
+Encode = Callable[[Tensor], Tensor]  # views [n, H, W, 3] u8, on the CPU → features [n, D]
+
+
 def compute_features(
-    model: MVCNN,
+    encode: Encode,
     features: Features,
     shapes: NDArray[np.int64],
     log_format: str = "auto",
@@ -103,21 +110,19 @@ def compute_features(
     """Compute and store the features of all shards that hold one of these shapes and lack them.
 
     rank, ranks: this process and their number, which share the shards.
-    A shard is committed as soon as it is done; killed, at most one is lost. Leaves the model in
-    evaluation mode.
+    A shard is committed as soon as it is done; killed, at most one is lost.
     """
     store = features.store
     wanted = set((shapes // store.schema.shard).tolist())
     shards = sorted(wanted & {s for s in features.pending() if s % ranks == rank})
     if not shards:
         return
-    model.eval()
     total = sum(len(store.schema.shapes_of(shard)) for shard in shards)
     with meter("encoding views", total, "shapes", log_format) as bar:
         progress = Paced(bar)
         for images, rgb in _read_ahead(features, shards):
-            array = np.zeros((*rgb.shape[:2], features.width), np.float32)
-            array[images.done] = _encode(model, rgb[images.done])
+            array = np.zeros((*rgb.shape[:2], features.width), np.float16)
+            array[images.done] = _encode(encode, rgb[images.done])
             features.write(images, array)
             progress.advance(len(rgb), now=images.shard == shards[-1])
 
@@ -152,11 +157,10 @@ def _read_ahead(
 
 
 @torch.no_grad()
-def _encode(model: MVCNN, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _encode(encode: Encode, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Images [s, V, H, W, 3] → features [s, V, D], in batches that do not depend on the machine."""
-    views = torch.from_numpy(rgb).flatten(0, 1).unsqueeze(1)  # [s·V, 1, H, W, 3]
-    on = model.mean.device
-    parts = [model.encode(part.to(on)).cpu() for part in views.split(VIEWS_AT_ONCE)]
+    views = torch.from_numpy(rgb).flatten(0, 1)  # [s·V, H, W, 3]
+    parts = [encode(part).half().cpu() for part in views.split(VIEWS_AT_ONCE)]
     return torch.cat(parts).view(*rgb.shape[:2], -1).numpy()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pointcmt.training.image_networks import NETWORKS
+from tests.stores import render_toy
 from tests.training.stores import Plan, write_store
 
 SMALL_RESNET = {
@@ -45,6 +46,12 @@ def make_store(tmp_path_factory):
         return made[plan]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """24 toy shapes, rendered: 12 views of 32² around each, 256 points, all that pairs need."""
+    return render_toy(tmp_path_factory.mktemp("rendered") / "S", limit=24, rig="circle12", shard=8)
 
 
 @pytest.fixture(scope="session")

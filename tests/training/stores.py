@@ -20,10 +20,33 @@ from pointcmt.errors import Reason
 from pointcmt.training.config_files import load_config
 
 CLASSES = ("ball", "plate", "rod")
+PARTS = {"ball": ["upper", "lower"], "plate": ["rim", "hub"], "rod": ["top", "middle", "bottom"]}
 VIEWS, SIZE, POINTS, SHARD = 4, 32, 64, 16
 
 SMALL = {  # a step takes a tenth of a second on one core
+    "mvnet": (
+        "data.batch_size=4",
+        "data.points=256",
+        "data.validation=0.2",
+        "model.backbone=dgcnn",
+        "model.width=32",
+        "images.backbone=resnet-18",
+        "images.weights=random",
+        "images.levels=[0.5, 1.0]",
+        "images.size=0",
+        "projection.size=16",
+        "matching.heads=2",
+        "loop.precision=fp32",
+    ),
     "student": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
+    "finetune": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
+    "partseg": (
+        "data.batch_size=8",
+        "data.points=64",
+        "data.validation=0.2",
+        "schedule.warmup=1",
+        "model.backbone=dgcnn",
+    ),
     "cmpg": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "teacher": (
         "data.batch_size=8",
@@ -36,7 +59,9 @@ SMALL = {  # a step takes a tenth of a second on one core
 
 @dataclass(frozen=True)
 class Plan:
-    """What a small store holds. train, test, val: shapes per class. failed: ids."""
+    """What a small store holds. train, test, val: shapes per class. failed: ids. parts: of points,
+    see `part_of_points`.
+    """
 
     train: tuple = (14, 14, 14)
     test: tuple = (5, 6, 7)
@@ -44,6 +69,7 @@ class Plan:
     class_names: tuple = CLASSES
     failed: tuple = ()
     unlabelled: int = 0
+    parts: bool = False
 
 
 def small_config(recipe, *overrides, **flags):
@@ -59,7 +85,7 @@ def write_store(folder, plan):
         for i in range(count)
     ]
     shapes += [ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabelled)]
-    schema = Schema(len(shapes), VIEWS, SIZE, POINTS, SHARD, depth_scale=1e-4)
+    schema = Schema(len(shapes), VIEWS, SIZE, POINTS, SHARD, depth_scale=1e-4, parts=plan.parts)
     attributes = {
         "schema_version": SCHEMA_VERSION,
         "schema": schema_attributes(schema),
@@ -67,7 +93,7 @@ def write_store(folder, plan):
         "render_hash": digest(b"small"),
         "source": {"name": "small", "root": None, "up": "z", "licence": "MIT", "url": ""},
         "class_names": list(plan.class_names),
-        "part_names": {},
+        "part_names": PARTS if plan.parts else {},
         "versions": {},
     }
     store = create(str(folder), attributes, shapes)
@@ -83,6 +109,8 @@ def write_store(folder, plan):
             rng = np.random.default_rng(list(shape.id.encode()))
             arrays["rgb"][row] = draw_views(shape.class_name, rng)
             arrays["points"][row] = draw_points(shape.class_name, rng)
+            if plan.parts:
+                arrays["part"][row] = part_of_points(shape.class_name, arrays["points"][row])
             outcomes.append(Outcome(shape.id, "done"))
         files = store.write_shard(shard, arrays)
         marker = {"files": files, "outcomes": [encode_outcome(outcome) for outcome in outcomes]}
@@ -108,3 +136,13 @@ def draw_points(name, rng):
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     flat = {"plate": (1, 1, 0.05), "rod": (0.05, 0.05, 1)}.get(name, (1, 1, 1))
     return (points * flat).astype(np.float32)
+
+
+def part_of_points(name, points):
+    """[N] u8: the halves of a ball, rim and hub of a plate, the thirds of a rod."""
+    z = points[:, 2]
+    return {
+        "ball": (z < 0).astype(np.uint8),
+        "plate": (np.linalg.norm(points, axis=1) < 0.7).astype(np.uint8),
+        "rod": 2 - np.digitize(z, [-0.33, 0.33]).astype(np.uint8),
+    }[name]

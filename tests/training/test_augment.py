@@ -2,7 +2,8 @@
 
 import torch
 
-from pointcmt.training.augment import choose, scale_and_shift
+from pointcmt.training.augment import choose, keep_patches, scale_and_shift
+from tests.training.textbooks import farthest
 
 
 def test_every_cloud_is_scaled_and_moved_per_axis_within_bounds():
@@ -53,3 +54,28 @@ def test_chosen_points_are_points_of_their_cloud_each_once():
             assert mine != cloud[:count]  # in another order
     again = choose(points, 20, torch.Generator().manual_seed(0))
     assert torch.equal(again, chosen)
+
+
+def test_patches_are_left_out_as_a_whole_but_for_one():
+    rng = torch.Generator().manual_seed(3)
+    points = torch.rand(20, 160, 3, generator=rng)
+    kept = keep_patches(points, 0.3, rng)
+    assert kept.shape == (20, 112)
+    assert all(len(row.unique()) == 112 for row in kept)
+    centers = torch.stack([p[i] for p, i in zip(points, farthest(points, 10), strict=True)])
+    patch = torch.cdist(points, centers).argmin(dim=2)  # [B, N]
+    here = torch.zeros(20, 160, dtype=torch.bool).scatter_(1, kept, True)
+    for cloud in range(20):
+        shares = [here[cloud, patch[cloud] == each].float().mean().item() for each in range(10)]
+        assert sum(0 < share < 1 for share in shares) <= 1
+    assert len({tuple(row.tolist()) for row in here}) == 20  # of each cloud other ones
+
+
+def test_what_stays_is_in_random_order():
+    rng = torch.Generator().manual_seed(4)
+    points = torch.rand(2, 400, 3, generator=rng)
+    for share in (0.0, 0.3):
+        kept = keep_patches(points, share, rng)
+        correlation = torch.corrcoef(torch.stack([kept[0].float(), torch.arange(kept.shape[1])]))
+        assert abs(correlation[0, 1]) < 0.2
+    assert torch.equal(keep_patches(points, 0.0, rng).sort().values, torch.arange(400).tile(2, 1))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.training.figures import draw_confusion, draw_curve
+from pointcmt.training.figures import draw_confusion, draw_curve, draw_parts
+from pointcmt.training.figures_mvnet import (
+    Look,
+    Pair,
+    draw_features,
+    draw_matches,
+    principal_colors,
+    spread_out,
+)
 
 
 def size(png):
@@ -28,3 +36,63 @@ def test_a_confusion_matrix_of_any_size(classes):
     confusion = np.random.default_rng(0).integers(0, 9, (classes, classes))
     width, height = size(draw_confusion(confusion, names, "test"))
     assert 500 < width == height < 1500
+
+
+def test_parts_have_colours_and_wrong_ones_show():
+    """The same picture twice but for a part that is predicted where it is not."""
+    rng = np.random.default_rng(0)
+    cloud = rng.uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
+    true = (cloud[:, 2] > 0).astype(np.int64)
+    pictures = []
+    for predicted in (true, np.zeros_like(true)):
+        png = draw_parts([(cloud, true, predicted)] * 2)
+        with Image.open(io.BytesIO(png)) as image:
+            pictures.append(np.asarray(image.convert("RGB")).astype(int))
+    right, wrong = pictures
+    blue, orange = ((42, 111, 187), (217, 130, 43))
+    halves = [(p[: len(p) // 2], p[len(p) // 2 :]) for p in pictures]
+    for above, _ in halves:  # the truth
+        assert all((above == color).all(axis=2).sum() > 100 for color in (blue, orange))
+    assert (halves[0][1] == orange).all(axis=2).sum() > 100
+    assert not (halves[1][1] == orange).all(axis=2).any()
+    assert right.shape == wrong.shape
+
+
+def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same_features():
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    scores = rng.normal(size=(500, 8)) * [9, 5, 3, 0.1, 0.1, 0.1, 0.1, 0.1]
+    features = scores @ axes.T + 4
+    palette = principal_colors(features)
+    for place in range(3):  # up to one of two signs
+        assert abs(palette.axes[:, place] @ axes[:, place]) > 0.99
+    colors = palette.paint(features)
+    assert ((colors >= 0) & (colors <= 1)).all()
+    assert np.array_equal(palette.paint(features[:7]), colors[:7])
+    order = np.argsort(features @ palette.axes[:, 0])
+    assert np.all(np.diff(colors[order, 0]) >= 0)
+    flipped = principal_colors(features[::-1]).paint(features)
+    np.testing.assert_allclose(flipped, colors, atol=1e-6)
+    assert principal_colors(np.ones((5, 2))).paint(np.ones((4, 2))).shape == (4, 3)
+
+
+def test_matches_that_are_drawn_are_far_from_each_other():
+    places = np.stack(np.meshgrid(np.arange(10), np.arange(10)), -1).reshape(-1, 2) / 10
+    chosen = places[spread_out(places, 5)]
+    away = np.linalg.norm(chosen[:, None] - chosen, axis=2) + 9 * np.eye(5)
+    assert away.min() > 0.4
+    assert spread_out(places[:3], 5) in ([0, 2, 1], [0, 1, 2])
+    assert spread_out(places[:0], 5) == []
+
+
+@pytest.mark.parametrize(("shapes", "network"), [(1, True), (4, True), (2, False)])
+def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
+    image, points = np.ones((20, 20, 3), np.float32), np.full((7, 7, 3), np.nan, np.float32)
+    level = np.full((3, 3, 3), 0.5, np.float32) if network else None
+    looks = [Look(image, points, level, level)] * (2 * shapes)
+    wide, tall = size(draw_features(looks, "net"))
+    assert tall > 400 * shapes
+    assert wide > (900 if network else 400)
+    ends = np.random.default_rng(0).random((3, 9, 2)).astype(np.float32)
+    pairs = [Pair((image, image), *ends), Pair((image, image), *ends[:, :0])]
+    assert min(size(draw_matches(pairs[: min(shapes, 2)]))) > 300

@@ -19,8 +19,9 @@ from pointcmt.training import checkpoint, loop
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.config_files import load_config, to_yaml
 from pointcmt.training.evaluate import evaluate
-from pointcmt.training.loop import best_of, start_from, train
+from pointcmt.training.loop import best_of, train
 from pointcmt.training.optimization import learning_rate
+from pointcmt.training.pretrained import start_from
 from pointcmt.training.run import begin_run, plan_run
 from pointcmt.training.splits import split_train
 from tests.training import textbooks
@@ -309,7 +310,10 @@ def test_a_published_file_to_start_from(store, tmp_path):
     weights = {f"module.model.{key}": value for key, value in theirs.state_dict().items()}
     torch.save({"model_state": weights}, tmp_path / "published.pth")
     model = BACKBONES["pointnet2-msg"](3)
-    assert start_from(str(tmp_path / "published.pth"), model) == ()
+    config = small_config(
+        "student", "model.backbone=pointnet2-msg", init=str(tmp_path / "published.pth")
+    )
+    assert start_from(config, model, ["a", "b", "c"]) == ()
     assert torch.equal(model.classifier.weight, theirs.state_dict()["fc_layer2.0.weight"])
     config = small_config("student", init=str(tmp_path / "published.pth"))
     with pytest.raises(StoreError, match="another architecture"):  # this one is PointNet

@@ -4,7 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pointcmt.training.losses import orthogonality, smoothed_cross_entropy
+from pointcmt.training.losses import (
+    coordinate_distance,
+    info_nce,
+    orthogonality,
+    smoothed_cross_entropy,
+    transfer_distance,
+)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.7])
@@ -43,3 +49,83 @@ def test_rotations_cost_nothing_and_the_rest_its_formula():
     A = torch.randn(4, 8, 8, dtype=torch.float64)
     expected = sum((torch.eye(8) - a @ a.T).pow(2).sum() for a in A) / 4
     torch.testing.assert_close(orthogonality(A), expected)
+
+
+def features(seed, n=3, D=7, h=4):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, D, h, h, generator=generator, dtype=torch.float64)
+
+
+def some(n=3, h=4):
+    """[n, h, h] bool, nothing in the last one."""
+    mask = torch.rand(n, h, h, generator=torch.Generator().manual_seed(9)) < 0.5
+    mask[-1] = False
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["cosine", "smooth-l1"])
+def test_transfer_is_its_formula_over_covered_patches(kind):
+    found, wanted, covered = features(0), features(1), some()
+    expected = torch.zeros(3, dtype=torch.float64)
+    for view in range(3):
+        places = covered[view].nonzero().tolist()
+        for row, column in places:
+            f, w = found[view, :, row, column], wanted[view, :, row, column]
+            if kind == "cosine":
+                distance = 1 - f @ w / (f.norm() * w.norm())
+            else:
+                f, w = ((x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() for x in (f, w))
+                a = (f - w).abs()
+                distance = torch.where(a < 1, a * a / 2, a - 0.5).mean()
+            expected[view] += distance / len(places)
+    torch.testing.assert_close(transfer_distance(found, wanted, covered, kind), expected)
+    assert expected[-1] == 0
+    assert (expected[:-1] > 0.3).all()
+
+
+@pytest.mark.parametrize("kind", ["cosine", "smooth-l1"])
+def test_transfer_is_nothing_where_the_head_says_what_the_network_says(kind):
+    wanted = features(1)
+    found = (5 * wanted).requires_grad_()  # whatever its scale
+    distance = transfer_distance(found, wanted, some(), kind)
+    torch.testing.assert_close(distance, torch.zeros_like(distance), rtol=0, atol=1e-6)
+    transfer_distance(found, wanted, some(), kind).sum().backward()
+    assert found.grad.isfinite().all()
+    assert found.grad.abs().max() < 1e-5
+
+
+def test_what_is_not_covered_has_no_gradient():
+    found, covered = features(0).requires_grad_(), some()
+    transfer_distance(found, features(1), covered, "cosine").sum().backward()
+    reached = (found.grad != 0).any(dim=1)
+    assert torch.equal(reached, covered)
+
+
+def test_coordinates_cost_nothing_where_they_are_right_and_their_mean_error_elsewhere():
+    truth = torch.rand(3, 4, 4, 2, dtype=torch.float64)
+    wrong = torch.where(some()[..., None], truth, 77.0)  # what is not valid may be anything
+    assert (coordinate_distance(wrong, truth, some()) == 0).all()
+    off = truth + torch.tensor([0.1, -0.3])
+    found = coordinate_distance(off, truth, some())
+    torch.testing.assert_close(found, torch.tensor([0.2, 0.2, 0.0], dtype=torch.float64))
+
+
+def test_info_nce_is_its_formula_both_ways():
+    a, b = features(0)[0].flatten(1).T, features(1)[0].flatten(1).T  # [16, 7]
+    unit_a, unit_b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
+    expected = 0.0
+    for one, other in ((unit_a, unit_b), (unit_b, unit_a)):
+        for m in range(16):
+            scores = torch.stack([(one[m] @ other[k] / 0.07).exp() for k in range(16)])
+            expected -= (scores[m] / scores.sum()).log() / 32
+    torch.testing.assert_close(info_nce(a, b, 0.07), expected)
+    assert info_nce(a, a, 0.01) < 1e-3
+    nothing = a[:0].requires_grad_()
+    info_nce(nothing, b[:0], 0.07).backward()  # no match in the batch: no loss, no nan
+    assert nothing.grad.shape == (0, 7)
+
+
+def test_distances_in_half_precision_are_computed_in_single():
+    found, wanted = features(0).bfloat16(), features(1).float()
+    assert transfer_distance(found, wanted, some(), "cosine").dtype == torch.float32
+    assert info_nce(found[0].flatten(1), found[1].flatten(1), 0.07).dtype == torch.float32

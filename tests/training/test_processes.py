@@ -71,8 +71,8 @@ def test_two_processes_equal_one_that_accumulates(pair):
 
 def test_only_the_main_process_talks(pair):
     _, said = pair
-    assert len(said.stdout.splitlines()) == 2  # the summary and the JSON object
-    assert json.loads(said.stdout.splitlines()[1])["epochs"] == 3
+    assert len(said.stdout.splitlines()) == 3  # the summary, the cost and the JSON object
+    assert json.loads(said.stdout.splitlines()[2])["epochs"] == 3
     assert said.stderr.count("training: student") == 1
     assert "and 1 more" in said.stderr
 

@@ -8,6 +8,7 @@ import pytest
 
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
+from pointcmt.training.config import STAGES
 from pointcmt.training.config_files import load_pipeline
 from pointcmt.training.evaluate import evaluate
 from pointcmt.training.pipeline import train_pipeline
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 def pipeline_config(*overrides, **flags):
     """A pipeline that fits the small stores."""
-    small = [f"{stage}.{knob}" for stage, knobs in SMALL.items() for knob in knobs]
+    small = [f"{stage}.{knob}" for stage in STAGES for knob in SMALL[stage]]
     return load_pipeline(None, [*small, *overrides], **flags)
 
 
@@ -91,14 +92,14 @@ def test_a_study_of_seeds(finished, store, tmp_path):
             assert open_run(folder).config.seed == seed
             accuracy[kind] = evaluate(folder, store, which="last", device="cpu").overall_accuracy
         gains.append(accuracy["distilled"] - accuracy["vanilla"])
-    difference = found.differences["last"]
+    difference = found.differences["distilled", "last"]
     assert difference.mean == pytest.approx(np.mean(gains))
     assert difference.std == pytest.approx(np.std(gains, ddof=1))
     assert difference.low <= difference.mean <= difference.high
     stored = json.loads((tmp_path / "study.json").read_text())
     assert stored == json.loads(json.dumps(found.as_json()))
     for row in stored["results"]:
-        mean, std = row["overall_mean_std"]
+        mean, std = row["mean_std"]["overall_accuracy"]
         assert mean == pytest.approx(np.mean(row["overall_accuracy"]))
         assert std == pytest.approx(np.std(row["overall_accuracy"], ddof=1))
     again = study(store, config, (0, 1, 2), tmp_path, device="cpu")  # finished: nothing is trained
@@ -132,8 +133,9 @@ def test_paired_differences():
     rng = np.random.default_rng(1)
     b = rng.random((5, 400)) < 0.7
     a = b | (rng.random((5, 400)) < 0.2)  # right wherever B is, and on some more
+    a, b = a.astype(float), b.astype(float)
     found = paired_difference(a, b)
-    gains = (a.astype(float) - b).mean(axis=1)
+    gains = (a - b).mean(axis=1)
     assert (found.mean, found.std) == pytest.approx((gains.mean(), gains.std(ddof=1)))
     assert 0 < found.low < found.mean < found.high
     swapped = paired_difference(b, a)

@@ -4,6 +4,8 @@ Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbours in loops ove
 tests hold ours against; nothing here uses pointcmt.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -197,6 +199,101 @@ class PointNeXtS(nn.Module):
         rest = F.relu(self.all[1](F.relu(self.all[0](rest))))[..., 0].max(dim=-1).values
         feature = F.relu(self.norm(self.linear(rest)))
         return self.classifier(feature), feature
+
+
+class Propagation(nn.Module):
+    """Feature propagation as in the usual PyTorch version: interpolate, concatenate, 1×1 layers."""
+
+    def __init__(self, *widths):
+        super().__init__()
+        self.layers = nn.ModuleList(Conv(*pair) for pair in pairwise(widths))
+
+    def forward(self, points, features, places, own):
+        """Features of the points [B, M, D], own ones of the places [B, N, D'] → [B, N, D"]."""
+        if points is None:
+            x = features.expand(-1, places.shape[1], -1)
+        else:
+            distance = ((places[:, :, None] - points[:, None]) ** 2).sum(-1)  # [B, N, M]
+            near, index = distance.topk(3, largest=False)
+            weight = 1 / (near + 1e-8)
+            weight = weight / weight.sum(-1, keepdim=True)
+            x = (take(features, index) * weight[..., None]).sum(2)
+        x = torch.cat([x, own], dim=-1).mT[..., None]
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x[..., 0].mT
+
+
+class DensePointNet2(nn.Module):
+    """Part segmentation's PointNet++ SSG: the classifier and three propagations."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.network = ssg(classes)
+        widths = (1024 + 256, 256, 256), (256 + 128, 256, 128), (128 + 3, 128, 128, 128)
+        self.decoder = nn.ModuleList(Propagation(*each) for each in widths)
+
+    def forward(self, points):
+        near_module, far_module, all_module = self.network.SA_modules
+        near, near_features = near_module(points, None)
+        far, far_features = far_module(near, near_features)
+        whole = all_module(far, far_features)[1]  # [B, 1, 1024]
+        x = self.decoder[0](None, whole, far, far_features)
+        x = self.decoder[1](far, x, near, near_features)
+        feature = F.relu(self.network.fc_layer1(whole[:, 0]))
+        return self.network.fc_layer2(feature), feature, self.decoder[2](near, x, points, points)
+
+
+class PointViT(nn.Module):
+    """Point-MAE's network of a classification, and of the points: tokens after each third."""
+
+    def __init__(self, classes, width, depth):
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.class_place = nn.Parameter(torch.zeros(1, 1, width))
+        self.first = nn.ModuleList([Conv(3, 128), nn.Conv2d(128, 256, 1, bias=False)])
+        self.second = nn.ModuleList([Conv(512, 512), nn.Conv2d(512, width, 1)])
+        self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.blocks = nn.ModuleList()
+        for _ in range(depth):
+            block = nn.Module()
+            block.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+            block.qkv = nn.Linear(width, 3 * width, bias=False)
+            block.project = nn.Linear(width, width)
+            hidden = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+            block.mlp = nn.ModuleList(hidden)
+            self.blocks.append(block)
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(2 * width, 512, bias=False)
+        self.linear_norm = nn.BatchNorm1d(512)
+        self.classifier = nn.Linear(512, classes)
+        self.decoder = Propagation(3 * width + 3, 512, 256)
+
+    def forward(self, points):
+        centers = take(points, farthest(points, points.shape[1] // 16))
+        index = torch.cdist(centers, points).topk(32, largest=False).indices
+        patches = (take(points, index) - centers[:, :, None]).permute(0, 3, 1, 2)  # [B, 3, G, K]
+        x = self.first[1](F.relu(self.first[0](patches)))
+        x = torch.cat([x.max(dim=-1, keepdim=True).values.expand_as(x), x], dim=1)
+        x = self.second[1](F.relu(self.second[0](x))).max(dim=-1).values.mT  # [B, G, D]
+        B, D = len(x), x.shape[-1]
+        x = torch.cat([self.class_token.expand(B, 1, D), x], dim=1)
+        places = torch.cat([self.class_place.expand(B, 1, D), self.place(centers)], dim=1)
+        levels = []
+        for block in self.blocks:
+            x = x + places
+            y = block.qkv(block.norms[0](x)).unflatten(-1, (3, D // 64, 64)).transpose(1, 3)
+            q, k, v = y.unbind(2)  # [B, heads, T, 64]
+            mixed = ((q * 64**-0.5) @ k.mT).softmax(dim=-1) @ v
+            x = x + block.project(mixed.transpose(1, 2).flatten(2))
+            x = x + block.mlp[1](F.gelu(block.mlp[0](block.norms[1](x))))
+            levels.append(self.norm(x))
+        third = len(levels) // 3
+        tokens = torch.cat(levels[third - 1 :: third], dim=-1)[:, 1:]
+        pooled = torch.cat([levels[-1][:, 0], levels[-1][:, 1:].amax(dim=1)], dim=-1)
+        feature = F.relu(self.linear_norm(self.linear(pooled)))
+        local = self.decoder(centers, tokens, points, points)
+        return self.classifier(feature), feature, local
 
 
 def take(rows, index):

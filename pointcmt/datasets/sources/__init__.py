@@ -1,4 +1,4 @@
-"""Data sets of meshes: which shapes there are, of which class and split. No mesh is opened here."""
+"""Data sets: which shapes there are, of which class and split. No shape is read here."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,10 @@ from pathlib import Path
 from pointcmt.datasets.sources.folder import list_folder
 from pointcmt.datasets.sources.listing import Listing, select
 from pointcmt.datasets.sources.modelnet import list_modelnet
+from pointcmt.datasets.sources.modelnet_clouds import list_modelnet_clouds
+from pointcmt.datasets.sources.scanobjectnn import VARIANTS, list_scanobjectnn
 from pointcmt.datasets.sources.shapenet import list_shapenet
+from pointcmt.datasets.sources.shapenetpart import list_shapenetpart
 from pointcmt.errors import UsageError, nearest
 
 __all__ = ["SOURCES", "Listing", "list_shapes", "select"]
@@ -55,4 +58,9 @@ SOURCES: dict[str, Callable[[str, Path | None], Listing]] = {
     "shapenetcore": list_shapenet,
     "folder": list_folder,
     "toy": _list_toy,
+    "modelnet10-clouds": list_modelnet_clouds,
+    "modelnet40-clouds": list_modelnet_clouds,
+    "shapenetpart": list_shapenetpart,
+    **dict.fromkeys(VARIANTS, list_scanobjectnn),
+    "clouds": list_folder,
 }

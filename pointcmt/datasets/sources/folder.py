@@ -1,4 +1,4 @@
-"""Any tree of mesh files: classes and splits from its directories, or from a `labels.csv`."""
+"""Any tree of mesh or cloud files: classes and splits from its directories, or `labels.csv`."""
 
 import csv
 import os
@@ -16,31 +16,40 @@ from pointcmt.datasets.sources.listing import (
 )
 from pointcmt.errors import UsageError
 
-SUFFIXES = (".off", ".obj", ".ply", ".stl", ".glb")
+# By name of the data set. A PLY file may be either: which, the user says, and never its content.
+SUFFIXES = {
+    "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
+    "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),
+}
 LABELS = "labels.csv"
-OBTAIN = "give --root a directory that holds mesh files, at any depth"
+OBTAIN = {
+    "folder": "give --root a directory that holds mesh files, at any depth",
+    "clouds": "give --root a directory that holds files of clouds, at any depth",
+}
 
 
 def list_folder(dataset: str, root: Path | None) -> Listing:
-    """List every mesh file below `root`, hidden directories aside, in the order of their paths.
+    """List every mesh ("folder") or cloud ("clouds") below `root`, in the order of their paths.
 
+    Hidden directories are left out.
     The class is the first directory that is not named like a split, the split the first that is
     (else train). With a `labels.csv` (header id, class, split) in the root classes come from there
     alone, so that a shape it does not list has none; an id is a path with or without its suffix.
-    Raises UsageError where there are no meshes, and for lines of `labels.csv` that fit no shape.
+    Raises UsageError where there are none, and for lines of `labels.csv` that fit no shape.
     """
-    root = require_root(root, dataset, OBTAIN)
+    suffixes, obtain = SUFFIXES[dataset], OBTAIN[dataset]
+    root = require_root(root, dataset, obtain)
     paths, notes = _walk(root)
-    meshes = sorted(path for path in paths if Path(path).suffix.lower() in SUFFIXES)
-    if not meshes:
-        raise unrecognised(root, f"files of {', '.join(SUFFIXES)}", OBTAIN)
-    rest = paths - set(meshes) - {LABELS}
+    found = sorted(path for path in paths if Path(path).suffix.lower() in suffixes)
+    if not found:
+        raise unrecognised(root, f"files of {', '.join(suffixes)}", obtain)
+    rest = paths - set(found) - {LABELS}
     others = Counter(Path(path).suffix.lower() or "no suffix" for path in rest)
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
         notes.append(f"{others.total()} other files ignored ({kinds}{', …' * (len(others) > 4)})")
-    stems = Counter(_stem(path) for path in meshes)
-    shapes = [_record(path, _stem(path) if stems[_stem(path)] == 1 else path) for path in meshes]
+    stems = Counter(_stem(path) for path in found)
+    shapes = [_record(path, _stem(path) if stems[_stem(path)] == 1 else path) for path in found]
     if LABELS in paths:
         shapes, unlisted = _label(shapes, root / LABELS)
         if unlisted:
@@ -58,6 +67,7 @@ def list_folder(dataset: str, root: Path | None) -> Listing:
         url="",
         official=None,
         notes=tuple(notes),
+        kind="cloud" if dataset == "clouds" else "mesh",
     )
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from pointcmt.datasets.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
@@ -22,12 +23,13 @@ SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
 
 @dataclass(frozen=True)
 class Listing:
-    """The shapes of a data set, found without opening any of them.
+    """The shapes of a data set, found without reading any of them.
 
     root: what `ShapeRecord.source` is relative to; None where nothing is on disk. class_names: the
     order of the labels, the same whichever classes are present. up: axis of the sources, "x", "y"
     or "z". official: shapes per split as published, to be compared with. notes: what a user should
-    know of this particular directory. part_names: per class, where shapes carry part labels.
+    know of this particular directory. part_names: per class, where shapes carry part labels. kind:
+    what all of the shapes are.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Listing:
     official: dict[str, int] | None
     notes: tuple[str, ...]
     part_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: Literal["mesh", "cloud"] = "mesh"
 
     def counts(self) -> dict[str, int]:
         """How many shapes there are per split, for the splits that are present."""
@@ -72,6 +75,14 @@ def select(listing: Listing, split: str | None = None, limit: int | None = None)
             raise UsageError(f"a limit of {limit} leaves no shapes", where="--limit")
         shapes = _spread(shapes, listing.class_names, limit)
     return replace(listing, shapes=shapes)
+
+
+def split_source(source: str) -> tuple[str, int | None]:
+    """The file of a shape's source, and the row of it: `a.h5#17` is row 17 of an HDF5 file."""
+    name, mark, row = source.rpartition(".h5#")
+    if mark and row.isascii() and row.isdecimal():
+        return f"{name}.h5", int(row)
+    return source, None
 
 
 def require_root(root: Path | None, dataset: str, obtain: str) -> Path:

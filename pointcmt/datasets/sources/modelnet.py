@@ -23,8 +23,8 @@ CLASSES_40 = (
 )
 CLASSES_10 = "bathtub bed chair desk dresser monitor night_stand sofa table toilet"
 
-_CLASSES = {"modelnet10": tuple(CLASSES_10.split()), "modelnet40": tuple(CLASSES_40.split())}
-_OFFICIAL = {
+CLASSES = {"modelnet10": tuple(CLASSES_10.split()), "modelnet40": tuple(CLASSES_40.split())}
+OFFICIAL = {
     "modelnet10": {"train": 3991, "test": 908},
     "modelnet40": {"train": 9843, "test": 2468},
 }
@@ -39,13 +39,13 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
     name = dataset.replace("modelnet", "ModelNet")
     obtain = f"download {name} from {URL} ({LICENCE}), unzip it, and give --root its directory"
     root = require_root(root, dataset, obtain)
-    place = _find(root, _CLASSES[dataset], name)
+    place = _find(root, CLASSES[dataset], name)
     if place is None:
         raise unrecognised(root, f"{name} as <class>/<split>/<id>.off", obtain)
     base, only_class, only_split, notes = place
     pairs = [
         (label, folder)
-        for label in _CLASSES[dataset]
+        for label in CLASSES[dataset]
         if only_class in (None, label) and (base / label).is_dir()
         for folder in sorted(folders(base / label), key=_split_order)
         if folder.lower() in SPLIT_FOLDERS and only_split in (None, folder)
@@ -64,18 +64,18 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
     ]
     if not shapes:
         raise unrecognised(root, f"{name} as <class>/<split>/<id>.off", obtain)
-    others = [label for label in folders(base) if label not in _CLASSES[dataset]]
+    others = [label for label in folders(base) if label not in CLASSES[dataset]]
     if others and only_class is None:
         notes.append(f"directories that are no class of {name} are left out: {', '.join(others)}")
     return Listing(
         name=dataset,
         root=base,
         shapes=tuple(shapes),
-        class_names=_CLASSES[dataset],
+        class_names=CLASSES[dataset],
         up="z",
         licence=LICENCE,
         url=URL,
-        official=_OFFICIAL[dataset],
+        official=OFFICIAL[dataset],
         notes=tuple(notes),
     )
 

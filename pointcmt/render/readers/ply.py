@@ -33,7 +33,9 @@ def read_ply(path: Path, data: bytes) -> Mesh:
     if "face" not in named or named["face"].rows == 0:
         if "tristrips" in named:
             raise ShapeRefused(Reason.UNKNOWN_FORMAT, "PLY with triangle strips is not read")
-        raise ShapeRefused(Reason.NO_FACES, "the header declares no faces: a point cloud")
+        raise ShapeRefused(
+            Reason.NO_FACES, "the header declares no faces: a cloud, which `--dataset clouds` reads"
+        )
     tables = read_body(data, header)
     vertices, sizes, corners = _geometry(tables)
     triangles, polygon = triangulate(vertices, corners, sizes)

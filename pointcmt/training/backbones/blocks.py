@@ -21,7 +21,8 @@ class Prediction(NamedTuple):
     """What every backbone gives for points [B, N, 3].
 
     logits [B, C]: `classifier` of the feature. feature [B, 512]: after a ReLU, so never negative.
-    local [B, N, D]: a feature of each point, where the network has them anyway.
+    local [B, N, D]: a feature of each point, where the network has them anyway or is asked for
+    them (see `DENSE`).
     transform [B, 64, 64]: PointNet's feature transform.
     """
 
@@ -93,6 +94,39 @@ class GroupMLP(nn.Module):
         offset = F.linear(centers / radius, self.first.weight[:, :3])  # [B, M, D"]
         grouped = grouped.sub_(offset[:, :, None]).view(B * M * K, -1)
         return maximum(self.rest(grouped), B * M).view(B, M, -1)
+
+
+class FeaturePropagation(nn.Module):
+    """Features of few points brought to many (Qi et al. 2017, PointNet++, section 3.4).
+
+    A shared MLP of [features interpolated from the three nearest of the few, own features]; with
+    BatchNorm and ReLU after each layer. widths: of both inputs, coarse and own; then of each layer.
+    """
+
+    def __init__(self, coarse: int, own: int, *widths: int) -> None:
+        super().__init__()
+        self.widths = coarse, own
+        self.first = nn.Linear(coarse + own, widths[0], bias=False)
+        self.rest = nn.Sequential(
+            nn.BatchNorm1d(widths[0]), nn.ReLU(inplace=True), *shared_mlp(*widths)
+        )
+
+    def forward(
+        self, points: Tensor, features: Tensor, places: Tensor, own: Tensor | None = None
+    ) -> Tensor:
+        """points [B, M, 3] with features [B, M, D], places [B, N, 3] with own features [B, N, D']
+        or none → [B, N, D"]. One point gives its feature to all places.
+
+        The first layer is linear and so is interpolation: it is applied to the few points before.
+        """
+        coarse, mine = self.first.weight.split(self.widths, dim=1)
+        rows = F.linear(features, coarse)  # [B, M, D"]
+        if points.shape[1] > 1:
+            rows = ops.interpolate(rows, *ops.three_nearest_weights(points, places))
+        if own is not None:
+            rows = rows + F.linear(own, mine)
+        B, N, _ = places.shape
+        return self.rest(rows.expand(B, N, -1).reshape(B * N, -1)).view(B, N, -1)
 
 
 def require_points(points: Tensor, least: int, network: str) -> None:

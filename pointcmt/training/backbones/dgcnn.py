@@ -30,6 +30,9 @@ EMBEDDING = 1024
 class DGCNN(nn.Module):
     """Edge convolutions on graphs that are built anew from each layer's features."""
 
+    local_width = EMBEDDING
+    least = K  # points
+
     def __init__(self, classes: int) -> None:
         super().__init__()
         before = (3, *WIDTHS[:-1])
@@ -38,10 +41,10 @@ class DGCNN(nn.Module):
         self.head = shared_mlp(2 * EMBEDDING, FEATURE)
         self.classifier = nn.Linear(FEATURE, classes)
 
-    def forward(self, points: Tensor) -> Prediction:
+    def forward(self, points: Tensor, local: bool = True) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512], local [B, N, 1024].
 
-        Raises UsageError for N < 20.
+        local: it is there anyway, asked for or not. Raises UsageError for N < 20.
         """
         require_points(points, K, "DGCNN")
         B, N, _ = points.shape

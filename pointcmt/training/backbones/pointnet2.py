@@ -1,6 +1,7 @@
 """PointNet++ (Qi et al., NeurIPS 2017, arXiv 1706.02413) with a 512-d feature, of points alone.
 
-Single-scale and multi-scale grouping as in the paper's classification networks, its appendix B.1.
+Single-scale and multi-scale grouping as in the paper's classification networks, its appendix B.1,
+and feature propagation as in its part segmentation network for a feature of each point.
 The head is PointCMT's: 1024 → 512 with batch norm and ReLU, then one linear layer, no dropout.
 Sampling starts at point 0 and balls take the first points by index, so both depend on the order
 of the points; the store's, farthest first, makes the first 512 points the centers.
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from pointcmt.training import ops
 from pointcmt.training.backbones.blocks import (
     FEATURE,
+    FeaturePropagation,
     GroupMLP,
     Prediction,
     pool,
@@ -43,12 +45,28 @@ class PointNet2(nn.Module):
 
     def forward(self, points: Tensor) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 512."""
+        return self.classify(self.encode(points))
+
+    def encode(self, points: Tensor) -> "Encoding":
+        """points [B, N, 3] → what is known near centers, farther around them, and of the whole."""
         require_points(points, self.near.centers, "PointNet++")
-        centers, features = self.near(points, None)  # [B, 512, 3], [B, 512, D]
-        centers, features = self.far(centers, features)  # [B, 128, 3], [B, 128, D]
-        rows = torch.cat([centers, features], dim=2).flatten(0, 1)
-        feature = self.head(pool(self.all(rows), len(points)))  # [B·128, 1024] → [B, 512]
+        near = self.near(points, None)  # [B, 512, 3], [B, 512, D]
+        far = self.far(*near)  # [B, 128, 3], [B, 128, D]
+        rows = torch.cat(far, dim=2).flatten(0, 1)
+        return Encoding(near, far, pool(self.all(rows), len(points)))  # [B·128, 1024] → [B, 1024]
+
+    def classify(self, encoding: "Encoding") -> Prediction:
+        """The whole's [B, 1024] → logits [B, C], feature [B, 512]."""
+        feature = self.head(encoding.whole)
         return Prediction(self.classifier(feature), feature)
+
+
+class Encoding(NamedTuple):
+    """near, far: centers [B, M, 3] and their features [B, M, D]. whole: [B, 1024]."""
+
+    near: tuple[Tensor, Tensor]
+    far: tuple[Tensor, Tensor]
+    whole: Tensor
 
 
 class PointNet2SSG(PointNet2):
@@ -70,6 +88,40 @@ class PointNet2MSG(PointNet2):
             (*near, Scale(0.4, 128, (64, 96, 128))),
             (*far, Scale(0.8, 128, (128, 128, 256))),
         )
+
+
+class DensePointNet2(PointNet2SSG):
+    """Single-scale grouping, and a feature of each point where it is asked for."""
+
+    local_width = 128
+    least = 512  # points
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.decoder = Decoder(self.near.width, self.far.width, self.local_width)
+
+    def forward(self, points: Tensor, local: bool = False) -> Prediction:
+        """points [B, N, 3] → logits [B, C], feature [B, 512]; local: and local [B, N, 128]."""
+        encoding = self.encode(points)
+        found = self.classify(encoding)
+        return found._replace(local=self.decoder(points, encoding)) if local else found
+
+
+class Decoder(nn.Module):
+    """From the whole to 128 centers, to 512 centers, to all points; widths as published."""
+
+    def __init__(self, near: int, far: int, width: int) -> None:
+        super().__init__()
+        self.to_far = FeaturePropagation(1024, far, 256, 256)
+        self.to_near = FeaturePropagation(256, near, 256, 128)
+        self.to_points = FeaturePropagation(128, 3, 128, 128, width)
+
+    def forward(self, points: Tensor, encoding: Encoding) -> Tensor:
+        """points [B, N, 3] → [B, N, width]; a point's own feature is where it is."""
+        (near, near_features), (far, far_features), whole = encoding
+        features = self.to_far(points[:, :1], whole[:, None], far, far_features)  # [B, 128, 256]
+        features = self.to_near(far, features, near, near_features)  # [B, 512, 128]
+        return self.to_points(near, features, points, points)
 
 
 class SetAbstraction(nn.Module):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from pointcmt.training.recipes import cmpg, student, teacher
+from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, student, teacher
 from pointcmt.training.recipes.task import Task
 
 # Each builds its task from its own configuration, the number of classes, and whether to start from
@@ -12,4 +12,7 @@ RECIPES: dict[str, Callable[[Any, int, bool], Task]] = {
     "teacher": teacher.build,  # PointCMT stage I: views → class
     "cmpg": cmpg.build,  # stage II: the teacher's feature → points
     "student": student.build,  # stage III, with a teacher or without: points → class
+    "mvnet": mvnet.build,  # pre-training: points → what images of them show
+    "finetune": finetune.build,  # the student again, from another run's weights
+    "partseg": partseg.build,  # points and their class → parts
 }

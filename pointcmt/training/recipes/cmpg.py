@@ -59,6 +59,9 @@ class Cmpg:
         pairs = zip(scale(batch["points"], norm).cpu(), made.cpu(), strict=True)
         return {"clouds.png": draw_clouds([(x.numpy(), y.numpy()) for x, y in pairs])}
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model, (self.knowledge.feature(batch),)
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         raise UsageError("a generator classifies nothing", where="recipe cmpg")
 

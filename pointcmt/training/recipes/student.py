@@ -18,6 +18,7 @@ from pointcmt.training.augment import choose, scale_and_shift
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.backbones.blocks import Prediction
 from pointcmt.training.config import StudentConfig, distilled
+from pointcmt.training.config_downstream import FinetuneConfig
 from pointcmt.training.generator import PointGenerator, matched_distance
 from pointcmt.training.losses import (
     classifier_enhancement,
@@ -38,7 +39,7 @@ def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
 class Student:
     """Points → class. The teacher is there in training only: inference costs what it always did."""
 
-    def __init__(self, model: nn.Module, config: StudentConfig) -> None:
+    def __init__(self, model: nn.Module, config: StudentConfig | FinetuneConfig) -> None:
         self.model = model
         self.config = config
         self.knowledge: Knowledge | None = None
@@ -91,8 +92,12 @@ class Student:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model, (batch["points"][:, : self.config.data.points],)
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(batch["points"][:, : self.config.data.points]).logits
+        network, points = self.inference(model, batch)
+        return network(*points).logits
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Every cloud scaled at random, as in training, but not moved."""
@@ -103,9 +108,10 @@ class Student:
         self, model: nn.Module, batch: Batch, found: Prediction
     ) -> dict[str, tuple[float, Tensor]]:
         """What the teacher adds to the loss: name → (weight, term)."""
-        d, lessons = self.config.distillation, dict[str, tuple[float, Tensor]]()
-        if self.knowledge is None:
+        lessons: dict[str, tuple[float, Tensor]] = {}
+        if self.knowledge is None or not distilled(self.config):
             return lessons
+        d = self.config.distillation
         feature = self.knowledge.feature(batch)
         if self.generator is not None:
             with torch.autocast(feature.device.type, enabled=False):  # bf16 would move the points

@@ -65,8 +65,12 @@ class Task(Protocol):
         """What a finished model makes of some validation shapes: file name → PNG."""
         ...
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network that is used after training, and what it takes of a batch."""
+        ...
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Class scores [B, C], without augmentation."""
+        """Class scores [B, C], or of each point's parts [B, N, P], without augmentation."""
         ...
 
     def vary(self, batch: Batch, generator: torch.Generator) -> Batch:

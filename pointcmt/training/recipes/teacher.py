@@ -59,6 +59,9 @@ class Teacher:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model, (batch["rgb"],)
+
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         return model(batch["rgb"])[0]
 

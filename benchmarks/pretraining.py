@@ -1,0 +1,221 @@
+"""Where the time of a pre-training step goes, and how many holes projected features have.
+
+Usage: python benchmarks/pretraining.py [--device auto] [--full] [--store S] [--steps 5]
+       [--set KEY=VALUE …] [--holes]
+
+Renders 48 toy shapes first (12 views of 224², 2,048 points) unless a store is given. On a CPU a
+small configuration (configs/mvnet-toy.yaml); on a GPU, or with --full, the defaults. The 2D network
+has random weights: they are there without a download, and take as long. Medians of the steps after
+the first, in milliseconds:
+  store read     what a step waits for its batch, which is read while the one before is computed
+  3D network     the backbone, forward, with the points' features
+  projection     index maps from cameras and visibility, masking, and the features' gather
+  2D network     the frozen one on all views
+  heads, losses  the 2D head, the matcher, the ground truth of matches, both losses
+  backward       of all of it
+  optimizer      clipping and AdamW
+and reading a batch from the store on its own. --holes: instead, of maps of several sizes, the share
+of foreground pixels without a point at the default radius and at smaller ones.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from pointcmt.cameras import find_rig
+from pointcmt.console import SILENT
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream, done_shapes
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.job import Job
+from pointcmt.render.run import Options, render
+from pointcmt.training.augment import keep_patches, scale_and_shift
+from pointcmt.training.config_files import load_config
+from pointcmt.training.config_mvnet import MvnetConfig
+from pointcmt.training.device import describe_device, find_device
+from pointcmt.training.optimization import make_optimizer
+from pointcmt.training.projection import SPREAD, foreground, index_map, project, splat_radius
+from pointcmt.training.recipes.mvnet import Mvnet, build, choose
+from pointcmt.training.recipes.task import Context
+
+ROOT = Path(__file__).parents[1]
+PARTS = (
+    "store read",
+    "3D network",
+    "projection",
+    "2D network",
+    "heads, losses",
+    "backward",
+    "optimizer",
+)
+
+
+class Clock:
+    """Milliseconds by part; what passes since the last mark belongs to the part that is named."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.parts = device, defaultdict(float)
+        self.last = self.now()
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def mark(self, part: str) -> None:
+        now = self.now()
+        self.parts[part] += 1000 * (now - self.last)
+        self.last = now
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--holes", action="store_true")
+    options = parser.parse_args()
+    device = find_device(options.device)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        store = ViewStore.open(options.store) if options.store else toy(Path(folder) / "S")
+        if options.holes:
+            return count_holes(store)
+        small = device.type == "cpu" and not options.full
+        file = ROOT / "configs" / "mvnet-toy.yaml" if small else None
+        config = load_config("mvnet", file, ["images.weights=random", *options.set])
+        assert isinstance(config, MvnetConfig)
+        measure(store, config, device, options.steps)
+
+
+def toy(out: Path) -> ViewStore:
+    """48 shapes, spread over classes and splits."""
+    listing = select(list_shapes("toy", None), None, 48)
+    config = RenderConfig(find_rig("circle12"), size=224, points=2048)
+    job = Job(str(out), "toy", None, listing.up, config, True)
+    render(listing, job, Options(log_format=SILENT))
+    return ViewStore.open(out)
+
+
+def measure(store: ViewStore, config: MvnetConfig, device: torch.device, steps: int) -> None:
+    """Train for some steps and print where their time went."""
+    torch.manual_seed(0)
+    task = build(config, 1, True)
+    shapes = np.flatnonzero(store.status() == 1)
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    task.prepare(Context(store, shapes, {}, device, accelerator, SILENT))
+    batches = endless(ViewStream(store, shapes, task.stream))
+    rows = [
+        each for number, each in enumerate(timed_steps(task, batches, device, steps + 1)) if number
+    ]
+    medians = {part: statistics.median(row[part] for row in rows) for part in PARTS}
+    total = sum(medians.values())
+    print(
+        f"{config.model.backbone} and {config.images.backbone} on {describe_device(device)}, "
+        f"{config.loop.precision}: batches of {config.step_size} shapes, {config.data.points} "
+        f"points, {config.data.views} views of {config.images.size or store.schema.size}², maps of "
+        f"{config.projection.size}²"
+    )
+    for part, value in medians.items():
+        print(f"{part:14} {value:9.1f} ms {value / total:7.1%}")
+    print(f"{'a step':14} {total:9.1f} ms   {1000 * config.step_size / total:.1f} shapes/s")
+    alone = ViewStream(store, shapes, replace(task.stream, ahead=1))
+    began = time.perf_counter()
+    count = sum(1 for _ in alone)
+    took = 1000 * (time.perf_counter() - began) / count
+    print(f"reading a batch on its own: {took:.1f} ms")
+
+
+def endless(stream: ViewStream) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    while True:
+        yield from stream
+
+
+def timed_steps(
+    task: Mvnet, batches: Iterator[Batch], device: torch.device, steps: int
+) -> Iterator[dict[str, float]]:
+    """Milliseconds by part of each step: those of `Mvnet.loss`, taken apart."""
+    model, config = task.model.to(device).train(), task.config
+    optimizer = make_optimizer(model, config.optimizer)
+    generator = torch.Generator().manual_seed(0)
+    clock, teach = Clock(device), task.teach
+    backbone = model.get_submodule("backbone")
+    backbone.register_forward_pre_hook(lambda *_: clock.mark("projection"))
+    backbone.register_forward_hook(lambda *_: clock.mark("3D network"))
+    heads = [part for part in (model.head, model.matcher) if part is not None]
+    heads[0].register_forward_pre_hook(lambda *_: clock.mark("projection"))
+
+    def timed_teach(batch: Batch) -> list[torch.Tensor]:
+        clock.mark("heads, losses")
+        levels = teach(batch)
+        clock.mark("2D network")
+        return levels
+
+    task.teach = timed_teach
+    autocast = torch.autocast(device.type, torch.bfloat16, config.loop.precision == "bf16")
+    for _ in range(steps):
+        clock.parts.clear()
+        clock.last = clock.now()
+        batch = {name: data.to(device, non_blocking=True) for name, data in next(batches).items()}
+        clock.mark("store read")
+        with autocast:
+            kept = keep_patches(batch["points"], config.masking, generator)
+            points, maps = choose(batch["points"], task.see(batch), kept)
+            scale, shift = config.augmentation.scale, config.augmentation.shift
+            points = scale_and_shift(points, scale, shift, generator)
+            answer = model(points, maps, task.grids)
+            loss = task.total(task.terms(answer, maps, batch, generator))
+        clock.mark("heads, losses")
+        loss.backward()
+        clock.mark("backward")
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm or 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        clock.mark("optimizer")
+        yield dict(clock.parts)
+
+
+def count_holes(store: ViewStore) -> None:
+    """Shares of foreground pixels without a point: of all, and of the worst shape's."""
+    shapes = done_shapes(store, "train")
+    arrays = ("points", "visible", "depth", "K", "world_to_camera")
+    reads = StreamConfig(arrays, len(shapes), points=0, shuffle=False, drop_last=False)
+    (batch,) = ViewStream(store, shapes, reads)
+    uv, _ = project(batch["points"], batch["K"], batch["world_to_camera"])
+    print(f"{len(shapes)} shapes, {store.schema.views} views of {store.schema.size}²")
+    print(f"{'points':>6} {'map':>5} {'radius':>7} {'holes':>7} {'worst shape':>12} {'beyond':>7}")
+    for points in (512, 1024, 2048):
+        if points > store.schema.points:
+            continue
+        for size in (28, 56, 112):
+            shown = foreground(batch["depth"], size)
+            area = shown.flatten(1).sum(dim=1)
+            for share in (0.7, 0.85, 1.0):
+                radius = share * splat_radius(points, size)
+                where = uv[:, :, :points] * (size / store.schema.size)
+                found = index_map(where, batch["visible"][:, :, :points], size, radius)[..., 0] >= 0
+                holes = (shown & ~found).flatten(1).sum(dim=1) / area
+                beyond = (found & ~shown).flatten(1).sum(dim=1) / area
+                print(
+                    f"{points:6} {size:4}² {radius:7.2f} {holes.mean():7.1%} {holes.max():12.1%} "
+                    f"{beyond.mean():7.1%}"
+                )
+    print(f"default: radius = {SPREAD} · map / √points")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Does view-consistency pre-training help on the built-in shapes? Against random weights, by seed.
+
+Usage: python benchmarks/pretraining_toy.py --out DIR [--quick] [--seeds 0,1,2,3,4] [--workers 2]
+       [--images FOLDER]
+
+Renders 400 train and 400 test shapes of `toy` into DIR/store (12 views of 64²) and pre-trains a
+DGCNN of 128 points on the former, without their labels, once per seed and variant:
+    both      L_k + L_m, 30 % of the patches masked; a ResNet-18 of random weights as 2D network
+    L_k, L_m  one of the losses alone
+    unmasked  both, nothing masked
+    taught    both, with a 2D network that knows more: the encoder of a teacher that was trained on
+              these views and their labels (so its labels are not few); with --images a folder of
+              other weights, of a ResNet-18
+Then, with the same seed, each against random weights:
+    probes    a linear SVM on all labels; few-shot
+    finetune  classes, with few of the labels; load = encoder, of `both` all, too
+    partseg   parts, with few of the labels; the same
+Test shapes are seen by these three alone; the last epoch counts. Writes DIR/RESULTS.md, anew with
+each network. What is finished is not trained again: the same command goes on, and one with more
+seeds or variants adds them. Workers are processes of one thread.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pointcmt.cameras import find_rig
+from pointcmt.console import SILENT, in_words
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import ViewStore
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.job import Job as RenderJob
+from pointcmt.render.run import Options, render
+from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.config_files import load_config
+from pointcmt.training.evaluate import evaluate
+from pointcmt.training.loop import train
+from pointcmt.training.mvcnn import build_mvcnn
+from pointcmt.training.probe import FewShot, probe
+from pointcmt.training.run import BEST
+from pointcmt.training.statistics import paired_difference, spread
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "both": (),
+    "L_k": ("matching.weight=0",),
+    "L_m": ("transfer.weight=0",),
+    "unmasked": ("masking=0",),
+    "taught": (),  # and other images.weights
+}
+EPISODES = ((5, 1), (10, 1), (5, 10), (5, 20), (10, 10), (10, 20))  # ways, shots
+NONE = "random weights"
+TEACHER = "resnet-18"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything. shapes: of each split. few: (share of labels, epochs) of a task."""
+
+    shapes: int = 400
+    epochs: int = 20
+    teacher_epochs: int = 12
+    finetune: tuple[float, int] = (0.03, 60)
+    partseg: tuple[float, int] = (0.05, 60)
+
+
+QUICK = Plan(shapes=200, epochs=2, teacher_epochs=1, finetune=(0.1, 3), partseg=(0.1, 2))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pre-trained network, or none: all that is measured of it with one seed."""
+
+    out: Path
+    plan: Plan
+    variant: str
+    seed: int
+    images: str = "random"
+
+    @property
+    def pre(self) -> Path:
+        """The folder of the pre-training."""
+        return self.out / "pre" / f"{self.variant}-{self.seed}"
+
+    def loads(self) -> tuple[str, ...]:
+        """What is loaded of it downstream."""
+        return {NONE: ("none",), "both": ("encoder", "all")}.get(self.variant, ("encoder",))
+
+
+@dataclass(frozen=True)
+class Score:
+    """measures: of one run, by name. scores: of its test shapes [n], the first measure's terms."""
+
+    task: str
+    row: str
+    seed: int
+    measures: dict[str, float]
+    scores: np.ndarray
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--images", default="", help="weights for `taught`: a ResNet-18's folder")
+    parser.add_argument("--quick", action="store_true", help="minutes; proves the script alone")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    plan, out = QUICK if options.quick else Plan(), options.out
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they import torch
+    render_toy(out / "store", plan.shapes)
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        taught = options.images or (
+            pool.submit(teach, out, plan).result() if "taught" in options.variants else ""
+        )
+        jobs = [Job(out, plan, NONE, seed) for seed in seeds]
+        jobs += [
+            Job(out, plan, variant, seed, taught if variant == "taught" else "random")
+            for seed in seeds  # all variants of a seed first: an interrupted study is a smaller one
+            for variant in options.variants
+        ]
+        scores = []
+        for number, (job, found) in enumerate(zip(jobs, pool.map(measure, jobs), strict=True), 1):
+            print(f"{number} of {len(jobs)}: {job.variant}, seed {job.seed}", flush=True)
+            scores += found
+            report = "\n".join(tables(scores))
+            (out / "RESULTS.md").write_text(report + "\n")
+    print(report)
+
+
+def render_toy(folder: Path, shapes: int) -> None:
+    """The store, rendered once."""
+    listing = list_shapes("toy", None)
+    chosen = {s.id for split in ("train", "test") for s in select(listing, split, shapes).shapes}
+    listing = replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
+    config = RenderConfig(find_rig("circle12"), size=64, points=128)
+    render(listing, RenderJob(str(folder), listing.name, None, listing.up, config, True), Options())
+
+
+def teach(out: Path, plan: Plan) -> str:
+    """An image network that knows the shapes' classes, as a folder of weights."""
+    torch.set_num_threads(1)
+    knobs = ["data.views=3", "optimizer.accumulate=1", "schedule.name=cosine"]
+    knobs += ["loop.tensorboard=false"]
+    store, folder = ViewStore.open(out / "store"), out / "teacher"
+    train(store, load_config("teacher", None, knobs, epochs=plan.teacher_epochs), folder, "cpu")
+    model = build_mvcnn(TEACHER, "random", len(store.class_names), 0)
+    load_weights(folder / BEST, model)
+    model.encoder.save_pretrained(out / "teacher-images")
+    return str(out / "teacher-images")
+
+
+def measure(job: Job) -> list[Score]:
+    """Pre-train, probe and use one network."""
+    torch.set_num_threads(1)
+    store, found = ViewStore.open(job.out / "store"), []
+    if job.variant != NONE:
+        train(store, pretraining(job), job.pre, "cpu", SILENT)
+        found += probed(job, store)
+    for task in ("finetune", "partseg"):
+        for load in job.loads():
+            folder = job.out / task / f"{job.variant}-{load}-{job.seed}".replace(" ", "-")
+            train(store, downstream(job, task, load), folder, "cpu", SILENT)
+            report = evaluate(folder, store, which="last", device="cpu", log_format=SILENT)
+            row = job.variant if load == "none" else f"{job.variant}, {load}"
+            found.append(Score(task, row, job.seed, report.measures, report.scores))
+    return found
+
+
+def pretraining(job: Job) -> Any:
+    """The configuration of the pre-training."""
+    knobs = [
+        "model.backbone=dgcnn",
+        "model.width=64",
+        f"images.backbone={TEACHER}",
+        f"images.weights={job.images}",
+        "images.levels=[0.5, 0.75]",
+        "images.size=64",
+        "projection.size=16",
+        "matching.stride=1",
+        "data.points=128",
+        "data.batch_size=16",
+        "data.validation=0.05",
+        "optimizer.learning_rate=0.001",
+        "schedule.warmup=2",
+        "loop.precision=fp32",
+        "loop.tensorboard=false",
+        *VARIANTS[job.variant],
+    ]
+    return load_config("mvnet", None, knobs, epochs=job.plan.epochs, seed=job.seed)
+
+
+def downstream(job: Job, task: str, load: str) -> Any:
+    """The configuration of a task with few labels; all loads of a seed see the same shapes."""
+    share, epochs = getattr(job.plan, task)
+    knobs = [
+        f"load={load}",
+        "model.backbone=dgcnn",
+        "data.points=128",
+        "data.batch_size=10",
+        "data.validation=0.05",
+        f"data.fraction={share}",
+        f"data.split_seed={job.seed}",  # other labels for each seed
+        "schedule.warmup=1",
+        "loop.tensorboard=false",
+    ]
+    flags = {"epochs": epochs, "seed": job.seed}
+    return load_config(task, None, knobs, **flags, init=None if load == "none" else str(job.pre))
+
+
+def probed(job: Job, store: ViewStore) -> Iterator[Score]:
+    """The SVM's accuracy and the few-shot means, of the network and of the same before training."""
+    for result in probe(job.pre, store, True, EPISODES, "last", "cpu", SILENT):
+        if isinstance(result, FewShot):
+            for name, values in result.accuracies.items():
+                found = {"accuracy": float(np.mean(values))}
+                row = job.variant if name == "trained" else NONE
+                yield Score(result.name, row, job.seed, found, np.array(values))
+        else:
+            for name, report in result.reports.items():
+                found = {"accuracy": report.overall_accuracy}
+                row = job.variant if name == "trained" else NONE
+                yield Score("svm", row, job.seed, found, report.scores)
+
+
+def tables(scores: list[Score]) -> Iterator[str]:
+    """Markdown: by task a row for each network, with its difference to random weights."""
+    for task in dict.fromkeys(score.task for score in scores):
+        mine = [score for score in scores if score.task == task]
+        rows: dict[str, dict[int, Score]] = {}
+        for score in mine:
+            rows.setdefault(score.row, {})[score.seed] = score
+        names = list(mine[0].measures)
+        yield f"\n{task}\n"
+        yield f"| | {' | '.join(map(in_words, names))} | minus {NONE}, paired by seed |"
+        yield "|---" * (len(names) + 2) + "|"
+        for row in sorted(rows, key=lambda row: row != NONE):
+            cells = []
+            for name in names:
+                mean, std = spread([100 * s.measures[name] for s in rows[row].values()])
+                cells.append(f"{mean:.1f} ± {std:.1f}")
+            yield f"| {row} ({len(rows[row])}) | {' | '.join(cells)} | {gain(rows, row)} |"
+
+
+def gain(rows: dict[str, dict[int, Score]], row: str) -> str:
+    """The first measure's difference to random weights of the same seeds, with its interval."""
+    seeds = sorted(rows[row].keys() & rows.get(NONE, {}).keys())
+    if row == NONE or not seeds:
+        return ""
+    a, b = (np.array([rows[each][seed].scores for seed in seeds]) for each in (row, NONE))
+    d = paired_difference(a, b)
+    return f"{100 * d.mean:+.1f} ± {100 * d.std:.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})"
+
+
+if __name__ == "__main__":
+    main()

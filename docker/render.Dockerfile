@@ -1,0 +1,46 @@
+# The renderer: EGL and Embree, dask for clusters; no torch, no compiler, no root.
+#
+#   docker build -f docker/render.Dockerfile -t pointcmt-render .
+#   docker run --rm -v "$PWD:/data" pointcmt-render render --dataset toy --out S
+#   docker run --rm --gpus all -v "$PWD:/data" pointcmt-render doctor
+#
+# Debian's own image rather than Python's: its Python gets Debian's security fixes with everything
+# else, and docker/check.sh can make the same system from Debian's packages where no image is to be
+# had, so that what is tested is what is built.
+FROM debian:bookworm-slim AS system
+COPY system-packages.sh /usr/local/sbin/
+RUN system-packages.sh && apt-get clean && rm -rf /var/lib/apt/lists/*
+# How libEGL finds NVIDIA's driver. NVIDIA's container toolkit brings the driver's libraries, and
+# this file too, but only since its version 1.12 and only where the host has it.
+RUN echo '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}}' \
+    > /usr/share/glvnd/egl_vendor.d/10_nvidia.json
+# Machine code compiled here must fit every CPU it may run on; that costs a few percent at most.
+ENV PATH=/opt/pointcmt/bin:$PATH NUMBA_CPU_NAME=generic
+
+FROM system AS build
+WORKDIR /source
+RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/pointcmt
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pointcmt pointcmt
+RUN /pip/bin/pip --python /opt/pointcmt/bin/python install --no-cache-dir \
+    --constraint constraints.txt '.[render,cluster]'
+# Compiles what is compiled on first use, and stops the build where something does not work.
+WORKDIR /
+RUN pointcmt doctor
+
+FROM system
+LABEL org.opencontainers.image.title="pointcmt-render" org.opencontainers.image.licenses="MIT"
+COPY --from=build /opt/pointcmt /opt/pointcmt
+RUN useradd --uid 10001 --create-home pointcmt && install -d -o pointcmt -g pointcmt /data
+# What the toolkit brings with a GPU; compute alone would leave EGL out. Which GPUs is for whoever
+# starts the container to say (--gpus, compose.yaml, a device plugin): an image that asks for all
+# of them gets them even where nobody meant it to.
+ENV NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility PYTHONUNBUFFERED=1
+# By number: Kubernetes cannot tell whether a name is root's.
+USER 10001:10001
+WORKDIR /data
+HEALTHCHECK --interval=5m --timeout=2m --start-period=2m CMD ["pointcmt", "doctor"]
+# Python ends in order on SIGINT; a container's first process ignores SIGTERM.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["pointcmt"]
+CMD ["--help"]

@@ -1,0 +1,133 @@
+"""HDF5 files of clouds, as ShapeNetPart and ScanObjectNN are published: a shape is a row of one.
+
+A row's source reads `ply_data_train0.h5#17`. Of a file only plain arrays are read that lie in it:
+links, external storage and virtual arrays may lead to any other file of the machine. The one place
+that imports h5py, and only once there is a file to open.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
+
+POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
+MAX_ROWS = 10_000_000
+CHUNK_CACHE = 64 << 20  # bytes: a chunk of the published files holds parts of over a hundred rows
+MAX_DECODED = 1 << 30  # bytes of one chunk, or of one row: what reading a row may take
+
+
+def open_hdf5(path: Path) -> Any:
+    """The `h5py.File`, for reading. Raises ShapeRefused, and DependencyError without h5py."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise DependencyError(
+            f"HDF5 files cannot be read: {error}",
+            where=str(path),
+            fix="pip install 'pointcmt[render]'",
+        ) from error
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may wait
+            raise OSError(errno.EINVAL, "not a regular file")
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        text = str(error)
+        reason = Reason.UNREADABLE_FILE
+        if "truncated" in text:
+            reason = Reason.TRUNCATED
+        elif "signature" in text:
+            reason, text = Reason.UNKNOWN_FORMAT, "no HDF5 file"
+        raise ShapeRefused(reason, f"{path.name}: {text}") from error
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn what h5py raises where a file is damaged into ShapeRefused (unreadable_file)."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise ShapeRefused(Reason.UNREADABLE_FILE, f"{path.name}: {error}") from error
+
+
+def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
+    """The first `h5py.Dataset` of these names. kinds: of its numbers, as numpy's ("f", "iu").
+
+    Raises ShapeRefused (bad_syntax, too_large) where it is missing or not safe to read.
+    """
+    import h5py
+
+    links = file.id.links  # h5py's own `in` and `get` would look where links lead
+    name = next((name for name in names if links.exists(name.encode())), None)
+    if name is None:
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"the file has no array '{'/'.join(names)}'")
+    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is a link: not followed")
+    array = file[name]
+    if not isinstance(array, h5py.Dataset):
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is no array")
+    if array.external or array.is_virtual:
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is stored in other files: not read")
+    if array.dtype.kind not in kinds or not array.ndim:
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' holds {array.dtype} {array.shape}")
+    for shape in (array.shape[1:], array.chunks or ()):
+        size = int(np.prod(shape, dtype=np.float64)) * array.dtype.itemsize
+        if size > MAX_DECODED:
+            raise ShapeRefused(Reason.TOO_LARGE, f"a row or chunk of '{name}' takes {size} bytes")
+    return array
+
+
+def list_rows(
+    root: Path, files: Iterable[tuple[str, str]], class_names: tuple[str, ...]
+) -> tuple[list[ShapeRecord], list[str]]:
+    """The shapes of files (relative name, split), row by row, and notes.
+
+    Raises UsageError for a file that cannot be read: how many shapes it has is not known then.
+    """
+    shapes, notes = [], []
+    for name, split in files:
+        try:
+            labels = _labels(root / name)
+        except ShapeRefused as refused:
+            raise UsageError(
+                f"{name} cannot be read: {refused.reason}: {refused.detail}",
+                where=str(root / name),
+                fix="unpack the download again",
+            ) from refused
+        known = (labels >= 0) & (labels < len(class_names))
+        if not known.all():
+            notes.append(f"{name}: {int((~known).sum())} rows are of no known class")
+        stem = name.removesuffix(".h5")
+        shapes += [
+            ShapeRecord(
+                id=f"{stem}/{row}",
+                class_name=class_names[label] if inside else None,
+                split=split,
+                source=f"{name}#{row}",
+            )
+            for row, (label, inside) in enumerate(zip(labels.tolist(), known, strict=True))
+        ]
+    return shapes, notes
+
+
+def _labels(path: Path) -> NDArray[np.int64]:
+    with open_hdf5(path) as file, damage(path):
+        points, label = find_array(file, POINTS, "f"), find_array(file, LABEL, "iu")
+        rows = label.shape[0]
+        if points.ndim != 3 or points.shape[::2] != (rows, 3) or label.size != rows:
+            raise ShapeRefused(
+                Reason.COUNT_MISMATCH, f"data {points.shape} and label {label.shape} do not fit"
+            )
+        if rows > MAX_ROWS:
+            raise ShapeRefused(Reason.TOO_LARGE, f"{rows} rows, at most {MAX_ROWS} are read")
+        return np.asarray(label[()], np.int64).reshape(rows)

@@ -1,0 +1,64 @@
+"""ScanObjectNN, scanned objects as clouds, in its published HDF5 layout and all its variants."""
+
+from pathlib import Path
+
+from pointcmt.datasets.sources.hdf5 import list_rows
+from pointcmt.datasets.sources.listing import Listing, require_root, unrecognised
+
+URL = "https://hkust-vgd.github.io/scanobjectnn"
+LICENCE = "research, after agreeing to the terms of use (Uy et al., ICCV 2019)"
+OBTAIN = f"agree to the terms at {URL} ({LICENCE}), and give --root the unpacked h5_files"
+
+CLASSES = (  # in the order of the labels
+    "bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet"
+)
+# By name of the data set: the directory, what its files' names end with, shapes as published.
+_ALL, _OBJECTS = {"train": 11416, "test": 2882}, {"train": 2309, "test": 581}
+VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
+    "scanobjectnn": ("main_split", "_augmentedrot_scale75", _ALL),  # PB_T50_RS, the hardest
+    "scanobjectnn-pb_t50_r": ("main_split", "_augmentedrot", None),
+    "scanobjectnn-pb_t25_r": ("main_split", "_augmented25rot", None),
+    "scanobjectnn-pb_t25": ("main_split", "_augmented25_norot", None),
+    "scanobjectnn-obj_bg": ("main_split", "", _OBJECTS),
+    "scanobjectnn-obj_only": ("main_split_nobg", "", _OBJECTS),
+}
+
+
+def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
+    """List a variant of ScanObjectNN. Raises UsageError where `root` does not hold it.
+
+    The root is `h5_files`, the directory above it, or the split's own directory, whose name tells
+    objects with background from those without: their files have the same names.
+    """
+    root = require_root(root, dataset, OBTAIN)
+    folder, ending, official = VARIANTS[dataset]
+    names = {
+        "train": f"training_objectdataset{ending}.h5",
+        "test": f"test_objectdataset{ending}.h5",
+    }
+    places = [root / "h5_files" / folder, root / folder]
+    if root.resolve().name.endswith("_nobg") == folder.endswith("_nobg"):
+        places.append(root)
+    present = [
+        (place, [(name, split) for split, name in names.items() if (place / name).is_file()])
+        for place in places
+    ]
+    base, named = next((found for found in present if found[1]), (root, []))
+    if not named:
+        raise unrecognised(root, f"{folder}/{names['train']} and {names['test']}", OBTAIN)
+    classes = tuple(CLASSES.split())
+    shapes, notes = list_rows(base, named, classes)
+    if len(named) < len(names):
+        notes.append(f"of its two files only {named[0][0]} is here")
+    return Listing(
+        name=dataset,
+        root=base,
+        shapes=tuple(shapes),
+        class_names=classes,
+        up="y",
+        licence=LICENCE,
+        url=URL,
+        official=official,
+        notes=tuple(notes),
+        kind="cloud",
+    )

@@ -1,0 +1,151 @@
+"""ShapeNetPart, clouds with part labels: the published text and the published HDF5 layout.
+
+Text: `<synset>/<id>.txt` with lines x y z nx ny nz part, and `train_test_split/`. HDF5:
+`ply_data_train0.h5`, … with data, label, pid (or `train0.h5`, … with data, label, seg).
+"""
+
+import json
+import re
+from itertools import accumulate
+from pathlib import Path
+
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.sources.hdf5 import list_rows
+from pointcmt.datasets.sources.listing import (
+    Listing,
+    files,
+    folders,
+    require_root,
+    unrecognised,
+)
+from pointcmt.errors import UsageError
+
+URL = "https://shapenet.org"
+LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
+OBTAIN = (
+    f"register at {URL}, accept its terms ({LICENCE}), and give --root the unpacked "
+    "shapenetcore_partanno_segmentation_benchmark_v0_normal or shapenet_part_seg_hdf5_data"
+)
+LAYOUT = "ShapeNetPart as <synset>/<id>.txt or as ply_data_train0.h5, …"
+OFFICIAL = {"train": 12137, "test": 2874, "val": 1870}
+
+# The 16 synsets (Yi et al. 2016), whose order is that of the labels, and the parts of each in the
+# order of the official numbers 0 to 49. The names are descriptions of ours: the set has none.
+CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "02691156": ("airplane", ("body", "wing", "tail", "engine")),
+    "02773838": ("bag", ("handle", "body")),
+    "02954340": ("cap", ("crown", "visor")),
+    "02958343": ("car", ("roof", "hood", "wheel", "body")),
+    "03001627": ("chair", ("back", "seat", "leg", "arm")),
+    "03261776": ("earphone", ("earcup", "headband", "wire")),
+    "03467517": ("guitar", ("head", "neck", "body")),
+    "03624134": ("knife", ("blade", "handle")),
+    "03636649": ("lamp", ("base", "shade", "canopy", "tube")),
+    "03642806": ("laptop", ("keyboard", "screen")),
+    "03790512": ("motorbike", ("tank", "seat", "wheel", "handlebar", "light", "frame")),
+    "03797390": ("mug", ("handle", "body")),
+    "03948459": ("pistol", ("barrel", "handle", "trigger")),
+    "04099429": ("rocket", ("body", "fin", "nose")),
+    "04225987": ("skateboard", ("wheel", "deck", "belt")),
+    "04379243": ("table", ("top", "leg", "drawer")),
+}
+PART_NAMES: dict[str, tuple[str, ...]] = dict(CATEGORIES.values())
+_FIRST = accumulate((len(parts) for parts in PART_NAMES.values()), initial=0)
+FIRST_PART: dict[str, int] = dict(zip(PART_NAMES, _FIRST, strict=False))  # by class: 0, 4, 6, …
+
+_HDF5 = re.compile(r"(?:ply_data_)?(train|test|val)(\d+)\.h5")
+
+
+def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
+    """List "shapenetpart", either layout. Raises UsageError where `root` does not hold it.
+
+    A root one level too high is accepted and noted. Shapes of the text layout that its split
+    lists do not name are train.
+    """
+    root = require_root(root, dataset, OBTAIN)
+    places = [root] if _holds(root) else [root / name for name in folders(root)]
+    places = [place for place in places if _holds(place)]
+    if len(places) > 1:
+        raise UsageError(
+            f"ShapeNetPart is here more than once: {', '.join(p.name for p in places)}",
+            where=str(root),
+            fix="give one of them as --root",
+        )
+    if not places:
+        raise unrecognised(root, LAYOUT, OBTAIN)
+    base = places[0]
+    notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
+    shapes, more = _list_text(base) if _synsets(base) else _list_hdf5(base)
+    return Listing(
+        name=dataset,
+        root=base,
+        shapes=tuple(shapes),
+        class_names=tuple(PART_NAMES),
+        up="y",
+        licence=LICENCE,
+        url=URL,
+        official=OFFICIAL,
+        notes=(*notes, *more),
+        part_names=PART_NAMES,
+        kind="cloud",
+    )
+
+
+def _holds(folder: Path) -> bool:
+    return bool(_synsets(folder)) or any(_HDF5.fullmatch(name) for name in files(folder))
+
+
+def _synsets(folder: Path) -> list[str]:
+    """The categories whose directories hold shapes, in the order of the labels."""
+    present = set(folders(folder))
+    return [s for s in CATEGORIES if s in present and any(map(_is_shape, files(folder / s)))]
+
+
+def _is_shape(name: str) -> bool:
+    return name.endswith(".txt")
+
+
+def _list_hdf5(base: Path) -> tuple[list[ShapeRecord], list[str]]:
+    matches = sorted(
+        (match for name in files(base) if (match := _HDF5.fullmatch(name))),
+        key=lambda match: (list(OFFICIAL).index(match[1]), int(match[2]), match[0]),
+    )
+    return list_rows(base, [(match[0], match[1]) for match in matches], tuple(PART_NAMES))
+
+
+def _list_text(base: Path) -> tuple[list[ShapeRecord], list[str]]:
+    splits = {
+        shape: split
+        for split in OFFICIAL
+        for shape in _read_list(base / f"train_test_split/shuffled_{split}_file_list.json")
+    }
+    shapes = [
+        ShapeRecord(
+            id=f"{synset}/{name.removesuffix('.txt')}",
+            class_name=CATEGORIES[synset][0],
+            split=splits.get((synset, name.removesuffix(".txt")), "train"),
+            source=f"{synset}/{name}",
+        )
+        for synset in _synsets(base)
+        for name in filter(_is_shape, files(base / synset))
+    ]
+    unlisted = sum(tuple(shape.id.split("/")) not in splits for shape in shapes)
+    notes = []
+    if unlisted:
+        notes.append(f"{unlisted} shapes are in no list of train_test_split: listed as train")
+    return shapes, notes
+
+
+def _read_list(path: Path) -> list[tuple[str, str]]:
+    """(synset, id) of each entry `shape_data/<synset>/<id>`; none where there is no such list."""
+    if not path.is_file():
+        return []
+    try:
+        entries = [str(entry).split("/") for entry in json.loads(path.read_bytes())]
+        return [(synset, shape) for _, synset, shape in entries]
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # ValueError: of unpacking
+        raise UsageError(
+            f"{path.name} cannot be read: {error}",
+            where=str(path),
+            fix='it is a JSON list of "shape_data/<synset>/<id>"',
+        ) from error

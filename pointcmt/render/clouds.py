@@ -1,0 +1,191 @@
+"""`CloudLoader`: the clouds of a data set as checked `Cloud`s, or refusals of the fixed set."""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cloud import Cloud
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.sources.hdf5 import POINTS, damage, find_array, open_hdf5
+from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.files import few_notes, read_shape_file, refusals
+from pointcmt.render.normals import TOLERANCE
+from pointcmt.render.readers.points import MAX_POINTS, read_npy, read_ply_cloud, read_text
+
+_TEXT = (".xyz", ".txt", ".pts")
+_PART_ARRAYS = ("pid", "seg")
+
+# What the numbers of a point are, by how many there are; .pts files are as Leica's scanners write.
+Columns = dict[int, tuple[str, ...]]
+_ANY: Columns = {3: ("points",), 6: ("points", "normals")}
+_PTS: Columns = {3: ("points",), 4: ("points", "intensity"), 7: ("points", "intensity", "colors")}
+_WITH_PARTS: Columns = {7: ("points", "normals", "part")}
+_WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
+
+
+class CloudLoader:
+    """Loads the clouds of one data set; keeps the last HDF5 file open, whose rows come in turn."""
+
+    def __init__(self, dataset: str, root: Path) -> None:
+        self._parts = dataset == "shapenetpart"
+        self._root = root
+        self._opened: tuple[Path, Any] | None = None
+
+    def load(self, record: ShapeRecord) -> tuple[Cloud, str]:
+        """A shape's cloud, and the SHA-256 of what it was read from: its file, or its row of one.
+
+        Raises ShapeRefused for whatever may be wrong with it, and DependencyError where a library
+        that reads it is missing.
+        """
+        name, row = split_source(record.source)
+        path = self._root / name
+        with refusals(path):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} lies outside of the data set")
+            cloud, digest = (
+                self._read_file(path, record) if row is None else self._read_row(path, row, record)
+            )
+            validate(cloud)
+        return replace(cloud, notes=few_notes(cloud.notes)), digest
+
+    def _read_file(self, path: Path, record: ShapeRecord) -> tuple[Cloud, str]:
+        data, suffix = read_shape_file(path, _TEXT), path.suffix.lower()
+        if suffix == ".ply":
+            cloud = read_ply_cloud(data)
+        elif suffix == ".npy":
+            cloud = from_table(read_npy(data), _ANY, record)
+        elif suffix == ".pts":
+            cloud = from_table(read_text(data, counted=True), _PTS, record)
+        elif suffix in _TEXT:
+            cloud = from_table(read_text(data), _WITH_PARTS if self._parts else _ANY, record)
+        else:
+            known = ".xyz, .txt, .pts, .npy, .ply"
+            raise ShapeRefused(
+                Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {known}"
+            )
+        return cloud, sha256(data).hexdigest()
+
+    def _read_row(self, path: Path, row: int, record: ShapeRecord) -> tuple[Cloud, str]:
+        """A row of an HDF5 file; its digest is that of its numbers, since files are large."""
+        if self._opened is None or self._opened[0] != path:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+            self._opened = path, open_hdf5(path)
+        file, part = self._opened[1], None
+        with damage(path):
+            points = _row(find_array(file, POINTS, "f"), row, 3)
+            if points.shape[1] != 3:
+                raise ShapeRefused(Reason.BAD_SYNTAX, f"{points.shape[1]} numbers a point, not 3")
+            digest = sha256(points.tobytes())
+            if self._parts:
+                numbers = _row(find_array(file, _PART_ARRAYS, "iu"), row, 2)
+                digest.update(numbers.tobytes())
+                if len(numbers) != len(points):
+                    raise ShapeRefused(
+                        Reason.COUNT_MISMATCH, f"{len(points)} points, {len(numbers)} parts"
+                    )
+                part = own_parts(numbers.astype(np.float64), record.class_name)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            points = points.astype(np.float64)
+        return Cloud(points, np.zeros_like(points), part=part), digest.hexdigest()
+
+
+def validate(cloud: Cloud) -> None:
+    """Check a cloud's arrays. Raises ShapeRefused: empty_file, not_finite, too_large.
+
+    Its extent is checked by `geometry.normalize_cloud`.
+    """
+    count = len(cloud.points)
+    expected = {
+        "points": (np.float64, (count, 3)),
+        "normals": (np.float64, (count, 3)),
+        "colors": (np.float32, (count, 3)),
+        "part": (np.uint8, (count,)),
+    }
+    if count == 0:
+        raise ShapeRefused(Reason.EMPTY_FILE, "there are no points")
+    if count > MAX_POINTS:
+        raise ShapeRefused(Reason.TOO_LARGE, f"{count} points, at most {MAX_POINTS} are read")
+    for name, (dtype, shape) in expected.items():
+        array = getattr(cloud, name)
+        if array is not None and (array.dtype != dtype or array.shape != shape):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
+        finite = True if array is None else np.isfinite(array)
+        if not np.all(finite):
+            first = int(np.flatnonzero(~np.all(finite, axis=1))[0])
+            raise ShapeRefused(Reason.NOT_FINITE, f"{name} of point {first} (from 0)")
+
+
+def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord) -> Cloud:
+    """A cloud from rows of numbers [M,C]. Raises ShapeRefused: bad_syntax, bad_index."""
+    names = columns.get(table.shape[1])
+    if names is None:
+        known = "; ".join(f"{count}: {', '.join(names)}" for count, names in columns.items())
+        raise ShapeRefused(
+            Reason.BAD_SYNTAX, f"{table.shape[1]} numbers a point; known are {known}"
+        )
+    ends = np.cumsum([_WIDTH[name] for name in names])[:-1]
+    found = dict(zip(names, np.split(table, ends, axis=1), strict=True))
+    points = np.ascontiguousarray(found["points"])
+    return Cloud(
+        points,
+        _normals(found["normals"]) if "normals" in found else np.zeros_like(points),
+        _colors(found["colors"]) if "colors" in found else None,
+        own_parts(found["part"][:, 0], record.class_name) if "part" in found else None,
+        ("intensities are not used",) if "intensity" in found else (),
+    )
+
+
+def own_parts(part: NDArray[np.float64], class_name: str | None) -> NDArray[np.uint8]:
+    """ShapeNetPart's numbers of parts 0..49, [M], as indices into the class's part names.
+
+    Raises ShapeRefused (bad_index) for a part that the class does not have.
+    """
+    if class_name not in FIRST_PART:
+        raise ShapeRefused(Reason.BAD_INDEX, "its class is unknown, and so are its parts")
+    first, count = FIRST_PART[class_name], len(PART_NAMES[class_name])
+    own = part - first
+    wrong = ~((own >= 0) & (own < count) & (own == np.floor(own)))
+    if wrong.any():
+        point = int(np.flatnonzero(wrong)[0])
+        raise ShapeRefused(
+            Reason.BAD_INDEX,
+            f"point {point} (from 0) is of part {part[point]:g}; the parts of {class_name} are "
+            f"{first} to {first + count - 1}",
+        )
+    return own.astype(np.uint8)
+
+
+def _normals(normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Three columns taken for normals; refused where most of them can be none: colours, say."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(normals, axis=1)
+    likely = (np.abs(length - 1) <= TOLERANCE) | (length == 0) | ~np.isfinite(length)
+    if np.mean(likely) < 0.5:
+        raise ShapeRefused(
+            Reason.BAD_SYNTAX,
+            "the second three numbers of each point are no unit normals; a PLY file can hold "
+            "colours and says so",
+        )
+    return np.ascontiguousarray(normals)
+
+
+def _colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
+    if np.any((colors < 0) | (colors > 255)):
+        raise ShapeRefused(Reason.BAD_SYNTAX, "colours are not within 0 to 255")
+    return (colors / 255).astype(np.float32)
+
+
+def _row(array: Any, row: int, axes: int) -> NDArray[Any]:
+    if array.ndim != axes:
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{array.name}' is {array.shape}")
+    if row >= len(array):
+        raise ShapeRefused(Reason.COUNT_MISMATCH, f"there are {len(array)} rows, none is {row}")
+    return np.asarray(array[row])

@@ -1,0 +1,75 @@
+"""The file of a shape, of whatever kind: read whole, strangers refused, every failure a reason."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.render.readers.sidecars import read_regular
+
+_MAX_BYTES = 4 << 30  # of one file
+_MAX_NOTES = 20
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"BZh": "bzip2"}
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into ShapeRefused, or DependencyError."""
+    try:
+        yield
+    except (ShapeRefused, DependencyError):
+        raise
+    except ImportError as error:
+        raise DependencyError(
+            f"shapes cannot be read: {error}", where=str(path), fix="pip install 'pointcmt[render]'"
+        ) from error
+    except MemoryError as error:
+        raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
+    except Exception as error:  # a fault of ours: recorded against this shape alone
+        what = f"reading failed: {type(error).__name__}: {error}"
+        raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
+
+
+def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
+    """The content of a file that may hold a shape; text: suffixes of formats without binary data.
+
+    Raises ShapeRefused where it cannot be had, or is no such file whatever its name says.
+    """
+    try:
+        data = read_regular(path, _MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise ShapeRefused(Reason.TOO_LARGE, str(error.strerror)) from error
+        raise ShapeRefused(Reason.UNREADABLE_FILE, f"{path.name}: {error}") from error
+    _refuse_strangers(path, data, text)
+    return data
+
+
+def few_notes(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """The notes without repetitions, and not too many of them."""
+    notes = tuple(dict.fromkeys(notes))
+    if len(notes) > _MAX_NOTES:
+        notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")
+    return notes
+
+
+def _refuse_strangers(path: Path, data: bytes, text: tuple[str, ...]) -> None:
+    start = data[:4096]
+    words = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not data.strip(b"\0 \t\r\n"):
+        raise ShapeRefused(Reason.EMPTY_FILE, f"{len(data)} bytes, and nothing in them")
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ShapeRefused(Reason.LFS_POINTER, "a Git LFS pointer: run `git lfs pull`")
+    if words.startswith(_HTML):
+        raise ShapeRefused(Reason.HTML_PAGE, "a web page, probably of a failed download")
+    for magic, kind in _PACKED.items():
+        if start.startswith(magic):
+            raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it")
+    if path.suffix.lower() in text and b"\0" in start and not start.startswith(_UTF16):
+        what = f"binary data, not {path.suffix.lower()[1:].upper()} text"
+        raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)

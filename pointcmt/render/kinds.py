@@ -1,0 +1,218 @@
+"""The two kinds of shapes, meshes and clouds: how each is loaded, sampled, drawn and seen.
+
+A job has shapes of one kind, which its configuration names (`splat`). What a shard writes is the
+same for both; in a cloud's arrays a point of the source stands where a mesh has a face.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cloud import Cloud
+from pointcmt.datasets.schema import ShapeRecord, digest
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.geometry import (
+    choose_points,
+    normalize,
+    normalize_cloud,
+    sample_points,
+    shape_seed,
+)
+from pointcmt.mesh import Mesh
+from pointcmt.render import splatter
+from pointcmt.render.backends import Renderer, make_renderer
+from pointcmt.render.clouds import CloudLoader
+from pointcmt.render.job import Job
+from pointcmt.render.meshes import load_hashed
+from pointcmt.render.normals import complete_normals
+from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.splatter import Splats, draw_cloud, splat
+from pointcmt.render.views import Views
+from pointcmt.render.visibility import visible_points
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Points of a shape in farthest-point order, as a store holds them. N points."""
+
+    points: NDArray[np.float32]  # [N,3]
+    normals: NDArray[np.float64]  # [N,3] unit
+    point_face: NDArray[np.int32]  # [N]
+    part: NDArray[np.uint8] | None = None  # [N]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a shape was made from. sha256: of the bytes read; faces: how many there are to show."""
+
+    record: ShapeRecord
+    sha256: str
+    source_to_world: NDArray[np.float64]  # [4,4]
+    faces: int
+    notes: tuple[str, ...]
+
+
+class Shape(Protocol):
+    """A shape in the unit sphere."""
+
+    source: Source
+
+    def sample(self) -> Sample:
+        """As many points as the configuration asks for."""
+        ...
+
+    def draw(self) -> Views:
+        """Its images from all cameras. Raises ShapeRefused."""
+        ...
+
+    def visible(
+        self, points: NDArray[np.float32], point_face: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Which of the points [N,3] of `sample` each camera sees, [V,N]."""
+        ...
+
+
+class Kind(Protocol):
+    """Loads the shapes of a job. drawer: what draws them, and why, for the record."""
+
+    @property
+    def drawer(self) -> tuple[str, str]: ...
+
+    def load(self, record: ShapeRecord, sha256: str = "") -> Shape:
+        """Read a shape and bring it into the unit sphere.
+
+        sha256: of what it must be read from, "" = of whatever is there. Raises ShapeRefused.
+        """
+        ...
+
+
+def kind_of(job: Job, worker: int) -> Kind:
+    """What loads the shapes of a job in this worker process."""
+    return Clouds(job) if job.config.splat else Meshes(job, worker)
+
+
+class Meshes:
+    """Faces, drawn by the backend that the configuration names."""
+
+    def __init__(self, job: Job, worker: int) -> None:
+        self.job = job
+        self.camera = job.config.rig.cameras(job.config.size)
+        self._worker = worker
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """What draws; made when it is first asked for, since not every task draws."""
+        job = self.job
+        return make_renderer(job.config.backend, job.device, self._worker, job.threads)
+
+    @property
+    def drawer(self) -> tuple[str, str]:
+        return self.renderer.backend, self.renderer.reason
+
+    def load(self, record: ShapeRecord, sha256: str = "") -> "MeshShape":
+        mesh, found = self._read(record)
+        _refuse_changed(record, found, sha256)
+        mesh, source_to_world = normalize(mesh, self.job.up)
+        source = Source(record, found, source_to_world, len(mesh.faces), mesh.notes)
+        return MeshShape(self, source, mesh)
+
+    def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
+        """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
+        if self.job.dataset == "toy":
+            from pointcmt.datasets.sources import toy
+
+            mesh = toy.build(record.id)
+            return mesh, digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
+        return load_hashed((self.job.root or Path()) / record.source)
+
+
+class MeshShape:
+    """A mesh: points uniform by area, visibility by ray casting."""
+
+    def __init__(self, kind: Meshes, source: Source, mesh: Mesh) -> None:
+        self.source = source
+        self._kind, self._mesh = kind, mesh
+        self._caster = RayCaster(mesh, kind.job.threads)
+
+    def sample(self) -> Sample:
+        config, mesh = self._kind.job.config, self._mesh
+        rng = shape_seed(config.seed, self.source.record.id)
+        points, faces = sample_points(mesh, config.points, rng)
+        return Sample(
+            points=points.astype(np.float32),
+            normals=self._caster.surface.normals[faces],
+            point_face=faces,
+            part=None if mesh.face_part is None else mesh.face_part[faces],
+        )
+
+    def draw(self) -> Views:
+        return self._kind.renderer.render(self._caster, self._kind.camera, self._kind.job.config)
+
+    def visible(
+        self, points: NDArray[np.float32], point_face: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        return visible_points(self._caster, points, point_face, self._kind.camera)
+
+
+class Clouds:
+    """Points, drawn as discs."""
+
+    drawer = "splat", "a cloud"
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.camera = job.config.rig.cameras(job.config.size)
+        self._loader = CloudLoader(job.dataset, job.root or Path())
+
+    def load(self, record: ShapeRecord, sha256: str = "") -> "CloudShape":
+        cloud, found = self._loader.load(record)
+        _refuse_changed(record, found, sha256)
+        cloud, source_to_world = normalize_cloud(cloud, self.job.up)
+        cloud = complete_normals(cloud)
+        source = Source(record, found, source_to_world, len(cloud.points), cloud.notes)
+        return CloudShape(self, source, cloud)
+
+
+class CloudShape:
+    """A cloud: its own points, visibility by what the images show."""
+
+    def __init__(self, kind: Clouds, source: Source, cloud: Cloud) -> None:
+        self.source = source
+        self._kind, self._cloud = kind, cloud
+
+    @cached_property
+    def _splats(self) -> Splats:
+        return splat(self._cloud.points, self._kind.camera, self._kind.job.config.splat)
+
+    def sample(self) -> Sample:
+        cloud, count = self._cloud, self._kind.job.config.points
+        chosen = choose_points(cloud.points, count)
+        places = len(np.unique(chosen))
+        return Sample(
+            points=cloud.points[chosen].astype(np.float32),
+            normals=cloud.normals[chosen],
+            point_face=chosen,
+            part=None if cloud.part is None else cloud.part[chosen],
+            notes=(f"{places} points for {count}: repeated",) if places < count else (),
+        )
+
+    def draw(self) -> Views:
+        kind = self._kind
+        return draw_cloud(self._cloud, self._splats, kind.camera, kind.job.config)
+
+    def visible(
+        self, points: NDArray[np.float32], point_face: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        return splatter.visible_points(self._cloud, point_face, self._splats, self._kind.camera)
+
+
+def _refuse_changed(record: ShapeRecord, found: str, expected: str) -> None:
+    if expected not in ("", found):
+        raise ShapeRefused(
+            Reason.SOURCE_CHANGED, f"{record.source} is not the file that was rendered"
+        )

@@ -1,0 +1,47 @@
+"""Unit normals for clouds: those of the file where they are good, else estimated."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.cloud import Cloud
+from pointcmt.render.startup import load_open3d
+
+NEIGHBOURS = 16  # of a point, itself among them, whose plane gives its normal
+TOLERANCE = 0.01  # by how much the length of a normal may differ from 1
+
+
+def complete_normals(cloud: Cloud) -> Cloud:
+    """A normalised cloud whose normals all have unit length.
+
+    Normals of another length than 1 (zeros, placeholders) are replaced by estimated ones; where
+    only some are, a note says so.
+    """
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(cloud.normals, axis=1)
+    good = np.abs(length - 1) <= TOLERANCE
+    normals = np.empty_like(cloud.normals)
+    normals[good] = cloud.normals[good] / length[good, None]
+    if good.all():
+        return replace(cloud, normals=normals)
+    normals[~good] = estimate_normals(cloud.points)[~good]
+    notes = cloud.notes
+    if good.any():
+        notes = (*notes, f"{int((~good).sum())} normals are not of unit length: estimated instead")
+    return replace(cloud, normals=normals, notes=notes)
+
+
+def estimate_normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit normals [M,3] of points [M,3] around the origin, which they point away from.
+
+    Each is the direction in which the nearest neighbours of its point vary least (Hoppe et al.
+    1992). Away from the origin is outside for convex shapes only; images do not depend on it.
+    """
+    open3d = load_open3d("the normals of clouds that come without")
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS)
+    cloud.estimate_normals(search, fast_normal_computation=False)
+    normals = np.asarray(cloud.normals)
+    inward = (normals * points).sum(axis=1) < 0
+    return np.where(inward[:, None], -normals, normals)

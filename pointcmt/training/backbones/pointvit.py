@@ -1,0 +1,171 @@
+"""A plain transformer on patches of points, as in Point-MAE (Pang et al., ECCV 2022, arXiv
+2203.06604), in the sizes of ViT (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, table 1).
+
+Patches are the 32 nearest neighbours of farthest points, one for every 16 points (64 of 1,024, 128
+of 2,048, as published); each becomes a token by a mini-PointNet, its center an embedding that is
+added before every block. The feature is made of the class token and the maximum over the patches.
+The published head is 256-256-C with dropout; here it ends in 512 and one linear layer. There is no
+stochastic depth. A point's own feature comes from the tokens after each third of the depth, which
+are interpolated from the three nearest centers, and from where it is (Point-MAE's segmentation
+network, without its features of the whole).
+Sampling starts at point 0: the result depends on which point is first, and on no other order.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pointcmt.training import ops
+from pointcmt.training.backbones.blocks import (
+    FEATURE,
+    FeaturePropagation,
+    Prediction,
+    maximum,
+    require_points,
+    shared_mlp,
+)
+
+NEIGHBOURS = 32  # points of a patch
+SHARE = 16  # points for each patch: every point is in about two
+TAPS = 3  # depths that the features of points are made of
+SPREAD = 0.02  # standard deviation of the weights at the start, as in ViT's code
+
+
+class Size(NamedTuple):
+    """width: of a token. Heads are 64 wide, the hidden layers four times the width."""
+
+    width: int
+    depth: int
+
+
+SMALL, BASE, LARGE = Size(384, 12), Size(768, 12), Size(1024, 24)
+
+
+class PointViT(nn.Module):
+    """Patches, tokens, transformer blocks, a feature, a linear layer."""
+
+    def __init__(self, classes: int, size: Size) -> None:
+        super().__init__()
+        width, depth = size
+        self.size = size
+        self.embed = PatchEmbedding(width)
+        self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.class_place = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        for parameter in (self.class_token, self.class_place):
+            nn.init.trunc_normal_(parameter, std=SPREAD)
+        self.head = shared_mlp(2 * width, FEATURE)
+        self.classifier = nn.Linear(FEATURE, classes)
+
+    def forward(self, points: Tensor) -> Prediction:
+        """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 32."""
+        _, tokens = self.encode(points)
+        return self.classify(tokens[-1])
+
+    def encode(self, points: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """points [B, N, 3] → centers [B, G, 3], tokens [B, 1 + G, D] after each third of the depth.
+
+        The first token is the class's.
+        """
+        require_points(points, NEIGHBOURS, "PointViT")
+        centers = ops.gather(points, ops.farthest_points(points, points.shape[1] // SHARE))
+        index, _ = ops.k_nearest(points, centers, NEIGHBOURS)  # [B, G, 32]
+        patches = self.embed(ops.gather(points, index) - centers[:, :, None])
+        tokens = _after(self.class_token, patches)
+        places = _after(self.class_place, self.place(centers))
+        depth, kept = len(self.blocks), []
+        taps = {depth * (tap + 1) // TAPS for tap in range(TAPS)}
+        for number, block in enumerate(self.blocks, 1):
+            tokens = block(tokens + places)
+            if number in taps:
+                kept.append(self.norm(tokens))
+        return centers, kept
+
+    def classify(self, tokens: Tensor) -> Prediction:
+        """tokens [B, 1 + G, D] → logits [B, C], feature [B, 512]."""
+        B, _, D = tokens.shape
+        highest = maximum(tokens[:, 1:].reshape(-1, D), B)
+        feature = self.head(torch.cat([tokens[:, 0], highest], dim=1))
+        return Prediction(self.classifier(feature), feature)
+
+
+class DensePointViT(PointViT):
+    """And a feature of each point where it is asked for."""
+
+    local_width = 256
+    least = NEIGHBOURS  # points
+
+    def __init__(self, classes: int, size: Size) -> None:
+        super().__init__(classes, size)
+        self.decoder = FeaturePropagation(TAPS * size.width, 3, 512, self.local_width)
+
+    def forward(self, points: Tensor, local: bool = False) -> Prediction:
+        """points [B, N, 3] → logits [B, C], feature [B, 512]; local: and local [B, N, 256]."""
+        centers, tokens = self.encode(points)
+        found = self.classify(tokens[-1])
+        if not local:
+            return found
+        patches = torch.cat(tokens, dim=2)[:, 1:]  # [B, G, 3·D]
+        return found._replace(local=self.decoder(centers, patches, points, points))
+
+
+class PatchEmbedding(nn.Module):
+    """A mini-PointNet: of each point, of all of the patch, of both, and their maximum."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = nn.Sequential(*shared_mlp(3, 128), nn.Linear(128, 256, bias=False))
+        self.both = nn.Linear(512, 512, bias=False)
+        self.rest = nn.Sequential(nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, width))
+
+    def forward(self, offsets: Tensor) -> Tensor:
+        """Offsets from the centers [B, G, K, 3] → [B, G, D].
+
+        W·[whole, own] = U·whole + V·own: the patch's share is the same for all of its points.
+        """
+        B, G, K, _ = offsets.shape
+        own = self.near(offsets.reshape(-1, 3))  # [B·G·K, 256]
+        whole, each = self.both.weight.split(256, dim=1)
+        shared = F.linear(maximum(own, B * G), whole)  # [B·G, 512]
+        rows = F.linear(own, each).view(B * G, K, -1) + shared[:, None]
+        return maximum(self.rest(rows.flatten(0, 1)), B * G).view(B, G, -1)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x)): ViT's, without biases of q, k and v."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // 64
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                nn.init.trunc_normal_(parameter, std=SPREAD)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T, D] → [B, T, D]."""
+        tokens = tokens + self.attend(self.norm_attention(tokens))
+        return tokens + self.mlp(self.norm_mlp(tokens))
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Every token takes a mean over all tokens' values, weighted by softmax(q·k / 8)."""
+        B, T, D = tokens.shape
+        q, k, v = self.qkv(tokens).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, T, 64]
+        return self.project(mixed.transpose(1, 2).reshape(B, T, D))
+
+
+def _after(first: Tensor, tokens: Tensor) -> Tensor:
+    """[1, 1, D] before [B, G, D]."""
+    return torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)

@@ -1,0 +1,105 @@
+"""What a frozen point network makes of shapes, beside what it made of them before any training.
+
+The feature of a network that has learned classes is the 512-d one that its classifier reads. One
+that has not has no head to speak of: the maximum and the mean over its points' features, side by
+side, as CrossPoint's encoder (Afham et al., CVPR 2022, arXiv 2203.00680) and I2P-MAE (Zhang et al.,
+CVPR 2023, arXiv 2212.06785) pool theirs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pointcmt.console import meter
+from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.streaming import StreamConfig, ViewStream
+from pointcmt.training.device import find_device
+from pointcmt.training.pretrained import PointNetwork
+
+TRAINED, RANDOM = "trained", "random"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a run's network, and the same one before any training, make of a store's shapes.
+
+    features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN where it has no
+    class. feature: which one, in words.
+    """
+
+    store: ViewStore
+    network: PointNetwork
+    which: str
+    feature: str
+    features: dict[str, NDArray[np.float32]]
+
+    def about(self) -> dict[str, Any]:
+        """What both results tell of it."""
+        return {
+            "recipe": self.network.config.recipe,
+            "backbone": self.network.config.model.backbone,
+            "checkpoint": self.which,
+            "epoch": self.network.epoch,
+            "points": self.network.config.data.points,
+            "feature": self.feature,
+            "width": self.features[TRAINED].shape[1],
+            "data": self.store.path,
+        }
+
+    def title(self) -> str:
+        """The same for people."""
+        about = "{recipe} {backbone}, {checkpoint} checkpoint (epoch {epoch}), {feature}"
+        return about.format(**self.about())
+
+
+def freeze(
+    network: PointNetwork,
+    store: ViewStore,
+    shapes: NDArray[np.int64],
+    which: str,
+    device: str,
+    log_format: str,
+) -> Frozen:
+    """Both networks' features of these shapes."""
+    on, config = find_device(device), network.config
+    reads = StreamConfig(
+        arrays=("points",),
+        batch_size=config.data.batch_size,
+        points=config.data.points,
+        shuffle=False,
+        drop_last=False,
+    )
+    pooled = not config.classifies
+    torch.manual_seed(config.seed)
+    models = {RANDOM: network.build_random(), TRAINED: network.build()}
+    features = {}
+    with meter(f"features of {network.run.folder}", 2, "networks", log_format) as bar:
+        for name in (TRAINED, RANDOM):
+            rows = features_of(models[name].to(on), ViewStream(store, shapes, reads), pooled)
+            features[name] = np.full((store.schema.shapes, rows.shape[1]), np.nan, np.float32)
+            features[name][shapes] = rows
+            bar.advance(1)
+    words = "maximum and mean over the points' features" if pooled else "512-d feature"
+    return Frozen(store, network, which, words, features)
+
+
+@torch.no_grad()
+def features_of(model: nn.Module, stream: ViewStream, pooled: bool) -> NDArray[np.float32]:
+    """A network's features [n, D] of the stream's clouds, in its order.
+
+    pooled: of the points' features the maximum and the mean, side by side; else the 512-d feature.
+    """
+    on, rows = next(model.parameters()).device, []
+    for batch in stream:
+        points = batch["points"].to(on)
+        if pooled:
+            local = model(points, local=True).local  # [B, N, D]
+            feature = torch.cat([local.amax(dim=1), local.mean(dim=1)], dim=1)
+        else:
+            feature = model(points).feature
+        rows.append(feature.float().cpu())
+    return torch.cat(rows).numpy()

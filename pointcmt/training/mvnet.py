@@ -1,0 +1,226 @@
+"""MVNet's networks: a dense backbone, and two heads on the maps of its projected features.
+
+Of Yan et al., ICLR 2024 (arXiv 2306.02558) is the design: features of points, projected into views,
+agree with a 2D network's through a light 2D head, and tell by cross-attention where in a second
+view each pixel's point is. The layers are ours. After pre-training `backbone` alone is used.
+
+Letters: B shapes, V views, N points, D a point's features, W their width once projected, h = w
+pixels of a map.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pointcmt.training.config_mvnet import MvnetConfig
+from pointcmt.training.image_networks import NETWORKS, find_layers
+from pointcmt.training.projection import gather_map, splat_map
+
+SHARPNESS = 10.0  # of the attention at the start: the inverse of a temperature
+Grid = tuple[int, int]  # rows and columns of a level's patches
+
+
+class Maps(NamedTuple):
+    """How points are projected. nearest [B,V,h,w,k] i64: each pixel's points, -1 = none. uv
+    [B,V,N,2]: where points fall, in the map's pixels, and the radius of a splat: for k > 1.
+    """
+
+    nearest: Tensor
+    uv: Tensor
+    radius: float
+
+    @property
+    def covered(self) -> Tensor:
+        """Which pixels show a point, [B,V,h,w] bool."""
+        return (self.nearest >= 0).any(dim=-1)
+
+
+class Answer(NamedTuple):
+    """levels: what the head makes of each patch, [B·V,D_l,h_l,w_l]; none where L_k has no weight.
+
+    matching: coordinates [B·V,t,t,2], shares of the image, where a view's tokens fall in the other
+    view of its pair; or what InfoNCE compares, [B·V,W,h,w]; or nothing, where L_m has no weight.
+    """
+
+    levels: list[Tensor]
+    matching: Tensor
+
+
+class MVNet(nn.Module):
+    """backbone: a network of DENSE; its classification head is left as it is. config: which heads
+    there are, and how large.
+    """
+
+    def __init__(self, backbone: nn.Module, config: MvnetConfig) -> None:
+        super().__init__()
+        width, matching = config.model.width, config.matching
+        known: Any = backbone
+        self.backbone = backbone
+        for part in ("head", "classifier"):
+            backbone.get_submodule(part).requires_grad_(False)
+        # A linear layer of points is the same before the projection as after it, and much cheaper.
+        self.lift = nn.Sequential(nn.Linear(known.local_width, width), nn.LayerNorm(width))
+        levels = _level_widths(config) if config.transfer.weight else ()
+        contrast = bool(matching.weight) and matching.method == "infonce"
+        self.head = ImageHead(width, levels, contrast) if levels or contrast else None
+        predicts = bool(matching.weight) and matching.method == "coordinates"
+        tokens = config.projection.size // matching.stride
+        self.matcher = Matcher(width, tokens, matching.stride, matching.heads) if predicts else None
+
+    def forward(self, points: Tensor, maps: Maps, grids: Sequence[Grid]) -> Answer:
+        """points [B,N,3], as the backbone sees them; grids: of each level's patches."""
+        local = self.backbone(points, local=True).local
+        features = self.lift(local)  # [B, N, W]
+        if maps.nearest.shape[-1] == 1:
+            projected = gather_map(features, maps.nearest[..., 0])  # [B, V, h, w, W]
+        else:
+            projected = splat_map(features, maps.nearest, maps.uv, maps.radius)
+        images = projected.movedim(-1, 2).flatten(0, 1)  # [B·V, W, h, w], channels last in memory
+        answer = Answer([], images.new_zeros(0))
+        if self.head is not None:
+            answer = Answer(*self.head(images, maps.covered.flatten(0, 1), grids))
+        if self.matcher is not None:
+            answer = answer._replace(matching=self.matcher(images))
+        return answer
+
+
+class ImageHead(nn.Module):
+    """Two convolutions; a mean over each patch; one linear layer for each level.
+
+    What InfoNCE compares is a linear layer of the same convolutions: behind them a point's feature
+    depends on the view, which it did not before.
+    """
+
+    def __init__(self, width: int, levels: Sequence[int], contrast: bool) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GELU(),
+        )
+        self.levels = nn.ModuleList(nn.Conv2d(width, level, 1) for level in levels)
+        self.key = nn.Conv2d(width, width, 1) if contrast else None
+
+    def forward(
+        self, images: Tensor, covered: Tensor, grids: Sequence[Grid]
+    ) -> tuple[list[Tensor], Tensor]:
+        """images [n,W,h,w], covered [n,h,w] bool → levels [n,D_l,h_l,w_l], keys [n,W,h,w] or [0].
+
+        A patch is the mean over its covered pixels. The linear layer after it is the same as before
+        it, and cheaper.
+        """
+        images = self.convolutions(images)
+        patches = {grid: pool_covered(images, covered, grid) for grid in set(grids)}
+        levels = [layer(patches[grid]) for layer, grid in zip(self.levels, grids, strict=True)]
+        return levels, images.new_zeros(0) if self.key is None else self.key(images)
+
+
+class Matcher(nn.Module):
+    """Where in the other view is what this token shows? One block of cross-attention.
+
+    Tokens are patches of stride² pixels. Each looks at the other view's tokens that are like it (by
+    the cosine of one projection of both, at a temperature that is learned) and takes from them what
+    they are and where. The coordinates are the mean place it looked at, and what the block adds to
+    that. It does not know the cameras.
+    """
+
+    place: Tensor
+    center: Tensor
+
+    def __init__(self, width: int, tokens: int, stride: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Conv2d(width, width, stride, stride=stride)
+        self.register_buffer("place", sine_places(width, tokens), persistent=False)
+        self.register_buffer("center", centers(tokens), persistent=False)
+        self.norm_look, self.norm_take = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.look = nn.Linear(width, width, bias=False)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
+        self.take, self.project = nn.Linear(width, width), nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        last = nn.Linear(width, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correct = nn.Sequential(nn.LayerNorm(width), last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the other one of the pair, f32."""
+        features = self.embed(images)  # [n, W, t, t]
+        side = features.shape[-1]
+        features = features.flatten(2).mT  # [n, T, W]
+        tokens = features + self.place.to(features)
+        looks = F.normalize(self._split(self.look(self.norm_look(features))), dim=-1)
+        values = self._split(self.take(self.norm_take(other_view(tokens))))
+        with torch.autocast(looks.device.type, enabled=False):  # places need more than 8 bits
+            center = self.center.expand(*values.shape[:2], -1, -1)
+            looks = looks.to(center)
+            values = torch.cat([values.to(center), center], dim=-1)
+            mixed = F.scaled_dot_product_attention(
+                looks * self.sharpness.exp(), other_view(looks), values, scale=1.0
+            )  # [n, heads, T, W / heads + 2]
+        taken, where = mixed.split([mixed.shape[-1] - 2, 2], dim=-1)
+        tokens = tokens + self.project(taken.transpose(1, 2).flatten(2))
+        tokens = tokens + self.mlp(self.norm(tokens))
+        found = where.mean(dim=1) + self.correct(tokens).to(where)  # [n, T, 2]
+        return found.unflatten(1, (side, side))
+
+    def _split(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def other_view(images: Tensor) -> Tensor:
+    """[n, ...], views in pairs → each view's other one, [n, ...]."""
+    return images.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+def pool_covered(images: Tensor, covered: Tensor, grid: Grid) -> Tensor:
+    """The mean over each patch's covered pixels, 0 of none: [n,W,h,w], [n,h,w] → [n,W,h_l,w_l]."""
+    mask = covered[:, None].to(images.dtype)
+    share = F.adaptive_avg_pool2d(mask, grid)
+    return F.adaptive_avg_pool2d(images * mask, grid) / share.clamp(min=1e-6)
+
+
+def cover(covered: Tensor, grid: Sequence[int]) -> Tensor:
+    """Share of each patch's pixels that are covered: [n,h,w] bool → [n,h_l,w_l]."""
+    return F.adaptive_avg_pool2d(covered.float()[:, None], (grid[0], grid[1]))[:, 0]
+
+
+def sine_places(width: int, side: int) -> Tensor:
+    """Sines and cosines of row and column (Vaswani et al. 2017, for images as in He et al. 2022).
+
+    → [side², width]; a quarter of the width for each of sin, cos of column and row.
+    """
+    quarter = width // 4
+    frequency = 10_000 ** (-torch.arange(quarter) / quarter)
+    angle = torch.arange(side)[:, None] * frequency  # [side, quarter]
+    waves = torch.cat([angle.sin(), angle.cos()], dim=1)  # [side, width / 2]
+    columns = waves[None].expand(side, -1, -1)
+    rows = waves[:, None].expand(-1, side, -1)
+    return torch.cat([columns, rows], dim=2).flatten(0, 1)
+
+
+def centers(side: int) -> Tensor:
+    """(u, v) of the centre of each of side² tokens as shares of the image, [side², 2]."""
+    at = (torch.arange(side) + 0.5) / side
+    return torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
+
+
+def sample_keys(keys: Tensor, places: Tensor) -> Tensor:
+    """keys [n,W,h,w] at places [n,m,2], shares of the image, bilinearly → [n,m,W], float32."""
+    grid = (2 * places - 1).float()[:, :, None]  # [n, m, 1, 2]
+    found = F.grid_sample(keys.float(), grid, align_corners=False, padding_mode="border")
+    return found[..., 0].mT
+
+
+def _level_widths(config: MvnetConfig) -> list[int]:
+    """D of each level, which the network's name tells without its weights."""
+    images = config.images
+    known = NETWORKS[images.backbone]
+    return [known.width_of(layer) for layer in find_layers(images.backbone, images.levels)]

@@ -1,0 +1,240 @@
+"""What a frozen network's features are worth: a linear SVM on all labels, or on a few.
+
+Linear SVM: of the features of all train shapes, standardised; C by the accuracy on a validation
+split of them, then trained on all. Few-shot: `ways` classes, `shots` train shapes of each to learn
+from, 20 test shapes of each to recognise, ten times; the classes and shapes follow from the store
+alone, so that networks can be compared episode by episode. The protocol is CrossPoint's (Afham et
+al., CVPR 2022, arXiv 2203.00680): a linear SVM with C = 1 on frozen features, standardised by the
+support; there the queries are train shapes, too. (Point-BERT and its followers fine-tune instead.)
+
+The same with the same network before any training is the reference for all of it. Which feature is
+taken: see `frozen`.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import UsageError
+from pointcmt.training.checkpoint import write_file
+from pointcmt.training.evaluate import Report
+from pointcmt.training.frozen import RANDOM, TRAINED, Frozen, freeze
+from pointcmt.training.pretrained import open_network
+from pointcmt.training.run import find_checkpoint
+from pointcmt.training.splits import Split, labelled, split_train
+from pointcmt.training.statistics import Difference, paired_difference, spread
+
+COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM: of equally good ones the smallest
+EPISODES, QUERIES = 10, 20  # few-shot: runs, and shapes to recognise of each class
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear SVM on each network's features. costs: its C. gain: trained minus random."""
+
+    frozen: Frozen
+    train: int
+    reports: dict[str, Report]
+    costs: dict[str, float]
+    gain: Difference
+
+    def as_json(self) -> dict[str, Any]:
+        """What probe.json holds."""
+        found = {n: {"C": self.costs[n], **r.as_json()} for n, r in self.reports.items()}
+        counts = {"train": self.train, "test": self.reports[TRAINED].shapes}
+        about = {"probe": "svm", **self.frozen.about(), **counts}
+        return {**about, **found, "trained_minus_random": asdict(self.gain)}
+
+    def describe(self) -> str:
+        """The numbers for people."""
+        tested = self.reports[TRAINED].shapes
+        lines = [
+            f"linear SVM on frozen features: {self.frozen.title()}",
+            f"  {self.train:,} train and {tested:,} test shapes",
+        ]
+        for name, report in self.reports.items():
+            low, high = report.interval
+            lines.append(
+                f"  {name:<8} overall {report.overall_accuracy:7.2%} ({low:.2%} … {high:.2%})   "
+                f"mean class {report.mean_class_accuracy:7.2%}   C = {self.costs[name]:g}"
+            )
+        return "\n".join([*lines, f"  {TRAINED} - {RANDOM}: {_points(self.gain)}"])
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Accuracies of the same episodes, by network. gain: trained minus random."""
+
+    frozen: Frozen
+    ways: int
+    shots: int
+    accuracies: dict[str, list[float]]
+    gain: Difference
+
+    @property
+    def name(self) -> str:
+        """Such as 5w10s."""
+        return f"{self.ways}w{self.shots}s"
+
+    def as_json(self) -> dict[str, Any]:
+        """What few-shot-5w10s.json holds."""
+        found = {n: {"accuracies": v, "mean_std": spread(v)} for n, v in self.accuracies.items()}
+        numbers = {"ways": self.ways, "shots": self.shots, "queries": QUERIES, "runs": EPISODES}
+        about = {"few_shot": self.name, **self.frozen.about(), **numbers}
+        return {**about, **found, "trained_minus_random": asdict(self.gain)}
+
+    def describe(self) -> str:
+        """The numbers for people."""
+        lines = [
+            f"{self.ways}-way {self.shots}-shot, linear SVM on frozen features: "
+            f"{self.frozen.title()}",
+            f"  {EPISODES} runs, {QUERIES} test shapes of each class, mean ± std",
+        ]
+        for name, values in self.accuracies.items():
+            lines.append("  {:<8} {:7.2%} ± {:6.2%}".format(name, *spread(values)))
+        return "\n".join([*lines, f"  {TRAINED} - {RANDOM}: {_points(self.gain)}"])
+
+
+def probe(
+    folder: Path,
+    store: ViewStore,
+    svm: bool = True,
+    episodes: tuple[tuple[int, int], ...] = (),
+    which: str = "best",
+    device: str = "auto",
+    log_format: str = "auto",
+) -> list[Probe | FewShot]:
+    """Probe a run's network; writes probe.json and few-shot-5w10s.json into the run's folder.
+
+    svm: with all labels. episodes: (ways, shots) of few-shot runs. which: the checkpoint, as in
+    `evaluate`; of others than the best the files' names say so. The store may hold other classes
+    than the run was trained on, as after pre-training.
+
+    Raises UsageError for a run without a point network, for more ways or shots than the store has,
+    StoreError for a run without a checkpoint or a store whose train or test split has no labels.
+    """
+    name = find_checkpoint(folder, which)
+    network = open_network(folder, name)
+    train, test = (labelled(store, split)[0] for split in ("train", "test"))
+    for ways, shots in episodes:
+        _eligible(store, train, test, ways, shots)  # before minutes of work
+    frozen = freeze(network, store, np.concatenate([train, test]), which, device, log_format)
+    found: list[Probe | FewShot] = [_svm(frozen, train, test)] if svm else []
+    found += [_few_shot(frozen, train, test, *episode) for episode in episodes]
+    suffix = "" if which == "best" else f"-{which}"
+    for result in found:
+        file = "probe" if isinstance(result, Probe) else f"few-shot-{result.name}"
+        text = json.dumps(result.as_json(), indent=1) + "\n"
+        write_file(folder / f"{file}{suffix}.json", text.encode())
+    return found
+
+
+def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
+    """`5w10s`, or several as `5w10s,10w20s` → (ways, shots) of each. Raises UsageError."""
+    matches = [re.fullmatch(r"(\d+)w(\d+)s", part.strip()) for part in text.split(",")]
+    found = tuple((int(m[1]), int(m[2])) for m in matches if m)
+    if len(found) < len(matches) or any(ways < 2 or shots < 1 for ways, shots in found):
+        raise UsageError(
+            f"'{text}' names no few-shot task",
+            where="--few-shot",
+            fix="such as 5w10s: of 5 classes (2 or more) 10 shapes each to learn from; or several: "
+            "5w10s,5w20s,10w10s,10w20s",
+        )
+    return found
+
+
+def _svm(frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64]) -> Probe:
+    """The SVM of each network's features."""
+    store = frozen.store
+    knobs = frozen.network.config.data.model_copy(update={"fraction": 1.0})
+    split = split_train(store, knobs)
+    reports, costs = {}, {}
+    for name, features in frozen.features.items():
+        costs[name] = _best_cost(features, store.labels, split)
+        machine = _fit(features, store.labels, train, costs[name])
+        predicted = machine.predict(features[test].astype(np.float64))
+        about = ("svm", "test", frozen.which, frozen.network.epoch, 1, store.class_names)
+        reports[name] = Report(*about, store.labels[test], predicted)
+    trained, random = (reports[name].scores[None] for name in (TRAINED, RANDOM))
+    return Probe(frozen, len(train), reports, costs, paired_difference(trained, random))
+
+
+def _few_shot(
+    frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
+) -> FewShot:
+    """The same episodes for each network."""
+    store = frozen.store
+    labels, classes = store.labels, _eligible(store, train, test, ways, shots)
+    accuracies: dict[str, list[float]] = {name: [] for name in frozen.features}
+    for episode in range(EPISODES):
+        rng = np.random.default_rng([ways, shots, episode])
+        chosen = rng.choice(classes, ways, replace=False)
+        support, queries = (
+            np.concatenate(
+                [rng.choice(shapes[labels[shapes] == c], n, replace=False) for c in chosen]
+            )
+            for shapes, n in ((train, shots), (test, QUERIES))
+        )
+        for name, features in frozen.features.items():
+            accuracies[name].append(_accuracy(features, labels, support, queries, 1.0))
+    trained, random = (np.array(accuracies[name])[:, None] for name in (TRAINED, RANDOM))
+    return FewShot(frozen, ways, shots, accuracies, paired_difference(trained, random))
+
+
+def _eligible(
+    store: ViewStore, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
+) -> NDArray[np.int64]:
+    """The classes with shapes enough to draw from. Raises UsageError where they are too few."""
+    C = len(store.class_names)
+    learned, asked = (np.bincount(store.labels[shapes], minlength=C) for shapes in (train, test))
+    classes = np.flatnonzero((learned >= shots) & (asked >= QUERIES))
+    if len(classes) < ways:
+        raise UsageError(
+            f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {QUERIES} test "
+            f"shapes, and {len(classes)} of the store's {C} have as many",
+            where=f"--few-shot {ways}w{shots}s",
+            fix="ask for fewer ways or shots, or render more shapes of each class",
+        )
+    return classes
+
+
+def _best_cost(features: NDArray[np.float32], labels: NDArray[np.int64], split: Split) -> float:
+    """The C whose SVM of the train shapes recognises most of those that validate."""
+    tried = [_accuracy(features, labels, split.train, split.validation, C) for C in COSTS]
+    return COSTS[tried.index(max(tried))]
+
+
+def _fit(
+    features: NDArray[np.float32], labels: NDArray[np.int64], shapes: NDArray[np.int64], C: float
+) -> Any:
+    """A linear SVM of these shapes, whose features are standardised."""
+    from sklearn.pipeline import make_pipeline  # a second to import
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    machine = make_pipeline(StandardScaler(), SVC(C=C, kernel="linear"))
+    return machine.fit(features[shapes].astype(np.float64), labels[shapes])
+
+
+def _accuracy(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    learned: NDArray[np.int64],
+    asked: NDArray[np.int64],
+    C: float,
+) -> float:
+    """The share of the shapes `asked` that an SVM of those `learned` recognises."""
+    found = _fit(features, labels, learned, C).predict(features[asked].astype(np.float64))
+    return float(np.mean(found == labels[asked]))
+
+
+def _points(d: Difference) -> str:
+    """A difference of accuracies in points, for people."""
+    low, high = 100 * d.low, 100 * d.high
+    return f"{100 * d.mean:+.2f} points, 95 % interval {low:+.2f} … {high:+.2f}"

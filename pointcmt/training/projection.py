@@ -1,0 +1,153 @@
+"""Per-point features as images: which point each pixel shows, and its feature there.
+
+A pixel of a view's map shows the nearest point that the view sees, within a splat radius; points
+that are hidden take no part, whatever lies behind them. Which points those are, the store knows
+exactly (docs/correspondences.md). Maps are square, h = w, and cover the whole image, whatever its
+size. On a CPU compiled code finds the points, elsewhere plain torch; both find the same.
+
+Letters: B shapes, V views, N points, h = w pixels of the map, H = W of the stored images.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pointcmt.correspondences import NONE, nearest_points
+from pointcmt.errors import UsageError
+from pointcmt.training import ops
+
+SPREAD = 1.3  # of the default radius, see `splat_radius`
+LEAST = 0.75  # pixels: a point always reaches the centre of the pixel that holds it
+REACH = 4  # radii from which holes are filled
+COVERED = 0.5  # share of a map's pixel that the shape covers where it counts as foreground
+
+
+def splat_radius(points: int, size: int) -> float:
+    """The default splat radius, in pixels of a map [size, size]: 1.3 · size / √points, ≥ 0.75.
+
+    Points in farthest-point order lie equally far apart everywhere, on surfaces of one size in
+    proportion to 1/√N. Of the foreground of the built-in shapes this leaves 0.6 % without a point,
+    7.5 % of the worst shape's; smaller radii leave more (`benchmarks/pretraining.py` counts them).
+    """
+    return max(SPREAD * size / math.sqrt(points), LEAST)
+
+
+def project(points: Tensor, K: Tensor, world_to_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """points [B,N,3], K [B,V,3,3], world_to_camera [B,V,4,4] → uv [B,V,N,2], depth [B,V,N], f64.
+
+    uv: pixels of the images that K is for. As `cameras.Camera.project`.
+    """
+    projection = K.double() @ world_to_camera.double()[..., :3, :]  # [B, V, 3, 4]
+    image = points[:, None].double() @ projection[..., :3].mT + projection[..., None, :, 3]
+    return image[..., :2] / image[..., 2:], image[..., 2]
+
+
+def index_map(uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1) -> Tensor:
+    """The k visible points nearest to each pixel's centre, [B,V,h,w,k] i64; -1 = none.
+
+    uv [B,V,N,2] f64: in pixels of the map. visible [B,V,N] bool. radius: pixels; distances are in
+    the image plane. Nearest first, ties to the lower index.
+    """
+    B, V = visible.shape[:2]
+    flat, seen = uv.flatten(0, 1).contiguous(), visible.flatten(0, 1).contiguous()
+    if uv.device.type == "cpu":
+        index = torch.full((B * V, size, size, k), NONE, dtype=torch.int32)
+        arrays = flat.numpy(), seen.numpy(), index.numpy()
+        ops.over_clouds(nearest_points, *arrays, setting=np.float64(radius))
+    else:
+        index = nearest_points_plain(flat, seen, size, radius, k)
+    return index.long().view(B, V, size, size, k)
+
+
+def nearest_points_plain(
+    uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1
+) -> Tensor:
+    """uv [V,N,2] f64, visible [V,N] → index [V,h,w,k], by scattered minima: any device.
+
+    Every point proposes itself to the pixels around it; of each pixel's proposals the nearest wins,
+    of equally near ones the lowest; then the next best.
+    """
+    V, N, _ = uv.shape
+    view, point = visible.nonzero(as_tuple=True)  # [M] each
+    places = uv[view, point]
+    reach = math.ceil(radius + 0.5)
+    steps = torch.arange(-reach, reach + 1, device=uv.device)
+    column = places[:, 0].floor().long()[:, None, None] + steps  # [M, 1, W]
+    row = places[:, 1].floor().long()[:, None, None] + steps[:, None]  # [M, W, 1]
+    away = (column + 0.5 - places[:, 0, None, None]).square() + (
+        row + 0.5 - places[:, 1, None, None]
+    ).square()
+    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size) & (away <= radius * radius)
+    owner = torch.broadcast_to(point[:, None, None], inside.shape)[inside]  # [P] proposals
+    pixel = ((view[:, None, None] * size + row) * size + column)[inside]
+    away = away[inside]
+    index = torch.empty(k, V * size * size, dtype=torch.int64, device=uv.device)
+    for best in index:
+        nearest = away.new_full(best.shape, torch.inf).scatter_reduce_(0, pixel, away, "amin")
+        among = (away == nearest[pixel]) & away.isfinite()
+        best.fill_(N).scatter_reduce_(0, pixel[among], owner[among], "amin")
+        away = away.masked_fill(owner == best[pixel], torch.inf)
+        best[best == N] = NONE
+    return index.T.reshape(V, size, size, k)
+
+
+def foreground(depth: Tensor, size: int) -> Tensor:
+    """depth [B,V,H,W], 0 = background → whether the shape covers half of a map's pixel [B,V,h,w].
+
+    Raises UsageError as `require_map`.
+    """
+    require_map(size, depth.shape[-1])
+    return F.adaptive_avg_pool2d((depth > 0).float(), size) >= COVERED
+
+
+def require_map(size: int, image: int) -> None:
+    """Raise UsageError for a map of `size` pixels that is larger than the image."""
+    if size > image:
+        raise UsageError(
+            f"a map of {size}² pixels is larger than the images of {image}²",
+            where="projection.size",
+            fix="choose a smaller map, or render larger images",
+        )
+
+
+def fill_holes(
+    index: Tensor, uv: Tensor, visible: Tensor, covered: Tensor, radius: float
+) -> Tensor:
+    """The index map that covers what the rendered shape covers [B,V,h,w], no more and no less.
+
+    index: of `index_map`, whose other arguments follow. Its holes take the nearest visible point
+    within four radii (beyond those holes stay), and what lies outside the outline takes none.
+    """
+    far = index_map(uv, visible, index.shape[2], REACH * radius, index.shape[-1])
+    shown = covered[..., None]
+    return torch.where((index[..., :1] < 0) & shown, far, index).where(shown, NONE)
+
+
+def gather_map(features: Tensor, index: Tensor) -> Tensor:
+    """Each pixel takes its point's feature: [B,N,D], index [B,V,h,w] → [B,V,h,w,D]; 0 = no point.
+
+    The gradient of a pixel goes to its point alone, and all of it.
+    """
+    nothing = features.new_zeros(len(features), 1, features.shape[2])
+    rows = torch.cat([features, nothing], dim=1)
+    return ops.gather(rows, torch.where(index < 0, features.shape[1], index))
+
+
+def splat_map(features: Tensor, index: Tensor, uv: Tensor, radius: float) -> Tensor:
+    """Each pixel takes a mean over its k points: [B,N,D], index [B,V,h,w,k] → [B,V,h,w,D].
+
+    uv [B,V,N,2]: in pixels of the map. The weights are a Gaussian of half the radius in the
+    distance from the pixel's centre, and sum to 1; a pixel without a point is 0.
+    """
+    size, k = index.shape[3:]
+    centers = torch.arange(size, device=uv.device, dtype=uv.dtype) + 0.5
+    grid = torch.stack(torch.meshgrid(centers, centers, indexing="xy"), dim=-1)  # [h, w, 2]
+    places = ops.gather(uv.flatten(0, 1), index.clamp(min=0).flatten(0, 1))  # [B·V, h, w, k, 2]
+    away = (places - grid[:, :, None]).square().sum(dim=-1).view(index.shape)
+    score = (-2 * away / radius**2).masked_fill(index < 0, -torch.inf)
+    weight = score.softmax(dim=-1).nan_to_num(0).to(features.dtype)  # of no point: nan
+    parts = (gather_map(features, index[..., i]) * weight[..., i, None] for i in range(k))
+    return torch.stack(list(parts)).sum(dim=0)

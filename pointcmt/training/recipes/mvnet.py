@@ -1,0 +1,248 @@
+"""View-consistency pre-training in the manner of MVNet: no labels, and a network of points in the
+end (Yan et al., ICLR 2024, arXiv 2306.02558; docs/pretraining.md).
+
+L = L_k + λ L_m over random pairs of views of each shape, where every pixel of a view has the
+feature of the point that it shows:
+- L_k: seen through a light 2D head, they are what a frozen 2D network makes of the view's image;
+- L_m: they tell where in the other view the same point is.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pointcmt.console import say
+from pointcmt.correspondences import NONE
+from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.errors import UsageError
+from pointcmt.training import ops
+from pointcmt.training.augment import keep_patches, scale_and_shift
+from pointcmt.training.backbones import DENSE
+from pointcmt.training.config_mvnet import MvnetConfig
+from pointcmt.training.image_levels import (
+    Online,
+    Standardized,
+    Teach,
+    build_levels,
+    cache_levels,
+)
+from pointcmt.training.image_networks import RANDOM
+from pointcmt.training.losses import coordinate_distance, info_nce, masked_mean, transfer_distance
+from pointcmt.training.matches import Matches, Views, match_views
+from pointcmt.training.mvnet import Answer, Grid, Maps, MVNet, cover, other_view, sample_keys
+from pointcmt.training.projection import (
+    fill_holes,
+    foreground,
+    index_map,
+    project,
+    require_map,
+    splat_radius,
+)
+from pointcmt.training.recipes.mvnet_pictures import draw
+from pointcmt.training.recipes.task import Context
+
+SAMPLE, VIEWS = 64, 4  # shapes, and views of each, that the 2D network's statistics are taken of
+TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
+GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")
+
+
+def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
+    """The networks of a configuration; see RECIPES. The classifier waits for classes to come."""
+    return Mvnet(MVNet(DENSE[config.model.backbone](1), config), config)
+
+
+class Mvnet:
+    """Points → what their views show. Labels are never looked at.
+
+    teach: a batch → what the 2D network makes of its views, once it is prepared.
+    """
+
+    teach: Teach
+
+    def __init__(self, model: MVNet, config: MvnetConfig) -> None:
+        self.model: nn.Module = model
+        self.config = config
+        self.grids: list[Grid] = []
+        data = config.data
+        images = config.transfer.weight and not config.images.cache
+        self.stream = StreamConfig(
+            arrays=(*GEOMETRY, "rgb") if images else GEOMETRY,
+            batch_size=config.step_size,
+            views=data.views,
+            points=data.points,
+            seed=config.seed,
+        )
+        backbone: Any = model.backbone
+        least, left = backbone.least, data.points - round(config.masking * data.points)
+        if left < least:
+            raise UsageError(
+                f"{config.model.backbone} takes {least} points or more, and masking leaves {left} "
+                f"of {data.points}",
+                where="data.points",
+                fix="set data.points higher, or masking lower",
+            )
+
+    def prepare(self, context: Context) -> None:
+        """The 2D network, and, if asked for, what it makes of all views."""
+        require_map(self.config.projection.size, context.store.schema.size)
+        if not self.config.transfer.weight:
+            return
+        knobs = self.config.images
+        stored = context.store.schema.size
+        network = build_levels(knobs.backbone, knobs.weights, knobs.levels, knobs.size, stored)
+        network.to(context.device)
+        if knobs.weights == RANDOM:
+            say(
+                "note: the 2D network has random weights: it knows edges and colours and nothing "
+                "else. images.weights=hub, or a folder, gives it something to teach",
+                context.log_format,
+            )
+        self.grids = [(rows, columns) for _, rows, columns in network.shapes]
+        teach: Teach = (
+            cache_levels(
+                network,
+                context.store,
+                context.shapes,
+                context.device,
+                context.processes,
+                context.log_format,
+            )
+            if knobs.cache
+            else Online(network)
+        )
+        self.teach = self._standardize(teach, context) if knobs.standardize else teach
+
+    def loss(
+        self, model: nn.Module, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        augmentation = self.config.augmentation
+        kept = keep_patches(batch["points"], self.config.masking, generator)
+        points, maps = choose(batch["points"], self.see(batch), kept)
+        points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
+        answer = model(points, maps, self.grids)
+        terms = self.terms(answer, maps, batch, generator)
+        return self.total(terms), terms
+
+    def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        maps = self.see(batch)
+        answer = model(batch["points"], maps, self.grids)
+        terms = self.terms(answer, maps, batch)
+        return {"loss": self.total(terms), **terms}
+
+    def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
+        return draw(self, model, batch)
+
+    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model.get_submodule("backbone"), (batch["points"],)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        raise UsageError("pre-training classifies nothing", where="recipe mvnet")
+
+    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch
+
+    def see(self, batch: Batch) -> Maps:
+        """Which of a batch's points each pixel of each view shows."""
+        knobs = self.config.projection
+        uv, _ = project(batch["points"], batch["K"], batch["world_to_camera"])
+        uv = uv * (knobs.size / batch["depth"].shape[-1])
+        radius = knobs.radius or splat_radius(batch["points"].shape[1], knobs.size)
+        index = index_map(uv, batch["visible"], knobs.size, radius, knobs.splat)
+        if knobs.fill:
+            covered = foreground(batch["depth"], knobs.size)
+            index = fill_holes(index, uv, batch["visible"], covered, radius)
+        return Maps(index, uv, radius)
+
+    def terms(
+        self, answer: Answer, maps: Maps, batch: Batch, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """L_k as `transfer` and L_m as `matching`, each where it has a weight, and with the latter
+        `matched`: of the tokens that show the shape, the share that has a match.
+
+        generator: chooses InfoNCE's matches; without one they are spread evenly over all.
+        """
+        terms = {}
+        if self.config.transfer.weight:
+            terms["transfer"] = self._transfer(answer, maps, batch)
+        if self.config.matching.weight:
+            matches = self.match(batch)
+            terms["matching"] = self._matching(answer, matches, batch, generator)
+            terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
+        return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """L_k + λ L_m, with the weights of both."""
+        weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
+        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
+
+    def match(self, batch: Batch) -> Matches:
+        """Of each view's tokens in the other view of its pair, [B·V, t, t]."""
+        names = ("depth", "K", "world_to_camera")
+        own = Views(*(batch[name].flatten(0, 1) for name in names))
+        others = Views(*(other_view(each) for each in own))
+        return match_views(own, others, self.config.projection.size // self.config.matching.stride)
+
+    def _standardize(self, teach: Teach, context: Context) -> Teach:
+        """By what some of the views show, the same ones for every seed and process."""
+        some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
+        images = () if self.config.images.cache else ("rgb",)
+        reads = StreamConfig(
+            arrays=("depth", *images),
+            batch_size=min(8, len(some)),
+            views=min(VIEWS, context.store.schema.views),
+            points=0,
+            shuffle=False,
+            drop_last=False,
+        )
+        stream = ViewStream(context.store, np.sort(context.shapes)[some], reads)
+        on = ({k: v.to(context.device) for k, v in batch.items()} for batch in stream)
+        return Standardized(teach, on, self.config.transfer.coverage)
+
+    def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Tensor:
+        """L_k, the mean over levels and views."""
+        covered = maps.covered.flatten(0, 1)  # [B·V, h, w]
+        knobs, distances = self.config.transfer, []
+        for found, wanted in zip(answer.levels, self.teach(batch), strict=True):
+            counts = cover(covered, wanted.shape[-2:]) >= max(knobs.coverage, TINY)
+            distances.append(transfer_distance(found, wanted, counts, knobs.distance))
+        return torch.stack(distances).mean()
+
+    def _matching(
+        self, answer: Answer, matches: Matches, batch: Batch, generator: torch.Generator | None
+    ) -> Tensor:
+        """L_m, the mean over views; or InfoNCE over some of all matches."""
+        size, knobs = batch["depth"].shape[-1], self.config.matching
+        there = matches.uv / size
+        if knobs.method == "coordinates":
+            return coordinate_distance(answer.matching, there, matches.valid).mean()
+        here = (matches.pixel / size).expand_as(there)
+        first = sample_keys(answer.matching, here.flatten(1, 2)).flatten(0, 1)
+        second = sample_keys(other_view(answer.matching), there.flatten(1, 2)).flatten(0, 1)
+        some = spread(matches.valid.flatten().nonzero()[:, 0], knobs.matches, generator)
+        return info_nce(first[some], second[some], knobs.temperature)
+
+
+def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
+    """What is left of points [B,N,3] and their maps when only kept [B,n] of them are there.
+
+    A pixel whose point is left out shows none, rather than the next best: what is hidden from the
+    network leaves a hole.
+    """
+    B, N = points.shape[:2]
+    place = kept.new_full((B, N + 1), NONE)  # the last one is that of no point
+    place.scatter_(1, kept, torch.arange(kept.shape[1], device=kept.device).expand_as(kept))
+    index = torch.where(maps.nearest < 0, N, maps.nearest)
+    index = place.gather(1, index.flatten(1)).view_as(index)
+    uv = maps.uv.gather(2, kept[:, None, :, None].expand(-1, maps.uv.shape[1], -1, 2))
+    return ops.gather(points, kept), maps._replace(nearest=index, uv=uv)
+
+
+def spread(items: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """`count` of the items [M] at most: random ones, or without a generator evenly spread ones."""
+    if len(items) <= count:
+        return items
+    if generator is None:
+        return items[torch.arange(count, device=items.device) * len(items) // count]
+    return items[torch.randperm(len(items), generator=generator)[:count].to(items.device)]

@@ -1,0 +1,125 @@
+"""What a pre-trained network makes of some shapes, as pictures: features.png and matches.png."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pointcmt.datasets.streaming import Batch
+from pointcmt.training.figures_mvnet import (
+    Array,
+    Look,
+    Pair,
+    Palette,
+    draw_features,
+    draw_matches,
+    principal_colors,
+)
+from pointcmt.training.matches import Matches, Views, match_views
+from pointcmt.training.mvnet import Answer, Maps, cover, other_view, sample_keys
+from pointcmt.training.projection import gather_map
+
+if TYPE_CHECKING:
+    from pointcmt.training.recipes.mvnet import Mvnet
+
+SHAPES = 4  # in each picture
+PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")
+TOKENS = 14  # of a side, when views are chosen
+SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and some to be hidden
+
+
+@torch.no_grad()
+def draw(task: "Mvnet", model: nn.Module, batch: Batch) -> dict[str, bytes]:
+    """File name → PNG, of the first shapes of a batch with all views."""
+    batch = choose_pair({name: data[:SHAPES] for name, data in batch.items()})
+    maps = task.see(batch)
+    local = model.get_submodule("backbone")(batch["points"], local=True).local
+    answer = model(batch["points"], maps, task.grids)
+    images = _images(batch)
+    pictures = {"features.png": _features(task, batch, maps, answer, local, images)}
+    if task.config.matching.weight:
+        matches = task.match(batch)
+        pictures["matches.png"] = _matches(task, batch, answer, matches, images)
+    return pictures
+
+
+def choose_pair(batch: Batch) -> Batch:
+    """Two views of each shape: the first, and that of which about half is seen in the first."""
+    names = ("depth", "K", "world_to_camera")
+    first = Views(*(batch[name][:, :1].expand_as(batch[name]).flatten(0, 1) for name in names))
+    others = Views(*(batch[name].flatten(0, 1) for name in names))
+    found = match_views(first, others, TOKENS)
+    B, V = batch["depth"].shape[:2]
+    share = (found.valid.flatten(1).sum(1) / found.shown.flatten(1).sum(1).clamp(min=1)).view(B, V)
+    away = (share - SHARED).abs()
+    away[:, 0] = torch.inf  # not itself
+    pair = torch.stack([torch.zeros_like(away.argmin(dim=1)), away.argmin(dim=1)], dim=1)  # [B, 2]
+    rows = torch.arange(B, device=pair.device)[:, None]
+    return {name: data[rows, pair] if name in PER_VIEW else data for name, data in batch.items()}
+
+
+def _features(
+    task: "Mvnet", batch: Batch, maps: Maps, answer: Answer, local: Tensor, images: Array
+) -> bytes:
+    """Principal components as colours, one palette for all shapes; the 2D network's for both."""
+    nearest = maps.nearest[..., 0]
+    shown = gather_map(local.float(), nearest).flatten(0, 1).cpu().numpy()
+    mask = (nearest >= 0).flatten(0, 1).cpu().numpy()
+    points = _paint(principal_colors(shown[mask]), shown, mask)
+    heads: list[Array | None] = [None] * len(images)
+    seen: list[Array | None] = [None] * len(images)
+    name = task.config.images.backbone
+    if answer.levels:
+        level = task.teach(batch)[-1]
+        share = cover(maps.covered.flatten(0, 1), level.shape[-2:])
+        counts = (share >= task.config.transfer.coverage).cpu().numpy()
+        theirs, ours = (x.float().movedim(1, -1).cpu().numpy() for x in (level, answer.levels[-1]))
+        theirs, ours = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (theirs, ours))
+        palette = principal_colors(theirs[counts])
+        heads = list(_paint(palette, ours, counts))
+        seen = list(_paint(palette, theirs, counts))
+    looks = [Look(*each) for each in zip(images, points, heads, seen, strict=True)]
+    return draw_features(looks, f"{name}, last level")
+
+
+def _matches(task: "Mvnet", batch: Batch, answer: Answer, matches: Matches, images: Array) -> bytes:
+    """Of each pair the matches of the first view in the second."""
+    size = batch["depth"].shape[-1]
+    if task.config.matching.method == "coordinates":
+        predicted = answer.matching.float()
+    else:
+        predicted = most_alike(answer.matching.float(), matches.pixel / size)
+    pairs = []
+    for first in range(0, len(images), 2):
+        valid = matches.valid[first]
+        here, there = matches.pixel[valid] / size, matches.uv[first][valid] / size
+        ends = (x.float().cpu().numpy() for x in (here, there, predicted[first][valid]))
+        pairs.append(Pair((images[first], images[first + 1]), *ends))
+    return draw_matches(pairs)
+
+
+def most_alike(keys: Tensor, places: Tensor) -> Tensor:
+    """Where in the other view the key is that is most like each token's: keys [n,W,h,w], places
+    [t,t,2] of the tokens → [n,t,t,2], shares of the image.
+    """
+    n, t = len(keys), len(places)
+    grid = places.flatten(0, 1).expand(n, -1, -1)
+    own = torch.nn.functional.normalize(sample_keys(keys, grid), dim=2)  # [n, T, W]
+    best = (own @ other_view(own).mT).argmax(dim=2)  # [n, T]
+    return grid.gather(1, best[..., None].expand(-1, -1, 2)).view(n, t, t, 2)
+
+
+def _paint(palette: Palette, features: Array, mask: Array) -> Array:
+    """Colours [..., 3]; NaN where there is nothing to show."""
+    return np.where(mask[..., None], palette.paint(features), np.nan)
+
+
+def _images(batch: Batch) -> Array:
+    """The views [B·v,H,W,3] from 0 to 1; of a batch without colours the depth in grey."""
+    if "rgb" in batch:
+        return (batch["rgb"].flatten(0, 1).cpu().numpy() / 255).astype(np.float32)
+    depth = batch["depth"].flatten(0, 1).cpu().numpy()
+    near, far = depth[depth > 0].min(), depth.max()
+    grey = np.where(depth > 0, 0.85 * (depth - near) / max(far - near, 1e-9), 1.0)
+    return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)

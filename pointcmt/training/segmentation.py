@@ -1,0 +1,173 @@
+"""How good a segmentation into parts is: ShapeNetPart's protocol (Yi et al. 2016; Qi et al. 2017).
+
+The category of a shape is given, and only its parts can be predicted. The IoU of a shape is the
+mean over its category's parts of |predicted ∩ true| / |predicted ∪ true|, counted in points; a part
+that is neither there nor predicted counts 1. Instance mIoU is the mean over all shapes, class mIoU
+the mean over categories of the mean over its shapes.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import StoreError
+from pointcmt.training.figures import draw_parts
+from pointcmt.training.statistics import mean_interval
+
+Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
+DRAWN = 8  # shapes in a picture
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What was evaluated, and the labels that every number follows from.
+
+    labels: classes [n]. true, predicted: parts [n, N], counted within the class. points: [n, N, 3].
+    """
+
+    recipe: str
+    split: str
+    which: str
+    epoch: int
+    votes: int
+    parts: Parts
+    labels: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    points: NDArray[np.float32]
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes were segmented."""
+        return len(self.labels)
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """The IoU of each shape, [n]: their mean is the first measure."""
+        counts = torch.tensor([len(names) for names in self.parts.values()])
+        predicted, true = torch.from_numpy(self.predicted), torch.from_numpy(self.true)
+        return shape_iou(predicted, true, counts[self.labels], int(counts.max())).numpy()
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The numbers that runs are compared by, the most important one first."""
+        by_class = [c["miou"] for c in self.per_class.values() if c["shapes"]]
+        return {
+            "instance_miou": float(self.scores.mean()),
+            "class_miou": float(np.mean(by_class)),
+            "point_accuracy": float(np.mean(self.predicted == self.true)),
+        }
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the instance mIoU, by the bootstrap over shapes."""
+        return mean_interval(self.scores)
+
+    @property
+    def per_class(self) -> dict[str, dict[str, Any]]:
+        """Class name → shapes, miou, point_accuracy (None where there are no shapes)."""
+        scores, table = self.scores, {}
+        right = (self.predicted == self.true).mean(axis=1)
+        for label, name in enumerate(self.parts):
+            mine = self.labels == label
+            count = int(mine.sum())
+            miou, accuracy = (
+                float(values[mine].mean()) if count else None for values in (scores, right)
+            )
+            table[name] = {"shapes": count, "miou": miou, "point_accuracy": accuracy}
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that `evaluate --json` prints."""
+        interval = {"instance_miou_interval": list(self.interval)}
+        return {**self.measures, **interval, "per_class": self.per_class}
+
+    def describe(self) -> str:
+        """The numbers for people."""
+        voted = f", {self.votes} votes" if self.votes > 1 else ""
+        found, width = self.measures, max(map(len, self.parts))
+        low, high = self.interval
+        lines = [
+            f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), {self.shapes:,} "
+            f"{self.split} shapes of {self.true.shape[1]:,} points{voted}",
+            f"  instance mIoU   {found['instance_miou']:7.2%}  "
+            f"(95 % of the bootstrap within {low:.2%} … {high:.2%})",
+            f"  class mIoU      {found['class_miou']:7.2%}",
+            f"  point accuracy  {found['point_accuracy']:7.2%}",
+        ]
+        for name, c in self.per_class.items():
+            if c["shapes"]:
+                lines.append(f"    {name:<{width}}  {c['miou']:7.2%}  {c['shapes']:>5} shapes")
+        return "\n".join(lines)
+
+    def pictures(self) -> dict[str, bytes]:
+        """Some shapes, predicted and true, spread over the split."""
+        some = np.unique(np.linspace(0, self.shapes - 1, DRAWN).astype(int))
+        columns = [(self.points[i], self.true[i], self.predicted[i]) for i in some]
+        return {"segmentation": draw_parts(columns)}
+
+
+def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor, most: int) -> Tensor:
+    """The IoU of each shape, see the module: [B] f64.
+
+    predicted, true: [B, N], parts counted within the category. counts: [B], its number of parts;
+    most: that of the category with the most.
+    """
+    mine, its = F.one_hot(predicted, most).bool(), F.one_hot(true, most).bool()  # [B, N, most]
+    both, either = (mine & its).sum(dim=1).double(), (mine | its).sum(dim=1).double()
+    iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)  # [B, most]
+    own = torch.arange(most, device=counts.device) < counts[:, None]
+    return (iou * own).sum(dim=1) / counts
+
+
+def find_parts(store: ViewStore) -> Parts:
+    """The names of each class's parts, in the order of the classes and of the part labels.
+
+    Raises StoreError for a store without part labels, or without their names.
+    """
+    if not store.schema.parts:
+        raise StoreError(
+            "the points of this store have no part labels",
+            where=store.path,
+            fix="render a data set that has them, such as `--dataset toy`",
+        )
+    names = store.attributes["part_names"]
+    absent = [name for name in store.class_names if not names.get(name)]
+    if absent:
+        raise StoreError(f"the parts of {', '.join(absent)} have no names", where=store.path)
+    return {name: tuple(names[name]) for name in store.class_names}
+
+
+def require_parts(parts: Parts, store: ViewStore) -> None:
+    """Raise StoreError unless the store divides its classes into these parts."""
+    found = find_parts(store)
+    if found != parts:
+        different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
+        raise StoreError(
+            "the run and the store divide classes into other parts: "
+            + "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3]),
+            where=store.path,
+            fix="use a store of the data set that the run was trained on",
+        )
+
+
+def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) -> None:
+    """Raise StoreError where a point of these shapes has a part that its class has not."""
+    counts = np.array([len(names) for names in parts.values()])
+    highest = store.read("part", shapes).max(axis=1)
+    wrong = np.flatnonzero(highest >= counts[store.labels[shapes]])
+    if len(wrong):
+        shape = shapes[wrong[0]]
+        raise StoreError(
+            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, its class only "
+            f"{counts[store.labels[shape]]}, counted from 0",
+            where=f"{store.path}/part",
+            fix="render the store again; `pointcmt verify` shows what is broken",
+        )

@@ -1,0 +1,76 @@
+"""Data sets of clouds in their published layouts, made up by the tests."""
+
+import json
+
+import h5py
+import numpy as np
+
+from pointcmt.datasets.sources.shapenetpart import CATEGORIES, FIRST_PART
+
+
+def banded_cloud(synset, count=120, seed=0):
+    """(points [M,3] f32, unit normals [M,3], parts [M] of 0..49): a part is a band of x.
+
+    The bands are 1 wide and begin at 0, so that a point's part follows from where it is.
+    """
+    class_name, names = CATEGORIES[synset]
+    rng = np.random.default_rng(seed)
+    own = np.arange(count) % len(names)
+    points = np.stack([own + rng.uniform(0.05, 0.95, count), *rng.random((2, count))], axis=1)
+    normals = rng.normal(size=(count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return points.astype(np.float32), normals, FIRST_PART[class_name] + own
+
+
+def text_of(*columns):
+    """A line of numbers per point, which float32 values survive."""
+    table = np.column_stack([np.asarray(c, np.float64) for c in columns])
+    return "".join(" ".join(map(repr, row)) + "\n" for row in table.tolist())
+
+
+def write_shapenetpart_text(root, shapes, listed=True):
+    """The text layout. shapes: (synset, id, split) → (points, normals, parts)."""
+    for (synset, name, _), columns in shapes.items():
+        (root / synset).mkdir(parents=True, exist_ok=True)
+        (root / synset / f"{name}.txt").write_text(text_of(*columns))
+    (root / "train_test_split").mkdir(exist_ok=True)
+    for split in ("train", "val", "test") if listed else ():
+        mine = [f"shape_data/{s}/{name}" for s, name, own in shapes if own == split]
+        path = root / "train_test_split" / f"shuffled_{split}_file_list.json"
+        path.write_text(json.dumps(mine))
+    lines = [f"{name.capitalize()}\t{synset}\n" for synset, (name, _) in CATEGORIES.items()]
+    (root / "synsetoffset2category.txt").write_text("".join(lines))
+    return root
+
+
+def write_shapenetpart_hdf5(root, shapes, prefix="ply_data_", parts="pid"):
+    """The HDF5 layout, a file per split. shapes: as above, with equally many points."""
+    root.mkdir(parents=True, exist_ok=True)
+    order = list(CATEGORIES)
+    for split in ("train", "val", "test"):
+        mine = [(key[0], value) for key, value in shapes.items() if key[2] == split]
+        if mine:
+            write_hdf5(
+                root / f"{prefix}{split}0.h5",
+                data=np.stack([points for _, (points, _, _) in mine]).astype(np.float32),
+                label=np.array([[order.index(synset)] for synset, _ in mine], np.uint8),
+                **{parts: np.stack([part for _, (_, _, part) in mine]).astype(np.uint8)},
+            )
+            (root / f"{split}_hdf5_file_list.txt").write_text(f"{prefix}{split}0.h5\n")
+    return root
+
+
+def write_hdf5(path, **arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression="gzip")
+
+
+SHAPES = {
+    ("02691156", "aaa", "train"): banded_cloud("02691156", seed=1),
+    ("02691156", "bbb", "test"): banded_cloud("02691156", seed=2),
+    ("03001627", "ccc", "train"): banded_cloud("03001627", seed=3),
+    ("03001627", "ddd", "val"): banded_cloud("03001627", seed=4),
+    ("04379243", "eee", "train"): banded_cloud("04379243", seed=5),
+}

@@ -1,0 +1,96 @@
+"""From a run of `mvnet`: classes, parts and probes begin with its encoder and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pointcmt.errors import UsageError
+from pointcmt.training.backbones import DENSE
+from pointcmt.training.config_files import load_config
+from pointcmt.training.loop import train
+from pointcmt.training.pretrained import PointNetwork, open_network, part_of, same_network
+from pointcmt.training.probe import probe
+from pointcmt.training.run import Run, open_run
+from tests.training.stores import small_config
+
+pytestmark = pytest.mark.usefixtures("small_resnet")
+
+
+@pytest.fixture(scope="module")
+def pre(small_resnet, toy_store, tmp_path_factory):
+    """One epoch of pre-training on built-in shapes."""
+    folder = tmp_path_factory.mktemp("mvnet") / "run"
+    config = small_config("mvnet", "data.points=128", epochs=1)
+    train(toy_store, config, folder, device="cpu")
+    return folder
+
+
+def best(run):
+    return load_file(next((run / "best").glob("weights-*")))
+
+
+def test_its_point_network_has_the_names_of_any_other(pre):
+    network = open_network(pre)
+    assert network.weights.keys() == DENSE["dgcnn"](1).state_dict().keys()
+    theirs = best(pre)
+    assert all(torch.equal(t, theirs[f"backbone.{name}"]) for name, t in network.weights.items())
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "partseg"])
+def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, capsys):
+    """The whole way: found by name, loaded, trained, its classifier of one class left out."""
+    knobs = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
+    knobs += ["schedule.warmup=0"]
+    config = load_config(recipe, None, knobs, epochs=1, init=str(pre))
+    train(toy_store, config, tmp_path, device="cpu")
+    assert open_run(tmp_path).config.model.backbone == "dgcnn"
+    theirs, mine = open_network(pre).weights, open_network(tmp_path).weights
+    encoder = [name for name in theirs if part_of(name) == "encoder"]
+    assert len(encoder) > 20
+    assert all(torch.equal(theirs[name], mine[name]) for name in encoder)
+    assert f"encoder {len(encoder)} of {len(encoder)} tensors" in capsys.readouterr().err
+    assert not torch.equal(theirs["head.0.weight"], mine["head.0.weight"])
+
+
+def test_its_features_are_those_of_the_points_pooled(pre, toy_store):
+    """It has learned no classes: of all points' features the maximum and the mean."""
+    (found,) = probe(pre, toy_store, device="cpu")
+    model = DENSE["dgcnn"](1)
+    model.load_state_dict(
+        {k.removeprefix("backbone."): t for k, t in best(pre).items() if k.startswith("backbone.")}
+    )
+    shape = int(np.flatnonzero(toy_store.splits == 1)[0])
+    cloud = torch.from_numpy(toy_store.read("points", shape)[None, :128])
+    with torch.no_grad():
+        local = model.eval()(cloud, local=True).local[0]
+    expected = torch.cat([local.max(dim=0).values, local.mean(dim=0)]).numpy()
+    assert found.frozen.features["trained"][shape] == pytest.approx(expected, abs=1e-5)
+    assert found.as_json()["width"] == 2 * model.local_width
+    assert "maximum and mean over the points' features" in found.describe()
+
+
+def named(recipe, backbone):
+    config = load_config(recipe, None, [f"model.backbone={backbone}"])
+    return PointNetwork(Run(Path("RUN"), config, {"class_names": []}), 1, {})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "dense", "found"),
+    [
+        ("mvnet", "pointnet2", False, "pointnet2-ssg"),
+        ("mvnet", "pointnet2", True, "pointnet2"),
+        ("mvnet", "pointvit-b", False, "pointvit-b"),
+        ("student", "pointnet2-ssg", True, "pointnet2"),
+        ("student", "pointmlp", False, "pointmlp"),
+    ],
+)
+def test_the_same_encoder_with_and_without_a_decoder(recipe, backbone, dense, found):
+    assert same_network(named(recipe, backbone), dense) == found
+
+
+def test_some_networks_have_no_features_of_points():
+    with pytest.raises(UsageError, match="pointmlp has no feature of each point"):
+        same_network(named("student", "pointmlp"), True)
