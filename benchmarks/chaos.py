@@ -238,7 +238,7 @@ class Chaos:
         with suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(bytes(2**16))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         self.others = [other for other in self.others if other.poll() in (None, 0, 3)]

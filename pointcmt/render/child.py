@@ -35,12 +35,35 @@ def main(pipe: int, parent: int) -> None:
         try:
             make_runner, argument, number = connection.recv()
             run = make_runner(argument, number)
+            _announce_compiling(connection)
             while connection.poll(IDLE):
                 task, blame = connection.recv()
                 result = run(task, blame, lambda shape: connection.send(("shape", shape)))
                 connection.send(("done", result))
         except PointcmtError as error:
             connection.send(("error", error))
+
+
+def _announce_compiling(connection: Connection) -> None:
+    """Say when numba begins to compile and when it has: that time is no shape's."""
+    event: Any = sys.modules.get("numba.core.event")
+    if event is None:
+        return
+
+    class Announcer(event.Listener):  # type: ignore[misc]
+        depth = 0  # one function may have others compiled
+
+        def on_start(self, _: Any) -> None:
+            self.depth += 1
+            if self.depth == 1:
+                connection.send(("compiling", True))
+
+        def on_end(self, _: Any) -> None:
+            self.depth -= 1
+            if self.depth == 0:
+                connection.send(("compiling", False))
+
+    event.register("numba:compile", Announcer())
 
 
 def _keep_one_arena() -> None:

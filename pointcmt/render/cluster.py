@@ -16,6 +16,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, Security
 from distributed.comm.core import connect
+from distributed.versions import get_versions
 
 from pointcmt import __version__
 from pointcmt.console import say
@@ -29,7 +30,7 @@ from pointcmt.render.supervisor import Work
 LOCAL = "local"  # as an address: a cluster on this machine, for this job
 FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
 PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work
-ANSWER = 30.0  # seconds for a scheduler to answer that is there
+ANSWER = 10.0  # seconds for a scheduler to answer that is there
 LOOK_AGAIN = 5.0  # seconds between looks at the workers
 WINDOW = 2  # tasks submitted per thread of the workers
 RETRIES = 2  # of a task that fails or kills its workers: elsewhere, where there is an elsewhere
@@ -218,10 +219,9 @@ class ClusterWorkers:
         Raises PointcmtError when no worker has done anything for too long.
         """
         self._looked_at = time.monotonic()
-        scheduler: Any = self._client.scheduler
         try:
-            self._threads = self._client.sync(scheduler.ncores, callback_timeout=ANSWER)
-            working = self._client.sync(scheduler.processing, callback_timeout=ANSWER)
+            self._threads = self._ask("ncores")
+            working = self._ask("processing")
         except OSError:
             return False
         for future, attempt in self._running.items():
@@ -233,6 +233,11 @@ class ClusterWorkers:
             self._stalled_since = min(self._stalled_since, self._looked_at)
             self._wait_for_workers(self._looked_at - self._stalled_since)
         return True
+
+    def _ask(self, question: str, **arguments: Any) -> Any:
+        """The scheduler's answer. Raises OSError where there is none."""
+        asked = getattr(self._client.scheduler, question)
+        return self._client.sync(asked, callback_timeout=ANSWER, **arguments)
 
     def _wait_for_workers(self, seconds: float) -> None:
         """Say that nobody works. Raises PointcmtError when it has lasted for too long."""
@@ -253,10 +258,14 @@ class ClusterWorkers:
 
         Asked for before anything is submitted: a dask worker that cannot import a task ends.
         """
-        found: Any = self._client.get_versions(packages=["pointcmt"])
-        ours = found["client"]["packages"]["pointcmt"]
-        everybody = {"the scheduler": found["scheduler"], **found["workers"]}
+        question: dict[str, Any] = {"packages": ["pointcmt"]}
+        everybody: dict[str, Any] = {}
+        with suppress(OSError):  # some worker does not answer: it may just have died
+            everybody["the scheduler"] = self._ask("versions", **question)
+            msg = {"op": "versions", **question}
+            everybody |= self._ask("broadcast", msg=msg, on_error="ignore")
         versions = {who: facts["packages"]["pointcmt"] for who, facts in everybody.items() if facts}
+        ours = get_versions(**question)["packages"]["pointcmt"]
         wrong = [f"{who} has {has or 'none'}" for who, has in versions.items() if has != ours]
         if ours and wrong:  # without ours, this is a checkout that nobody has installed
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""

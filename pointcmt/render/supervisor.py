@@ -68,6 +68,7 @@ class Worker:
         self._shape: int | None = None  # in flight
         self._since = 0.0  # when it began, monotonic seconds
         self._held = 0.0  # GiB that the process held then
+        self._compiling = False
 
     def run(self, task: Any, attend: Callable[[], None] = lambda: None) -> Any:
         """The result of a task, whatever its shapes do to the process.
@@ -106,7 +107,7 @@ class Worker:
                 if self._closed:
                     raise Stopped
                 self._process, self._connection = _start(self.work, self.number)
-        self._shape, self._since = None, time.monotonic()
+        self._shape, self._compiling, self._since = None, False, time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # it has just died: see _trouble
             self._connection.send((task, blame))
 
@@ -128,6 +129,8 @@ class Worker:
                 self._since = time.monotonic()
                 if kind == "shape":
                     self._shape, self._held = value, self._memory()
+                elif kind == "compiling":
+                    self._compiling = value
                 else:
                     yield kind, value
         except (EOFError, ConnectionResetError):
@@ -164,9 +167,9 @@ class Worker:
         return pages * resource.getpagesize() / 2**30
 
     def _patience(self) -> float:
-        """Seconds of silence: longer before the first shape, when libraries and drivers load."""
-        timeout = self.work.timeout
-        return timeout if self._shape is not None else max(timeout, LOADING)
+        """Seconds of silence: longer while libraries and drivers load, and kernels are compiled."""
+        loading = self._shape is None or self._compiling
+        return max(self.work.timeout, LOADING) if loading else self.work.timeout
 
     def _end(self) -> None:
         if self._process is not None:

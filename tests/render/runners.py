@@ -1,5 +1,6 @@
 """Runners for the worker tests: importable, so that spawned processes find them."""
 
+import importlib
 import os
 import signal
 import time
@@ -75,6 +76,29 @@ def run_tasks(tasks, work, workers):
 
 def make(argument, worker):
     return Runner(argument)
+
+
+class CompilingRunner(Runner):
+    """Compiles a long function in the middle of a shape; returns how many seconds that took."""
+
+    def __call__(self, task, blame, report):
+        lines = "\n".join(f"    if x > {i}.5: x = x * 1.1 + y / {i + 1}" for i in range(60))
+        found = {}
+        exec(f"def long(x, y):\n{lines}\n    return x", found)
+        report(0)
+        if blame:
+            return blame, 0.0
+        began = time.monotonic()
+        self.numba.njit(found["long"])(1.0, 2.0)
+        seconds = time.monotonic() - began
+        report(None)
+        return blame, seconds
+
+
+def make_compiling(argument, worker):
+    runner = CompilingRunner(argument)
+    runner.numba = importlib.import_module("numba")
+    return runner
 
 
 def make_dead(argument, worker):

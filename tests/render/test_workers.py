@@ -56,6 +56,14 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
     assert time.monotonic() - started < 30
 
 
+def test_the_time_that_compiling_takes_is_no_shapes(tmp_path):
+    ((blame, seconds),) = run_tasks(
+        range(1), Work(runners.make_compiling, ({}, str(tmp_path)), 0.5), 1
+    )
+    assert seconds > 0.7, "it was compiled too fast: this shows nothing"
+    assert blame == {}
+
+
 def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
         "from pointcmt.render import supervisor\n"
