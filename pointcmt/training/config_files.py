@@ -204,6 +204,10 @@ def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageE
     if first["type"] == "extra_forbidden":
         return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] == "value_error" and isinstance(
+        first["input"], dict
+    ):  # what does not fit together, in a section or in all
+        return UsageError(f"'{key}': {reason}" if key else reason, where=origin)
     value = _look_up(defaults, key)
     return UsageError(
         f"'{key}' {reason}, not {first['input']!r}",

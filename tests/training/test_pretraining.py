@@ -472,6 +472,7 @@ def test_configurations_that_cannot_be_meant(knobs, message):
     with pytest.raises(UsageError) as caught:
         load_config("mvnet", None, knobs)
     assert message in str(caught.value)
+    assert "{" not in str(caught.value)  # not all of the configuration
 
 
 def test_the_defaults_are_those_of_the_specification():
