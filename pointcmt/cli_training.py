@@ -26,7 +26,7 @@ STORE_FORMATS = ("png", "webdataset")
 def train(
     data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, finetune or partseg.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune or partseg.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,

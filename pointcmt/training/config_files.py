@@ -204,6 +204,9 @@ def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageE
     if first["type"] == "extra_forbidden":
         return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    together = isinstance(first["input"], dict)  # what does not fit, in a section or in all
+    if first["type"] == "value_error" and together:
+        return UsageError(f"'{key}': {reason}" if key else reason, where=origin)
     value = _look_up(defaults, key)
     return UsageError(
         f"'{key}' {reason}, not {first['input']!r}",

@@ -30,7 +30,7 @@ def splat_radius(points: int, size: int) -> float:
 
     Points in farthest-point order lie equally far apart everywhere, on surfaces of one size in
     proportion to 1/√N. Of the foreground of the built-in shapes this leaves 0.6 % without a point,
-    7.5 % of the worst shape's; smaller radii leave more (`benchmarks/pretraining.py` counts them).
+    6 % of the worst shape's; smaller radii leave more (`benchmarks/pretraining.py --holes`).
     """
     return max(SPREAD * size / math.sqrt(points), LEAST)
 

@@ -35,7 +35,7 @@ from pointcmt.training.recipes.mvnet import choose
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
-from tests.stores import render, render_toy
+from tests.stores import render_listing, render_toy
 from tests.training.plain_dense import PlainDense, pretrain_plain
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs, metrics
@@ -208,7 +208,7 @@ def test_labels_are_never_looked_at(rendered, tmp_path):
     listing = select(list_shapes("toy", None), None, 24)
     unknown = tuple(replace(shape, class_name=None) for shape in listing.shapes)
     bare = replace(listing, shapes=unknown, class_names=())
-    store = render(bare, tmp_path / "S", rig="circle12", shard=8)
+    store = render_listing(bare, tmp_path / "S", rig="circle12", shard=8)
     assert (store.labels == -1).all()
     for name, each in (("known", rendered), ("unknown", store)):
         train(each, small_config("mvnet", epochs=1), tmp_path / name, device="cpu")
@@ -472,6 +472,7 @@ def test_configurations_that_cannot_be_meant(knobs, message):
     with pytest.raises(UsageError) as caught:
         load_config("mvnet", None, knobs)
     assert message in str(caught.value)
+    assert "{" not in str(caught.value)  # not all of the configuration
 
 
 def test_the_defaults_are_those_of_the_specification():
