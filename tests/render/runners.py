@@ -82,7 +82,7 @@ class CompilingRunner(Runner):
     """Compiles a long function in the middle of a shape; returns how many seconds that took."""
 
     def __call__(self, task, blame, report):
-        lines = "\n".join(f"    if x > {i}.5: x = x * 1.1 + y / {i + 1}" for i in range(60))
+        lines = "\n".join(f"    if x > {i}.5: x = x * 1.1 + y / {i + 1}" for i in range(200))
         found = {}
         exec(f"def long(x, y):\n{lines}\n    return x", found)
         report(0)
