@@ -1,6 +1,6 @@
 """Rendering, end to end: `pointcmt render` against the usual pyrender script, in turns.
 
-Usage: python benchmarks/render.py [--meshes DIR] [--copies 12] [--rounds 3] [--size 224]
+Usage: python benchmarks/render.py [--meshes DIR] [--copies 24] [--rounds 3] [--size 224]
            [--backends auto,egl,pyrender]
 
 DIR holds mesh files at any depth; default: the real meshes of the tests (POINTCMT_TEST_DATA). All
@@ -29,7 +29,7 @@ SCRIPT = Path(__file__).parent / "baselines" / "pyrender_script.py"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--meshes", type=Path, nargs="*", default=None)
-    parser.add_argument("--copies", type=int, default=12, help="how often each mesh is in the job")
+    parser.add_argument("--copies", type=int, default=24, help="how often each mesh is in the job")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=2)
