@@ -59,7 +59,7 @@ class _Attempt:
 
 
 class ClusterWorkers:
-    """An engine (backlog.Engine) on a dask cluster. root: SHA-256 of the root of the job's store.
+    """An engine (backlog.Engine) on a dask cluster. work.argument: the Job, with its identity.
 
     Raises PointcmtError where no scheduler answers, or workers have another pointcmt.
     """
@@ -67,11 +67,11 @@ class ClusterWorkers:
     _client: Client
     _looked_at: float  # when, in monotonic seconds, we last asked for the workers
 
-    def __init__(self, work: Work, cluster: Cluster, root: str, log_format: str) -> None:
+    def __init__(self, work: Work, cluster: Cluster, log_format: str) -> None:
         _silence_dask()
         self.work = replace(work, make_runner=make_runner)
-        self.resources, self.log_format, self._root = cluster.resources, log_format, root
-        facts = (work.argument, work.timeout, work.memory_limit, root, __version__)
+        self.resources, self.log_format = cluster.resources, log_format
+        facts = (work.argument, work.timeout, work.memory_limit, __version__)
         self._name = contract.digest(str(facts).encode())
         self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
         self._running: dict[Future[Any], _Attempt] = {}
@@ -131,7 +131,6 @@ class ClusterWorkers:
             run_there,
             self.work,
             task,
-            self._root,
             __version__,
             key=f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}",
             pure=False,

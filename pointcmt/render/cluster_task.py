@@ -9,10 +9,9 @@ from distributed import get_worker
 
 from pointcmt import __version__
 from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import Held
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import ROOT
+from pointcmt.datasets.store import ROOT, identity_digest, root_attributes
 from pointcmt.errors import PointcmtError, StoreError
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.job import Finished, Job, Task
@@ -34,8 +33,8 @@ class Failed:
     worker: str
 
 
-def run_there(work: Work, task: Task, root: str, version: str) -> Finished | Held | Failed:
-    """The body of a dask task. root: SHA-256 of the store's root; version: the client's own."""
+def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
+    """The body of a dask task. work.argument: the Job; version: the client's own."""
     worker = get_worker().address
     try:
         if version != __version__:
@@ -43,7 +42,7 @@ def run_there(work: Work, task: Task, root: str, version: str) -> Finished | Hel
                 f"this worker has pointcmt {__version__}, the job is one of pointcmt {version}",
                 fix="install the same version everywhere",
             )
-        _require_store(work.argument.out, root)
+        _require_store(work.argument)
         return run_claimed(_crew, work, task)
     except PointcmtError as error:
         at = f"worker {worker} on {socket.gethostname()}"
@@ -68,12 +67,12 @@ def make_runner(job: Job, number: int) -> "ShardRunner":
     return runner
 
 
-def _require_store(path: str, root: str) -> None:
+def _require_store(job: Job) -> None:
     """Raise StoreError unless the store that the client opened is what this worker sees."""
-    found = files.read(files.open_kv(path, 1), ROOT)
-    if found is None or contract.digest(found) != root:
+    found = files.read(files.open_kv(job.out, 1), ROOT)
+    if found is None or identity_digest(root_attributes(found, job.out)) != job.identity:
         raise StoreError(
             "there is no store here" if found is None else "there is another store here",
-            where=path,
+            where=job.out,
             fix="client and workers need one shared place for --out, at the same path",
         )

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
-from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
 from pointcmt.datasets.places import absolute
@@ -120,7 +119,7 @@ def complete(
     if missing is None:
         missing = tasks(store, stage == RENDER, correspondences, options.retry_failed)
         missing = [task for task in missing if _share(options, [task.shard])]
-    engine = _engine(store, job, options, len(missing))
+    engine = _engine(job, options, len(missing))
     kv = open_claims(job.out)
     backlog = Backlog(missing, partial(look, kv))
     total = _shapes(store, [task.shard for task in missing])
@@ -150,7 +149,7 @@ def complete(
     )
 
 
-def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engine:
+def _engine(job: Job, options: Options, missing: int) -> Engine:
     """What runs the tasks: processes of our own, or dask's. Raises PointcmtError."""
     workers = min(options.workers or usable_cores(), max(1, missing))
     job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
@@ -162,9 +161,8 @@ def _engine(store: ViewStore, job: Job, options: Options, missing: int) -> Engin
     root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
     work = replace(work, argument=replace(job, threads=1, out=absolute(job.out), root=root))
-    digest = contract.digest(contract.group_metadata(store.attributes))
     cluster = Cluster(options.scheduler, workers, options.resources)
-    return ClusterWorkers(work, cluster, digest, options.log_format)
+    return ClusterWorkers(work, cluster, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}

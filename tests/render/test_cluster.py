@@ -406,7 +406,7 @@ def test_a_worker_that_dask_takes_for_lost_and_that_still_works_keeps_its_shard(
 
 
 def engine(address):
-    return ClusterWorkers(Work(make_runner, None, 1.0), Cluster(address), "", "plain")
+    return ClusterWorkers(Work(make_runner, None, 1.0), Cluster(address), "plain")
 
 
 def test_no_scheduler_and_no_address_are_said(monkeypatch):
