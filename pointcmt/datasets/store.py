@@ -167,7 +167,10 @@ class ViewStore:
     def markers(
         self, stage: str = RENDER, shards: Iterable[int] | None = None
     ) -> dict[int, dict[str, Any]]:
-        """Commit markers by shard, all of them by default. Raises DamageError for a damaged one."""
+        """Commit markers by shard, all of them by default.
+
+        Raises DamageError for one that is damaged, or not of this store and shard.
+        """
         return dict(self.each_marker(stage, shards))
 
     def each_marker(
@@ -186,7 +189,12 @@ class ViewStore:
         keys = [marker_key(stage, shard) for shard in wanted]
         for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
             if data is not None or shards is not None:  # else another job tries it again just now
-                yield shard, decode_marker(data or b"", f"{self.path}/{key}")
+                where = f"{self.path}/{key}"
+                marker = decode_marker(data or b"", where)
+                if not self.owns(marker, stage, shard):
+                    what = "the marker of another shard, or of another store"
+                    raise DamageError(what, where=where, fix=_REPAIR)
+                yield shard, marker
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Whether a marker is of this store, and not one of another that got here somehow."""
@@ -302,7 +310,7 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON-able values."""
     return {
         **vars(outcome),
-        "seconds": round(outcome.seconds, 3),
+        "seconds": round(outcome.seconds, 6),
         "detail": _encodable(outcome.detail),
         "notes": [_encodable(note) for note in outcome.notes],
     }

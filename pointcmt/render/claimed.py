@@ -6,8 +6,10 @@ and hangs, and ends with the supervisor.
 
 from dataclasses import replace
 
+from pointcmt.datasets import kv as files
 from pointcmt.datasets.claims import ClaimLost, Held, open_claims, take
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store import ROOT, ViewStore, root_attributes
+from pointcmt.errors import StoreError
 from pointcmt.render.job import Finished, Job, Task, stage_to_run
 from pointcmt.render.supervisor import Crew, Work
 
@@ -18,11 +20,11 @@ def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
     work.argument is the Job. Raises the PointcmtError that is to stop the job.
     """
     job: Job = work.argument
+    store = _store_of(job)
     claim = take(open_claims(job.out), task.shard, task.void)
     if isinstance(claim, Held):
         return claim
     with claim:
-        store = ViewStore.open(job.out, threads=1)
         stage = stage_to_run(store, task, job.correspondences)
         if stage is None:
             return Finished(task, ())
@@ -30,3 +32,17 @@ def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
             return crew.run(work, replace(task, stage=stage, claim=claim.owner), claim.renew)
         except ClaimLost as lost:
             return Held("", lost.what)
+
+
+def _store_of(job: Job) -> ViewStore:
+    """The store that the job is for, as this process sees it. Raises StoreError."""
+    found = files.read(files.open_kv(job.out, 1), ROOT)
+    store = ViewStore(job.out, root_attributes(found, job.out), 1) if found else None
+    if store is None or job.identity not in ("", store.identity):
+        raise StoreError(
+            "there is another store here" if found else "there is no store here",
+            where=job.out,
+            fix="all machines of a job need one shared place for --out, at the same path, and no "
+            "other job may replace the store meanwhile",
+        )
+    return store

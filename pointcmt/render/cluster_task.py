@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from distributed import get_worker
 
 from pointcmt import __version__
-from pointcmt.datasets import kv as files
 from pointcmt.datasets.claims import Held
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import ROOT, identity_digest, root_attributes
-from pointcmt.errors import PointcmtError, StoreError
+from pointcmt.errors import PointcmtError
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.job import Finished, Job, Task
 from pointcmt.render.supervisor import Crew, Work
@@ -42,7 +40,6 @@ def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
                 f"this worker has pointcmt {__version__}, the job is one of pointcmt {version}",
                 fix="install the same version everywhere",
             )
-        _require_store(work.argument)
         return run_claimed(_crew, work, task)
     except PointcmtError as error:
         at = f"worker {worker} on {socket.gethostname()}"
@@ -65,14 +62,3 @@ def make_runner(job: Job, number: int) -> "ShardRunner":
             fix="the workers need the data set at the same path: mount it there",
         )
     return runner
-
-
-def _require_store(job: Job) -> None:
-    """Raise StoreError unless the store that the client opened is what this worker sees."""
-    found = files.read(files.open_kv(job.out, 1), ROOT)
-    if found is None or identity_digest(root_attributes(found, job.out)) != job.identity:
-        raise StoreError(
-            "there is no store here" if found is None else "there is another store here",
-            where=job.out,
-            fix="client and workers need one shared place for --out, at the same path",
-        )

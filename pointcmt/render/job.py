@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pointcmt import __version__
 from pointcmt.datasets import kv as files
@@ -31,14 +32,16 @@ from pointcmt.render.config import RenderConfig, fit, schema_for
 class Task:
     """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone.
 
-    retry: checksum of the commit marker with failures that is to be tried again, if it is still
-    there. void: the claim that has been waited for long enough. claim: whose claim it runs under;
-    without one nothing is checked. All "" by default.
+    retry: checksum of the commit marker whose shard is to be done again, if it is still there; it
+    stays until the new one takes its place. keep: do again only the shapes of it that failed. void:
+    the claim that has been waited for long enough. claim: whose claim it runs under; without one
+    nothing is checked.
     """
 
     stage: str
     shard: int
     retry: str = ""
+    keep: bool = False
     void: str = ""
     claim: str = ""
 
@@ -143,12 +146,14 @@ def tasks(
 
 def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:
     """What a task is to do now that its shard is claimed; None where others have done it."""
-    if task.retry and checksum(store, task.stage, task.shard) == task.retry:
-        store.forget(task.shard, task.stage)
-    if not checksum(store, RENDER, task.shard):
-        return RENDER if task.stage == RENDER else None
-    wanted = correspondences or task.stage == CORRESPONDENCES
-    return CORRESPONDENCES if wanted and not checksum(store, CORRESPONDENCES, task.shard) else None
+    rendered = _checksum_of_ours(store, RENDER, task.shard)
+    if task.stage == RENDER and rendered in ("", task.retry):
+        return RENDER
+    if not rendered or not (correspondences or task.stage == CORRESPONDENCES):
+        return None
+    again = task.retry if task.stage == CORRESPONDENCES else ""
+    matched = _checksum_of_ours(store, CORRESPONDENCES, task.shard)
+    return CORRESPONDENCES if matched in ("", again) else None
 
 
 def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
@@ -156,18 +161,29 @@ def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, 
     found = {}
     for shard, marker in store.each_marker(CORRESPONDENCES) if correspondences else ():
         if marker["failures"]:
-            found[shard] = Task(CORRESPONDENCES, shard, retry=marker["checksum"])
+            found[shard] = Task(CORRESPONDENCES, shard, retry=marker["checksum"], keep=True)
     for shard, marker in store.each_marker(RENDER) if render else ():
         if any(outcome["status"] == "failed" for outcome in marker["outcomes"]):
-            found[shard] = Task(RENDER, shard, retry=marker["checksum"])
+            found[shard] = Task(RENDER, shard, retry=marker["checksum"], keep=True)
     return found
 
 
 def checksum(store: ViewStore, stage: str, shard: int) -> str:
     """That of a shard's commit marker, "" where there is none."""
+    marker = _marker(store, stage, shard)
+    return "" if marker is None else marker["checksum"]
+
+
+def _checksum_of_ours(store: ViewStore, stage: str, shard: int) -> str:
+    """`checksum`, "" also where the marker is another store's: what it commits is not this one."""
+    marker = _marker(store, stage, shard)
+    return marker["checksum"] if marker and store.owns(marker, stage, shard) else ""
+
+
+def _marker(store: ViewStore, stage: str, shard: int) -> dict[str, Any] | None:
     key = marker_key(stage, shard)
     data = files.read(store.kv, key)
-    return "" if data is None else decode_marker(data, f"{store.path}/{key}")["checksum"]
+    return None if data is None else decode_marker(data, f"{store.path}/{key}")
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from pointcmt.datasets.creation import remove
 from pointcmt.datasets.places import absolute
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
+from pointcmt.errors import StoreError
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.cores import usable_cores
@@ -136,6 +137,7 @@ def complete(
             shard = finished.task.shard
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
+    _require_done(store, missing, rendered, matched, correspondences)
     sweep(kv, rendered & matched)
     failures = store.failures(options.share)
     tried = _shapes(store, _share(options, rendered if stage == RENDER else matched))
@@ -147,6 +149,25 @@ def complete(
         seconds=time.monotonic() - started,
         views=done * store.schema.views,
     )
+
+
+def _require_done(
+    store: ViewStore,
+    missing: Sequence[Task],
+    rendered: set[int],
+    matched: set[int],
+    correspondences: bool,
+) -> None:
+    """Raise StoreError where what a job has done is not in its store."""
+    wanted = {task.shard for task in missing}
+    lost = wanted - rendered | (wanted - matched if correspondences else set())
+    if lost:
+        raise StoreError(
+            f"{len(lost)} of {len(wanted)} shards that this job has finished are not there",
+            where=store.path,
+            fix="something else has deleted or replaced them, or they were written to another "
+            "place of the same name on another machine; then run the same command again",
+        )
 
 
 def _engine(job: Job, options: Options, missing: int) -> Engine:

@@ -1,7 +1,7 @@
 """One shard: load, draw, sample, test visibility, write, commit. What a worker process runs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import ClaimLost
 from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore, encode_outcome
+from pointcmt.datasets.store import (
+    CORRESPONDENCES,
+    RENDER,
+    Outcome,
+    ViewStore,
+    decode_outcome,
+    encode_outcome,
+)
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
-from pointcmt.render.job import Finished, Job, Task
+from pointcmt.render.job import Finished, Job, Task, checksum
 from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,55 +51,94 @@ class ShardRunner:
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
-        run = self._render if task.stage == RENDER else self._correspond
-        return run(task, blame, report)
+        if task.stage == CORRESPONDENCES:
+            return self._correspond(task, blame, report)
+        return (self._retry if task.keep else self._render)(task, blame, report)
 
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
+        """A whole shard."""
         shapes = self.store.schema.shapes_of(task.shard)
         arrays = self._blank_arrays(shapes)
         _ = self.kind.drawer  # made before any shape could be blamed for its failing
-        outcomes = []
-        for slot, shape in enumerate(shapes):
-            record = self.store.shapes[shape]
-            report(shape)
-            started = time.perf_counter()
-            make = partial(self.render_shape, record)
-            made, outcome = attempt(make, record, blame.get(shape) or self._known(record))
-            outcomes.append(replace(outcome, seconds=time.perf_counter() - started))
-            for name, value in (made or {}).items():
-                arrays[name][slot] = value
-            arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
+        outcomes = [
+            self._render_into(arrays, slot, shape, self.job.correspondences, blame, report)
+            for slot, shape in enumerate(shapes)
+        ]
         report(None)
         visible = arrays.pop("visible")
-        self._commit(task, RENDER, arrays, {"outcomes": [encode_outcome(o) for o in outcomes]})
+        self._commit(task, RENDER, arrays, _encoded("outcomes", outcomes))
         if self.job.correspondences:
-            self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": []})
+            self._commit(task, CORRESPONDENCES, {"visible": visible}, _encoded("failures", []))
         return Finished(task, tuple(outcomes))
+
+    def _retry(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
+        """The shapes of a shard that failed; those that are done are kept as they are stored."""
+        shapes = self.store.schema.shapes_of(task.shard)
+        marker = self.store.markers(RENDER, [task.shard])[task.shard]
+        outcomes = [decode_outcome(table) for table in marker["outcomes"]]
+        unmatched = self._unmatched(task.shard)
+        arrays = self._stored_arrays(shapes)
+        _ = self.kind.drawer
+        visible, tried = unmatched is not None or self.job.correspondences, []
+        for slot, shape in enumerate(shapes):
+            if outcomes[slot].status != "done":
+                outcomes[slot] = self._render_into(arrays, slot, shape, visible, blame, report)
+                tried.append(outcomes[slot])
+        report(None)
+        seen = arrays.pop("visible")
+        self._commit(task, RENDER, arrays, _encoded("outcomes", outcomes))
+        if unmatched is not None:
+            failures = _encoded("failures", unmatched.values())
+            self._commit(task, CORRESPONDENCES, {"visible": seen}, failures)
+        if self.job.correspondences and unmatched != {}:  # none yet, or some failed
+            self._correspond(task, blame, report)
+        return Finished(task, tuple(tried))
 
     def _correspond(
         self, task: Task, blame: Blame, report: Callable[[int | None], None]
     ) -> Finished:
+        """Visibility of the rendered shapes of a shard, or only where it failed (`task.keep`)."""
         shapes = self.store.schema.shapes_of(task.shard)
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
-        spec = contract.array_specs(self.store.schema)["visible"]
-        visible, outcomes = contract.blank(spec, len(shapes)), []
+        failed = self._unmatched(task.shard) if task.keep else None
+        visible, outcomes = self._visible(shapes, stored=failed is not None), []
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
-            if rendered["status"] != "done":
+            is_due = failed is None or rendered["id"] in failed
+            if rendered["status"] != "done" or not is_due:
                 continue
             record = self.store.shapes[shape]
             report(shape)
             make = partial(self.correspond_shape, record, shape, rendered["sha256"])
             made, outcome = attempt(make, record, blame.get(shape))
             outcomes.append(outcome)
-            if made:
-                visible[slot] = made["visible"]
+            visible[slot] = made["visible"] if made else 0
         report(None)
-        failures = [encode_outcome(o) for o in outcomes if o.status == "failed"]
-        self._commit(task, CORRESPONDENCES, {"visible": visible}, {"failures": failures})
+        failures = _encoded("failures", [o for o in outcomes if o.status == "failed"])
+        self._commit(task, CORRESPONDENCES, {"visible": visible}, failures)
         return Finished(task, tuple(outcomes))
 
-    def render_shape(self, record: ShapeRecord) -> tuple[Arrays, Outcome]:
+    def _render_into(
+        self,
+        arrays: Arrays,
+        slot: int,
+        shape: int,
+        visible: bool,
+        blame: Blame,
+        report: Callable[[int | None], None],
+    ) -> Outcome:
+        """Render a shape into its slot of a shard's arrays, or have it fail."""
+        record = self.store.shapes[shape]
+        report(shape)
+        started = time.perf_counter()
+        make = partial(self.render_shape, record, visible)
+        made, outcome = attempt(make, record, blame.get(shape) or self._known(record))
+        for name, value in (made or {}).items():
+            arrays[name][slot] = value
+        arrays["status"][slot] = DONE if outcome.status == "done" else FAILED
+        return replace(outcome, seconds=time.perf_counter() - started)
+
+    def render_shape(self, record: ShapeRecord, visible: bool = True) -> tuple[Arrays, Outcome]:
         """All arrays of one shape, without axis 0. Raises ShapeRefused."""
         schema, before = self.store.schema, self.job.before.get(record.id)
         shape = self.kind.load(record, before.sha256 if before else "")
@@ -108,9 +155,9 @@ class ShardRunner:
         }
         if sample.part is not None and schema.parts:
             arrays["part"] = sample.part
-        if self.job.correspondences:
-            visible = shape.visible(sample.points, sample.point_face)
-            arrays["visible"] = contract.pack_visible(visible)
+        if visible:
+            seen = shape.visible(sample.points, sample.point_face)
+            arrays["visible"] = contract.pack_visible(seen)
         backend, reason = self.kind.drawer
         outcome = Outcome(
             record.id,
@@ -131,6 +178,25 @@ class ShardRunner:
         points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
         visible = shape.visible(points, point_face)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+
+    def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
+        """The shapes of a shard without correspondences for a reason, by id; None: not tried."""
+        if not checksum(self.store, CORRESPONDENCES, shard):
+            return None
+        failures = self.store.markers(CORRESPONDENCES, [shard])[shard]["failures"]
+        return {table["id"]: decode_outcome(table) for table in failures}
+
+    def _visible(self, shapes: range, stored: bool) -> NDArray[np.uint8]:
+        """A shard's `visible`, as it is in the store, or nothing visible yet."""
+        if stored:
+            return np.array(self.store.read("visible", slice(shapes.start, shapes.stop)))
+        return contract.blank(contract.array_specs(self.store.schema)["visible"], len(shapes))
+
+    def _stored_arrays(self, shapes: range) -> Arrays:
+        """A shard's arrays as they are in the store; fill values where it has none."""
+        part = slice(shapes.start, shapes.stop)
+        names = contract.array_specs(self.store.schema)
+        return {name: np.array(self.store.read(name, part)) for name in names}
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
         """What took a worker down before a repair would do so again: it is not tried by itself."""
@@ -154,13 +220,30 @@ class ShardRunner:
     def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
         """Write a shard's arrays and commit them. Raises ClaimLost if it is another's by now."""
         self._require_claim(task)
+        if task.retry and stage == RENDER:  # what is to be replaced as well must not outlive it
+            self.store.forget(task.shard, CORRESPONDENCES)
         files = self.store.write_shard(task.shard, arrays)
-        self._require_claim(task)
+        try:
+            self._require_claim(task)
+        except ClaimLost:
+            self._undo(task.shard, stage, files)
+            raise
         self.store.commit(stage, task.shard, {**ended, "files": files})
+
+    def _undo(self, shard: int, stage: str, files: dict[str, str]) -> None:
+        """Have a shard done again whose files we wrote over after another process had committed."""
+        if checksum(self.store, stage, shard):
+            committed = self.store.markers(stage, [shard])[shard]["files"]
+            if any(committed.get(key) != sha256 for key, sha256 in files.items()):
+                self.store.forget(shard, stage)
 
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
+
+
+def _encoded(name: str, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    return {name: [encode_outcome(outcome) for outcome in outcomes]}
 
 
 def attempt(
