@@ -10,6 +10,7 @@ import typer
 from pointcmt import __version__
 from pointcmt.cli_options import (
     INTERRUPTED,
+    Gpus,
     Json,
     LogFormat,
     MemoryLimit,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
     from pointcmt.datasets.verify import Verdict
     from pointcmt.render.job import Job
-    from pointcmt.render.run import Summary
+    from pointcmt.render.run import Options, Summary
 
 SOME_FAILED = 3
 
@@ -82,7 +83,7 @@ def render(
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
     up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
-    device: Annotated[str, typer.Option(help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor.")] = "auto",
+    device: Gpus = "auto",
     antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
@@ -213,13 +214,24 @@ def verify(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = 0.0,
+    device: Gpus = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     check_log_format(log_format)
+    from pointcmt.render.run import Options
+
+    options = Options(workers, timeout, memory_limit, device=device, log_format=log_format)
     if repair:
-        _repair(store, root, workers, timeout, log_format, as_json)
+        _repair(store, root, options, as_json)
+    if root or options != Options(log_format=log_format):
+        raise UsageError(
+            "--root, --workers, --timeout, --memory-limit and --device are for repairs",
+            where="verify",
+            fix="add --repair, or leave them out",
+        )
     from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.verify import verify as check
 
@@ -286,15 +298,12 @@ def doctor(
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
 
 
-def _repair(
-    store: str, root: Path | None, workers: int, timeout: float, log_format: str, as_json: bool
-) -> NoReturn:
+def _repair(store: str, root: Path | None, options: "Options", as_json: bool) -> NoReturn:
     """`verify --repair`."""
     from pointcmt.render.repair import repair
-    from pointcmt.render.run import Options
 
-    with resumable(log_format):
-        done = repair(store, root, Options(workers, timeout, log_format=log_format))
+    with resumable(options.log_format):
+        done = repair(store, root, options)
     for broken in done.mended:
         print(f"mended: {broken.where}: {broken.what}")
     for name in done.swept:
@@ -308,7 +317,7 @@ def _repair(
     _print_verdict(done.verdict)
     if as_json:
         print(json.dumps(done.as_json()))
-    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost else 0)
+    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost or done.changed else 0)
 
 
 def _print_verdict(verdict: "Verdict") -> None:

@@ -21,6 +21,12 @@ Store = Annotated[
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]
+Gpus = Annotated[
+    str,
+    typer.Option(
+        help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor."
+    ),
+]
 ShardIndex = Annotated[int | None, typer.Option(help="Which of --num-shards shares to do, from 0.")]
 NumShards = Annotated[int | None, typer.Option(help="Shares of an array of jobs.")]
 Scheduler = Annotated[

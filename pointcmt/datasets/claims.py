@@ -137,6 +137,32 @@ def sweep(kv: ts.KvStore, finished: Collection[int]) -> list[str]:
     return swept
 
 
+def require_idle(kv: ts.KvStore) -> None:
+    """Raise StoreError while a process works on a store.
+
+    Waits up to a LEASE for a sign of life where the owner of a claim is on another machine.
+    """
+    began, first = time.monotonic(), _claimed(kv)
+    while first and time.monotonic() - began < LEASE:
+        now = _claimed(kv)
+        alive = next((value for key, value in now.items() if value != first.get(key)), None)
+        alive = alive or next((value for value in now.values() if _is_here(value)), None)
+        if alive:
+            raise StoreError(
+                f"{_owner(alive)} is at work on this store",
+                where=location(kv),
+                fix="stop it first, or choose another --out",
+            )
+        first = {key: value for key, value in first.items() if key in now}
+        time.sleep(min(1.0, LEASE / SIGNS / SIGNS))
+
+
+def _claimed(kv: ts.KvStore) -> dict[str, bytes]:
+    """All claims whose owners are not surely gone, by key."""
+    found = {key: _read(kv, key)[0] for key in files.list_keys(kv, f"{FOLDER}/")}
+    return {key: value for key, value in found.items() if value and not _is_gone(value)}
+
+
 def claim_key(shard: int) -> str:
     """The key of a shard's claim."""
     return f"{FOLDER}/{shard:06d}.json"
@@ -196,6 +222,11 @@ def _is_gone(value: bytes | None) -> bool:
         pass
     state, started = _state(pid)
     return state in ("Z", "X") or (started != "" and started != facts.get("started"))
+
+
+def _is_here(value: bytes) -> bool:
+    """Whether a claim was made on this machine by a process that is there."""
+    return _facts(value).get("machine") == _machine() != "" and not _is_gone(value)
 
 
 def _machine() -> str:

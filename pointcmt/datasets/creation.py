@@ -9,6 +9,7 @@ import tensorstore as ts
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.claims import open_claims, require_idle
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.store import (
     PLAN,
@@ -51,7 +52,8 @@ def create(
 
 
 def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a place that holds anything but a view store.
+    """Delete a store. Raises StoreError for a place that holds anything but a view store, and while
+    some process works on it.
 
     What says that shards are finished goes first and what says that this is a store goes last, so
     that whatever a kill leaves behind can be deleted again, or rendered again.
@@ -64,6 +66,7 @@ def remove(path: str) -> None:
     except (ValueError, KeyError, TypeError):
         is_store = False
     if is_store:
+        require_idle(open_claims(path))
         files.delete_all(kv, first="commits", last=ROOT)
     elif files.top_names(kv):
         raise StoreError(

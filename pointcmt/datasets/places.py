@@ -43,6 +43,10 @@ _OF_SYSTEM = {
     errno.EACCES: ("permission denied", "choose a place that can be written, or fix its owner"),
     errno.EPERM: ("operation not permitted", "choose a place that can be written"),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another path"),
+    errno.ENOTEMPTY: (
+        "something writes to this folder while it is deleted",
+        "stop that first, then run the same command again",
+    ),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
 _OF_CURL = {

@@ -19,7 +19,7 @@ from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import open_claims, sweep
 from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
 from pointcmt.datasets.leftovers import Survey, survey
-from pointcmt.datasets.schema import SPLITS
+from pointcmt.datasets.schema import DONE, SPLITS, ShapeRecord
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store import (
     CORRESPONDENCES,
@@ -44,7 +44,8 @@ class Repair:
     """What a repair found and did. mended: findings that are gone. swept: files deleted.
 
     foreign: files that are none of a store's, left as they are. lost: shapes that had been done and
-    could not be rendered as before. notes: what else should be known.
+    could not be rendered as before. changed: shards that are not the bytes that they were, although
+    no shape was lost. notes: what else should be known.
     """
 
     verdict: Verdict  # on the store as it is now
@@ -53,6 +54,7 @@ class Repair:
     swept: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     lost: tuple[Outcome, ...] = ()
+    changed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Repair:
             "swept": list(self.swept),
             "foreign": list(self.foreign),
             "lost": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in self.lost],
+            "changed": list(self.changed),
             "notes": list(self.notes),
         }
 
@@ -84,7 +87,7 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     files.delete(store.kv, found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
-    lost, notes = _render(store, again, correspondences, root, options) if again else ([], [])
+    made = _render(store, again, correspondences, root, options) if again else Made((), (), ())
     forgotten = _forget_features(store)
     if mended or swept or again or forgotten:
         mended += verdict.broken
@@ -96,8 +99,9 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
         tuple(sorted(task.shard for task in again)),
         tuple(swept),
         tuple(found.foreign),
-        tuple(lost),
-        tuple(notes),
+        made.lost,
+        made.changed,
+        made.notes,
     )
 
 
@@ -156,32 +160,96 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
     )
 
 
+@dataclass(frozen=True)
+class Made:
+    """What came of making shards again: see Repair."""
+
+    lost: tuple[Outcome, ...]
+    changed: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
 def _render(
     store: ViewStore, again: list[Task], correspondences: bool, root: Path | None, options: Options
-) -> tuple[list[Outcome], list[str]]:
-    """Make shards again; returns the shapes that were lost by it, and notes."""
+) -> Made:
+    """Make shards again."""
     shards = [task.shard for task in again]
-    before, failed_before = _ended(store, shards)
+    before = _Known.of(store, shards)
     for stage in (RENDER, CORRESPONDENCES):  # what cannot be read says nothing and is in the way
-        readable = {marker["shard"] for marker in _markers(store, stage, shards)}
-        for shard in set(store.committed(stage)) & set(shards) - readable:
+        for shard in set(store.committed(stage)) & set(shards) - before.files[stage].keys():
             store.forget(shard, stage)
-    job = replace(job_of_store(store, root), correspondences=correspondences, before=before)
+    job = job_of_store(store, root)
+    job = replace(job, correspondences=correspondences, before=before.ended)
     todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
-    complete(store, _with_backend_of(before, job), RENDER, options, todo)
-    after, failed = _ended(store, shards)
-    lost = [outcome for id_, outcome in failed.items() if id_ not in failed_before]
-    return lost, _redrawn(before, after)
+    complete(store, _with_backend_of(before.ended, job), RENDER, options, todo)
+    after = _Known.of(store, shards)
+    lost = {id_: outcome for id_, outcome in after.failed.items() if id_ in before.done}
+    whole = [i for i in shards if not lost.keys() & {record.id for record in _records(store, i)}]
+    changed = [shard for shard in whole if before.differs(after, shard)]
+    notes = _redrawn(before.ended, after.ended)
+    if changed:
+        what = f"{len(changed)} shards are not the bytes that they were, such as {changed[0]}"
+        why = "another backend, other versions of libraries, or changed materials and textures"
+        notes.append(f"{what}: {why}")
+    return Made(tuple(lost.values()), tuple(changed), tuple(notes))
 
 
-def _ended(store: ViewStore, shards: Iterable[int]) -> tuple[Outcomes, Outcomes]:
-    """How the shapes of shards ended, and those that failed at any stage, where markers tell."""
-    rendered = [m["outcomes"] for m in _markers(store, RENDER, shards)]
-    unmatched = [m["failures"] for m in _markers(store, CORRESPONDENCES, shards)]
-    ended = {o.id: o for tables in rendered for o in map(decode_outcome, tables)}
-    failed = {id_: outcome for id_, outcome in ended.items() if outcome.status == "failed"}
-    failed |= {o.id: o for tables in unmatched for o in map(decode_outcome, tables)}
-    return ended, failed
+@dataclass(frozen=True)
+class _Known:
+    """What a store says of some shards.
+
+    ended: how shapes ended when rendered, by id; failed: those that failed at any stage; done: ids
+    of the shapes with images. files: by stage and shard the SHA-256 of each file; only of shards
+    whose commit markers can be read.
+    """
+
+    ended: Outcomes
+    failed: Outcomes
+    done: frozenset[str]
+    files: dict[str, dict[int, dict[str, str]]]
+
+    @classmethod
+    def of(cls, store: ViewStore, shards: Iterable[int]) -> "_Known":
+        rendered, matched = (
+            {marker["shard"]: marker for marker in _markers(store, stage, shards)}
+            for stage in (RENDER, CORRESPONDENCES)
+        )
+        tables = [table for marker in rendered.values() for table in marker["outcomes"]]
+        ended = {o.id: o for o in map(decode_outcome, tables)}
+        failed = {id_: outcome for id_, outcome in ended.items() if outcome.status == "failed"}
+        unmatched = [table for marker in matched.values() for table in marker["failures"]]
+        done = {id_ for id_ in ended if id_ not in failed} - {table["id"] for table in unmatched}
+        for shard in set(shards) - rendered.keys():
+            done |= _marked_done(store, shard)
+        failed |= {o.id: o for o in map(decode_outcome, unmatched)}
+        files_of = {
+            stage: {shard: marker["files"] for shard, marker in markers.items()}
+            for stage, markers in ((RENDER, rendered), (CORRESPONDENCES, matched))
+        }
+        return cls(ended, failed, frozenset(done), files_of)
+
+    def differs(self, after: "_Known", shard: int) -> bool:
+        """Whether a file of a shard is not what it was, as far as that is known."""
+        return any(
+            after.files[stage].get(shard, {}).get(key) != sha256
+            for stage in self.files
+            for key, sha256 in self.files[stage].get(shard, {}).items()
+        )
+
+
+def _marked_done(store: ViewStore, shard: int) -> set[str]:
+    """The shapes of a shard that are done by its array `status`, where its marker is lost."""
+    shapes = store.schema.shapes_of(shard)
+    with suppress(DamageError):
+        status = store.read("status", slice(shapes.start, shapes.stop))
+        return {
+            s.id for s, code in zip(_records(store, shard), status, strict=True) if code == DONE
+        }
+    return set()
+
+
+def _records(store: ViewStore, shard: int) -> list[ShapeRecord]:
+    return [store.shapes[shape] for shape in store.schema.shapes_of(shard)]
 
 
 def _markers(store: ViewStore, stage: str, shards: Iterable[int]) -> list[dict[str, Any]]:

@@ -279,9 +279,10 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
     meshes.commit(RENDER, 1, {"outcomes": outcomes, "files": marker["files"]})
     done = repair(meshes.path, None, QUIET)  # the store says done where the marker says failed
     assert done.shards == (1,)
-    assert done.notes == (
-        "1 shapes were drawn by egl and are now by embree: their images differ slightly",
+    assert done.notes[0] == (
+        "1 shapes were drawn by egl and are now by embree: their images differ slightly"
     )
+    assert done.changed == (1,)
     again = ViewStore.open(meshes.path).outcomes()[2]
     assert (again.reason, again.detail) == (Reason.TIMEOUT, "took 1 s")
     assert done.lost == ()
