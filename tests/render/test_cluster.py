@@ -7,11 +7,16 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import dask
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -414,9 +419,80 @@ def test_no_scheduler_and_no_address_are_said(monkeypatch):
     with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
         engine("tcp://127.0.0.1:9")
     assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
-    for nonsense in ("tcp://127.0.0.1", "ftp://127.0.0.1:9", "tls://127.0.0.1:9"):
+    assert "Connection refused" in raised.value.what
+    assert " object at " not in raised.value.what
+    nonsense = ("tcp://127.0.0.1", "tcp://127.0.0.1:99999", "ftp://127.0.0.1:9", "tls://[::1]:9")
+    for address in nonsense:
         with pytest.raises(UsageError, match="no scheduler can have this address"):
-            engine(nonsense)
+            engine(address)
+    insisting = dask.config.set({"distributed.comm.require-encryption": True})
+    with insisting, pytest.raises(UsageError, match="encryption required"):
+        engine("tcp://127.0.0.1:9")
+
+
+@contextmanager
+def web_server():
+    """One that waits for the rest of a request, as dask's own dashboard does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@contextmanager
+def silent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def greeter():
+    """One that speaks first, as SSH does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=greet, args=(listener,)).start()
+        yield listener.getsockname()[1]
+
+
+def greet(listener):
+    with listener.accept()[0] as caller:
+        caller.send(b"SSH-2.0-OpenSSH_9.2")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("other", [web_server, silent, greeter])
+def test_what_listens_and_is_no_scheduler_is_said(other, monkeypatch):
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+    says = "no scheduler answers: something listens there"
+    with other() as port, pytest.raises(PointcmtError, match=says):
+        engine(f"tcp://127.0.0.1:{port}")
+
+
+def test_the_address_of_a_worker_is_said(pair, monkeypatch):
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+    log = (pair.folder / "dask_worker_2.log").read_text()
+    with pytest.raises(PointcmtError, match="the address of a worker, not of a scheduler"):
+        engine(re.search(r"Listening to:\s+(tcp://\S+)", log)[1])
+
+
+@pytest.mark.timeout(60)
+def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(clusters, "ANSWER", 1.0)
+    with cluster(tmp_path, workers=0) as own:
+        workers = engine(own.address)
+        workers.finished(0)
+        own.scheduler.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(clusters, "PATIENCE", 2.0)
+        with pytest.raises(PointcmtError, match="says nothing that a scheduler would"):
+            workers.finished(0)
+        monkeypatch.setattr(clusters, "PATIENCE", 30.0)
+        again = Thread(
+            target=lambda: (time.sleep(1), kill_group(own.scheduler), own.start_scheduler())
+        )
+        again.start()
+        workers.finished(0)
+        again.join()
+        workers.close()
 
 
 @pytest.mark.parametrize(
