@@ -12,6 +12,7 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -220,7 +221,7 @@ class ClusterWorkers:
     def _look(self) -> bool:
         """See which workers there are; whether the scheduler answers at all.
 
-        Raises PointcmtError when no worker has done anything for too long.
+        Raises PointcmtError when no worker has had a task of ours for too long.
         """
         self._looked_at = time.monotonic()
         try:
@@ -231,7 +232,8 @@ class ClusterWorkers:
         for future, attempt in self._running.items():
             if attempt.only and not attempt.only & self._threads.keys():
                 future.cancel()  # all that it could go to are gone
-        if any(working.values()) or not self._running:
+        ours = {future.key for future in self._running}  # of a cluster that others use as well
+        if not self._running or not ours.isdisjoint(chain(*working.values())):
             self._stalled_since, self._stall_told = math.inf, False
         else:
             self._stalled_since = min(self._stalled_since, self._looked_at)

@@ -21,12 +21,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from distributed import Client
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render import cluster as clusters
 from pointcmt.render.cluster import Cluster, ClusterWorkers
+from pointcmt.render.job import Task
 from pointcmt.render.run import make_runner
 from pointcmt.render.supervisor import Work
 from tests.render import shapes
@@ -203,6 +205,29 @@ def test_a_job_waits_for_workers_with_the_resources_it_asks_for(meshes, finished
         own.start_worker("--resources", "GPU=1", nanny=False)
         assert ended(job)[0] == 3
     assert tree(out) == tree(finished)
+
+
+def go_on(workers):
+    while True:
+        workers.finished(0.1)
+
+
+@pytest.mark.timeout(60)
+def test_that_others_use_the_cluster_does_not_hide_that_nobody_can_do_our_tasks(
+    pair, monkeypatch, capsys
+):
+    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(clusters, "PATIENCE", 1.0)
+    with Client(pair.address, set_as_default=False) as others:
+        running = others.submit(time.sleep, 8)
+        workers = engine(pair.address, GPU=1.0)
+        workers.submit(Task(RENDER, 0))
+        with pytest.raises(PointcmtError, match="no workers with --resources GPU=1"):
+            go_on(workers)
+        assert "waiting up to 1 s for some" in capsys.readouterr().err
+        assert running.status == "pending"
+        running.cancel()
+        workers.close()
 
 
 HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
@@ -410,8 +435,9 @@ def test_a_worker_that_dask_takes_for_lost_and_that_still_works_keeps_its_shard(
     assert tree(out) == tree(finished)
 
 
-def engine(address):
-    return ClusterWorkers(Work(make_runner, None, 1.0), Cluster(address), "plain")
+def engine(address, **resources):
+    cluster = Cluster(address, resources=resources)
+    return ClusterWorkers(Work(make_runner, None, 1.0), cluster, "plain")
 
 
 def test_no_scheduler_and_no_address_are_said(monkeypatch):
@@ -501,7 +527,11 @@ def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeyp
         (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
         (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
         (("--resources", "GPU=1"), "only dask workers have resources"),
-        (("--scheduler", "local", "--resources", "GPU"), "such as GPU=1"),
+        *(
+            (("--scheduler", "tcp://127.0.0.1:9", "--resources", nonsense), "such as GPU=1")
+            for nonsense in ("GPU", "GPU=nan", "GPU=inf", "GPU=-1", "GPU=0", "=1", " =1", ",")
+        ),
+        (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
     ],
 )
 def test_what_cannot_go_together_is_a_usage_error(tmp_path, arguments, says):
