@@ -22,7 +22,7 @@ def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
     if isinstance(claim, Held):
         return claim
     with claim:
-        store = ViewStore.open(job.out, threads=1)
+        store = ViewStore.open(job.out, threads=1, known=True)
         stage = stage_to_run(store, task, job.correspondences)
         if stage is None:
             return Finished(task, ())

@@ -487,14 +487,14 @@ def greet(listener):
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("other", [web_server, silent, greeter])
 def test_what_listens_and_is_no_scheduler_is_said(other, monkeypatch):
-    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
     says = "no scheduler answers: something listens there"
     with other() as port, pytest.raises(PointcmtError, match=says):
         engine(f"tcp://127.0.0.1:{port}")
 
 
 def test_the_address_of_a_worker_is_said(pair, monkeypatch):
-    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
     log = (pair.folder / "dask_worker_2.log").read_text()
     with pytest.raises(PointcmtError, match="the address of a worker, not of a scheduler"):
         engine(re.search(r"Listening to:\s+(tcp://\S+)", log)[1])
@@ -503,12 +503,12 @@ def test_the_address_of_a_worker_is_said(pair, monkeypatch):
 @pytest.mark.timeout(60)
 def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(clusters, "ANSWER", 1.0)
+    monkeypatch.setattr(clusters, "ANSWER", 2.0)
     with cluster(tmp_path, workers=0) as own:
         workers = engine(own.address)
         workers.finished(0)
         own.scheduler.send_signal(signal.SIGSTOP)
-        monkeypatch.setattr(clusters, "PATIENCE", 2.0)
+        monkeypatch.setattr(clusters, "PATIENCE", 3.0)
         with pytest.raises(PointcmtError, match="says nothing that a scheduler would"):
             workers.finished(0)
         monkeypatch.setattr(clusters, "PATIENCE", 30.0)
