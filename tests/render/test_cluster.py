@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 import dask
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -79,7 +80,7 @@ def claimants(out):
             found.append(json.loads(path.read_bytes())["pid"])
         except (FileNotFoundError, ValueError):
             continue  # released, or not yet written
-    return found
+    return [pid for pid in found if psutil.pid_exists(pid)]
 
 
 def test_a_cluster_writes_the_same_bytes(pair, meshes, finished, tmp_path):
