@@ -113,8 +113,9 @@ class Chaos:
             time.sleep(self.chance.uniform(0, 0.5))
             MOMENTS[kind](self)
             self.note(kind)
-        while self.job.wait() not in (0, 3) or self.missing():
-            self.job = self.start_job()
+        while self.missing() or self.job.poll() not in (0, 3):
+            self.start_again()
+            time.sleep(0.05)
         for other in self.others:
             assert other.wait() in (0, 3)
         for kind in damage:
@@ -132,16 +133,24 @@ class Chaos:
     def keep_going(self, until: float = 0.0) -> None:
         """Start again what does not run, and wait until a share is done and more is in progress."""
         while True:
-            self.workers = [worker for worker in self.workers if worker.poll() is None]
-            while len(self.workers) < 2:
-                self.start_worker()
-            if self.job.poll() is not None:
-                if not self.missing():
-                    self.lose_markers()
-                self.job = self.start_job()
+            if self.job.poll() is not None and not self.missing():
+                self.lose_markers()
+            self.start_again()
             if self.claims() and self.missing() <= (1 - until) * self.markers:
                 return
             time.sleep(0.05)
+
+    def start_again(self) -> None:
+        """What does not run: workers, and the job."""
+        self.start_workers()
+        if self.job.poll() is not None:
+            self.job = self.start_job()
+
+    def start_workers(self) -> None:
+        """Those that are missing; some leave late, when they have lost their scheduler."""
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        while len(self.workers) < 2:
+            self.start_worker()
 
     def lose_markers(self) -> None:
         """Half of the commit markers, so that there is something left to do."""
@@ -233,21 +242,34 @@ class Chaos:
         self.others.append(self.start(command, "other.log"))
 
     def fill_disk(self) -> None:
-        """Until the job has noticed, and the others too."""
+        """Until the job has noticed, and the others too. Done again if it had just written all."""
         ballast = self.out.parent / "ballast"
         with suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(bytes(2**16))
         deadline = time.monotonic() + 120
-        while self.job.poll() is None and time.monotonic() < deadline:
+        running = [self.job, *self.others]
+        while any(one.poll() is None for one in running) and time.monotonic() < deadline:
+            self.start_workers()
             time.sleep(0.05)
-        self.others = [other for other in self.others if other.poll() in (None, 0, 3)]
         ballast.unlink()
-        assert self.job.poll() == 1, "the job did not notice that the disk was full"
+        codes = [one.poll() for one in running]
+        assert set(codes) <= {0, 1, 3}, f"not all noticed that the disk was full: {codes}"
+        self.others = []
+        if codes[0] != 1:
+            self.keep_going()
+            self.fill_disk()
 
     def some_file(self) -> Path:
-        """One that a shard consists of."""
-        return self.chance.choice(sorted(p for p in self.out.glob("*/c/**/*") if p.is_file()))
+        """One that a shard consists of, or a marker: none that says what took processes down, as
+        without it that would be tried again."""
+        arrays = [path for path in self.out.glob("*/c/**/*") if path.is_file()]
+        markers = [
+            path
+            for path in self.out.glob("commits/*/*.json")
+            if not any(reason.encode() in path.read_bytes() for reason in REASONS.values())
+        ]
+        return self.chance.choice(sorted(self.chance.choice([arrays, markers])))
 
 
 MOMENTS: dict[str, Callable[[Chaos], None]] = {

@@ -1,5 +1,6 @@
 """What the commands share: options, and how they end."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,13 @@ def cluster(
             where="--workers",
             fix="leave it out, or use --scheduler local",
         )
-    amounts = _amounts(resources)
+    if resources and scheduler == "local":
+        raise UsageError(
+            "the workers that are started here declare no resources",
+            where="--resources",
+            fix="leave it out, or name the --scheduler of workers that do",
+        )
+    amounts = _amounts(resources) if resources else {}
     with needs("cluster"):
         import distributed  # noqa: F401
     return {"scheduler": scheduler, "resources": amounts}
@@ -103,13 +110,16 @@ def cluster(
 
 def _amounts(text: str) -> dict[str, float]:
     """ "GPU=1,disk=0.5" as numbers by name. Raises UsageError."""
-    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    pairs = [pair.partition("=") for pair in text.split(",")]
     try:
-        return {name.strip(): float(amount) for name, _, amount in pairs}
+        amounts = {name.strip(): float(amount) for name, _, amount in pairs}
+        if not all(name and 0 < amount < math.inf for name, amount in amounts.items()):
+            raise ValueError(text)
     except ValueError:
         raise UsageError(
             f"'{text}' are no resources", where="--resources", fix="such as GPU=1"
         ) from None
+    return amounts
 
 
 def share(index: int | None, count: int | None, overwrite: bool = False) -> tuple[int, int]:

@@ -60,13 +60,17 @@ class ViewStore:
         self._arrays: dict[str, ts.TensorStore] = {}
 
     @classmethod
-    def open(cls, path: str | Path, threads: int = 4) -> "ViewStore":
+    def open(cls, path: str | Path, threads: int = 4, known: bool = False) -> "ViewStore":
         """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
 
-        Raises StoreError where there is none that can be read.
+        known: it has been used before, so a server that does not answer is waited for. Raises
+        StoreError where there is none that can be read.
         """
         path = str(path).rstrip("/") or "/"
-        found = files.first_read(path, ROOT, threads)
+        if known:
+            found = files.read(files.open_kv(path, threads), ROOT)
+        else:
+            found = files.first_read(path, ROOT, threads)
         if found is None:
             raise StoreError(
                 "there is no view store here",

@@ -8,14 +8,18 @@ carries the job and a shard's number; nothing is unpickled from the store.
 import asyncio
 import logging
 import math
+import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, Security
-from distributed.comm.core import connect
+from distributed.comm.addressing import get_address_host_port
+from distributed.comm.core import FatalCommClosedError, connect
+from distributed.core import send_recv
 from distributed.versions import get_versions
 
 from pointcmt import __version__
@@ -31,6 +35,7 @@ LOCAL = "local"  # as an address: a cluster on this machine, for this job
 FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
 PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work
 ANSWER = 10.0  # seconds for a scheduler to answer that is there
+KNOCK_AGAIN = 0.5  # seconds between attempts to reach a scheduler
 LOOK_AGAIN = 5.0  # seconds between looks at the workers
 WINDOW = 2  # tasks submitted per thread of the workers
 RETRIES = 2  # of a task that fails or kills its workers: elsewhere, where there is an elsewhere
@@ -184,7 +189,8 @@ class ClusterWorkers:
         try:
             asyncio.run(_knock(self.address, patience))
             self._client = Client(self.address, timeout=ANSWER, set_as_default=False)
-        except (TypeError, ValueError) as error:  # TypeError: no certificates for TLS
+        # TypeError: no certificates for TLS; RuntimeError: dask is configured to insist on TLS
+        except (RuntimeError, TypeError, ValueError) as error:
             raise UsageError(
                 f"no scheduler can have this address: {error}",
                 where=f"--scheduler {self.address}",
@@ -193,7 +199,7 @@ class ClusterWorkers:
             ) from error
         except (OSError, ImportError) as error:
             raise PointcmtError(
-                f"no scheduler answers: {error.__cause__ or error}",
+                f"no scheduler answers: {_reason(error)}",
                 where=f"--scheduler {self.address}",
                 fix="start it, or correct the address (tls:// if it has certificates); the same "
                 "command goes on then",
@@ -215,7 +221,7 @@ class ClusterWorkers:
     def _look(self) -> bool:
         """See which workers there are; whether the scheduler answers at all.
 
-        Raises PointcmtError when no worker has done anything for too long.
+        Raises PointcmtError when no worker has had a task of ours for too long.
         """
         self._looked_at = time.monotonic()
         try:
@@ -226,7 +232,8 @@ class ClusterWorkers:
         for future, attempt in self._running.items():
             if attempt.only and not attempt.only & self._threads.keys():
                 future.cancel()  # all that it could go to are gone
-        if any(working.values()) or not self._running:
+        ours = {future.key for future in self._running}  # of a cluster that others use as well
+        if not self._running or not ours.isdisjoint(chain(*working.values())):
             self._stalled_since, self._stall_told = math.inf, False
         else:
             self._stalled_since = min(self._stalled_since, self._looked_at)
@@ -277,9 +284,46 @@ class ClusterWorkers:
 
 
 async def _knock(address: str, patience: float) -> None:
-    """Raise OSError unless a dask server answers: a Client that fails leaves threads behind."""
-    comm = await connect(address, patience, **Security().get_connection_args("client"))
-    comm.abort()
+    """Return when a scheduler answers: a Client that fails leaves threads behind.
+
+    Raises OSError when none has for so long, and ValueError for what is no address.
+    """
+    port = get_address_host_port(address)[1]
+    if not 0 < port < 2**16:
+        raise ValueError(f"there is no port {port}")
+    deadline = time.monotonic() + patience
+    while True:
+        seconds = min(ANSWER, deadline - time.monotonic())
+        try:
+            return await asyncio.wait_for(_greet(address, 0.9 * seconds), seconds)
+        except FatalCommClosedError:  # its certificate is not ours
+            raise
+        except TimeoutError:  # dask's own errors, which say more, come before
+            error = OSError("something listens there, but says nothing that a scheduler would")
+        except OSError as refused:
+            error = refused
+        if time.monotonic() + KNOCK_AGAIN >= deadline:
+            raise error
+        await asyncio.sleep(KNOCK_AGAIN)
+
+
+async def _greet(address: str, seconds: float) -> None:
+    """Raise OSError unless a scheduler answers. seconds: to connect; what it says has no limit."""
+    try:
+        comm = await connect(address, seconds, **Security().get_connection_args("client"))
+        try:
+            who = (await send_recv(comm, op="identity"))["type"]
+        finally:
+            comm.abort()
+    except (struct.error, MemoryError, ValueError) as error:  # what dask makes of other protocols
+        raise OSError("something listens there that is not dask's") from error
+    if who != "Scheduler":
+        raise OSError(f"this is the address of a {who.lower()}, not of a scheduler")
+
+
+def _reason(error: BaseException) -> str:
+    """What led to an error: dask's own texts name objects and their addresses in memory."""
+    return (_reason(error.__cause__) if error.__cause__ else "") or str(error)
 
 
 def _local_cluster(count: int) -> LocalCluster:

@@ -40,7 +40,7 @@ class ShardRunner:
     def __init__(self, job: Job, worker: int = 0) -> None:
         self.job = job
         self.kind = kind_of(job, worker)
-        self.store = ViewStore.open(job.out, threads=job.threads)
+        self.store = ViewStore.open(job.out, threads=job.threads, known=True)
         if job.identity not in ("", self.store.identity):
             raise StoreError(
                 "another job has made another store here meanwhile",

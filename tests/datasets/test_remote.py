@@ -165,6 +165,22 @@ def test_a_job_outlives_a_server_that_is_away_for_a_while(s3, local):
     assert settled(s3.objects("away")) == tree(local.path)
 
 
+def test_so_does_one_whose_workers_start_meanwhile(s3, local):
+    wire = Wire(s3.server, 1 << 60)
+    environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}
+    command = [sys.executable, "-m", "pointcmt", *COMMAND, s3.url("starting")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as job:
+        while not s3.names("starting/claims/"):  # then its supervisor starts a worker
+            assert job.poll() is None
+        wire.cut()
+        time.sleep(12)  # longer than the four tries of a first contact take
+        wire.mend()
+        said = job.communicate()[1]
+    wire.cut()
+    assert job.returncode == 0, said
+    assert settled(s3.objects("starting")) == tree(local.path)
+
+
 def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, local, monkeypatch):
     wire = Wire(s3.server, HALF_WAY)
     with monkeypatch.context() as patch:

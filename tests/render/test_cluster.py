@@ -7,21 +7,29 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import dask
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from distributed import Client
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render import cluster as clusters
 from pointcmt.render.cluster import Cluster, ClusterWorkers
+from pointcmt.render.job import Task
 from pointcmt.render.run import make_runner
 from pointcmt.render.supervisor import Work
 from tests.render import shapes
@@ -72,7 +80,7 @@ def claimants(out):
             found.append(json.loads(path.read_bytes())["pid"])
         except (FileNotFoundError, ValueError):
             continue  # released, or not yet written
-    return found
+    return [pid for pid in found if psutil.pid_exists(pid)]
 
 
 def test_a_cluster_writes_the_same_bytes(pair, meshes, finished, tmp_path):
@@ -198,6 +206,29 @@ def test_a_job_waits_for_workers_with_the_resources_it_asks_for(meshes, finished
         own.start_worker("--resources", "GPU=1", nanny=False)
         assert ended(job)[0] == 3
     assert tree(out) == tree(finished)
+
+
+def go_on(workers):
+    while True:
+        workers.finished(0.1)
+
+
+@pytest.mark.timeout(60)
+def test_that_others_use_the_cluster_does_not_hide_that_nobody_can_do_our_tasks(
+    pair, monkeypatch, capsys
+):
+    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(clusters, "PATIENCE", 1.0)
+    with Client(pair.address, set_as_default=False) as others:
+        running = others.submit(time.sleep, 8)
+        workers = engine(pair.address, GPU=1.0)
+        workers.submit(Task(RENDER, 0))
+        with pytest.raises(PointcmtError, match="no workers with --resources GPU=1"):
+            go_on(workers)
+        assert "waiting up to 1 s for some" in capsys.readouterr().err
+        assert running.status == "pending"
+        running.cancel()
+        workers.close()
 
 
 HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
@@ -405,8 +436,9 @@ def test_a_worker_that_dask_takes_for_lost_and_that_still_works_keeps_its_shard(
     assert tree(out) == tree(finished)
 
 
-def engine(address):
-    return ClusterWorkers(Work(make_runner, None, 1.0), Cluster(address), "plain")
+def engine(address, **resources):
+    cluster = Cluster(address, resources=resources)
+    return ClusterWorkers(Work(make_runner, None, 1.0), cluster, "plain")
 
 
 def test_no_scheduler_and_no_address_are_said(monkeypatch):
@@ -414,9 +446,80 @@ def test_no_scheduler_and_no_address_are_said(monkeypatch):
     with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
         engine("tcp://127.0.0.1:9")
     assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
-    for nonsense in ("tcp://127.0.0.1", "ftp://127.0.0.1:9", "tls://127.0.0.1:9"):
+    assert "Connection refused" in raised.value.what
+    assert " object at " not in raised.value.what
+    nonsense = ("tcp://127.0.0.1", "tcp://127.0.0.1:99999", "ftp://127.0.0.1:9", "tls://[::1]:9")
+    for address in nonsense:
         with pytest.raises(UsageError, match="no scheduler can have this address"):
-            engine(nonsense)
+            engine(address)
+    insisting = dask.config.set({"distributed.comm.require-encryption": True})
+    with insisting, pytest.raises(UsageError, match="encryption required"):
+        engine("tcp://127.0.0.1:9")
+
+
+@contextmanager
+def web_server():
+    """One that waits for the rest of a request, as dask's own dashboard does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@contextmanager
+def silent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def greeter():
+    """One that speaks first, as SSH does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=greet, args=(listener,)).start()
+        yield listener.getsockname()[1]
+
+
+def greet(listener):
+    with listener.accept()[0] as caller:
+        caller.send(b"SSH-2.0-OpenSSH_9.2")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("other", [web_server, silent, greeter])
+def test_what_listens_and_is_no_scheduler_is_said(other, monkeypatch):
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
+    says = "no scheduler answers: something listens there"
+    with other() as port, pytest.raises(PointcmtError, match=says):
+        engine(f"tcp://127.0.0.1:{port}")
+
+
+def test_the_address_of_a_worker_is_said(pair, monkeypatch):
+    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
+    log = (pair.folder / "dask_worker_2.log").read_text()
+    with pytest.raises(PointcmtError, match="the address of a worker, not of a scheduler"):
+        engine(re.search(r"Listening to:\s+(tcp://\S+)", log)[1])
+
+
+@pytest.mark.timeout(60)
+def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(clusters, "ANSWER", 2.0)
+    with cluster(tmp_path, workers=0) as own:
+        workers = engine(own.address)
+        workers.finished(0)
+        own.scheduler.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(clusters, "PATIENCE", 3.0)
+        with pytest.raises(PointcmtError, match="says nothing that a scheduler would"):
+            workers.finished(0)
+        monkeypatch.setattr(clusters, "PATIENCE", 30.0)
+        again = Thread(
+            target=lambda: (time.sleep(1), kill_group(own.scheduler), own.start_scheduler())
+        )
+        again.start()
+        workers.finished(0)
+        again.join()
+        workers.close()
 
 
 @pytest.mark.parametrize(
@@ -425,7 +528,11 @@ def test_no_scheduler_and_no_address_are_said(monkeypatch):
         (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
         (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
         (("--resources", "GPU=1"), "only dask workers have resources"),
-        (("--scheduler", "local", "--resources", "GPU"), "such as GPU=1"),
+        *(
+            (("--scheduler", "tcp://127.0.0.1:9", "--resources", nonsense), "such as GPU=1")
+            for nonsense in ("GPU", "GPU=nan", "GPU=inf", "GPU=-1", "GPU=0", "=1", " =1", ",")
+        ),
+        (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
     ],
 )
 def test_what_cannot_go_together_is_a_usage_error(tmp_path, arguments, says):
