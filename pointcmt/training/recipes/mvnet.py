@@ -31,7 +31,16 @@ from pointcmt.training.image_levels import (
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.losses import coordinate_distance, info_nce, masked_mean, transfer_distance
 from pointcmt.training.matches import Matches, Views, match_views
-from pointcmt.training.mvnet import Answer, Grid, Maps, MVNet, cover, other_view, sample_keys
+from pointcmt.training.mvnet import (
+    Answer,
+    Grid,
+    Maps,
+    MVNet,
+    cover,
+    look_up,
+    other_view,
+    sample_keys,
+)
 from pointcmt.training.projection import (
     fill_holes,
     foreground,
@@ -44,6 +53,9 @@ from pointcmt.training.recipes.mvnet_pictures import draw
 from pointcmt.training.recipes.task import Context
 
 SAMPLE, VIEWS = 64, 4  # shapes, and views of each, that the 2D network's statistics are taken of
+# Shares of the image: about what one misses by who says the same place for all of a view's matches.
+# Relative to it L_m begins at about 1, as L_k does.
+GUESS = 0.1
 TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
 GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")
 
@@ -167,8 +179,14 @@ class Mvnet:
         if self.config.transfer.weight:
             terms["transfer"] = self._transfer(answer, maps, batch)
         if self.config.matching.weight:
-            matches = self.match(batch)
-            terms["matching"] = self._matching(answer, matches, batch, generator)
+            covered = maps.covered.flatten(0, 1)  # [B·V, h, w]
+            matches = of_points(self.match(batch), covered)
+            size = batch["depth"].shape[-1]
+            terms["matching"] = (
+                self._matching(answer, matches, size)
+                if self.config.matching.method == "coordinates"
+                else self._contrast(answer, matches, size, covered, generator)
+            )
             terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
         return terms
 
@@ -209,19 +227,45 @@ class Mvnet:
             distances.append(transfer_distance(found, wanted, counts, knobs.distance))
         return torch.stack(distances).mean()
 
-    def _matching(
-        self, answer: Answer, matches: Matches, batch: Batch, generator: torch.Generator | None
+    def _matching(self, answer: Answer, matches: Matches, size: int) -> Tensor:
+        """L_m, the mean over views that have a match, relative to a guess."""
+        distance = coordinate_distance(answer.matching, matches.uv / size, matches.valid)
+        paired = matches.valid.flatten(1).any(dim=1)
+        return masked_mean(distance[None], paired[None])[0] / GUESS
+
+    def _contrast(
+        self,
+        answer: Answer,
+        matches: Matches,
+        size: int,
+        covered: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
-        """L_m, the mean over views; or InfoNCE over some of all matches."""
-        size, knobs = batch["depth"].shape[-1], self.config.matching
-        there = matches.uv / size
-        if knobs.method == "coordinates":
-            return coordinate_distance(answer.matching, there, matches.valid).mean()
+        """InfoNCE over some of all matches whose pixels show a point in both views.
+
+        Of first views with second ones alone: with the matches of the way back among them, keys of
+        a pixel's own view, its neighbours', would be what it must not be like.
+        """
+        there = matches.uv[::2] / size
         here = (matches.pixel / size).expand_as(there)
-        first = sample_keys(answer.matching, here.flatten(1, 2)).flatten(0, 1)
-        second = sample_keys(other_view(answer.matching), there.flatten(1, 2)).flatten(0, 1)
-        some = spread(matches.valid.flatten().nonzero()[:, 0], knobs.matches, generator)
-        return info_nce(first[some], second[some], knobs.temperature)
+        ends = [x.flatten(1, 2) for x in (here, there)]
+        shows = look_up(covered[::2], ends[0]) & look_up(covered[1::2], ends[1])
+        keys = answer.matching
+        first, second = sample_keys(keys[::2], ends[0]), sample_keys(keys[1::2], ends[1])
+        valid = (matches.valid[::2].flatten(1) & shows).flatten()
+        knobs = self.config.matching
+        some = spread(valid.nonzero()[:, 0], knobs.matches, generator)
+        return info_nce(first.flatten(0, 1)[some], second.flatten(0, 1)[some], knobs.temperature)
+
+
+def of_points(matches: Matches, covered: Tensor) -> Matches:
+    """The matches of tokens that show a point; covered [P,h,w]: which pixels of the maps do.
+
+    Where all of a token is a hole, as where points are left out, nothing is known of it: to guess
+    its place from what is around it would be another task.
+    """
+    shows = cover(covered, matches.valid.shape[-2:]) > 0
+    return matches._replace(valid=matches.valid & shows, shown=matches.shown & shows)
 
 
 def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
