@@ -37,7 +37,7 @@ from pointcmt.training.recipes.mvnet import GUESS, choose
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
-from tests.stores import render_listing, render_toy
+from tests.stores import render_box, render_listing, render_toy
 from tests.training.plain_dense import PlainDense, pretrain_plain
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs, metrics
@@ -521,6 +521,23 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no correspondences") as caught:
         train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     assert "build-correspondences" in caught.value.fix
+
+
+def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
+    """Of a cube seen from the front and from behind, no face is seen twice."""
+    said = "no view of"
+    (tmp_path / "two.toml").write_text("".join(f"[[views]]\nazimuth = {a}\n" for a in (0, 180)))
+    (tmp_path / "meshes").mkdir()
+    store = render_box(tmp_path / "S", tmp_path / "meshes", rig=str(tmp_path / "two.toml"))
+    knobs = {"transfer.weight=0": True, "matching.weight=0": False}
+    for knob, noted in knobs.items():
+        task = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
+        context = Context(store, np.arange(1), {}, CPU, Accelerator(cpu=True), "plain")
+        task.prepare(context)
+        assert (said in capsys.readouterr().err) is noted
+    task = RECIPES["mvnet"](small_config("mvnet", "transfer.weight=0"), 1, True)
+    task.prepare(Context(rendered, np.arange(24), {}, CPU, Accelerator(cpu=True), "plain"))
+    assert said not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ feature of the point that it shows:
 - L_m: they tell where in the other view the same point is.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ from pointcmt.training.recipes.mvnet_pictures import draw
 from pointcmt.training.recipes.task import Context
 
 SAMPLE, VIEWS = 64, 4  # shapes, and views of each, that the 2D network's statistics are taken of
+IN_PAIRS = 12  # views of each of them that are looked at for any match
 # Shares of the image: about what one misses by who says the same place for all of a view's matches.
 # Relative to it L_m begins at about 1, as L_k does.
 GUESS = 0.1
@@ -99,6 +101,12 @@ class Mvnet:
     def prepare(self, context: Context) -> None:
         """The 2D network, and, if asked for, what it makes of all views."""
         require_map(self.config.projection.size, context.store.schema.size)
+        if self.config.matching.weight and not self._overlap(context):
+            say(
+                f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
+                "teaches nothing. Render with a rig whose neighbours overlap, such as mvnet12",
+                context.log_format,
+            )
         if not self.config.transfer.weight:
             return
         knobs = self.config.images
@@ -203,20 +211,16 @@ class Mvnet:
         return match_views(own, others, self.config.projection.size // self.config.matching.stride)
 
     def _standardize(self, teach: Teach, context: Context) -> Teach:
-        """By what some of the views show, the same ones for every seed and process."""
-        some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
-        images = () if self.config.images.cache else ("rgb",)
-        reads = StreamConfig(
-            arrays=("depth", *images),
-            batch_size=min(8, len(some)),
-            views=min(VIEWS, context.store.schema.views),
-            points=0,
-            shuffle=False,
-            drop_last=False,
-        )
-        stream = ViewStream(context.store, np.sort(context.shapes)[some], reads)
-        on = ({k: v.to(context.device) for k, v in batch.items()} for batch in stream)
-        return Standardized(teach, on, self.config.transfer.coverage)
+        """By what some of the views show."""
+        arrays = ("depth",) if self.config.images.cache else ("depth", "rgb")
+        batches = some_views(context, arrays, min(VIEWS, context.store.schema.views))
+        return Standardized(teach, batches, self.config.transfer.coverage)
+
+    def _overlap(self, context: Context) -> bool:
+        """Whether any of some views shows what another one shows."""
+        views = min(IN_PAIRS, context.store.schema.views // 2 * 2)
+        batches = some_views(context, ("depth", "K", "world_to_camera"), views)
+        return any(bool(self.match(batch).valid.any()) for batch in batches)
 
     def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Tensor:
         """L_k, the mean over levels and views."""
@@ -256,6 +260,21 @@ class Mvnet:
         knobs = self.config.matching
         some = spread(valid.nonzero()[:, 0], knobs.matches, generator)
         return info_nce(first.flatten(0, 1)[some], second.flatten(0, 1)[some], knobs.temperature)
+
+
+def some_views(context: Context, arrays: tuple[str, ...], views: int) -> Iterator[Batch]:
+    """That many views of some of the shapes, the same ones for every seed and process."""
+    some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
+    reads = StreamConfig(
+        arrays=arrays,
+        batch_size=min(8, len(some)),
+        views=views,
+        points=0,
+        shuffle=False,
+        drop_last=False,
+    )
+    for batch in ViewStream(context.store, np.sort(context.shapes)[some], reads):
+        yield {name: data.to(context.device) for name, data in batch.items()}
 
 
 def of_points(matches: Matches, covered: Tensor) -> Matches:
