@@ -13,8 +13,9 @@ DGCNN of 128 points on the former, without their labels, once per seed and varia
               other weights, of a ResNet-18
 Then, with the same seed, each against random weights:
     probes    a linear SVM on all labels; few-shot
-    finetune  classes, with few of the labels; load = encoder, of `both` all, too
-    partseg   parts, with few of the labels; the same
+    finetune  classes, with few of the labels
+    partseg   parts, with few of the labels
+Both load the encoder: a DGCNN has no decoder, and pre-training no head that `all` could add.
 Test shapes are seen by these three alone; the last epoch counts. Writes DIR/RESULTS.md, anew with
 each network. What is finished is not trained again: the same command goes on, and one with more
 seeds or variants adds them. Workers are processes of one thread.
@@ -89,9 +90,10 @@ class Job:
         """The folder of the pre-training."""
         return self.out / "pre" / f"{self.variant}-{self.seed}"
 
-    def loads(self) -> tuple[str, ...]:
+    @property
+    def load(self) -> str:
         """What is loaded of it downstream."""
-        return {NONE: ("none",), "both": ("encoder", "all")}.get(self.variant, ("encoder",))
+        return "none" if self.variant == NONE else "encoder"
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,10 @@ def measure(job: Job) -> list[Score]:
         train(store, pretraining(job), job.pre, "cpu", SILENT)
         found += probed(job, store)
     for task in ("finetune", "partseg"):
-        for load in job.loads():
-            folder = job.out / task / f"{job.variant}-{load}-{job.seed}".replace(" ", "-")
-            train(store, downstream(job, task, load), folder, "cpu", SILENT)
-            report = evaluate(folder, store, which="last", device="cpu", log_format=SILENT)
-            row = job.variant if load == "none" else f"{job.variant}, {load}"
-            found.append(Score(task, row, job.seed, report.measures, report.scores))
+        folder = job.out / task / f"{job.variant}-{job.load}-{job.seed}".replace(" ", "-")
+        train(store, downstream(job, task), folder, "cpu", SILENT)
+        report = evaluate(folder, store, which="last", device="cpu", log_format=SILENT)
+        found.append(Score(task, job.variant, job.seed, report.measures, report.scores))
     return found
 
 
@@ -199,11 +199,11 @@ def pretraining(job: Job) -> Any:
     return load_config("mvnet", None, knobs, epochs=job.plan.epochs, seed=job.seed)
 
 
-def downstream(job: Job, task: str, load: str) -> Any:
-    """The configuration of a task with few labels; all loads of a seed see the same shapes."""
+def downstream(job: Job, task: str) -> Any:
+    """The configuration of a task with few labels; all variants of a seed see the same shapes."""
     share, epochs = getattr(job.plan, task)
     knobs = [
-        f"load={load}",
+        f"load={job.load}",
         "model.backbone=dgcnn",
         "data.points=128",
         "data.batch_size=10",
@@ -213,8 +213,8 @@ def downstream(job: Job, task: str, load: str) -> Any:
         "schedule.warmup=1",
         "loop.tensorboard=false",
     ]
-    flags = {"epochs": epochs, "seed": job.seed}
-    return load_config(task, None, knobs, **flags, init=None if load == "none" else str(job.pre))
+    init = None if job.load == "none" else str(job.pre)
+    return load_config(task, None, knobs, epochs=epochs, seed=job.seed, init=init)
 
 
 def probed(job: Job, store: ViewStore) -> Iterator[Score]:

@@ -4,11 +4,13 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from pointcmt.cameras import read_rig
+from pointcmt.cameras import find_rig, read_rig
+from pointcmt.datasets.sources import SOURCES
 from pointcmt.training.config_files import load_config
 from pointcmt.training.export import FORMATS, export
 from pointcmt.training.loop import train
@@ -66,6 +68,16 @@ def commands():
 def test_commands_in_the_docs_have_the_options_they_show(line):
     """Each command exists, and its help names each option it is shown with."""
     assert unknown_options(shlex.split(line.split("·")[0])) == []
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_commands_in_the_docs_name_data_sets_and_rigs_that_there_are(line):
+    named = pairwise(shlex.split(line.split("·")[0]))
+    for option, value in ((o, v) for o, v in named if not v.isupper()):  # NAME, RIG: one's own
+        if option == "--dataset":
+            assert value in SOURCES
+        if option == "--rig" and not value.endswith(".toml"):
+            find_rig(value)
 
 
 def test_links_lead_somewhere():

@@ -86,7 +86,8 @@ class Transfer(Section):
 class Matching(Section):
     """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
 
-    weight: Weight = 1.0  # λ; 0 = without
+    # λ; 0 = without. L_m is in tenths of the image, what a guess misses by: both begin at about 1.
+    weight: Weight = 1.0
     # coordinates: predicted by cross-attention between the views, as in the paper. infonce: matched
     # pixels are alike and others not, after the 2D head; before it they are equal by construction.
     method: Literal["coordinates", "infonce"] = "coordinates"

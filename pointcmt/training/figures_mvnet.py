@@ -114,13 +114,7 @@ def _draw_pair(figure: Figure, panels: Any, pair: Pair) -> None:
     for axes, image in zip(panels, pair.images, strict=True):
         _show(axes, image)
     size = np.array(pair.images[0].shape[1::-1])
-    error = np.abs(pair.predicted - pair.there).mean() if len(pair.here) else np.nan
-    panels[0].set_title(
-        f"{len(pair.here)} matches, off by {error:.1%} of the image",
-        color=INK,
-        fontsize=8,
-        loc="left",
-    )
+    panels[0].set_title(in_title(pair), color=INK, fontsize=8, loc="left")
     for which in spread_out(pair.here, DRAWN):
         here, there, said = (x[which] * size - 0.5 for x in (pair.here, pair.there, pair.predicted))
         for end, color, width in ((said, VALIDATION, 0.9), (there, TRAIN, 0.9)):
@@ -132,6 +126,14 @@ def _draw_pair(figure: Figure, panels: Any, pair: Pair) -> None:
         panels[0].plot(*here, "o", color=TRAIN, markersize=3)
         panels[1].plot(*there, "o", color=TRAIN, markersize=3)
         panels[1].plot(*said, "x", color=VALIDATION, markersize=4, clip_on=True)
+
+
+def in_title(pair: Pair) -> str:
+    """How many matches there are, and their mean error."""
+    if not len(pair.here):
+        return "no match"
+    error = np.abs(pair.predicted - pair.there).mean()
+    return f"{len(pair.here)} matches, off by {error:.1%} of the image"
 
 
 def spread_out(places: Array, count: int) -> list[int]:

@@ -89,7 +89,8 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     mean_m -log(exp(a_m·b_m / T) / Σ_k exp(a_m·b_k / T)), and the same of b; 0 for M = 0.
     """
     a, b = F.normalize(_single(first), dim=1), F.normalize(_single(second), dim=1)
-    scores = a @ b.T / temperature  # [M, M]
+    with torch.autocast(a.device.type, enabled=False):  # 8 bits of a cosine are 6 % at T = 0.07
+        scores = a @ b.T / temperature  # [M, M]
     if not len(scores):
         return scores.sum()
     own = torch.arange(len(scores), device=scores.device)

@@ -219,6 +219,14 @@ def sample_keys(keys: Tensor, places: Tensor) -> Tensor:
     return found[..., 0].mT
 
 
+def look_up(covered: Tensor, places: Tensor) -> Tensor:
+    """covered [n,h,w] bool in the pixels that hold places [n,m,2], shares of the image → [n,m]."""
+    h, w = covered.shape[1:]
+    column = (places[..., 0] * w).floor().long().clamp(0, w - 1)
+    row = (places[..., 1] * h).floor().long().clamp(0, h - 1)
+    return covered.flatten(1).gather(1, row * w + column)
+
+
 def _level_widths(config: MvnetConfig) -> list[int]:
     """D of each level, which the network's name tells without its weights."""
     images = config.images

@@ -1,7 +1,8 @@
 """The point network inside a run, and what of it another run starts from.
 
 A network has parts, by the names of its tensors: `decoder`, what only the points' features need;
-`head` and `classifier`, what only classes need; and the encoder, all the rest.
+`head` and `classifier`, what only classes need; and the encoder, all the rest. Where no classes are
+learned, in pre-training, both are as they were made, and nothing that could be loaded.
 """
 
 from collections import Counter
@@ -38,6 +39,12 @@ class PointNetwork:
     def config(self) -> Any:
         """The run's configuration, which has data.points and model.backbone."""
         return self.run.config
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """The weights that training has changed: without classes none of head and classifier."""
+        waits = () if self.config.classifies else (HEAD, CLASSIFIER)
+        return {name: t for name, t in self.weights.items() if part_of(name) not in waits}
 
     def build_random(self) -> nn.Module:
         """The network as torch's seed makes it, in evaluation mode and without a classifier."""
@@ -136,7 +143,7 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         found = open_network(init)
         same = found.run.class_names == class_names
         origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
-        return (load_parts(network, found.weights, config.load, same, origin),)
+        return (load_parts(network, found.learned, config.load, same, origin),)
     if init.is_file():
         return load_published(init, model)
     load_weights(open_run(init).folder / BEST, model)
@@ -169,7 +176,7 @@ def load_parts(
     """Take over the encoder, or all that fits; returns what was taken and what was not.
 
     The encoder must fit; of the other parts a tensor is taken where name and shape are the same,
-    and of the classifier where the classes are.
+    and of the classifier where the classes are. That all is no more than the encoder is said.
     """
     own = network.state_dict()
     encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
@@ -191,7 +198,9 @@ def load_parts(
         }
     )
     network.load_state_dict({**own, **taken})
-    return f"load={load} from {origin}: " + ", ".join(_counts(taken, own, weights))
+    note = f"load={load} from {origin}: " + ", ".join(_counts(taken, own, weights))
+    same = load == "all" and taken.keys() == encoder.keys()
+    return note + "; the same as load=encoder" if same else note
 
 
 def _counts(

@@ -11,8 +11,16 @@ from pointcmt.errors import UsageError
 from pointcmt.training.backbones import DENSE
 from pointcmt.training.config_files import load_config
 from pointcmt.training.loop import train
-from pointcmt.training.pretrained import PointNetwork, open_network, part_of, same_network
+from pointcmt.training.pretrained import (
+    PointNetwork,
+    open_network,
+    part_of,
+    same_network,
+    settle,
+    start_from,
+)
 from pointcmt.training.probe import probe
+from pointcmt.training.recipes import RECIPES
 from pointcmt.training.run import Run, open_run
 from tests.training.stores import small_config
 
@@ -53,6 +61,24 @@ def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, 
     assert all(torch.equal(theirs[name], mine[name]) for name in encoder)
     assert f"encoder {len(encoder)} of {len(encoder)} tensors" in capsys.readouterr().err
     assert not torch.equal(theirs["head.0.weight"], mine["head.0.weight"])
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "partseg"])
+def test_its_head_has_learned_nothing_and_is_not_loaded(recipe, pre, toy_store):
+    """For what has no decoder `all` is the encoder alone, and that is said."""
+    states, notes = {}, {}
+    for load in ("encoder", "all"):
+        config = load_config(recipe, None, [f"load={load}", "data.points=64"], init=str(pre))
+        settled = settle(config, toy_store)
+        torch.manual_seed(0)
+        model = RECIPES[recipe](settled, 3, True).model
+        (notes[load],) = start_from(settled, model, ["a", "b", "c"])
+        states[load] = model.state_dict()
+    for name, tensor in states["encoder"].items():
+        assert torch.equal(tensor, states["all"][name]), name
+    assert "head 0 of" in notes["all"]
+    assert notes["all"].endswith("; the same as load=encoder")
+    assert "the same" not in notes["encoder"]
 
 
 def test_its_features_are_those_of_the_points_pooled(pre, toy_store):

@@ -12,6 +12,7 @@ from pointcmt.training.figures_mvnet import (
     Pair,
     draw_features,
     draw_matches,
+    in_title,
     principal_colors,
     spread_out,
 )
@@ -95,4 +96,7 @@ def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
     assert wide > (900 if network else 400)
     ends = np.random.default_rng(0).random((3, 9, 2)).astype(np.float32)
     pairs = [Pair((image, image), *ends), Pair((image, image), *ends[:, :0])]
+    error = 100 * np.abs(ends[1] - ends[2]).mean()
+    assert in_title(pairs[0]) == f"9 matches, off by {error:.1f}% of the image"
+    assert in_title(pairs[1]) == "no match"
     assert min(size(draw_matches(pairs[: min(shapes, 2)]))) > 300

@@ -129,3 +129,16 @@ def test_distances_in_half_precision_are_computed_in_single():
     found, wanted = features(0).bfloat16(), features(1).float()
     assert transfer_distance(found, wanted, some(), "cosine").dtype == torch.float32
     assert info_nce(found[0].flatten(1), found[1].flatten(1), 0.07).dtype == torch.float32
+
+
+def test_similarities_are_computed_in_single_under_autocast():
+    """In bf16 two cosines near 1 that differ by 0.003 would be one: e^(0.003 / 0.07) = 1.04."""
+    a, b = (features(seed)[0].flatten(1).T.float() for seed in (0, 1))
+    a = (b + 0.05 * a).requires_grad_()
+    expected = info_nce(a, b, 0.07)
+    (wanted,) = torch.autograd.grad(expected, a)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = info_nce(a, b, 0.07)
+    (gradient,) = torch.autograd.grad(found, a)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, wanted)

@@ -11,6 +11,7 @@ from pointcmt.training.mvnet import (
     Matcher,
     MVNet,
     cover,
+    look_up,
     other_view,
     pool_covered,
     sample_keys,
@@ -172,6 +173,16 @@ def test_keys_at_a_pixels_centre_are_that_pixels_and_between_them_a_mean():
     torch.testing.assert_close(found[:, 0], keys[:, :, 4, 2])
     torch.testing.assert_close(found[:, 1], keys[:, :, 7, 0])
     torch.testing.assert_close(found[:, 2], (keys[:, :, 5, 2] + keys[:, :, 5, 3]) / 2)
+
+
+def test_a_place_is_looked_up_in_the_pixel_that_holds_it():
+    covered = torch.rand(2, 4, 8) < 0.5
+    places = torch.rand(2, 50, 2, dtype=torch.float64)
+    places[:, :3] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.75]])
+    found = look_up(covered, places)
+    for n, m in itertools.product(range(2), range(50)):
+        u, v = places[n, m].tolist()
+        assert found[n, m] == covered[n, min(int(4 * v), 3), min(int(8 * u), 7)]
 
 
 def test_the_other_view_is_that_of_the_pair():

@@ -1,5 +1,6 @@
 """The recipe mvnet: what its losses compare, what it reads, and that the loop's promises hold."""
 
+import itertools
 import json
 import math
 import os
@@ -27,15 +28,16 @@ from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
 from pointcmt.training.loop import train
-from pointcmt.training.mvnet import Answer, centers
+from pointcmt.training.losses import info_nce
+from pointcmt.training.mvnet import Answer, centers, sample_keys
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
 from pointcmt.training.recipes import RECIPES
-from pointcmt.training.recipes.mvnet import choose
+from pointcmt.training.recipes.mvnet import GUESS, choose
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
-from tests.stores import render_listing, render_toy
+from tests.stores import render_box, render_listing, render_toy
 from tests.training.plain_dense import PlainDense, pretrain_plain
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs, metrics
@@ -126,6 +128,7 @@ def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
     """L_k = 0 when the head says what the 2D network says, L_m = 0 when M = M*."""
     task = prepared(rendered, f"transfer.distance={distance}")
     batch = batch_of(task, rendered)
+    batch["depth"][0, 1] = 0  # a view without a match does not count, nor does its pair's other one
     maps, matches = task.see(batch), task.match(batch)
     right = Answer(task.teach(batch), (matches.uv / 32).float())
     terms = task.terms(right, maps, batch)
@@ -135,8 +138,98 @@ def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
     wrong = Answer([-level for level in right.levels], right.matching + 0.25)
     terms = task.terms(wrong, maps, batch)
     assert terms["transfer"] > 0.1
-    paired = matches.valid.flatten(1).any(dim=1).float().mean().item()  # the others count as 0
-    assert terms["matching"] == pytest.approx(0.25 * paired, rel=1e-5)
+    assert terms["matching"] == pytest.approx(0.25 / GUESS, rel=1e-5)
+
+
+def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
+    """As L_k does of a head that says the mean: both terms begin at about 1."""
+    task = prepared(rendered, "transfer.weight=0")
+    batch = batch_of(task, rendered, range(24))
+    matches = task.match(batch)
+    places = torch.zeros(48, 8, 8, 2)
+    for view, valid in enumerate(matches.valid):
+        if valid.any():
+            places[view] = (matches.uv[view][valid] / 32).mean(dim=0)
+    cost = task.terms(Answer([], places), task.see(batch), batch)["matching"]
+    assert 0.7 < cost < 1.4
+
+
+def masked(store, *knobs, views=2):
+    """A task, and six shapes of which points are left out: batch, and the maps of what is left."""
+    task = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
+    batch = batch_of(task, store)
+    kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
+    _, maps = choose(batch["points"], task.see(batch), kept)
+    return task, batch, maps
+
+
+def test_tokens_whose_points_are_left_out_take_no_part(rendered):
+    """Neither in L_m nor in its gradient: where nothing is shown there is nothing to match."""
+    task, batch, maps = masked(rendered, views=4)
+    matches, covered = task.match(batch), maps.covered.flatten(0, 1)
+    found = torch.rand(24, 8, 8, 2, requires_grad=True)
+    terms = task.terms(Answer([], found), maps, batch)
+    terms["matching"].backward()
+    counts, distances, shares = torch.zeros(24, 8, 8, dtype=torch.bool), [], []
+    for view in range(24):
+        errors, shown = [], 0
+        for row, column in itertools.product(range(8), range(8)):
+            pixels = covered[view, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            shown += bool(pixels.any() and matches.shown[view, row, column])
+            if pixels.any() and matches.valid[view, row, column]:
+                counts[view, row, column] = True
+                truth = matches.uv[view, row, column] / 32
+                errors.append((found[view, row, column] - truth).abs().mean().item())
+        distances += [np.mean(errors)] if errors else []
+        shares.append(len(errors) / max(shown, 1))
+    assert counts.sum() < 0.9 * matches.valid.sum()  # so it is something that is left out
+    assert terms["matching"].item() == pytest.approx(np.mean(distances) / GUESS, rel=1e-5)
+    assert terms["matched"].item() == pytest.approx(np.mean(shares), rel=1e-5)
+    assert torch.equal((found.grad != 0).any(dim=-1), counts)
+
+
+def smooth_keys(batch, size):
+    """Keys [B·V,64,h,w] that are smooth functions of the surface point that a pixel shows."""
+    generator = torch.Generator().manual_seed(3)
+    waves, phases = 3 * torch.randn(3, 64, generator=generator), 7 * torch.rand(64, 1, 1)
+    depth = batch["depth"].flatten(0, 1)
+    step = depth.shape[-1] // size
+    at = step * torch.arange(size) + step // 2
+    depth = depth[:, at][:, :, at].double()
+    columns, rows = torch.meshgrid(at + 0.5, at + 0.5, indexing="xy")
+    pixel = torch.stack([columns, rows, torch.ones_like(rows)]).double()  # [3, h, w]
+    K, pose = batch["K"].flatten(0, 1).double(), batch["world_to_camera"].flatten(0, 1).double()
+    local = torch.einsum("nij,jhw->nihw", torch.linalg.inv(K), pixel) * depth[:, None]
+    points = torch.einsum("nji,njhw->nihw", pose[:, :3, :3], local - pose[:, :3, 3, None, None])
+    return (torch.einsum("nihw,ik->nkhw", points.float(), waves) + phases).cos()
+
+
+def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(rendered):
+    """With keys of surface points its own neighbours are what a pixel is most like: not negatives.
+
+    Against a plain reference: of each pair the first view's tokens whose pixel shows a point, where
+    they fall on one that does.
+    """
+    knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
+    task, batch, maps = masked(rendered, *knobs)
+    keys = smooth_keys(batch, 32).requires_grad_()
+    found = task.terms(Answer([], keys), maps, batch)["matching"]
+    matches, covered = task.match(batch), maps.covered.flatten(0, 1)
+    anchors, positives = [], []
+    for view in range(0, 12, 2):
+        for row, column in matches.valid[view].nonzero().tolist():
+            u, v = matches.uv[view, row, column].tolist()
+            if covered[view, row, column] and covered[view + 1, int(v), int(u)]:
+                anchors.append(keys[view, :, row, column])
+                place = matches.uv[None, view, row, column][None] / 32
+                positives.append(sample_keys(keys[view + 1 : view + 2], place)[0, 0])
+    a, b = torch.stack(anchors), torch.stack(positives)
+    assert len(a) > 200
+    expected = info_nce(a, b, task.config.matching.temperature)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, keys, retain_graph=True)
+    (reference,) = torch.autograd.grad(expected, keys)
+    torch.testing.assert_close(gradient, reference)
 
 
 def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(rendered):
@@ -297,11 +390,17 @@ def test_what_follows_starts_from_it(rendered, tmp_path):
     assert math.isfinite(result.last["loss"])
 
 
-def test_two_processes_make_the_step_that_one_makes(rendered, tmp_path):
-    """A batch of 5 is 3 and 2: losses are means over shapes, whoever computes them."""
+def test_two_processes_make_the_step_that_one_makes(tmp_path):
+    """A batch of 5 is 3 and 2: losses are means over shapes, whoever computes them.
+
+    So they are where every pair of views has matches; L_m is a mean over those that do.
+    """
+    near = "".join(f"[[views]]\nazimuth = {15 * i}\nelevation = 30\n" for i in range(3))
+    (tmp_path / "near.toml").write_text(near)
+    store = render_toy(tmp_path / "S", limit=12, rig=str(tmp_path / "near.toml"), shard=8)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = ROOT / "tests" / "training" / "plain_dense.py"
-    arguments = [str(script), rendered.path, str(tmp_path / "two"), "5", "1"]
+    arguments = [str(script), store.path, str(tmp_path / "two"), "5", "1"]
     done = subprocess.run(
         [sys.executable, *launch, *arguments],
         cwd=ROOT,
@@ -311,7 +410,7 @@ def test_two_processes_make_the_step_that_one_makes(rendered, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    pretrain_plain(rendered, tmp_path / "one", 5, 1)
+    pretrain_plain(store, tmp_path / "one", 5, 1)
     moments = [
         load_file(next((tmp_path / name / "last").glob("training-*"))) for name in ("two", "one")
     ]
@@ -422,6 +521,23 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no correspondences") as caught:
         train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     assert "build-correspondences" in caught.value.fix
+
+
+def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
+    """Of a cube seen from the front and from behind, no face is seen twice."""
+    said = "no view of"
+    (tmp_path / "two.toml").write_text("".join(f"[[views]]\nazimuth = {a}\n" for a in (0, 180)))
+    (tmp_path / "meshes").mkdir()
+    store = render_box(tmp_path / "S", tmp_path / "meshes", rig=str(tmp_path / "two.toml"))
+    knobs = {"transfer.weight=0": True, "matching.weight=0": False}
+    for knob, noted in knobs.items():
+        task = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
+        context = Context(store, np.arange(1), {}, CPU, Accelerator(cpu=True), "plain")
+        task.prepare(context)
+        assert (said in capsys.readouterr().err) is noted
+    task = RECIPES["mvnet"](small_config("mvnet", "transfer.weight=0"), 1, True)
+    task.prepare(Context(rendered, np.arange(24), {}, CPU, Accelerator(cpu=True), "plain"))
+    assert said not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

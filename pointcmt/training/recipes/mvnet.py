@@ -7,6 +7,7 @@ feature of the point that it shows:
 - L_m: they tell where in the other view the same point is.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,16 @@ from pointcmt.training.image_levels import (
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.losses import coordinate_distance, info_nce, masked_mean, transfer_distance
 from pointcmt.training.matches import Matches, Views, match_views
-from pointcmt.training.mvnet import Answer, Grid, Maps, MVNet, cover, other_view, sample_keys
+from pointcmt.training.mvnet import (
+    Answer,
+    Grid,
+    Maps,
+    MVNet,
+    cover,
+    look_up,
+    other_view,
+    sample_keys,
+)
 from pointcmt.training.projection import (
     fill_holes,
     foreground,
@@ -44,6 +54,10 @@ from pointcmt.training.recipes.mvnet_pictures import draw
 from pointcmt.training.recipes.task import Context
 
 SAMPLE, VIEWS = 64, 4  # shapes, and views of each, that the 2D network's statistics are taken of
+IN_PAIRS = 12  # views of each of them that are looked at for any match
+# Shares of the image: about what one misses by who says the same place for all of a view's matches.
+# Relative to it L_m begins at about 1, as L_k does.
+GUESS = 0.1
 TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
 GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")
 
@@ -87,6 +101,12 @@ class Mvnet:
     def prepare(self, context: Context) -> None:
         """The 2D network, and, if asked for, what it makes of all views."""
         require_map(self.config.projection.size, context.store.schema.size)
+        if self.config.matching.weight and not self._overlap(context):
+            say(
+                f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
+                "teaches nothing. Render with a rig whose neighbours overlap, such as mvnet12",
+                context.log_format,
+            )
         if not self.config.transfer.weight:
             return
         knobs = self.config.images
@@ -167,8 +187,14 @@ class Mvnet:
         if self.config.transfer.weight:
             terms["transfer"] = self._transfer(answer, maps, batch)
         if self.config.matching.weight:
-            matches = self.match(batch)
-            terms["matching"] = self._matching(answer, matches, batch, generator)
+            covered = maps.covered.flatten(0, 1)  # [B·V, h, w]
+            matches = of_points(self.match(batch), covered)
+            size = batch["depth"].shape[-1]
+            terms["matching"] = (
+                self._matching(answer, matches, size)
+                if self.config.matching.method == "coordinates"
+                else self._contrast(answer, matches, size, covered, generator)
+            )
             terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
         return terms
 
@@ -185,20 +211,16 @@ class Mvnet:
         return match_views(own, others, self.config.projection.size // self.config.matching.stride)
 
     def _standardize(self, teach: Teach, context: Context) -> Teach:
-        """By what some of the views show, the same ones for every seed and process."""
-        some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
-        images = () if self.config.images.cache else ("rgb",)
-        reads = StreamConfig(
-            arrays=("depth", *images),
-            batch_size=min(8, len(some)),
-            views=min(VIEWS, context.store.schema.views),
-            points=0,
-            shuffle=False,
-            drop_last=False,
-        )
-        stream = ViewStream(context.store, np.sort(context.shapes)[some], reads)
-        on = ({k: v.to(context.device) for k, v in batch.items()} for batch in stream)
-        return Standardized(teach, on, self.config.transfer.coverage)
+        """By what some of the views show."""
+        arrays = ("depth",) if self.config.images.cache else ("depth", "rgb")
+        batches = some_views(context, arrays, min(VIEWS, context.store.schema.views))
+        return Standardized(teach, batches, self.config.transfer.coverage)
+
+    def _overlap(self, context: Context) -> bool:
+        """Whether any of some views shows what another one shows."""
+        views = min(IN_PAIRS, context.store.schema.views // 2 * 2)
+        batches = some_views(context, ("depth", "K", "world_to_camera"), views)
+        return any(bool(self.match(batch).valid.any()) for batch in batches)
 
     def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Tensor:
         """L_k, the mean over levels and views."""
@@ -209,19 +231,60 @@ class Mvnet:
             distances.append(transfer_distance(found, wanted, counts, knobs.distance))
         return torch.stack(distances).mean()
 
-    def _matching(
-        self, answer: Answer, matches: Matches, batch: Batch, generator: torch.Generator | None
+    def _matching(self, answer: Answer, matches: Matches, size: int) -> Tensor:
+        """L_m, the mean over views that have a match, relative to a guess."""
+        distance = coordinate_distance(answer.matching, matches.uv / size, matches.valid)
+        paired = matches.valid.flatten(1).any(dim=1)
+        return masked_mean(distance[None], paired[None])[0] / GUESS
+
+    def _contrast(
+        self,
+        answer: Answer,
+        matches: Matches,
+        size: int,
+        covered: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
-        """L_m, the mean over views; or InfoNCE over some of all matches."""
-        size, knobs = batch["depth"].shape[-1], self.config.matching
-        there = matches.uv / size
-        if knobs.method == "coordinates":
-            return coordinate_distance(answer.matching, there, matches.valid).mean()
+        """InfoNCE over some of all matches whose pixels show a point in both views.
+
+        Of first views with second ones alone: with the matches of the way back among them, keys of
+        a pixel's own view, its neighbours', would be what it must not be like.
+        """
+        there = matches.uv[::2] / size
         here = (matches.pixel / size).expand_as(there)
-        first = sample_keys(answer.matching, here.flatten(1, 2)).flatten(0, 1)
-        second = sample_keys(other_view(answer.matching), there.flatten(1, 2)).flatten(0, 1)
-        some = spread(matches.valid.flatten().nonzero()[:, 0], knobs.matches, generator)
-        return info_nce(first[some], second[some], knobs.temperature)
+        ends = [x.flatten(1, 2) for x in (here, there)]
+        shows = look_up(covered[::2], ends[0]) & look_up(covered[1::2], ends[1])
+        keys = answer.matching
+        first, second = sample_keys(keys[::2], ends[0]), sample_keys(keys[1::2], ends[1])
+        valid = (matches.valid[::2].flatten(1) & shows).flatten()
+        knobs = self.config.matching
+        some = spread(valid.nonzero()[:, 0], knobs.matches, generator)
+        return info_nce(first.flatten(0, 1)[some], second.flatten(0, 1)[some], knobs.temperature)
+
+
+def some_views(context: Context, arrays: tuple[str, ...], views: int) -> Iterator[Batch]:
+    """That many views of some of the shapes, the same ones for every seed and process."""
+    some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
+    reads = StreamConfig(
+        arrays=arrays,
+        batch_size=min(8, len(some)),
+        views=views,
+        points=0,
+        shuffle=False,
+        drop_last=False,
+    )
+    for batch in ViewStream(context.store, np.sort(context.shapes)[some], reads):
+        yield {name: data.to(context.device) for name, data in batch.items()}
+
+
+def of_points(matches: Matches, covered: Tensor) -> Matches:
+    """The matches of tokens that show a point; covered [P,h,w]: which pixels of the maps do.
+
+    Where all of a token is a hole, as where points are left out, nothing is known of it: to guess
+    its place from what is around it would be another task.
+    """
+    shows = cover(covered, matches.valid.shape[-2:]) > 0
+    return matches._replace(valid=matches.valid & shows, shown=matches.shown & shows)
 
 
 def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
