@@ -9,6 +9,7 @@ import tensorstore as ts
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.places import tidy
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.store import (
     PLAN,
@@ -32,7 +33,7 @@ def create(
     rendered agrees with it. Raises StoreError with the differences where the store holds something
     else, and where others' files are.
     """
-    path = path.rstrip("/") or "/"
+    path = tidy(path)
     plan = contract.encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": contract.digest(plan)}
     stored = _claim_root(path, attributes, plan, threads)
@@ -56,7 +57,7 @@ def remove(path: str) -> None:
     What says that shards are finished goes first and what says that this is a store goes last, so
     that whatever a kill leaves behind can be deleted again, or rendered again.
     """
-    path = path.rstrip("/") or "/"
+    path = tidy(path)
     kv = files.open_kv(path)
     try:
         attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]

@@ -99,6 +99,26 @@ def test_a_shard_has_one_owner(bucket, monkeypatch):
     assert claims.sweep(kv, {3}) == ["claims/000003.json"]
 
 
+def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
+    """The write is repeated, and refused: what it was to replace is our own by now."""
+    wire = Wire(s3.server, 1 << 60)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
+    monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
+    kv = claims.open_claims(s3.url("unheard"))
+    wire.forget = b"PUT "
+    claim = claims.take(kv, 3)
+    assert not wire.forget
+    assert isinstance(claim, claims.Claim)
+    for forgotten in (b"PUT ", b""):
+        wire.forget = forgotten
+        claim.renew()
+        assert not wire.forget
+    claims.require(kv, 3, claim.owner)
+    claim.release()
+    assert not s3.names("unheard/claims/")
+    wire.cut()
+
+
 def pointcmt(*arguments, **more):
     """Run a command in this process; returns its exit code and all it says."""
     found = CliRunner().invoke(app, [str(argument) for argument in arguments], **more)
