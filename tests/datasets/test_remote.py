@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -199,6 +200,17 @@ def test_so_does_one_whose_workers_start_meanwhile(s3, local):
     wire.cut()
     assert job.returncode == 0, said
     assert settled(s3.objects("starting")) == tree(local.path)
+
+
+def test_a_job_that_is_stopped_does_not_wait_for_a_server_that_is_away(s3):
+    wire = Wire(s3.server, HALF_WAY)
+    with running(wire, *COMMAND, s3.url("stopped")) as job:
+        time.sleep(2)
+        job.send_signal(signal.SIGINT)
+        said = job.communicate(timeout=40)[1]  # giving it up would take two minutes
+    assert job.returncode == 130, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
 
 
 def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, local, monkeypatch):
