@@ -206,13 +206,14 @@ def submit(tmp_path):
 
     begun = []
 
-    def begin(script, indices, index, *arguments):
+    def begin(script, indices, index, *arguments, **more):
         task = {
             "SLURM_ARRAY_TASK_ID": index,
             "SLURM_ARRAY_TASK_MIN": indices[0],
             "SLURM_ARRAY_TASK_MAX": indices[-1],
             "SLURM_ARRAY_TASK_COUNT": len(indices),
             "SLURM_CPUS_PER_TASK": 1,
+            **more,
         }
         process = subprocess.Popen(
             ["bash", DOCKER / "slurm" / script, *map(str, arguments)],
@@ -239,6 +240,27 @@ SMALL = (
     "--dataset", "toy", "--limit", "7", "--rig", "ortho6", "--size", "32", "--points", "64",
     "--shard-size", "2",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("memory", "more", "limit"),
+    [
+        ({"SLURM_MEM_PER_NODE": 16384}, (), "1.75"),
+        ({"SLURM_MEM_PER_CPU": 4096}, (), "3.5"),
+        ({"SLURM_MEM_PER_NODE": 0}, (), "0"),
+        ({}, (), "0"),
+        ({"SLURM_MEM_PER_NODE": 16384}, ("--memory-limit", "3"), "3"),
+    ],
+)
+def test_each_worker_of_an_array_may_take_its_part_of_the_memory(
+    submit, tmp_path, memory, more, limit
+):
+    """As Click has it, the last of a repeated option counts."""
+    (tmp_path / "bin/pointcmt").write_text('#!/bin/sh\necho "$@" >&2\n')
+    task = submit("render-array.sbatch", (0,), 0, *more, SLURM_CPUS_PER_TASK=8, **memory)
+    words = task.communicate(timeout=60)[1].split()
+    limits = [words[i + 1] for i, word in enumerate(words) if word == "--memory-limit"]
+    assert limits[-1] == limit
 
 
 def test_an_array_of_two_renders_a_whole_store(submit, tmp_path):

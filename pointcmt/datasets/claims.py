@@ -61,18 +61,19 @@ class Claim:
             return
         self._signs += 1
         if not self.write(self._generation):
-            value, generation = _read(self._kv, self._key)
-            if _facts(value).get("owner") != self.owner:
-                raise _lost(self._kv, self._key)
-            self._generation = generation  # ours: a write was repeated, its first answer being lost
+            raise _lost(self._kv, self._key)
         self._due = time.monotonic() + LEASE / SIGNS
 
     def write(self, generation: bytes) -> bool:
-        """Write the claim if the file is still of that generation; whether it was."""
+        """Write the claim if the file is still of that generation; whether it is ours now."""
         facts = {"owner": self.owner, "signs": self._signs, **_this_process()}
         stamp = _write(self._kv, self._key, contract.encode_json(facts), generation)
-        self._generation = stamp or self._generation
-        return stamp is not None
+        if stamp is None:
+            value, stamp = _read(self._kv, self._key)
+            if _facts(value).get("owner") != self.owner:
+                return False  # else the write was repeated, its first answer being lost
+        self._generation = stamp
+        return True
 
     def release(self) -> None:
         """Delete the claim, unless it is somebody else's by now."""

@@ -10,6 +10,7 @@ import tensorstore as ts
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import open_claims, require_idle
+from pointcmt.datasets.places import tidy
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.store import (
     PLAN,
@@ -33,7 +34,7 @@ def create(
     rendered agrees with it. Raises StoreError with the differences where the store holds something
     else, and where others' files are.
     """
-    path = path.rstrip("/") or "/"
+    path = tidy(path)
     plan = contract.encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": contract.digest(plan)}
     stored = _claim_root(path, attributes, plan, threads)
@@ -58,7 +59,7 @@ def remove(path: str) -> None:
     What says that shards are finished goes first and what says that this is a store goes last, so
     that whatever a kill leaves behind can be deleted again, or rendered again.
     """
-    path = path.rstrip("/") or "/"
+    path = tidy(path)
     kv = files.open_kv(path)
     try:
         attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]

@@ -4,7 +4,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pointcmt.datasets import claims
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import FOLDER as CLAIMS
@@ -30,7 +29,7 @@ class Survey:
 
 
 def survey(store: ViewStore) -> Survey:
-    """Look at the names of all files of a store; claims come and go. Raises StoreError."""
+    """Look at the names of all files of a store. Raises StoreError."""
     found = Survey()
     specs, shards = contract.array_specs(store.schema), range(store.schema.shards)
     chunks = {
@@ -53,7 +52,7 @@ def survey(store: ViewStore) -> Survey:
         if key in chunks:
             name, shard = chunks[key]
             found.begun.setdefault(shard, set()).add(name)
-        elif key not in own and not key.startswith(f"{claims.FOLDER}/"):
+        elif key not in own:
             (found.orphans if key.startswith(tuple(ours)) else found.foreign).append(key)
     return found
 

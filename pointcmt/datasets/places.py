@@ -65,6 +65,15 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def tidy(path: str) -> str:
+    """A place's name without slashes at its end. Raises UsageError for an empty one."""
+    if not path:
+        raise UsageError(
+            "the name of the store is empty", fix="a folder, s3://bucket/path or gs://bucket/path"
+        )
+    return path.rstrip("/") or "/"
+
+
 def absolute(path: str) -> str:
     """The same place, whatever the current directory."""
     return path if is_remote(path) else str(Path(path).absolute())
@@ -79,7 +88,7 @@ def spec(path: str) -> dict[str, Any]:
             raise UsageError(
                 "this is neither a folder nor a URL", where=path, fix=f"{scheme[1]}://bucket/path"
             )
-        return {"driver": "file", "path": f"{Path(path).absolute()}/"}
+        return {"driver": "file", "path": f"{Path(path).absolute()}/".replace("//", "/")}
     scheme_, rest = path.split("://", 1)
     bucket, *parts = rest.rstrip("/").split("/")
     if scheme_ not in DRIVERS:
@@ -117,7 +126,7 @@ def location(kv: ts.KvStore) -> str:
     own = kv.spec().to_json()
     schemes = {driver: scheme for scheme, driver in DRIVERS.items()}
     if own["driver"] not in schemes:
-        return str(kv.path).rstrip("/")
+        return str(kv.path).rstrip("/") or "/"
     return f"{schemes[own['driver']]}://{own['bucket']}/{kv.path}".rstrip("/")
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.places import storage_errors
+from pointcmt.datasets.places import storage_errors, tidy
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
 from pointcmt.errors import DamageError, Reason, StoreError
 
@@ -66,7 +66,7 @@ class ViewStore:
         known: it has been used before, so a server that does not answer is waited for. Raises
         StoreError where there is none that can be read.
         """
-        path = str(path).rstrip("/") or "/"
+        path = tidy(str(path))
         if known:
             found = files.read(files.open_kv(path, threads), ROOT)
         else:

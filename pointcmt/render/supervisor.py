@@ -9,17 +9,18 @@ belongs to the thread that calls it, in a pool on this machine (workers.py) or o
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from pointcmt.errors import PointcmtError, Reason
@@ -31,6 +32,7 @@ LONGEST_WAIT = 5.0  # seconds
 # Fresh pages come at a few GB/s, so the limit is overrun by some hundred MB at most.
 MEMORY_WATCH = 0.05  # seconds between looks at a worker's memory
 LOADING = 300.0  # seconds
+ENDING = 10.0  # seconds that a killed process may take: a driver or a file server may hold it
 CRASHES_TO_BLAME = 2  # the first may be the machine's fault (memory, a stray kill)
 CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine is unwell
 
@@ -65,6 +67,7 @@ class Worker:
         self.work, self.number = work, number
         self._process: subprocess.Popen[bytes] | None = None
         self._closed, self._starting = False, Lock()
+        self._abandoned = False  # the process, since it does not end
         self._shape: int | None = None  # in flight
         self._since = 0.0  # when it began, monotonic seconds
         self._held = 0.0  # GiB that the process held then
@@ -84,13 +87,15 @@ class Worker:
                 while trouble is None:
                     attend()
                     self._wait()
+                    if self._closed:
+                        raise Stopped
                     for kind, value in self._messages():
                         if kind == "done":
                             return value
                         raise value
                     trouble = self._trouble()
-                self._end()
-                blame.lay(self._shape, trouble)
+                left = self._end()
+                blame.lay(self._shape, replace(trouble, detail=trouble.detail + left))
         except BaseException:
             self._end()
             raise
@@ -102,11 +107,12 @@ class Worker:
         self._end()
 
     def _begin(self, task: Any, blame: dict[int, tuple[Reason, str]]) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self._abandoned or self._process.poll() is not None:
             with self._starting:
                 if self._closed:
                     raise Stopped
                 self._process, self._connection = _start(self.work, self.number)
+                self._abandoned = False
         self._shape, self._compiling, self._since = None, False, time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # it has just died: see _trouble
             self._connection.send((task, blame))
@@ -145,7 +151,8 @@ class Worker:
         if code is not None and code >= 0:
             return _Trouble(Reason.CRASHED, f"the worker process ended with exit code {code}")
         if code is not None:
-            name = signal.Signals(-code).name
+            known = {each.value: each.name for each in signal.Signals}  # few real-time signals
+            name = known.get(-code, f"signal {-code}")
             hint = "; out of memory?" if name == "SIGKILL" else ""
             return _Trouble(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
         if limit and self._memory() > limit:
@@ -171,10 +178,18 @@ class Worker:
         loading = self._shape is None or self._compiling
         return max(self.work.timeout, LOADING) if loading else self.work.timeout
 
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def _end(self) -> str:
+        """End the process; returns what is to be said of one that cannot be ended."""
+        if self._process is None or self._abandoned:
+            return ""
+        self._process.kill()
+        try:
+            self._process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self._abandoned = True
+            Thread(target=self._process.wait, daemon=True).start()  # until the kernel lets it go
+            return f"; its process {self._process.pid} on {socket.gethostname()} cannot be killed"
+        return ""
 
 
 class Crew:

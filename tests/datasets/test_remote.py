@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -99,6 +100,26 @@ def test_a_shard_has_one_owner(bucket, monkeypatch):
     assert claims.sweep(kv, {3}) == ["claims/000003.json"]
 
 
+def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
+    """The write is repeated, and refused: what it was to replace is our own by now."""
+    wire = Wire(s3.server, 1 << 60)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
+    monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
+    kv = claims.open_claims(s3.url("unheard"))
+    wire.forget = b"PUT "
+    claim = claims.take(kv, 3)
+    assert not wire.forget
+    assert isinstance(claim, claims.Claim)
+    for forgotten in (b"PUT ", b""):
+        wire.forget = forgotten
+        claim.renew()
+        assert not wire.forget
+    claims.require(kv, 3, claim.owner)
+    claim.release()
+    assert not s3.names("unheard/claims/")
+    wire.cut()
+
+
 def pointcmt(*arguments, **more):
     """Run a command in this process; returns its exit code and all it says."""
     found = CliRunner().invoke(app, [str(argument) for argument in arguments], **more)
@@ -179,6 +200,17 @@ def test_so_does_one_whose_workers_start_meanwhile(s3, local):
     wire.cut()
     assert job.returncode == 0, said
     assert settled(s3.objects("starting")) == tree(local.path)
+
+
+def test_a_job_that_is_stopped_does_not_wait_for_a_server_that_is_away(s3):
+    wire = Wire(s3.server, HALF_WAY)
+    with running(wire, *COMMAND, s3.url("stopped")) as job:
+        time.sleep(2)
+        job.send_signal(signal.SIGINT)
+        said = job.communicate(timeout=40)[1]  # giving it up would take two minutes
+    assert job.returncode == 130, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
 
 
 def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, local, monkeypatch):

@@ -19,7 +19,7 @@ from pointcmt.datasets.store import (
     encode_outcome,
 )
 from pointcmt.datasets.verify import verify
-from pointcmt.errors import Reason, StoreError
+from pointcmt.errors import Reason, StoreError, UsageError
 
 SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in range(7)]
 
@@ -172,6 +172,15 @@ def test_damaged_files_are_refused_by_name(tmp_path, file, says):
     with pytest.raises(StoreError, match=says) as raised:
         use(tmp_path / "S")
     assert file.removesuffix("/zarr.json") in raised.value.where
+
+
+def test_a_place_without_a_name_is_none():
+    for use in (ViewStore.open, remove, lambda path: create(path, attributes(), SHAPES)):
+        with pytest.raises(UsageError, match="the name of the store is empty"):
+            use("")
+    with pytest.raises(StoreError, match="there is no view store here") as raised:
+        ViewStore.open("/")
+    assert raised.value.where == "/"
 
 
 def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):

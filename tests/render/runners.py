@@ -47,6 +47,8 @@ class Runner:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "odd":
+                os.kill(os.getpid(), 40)
             case "exit":
                 os._exit(7)
             case "hang":

@@ -161,6 +161,7 @@ def test_features_that_are_damaged_or_without_metadata_are_deleted(store):
 def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
     folder = Path(store.path)
     orphans = ["rgb/c/20/0/0/0/0", "depth/c/0/0/0/9", "commits/render/000020.json", "K/c/x"]
+    orphans += ["claims/zzz", "claims/000099.json"]
     locks = ["rgb/c/0/0/0/0/0.__lock", "commits/render/000001.json.__lock"]
     foreign = ["notes.txt", "rgb/notes.txt", "commits/other/1", "a/b.__lock2"]
     held = folder / "rgb/c/1/0/0/0/0.__lock"

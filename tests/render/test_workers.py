@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
 from pointcmt.render import supervisor
-from pointcmt.render.supervisor import Work
+from pointcmt.render.supervisor import Crew, Work
 from tests.render import runners
 from tests.render.runners import run_tasks
 
@@ -136,6 +138,64 @@ def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
     monkeypatch.setattr(supervisor, "LOADING", 1.0)
     with pytest.raises(PointcmtError, match="busy with no shape: took longer than 1 s"):
         list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
+
+
+@pytest.fixture
+def hold(monkeypatch):
+    """Have the kernel keep a killed process for its tracer, as a driver that hangs would."""
+    monkeypatch.setattr(supervisor, "ENDING", 1.0)
+    script = (
+        "import ctypes, sys, time\n"
+        "PTRACE_SEIZE = 0x4206\n"
+        "print(ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), 0, 0), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    tracers = []
+
+    def trace(process):
+        command = [sys.executable, "-c", script, str(process)]
+        tracers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        if tracers[-1].stdout.readline() != "0\n":
+            pytest.skip("no process may be traced here")
+
+    yield trace
+    for tracer in tracers:
+        tracer.kill()
+        tracer.communicate()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(sys.platform != "linux", reason="ptrace")
+def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
+    work = Work(runners.make, ({1: "wait once", 5: "hang"}, str(tmp_path)), 5.0)
+    crew = Crew()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(crew.run, work, 0)
+        while not (tmp_path / "1").exists():
+            time.sleep(0.01)
+        (process,) = running(crew)
+        hold(process)
+        _, another, ended = first.result()
+        assert another != process
+        assert ended[1][1:] == (
+            Reason.TIMEOUT,
+            f"took longer than 5 s; its process {process} on {socket.gethostname()} cannot be "
+            "killed",
+        )
+        second = pool.submit(crew.run, work, 1)
+        hold(another)
+        crew.close()
+        with pytest.raises(supervisor.Stopped):
+            second.result()
+
+
+def running(crew):
+    return [worker._process.pid for worker in crew._busy]
+
+
+def test_a_real_time_signal_is_named(tmp_path):
+    ((_, _, ended),) = run_tasks(range(1), Work(runners.make, ({2: "odd"}, str(tmp_path)), 60.0), 1)
+    assert ended[2][1:] == (Reason.CRASHED, "the worker process was killed by signal 40")
 
 
 def test_no_process_is_left_when_the_caller_stops(tmp_path):
