@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
+from pointcmt.training.image_networks import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.losses import info_nce
 from pointcmt.training.mvnet import Answer, centers, sample_keys
@@ -380,6 +382,26 @@ def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, ca
     start = small_config("mvnet", epochs=1, init=str(tmp_path / "run"))
     train(rendered, start, tmp_path / "on", device="cpu")
     assert metrics(tmp_path / "on")[0]["loss"] < metrics(tmp_path / "run")[0]["loss"]
+
+
+def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered, tmp_path):
+    for name in ("one", "other"):
+        build_network("resnet-18", "random").save_pretrained(tmp_path / name)
+    shutil.copytree(tmp_path / "one", tmp_path / "moved")
+    shutil.copytree(tmp_path / "one", tmp_path / "here")
+
+    def run(weights, until=None):
+        config = small_config("mvnet", f"images.weights={tmp_path / weights}", epochs=2)
+        return train(rendered, config, tmp_path / "run", device="cpu", until=until)
+
+    run("here", until=1)
+    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked for"):
+        run("other")
+    shutil.rmtree(tmp_path / "here")
+    shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
+    with pytest.raises(StoreError, match="begun with other settings"):
+        run("here")
+    assert run("moved").epochs == 2
 
 
 def test_what_follows_starts_from_it(rendered, tmp_path):
