@@ -383,8 +383,9 @@ def _download(backbone: str, hub_id: str, file: str) -> Path:
 
 def _fix(backbone: str) -> str:
     return (
-        "give --set model.weights= (in mvnet: images.weights=) a folder with config.json and "
-        f"model.safetensors, such as a download of {NETWORKS[backbone].hub}, or hub, or random"
+        "give a folder with config.json and model.safetensors, such as a download of "
+        f"{NETWORKS[backbone].hub}, or hub, or random: to mvnet as --set images.weights=…, to a "
+        "teacher as --set model.weights=…"
     )
 
 

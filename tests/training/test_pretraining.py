@@ -565,8 +565,8 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("knob", "message", "where"),
     [
-        ("data.views=14", "14 views per shape, but the store has 12", "views"),
-        ("data.points=512", "512 points per shape, but the store has 256", "points"),
+        ("data.views=14", "14 views per shape, but the store has 12", "data.views"),
+        ("data.points=512", "512 points per shape, but the store has 256", "data.points"),
         ("projection.size=64", "64² pixels is larger than the images of 32²", "projection.size"),
         ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
     ],
@@ -576,6 +576,8 @@ def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp
         train(rendered, small_config("mvnet", knob, epochs=1), tmp_path / "run", device="cpu")
     assert caught.value.where == where
     assert caught.value.fix
+    if where.startswith("data."):
+        assert f"--set {where}=" in caught.value.fix
 
 
 def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
@@ -590,6 +592,14 @@ def test_too_few_points_are_left_by_masking():
     with pytest.raises(UsageError, match="512 points or more, and masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
+
+
+def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = small_config("mvnet", f"images.weights={tmp_path / 'empty'}")
+    with pytest.raises(UsageError, match="weights cannot be read") as caught:
+        train(rendered, config, tmp_path / "run", device="cpu")
+    assert "--set images.weights=" in caught.value.fix
 
 
 @pytest.mark.parametrize(
