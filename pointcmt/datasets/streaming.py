@@ -203,26 +203,26 @@ class ViewStream:
         if not 0 <= config.views <= schema.views:
             raise UsageError(
                 f"{config.views} views per shape, but the store has {schema.views}",
-                where="views",
-                fix="use fewer views, or render with a larger --rig",
+                where="data.views",
+                fix=f"--set data.views={schema.views} or fewer, or render with a larger --rig",
             )
         if not 0 <= config.points <= schema.points:
             raise UsageError(
                 f"{config.points} points per shape, but the store has {schema.points}",
-                where="points",
-                fix="use fewer points, or render with more --points",
+                where="data.points",
+                fix=f"--set data.points={schema.points} or fewer, or render with more --points",
             )
         if not 0 <= config.rank < config.ranks <= config.batch_size:
             raise UsageError(
                 f"rank {config.rank} of {config.ranks} with {config.batch_size} shapes per batch",
-                where="batch_size",
+                where="data.batch_size",
                 fix="every process needs at least one shape per batch",
             )
         if not len(self):
             raise UsageError(
                 f"a batch of {config.batch_size} is larger than the split of "
                 f"{len(self.shapes)} shapes",
-                where="batch_size",
+                where="data.batch_size",
                 fix="use a smaller data.batch_size, or accumulate fewer",
             )
 

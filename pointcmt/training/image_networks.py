@@ -3,6 +3,7 @@
 All are transformers' own. `transformers` takes seconds to import, so only building one imports it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -193,19 +194,37 @@ def build_network(backbone: str, weights: str) -> nn.Module:
 
     Raises UsageError where they cannot be had, or are those of another network.
     """
-    network = NETWORKS[backbone]
     if weights == RANDOM:
-        return _build_random(network)
+        return _build_random(NETWORKS[backbone])
+    folder = find_weights(backbone, weights)
+    return _load(backbone, folder, where=_origin(backbone, weights))
+
+
+def find_weights(backbone: str, weights: str) -> Path:
+    """The folder of weights that are not random, after a download where need be; see above."""
     if weights != HUB and Path(weights).is_dir():
-        folder = Path(weights)
-        return _load(backbone, folder, folder / "config.json", where=str(folder))
-    hub_id = network.hub if weights == HUB else weights
+        return Path(weights)
+    hub_id = _origin(backbone, weights)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", hub_id) or hub_id.startswith("."):
         raise UsageError("no such folder of weights", where=weights, fix=_fix(backbone))
     config = _download(backbone, hub_id, "config.json")
     _require_same(backbone, config, where=hub_id)  # before hundreds of megabytes come down
-    folder = _download(backbone, hub_id, "model.safetensors").parent
-    return _load(backbone, folder, config, where=hub_id)
+    return _download(backbone, hub_id, "model.safetensors").parent
+
+
+def weights_key(backbone: str, weights: str) -> str:
+    """What weights that are not random are, wherever they lie: the SHA-256 of all of them."""
+    digest = hashlib.sha256()
+    folder = find_weights(backbone, weights)
+    try:
+        for path in sorted(folder.glob("model*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise UsageError(
+            f"the weights cannot be read: {error.strerror}", where=str(folder), fix=_fix(backbone)
+        ) from None
+    return digest.hexdigest()
 
 
 def find_layers(backbone: str, levels: Sequence[float]) -> list[int]:
@@ -261,11 +280,16 @@ def _attention(network: ImageNetwork) -> dict[str, str]:
     return {} if network.family == "resnet" else {"attn_implementation": "sdpa"}
 
 
-def _load(backbone: str, folder: Path, config: Path, where: str) -> nn.Module:
+def _origin(backbone: str, weights: str) -> str:
+    """The folder of weights, or their id on the hub."""
+    return NETWORKS[backbone].hub if weights == HUB else weights
+
+
+def _load(backbone: str, folder: Path, where: str) -> nn.Module:
     """The network in a local folder."""
     from safetensors import SafetensorError
 
-    _require_same(backbone, config, where)
+    _require_same(backbone, folder / "config.json", where)
     import transformers
 
     network = NETWORKS[backbone]
@@ -359,8 +383,9 @@ def _download(backbone: str, hub_id: str, file: str) -> Path:
 
 def _fix(backbone: str) -> str:
     return (
-        "give --set model.weights= (in mvnet: images.weights=) a folder with config.json and "
-        f"model.safetensors, such as a download of {NETWORKS[backbone].hub}, or hub, or random"
+        "give a folder with config.json and model.safetensors, such as a download of "
+        f"{NETWORKS[backbone].hub}, or hub, or random: to mvnet as --set images.weights=…, to a "
+        "teacher as --set model.weights=…"
     )
 
 

@@ -143,7 +143,10 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         found = open_network(init)
         same = found.run.class_names == class_names
         origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
-        return (load_parts(network, found.learned, config.load, same, origin),)
+        note = load_parts(network, found.learned, config.load, same, origin)
+        if isinstance(found.config, PartsegConfig) and isinstance(config, PartsegConfig):
+            note += "; the layers that make parts of features begin anew"
+        return (note,)
     if init.is_file():
         return load_published(init, model)
     load_weights(open_run(init).folder / BEST, model)

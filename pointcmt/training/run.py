@@ -40,7 +40,9 @@ from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training import checkpoint
 from pointcmt.training.config import INPUTS, input_folders
 from pointcmt.training.config_files import flatten, parse_config, to_yaml
+from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import TrainConfig
+from pointcmt.training.image_networks import RANDOM, weights_key
 from pointcmt.training.splits import Split
 
 VERSION = 2
@@ -67,13 +69,18 @@ class Run:
 def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) -> Run:
     """The run that this configuration and data make in `folder`; writes nothing.
 
-    facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob.
+    facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob, and of the 2D
+    network that it learns from.
     facts["split"]: SHA-256 of the ids of the shapes that train and that validate.
 
     Raises StoreError where one of those is missing, where another run of at least one epoch is in
     `folder` (with the differences), or other things than a run.
     """
     inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
+    if isinstance(config, MvnetConfig) and config.transfer.weight:
+        images = config.images
+        if images.weights != RANDOM:
+            inputs["images.weights"] = weights_key(images.backbone, images.weights)
     facts = {
         "version": VERSION,
         "recipe": config.recipe,
@@ -286,7 +293,7 @@ def _identity(run: Run) -> dict[str, Any]:
     config = run.config.model_dump(mode="json", exclude=set(INPUTS))
     inputs = run.facts["inputs"]
     names = {"class_names": run.class_names, "split": run.facts["split"]}
-    return flatten({**config, **inputs, **names, "store": data})
+    return flatten({**config, **names, "store": data}) | inputs
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

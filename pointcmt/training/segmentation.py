@@ -136,7 +136,7 @@ def find_parts(store: ViewStore) -> Parts:
         raise StoreError(
             "the points of this store have no part labels",
             where=store.path,
-            fix="render a data set that has them, such as `--dataset toy`",
+            fix="render a data set that has them: `--dataset shapenetpart`, or toy",
         )
     names = store.attributes["part_names"]
     absent = [name for name in store.class_names if not names.get(name)]

@@ -53,7 +53,10 @@ def split_train(store: ViewStore, config: Data) -> Split:
         train, validation = shapes[~held], shapes[held]
     if config.fraction < 1:
         known = stratified(store.labels[train], config.fraction, config.split_seed, spare=0)
-        notes += (f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes",)
+        notes += (
+            f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes; best is "
+            f"selected with {len(validation)} more, last with none",
+        )
         train = train[known]
     return Split(train, validation, notes)
 

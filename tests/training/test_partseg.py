@@ -294,6 +294,20 @@ def test_each_load_is_compared(pre, store, tmp_path):
     assert open_run(tmp_path / "seed-0" / "none").facts["inputs"] == {}
 
 
+def test_the_layers_that_make_parts_begin_anew_and_that_is_said(run, store):
+    """Of one segmenter another takes the backbone with its head; the rest is as it was."""
+    settled = settle(config("load=all", init=str(run)), store)
+    torch.manual_seed(0)
+    model = RECIPES["partseg"](settled, 3, True).model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    (note,) = start_from(settled, model, store.class_names)
+    theirs = load_file(next((run / "best").glob("weights-*")))
+    for name, tensor in model.state_dict().items():
+        taken = name.startswith("backbone.")
+        assert torch.equal(tensor, theirs[name] if taken else before[name]), name
+    assert note.endswith("; the layers that make parts of features begin anew")
+
+
 def test_its_network_can_be_probed(run, store):
     (found,) = probe(run, store, device="cpu")
     assert found.frozen.network.config.recipe == "partseg"
@@ -302,8 +316,9 @@ def test_its_network_can_be_probed(run, store):
 
 
 def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
-    with pytest.raises(StoreError, match="have no part labels"):
+    with pytest.raises(StoreError, match="have no part labels") as caught:
         train(make_store(), baseline(), tmp_path / "run", device="cpu")
+    assert "shapenetpart" in caught.value.fix
     other = baseline("parts={ball: [upper, lower], plate: [rim, hub], rod: [a, b, c]}")
     with pytest.raises(StoreError, match="into other parts: rod"):
         train(store, other, tmp_path / "run", device="cpu")

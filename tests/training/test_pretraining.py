@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
+from pointcmt.training.image_networks import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.losses import info_nce
 from pointcmt.training.mvnet import Answer, centers, sample_keys
@@ -382,6 +384,26 @@ def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, ca
     assert metrics(tmp_path / "on")[0]["loss"] < metrics(tmp_path / "run")[0]["loss"]
 
 
+def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered, tmp_path):
+    for name in ("one", "other"):
+        build_network("resnet-18", "random").save_pretrained(tmp_path / name)
+    shutil.copytree(tmp_path / "one", tmp_path / "moved")
+    shutil.copytree(tmp_path / "one", tmp_path / "here")
+
+    def run(weights, until=None):
+        config = small_config("mvnet", f"images.weights={tmp_path / weights}", epochs=2)
+        return train(rendered, config, tmp_path / "run", device="cpu", until=until)
+
+    run("here", until=1)
+    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked for"):
+        run("other")
+    shutil.rmtree(tmp_path / "here")
+    shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
+    with pytest.raises(StoreError, match="begun with other settings"):
+        run("here")
+    assert run("moved").epochs == 2
+
+
 def test_what_follows_starts_from_it(rendered, tmp_path):
     train(rendered, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     knobs = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
@@ -543,8 +565,8 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("knob", "message", "where"),
     [
-        ("data.views=14", "14 views per shape, but the store has 12", "views"),
-        ("data.points=512", "512 points per shape, but the store has 256", "points"),
+        ("data.views=14", "14 views per shape, but the store has 12", "data.views"),
+        ("data.points=512", "512 points per shape, but the store has 256", "data.points"),
         ("projection.size=64", "64² pixels is larger than the images of 32²", "projection.size"),
         ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
     ],
@@ -554,6 +576,8 @@ def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp
         train(rendered, small_config("mvnet", knob, epochs=1), tmp_path / "run", device="cpu")
     assert caught.value.where == where
     assert caught.value.fix
+    if where.startswith("data."):
+        assert f"--set {where}=" in caught.value.fix
 
 
 def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
@@ -568,6 +592,14 @@ def test_too_few_points_are_left_by_masking():
     with pytest.raises(UsageError, match="512 points or more, and masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
+
+
+def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = small_config("mvnet", f"images.weights={tmp_path / 'empty'}")
+    with pytest.raises(UsageError, match="weights cannot be read") as caught:
+        train(rendered, config, tmp_path / "run", device="cpu")
+    assert "--set images.weights=" in caught.value.fix
 
 
 @pytest.mark.parametrize(

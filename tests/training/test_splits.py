@@ -32,6 +32,14 @@ def test_train_and_validation_are_all_of_train_and_nothing_of_test(store):
     assert split.notes == ()
 
 
+def test_a_share_of_the_labels_says_what_else_selects(store):
+    """The validation split is of all labels, and best is selected with more than were asked for."""
+    split = split_train(store, Data(validation=0.2, fraction=0.1))
+    assert (len(split.train), len(split.validation)) == (3, 9)
+    said = "10% of the labels: 3 of 33 shapes; best is selected with 9 more, last with none"
+    assert split.notes == (said,)
+
+
 def test_the_test_split_does_not_matter(make_store, store):
     others = make_store(test=(0, 1, 3))
     ids = [
