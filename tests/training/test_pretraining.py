@@ -34,7 +34,7 @@ from pointcmt.training.losses import info_nce
 from pointcmt.training.mvnet import Answer, centers, sample_keys
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
-from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes import RECIPES, mvnet_pictures
 from pointcmt.training.recipes.mvnet import GUESS, choose
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
@@ -661,6 +661,23 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
         closest = min(abs(share - 0.5) for share in shares.values())
         assert abs(shares[second] - 0.5) < closest + 0.15  # there on a coarser grid
         assert torch.equal(pair["rgb"][shape, 1], batch["rgb"][shape, second])
+
+
+def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
+    """Not of the first ones, which may be of one class; each row says which shape it shows."""
+    task = prepared(rendered)
+    (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
+    drawn = {}
+    monkeypatch.setattr(mvnet_pictures, "draw_features", lambda looks, _: drawn.update(l=looks))
+    monkeypatch.setattr(mvnet_pictures, "draw_matches", lambda pairs: drawn.update(p=pairs))
+    task.pictures(task.model.eval(), batch)
+    expected = [rendered.shapes[shape].id for shape in (0, 6, 12, 21)]
+    assert [pair.name for pair in drawn["p"]] == expected
+    assert [look.name for look in drawn["l"]] == [name for name in expected for _ in range(2)]
+    for place, shape in enumerate((0, 6, 12, 21)):
+        np.testing.assert_allclose(
+            drawn["l"][2 * place].image, rendered.read("rgb", shape)[0] / 255
+        )
 
 
 @pytest.mark.parametrize(

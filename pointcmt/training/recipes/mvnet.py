@@ -70,10 +70,11 @@ def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
 class Mvnet:
     """Points → what their views show. Labels are never looked at.
 
-    teach: a batch → what the 2D network makes of its views, once it is prepared.
+    Once it is prepared: teach, a batch → what the 2D network makes of its views; names, of shapes.
     """
 
     teach: Teach
+    names: list[str]
 
     def __init__(self, model: MVNet, config: MvnetConfig) -> None:
         self.model: nn.Module = model
@@ -101,6 +102,7 @@ class Mvnet:
     def prepare(self, context: Context) -> None:
         """The 2D network, and, if asked for, what it makes of all views."""
         require_map(self.config.projection.size, context.store.schema.size)
+        self.names = [shape.id for shape in context.store.shapes]
         if self.config.matching.weight and not self._overlap(context):
             say(
                 f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
