@@ -35,7 +35,7 @@ from pointcmt.training.mvnet import Answer, centers, sample_keys
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
 from pointcmt.training.recipes import RECIPES, mvnet_pictures
-from pointcmt.training.recipes.mvnet import GUESS, choose
+from pointcmt.training.recipes.mvnet import GUESS, leave
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
@@ -161,7 +161,7 @@ def masked(store, *knobs, views=2):
     task = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
     batch = batch_of(task, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
-    _, maps = choose(batch["points"], task.see(batch), kept)
+    _, maps = leave(batch["points"], task.see(batch), kept)
     return task, batch, maps
 
 
@@ -240,7 +240,7 @@ def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(re
         batch = batch_of(task, rendered)
         maps = task.see(batch)
         kept = keep_patches(batch["points"], 0.3, torch.Generator().manual_seed(0))
-        points, left = choose(batch["points"], maps, kept)
+        points, left = leave(batch["points"], maps, kept)
         for row in range(6):
             assert torch.equal(points[row], batch["points"][row, kept[row]])
             place = {old: new for new, old in enumerate(kept[row].tolist())} | {-1: -1}

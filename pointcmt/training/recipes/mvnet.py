@@ -141,7 +141,7 @@ class Mvnet:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         augmentation = self.config.augmentation
         kept = keep_patches(batch["points"], self.config.masking, generator)
-        points, maps = choose(batch["points"], self.see(batch), kept)
+        points, maps = leave(batch["points"], self.see(batch), kept)
         points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
         answer = model(points, maps, self.grids)
         terms = self.terms(answer, maps, batch, generator)
@@ -158,12 +158,6 @@ class Mvnet:
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model.get_submodule("backbone"), (batch["points"],)
-
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        raise UsageError("pre-training classifies nothing", where="recipe mvnet")
-
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
-        return batch
 
     def see(self, batch: Batch) -> Maps:
         """Which of a batch's points each pixel of each view shows."""
@@ -289,7 +283,7 @@ def of_points(matches: Matches, covered: Tensor) -> Matches:
     return matches._replace(valid=matches.valid & shows, shown=matches.shown & shows)
 
 
-def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
+def leave(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
     """What is left of points [B,N,3] and their maps when only kept [B,n] of them are there.
 
     A pixel whose point is left out shows none, rather than the next best: what is hidden from the
