@@ -10,7 +10,7 @@ the first, in milliseconds:
   store read     what a step waits for its batch, which is read while the one before is computed
   3D network     the backbone, forward, with the points' features
   projection     index maps from cameras and visibility, masking, and the features' gather
-  2D network     the frozen one on all views
+  2D network     the frozen one on all views; with --set images.cache=true reading what it made
   heads, losses  the 2D head, the matcher, the ground truth of matches, both losses
   backward       of all of it
   optimizer      clipping and AdamW
@@ -46,7 +46,7 @@ from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.device import describe_device, find_device
 from pointcmt.training.optimization import make_optimizer
 from pointcmt.training.projection import SPREAD, foreground, index_map, project, splat_radius
-from pointcmt.training.recipes.mvnet import Mvnet, build, choose
+from pointcmt.training.recipes.mvnet import Mvnet, build, leave
 from pointcmt.training.recipes.task import Context
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +174,7 @@ def timed_steps(
         clock.mark("store read")
         with autocast:
             kept = keep_patches(batch["points"], config.masking, generator)
-            points, maps = choose(batch["points"], task.see(batch), kept)
+            points, maps = leave(batch["points"], task.see(batch), kept)
             scale, shift = config.augmentation.scale, config.augmentation.shift
             points = scale_and_shift(points, scale, shift, generator)
             answer = model(points, maps, task.grids)

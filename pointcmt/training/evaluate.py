@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from pointcmt.training.device import find_device
 from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
-from pointcmt.training.recipes.task import Task
+from pointcmt.training.recipes.task import Classifying, Task
 from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
 from pointcmt.training.segmentation import PartReport, require_labels, require_parts
 from pointcmt.training.splits import labelled, split_train
@@ -199,7 +199,8 @@ def evaluate(
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
-    task = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
+    made = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
+    task = cast(Classifying, made)
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
@@ -225,7 +226,7 @@ def evaluate(
 
 def _classify(
     about: dict[str, Any],
-    task: Task,
+    task: Classifying,
     run: Run,
     store: ViewStore,
     shapes: NDArray[np.int64],
@@ -242,7 +243,7 @@ def _classify(
 
 def _segment(
     about: dict[str, Any],
-    task: Task,
+    task: Classifying,
     run: Run,
     store: ViewStore,
     shapes: NDArray[np.int64],
@@ -294,7 +295,7 @@ def evaluation_stream(
 
 
 def predict(
-    task: Task,
+    task: Classifying,
     stream: ViewStream,
     votes: int = 1,
     seed: int = 0,
@@ -309,7 +310,7 @@ def predict(
 
 @torch.no_grad()
 def vote(
-    task: Task, stream: ViewStream, votes: int, seed: int, progress: Paced | None
+    task: Classifying, stream: ViewStream, votes: int, seed: int, progress: Paced | None
 ) -> Iterator[Tensor]:
     """The same batch by batch: the logarithm of the votes' mean probability, on the CPU.
 

@@ -1,12 +1,14 @@
 """Pictures of a run: its curves, its confusions, clouds. PNG bytes, no display needed."""
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -101,24 +103,46 @@ def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
     return to_png(figure)
 
 
-def draw_parts(
-    columns: list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]],
-) -> bytes:
-    """Clouds [N, 3] with their true parts [N] and the predicted ones, seen as in `draw_clouds`.
+@dataclass(frozen=True)
+class Segmented:
+    """A cloud [N, 3] with its true parts [N] and the predicted ones, counted within its class.
 
-    A part's colour is that of its number within the class. Below each shape: how many of its
-    points are right.
+    name: of the class. parts: their names. iou: the shape's.
     """
-    figure, panels = _gallery(len(columns), ("true parts", "predicted parts"), 1.05)
-    for column, (cloud, true, predicted) in enumerate(columns):
-        x, y, depth = _seen(cloud)
+
+    cloud: NDArray[np.float32]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    name: str
+    parts: tuple[str, ...]
+    iou: float
+
+
+def draw_parts(shapes: list[Segmented]) -> Figure:
+    """A column for each shape, seen as in `draw_clouds`: its class, true and predicted parts, IoU.
+
+    A part's colour is that of its number within the class, told below.
+    """
+    figure, panels = _gallery(len(shapes), ("true parts", "predicted parts"), 1.05)
+    most = max(len(shape.parts) for shape in shapes)
+    figure.set_figheight(figure.get_figheight() + 0.4 + 0.14 * most)
+    for column, shape in zip(panels.T, shapes, strict=True):
+        x, y, depth = _seen(shape.cloud)
         order = np.argsort(depth)
-        for row, parts in enumerate((true, predicted)):
+        for axes, parts in zip(column, (shape.true, shape.predicted), strict=True):
             colors = [PARTS[part % len(PARTS)] for part in parts[order]]
-            panels[row, column].scatter(x[order], y[order], c=colors, s=5, linewidths=0)
-        right = f"{np.mean(true == predicted):.0%}"
-        panels[1, column].set_xlabel(right, color=INK, fontsize=8)
-    return to_png(figure)
+            axes.scatter(x[order], y[order], c=colors, s=5, linewidths=0)
+        column[0].set_title(shape.name, color=INK, fontsize=8)
+        column[1].set_xlabel(f"IoU {shape.iou:.0%}", color=INK, fontsize=8)
+        named = [
+            Line2D([], [], color=PARTS[part % len(PARTS)], marker="o", linestyle="", label=name)
+            for part, name in enumerate(shape.parts)
+        ]
+        column[1].legend(
+            handles=named, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False,
+            fontsize=7, labelcolor=INK, markerscale=0.6, handletextpad=0, labelspacing=0.2,
+        )  # fmt: skip
+    return figure
 
 
 def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure, Any]:

@@ -51,6 +51,7 @@ class Look:
     the same colours; None where there is no such network. NaN shows nothing.
     """
 
+    name: str
     image: Array
     points: Array
     head: Array | None
@@ -66,6 +67,7 @@ def draw_features(looks: list[Look], network: str) -> bytes:
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(len(looks), len(titles), squeeze=False)
     for row, look in zip(panels, looks, strict=True):
+        row[0].set_ylabel(look.name, color=INK, fontsize=6)
         shown = (look.image, look.points, look.head, look.network)
         for axes, picture in zip(row, shown, strict=False):
             _show(axes, picture)
@@ -80,6 +82,7 @@ class Pair:
     where the pixels are in the first view, where in the second, and where the network says so.
     """
 
+    name: str
     images: tuple[Array, Array]
     here: Array
     there: Array
@@ -129,11 +132,11 @@ def _draw_pair(figure: Figure, panels: Any, pair: Pair) -> None:
 
 
 def in_title(pair: Pair) -> str:
-    """How many matches there are, and their mean error."""
+    """The shape, how many matches there are, and their mean error."""
     if not len(pair.here):
-        return "no match"
+        return f"{pair.name}\nno match"
     error = np.abs(pair.predicted - pair.there).mean()
-    return f"{len(pair.here)} matches, off by {error:.1%} of the image"
+    return f"{pair.name}\n{len(pair.here)} matches, off by {error:.1%} of the image"
 
 
 def spread_out(places: Array, count: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""What a frozen point network makes of shapes, beside what it made of them before any training.
+"""What a frozen point network makes of shapes, beside what the same one makes with random weights.
+
+Those are the weights that the run's seed makes: its own before any training, or, of a run that
+began with another one's (--init), simply random ones.
 
 The feature of a network that has learned classes is the 512-d one that its classifier reads. One
 that has not has no head to speak of: the maximum and the mean over its points' features, side by
@@ -25,7 +28,7 @@ TRAINED, RANDOM = "trained", "random"
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a run's network, and the same one before any training, make of a store's shapes.
+    """What a run's network, and the same one with random weights, make of a store's shapes.
 
     features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN where it has no
     class. feature: which one, in words.

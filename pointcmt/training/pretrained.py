@@ -47,9 +47,13 @@ class PointNetwork:
         return {name: t for name, t in self.weights.items() if part_of(name) not in waits}
 
     def build_random(self) -> nn.Module:
-        """The network as torch's seed makes it, in evaluation mode and without a classifier."""
+        """The network as torch's seed makes it, in evaluation mode and without a classifier.
+
+        With the run's own seed: as the run made it.
+        """
         networks = DENSE if self.config.dense else BACKBONES
-        model = networks[self.config.model.backbone](len(self.run.class_names))
+        classes = len(self.run.class_names) if self.config.labelled else 1  # as mvnet builds it
+        model = networks[self.config.model.backbone](classes)
         model.classifier = nn.Identity()
         return model.eval()
 

@@ -7,8 +7,8 @@ alone, so that networks can be compared episode by episode. The protocol is Cros
 al., CVPR 2022, arXiv 2203.00680): a linear SVM with C = 1 on frozen features, standardised by the
 support; there the queries are train shapes, too. (Point-BERT and its followers fine-tune instead.)
 
-The same with the same network before any training is the reference for all of it. Which feature is
-taken: see `frozen`.
+The same with the same network and random weights is the reference for all of it. Which ones, and
+which feature is taken: see `frozen`.
 """
 
 import json

@@ -5,11 +5,12 @@ config.yaml     the configuration again, fit for --config
 metrics.jsonl   one JSON object per finished epoch
 curve.png       the same as a picture
 evaluation.json what `evaluate` found, with confusion.png; of other splits or checkpoints than
-                test and best: evaluation-val-last.json and so on
+                test and best: evaluation-val-last.json and so on; of parts segmentation.png
 probe.json      what a linear SVM makes of the frozen features; few-shot-5w10s.json: of few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 features.png    of pre-training: points' features in views, beside what a 2D network sees there
 matches.png     and pixels of one view in another, as they are and as they are predicted
+parts.png       of a segmenter: validation shapes with their parts, true and predicted
 clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
 tensorboard/    the same as TensorBoard's event files
 last/ best/     checkpoints: of the last epoch, and of the best one on validation

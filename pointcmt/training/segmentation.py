@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.training.figures import draw_parts
+from pointcmt.training.figures import Segmented, draw_parts, to_png
 from pointcmt.training.statistics import mean_interval
 
 Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
@@ -110,8 +110,15 @@ class PartReport:
     def pictures(self) -> dict[str, bytes]:
         """Some shapes, predicted and true, spread over the split."""
         some = np.unique(np.linspace(0, self.shapes - 1, DRAWN).astype(int))
-        columns = [(self.points[i], self.true[i], self.predicted[i]) for i in some]
-        return {"segmentation": draw_parts(columns)}
+        names = [list(self.parts.items())[label] for label in self.labels[some]]
+        arrays = (array[some] for array in (self.points, self.true, self.predicted))
+        shapes = [
+            Segmented(cloud, true, predicted, name, parts, iou)
+            for cloud, true, predicted, (name, parts), iou in zip(
+                *arrays, names, self.scores[some], strict=True
+            )
+        ]
+        return {"segmentation": to_png(draw_parts(shapes))}
 
 
 def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor, most: int) -> Tensor:

@@ -98,9 +98,23 @@ def test_its_features_are_those_of_the_points_pooled(pre, toy_store):
     assert "maximum and mean over the points' features" in found.describe()
 
 
-def named(recipe, backbone):
+def named(recipe, backbone, classes=0):
     config = load_config(recipe, None, [f"model.backbone={backbone}"])
-    return PointNetwork(Run(Path("RUN"), config, {"class_names": []}), 1, {})
+    return PointNetwork(Run(Path("RUN"), config, {"class_names": ["c"] * classes}), 1, {})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "backbone"), [("mvnet", "pointnet2"), ("student", "pointnet2-ssg")]
+)
+def test_the_random_network_is_that_of_the_run_before_any_training(recipe, backbone):
+    """Whatever the classes that it will know: what is made after them has the same weights."""
+    network = named(recipe, backbone, classes=7)
+    torch.manual_seed(3)
+    model = RECIPES[recipe](network.config, 7, True).model
+    made = model.get_submodule(network.config.point_network.rstrip(".")).state_dict()
+    torch.manual_seed(3)
+    for name, tensor in network.build_random().state_dict().items():
+        assert torch.equal(tensor, made[name]), name
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,17 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
-from pointcmt.training.figures import draw_confusion, draw_curve, draw_parts
+from pointcmt.training.figures import (
+    PARTS,
+    Segmented,
+    draw_confusion,
+    draw_curve,
+    draw_parts,
+    to_png,
+)
 from pointcmt.training.figures_mvnet import (
     Look,
     Pair,
@@ -40,23 +48,29 @@ def test_a_confusion_matrix_of_any_size(classes):
 
 
 def test_parts_have_colours_and_wrong_ones_show():
-    """The same picture twice but for a part that is predicted where it is not."""
+    """A shape that is right, and one of which a part is predicted where it is not."""
     rng = np.random.default_rng(0)
     cloud = rng.uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
     true = (cloud[:, 2] > 0).astype(np.int64)
-    pictures = []
-    for predicted in (true, np.zeros_like(true)):
-        png = draw_parts([(cloud, true, predicted)] * 2)
-        with Image.open(io.BytesIO(png)) as image:
-            pictures.append(np.asarray(image.convert("RGB")).astype(int))
-    right, wrong = pictures
-    blue, orange = ((42, 111, 187), (217, 130, 43))
-    halves = [(p[: len(p) // 2], p[len(p) // 2 :]) for p in pictures]
-    for above, _ in halves:  # the truth
-        assert all((above == color).all(axis=2).sum() > 100 for color in (blue, orange))
-    assert (halves[0][1] == orange).all(axis=2).sum() > 100
-    assert not (halves[1][1] == orange).all(axis=2).any()
-    assert right.shape == wrong.shape
+    wrong = np.zeros_like(true)
+    shapes = [
+        Segmented(cloud, true, true, "lamp", ("foot", "shade"), 1.0),
+        Segmented(cloud, true, wrong, "mug", ("cup", "handle", "lid"), 0.42),
+    ]
+    figure = draw_parts(shapes)
+    assert size(to_png(figure))[1] > 400
+    panels = np.reshape(figure.axes, (2, 2))
+    blue, orange = (tuple(to_rgba(color)) for color in PARTS[:2])
+    for column, shape in enumerate(shapes):
+        assert panels[0, column].get_title() == shape.name
+        assert panels[1, column].get_xlabel() == f"IoU {shape.iou:.0%}"
+        legend = panels[1, column].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == list(shape.parts)
+        for row, parts in enumerate((shape.true, shape.predicted)):
+            (dots,) = panels[row, column].collections
+            colors = [tuple(color) for color in dots.get_facecolors()]
+            assert colors.count(blue) == (parts == 0).sum()
+            assert colors.count(orange) == (parts == 1).sum()
 
 
 def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same_features():
@@ -90,13 +104,13 @@ def test_matches_that_are_drawn_are_far_from_each_other():
 def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
     image, points = np.ones((20, 20, 3), np.float32), np.full((7, 7, 3), np.nan, np.float32)
     level = np.full((3, 3, 3), 0.5, np.float32) if network else None
-    looks = [Look(image, points, level, level)] * (2 * shapes)
+    looks = [Look("a shape", image, points, level, level)] * (2 * shapes)
     wide, tall = size(draw_features(looks, "net"))
     assert tall > 400 * shapes
     assert wide > (900 if network else 400)
     ends = np.random.default_rng(0).random((3, 9, 2)).astype(np.float32)
-    pairs = [Pair((image, image), *ends), Pair((image, image), *ends[:, :0])]
+    pairs = [Pair("a/1", (image, image), *some) for some in (ends, ends[:, :0])]
     error = 100 * np.abs(ends[1] - ends[2]).mean()
-    assert in_title(pairs[0]) == f"9 matches, off by {error:.1f}% of the image"
-    assert in_title(pairs[1]) == "no match"
+    assert in_title(pairs[0]) == f"a/1\n9 matches, off by {error:.1f}% of the image"
+    assert in_title(pairs[1]) == "a/1\nno match"
     assert min(size(draw_matches(pairs[: min(shapes, 2)]))) > 300

@@ -34,8 +34,8 @@ from pointcmt.training.losses import info_nce
 from pointcmt.training.mvnet import Answer, centers, sample_keys
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
-from pointcmt.training.recipes import RECIPES
-from pointcmt.training.recipes.mvnet import GUESS, choose
+from pointcmt.training.recipes import RECIPES, mvnet_pictures
+from pointcmt.training.recipes.mvnet import GUESS, leave
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
@@ -161,7 +161,7 @@ def masked(store, *knobs, views=2):
     task = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
     batch = batch_of(task, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
-    _, maps = choose(batch["points"], task.see(batch), kept)
+    _, maps = leave(batch["points"], task.see(batch), kept)
     return task, batch, maps
 
 
@@ -240,7 +240,7 @@ def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(re
         batch = batch_of(task, rendered)
         maps = task.see(batch)
         kept = keep_patches(batch["points"], 0.3, torch.Generator().manual_seed(0))
-        points, left = choose(batch["points"], maps, kept)
+        points, left = leave(batch["points"], maps, kept)
         for row in range(6):
             assert torch.equal(points[row], batch["points"][row, kept[row]])
             place = {old: new for new, old in enumerate(kept[row].tolist())} | {-1: -1}
@@ -661,6 +661,23 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
         closest = min(abs(share - 0.5) for share in shares.values())
         assert abs(shares[second] - 0.5) < closest + 0.15  # there on a coarser grid
         assert torch.equal(pair["rgb"][shape, 1], batch["rgb"][shape, second])
+
+
+def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
+    """Not of the first ones, which may be of one class; each row says which shape it shows."""
+    task = prepared(rendered)
+    (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
+    drawn = {}
+    monkeypatch.setattr(mvnet_pictures, "draw_features", lambda looks, _: drawn.update(l=looks))
+    monkeypatch.setattr(mvnet_pictures, "draw_matches", lambda pairs: drawn.update(p=pairs))
+    task.pictures(task.model.eval(), batch)
+    expected = [rendered.shapes[shape].id for shape in (0, 6, 12, 21)]
+    assert [pair.name for pair in drawn["p"]] == expected
+    assert [look.name for look in drawn["l"]] == [name for name in expected for _ in range(2)]
+    for place, shape in enumerate((0, 6, 12, 21)):
+        np.testing.assert_allclose(
+            drawn["l"][2 * place].image, rendered.read("rgb", shape)[0] / 255
+        )
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,6 @@ class Cmpg:
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (self.knowledge.feature(batch),)
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        raise UsageError("a generator classifies nothing", where="recipe cmpg")
-
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
-        return batch
-
     def _distance(self, model: nn.Module, batch: Batch) -> Tensor:
         matching = self.config.matching
         clouds = model(self.knowledge.feature(batch))

@@ -70,10 +70,11 @@ def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
 class Mvnet:
     """Points → what their views show. Labels are never looked at.
 
-    teach: a batch → what the 2D network makes of its views, once it is prepared.
+    Once it is prepared: teach, a batch → what the 2D network makes of its views; names, of shapes.
     """
 
     teach: Teach
+    names: list[str]
 
     def __init__(self, model: MVNet, config: MvnetConfig) -> None:
         self.model: nn.Module = model
@@ -101,6 +102,7 @@ class Mvnet:
     def prepare(self, context: Context) -> None:
         """The 2D network, and, if asked for, what it makes of all views."""
         require_map(self.config.projection.size, context.store.schema.size)
+        self.names = [shape.id for shape in context.store.shapes]
         if self.config.matching.weight and not self._overlap(context):
             say(
                 f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
@@ -139,7 +141,7 @@ class Mvnet:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         augmentation = self.config.augmentation
         kept = keep_patches(batch["points"], self.config.masking, generator)
-        points, maps = choose(batch["points"], self.see(batch), kept)
+        points, maps = leave(batch["points"], self.see(batch), kept)
         points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
         answer = model(points, maps, self.grids)
         terms = self.terms(answer, maps, batch, generator)
@@ -156,12 +158,6 @@ class Mvnet:
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model.get_submodule("backbone"), (batch["points"],)
-
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        raise UsageError("pre-training classifies nothing", where="recipe mvnet")
-
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
-        return batch
 
     def see(self, batch: Batch) -> Maps:
         """Which of a batch's points each pixel of each view shows."""
@@ -287,7 +283,7 @@ def of_points(matches: Matches, covered: Tensor) -> Matches:
     return matches._replace(valid=matches.valid & shows, shown=matches.shown & shows)
 
 
-def choose(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
+def leave(points: Tensor, maps: Maps, kept: Tensor) -> tuple[Tensor, Maps]:
     """What is left of points [B,N,3] and their maps when only kept [B,n] of them are there.
 
     A pixel whose point is left out shows none, rather than the next best: what is hidden from the

@@ -31,8 +31,9 @@ SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and s
 
 @torch.no_grad()
 def draw(task: "Mvnet", model: nn.Module, batch: Batch) -> dict[str, bytes]:
-    """File name → PNG, of the first shapes of a batch with all views."""
-    batch = choose_pair({name: data[:SHAPES] for name, data in batch.items()})
+    """File name → PNG, of some shapes of a batch with all views, spread over it."""
+    some = torch.linspace(0, len(batch["shape"]) - 1, SHAPES).long().unique()
+    batch = choose_pair({name: data[some] for name, data in batch.items()})
     maps = task.see(batch)
     local = model.get_submodule("backbone")(batch["points"], local=True).local
     answer = model(batch["points"], maps, task.grids)
@@ -79,7 +80,8 @@ def _features(
         palette = principal_colors(theirs[counts])
         heads = list(_paint(palette, ours, counts))
         seen = list(_paint(palette, theirs, counts))
-    looks = [Look(*each) for each in zip(images, points, heads, seen, strict=True)]
+    names = [task.names[shape] for shape in batch["shape"].tolist() for _ in range(2)]
+    looks = [Look(*each) for each in zip(names, images, points, heads, seen, strict=True)]
     return draw_features(looks, f"{name}, last level")
 
 
@@ -95,7 +97,8 @@ def _matches(task: "Mvnet", batch: Batch, answer: Answer, matches: Matches, imag
         valid = matches.valid[first]
         here, there = matches.pixel[valid] / size, matches.uv[first][valid] / size
         ends = (x.float().cpu().numpy() for x in (here, there, predicted[first][valid]))
-        pairs.append(Pair((images[first], images[first + 1]), *ends))
+        name = task.names[int(batch["shape"][first // 2])]
+        pairs.append(Pair(name, (images[first], images[first + 1]), *ends))
     return draw_matches(pairs)
 
 

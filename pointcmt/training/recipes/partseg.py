@@ -14,7 +14,7 @@ from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.training.augment import choose, scale_and_shift
 from pointcmt.training.backbones import DENSE
 from pointcmt.training.config_downstream import PartsegConfig
-from pointcmt.training.figures import draw_parts
+from pointcmt.training.figures import Segmented, draw_parts, to_png
 from pointcmt.training.part_network import PartNetwork
 from pointcmt.training.pretrained import freeze_encoder, hold_encoder
 from pointcmt.training.recipes.task import Context
@@ -72,9 +72,17 @@ class Partseg:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         network, (points, labels) = self.inference(model, batch)
         predicted = self._own(network(points, labels), labels).argmax(dim=2)
-        clouds = (tensor.cpu().numpy() for tensor in (points, batch["part"], predicted))
-        columns = [(p, t[: len(p)], q) for p, t, q in zip(*clouds, strict=True)]
-        return {"parts.png": draw_parts(columns)}
+        true = batch["part"][:, : points.shape[1]].long()
+        ious = shape_iou(predicted, true, self.counts.to(labels.device)[labels], self.most)
+        names = [list(self.config.parts.items())[label] for label in labels.tolist()]
+        arrays = (tensor.cpu().numpy() for tensor in (points, true, predicted))
+        shapes = [
+            Segmented(cloud, own, guess, name, parts, iou)
+            for cloud, own, guess, (name, parts), iou in zip(
+                *arrays, names, ious.tolist(), strict=True
+            )
+        ]
+        return {"parts.png": to_png(draw_parts(shapes))}
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["points"][:, : self.config.data.points], batch["label"])

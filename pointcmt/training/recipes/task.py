@@ -34,8 +34,7 @@ class Task(Protocol):
     """A model with the data it reads and the loss it minimises. Batches are on the model's device.
 
     model: what is trained. The methods take it again, or an average of it. stream: what a training
-    batch holds; evaluation reads the same arrays, in order and with all views. Only recipes that
-    classify are asked for `logits` and `vary`.
+    batch holds; evaluation reads the same arrays, in order and with all views.
     """
 
     model: nn.Module
@@ -68,6 +67,10 @@ class Task(Protocol):
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network that is used after training, and what it takes of a batch."""
         ...
+
+
+class Classifying(Task, Protocol):
+    """A task that gives a class to shapes, or a part to points: one whose runs are evaluated."""
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Class scores [B, C], or of each point's parts [B, N, P], without augmentation."""
