@@ -681,7 +681,8 @@ def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
 
 
 def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
-    task = prepared(rendered, "transfer.coverage=1")  # a level's one patch is the whole image
+    """Of the deepest level one patch is the whole image."""
+    task = prepared(rendered, "transfer.coverage=1", "images.standardize=false")
     (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
     pictures = task.pictures(task.model.eval(), batch)
     assert pictures["features.png"].startswith(b"\x89PNG")
