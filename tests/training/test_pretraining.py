@@ -625,7 +625,7 @@ def test_configurations_that_cannot_be_meant(knobs, message):
 
 
 def test_the_defaults_are_those_of_the_specification():
-    """But for λ: 1 would be right if the gradients of both terms were alike, not their values alone."""
+    """But for λ, measured: gradients of both terms differ by more than their values do."""
     config = load_config("mvnet")
     assert (config.preset, config.epochs, config.masking) == ("mvnet-style", 100, 0.3)
     assert (config.images.backbone, config.images.size) == ("dinov2-base", 224)
