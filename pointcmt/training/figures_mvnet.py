@@ -33,7 +33,13 @@ class Palette:
 
 
 def principal_colors(features: Array) -> Palette:
-    """The palette of features [n, D]: their three principal components, most of it in red."""
+    """The palette of features [n, D]: their three principal components, most of it in red.
+
+    Of none, as where thin shapes cover no patch enough to count, one that paints all the same.
+    """
+    if not len(features):
+        D, none = features.shape[1], np.zeros(3, features.dtype)
+        return Palette(np.zeros(D, features.dtype), np.zeros((D, 3), features.dtype), none, none)
     mean = features.mean(axis=0)
     centered = features - mean
     _, vectors = np.linalg.eigh(centered.T @ centered)  # ascending

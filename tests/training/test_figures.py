@@ -89,6 +89,7 @@ def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same
     flipped = principal_colors(features[::-1]).paint(features)
     np.testing.assert_allclose(flipped, colors, atol=1e-6)
     assert principal_colors(np.ones((5, 2))).paint(np.ones((4, 2))).shape == (4, 3)
+    assert not principal_colors(np.ones((0, 5))).paint(np.ones((4, 5))).any()
 
 
 def test_matches_that_are_drawn_are_far_from_each_other():

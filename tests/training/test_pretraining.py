@@ -374,7 +374,8 @@ def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, ca
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
-        assert record["loss"] == pytest.approx(record["transfer"] + record["matching"], rel=1e-5)
+        total = record["transfer"] + 0.3 * record["matching"]
+        assert record["loss"] == pytest.approx(total, rel=1e-5)
     weights = load_file(next((tmp_path / "run" / "best").glob("weights-*")))
     backbone = {k.removeprefix("backbone."): v for k, v in weights.items() if "backbone." in k}
     PlainDense(1).load_state_dict(backbone)
@@ -624,10 +625,11 @@ def test_configurations_that_cannot_be_meant(knobs, message):
 
 
 def test_the_defaults_are_those_of_the_specification():
+    """But for λ, measured: gradients of both terms differ by more than their values do."""
     config = load_config("mvnet")
     assert (config.preset, config.epochs, config.masking) == ("mvnet-style", 100, 0.3)
     assert (config.images.backbone, config.images.size) == ("dinov2-base", 224)
-    assert (config.transfer.coverage, config.matching.weight) == (0.25, 1.0)
+    assert (config.transfer.coverage, config.matching.weight) == (0.25, 0.3)
     assert (config.matching.matches, config.matching.temperature) == (4096, 0.07)
     assert config.projection.size // config.matching.stride == 224 // 8
     optimizer, schedule = config.optimizer, config.schedule
@@ -678,6 +680,14 @@ def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
         np.testing.assert_allclose(
             drawn["l"][2 * place].image, rendered.read("rgb", shape)[0] / 255
         )
+
+
+def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
+    """Of the deepest level one patch is the whole image."""
+    task = prepared(rendered, "transfer.coverage=1", "images.standardize=false")
+    (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
+    pictures = task.pictures(task.model.eval(), batch)
+    assert pictures["features.png"].startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
