@@ -33,7 +33,7 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/root" "$work/data"
+mkdir "$work/system" "$work/data"
 chmod 777 "$work/data"
 engine=(buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs)
 
@@ -83,17 +83,17 @@ inside() {
     unshare --mount --pid --fork --kill-child bash -euc '
         root=$1 work=$2 user=$3
         shift 3
-        mount --bind "$root" "$work/root"
-        mount -o remount,bind,ro "$work/root"
-        mount -t proc proc "$work/root/proc"
-        mount --rbind /dev "$work/root/dev"
-        mount --bind /etc/hosts "$work/root/etc/hosts"
-        mount --bind "$work/data" "$work/root/data"
+        mount --bind "$root" "$work/system"
+        mount -o remount,bind,ro "$work/system"
+        mount -t proc proc "$work/system/proc"
+        mount --rbind /dev "$work/system/dev"
+        mount --bind /etc/hosts "$work/system/etc/hosts"
+        mount --bind "$work/data" "$work/system/data"
         for folder in tmp cache; do
-            mount -t tmpfs -o mode=1777 tmpfs "$work/root/$folder"
+            mount -t tmpfs -o mode=1777 tmpfs "$work/system/$folder"
         done
         chroot=$(command -v chroot)
-        exec env -i HOME=/nonexistent "${@:2:$1}" "$chroot" "$work/root" \
+        exec env -i HOME=/nonexistent "${@:2:$1}" "$chroot" "$work/system" \
             setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups --no-new-privs \
             --bounding-set=-all --inh-caps=-all \
             sh -c "cd /data && exec \"\$@\"" sh "${@:$(($1 + 2))}"

@@ -87,7 +87,7 @@ class Matching(Section):
     """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
 
     # λ; 0 = without. L_m is in tenths of the image, what a guess misses by: both begin at about 1.
-    # Its gradient is several times that of L_k while it is learned; at 1 L_k falls more slowly.
+    # Less than 1, so that L_k has the larger share: a guess that worked on small data.
     weight: Weight = 0.3
     # coordinates: predicted by cross-attention between the views, as in the paper. infonce: matched
     # pixels are alike and others not, after the 2D head; before it they are equal by construction.
