@@ -49,7 +49,7 @@ class Pretrained(Section):
 class Images(Section):
     """The frozen 2D network whose features the projected ones must agree with."""
 
-    backbone: ImageBackbone = "dinov2-base"
+    backbone: Literal[ImageBackbone, "auto"] = "dinov2-base"  # auto: whatever the weights are of
     weights: str = "hub"  # or organisation/name, a folder; random teaches nothing
     levels: tuple[Share, ...] = (0.5, 0.75, 1.0)  # shares of its depth: layers 6, 9, 12 of 12
     size: NotNegative = 224  # pixels, resized on the device; 0 = as stored
@@ -64,6 +64,16 @@ class Images(Section):
         if not levels or list(levels) != sorted(set(levels)):
             raise ValueError("Input should be rising shares of the depth, such as [0.5, 1.0]")
         return levels
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "Images":
+        if self.backbone == "auto" and self.weights in ("hub", "random"):
+            raise ValueError(
+                f"images.backbone=auto takes the network from its weights, and '{self.weights}' "
+                "names none: give --set images.weights=… a folder that transformers' "
+                "save_pretrained has written, or organisation/name of the hub"
+            )
+        return self
 
 
 class Projection(Section):

@@ -1,8 +1,9 @@
 """What a frozen image network sees in each patch of a view, at several depths: MVNet's 2D teacher.
 
 A level is what comes out of one block of a transformer, its patch tokens through the network's last
-norm (as DINOv2's own code does with intermediate layers), or out of one stage of a ResNet, as it
-is. Computed as training goes, or once for all views and kept in the store (`Cached`).
+norm (as DINOv2's own code does with intermediate layers), or out of one stage of a convolutional
+network, as it is (`image_blocks.py`). Computed as training goes, or once for all views and kept in
+the store (`Cached`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,49 +20,49 @@ from pointcmt.datasets.features import Features, create_features
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch
 from pointcmt.errors import UsageError
-from pointcmt.training.image_networks import (
-    FAMILIES,
-    NETWORKS,
-    RANDOM,
-    build_network,
-    find_layers,
-    require_size,
-    to_pixels,
-)
+from pointcmt.training.image_blocks import Blocks, own_size
+from pointcmt.training.image_building import build_network, build_random
+from pointcmt.training.image_networks import ImageNetwork, to_pixels
+from pointcmt.training.image_weights import find_network
 from pointcmt.training.teacher_features import compute_features, teacher_key
 
 FLOOR = 0.01  # of the mean channel's deviation: one that hardly changes says little
 LEAST = 1e-6  # share of a patch: there must be something
 SEED = 0  # of a random network: the same one each time, so that what is cached of it is found again
+USUAL = 224  # pixels of the images of a network that does not say what it was trained on
 
 
 class ImageLevels(nn.Module):
     """A frozen image network → its levels.
 
-    levels: shares of the depth, rising, such as 0.5 and 1.0. size: pixels that views are resized
-    to, 0 = as they come. stored: pixels of the views as they come.
+    known: what `network` is built of. levels: shares of the depth, rising, such as 0.5 and 1.0.
+    size: pixels that views are resized to, 0 = as they come. stored: pixels of the views as they
+    come.
 
     Attributes: layers, the number of each level's block or stage, from 1; shapes, (D, h, w) of each
-    level. Raises UsageError for views that the network's patches do not tile, and as `find_layers`.
+    level. Raises UsageError for views that the network does not take, and as `Blocks`.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: str, network: nn.Module, levels: Sequence[float], size: int, stored: int
+        self,
+        known: ImageNetwork,
+        network: nn.Module,
+        levels: Sequence[float],
+        size: int,
+        stored: int,
     ) -> None:
         super().__init__()
-        known = NETWORKS[backbone]
-        require_size(backbone, size or stored, knob="images.size")
-        self.backbone, self.size = backbone, size
+        self.known, self.size = known, size
         self.network = network.eval().requires_grad_(False)
-        self.layers = find_layers(backbone, levels)
+        self.blocks = Blocks(known, network)
+        self.layers = self.blocks.find(levels)
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in known.statistics)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        found = self(torch.zeros(1, stored, stored, 3, dtype=torch.uint8))
-        self.shapes: list[tuple[int, int, int]] = [(x.shape[1], *x.shape[2:]) for x in found]
+        self.shapes = self.blocks.shapes(size or stored, self.layers)
 
     @property
     def width(self) -> int:
@@ -75,55 +76,36 @@ class ImageLevels(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [n, H, W, 3] u8 → every level [n, D, h, w] f32; on CUDA computed in bf16."""
-        family = FAMILIES[NETWORKS[self.backbone].family]
         on = images.device.type
         pixels = to_pixels(images, self.size, self.mean, self.std)
-        found: list[Tensor] = []
-        hooks = [
-            self._blocks()[layer - 1].register_forward_hook(
-                lambda _, __, output: found.append(output)
-            )
-            for layer in self.layers
-        ]
-        try:
-            with torch.autocast(on, torch.bfloat16, enabled=on == "cuda"):
-                family.feature(self.network, pixels)
-                return [self._as_map(output, pixels.shape[-1]).float() for output in found]
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _blocks(self) -> nn.ModuleList:
-        """The network's blocks or stages, whatever this version of transformers calls them."""
-        depth = NETWORKS[self.backbone].depth
-        lists = (m for m in self.network.modules() if isinstance(m, nn.ModuleList))
-        return next(blocks for blocks in lists if len(blocks) == depth)
-
-    def _as_map(self, output: Tensor | tuple[Tensor, ...], size: int) -> Tensor:
-        """A block's output as [n, D, h, w]; of tokens without the class's."""
-        output = output if isinstance(output, Tensor) else output[0]
-        known = NETWORKS[self.backbone]
-        name = FAMILIES[known.family].norm
-        if not name:
-            return output
-        norm = next(m for n, m in self.network.named_modules() if n.split(".")[-1] == name)
-        side = size // known.patch
-        return norm(output[:, 1:]).mT.unflatten(2, (side, side))
+        with torch.autocast(on, torch.bfloat16, enabled=on == "cuda"):
+            return [level.float() for level in self.blocks.maps(pixels, self.layers)]
 
 
 def build_levels(
     backbone: str, weights: str, levels: Sequence[float], size: int, stored: int
 ) -> ImageLevels:
-    """A network of NETWORKS with its weights (see `build_network`), on the CPU.
+    """A network with its weights (see `build_network`), on the CPU.
 
-    Random weights are the same each time. Raises UsageError where weights cannot be had, and as
-    `ImageLevels`.
+    What is random of it is the same each time. Raises UsageError where weights cannot be had, and
+    as `ImageLevels`.
     """
-    if weights != RANDOM:
-        return ImageLevels(backbone, build_network(backbone, weights), levels, size, stored)
+    known = find_network(backbone, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return ImageLevels(backbone, build_network(backbone, weights), levels, size, stored)
+        return ImageLevels(known, build_network(backbone, weights), levels, size, stored)
+
+
+def level_widths(backbone: str, weights: str, levels: Sequence[float], size: int) -> list[int]:
+    """D of each level, without weights: from what is said of the network, on no device.
+
+    size: as of `ImageLevels`. Raises UsageError as `build_levels`.
+    """
+    known = find_network(backbone, weights)
+    with torch.device("meta"):
+        blocks = Blocks(known, build_random(known).eval())
+    shapes = blocks.shapes(size or own_size(known) or USUAL, blocks.find(levels))
+    return [D for D, _, _ in shapes]
 
 
 Teach = Callable[[Batch], list[Tensor]]  # of B shapes' v views, every level [B·v, D, h, w]
@@ -194,11 +176,12 @@ def cache_levels(
     whole shards at a time, after its size is said; killed, it goes on there. The processes share
     the work. network: on the device. Raises StoreError for a damaged store.
     """
-    what = f"{network.backbone} layers {network.layers}"
+    known = network.known
+    what = " ".join(filter(None, (known.name, known.fingerprint, f"layers {network.layers}")))
     key = teacher_key(network.network, what, network.size)
     facts = {
         "teacher": key,
-        "backbone": network.backbone,
+        "backbone": known.name,
         "layers": network.layers,
         "image_size": network.size,
         "levels": [list(shape) for shape in network.shapes],

@@ -1,15 +1,12 @@
 """MVCNN (Su et al., ICCV 2015, arXiv 1505.00880): one image network, pooled over the views."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.image_networks import (
-    FAMILIES,
-    NETWORKS,
-    build_network,
-    require_size,
-    to_pixels,
-)
+from pointcmt.training.image_building import build_network
+from pointcmt.training.image_networks import NETWORKS, require_size, to_pixels
 
 WIDTH = 512  # of a shape's feature, the teacher's as the students'
 ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
@@ -46,7 +43,7 @@ class MVCNN(nn.Module):
         for name, parameter in encoder.named_parameters():  # the token stands in for masked patches
             parameter.requires_grad_(not frozen and not name.endswith("mask_token"))
         self.pooling = POOLINGS[pooling](network.width)
-        as_in_the_paper = network.family == "resnet" and network.width == WIDTH
+        as_in_the_paper = network.kind == "resnet" and network.width == WIDTH
         self.projection = (
             nn.Identity()
             if as_in_the_paper
@@ -56,7 +53,7 @@ class MVCNN(nn.Module):
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in network.statistics)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
-        self._feature = FAMILIES[network.family].feature
+        self._feature = FEATURES[network.kind]
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +67,7 @@ class MVCNN(nn.Module):
         Raises UsageError for images that the encoder's patches do not tile.
         """
         B, V = images.shape[:2]
-        require_size(self.backbone, self.image_size or images.shape[-2])
+        require_size(NETWORKS[self.backbone], self.image_size or images.shape[-2])
         pixels = to_pixels(images.flatten(0, 1), self.image_size, self.mean, self.std)
         return self._feature(self.encoder, pixels).view(B, V, -1)
 
@@ -128,6 +125,29 @@ class GatedAttention(nn.Module):
         return (weight * per_view).sum(dim=1)
 
 
+def _pooled_map(network: nn.Module, pixels: Tensor) -> Tensor:
+    return network(pixels).pooler_output.flatten(1)  # [n, D, 1, 1], the mean over the image
+
+
+def _class_token(network: nn.Module, pixels: Tensor) -> Tensor:
+    return network(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+
+
+def _pooled_token(network: nn.Module, pixels: Tensor) -> Tensor:
+    return network(pixels).pooler_output  # DINOv2 interpolates its positions unasked
+
+
+def _clip_token(network: nn.Module, pixels: Tensor) -> Tensor:
+    return network(pixels, interpolate_pos_encoding=True).pooler_output
+
+
+# By kind of image network: its feature [n, D] of normalised pixels [n, 3, H, W].
+FEATURES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "resnet": _pooled_map,
+    "vit": _class_token,
+    "dinov2": _pooled_token,
+    "clip_vision_model": _clip_token,
+}
 POOLINGS: dict[str, type[nn.Module]] = {
     "max": MaxPooling,
     "mean": MeanPooling,

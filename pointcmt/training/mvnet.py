@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.image_networks import NETWORKS, find_layers
+from pointcmt.training.image_levels import level_widths
 from pointcmt.training.projection import gather_map, splat_map
 
 SHARPNESS = 10.0  # of the attention at the start: the inverse of a temperature
@@ -63,7 +63,10 @@ class MVNet(nn.Module):
             backbone.get_submodule(part).requires_grad_(False)
         # A linear layer of points is the same before the projection as after it, and much cheaper.
         self.lift = nn.Sequential(nn.Linear(known.local_width, width), nn.LayerNorm(width))
-        levels = _level_widths(config) if config.transfer.weight else ()
+        images = config.images
+        levels: Sequence[int] = ()
+        if config.transfer.weight:
+            levels = level_widths(images.backbone, images.weights, images.levels, images.size)
         contrast = bool(matching.weight) and matching.method == "infonce"
         self.head = ImageHead(width, levels, contrast) if levels or contrast else None
         predicts = bool(matching.weight) and matching.method == "coordinates"
@@ -225,10 +228,3 @@ def look_up(covered: Tensor, places: Tensor) -> Tensor:
     column = (places[..., 0] * w).floor().long().clamp(0, w - 1)
     row = (places[..., 1] * h).floor().long().clamp(0, h - 1)
     return covered.flatten(1).gather(1, row * w + column)
-
-
-def _level_widths(config: MvnetConfig) -> list[int]:
-    """D of each level, which the network's name tells without its weights."""
-    images = config.images
-    known = NETWORKS[images.backbone]
-    return [known.width_of(layer) for layer in find_layers(images.backbone, images.levels)]

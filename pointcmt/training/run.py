@@ -43,7 +43,8 @@ from pointcmt.training.config import INPUTS, input_folders
 from pointcmt.training.config_files import flatten, parse_config, to_yaml
 from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.image_networks import RANDOM, weights_key
+from pointcmt.training.image_networks import RANDOM
+from pointcmt.training.image_weights import weights_key
 from pointcmt.training.splits import Split
 
 VERSION = 2

@@ -13,7 +13,8 @@ import torch
 
 from pointcmt.errors import UsageError
 from pointcmt.training.config_files import load_config
-from pointcmt.training.image_networks import NETWORKS, build_network
+from pointcmt.training.image_building import build_network
+from pointcmt.training.image_networks import NETWORKS
 from pointcmt.training.mvcnn import build_mvcnn
 
 TINY_TRANSFORMER = {

@@ -28,7 +28,7 @@ from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
-from pointcmt.training.image_networks import build_network
+from pointcmt.training.image_building import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.losses import info_nce
 from pointcmt.training.mvnet import Answer, centers, sample_keys

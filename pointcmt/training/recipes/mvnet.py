@@ -70,7 +70,8 @@ def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
 class Mvnet:
     """Points → what their views show. Labels are never looked at.
 
-    Once it is prepared: teach, a batch → what the 2D network makes of its views; names, of shapes.
+    Once it is prepared: teach, a batch → what the 2D network makes of its views; seer, the latter's
+    name; names, of shapes.
     """
 
     teach: Teach
@@ -80,6 +81,7 @@ class Mvnet:
         self.model: nn.Module = model
         self.config = config
         self.grids: list[Grid] = []
+        self.seer: str = config.images.backbone
         data = config.data
         images = config.transfer.weight and not config.images.cache
         self.stream = StreamConfig(
@@ -121,7 +123,14 @@ class Mvnet:
                 "else. images.weights=hub, or a folder, gives it something to teach",
                 context.log_format,
             )
+        if network.known.guessed:
+            say(
+                f"note: nothing beside {knobs.weights} says how its images are normalised: with "
+                "ImageNet's mean and deviation. A preprocessor_config.json there would say it",
+                context.log_format,
+            )
         self.grids = [(rows, columns) for _, rows, columns in network.shapes]
+        self.seer = network.known.name
         teach: Teach = (
             cache_levels(
                 network,

@@ -70,7 +70,6 @@ def _features(
     points = _paint(principal_colors(shown[mask]), shown, mask)
     heads: list[Array | None] = [None] * len(images)
     seen: list[Array | None] = [None] * len(images)
-    name = task.config.images.backbone
     if answer.levels:
         level = task.teach(batch)[-1]
         share = cover(maps.covered.flatten(0, 1), level.shape[-2:])
@@ -82,7 +81,7 @@ def _features(
         seen = list(_paint(palette, theirs, counts))
     names = [task.names[shape] for shape in batch["shape"].tolist() for _ in range(2)]
     looks = [Look(*each) for each in zip(names, images, points, heads, seen, strict=True)]
-    return draw_features(looks, f"{name}, last level")
+    return draw_features(looks, f"{task.seer}, last level")
 
 
 def _matches(task: "Mvnet", batch: Batch, answer: Answer, matches: Matches, images: Array) -> bytes:

@@ -1,0 +1,141 @@
+"""The blocks of any image network, and what comes out of them as maps.
+
+They are the modules of the list that holds most of the network's weights and is not inside another
+one: of a transformer (ViT, DINO, CLIP, SigLIP, SAM) its blocks, of ResNet, ConvNeXt, RegNet and
+Swin the stages, of EfficientNet and MobileNet the blocks.
+"""
+
+import inspect
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointcmt.errors import UsageError
+from pointcmt.training.image_networks import ImageNetwork, require_size
+
+KNOB = "images.size"
+
+
+class Blocks:
+    """known: what `network` is built of. Raises UsageError for a network without blocks."""
+
+    def __init__(self, known: ImageNetwork, network: nn.Module) -> None:
+        self.known, self.network = known, network
+        name, self.blocks = _largest_list(known, network)
+        self._norms = _norms_behind(network, name)
+        # Positions that were learned at another size are interpolated; some do so unasked.
+        accepts = inspect.signature(network.forward).parameters
+        self._options = {knob: True for knob in ("interpolate_pos_encoding",) if knob in accepts}
+
+    def find(self, levels: Sequence[float]) -> list[int]:
+        """The blocks, from 1, that lie at these shares of the depth.
+
+        Raises UsageError where two of them are the same.
+        """
+        depth = len(self.blocks)
+        layers = [max(1, round(level * depth)) for level in levels]
+        if len(set(layers)) < len(layers):
+            raise UsageError(
+                f"the levels {list(levels)} of {self.known.name} are its layers {layers}: one "
+                "twice",
+                where="images.levels",
+                fix=f"choose shares of its depth, {depth}, that are farther apart",
+            )
+        return layers
+
+    def maps(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """pixels [n,3,s,s], normalised → what comes out of these blocks, [n,D,h,w] each.
+
+        Raises ValueError for what is no map, and what the network raises.
+        """
+        found: dict[int, Any] = {}
+
+        def keep(layer: int) -> Any:
+            return lambda _, __, output: found.__setitem__(layer, output)
+
+        hooks = [self.blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
+        try:
+            self.network(pixels, **self._options)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [self._as_map(found.get(layer), pixels.shape[-1]) for layer in layers]
+
+    def shapes(self, size: int, layers: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(D, h, w) of these blocks' maps of images [size, size], by trying.
+
+        Raises UsageError for a size that the network does not take, or where there are no maps.
+        """
+        require_size(self.known, size, KNOB)
+        pixels = torch.zeros(1, 3, size, size, device=next(self.network.parameters()).device)
+        try:
+            with torch.no_grad():
+                found = self.maps(pixels, layers)
+        except Exception as error:  # whatever the network raises
+            own = own_size(self.known)
+            raise UsageError(
+                f"{self.known.name} gives no maps of {size}² pixels: {error}",
+                where=KNOB,
+                fix=f"set {KNOB} to {own}, its own size" if own not in (0, size) else "",
+            ) from error
+        return [(level.shape[1], level.shape[2], level.shape[3]) for level in found]
+
+    def _as_map(self, output: Any, size: int) -> Tensor:
+        """A block's output as [n,D,h,w]: a map as it is; tokens without those that are no patches',
+        which come first, and through the norm that the network's last ones go through.
+        """
+        while isinstance(output, tuple):
+            output = output[0]
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            raise ValueError("its blocks are not run one by one, or give neither maps nor tokens")
+        if output.ndim == 4:
+            return _channels_first(output)
+        count, width = output.shape[1:]
+        side = size // self.known.patch
+        if side * side > count:  # patches were merged, or nothing says their size
+            side = isqrt(count)
+            if side * side != count:
+                raise ValueError(f"{count} tokens are no square")
+        norm = next((norm for norm in self._norms if norm.weight.shape == (width,)), None)
+        tokens = output[:, count - side * side :]
+        return (norm(tokens) if norm else tokens).mT.unflatten(2, (side, side))
+
+
+def own_size(known: ImageNetwork) -> int:
+    """Pixels of the side of the images that a network was trained on; 0 = unknown."""
+    size = known.config.get("image_size") or 0
+    return size if isinstance(size, int) else size[0]
+
+
+def _largest_list(known: ImageNetwork, network: nn.Module) -> tuple[str, nn.ModuleList]:
+    lists = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.ModuleList)]
+    outer = [
+        (name, blocks)
+        for name, blocks in lists
+        if not any(name.startswith(f"{other}.") for other, _ in lists)
+    ]
+    if not outer:
+        raise UsageError(
+            f"{known.name} has no list of blocks", where=known.hub, fix="choose another network"
+        )
+    return max(outer, key=lambda item: sum(p.numel() for p in item[1].parameters()))
+
+
+def _norms_behind(network: nn.Module, name: str) -> list[Any]:
+    """Layer norms that follow the blocks, in order: the first is the one before any pooling."""
+    modules = list(network.named_modules())
+    last = max(i for i, (other, _) in enumerate(modules) if f"{other}.".startswith(f"{name}."))
+    kinds = ("LayerNorm", "RMSNorm")
+    behind = [m for _, m in modules[last + 1 :] if type(m).__name__.endswith(kinds)]
+    return [m for m in behind if getattr(m, "weight", None) is not None]
+
+
+def _channels_first(level: Tensor) -> Tensor:
+    """[n,D,h,h] as it is; [n,h,h,D], as SAM has it, turned."""
+    _, a, b, c = level.shape
+    if b != c and a != b:
+        raise ValueError(f"maps of {a} × {b} × {c} are not square")
+    return level if b == c else level.movedim(-1, 1)
