@@ -75,11 +75,13 @@ class Blocks:
             with torch.no_grad():
                 found = self.maps(pixels, layers)
         except Exception as error:  # whatever the network raises
-            own = own_size(self.known)
+            own, fix = own_size(self.known), "choose another network"
+            if own not in (0, size):
+                fix = f"set {KNOB} to {own}, what it was trained on, or {fix}"
             raise UsageError(
                 f"{self.known.name} gives no maps of {size}² pixels: {error}",
                 where=KNOB,
-                fix=f"set {KNOB} to {own}, its own size" if own not in (0, size) else "",
+                fix=fix,
             ) from error
         return [(level.shape[1], level.shape[2], level.shape[3]) for level in found]
 

@@ -123,7 +123,7 @@ def _read_statistics(folder: Path, where: str, fix: str) -> tuple[Statistics, St
             found = _statistics(table)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise UsageError(f"{name} cannot be used: {error}", where=where, fix=fix) from error
         if found:
             return found

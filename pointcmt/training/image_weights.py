@@ -47,7 +47,9 @@ def find_weights(backbone: str, weights: str) -> Path:
         folder = _download_weights(backbone, where)
     if not list(folder.glob("model*.safetensors")):
         raise UsageError(
-            f"there is no {WEIGHTS} in this folder ({PICKLES})", where=str(folder), fix=fix
+            f"the weights cannot be read: there is no {WEIGHTS} here ({PICKLES})",
+            where=str(folder),
+            fix=fix,
         )
     return folder
 

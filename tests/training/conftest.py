@@ -1,12 +1,15 @@
 """Fixtures of the training tests."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from pointcmt.training.image_networks import NETWORKS
 from tests.stores import render_toy
+from tests.training.image_folders import save_small
 from tests.training.stores import Plan, write_store
 
 SMALL_RESNET = {
@@ -57,3 +60,22 @@ def rendered(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(make_store):
     return make_store()
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory):
+    """A name of SMALL → its folder; each is written once."""
+    made = {}
+
+    def find(name):
+        if name not in made:
+            made[name] = save_small(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return find
+
+
+@pytest.fixture
+def copy_of(folder_of, tmp_path):
+    """A name of SMALL → a folder of it to be changed."""
+    return lambda name: Path(shutil.copytree(folder_of(name), tmp_path / f"{name}-copy"))

@@ -290,6 +290,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 known = "RevisionNotFound"
             self.send_response(404)
             self.send_header("X-Error-Code", known)
+            self.send_header("X-Repo-Commit", (revision * 40)[:40])
             self.send_header("Content-Length", "0")
             self.end_headers()
             return None

@@ -1,0 +1,91 @@
+"""images.backbone=auto in a run: online and cached, resumed, and with nothing else's features."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from pointcmt.datasets.features import list_features, open_features
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import StoreError
+from pointcmt.training.backbones import BACKBONES, DENSE
+from pointcmt.training.image_levels import build_levels, cache_levels
+from pointcmt.training.loop import train
+from tests.training.image_folders import IMAGES, change
+from tests.training.plain_dense import PlainDense
+from tests.training.stores import small_config
+from tests.training.test_loop import metrics
+
+
+def settings(folder, *knobs, epochs=1):
+    images = ("images.backbone=auto", f"images.weights={folder}")
+    return small_config("mvnet", *images, *knobs, epochs=epochs)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """`dgcnn` stands for something that takes a millisecond."""
+    monkeypatch.setitem(DENSE, "dgcnn", PlainDense)
+    monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_path, capsys):
+    folder = folder_of("dinov3_vit")
+    for cache in ("false", "true"):
+        train(rendered, settings(folder, f"images.cache={cache}"), tmp_path / cache, device="cpu")
+    assert "normalised" not in capsys.readouterr().err
+    (online,), (cached,) = metrics(tmp_path / "false"), metrics(tmp_path / "true")
+    assert online["transfer"] == pytest.approx(cached["transfer"], rel=1e-3)
+    assert online["transfer"] != cached["transfer"]
+    facts = [open_features(rendered, key).facts for key in list_features(rendered)]
+    (mine,) = (each for each in facts if each["backbone"] == "dinov3_vit")
+    assert mine["levels"] == [[32, 4, 4], [32, 4, 4]]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, capsys):
+    folder = copy_of("regnet")
+    (folder / "preprocessor_config.json").unlink()
+    run = tmp_path / "run"
+    train(rendered, settings(folder, epochs=2), run, device="cpu", until=1)
+    assert "nothing beside" in capsys.readouterr().err
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+
+    def refused(other):
+        with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked"):
+            train(rendered, settings(other, epochs=2), run, device="cpu")
+        shutil.rmtree(other)
+        return Path(shutil.copytree(folder, other))
+
+    changed = Path(shutil.copytree(folder, tmp_path / "changed"))
+    (changed / "preprocessor_config.json").write_text(json.dumps(IMAGES))
+    changed = refused(changed)
+    changed = refused(change(changed, hidden_act="gelu"))
+    stored = load_file(changed / "model.safetensors")
+    save_file({k: t * 1.5 for k, t in stored.items()}, changed / "model.safetensors")
+    refused(changed)
+    assert train(rendered, settings(moved, epochs=2), run, device="cpu").epochs == 2
+
+
+def test_what_is_cached_is_of_this_network_and_these_statistics(make_store, copy_of, tmp_path):
+    """The same tensors mean something else with another activation, or of other pixels."""
+    store = ViewStore.open(shutil.copytree(make_store().path, tmp_path / "S"))
+    folder = copy_of("vit")
+
+    def cache():
+        network = build_levels("auto", str(folder), [1.0], 0, stored=32)
+        cpu = torch.device("cpu")
+        cache_levels(network, store, np.arange(2), cpu, Accelerator(cpu=True), "silent")
+        return len(list_features(store))
+
+    assert [cache(), cache()] == [1, 1]
+    change(folder, hidden_act="relu")
+    assert cache() == 2
+    change(folder, "preprocessor_config.json", image_mean=[0.1, 0.1, 0.1])
+    assert cache() == 3

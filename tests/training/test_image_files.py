@@ -1,0 +1,254 @@
+"""images.backbone=auto: which folders and hub models are read, and how the others are refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pointcmt.errors import UsageError
+from pointcmt.training.config_files import load_config
+from pointcmt.training.image_building import build_network
+from pointcmt.training.image_levels import build_levels, level_widths
+from pointcmt.training.image_weights import weights_key
+from pointcmt.training.teacher_features import teacher_key
+from tests.training.image_folders import SMALL, change
+from tests.training.test_image_levels import images
+from tests.training.test_image_networks import hub, publish, same  # noqa: F401, a fixture
+
+# Which weights
+
+
+def test_what_nobody_reads_may_be_missing_and_changes_nothing(copy_of, folder_of):
+    folder = copy_of("siglip")
+    stored = load_file(folder / "model.safetensors")
+    left = {key: t for key, t in stored.items() if "vision_model.head" not in key}
+    assert len(stored) - len(left) > 5
+    save_file(left, folder / "model.safetensors", {"format": "pt"})
+    one, other, whole = (
+        build_levels("auto", str(path), [0.5, 1.0], 0, stored=32)
+        for path in (folder, folder, folder_of("siglip"))
+    )
+    for mine, theirs in zip(one(images(2)), whole(images(2)), strict=True):
+        assert torch.equal(mine, theirs)
+    assert teacher_key(one.network, "", 0) == teacher_key(other.network, "", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("dinov3_vit", "layer.1.mlp.up_proj.weight"),
+        ("clip", "vision_model.embeddings.position_embedding.weight"),
+        ("efficientnet", "efficientnet.encoder.blocks.1.expansion.expand_conv.weight"),
+        ("sam", "vision_encoder.layers.1.attn.qkv.bias"),
+    ],
+)
+def test_missing_and_misshapen_tensors_are_said(name, tensor, copy_of):
+    folder = copy_of(name)
+    stored = load_file(folder / "model.safetensors")
+    for damage, says in (("cut", "have other shapes in 1 tensors"), ("drop", "lack 1 tensors")):
+        whole = stored.pop(tensor)
+        if damage == "cut":
+            stored[tensor] = torch.cat([whole, whole])
+        save_file(stored, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(UsageError, match=says) as caught:
+            build_network("auto", str(folder))
+        assert caught.value.where == str(folder)
+
+
+def shards(folder, name, tmp_path):
+    """The same weights in several files."""
+    import transformers
+
+    network = getattr(transformers, SMALL[name][0]).from_pretrained(folder)
+    network.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    shutil.copy(folder / "preprocessor_config.json", tmp_path / "shards")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 2
+    assert not (tmp_path / "shards/model.safetensors").exists()
+    return tmp_path / "shards"
+
+
+def test_weights_in_several_files_come_from_folder_and_hub(
+    folder_of,
+    hub,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    from huggingface_hub import constants
+
+    folder = shards(folder_of("dinov3_vit"), "dinov3_vit", tmp_path)
+    expected = build_network("auto", str(folder_of("dinov3_vit")))
+    assert same(build_network("auto", str(folder)), expected)
+    publish(hub, "some/net", folder, "v2", [path.name for path in folder.iterdir()])
+    assert same(build_network("auto", "some/net@v2"), expected)
+    key = weights_key("auto", str(folder))
+    assert weights_key("auto", "some/net@v2") == key
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.asked)
+    assert same(build_network("auto", "some/net@v2"), expected)
+    assert weights_key("auto", "some/net@v2") == key
+    assert len(hub.asked) == asked
+    index = {"weight_map": {"a": "../../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    publish(hub, "bad/net", folder, files=("config.json", "model.safetensors.index.json"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(UsageError, match="names other files"):
+        build_network("auto", "bad/net")
+
+
+def test_the_hub_says_how_images_are_made_or_that_it_does_not(
+    folder_of,
+    hub,  # noqa: F811
+    monkeypatch,
+):
+    from huggingface_hub import constants
+
+    folder = folder_of("vit")
+    publish(hub, "some/vit", folder)
+    publish(hub, "other/vit", folder, files=[path.name for path in folder.iterdir()])
+    for offline in (False, True):  # that there is no such file is remembered, too
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        networks = [
+            build_levels("auto", name, [1.0], 0, stored=32) for name in ("some/vit", "other/vit")
+        ]
+        assert [network.known.guessed for network in networks] == [True, False]
+    with pytest.raises(UsageError, match="the hub cannot be reached") as caught:
+        build_levels("auto", "third/vit", [1.0], 0, stored=32)
+    assert "save_pretrained" in caught.value.fix
+
+
+def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, tmp_path):  # noqa: F811
+    folder = copy_of("dinov3_vit")
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    code = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}
+    change(folder, auto_map=code, attn_implementation="somebody/kernels")
+    expected = build_network("auto", str(folder_of("dinov3_vit")))
+    found = build_network("auto", str(folder))
+    assert same(found, expected)
+    assert found.config._attn_implementation == "sdpa"
+    assert not (tmp_path / "ran").exists()
+    change(folder, model_type="mine")
+    with pytest.raises(UsageError, match="has no 'mine'"):
+        build_network("auto", str(folder))
+    assert not (tmp_path / "ran").exists()
+    assert hub.asked == []
+
+
+# What is refused
+
+
+def test_auto_needs_weights_to_look_at():
+    assert load_config("mvnet", None, ["images.backbone=auto", "images.weights=x"]).images
+    for knobs in ([], ["images.weights=hub"], ["images.weights=random"]):
+        with pytest.raises(UsageError, match="takes the network from its weights") as caught:
+            load_config("mvnet", None, ["images.backbone=auto", *knobs])
+        assert "--set images.weights=… a folder" in str(caught.value)
+    with pytest.raises(UsageError, match="auto"):
+        load_config("mvnet", None, ["images.backbone=alexnet"])
+    with pytest.raises(UsageError):
+        load_config("teacher", None, ["model.backbone=auto"])
+
+
+def test_another_network_than_the_named_one_can_be_had_with_auto(folder_of):
+    with pytest.raises(UsageError, match="this is no dinov2-base: dinov3_vit") as caught:
+        build_network("dinov2-base", str(folder_of("dinov3_vit")))
+    assert "images.backbone=auto" in caught.value.fix
+
+
+def empty(folder):
+    (folder / "config.json").unlink()
+
+
+def broken(folder):
+    (folder / "config.json").write_text('{"model_type": "vit", ')
+
+
+def nameless(folder):
+    (folder / "config.json").write_text('{"architecture": "vit_base_patch16_224"}')
+
+
+def absurd(folder):
+    change(folder, hidden_size="many")
+
+
+def uneven(folder):
+    change(folder, num_attention_heads=5)
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (empty, "cannot be read: .*No such file"),
+        (broken, "cannot be read: Expecting property name"),
+        (nameless, "has no model_type"),
+        (absurd, "cannot be read: .*hidden_size"),
+        (uneven, "have other shapes in 14 tensors"),
+        (pickled, r"no model\.safetensors here \(pickled weights are never read\)"),
+        (cut, "cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_refused(damage, says, copy_of):
+    folder = copy_of("vit")
+    damage(folder)
+    with pytest.raises(UsageError, match=says) as caught:
+        build_network("auto", str(folder))
+    assert caught.value.where == str(folder)
+    assert "save_pretrained" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("bert", "it takes no images"),
+        ("clip_text_model", "it takes no images"),
+        ("whisper", "it takes no images"),
+        ("hiera", "order of its windows"),
+        ("vit_mae", "a random quarter of the patches"),
+        ("yolos", "tokens of objects"),
+        ("detr", "it has a decoder"),
+        ("blip-2", "no network of the type blip_2_vision_model"),
+    ],
+)
+def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UsageError, match=says) as caught:
+        level_widths("auto", str(tmp_path), [1.0], 224)
+    assert caught.value.where == str(tmp_path)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("poolformer", "its blocks are not run one by one"),
+        ("siglip2_vision_model", "missing 2 required positional arguments"),
+        ("videomae", "not enough values to unpack"),
+    ],
+)
+def test_what_gives_no_maps_is_refused(kind, says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UsageError, match=says) as caught:
+        level_widths("auto", str(tmp_path), [1.0], 224)
+    assert "another network" in caught.value.fix
+
+
+def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_knob(folder_of):
+    with pytest.raises(UsageError, match="vit cuts images into patches of 8²") as caught:
+        build_levels("auto", str(folder_of("vit")), [1.0], 36, stored=32)
+    assert (caught.value.where, "32 or 40" in caught.value.fix) == ("images.size", True)
+    with pytest.raises(UsageError, match="sam_vision_model gives no maps of 32² pixels") as caught:
+        build_levels("auto", str(folder_of("sam")), [1.0], 0, stored=32)
+    assert (caught.value.where, "images.size to 64" in caught.value.fix) == ("images.size", True)
+    with pytest.raises(UsageError, match=r"levels .* of vit are its layers \[2, 2\]") as caught:
+        build_levels("auto", str(folder_of("vit")), [0.9, 1.0], 0, stored=32)
+    assert caught.value.where == "images.levels"
