@@ -59,22 +59,18 @@ def read_settings(folder: Path, where: str, fix: str) -> Any:
     Raises UsageError where there is none.
     """
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     try:
         table = json.loads((folder / CONFIG).read_text("utf-8"))
-        kind = table["model_type"]
+        kind = table.get("model_type")
         if kind not in transformers.CONFIG_MAPPING:
-            raise ValueError(f"this version of transformers has no '{kind}'")
+            said = f"transformers {transformers.__version__} has no {kind!r}"
+            raise ValueError(said if kind else f"{CONFIG} has no model_type, as transformers' have")
         with quiet_transformers():
             whole = transformers.CONFIG_MAPPING[kind].from_dict(table)
-    except KeyError:
-        error: Exception = ValueError(f"its {CONFIG} has no model_type, as transformers' have")
-    except (OSError, ValueError, TypeError, AttributeError, StrictDataclassError) as caught:
-        error = caught
-    else:
-        return getattr(whole, "vision_config", None) or whole
-    raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
+    except Exception as error:  # a value that does not fit is transformers' own, of many kinds
+        raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
+    return getattr(whole, "vision_config", None) or whole
 
 
 def require_same(network: ImageNetwork, settings: Any, where: str) -> None:

@@ -168,6 +168,14 @@ def nameless(folder):
     (folder / "config.json").write_text('{"architecture": "vit_base_patch16_224"}')
 
 
+def unhashable(folder):
+    change(folder, model_type=["vit"])
+
+
+def listed(folder):
+    (folder / "config.json").write_text("[]")
+
+
 def absurd(folder):
     change(folder, hidden_size="many")
 
@@ -191,6 +199,8 @@ def cut(folder):
         (empty, "cannot be read: .*No such file"),
         (broken, "cannot be read: Expecting property name"),
         (nameless, "has no model_type"),
+        (unhashable, "cannot be read"),
+        (listed, "cannot be read"),
         (absurd, "cannot be read: .*hidden_size"),
         (uneven, "have other shapes in 14 tensors"),
         (pickled, r"no model\.safetensors here \(pickled weights are never read\)"),
