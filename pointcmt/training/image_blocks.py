@@ -26,6 +26,7 @@ class Blocks:
         self.known, self.network = known, network
         name, self.blocks = _largest_list(known, network)
         self._norms = _norms_behind(network, name)
+        self._turned = False  # whether maps have their channels last; `shapes` finds it out
         # Positions that were learned at another size are interpolated; some do so unasked.
         accepts = inspect.signature(network.forward).parameters
         self._options = {knob: True for knob in ("interpolate_pos_encoding",) if knob in accepts}
@@ -49,31 +50,21 @@ class Blocks:
     def maps(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """pixels [n,3,s,s], normalised → what comes out of these blocks, [n,D,h,w] each.
 
-        Raises ValueError for what is no map, and what the network raises.
+        `shapes` comes first: it learns what the maps are like. Raises ValueError for what is no
+        map, and what the network raises.
         """
-        found: dict[int, Any] = {}
+        return [self._as_map(output, pixels.shape[-1]) for output in self._run(pixels, layers)]
 
-        def keep(layer: int) -> Any:
-            return lambda _, __, output: found.__setitem__(layer, output)
-
-        hooks = [self.blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
-        try:
-            self.network(pixels, **self._options)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [self._as_map(found.get(layer), pixels.shape[-1]) for layer in layers]
-
+    @torch.no_grad()
     def shapes(self, size: int, layers: Sequence[int]) -> list[tuple[int, int, int]]:
         """(D, h, w) of these blocks' maps of images [size, size], by trying.
 
         Raises UsageError for a size that the network does not take, or where there are no maps.
         """
         require_size(self.known, size, KNOB)
-        pixels = torch.zeros(1, 3, size, size, device=next(self.network.parameters()).device)
         try:
-            with torch.no_grad():
-                found = self.maps(pixels, layers)
+            self._turned = self._has_channels_last(size, layers)
+            found = self.maps(self._blank(size), layers)
         except Exception as error:  # whatever the network raises
             own, fix = own_size(self.known), "choose another network"
             if own not in (0, size):
@@ -85,16 +76,30 @@ class Blocks:
             ) from error
         return [(level.shape[1], level.shape[2], level.shape[3]) for level in found]
 
-    def _as_map(self, output: Any, size: int) -> Tensor:
+    def _run(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """What these blocks give: maps, of either order, or tokens."""
+        found: dict[int, Any] = {}
+
+        def keep(layer: int) -> Any:
+            return lambda _, __, output: found.__setitem__(layer, output)
+
+        hooks = [self.blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
+        try:
+            self.network(pixels, **self._options)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        outputs = [_first(found.get(layer)) for layer in layers]
+        if not all(isinstance(each, Tensor) and each.ndim in (3, 4) for each in outputs):
+            raise ValueError("its blocks are not run one by one, or give neither maps nor tokens")
+        return outputs
+
+    def _as_map(self, output: Tensor, size: int) -> Tensor:
         """A block's output as [n,D,h,w]: a map as it is; tokens without those that are no patches',
         which come first, and through the norm that the network's last ones go through.
         """
-        while isinstance(output, tuple):
-            output = output[0]
-        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-            raise ValueError("its blocks are not run one by one, or give neither maps nor tokens")
         if output.ndim == 4:
-            return _channels_first(output)
+            return output.movedim(-1, 1) if self._turned else output
         count, width = output.shape[1:]
         side = size // self.known.patch
         if side * side > count:  # patches were merged, or nothing says their size
@@ -104,6 +109,27 @@ class Blocks:
         norm = next((norm for norm in self._norms if norm.weight.shape == (width,)), None)
         tokens = output[:, count - side * side :]
         return (norm(tokens) if norm else tokens).mT.unflatten(2, (side, side))
+
+    def _has_channels_last(self, size: int, layers: Sequence[int]) -> bool:
+        """Whether maps come as [n,h,w,D], as SAM's do: the sides are the equal ones.
+
+        Where all three are equal, the sides are those that grow with the image.
+        """
+        for layer, output in zip(layers, self._run(self._blank(size), layers), strict=True):
+            if output.ndim == 3:
+                continue
+            D, h, w = output.shape[1:]
+            if D == h == w:
+                (larger,) = self._run(self._blank(2 * size), [layer])
+                return larger.shape[1] != D
+            if h not in (D, w):
+                raise ValueError(f"maps of {D} × {h} × {w} are not square")
+            return h != w
+        return False
+
+    def _blank(self, size: int) -> Tensor:
+        weights = next(self.network.parameters())
+        return torch.zeros(1, 3, size, size, device=weights.device, dtype=weights.dtype)
 
 
 def own_size(known: ImageNetwork) -> int:
@@ -135,9 +161,6 @@ def _norms_behind(network: nn.Module, name: str) -> list[Any]:
     return [m for m in behind if getattr(m, "weight", None) is not None]
 
 
-def _channels_first(level: Tensor) -> Tensor:
-    """[n,D,h,h] as it is; [n,h,h,D], as SAM has it, turned."""
-    _, a, b, c = level.shape
-    if b != c and a != b:
-        raise ValueError(f"maps of {a} × {b} × {c} are not square")
-    return level if b == c else level.movedim(-1, 1)
+def _first(output: Any) -> Any:
+    """Of a block's outputs the first; the others are attention, or the states of its layers."""
+    return _first(output[0]) if isinstance(output, tuple) and output else output

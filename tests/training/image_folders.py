@@ -75,6 +75,20 @@ SMALL = {
         {"embedding_size": 8, "groups_width": 8, **STAGES},
     ),
     "sam": ("SamModel", "SamConfig", {"vision_config": SAM}),
+    "sam2_hiera": (
+        "Sam2HieraDetModel",
+        "Sam2HieraDetConfig",
+        {
+            "hidden_size": 16,
+            "num_attention_heads": 1,
+            "blocks_per_stage": [1, 1, 2, 1],
+            "embed_dim_per_stage": [16, 32, 64, 128],
+            "num_attention_heads_per_stage": [1, 2, 4, 8],
+            "window_size_per_stage": [4, 2, 4, 2],
+            "global_attention_blocks": [3],
+            "image_size": [64, 64],
+        },
+    ),
     "sam_vision": ("SamVisionModel", "SamVisionConfig", SAM),
 }
 IMAGES = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}  # as no network has them

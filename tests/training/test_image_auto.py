@@ -67,6 +67,16 @@ def sam(network, pixels):
     return [level.permute(0, 3, 1, 2) for level in stages(network, pixels, 1, None, (0, 1))]
 
 
+def sam2(network, pixels):
+    """Block by block; at 64 pixels the first one's 16 channels are as many as its rows."""
+    found, hidden = [], network.patch_embed(pixels)
+    hidden = hidden + network._get_pos_embed(hidden.shape[1:3])
+    for block in network.blocks:
+        hidden = block(hidden)
+        found.append(hidden.permute(0, 3, 1, 2))
+    return [found[0], found[4]]
+
+
 BIGGER = {"interpolate_pos_encoding": True}
 # Class, levels, sizes of images, and the reference.
 CASES = {
@@ -93,6 +103,7 @@ CASES = {
     "swin": ("SwinModel", (64,), swin),
     "sam": ("SamVisionModel", (64,), sam),
     "sam_vision": ("SamVisionModel", (64,), sam),
+    "sam2_hiera": ("Sam2HieraDetModel", (64, 96), sam2),
 }
 
 
@@ -108,7 +119,7 @@ def test_levels_are_the_networks_own(name, size, folder_of, capfd):
 
     kind, _, reference = CASES[name]
     folder = folder_of(name)
-    levels = [1 / 3, 2 / 3, 1.0] if name == "swin" else [0.5, 1.0]
+    levels = {"swin": [1 / 3, 2 / 3, 1.0], "sam2_hiera": [0.2, 1.0]}.get(name, [0.5, 1.0])
     capfd.readouterr()
     found = build_levels("auto", str(folder), levels, 0, stored=size)
     assert capfd.readouterr() == ("", "")
@@ -121,6 +132,18 @@ def test_levels_are_the_networks_own(name, size, folder_of, capfd):
         assert one.shape == other.shape == (2, *shape)
         assert other.std() > 0.01
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_map_with_as_many_channels_as_rows_is_not_turned(folder_of):
+    import transformers
+
+    folder = folder_of("convnextv2")
+    found = build_levels("auto", str(folder), [0.25], 0, stored=32)
+    assert found.shapes == [(8, 8, 8)]
+    own = transformers.ConvNextV2Model.from_pretrained(folder).double().eval()
+    views = images(2)
+    wanted = own(normalised(views, *IMAGES.values()), output_hidden_states=True).hidden_states[1]
+    torch.testing.assert_close(found.double()(views)[0], wanted.float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
