@@ -1,24 +1,23 @@
 """Does view-consistency pre-training help on the built-in shapes? Against random weights, by seed.
 
 Usage: python benchmarks/pretraining_toy.py --out DIR [--quick] [--seeds 0,1,2,3,4] [--workers 2]
-       [--images FOLDER]
+       [--backbone dgcnn] [--variants both L_k] [--images FOLDER] [--size 128]
 
 Renders 400 train and 400 test shapes of `toy` into DIR/store (12 views of 64²) and pre-trains a
-DGCNN of 128 points on the former, without their labels, once per seed and variant:
-    both      L_k + L_m, 30 % of the patches masked; a ResNet-18 of random weights as 2D network
+point network of 128 points on the former, without their labels, once per seed and variant:
+    both      L_k + L_m, 30 % of the patches masked. The 2D network is EfficientNet-Lite0, trained
+              on ImageNet (`image_weights.py`), or what --images has; it sees the views at --size
     L_k, L_m  one of the losses alone
     unmasked  both, nothing masked
-    taught    both, with a 2D network that knows more: the encoder of a teacher that was trained on
-              these views and their labels (so its labels are not few); with --images a folder of
-              other weights, of a ResNet-18
+    untrained both, with a ResNet-18 of random weights as 2D network
 Then, with the same seed, each against random weights:
     probes    a linear SVM on all labels; few-shot
     finetune  classes, with few of the labels
     partseg   parts, with few of the labels
-Both load the encoder: a DGCNN has no decoder, and pre-training no head that `all` could add.
-Test shapes are seen by these three alone; the last epoch counts. Writes DIR/RESULTS.md, anew with
-each network. What is finished is not trained again: the same command goes on, and one with more
-seeds or variants adds them. Workers are processes of one thread.
+Both load the encoder alone, as the paper does. Test shapes are seen by these three alone; the last
+epoch counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
+the same command goes on, and one with more seeds or variants adds them; another backbone needs
+another DIR. Workers are processes of one thread.
 """
 
 import argparse
@@ -32,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from image_weights import STATISTICS, save_network
 
 from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT, in_words
@@ -40,13 +40,11 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job as RenderJob
 from pointcmt.render.run import Options, render
-from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.backbones import DENSE
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluate
 from pointcmt.training.loop import train
-from pointcmt.training.mvcnn import build_mvcnn
 from pointcmt.training.probe import FewShot, probe
-from pointcmt.training.run import BEST
 from pointcmt.training.statistics import paired_difference, spread
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -54,11 +52,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "L_k": ("matching.weight=0",),
     "L_m": ("transfer.weight=0",),
     "unmasked": ("masking=0",),
-    "taught": (),  # and other images.weights
+    "untrained": ("images.backbone=resnet-18", "images.weights=random"),
 }
 EPISODES = ((5, 1), (10, 1), (5, 10), (5, 20), (10, 10), (10, 20))  # ways, shots
 NONE = "random weights"
-TEACHER = "resnet-18"
 
 
 @dataclass(frozen=True)
@@ -67,23 +64,27 @@ class Plan:
 
     shapes: int = 400
     epochs: int = 20
-    teacher_epochs: int = 12
     finetune: tuple[float, int] = (0.03, 60)
     partseg: tuple[float, int] = (0.05, 60)
 
 
-QUICK = Plan(shapes=200, epochs=2, teacher_epochs=1, finetune=(0.1, 3), partseg=(0.1, 2))
+QUICK = Plan(shapes=200, epochs=2, finetune=(0.1, 3), partseg=(0.1, 2))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One pre-trained network, or none: all that is measured of it with one seed."""
+    """One pre-trained network, or none: all that is measured of it with one seed.
+
+    images: the 2D network's folder. size: pixels that it sees.
+    """
 
     out: Path
     plan: Plan
+    backbone: str
+    images: Path
+    size: int
     variant: str
     seed: int
-    images: str = "random"
 
     @property
     def pre(self) -> Path:
@@ -113,23 +114,24 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--images", default="", help="weights for `taught`: a ResNet-18's folder")
+    parser.add_argument("--backbone", choices=sorted(DENSE), default="pointvit-s")
+    parser.add_argument("--images", type=Path, help="another 2D network: a folder of transformers'")
+    parser.add_argument("--size", type=int, default=128, help="pixels that it sees")
     parser.add_argument("--quick", action="store_true", help="minutes; proves the script alone")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     plan, out = QUICK if options.quick else Plan(), options.out
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they import torch
     render_toy(out / "store", plan.shapes)
+    images = options.images or out / "images"
+    if not (images / STATISTICS).exists() and not options.images:
+        save_network(images)
+    jobs = [
+        Job(out, plan, options.backbone, images, options.size, variant, seed)
+        for seed in seeds  # all of a seed first: an interrupted study is a smaller one
+        for variant in (NONE, *options.variants)
+    ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        taught = options.images or (
-            pool.submit(teach, out, plan).result() if "taught" in options.variants else ""
-        )
-        jobs = [Job(out, plan, NONE, seed) for seed in seeds]
-        jobs += [
-            Job(out, plan, variant, seed, taught if variant == "taught" else "random")
-            for seed in seeds  # all variants of a seed first: an interrupted study is a smaller one
-            for variant in options.variants
-        ]
         scores = []
         for number, (job, found) in enumerate(zip(jobs, pool.map(measure, jobs), strict=True), 1):
             print(f"{number} of {len(jobs)}: {job.variant}, seed {job.seed}", flush=True)
@@ -146,19 +148,6 @@ def render_toy(folder: Path, shapes: int) -> None:
     listing = replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
     config = RenderConfig(find_rig("circle12"), size=64, points=128)
     render(listing, RenderJob(str(folder), listing.name, None, listing.up, config, True), Options())
-
-
-def teach(out: Path, plan: Plan) -> str:
-    """An image network that knows the shapes' classes, as a folder of weights."""
-    torch.set_num_threads(1)
-    knobs = ["data.views=3", "optimizer.accumulate=1", "schedule.name=cosine"]
-    knobs += ["loop.tensorboard=false"]
-    store, folder = ViewStore.open(out / "store"), out / "teacher"
-    train(store, load_config("teacher", None, knobs, epochs=plan.teacher_epochs), folder, "cpu")
-    model = build_mvcnn(TEACHER, "random", len(store.class_names), 0)
-    load_weights(folder / BEST, model)
-    model.encoder.save_pretrained(out / "teacher-images")
-    return str(out / "teacher-images")
 
 
 def measure(job: Job) -> list[Score]:
@@ -179,12 +168,13 @@ def measure(job: Job) -> list[Score]:
 def pretraining(job: Job) -> Any:
     """The configuration of the pre-training."""
     knobs = [
-        "model.backbone=dgcnn",
+        f"model.backbone={job.backbone}",
         "model.width=64",
-        f"images.backbone={TEACHER}",
+        "images.backbone=auto",
         f"images.weights={job.images}",
-        "images.levels=[0.5, 0.75]",
-        "images.size=64",
+        "images.levels=[0.5, 0.7]",  # the last two whose patches are a sixteenth of the image
+        f"images.size={job.size}",
+        "images.cache=true",
         "projection.size=16",
         "matching.stride=1",
         "data.points=128",
@@ -204,7 +194,7 @@ def downstream(job: Job, task: str) -> Any:
     share, epochs = getattr(job.plan, task)
     knobs = [
         f"load={job.load}",
-        "model.backbone=dgcnn",
+        f"model.backbone={job.backbone}",
         "data.points=128",
         "data.batch_size=10",
         "data.validation=0.05",

