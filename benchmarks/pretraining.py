@@ -10,7 +10,7 @@ the first, in milliseconds:
   store read     what a step waits for its batch, which is read while the one before is computed
   3D network     the backbone, forward, with the points' features
   projection     index maps from cameras and visibility, masking, and the features' gather
-  2D network     the frozen one on all views; with --set images.cache=true reading what it made
+  2D network     the frozen one on all views; with --set images.cache=true little: it is read
   heads, losses  the 2D head, the matcher, the ground truth of matches, both losses
   backward       of all of it
   optimizer      clipping and AdamW

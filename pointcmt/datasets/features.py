@@ -129,16 +129,10 @@ class Features:
         self.require_fresh(shapes)
         return self.read_fresh(shapes)
 
-    def read_fresh(
-        self, shapes: NDArray[np.int64], views: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float16]:
-        """`read` without a look at the markers, for who has called `require_fresh` before.
-
-        views [n]: of each shape this view alone, [n, D].
-        """
-        index = [np.asarray(each) for each in (shapes, views) if each is not None]
+    def read_fresh(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
+        """`read` without a look at the markers, for who has called `require_fresh` before."""
         try:
-            return self.store.read(self.name, *index)
+            return self.store.read(self.name, np.asarray(shapes))
         except DamageError as error:
             raise DamageError(
                 error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets.places import storage_errors
-from pointcmt.datasets.schema import DONE, SPLITS, array_specs, unpack_visible
+from pointcmt.datasets.schema import DONE, SPLITS, unpack_visible
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError, nearest
 
@@ -32,10 +32,10 @@ STATE_VERSION = 1
 class StreamConfig:
     """What a batch holds and in which order batches come.
 
-    arrays: names of the store's arrays. batch_size: shapes per step over all ranks. views: random
-    views per shape and epoch, 0 = all of them in the rig's order. points: the first n, 0 = all.
-    shuffle: a new permutation, and other views, each epoch. drop_last: leave out the incomplete
-    last batch.
+    arrays: names of the store's arrays, those of open features among them. batch_size: shapes per
+    step over all ranks. views: random views per shape and epoch, 0 = all of them in the rig's
+    order. points: the first n, 0 = all. shuffle: a new permutation, and other views, each epoch.
+    drop_last: leave out the incomplete last batch.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
@@ -150,7 +150,7 @@ class ViewStream:
     def _read(
         self, name: str, shapes: NDArray[np.int64], views: NDArray[np.int64]
     ) -> "ts.Future[Any]":
-        array, axes = self._arrays[name], array_specs(self.store.schema)[name].axes
+        array, axes = self._arrays[name], self.store.specs[name].axes
         if "view" in axes:
             return array[np.repeat(shapes, views.shape[1]), views.ravel()].read()
         if "point" in axes and self.config.points:
@@ -159,7 +159,7 @@ class ViewStream:
 
     def _finish(self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: Reads) -> Batch:
         shapes, views = picked
-        specs, batch = array_specs(self.store.schema), {}
+        specs, batch = self.store.specs, {}
         for name, future in reads.items():
             data = self._wait(name, future)
             if "view" in specs[name].axes:
@@ -182,7 +182,7 @@ class ViewStream:
             raise DamageError(
                 f"damaged data: {error}",
                 where=where,
-                fix="`pointcmt verify` says what is broken, with --repair it is rendered again",
+                fix="`pointcmt verify` says what is broken, with --repair it is made again",
             ) from error
 
     def _fingerprint(self) -> str:
@@ -194,10 +194,10 @@ class ViewStream:
 
     def _check(self) -> None:
         config, schema = self.config, self.store.schema
-        known = array_specs(schema)
         for name in config.arrays:
-            if name not in known:
-                raise UsageError(f"a store has no array '{name}'", fix=nearest(name, known))
+            if name not in self.store.specs:
+                fix = nearest(name, self.store.specs)
+                raise UsageError(f"a store has no array '{name}'", fix=fix)
         if "visible" in config.arrays:
             _require_correspondences(self.store)
         if not 0 <= config.views <= schema.views:

@@ -136,28 +136,27 @@ class Standardized:
 
 
 class Online:
-    """Levels of a batch's views, computed from the images."""
+    """Levels of a batch's views, computed from the images. reads: the array that this takes."""
+
+    reads = "rgb"
 
     def __init__(self, network: ImageLevels) -> None:
         self.network = network
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """rgb [B,v,H,W,3] → levels [B·v, D, h, w]."""
-        return self.network(batch["rgb"].flatten(0, 1))
+        return self.network(batch[self.reads].flatten(0, 1))
 
 
 class Cached:
-    """Levels of a batch's views from the store, where they lie in 16 bits."""
+    """Levels of a batch's views from the store, where they lie in 16 bits, in the array `reads`."""
 
     def __init__(self, network: ImageLevels, features: Features) -> None:
-        self.shapes, self.features = network.shapes, features
+        self.shapes, self.reads = network.shapes, features.name
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """shape [B], view [B,v] → levels [B·v, D, h, w]."""
-        views = batch["view"]
-        shapes = batch["shape"][:, None].expand_as(views)
-        index = (each.flatten().cpu().numpy() for each in (shapes, views))
-        rows = torch.from_numpy(self.features.read_fresh(*index)).to(views.device).float()
+        """All levels in a row, [B,v,W] f16 → levels [B·v, D, h, w]."""
+        rows = batch[self.reads].flatten(0, 1).float()
         parts = rows.split([D * h * w for D, h, w in self.shapes], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 

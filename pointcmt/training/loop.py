@@ -116,10 +116,7 @@ def train(
     task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
     notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
-    stream = ViewStream(store, split.train, replace(task.stream, **ranks))
-    size, all_views = config.data.batch_size, config.all_views
-    held = split.validation
-    validation = evaluation_stream(task, store, held, size, **ranks, all_views=all_views)
+    _open_streams(task, config, store, split, **ranks)  # refuses what does not fit the store
     _require_batch(config, accelerator.num_processes)
 
     with ExitStack() as stack:
@@ -128,6 +125,7 @@ def train(
         stack.enter_context(memory_errors(config))
         shapes = np.concatenate([split.train, split.validation])
         task.prepare(Context(store, shapes, run.facts["split"], on, accelerator, log_format))
+        stream, validation = _open_streams(task, config, store, split, **ranks)
         model = task.model.to(on)
         average = Average(model, config.optimizer.ema) if config.optimizer.ema else None
         optimizer = make_optimizer(model, config.optimizer)
@@ -231,6 +229,16 @@ def train(
         cost = _find_cost(task, state, store, split, out, records)
         accelerator.wait_for_everyone()
     return _result(config, records, cost)
+
+
+def _open_streams(
+    task: Task, config: TrainConfig, store: ViewStore, split: Split, rank: int, ranks: int
+) -> tuple[ViewStream, ViewStream]:
+    """What is trained on, and what is validated on."""
+    stream = ViewStream(store, split.train, replace(task.stream, rank=rank, ranks=ranks))
+    size, held = config.data.batch_size, split.validation
+    validation = evaluation_stream(task, store, held, size, rank, ranks, config.all_views)
+    return stream, validation
 
 
 def split_batch(batch: Batch, pieces: int) -> list[Batch]:

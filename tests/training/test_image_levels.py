@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
 from pointcmt.datasets.store import ViewStore
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.datasets.streaming import StreamConfig, ViewStream
+from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.training import image_levels
 from pointcmt.training.image_levels import Online, Standardized, build_levels, cache_levels, cost
 from tests.training.test_image_networks import folders, normalised, tiny  # noqa: F401, fixtures
@@ -178,10 +179,16 @@ def cached(store, shapes, levels=(0.5, 1.0), backbone="dinov2-small"):
     return network, cache_levels(network, store, shapes, CPU, Accelerator(cpu=True), "plain")
 
 
-def batch_of(store, shapes, views):
-    rgb = store.read("rgb", np.repeat(shapes, views.shape[1]), views.ravel())
-    arrays = {"rgb": rgb.reshape(*views.shape, *rgb.shape[1:]), "shape": shapes, "view": views}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+def batch_of(store, name, shapes, views):
+    array = store.read(name, np.repeat(shapes, views.shape[1]), views.ravel())
+    return {name: torch.from_numpy(array.reshape(*views.shape, *array.shape[1:]))}
+
+
+def streamed(store, levels):
+    """All levels of the first 16 shapes' views, as a run reads them."""
+    reads = StreamConfig((levels.reads,), batch_size=16, points=0, shuffle=False)
+    (batch,) = ViewStream(store, np.arange(16), reads)
+    return levels(batch)
 
 
 SHAPES, VIEWS = np.array([40, 0, 17]), np.array([[3, 0], [1, 2], [2, 2]])
@@ -190,11 +197,11 @@ SHAPES, VIEWS = np.array([40, 0, 17]), np.array([[3, 0], [1, 2], [2, 2]])
 def test_cached_levels_are_those_computed_online_to_16_bits(store, capsys):
     rendered = np.flatnonzero(store.status() == 1)
     network, levels = cached(store, rendered)
-    batch = batch_of(store, SHAPES, VIEWS)
-    for one, other in zip(levels(batch), Online(network)(batch), strict=True):
+    kept, images = (batch_of(store, name, SHAPES, VIEWS) for name in (levels.reads, "rgb"))
+    for one, other in zip(levels(kept), Online(network)(images), strict=True):
         assert one.shape == other.shape == (6, 32, 4, 4)
         torch.testing.assert_close(one, other, rtol=2**-10, atol=1e-6)
-    assert levels.features.width == 2 * 32 * 4 * 4
+    assert store.specs[levels.reads].shape == (4, 2 * 32 * 4 * 4)
     said = capsys.readouterr().err
     assert f"{60 * 4} views takes up to 0.5 MB ({60 * 4 * 1024 * 2:,} bytes)" in said
     cached(store, rendered)  # all is there: nothing to say, nothing to do
@@ -235,18 +242,18 @@ def test_damaged_and_lost_levels_are_noticed_and_computed_again(store):
     _, levels = cached(store, SHAPES)
     (path,) = Path(store.path).glob("features/*/c/0/0/0")
     whole = path.read_bytes()
-    batch = batch_of(store, np.arange(16), np.tile(np.arange(4), (16, 1)))
-    good = levels(batch)
+    good = streamed(store, levels)
     path.write_bytes(whole[:900] + bytes([whole[900] ^ 1]) + whole[901:])
-    with pytest.raises(StoreError, match="damaged"):
-        levels(batch)
+    with pytest.raises(DamageError, match="damaged"):
+        streamed(store, levels)
     path.unlink()
-    assert levels.features.states([0]) == {0: STALE}
+    features = open_features(store, *list_features(store))
+    assert features.states([0]) == {0: STALE}
     with pytest.raises(StoreError, match="rendered again since, or the file is gone"):
-        levels.features.read(SHAPES)
+        features.read(SHAPES)
     _, again = cached(store, SHAPES)
     assert path.read_bytes() == whole
-    assert all(torch.equal(*pair) for pair in zip(again(batch), good, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(streamed(store, again), good, strict=True))
 
 
 def test_the_cost_is_said_in_bytes():

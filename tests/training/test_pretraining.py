@@ -35,7 +35,7 @@ from pointcmt.training.mvnet import Answer, centers, sample_keys
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
 from pointcmt.training.recipes import RECIPES, mvnet_pictures
-from pointcmt.training.recipes.mvnet import GUESS, leave
+from pointcmt.training.recipes.mvnet import GEOMETRY, GUESS, leave
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.splits import split_shapes
@@ -450,7 +450,10 @@ def test_with_cached_features_the_images_are_not_read_and_the_losses_are_the_sam
     online, cached = (
         small_config("mvnet", f"images.cache={cache}", epochs=1) for cache in ("false", "true")
     )
-    assert "rgb" not in RECIPES["mvnet"](cached, 1, True).stream.arrays
+    for cache, read in (("false", ["rgb"]), ("true", [])):
+        arrays = prepared(rendered, f"images.cache={cache}").stream.arrays
+        assert [name for name in arrays if name == "rgb"] == read
+        assert len(arrays) == len(GEOMETRY) + 1
     losses = [
         train(rendered, config, tmp_path / str(number), device="cpu").last["transfer"]
         for number, config in enumerate((online, cached))

@@ -8,6 +8,7 @@ feature of the point that it shows:
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pointcmt.training.augment import keep_patches, scale_and_shift
 from pointcmt.training.backbones import DENSE
 from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.image_levels import (
+    Cached,
     Online,
     Standardized,
     Teach,
@@ -83,9 +85,8 @@ class Mvnet:
         self.grids: list[Grid] = []
         self.seer: str = config.images.backbone
         data = config.data
-        images = config.transfer.weight and not config.images.cache
         self.stream = StreamConfig(
-            arrays=(*GEOMETRY, "rgb") if images else GEOMETRY,
+            arrays=GEOMETRY,
             batch_size=config.step_size,
             views=data.views,
             points=data.points,
@@ -131,7 +132,7 @@ class Mvnet:
             )
         self.grids = [(rows, columns) for _, rows, columns in network.shapes]
         self.seer = network.known.name
-        teach: Teach = (
+        teach: Online | Cached = (
             cache_levels(
                 network,
                 context.store,
@@ -143,6 +144,7 @@ class Mvnet:
             if knobs.cache
             else Online(network)
         )
+        self.stream = replace(self.stream, arrays=(*GEOMETRY, teach.reads))
         self.teach = self._standardize(teach, context) if knobs.standardize else teach
 
     def loss(
@@ -215,10 +217,11 @@ class Mvnet:
         others = Views(*(other_view(each) for each in own))
         return match_views(own, others, self.config.projection.size // self.config.matching.stride)
 
-    def _standardize(self, teach: Teach, context: Context) -> Teach:
+    def _standardize(self, teach: Online | Cached, context: Context) -> Teach:
         """By what some of the views show."""
-        arrays = ("depth",) if self.config.images.cache else ("depth", "rgb")
-        batches = some_views(context, arrays, min(VIEWS, context.store.schema.views))
+        batches = some_views(
+            context, ("depth", teach.reads), min(VIEWS, context.store.schema.views)
+        )
         return Standardized(teach, batches, self.config.transfer.coverage)
 
     def _overlap(self, context: Context) -> bool:

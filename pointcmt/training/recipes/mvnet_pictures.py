@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pointcmt.training.recipes.mvnet import Mvnet
 
 SHAPES = 4  # in each picture
-PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")
+PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera", "features/")
 TOKENS = 14  # of a side, when views are chosen
 SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and some to be hidden
 
@@ -57,7 +57,10 @@ def choose_pair(batch: Batch) -> Batch:
     away[:, 0] = torch.inf  # not itself
     pair = torch.stack([torch.zeros_like(away.argmin(dim=1)), away.argmin(dim=1)], dim=1)  # [B, 2]
     rows = torch.arange(B, device=pair.device)[:, None]
-    return {name: data[rows, pair] if name in PER_VIEW else data for name, data in batch.items()}
+    return {
+        name: data[rows, pair] if name.startswith(PER_VIEW) else data
+        for name, data in batch.items()
+    }
 
 
 def _features(

@@ -34,7 +34,8 @@ class Task(Protocol):
     """A model with the data it reads and the loss it minimises. Batches are on the model's device.
 
     model: what is trained. The methods take it again, or an average of it. stream: what a training
-    batch holds; evaluation reads the same arrays, in order and with all views.
+    batch holds, more of it once `prepare` was called; evaluation reads the same arrays, in order
+    and with all views.
     """
 
     model: nn.Module
