@@ -41,7 +41,8 @@ def load_config(
         )
     kind = CONFIGS[recipe]
     table, origin = _read_all(recipe, file, overrides, flags)
-    defaults = _merge(_defaults(kind), _preset(table, origin).get(recipe, {}))
+    defaults = _merge(_defaults(kind), kind.follows(table))
+    defaults = _merge(defaults, _preset(table, origin).get(recipe, {}))
     return _validate(kind, defaults, table, origin)
 
 

@@ -5,7 +5,7 @@ arXiv 2306.02558). The paper's code is not public: what is optimised is the pape
 here are ours (docs/pretraining.md says which is which), and the preset is called mvnet-style.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -130,9 +130,18 @@ class MvnetConfig(TrainConfig):
     augmentation: Augmentation = Augmentation()  # of what the network sees, not of the views
     optimizer: Optimizer = Optimizer(
         name="adamw", learning_rate=0.0005, weight_decay=0.05, clip_norm=1.0
-    )  # that of transformers; set 0.001 for pointnet2 and dgcnn
+    )  # that of transformers; see `follows`
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     loop: Loop = Loop(precision="bf16")
+
+    @classmethod
+    def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Networks that are no transformers learn at twice the rate."""
+        model = given.get("model")
+        backbone = str(model.get("backbone", "")) if isinstance(model, dict) else ""
+        if not backbone or backbone.startswith("pointvit"):
+            return {}
+        return {"optimizer": {"learning_rate": 0.001}}
 
     @model_validator(mode="after")
     def _check_together(self) -> "MvnetConfig":

@@ -150,6 +150,11 @@ class TrainConfig(Section):
     schedule: Schedule
     loop: Loop = Loop()
 
+    @classmethod
+    def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that are other ones because of what was given."""
+        return {}
+
     @property
     def step_size(self) -> int:
         """Shapes per step: the batches that it accumulates, over all processes."""

@@ -96,6 +96,29 @@ def test_every_preset_is_a_configuration_and_survives_its_copy(preset, recipe, t
     assert load_config(recipe, tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ([], 5e-4),
+        (["model.backbone=pointvit-l"], 5e-4),
+        (["model.backbone=pointnet2"], 1e-3),
+        (["model.backbone=dgcnn", "optimizer.clip_norm=2"], 1e-3),
+        (["model.backbone=dgcnn", "optimizer.learning_rate=0.0005"], 5e-4),
+    ],
+)
+def test_pretraining_learns_at_the_rate_of_its_network_unless_told_otherwise(given, rate, tmp_path):
+    config = load_config("mvnet", None, given)
+    assert config.optimizer.learning_rate == rate
+    assert config.optimizer.name == "adamw"
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config("mvnet", tmp_path / "config.yaml") == config
+
+
+def test_a_network_that_is_no_section_is_said():
+    with pytest.raises(UsageError, match="model"):
+        load_config("mvnet", None, ["model=dgcnn"])
+
+
 def test_a_pipeline_is_its_stages():
     config = load_pipeline(None, ["student.data.points=512", "preset=modern"], seed=3, epochs=None)
     assert config.teacher == load_config("teacher", None, ["preset=modern"], seed=3)
