@@ -1,19 +1,20 @@
 """An image network from transformers' own classes, with its weights or with random ones.
 
-Nothing is downloaded here and no code comes from a folder: `find_weights` has found all of it.
+transformers sees no folder and downloads nothing: it is given the tensors of exactly the files that
+`find_weights` names, and so it reads no pickle, no adapter and no code that lies beside them.
 """
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
 from pointcmt.training.image_files import find_class, quiet_transformers
 from pointcmt.training.image_networks import RANDOM, ImageNetwork
-from pointcmt.training.image_weights import find_network, find_weights, how_to_give, origin
+from pointcmt.training.image_weights import Weights, find_network, find_weights
 
 # What no feature comes from: a checkpoint may lack it. The token stands in for masked patches.
 SPARE = ("pooler", "head", "mask_token")
@@ -30,11 +31,9 @@ def build_network(backbone: str, weights: str) -> nn.Module:
 
     Raises UsageError where they cannot be had, or are those of another network.
     """
-    network = find_network(backbone, weights)
     if weights == RANDOM:
-        return build_random(network)
-    folder = find_weights(backbone, weights)
-    return _load(network, folder, origin(backbone, weights), how_to_give(backbone))
+        return build_random(find_network(backbone, weights))
+    return _load(find_weights(backbone, weights))
 
 
 def build_random(network: ImageNetwork) -> nn.Module:
@@ -42,11 +41,17 @@ def build_random(network: ImageNetwork) -> nn.Module:
 
     Raises UsageError where transformers cannot build it.
     """
-    settings = _settings(network)
     try:
+        settings = _settings(network)
         return find_class(settings, network.hub)(settings, **_options(settings))
+    except UsageError:
+        raise
     except Exception as error:  # a library that is not there, sizes that do not fit: of any kind
-        raise UsageError(f"{network.name} cannot be built: {error}", where=network.hub) from error
+        raise UsageError(
+            f"{network.name} cannot be built: {error}",
+            where=network.hub,
+            fix="choose another network, or put right what its config.json says",
+        ) from error
 
 
 def _settings(network: ImageNetwork) -> Any:
@@ -60,6 +65,7 @@ def _settings(network: ImageNetwork) -> Any:
     known = find_class(settings, network.hub)
     settings._attn_implementation = "sdpa" if known._supports_sdpa else "eager"
     settings.dtype = torch.float32
+    settings.transformers_weights = None  # a file to read in place of those that are found
     return settings
 
 
@@ -69,31 +75,40 @@ def _options(settings: Any) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in known else {}
 
 
-def _load(network: ImageNetwork, folder: Path, where: str, fix: str) -> nn.Module:
-    """The network in a local folder."""
-    settings = _settings(network)
+def _load(weights: Weights) -> nn.Module:
+    """The network with these weights in it. Raises UsageError where they are not its."""
+    where, fix = weights.where, weights.fix
     try:
+        settings = _settings(weights.network)
+        tensors: dict[str, Tensor] = {}
+        for path in weights.files:
+            tensors.update(load_file(path))
         with quiet_transformers():
             loaded: Any = find_class(settings, where).from_pretrained(
-                str(folder),
+                None,
                 config=settings,
-                local_files_only=True,
-                use_safetensors=True,
+                state_dict=tensors,
                 ignore_mismatched_sizes=True,  # they are reported below
                 output_loading_info=True,
                 **_options(settings),
             )
+    except UsageError:
+        raise
     except Exception as error:  # transformers and safetensors raise of all kinds
         raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
     built, report = loaded
-    missing = _needed(report["missing_keys"])
-    other = _needed(str(key[0]) for key in report["mismatched_keys"])
-    if missing or other:
-        kind = "lack" if missing else "have other shapes in"
-        names = missing or other
-        raise UsageError(
-            f"the weights {kind} {len(names)} tensors, such as {names[0]}", where=where, fix=fix
-        )
+    found = {
+        "lack": _needed(report["missing_keys"]),
+        "have other shapes in": _needed(str(key[0]) for key in report["mismatched_keys"]),
+        "are not finite in": _needed(
+            name for name, tensor in built.state_dict().items() if not tensor.isfinite().all()
+        ),
+    }
+    for how, names in found.items():
+        if names:
+            raise UsageError(
+                f"the weights {how} {len(names)} tensors, such as {names[0]}", where=where, fix=fix
+            )
     return built.to(torch.float32).train()
 
 

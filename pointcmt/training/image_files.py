@@ -7,7 +7,7 @@ along. `transformers` takes seconds to import, so only what needs it imports it.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pointcmt.training.image_networks import IMAGENET, ImageNetwork, Statistics
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the first that says it counts
 LEVEL = 255.0  # of a pixel that is 1 on the scale of the statistics
+BGR = ("mobilevit", "mobilevitv2")  # what takes it where its preprocessing does not say
 UNFIT = {  # whose tokens are not those of the image's patches, row by row
     "hiera": "its tokens lie in the order of its windows",
     "vit_mae": "it looks at a random quarter of the patches",
@@ -25,13 +26,14 @@ UNFIT = {  # whose tokens are not those of the image's patches, row by row
 }
 
 
-def read_network(folder: Path, where: str, fix: str) -> ImageNetwork:
-    """The network that a folder's files describe; of several towers the one for images.
+def read_network(config: Path, processors: Iterable[Path], where: str, fix: str) -> ImageNetwork:
+    """The network that files describe; of several towers the one for images.
 
-    Its statistics are those of its preprocessing, or else ImageNet's, guessed. Raises UsageError
-    where it is none, or one whose blocks do not give maps.
+    processors: the files that say how its images are prepared; the first that says it counts. Its
+    statistics are theirs, or else ImageNet's, guessed. Raises UsageError where it is none, or one
+    whose blocks do not give maps.
     """
-    settings = read_settings(folder, where, fix)
+    settings = read_settings(config, where, fix)
     kind = settings.model_type
     reason = UNFIT.get(kind, "")
     if find_class(settings, where).main_input_name != "pixel_values":
@@ -40,37 +42,52 @@ def read_network(folder: Path, where: str, fix: str) -> ImageNetwork:
         reason = "it has a decoder"
     if reason:
         raise UsageError(f"{kind} is no backbone for images: {reason}", where=where, fix=fix)
-    statistics = _read_statistics(folder, where, fix)
-    described = f"{statistics}\n".encode() + (folder / CONFIG).read_bytes()
+    statistics = _read_statistics(kind, processors, where, fix)
+    described = f"{statistics}\n".encode() + config.read_bytes()
     return ImageNetwork(
         kind,
         kind,
         settings.to_dict(),
         where,
         statistics or IMAGENET,
-        guessed=statistics is None,
+        guessed="" if statistics else f"nothing beside {where} says how its images are normalised",
         fingerprint=hashlib.sha256(described).hexdigest(),
     )
 
 
-def read_settings(folder: Path, where: str, fix: str) -> Any:
-    """transformers' configuration of the network in a folder; of several towers the images'.
+def read_settings(config: Path, where: str, fix: str) -> Any:
+    """transformers' configuration of the network of a `config.json`; of several towers the images'.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is none, or where its weights are quantised.
     """
     import transformers
 
     try:
-        table = json.loads((folder / CONFIG).read_text("utf-8"))
+        table = read_table(config)
         kind = table.get("model_type")
-        if kind not in transformers.CONFIG_MAPPING:
+        if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
             said = f"transformers {transformers.__version__} has no {kind!r}"
             raise ValueError(said if kind else f"{CONFIG} has no model_type, as transformers' have")
         with quiet_transformers():
             whole = transformers.CONFIG_MAPPING[kind].from_dict(table)
     except Exception as error:  # a value that does not fit is transformers' own, of many kinds
         raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
-    return getattr(whole, "vision_config", None) or whole
+    settings = getattr(whole, "vision_config", None) or whole
+    if any(getattr(each, "quantization_config", None) is not None for each in (whole, settings)):
+        raise UsageError(
+            f"the weights cannot be read: {kind}'s are quantised, says {CONFIG}",
+            where=where,
+            fix=fix,
+        )
+    return settings
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON file's table. Raises OSError and ValueError where it is none."""
+    table = json.loads(path.read_text("utf-8"))
+    if not isinstance(table, dict):
+        raise ValueError(f"{path.name} is not a table")
+    return table
 
 
 def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
@@ -98,47 +115,63 @@ def find_class(settings: Any, where: str) -> Any:
     import transformers
 
     try:
-        return transformers.MODEL_MAPPING[type(settings)]
-    except KeyError:
+        found: Any = transformers.MODEL_MAPPING[type(settings)]
+        found = found[0] if isinstance(found, tuple) else found
+        found.main_input_name  # noqa: B018, a stand-in for a library that is not there raises
+    except Exception as error:
+        said = "" if isinstance(error, KeyError) else f": {error}"
         raise UsageError(
-            f"transformers builds no network of the type {settings.model_type} by itself",
+            f"transformers builds no network of the type {settings.model_type} by itself{said}",
             where=where,
             fix="give a backbone's own folder, such as CLIP's, SigLIP's or DINOv2's",
-        ) from None
+        ) from error
+    return found
 
 
-def _read_statistics(folder: Path, where: str, fix: str) -> tuple[Statistics, Statistics] | None:
+def _read_statistics(
+    kind: str, processors: Iterable[Path], where: str, fix: str
+) -> tuple[Statistics, Statistics] | None:
     """Mean and standard deviation of RGB from 0 to 1; None where no file says them.
 
     Raises UsageError for a file that is none, or for images that are prepared in another way.
     """
-    for name in PROCESSORS:
+    found, flips = None, kind in BGR
+    for path in processors:
         try:
-            table = json.loads((folder / name).read_text("utf-8"))
-            table = table.get("image_processor", table)
-            found = _statistics(table)
-        except FileNotFoundError:
-            continue
+            table = read_table(path)
+            table = table.get("image_processor") or table
+            said = {knob: value for knob, value in table.items() if value is not None}
+            flips = bool(said.get("do_flip_channel_order", flips))
+            found = _statistics(said)
         except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            raise UsageError(f"{name} cannot be used: {error}", where=where, fix=fix) from error
+            raise UsageError(
+                f"{path.name} cannot be used: {error}", where=where, fix=fix
+            ) from error
         if found:
-            return found
-    return None
+            break
+    if flips:
+        raise UsageError(
+            f"{kind} takes images in BGR: that is not supported",
+            where=where,
+            fix="give a network of RGB; where it is one, say so in its "
+            f"{PROCESSORS[0]}, by do_flip_channel_order: false",
+        )
+    return found
 
 
-def _statistics(table: dict[str, Any]) -> tuple[Statistics, Statistics] | None:
+def _statistics(said: dict[str, Any]) -> tuple[Statistics, Statistics] | None:
     """As transformers' image processors use them. Raises ValueError for what they are not."""
-    odd = [knob for knob in ("do_flip_channel_order", "rescale_offset") if table.get(knob)]
-    if odd:
-        raise ValueError(f"{odd[0]} is not supported")
+    if said.get("rescale_offset"):
+        raise ValueError("rescale_offset is not supported")
     scale = LEVEL  # of what is normalised, where RGB from 0 to 1 is
-    if table.get("do_rescale", True):
-        scale *= table.get("rescale_factor", 1 / LEVEL)
-    mean, std = table.get("image_mean"), table.get("image_std")
-    if table.get("do_normalize") is False:
-        mean, std = [0.0] * 3, [1.0] * 3
+    if said.get("do_rescale", True):
+        scale *= said.get("rescale_factor", 1 / LEVEL)
+    mean, std = said.get("image_mean"), said.get("image_std")
+    if said.get("do_normalize") is False:
+        mean, std = 0.0, 1.0
     if mean is None or std is None:
         return None
+    mean, std = ([x] * 3 if isinstance(x, int | float) else x for x in (mean, std))
     values = [float(value) / scale for value in (*mean, *std)]
     if (
         len(mean) != 3

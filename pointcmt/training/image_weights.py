@@ -4,8 +4,9 @@ They are read from safetensors, in one file or several, and never from a pickle.
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointcmt.errors import UsageError
@@ -14,12 +15,25 @@ from pointcmt.training.image_files import (
     PROCESSORS,
     read_network,
     read_settings,
+    read_table,
     require_same,
 )
 from pointcmt.training.image_networks import AUTO, HUB, NETWORKS, ImageNetwork
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = r"model[\w.-]*\.safetensors"  # what an index may name: no folder, no pickle
+HUB_ID = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
 PICKLES = "pickled weights are never read"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that are not random. files: all that is read of them; where, fix: for messages."""
+
+    network: ImageNetwork
+    files: list[Path]
+    where: str
+    fix: str
 
 
 def find_network(backbone: str, weights: str) -> ImageNetwork:
@@ -30,28 +44,27 @@ def find_network(backbone: str, weights: str) -> ImageNetwork:
     """
     if backbone != AUTO:
         return NETWORKS[backbone]
-    return read_network(_describe(backbone, weights), where=weights, fix=how_to_give(backbone))
+    config = _need(backbone, weights, CONFIG)
+    # One after the other: the second is not asked for where the first one says it all.
+    processors = (path for name in PROCESSORS if (path := _find(backbone, weights, name)))
+    network = read_network(config, processors, where=weights, fix=how_to_give(backbone))
+    if network.guessed and not _is_folder(weights) and not _knows_all(weights, PROCESSORS):
+        said = f"the hub was not reached, and its local cache has no {PROCESSORS[0]} of {weights}"
+        return replace(network, guessed=said)
+    return network
 
 
-def find_weights(backbone: str, weights: str) -> Path:
-    """The folder of weights that are not random, after a download where need be.
+def find_weights(backbone: str, weights: str) -> Weights:
+    """The network of weights that are not random, and their files, after a download if need be.
 
     Raises UsageError where there are none in safetensors, or where they are of another network.
     """
     where, fix = origin(backbone, weights), how_to_give(backbone)
-    folder = _describe(backbone, weights)
     network = find_network(backbone, weights)  # all checked before hundreds of megabytes come down
     if backbone != AUTO:
-        require_same(network, read_settings(folder, where, fix), where)
-    if not _is_folder(weights):
-        folder = _download_weights(backbone, where)
-    if not list(folder.glob("model*.safetensors")):
-        raise UsageError(
-            f"the weights cannot be read: there is no {WEIGHTS} here ({PICKLES})",
-            where=str(folder),
-            fix=fix,
-        )
-    return folder
+        config = _need(backbone, weights, CONFIG)
+        require_same(network, read_settings(config, where, fix), where)
+    return Weights(network, _find_files(backbone, weights), where, fix)
 
 
 def weights_key(backbone: str, weights: str) -> str:
@@ -59,19 +72,17 @@ def weights_key(backbone: str, weights: str) -> str:
 
     And, where the name does not tell it, of what they are the weights of.
     """
-    folder = find_weights(backbone, weights)
+    found = find_weights(backbone, weights)
     digest = hashlib.sha256()
     try:
-        for path in sorted(folder.glob("model*.safetensors")):
+        for path in found.files:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise UsageError(
-            f"the weights cannot be read: {error.strerror}",
-            where=str(folder),
-            fix=how_to_give(backbone),
+            f"the weights cannot be read: {error.strerror}", where=found.where, fix=found.fix
         ) from None
-    digest.update(find_network(backbone, weights).fingerprint.encode())
+    digest.update(found.network.fingerprint.encode())
     return digest.hexdigest()
 
 
@@ -94,70 +105,79 @@ def how_to_give(backbone: str) -> str:
     )
 
 
-def _describe(backbone: str, weights: str) -> Path:
-    """The folder of what is said of the weights, without a download of the weights themselves."""
+def _find_files(backbone: str, weights: str) -> list[Path]:
+    """One file, or all that an index names, each of them beside it and in safetensors."""
+    whole = _find(backbone, weights, WEIGHTS)
+    index = None if whole else _find(backbone, weights, INDEX)
+    if index is None:
+        return [whole or _need(backbone, weights, WEIGHTS)]
+    try:
+        names = set(read_table(index)["weight_map"].values())
+        if not names or not all(re.fullmatch(SHARD, name) for name in names):
+            raise ValueError("it names other files than model….safetensors")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{INDEX} cannot be used: {error}",
+            where=origin(backbone, weights),
+            fix=how_to_give(backbone),
+        ) from error
+    return [_need(backbone, weights, name) for name in sorted(names)]
+
+
+def _find(backbone: str, weights: str, file: str) -> Path | None:
+    """A file of the folder's, or of the hub's; None where there is none."""
+    if not _is_folder(weights):
+        return _download(backbone, weights, file)
+    path = Path(weights) / file
+    return path if path.exists() else None
+
+
+def _need(backbone: str, weights: str, file: str) -> Path:
+    """The same, of a file that must be there."""
     if _is_folder(weights):
-        return Path(weights)
-    hub_id = origin(backbone, weights)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", hub_id) or hub_id.startswith("."):
-        raise UsageError("no such folder of weights", where=weights, fix=how_to_give(backbone))
-    if backbone == AUTO:
-        for name in PROCESSORS:
-            _download_if_there(backbone, hub_id, name)
-    return _download(backbone, hub_id, CONFIG).parent
+        path, what = (
+            _find(backbone, weights, file),
+            "the weights cannot be read: there is no {} here",
+        )
+    else:
+        path, what = (
+            _download(backbone, weights, file, needed=True),
+            "the model on the hub has no {}",
+        )
+    if path is None:
+        pickles = f" ({PICKLES})" if file.endswith(".safetensors") else ""
+        raise UsageError(
+            what.format(file) + pickles, where=origin(backbone, weights), fix=how_to_give(backbone)
+        )
+    return path
+
+
+def _knows_all(hub_id: str, files: Iterable[str]) -> bool:
+    return all(_cached(hub_id, file) is not None for file in files)
 
 
 def _is_folder(weights: str) -> bool:
     return weights != HUB and Path(weights).is_dir()
 
 
-def _download_weights(backbone: str, hub_id: str) -> Path:
-    """One file, or all that an index names; returns their folder."""
-    index = None
-    if not _download_if_there(backbone, hub_id, WEIGHTS):
-        index = _download_if_there(backbone, hub_id, INDEX)
-    if index is None:
-        return _download(backbone, hub_id, WEIGHTS).parent
-    try:
-        files = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        if not all(re.fullmatch(r"model[\w.-]*\.safetensors", file) for file in files):
-            raise ValueError("it names other files than model….safetensors")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{INDEX} cannot be used: {error}", where=hub_id, fix=how_to_give(backbone)
-        ) from error
-    for file in files:
-        _download(backbone, hub_id, file)
-    return index.parent
+def _download(backbone: str, weights: str, file: str, needed: bool = False) -> Path | None:
+    """A file of the hub's, from its local cache if the hub cannot be reached; None where the model
+    has none.
 
+    A cache that has the configuration is taken for all of the model, but for what is needed.
+    """
+    from huggingface_hub import errors, hf_hub_download
 
-def _download(backbone: str, hub_id: str, file: str) -> Path:
-    """A file of the hub's, from its local cache if the hub cannot be reached."""
-    path = _download_if_there(backbone, hub_id, file)
-    if path is None:
-        what = f"the model on the hub has no {file}"
-        if file.endswith(".safetensors"):
-            what += f" ({PICKLES})"
-        raise UsageError(what, where=hub_id, fix=how_to_give(backbone))
-    return path
-
-
-def _download_if_there(backbone: str, hub_id: str, file: str) -> Path | None:
-    """The same, or None where the model on the hub has no such file."""
-    from huggingface_hub import (
-        _CACHED_NO_EXIST,
-        errors,
-        hf_hub_download,
-        try_to_load_from_cache,
-    )
-
+    hub_id = origin(backbone, weights)
+    if not re.fullmatch(HUB_ID, hub_id) or hub_id.startswith("."):
+        raise UsageError("no such folder of weights", where=weights, fix=how_to_give(backbone))
     name, _, revision = hub_id.partition("@")
     try:
         return Path(hf_hub_download(name, file, revision=revision or None))
     except errors.LocalEntryNotFoundError:
-        if try_to_load_from_cache(name, file, revision=revision or None) is _CACHED_NO_EXIST:
+        if _cached(hub_id, file) is False or (not needed and _cached(hub_id, CONFIG)):
             return None
-        what = "the hub cannot be reached, and these weights are not in its local cache"
+        what = f"the hub cannot be reached, and its local cache has no {file} of these weights"
     except errors.GatedRepoError:
         what = "the hub gives these weights to those who accept their licence and log in"
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
@@ -169,3 +189,12 @@ def _download_if_there(backbone: str, hub_id: str, file: str) -> Path | None:
     except Exception as error:  # the hub's HTTP and transfer libraries have kinds of their own
         what = f"the hub did not give {file}: {error}"
     raise UsageError(what, where=hub_id, fix=how_to_give(backbone))
+
+
+def _cached(hub_id: str, file: str) -> bool | None:
+    """Whether the model on the hub has a file; None where the local cache does not know."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    name, _, revision = hub_id.partition("@")
+    found = try_to_load_from_cache(name, file, revision=revision or None)
+    return None if found is None else found is not _CACHED_NO_EXIST

@@ -181,6 +181,16 @@ def test_widths_are_known_without_weights_and_without_random_numbers(name, folde
             {"do_rescale": False, "image_mean": [51] * 3, "image_std": [102] * 3},
             ([0.2] * 3, [0.4] * 3),
         ),
+        (
+            "preprocessor_config.json",  # null is as absent
+            {"do_rescale": None, "rescale_factor": None, "do_flip_channel_order": None, **IMAGES},
+            (IMAGES["image_mean"], IMAGES["image_std"]),
+        ),
+        (
+            "processor_config.json",
+            {"image_processor": None, "image_mean": 0.4, "image_std": 1},
+            ([0.4] * 3, [1] * 3),
+        ),
         ("preprocessor_config.json", {"size": 224}, None),
         ("processor_config.json", {"processor_class": "CLIPProcessor"}, None),
         (None, None, None),
@@ -192,7 +202,7 @@ def test_images_are_normalised_as_the_folder_says(file, says, statistics, copy_o
     if file:
         (folder / file).write_text(json.dumps(says))
     network = build_levels("auto", str(folder), [1.0], 0, stored=32)
-    assert network.known.guessed == (statistics is None)
+    assert bool(network.known.guessed) == (statistics is None)
     views = images(2)
     imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     pixels = normalised(views, *(statistics or imagenet))
@@ -212,7 +222,7 @@ def test_images_are_normalised_as_the_folder_says(file, says, statistics, copy_o
         json.dumps({**IMAGES, "image_mean": ["a", "b", "c"]}),
         json.dumps({**IMAGES, "image_std": [float("nan")] * 3}),
         json.dumps({**IMAGES, "rescale_factor": 0}),
-        json.dumps({"do_flip_channel_order": True}),
+        json.dumps({**IMAGES, "image_std": [[0.2]] * 3}),
         json.dumps({**IMAGES, "rescale_offset": True}),
     ],
 )
@@ -222,3 +232,29 @@ def test_images_that_cannot_be_prepared_so_are_refused(says, copy_of):
     with pytest.raises(UsageError, match=r"preprocessor_config\.json cannot be used") as caught:
         level_widths("auto", str(folder), [1.0], 32)
     assert caught.value.where == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "taken"),
+    [
+        ("mobilevit", {"do_flip_channel_order": False}, True),
+        ("mobilevit", {"do_flip_channel_order": None}, False),
+        ("mobilevit", {"size": 224}, False),
+        ("mobilevit", None, False),
+        ("mobilevitv2", None, False),
+        ("vit", {**IMAGES, "do_flip_channel_order": True}, False),
+        ("vit", {"do_flip_channel_order": True}, False),
+    ],
+)
+def test_networks_of_bgr_are_refused(kind, says, taken, tmp_path):
+    """MobileViT's images are BGR where nothing says that they are not."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    if says is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(says))
+    if taken:
+        assert level_widths("auto", str(tmp_path), [1.0], 224)
+        return
+    with pytest.raises(UsageError, match=f"{kind} takes images in BGR") as caught:
+        level_widths("auto", str(tmp_path), [1.0], 224)
+    assert caught.value.where == str(tmp_path)
+    assert "do_flip_channel_order: false" in caught.value.fix

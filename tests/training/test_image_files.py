@@ -1,7 +1,9 @@
 """images.backbone=auto: which folders and hub models are read, and how the others are refused."""
 
 import json
+import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,12 +92,117 @@ def test_weights_in_several_files_come_from_folder_and_hub(
     assert same(build_network("auto", "some/net@v2"), expected)
     assert weights_key("auto", "some/net@v2") == key
     assert len(hub.asked) == asked
-    index = {"weight_map": {"a": "../../elsewhere.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    publish(hub, "bad/net", folder, files=("config.json", "model.safetensors.index.json"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(UsageError, match="names other files"):
-        build_network("auto", "bad/net")
+
+
+def indexed(folder, file):
+    """The weights' one file is gone; an index says that all of them are in another one."""
+    whole = folder / "model.safetensors"
+    names = dict.fromkeys(load_file(whole), file)
+    index = json.dumps({"metadata": {}, "weight_map": names})
+    (folder / "model.safetensors.index.json").write_text(index)
+    whole.unlink()
+    return folder
+
+
+class Mark:
+    """Unpickled it leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("source", ["folder", "hub"])
+@pytest.mark.parametrize(
+    "file", ["evil.bin", "../other/model.safetensors", "part-1.safetensors", "a/model.safetensors"]
+)
+def test_an_index_names_weights_beside_it_alone(
+    file,
+    source,
+    copy_of,
+    hub,  # noqa: F811
+    tmp_path,
+):
+    folder = copy_of("dinov3_vit")
+    for other in ("other/model.safetensors", "dinov3_vit-copy/a/model.safetensors"):
+        (tmp_path / other).parent.mkdir()
+        shutil.copy(folder / "model.safetensors", tmp_path / other)
+    shutil.copy(folder / "model.safetensors", folder / "part-1.safetensors")
+    (folder / "evil.bin").write_bytes(pickle.dumps(Mark(tmp_path / "ran")))
+    (folder / "model-decoy.safetensors").write_bytes(b"")
+    weights = str(indexed(folder, file))
+    if source == "hub":
+        publish(hub, "bad/net", folder, files=("config.json", "model.safetensors.index.json"))
+        weights = "bad/net"
+    for use in (build_network, weights_key):
+        with pytest.raises(
+            UsageError, match=r"index\.json cannot be used: it names other"
+        ) as caught:
+            use("auto", weights)
+        assert caught.value.where == weights
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_an_index_names_must_be_there(copy_of):
+    folder = indexed(copy_of("vit"), "model-00001-of-00001.safetensors")
+    with pytest.raises(UsageError, match=r"no model-00001-of-00001\.safetensors here \(pickled"):
+        build_network("auto", str(folder))
+    index = folder / "model.safetensors.index.json"
+    for text, says in (("[]", "is not a table"), ('{"weight_map": {}}', "names other files")):
+        index.write_text(text)
+        with pytest.raises(UsageError, match=says):
+            build_network("auto", str(folder))
+
+
+@pytest.mark.parametrize("names", ["evil.bin", "other.safetensors", "adapter_model.bin"])
+def test_files_beside_the_weights_are_neither_read_nor_hashed(names, copy_of, folder_of, tmp_path):
+    """Half precision beside the whole one, adapters, and what the configuration points at."""
+    folder, expected = copy_of("dinov2"), build_network("auto", str(folder_of("dinov2")))
+    change(folder, transformers_weights=names)
+    key = weights_key("auto", str(folder))
+    stored = load_file(folder / "model.safetensors")
+    double = {name: 2 * tensor for name, tensor in stored.items()}
+    for file in ("other.safetensors", "model.fp16.safetensors", "adapter_model.safetensors"):
+        save_file(double, folder / file, {"format": "pt"})
+    for file in ("evil.bin", "adapter_model.bin", "pytorch_model.bin"):
+        (folder / file).write_bytes(pickle.dumps(Mark(tmp_path / "ran")))
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "somebody/net"}
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    assert same(build_network("auto", str(folder)), expected)
+    assert weights_key("auto", str(folder)) == key
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_complete_download_needs_no_hub(
+    folder_of,
+    hub,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    """As snapshot_download leaves it: without a word on files that the model does not have."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    whole = folder_of("dinov3_vit")
+    for name, folder in (("one", whole), ("parts", shards(whole, "dinov3_vit", tmp_path))):
+        cache = tmp_path / f"cache/models--some--{name}"
+        shutil.copytree(folder, cache / "snapshots" / ("a" * 40))
+        (cache / "refs").mkdir()
+        (cache / "refs/main").write_text("a" * 40)
+        found = build_levels("auto", f"some/{name}", [1.0], 0, stored=32)
+        assert same(found.network, build_network("auto", str(whole)))
+        assert found.known.guessed == ""
+        assert weights_key("auto", f"some/{name}") == weights_key("auto", str(folder))
+        (cache / "snapshots" / ("a" * 40) / "preprocessor_config.json").unlink()
+        said = build_levels("auto", f"some/{name}", [1.0], 0, stored=32).known.guessed
+        assert said.startswith("the hub was not reached")
+        assert f"no preprocessor_config.json of some/{name}" in said
+    (cache / "snapshots" / ("a" * 40) / "model.safetensors.index.json").unlink()
+    with pytest.raises(UsageError, match=r"cannot be reached, and .* has no model\.safetensors of"):
+        build_network("auto", "some/parts")
+    assert hub.asked == []
 
 
 def test_the_hub_says_how_images_are_made_or_that_it_does_not(
@@ -113,7 +220,12 @@ def test_the_hub_says_how_images_are_made_or_that_it_does_not(
         networks = [
             build_levels("auto", name, [1.0], 0, stored=32) for name in ("some/vit", "other/vit")
         ]
-        assert [network.known.guessed for network in networks] == [True, False]
+        assert [network.known.guessed for network in networks] == [
+            "nothing beside some/vit says how its images are normalised",
+            "",
+        ]
+        asked = [file for name, _, file in hub.asked if name == "other/vit"]
+        assert "processor_config.json" not in asked  # the first file says it
     with pytest.raises(UsageError, match="the hub cannot be reached") as caught:
         build_levels("auto", "third/vit", [1.0], 0, stored=32)
     assert "save_pretrained" in caught.value.fix
@@ -194,18 +306,30 @@ def cut(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def quantised(folder):
+    change(folder, quantization_config={"quant_method": "fp8"})
+
+
+def infinite(folder):
+    stored = load_file(folder / "model.safetensors")
+    stored["vit.encoder.layer.1.output.dense.bias"][3] = float("nan")
+    save_file(stored, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (empty, "cannot be read: .*No such file"),
+        (empty, r"cannot be read: there is no config\.json here"),
         (broken, "cannot be read: Expecting property name"),
         (nameless, "has no model_type"),
-        (unhashable, "cannot be read"),
-        (listed, "cannot be read"),
+        (unhashable, r"cannot be read: transformers .* has no \['vit'\]"),
+        (listed, r"cannot be read: config\.json is not a table"),
         (absurd, "cannot be read: .*hidden_size"),
         (uneven, "have other shapes in 14 tensors"),
         (pickled, r"no model\.safetensors here \(pickled weights are never read\)"),
-        (cut, "cannot be read"),
+        (cut, "cannot be read: .*incomplete metadata"),
+        (quantised, "cannot be read: vit's are quantised"),
+        (infinite, r"are not finite in 1 tensors, such as layers\.1\.mlp\.fc2\.bias"),
     ],
 )
 def test_a_damaged_folder_is_refused(damage, says, copy_of):
@@ -223,6 +347,7 @@ def test_a_damaged_folder_is_refused(damage, says, copy_of):
         ("bert", "it takes no images"),
         ("clip_text_model", "it takes no images"),
         ("whisper", "it takes no images"),
+        ("funnel", "it takes no images"),
         ("hiera", "order of its windows"),
         ("vit_mae", "a random quarter of the patches"),
         ("yolos", "tokens of objects"),

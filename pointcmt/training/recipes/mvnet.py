@@ -126,8 +126,8 @@ class Mvnet:
             )
         if network.known.guessed:
             say(
-                f"note: nothing beside {knobs.weights} says how its images are normalised: with "
-                "ImageNet's mean and deviation. A preprocessor_config.json there would say it",
+                f"note: {network.known.guessed}: its images are normalised with ImageNet's mean "
+                "and deviation. A preprocessor_config.json there would say what is right",
                 context.log_format,
             )
         self.grids = [(rows, columns) for _, rows, columns in network.shapes]
