@@ -166,6 +166,7 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
             features.write(features.images(0), array)
         assert "other weights for the image network" in caught.value.fix  # it may be no teacher
+        assert "of mvnet, images.cache=false" in caught.value.fix
 
 
 def test_what_is_damaged_is_named_with_its_remedy(store):

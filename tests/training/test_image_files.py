@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from pointcmt.errors import UsageError
 from pointcmt.training.config_files import load_config
+from pointcmt.training.image_blocks import Blocks
 from pointcmt.training.image_building import build_network
 from pointcmt.training.image_levels import build_levels, level_widths
+from pointcmt.training.image_networks import ImageNetwork
 from pointcmt.training.image_weights import weights_key
 from pointcmt.training.teacher_features import teacher_key
-from tests.training.image_folders import SMALL, change
+from tests.training.image_folders import SMALL, TRANSFORMER, change
 from tests.training.test_image_levels import images
 from tests.training.test_image_networks import hub, publish, same  # noqa: F401, a fixture
 
@@ -388,3 +390,79 @@ def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_knob(folder_of):
     with pytest.raises(UsageError, match=r"levels .* of vit are its layers \[2, 2\]") as caught:
         build_levels("auto", str(folder_of("vit")), [0.9, 1.0], 0, stored=32)
     assert caught.value.where == "images.levels"
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {name: value for name, value in TRANSFORMER.items() if name != "num_hidden_layers"}
+    config = transformers.PixtralVisionConfig(num_hidden_layers=2, **sizes)
+    network = transformers.PixtralVisionModel(config)
+    network.save_pretrained(tmp_path)
+    for find in (
+        lambda: level_widths("auto", str(tmp_path), [1.0], 32),
+        lambda: build_levels("auto", str(tmp_path), [1.0], 0, stored=32),
+    ):
+        with pytest.raises(UsageError, match="it mixes the images of a batch") as caught:
+            find()
+        assert caught.value.where == str(tmp_path)
+        assert "another network" in caught.value.fix
+
+
+def test_a_network_that_mixes_without_a_trace_in_the_shapes_is_refused():
+    """Batch norm that is in training, which no network here is."""
+    known = ImageNetwork("net", "net", {}, "some/net")
+    torch.manual_seed(0)
+    network = torch.nn.ModuleList([torch.nn.Conv2d(3, 8, 4, 4), torch.nn.BatchNorm2d(8)])
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = network
+
+        def forward(self, pixels):
+            for block in self.blocks:
+                pixels = block(pixels)
+
+    blocks = Blocks(known, Net().eval())
+    assert blocks.shapes(64, [2]) == [(8, 16, 16)]
+    network.train()
+    assert blocks.shapes(64, [1]) == [(8, 16, 16)]
+    with pytest.raises(UsageError, match="it mixes the images of a batch"):
+        blocks.shapes(64, [2])
+
+
+def test_a_network_without_blocks_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit", "num_hidden_layers": 0}')
+    with pytest.raises(UsageError, match="vit has no list of blocks") as caught:
+        level_widths("auto", str(tmp_path), [1.0], 224)
+    assert caught.value.where == str(tmp_path)
+
+
+def test_the_size_that_nobody_gives_is_in_whole_patches(copy_of):
+    """SigLIP SO400M's 384 pixels are no multiple of its 14: six of them are left out."""
+    import transformers
+
+    folder = copy_of("vit")
+    change(folder, image_size=30, patch_size=7)
+    assert level_widths("auto", str(folder), [0.5, 1.0], 0) == [32, 32]
+    transformers.SiglipVisionConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=38, patch_size=14
+    ).save_pretrained(folder)
+    assert level_widths("auto", str(folder), [1.0], 0) == [32]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ({"model_type": "vit", "patch_size": -8}, "vit cannot be built: .*negative dimension"),
+        ({"model_type": "dinov2", "hidden_act": "loud"}, "dinov2 cannot be built: .*loud"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_a_way_out(kind, says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(kind))
+    with pytest.raises(UsageError, match=says) as caught:
+        level_widths("auto", str(tmp_path), [1.0], 224)
+    assert caught.value.where == str(tmp_path)
+    assert caught.value.fix.startswith("choose another network")

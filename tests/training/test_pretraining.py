@@ -653,7 +653,10 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
     task = prepared(rendered)
     batches = evaluation_stream(task, rendered, np.arange(4), 4)
     (batch,) = batches
+    batch["features/of-one"] = torch.arange(4 * 12).view(4, 12, 1)
+    batch["viewers"] = torch.arange(4)  # of a shape, not of a view
     pair = choose_pair(batch)
+    assert torch.equal(pair["viewers"], batch["viewers"])
     assert pair["view"].shape == pair["depth"].shape[:2] == (4, 2)
     for shape in range(4):
         first, second = pair["view"][shape].tolist()
@@ -665,7 +668,8 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
             shares[other] = valid.sum() / (depth[0] > 0).sum()
         closest = min(abs(share - 0.5) for share in shares.values())
         assert abs(shares[second] - 0.5) < closest + 0.15  # there on a coarser grid
-        assert torch.equal(pair["rgb"][shape, 1], batch["rgb"][shape, second])
+        for name in ("rgb", "features/of-one"):
+            assert torch.equal(pair[name][shape, 1], batch[name][shape, second])
 
 
 def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pointcmt.datasets.features import FOLDER
 from pointcmt.datasets.streaming import Batch
 from pointcmt.training.figures_mvnet import (
     Array,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pointcmt.training.recipes.mvnet import Mvnet
 
 SHAPES = 4  # in each picture
-PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera", "features/")
+PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")  # and features
 TOKENS = 14  # of a side, when views are chosen
 SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and some to be hidden
 
@@ -58,7 +59,7 @@ def choose_pair(batch: Batch) -> Batch:
     pair = torch.stack([torch.zeros_like(away.argmin(dim=1)), away.argmin(dim=1)], dim=1)  # [B, 2]
     rows = torch.arange(B, device=pair.device)[:, None]
     return {
-        name: data[rows, pair] if name.startswith(PER_VIEW) else data
+        name: data[rows, pair] if name in PER_VIEW or name.startswith(f"{FOLDER}/") else data
         for name, data in batch.items()
     }
 
