@@ -114,9 +114,9 @@ class Features:
             raise StoreError(
                 f"features of shard {images.shard} are not finite in 16 bits",
                 where=f"{self.store.path}/{self.name}",
-                fix="take other weights for the image network, or, of mvnet, images.cache=false, which "
-                "keeps no features; train a teacher of your own anew, "
-                "with a lower learning rate or from pretrained weights",
+                fix="take other weights for the image network, or, of mvnet, images.cache=false, "
+                "which keeps no features; train a teacher of your own anew, with a lower learning "
+                "rate or from pretrained weights",
             )
         written = self.store.write_shard(images.shard, {self.name: array})
         marker = {"files": written, "made_from": images.sha256}
