@@ -31,9 +31,16 @@ def build_network(backbone: str, weights: str) -> nn.Module:
 
     Raises UsageError where they cannot be had, or are those of another network.
     """
+    return build_known(backbone, weights)[1]
+
+
+def build_known(backbone: str, weights: str) -> tuple[ImageNetwork, nn.Module]:
+    """What is known of a network, and as `build_network` gives it."""
     if weights == RANDOM:
-        return build_random(find_network(backbone, weights))
-    return _load(find_weights(backbone, weights))
+        known = find_network(backbone, weights)
+        return known, build_random(known)
+    found = find_weights(backbone, weights)
+    return found.network, _load(found)
 
 
 def build_random(network: ImageNetwork) -> nn.Module:
@@ -76,7 +83,7 @@ def _options(settings: Any) -> dict[str, Any]:
 
 
 def _load(weights: Weights) -> nn.Module:
-    """The network with these weights in it. Raises UsageError where they are not its."""
+    """The network with these weights. Raises UsageError where they are not its or not finite."""
     where, fix = weights.where, weights.fix
     try:
         settings = _settings(weights.network)
@@ -96,7 +103,7 @@ def _load(weights: Weights) -> nn.Module:
         raise
     except Exception as error:  # transformers and safetensors raise of all kinds
         raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
-    built, report = loaded
+    built, report = loaded[0].to(torch.float32), loaded[1]
     found = {
         "lack": _needed(report["missing_keys"]),
         "have other shapes in": _needed(str(key[0]) for key in report["mismatched_keys"]),
@@ -109,7 +116,7 @@ def _load(weights: Weights) -> nn.Module:
             raise UsageError(
                 f"the weights {how} {len(names)} tensors, such as {names[0]}", where=where, fix=fix
             )
-    return built.to(torch.float32).train()
+    return built.train()
 
 
 def _needed(names: Any) -> list[str]:

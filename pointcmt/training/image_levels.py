@@ -21,7 +21,7 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch
 from pointcmt.errors import UsageError
 from pointcmt.training.image_blocks import Blocks, own_size
-from pointcmt.training.image_building import build_network, build_random
+from pointcmt.training.image_building import build_known, build_random
 from pointcmt.training.image_networks import ImageNetwork, to_pixels
 from pointcmt.training.image_weights import find_network
 from pointcmt.training.teacher_features import compute_features, teacher_key
@@ -90,10 +90,10 @@ def build_levels(
     What is random of it is the same each time. Raises UsageError where weights cannot be had, and
     as `ImageLevels`.
     """
-    known = find_network(backbone, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return ImageLevels(known, build_network(backbone, weights), levels, size, stored)
+        known, network = build_known(backbone, weights)
+    return ImageLevels(known, network, levels, size, stored)
 
 
 def level_widths(backbone: str, weights: str, levels: Sequence[float], size: int) -> list[int]:

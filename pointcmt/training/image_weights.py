@@ -135,20 +135,14 @@ def _find(backbone: str, weights: str, file: str) -> Path | None:
 def _need(backbone: str, weights: str, file: str) -> Path:
     """The same, of a file that must be there."""
     if _is_folder(weights):
-        path, what = (
-            _find(backbone, weights, file),
-            "the weights cannot be read: there is no {} here",
-        )
+        path = _find(backbone, weights, file)
+        what = f"the weights cannot be read: there is no {file} here"
     else:
-        path, what = (
-            _download(backbone, weights, file, needed=True),
-            "the model on the hub has no {}",
-        )
+        path = _download(backbone, weights, file, needed=True)
+        what = f"the model on the hub has no {file}"
     if path is None:
         pickles = f" ({PICKLES})" if file.endswith(".safetensors") else ""
-        raise UsageError(
-            what.format(file) + pickles, where=origin(backbone, weights), fix=how_to_give(backbone)
-        )
+        raise UsageError(what + pickles, where=origin(backbone, weights), fix=how_to_give(backbone))
     return path
 
 

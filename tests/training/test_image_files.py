@@ -1,8 +1,11 @@
 """images.backbone=auto: which folders and hub models are read, and how the others are refused."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from pointcmt.training.teacher_features import teacher_key
 from tests.training.image_folders import SMALL, TRANSFORMER, change
 from tests.training.test_image_levels import images
 from tests.training.test_image_networks import hub, publish, same  # noqa: F401, a fixture
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks/image_weights.py"
 
 # Which weights
 
@@ -466,3 +471,18 @@ def test_what_cannot_be_built_is_refused_with_a_way_out(kind, says, tmp_path):
         level_widths("auto", str(tmp_path), [1.0], 224)
     assert caught.value.where == str(tmp_path)
     assert caught.value.fix.startswith("choose another network")
+
+
+@pytest.mark.skipif(not BENCHMARK.exists(), reason="a source distribution has no benchmarks")
+def test_weights_that_pip_does_not_give_are_said(tmp_path):
+    none = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    run = subprocess.run(
+        [sys.executable, BENCHMARK, "--out", tmp_path / "out"],
+        env={**os.environ, **none},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("pip, of ")
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "out").exists()

@@ -248,12 +248,33 @@ def test_what_differs_is_said(name, knob, value, folders, tmp_path):
     assert f"{knob} is {value}, not {expected}" in caught.value.what
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_type": "vit", "hidden_size": "many"}'])
-def test_a_configuration_that_is_none_is_said(text, folders, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "Expecting value"),
+        ("[]", r"config\.json is not a table"),
+        ("{}", r"config\.json has no model_type"),
+        ('{"model_type": "vit", "hidden_size": "many"}', ".*hidden_size"),
+        ('{"model_type": "vit", "quantization_config": {}}', "vit's are quantised"),
+    ],
+)
+def test_a_configuration_that_is_none_is_said(text, says, folders, tmp_path):
     shutil.copytree(folders["vit-base"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match="the weights cannot be read"):
+    with pytest.raises(UsageError, match=f"the weights cannot be read: {says}"):
         build_network("vit-base", str(tmp_path))
+
+
+def test_a_teacher_too_reads_no_pickle_that_an_index_names(folders, tmp_path):
+    from safetensors.torch import load_file
+
+    shutil.copytree(folders["vit-base"], tmp_path, dirs_exist_ok=True)
+    names = dict.fromkeys(load_file(tmp_path / "model.safetensors"), "evil.bin")
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-decoy.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    (tmp_path / "evil.bin").write_bytes(b"a pickle that nobody opens")
+    with pytest.raises(UsageError, match=r"index\.json cannot be used: it names other files"):
+        build_mvcnn("vit-base", str(tmp_path), classes=3, image_size=0)
 
 
 @pytest.mark.parametrize("name", TINY)
