@@ -31,9 +31,8 @@ class ImageNetwork:
     name: in messages. kind: transformers' `model_type`. config: what weights must agree with, in
     the words of the kind's configuration. hub: where its weights are when nobody says otherwise,
     with a revision where the main one holds pickles only. statistics: mean and standard deviation
-    that the pixels are normalised with; guessed: why these are
-    ImageNet's, where nothing says them. fingerprint: of all of this, where the name alone does not
-    tell it.
+    that the pixels are normalised with; guessed: why these are ImageNet's, where nothing says them.
+    fingerprint: of all of this, where the name alone does not tell it.
     """
 
     name: str
