@@ -13,6 +13,7 @@ point network of 128 points on the former, without their labels, once per seed a
 Then, with the same seed, each against random weights:
     probes    a linear SVM on all labels; few-shot
     finetune  classes, with few of the labels
+    frozen    the same, and the encoder learns nothing: the head alone
     partseg   parts, with few of the labels
 Both load the encoder alone, as the paper does. Test shapes are seen by these three alone; the last
 epoch counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
@@ -54,6 +55,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "unmasked": ("masking=0",),
     "untrained": ("images.backbone=resnet-18", "images.weights=random"),
 }
+TASKS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe, and its knobs
+    "finetune": ("finetune", ()),
+    "frozen": ("finetune", ("model.encoder=frozen", "optimizer.learning_rate=0.002")),
+    "partseg": ("partseg", ()),
+}
 EPISODES = ((5, 1), (10, 1), (5, 10), (5, 20), (10, 10), (10, 20))  # ways, shots
 NONE = "random weights"
 
@@ -65,10 +71,11 @@ class Plan:
     shapes: int = 400
     epochs: int = 20
     finetune: tuple[float, int] = (0.03, 60)
+    frozen: tuple[float, int] = (0.03, 60)
     partseg: tuple[float, int] = (0.05, 60)
 
 
-QUICK = Plan(shapes=200, epochs=2, finetune=(0.1, 3), partseg=(0.1, 2))
+QUICK = Plan(shapes=200, epochs=2, finetune=(0.1, 3), frozen=(0.1, 3), partseg=(0.1, 2))
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ def measure(job: Job) -> list[Score]:
     if job.variant != NONE:
         train(store, pretraining(job), job.pre, "cpu", SILENT)
         found += probed(job, store)
-    for task in ("finetune", "partseg"):
+    for task in TASKS:
         folder = job.out / task / f"{job.variant}-{job.load}-{job.seed}".replace(" ", "-")
         train(store, downstream(job, task), folder, "cpu", SILENT)
         report = evaluate(folder, store, which="last", device="cpu", log_format=SILENT)
@@ -191,6 +198,7 @@ def pretraining(job: Job) -> Any:
 
 def downstream(job: Job, task: str) -> Any:
     """The configuration of a task with few labels; all variants of a seed see the same shapes."""
+    recipe, more = TASKS[task]
     share, epochs = getattr(job.plan, task)
     knobs = [
         f"load={job.load}",
@@ -202,9 +210,10 @@ def downstream(job: Job, task: str) -> Any:
         f"data.split_seed={job.seed}",  # other labels for each seed
         "schedule.warmup=1",
         "loop.tensorboard=false",
+        *more,
     ]
     init = None if job.load == "none" else str(job.pre)
-    return load_config(task, None, knobs, epochs=epochs, seed=job.seed, init=init)
+    return load_config(recipe, None, knobs, epochs=epochs, seed=job.seed, init=init)
 
 
 def probed(job: Job, store: ViewStore) -> Iterator[Score]:
