@@ -115,3 +115,9 @@ def change(folder, name="config.json", **values):
     table = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps({**table, **values}))
     return folder
+
+
+def same(one, other):
+    """Whether two networks have the same tensors."""
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

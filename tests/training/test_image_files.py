@@ -20,9 +20,9 @@ from pointcmt.training.image_levels import build_levels, level_widths
 from pointcmt.training.image_networks import ImageNetwork
 from pointcmt.training.image_weights import weights_key
 from pointcmt.training.teacher_features import teacher_key
-from tests.training.image_folders import SMALL, TRANSFORMER, change
+from tests.training.hub import publish
+from tests.training.image_folders import SMALL, TRANSFORMER, change, same
 from tests.training.test_image_levels import images
-from tests.training.test_image_networks import hub, publish, same  # noqa: F401, a fixture
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/image_weights.py"
 
@@ -81,7 +81,7 @@ def shards(folder, name, tmp_path):
 
 def test_weights_in_several_files_come_from_folder_and_hub(
     folder_of,
-    hub,  # noqa: F811
+    hub,
     tmp_path,
     monkeypatch,
 ):
@@ -129,7 +129,7 @@ def test_an_index_names_weights_beside_it_alone(
     file,
     source,
     copy_of,
-    hub,  # noqa: F811
+    hub,
     tmp_path,
 ):
     folder = copy_of("dinov3_vit")
@@ -184,7 +184,7 @@ def test_files_beside_the_weights_are_neither_read_nor_hashed(names, copy_of, fo
 
 def test_a_complete_download_needs_no_hub(
     folder_of,
-    hub,  # noqa: F811
+    hub,
     tmp_path,
     monkeypatch,
 ):
@@ -214,7 +214,7 @@ def test_a_complete_download_needs_no_hub(
 
 def test_the_hub_says_how_images_are_made_or_that_it_does_not(
     folder_of,
-    hub,  # noqa: F811
+    hub,
     monkeypatch,
 ):
     from huggingface_hub import constants
@@ -238,7 +238,7 @@ def test_the_hub_says_how_images_are_made_or_that_it_does_not(
     assert "save_pretrained" in caught.value.fix
 
 
-def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, tmp_path):  # noqa: F811
+def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, tmp_path):
     folder = copy_of("dinov3_vit")
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     code = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}

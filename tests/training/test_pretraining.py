@@ -628,7 +628,7 @@ def test_configurations_that_cannot_be_meant(knobs, message):
 
 
 def test_the_defaults_are_those_of_the_specification():
-    """But for λ, measured: gradients of both terms differ by more than their values do."""
+    """But for λ, which docs/pretraining.md gives reasons for."""
     config = load_config("mvnet")
     assert (config.preset, config.epochs, config.masking) == ("mvnet-style", 100, 0.3)
     assert (config.images.backbone, config.images.size) == ("dinov2-base", 224)
