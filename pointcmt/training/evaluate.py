@@ -276,14 +276,16 @@ def evaluation_stream(
     rank: int = 0,
     ranks: int = 1,
     all_views: bool = True,
+    also: tuple[str, ...] = (),
 ) -> ViewStream:
     """What a task reads, of these shapes in this order, with all views.
 
     all_views: else with as many as in training, of a shape the same ones each time. rank, ranks:
-    this process and their number, which share each batch.
+    this process and their number, which share each batch. also: arrays that the task may not read.
     """
     config = replace(
         task.stream,
+        arrays=tuple(dict.fromkeys((*task.stream.arrays, *also))),
         batch_size=batch_size,
         shuffle=False,
         drop_last=False,

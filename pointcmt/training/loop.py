@@ -282,7 +282,7 @@ def draw_examples(
     """Write the pictures that a recipe has of its model, made of some of these shapes."""
     on = next(model.parameters()).device
     some = shapes[np.unique(np.linspace(0, len(shapes) - 1, EXAMPLES).astype(int))]
-    for batch in evaluation_stream(task, store, some, EXAMPLES):
+    for batch in evaluation_stream(task, store, some, EXAMPLES, also=("rgb",)):
         batch = {name: data.to(on) for name, data in batch.items()}
         for name, picture in task.pictures(model.eval(), batch).items():
             checkpoint.write_file(out / name, picture)

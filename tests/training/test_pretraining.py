@@ -28,6 +28,7 @@ from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.backbones.pointvit import DensePointViT, Size
 from pointcmt.training.config_files import load_config
 from pointcmt.training.evaluate import evaluation_stream
+from pointcmt.training.figures_mvnet import draw_features
 from pointcmt.training.image_building import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.losses import info_nce
@@ -711,6 +712,23 @@ def test_a_finished_run_has_pictures(knobs, names, rendered, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == names | {"curve.png"}
     for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_show_images_that_training_did_not_read(rendered, tmp_path, monkeypatch):
+    drawn = []
+
+    def keep(looks, network):
+        drawn.extend(looks)
+        return draw_features(looks, network)
+
+    monkeypatch.setattr(mvnet_pictures, "draw_features", keep)
+    config = small_config("mvnet", "images.cache=true", epochs=1)
+    train(rendered, config, tmp_path, device="cpu")
+    ids = [shape.id for shape in rendered.shapes]
+    assert drawn
+    for look in drawn[::2]:  # the first view of each shape
+        shown = rendered.read("rgb", ids.index(look.name))[0] / 255
+        np.testing.assert_allclose(look.image, shown, rtol=1e-6)
 
 
 def test_the_key_that_is_most_alike_says_where_it_is():

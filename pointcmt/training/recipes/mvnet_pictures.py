@@ -122,10 +122,5 @@ def _paint(palette: Palette, features: Array, mask: Array) -> Array:
 
 
 def _images(batch: Batch) -> Array:
-    """The views [B·v,H,W,3] from 0 to 1; of a batch without colours the depth in grey."""
-    if "rgb" in batch:
-        return (batch["rgb"].flatten(0, 1).cpu().numpy() / 255).astype(np.float32)
-    depth = batch["depth"].flatten(0, 1).cpu().numpy()
-    near, far = depth[depth > 0].min(), depth.max()
-    grey = np.where(depth > 0, 0.85 * (depth - near) / max(far - near, 1e-9), 1.0)
-    return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+    """The views [B·v,H,W,3] from 0 to 1."""
+    return (batch["rgb"].flatten(0, 1).cpu().numpy() / 255).astype(np.float32)

@@ -62,7 +62,9 @@ class Task(Protocol):
         ...
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
-        """What a finished model makes of some validation shapes: file name → PNG."""
+        """What a finished model makes of some validation shapes: file name → PNG. The batch holds
+        their images too, whether the task reads them or not.
+        """
         ...
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
