@@ -1,11 +1,12 @@
 """Checkpoints without pickles: tensors in safetensors, scalars in JSON, replaced as one.
 
-A checkpoint is a folder. `checkpoint.json` names the tensor files it belongs to and is written
-last, in one rename: whenever a process is killed, the folder holds a whole checkpoint, the old one
-or the new one.
+A checkpoint is a folder. `checkpoint.json` names the tensor files it belongs to, with their
+SHA-256, and is written last, in one rename: whenever a process is killed, the folder holds a whole
+checkpoint, the old one or the new one.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
 
-VERSION = 2
+VERSION = 3
 MARKER = "checkpoint.json"
 SHOWN = 8  # differences listed before "and n more"
 
@@ -43,6 +44,7 @@ def save(
     if training is not None:
         tensors["training"] = training
     files = {kind: f"{kind}-{step:09d}.safetensors" for kind in tensors}
+    hashes = {}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for kind, name in files.items():
@@ -50,8 +52,9 @@ def save(
             # a file is a row of bytes: whatever order the tensors have in memory ends here
             save_file({key: t.detach().contiguous() for key, t in tensors[kind].items()}, half)
             _sync(half)
+            hashes[kind] = _sha256(half)
             os.replace(half, folder / name)
-        marker = {"version": VERSION, "files": files, **scalars}
+        marker = {"version": VERSION, "files": files, "sha256": hashes, **scalars}
         write_file(folder / MARKER, json.dumps(marker, indent=1, allow_nan=False).encode())
         for path in folder.iterdir():
             if path.name not in {MARKER, *files.values()}:
@@ -111,7 +114,10 @@ def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's scalars and its weights by name. Raises StoreError where there is none."""
+    """A checkpoint's scalars and its weights by name.
+
+    Raises StoreError where there is none, and for weights that are damaged or not finite.
+    """
     scalars = read_scalars(folder)
     if scalars is None:
         raise StoreError(
@@ -119,9 +125,14 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             where=str(folder),
             fix="a run has one as soon as its first epoch is finished",
         )
-    if not (folder / scalars["files"]["weights"]).exists() and read_scalars(folder) != scalars:
+    try:
+        weights = _read(folder, scalars, "weights")
+    except StoreError:
+        if read_scalars(folder) == scalars:
+            raise
         return read_weights(folder)  # training replaced it just now
-    return scalars, _read(folder, scalars, "weights")
+    _require_finite(weights, folder)
+    return scalars, weights
 
 
 def load_training(
@@ -211,13 +222,32 @@ def _as_state(value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_finite(weights: dict[str, Tensor], folder: Path) -> None:
+    """Raise StoreError, with the first of them, where tensors are not finite."""
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise StoreError(
+            f"the weights are not finite in {len(broken)} of {len(weights)} tensors, such as "
+            f"{broken[0]}",
+            where=str(folder),
+            fix="train again into a new --out",
+        )
+
+
 def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]:
     name = scalars["files"].get(kind)
     if name is None:
         raise StoreError(f"this checkpoint holds no {kind}", where=str(folder))
     try:
+        if _sha256(folder / name) != scalars["sha256"][kind]:
+            raise OSError("its bytes are not those that were written")
         return load_file(folder / name)
-    except (OSError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(
             f"this checkpoint is damaged: {error}",
             where=str(folder / name),

@@ -1,11 +1,12 @@
 """What a frozen network's features are worth: a linear SVM on all labels, or on a few.
 
 Linear SVM: of the features of all train shapes, standardised; C by the accuracy on a validation
-split of them, then trained on all. Few-shot: `ways` classes, `shots` train shapes of each to learn
-from, 20 test shapes of each to recognise, ten times; the classes and shapes follow from the store
-alone, so that networks can be compared episode by episode. The protocol is CrossPoint's (Afham et
-al., CVPR 2022, arXiv 2203.00680): a linear SVM with C = 1 on frozen features, standardised by the
-support; there the queries are train shapes, too. (Point-BERT and its followers fine-tune instead.)
+split of them, or on the store's own, then trained on all of train. Few-shot: `ways` classes,
+`shots` train shapes of each to learn from, 20 test shapes of each to recognise, ten times; the
+classes and shapes follow from the store alone, so that networks can be compared episode by episode.
+The protocol is CrossPoint's (Afham et al., CVPR 2022, arXiv 2203.00680): a linear SVM with C = 1 on
+frozen features, standardised by the support; there the queries are train shapes, too. (Point-BERT
+and its followers fine-tune instead.)
 
 The same with the same network and random weights is the reference for all of it. Which ones, and
 which feature is taken: see `frozen`.
@@ -124,8 +125,13 @@ def probe(
     train, test = (labelled(store, split)[0] for split in ("train", "test"))
     for ways, shots in episodes:
         _eligible(store, train, test, ways, shots)  # before minutes of work
-    frozen = freeze(network, store, np.concatenate([train, test]), which, device, log_format)
-    found: list[Probe | FewShot] = [_svm(frozen, train, test)] if svm else []
+    shapes, split = [train, test], None
+    if svm:  # with all labels, whatever the run knew of them
+        split = split_train(store, network.config.data.model_copy(update={"fraction": 1.0}))
+        shapes.append(split.validation)
+    needed = np.unique(np.concatenate(shapes))
+    frozen = freeze(network, store, needed, which, device, log_format)
+    found: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
     found += [_few_shot(frozen, train, test, *episode) for episode in episodes]
     suffix = "" if which == "best" else f"-{which}"
     for result in found:
@@ -149,11 +155,9 @@ def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
     return found
 
 
-def _svm(frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64]) -> Probe:
-    """The SVM of each network's features."""
+def _svm(frozen: Frozen, split: Split, train: NDArray[np.int64], test: NDArray[np.int64]) -> Probe:
+    """The SVM of each network's features; C is chosen on the validation split."""
     store = frozen.store
-    knobs = frozen.network.config.data.model_copy(update={"fraction": 1.0})
-    split = split_train(store, knobs)
     reports, costs = {}, {}
     for name, features in frozen.features.items():
         costs[name] = _best_cost(features, store.labels, split)

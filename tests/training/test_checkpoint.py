@@ -173,6 +173,21 @@ def test_damage_is_said(tmp_path, file, content):
     assert str(tmp_path) in caught.value.where
 
 
+@pytest.mark.parametrize("kind", ["weights", "training"])
+def test_a_single_flipped_bit_is_damage(tmp_path, kind):
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer, seed=0)
+    checkpoint.save(tmp_path, 1, {}, model, checkpoint.training_state(model, optimizer, False))
+    file = tmp_path / f"{kind}-000000001.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged: its bytes are not those") as caught:
+        checkpoint.load_training(tmp_path, model, optimizer)
+    assert str(file) == caught.value.where
+
+
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     checkpoint.save(tmp_path, 1, {"version": 99}, small_model())
     with pytest.raises(StoreError, match="has version 99"):

@@ -1,6 +1,7 @@
 """Probes of frozen features, against plain torch, plain standardisation and scikit-learn's SVM."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.training import checkpoint
 from pointcmt.training import probe as probing
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.checkpoint import load_weights
@@ -82,6 +84,35 @@ def test_the_svm_equals_a_plain_one(run, store, plain):
     assert written == json.loads(json.dumps(found.as_json()))
     assert written["random"]["overall_accuracy"] == right[1]
     assert (written["feature"], written["width"]) == ("512-d feature", 512)
+
+
+def test_c_is_chosen_on_the_stores_own_val_split(make_store, run, tmp_path):
+    """As ShapeNetPart has one. The SVM that is judged learns the train split alone."""
+    own = make_store(test=TEST, val=(6, 5, 4))
+    folder = shutil.copytree(run, tmp_path / "run")
+    (found,) = probe(folder, own, device="cpu")
+    train_, test, val = (np.flatnonzero(own.splits == i) for i in range(3))
+    assert (found.train, len(val)) == (42, 15)
+    model = BACKBONES["pointnet"](3)
+    load_weights(folder / "best", model)
+    x, y = features(own, model), own.labels
+    shares = {
+        C: np.mean(predict(x, y, train_, val, C) == y[val]) for C in (0.001, 0.01, 0.1, 1.0, 10.0)
+    }
+    C = min(C for C in shares if shares[C] == max(shares.values()))
+    assert found.costs["trained"] == C
+    assert np.array_equal(found.reports["trained"].predicted, predict(x, y, train_, test, C))
+
+
+def test_weights_that_are_not_finite_are_said(run, store, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    model = BACKBONES["pointnet"](3)
+    load_weights(folder / "best", model)
+    with torch.no_grad():
+        model.head[0].weight[3, 2] = torch.nan
+    checkpoint.save(folder / "best", 99, {"epoch": 1}, model)
+    with pytest.raises(StoreError, match=r"not finite in 1 of \d+ tensors, such as head.0.weight"):
+        probe(folder, store, device="cpu")
 
 
 def test_few_shot_episodes_are_what_they_say(run, store, plain, monkeypatch):
