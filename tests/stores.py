@@ -17,12 +17,13 @@ def render_toy(out, limit, **settings):
     return render_listing(select(list_shapes("toy", None), None, limit), out, **settings)
 
 
-def render_box(out, meshes, **settings):
-    """A store of one cube [-1/√3, 1/√3]³; meshes: an empty folder for its file."""
+def render_box(out, meshes, count=1, **settings):
+    """A store of `count` equal cubes [-1/√3, 1/√3]³; meshes: an empty folder for their files."""
     lines = [f"OFF\n{len(BOX_CORNERS)} {len(BOX_FACES)} 0"]
     lines += [" ".join(map(str, corner)) for corner in BOX_CORNERS]
     lines += [f"3 {a} {b} {c}" for a, b, c in BOX_FACES]
-    (meshes / "box.off").write_text("\n".join(lines) + "\n")
+    for number in range(count):
+        (meshes / f"box{number or ''}.off").write_text("\n".join(lines) + "\n")
     return render_listing(list_shapes("folder", meshes), out, **settings)
 
 

@@ -25,18 +25,20 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
 
     The best epoch is marked. Of pre-training the loss and both of its terms.
 
-    records: the lines of metrics.jsonl. best: the epoch that `best/` holds.
+    records: the lines of metrics.jsonl; what one lacks is a gap. best: the epoch that `best/`
+    holds.
     """
     epochs = [record["epoch"] for record in records]
-    losses = [name for name in ("loss", *TERMS) if name in records[0]]
-    shares = [name for name in ("accuracy", "instance_miou") if name in records[0]]
+    names = set().union(*records)
+    losses = [name for name in ("loss", *TERMS) if name in names]
+    shares = [name for name in ("accuracy", "instance_miou") if name in names]
     quantities = losses + shares
     figure = Figure(figsize=(0.5 + 4.25 * len(quantities), 3.6), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities, strict=True):
         curves = (("train", quantity, TRAIN), ("validation", f"val_{quantity}", VALIDATION))
         for label, key, color in curves:
-            values = [record[key] for record in records]
+            values = [record.get(key, np.nan) for record in records]
             marker = "o" if len(records) == 1 else None
             axes.plot(epochs, values, color=color, linewidth=1.6, label=label, marker=marker)
         axes.axvline(best, color=INK, linewidth=0.8, linestyle=":", label=f"best ({best})")
@@ -44,7 +46,8 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(epochs[-1], 2))
         _style(axes, TERMS.get(quantity, in_words(quantity)))
-        highest = max(max(record[quantity], record[f"val_{quantity}"]) for record in records)
+        keys = (quantity, f"val_{quantity}")
+        highest = max(record[key] for record in records for key in keys if key in record)
         axes.set_ylim(0, 1.05 * highest if highest > 0 else 1.0)
     for axes in panels[len(losses) :]:
         axes.set_ylim(0, 1.02)

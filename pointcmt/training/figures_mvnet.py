@@ -1,6 +1,7 @@
 """Pictures of pre-training: what points have learned, beside what they learned it from."""
 
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pointcmt.training.figures import INK, RULE, TRAIN, VALIDATION, to_png
 Array = NDArray[np.float32]
 NOWHERE = 0.93  # grey of what shows nothing
 SPREAD = (2, 98)  # percentiles of a component that become dark and bright
+TITLE = 34  # letters of a title's line
 DRAWN = 14  # matches of a pair
 
 
@@ -68,8 +70,8 @@ def draw_features(looks: list[Look], network: str) -> bytes:
     """A row for each view, of two views of each shape; network: the 2D network's name."""
     titles = ["view", "features of the points, projected"]
     if looks[0].network is not None:
-        titles += ["what the 2D head makes of them", f"what {network} sees"]
-    figure = Figure(figsize=(2.1 * len(titles), 0.3 + 2.1 * len(looks)), dpi=110)
+        titles += ["what the 2D head makes of them", fill(f"what {network} sees", TITLE)]
+    figure = Figure(figsize=(2.1 * len(titles), 0.5 + 2.1 * len(looks)), dpi=110)
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(len(looks), len(titles), squeeze=False)
     for row, look in zip(panels, looks, strict=True):

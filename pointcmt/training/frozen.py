@@ -4,7 +4,7 @@ Those are the weights that the run's seed makes: its own before any training, or
 began with another one's (--init), simply random ones.
 
 The feature of a network that has learned classes is the 512-d one that its classifier reads. One
-that has not has no head to speak of: the maximum and the mean over its points' features, side by
+that has not has no head: the maximum and the mean over its points' features, side by
 side, as CrossPoint's encoder (Afham et al., CVPR 2022, arXiv 2203.00680) and I2P-MAE (Zhang et al.,
 CVPR 2023, arXiv 2212.06785) pool theirs.
 """

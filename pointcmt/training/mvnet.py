@@ -50,8 +50,8 @@ class Answer(NamedTuple):
 
 
 class MVNet(nn.Module):
-    """backbone: a network of DENSE; its classification head is left as it is. config: which heads
-    there are, and how large.
+    """backbone: a network of DENSE, whose head and classifier are taken away: there are no classes.
+    config: which heads there are, and how large.
     """
 
     def __init__(self, backbone: nn.Module, config: MvnetConfig) -> None:
@@ -59,8 +59,7 @@ class MVNet(nn.Module):
         width, matching = config.model.width, config.matching
         known: Any = backbone
         self.backbone = backbone
-        for part in ("head", "classifier"):
-            backbone.get_submodule(part).requires_grad_(False)
+        without_classes(backbone)
         # A linear layer of points is the same before the projection as after it, and much cheaper.
         self.lift = nn.Sequential(nn.Linear(known.local_width, width), nn.LayerNorm(width))
         images = config.images
@@ -88,6 +87,17 @@ class MVNet(nn.Module):
         if self.matcher is not None:
             answer = answer._replace(matching=self.matcher(images))
         return answer
+
+
+class PointFeatures(nn.Module):
+    """What is used of it after pre-training: points [B,N,3] → a feature of each, [B,N,D]."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.backbone(points, local=True).local
 
 
 class ImageHead(nn.Module):
@@ -176,6 +186,12 @@ class Matcher(nn.Module):
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def without_classes(backbone: nn.Module) -> None:
+    """Take away what only classes need; it was made, so that all else has the same random start."""
+    for part in ("head", "classifier"):
+        setattr(backbone, part, nn.Identity())
 
 
 def other_view(images: Tensor) -> Tensor:

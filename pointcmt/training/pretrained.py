@@ -2,7 +2,7 @@
 
 A network has parts, by the names of its tensors: `decoder`, what only the points' features need;
 `head` and `classifier`, what only classes need; and the encoder, all the rest. Where no classes are
-learned, in pre-training, both are as they were made, and nothing that could be loaded.
+learned, in pre-training, there is neither.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.config_downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config_sections import TrainConfig
+from pointcmt.training.mvnet import without_classes
 from pointcmt.training.published import load_published, read_published
 from pointcmt.training.run import BEST, Run, open_run
 from pointcmt.training.segmentation import find_parts, require_parts
@@ -40,12 +41,6 @@ class PointNetwork:
         """The run's configuration, which has data.points and model.backbone."""
         return self.run.config
 
-    @property
-    def learned(self) -> dict[str, Tensor]:
-        """The weights that training has changed: without classes none of head and classifier."""
-        waits = () if self.config.classifies else (HEAD, CLASSIFIER)
-        return {name: t for name, t in self.weights.items() if part_of(name) not in waits}
-
     def build_random(self) -> nn.Module:
         """The network as torch's seed makes it, in evaluation mode and without a classifier.
 
@@ -54,7 +49,10 @@ class PointNetwork:
         networks = DENSE if self.config.dense else BACKBONES
         classes = len(self.run.class_names) if self.config.labelled else 1  # as mvnet builds it
         model = networks[self.config.model.backbone](classes)
-        model.classifier = nn.Identity()
+        if self.config.classifies:
+            model.classifier = nn.Identity()
+        else:
+            without_classes(model)
         return model.eval()
 
     def build(self) -> nn.Module:
@@ -147,7 +145,7 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         found = open_network(init)
         same = found.run.class_names == class_names
         origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
-        note = load_parts(network, found.learned, config.load, same, origin)
+        note = load_parts(network, found.weights, config.load, same, origin)
         if isinstance(found.config, PartsegConfig) and isinstance(config, PartsegConfig):
             note += "; the layers that make parts of features begin anew"
         return (note,)

@@ -32,7 +32,7 @@ from pointcmt.training.figures_mvnet import draw_features
 from pointcmt.training.image_building import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.losses import info_nce
-from pointcmt.training.mvnet import Answer, centers, sample_keys
+from pointcmt.training.mvnet import Answer, centers, sample_keys, without_classes
 from pointcmt.training.probe import probe
 from pointcmt.training.projection import splat_radius
 from pointcmt.training.recipes import RECIPES, mvnet_pictures
@@ -121,7 +121,7 @@ def test_standardized_features_have_no_mean_to_be_content_with(rendered):
             for x, s in zip(levels, shown, strict=True)
         ]
         same = [m[None, :, None, None].expand_as(x) for m, x in zip(means, levels, strict=True)]
-        lost[standardize] = task.terms(Answer(same, torch.zeros(0)), maps, batch)["transfer"]
+        lost[standardize] = task.terms(Answer(same, torch.zeros(0)), maps, batch)["transfer"].value
     assert lost["true"] > 0.6
     assert lost["false"] < 0.3
 
@@ -135,13 +135,13 @@ def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
     maps, matches = task.see(batch), task.match(batch)
     right = Answer(task.teach(batch), (matches.uv / 32).float())
     terms = task.terms(right, maps, batch)
-    assert terms["transfer"] == pytest.approx(0, abs=1e-6)
-    assert terms["matching"] == pytest.approx(0, abs=1e-6)
-    assert 0.1 < terms["matched"] < 1
+    assert terms["transfer"].value == pytest.approx(0, abs=1e-6)
+    assert terms["matching"].value == pytest.approx(0, abs=1e-6)
+    assert 0.1 < terms["matched"].value < 1
     wrong = Answer([-level for level in right.levels], right.matching + 0.25)
     terms = task.terms(wrong, maps, batch)
-    assert terms["transfer"] > 0.1
-    assert terms["matching"] == pytest.approx(0.25 / GUESS, rel=1e-5)
+    assert terms["transfer"].value > 0.1
+    assert terms["matching"].value == pytest.approx(0.25 / GUESS, rel=1e-5)
 
 
 def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
@@ -153,7 +153,7 @@ def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
     for view, valid in enumerate(matches.valid):
         if valid.any():
             places[view] = (matches.uv[view][valid] / 32).mean(dim=0)
-    cost = task.terms(Answer([], places), task.see(batch), batch)["matching"]
+    cost = task.terms(Answer([], places), task.see(batch), batch)["matching"].value
     assert 0.7 < cost < 1.4
 
 
@@ -172,7 +172,7 @@ def test_tokens_whose_points_are_left_out_take_no_part(rendered):
     matches, covered = task.match(batch), maps.covered.flatten(0, 1)
     found = torch.rand(24, 8, 8, 2, requires_grad=True)
     terms = task.terms(Answer([], found), maps, batch)
-    terms["matching"].backward()
+    terms["matching"].value.backward()
     counts, distances, shares = torch.zeros(24, 8, 8, dtype=torch.bool), [], []
     for view in range(24):
         errors, shown = [], 0
@@ -186,8 +186,8 @@ def test_tokens_whose_points_are_left_out_take_no_part(rendered):
         distances += [np.mean(errors)] if errors else []
         shares.append(len(errors) / max(shown, 1))
     assert counts.sum() < 0.9 * matches.valid.sum()  # so it is something that is left out
-    assert terms["matching"].item() == pytest.approx(np.mean(distances) / GUESS, rel=1e-5)
-    assert terms["matched"].item() == pytest.approx(np.mean(shares), rel=1e-5)
+    assert terms["matching"].value.item() == pytest.approx(np.mean(distances) / GUESS, rel=1e-5)
+    assert terms["matched"].value.item() == pytest.approx(np.mean(shares), rel=1e-5)
     assert torch.equal((found.grad != 0).any(dim=-1), counts)
 
 
@@ -216,7 +216,7 @@ def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(
     knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
     task, batch, maps = masked(rendered, *knobs)
     keys = smooth_keys(batch, 32).requires_grad_()
-    found = task.terms(Answer([], keys), maps, batch)["matching"]
+    found = task.terms(Answer([], keys), maps, batch)["matching"].value
     matches, covered = task.match(batch), maps.covered.flatten(0, 1)
     anchors, positives = [], []
     for view in range(0, 12, 2):
@@ -275,9 +275,53 @@ def test_views_without_points_or_matches_cost_nothing_and_break_nothing(rendered
         batch["visible"], batch["depth"] = batch["visible"] & False, batch["depth"] * 0
         loss, terms = task.loss(task.model, batch, torch.Generator())
         loss.backward()
-        assert loss == terms["transfer"] == terms["matching"] == 0
+        assert loss == 0
+        assert terms.keys() == {"transfer", "matching", "matched"}
+        assert all(term.isnan() for term in terms.values())  # to be left out, as nothing was judged
         grads = (p.grad for p in task.model.parameters() if p.grad is not None)
         assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_one_match_has_no_negatives_and_is_no_perfect_answer(rendered):
+    task = prepared(rendered, "matching.method=infonce", "matching.matches=1")
+    _, terms = task.loss(task.model, batch_of(task, rendered), torch.Generator())
+    assert terms["matching"].isnan()
+    assert terms["matched"] > 0.1
+
+
+def front_and_back(folder, count):
+    """A store of cubes, of which no face is seen in two of the views."""
+    (folder / "two.toml").write_text("".join(f"[[views]]\nazimuth = {a}\n" for a in (0, 180)))
+    (folder / "meshes").mkdir()
+    return render_box(folder / "S", folder / "meshes", count, rig=str(folder / "two.toml"))
+
+
+def test_an_epoch_without_a_match_has_no_l_m(tmp_path):
+    """Rather than one of 0, which would look perfect; and the curve leaves a gap."""
+    store = front_and_back(tmp_path, 8)
+    train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
+    (record,) = metrics(tmp_path / "run")
+    assert record["matched"] == record["val_matched"] == 0
+    assert not {"matching", "val_matching"} & record.keys()
+    assert record["loss"] == pytest.approx(record["transfer"], rel=1e-6)
+
+
+def test_maps_that_no_point_reaches_are_refused(rendered):
+    with pytest.raises(UsageError, match="no pixel of the maps shows a point") as caught:
+        prepared(rendered, "projection.radius=0.001", "projection.fill=false")
+    assert "projection.radius=0" in caught.value.fix
+
+
+def test_what_is_used_afterwards_gives_features_of_points(rendered):
+    """So its cost counts a decoder, and no head for classes."""
+    task = prepared(rendered, "model.backbone=pointvit-s")
+    batch = batch_of(task, rendered)
+    network, inputs = task.inference(task.model.eval(), batch)
+    assert network(*inputs).shape == (6, 256, 256)
+    whole = DENSE["pointvit-s"](1)
+    left_out = [*whole.head.parameters(), *whole.classifier.parameters()]
+    counts = [sum(p.numel() for p in some) for some in (whole.parameters(), left_out)]
+    assert sum(p.numel() for p in network.parameters()) == counts[0] - counts[1]
 
 
 def test_what_is_validated_is_the_same_each_time(rendered):
@@ -379,7 +423,9 @@ def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, ca
         assert record["loss"] == pytest.approx(total, rel=1e-5)
     weights = load_file(next((tmp_path / "run" / "best").glob("weights-*")))
     backbone = {k.removeprefix("backbone."): v for k, v in weights.items() if "backbone." in k}
-    PlainDense(1).load_state_dict(backbone)
+    model = PlainDense(1)
+    without_classes(model)
+    model.load_state_dict(backbone)
     assert not any("teach" in key or "images" in key for key in weights)
     start = small_config("mvnet", epochs=1, init=str(tmp_path / "run"))
     train(rendered, start, tmp_path / "on", device="cpu")
@@ -553,9 +599,7 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
 def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
     """Of a cube seen from the front and from behind, no face is seen twice."""
     said = "no view of"
-    (tmp_path / "two.toml").write_text("".join(f"[[views]]\nazimuth = {a}\n" for a in (0, 180)))
-    (tmp_path / "meshes").mkdir()
-    store = render_box(tmp_path / "S", tmp_path / "meshes", rig=str(tmp_path / "two.toml"))
+    store = front_and_back(tmp_path, 1)
     knobs = {"transfer.weight=0": True, "matching.weight=0": False}
     for knob, noted in knobs.items():
         task = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)

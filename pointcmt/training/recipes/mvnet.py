@@ -9,7 +9,7 @@ feature of the point that it shows:
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from pointcmt.training.mvnet import (
     Grid,
     Maps,
     MVNet,
+    PointFeatures,
     cover,
     look_up,
     other_view,
@@ -62,6 +63,16 @@ IN_PAIRS = 12  # views of each of them that are looked at for any match
 GUESS = 0.1
 TINY = 1e-6  # of a patch: a share of 0 still needs a pixel
 GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")
+
+
+class Term(NamedTuple):
+    """A part of the loss, a scalar; counts, bool: whether the batch has anything to judge it by.
+
+    Where not the value is 0, which costs nothing, and is not logged: it would look perfect.
+    """
+
+    value: Tensor
+    counts: Tensor
 
 
 def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
@@ -106,6 +117,13 @@ class Mvnet:
         """The 2D network, and, if asked for, what it makes of all views."""
         require_map(self.config.projection.size, context.store.schema.size)
         self.names = [shape.id for shape in context.store.shapes]
+        if not self._shows(context):
+            raise UsageError(
+                "no pixel of the maps shows a point, in any of the views that were looked at",
+                where="projection",
+                fix="set projection.radius=0, which goes by the number of points, or higher; and "
+                "look at the views with `pointcmt preview`",
+            )
         if self.config.matching.weight and not self._overlap(context):
             say(
                 f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
@@ -156,19 +174,19 @@ class Mvnet:
         points = scale_and_shift(points, augmentation.scale, augmentation.shift, generator)
         answer = model(points, maps, self.grids)
         terms = self.terms(answer, maps, batch, generator)
-        return self.total(terms), terms
+        return self.total(terms), logged(terms)
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         maps = self.see(batch)
         answer = model(batch["points"], maps, self.grids)
         terms = self.terms(answer, maps, batch)
-        return {"loss": self.total(terms), **terms}
+        return {"loss": self.total(terms), **logged(terms)}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return draw(self, model, batch)
 
     def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model.get_submodule("backbone"), (batch["points"],)
+        return PointFeatures(model.get_submodule("backbone")), (batch["points"],)
 
     def see(self, batch: Batch) -> Maps:
         """Which of a batch's points each pixel of each view shows."""
@@ -184,7 +202,7 @@ class Mvnet:
 
     def terms(
         self, answer: Answer, maps: Maps, batch: Batch, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Term]:
         """L_k as `transfer` and L_m as `matching`, each where it has a weight, and with the latter
         `matched`: of the tokens that show the shape, the share that has a match.
 
@@ -202,13 +220,15 @@ class Mvnet:
                 if self.config.matching.method == "coordinates"
                 else self._contrast(answer, matches, size, covered, generator)
             )
-            terms["matched"] = masked_mean(matches.valid.float(), matches.shown).mean()
+            share = masked_mean(matches.valid.float(), matches.shown).mean()
+            terms["matched"] = Term(share, matches.shown.any())
         return terms
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total(self, terms: dict[str, Term]) -> Tensor:
         """L_k + λ L_m, with the weights of both."""
         weights = {"transfer": self.config.transfer.weight, "matching": self.config.matching.weight}
-        return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
+        parts = [weights[name] * terms[name].value for name in weights if name in terms]
+        return torch.stack(parts).sum()
 
     def match(self, batch: Batch) -> Matches:
         """Of each view's tokens in the other view of its pair, [B·V, t, t]."""
@@ -224,26 +244,33 @@ class Mvnet:
         )
         return Standardized(teach, batches, self.config.transfer.coverage)
 
+    def _shows(self, context: Context) -> bool:
+        """Whether any pixel of some views' maps shows a point."""
+        views = min(VIEWS, context.store.schema.views)
+        batches = some_views(context, GEOMETRY, views, self.config.data.points)
+        return any(bool(self.see(batch).covered.any()) for batch in batches)
+
     def _overlap(self, context: Context) -> bool:
         """Whether any of some views shows what another one shows."""
         views = min(IN_PAIRS, context.store.schema.views // 2 * 2)
         batches = some_views(context, ("depth", "K", "world_to_camera"), views)
         return any(bool(self.match(batch).valid.any()) for batch in batches)
 
-    def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Tensor:
+    def _transfer(self, answer: Answer, maps: Maps, batch: Batch) -> Term:
         """L_k, the mean over levels and views."""
         covered = maps.covered.flatten(0, 1)  # [B·V, h, w]
-        knobs, distances = self.config.transfer, []
+        knobs, distances, judged = self.config.transfer, [], []
         for found, wanted in zip(answer.levels, self.teach(batch), strict=True):
             counts = cover(covered, wanted.shape[-2:]) >= max(knobs.coverage, TINY)
             distances.append(transfer_distance(found, wanted, counts, knobs.distance))
-        return torch.stack(distances).mean()
+            judged.append(counts.any())
+        return Term(torch.stack(distances).mean(), torch.stack(judged).any())
 
-    def _matching(self, answer: Answer, matches: Matches, size: int) -> Tensor:
+    def _matching(self, answer: Answer, matches: Matches, size: int) -> Term:
         """L_m, the mean over views that have a match, relative to a guess."""
         distance = coordinate_distance(answer.matching, matches.uv / size, matches.valid)
         paired = matches.valid.flatten(1).any(dim=1)
-        return masked_mean(distance[None], paired[None])[0] / GUESS
+        return Term(masked_mean(distance[None], paired[None])[0] / GUESS, paired.any())
 
     def _contrast(
         self,
@@ -252,7 +279,7 @@ class Mvnet:
         size: int,
         covered: Tensor,
         generator: torch.Generator | None,
-    ) -> Tensor:
+    ) -> Term:
         """InfoNCE over some of all matches whose pixels show a point in both views.
 
         Of first views with second ones alone: with the matches of the way back among them, keys of
@@ -267,17 +294,26 @@ class Mvnet:
         valid = (matches.valid[::2].flatten(1) & shows).flatten()
         knobs = self.config.matching
         some = spread(valid.nonzero()[:, 0], knobs.matches, generator)
-        return info_nce(first.flatten(0, 1)[some], second.flatten(0, 1)[some], knobs.temperature)
+        ends = [x.flatten(0, 1)[some] for x in (first, second)]
+        loss = info_nce(ends[0], ends[1], knobs.temperature)
+        return Term(loss, torch.tensor(len(some) > 1, device=loss.device))  # one has no negatives
 
 
-def some_views(context: Context, arrays: tuple[str, ...], views: int) -> Iterator[Batch]:
+def logged(terms: dict[str, Term]) -> dict[str, Tensor]:
+    """The values by name; NaN, which means leave out, where there was nothing to judge by."""
+    return {name: torch.where(term.counts, term.value, torch.nan) for name, term in terms.items()}
+
+
+def some_views(
+    context: Context, arrays: tuple[str, ...], views: int, points: int = 0
+) -> Iterator[Batch]:
     """That many views of some of the shapes, the same ones for every seed and process."""
     some = np.unique(np.linspace(0, len(context.shapes) - 1, SAMPLE).astype(int))
     reads = StreamConfig(
         arrays=arrays,
         batch_size=min(8, len(some)),
         views=views,
-        points=0,
+        points=points,
         shuffle=False,
         drop_last=False,
     )

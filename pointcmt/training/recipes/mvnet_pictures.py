@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHAPES = 4  # in each picture
 PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")  # and features
 TOKENS = 14  # of a side, when views are chosen
+TINY = 1e-12  # of a feature: where a view is of one colour it may be 0
 SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and some to be hidden
 
 
@@ -79,7 +80,9 @@ def _features(
         share = cover(maps.covered.flatten(0, 1), level.shape[-2:])
         counts = (share >= task.config.transfer.coverage).cpu().numpy()
         theirs, ours = (x.float().movedim(1, -1).cpu().numpy() for x in (level, answer.levels[-1]))
-        theirs, ours = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (theirs, ours))
+        theirs, ours = (
+            x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY) for x in (theirs, ours)
+        )
         palette = principal_colors(theirs[counts])
         heads = list(_paint(palette, ours, counts))
         seen = list(_paint(palette, theirs, counts))
