@@ -1,5 +1,8 @@
 """Listings of clouds: ShapeNetPart and ScanObjectNN as published, ModelNet's clouds, folders."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -151,6 +154,57 @@ def test_shapes_that_no_list_names_are_train_and_noted(tmp_path):
         assert raised.where == str(path)
     path.write_text('["shape_data/02691156/bbb"]')
     assert found(list_shapes("shapenetpart", tmp_path)) == EXPECTED
+
+
+def test_shapes_that_are_listed_and_not_there_are_noted(tmp_path):
+    write_shapenetpart_text(tmp_path, SHAPES)
+    (tmp_path / "02691156/bbb.txt").unlink()
+    listing = list_shapes("shapenetpart", tmp_path)
+    assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
+    says = "4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'"
+    assert listing.notes == (says,)
+    path = tmp_path / "train_test_split/shuffled_val_file_list.json"
+    path.write_text(json.dumps(["shape_data/03001627/ddd", f"shape_data/0/\n\ud800{'x' * 999}"]))
+    notes = list_shapes("shapenetpart", tmp_path).notes
+    assert notes == (says.replace("4 of 5", "4 of 6").replace("1 missing", "2 missing"),)
+    (tmp_path / "02691156/bbb.txt").touch()
+    (note,) = list_shapes("shapenetpart", tmp_path).notes
+    assert note.startswith(r"5 of 6 listed shapes are here: 1 missing, such as '0/\n\ud800xxx")
+    assert len(note) < 200
+    assert note.isprintable()
+
+
+@pytest.mark.parametrize("before", ["", "hdf5_data/", "./data/hdf5_data/", "C:\\data\\", "/no/"])
+def test_files_of_rows_that_are_listed_and_not_there_are_noted(tmp_path, before):
+    write_shapenetpart_hdf5(tmp_path, SHAPES)
+    names = [f"{before}ply_data_train{number}.h5" for number in (0, 1, 2)]
+    lines = "\r\n".join([*names, "", "../../secret"])
+    (tmp_path / "train_hdf5_file_list.txt").write_text(lines)
+    listing = list_shapes("shapenetpart", tmp_path)
+    assert len(found(listing)) == 5
+    assert listing.notes == (
+        "3 of 5 listed files are here: 2 missing, such as 'ply_data_train1.h5'",
+    )
+    for number in (1, 2):
+        shutil.copy(tmp_path / "ply_data_train0.h5", tmp_path / f"ply_data_train{number}.h5")
+    assert list_shapes("shapenetpart", tmp_path).notes == ()
+
+
+def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_path):
+    write_shapenetpart_hdf5(tmp_path, SHAPES)
+    whole = list_shapes("shapenetpart", tmp_path)
+    (tmp_path / "train_hdf5_file_list.txt").write_bytes(b"ply_data_train9.h5\n\xff\n")
+    with (tmp_path / "val_hdf5_file_list.txt").open("wb") as file:
+        file.truncate(1 << 40)  # a sparse file: reading it all would fill the memory
+    (tmp_path / "test_hdf5_file_list.txt").unlink()
+    os.mkfifo(tmp_path / "test_hdf5_file_list.txt")  # which would be waited for
+    listing = list_shapes("shapenetpart", tmp_path)
+    assert listing.shapes == whole.shapes
+    first, second = listing.notes
+    assert first.startswith("train_hdf5_file_list.txt cannot be read, so what it lists may be ")
+    assert "0xff" in first
+    assert second.startswith("val_hdf5_file_list.txt cannot be read")
+    assert second.endswith("missing: more than 1048576 bytes")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Text: `<synset>/<id>.txt` with lines x y z nx ny nz part, and `train_test_split/
 
 import json
 import re
+from collections.abc import Container, Iterable
 from itertools import accumulate
 from pathlib import Path
 
@@ -54,13 +55,14 @@ _FIRST = accumulate((len(parts) for parts in PART_NAMES.values()), initial=0)
 FIRST_PART: dict[str, int] = dict(zip(PART_NAMES, _FIRST, strict=False))  # by class: 0, 4, 6, …
 
 _HDF5 = re.compile(r"(?:ply_data_)?(train|test|val)(\d+)\.h5")
+MAX_LIST = 1 << 20  # bytes of a list of HDF5 files: the published ones have about a hundred
 
 
 def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
     """List "shapenetpart", either layout. Raises UsageError where `root` does not hold it.
 
     A root one level too high is accepted and noted. Shapes of the text layout that its split
-    lists do not name are train.
+    lists do not name are train. What is listed and not there is noted.
     """
     root = require_root(root, dataset, OBTAIN)
     places = [root] if _holds(root) else [root / name for name in folders(root)]
@@ -110,7 +112,9 @@ def _list_hdf5(base: Path) -> tuple[list[ShapeRecord], list[str]]:
         (match for name in files(base) if (match := _HDF5.fullmatch(name))),
         key=lambda match: (list(OFFICIAL).index(match[1]), int(match[2]), match[0]),
     )
-    return list_rows(base, [(match[0], match[1]) for match in matches], tuple(PART_NAMES))
+    shapes, notes = list_rows(base, [(match[0], match[1]) for match in matches], tuple(PART_NAMES))
+    listed, more = _listed_files(base)
+    return shapes, [*notes, *more, *_missing("files", listed, {match[0] for match in matches})]
 
 
 def _list_text(base: Path) -> tuple[list[ShapeRecord], list[str]]:
@@ -130,7 +134,8 @@ def _list_text(base: Path) -> tuple[list[ShapeRecord], list[str]]:
         for name in filter(_is_shape, files(base / synset))
     ]
     unlisted = sum(tuple(shape.id.split("/")) not in splits for shape in shapes)
-    notes = []
+    here = {shape.id for shape in shapes}
+    notes = _missing("shapes", ["/".join(shape) for shape in splits], here)
     if unlisted:
         notes.append(f"{unlisted} shapes are in no list of train_test_split: listed as train")
     return shapes, notes
@@ -149,3 +154,37 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
             where=str(path),
             fix='it is a JSON list of "shape_data/<synset>/<id>"',
         ) from error
+
+
+def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
+    """The names of the HDF5 files that lists beside them name, each once, and notes.
+
+    A name may follow a path of the machine that wrote the list: nothing is looked for there.
+    """
+    listed: dict[str, None] = {}
+    notes = []
+    for path in (base / f"{split}_hdf5_file_list.txt" for split in OFFICIAL):
+        if not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_LIST + 1)
+            if len(data) > MAX_LIST:
+                raise ValueError(f"more than {MAX_LIST} bytes")
+            lines = data.decode("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:  # ValueError: of decoding, too
+            notes.append(f"{path.name} cannot be read, so what it lists may be missing: {error}")
+            continue
+        names = (re.split(r"[/\\]", line.strip())[-1] for line in lines)
+        listed.update(dict.fromkeys(filter(_HDF5.fullmatch, names)))
+    return listed, notes
+
+
+def _missing(what: str, listed: Iterable[str], here: Container[str]) -> list[str]:
+    """A note where some of the names are not here, with the first of those."""
+    names = list(listed)
+    missing = [name for name in names if name not in here]
+    if not missing:
+        return []
+    count = f"{len(names) - len(missing)} of {len(names)} listed {what} are here"
+    return [f"{count}: {len(missing)} missing, such as {missing[0][:80]!r}"]
