@@ -33,6 +33,22 @@ def write_shapenetpart_text(root, shapes, listed=True):
     for (synset, name, _), columns in shapes.items():
         (root / synset).mkdir(parents=True, exist_ok=True)
         (root / synset / f"{name}.txt").write_text(text_of(*columns))
+    return write_shapenetpart_lists(root, shapes, listed)
+
+
+def write_shapenetpart_pts(root, shapes):
+    """The older text layout, without normals; its parts count from 1 within the class."""
+    for (synset, name, _), (points, _, parts) in shapes.items():
+        for folder in ("points", "points_label"):
+            (root / synset / folder).mkdir(parents=True, exist_ok=True)
+        (root / synset / f"points/{name}.pts").write_text(text_of(points))
+        own = parts - FIRST_PART[CATEGORIES[synset][0]] + 1
+        (root / synset / f"points_label/{name}.seg").write_text("".join(f"{n}\n" for n in own))
+    return write_shapenetpart_lists(root, shapes)
+
+
+def write_shapenetpart_lists(root, shapes, listed=True):
+    """What both text layouts have beside the shapes; listed: whether there are lists of splits."""
     (root / "train_test_split").mkdir(exist_ok=True)
     for split in ("train", "val", "test") if listed else ():
         mine = [f"shape_data/{s}/{name}" for s, name, own in shapes if own == split]

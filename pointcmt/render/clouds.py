@@ -1,5 +1,6 @@
 """`CloudLoader`: the clouds of a data set as checked `Cloud`s, or refusals of the fixed set."""
 
+import os
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from pointcmt.cloud import Cloud
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.hdf5 import POINTS, damage, find_array, open_hdf5
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES
+from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES, labels_of
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.files import few_notes, read_shape_file, refusals
 from pointcmt.render.normals import TOLERANCE
@@ -25,6 +26,7 @@ _PART_ARRAYS = ("pid", "seg")
 Columns = dict[int, tuple[str, ...]]
 _ANY: Columns = {3: ("points",), 6: ("points", "normals")}
 _PTS: Columns = {3: ("points",), 4: ("points", "intensity"), 7: ("points", "intensity", "colors")}
+_BARE: Columns = {3: ("points",)}
 _WITH_PARTS: Columns = {7: ("points", "normals", "part")}
 _WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
 
@@ -38,7 +40,7 @@ class CloudLoader:
         self._opened: tuple[Path, Any] | None = None
 
     def load(self, record: ShapeRecord) -> tuple[Cloud, str]:
-        """A shape's cloud, and the SHA-256 of what it was read from: its file, or its row of one.
+        """A shape's cloud, and the SHA-256 of what it was read from: its files, or its row of one.
 
         Raises ShapeRefused for whatever may be wrong with it, and DependencyError where a library
         that reads it is missing.
@@ -56,10 +58,16 @@ class CloudLoader:
 
     def _read_file(self, path: Path, record: ShapeRecord) -> tuple[Cloud, str]:
         data, suffix = read_shape_file(path, _TEXT), path.suffix.lower()
+        digest = sha256(data)
         if suffix == ".ply":
             cloud = read_ply_cloud(data)
         elif suffix == ".npy":
             cloud = from_table(read_npy(data), _ANY, record)
+        elif suffix == ".pts" and self._parts:
+            cloud = from_table(read_text(data), _BARE, record)
+            part, labels = self._read_parts(record, len(cloud.points))
+            digest.update(labels)
+            cloud = replace(cloud, part=part)
         elif suffix == ".pts":
             cloud = from_table(read_text(data, counted=True), _PTS, record)
         elif suffix in _TEXT:
@@ -69,7 +77,27 @@ class CloudLoader:
             raise ShapeRefused(
                 Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {known}"
             )
-        return cloud, sha256(data).hexdigest()
+        return cloud, digest.hexdigest()
+
+    def _read_parts(self, record: ShapeRecord, count: int) -> tuple[NDArray[np.uint8], bytes]:
+        """The parts of `count` points that are in a file of their own, and its bytes.
+
+        No link to it is followed out of the data set's directory.
+        """
+        name = labels_of(record.source)
+        path = Path(os.path.realpath(self._root / name))
+        try:
+            if not path.is_relative_to(os.path.realpath(self._root)):
+                raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} lies outside of the data set")
+            data = read_shape_file(path, (".seg",))
+            table = read_text(data)
+            if table.shape[1] != 1:
+                raise ShapeRefused(Reason.BAD_SYNTAX, f"{table.shape[1]} numbers a line, not one")
+            if len(table) != count:
+                raise ShapeRefused(Reason.COUNT_MISMATCH, f"{count} points, {len(table)} parts")
+            return own_parts(table[:, 0], record.class_name, first=1), data
+        except ShapeRefused as refused:
+            raise ShapeRefused(refused.reason, f"its parts: {refused.detail}") from refused
 
     def _read_row(self, path: Path, row: int, record: ShapeRecord) -> tuple[Cloud, str]:
         """A row of an HDF5 file; its digest is that of its numbers, since files are large."""
@@ -143,14 +171,18 @@ def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord
     )
 
 
-def own_parts(part: NDArray[np.float64], class_name: str | None) -> NDArray[np.uint8]:
-    """ShapeNetPart's numbers of parts 0..49, [M], as indices into the class's part names.
+def own_parts(
+    part: NDArray[np.float64], class_name: str | None, first: int | None = None
+) -> NDArray[np.uint8]:
+    """ShapeNetPart's numbers of parts, [M], as indices into the class's part names.
 
+    first: the number of the class's first part, None = as all classes' parts are counted, 0..49.
     Raises ShapeRefused (bad_index) for a part that the class does not have.
     """
     if class_name not in FIRST_PART:
         raise ShapeRefused(Reason.BAD_INDEX, "its class is unknown, and so are its parts")
-    first, count = FIRST_PART[class_name], len(PART_NAMES[class_name])
+    count = len(PART_NAMES[class_name])
+    first = FIRST_PART[class_name] if first is None else first
     own = part - first
     wrong = ~((own >= 0) & (own < count) & (own == np.floor(own)))
     if wrong.any():

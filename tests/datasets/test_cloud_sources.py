@@ -17,7 +17,13 @@ from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.sources.scanobjectnn import CLASSES, VARIANTS
 from pointcmt.datasets.sources.shapenetpart import CATEGORIES, FIRST_PART, PART_NAMES
 from pointcmt.errors import UsageError
-from tests.clouds import SHAPES, write_hdf5, write_shapenetpart_hdf5, write_shapenetpart_text
+from tests.clouds import (
+    SHAPES,
+    write_hdf5,
+    write_shapenetpart_hdf5,
+    write_shapenetpart_pts,
+    write_shapenetpart_text,
+)
 
 CLOUDS = [name for name in SOURCES if name not in ("modelnet10", "modelnet40", "shapenetcore")]
 CLOUDS = [name for name in CLOUDS if name not in ("folder", "toy")]
@@ -102,6 +108,39 @@ def test_the_text_layout(tmp_path):
     assert listing.part_names["chair"] == ("back", "seat", "leg", "arm")
     assert (listing.up, listing.notes) == ("y", ())
     assert listing.official == {"train": 12137, "test": 2874, "val": 1870}
+
+
+def test_the_older_text_layout(tmp_path):
+    newer = list_shapes("shapenetpart", write_shapenetpart_text(tmp_path / "new", SHAPES))
+    root = write_shapenetpart_pts(tmp_path / "old", SHAPES)
+    listing = list_shapes("shapenetpart", root)
+    assert list(found(listing).items()) == list(found(newer).items())  # the same ids, too
+    assert listing.shapes[0].source == "02691156/points/aaa.pts"
+    assert (listing.up, listing.notes, listing.part_names) == ("y", (), PART_NAMES)
+    (root / "02691156/points/bbb.pts").unlink()
+    (root / "03001627/points_label/ccc.seg").unlink()  # refused when it is read
+    listing = list_shapes("shapenetpart", root)
+    assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
+    assert listing.notes == ("4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'",)
+
+
+def test_the_older_text_layout_without_any_labels_is_none(tmp_path):
+    root = write_shapenetpart_pts(tmp_path, SHAPES)
+    for path in root.glob("*/points_label/*.seg"):  # by part, as the set is before its benchmark
+        (path.parent / "wing").mkdir(exist_ok=True)
+        path.rename(path.parent / "wing" / path.name)
+    assert "<synset>/points/<id>.pts with points_label/<id>.seg" in error("shapenetpart", root).what
+
+
+def test_both_text_layouts_in_one_directory_are_refused(tmp_path):
+    write_shapenetpart_text(tmp_path / "both", SHAPES)
+    write_shapenetpart_pts(tmp_path / "both", SHAPES)
+    for root in (tmp_path / "both", tmp_path):
+        raised = error("shapenetpart", root)
+        assert raised.what == (
+            "both text layouts of ShapeNetPart are here: 02691156/aaa.txt, 02691156/points/aaa.pts"
+        )
+        assert raised.where == str(tmp_path / "both")
 
 
 @pytest.mark.parametrize(("prefix", "parts"), [("ply_data_", "pid"), ("", "seg")])

@@ -11,6 +11,7 @@ import pytest
 from pointcmt.cameras import Rig, View, find_rig
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import Reason, UsageError
 from pointcmt.render.config import RenderConfig, fit
@@ -24,6 +25,7 @@ from tests.clouds import (
     text_of,
     write_hdf5,
     write_shapenetpart_hdf5,
+    write_shapenetpart_pts,
     write_shapenetpart_text,
 )
 from tests.stores import render_listing, tree
@@ -147,14 +149,18 @@ def test_what_a_pixel_shows_is_a_point_of_the_file_at_its_depth(finished):
             assert np.abs(depth[view, row, column] * scale - reach[shown]).max() < 1e-4
 
 
-def test_both_layouts_give_the_same_shapes(tmp_path):
+def test_every_layout_gives_the_same_shapes(tmp_path):
     shapes = {key: (p, np.zeros_like(n), part) for key, (p, n, part) in SHAPES.items()}
-    text = write_shapenetpart_text(tmp_path / "text", shapes)
-    stores = [render_listing(list_shapes("shapenetpart", text), tmp_path / "T", **SMALL)]
-    for prefix, parts in (("ply_data_", "pid"), ("", "seg")):
-        root = write_shapenetpart_hdf5(tmp_path / f"h5{parts}", shapes, prefix, parts)
-        listing = list_shapes("shapenetpart", root)
-        stores.append(render_listing(listing, tmp_path / f"H{parts}", **SMALL))
+    roots = [
+        write_shapenetpart_text(tmp_path / "text", shapes),
+        write_shapenetpart_pts(tmp_path / "pts", shapes),
+        write_shapenetpart_hdf5(tmp_path / "pid", shapes, "ply_data_", "pid"),
+        write_shapenetpart_hdf5(tmp_path / "seg", shapes, "", "seg"),
+    ]
+    stores = [
+        render_listing(list_shapes("shapenetpart", root), tmp_path / f"S-{root.name}", **SMALL)
+        for root in roots
+    ]
     for store in stores:
         assert verify(store.path).ok
         assert len(done(store)) == 5
@@ -166,6 +172,44 @@ def test_both_layouts_give_the_same_shapes(tmp_path):
                 np.testing.assert_array_equal(
                     other.read(name, index), stores[0].read(name, same), err_msg=name
                 )
+
+
+def test_parts_in_files_of_their_own_are_in_the_store_and_harm_no_other_shape(tmp_path):
+    root, out = write_shapenetpart_pts(tmp_path / "pts", SHAPES), tmp_path / "S"
+    wrong, gone = root / "03001627/points_label/ccc.seg", root / "02691156/points_label/bbb.seg"
+    kept = wrong.read_text(), gone.read_text()
+    wrong.write_text(kept[0].replace("4", "5"))
+    gone.unlink()
+    run = command(root, out, "--json")
+    assert run.returncode == 3, run.stderr
+    failures = json.loads(run.stdout.splitlines()[-1])["failures"]
+    assert {f["id"]: f["reason"] for f in failures} == {
+        "03001627/ccc": "bad_index",
+        "02691156/bbb": "missing_file",
+    }
+    wrong.write_text(kept[0])
+    gone.write_text(kept[1])
+    run = command(root, out, "--retry-failed")
+    assert run.returncode == 0, run.stderr
+    assert verify(str(out)).ok
+    store = ViewStore.open(out)
+    assert len(done(store)) == 5
+    for shape_id, index in done(store):
+        synset, name = shape_id.split("/")
+        own = (root / synset / f"points_label/{name}.seg").read_text().split()
+        expected = np.array(own, np.uint8)[store.read("point_face", index)] - np.uint8(1)
+        part = store.read("part", index)
+        assert (part.dtype, part.tobytes()) == (np.uint8, expected.tobytes())
+
+
+def test_parts_that_have_changed_get_no_correspondences(tmp_path):
+    root = write_shapenetpart_pts(tmp_path / "pts", SHAPES)
+    listing = list_shapes("shapenetpart", root)
+    store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
+    path = root / "03001627/points_label/ccc.seg"
+    path.write_text("".join(f"{line}\n" for line in reversed(path.read_text().split())))
+    summary = build_correspondences(store, job_of_store(store, None), Options(workers=1))
+    assert [(f.id, f.reason) for f in summary.failures] == [("03001627/ccc", Reason.SOURCE_CHANGED)]
 
 
 def test_correspondences_built_later_are_the_same_bytes(shapes, finished, tmp_path):

@@ -1,14 +1,16 @@
-"""ShapeNetPart, clouds with part labels: the published text and the published HDF5 layout.
+"""ShapeNetPart, clouds with part labels: the two published text layouts and the HDF5 layout.
 
-Text: `<synset>/<id>.txt` with lines x y z nx ny nz part, and `train_test_split/`. HDF5:
-`ply_data_train0.h5`, … with data, label, pid (or `train0.h5`, … with data, label, seg).
+Text: `<synset>/<id>.txt` with lines x y z nx ny nz part, and `train_test_split/`. Older text, with
+the same lists: `<synset>/points/<id>.pts` with lines x y z, `<synset>/points_label/<id>.seg` with
+the part of each, from 1 within the class. HDF5: `ply_data_train0.h5`, … with data, label, pid (or
+`train0.h5`, … with data, label, seg).
 """
 
 import json
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.hdf5 import list_rows
@@ -25,9 +27,13 @@ URL = "https://shapenet.org"
 LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
 OBTAIN = (
     f"register at {URL}, accept its terms ({LICENCE}), and give --root the unpacked "
-    "shapenetcore_partanno_segmentation_benchmark_v0_normal or shapenet_part_seg_hdf5_data"
+    "shapenetcore_partanno_segmentation_benchmark_v0_normal, "
+    "shapenetcore_partanno_segmentation_benchmark_v0 or shapenet_part_seg_hdf5_data"
 )
-LAYOUT = "ShapeNetPart as <synset>/<id>.txt or as ply_data_train0.h5, …"
+LAYOUT = (
+    "ShapeNetPart as <synset>/<id>.txt, as <synset>/points/<id>.pts with points_label/<id>.seg, "
+    "or as ply_data_train0.h5, …"
+)
 OFFICIAL = {"train": 12137, "test": 2874, "val": 1870}
 
 # The 16 synsets (Yi et al. 2016), whose order is that of the labels, and the parts of each in the
@@ -54,14 +60,16 @@ PART_NAMES: dict[str, tuple[str, ...]] = dict(CATEGORIES.values())
 _FIRST = accumulate((len(parts) for parts in PART_NAMES.values()), initial=0)
 FIRST_PART: dict[str, int] = dict(zip(PART_NAMES, _FIRST, strict=False))  # by class: 0, 4, 6, …
 
+# Where files are in the directory of a synset, and what their names end with.
+_TXT, _PTS, _SEG = ("", ".txt"), ("points", ".pts"), ("points_label", ".seg")
 _HDF5 = re.compile(r"(?:ply_data_)?(train|test|val)(\d+)\.h5")
 MAX_LIST = 1 << 20  # bytes of a list of HDF5 files: the published ones have about a hundred
 
 
 def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
-    """List "shapenetpart", either layout. Raises UsageError where `root` does not hold it.
+    """List "shapenetpart", any layout. Raises UsageError where `root` does not hold it.
 
-    A root one level too high is accepted and noted. Shapes of the text layout that its split
+    A root one level too high is accepted and noted. Shapes of a text layout that its split
     lists do not name are train. What is listed and not there is noted.
     """
     root = require_root(root, dataset, OBTAIN)
@@ -77,7 +85,8 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
         raise unrecognised(root, LAYOUT, OBTAIN)
     base = places[0]
     notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
-    shapes, more = _list_text(base) if _synsets(base) else _list_hdf5(base)
+    layout = _text_layout(base)
+    shapes, more = _list_text(base, layout) if layout else _list_hdf5(base)
     return Listing(
         name=dataset,
         root=base,
@@ -93,18 +102,45 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
     )
 
 
+def labels_of(source: str) -> str:
+    """The source of the parts that belong to a source of points, `<synset>/points/<id>.pts`."""
+    path = PurePosixPath(source)
+    folder, suffix = _SEG
+    return str(path.parent.parent / folder / f"{path.stem}{suffix}")
+
+
 def _holds(folder: Path) -> bool:
-    return bool(_synsets(folder)) or any(_HDF5.fullmatch(name) for name in files(folder))
+    return _text_layout(folder) is not None or any(map(_HDF5.fullmatch, files(folder)))
 
 
-def _synsets(folder: Path) -> list[str]:
-    """The categories whose directories hold shapes, in the order of the labels."""
-    present = set(folders(folder))
-    return [s for s in CATEGORIES if s in present and any(map(_is_shape, files(folder / s)))]
+def _text_layout(folder: Path) -> tuple[str, str] | None:
+    """Where the shapes of the text layout are that is here; None for neither of the two.
+
+    Points without labels are none: the full set, before its benchmark, has them in directories of
+    each part. Raises UsageError for both, whose shapes have the same ids.
+    """
+    shape = next(_find(folder, _TXT), None)
+    older = next(_find(folder, _PTS), None) if any(_find(folder, _SEG)) else None
+    if shape and older:
+        raise UsageError(
+            f"both text layouts of ShapeNetPart are here: {shape[2]}, {older[2]}",
+            where=str(folder),
+            fix="give --root a directory that holds one of them",
+        )
+    return _TXT if shape else _PTS if older else None
 
 
-def _is_shape(name: str) -> bool:
-    return name.endswith(".txt")
+def _find(base: Path, place: tuple[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(synset, id, source) of each file in such a place, in the order of the labels."""
+    folder, suffix = place
+    present = set(folders(base))
+    for synset in filter(present.__contains__, CATEGORIES):
+        if folder and folder not in folders(base / synset):
+            continue
+        where = PurePosixPath(synset, folder)
+        for name in files(base / where):
+            if name.endswith(suffix):
+                yield synset, name.removesuffix(suffix), str(where / name)
 
 
 def _list_hdf5(base: Path) -> tuple[list[ShapeRecord], list[str]]:
@@ -117,7 +153,7 @@ def _list_hdf5(base: Path) -> tuple[list[ShapeRecord], list[str]]:
     return shapes, [*notes, *more, *_missing("files", listed, {match[0] for match in matches})]
 
 
-def _list_text(base: Path) -> tuple[list[ShapeRecord], list[str]]:
+def _list_text(base: Path, layout: tuple[str, str]) -> tuple[list[ShapeRecord], list[str]]:
     splits = {
         shape: split
         for split in OFFICIAL
@@ -125,13 +161,12 @@ def _list_text(base: Path) -> tuple[list[ShapeRecord], list[str]]:
     }
     shapes = [
         ShapeRecord(
-            id=f"{synset}/{name.removesuffix('.txt')}",
+            id=f"{synset}/{name}",
             class_name=CATEGORIES[synset][0],
-            split=splits.get((synset, name.removesuffix(".txt")), "train"),
-            source=f"{synset}/{name}",
+            split=splits.get((synset, name), "train"),
+            source=source,
         )
-        for synset in _synsets(base)
-        for name in filter(_is_shape, files(base / synset))
+        for synset, name, source in _find(base, layout)
     ]
     unlisted = sum(tuple(shape.id.split("/")) not in splits for shape in shapes)
     here = {shape.id for shape in shapes}
