@@ -232,6 +232,12 @@ def list_features(store: ViewStore) -> list[str]:
     return sorted(found | {stage.removeprefix(f"{FOLDER}-") for stage in stages})
 
 
+def features_size(store: ViewStore, arrays: Iterable[str]) -> int | None:
+    """Bytes of those of these arrays that are features; None on object storage."""
+    sizes = [files.size(store.kv, name) for name in arrays if name.startswith(f"{FOLDER}/")]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
 def forget_shard(store: ViewStore, key: str, shard: int) -> None:
     """Delete a shard's features: the next use computes them again."""
     stage = f"{FOLDER}-{key}"

@@ -173,6 +173,26 @@ def folder_of(kv: ts.KvStore) -> Path | None:
     return None if is_remote(location(kv)) else Path(kv.path)
 
 
+def size(kv: ts.KvStore, folder: str = "") -> int | None:
+    """Bytes of all files in a folder of it, or in all; writers may rename some meanwhile.
+
+    None on object storage, where each file would have to be asked.
+    """
+    root = folder_of(kv)
+    if root is None:
+        return None
+    total, folders = 0, [str(root / folder)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with suppress(FileNotFoundError):
+                        total += entry.stat().st_size
+    return total
+
+
 def _value(result: ts.KvStore.ReadResult) -> bytes | None:
     return result.value if result.state == "value" else None
 

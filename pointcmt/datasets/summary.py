@@ -1,7 +1,5 @@
 """What is in a store, as facts and as text."""
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +45,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "correspondences": matched - unmatched,
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
-        "bytes": _size(files.folder_of(store.kv)),
+        "bytes": files.size(store.kv),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
         "notes": notes,
     }
@@ -61,22 +59,6 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
     fresh = [shard for shard, state in features.states().items() if state == FRESH]
     shapes = sum(int(np.sum(done[list(store.schema.shapes_of(shard))])) for shard in fresh)
     return {**features.facts, "key": key, "width": features.width, "shapes": shapes}
-
-
-def _size(folder: Path | None) -> int | None:
-    """Bytes of all files, None on object storage; writers may rename some meanwhile."""
-    if folder is None:
-        return None
-    total, folders = 0, [str(folder)]
-    while folders:
-        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    with suppress(FileNotFoundError):
-                        total += entry.stat().st_size
-    return total
 
 
 def describe(facts: dict[str, Any]) -> str:

@@ -30,7 +30,9 @@ class Cost:
     the network that is used afterwards. flops: see the module. hours: of wall time, over all
     sessions. samples_per_second: shapes over all processes, the median epoch's. peak_memory_bytes:
     of the main process; on a GPU what torch allocated there, else the process's resident memory,
-    whatever else it did before. disk_bytes: of the run's folder, but for this file.
+    whatever else it did before. disk_bytes: of the run's folder, but for this file. feature_bytes:
+    of the cached features in the store that it reads, which other runs may share; None on object
+    storage.
     """
 
     epochs: int
@@ -42,6 +44,7 @@ class Cost:
     samples_per_second: float
     peak_memory_bytes: int
     disk_bytes: int
+    feature_bytes: int | None
     device: str
     processes: int
 
@@ -50,12 +53,15 @@ class Cost:
         parameters = f"{self.inference_parameters / 1e6:.2f} M parameters"
         if self.total_parameters != self.inference_parameters:
             parameters += f" ({self.total_parameters / 1e6:.2f} M in training)"
-        return (
+        line = (
             f"cost: {parameters}, {self.flops / 1e9:.2f} GFLOPs a shape; "
             f"{duration(3600 * self.hours)} on {self.processes} × {self.device}, "
             f"{self.samples_per_second:.0f} samples/s, {self.peak_memory_bytes / 2**20:.0f} MiB of "
             f"memory, {self.disk_bytes / 2**20:.0f} MiB on disk"
         )
+        if self.feature_bytes:
+            line += f" and {self.feature_bytes / 2**20:.0f} MiB of features in the store"
+        return line
 
 
 class Spent:
@@ -100,11 +106,12 @@ def measure_cost(
     records: list[dict[str, Any]],
     spent: Spent,
     processes: int,
+    feature_bytes: int | None,
 ) -> Cost:
     """The cost of a run, written into its folder.
 
     model: all that was trained. network, inputs: see `Task.inference`, for one shape. records: the
-    lines of metrics.jsonl.
+    lines of metrics.jsonl. feature_bytes: see `Cost`.
     """
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != FILE]
     cost = Cost(
@@ -117,6 +124,7 @@ def measure_cost(
         samples_per_second=statistics.median(r["samples_per_second"] for r in records),
         peak_memory_bytes=spent.peak,
         disk_bytes=sum(path.stat().st_size for path in files),
+        feature_bytes=feature_bytes,
         device=spent.device.type,
         processes=processes,
     )

@@ -172,6 +172,8 @@ def _download(backbone: str, weights: str, file: str, needed: bool = False) -> P
         if _cached(hub_id, file) is False or (not needed and _cached(hub_id, CONFIG)):
             return None
         what = f"the hub cannot be reached, and its local cache has no {file} of these weights"
+        if weights != HUB:
+            what = f"there is no folder of this name, {what}"
     except errors.GatedRepoError:
         what = "the hub gives these weights to those who accept their licence and log in"
     except (errors.RepositoryNotFoundError, errors.HFValidationError):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import SILENT, in_words, meter, say
+from pointcmt.datasets.features import features_size
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import Batch, ViewStream
 from pointcmt.errors import UsageError
@@ -45,7 +46,7 @@ from pointcmt.training.run import (
     read_metrics,
     write_metrics,
 )
-from pointcmt.training.splits import Split, split_shapes, split_train
+from pointcmt.training.splits import Split, fit_batch, split_shapes, split_train
 from pointcmt.training.state import State
 from pointcmt.training.trackers import require_trackers, track
 
@@ -108,6 +109,7 @@ def train(
     require_trackers(config)
     config = settle(config, store)
     split = (split_train if config.labelled else split_shapes)(store, config.data)
+    config, few = fit_batch(config, split)
     seen = checkpoint.read_scalars(out / LAST)
     run, resumed = plan_run(out, config, store, split), seen is not None  # refuses another run's
 
@@ -142,7 +144,7 @@ def train(
         steps, drawn, saved = config.epochs * len(stream), time.monotonic(), time.monotonic()
         facts = {"train": len(split.train), "validation": len(split.validation)}
         opening = _opening(done, stream.position, config, facts, on, accelerator)
-        for note in (*split.notes, *notes, opening):
+        for note in (*split.notes, *few, *notes, opening):
             say(note, log_format)
         if done >= end:
             if main and done == config.epochs:  # it may have been killed before its last pictures
@@ -341,7 +343,8 @@ def _find_cost(
     batch = {name: data.to(state.spent.device) for name, data in batch.items()}
     network, inputs = task.inference(state.shown, batch)
     processes = state.accelerator.num_processes
-    return measure_cost(out, task.model, network, inputs, records, state.spent, processes)
+    kept = features_size(store, task.stream.arrays)
+    return measure_cost(out, task.model, network, inputs, records, state.spent, processes, kept)
 
 
 def _result(config: TrainConfig, records: list[dict[str, Any]], cost: Cost | None) -> Result:

@@ -9,7 +9,7 @@ from pointcmt.datasets.schema import SPLITS
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import done_shapes
 from pointcmt.errors import StoreError
-from pointcmt.training.config_sections import Data
+from pointcmt.training.config_sections import Data, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,20 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
         notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)
         train = train[known]
     return Split(train, validation, notes)
+
+
+def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The configuration with a batch that few labels can fill, and a note where it is smaller.
+
+    Only where `data.fraction` asks for few; otherwise a batch larger than train is refused.
+    """
+    known, data = len(split.train), config.data
+    few = data.fraction < 1 and config.optimizer.accumulate == 1
+    if not few or not 2 <= known < data.batch_size:
+        return config, ()
+    fitting = data.model_copy(update={"batch_size": known})
+    note = f"{known} shapes are less than a batch of {data.batch_size}: all of them are one"
+    return config.model_copy(update={"data": fitting}), (note,)
 
 
 def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -312,6 +312,19 @@ def test_maps_that_no_point_reaches_are_refused(rendered):
     assert "projection.radius=0" in caught.value.fix
 
 
+def test_cached_features_are_part_of_the_cost(tmp_path):
+    store = render_toy(tmp_path / "S", limit=24, rig="circle12", shard=8)
+    costs = {}
+    for cache in ("false", "true"):
+        config = small_config("mvnet", f"images.cache={cache}", epochs=1)
+        costs[cache] = train(store, config, tmp_path / cache, device="cpu").cost
+    files = [path for path in (tmp_path / "S" / "features").rglob("*") if path.is_file()]
+    assert costs["false"].feature_bytes == 0
+    kept = sum(path.stat().st_size for path in files if path.parent.name != "features")
+    assert costs["true"].feature_bytes == kept > 2**16
+    assert "of features in the store" in costs["true"].describe()
+
+
 def test_what_is_used_afterwards_gives_features_of_points(rendered):
     """So its cost counts a decoder, and no head for classes."""
     task = prepared(rendered, "model.backbone=pointvit-s")
