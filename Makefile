@@ -42,6 +42,7 @@ test-gpu: setup
 bench-gpu: setup
 	$(BIN)/python benchmarks/gpu_render.py
 	$(BIN)/python benchmarks/gpu_training.py
+	$(BIN)/python benchmarks/pretraining.py --device cuda
 
 bench: setup
 	$(BIN)/python benchmarks/render.py
