@@ -31,8 +31,8 @@ class Cost:
     sessions. samples_per_second: shapes over all processes, the median epoch's. peak_memory_bytes:
     of the main process; on a GPU what torch allocated there, else the process's resident memory,
     whatever else it did before. disk_bytes: of the run's folder, but for this file. feature_bytes:
-    of the cached features in the store that it reads, which other runs may share; None on object
-    storage.
+    of the features that pre-training caches in the store, which other runs may share; None on
+    object storage.
     """
 
     epochs: int

@@ -30,8 +30,8 @@ TRAINED, RANDOM = "trained", "random"
 class Frozen:
     """What a run's network, and the same one with random weights, make of a store's shapes.
 
-    features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN where it has no
-    class. feature: which one, in words.
+    features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN where none was
+    asked for. feature: which one, in words.
     """
 
     store: ViewStore

@@ -119,7 +119,7 @@ def train(
     notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     _open_streams(task, config, store, split, **ranks)  # refuses what does not fit the store
-    _require_batch(config, accelerator.num_processes)
+    _require_batch(config, accelerator.num_processes, bool(few))
 
     with ExitStack() as stack:
         if main:
@@ -314,14 +314,15 @@ def _keep(out: Path, records: list[dict[str, Any]], model: nn.Module, config: Tr
         checkpoint.save(out / kept(epoch), epoch, {"epoch": epoch}, model)
 
 
-def _require_batch(config: TrainConfig, processes: int) -> None:
-    """Batch norm needs two shapes in each process."""
+def _require_batch(config: TrainConfig, processes: int, few: bool) -> None:
+    """Batch norm needs two shapes in each process. few: no more labels are known."""
+    larger = f"set it to {2 * processes} or more: it counts the shapes of all processes"
     if config.data.batch_size < 2 * processes:
         raise UsageError(
             f"a batch of {config.data.batch_size} leaves less than two shapes to some of "
             f"{processes} processes",
             where="data.batch_size",
-            fix=f"set it to {2 * processes} or more: it counts the shapes of all processes",
+            fix="use fewer processes, or a larger data.fraction" if few else larger,
         )
 
 

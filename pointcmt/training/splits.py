@@ -91,7 +91,8 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
 def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:
     """The configuration with a batch that few labels can fill, and a note where it is smaller.
 
-    Only where `data.fraction` asks for few; otherwise a batch larger than train is refused.
+    Only where `data.fraction` asks for few, and without accumulation; otherwise a batch larger than
+    train is refused.
     """
     known, data = len(split.train), config.data
     few = data.fraction < 1 and config.optimizer.accumulate == 1

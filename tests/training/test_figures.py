@@ -39,6 +39,15 @@ def test_a_curve_of_any_length(epochs):
     assert size(draw_curve(records, best=1, title="student")) == (1080, 432)
 
 
+@pytest.mark.parametrize("keys", [("matching",), ("val_matching",), ()])
+def test_a_term_that_some_epochs_lack_is_drawn_with_gaps(keys):
+    """And one that all of them lack is not."""
+    every = dict.fromkeys(("loss", "val_loss", "transfer", "val_transfer"), 0.5)
+    records = [{"epoch": 1, **every}, {"epoch": 2, **every, **dict.fromkeys(keys, 0.7)}]
+    panels = 3 if keys else 2
+    assert size(draw_curve(records, best=1, title="mvnet")) == (60 + 510 * panels, 432)
+
+
 @pytest.mark.parametrize("classes", [2, 10, 40, 100])
 def test_a_confusion_matrix_of_any_size(classes):
     names = [f"class {i}" for i in range(classes)]

@@ -297,7 +297,7 @@ def front_and_back(folder, count):
 
 
 def test_an_epoch_without_a_match_has_no_l_m(tmp_path):
-    """Rather than one of 0, which would look perfect; and the curve leaves a gap."""
+    """Rather than one of 0, which would look perfect."""
     store = front_and_back(tmp_path, 8)
     train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     (record,) = metrics(tmp_path / "run")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
-def launch(arguments):
+def launch(arguments, code=0):
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -28,15 +28,15 @@ def launch(arguments):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done
 
 
-def command(store, out, *knobs, processes=1, epochs=3):
+def command(store, out, *knobs, processes=1, epochs=3, code=0):
     settings = [f"--set={knob}" for knob in (*SMALL["student"], *knobs)]
     options = ["--data", store.path, "--out", str(out), "--epochs", str(epochs), "--device", "cpu"]
     start = LAUNCH if processes > 1 else ["-m"]
-    return launch([*start, "pointcmt", "train", "student", *options, *settings, "--json"])
+    return launch([*start, "pointcmt", "train", "student", *options, *settings, "--json"], code)
 
 
 def records(folder):
@@ -117,6 +117,14 @@ def test_two_processes_resume(pair, store, tmp_path):
             torch.testing.assert_close(resumed[name], tensor)
         else:
             assert torch.equal(resumed[name], tensor)
+
+
+def test_too_few_labels_for_the_processes_are_said(store, tmp_path):
+    """Not that the batch should be larger: no more labels are known."""
+    said = command(store, tmp_path / "run", "data.fraction=0.01", processes=2, code=1)
+    assert "a batch of 3 leaves less than two shapes" in said.stderr
+    assert "use fewer processes, or a larger data.fraction" in said.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_shares_of_unequal_size(store, tmp_path, monkeypatch):

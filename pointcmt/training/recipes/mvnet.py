@@ -76,7 +76,7 @@ class Term(NamedTuple):
 
 
 def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
-    """The networks of a configuration; see RECIPES. The classifier waits for classes to come."""
+    """The networks of a configuration; see RECIPES. They have no classifier."""
     return Mvnet(MVNet(DENSE[config.model.backbone](1), config), config)
 
 
