@@ -13,7 +13,8 @@ point network of 128 points on the former, without their labels, once per seed a
 Then, with the same seed, each against random weights:
     probes    a linear SVM on all labels; few-shot
     finetune  classes, with few of the labels
-    frozen    the same, and the encoder learns nothing: the head alone
+    tenth     the same with a tenth of them
+    frozen    as finetune, and the encoder learns nothing: the head alone
     partseg   parts, with few of the labels
 Both load the encoder alone, as the paper does. Test shapes are seen by these three alone; the last
 epoch counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
@@ -57,6 +58,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 TASKS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe, and its knobs
     "finetune": ("finetune", ()),
+    "tenth": ("finetune", ()),
     "frozen": ("finetune", ("model.encoder=frozen", "optimizer.learning_rate=0.002")),
     "partseg": ("partseg", ()),
 }
@@ -71,11 +73,13 @@ class Plan:
     shapes: int = 400
     epochs: int = 20
     finetune: tuple[float, int] = (0.03, 60)
+    tenth: tuple[float, int] = (0.1, 60)
     frozen: tuple[float, int] = (0.03, 60)
     partseg: tuple[float, int] = (0.05, 60)
 
 
-QUICK = Plan(shapes=200, epochs=2, finetune=(0.1, 3), frozen=(0.1, 3), partseg=(0.1, 2))
+FEW = (0.1, 3)
+QUICK = Plan(shapes=200, epochs=2, finetune=FEW, tenth=FEW, frozen=FEW, partseg=(0.1, 2))
 
 
 @dataclass(frozen=True)
