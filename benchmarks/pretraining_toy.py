@@ -16,8 +16,8 @@ Then, with the same seed, each against random weights:
     tenth     the same with a tenth of them
     frozen    as finetune, and the encoder learns nothing: the head alone
     partseg   parts, with few of the labels
-Both load the encoder alone, as the paper does. Test shapes are seen by these three alone; the last
-epoch counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
+All load the encoder alone, as the paper does. Nothing learns from test shapes; the last epoch
+counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
 the same command goes on, and one with more seeds or variants adds them; another backbone needs
 another DIR. Workers are processes of one thread.
 """

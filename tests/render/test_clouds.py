@@ -292,6 +292,14 @@ def older(tmp_path):
     return root, synset / "points/ccc.pts", synset / "points_label/ccc.seg"
 
 
+def replace_file(path, content):
+    """content: None for no file."""
+    if content is None:
+        path.unlink()
+    else:
+        written(path, content)
+
+
 def refused_older(root, record=PTS):
     with pytest.raises(ShapeRefused) as refused:
         CloudLoader("shapenetpart", root).load(record)
@@ -356,10 +364,7 @@ OF_CHAIRS = "the parts of chair are 1 to 4"
     ],
 )
 def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, says):
-    if content is None:
-        older[2].unlink()
-    else:
-        written(older[2], content)
+    replace_file(older[2], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
     assert refused.detail.startswith("its parts: ")
@@ -378,10 +383,7 @@ def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, say
     ],
 )
 def test_what_is_wrong_with_a_file_of_points_is_named(older, content, reason, says):
-    if content is None:
-        older[1].unlink()
-    else:
-        written(older[1], content)
+    replace_file(older[1], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
     assert says in refused.detail
