@@ -8,6 +8,7 @@ carries the job and a shard's number; nothing is unpickled from the store.
 import asyncio
 import logging
 import math
+import socket
 import struct
 import time
 from contextlib import suppress
@@ -301,10 +302,21 @@ async def _knock(address: str, patience: float) -> None:
         except TimeoutError:  # dask's own errors, which say more, come before
             error = OSError("something listens there, but says nothing that a scheduler would")
         except OSError as refused:
-            error = refused
+            error = _refusal(address) or refused
         if time.monotonic() + KNOCK_AGAIN >= deadline:
             raise error
         await asyncio.sleep(KNOCK_AGAIN)
+
+
+def _refusal(address: str) -> OSError | None:
+    """What the system says of an address: dask's last attempt often has no time left to hear it."""
+    try:
+        socket.create_connection(get_address_host_port(address), KNOCK_AGAIN).close()
+    except TimeoutError:  # dask's text has more
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 async def _greet(address: str, seconds: float) -> None:

@@ -21,7 +21,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 from pointcmt.errors import PointcmtError, Reason
 from pointcmt.render.child import Runner
@@ -89,11 +89,12 @@ class Worker:
                     self._wait()
                     if self._closed:
                         raise Stopped
+                    state = self._look()  # before what it has said is read: none of that is missed
                     for kind, value in self._messages():
                         if kind == "done":
                             return value
                         raise value
-                    trouble = self._trouble()
+                    trouble = self._trouble(state)
                 left = self._end()
                 blame.lay(self._shape, replace(trouble, detail=trouble.detail + left))
         except BaseException:
@@ -144,10 +145,13 @@ class Worker:
                 self._process.wait(LONGEST_WAIT)  # it has died; its exit code tells how
             self._process.kill()
 
-    def _trouble(self) -> "_Trouble | None":
-        """How the process died, that it hangs or takes too much; None while it is well."""
+    def _look(self) -> "_State":
         assert self._process is not None
-        code, limit = self._process.poll(), self.work.memory_limit
+        return _State(self._process.poll(), self._memory(), time.monotonic())
+
+    def _trouble(self, state: "_State") -> "_Trouble | None":
+        """How the process died, that it hangs or takes too much; None while it is well."""
+        code, limit = state.code, self.work.memory_limit
         if code is not None and code >= 0:
             return _Trouble(Reason.CRASHED, f"the worker process ended with exit code {code}")
         if code is not None:
@@ -155,10 +159,10 @@ class Worker:
             name = known.get(-code, f"signal {-code}")
             hint = "; out of memory?" if name == "SIGKILL" else ""
             return _Trouble(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
-        if limit and self._memory() > limit:
+        if limit and state.memory > limit:
             what = f"its worker needed more memory than --memory-limit {limit:g} (GiB)"
             return _Trouble(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
-        if time.monotonic() - self._since > self._patience():
+        if state.at - self._since > self._patience():
             what = f"took longer than {self._patience():g} s"
             return _Trouble(Reason.TIMEOUT, what, certain=True)
         return None
@@ -234,6 +238,14 @@ class Crew:
             worker = self._idle.pop()
             self._busy.append(worker)
             return worker
+
+
+class _State(NamedTuple):
+    """Of a process, at a time in monotonic seconds. code: None while it runs. memory: GiB."""
+
+    code: int | None
+    memory: float
+    at: float
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Jobs on real dask clusters: whatever is killed, no shard is lost or rendered twice."""
 
+import asyncio
 import datetime
 import ipaddress
 import json
@@ -455,6 +456,12 @@ def test_no_scheduler_and_no_address_are_said(monkeypatch):
     insisting = dask.config.set({"distributed.comm.require-encryption": True})
     with insisting, pytest.raises(UsageError, match="encryption required"):
         engine("tcp://127.0.0.1:9")
+
+
+def test_a_refusal_is_said_however_short_the_last_attempt():
+    for _ in range(40):
+        with pytest.raises(OSError, match=r"\[Errno \d+\] Connection refused"):
+            asyncio.run(clusters._knock("tcp://127.0.0.1:9", 0.05))
 
 
 @contextmanager

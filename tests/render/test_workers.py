@@ -12,7 +12,7 @@ import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
 from pointcmt.render import supervisor
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.supervisor import Crew, Work, Worker
 from tests.render import runners
 from tests.render.runners import run_tasks
 
@@ -114,6 +114,32 @@ def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
 def test_a_worker_killed_once_costs_nothing(tmp_path):
     blamed, _ = run(tmp_path, {3: "killed once", 8: "killed once", "task 2": "killed once"})
     assert blamed == {}
+
+
+class SlowSupervisor(Worker):
+    """It has no processor for a while after it has read which shape its process is busy with."""
+
+    def _messages(self):
+        yield from super()._messages()
+        if self._shape is not None:
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("death", ["killed", "exit"])
+def test_a_shape_that_ended_while_its_supervisor_stood_still_is_not_blamed(tmp_path, death):
+    faults = {0: "slow", 2: f"{death} once", "task 0": f"{death} once"}
+    worker = SlowSupervisor(Work(runners.make, (faults, str(tmp_path)), 60.0), 0)
+    _, _, ended = worker.run(0)
+    worker.close()
+    assert [how for _, how, _ in ended] == ["done"] * runners.SHAPES
+
+
+def test_memory_is_laid_at_the_shape_that_took_it(tmp_path):
+    work = Work(runners.make, ({0: "slow", 1: "greedy"}, str(tmp_path)), 60.0, memory_limit=0.3)
+    worker = SlowSupervisor(work, 0)
+    _, _, ended = worker.run(0)
+    worker.close()
+    assert [how for _, how, _ in ended] == ["done", Reason.TOO_LARGE, "done", "done"]
 
 
 def test_the_detail_names_the_signal(tmp_path):
