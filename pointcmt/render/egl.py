@@ -6,10 +6,11 @@ other context on the same GPU).
 """
 
 import ctypes
+import importlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, byref, c_char_p, c_int, c_ssize_t, c_uint, c_void_p
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,8 @@ class Context:
     def __init__(self, device: Device) -> None:
         self.device = device
         self._egl = load()
+        if device.cuda is None:
+            _load_triton()
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._display = self._open_display()
@@ -322,6 +325,16 @@ def _error() -> str:
 
 
 _loaded_in: int | None = None  # the process that has loaded a driver
+
+
+def _load_triton() -> None:
+    """Load triton, which training may need later in this process, before Mesa loads LLVM.
+
+    Mesa makes LLVM's symbols known to all libraries; triton, which has an LLVM of its own, takes
+    them for its and crashes.
+    """
+    with suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")
 
 
 def _refuse_after_fork() -> None:

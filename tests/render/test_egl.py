@@ -196,6 +196,22 @@ def test_a_forked_child_is_refused_with_an_explanation():
     assert lines[2] == "the parent draws on"
 
 
+THEN_TRAINED = """
+from pointcmt.render import egl
+egl.Context(egl.list_devices()[-1])
+import torch
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+print("trained")
+"""
+
+
+def test_a_process_that_has_drawn_can_train():
+    """Mesa and triton both bring an LLVM."""
+    command = [sys.executable, "-W", "ignore", "-c", THEN_TRAINED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "trained\n", done.stderr
+
+
 def test_a_store_drawn_by_egl_keeps_the_promises_of_any_store(tmp_path):
     for workers in (1, 2):
         done = pointcmt(
