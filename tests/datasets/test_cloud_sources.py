@@ -143,6 +143,16 @@ def test_both_text_layouts_in_one_directory_are_refused(tmp_path):
         assert raised.where == str(tmp_path / "both")
 
 
+def test_text_is_read_rather_than_hdf5_beside_it_and_that_is_said(tmp_path):
+    write_shapenetpart_text(tmp_path, SHAPES)
+    write_shapenetpart_hdf5(tmp_path, SHAPES)
+    listing = list_shapes("shapenetpart", tmp_path)
+    assert found(listing) == EXPECTED
+    assert listing.notes == (
+        "text and HDF5 files are here: the text is read, the HDF5 files are not",
+    )
+
+
 @pytest.mark.parametrize(("prefix", "parts"), [("ply_data_", "pid"), ("", "seg")])
 def test_the_hdf5_layouts(tmp_path, prefix, parts):
     write_shapenetpart_hdf5(tmp_path, SHAPES, prefix, parts)

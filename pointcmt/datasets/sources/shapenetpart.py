@@ -86,6 +86,8 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
     base = places[0]
     notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
     layout = _text_layout(base)
+    if layout and _has_hdf5(base):
+        notes.append("text and HDF5 files are here: the text is read, the HDF5 files are not")
     shapes, more = _list_text(base, layout) if layout else _list_hdf5(base)
     return Listing(
         name=dataset,
@@ -110,7 +112,11 @@ def labels_of(source: str) -> str:
 
 
 def _holds(folder: Path) -> bool:
-    return _text_layout(folder) is not None or any(map(_HDF5.fullmatch, files(folder)))
+    return _text_layout(folder) is not None or _has_hdf5(folder)
+
+
+def _has_hdf5(folder: Path) -> bool:
+    return any(map(_HDF5.fullmatch, files(folder)))
 
 
 def _text_layout(folder: Path) -> tuple[str, str] | None:
