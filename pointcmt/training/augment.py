@@ -29,7 +29,7 @@ def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """
     B, N = items.shape[:2]
     index = torch.rand(B, N, generator=generator).argsort(dim=1)[:, :count]  # [B, count]
-    return items[torch.arange(B)[:, None], index.to(items.device)]
+    return items[torch.arange(B, device=items.device)[:, None], index.to(items.device)]
 
 
 def keep_patches(points: Tensor, share: float, generator: torch.Generator) -> Tensor:

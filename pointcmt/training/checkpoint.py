@@ -153,7 +153,7 @@ def load_training(
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
         state = {
-            key.removeprefix(prefix): _as_state(value, parameter)
+            key.removeprefix(prefix): _as_state(key.removeprefix(prefix), value, parameter)
             for key, value in tensors.items()
             if key.startswith(prefix)
         }
@@ -215,10 +215,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _as_state(value: Tensor, parameter: Tensor) -> Tensor:
+def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
     """A moment lies where and as its parameter lies: other strides would round differently."""
-    if value.shape != parameter.shape:
-        return value  # the step count, which stays on the CPU
+    if name == "step":
+        return value  # stays on the CPU: the optimizer would wait for a GPU to read it
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 

@@ -74,6 +74,7 @@ class Spent:
         self.device, self.began = device, time.monotonic()
         self.seconds_before, self.peak_before = 0.0, 0
         if device.type == "cuda":
+            torch.cuda.init()  # before it there are no statistics, and none to reset
             torch.cuda.reset_peak_memory_stats(device)
 
     @property

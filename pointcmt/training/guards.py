@@ -12,6 +12,9 @@ from pointcmt.errors import PointcmtError
 from pointcmt.training.config import ViewData
 from pointcmt.training.config_sections import TrainConfig
 
+# Of those who have no error class of their own: the CPU's allocator, CUDA itself and its libraries.
+NO_MEMORY = r"can't allocate memory|bad_alloc|out of memory|ALLOC_FAILED"
+
 
 def require_finite(losses: Iterable[tuple[int, float]], when: str, out: Path) -> None:
     """Raises PointcmtError for a loss that is NaN or infinite. losses: (step, value)."""
@@ -32,8 +35,8 @@ def memory_errors(config: TrainConfig) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not re.search(r"can't allocate memory|bad_alloc", str(error)):
-            raise  # the CPU's allocator has no error class of its own
+        if not known and not re.search(NO_MEMORY, str(error)):
+            raise
         data = config.data
         knobs = [
             f"data.batch_size below {data.batch_size}, with optimizer.accumulate above "

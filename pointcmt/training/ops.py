@@ -48,7 +48,7 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     points = _points("points", points, width=3)
     clouds, total, _ = points.shape
     _within("count", count, 1, total)
-    begin = _starts(start, clouds, total).to(points.device)
+    begin = _starts(start, clouds, total, points.device)
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
@@ -73,7 +73,8 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
         raise UsageError(f"a ball of radius {radius}", where="radius", fix="give one ≥ 0, finite")
     squared = torch.tensor(radius, dtype=points.dtype).square()
     if not _is_compiled(points):
-        return _kernels(points).ball_query(points, centers, squared.to(points.device), count)
+        squared = points.new_full((), squared.item())  # made there: a copy would wait for a GPU
+        return _kernels(points).ball_query(points, centers, squared, count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
     over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
@@ -133,8 +134,9 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
         raise UsageError(f"the index is {index.dtype}", where="gather", fix="convert with .long()")
     if torch.compiler.is_compiling():
         return ops_plain.gather(features, index)
-    for value in torch.aminmax(index) if index.numel() else ():
-        _within("index", int(value), 0, features.shape[1] - 1)
+    if index.numel():
+        for value in torch.stack(torch.aminmax(index)).tolist():  # at once: a GPU is waited for
+            _within("index", value, 0, features.shape[1] - 1)
     if _is_compiled(features):
         return _Gather.apply(features, index, _sum_rows)
     kernels = _kernels(features)
@@ -275,8 +277,11 @@ def _pair(
     return points, queries
 
 
-def _starts(start: int | Tensor, clouds: int, total: int) -> Tensor:
+def _starts(start: int | Tensor, clouds: int, total: int, device: torch.device) -> Tensor:
     """Where each cloud begins [B] i64; or UsageError."""
+    if isinstance(start, int):  # made there: a copy would wait for a GPU
+        _within("start", start, 0, total - 1)
+        return torch.full((clouds,), start, device=device)
     begin = torch.as_tensor(start)
     if begin.dtype != torch.int64 or begin.shape not in ((), (clouds,)):
         raise UsageError(
@@ -286,7 +291,7 @@ def _starts(start: int | Tensor, clouds: int, total: int) -> Tensor:
         )
     for value in begin.flatten().tolist():
         _within("start", value, 0, total - 1)
-    return begin.expand(clouds).contiguous()
+    return begin.expand(clouds).contiguous().to(device)
 
 
 def _within(name: str, value: int, low: int, high: int | None = None) -> None:

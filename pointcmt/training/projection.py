@@ -131,9 +131,12 @@ def gather_map(features: Tensor, index: Tensor) -> Tensor:
 
     The gradient of a pixel goes to its point alone, and all of it.
     """
-    nothing = features.new_zeros(len(features), 1, features.shape[2])
-    rows = torch.cat([features, nothing], dim=1)
-    return ops.gather(rows, torch.where(index < 0, features.shape[1], index))
+    N = features.shape[1]
+    # Each pixel without a point takes one of N rows of nothing. With a single row for all of them
+    # a GPU would add up their gradients, to be thrown away, one after another.
+    rows = torch.cat([features, torch.zeros_like(features)], dim=1)
+    pixels = torch.arange(index[0].numel(), device=index.device).view(index.shape[1:])
+    return ops.gather(rows, torch.where(index < 0, N + pixels % N, index))
 
 
 def splat_map(features: Tensor, index: Tensor, uv: Tensor, radius: float) -> Tensor:

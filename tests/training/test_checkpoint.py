@@ -55,6 +55,13 @@ def test_training_goes_on_with_the_same_bits(kind, tmp_path):
         assert optimizer.state[p]["exp_avg"].stride() == restored.state[q]["exp_avg"].stride()
 
 
+def test_moments_go_to_their_parameters_device_and_step_counts_stay():
+    """Of a scalar parameter too, whose moments have the shape of the count."""
+    scalar = nn.Parameter(torch.empty((), device="meta"))
+    assert checkpoint._as_state("exp_avg", torch.tensor(0.5), scalar).device.type == "meta"
+    assert checkpoint._as_state("step", torch.tensor(3.0), scalar).device.type == "cpu"
+
+
 def test_an_average_is_kept_beside_the_model(tmp_path):
     """What is evaluated is the average; training goes on from the model's own weights."""
     model, average = small_model(seed=1), small_model(seed=2)

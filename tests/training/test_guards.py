@@ -36,6 +36,22 @@ def test_a_teachers_knobs_are_other_ones():
     assert "data.points" not in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Triton Error [CUDA]: out of memory",
+        "[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory",
+        "std::bad_alloc",
+    ],
+)
+def test_libraries_that_say_so_in_their_own_words_ran_out_of_memory_too(said):
+    with pytest.raises(PointcmtError) as caught, memory_errors(load_config("student")):
+        raise RuntimeError(said)
+    assert said in caught.value.what
+
+
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="shapes"), memory_errors(load_config("student")):
         raise RuntimeError("shapes cannot be multiplied")
