@@ -51,8 +51,11 @@ def join_processes(device: str) -> tuple[Accelerator, torch.device]:
     # Every rank has statistics of its own half of the batch; `average_buffers` joins them.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     wait = InitProcessGroupKwargs(timeout=PATIENCE)
-    cpu = on.type == "cpu"
-    accelerator = Accelerator(cpu=cpu, device_placement=False, kwargs_handlers=[ddp, wait])
+    # A process on its own has no use for accelerate's device, which is for good the first one that
+    # it is asked for: training on a GPU first and on the CPU later would be refused.
+    alone = launched() == 1 and "LOCAL_RANK" not in os.environ
+    cpu, handlers = on.type == "cpu", [ddp, wait]
+    accelerator = Accelerator(cpu=cpu or alone, device_placement=False, kwargs_handlers=handlers)
     atexit.unregister(_leave)
     atexit.register(_leave)
     return accelerator, on if cpu or launched() == 1 else accelerator.device

@@ -35,20 +35,42 @@ pytestmark = [
 ]
 
 
+ONE_AND_THE_OTHER = """
+import sys
+from pathlib import Path
+from pointcmt.datasets.store import ViewStore
+from pointcmt.training.loop import train
+from tests.training.stores import small_config
+store, out, *devices = sys.argv[1:]
+for device in devices:
+    train(ViewStore.open(store), small_config("student", epochs=1), Path(out) / device, device)
+"""
+
+
 @pytest.mark.parametrize("recipe", KNOBS)
 def test_a_recipe_trains_and_goes_on(recipe, make_store, rendered, tmp_path):
     store = rendered if recipe == "mvnet" else make_store(parts=recipe == "partseg")
     arguments = [recipe, store.path, str(tmp_path / "run"), DEVICE]
     for until in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", TRAIN, *arguments, until, *KNOBS[recipe]],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
+        run(TRAIN, *arguments, until, *KNOBS[recipe])
     cost = json.loads((tmp_path / "run" / "cost.json").read_text())
     assert cost["epochs"] == 2
     assert cost["peak_memory_bytes"] > 0
+
+
+@pytest.mark.parametrize("devices", [(DEVICE, "cpu"), ("cpu", DEVICE)])
+def test_one_process_trains_on_one_device_and_then_on_the_other(devices, store, tmp_path):
+    run(ONE_AND_THE_OTHER, store.path, str(tmp_path), *devices)
+    assert all((tmp_path / device / "cost.json").exists() for device in devices)
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
