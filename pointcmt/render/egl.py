@@ -324,9 +324,6 @@ def _error() -> str:
     return str(_last_error.text)
 
 
-_loaded_in: int | None = None  # the process that has loaded a driver
-
-
 def _load_triton() -> None:
     """Load triton, which training may need later in this process, before Mesa loads LLVM.
 
@@ -335,6 +332,9 @@ def _load_triton() -> None:
     """
     with suppress(ImportError):
         importlib.import_module("triton._C.libtriton")
+
+
+_loaded_in: int | None = None  # the process that has loaded a driver
 
 
 def _refuse_after_fork() -> None:
