@@ -1,4 +1,4 @@
-"""Every recipe on a GPU, in fresh processes: nothing else has started CUDA there."""
+"""Recipes on a GPU, in fresh processes: nothing else has started CUDA there."""
 
 import json
 import os
