@@ -16,6 +16,7 @@ GROUND = (
     "compiled",
     "geometry",
     "console",
+    "regular_files",
     "correspondences",
 )
 # Floor of each part of the package → the parts it may import, itself included.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pointcmt.errors import DependencyError, Reason, ShapeRefused
-from pointcmt.render.readers.sidecars import read_regular
+from pointcmt.regular_files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
 _MAX_NOTES = 20

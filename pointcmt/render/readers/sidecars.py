@@ -1,12 +1,12 @@
 """Files that a model names (materials, textures), read only from the model's own directory."""
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from pointcmt.regular_files import read_regular
 
 MAX_SIDECAR = 256 << 20  # bytes of one material file or texture
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:")
@@ -58,23 +58,6 @@ def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
     if outside:
         raise NotRead(f"{printable(name)} lies outside of the model's directory: not read")
     raise NotRead(f"{printable(name)} is missing")
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """The content of a regular file; anything else is refused without waiting for it.
-
-    Raises OSError, with EFBIG for more than `most` bytes and EINVAL for what is no regular file.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may do things
-        raise OSError(errno.EINVAL, "not a regular file")
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if status.st_size > most:
-            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {most} are read")
-        return file.read(most)
 
 
 def read_sidecar(path: Path) -> bytes:
