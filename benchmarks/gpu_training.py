@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pointcmt.datasets.creation import create
+from pointcmt.datasets.documents import Outcome, encode_outcome
 from pointcmt.datasets.schema import (
     SCHEMA_VERSION,
     Schema,
@@ -37,7 +38,7 @@ from pointcmt.datasets.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store import RENDER, Outcome, ViewStore, encode_outcome
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.training import ops, ops_plain
 from pointcmt.training.config_files import load_config
 from pointcmt.training.device import describe_device, find_device, has_triton

@@ -33,15 +33,10 @@ from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import look
+from pointcmt.datasets.documents import Outcome, encode_outcome
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    RENDER,
-    Outcome,
-    ViewStore,
-    encode_outcome,
-)
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.datasets.summary import summarize
 from pointcmt.errors import Reason
 from pointcmt.render.backlog import Backlog, carry_out

@@ -197,7 +197,8 @@ def build_correspondences(
 
 @app.command()
 def info(store: Store, as_json: Json = False) -> None:
-    """What is in a store."""
+    """What is in a store; exit code 1 where files of it are lost."""
+    from pointcmt.datasets.store import ViewStore
     from pointcmt.datasets.summary import describe, summarize
 
     facts = summarize(store)
@@ -205,6 +206,7 @@ def info(store: Store, as_json: Json = False) -> None:
         print(json.dumps(facts))
     else:
         print(describe(facts))
+    ViewStore.open(store).require_complete()
 
 
 @app.command()

@@ -36,6 +36,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences of variants.")] = None,
+    features: Annotated[str | None, typer.Option(help="A place for image features, if the store must not be written to: a folder or a URL.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     device: Device = "auto",
@@ -75,7 +76,8 @@ def train(
 
     from pointcmt.datasets.store import ViewStore
 
-    store, helper = ViewStore.open(data), os.environ.get("RANK", "0") != "0"
+    store, helper = ViewStore.open(data, features=features), os.environ.get("RANK", "0") != "0"
+    store.require_complete()
     log_format = SILENT if helper else log_format
     with needs("train"), resumable(log_format):
         from pointcmt.training.commands import train_command
@@ -106,6 +108,7 @@ def evaluate(
     from pointcmt.datasets.store import ViewStore
 
     store = ViewStore.open(data)
+    store.require_complete()
     if probe or few_shot:
         with needs("train"):
             from pointcmt.training.commands import probe_command

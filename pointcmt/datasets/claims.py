@@ -171,6 +171,7 @@ def claim_key(shard: int) -> str:
 
 def _read(kv: ts.KvStore, key: str) -> tuple[bytes | None, bytes]:
     """A key's value (None: there is none) and its generation."""
+    files.require_readable(kv, key)
     with storage_errors(kv):
         found = kv.read(key).result()
     return (found.value if found.state == "value" else None), found.stamp.generation

@@ -10,17 +10,17 @@ import tensorstore as ts
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import open_claims, require_idle
-from pointcmt.datasets.places import tidy
-from pointcmt.datasets.schema import ShapeRecord
-from pointcmt.datasets.store import (
-    PLAN,
-    ROOT,
-    ViewStore,
+from pointcmt.datasets.documents import (
     decode_marker,
     identity,
     identity_digest,
+    loose_attributes,
+    require_root,
     root_attributes,
 )
+from pointcmt.datasets.places import tidy
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.store import PLAN, ROOT, ViewStore
 from pointcmt.errors import DamageError, StoreError
 
 
@@ -48,7 +48,7 @@ def create(
     store = ViewStore(path, stored, threads)
     _ensure(store.kv, PLAN, plan)
     for name in contract.array_specs(store.schema):
-        _ensure(store.kv, f"{name}/{ROOT}", contract.array_metadata(store.schema, name))
+        ensure_metadata(store.kv, name, contract.array_metadata(store.schema, name))
     return store
 
 
@@ -106,7 +106,7 @@ def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int
             )
         found = files.write_new(kv, ROOT, root)
     try:
-        return root_attributes(found, path)
+        return root_attributes(found, f"{path}/{ROOT}")
     except DamageError:
         if not _is_ours(kv, attributes, plan):
             raise
@@ -114,18 +114,66 @@ def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int
         return attributes
 
 
+def mend_root(path: str) -> bool:
+    """Write a damaged root again from what it still says, if all commit markers agree with it.
+
+    What decides the store's bytes has a digest, which every marker repeats; where data came from
+    and the versions of libraries are taken as they are. Returns whether anything was mended. Raises
+    StoreError where there is no store, DamageError where nothing agrees.
+    """
+    path, where = tidy(path), f"{tidy(path)}/{ROOT}"
+    data = files.first_read(path, ROOT)
+    if data is None:
+        return False
+    kv = files.open_kv(path)
+    try:
+        body = root_attributes(data, where)
+    except DamageError as damage:
+        try:
+            body = loose_attributes(data, where)[0]
+            require_root(body, where)
+        except DamageError:
+            raise damage from None
+        if _owners(kv) != {identity_digest(body)}:
+            raise
+    root = contract.group_metadata(body)
+    if contract.as_prescribed(data, root):
+        return False
+    files.write(kv, ROOT, root)
+    return True
+
+
+def _owners(kv: ts.KvStore) -> set[str]:
+    """The stores, by their identity, that the commit markers here belong to."""
+    owners = set()
+    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
+        with suppress(DamageError):
+            owners.add(str(decode_marker(data or b"", key).get("store")))
+    return owners
+
+
 def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
     """Whether what lies beside a lost or damaged root belongs to a store of these attributes.
 
     Commit markers tell; without any, the list of shapes has to do.
     """
-    owners = set()
-    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
-        with suppress(DamageError):
-            owners.add(decode_marker(data or b"", key).get("store"))
+    owners = _owners(kv)
     if owners:
         return owners == {identity_digest(attributes)}
     return files.read(kv, PLAN) == plan
+
+
+def ensure_metadata(kv: ts.KvStore, name: str, prescribed: bytes) -> bool:
+    """Have an array's `zarr.json` say what is prescribed; whether it had to be written again.
+
+    What other tools have added is left alone.
+    """
+    key = f"{name}/{ROOT}"
+    found = files.write_new(kv, key, prescribed)
+    if found is prescribed or contract.as_prescribed(found, prescribed):
+        return False
+    files.write(kv, key, prescribed)
+    return True
 
 
 def _ensure(kv: ts.KvStore, key: str, value: bytes) -> None:

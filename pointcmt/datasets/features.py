@@ -3,12 +3,15 @@
 An image network's features cost minutes to hours of computing and a thousandth of the images' disk
 space, so they are kept, a shard at a time: computed features count once their commit marker
 `commits/features-<key>/<shard>.json` is there. It names the images they were made from by their
-SHA-256. Where a shard is rendered again with other images, its features are stale: they are
-pending again, and reading them is refused.
+SHA-256, which is that of the very bytes that were read. Where a shard is rendered again with other
+images, its features are stale: they are pending again, and reading them is refused.
+
+A store that must not be written to keeps them elsewhere: see `ViewStore.open`.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
+from pointcmt.datasets.documents import own_attributes
 from pointcmt.datasets.schema import ArraySpec
 from pointcmt.datasets.store import RENDER, ROOT, ViewStore, marker_key
 from pointcmt.errors import DamageError, StoreError
@@ -55,8 +59,10 @@ class Features:
         chunk: Chunk = "shape",
     ) -> None:
         self.store, self.key, self.width, self.facts = store, key, width, facts
+        self.home = store.derived  # where they lie: the store itself, or another place
         self.name, self.stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
-        store.specs[self.name] = _spec(store, width, facts, chunk)
+        spec = _spec(store, width, facts, chunk)
+        store.specs[self.name] = self.home.specs[self.name] = spec
 
     def images(self, shard: int) -> Images:
         """A shard's images, to be asked for before they are read.
@@ -73,6 +79,17 @@ class Features:
         key = contract.shard_key(self.store.specs["rgb"], "rgb", shard)
         return Images(shard, done, marker["files"][key])
 
+    def read_images(self, shard: int) -> tuple[Images, NDArray[np.uint8]]:
+        """A shard's images as they are now, and their pixels [s, V, H, W, 3].
+
+        Raises StoreError where the shard is not rendered, DamageError where its file is lost or is
+        not the one that was committed.
+        """
+        if shard not in self.store.committed(RENDER):
+            raise _not_rendered(shard, self.store.path)
+        marker = self.store.markers(RENDER, [shard])[shard]
+        return self.images_of(shard, marker), self.store.read_committed("rgb", shard, marker)
+
     def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:
         """MISSING, STALE or FRESH by shard: of all shards that have rendered shapes, or of these.
 
@@ -80,10 +97,10 @@ class Features:
         """
         rendered = set(self.store.committed(RENDER))
         wanted = sorted(rendered if shards is None else rendered & set(shards))
-        present = set(files.list_keys(self.store.kv, f"{self.name}/c/"))
-        made = set(self.store.committed(self.stage))
+        present = set(files.list_keys(self.home.kv, f"{self.name}/c/", self.store.schema.shards))
+        made = set(self.home.committed(self.stage))
         render = self.store.markers(RENDER, wanted)
-        ours = self.store.markers(self.stage, [shard for shard in wanted if shard in made])
+        ours = self.home.markers(self.stage, [shard for shard in wanted if shard in made])
         found = {}
         for shard in wanted:
             images = self.images_of(shard, render[shard])
@@ -113,14 +130,15 @@ class Features:
         if not np.all(np.isfinite(array)):
             raise StoreError(
                 f"features of shard {images.shard} are not finite in 16 bits",
-                where=f"{self.store.path}/{self.name}",
+                where=f"{self.home.path}/{self.name}",
                 fix="take other weights for the image network, or, of mvnet, images.cache=false, "
                 "which keeps no features; train a teacher of your own anew, with a lower learning "
                 "rate or from pretrained weights",
             )
-        written = self.store.write_shard(images.shard, {self.name: array})
-        marker = {"files": written, "made_from": images.sha256}
-        self.store.commit(self.stage, images.shard, marker)
+        with _elsewhere(self.store):
+            written = self.home.write_shard(images.shard, {self.name: array})
+            marker = {"files": written, "made_from": images.sha256}
+            self.home.commit(self.stage, images.shard, marker)
 
     def read(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
         """The features [n, V, D] of shapes [n], indices of axis 0; those of failed shapes are 0.
@@ -128,12 +146,17 @@ class Features:
         Raises StoreError where they are missing, stale or damaged.
         """
         self.require_fresh(shapes)
-        return self.read_fresh(shapes)
+        shapes = np.asarray(shapes, np.int64)
+        made = np.isin(shapes // self.store.schema.shard, self.home.committed(self.stage))
+        features = np.zeros((len(shapes), self.store.schema.views, self.width), np.float16)
+        if np.any(made):  # shards where every shape failed have none
+            features[made] = self.read_fresh(shapes[made])
+        return features
 
     def read_fresh(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
         """`read` without a look at the markers, for who has called `require_fresh` before."""
         try:
-            return self.store.read(self.name, np.asarray(shapes))
+            return self.home.read(self.name, np.asarray(shapes))
         except DamageError as error:
             raise DamageError(
                 error.what, where=error.where, fix=f"delete {error.where}: {RECOMPUTE}"
@@ -153,12 +176,24 @@ class Features:
             if state != FRESH:
                 raise StoreError(
                     f"the features of shard {shard} are {state}: {reasons[state]}",
-                    where=f"{self.store.path}/{self._file(shard)}",
+                    where=f"{self.home.path}/{self._file(shard)}",
                     fix=RECOMPUTE,
                 )
 
     def _file(self, shard: int) -> str:
         return contract.shard_key(self.store.specs[self.name], self.name, shard)
+
+
+@contextmanager
+def _elsewhere(store: ViewStore) -> Iterator[None]:
+    """Say of a store that cannot be written how to keep its features elsewhere."""
+    try:
+        yield
+    except StoreError as error:
+        if store.derived is not store or isinstance(error, DamageError):
+            raise
+        fix = f"{error.fix}; or keep the features of a read-only store elsewhere: --features DIR"
+        raise StoreError(error.what, where=error.where, fix=fix) from error
 
 
 def _not_rendered(shard: int, path: str) -> StoreError:
@@ -172,27 +207,26 @@ def _not_rendered(shard: int, path: str) -> StoreError:
 def open_features(store: ViewStore, key: str) -> Features | None:
     """The features of a key, None where the store has none. Raises DamageError for damaged ones."""
     where = f"{FOLDER}/{key}/{ROOT}"
-    data = files.read(store.kv, where)
+    data = files.read(store.derived.kv, where)
     if data is None:
         return None
     try:
         table = json.loads(data)
-        width, facts = int(table["shape"][2]), dict(table["attributes"])
-        del facts["checksum"]
-        forms: dict[bytes, Chunk] = {
-            contract.spec_metadata(store.schema, _spec(store, width, facts, chunk)): chunk
+        width, facts = int(table["shape"][2]), own_attributes(table["attributes"])
+        forms: dict[Chunk, bytes] = {
+            chunk: contract.spec_metadata(store.schema, _spec(store, width, facts, chunk))
             for chunk in CHUNKS
         }
-        intact = data in forms
-    except (ValueError, KeyError, TypeError, IndexError):
-        intact = False
-    if not intact:
+        fitting = [chunk for chunk in CHUNKS if contract.as_prescribed(data, forms[chunk])]
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        fitting = []
+    if not fitting:
         raise DamageError(
             "the metadata of these features is damaged",
-            where=f"{store.path}/{where}",
+            where=f"{store.derived.path}/{where}",
             fix=f"delete this file: {RECOMPUTE}",
         )
-    return Features(store, key, width, facts, forms[data])
+    return Features(store, key, width, facts, fitting[0])
 
 
 def create_features(
@@ -204,11 +238,15 @@ def create_features(
     many processes start at once. Raises StoreError with the differences where others are there.
     """
     spec = _spec(store, width, {**facts, "pointcmt": __version__}, chunk)
-    files.write_new(store.kv, f"{FOLDER}/{ROOT}", GROUP)
-    files.write_new(store.kv, f"{FOLDER}/{key}/{ROOT}", contract.spec_metadata(store.schema, spec))
+    kv, metadata = store.derived.kv, contract.spec_metadata(store.schema, spec)
+    with _elsewhere(store):
+        files.write_new(kv, f"{FOLDER}/{ROOT}", GROUP)
+        files.write_new(kv, f"{FOLDER}/{key}/{ROOT}", metadata)
     features = open_features(store, key)
     if features is None:
-        raise StoreError("a file vanished while it was written", where=f"{store.path}/{FOLDER}")
+        raise StoreError(
+            "a file vanished while it was written", where=f"{store.derived.path}/{FOLDER}"
+        )
     stored = {name: value for name, value in features.facts.items() if name != "pointcmt"}
     left, right = {"width": features.width, **stored}, {"width": width, **facts}
     different = [
@@ -219,7 +257,7 @@ def create_features(
     if different:
         raise StoreError(
             "these features were made by something else:\n  " + "\n  ".join(different),
-            where=f"{store.path}/{FOLDER}/{key}",
+            where=f"{store.derived.path}/{FOLDER}/{key}",
             fix=f"delete {FOLDER}/{key} and commits/{FOLDER}-{key} of this store: {RECOMPUTE}",
         )
     return features
@@ -227,23 +265,25 @@ def create_features(
 
 def list_features(store: ViewStore) -> list[str]:
     """The keys of all features that a store has metadata or commits of, sorted."""
-    found = {key.split("/")[1] for key in files.list_keys(store.kv, f"{FOLDER}/")} - {ROOT}
-    stages = {key.split("/")[1] for key in files.list_keys(store.kv, f"commits/{FOLDER}-")}
+    kv, many = store.derived.kv, store.schema.shards
+    found = {key.split("/")[1] for key in files.list_keys(kv, f"{FOLDER}/", many)} - {ROOT}
+    stages = {key.split("/")[1] for key in files.list_keys(kv, f"commits/{FOLDER}-", many)}
     return sorted(found | {stage.removeprefix(f"{FOLDER}-") for stage in stages})
 
 
 def features_size(store: ViewStore, arrays: Iterable[str]) -> int | None:
     """Bytes of those of these arrays that are features; None on object storage."""
-    sizes = [files.size(store.kv, name) for name in arrays if name.startswith(f"{FOLDER}/")]
+    sizes = [files.size(store.derived.kv, name) for name in arrays if name.startswith(f"{FOLDER}/")]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def forget_shard(store: ViewStore, key: str, shard: int) -> None:
     """Delete a shard's features: the next use computes them again."""
     stage = f"{FOLDER}-{key}"
-    files.delete(store.kv, [marker_key(stage, shard)])
+    files.delete(store.derived.kv, [marker_key(stage, shard)])
     files.delete(
-        store.kv, [contract.shard_key(_spec(store, 0, {}, "shape"), f"{FOLDER}/{key}", shard)]
+        store.derived.kv,
+        [contract.shard_key(_spec(store, 0, {}, "shape"), f"{FOLDER}/{key}", shard)],
     )
 
 

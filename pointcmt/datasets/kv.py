@@ -1,10 +1,12 @@
 """Files of a store through tensorstore's key-value interface: atomic and synced writes."""
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,9 @@ from pointcmt.errors import DamageError, StoreError, UsageError
 
 AHEAD = 256  # values read side by side
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
+LISTED = 500.0  # keys per second that the slowest server lists
+MOST_METADATA = 1 << 30  # bytes of a file that is not a shard's data; a plan of 8 million shapes
+REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
 
 
 def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
@@ -38,10 +43,16 @@ def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
 
 
 def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
-    """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged."""
+    """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged.
+
+    Reading a chunk that is not there is a ValueError, never the fill value: a store writes every
+    chunk, so one that is missing has been lost.
+    """
+    require_readable(open_kv(where, threads), "zarr.json")
     try:
         with storage_errors(where):
-            table = {"driver": "zarr3", "kvstore": spec(where), **options}
+            table = {"driver": "zarr3", "kvstore": spec(where), "fill_missing_data_reads": False}
+            table |= options
             return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
         raise DamageError(
@@ -51,15 +62,64 @@ def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
         ) from error
 
 
+def decode_array(metadata: bytes, key: str, data: bytes) -> ts.TensorStore:
+    """An array in memory of which one shard file is there. Raises ValueError for a damaged one."""
+    memory = ts.KvStore.open({"driver": "memory"}, context=ts.Context()).result()
+    memory.write("zarr.json", metadata).result()
+    memory.write(key, data).result()
+    table = {"driver": "zarr3", "fill_missing_data_reads": False}
+    return ts.open(table, kvstore=memory, open=True).result()
+
+
 def read(kv: ts.KvStore, key: str) -> bytes | None:
     """The value of a key, None where there is none. Raises StoreError."""
+    require_readable(kv, key)
     with storage_errors(kv):
         return _value(kv.read(key).result())
+
+
+def require_readable(kv: ts.KvStore, key: str, most: int | None = MOST_METADATA) -> None:
+    """Raise DamageError for a key in a folder that is a FIFO, a device, a ring of links or huge.
+
+    Opening these would wait or read for ever. A key that does not exist is fine: reading tells.
+    """
+    wrong = trouble(kv, key, most)
+    if wrong and wrong != MISSING:
+        where = f"{location(kv)}/{key}"
+        raise DamageError(f"this file cannot be read: {wrong}", where=where, fix=REPAIR)
+
+
+def trouble(kv: ts.KvStore, key: str, most: int | None = None) -> str:
+    """What keeps a key in a folder from being read, "" for nothing, without opening it."""
+    folder = folder_of(kv)
+    return "" if folder is None else _trouble(folder / key, most)
+
+
+def absent(kv: ts.KvStore, wanted: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """What is wrong with each of some keys that cannot be read, by key, in order.
+
+    wanted: the keys, by the prefix they share. Reads no data: in a folder each file is looked at,
+    on object storage the prefixes are listed.
+    """
+    folder = folder_of(kv)
+    if folder is not None:
+        found = ((key, _trouble(folder / key)) for keys in wanted.values() for key in keys)
+        return {key: wrong for key, wrong in found if wrong}
+    with storage_errors(kv):
+        lists = {prefix: kv.list(_range(prefix)) for prefix, keys in wanted.items() if keys}
+        present = {
+            prefix: {key.decode() for key in _listed(kv, future, len(wanted[prefix]))}
+            for prefix, future in lists.items()
+        }
+    return {
+        key: MISSING for prefix in lists for key in wanted[prefix] if key not in present[prefix]
+    }
 
 
 def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
     """`read` at a place that may be the wrong one: its server has to answer within seconds."""
     kv = open_kv(path, threads, first=True)
+    require_readable(kv, key)
     with storage_errors(kv):
         value = _value(kv.read(key).result(timeout=FIRST_ANSWER))
         if value is None and is_remote(path):  # without a bucket, too, there is no such object
@@ -68,15 +128,16 @@ def first_read(path: str, key: str, threads: int = 4) -> bytes | None:
 
 
 def read_many(kv: ts.KvStore, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """(key, value) of many keys, read side by side, in order."""
+    """(key, value) of many keys, read side by side, in order; None for what cannot be read."""
     left, waiting = iter(keys), deque[tuple[str, Any]]()
     with storage_errors(kv):
         while True:
-            waiting.extend((key, kv.read(key)) for key in islice(left, AHEAD - len(waiting)))
+            for key in islice(left, AHEAD - len(waiting)):
+                waiting.append((key, None if trouble(kv, key) else kv.read(key)))
             if not waiting:
                 return
             key, future = waiting.popleft()
-            yield key, _value(future.result())
+            yield key, _value(future.result()) if future else None
 
 
 def write(kv: ts.KvStore, key: str, value: bytes) -> None:
@@ -92,6 +153,7 @@ def write_new(kv: ts.KvStore, key: str, value: bytes) -> bytes:
     writes (If-None-Match, ifGenerationMatch). If not, the last one may win: what that leads to is
     noticed by the store's identity.
     """
+    require_readable(kv, key)
     with storage_errors(kv):
         found = kv.read(key).result()
         if found.state == "missing":
@@ -109,10 +171,13 @@ def delete(kv: ts.KvStore, keys: Iterable[str]) -> None:
             future.result()
 
 
-def list_keys(kv: ts.KvStore, prefix: str = "") -> list[str]:
-    """All keys that begin with `prefix`, sorted."""
+def list_keys(kv: ts.KvStore, prefix: str = "", expected: int = 0) -> list[str]:
+    """All keys that begin with `prefix`, sorted.
+
+    expected: about how many, which decides how long a server may take. Raises StoreError.
+    """
     with storage_errors(kv):
-        keys = kv.list(_range(prefix)).result()
+        keys = _listed(kv, kv.list(_range(prefix)), expected)
     return sorted(key.decode() for key in keys)
 
 
@@ -122,14 +187,7 @@ def top_names(kv: ts.KvStore) -> set[str]:
         folder = folder_of(kv)
         if folder is not None:
             return set(os.listdir(folder)) if folder.exists() else set()
-        try:
-            keys = kv.list().result(timeout=LISTING)
-        except TimeoutError:
-            raise StoreError(
-                f"what is here cannot be listed in {LISTING:g} s: surely it is something else",
-                where=location(kv),
-                fix="choose a path of the bucket that holds nothing else",
-            ) from None
+        keys = _listed(kv, kv.list(), 0)
         return {key.decode().split("/")[0] for key in keys}
 
 
@@ -191,6 +249,38 @@ def size(kv: ts.KvStore, folder: str = "") -> int | None:
                     with suppress(FileNotFoundError):
                         total += entry.stat().st_size
     return total
+
+
+MISSING = "the file is missing"
+
+
+def _trouble(path: Path, most: int | None = None) -> str:
+    """What keeps a file from being read, "" for nothing, without opening it."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        lost = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        return MISSING if lost else os.strerror(error.errno or 0)
+    if stat.S_ISDIR(status.st_mode):
+        return MISSING
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if most is not None and status.st_size > most:
+        return f"it has {status.st_size} bytes, at most {most} are read"
+    return ""
+
+
+def _listed(kv: ts.KvStore, listing: "ts.Future[list[bytes]]", expected: int) -> list[bytes]:
+    """The keys of a listing. Raises StoreError for a server that goes on listing for ever."""
+    patience = LISTING + expected / LISTED
+    try:
+        return listing.result(timeout=patience)
+    except TimeoutError:
+        raise StoreError(
+            f"listing this location took over {patience:.0f} s: it is probably not a view store",
+            where=location(kv),
+            fix="choose a path of the bucket that holds nothing else",
+        ) from None
 
 
 def _value(result: ts.KvStore.ReadResult) -> bytes | None:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.errors import DamageError
+
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test", "val")
 PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
@@ -217,11 +219,11 @@ class Plan:
     """The shapes of a `shapes.jsonl`, each decoded when it is asked for.
 
     A million shapes take their 130 bytes each, in every worker, and no time. Indexing and iterating
-    raise ValueError or KeyError where a line is none of `encode_plan`'s.
+    raise DamageError for a line that `encode_plan` did not write. where: its path, for messages.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes, where: str = "") -> None:
+        self._data, self._where = data, where
         self._ends = np.fromiter((found.start() for found in re.finditer(b"\n", data)), np.int64)
 
     def __len__(self) -> int:
@@ -229,17 +231,54 @@ class Plan:
 
     def __getitem__(self, shape: int) -> ShapeRecord:
         start = self._ends[shape - 1] + 1 if shape else 0
-        t = json.loads(self._data[start : self._ends[shape]])
-        return ShapeRecord(t["id"], t["class"], t["split"], t["source"])
+        try:
+            t = json.loads(self._data[start : self._ends[shape]])
+            record = ShapeRecord(t["id"], t["class"], t["split"], t["source"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise self._damaged(shape) from None
+        texts = (record.id, record.source, "" if record.class_name is None else record.class_name)
+        if record.split not in SPLITS or not all(isinstance(text, str) for text in texts):
+            raise self._damaged(shape)
+        return record
 
     def __iter__(self) -> Iterator[ShapeRecord]:
         return (self[shape] for shape in range(len(self)))
+
+    def _damaged(self, shape: int) -> DamageError:
+        return DamageError(
+            f"line {shape + 1} of the list of shapes is not one",
+            where=self._where,
+            fix="render into a new --out, or bring back the file",
+        )
 
 
 def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
     """The `Schema` stored in a root's attributes. Raises KeyError or TypeError where it is none."""
     table = dict(attributes["schema"])
     return Schema(**{**table, "layers": tuple(table["layers"])})
+
+
+def as_prescribed(data: bytes, prescribed: bytes) -> bool:
+    """Whether a `zarr.json` says what is prescribed, whatever other tools have added to it.
+
+    They may write it in another form, with attributes and a consolidated copy of their own; a
+    single changed bit is not what any of them writes.
+    """
+    if data == prescribed:
+        return True
+    try:
+        found, wanted = json.loads(data), json.loads(prescribed)
+        attributes = found["attributes"]
+        same = {key: attributes[key] for key in wanted["attributes"]} == wanted["attributes"]
+        same &= all(found[key] == wanted[key] for key in wanted if key != "attributes")
+        same &= not found.get("storage_transformers")
+        return same and any(
+            json.dumps(found, indent=indent, ensure_ascii=ascii).encode().strip() == data.strip()
+            for indent in (None, 1, 2, 4)
+            for ascii in (True, False)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def schema_attributes(schema: Schema) -> dict[str, Any]:

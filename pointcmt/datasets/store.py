@@ -5,9 +5,9 @@ lists the shard's files with their SHA-256 and says how each shape ended. docs/s
 all files.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,23 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
-from pointcmt.datasets.places import storage_errors, tidy
+from pointcmt.datasets.documents import (
+    Outcome,
+    decode_marker,
+    decode_outcome,
+    identity_digest,
+    require_outcomes,
+    root_attributes,
+)
+from pointcmt.datasets.kv import REPAIR
+from pointcmt.datasets.places import is_remote, storage_errors, tidy
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
-from pointcmt.errors import DamageError, Reason, StoreError
+from pointcmt.errors import DamageError, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
 ROOT, PLAN = "zarr.json", "shapes.jsonl"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one shape ended. seconds: time it took; all else is the same at every repetition."""
-
-    id: str
-    status: str  # "done" or "failed"
-    reason: Reason | None = None
-    detail: str = ""
-    sha256: str = ""  # of the source file
-    faces: int = 0
-    backend: str = ""  # what drew it, and why that was chosen
-    backend_reason: str = ""
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
+DERIVED = "features/"  # arrays that are computed from the images (datasets/features.py)
+_MARKER = re.compile(r"(\d+)\.json")
 
 
 class ViewStore:
@@ -57,14 +52,23 @@ class ViewStore:
         self.threads = threads
         self.kv = files.open_kv(path, threads)
         self.specs = contract.array_specs(self.schema)  # of every array; `features` adds its own
+        self.derived = self  # where its features are
         self._arrays: dict[str, ts.TensorStore] = {}
+        self._looked: defaultdict[str, set[int]] = defaultdict(set)  # shards, by array
 
     @classmethod
-    def open(cls, path: str | Path, threads: int = 4, known: bool = False) -> "ViewStore":
+    def open(
+        cls,
+        path: str | Path,
+        threads: int = 4,
+        known: bool = False,
+        features: str | Path | None = None,
+    ) -> "ViewStore":
         """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
 
-        known: it has been used before, so a server that does not answer is waited for. Raises
-        StoreError where there is none that can be read.
+        known: it has been used before, so a server that does not answer is waited for. features: a
+        place for derived features, where the store itself must not be written to; of many stores,
+        each has a folder there. Raises StoreError where there is no store that can be read.
         """
         path = tidy(str(path))
         if known:
@@ -77,7 +81,11 @@ class ViewStore:
                 where=path,
                 fix="make one with `pointcmt render --out`, or correct the path",
             )
-        return cls(path, root_attributes(found, path), threads)
+        store = cls(path, root_attributes(found, f"{path}/{ROOT}"), threads)
+        if features is not None:
+            place = f"{tidy(str(features))}/{store.identity[:16]}"
+            store.derived = cls(place, store.attributes, threads)
+        return store
 
     @cached_property
     def identity(self) -> str:
@@ -94,10 +102,14 @@ class ViewStore:
         data = files.read(self.kv, PLAN)
         where = f"{self.path}/{PLAN}"
         if data is None:
-            raise DamageError("the store has lost its list of shapes", where=where, fix=_REPAIR)
+            raise DamageError("the store has lost its list of shapes", where=where, fix=REPAIR)
         if contract.digest(data) != self.attributes["plan_sha256"]:
-            raise DamageError("the list of shapes is damaged", where=where, fix=_REPAIR)
-        return Plan(data)
+            raise DamageError("the list of shapes is damaged", where=where, fix=REPAIR)
+        plan = Plan(data, where)
+        if len(plan) != self.schema.shapes:
+            what = f"{len(plan)} shapes are listed, the root says {self.schema.shapes}"
+            raise DamageError(what, where=where, fix=REPAIR)
+        return plan
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -125,6 +137,8 @@ class ViewStore:
 
     def array(self, name: str) -> ts.TensorStore:
         """An array, opened once. Raises DamageError where it is missing or damaged."""
+        if self._is_elsewhere(name):
+            return self.derived.array(name)
         if name not in self._arrays:
             where = f"{self.path}/{name}"
             if name not in self.specs:
@@ -137,14 +151,95 @@ class ViewStore:
     def read(self, name: str, *index: Any) -> NDArray[Any]:
         """`array[index]` as numpy; indices as numpy's basic ones, or index arrays of equal length.
 
-        Raises DamageError for a chunk whose checksum does not match.
+        Raises DamageError for a chunk that is lost or whose checksum does not match, StoreError for
+        shapes that are not rendered yet.
         """
-        where = f"{self.path}/{name}"
+        if self._is_elsewhere(name):
+            return self.derived.read(name, *index)
+        array, first = self.array(name), index[0] if index else slice(None)
+        shards = self.shards_of(slice(None) if first is ... else first)
+        if not is_remote(self.path):  # a server has no FIFOs, and tells by itself what is missing
+            self.require_files([name], shards - self._looked[name])
+            self._looked[name] |= shards
         try:
-            with storage_errors(where):
-                return np.asarray(self.array(name)[index].read().result())
+            with storage_errors(f"{self.path}/{name}"):
+                return np.asarray(array[index].read().result())
+        except (ValueError, MemoryError) as error:
+            raise self.unreadable(name, shards, error) from error
+
+    def read_committed(self, name: str, shard: int, marker: dict[str, Any]) -> NDArray[Any]:
+        """A whole shard of an array, [s, ...], decoded from bytes with the marker's SHA-256.
+
+        For data that is written again or that other data is made from: what was lost or changed
+        since the commit must not live on in it. Raises DamageError.
+        """
+        key = contract.shard_key(self.specs[name], name, shard)
+        data, where = files.read(self.kv, key), f"{self.path}/{key}"
+        if data is None:
+            raise DamageError(f"shard {shard} has lost a file", where=where, fix=REPAIR)
+        if contract.digest(data) != marker["files"].get(key):
+            what = f"a file of shard {shard} is not the one that was committed"
+            raise DamageError(what, where=where, fix=REPAIR)
+        shapes = self.schema.shapes_of(shard)
+        metadata = contract.spec_metadata(self.schema, self.specs[name])
+        try:
+            decoded = files.decode_array(metadata, key.removeprefix(f"{name}/"), data)
+            return np.array(decoded[shapes.start : shapes.stop].read().result())
         except ValueError as error:
-            raise DamageError(f"damaged data: {error}", where=where, fix=_REPAIR) from error
+            raise DamageError(f"damaged data: {error}", where=where, fix=REPAIR) from error
+
+    def require_files(self, names: Iterable[str], shards: Collection[int]) -> None:
+        """Raise DamageError where a file of these arrays and shards is lost or cannot be read.
+
+        StoreError where a shard lacks them because it has not been committed yet.
+        """
+        names, ordered = list(names), sorted(shards)
+        if any(map(self._is_elsewhere, names)):
+            self.derived.require_files(filter(self._is_elsewhere, names), shards)
+        wanted = {
+            f"{name}/c/": [contract.shard_key(self.specs[name], name, i) for i in ordered]
+            for name in names
+            if not self._is_elsewhere(name)
+        }
+        absent = files.absent(self.kv, wanted)
+        if not absent:
+            return
+        key = next(iter(absent))
+        name, _, rest = key.partition("/c/")
+        shard, stage = int(rest.split("/")[0]), stage_of(name)
+        if absent[key] == files.MISSING and shard not in self.committed(stage):
+            what = "correspondences" if stage == CORRESPONDENCES else "images"
+            command = "build-correspondences" if stage == CORRESPONDENCES else "render"
+            raise StoreError(
+                f"shard {shard} has no {what} yet",
+                where=self.path,
+                fix=f"run `pointcmt {command}` to finish the store",
+            )
+        more = f", and so have {len(absent) - 1} more" if len(absent) > 1 else ""
+        what = f"shard {shard} has lost a file ({absent[key]}){more}"
+        raise DamageError(what, where=f"{self.path}/{key}", fix=REPAIR)
+
+    def require_complete(self, share: tuple[int, int] = (0, 1)) -> None:
+        """Raise DamageError unless every file is there that a committed shard must have.
+
+        Cheap: files are looked at, not read; on object storage they are listed. share: (i, n) =
+        every n-th shard from the i-th on.
+        """
+        for stage in (RENDER, CORRESPONDENCES):
+            mine = [shard for shard in self.committed(stage) if shard % share[1] == share[0]]
+            self.require_files(arrays_of(self.schema, stage), mine)
+
+    def unreadable(self, name: str, shards: Collection[int], error: Exception) -> StoreError:
+        """The error for an array that could not be read: what is lost, else what is damaged."""
+        self = self.place(name)
+        try:
+            self.require_files([name], shards)
+        except StoreError as found:
+            return found
+        where = f"{self.path}/{name}"
+        if isinstance(error, MemoryError):
+            return StoreError("there is not enough memory to read this", where=where)
+        return DamageError(f"damaged data: {error}", where=where, fix=REPAIR)
 
     def depth(self, *index: Any) -> NDArray[np.float32]:
         """Depth in world units, 0 = background."""
@@ -159,13 +254,39 @@ class ViewStore:
         K, pose = self.read("K", *index), self.read("world_to_camera", *index)
         return Camera(K, pose, self.schema.size, self.schema.size)
 
+    def shards_of(self, shapes: Any) -> set[int]:
+        """The shards of shapes: an index, a slice, or an array of indices or bools, of axis 0."""
+        if isinstance(shapes, slice):
+            chosen = range(self.schema.shapes)[shapes]
+            if not chosen:
+                return set()
+            first, last = sorted((chosen[0], chosen[-1]))
+            return set(range(first // self.schema.shard, last // self.schema.shard + 1))
+        indices = np.asarray(shapes)
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices
+        found = np.unique(indices // self.schema.shard).tolist()
+        return {shard for shard in found if 0 <= shard < self.schema.shards}
+
+    def place(self, name: str) -> "ViewStore":
+        """Where an array lies: here, but for features that `ViewStore.open` was told to keep
+        elsewhere."""
+        return self.derived if self._is_elsewhere(name) else self
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """Whether an array lies in another place than the store, as `--features` says."""
+        return self.derived is not self and name.startswith(DERIVED)
+
     def committed(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has committed, in order. Reads no marker, only their names."""
-        found = set(files.list_keys(self.kv, f"commits/{stage}/"))
-        return [i for i in range(self.schema.shards) if marker_key(stage, i) in found]
+        prefix, shards = f"commits/{stage}/", self.schema.shards
+        names = files.list_keys(self.kv, prefix, expected=shards)
+        numbers = (_MARKER.fullmatch(name.removeprefix(prefix)) for name in names)
+        found = {int(number[1]) for number in numbers if number}
+        return sorted(i for i in found if i < shards and marker_key(stage, i) in set(names))
 
     def pending(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has not committed, in order."""
+        _ = self.shapes  # whose number a made-up root may exaggerate
         return sorted(set(range(self.schema.shards)) - set(self.committed(stage)))
 
     def markers(
@@ -197,8 +318,31 @@ class ViewStore:
                 marker = decode_marker(data or b"", where)
                 if not self.owns(marker, stage, shard):
                     what = "the marker of another shard, or of another store"
-                    raise DamageError(what, where=where, fix=_REPAIR)
+                    raise DamageError(what, where=where, fix=REPAIR)
+                self._require_proper(marker, where)
                 yield shard, marker
+
+    def _require_proper(self, marker: dict[str, Any], where: str) -> None:
+        """Raise DamageError for a marker that lists other files than its stage writes, or the like.
+
+        Only a store that somebody has made up has one: its checksum is right.
+        """
+        shard, stage = marker["shard"], marker["stage"]
+        expected = {
+            contract.shard_key(self.specs[name], name, shard)
+            for name in arrays_of(self.schema, stage)
+            if name in self.specs
+        }
+        if marker["files"].keys() != expected or not all(
+            isinstance(sha256, str) for sha256 in marker["files"].values()
+        ):
+            raise DamageError("a commit marker lists wrong files", where=where, fix=REPAIR)
+        if stage == RENDER:
+            require_outcomes(marker, "outcomes", where, len(self.schema.shapes_of(shard)))
+        elif stage == CORRESPONDENCES:
+            require_outcomes(marker, "failures", where, None)
+        elif not isinstance(marker.get("made_from"), str):
+            raise DamageError("a commit marker does not say its images", where=where, fix=REPAIR)
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Whether a marker is of this store, and not one of another that got here somehow."""
@@ -207,7 +351,7 @@ class ViewStore:
 
     def outcomes(self) -> list[Outcome | None]:
         """How each shape ended, in the order of axis 0; None = not rendered yet."""
-        ended: list[Outcome | None] = [None] * self.schema.shapes
+        ended: list[Outcome | None] = [None] * len(self.shapes)
         for shape, table in self.ended():
             ended[shape] = decode_outcome(table)
         return ended
@@ -216,14 +360,15 @@ class ViewStore:
         """Every shape of a share that failed at any stage, in the order of axis 0."""
         failed = {i: table for i, table in self.ended(share) if table["status"] == "failed"}
         for shard, marker in self.each_marker(CORRESPONDENCES, share=share):
-            for table in marker["failures"]:
-                shapes = self.schema.shapes_of(shard)
-                failed[next(i for i in shapes if self.shapes[i].id == table["id"])] = table
+            if marker["failures"]:
+                shapes = {self.shapes[shape].id: shape for shape in self.schema.shapes_of(shard)}
+                own = (table for table in marker["failures"] if table["id"] in shapes)
+                failed |= {shapes[table["id"]]: table for table in own}
         return tuple(decode_outcome(failed[shape]) for shape in sorted(failed))
 
     def status(self) -> NDArray[np.uint8]:
         """PENDING, DONE or FAILED per shape, [O], from the commit markers."""
-        codes = np.full(self.schema.shapes, PENDING, np.uint8)
+        codes = np.full(len(self.shapes), PENDING, np.uint8)
         for shape, table in self.ended():
             codes[shape] = DONE if table["status"] == "done" else FAILED
         return codes
@@ -266,85 +411,20 @@ class ViewStore:
             files.delete(self.kv, [marker_key(each, shard)])
 
 
-def root_attributes(data: bytes, path: str) -> dict[str, Any]:
-    """The attributes of a root `zarr.json`. Raises DamageError; StoreError for another version."""
-    where = f"{path}/{ROOT}"
-    try:
-        attributes = json.loads(data)["attributes"]
-        version = attributes["schema_version"]
-    except (ValueError, KeyError, TypeError):
-        raise DamageError(
-            "this is no view store, or its root is damaged", where=where, fix=_REMAKE
-        ) from None
-    body = {key: value for key, value in attributes.items() if key != "checksum"}
-    intact = contract.group_metadata(body) == data
-    if version != contract.SCHEMA_VERSION:
-        kind = StoreError if intact else DamageError
-        raise kind(
-            f"the store has schema version {version}, this pointcmt reads "
-            f"{contract.SCHEMA_VERSION}",
-            where=where,
-            fix="use the pointcmt version that wrote it, or render again",
-        )
-    if not intact:
-        raise DamageError("the root of this store is damaged", where=where, fix=_REMAKE)
-    return body
+def stage_of(name: str) -> str:
+    """The stage that writes an array."""
+    if name.startswith(DERIVED):
+        return name.replace("/", "-")
+    return CORRESPONDENCES if name in contract.CORRESPONDENCE_ARRAYS else RENDER
 
 
-def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """A commit marker. Raises DamageError where a bit of it has changed."""
-    try:
-        marker = json.loads(data)
-        checksum = marker.pop("checksum")
-        body = contract.encode_line(marker)
-        marker["checksum"] = checksum
-        if contract.digest(body) != checksum or contract.encode_line(marker) != data:
-            raise ValueError("checksum")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DamageError("a commit marker is damaged", where=where, fix=_REPAIR) from None
-    return marker
+def arrays_of(schema: Schema, stage: str) -> tuple[str, ...]:
+    """The arrays that a stage writes."""
+    if stage == CORRESPONDENCES:
+        return contract.CORRESPONDENCE_ARRAYS
+    return contract.render_arrays(schema) if stage == RENDER else (stage.replace("-", "/", 1),)
 
 
 def marker_key(stage: str, shard: int) -> str:
     """The key of a commit marker."""
     return f"commits/{stage}/{shard:06d}.json"
-
-
-def encode_outcome(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as JSON-able values."""
-    return {
-        **vars(outcome),
-        "seconds": round(outcome.seconds, 6),
-        "detail": _encodable(outcome.detail),
-        "notes": [_encodable(note) for note in outcome.notes],
-    }
-
-
-def decode_outcome(table: dict[str, Any]) -> Outcome:
-    """The inverse of `encode_outcome`."""
-    reason = Reason(table["reason"]) if table["reason"] else None
-    return Outcome(**{**table, "reason": reason, "notes": tuple(table["notes"])})
-
-
-def identity(attributes: dict[str, Any]) -> dict[str, Any]:
-    """What must agree for two runs to fill the same store."""
-    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
-    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
-    return {**source, **{key: attributes[key] for key in keys}}
-
-
-def identity_digest(attributes: dict[str, Any]) -> str:
-    """`identity` as a SHA-256."""
-    return contract.digest(contract.encode_json(identity(attributes)))
-
-
-def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: what comes from files may hold half characters."""
-    return text.encode("utf-8", "replace").decode()
-
-
-_REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
-_REMAKE = (
-    "run `pointcmt render` with the settings it was made with: they are written again if all "
-    "that is rendered agrees with them"
-)

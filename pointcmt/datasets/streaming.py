@@ -21,7 +21,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS, unpack_visible
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.errors import DamageError, StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
 Reads = dict[str, "ts.Future[Any]"]  # under way, by array
@@ -69,7 +69,8 @@ class ViewStream:
     the batch in front ([B,v,...] for per-view arrays), plus "label" [B] i64, "shape" [B] i64 and
     "view" [B,v] i64. Images stay u8 in HWC: converting them is a job for the model's device.
 
-    Raises UsageError for an unknown array or a batch larger than the split.
+    Raises UsageError for an unknown array or a batch larger than the split, and DamageError where a
+    file of these shapes is lost, at once and not when its batch comes.
     """
 
     def __init__(
@@ -80,8 +81,11 @@ class ViewStream:
         self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
         self.views = config.views or store.schema.views
         self._check()
+        self._shards = store.shards_of(self.shapes)
+        store.require_files(config.arrays, self._shards)
         self._arrays = {
-            name: files.open_array(f"{store.path}/{name}", threads) for name in config.arrays
+            name: files.open_array(f"{store.place(name).path}/{name}", threads)
+            for name in config.arrays
         }
 
     def __len__(self) -> int:
@@ -174,16 +178,11 @@ class ViewStream:
         return batch
 
     def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
-        where = f"{self.store.path}/{name}"
         try:
-            with storage_errors(where):
+            with storage_errors(f"{self.store.path}/{name}"):
                 return np.asarray(future.result())
-        except ValueError as error:
-            raise DamageError(
-                f"damaged data: {error}",
-                where=where,
-                fix="`pointcmt verify` says what is broken, with --repair it is made again",
-            ) from error
+        except (ValueError, MemoryError) as error:
+            raise self.store.unreadable(name, self._shards, error) from error
 
     def _fingerprint(self) -> str:
         c = self.config

@@ -81,14 +81,17 @@ def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> V
 
 
 def _metadata(store: ViewStore) -> Iterator[Broken]:
-    """The plan and the arrays' metadata. Raises DamageError for a damaged plan."""
+    """The root, the plan and the arrays' metadata. Raises DamageError for a damaged plan."""
+    root = files.read(store.kv, ROOT) or b""
+    if not contract.as_prescribed(root, contract.group_metadata(store.attributes)):
+        yield Broken(ROOT, "the file is not as it was written")
     if len(store.shapes) != store.schema.shapes:
         yield Broken(PLAN, f"{len(store.shapes)} shapes, the root says {store.schema.shapes}")
     for name in contract.array_specs(store.schema):
         data = files.read(store.kv, f"{name}/{ROOT}")
         if data is None:
             yield Broken(f"{name}/{ROOT}", "the file is missing")
-        elif data != contract.array_metadata(store.schema, name):
+        elif not contract.as_prescribed(data, contract.array_metadata(store.schema, name)):
             yield Broken(f"{name}/{ROOT}", "the file differs from what the schema prescribes")
 
 
@@ -111,7 +114,8 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
     for key, data in files.read_many(store.kv, expected):
         stage, sha256 = expected[key]
         if data is None:
-            broken.append(Broken(key, "the file is missing", stage, shard))
+            what = files.trouble(store.kv, key) or files.MISSING
+            broken.append(Broken(key, what, stage, shard))
         elif contract.digest(data) != sha256:
             what = "the file's SHA-256 differs from the commit marker's"
             broken.append(Broken(key, what, stage, shard))
@@ -141,7 +145,8 @@ def verify_features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
     """Findings in the features of one teacher, and how many files they are based on."""
     where, stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
     broken = []
-    if files.read(store.kv, f"{FOLDER}/{ROOT}") != GROUP:
+    group = files.read(store.kv, f"{FOLDER}/{ROOT}")
+    if group is None or not contract.as_prescribed(group, GROUP):
         broken.append(Broken(f"{FOLDER}/{ROOT}", "the file is missing or damaged"))
     try:
         features = open_features(store, key)
@@ -166,7 +171,7 @@ def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[B
     marker = store.markers(stage, [shard])[shard]
     for key, data in files.read_many(store.kv, marker["files"]):
         if data is None:
-            yield Broken(key, "the file is missing", stage, shard)
+            yield Broken(key, files.trouble(store.kv, key) or files.MISSING, stage, shard)
             return
         if contract.digest(data) != marker["files"][key]:
             what = "the file's SHA-256 differs from the commit marker's"

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pointcmt.datasets import kv as files
 from pointcmt.datasets.claims import ClaimLost, Held, open_claims, take
-from pointcmt.datasets.store import ROOT, ViewStore, root_attributes
+from pointcmt.datasets.documents import root_attributes
+from pointcmt.datasets.store import ROOT, ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.job import Finished, Job, Task, stage_to_run
 from pointcmt.render.supervisor import Crew, Work
@@ -37,7 +38,7 @@ def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
 def _store_of(job: Job) -> ViewStore:
     """The store that the job is for, as this process sees it. Raises StoreError."""
     found = files.read(files.open_kv(job.out, 1), ROOT)
-    store = ViewStore(job.out, root_attributes(found, job.out), 1) if found else None
+    store = ViewStore(job.out, root_attributes(found, f"{job.out}/{ROOT}"), 1) if found else None
     if store is None or job.identity not in ("", store.identity):
         raise StoreError(
             "there is another store here" if found else "there is no store here",

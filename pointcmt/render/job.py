@@ -14,17 +14,11 @@ from pointcmt import __version__
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.creation import create
+from pointcmt.datasets.documents import Outcome, decode_marker
 from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    RENDER,
-    Outcome,
-    ViewStore,
-    decode_marker,
-    marker_key,
-)
-from pointcmt.errors import UsageError, require_utf8
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore, marker_key
+from pointcmt.errors import DamageError, UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
 
 
@@ -108,7 +102,14 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     Raises UsageError for a root where none of the store's shapes is to be found.
     """
     source, render = store.attributes["source"], store.attributes["render"]
-    config = RenderConfig.from_attributes(render)
+    try:
+        config = RenderConfig.from_attributes(render)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamageError(
+            f"the root does not say how this store was rendered ({error!r:.80})",
+            where=store.path,
+            fix="render again into a new --out",
+        ) from error
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
     root = list_shapes(source["name"], root or Path(source["root"])).root

@@ -17,19 +17,13 @@ from pointcmt.console import meter
 from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import open_claims, sweep
+from pointcmt.datasets.creation import ensure_metadata, mend_root
+from pointcmt.datasets.documents import Outcome, decode_outcome
 from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
 from pointcmt.datasets.leftovers import Survey, survey
 from pointcmt.datasets.schema import DONE, SPLITS, ShapeRecord
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    PLAN,
-    RENDER,
-    ROOT,
-    Outcome,
-    ViewStore,
-    decode_outcome,
-)
+from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore
 from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.render.egl_remedies import has_gpu
@@ -78,8 +72,9 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     its root or its list of shapes is damaged beyond what the source can tell, and where it cannot
     be read or written; UsageError where the source is not to be found.
     """
+    mended = [Broken(ROOT, "the root was damaged")] if mend_root(path) else []
     store = ViewStore.open(path)
-    mended = list(_mend_metadata(store, root))
+    mended += _mend_metadata(store, root)
     verdict = _checked(path, store, options)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
@@ -136,8 +131,11 @@ def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
         yield Broken(PLAN, error.what)
     for name in contract.array_specs(store.schema):
         key, right = f"{name}/{ROOT}", contract.array_metadata(store.schema, name)
-        if files.read(store.kv, key) != right:
-            files.write(store.kv, key, right)
+        lost = files.trouble(store.kv, key)
+        if lost and lost != files.MISSING:
+            files.write(store.kv, key, right)  # in the place of whatever is there
+        lost = lost or files.read(store.kv, key) is None
+        if ensure_metadata(store.kv, name, right) or lost:
             yield Broken(key, "the file was missing or damaged")
 
 
@@ -240,7 +238,7 @@ class _Known:
 def _marked_done(store: ViewStore, shard: int) -> set[str]:
     """The shapes of a shard that are done by its array `status`, where its marker is lost."""
     shapes = store.schema.shapes_of(shard)
-    with suppress(DamageError):
+    with suppress(StoreError):
         status = store.read("status", slice(shapes.start, shapes.stop))
         return {
             s.id for s, code in zip(_records(store, shard), status, strict=True) if code == DONE

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pointcmt.console import meter, say
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
+from pointcmt.datasets.documents import Outcome
 from pointcmt.datasets.places import absolute
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, Outcome, ViewStore
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
@@ -82,6 +83,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     if options.overwrite:
         remove(job.out)
     store = create_store(listing, job, options.shard)
+    store.require_complete(options.share)
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
@@ -91,6 +93,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it. Raises StoreError."""
+    store.require_complete(options.share)
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)

@@ -12,20 +12,15 @@ from numpy.typing import NDArray
 from pointcmt.datasets import claims
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import ClaimLost
+from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
 from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    RENDER,
-    Outcome,
-    ViewStore,
-    decode_outcome,
-    encode_outcome,
-)
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
 from pointcmt.render.job import Finished, Job, Task, checksum
 from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
+_SAMPLED = ("points", "point_face")
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
@@ -77,7 +72,7 @@ class ShardRunner:
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         outcomes = [decode_outcome(table) for table in marker["outcomes"]]
         unmatched = self._unmatched(task.shard)
-        arrays = self._stored_arrays(shapes)
+        arrays = self._stored_arrays(marker)
         _ = self.kind.drawer
         visible, tried = unmatched is not None or self.job.correspondences, []
         for slot, shape in enumerate(shapes):
@@ -101,7 +96,8 @@ class ShardRunner:
         shapes = self.store.schema.shapes_of(task.shard)
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         failed = self._unmatched(task.shard) if task.keep else None
-        visible, outcomes = self._visible(shapes, stored=failed is not None), []
+        visible, outcomes = self._visible(task.shard, stored=failed is not None), []
+        points = {name: self.store.read_committed(name, task.shard, marker) for name in _SAMPLED}
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
             is_due = failed is None or rendered["id"] in failed
@@ -109,7 +105,8 @@ class ShardRunner:
                 continue
             record = self.store.shapes[shape]
             report(shape)
-            make = partial(self.correspond_shape, record, shape, rendered["sha256"])
+            sampled = (points[name][slot] for name in _SAMPLED)
+            make = partial(self.correspond_shape, record, rendered["sha256"], *sampled)
             made, outcome = attempt(make, record, blame.get(shape))
             outcomes.append(outcome)
             visible[slot] = made["visible"] if made else 0
@@ -171,11 +168,14 @@ class ShardRunner:
         return arrays, outcome
 
     def correspond_shape(
-        self, record: ShapeRecord, index: int, sha256: str
+        self,
+        record: ShapeRecord,
+        sha256: str,
+        points: NDArray[np.float32],
+        point_face: NDArray[np.int32],
     ) -> tuple[Arrays, Outcome]:
-        """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
+        """The `visible` array of a shape whose points are in the store. Raises ShapeRefused."""
         shape = self.kind.load(record, sha256)
-        points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
         visible = shape.visible(points, point_face)
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
@@ -186,17 +186,23 @@ class ShardRunner:
         failures = self.store.markers(CORRESPONDENCES, [shard])[shard]["failures"]
         return {table["id"]: decode_outcome(table) for table in failures}
 
-    def _visible(self, shapes: range, stored: bool) -> NDArray[np.uint8]:
-        """A shard's `visible`, as it is in the store, or nothing visible yet."""
+    def _visible(self, shard: int, stored: bool) -> NDArray[np.uint8]:
+        """A shard's `visible`, as it was committed, or nothing visible yet."""
         if stored:
-            return np.array(self.store.read("visible", slice(shapes.start, shapes.stop)))
+            marker = self.store.markers(CORRESPONDENCES, [shard])[shard]
+            return self.store.read_committed("visible", shard, marker)
+        shapes = self.store.schema.shapes_of(shard)
         return contract.blank(contract.array_specs(self.store.schema)["visible"], len(shapes))
 
-    def _stored_arrays(self, shapes: range) -> Arrays:
-        """A shard's arrays as they are in the store; fill values where it has none."""
-        part = slice(shapes.start, shapes.stop)
-        names = contract.array_specs(self.store.schema)
-        return {name: np.array(self.store.read(name, part)) for name in names}
+    def _stored_arrays(self, marker: dict[str, Any]) -> Arrays:
+        """A shard's arrays as they were committed; nothing visible where that is not known yet.
+
+        Raises DamageError where one is lost or changed: written again, it would count as intact.
+        """
+        shard, names = marker["shard"], contract.render_arrays(self.store.schema)
+        arrays = {name: self.store.read_committed(name, shard, marker) for name in names}
+        stored = bool(checksum(self.store, CORRESPONDENCES, shard))
+        return {**arrays, "visible": self._visible(shard, stored)}
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
         """What took a worker down before a repair would do so again: it is not tried by itself."""

@@ -145,7 +145,7 @@ def find_parts(store: ViewStore) -> Parts:
             where=store.path,
             fix="render a data set that has them: `--dataset shapenetpart`, or toy",
         )
-    names = store.attributes["part_names"]
+    names = store.attributes.get("part_names", {})
     absent = [name for name in store.class_names if not names.get(name)]
     if absent:
         raise StoreError(f"the parts of {', '.join(absent)} have no names", where=store.path)

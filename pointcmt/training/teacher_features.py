@@ -141,18 +141,12 @@ def _read_ahead(
     features: Features, shards: list[int]
 ) -> Iterator[tuple[Images, NDArray[np.uint8]]]:
     """The images [s, V, H, W, 3] of each shard; the next one is decoded meanwhile."""
-    store = features.store
-
-    def read(shard: int) -> tuple[Images, NDArray[np.uint8]]:
-        images, shapes = features.images(shard), store.schema.shapes_of(shard)
-        return images, store.read("rgb", slice(shapes.start, shapes.stop))
-
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(read, shards[0])
+        following = pool.submit(features.read_images, shards[0])
         for shard in [*shards[1:], None]:
             current = following.result()
             if shard is not None:
-                following = pool.submit(read, shard)
+                following = pool.submit(features.read_images, shard)
             yield current
 
 

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -94,6 +95,43 @@ def gcs_server():
     command = [sys.executable, str(Path(__file__).parent / "gcs_server.py"), str(port), "bucket"]
     with server(command, port) as address:
         yield Bucket("gs", address)
+
+
+class _Endless(BaseHTTPRequestHandler):
+    """An S3 server whose listings have no end: each page of one key names the next page."""
+
+    protocol_version = "HTTP/1.1"
+    pages = 0
+
+    def do_GET(self):
+        _Endless.pages += 1
+        key, token = f"commits/render/{self.pages:06d}.json", f"page{self.pages}"
+        body = (
+            '<?xml version="1.0"?><ListBucketResult><Name>bucket</Name><IsTruncated>true'
+            f"</IsTruncated><NextContinuationToken>{token}</NextContinuationToken><KeyCount>1"
+            f"</KeyCount><Contents><Key>store/{key}</Key></Contents></ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def endless_listing():
+    """The address of a server that lists for ever."""
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), _Endless)
+    listener.daemon_threads = True
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.server_port}"
+    finally:
+        listener.shutdown()
+        listener.server_close()
 
 
 @contextmanager

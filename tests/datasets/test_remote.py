@@ -19,12 +19,20 @@ from pointcmt.datasets import claims
 from pointcmt.datasets import kv as files
 from pointcmt.datasets.creation import create, remove
 from pointcmt.datasets.features import create_features, open_features
+from pointcmt.datasets.schema import shard_key
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import StreamConfig, ViewStream, done_shapes
 from pointcmt.datasets.summary import summarize
 from pointcmt.datasets.verify import verify
-from pointcmt.errors import PointcmtError, StoreError
-from tests.datasets.object_storage import SECRETS, Wire, free_port, gcs_server, s3_server
+from pointcmt.errors import DamageError, PointcmtError, StoreError
+from tests.datasets.object_storage import (
+    SECRETS,
+    Wire,
+    endless_listing,
+    free_port,
+    gcs_server,
+    s3_server,
+)
 from tests.datasets.test_store import SHAPES, attributes, make_with
 from tests.stores import render_toy, settled, tree
 
@@ -118,6 +126,41 @@ def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
     claim.release()
     assert not s3.names("unheard/claims/")
     wire.cut()
+
+
+def test_a_lost_object_is_named_by_every_reader(bucket, local):
+    store = upload(bucket, local, "lost")
+    for name in ("rgb", "points", "visible"):
+        key = shard_key(store.specs[name], name, 3)
+        kept = files.read(store.kv, key)
+        files.delete(store.kv, [key])
+        again = ViewStore.open(store.path)
+        for use in (
+            again.require_complete,
+            lambda store=again, name=name: store.read(name),
+            lambda store=again, name=name: store.read(name, 13),
+            lambda store=again, name=name: ViewStream(
+                store, np.arange(40), StreamConfig(arrays=(name,), batch_size=4, points=8)
+            ),
+        ):
+            with pytest.raises(DamageError, match="shard 3 has lost a file") as lost:
+                use()
+            assert lost.value.where == f"{store.path}/{key}"
+        assert not verify(store.path).ok
+        files.write(store.kv, key, kept)
+    store.require_complete()
+
+
+def test_a_server_that_lists_for_ever_is_given_up(s3, monkeypatch):
+    """Each page of its listing names the next one."""
+    monkeypatch.setattr(files, "LISTING", 1.0)
+    with endless_listing() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        kv = files.open_kv("s3://bucket/store")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="took over"):
+            files.list_keys(kv, "commits/")
+        assert time.monotonic() - began < 30
 
 
 def pointcmt(*arguments, **more):

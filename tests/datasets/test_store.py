@@ -11,13 +11,9 @@ import pytest
 
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.creation import create, remove
+from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
 from pointcmt.datasets.schema import Schema, ShapeRecord
-from pointcmt.datasets.store import (
-    Outcome,
-    ViewStore,
-    decode_outcome,
-    encode_outcome,
-)
+from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import Reason, StoreError, UsageError
 
@@ -29,9 +25,9 @@ def attributes(seed=0, up="z"):
     return {
         "schema_version": contract.SCHEMA_VERSION,
         "schema": contract.schema_attributes(schema),
-        "render": {"seed": seed},
+        "render": {"seed": seed, "rig": {"name": "pair"}},
         "render_hash": "",
-        "source": {"name": "test", "root": None, "up": up},
+        "source": {"name": "test", "root": None, "up": up, "licence": "none"},
         "class_names": ["thing"],
         "versions": {},
     }

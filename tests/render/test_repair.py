@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import find_rig
+from pointcmt.datasets.documents import decode_outcome, encode_outcome
 from pointcmt.datasets.features import create_features, list_features, open_features
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import (
-    CORRESPONDENCES,
-    RENDER,
-    ViewStore,
-    decode_outcome,
-    encode_outcome,
-)
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import Reason, StoreError, UsageError
 from pointcmt.render import repair as repairing

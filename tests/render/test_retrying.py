@@ -12,6 +12,7 @@ import pytest
 
 from pointcmt.datasets import claims
 from pointcmt.datasets.claims import ClaimLost, open_claims, take
+from pointcmt.datasets.schema import shard_key
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.datasets.verify import verify
@@ -55,6 +56,48 @@ def retried(store, root, *arguments):
 
 def contents(store, indices):
     return {name: store.read(name, index).tobytes() for name in store.specs for index in indices}
+
+
+def lose(store, name):
+    """Returns the key of the file of shard 0 that is deleted."""
+    key = shard_key(store.specs[name], name, 0)
+    (Path(store.path) / key).unlink()
+    return key
+
+
+def change(store, name):
+    """Returns the key of the file of shard 0 that is now shard 1's: whole, readable, and wrong."""
+    key, other = (shard_key(store.specs[name], name, shard) for shard in (0, 1))
+    (Path(store.path) / key).write_bytes((Path(store.path) / other).read_bytes())
+    return key
+
+
+@pytest.mark.parametrize("damage", [lose, change])
+@pytest.mark.parametrize("name", ["rgb", "points", "source_to_world", "visible"])
+def test_a_retry_never_commits_what_was_lost_or_changed_since(store, root, name, damage):
+    write_off(root / "box/train/1.off", shapes.box(0.9))
+    key = damage(store, name)
+    before = tree(store.path)
+    (task,) = tasks(store, render=True, correspondences=True, retry_failed=True)
+    with pytest.raises(DamageError) as refused:
+        ShardRunner(job_of_store(store, root))(task, {}, lambda shape: None)
+    assert refused.value.where == f"{store.path}/{key}"
+    assert "--repair" in refused.value.fix
+    assert tree(store.path) == before, "nothing was written"
+
+
+@pytest.mark.parametrize("damage", [lose, change])
+@pytest.mark.parametrize("name", ["points", "point_face"])
+def test_correspondences_are_never_made_of_points_that_were_lost_or_changed(
+    store, root, name, damage
+):
+    store.forget(0, CORRESPONDENCES)
+    key = damage(store, name)
+    runner = ShardRunner(job_of_store(store, root))
+    with pytest.raises(DamageError) as refused:
+        runner(Task(CORRESPONDENCES, 0), {}, lambda shape: None)
+    assert refused.value.where == f"{store.path}/{key}"
+    assert store.pending(CORRESPONDENCES) == [0]
 
 
 def test_a_retry_renders_what_failed_and_keeps_what_is_done(store, root):

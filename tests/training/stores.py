@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointcmt.datasets.creation import create
+from pointcmt.datasets.documents import Outcome, encode_outcome
 from pointcmt.datasets.schema import (
     SCHEMA_VERSION,
     Schema,
@@ -15,7 +16,7 @@ from pointcmt.datasets.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store import RENDER, Outcome, ViewStore, encode_outcome
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.errors import Reason
 from pointcmt.training.config_files import load_config
 
@@ -89,7 +90,7 @@ def write_store(folder, plan):
     attributes = {
         "schema_version": SCHEMA_VERSION,
         "schema": schema_attributes(schema),
-        "render": {"size": SIZE},
+        "render": {"size": SIZE, "rig": {"name": "small"}},
         "render_hash": digest(b"small"),
         "source": {"name": "small", "root": None, "up": "z", "licence": "MIT", "url": ""},
         "class_names": list(plan.class_names),

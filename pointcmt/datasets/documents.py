@@ -1,0 +1,227 @@
+"""The JSON documents of a store: its root, its commit markers, and how each shape ended.
+
+All of it may come from a stranger, or have been rewritten by another zarr tool: whatever is read
+here is checked against its form, and what does not fit is a DamageError that says where.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pointcmt.datasets import schema as contract
+from pointcmt.datasets.kv import REPAIR
+from pointcmt.errors import DamageError, Reason, StoreError
+
+REMAKE = (
+    "run `pointcmt verify --repair`, or `pointcmt render` with the settings it was made with: the "
+    "root is written again if all that is rendered agrees with it"
+)
+Form = Any  # a type, a tuple of forms (any of them), [form] (a list of it), {key: form}
+ROOT_FORM: dict[str, Form] = {
+    "schema_version": int,
+    "schema": {
+        "shapes": int,
+        "views": int,
+        "size": int,
+        "points": int,
+        "shard": int,
+        "depth_scale": float,
+        "layers": [str],
+        "parts": bool,
+    },
+    "render": {"rig": {"name": str}},
+    "render_hash": str,
+    "source": {"name": str, "root": (str, None), "up": str, "licence": str},
+    "class_names": [str],
+    "plan_sha256": str,
+}
+MARKER_FORM: dict[str, Form] = {"shard": int, "stage": str, "files": dict, "checksum": str}
+OUTCOME_FORM: dict[str, Form] = {
+    "id": str,
+    "status": str,
+    "reason": (str, None),
+    "detail": str,
+    "sha256": str,
+    "faces": int,
+    "backend": str,
+    "backend_reason": str,
+    "seconds": (float, int),
+    "notes": [str],
+}
+_MOST = {"shapes": 1 << 27, "views": 1 << 16, "size": 1 << 16, "points": 1 << 31, "shard": 1 << 27}
+_UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one shape ended. seconds: time it took; all else is the same at every repetition."""
+
+    id: str
+    status: str  # "done" or "failed"
+    reason: Reason | None = None
+    detail: str = ""
+    sha256: str = ""  # of the source file
+    faces: int = 0
+    backend: str = ""  # what drew it, and why that was chosen
+    backend_reason: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def root_attributes(data: bytes, where: str) -> dict[str, Any]:
+    """Return the attributes of a root `zarr.json`, without those that other tools have added.
+
+    Raises DamageError, and StoreError for another schema version.
+    """
+    body, intact = loose_attributes(data, where)
+    version = body["schema_version"]
+    if version != contract.SCHEMA_VERSION:
+        kind = StoreError if intact else DamageError
+        raise kind(
+            f"the store has schema version {version!r:.40}, this pointcmt reads "
+            f"{contract.SCHEMA_VERSION}",
+            where=where,
+            fix="use the pointcmt version that wrote it, or render again",
+        )
+    if not intact:
+        raise DamageError("the root of this store is damaged", where=where, fix=REMAKE)
+    require_root(body, where)
+    return body
+
+
+def loose_attributes(data: bytes, where: str) -> tuple[dict[str, Any], bool]:
+    """Return the attributes of a root, unchecked, and whether their checksum is right.
+
+    Ours are those before `checksum`: other tools keep the order and append theirs. Raises
+    DamageError where the root is not one of a view store.
+    """
+    try:
+        attributes = json.loads(data)["attributes"]
+        body = own_attributes(attributes)
+        _ = body["schema_version"]
+        intact = contract.with_checksum(body)["checksum"] == attributes["checksum"]
+    except (*_UNREADABLE, KeyError, TypeError, AttributeError):
+        raise DamageError(
+            "this is not a view store, or its root is damaged", where=where, fix=REMAKE
+        ) from None
+    return body, intact
+
+
+def own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that this project wrote: those before `checksum`."""
+    names = list(attributes)
+    return {name: attributes[name] for name in names[: names.index("checksum")]}
+
+
+def require_root(body: dict[str, Any], where: str) -> None:
+    """Raise DamageError for attributes that cannot be those of a store."""
+    require_form(body, ROOT_FORM, "attributes", where, REMAKE)
+    schema = body["schema"]
+    problem = next(
+        (f"{key} is {schema[key]}" for key, most in _MOST.items() if not 0 < schema[key] <= most),
+        "" if 0 < schema["depth_scale"] < math.inf else "depth_scale is not a positive number",
+    )
+    names = body.get("part_names", {})
+    if not isinstance(names, dict) or _misfit(list(names.values()), [[str]], ""):
+        problem = "part_names are not lists of names"
+    strange = set(schema["layers"]) - set(contract.OPTIONAL_LAYERS)
+    strange |= set(schema) - set(ROOT_FORM["schema"])
+    if strange:
+        problem = f"{min(strange)!r:.40} is not known"
+    if problem:
+        raise DamageError(f"the root's schema is wrong: {problem}", where=where, fix=REMAKE)
+
+
+def decode_marker(data: bytes, where: str) -> dict[str, Any]:
+    """Return a commit marker. Raises DamageError where a bit of it has changed or a field lacks."""
+    try:
+        marker = json.loads(data)
+        checksum = marker.pop("checksum")
+        body = contract.encode_line(marker)
+        marker["checksum"] = checksum
+        if contract.digest(body) != checksum or contract.encode_line(marker) != data:
+            raise ValueError("checksum")
+    except (*_UNREADABLE, KeyError, TypeError, AttributeError):
+        raise DamageError("a commit marker is damaged", where=where, fix=REPAIR) from None
+    require_form(marker, MARKER_FORM, "marker", where, REPAIR)
+    return marker
+
+
+def require_outcomes(marker: dict[str, Any], key: str, where: str, count: int | None) -> None:
+    """Raise DamageError unless `marker[key]` is a list of encoded outcomes, `count` of them."""
+    tables = marker.get(key)
+    if not isinstance(tables, list) or count not in (None, len(tables)):
+        raise DamageError(f"a commit marker has no proper {key}", where=where, fix=REPAIR)
+    for table in tables:
+        require_form(table, OUTCOME_FORM, "outcome", where, REPAIR)
+        failed = table["status"] == "failed" and table["reason"] in set(Reason)
+        if not failed and (table["status"] != "done" or table["reason"]):
+            raise DamageError("a commit marker has a wrong outcome", where=where, fix=REPAIR)
+
+
+def encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON-able values."""
+    return {
+        **vars(outcome),
+        "seconds": round(outcome.seconds, 6),
+        "detail": _encodable(outcome.detail),
+        "notes": [_encodable(note) for note in outcome.notes],
+    }
+
+
+def decode_outcome(table: dict[str, Any]) -> Outcome:
+    """Return the outcome that `encode_outcome` encoded; fields of later versions are left out."""
+    reason = Reason(table["reason"]) if table["reason"] else None
+    known = {field.name: table[field.name] for field in fields(Outcome)}
+    return Outcome(**{**known, "reason": reason, "notes": tuple(table["notes"])})
+
+
+def identity(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what must agree for two runs to fill the same store."""
+    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
+    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
+    return {**source, **{key: attributes[key] for key in keys}}
+
+
+def identity_digest(attributes: dict[str, Any]) -> str:
+    """Return `identity` as a SHA-256."""
+    return contract.digest(contract.encode_json(identity(attributes)))
+
+
+def require_form(value: Any, form: Form, name: str, where: str, fix: str) -> None:
+    """Raise DamageError where a value from a JSON document is not of its form."""
+    wrong = _misfit(value, form, name)
+    if wrong:
+        raise DamageError(f"a field is missing or wrong: {wrong}", where=where, fix=fix)
+
+
+def _misfit(value: Any, form: Form, name: str) -> str:
+    """The name of the first field that does not fit, "" if all do; unknown keys are allowed."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return name
+        return next(filter(None, (_of_key(value, key, form[key], name) for key in form)), "")
+    if isinstance(form, list):
+        if not isinstance(value, list):
+            return name
+        return next(
+            filter(None, (_misfit(v, form[0], f"{name}[{i}]") for i, v in enumerate(value))), ""
+        )
+    if isinstance(form, tuple):
+        return name if all(_misfit(value, each, name) for each in form) else ""
+    if form is None:
+        return "" if value is None else name
+    if isinstance(value, bool) and form is not bool:
+        return name
+    return "" if isinstance(value, form) else name
+
+
+def _of_key(table: dict[str, Any], key: str, form: Form, name: str) -> str:
+    return _misfit(table[key], form, f"{name}.{key}") if key in table else f"{name}.{key}"
+
+
+def _encodable(text: str) -> str:
+    """Text that UTF-8 can hold: what comes from files may hold half characters."""
+    return text.encode("utf-8", "replace").decode()

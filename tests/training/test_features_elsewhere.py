@@ -1,0 +1,107 @@
+"""Training from stores that must not be written to: image features lie in a place of their own."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
+from pointcmt.datasets.store import ViewStore
+from pointcmt.errors import StoreError
+from pointcmt.training.backbones import BACKBONES, DENSE
+from pointcmt.training.loop import train
+from tests.stores import tree
+from tests.training.plain_dense import PlainDense
+from tests.training.stores import small_config
+from tests.training.test_loop import metrics
+
+pytestmark = pytest.mark.usefixtures("small_resnet", "plain")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """`dgcnn` stands for something that takes a millisecond."""
+    monkeypatch.setitem(DENSE, "dgcnn", PlainDense)
+    monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)
+
+
+def read_only(path):
+    """Every folder of a store without write permission, which root alone ignores."""
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o555)
+
+
+def writable(path):
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o755)
+
+
+@pytest.fixture
+def stores(store, rendered, tmp_path):
+    """By recipe a store without features that nobody may write to."""
+    found = {}
+    for recipe, each in (("student", store), ("mvnet", rendered)):
+        found[recipe] = Path(shutil.copytree(each.path, tmp_path / f"store of {recipe}"))
+        for name in ("features", *(path.name for path in found[recipe].glob("commits/features-*"))):
+            place = found[recipe] / (name if name == "features" else f"commits/{name}")
+            shutil.rmtree(place, ignore_errors=True)
+        read_only(found[recipe])
+    yield found
+    for path in found.values():
+        writable(path)
+
+
+@pytest.mark.parametrize("recipe", ["student", "mvnet"])
+def test_a_recipe_trains_the_same_and_leaves_the_store_alone(stores, recipe, tmp_path):
+    path, features, before = stores[recipe], tmp_path / "F", tree(stores[recipe])
+    if recipe == "student":
+        teacher = small_config("teacher", epochs=1)
+        train(ViewStore.open(path, features=features), teacher, tmp_path / "T", device="cpu")
+        config = small_config(
+            "student", "distillation.feature.weight=0", epochs=1, teacher=str(tmp_path / "T")
+        )
+    else:
+        config = small_config("mvnet", "images.cache=true", epochs=1)
+    elsewhere = ViewStore.open(path, features=features)
+    train(elsewhere, config, tmp_path / "elsewhere", device="cpu")
+    assert tree(path) == before
+    (key,) = list_features(elsewhere)
+    states = open_features(elsewhere, key).states()
+    assert FRESH in states.values()
+    assert STALE not in states.values()
+    kept = tree(features)
+    assert all(f"{elsewhere.identity[:16]}/" in name for name in kept)
+
+    again = ViewStore.open(path, features=features)
+    train(again, config, tmp_path / "again", device="cpu")
+    assert tree(features) == kept, "they are not computed twice"
+
+    writable(path)
+    train(ViewStore.open(path), config, tmp_path / "inside", device="cpu")
+    assert metrics(tmp_path / "inside") == metrics(tmp_path / "elsewhere")
+    inside = {name: data for name, data in tree(path).items() if name not in before}
+    assert inside == {name.partition("/")[2]: data for name, data in kept.items()}
+
+
+def test_two_stores_do_not_mix_in_one_place(store, rendered, tmp_path):
+    first, second = (
+        ViewStore.open(each.path, features=tmp_path / "F") for each in (store, rendered)
+    )
+    assert first.derived.path != second.derived.path
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_store_that_cannot_be_written_says_what_to_do(stores, tmp_path):
+    config = small_config("mvnet", "images.cache=true", epochs=1)
+    with pytest.raises(StoreError) as refused:
+        train(ViewStore.open(stores["mvnet"]), config, tmp_path / "run", device="cpu")
+    assert "--features" in refused.value.fix
+
+
+def test_a_place_for_features_that_is_a_file_is_refused(stores, tmp_path):
+    (tmp_path / "F").write_text("")
+    config = small_config("mvnet", "images.cache=true", epochs=1)
+    store = ViewStore.open(stores["mvnet"], features=tmp_path / "F")
+    with pytest.raises(StoreError, match="is a file"):
+        train(store, config, tmp_path / "run", device="cpu")
