@@ -134,7 +134,7 @@ def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
         lost = files.trouble(store.kv, key)
         if lost and lost != files.MISSING:
             files.write(store.kv, key, right)  # in the place of whatever is there
-        lost = lost or files.read(store.kv, key) is None
+        lost = lost or ("" if files.read(store.kv, key) else files.MISSING)
         if ensure_metadata(store.kv, name, right) or lost:
             yield Broken(key, "the file was missing or damaged")
 
