@@ -17,7 +17,7 @@ from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl import Context, Device
 from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
-from pointcmt.render.raycaster import BLANK, paint
+from pointcmt.render.raycaster import BLANK, CENTER, paint
 from pointcmt.render.scanline import NEAR, nearest_faces_at
 from pointcmt.render.views import Views
 
@@ -71,9 +71,8 @@ class Rasterizer:
                 targets.read(views, some)
         pixels = np.flatnonzero(views.face_index >= 0)
         hits = views.face_index.reshape(-1)[pixels]
-        views.depth.reshape(-1)[pixels], met = shading.center_depths(
-            pixels, hits, size, lens, surface
-        )
+        depth, *_, met = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        views.depth.reshape(-1)[pixels] = depth
         _correct(pixels[~met], views, surface, faces, camera, lens, config)
         return views
 

@@ -110,7 +110,7 @@ class RayCaster:
             shown = np.repeat(close[edges // size**2], len(EDGE_SAMPLES))
             rays[shown, :3] += np.float32(NEAR) * rays[shown, 3:]
         hits, _ = self.cast(rays)
-        _, weights, width, light = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
+        _, weights, width, light, _ = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
         colors = shading.base_colors(hits, weights, width, surface)
         missed = hits < 0
         colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], 1.0
@@ -129,7 +129,9 @@ def paint(
 
     images: "rgb" or layers, by name. Returns the faces' depth there, [n].
     """
-    depth, weights, width, light = shading.locate(pixels, CENTER, hits, camera.width, lens, surface)
+    depth, weights, width, light, _ = shading.locate(
+        pixels, CENTER, hits, camera.width, lens, surface
+    )
     albedo = shading.base_colors(hits, weights, width, surface)
     if "rgb" in images:
         images["rgb"][pixels] = shading.encode_lit(albedo, light)

@@ -163,11 +163,15 @@ def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyp
     """Where the rays of `make_rays` meet the faces they hit, in float64.
 
     hits: [n·S] faces, -1 = none. Returns depth [n·S] f64, barycentric weights [n·S,3] f32, the
-    width of a pixel there [n·S] f32 in world units, and the light that falls there [n·S] f32.
+    width of a pixel there [n·S] f32 in world units, the light that falls there [n·S] f32, and
+    whether ray and face certainly meet [n·S]: not beside the face, nor along its plane.
+    Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
+    slice per vector, or a function that takes the surface, would cost more than the arithmetic.
     """
     samples, count = len(offsets), len(hits)
     depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
     width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    met = np.ones(count, np.bool_)
     for n in range(count):
         face = hits[n]
         if face < 0:
@@ -175,87 +179,52 @@ def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyp
         view, rest = divmod(pixels[n // samples], size * size)
         row, column = divmod(rest, size)
         u, v = column + offsets[n % samples, 0], row + offsets[n % samples, 1]
-        dx, dy, dz = _direction(u, v, view, lens)
+        m = lens.pixel_to_ray
+        dx = m[view, 0, 0] * u + m[view, 0, 1] * v + m[view, 0, 2]
+        dy = m[view, 1, 0] * u + m[view, 1, 1] * v + m[view, 1, 2]
+        dz = m[view, 2, 0] * u + m[view, 2, 1] * v + m[view, 2, 2]
         length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        t, wa, wb, wc, facing, _ = _meet(face, dx, dy, dz, length, view, lens, surface)
+        nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
+        i, j, k = surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
+        at = surface.vertices
+        # The first corner as seen from the camera, then the edges from it.
+        ax = at[i, 0] - lens.origin[view, 0]
+        ay = at[i, 1] - lens.origin[view, 1]
+        az = at[i, 2] - lens.origin[view, 2]
+        ux, uy, uz = at[j, 0] - at[i, 0], at[j, 1] - at[i, 1], at[j, 2] - at[i, 2]
+        vx, vy, vz = at[k, 0] - at[i, 0], at[k, 1] - at[i, 1], at[k, 2] - at[i, 2]
+        facing = nx * dx + ny * dy + nz * dz
+        t = (nx * ax + ny * ay + nz * az) / facing if facing != 0.0 else 0.0
+        px, py, pz = t * dx - ax, t * dy - ay, t * dz - az
+        uu = ux * ux + uy * uy + uz * uz
+        uv = ux * vx + uy * vy + uz * vz
+        vv = vx * vx + vy * vy + vz * vz
+        pu, pv = px * ux + py * uy + pz * uz, px * vx + py * vy + pz * vz
+        area = uu * vv - uv * uv
+        narrow = area <= NARROW * uu * vv
+        if narrow:  # the difference above is mostly rounding
+            wb, wc = _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz)
+        else:
+            wb, wc = (vv * pu - uv * pv) / area, (uu * pv - uv * pu) / area
+        wa = 1.0 - wb - wc
+        least = min(wa, wb, wc)
+        if narrow or abs(facing) <= EDGE_ON * length:
+            met[n] = False
+        if least < 0.0:
+            met[n] = met[n] and least >= -BESIDE
+            # Rounding, or a sample that Embree gave to a face beside it, or to one seen edge-on,
+            # whose plane is ill-conditioned: stay inside of the face.
+            wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
+            total = wa + wb + wc
+            wa, wb, wc = wa / total, wb / total, wc / total
+            if not narrow or least < -MISSED:
+                px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
+                t = (px * dx + py * dy + pz * dz) / (length * length)
         depth[n], width[n] = t, t / lens.focal[view]
         weights[n, 0], weights[n, 1], weights[n, 2] = wa, wb, wc
-        nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
         toward = nx * lens.light[view, 0] + ny * lens.light[view, 1] + nz * lens.light[view, 2]
         light[n] = _light(facing, length, toward)
-    return depth, weights, width, light
-
-
-@compiled
-def center_depths(pixels, hits, size, lens, surface):  # type: ignore[no-untyped-def]
-    """Depth [n] f64 at pixel centers of the faces [n] that they show, as `locate` computes it, and
-    whether the center's ray meets the face for certain [n]: not beside it, not along its plane."""
-    depth, met = np.empty(len(hits)), np.empty(len(hits), np.bool_)
-    for n in range(len(hits)):
-        view, rest = divmod(pixels[n], size * size)
-        row, column = divmod(rest, size)
-        dx, dy, dz = _direction(column + 0.5, row + 0.5, view, lens)
-        length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        found = _meet(hits[n], dx, dy, dz, length, view, lens, surface)
-        depth[n], met[n] = found[0], found[5]
-    return depth, met
-
-
-@compiled
-def _direction(u, v, view, lens):  # type: ignore[no-untyped-def]
-    """The ray through (u, v) of a view, in world axes; its length is that of a unit of depth."""
-    m = lens.pixel_to_ray
-    return (
-        m[view, 0, 0] * u + m[view, 0, 1] * v + m[view, 0, 2],
-        m[view, 1, 0] * u + m[view, 1, 1] * v + m[view, 1, 2],
-        m[view, 2, 0] * u + m[view, 2, 1] * v + m[view, 2, 2],
-    )
-
-
-@compiled
-def _meet(face, dx, dy, dz, length, view, lens, surface):  # type: ignore[no-untyped-def]
-    """Where the ray (dx, dy, dz) of this length from a view's camera meets a face.
-
-    Returns depth, three barycentric weights, normal times ray, and whether it is certain that they
-    meet. Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
-    slice per vector would cost more than the arithmetic.
-    """
-    nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
-    i, j, k = surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
-    at = surface.vertices
-    # The first corner as seen from the camera, then the edges from it.
-    ax = at[i, 0] - lens.origin[view, 0]
-    ay = at[i, 1] - lens.origin[view, 1]
-    az = at[i, 2] - lens.origin[view, 2]
-    ux, uy, uz = at[j, 0] - at[i, 0], at[j, 1] - at[i, 1], at[j, 2] - at[i, 2]
-    vx, vy, vz = at[k, 0] - at[i, 0], at[k, 1] - at[i, 1], at[k, 2] - at[i, 2]
-    facing = nx * dx + ny * dy + nz * dz
-    t = (nx * ax + ny * ay + nz * az) / facing if facing != 0.0 else 0.0
-    px, py, pz = t * dx - ax, t * dy - ay, t * dz - az
-    uu = ux * ux + uy * uy + uz * uz
-    uv = ux * vx + uy * vy + uz * vz
-    vv = vx * vx + vy * vy + vz * vz
-    pu, pv = px * ux + py * uy + pz * uz, px * vx + py * vy + pz * vz
-    area = uu * vv - uv * uv
-    wa, wb, wc = 1.0, 0.0, 0.0
-    narrow = area <= NARROW * uu * vv
-    if narrow:  # the difference above is rounding, the cross product is not
-        wb, wc = _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz)
-        wa = 1.0 - wb - wc
-    elif area > 0.0:
-        wb, wc = (vv * pu - uv * pv) / area, (uu * pv - uv * pu) / area
-        wa = 1.0 - wb - wc
-    least = min(wa, wb, wc)
-    met = least >= -BESIDE and not narrow and abs(facing) > EDGE_ON * length
-    if least < 0.0:
-        # A sample that Embree gave to a face beside it, or to one seen edge-on: stay inside of it.
-        wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
-        total = wa + wb + wc
-        wa, wb, wc = wa / total, wb / total, wc / total
-        if not narrow or least < -MISSED:
-            px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
-            t = (px * dx + py * dy + pz * dz) / (length * length)
-    return t, wa, wb, wc, facing, met
+    return depth, weights, width, light, met
 
 
 @compiled
