@@ -27,6 +27,7 @@ from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
+NO_PIXEL = "no pixel shows it: it is thinner than a pixel, or outside of every image"
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
 
@@ -155,8 +156,9 @@ class ShardRunner:
         }
         if sample.part is not None and schema.parts:
             arrays["part"] = sample.part
+        shown = _views_that_show(views.face_index)
         if visible:
-            seen = shape.visible(sample.points, sample.point_face)
+            seen = shape.visible(sample.points, sample.point_face) & shown[:, None]
             arrays["visible"] = contract.pack_visible(seen)
         backend, reason = self.kind.drawer
         outcome = Outcome(
@@ -166,7 +168,7 @@ class ShardRunner:
             faces=shape.source.faces,
             backend=backend,
             backend_reason=reason,
-            notes=shape.source.notes + sample.notes,
+            notes=shape.source.notes + sample.notes + (() if shown.any() else (NO_PIXEL,)),
         )
         return arrays, outcome
 
@@ -176,7 +178,8 @@ class ShardRunner:
         """The `visible` array of a shape that is in the store. Raises ShapeRefused."""
         shape = self.kind.load(record, sha256)
         points, point_face = (self.store.read(name, index) for name in ("points", "point_face"))
-        visible = shape.visible(points, point_face)
+        shown = _views_that_show(self.store.read("face_index", index))
+        visible = shape.visible(points, point_face) & shown[:, None]
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
@@ -240,6 +243,15 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
+
+
+def _views_that_show(face_index: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which views [V] of a shape's face_index [V,H,W] show anything: no point is visible in others.
+
+    What is thinner than a pixel may lie between all pixel centers.
+    """
+    shows: NDArray[np.bool_] = face_index.reshape(len(face_index), -1).max(axis=1) >= 0
+    return shows
 
 
 def _encoded(name: str, outcomes: Iterable[Outcome]) -> dict[str, Any]:
