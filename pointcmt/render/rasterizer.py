@@ -7,6 +7,8 @@ the CPU renderer decides what it shows. Smooth edges take a second, multisampled
 alone; ids never come from it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +20,14 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl import Context, Device
 from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
 from pointcmt.render.raycaster import BLANK, CENTER, paint
-from pointcmt.render.scanline import NEAR, nearest_faces_at
+from pointcmt.render.scanline import NEAR, close_views, nearest_faces_at
 from pointcmt.render.views import Views
 
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
 FLAT = (
     1e-6  # world units: faces this narrow, or with the camera this near their plane, are left out
 )
+Cast = Callable[[NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.float32]]]
 PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: 60 bytes a pixel, 4 more per layer
 
 
@@ -50,8 +53,11 @@ class Rasterizer:
         faces: NDArray[np.int32],
         camera: Camera,
         config: RenderConfig,
+        cast: Cast | None = None,
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
+
+        cast: `RayCaster.cast` of the same faces, which makes it faster.
 
         Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
         the driver gave up.
@@ -73,7 +79,9 @@ class Rasterizer:
         hits = views.face_index.reshape(-1)[pixels]
         depth, *_, met = shading.locate(pixels, CENTER, hits, size, lens, surface)
         views.depth.reshape(-1)[pixels] = depth
-        _correct(pixels[~met], views, surface, faces, camera, lens, config)
+        missed = pixels[~met]
+        hits = _faces_at(missed, surface, faces, camera, lens, cast)
+        _correct(missed, hits, views, surface, camera, lens, config)
         return views
 
     def close(self) -> None:
@@ -179,20 +187,40 @@ class Rasterizer:
             gl.glDrawElements(gl.GL_TRIANGLES, self.mesh.corners, gl.GL_UNSIGNED_INT, None)
 
 
-def _correct(
+def _faces_at(
     pixels: NDArray[np.int64],
-    views: Views,
     surface: shading.Surface,
     faces: NDArray[np.int32],
     camera: Camera,
     lens: shading.Lens,
+    cast: Cast | None,
+) -> NDArray[np.int32]:
+    """The nearest of the `faces` at the centers of pixels [n], rising flat indices; -1 = none.
+
+    Scan conversion looks at every face again: rays, where they leave no doubt, are faster.
+    """
+    if cast is None:
+        return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
+    hits, _ = cast(shading.make_rays(pixels, CENTER, camera.width, lens))
+    *_, met = shading.locate(pixels, CENTER, hits, camera.width, lens, surface)
+    doubt = ~met | close_views(surface.vertices, camera)[pixels // camera.width**2]
+    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, lens, None)
+    return hits
+
+
+def _correct(
+    pixels: NDArray[np.int64],
+    hits: NDArray[np.int32],
+    views: Views,
+    surface: shading.Surface,
+    camera: Camera,
+    lens: shading.Lens,
     config: RenderConfig,
 ) -> None:
-    """Have pixels, rising flat indices, show the face at their centers, or none, as on the CPU.
+    """Have pixels [n], flat indices, show other faces [n] (-1 = none), as they do on the CPU.
 
     Smooth colours are left as they are: they are the mean of samples all over the pixel.
     """
-    hits = nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
     views.face_index.reshape(-1)[pixels] = hits
     views.depth.reshape(-1)[pixels] = 0
     images = {name: layer.reshape(-1, 3) for name, layer in views.layers.items()}

@@ -41,7 +41,12 @@ def draw(request, rasterizer):
         config, caster = RenderConfig(rig, size=size, **settings), RayCaster(mesh)
         camera = rig.cameras(size)
         if request.param == "egl":
-            return rasterizer.render(caster.surface, caster.faces, camera, config)
+            scene = caster.surface, caster.faces, camera, config
+            views = rasterizer.render(*scene)
+            faster = rasterizer.render(*scene, caster.cast)
+            np.testing.assert_array_equal(views.depth > 0, faster.depth > 0)
+            np.testing.assert_allclose(views.depth, faster.depth, rtol=0, atol=EXACT)
+            return faster
         return caster.render(camera, config)
 
     return draw
