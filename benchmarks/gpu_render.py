@@ -176,7 +176,7 @@ def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
         sample = timed("points", sample_points)
         points, point_face = sample(mesh, CONFIG.points, shape_seed(0, path.stem))
         caster = timed("build", RayCaster)(mesh)
-        timed("render", rasterizer.render)(*parts(caster), CAMERA, CONFIG)
+        timed("render", rasterizer.render)(*parts(caster), CAMERA, CONFIG, caster.cast)
         see = timed("visibility", visible_points)
         pack_visible(see(caster, points.astype(np.float32), point_face, CAMERA))
     spent["depth, rest"] = spent.pop("render") - sum(

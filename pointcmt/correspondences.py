@@ -14,30 +14,47 @@ NONE = -1
 
 
 def points_to_pixels(
-    points: NDArray[np.floating], visible: NDArray[np.bool_], camera: Camera
+    points: NDArray[np.floating],
+    visible: NDArray[np.bool_],
+    camera: Camera,
+    depth: NDArray[np.floating] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Where points [N,3] fall in views [V]: uv [V,N,2] f64 and (row, column) [V,N,2] i32.
 
     uv is given for all points; row and column are -1 where the view does not see the point
-    (visible [V,N]), so that they can index no pixel by mistake.
+    (visible [V,N]), so that they can index no pixel by mistake. With the views' depth [V,H,W]
+    they are also -1 where the point falls on a background pixel: a visible point near a silhouette
+    may lie beside the pixel's center, and all that the pixel shows is background.
     """
     uv, _ = camera.project(points)
     shown = visible[..., None]
-    pixel = np.where(shown, np.floor(np.where(shown, uv, NONE)), NONE)
-    return uv, pixel[..., ::-1].astype(np.int32)
+    pixel = np.where(shown, np.floor(np.where(shown, uv, NONE)), NONE)[..., ::-1].astype(np.int32)
+    if depth is not None:
+        view, point = np.nonzero(visible)
+        row, column = pixel[view, point].T
+        background = depth[view, row, column] == 0
+        pixel[view[background], point[background]] = NONE
+    return uv, pixel
 
 
 def pixels_to_points(
-    points: NDArray[np.floating], visible: NDArray[np.bool_], camera: Camera, radius: float = 2.0
+    points: NDArray[np.floating],
+    visible: NDArray[np.bool_],
+    camera: Camera,
+    radius: float = 2.0,
+    depth: NDArray[np.floating] | None = None,
 ) -> NDArray[np.int32]:
     """The visible point nearest to each pixel's centre, [V,H,W] i32; -1 = none within `radius`.
 
     radius: pixels. Distances are in the image plane, ties go to the lower index. Hidden points
-    never win, because they do not take part.
+    never win, because they do not take part. With the views' depth [V,H,W], background pixels
+    are -1 as well.
     """
     uv, _ = camera.project(points)
     index = np.full((len(uv), camera.height, camera.width, 1), NONE, np.int32)
     nearest_points(uv, visible, index, float(radius))
+    if depth is not None:
+        index[depth == 0] = NONE
     return index[..., 0]
 
 

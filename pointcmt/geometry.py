@@ -241,6 +241,29 @@ def _normals_and_areas(vertices, faces):  # type: ignore[no-untyped-def]
     return normals, areas
 
 
+@compiled
+def is_wide(vertices, corners, faces, width):  # type: ignore[no-untyped-def]
+    """Whether each of a mesh's `faces` (indices) is more than `width` across at its narrowest."""
+    wide = np.empty(len(faces), np.bool_)
+    for n in range(len(faces)):
+        a, b, c = corners[faces[n], 0], corners[faces[n], 1], corners[faces[n], 2]
+        ux, uy, uz = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        vx, vy, vz = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        uu, vv = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz
+        longest = max(uu, vv, uu + vv - 2 * (ux * vx + uy * vy + uz * vz))
+        wide[n] = x * x + y * y + z * z > width * width * longest  # the height on the longest edge
+    return wide
+
+
 def spatial_order(points: NDArray[np.floating]) -> NDArray[np.intp]:
     """Indices that sort points in [-1,1]³ along a Morton curve of 64³ cells."""
     cells = np.clip((points + 1) * 32, 0, 63).astype(np.int64)

@@ -39,6 +39,20 @@ def test_pixels_get_the_nearest_visible_point_like_brute_force():
     assert np.any(index >= 0)
 
 
+def test_with_depth_nothing_is_matched_to_background():
+    points, visible, cameras = cloud()
+    depth = np.random.default_rng(1).uniform(0.5, 3, (3, 48, 48))
+    depth[:, ::2] = 0
+    _, plain = points_to_pixels(points, visible, cameras)
+    _, pixel = points_to_pixels(points, visible, cameras, depth)
+    on_background = visible & (plain[..., 0] % 2 == 0)
+    assert np.any(on_background)
+    np.testing.assert_array_equal(pixel, np.where(on_background[..., None], -1, plain))
+    index = pixels_to_points(points, visible, cameras, depth=depth)
+    expected = np.where(depth == 0, -1, pixels_to_points(points, visible, cameras))
+    np.testing.assert_array_equal(index, expected)
+
+
 def box_depth(camera, half):
     """Depth of an axis-aligned box [-half, half]³ by the slab method, 0 = background."""
     centers = pixel_centers(camera.width, camera.height).reshape(-1, 2)

@@ -88,14 +88,14 @@ class _Egl:
     def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
         from pointcmt.render.egl import ContextLost, OutOfMemory
 
-        scene = caster.surface, caster.faces
+        scene = caster.surface, caster.faces, camera, config, caster.cast
         try:
-            return self._rasterizer.render(*scene, camera, config)
+            return self._rasterizer.render(*scene)
         except (ContextLost, OutOfMemory):
             self.close()
         self._rasterizer = self._make()  # where that fails, it is the machine's fault
         try:
-            return self._rasterizer.render(*scene, camera, config)
+            return self._rasterizer.render(*scene)
         except ContextLost as error:
             self.close()
             raise ShapeRefused(Reason.CRASHED, f"the driver gave up twice: {error}") from error

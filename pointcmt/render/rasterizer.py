@@ -1,25 +1,33 @@
 """The GPU renderer: all views of a shape drawn one below the other, each target read back once.
 
 One single-sample pass gives faces and colour at pixel centres, by the formulas of the CPU renderer
-(shaders/surface.frag, shading.py). Depth follows from the faces in float64, as there: drivers move
-corners to a grid of 1/256 pixel, which shows in the depth of steep faces. Smooth edges take a
-second, multisampled pass of colour alone; ids never come from it.
+(shaders/surface.frag, shading.py). Depth follows from the faces in float64, as there. Drivers move
+corners to a grid of 1/256 pixel: where a pixel's center does not lie on the face that they drew,
+the CPU renderer decides what it shows. Smooth edges take a second, multisampled pass of colour
+alone; ids never come from it.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.geometry import is_wide
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.egl import Context, Device
 from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
-from pointcmt.render.raycaster import CENTER
+from pointcmt.render.raycaster import BLANK, CENTER, paint
+from pointcmt.render.scanline import NEAR, close_views, nearest_faces_at
 from pointcmt.render.views import Views
 
-NEAR = 1e-4  # world units: nearer parts of a shape are cut away
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
+FLAT = (
+    1e-6  # world units: faces this narrow, or with the camera this near their plane, are left out
+)
+Cast = Callable[[NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.float32]]]
 PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: 60 bytes a pixel, 4 more per layer
 
 
@@ -45,29 +53,35 @@ class Rasterizer:
         faces: NDArray[np.int32],
         camera: Camera,
         config: RenderConfig,
+        cast: Cast | None = None,
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
+
+        cast: `RayCaster.cast` of the same faces, which makes it faster.
 
         Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
         the driver gave up.
         """
         # Drivers draw faces without area where they move a corner by 1/256 pixel; no ray hits them.
-        faces = faces[np.any(surface.normals[faces] != 0, axis=1)]
-        self._refuse_too_large(surface, faces)
+        drawn = faces[is_wide(surface.vertices, surface.faces, faces, FLAT)]
+        self._refuse_too_large(surface, drawn)
         size, count = config.size, len(camera)
         lens, views = shading.make_lens(camera, config.light), _blank(count, config)
         at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
-        with self.context.drawing(f"drawing {len(faces)} faces"):
+        with self.context.drawing(f"drawing {len(drawn)} faces"):
             targets = self._targets_for(config, at_once)
-            self.mesh.upload(surface, faces)
+            self.mesh.upload(surface, drawn)
             for first in range(0, count, at_once):
                 some = slice(first, min(first + at_once, count))
                 self._draw(targets, camera[some], _slice(lens, some), config)
                 targets.read(views, some)
         pixels = np.flatnonzero(views.face_index >= 0)
         hits = views.face_index.reshape(-1)[pixels]
-        depth, *_ = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        depth, *_, met = shading.locate(pixels, CENTER, hits, size, lens, surface)
         views.depth.reshape(-1)[pixels] = depth
+        missed = pixels[~met]
+        hits = _faces_at(missed, surface, faces, camera, lens, cast)
+        _correct(missed, hits, views, surface, camera, lens, config)
         return views
 
     def close(self) -> None:
@@ -107,6 +121,7 @@ class Rasterizer:
             "SAMPLES": SAMPLES,
             "NEAR": NEAR,
             "EDGE_ON": EDGE_ON,
+            "FLAT": FLAT,
         }
         self.surface_program = Program(gl, "surface", constants)
         self.color_program = Program(gl, "surface", {**constants, "COLOR_ONLY": 1})
@@ -170,6 +185,53 @@ class Rasterizer:
             if "world_to_camera" in program.uniforms:
                 gl.glUniformMatrix3fv(program["world_to_camera"], 1, gl.GL_TRUE, turn[view])
             gl.glDrawElements(gl.GL_TRIANGLES, self.mesh.corners, gl.GL_UNSIGNED_INT, None)
+
+
+def _faces_at(
+    pixels: NDArray[np.int64],
+    surface: shading.Surface,
+    faces: NDArray[np.int32],
+    camera: Camera,
+    lens: shading.Lens,
+    cast: Cast | None,
+) -> NDArray[np.int32]:
+    """The nearest of the `faces` at the centers of pixels [n], rising flat indices; -1 = none.
+
+    Scan conversion looks at every face again: rays, where they leave no doubt, are faster.
+    """
+    if cast is None:
+        return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
+    hits, _ = cast(shading.make_rays(pixels, CENTER, camera.width, lens))
+    *_, met = shading.locate(pixels, CENTER, hits, camera.width, lens, surface)
+    doubt = ~met | close_views(surface.vertices, camera)[pixels // camera.width**2]
+    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, lens, None)
+    return hits
+
+
+def _correct(
+    pixels: NDArray[np.int64],
+    hits: NDArray[np.int32],
+    views: Views,
+    surface: shading.Surface,
+    camera: Camera,
+    lens: shading.Lens,
+    config: RenderConfig,
+) -> None:
+    """Have pixels [n], flat indices, show other faces [n] (-1 = none), as they do on the CPU.
+
+    Smooth colours are left as they are: they are the mean of samples all over the pixel.
+    """
+    views.face_index.reshape(-1)[pixels] = hits
+    views.depth.reshape(-1)[pixels] = 0
+    images = {name: layer.reshape(-1, 3) for name, layer in views.layers.items()}
+    blank: dict[str, int | tuple[int, int, int]] = {**BLANK, "rgb": config.background}
+    if not config.antialias:
+        images["rgb"] = views.rgb.reshape(-1, 3)
+    for name, image in images.items():
+        image[pixels] = blank[name]
+    shown = hits >= 0
+    some = pixels[shown]
+    views.depth.reshape(-1)[some] = paint(images, some, hits[shown], camera, lens, surface)
 
 
 def _clip_matrices(camera: Camera) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from pointcmt.geometry import first_twins
 from pointcmt.mesh import Mesh
 from pointcmt.render import shading, startup
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.scanline import nearest_faces
+from pointcmt.render.scanline import NEAR, close_views, nearest_faces
 from pointcmt.render.views import Views
 
 open3d = startup.load_open3d("the Embree renderer")
@@ -24,6 +24,7 @@ EDGE_CONTRAST = 24  # of 255: a fainter step between two faces is not worth furt
 # With the centre, five samples on a grid turned by 26.6°: none shares a row or column of the pixel.
 EDGE_SAMPLES = np.array([(0.7, 0.1), (0.9, 0.7), (0.3, 0.9), (0.1, 0.3)])
 CENTER = np.array([(0.5, 0.5)])
+BLANK = {"albedo": 0, "normal": 128}  # what the optional layers are where there is no surface
 
 
 class RayCaster:
@@ -76,56 +77,69 @@ class RayCaster:
         lens = shading.make_lens(camera, config.light)
         rgb = _filled(total, config.background)
         depth = np.zeros(total, np.float32)
-        face_index = self._faces_at_centers(camera, lens)
+        face_index = nearest_faces(self.mesh.vertices, self.mesh.faces, self.faces, camera).ravel()
         pixels = np.flatnonzero(face_index >= 0)
         hits = face_index[pixels]
-        found = shading.locate(pixels, CENTER, hits, size, lens, surface)
-        depth[pixels], weights, width, light = found
-        albedo = shading.base_colors(hits, weights, width, surface)
-        rgb[pixels] = shading.encode_lit(albedo, light)
-        layers = {}
-        if "albedo" in config.layers:
-            layers["albedo"] = np.zeros((total, 3), np.uint8)
-            unlit = np.ones(len(albedo), np.float32)
-            layers["albedo"][pixels] = shading.encode_lit(albedo, unlit)
-        if "normal" in config.layers:
-            layers["normal"] = np.full((total, 3), 128, np.uint8)
-            layers["normal"][pixels] = _camera_normals(pixels, hits, camera, lens, surface)
+        images = {"rgb": rgb}
+        images |= {name: np.full((total, 3), BLANK[name], np.uint8) for name in config.layers}
+        depth[pixels] = paint(images, pixels, hits, camera, lens, surface)
         if config.antialias:
-            self._smooth(rgb, face_index, config, lens)
+            self._smooth(rgb, face_index, camera, config, lens)
         shape = (len(camera), size, size)
         return Views(
             rgb.reshape(*shape, 3),
             depth.reshape(shape),
             face_index.reshape(shape),
-            {name: layer.reshape(*shape, 3) for name, layer in layers.items()},
+            {name: images[name].reshape(*shape, 3) for name in config.layers},
         )
-
-    def _faces_at_centers(self, camera: Camera, lens: shading.Lens) -> NDArray[np.int32]:
-        """The face at each pixel centre, flat [V·size²]; -1 = background."""
-        face_index, drawn = nearest_faces(self.mesh, self.faces, camera)
-        for view in np.flatnonzero(~drawn):  # the camera is inside of the shape, or close to it
-            pixels = view * camera.width**2 + np.arange(camera.width**2)
-            hits, _ = self.cast(shading.make_rays(pixels, CENTER, camera.width, lens))
-            face_index[view] = hits.reshape(camera.width, camera.width)
-        return face_index.reshape(-1)
 
     def _smooth(
         self,
         rgb: NDArray[np.uint8],
         face_index: NDArray[np.int32],
+        camera: Camera,
         config: RenderConfig,
         lens: shading.Lens,
     ) -> None:
         """Give edge pixels of rgb [V·size²,3] the mean light of their centre and further rays."""
         size, surface = config.size, self.surface
         edges = shading.find_edges(rgb, face_index, size, EDGE_CONTRAST)
-        hits, _ = self.cast(shading.make_rays(edges, EDGE_SAMPLES, size, lens))
-        _, weights, width, light = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
+        rays = shading.make_rays(edges, EDGE_SAMPLES, size, lens)
+        close = close_views(self.mesh.vertices, camera)
+        if close.any():  # nothing nearer than NEAR is drawn: a unit of direction is one of depth
+            shown = np.repeat(close[edges // size**2], len(EDGE_SAMPLES))
+            rays[shown, :3] += np.float32(NEAR) * rays[shown, 3:]
+        hits, _ = self.cast(rays)
+        _, weights, width, light, _ = shading.locate(edges, EDGE_SAMPLES, hits, size, lens, surface)
         colors = shading.base_colors(hits, weights, width, surface)
         missed = hits < 0
         colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], 1.0
         shading.smooth(rgb, edges, colors, light, len(EDGE_SAMPLES))
+
+
+def paint(
+    images: dict[str, NDArray[np.uint8]],
+    pixels: NDArray[np.int64],
+    hits: NDArray[np.int32],
+    camera: Camera,
+    lens: shading.Lens,
+    surface: shading.Surface,
+) -> NDArray[np.float64]:
+    """Paint pixels [n] of flat images [V·size²,3] with the faces [n] at their centers.
+
+    images: "rgb" or layers, by name. Returns the faces' depth there, [n].
+    """
+    depth, weights, width, light, _ = shading.locate(
+        pixels, CENTER, hits, camera.width, lens, surface
+    )
+    albedo = shading.base_colors(hits, weights, width, surface)
+    if "rgb" in images:
+        images["rgb"][pixels] = shading.encode_lit(albedo, light)
+    if "albedo" in images:
+        images["albedo"][pixels] = shading.encode_lit(albedo, np.ones(len(albedo), np.float32))
+    if "normal" in images:
+        images["normal"][pixels] = _camera_normals(pixels, hits, camera, lens, surface)
+    return depth
 
 
 def _camera_normals(

@@ -22,6 +22,11 @@ KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
 
+NARROW = 1e-8  # squared sine of a corner's angle: below it, a Gram determinant is mostly rounding
+EDGE_ON = 1e-6  # sine of the angle between a ray and a face: below it, look again whether they meet
+BESIDE = 1e-7  # barycentric units: a ray that passes a face by less meets it
+MISSED = 1e-3  # barycentric units: by how much a ray may seem to miss a narrow face that it meets
+
 # sRGB as tables: 256 steps one way, and the other way fine enough to be within half a
 # step of the exact curve's 8-bit value, whose slope is 12.92 at zero.
 LINEAR_OF_BYTE = to_linear(np.arange(256) / 255).astype(np.float32)
@@ -158,13 +163,15 @@ def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyp
     """Where the rays of `make_rays` meet the faces they hit, in float64.
 
     hits: [n·S] faces, -1 = none. Returns depth [n·S] f64, barycentric weights [n·S,3] f32, the
-    width of a pixel there [n·S] f32 in world units, and the light that falls there [n·S] f32.
+    width of a pixel there [n·S] f32 in world units, the light that falls there [n·S] f32, and
+    whether ray and face certainly meet [n·S]: not beside the face, nor along its plane.
     Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
-    slice per vector would cost more than the arithmetic.
+    slice per vector, or a function that takes the surface, would cost more than the arithmetic.
     """
     samples, count = len(offsets), len(hits)
     depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
     width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    met = np.ones(count, np.bool_)
     for n in range(count):
         face = hits[n]
         if face < 0:
@@ -194,22 +201,43 @@ def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyp
         vv = vx * vx + vy * vy + vz * vz
         pu, pv = px * ux + py * uy + pz * uz, px * vx + py * vy + pz * vz
         area = uu * vv - uv * uv
-        wa, wb, wc = 1.0, 0.0, 0.0
-        if area > 0.0:
+        narrow = area <= NARROW * uu * vv
+        if narrow:  # the difference above is mostly rounding
+            wb, wc = _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz)
+        else:
             wb, wc = (vv * pu - uv * pv) / area, (uu * pv - uv * pu) / area
-            wa = 1.0 - wb - wc
-        if min(wa, wb, wc) < 0.0 or area <= 0.0:
-            # On a face seen edge-on the plane is ill-conditioned: stay inside of the face.
+        wa = 1.0 - wb - wc
+        least = min(wa, wb, wc)
+        if narrow or abs(facing) <= EDGE_ON * length:
+            met[n] = False
+        if least < 0.0:
+            met[n] = met[n] and least >= -BESIDE
+            # Rounding, or a sample that Embree gave to a face beside it, or to one seen edge-on,
+            # whose plane is ill-conditioned: stay inside of the face.
             wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
             total = wa + wb + wc
             wa, wb, wc = wa / total, wb / total, wc / total
-            px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
-            t = (px * dx + py * dy + pz * dz) / (length * length)
+            if not narrow or least < -MISSED:
+                px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
+                t = (px * dx + py * dy + pz * dz) / (length * length)
         depth[n], width[n] = t, t / lens.focal[view]
         weights[n, 0], weights[n, 1], weights[n, 2] = wa, wb, wc
         toward = nx * lens.light[view, 0] + ny * lens.light[view, 1] + nz * lens.light[view, 2]
         light[n] = _light(facing, length, toward)
-    return depth, weights, width, light
+    return depth, weights, width, light, met
+
+
+@compiled
+def _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz):  # type: ignore[no-untyped-def]
+    """The weights of the second and third corner at p, for a face with almost parallel edges u, v
+    from its first corner, by ratios of areas; both 0 for one without area."""
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    square = nx * nx + ny * ny + nz * nz
+    if square == 0.0:
+        return 0.0, 0.0
+    b = nx * (py * vz - pz * vy) + ny * (pz * vx - px * vz) + nz * (px * vy - py * vx)
+    c = nx * (uy * pz - uz * py) + ny * (uz * px - ux * pz) + nz * (ux * py - uy * px)
+    return b / square, c / square
 
 
 @compiled

@@ -20,8 +20,9 @@ from pointcmt.render.job import Finished, Job, Task, checksum
 from pointcmt.render.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
-_SAMPLED = ("points", "point_face")
+MATCHED = ("points", "point_face", "face_index")  # what correspondences are made of
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
+NO_PIXEL = "no pixel shows it: it is thinner than a pixel, or outside of every image"
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
 
 
@@ -97,7 +98,7 @@ class ShardRunner:
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         failed = self._unmatched(task.shard) if task.keep else None
         visible, outcomes = self._visible(task.shard, stored=failed is not None), []
-        points = {name: self.store.read_committed(name, task.shard, marker) for name in _SAMPLED}
+        stored = {name: self.store.read_committed(name, task.shard, marker) for name in MATCHED}
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
             is_due = failed is None or rendered["id"] in failed
@@ -105,8 +106,8 @@ class ShardRunner:
                 continue
             record = self.store.shapes[shape]
             report(shape)
-            sampled = (points[name][slot] for name in _SAMPLED)
-            make = partial(self.correspond_shape, record, rendered["sha256"], *sampled)
+            own = (stored[name][slot] for name in MATCHED)
+            make = partial(self.correspond_shape, record, rendered["sha256"], *own)
             made, outcome = attempt(make, record, blame.get(shape))
             outcomes.append(outcome)
             visible[slot] = made["visible"] if made else 0
@@ -152,8 +153,9 @@ class ShardRunner:
         }
         if sample.part is not None and schema.parts:
             arrays["part"] = sample.part
+        shown = _views_that_show(views.face_index)
         if visible:
-            seen = shape.visible(sample.points, sample.point_face)
+            seen = shape.visible(sample.points, sample.point_face) & shown[:, None]
             arrays["visible"] = contract.pack_visible(seen)
         backend, reason = self.kind.drawer
         outcome = Outcome(
@@ -163,7 +165,7 @@ class ShardRunner:
             faces=shape.source.faces,
             backend=backend,
             backend_reason=reason,
-            notes=shape.source.notes + sample.notes,
+            notes=shape.source.notes + sample.notes + (() if shown.any() else (NO_PIXEL,)),
         )
         return arrays, outcome
 
@@ -173,10 +175,11 @@ class ShardRunner:
         sha256: str,
         points: NDArray[np.float32],
         point_face: NDArray[np.int32],
+        face_index: NDArray[np.int32],
     ) -> tuple[Arrays, Outcome]:
         """The `visible` array of a shape whose points are in the store. Raises ShapeRefused."""
         shape = self.kind.load(record, sha256)
-        visible = shape.visible(points, point_face)
+        visible = shape.visible(points, point_face) & _views_that_show(face_index)[:, None]
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
@@ -246,6 +249,15 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             claims.require(self.claims, task.shard, task.claim)
+
+
+def _views_that_show(face_index: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which views [V] of a shape's face_index [V,H,W] show anything: no point is visible in others.
+
+    What is thinner than a pixel may lie between all pixel centers.
+    """
+    shows: NDArray[np.bool_] = face_index.reshape(len(face_index), -1).max(axis=1) >= 0
+    return shows
 
 
 def _encoded(name: str, outcomes: Iterable[Outcome]) -> dict[str, Any]:

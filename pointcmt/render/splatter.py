@@ -15,9 +15,9 @@ from pointcmt.compiled import compiled
 from pointcmt.mesh import Material
 from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.scanline import NEAR
 from pointcmt.render.views import Views
 
-NEAR = 1e-6  # world units: points nearer to the camera's plane than this, or behind, are not drawn
 GREY_BYTE = round(255 * Material().color[0])  # of points without a colour
 GREY = shading.LINEAR_OF_BYTE[GREY_BYTE]
 

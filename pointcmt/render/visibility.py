@@ -1,8 +1,10 @@
 """Which surface points each camera sees, by casting one ray per point and view.
 
-A point is visible when it projects into the image and no face crosses the line from the camera to
-it, faces within CLEARANCE of the point not counting: its own, coplanar twins, neighbours across
-an edge. No depth tolerance can do this; benchmarks/correspondences.py shows what each gets wrong.
+A point is visible when it projects into the image, its face is not seen edge-on, and no face
+crosses the line from the camera to it, faces within CLEARANCE of the point not counting: its own,
+coplanar twins, neighbours across an edge. What is nearer to the camera than the images show
+(`scanline.NEAR`) neither hides points nor is seen. No depth tolerance can do this;
+benchmarks/correspondences.py shows what each gets wrong.
 """
 
 import numpy as np
@@ -12,11 +14,13 @@ from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import spatial_order
 from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.scanline import NEAR, close_views
 
 # Two surfaces closer than this count as one (world units, along the ray). Mesh files hold six or
 # seven digits, so twins of one surface may lie some 1e-6 apart.
 CLEARANCE = 1e-5
 IN_PLANE = 2e-7  # world units: points are stored as float32
+EDGE_ON = 1e-9  # world units: a face whose plane the camera is as near to covers no pixel
 
 
 def visible_points(
@@ -25,8 +29,11 @@ def visible_points(
     """Visibility [V,N] of surface points [N,3] that lie on faces [N], for cameras [V]."""
     order = spatial_order(points)  # neighbouring rays traverse the same boxes: twice as fast
     ordered, own = points[order].astype(np.float64), caster.first_twin[point_face[order]]
-    centers = camera.center
-    hits, distance = caster.cast(_rays_to_points(centers, ordered))
+    centers, vertices = camera.center, caster.mesh.vertices
+    rays = _rays_to_points(centers, ordered)
+    for view in np.flatnonzero(close_views(vertices, camera)):
+        _start_at_near_plane(rays.reshape(len(camera), -1, 6)[view], ordered, camera[view])
+    hits, distance = caster.cast(rays)
     shape = (len(camera), len(points))
     seen = np.empty(shape, bool)
     seen[:, order] = _unhidden(
@@ -35,11 +42,24 @@ def visible_points(
         own,
         hits.reshape(shape),
         distance.reshape(shape),
-        caster.mesh.vertices,
+        vertices,
         caster.mesh.faces,
     )
     uv, depth = camera.project(points)
-    return seen & np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=2) & (depth > 0)
+    return seen & np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=2) & (depth >= NEAR)
+
+
+def _start_at_near_plane(
+    rays: NDArray[np.float32], points: NDArray[np.float64], camera: Camera
+) -> None:
+    """Cut off what one view's rays [N,6] to points [N,3] have in front of the near plane.
+
+    Points stay at distance 1. Rays to points that are in front of that plane stay as they are.
+    """
+    _, depth = camera.project(points)
+    share = np.where(depth > NEAR, NEAR / np.maximum(depth, NEAR), 0)[:, None]
+    rays[:, :3] += share * rays[:, 3:]
+    rays[:, 3:] *= 1 - share
 
 
 @compiled
@@ -60,18 +80,25 @@ def _unhidden(centers, points, own, hits, distance, vertices, faces):  # type: i
     """Whether the first face hit [V,N] leaves its point visible; float32 hits are only trusted
     where they are clear, the others are computed again in float64."""
     seen = np.ones(hits.shape, np.bool_)
+    # The planes of the points' own faces: unit normals and distances from the world's origin.
+    planes = np.empty((len(points), 4))
+    for point in range(len(points)):
+        nx, ny, nz, ax, ay, az = _plane(own[point], vertices, faces)
+        unit = np.sqrt(nx * nx + ny * ny + nz * nz)
+        planes[point, 0], planes[point, 1], planes[point, 2] = nx / unit, ny / unit, nz / unit
+        planes[point, 3] = (nx * ax + ny * ay + nz * az) / unit
     for view in range(len(centers)):
         ox, oy, oz = centers[view, 0], centers[view, 1], centers[view, 2]
         for point in range(len(points)):
+            beside = planes[point, 0] * ox + planes[point, 1] * oy + planes[point, 2] * oz
+            if not abs(beside - planes[point, 3]) > EDGE_ON:
+                seen[view, point] = False
+                continue
             face = hits[view, point]
             if face < 0 or face == own[point] or distance[view, point] >= 1.0:
                 continue
             x, y, z = points[point, 0], points[point, 1], points[point, 2]
-            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-            ax, ay, az = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-            ux, uy, uz = vertices[j, 0] - ax, vertices[j, 1] - ay, vertices[j, 2] - az
-            vx, vy, vz = vertices[k, 0] - ax, vertices[k, 1] - ay, vertices[k, 2] - az
-            nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+            nx, ny, nz, ax, ay, az = _plane(face, vertices, faces)
             unit = np.sqrt(nx * nx + ny * ny + nz * nz)
             dx, dy, dz = x - ox, y - oy, z - oz
             # How far the point lies behind the face's plane, straight and along the ray.
@@ -79,3 +106,13 @@ def _unhidden(centers, points, own, hits, distance, vertices, faces):  # type: i
             slope = abs(nx * dx + ny * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
             seen[view, point] = away <= IN_PLANE * unit or away <= CLEARANCE * slope
     return seen
+
+
+@compiled
+def _plane(face, vertices, faces):  # type: ignore[no-untyped-def]
+    """A face's normal, as long as the face's area is large, and its first corner."""
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    ax, ay, az = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+    ux, uy, uz = vertices[j, 0] - ax, vertices[j, 1] - ay, vertices[j, 2] - az
+    vx, vy, vz = vertices[k, 0] - ax, vertices[k, 1] - ay, vertices[k, 2] - az
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx, ax, ay, az

@@ -72,8 +72,9 @@ void main() {
     // Surfaces often lie in one another. The driver moves corners to a grid of 1/256 pixel, which
     // lifts one out of the other here and there: compare the depths of their planes instead.
     gl_FragDepth = gl_FragCoord.z;
-    if (abs(facing) > EDGE_ON * length(ray))
-        gl_FragDepth = NEAR * facing / (plane.w - dot(normal, origin));
+    float away = plane.w - dot(normal, origin);
+    if (abs(facing) > EDGE_ON * length(ray)) gl_FragDepth = NEAR * facing / away;
+    else if (abs(away) <= FLAT) discard;  // seen edge-on: without area in the image
     float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
     float light = AMBIENT + HEADLIGHT * abs(facing) / length(ray) + KEY * max(toward, 0.0);
 
