@@ -1,11 +1,13 @@
 """GLB files that tests make themselves, part by part."""
 
+import io
 import json
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pointcmt.mesh import Mesh
 from pointcmt.render.readers.glb import read_glb
@@ -106,3 +108,9 @@ def simple(**more: Any) -> Builder:
     build = Builder()
     build.node(mesh=build.mesh(build.primitive(**more)))
     return build
+
+
+def picture(color: tuple[int, ...]) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGBA" if len(color) == 4 else "RGB", (2, 2), color).save(data, "PNG")
+    return data.getvalue()

@@ -1,6 +1,5 @@
 """GLB: nodes in their places, linear colours turned to sRGB, external files confined."""
 
-import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
 
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.meshes import load_mesh
 from pointcmt.render.readers.glb import read_glb
-from tests.render.glb_files import BYTE, FLOAT, POINTS, SHORT, Builder, simple
-
-
-def picture(color: tuple[int, ...]) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGBA" if len(color) == 4 else "RGB", (2, 2), color).save(data, "PNG")
-    return data.getvalue()
+from tests.render.glb_files import BYTE, FLOAT, POINTS, SHORT, Builder, picture, simple
 
 
 def srgb(linear: float) -> float:
