@@ -1,7 +1,5 @@
 """GLB: nodes in their places, linear colours turned to sRGB, external files confined."""
 
-import io
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -9,93 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
 from pointcmt.render.meshes import load_mesh
 from pointcmt.render.readers.glb import read_glb
-
-FLOAT, BYTE, SHORT, INT = 5126, 5121, 5123, 5125
-NUMPY = {FLOAT: "<f4", BYTE: "<u1", SHORT: "<u2", INT: "<u4"}
-KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
-POINTS = [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
-
-
-class Builder:
-    """A GLB file, part by part."""
-
-    def __init__(self) -> None:
-        self.tree: dict[str, Any] = {
-            "asset": {"version": "2.0"},
-            "accessors": [],
-            "bufferViews": [],
-            "meshes": [],
-            "nodes": [],
-        }
-        self.binary = b""
-
-    def view(self, data: bytes) -> int:
-        self.tree["bufferViews"].append(
-            {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data)}
-        )
-        self.binary += data + b"\0" * (-len(data) % 4)
-        return len(self.tree["bufferViews"]) - 1
-
-    def accessor(self, values: Any, kind: int = FLOAT, **more: Any) -> int:
-        array = np.array(values, NUMPY[kind])
-        width = array.shape[1] if array.ndim == 2 else 1
-        self.tree["accessors"].append(
-            {
-                "bufferView": self.view(array.tobytes()),
-                "componentType": kind,
-                "count": len(array),
-                "type": KINDS[width],
-                **more,
-            }
-        )
-        return len(self.tree["accessors"]) - 1
-
-    def mesh(self, *primitives: dict[str, Any]) -> int:
-        self.tree["meshes"].append({"primitives": list(primitives)})
-        return len(self.tree["meshes"]) - 1
-
-    def primitive(self, points: Any = POINTS, faces: Any = ((0, 1, 2),), **more: Any) -> Any:
-        attributes = {"POSITION": self.accessor(points), **more.pop("attributes", {})}
-        indices = self.accessor(np.ravel(faces), SHORT)
-        return {"attributes": attributes, "indices": indices, **more}
-
-    def node(self, **fields: Any) -> int:
-        self.tree["nodes"].append(fields)
-        return len(self.tree["nodes"]) - 1
-
-    def bytes(self) -> bytes:
-        if self.binary:
-            self.tree.setdefault("buffers", [{"byteLength": len(self.binary)}])
-        text = json.dumps(self.tree).encode()
-        text += b" " * (-len(text) % 4)
-        total = 28 + len(text) + len(self.binary)
-        head = struct.pack("<4sIII4s", b"glTF", 2, total, len(text), b"JSON")
-        return head + text + struct.pack("<I4s", len(self.binary), b"BIN\0") + self.binary
-
-    def read(self, path: Path = Path("nowhere/mesh.glb")) -> Mesh:
-        return read_glb(path, self.bytes())
-
-
-def picture(color: tuple[int, ...]) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGBA" if len(color) == 4 else "RGB", (2, 2), color).save(data, "PNG")
-    return data.getvalue()
+from tests.render.glb_files import BYTE, FLOAT, POINTS, SHORT, Builder, picture, simple
 
 
 def srgb(linear: float) -> float:
     return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
-
-
-def simple(**more: Any) -> Builder:
-    build = Builder()
-    build.node(mesh=build.mesh(build.primitive(**more)))
-    return build
 
 
 def test_a_triangle_is_read_exactly():
@@ -299,6 +219,13 @@ def broken(change: Any) -> bytes:
     return build.bytes()
 
 
+def compress(build: Builder) -> None:
+    """The geometry lies in an extension alone, which the file does not require."""
+    del build.tree["accessors"][0]["bufferView"]
+    primitive = build.tree["meshes"][0]["primitives"][0]
+    primitive["extensions"] = {"KHR_draco_mesh_compression": {}}
+
+
 GLB = simple().bytes()
 
 
@@ -316,8 +243,16 @@ GLB = simple().bytes()
             Reason.UNKNOWN_FORMAT,
         ),
         (broken(lambda b: b.tree.update(extensionsRequired=["\ud800"])), Reason.UNKNOWN_FORMAT),
-        (broken(lambda b: b.tree["accessors"][0].pop("bufferView")), Reason.UNKNOWN_FORMAT),
-        (broken(lambda b: b.tree["accessors"][0].update(sparse={})), Reason.UNKNOWN_FORMAT),
+        (broken(compress), Reason.UNKNOWN_FORMAT),
+        (broken(lambda b: b.tree["accessors"][0].update(sparse={})), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["accessors"][0].update(count=-1)), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["accessors"][0].update(byteOffset=-4)), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["accessors"][0].update(byteOffset=4)), Reason.TRUNCATED),
+        (broken(lambda b: b.tree["bufferViews"][0].update(byteStride=0)), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["bufferViews"][1].update(byteLength=999)), Reason.TRUNCATED),
+        (broken(lambda b: b.tree["accessors"][1].update(componentType=5122)), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["accessors"][1].update(count=2)), Reason.BAD_SYNTAX),
+        (broken(lambda b: b.tree["nodes"][0].update(mesh=-1)), Reason.BAD_SYNTAX),
         (broken(lambda b: b.tree["accessors"][0].update(count=4)), Reason.TRUNCATED),
         (broken(lambda b: b.tree.update(buffers=[{"byteLength": 10**6}])), Reason.TRUNCATED),
         (broken(lambda b: b.tree["accessors"][0].update(count=10**12)), Reason.TOO_LARGE),
@@ -351,7 +286,7 @@ def test_refusals(data, reason):
 
 @pytest.mark.parametrize("of", ["primitives", "nodes"])
 def test_little_data_used_without_end_is_refused(of):
-    build = simple(points=np.zeros((20_000, 3)))
+    build = simple(points=np.zeros((20_001, 3)), faces=np.arange(20_001))
     few = build.tree["meshes"][0]["primitives"] if of == "primitives" else build.tree["nodes"]
     few *= 6_001
     with pytest.raises(ShapeRefused) as refused:

@@ -1,15 +1,17 @@
 """Materials of glTF: a linear base colour and its texture, as sRGB for display."""
 
-import base64
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.errors import ShapeRefused
 from pointcmt.mesh import Material
-from pointcmt.render.readers.sidecars import ModelFolder, NotRead, find, printable, read_sidecar
-from pointcmt.render.readers.textures import Textures, decode, lay_over
+from pointcmt.render.readers.glb_accessors import Buffers, data_of, member
+from pointcmt.render.readers.sidecars import NotRead, find, printable, read_sidecar
+from pointcmt.render.readers.textures import Textures, lay_over
 from pointcmt.render.srgb import to_linear, to_srgb
 
 _GLOSSY = "KHR_materials_pbrSpecularGlossiness"
@@ -45,20 +47,18 @@ class GlbMaterials:
     """The materials of one file that its primitives use. What was odd goes to `notes`."""
 
     tree: dict[str, Any]
-    binary: bytes
-    folder: ModelFolder
+    buffers: Buffers
     materials: list[Material] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _known: dict[tuple[int, bool], GlbMaterial] = field(default_factory=dict)
-    _images: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    _budget: Textures = field(default_factory=Textures)
+    _textures: Textures = field(default_factory=Textures)
 
     def get(self, index: int | None, has_uv: bool) -> GlbMaterial:
         """A material by its index in the file; without texture where there are no coordinates."""
         if index is None:
             return GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
         if (index, has_uv) not in self._known:
-            made = self._make(self.tree["materials"][index], has_uv)
+            made = self._make(member(self.tree, "materials", index), has_uv)
             self._known[index, has_uv] = made
             self.materials.append(made.material)
         return self._known[index, has_uv]
@@ -82,16 +82,19 @@ class GlbMaterials:
             return made
         try:
             if not has_uv:
-                raise NotRead("there are no texture coordinates as floats")
+                raise NotRead("there are no texture coordinates that are read")
             placed = self._place(made, texture)
-            image = self._image(self.tree["textures"][texture["index"]]["source"])
-        except (NotRead, KeyError, IndexError, TypeError, ValueError) as reason:
-            self.notes.append(f"texture of material {printable(material.name)!r}: {reason}")
+            source = member(self.tree, "textures", texture["index"])["source"]
+            image = self._image(source, values[:3], None if opaque else material.color)
+        except (NotRead, ShapeRefused) as reason:
+            what = reason.detail if isinstance(reason, ShapeRefused) else reason
+            self.notes.append(f"texture of material {printable(material.name)!r}: {what}")
             return made
-        image = _tinted(image, values[:3])
-        if image.shape[2] == 4:
-            image = image[:, :, :3] if opaque else lay_over(image, material.color)
-        return replace(placed, material=replace(material, texture=np.ascontiguousarray(image)))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            what = printable(str(error))
+            self.notes.append(f"texture of material {printable(material.name)!r}: {what}")
+            return made
+        return replace(placed, material=replace(material, texture=image))
 
     def _place(self, made: GlbMaterial, texture: dict[str, Any]) -> GlbMaterial:
         """The material with its KHR_texture_transform. Raises NotRead where that cannot be done."""
@@ -104,29 +107,38 @@ class GlbMaterials:
         offset = np.array(transform.get("offset", (0, 0)), np.float64)
         return replace(made, scale=scale, offset=offset)
 
-    def _image(self, index: int) -> NDArray[np.uint8]:
-        """An image [h,w,3 or 4] of the file, decoded once."""
-        if index not in self._images:
-            source = self.tree["images"][index]
-            uri = source.get("uri", "")
-            if "bufferView" in source:
-                data, name = self._view(source["bufferView"]), f"image {index}"
-            elif uri.startswith("data:"):
-                data, name = base64.b64decode(uri.partition(",")[2]), f"image {index}"
-            else:
-                path = find(self.folder, uri)
-                data, name = read_sidecar(path), path.name
-            image = decode(data, name)
-            self._budget.count(image)
-            self._images[index] = image
-        return self._images[index]
+    def _image(
+        self, index: Any, factor: NDArray[np.float64], behind: tuple[float, float, float] | None
+    ) -> NDArray[np.uint8]:
+        """An image [h,w,3] of the file, times a factor; behind: what shows through its alpha."""
+        key, image = self._decoded(index)
+        plain = (factor == 1).all()
+        if plain and image.shape[2] == 3:
+            return image
 
-    def _view(self, index: int) -> bytes:
-        view = self.tree["bufferViews"][index]
-        if view.get("buffer", 0) != 0 or "uri" in self.tree["buffers"][0]:
-            raise NotRead("an image in an external buffer is not read")
-        start = view.get("byteOffset", 0)
-        return self.binary[start : start + view["byteLength"]]
+        def make() -> NDArray[np.uint8]:
+            tinted = image if plain else _tinted(image, factor)
+            if tinted.shape[2] == 4 and behind is not None:
+                return lay_over(tinted, behind)
+            return np.ascontiguousarray(tinted[:, :, :3])
+
+        shown = behind if image.shape[2] == 4 else None
+        return self._textures.variant((key, *factor, shown), image, make)
+
+    def _decoded(self, index: Any) -> tuple[Hashable, NDArray[np.uint8]]:
+        """An image [h,w,3 or 4] of the file and what it is known by: where its bytes lie."""
+        source, name = member(self.tree, "images", index), f"image {index}"
+        if "bufferView" in source:
+            view = member(self.tree, "bufferViews", source["bufferView"])
+            place = (view.get("buffer", 0), view.get("byteOffset", 0), view["byteLength"])
+            return place, self._textures.image(
+                place, name, lambda: self.buffers.view(source["bufferView"])
+            )
+        uri = source.get("uri", "")
+        if uri.startswith("data:"):
+            return uri, self._textures.image(uri, name, lambda: data_of(uri))
+        path = find(self.buffers.folder, uri)
+        return path, self._textures.image(path, path.name, lambda: read_sidecar(path))
 
 
 def _tinted(image: NDArray[np.uint8], factor: NDArray[np.float64]) -> NDArray[np.uint8]:

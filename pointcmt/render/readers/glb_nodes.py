@@ -1,0 +1,144 @@
+"""Nodes of glTF: where the meshes of a scene stand, and the matrices of the joints that bend them.
+
+All matrices are [4,4] f64 and act on columns, from a node's own coordinates to the scene's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.readers.glb_accessors import Accessors, Budget, member, whole
+
+_DEEPEST = 200  # levels of nodes
+_JOINT_BYTES = 512  # what the matrices of a joint take
+
+
+@dataclass(frozen=True)
+class Skin:
+    """The joints of a skin: mesh to scene [J,4,4], and which of them mirror: -1, else 1 [J]."""
+
+    matrices: NDArray[np.float64]
+    signs: NDArray[np.float64]
+
+
+@dataclass
+class Nodes:
+    """The nodes of one file."""
+
+    tree: dict[str, Any]
+    accessors: Accessors
+    budget: Budget
+    _parents: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    _skins: dict[int, Skin] = field(default_factory=dict)
+
+    def placed(self) -> Iterator[tuple[NDArray[np.float64], dict[str, Any]]]:
+        """Yield (matrix, node) of all nodes of the scene that have a mesh, depth first."""
+        nodes = self.tree.get("nodes", [])
+        path = [(np.eye(4), iter(self._roots()))]
+        seen = 0
+        while path:
+            parent, siblings = path[-1]
+            index = next(siblings, None)
+            if index is None:
+                path.pop()
+                continue
+            seen += 1
+            if seen > 10 * len(nodes) + 10 or len(path) > _DEEPEST + 1:  # a ring, or as good as one
+                raise _ring()
+            node = member(self.tree, "nodes", index)
+            matrix = _compose(parent, node)
+            if "mesh" in node:
+                yield matrix, node
+            path.append((matrix, iter(node.get("children", []))))
+
+    def skin(self, index: Any) -> Skin:
+        """Return a skin in the pose of the file: each joint's place times its inverse bind."""
+        if index not in self._skins:
+            self._skins[index] = self._pose(member(self.tree, "skins", index))
+        return self._skins[index]
+
+    def _roots(self) -> list[int]:
+        scenes = self.tree.get("scenes")
+        if scenes:
+            return member(self.tree, "scenes", self.tree.get("scene", 0)).get("nodes", [])
+        # No scene: each node that is nobody's child.
+        nodes = self.tree.get("nodes", [])
+        children = {child for node in nodes for child in node.get("children", [])}
+        return [index for index in range(len(nodes)) if index not in children]
+
+    def _pose(self, skin: dict[str, Any]) -> Skin:
+        joints = skin["joints"]
+        self.budget.spend(_JOINT_BYTES * len(joints))
+        matrices = np.array([self._place(whole(joint)) for joint in joints]).reshape(-1, 4, 4)
+        if "inverseBindMatrices" in skin:
+            inverse = self.accessors.get(skin["inverseBindMatrices"])
+            if inverse.kind != "MAT4" or len(inverse) < len(joints):
+                raise ValueError(f"{len(inverse)} inverse bind matrices for {len(joints)} joints")
+            columns = inverse.take(np.arange(len(joints))).reshape(-1, 4, 4)
+            with np.errstate(all="ignore"):
+                matrices = matrices @ columns.transpose(0, 2, 1)
+        return Skin(matrices, np.where(mirrors(matrices), -1.0, 1.0))
+
+    def _place(self, index: int) -> NDArray[np.float64]:
+        """The matrix of any node, in the scene or not."""
+        if not self._parents:
+            for parent, node in enumerate(self.tree["nodes"]):
+                self._parents |= dict.fromkeys(node.get("children", []), parent)
+        path = [index]
+        while path[-1] in self._parents and path[-1] not in self._places:
+            if len(path) > _DEEPEST:
+                raise _ring()
+            path.append(self._parents[path[-1]])
+        matrix = np.eye(4)
+        for step in reversed(path):
+            if step not in self._places:
+                self._places[step] = _compose(matrix, member(self.tree, "nodes", step))
+            matrix = self._places[step]
+        return matrix
+
+
+def mirrors(matrices: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether matrices [..., 4, 4] turn surfaces inside out: their determinant is below 0."""
+    # The sign of the logarithm's: the determinant itself may underflow.
+    with np.errstate(all="ignore"):
+        return np.linalg.slogdet(matrices[..., :3, :3])[0] < 0
+
+
+def moved(points: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move points [P,3]; they stay as they are, bit by bit, where the matrix moves nothing."""
+    if (matrix == np.eye(4)).all():
+        return points
+    with np.errstate(all="ignore"):
+        return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _ring() -> ShapeRefused:
+    return ShapeRefused(Reason.BAD_SYNTAX, "its nodes contain one another")
+
+
+def _compose(parent: NDArray[np.float64], node: dict[str, Any]) -> NDArray[np.float64]:
+    with np.errstate(all="ignore"):
+        return parent @ _local_matrix(node)
+
+
+def _local_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
+    """A node to its parent: its matrix, or translation · rotation · scale."""
+    if "matrix" in node:
+        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+    x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), np.float64)
+    matrix[:3, 3] = node.get("translation", (0, 0, 0))
+    return matrix

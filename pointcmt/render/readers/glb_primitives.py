@@ -1,0 +1,269 @@
+"""Primitives of glTF as triangles in the scene: strips and fans, morph targets, skins, mirrors."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.readers.glb_accessors import Accessor, Accessors, Budget, member
+from pointcmt.render.readers.glb_nodes import Nodes, Skin, mirrors, moved
+from pointcmt.render.readers.sidecars import printable
+
+_LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
+_NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
+_NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
+_COMPRESSED = ("KHR_draco_mesh_compression",)
+_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colours stand for 0..1, whatever they declare
+_PART_BYTES = 2048  # what a primitive takes beside its arrays
+_JOINTED_BYTES = 64  # what a set of four joints takes at a vertex
+_BLOCK = 1 << 14  # vertices that are bent at a time
+
+
+@dataclass(frozen=True)
+class Part:
+    """One primitive where a node places it. P vertices, F faces."""
+
+    vertices: NDArray[np.float64]  # [P,3] in the scene
+    faces: NDArray[np.int32]  # [F,3]
+    uv: NDArray[np.float64] | None  # [P,2], v downwards as glTF has it
+    colors: NDArray[np.float64] | None  # [P,3] linear 0..1
+    material: int | None
+
+
+@dataclass
+class Primitives:
+    """Read primitives of one file. What was odd goes to `notes`, in order, each once."""
+
+    tree: dict[str, Any]
+    accessors: Accessors
+    nodes: Nodes
+    budget: Budget
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def parts(self, matrix: NDArray[np.float64], node: dict[str, Any]) -> list[Part]:
+        """Return the parts of triangles of a node's mesh, in the file's order."""
+        mesh = member(self.tree, "meshes", node["mesh"])
+        for name in _NOT_READ:
+            if name in node.get("extensions", {}):
+                self._note(f"{name} of a node is not read")
+        weights = np.array(node.get("weights", mesh.get("weights", [])), np.float64)
+        parts = []
+        for primitive in mesh["primitives"]:
+            self.budget.spend(_PART_BYTES)
+            mode = primitive.get("mode", _LIST)
+            if mode in (_LIST, _STRIP, _FAN):
+                parts.append(self._part(primitive, mode, matrix, node, weights))
+            else:
+                kind = _NO_SURFACE.get(mode, "primitives of an unknown mode")
+                self._note(f"{kind} are left out: they have no surface")
+        return parts
+
+    def _part(
+        self,
+        primitive: dict[str, Any],
+        mode: int,
+        matrix: NDArray[np.float64],
+        node: dict[str, Any],
+        weights: NDArray[np.float64],
+    ) -> Part:
+        position = self._position(primitive)
+        rows, faces = self._faces(primitive, mode, len(position))
+        vertices = self._morphed(primitive, position.take(rows), rows, len(position), weights)
+        skin = self._skin(primitive, node)
+        if skin is None:
+            mirrored = np.full(len(faces), mirrors(matrix))
+            vertices = moved(vertices, matrix)
+        else:
+            sets = self._joint_sets(primitive, len(position), len(vertices))
+            vertices, signs = self._bent(vertices, skin, sets, rows)
+            mirrored = signs[faces].sum(axis=1) < 0
+        faces[mirrored] = faces[mirrored][:, [0, 2, 1]]
+        return Part(
+            vertices,
+            faces.astype(np.int32),
+            self._uv(primitive, rows, len(position)),
+            self._colors(primitive, rows, len(position)),
+            primitive.get("material"),
+        )
+
+    def _position(self, primitive: dict[str, Any]) -> Accessor:
+        index = primitive["attributes"]["POSITION"]
+        if "bufferView" not in member(self.tree, "accessors", index):
+            packed = [name for name in _COMPRESSED if name in primitive.get("extensions", {})]
+            if packed:
+                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]} is not read")
+        position = self.accessors.get(index)
+        if position.kind != "VEC3":
+            raise ValueError(f"positions are {position.kind}")
+        return position
+
+    def _faces(
+        self, primitive: dict[str, Any], mode: int, count: int
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+        """Vertices [P] that the primitive uses (None for all), and its triangles [F,3] of those.
+
+        Many primitives may share one long list of vertices: each takes what it needs of it.
+        """
+        indices = primitive.get("indices")
+        accessor = None if indices is None else self.accessors.get(indices)
+        if accessor is not None and accessor.kind != "SCALAR":
+            raise ValueError(f"indices are {accessor.kind}")
+        corners = count if accessor is None else len(accessor)
+        triangles = corners // 3 if mode == _LIST else max(0, corners - 2)
+        self.budget.add(triangles, min(count, corners))
+        if mode == _LIST and corners % 3:
+            raise ShapeRefused(Reason.BAD_SYNTAX, f"{corners} corners do not make triangles")
+        if accessor is None:
+            return None, _triangles(np.arange(count), mode)
+        used = accessor.integers().reshape(-1)
+        if corners and used.max() >= count:
+            raise ShapeRefused(Reason.BAD_INDEX, f"vertex {used.max()} of {count} (from 0) is used")
+        if count <= corners:
+            return None, _triangles(used, mode)
+        rows, found = np.unique(used, return_inverse=True)
+        return rows, _triangles(found.reshape(-1), mode)
+
+    def _morphed(
+        self,
+        primitive: dict[str, Any],
+        vertices: NDArray[np.float64],
+        rows: NDArray[np.int64] | None,
+        count: int,
+        weights: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Positions with the morph targets added that the file's weights show."""
+        targets = primitive.get("targets", [])
+        if weights.shape != (len(targets),) and targets and weights.size:
+            self._note(f"{weights.size} weights for {len(targets)} morph targets")
+        for weight, target in zip(weights, targets, strict=False):
+            if weight == 0:
+                continue
+            for name in sorted(target):
+                if name.startswith(("TEXCOORD_0", "COLOR_0")):
+                    self._note(f"morph targets of {name} are not applied")
+            if "POSITION" in target:
+                self.budget.spend(vertices.nbytes)
+                accessor = self._matching(target["POSITION"], count, ("VEC3",), "a morph target")
+                with np.errstate(all="ignore"):
+                    vertices = vertices + weight * accessor.take(rows)
+        return vertices
+
+    def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
+        """The skin that bends a primitive, if any."""
+        if "skin" not in node:
+            return None
+        attributes = primitive["attributes"]
+        if "JOINTS_0" not in attributes or "WEIGHTS_0" not in attributes:
+            self._note("a skin is not applied: its mesh has no JOINTS_0 and WEIGHTS_0")
+            return None
+        return self.nodes.skin(node["skin"])
+
+    def _joint_sets(
+        self, primitive: dict[str, Any], count: int, used: int
+    ) -> list[tuple[Accessor, Accessor]]:
+        """All sets of four joints and weights that each vertex has."""
+        attributes = primitive["attributes"]
+        sets: list[tuple[Accessor, Accessor]] = []
+        while f"JOINTS_{len(sets)}" in attributes:
+            joints, weights = f"JOINTS_{len(sets)}", f"WEIGHTS_{len(sets)}"
+            self.budget.spend(_JOINTED_BYTES * used)
+            pair = [
+                self._matching(attributes[name], count, ("VEC4",), name)
+                for name in (joints, weights)
+            ]
+            sets.append((pair[0], pair[1]))
+        return sets
+
+    def _bent(
+        self,
+        vertices: NDArray[np.float64],
+        skin: Skin,
+        sets: list[tuple[Accessor, Accessor]],
+        rows: NDArray[np.int64] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Vertices [P,3] in the scene by their joints, and below 0 [P] where these mirror them."""
+        bent, signs = np.empty_like(vertices), np.empty(len(vertices))
+        for start in range(0, len(vertices), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            points = vertices[block]
+            items = np.arange(start, start + len(points)) if rows is None else rows[block]
+            with np.errstate(all="ignore"):
+                joints = np.hstack([joints.take(items) for joints, _ in sets]).astype(np.int64)
+                weights = self._normalized(np.hstack([weights.take(items) for _, weights in sets]))
+                joints[weights == 0] = 0
+                if not 0 <= joints.min() <= joints.max() < len(skin.signs):
+                    what = f"joint {joints.max()} of {len(skin.signs)} (from 0) is used"
+                    raise ShapeRefused(Reason.BAD_INDEX, what)
+                blended = np.zeros((len(points), 3, 4))
+                for joint, weight in zip(joints.T, weights.T, strict=True):
+                    blended += weight[:, None, None] * skin.matrices[joint, :3]
+                bent[block] = (blended[:, :, :3] @ points[:, :, None])[:, :, 0] + blended[:, :, 3]
+                signs[block] = (weights * skin.signs[joints]).sum(axis=1)
+        return bent, signs
+
+    def _normalized(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scale weights [P,K] whose sum is not 1. Where all are 0, the first joint counts."""
+        sums = weights.sum(axis=1)
+        wrong = ~(np.abs(sums - 1) <= 1e-3)
+        if wrong.any():
+            self._note("weights of joints do not sum to 1: scaled")
+            weights[sums == 0, 0] = 1
+            sums[sums == 0] = 1
+            weights[wrong] /= sums[wrong, None]
+        return weights
+
+    def _uv(
+        self, primitive: dict[str, Any], rows: NDArray[np.int64] | None, count: int
+    ) -> NDArray[np.float64] | None:
+        accessor = self._attribute(primitive, "TEXCOORD_0", ("VEC2",), count)
+        return None if accessor is None else accessor.take(rows)
+
+    def _colors(
+        self, primitive: dict[str, Any], rows: NDArray[np.int64] | None, count: int
+    ) -> NDArray[np.float64] | None:
+        accessor = self._attribute(primitive, "COLOR_0", ("VEC3", "VEC4"), count)
+        if accessor is None:
+            return None
+        values = accessor.take(rows)[:, :3]
+        if accessor.white is None:
+            values = values / _COLOR_WHITE.get(accessor.stored.dtype.str[1:], 1)
+        return np.clip(np.nan_to_num(values), 0, 1)
+
+    def _attribute(
+        self, primitive: dict[str, Any], name: str, kinds: tuple[str, ...], count: int
+    ) -> Accessor | None:
+        """An attribute that only changes looks: left out, with a note, where it does not fit."""
+        if name not in primitive["attributes"]:
+            return None
+        try:
+            return self._matching(primitive["attributes"][name], count, kinds, name)
+        except ValueError as error:
+            self._note(f"{error}: left out")
+            return None
+
+    def _matching(self, index: Any, count: int, kinds: tuple[str, ...], name: str) -> Accessor:
+        """An accessor with an item for each vertex. Raises ValueError where it does not fit."""
+        accessor = self.accessors.get(index)
+        if accessor.kind not in kinds or len(accessor) != count:
+            what = f"{len(accessor)} {accessor.kind} for {count} vertices"
+            raise ValueError(f"{printable(name)} has {what}")
+        return accessor
+
+    def _note(self, text: str) -> None:
+        self.notes[text] = None
+
+
+def _triangles(corners: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
+    """Triangles [F,3] of a list, strip or fan [C] of corners, wound as the specification says."""
+    if mode == _LIST:
+        return corners.reshape(-1, 3).copy()
+    if len(corners) < 3:
+        return np.empty((0, 3), np.int64)
+    if mode == _FAN:
+        first = np.broadcast_to(corners[0], len(corners) - 2)
+        return np.stack([corners[1:-1], corners[2:], first], axis=1)
+    faces = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
+    faces[1::2] = faces[1::2, ::-1].copy()  # every other triangle of a strip is turned
+    return faces
