@@ -63,6 +63,16 @@ def resumable(log_format: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def named_path(text: str | Path) -> Path:
+    """Read a path from the command line. Raises UsageError for an empty one.
+
+    It would be the current directory, as of a variable that is not set.
+    """
+    if not str(text):
+        raise UsageError("an empty path was given", fix="name it; . is the current directory")
+    return Path(text)
+
+
 def is_url(path: Path) -> bool:
     """Whether a path was meant as the URL of a store."""
     return path.parts[:1] in (("s3:",), ("gs:",))

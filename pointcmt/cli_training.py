@@ -17,7 +17,7 @@ from pointcmt.cli_options import (
     require_folder,
     resumable,
 )
-from pointcmt.console import SILENT
+from pointcmt.console import SILENT, show_text
 from pointcmt.errors import StoreError, UsageError
 
 STORE_FORMATS = ("png", "webdataset")
@@ -82,7 +82,7 @@ def train(
 
         told = train_command(store, settings, chosen, out, device, log_format)
     if not helper:
-        print(told.text)
+        show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
 
@@ -111,7 +111,7 @@ def evaluate(
             from pointcmt.training.commands import probe_command
 
             told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
-        print(told.text)
+        show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
         return
@@ -119,7 +119,7 @@ def evaluate(
         from pointcmt.training.evaluate import evaluate as judge
 
         report = judge(run, store, split, checkpoint, votes, device, log_format)
-    print(report.describe())
+    show_text(report.describe())
     if as_json:
         print(json.dumps(report.as_json()))
 
@@ -141,7 +141,7 @@ def export(
         from pointcmt.training.export import export as write
 
         exported = write(source, to, out, checkpoint)
-    print(exported.describe())
+    show_text(exported.describe())
     if as_json:
         print(json.dumps(exported.as_json()))
 

@@ -21,7 +21,14 @@ from pointcmt.datasets.store import (
     decode_outcome,
     encode_outcome,
 )
-from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
+from pointcmt.errors import (
+    MOST_DETAIL,
+    PointcmtError,
+    Reason,
+    ShapeRefused,
+    StoreError,
+    shortened,
+)
 from pointcmt.render.job import Finished, Job, Task, checksum
 from pointcmt.render.kinds import kind_of
 
@@ -267,4 +274,4 @@ def attempt(
         reason, detail = Reason.TOO_LARGE, "out of memory"
     except Exception as error:  # a bug of ours or of a library must not stop 50,000 other shapes
         reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
-    return None, Outcome(record.id, "failed", reason, detail)
+    return None, Outcome(record.id, "failed", reason, shortened(detail, MOST_DETAIL))
