@@ -36,7 +36,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"{size} bytes, at most {most} are read", str(path))
-        return file.read(most)
+        return file.read(size)  # not `most`: so many bytes would be allocated
 
 
 def require_regular(path: str | Path) -> None:

@@ -190,9 +190,9 @@ def test_directories_within_each_other_without_end(tmp_path):
     """Deeper than Python's stack, and than a path may be long."""
     touch(tmp_path, "a.off")
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("d", dir_fd=here)
-        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+    for _ in range(1100):
+        os.mkdir("dddd", dir_fd=here)
+        deeper = os.open("dddd", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = deeper
     try:
@@ -200,12 +200,12 @@ def test_directories_within_each_other_without_end(tmp_path):
         assert [shape.id for shape in listing.shapes] == ["a"]
         assert any("cannot be read" in note for note in listing.notes)
     finally:  # from the bottom up: no path leads there
-        for _ in range(1500):
+        for _ in range(1100):
             os.chdir(here)
             above = os.open("..", os.O_RDONLY)
             os.close(here)
             here = above
-            os.rmdir("d", dir_fd=here)
+            os.rmdir("dddd", dir_fd=here)
         os.chdir(tmp_path)
         os.close(here)
 

@@ -123,15 +123,17 @@ def read_header(data: bytes) -> Header:
     parts = 0
     for line in lines[1:]:
         keyword, *words = line.split() or ["comment"]
+        parts += keyword in ("element", "property")
+        if parts > _MOST_PARTS:
+            what = f"more than {_MOST_PARTS} elements and properties"
+            raise ShapeRefused(Reason.TOO_LARGE, what)
         try:
             if keyword == "format":
                 order = _FORMATS[words[0]]
             elif keyword == "element":
                 elements.append(Element(words[0], int(words[1]), []))
-                parts += 1
             elif keyword == "property":
                 elements[-1].properties.append(_property(words))
-                parts += 1
             elif keyword == "comment" and words[:1] == ["TextureFile"]:
                 textures.append(line.split("TextureFile", 1)[1].strip())
             elif keyword not in ("comment", "obj_info"):
@@ -140,9 +142,6 @@ def read_header(data: bytes) -> Header:
             raise ShapeRefused(
                 Reason.BAD_SYNTAX, f"header line not understood: {printable(line)}"
             ) from error
-    if parts > _MOST_PARTS:
-        what = f"{parts} elements and properties, at most {_MOST_PARTS} are read"
-        raise ShapeRefused(Reason.TOO_LARGE, what)
     if end is None:
         raise ShapeRefused(Reason.TRUNCATED, "the file ends within its header")
     if order is None or any(element.rows < 0 for element in elements):
