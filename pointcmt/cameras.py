@@ -265,7 +265,8 @@ def _refuse_long_keys(data: bytes) -> None:
 MAX_DOTS = 16
 _TOML_PIECES = re.compile(
     rb"""
-    (?P<string>"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?)|(?P<word>[\w\ \t-]++)|(?P<dot>\.)|(?P<other>\#[^\n]*+|.)
+    (?P<string>"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?)
+    |(?P<word>[\w\ \t-]++)|(?P<dot>\.)|(?P<other>\#[^\n]*+|.)
     """,
     re.DOTALL | re.VERBOSE,
 )

@@ -25,8 +25,8 @@ from pointcmt.cli_options import (
     Workers,
     check_log_format,
     cluster,
-    named_path,
     needs,
+    path_of,
     require_folder,
     resumable,
     share,
@@ -53,9 +53,7 @@ app = typer.Typer(
 
 Root = Annotated[
     Path | None,
-    typer.Option(
-        help="Where the data set is.", show_default=False, parser=named_path, metavar="PATH"
-    ),
+    typer.Option(help="Where the data set is.", show_default=False, **path_of("--root")),
 ]
 
 
@@ -259,7 +257,7 @@ def verify(
 @app.command()
 def preview(
     store: Store,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", **path_of("--out"))],
     shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
 ) -> None:
@@ -278,7 +276,9 @@ for _command in (train, evaluate, export):
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Where everything goes.", **path_of("--out"))] = Path(
+        "demo"
+    ),
     log_format: LogFormat = "auto",
 ) -> None:
     """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
@@ -291,7 +291,9 @@ def demo(
 
 @app.command()
 def doctor(
-    folder: Annotated[Path, typer.Option(help="Where stores will be written.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option(help="Where stores will be written.", **path_of("--folder"))
+    ] = Path(),
     as_json: Json = False,
 ) -> None:
     """Try everything the package stands on; each failure comes with its remedy."""

@@ -63,14 +63,20 @@ def resumable(log_format: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def named_path(text: str | Path) -> Path:
-    """Read a path from the command line. Raises UsageError for an empty one.
+def path_of(flag: str) -> dict[str, Any]:
+    """Return what makes a typer option a path that is not empty, for `typer.Option(**…)`.
 
-    It would be the current directory, as of a variable that is not set.
+    An empty one, as of a variable that is not set, would be the current directory.
     """
-    if not str(text):
-        raise UsageError("an empty path was given", fix="name it; . is the current directory")
-    return Path(text)
+
+    def parse(text: str | Path) -> Path:
+        if not str(text):
+            raise UsageError(
+                "the path is empty", where=flag, fix="name it; . is the current directory"
+            )
+        return Path(text)
+
+    return {"parser": parse, "metavar": "PATH"}
 
 
 def is_url(path: Path) -> bool:
