@@ -5,6 +5,7 @@ looks along its +z with x to the right and y down, and surfaces live in the unit
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointcmt.errors import UsageError, nearest
+from pointcmt.regular_files import read_regular
 
 FOV = 40.0  # degrees; with DISTANCE the unit sphere fills 97 % of the image
 DISTANCE = 3.0  # 1 / sin(FOV / 2) = 2.92 would touch the border
@@ -188,6 +190,7 @@ RIGS: dict[str, Callable[[], list[View]]] = {
     "simpleview6": _simpleview6,  # 4 around, top, bottom, near and wide: SimpleView's, for clouds
 }
 MAX_VIEWS = 1024
+MAX_FILE = 256 << 10  # bytes of a rig file
 
 
 def find_rig(name: str) -> Rig:
@@ -220,10 +223,12 @@ def read_rig(path: Path) -> Rig:
     Raises UsageError naming the key that is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        data = read_regular(path, MAX_FILE)
+        _refuse_long_keys(data)
+        table = tomllib.loads(data.decode())
     except FileNotFoundError:
         raise UsageError("no such rig file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: of decoding, of TOML
         raise UsageError(f"this rig file cannot be read: {error}", where=str(path)) from None
     defaults = {key: value for key, value in table.items() if key not in ("name", "views")}
     views = table.get("views")
@@ -241,6 +246,30 @@ def read_rig(path: Path) -> Rig:
     return rig
 
 
+def _refuse_long_keys(data: bytes) -> None:
+    """Raise ValueError for keys of many parts, on which tomllib spends the square of their length.
+
+    Rigs have no keys with dots at all.
+    """
+    if b'"""' in data or b"'''" in data:  # may hide a key from the search below
+        raise ValueError("strings of several lines are not read")
+    dots = 0
+    for piece in _TOML_PIECES.finditer(data):
+        dots += piece[0] == b"."
+        if piece.lastgroup == "other":
+            dots = 0
+        if dots > MAX_DOTS:
+            raise ValueError(f"a key of more than {MAX_DOTS} parts")
+
+
+MAX_DOTS = 16
+_TOML_PIECES = re.compile(
+    rb"""
+    (?P<string>"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?)
+    |(?P<word>[\w\ \t-]++)|(?P<dot>\.)|(?P<other>\#[^\n]*+|.)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 _ON_SPHERE = ("azimuth", "elevation", "distance")
 _VIEW_KEYS = (*_ON_SPHERE, "position", "target", "up", "fov")
 
@@ -273,9 +302,14 @@ def _view_from_table(table: dict[str, Any], where: str) -> View:
 
 def _number(table: dict[str, Any], key: str, default: float, where: str) -> float:
     value = table.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"'{key}' must be a finite number, not {value!r}", where=where)
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):  # not a number, or an integer of hundreds of digits
+        number = math.nan
+    if not math.isfinite(number):
+        shown = "one so large" if isinstance(value, int) else repr(value)
+        raise UsageError(f"'{key}' must be a finite number, not {shown}", where=where)
+    return number
 
 
 def _triple(

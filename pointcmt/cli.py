@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,12 +26,13 @@ from pointcmt.cli_options import (
     check_log_format,
     cluster,
     needs,
+    path_of,
     require_folder,
     resumable,
     share,
 )
 from pointcmt.cli_training import evaluate, export, train
-from pointcmt.console import duration, meter, say
+from pointcmt.console import duration, meter, say, show, show_text
 from pointcmt.errors import DamageError, PointcmtError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ app = typer.Typer(
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
 
-Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where the data set is.", show_default=False, **path_of("--root")),
+]
 
 
 def main() -> None:
@@ -81,6 +86,7 @@ def render(
     layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Out of the root, too: links to directories elsewhere.")] = False,
     up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
     device: Gpus = "auto",
@@ -128,7 +134,7 @@ def render(
         seed=seed,
         splat=splat or 0.0,
     )
-    listing = select(list_shapes(dataset, root, up), split, limit)
+    listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
     config = fit(config, listing.kind)
     if device != "auto" and listing.kind == "cloud":
         raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
@@ -139,6 +145,7 @@ def render(
     from pointcmt.render.run import render as run
 
     job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
+    job = replace(job, follow_links=follow_links)
     if dry_run:
         _print_plan(listing, job, shard_size)
         return
@@ -205,7 +212,7 @@ def info(store: Store, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts))
     else:
-        print(describe(facts))
+        show_text(describe(facts))
     ViewStore.open(store).require_complete()
 
 
@@ -252,7 +259,7 @@ def verify(
 @app.command()
 def preview(
     store: Store,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", **path_of("--out"))],
     shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
 ) -> None:
@@ -262,7 +269,7 @@ def preview(
     from pointcmt.render.preview import preview as draw
 
     for path in draw(ViewStore.open(store), out, shapes, views):
-        print(path)
+        show(str(path))
 
 
 for _command in (train, evaluate, export):
@@ -271,7 +278,9 @@ for _command in (train, evaluate, export):
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Where everything goes.", **path_of("--out"))] = Path(
+        "demo"
+    ),
     log_format: LogFormat = "auto",
 ) -> None:
     """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
@@ -284,7 +293,9 @@ def demo(
 
 @app.command()
 def doctor(
-    folder: Annotated[Path, typer.Option(help="Where stores will be written.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option(help="Where stores will be written.", **path_of("--folder"))
+    ] = Path(),
     as_json: Json = False,
 ) -> None:
     """Try everything the package stands on; each failure comes with its remedy."""
@@ -292,9 +303,9 @@ def doctor(
 
     findings = examine(folder)
     for finding in findings:
-        print(f"{finding.state:8}{finding.name:8}{finding.detail}")
+        show_text(f"{finding.state:8}{finding.name:8}{finding.detail}")
         if finding.state != "ok" and finding.remedy:
-            print(f"{'':16}→ {finding.remedy}")
+            show_text(f"{'':16}→ {finding.remedy}")
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
@@ -307,15 +318,15 @@ def _repair(store: str, root: Path | None, options: "Options", as_json: bool) ->
     with resumable(options.log_format):
         done = repair(store, root, options)
     for broken in done.mended:
-        print(f"mended: {broken.where}: {broken.what}")
+        show("mended", broken.where, broken.what)
     for name in done.swept:
-        print(f"swept: {name}")
+        show("swept", name)
     for name in done.foreign:
-        print(f"not of this store, left as it is: {name}")
+        show("not of this store, left as it is", name)
     for outcome in done.lost:
-        print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")
+        show("failed", outcome.id, str(outcome.reason), outcome.detail)
     for note in done.notes:
-        print(f"note: {note}")
+        show("note", note)
     _print_verdict(done.verdict)
     if as_json:
         print(json.dumps(done.as_json()))
@@ -324,7 +335,7 @@ def _repair(store: str, root: Path | None, options: "Options", as_json: bool) ->
 
 def _print_verdict(verdict: "Verdict") -> None:
     for broken in verdict.broken:
-        print(f"broken: {broken.where}: {broken.what}")
+        show("broken", broken.where, broken.what)
     if verdict.ok:
         print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
 
@@ -362,16 +373,16 @@ def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:
 
     schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), shard)
     views = schema.shapes * schema.views
-    print(f"would render {views:,} views of {schema.size}² pixels with rig {job.config.rig.name}")
-    print(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
+    show(f"would render {views:,} views of {schema.size}² pixels with rig {job.config.rig.name}")
+    show(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
 
 
 def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
     """Print what a run did and end with the exit code that fits."""
     for outcome in summary.failures:
-        print(f"failed: {outcome.id}: {outcome.reason}: {outcome.detail}")
+        show("failed", outcome.id, str(outcome.reason), outcome.detail)
     rate = summary.views / max(summary.seconds, 1e-9)
-    print(
+    show(
         f"{out}: {summary.done} shapes {verb}, {summary.skipped} skipped, "
         f"{len(summary.failures)} failed, in {duration(summary.seconds)}"
         + (f" ({rate:.0f} views/s)" if summary.views else "")

@@ -63,6 +63,22 @@ def resumable(log_format: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def path_of(flag: str) -> dict[str, Any]:
+    """Return what makes a typer option a path that is not empty, for `typer.Option(**…)`.
+
+    An empty one, as of a variable that is not set, would be the current directory.
+    """
+
+    def parse(text: str | Path) -> Path:
+        if not str(text):
+            raise UsageError(
+                "the path is empty", where=flag, fix="name it; . is the current directory"
+            )
+        return Path(text)
+
+    return {"parser": parse, "metavar": "PATH"}
+
+
 def is_url(path: Path) -> bool:
     """Whether a path was meant as the URL of a store."""
     return path.parts[:1] in (("s3:",), ("gs:",))

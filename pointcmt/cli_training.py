@@ -14,10 +14,11 @@ from pointcmt.cli_options import (
     check_log_format,
     is_url,
     needs,
+    path_of,
     require_folder,
     resumable,
 )
-from pointcmt.console import SILENT
+from pointcmt.console import SILENT, show_text
 from pointcmt.errors import StoreError, UsageError
 
 STORE_FORMATS = ("png", "webdataset")
@@ -25,13 +26,13 @@ STORE_FORMATS = ("png", "webdataset")
 
 def train(
     data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
-    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.")],
+    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.", **path_of("--out"))],
     recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune or partseg.")] = "pointcmt",
-    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.", **path_of("--config"))] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
-    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.")] = None,
-    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.", **path_of("--init"))] = None,
+    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.", **path_of("--teacher"))] = None,
+    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.", **path_of("--generator"))] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Only go on with what is there. (Without it, too, a run goes on; or it begins.)")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
@@ -84,13 +85,13 @@ def train(
 
         told = train_command(store, settings, chosen, out, device, log_format)
     if not helper:
-        print(told.text)
+        show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
     data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
@@ -114,7 +115,7 @@ def evaluate(
             from pointcmt.training.commands import probe_command
 
             told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
-        print(told.text)
+        show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
         return
@@ -122,7 +123,7 @@ def evaluate(
         from pointcmt.training.evaluate import evaluate as judge
 
         report = judge(run, store, split, checkpoint, votes, device, log_format)
-    print(report.describe())
+    show_text(report.describe())
     if as_json:
         print(json.dumps(report.as_json()))
 
@@ -144,7 +145,7 @@ def export(
         from pointcmt.training.export import export as write
 
         exported = write(source, to, out, checkpoint)
-    print(exported.describe())
+    show_text(exported.describe())
     if as_json:
         print(json.dumps(exported.as_json()))
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from pointcmt.errors import MOST_DETAIL, MOST_TEXT, printable, printable_text
+
 LOG_FORMATS = ("auto", "plain", "json")
 SILENT = "silent"  # of processes that only help
 
@@ -24,7 +26,22 @@ def say(text: str, log_format: str = "auto", **facts: Any) -> None:
         return
     if log_format == "json":
         text = json.dumps({"time": round(time.time(), 3), "message": text, **facts})
+    else:
+        text = printable(text, MOST_TEXT)
     print(text, file=sys.stderr, flush=True)
+
+
+def show(*parts: str) -> None:
+    """Print one line of a result to standard output: parts with a colon and a space between them.
+
+    Names come from files: whatever they hold, it stays on this line and commands no terminal.
+    """
+    print(": ".join(printable(part, MOST_TEXT) for part in parts))
+
+
+def show_text(text: str) -> None:
+    """Print a result of several lines to standard output, without control characters."""
+    print(printable_text(text))
 
 
 @contextmanager
@@ -80,13 +97,13 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} " + unit),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.completed}/{task.total} " + unit, markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),  # names may hold brackets
             console=Console(stderr=True),
         )
         self.task = self.progress.add_task(title, total=total, rate="", note="")
@@ -103,4 +120,4 @@ class _Bar:
         self.progress.advance(self.task, count)
         done = self.progress.tasks[0].completed
         rate = done / max(time.monotonic() - self.started, 1e-9)
-        self.progress.update(self.task, rate=f"{rate:.1f}/s", note=note)
+        self.progress.update(self.task, rate=f"{rate:.1f}/s", note=printable(note, MOST_DETAIL))

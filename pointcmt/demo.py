@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
-from pointcmt.console import duration
+from pointcmt.console import duration, show, show_text
 from pointcmt.datasets.sources import Listing, list_shapes, select
 from pointcmt.datasets.store import ViewStore
 from pointcmt.render.config import RenderConfig
@@ -54,30 +54,30 @@ def run(out: Path, log_format: str = "auto") -> None:
     listing = _few(list_shapes("toy", None))
     job = Job(str(data), listing.name, None, listing.up, CONFIG)
     summary = render(listing, job, Options(log_format=log_format))
-    print(f"{summary.done + summary.skipped} shapes in {data}")
+    show(f"{summary.done + summary.skipped} shapes in {data}")
     store = ViewStore.open(data)
     for path in preview(store, out / "preview", shapes=20, views=5):
-        print(f"look at {path}")
+        show(f"look at {path}")
 
     config = load_pipeline(None, _knobs())
     for number, (recipe, stage) in enumerate(stages(config, out), 2):
         _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
         train(store, stage, out / recipe, log_format=log_format)
-        print(f"look at {out / recipe / 'curve.png'}")
-    print(f"look at {out / 'cmpg' / 'clouds.png'}")
+        show(f"look at {out / recipe / 'curve.png'}")
+    show(f"look at {out / 'cmpg' / 'clouds.png'}")
 
     _title("5 · evaluate on the test split")
     accuracy = {}
     for recipe in ("teacher", "student"):
         report = evaluate(out / recipe, store, log_format=log_format)
-        print(report.describe())
-        print(f"look at {out / recipe / 'confusion.png'}")
+        show_text(report.describe())
+        show(f"look at {out / recipe / 'confusion.png'}")
         accuracy[recipe] = report.measures["overall_accuracy"]
 
     _title("done")
     shares = ", ".join(f"{recipe} {share:.0%}" for recipe, share in accuracy.items())
     print(f"test accuracy after less than a minute of training each: {shares} (chance: 10 %)")
-    print(f"everything is in {out}; it took {duration(time.monotonic() - started)}")
+    show(f"everything is in {out}; it took {duration(time.monotonic() - started)}")
     print("next, on your own meshes:")
     print("  pointcmt render --dataset folder --root MESHES --out STORE")
     print("  pointcmt train --data STORE --out RUN")

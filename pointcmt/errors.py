@@ -5,16 +5,21 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+MOST_TEXT = 8000  # characters of one part of an error: what files hold may be part of it
+MOST_DETAIL = 1000  # characters of a shape's detail or note: they are kept by the million
+
 
 class PointcmtError(Exception):
     """An error with a cause a user can act on; the command line prints it without a traceback.
 
-    what: the problem in one sentence. where: a path, flag or key. fix: what to do next.
+    what: the problem in one sentence. where: a path, flag or key. fix: what to do next. Each is
+    shortened to MOST_TEXT characters; the text of the error has no control characters.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        what, where, fix = (shortened(part, MOST_TEXT) for part in (what, where, fix))
         super().__init__(what, where, fix)
         self.what = what
         self.where = where
@@ -26,11 +31,12 @@ class PointcmtError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
     def __str__(self) -> str:
-        lines = [self.what]
+        # Indented, so that no line of a file's own can pass for one of ours.
+        lines = [printable_text(self.what).replace("\n", "\n  ").replace("\n    ", "\n  ")]
         if self.where:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {printable(self.where, MOST_TEXT)}")
         if self.fix:
-            lines.append(f"  fix:   {self.fix}")
+            lines.append(f"  fix:   {printable_text(self.fix)}")
         return "\n".join(lines)
 
 
@@ -76,15 +82,41 @@ class Reason(StrEnum):
 
 
 class ShapeRefused(Exception):
-    """One shape cannot be rendered; it is recorded with its reason and the job goes on."""
+    """One shape cannot be rendered; it is recorded with its reason and the job goes on.
+
+    The detail is shortened to MOST_DETAIL characters.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = shortened(detail, MOST_DETAIL)
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters: a longer one loses its middle."""
+    if len(text) <= most:
+        return text
+    head = most // 2
+    return f"{text[:head]}…{text[len(text) - (most - head - 1) :]}"
+
+
+def printable(name: str, most: int = 80) -> str:
+    """Return a name from outside, fit for a message: one line, no control characters, shortened."""
+    shown = _without_controls(shortened(name.strip(), 2 * most))
+    return shown if len(shown) <= most else f"…{shown[1 - most :]}"
+
+
+def printable_text(text: str) -> str:
+    """Return a text of several lines without other control characters.
+
+    A terminal obeys them: some move, hide or reorder what it shows, or answer in the user's place.
+    """
+    return "\n".join(map(_without_controls, text.split("\n")))
 
 
 def require_utf8(path: str, where: str) -> None:
@@ -103,6 +135,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     listing = "known: " + ", ".join(known)
     return f"did you mean '{close[0]}'? {listing}" if close else listing
+
+
+def _without_controls(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _rebuild(kind: type[PointcmtError], what: str, where: str, fix: str) -> PointcmtError:

@@ -51,6 +51,7 @@ def test_help_names_every_command():
         (("--dataset", "toy", "--log-format", "yaml"), "known: auto, plain, json"),
         (("--dataset", "folder", "--root", "/nowhere/at/all"), "/nowhere/at/all"),
         (("--dataset", "modelnet40"), "--root"),
+        (("--dataset", "folder", "--root", ""), "the path is empty"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error_with_a_way_out(arguments, says, tmp_path):

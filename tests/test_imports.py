@@ -17,6 +17,7 @@ GROUND = (
     "geometry",
     "console",
     "regular_files",
+    "json_files",
     "correspondences",
 )
 # Floor of each part of the package → the parts it may import, itself included.

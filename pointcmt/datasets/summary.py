@@ -10,6 +10,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets.features import FRESH, list_features, open_features
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
+from pointcmt.errors import MOST_DETAIL, printable
 
 NOTES_SHOWN = 12
 
@@ -79,11 +80,13 @@ def describe(facts: dict[str, Any]) -> str:
         )
     for name, counts in facts["classes"].items():
         shown = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
-        lines.append(f"  class    {name}: {shown}")
+        lines.append(f"  class    {printable(name)}: {shown}")
     for failure in facts["failures"]:
-        lines.append(f"  failed   {failure['id']}: {failure['reason']}: {failure['detail']}")
+        what = (failure["id"], failure["reason"], failure["detail"])
+        lines.append(f"  failed   {': '.join(printable(part, MOST_DETAIL) for part in what)}")
     for note in facts["notes"][:NOTES_SHOWN]:
-        lines.append(f"  note     {note['id']}: {note['note']}")
+        said = (note["id"], note["note"])
+        lines.append(f"  note     {': '.join(printable(part, MOST_DETAIL) for part in said)}")
     if len(facts["notes"]) > NOTES_SHOWN:
         lines.append(f"  and {len(facts['notes']) - NOTES_SHOWN} more notes: --json lists them all")
     return "\n".join(lines)

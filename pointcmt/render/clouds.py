@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pointcmt.cloud import Cloud
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.hdf5 import POINTS, damage, find_array, open_hdf5
-from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.sources.listing import is_inside, split_source
 from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES, labels_of
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.files import few_notes, read_shape_file, refusals
@@ -34,9 +34,9 @@ _WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
 class CloudLoader:
     """Loads the clouds of one data set; keeps the last HDF5 file open, whose rows come in turn."""
 
-    def __init__(self, dataset: str, root: Path) -> None:
+    def __init__(self, dataset: str, root: Path, follow_links: bool = False) -> None:
         self._parts = dataset == "shapenetpart"
-        self._root = root
+        self._root, self._follow_links = root, follow_links
         self._opened: tuple[Path, Any] | None = None
 
     def load(self, record: ShapeRecord) -> tuple[Cloud, str]:
@@ -82,12 +82,12 @@ class CloudLoader:
     def _read_parts(self, record: ShapeRecord, count: int) -> tuple[NDArray[np.uint8], bytes]:
         """The parts of `count` points that are in a file of their own, and its bytes.
 
-        No link to it is followed out of the data set's directory.
+        No link to it is followed out of the data set's directory, unless links are followed.
         """
         name = labels_of(record.source)
         path = Path(os.path.realpath(self._root / name))
         try:
-            if not path.is_relative_to(os.path.realpath(self._root)):
+            if not self._follow_links and not is_inside(path, self._root):
                 raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} lies outside of the data set")
             data = read_shape_file(path, (".seg",))
             table = read_text(data)

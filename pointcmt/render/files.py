@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.errors import MOST_DETAIL, DependencyError, Reason, ShapeRefused, shortened
 from pointcmt.regular_files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
@@ -51,8 +51,8 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
 
 
 def few_notes(notes: tuple[str, ...]) -> tuple[str, ...]:
-    """The notes without repetitions, and not too many of them."""
-    notes = tuple(dict.fromkeys(notes))
+    """The notes without repetitions, not too many of them and none too long."""
+    notes = tuple(dict.fromkeys(shortened(note, MOST_DETAIL) for note in notes))
     if len(notes) > _MAX_NOTES:
         notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")
     return notes

@@ -52,6 +52,7 @@ class Job:
     correspondences: bool = True
     threads: int = 1
     device: str = "auto"
+    follow_links: bool = False  # out of the root
     identity: str = ""  # of the store that `out` must hold; "" = whichever is there
     before: Mapping[str, Outcome] = field(default_factory=dict)  # how shapes ended, by id: a repair
 
@@ -88,6 +89,7 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
             "up": listing.up,
             "licence": listing.licence,
             "url": listing.url,
+            **({"follow_links": True} if listing.follow_links else {}),
         },
         "class_names": list(listing.class_names),
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
@@ -112,7 +114,8 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
         ) from error
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
-    root = list_shapes(source["name"], root or Path(source["root"])).root
+    follow = bool(source.get("follow_links"))
+    root = list_shapes(source["name"], root or Path(source["root"]), follow_links=follow).root
     names = {split_source(shape.source)[0] for shape in store.shapes}
     if not any(root and (root / name).exists() for name in names):
         raise UsageError(
@@ -120,7 +123,7 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
             where=f"--root {root}",
             fix=f"give the directory it was rendered from; then that was {source['root']}",
         )
-    return Job(store.path, source["name"], root, source["up"], config)
+    return Job(store.path, source["name"], root, source["up"], config, follow_links=follow)
 
 
 def tasks(

@@ -167,7 +167,7 @@ class Clouds:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.camera = job.config.rig.cameras(job.config.size)
-        self._loader = CloudLoader(job.dataset, job.root or Path())
+        self._loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
 
     def load(self, record: ShapeRecord, sha256: str = "") -> "CloudShape":
         cloud, found = self._loader.load(record)

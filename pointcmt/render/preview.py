@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, printable
 
 CAPTION = 14  # pixels
 POINTS_SHOWN = 1024  # the first n: evenly spread, since points are in farthest-point order
@@ -101,7 +101,9 @@ def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:
     views, height, width = images.shape[:3]
     strip = Image.new("RGB", (views * width, height + CAPTION), "white")
     strip.paste(Image.fromarray(np.concatenate(list(images), axis=1)), (0, CAPTION))
-    ImageDraw.Draw(strip).text((4, 0), caption, fill="#444444", font=ImageFont.load_default(11))
+    ImageDraw.Draw(strip).text(
+        (4, 0), printable(caption), fill="#444444", font=ImageFont.load_default(11)
+    )
     return strip
 
 

@@ -142,7 +142,9 @@ def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
 def _plan(store: ViewStore, root: Path | None) -> bytes:
     """The list of shapes, listed again: its SHA-256 in the root proves it. Raises StoreError."""
     source = store.attributes["source"]
-    listing = list_shapes(source["name"], root or (source["root"] and Path(source["root"])))
+    root = root or (source["root"] and Path(source["root"]))
+    follow = bool(source.get("follow_links"))
+    listing = list_shapes(source["name"], root, follow_links=follow)
     for split in (None, *SPLITS):
         try:
             shapes = select(listing, split, store.schema.shapes).shapes

@@ -15,7 +15,14 @@ from pointcmt.datasets.claims import ClaimLost
 from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
 from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
 from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.errors import PointcmtError, Reason, ShapeRefused, StoreError
+from pointcmt.errors import (
+    MOST_DETAIL,
+    PointcmtError,
+    Reason,
+    ShapeRefused,
+    StoreError,
+    shortened,
+)
 from pointcmt.render.job import Finished, Job, Task, checksum
 from pointcmt.render.kinds import kind_of
 
@@ -285,4 +292,4 @@ def attempt(
         reason, detail = Reason.TOO_LARGE, "out of memory"
     except Exception as error:  # a bug of ours or of a library must not stop 50,000 other shapes
         reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
-    return None, Outcome(record.id, "failed", reason, detail)
+    return None, Outcome(record.id, "failed", reason, shortened(detail, MOST_DETAIL))

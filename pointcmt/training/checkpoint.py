@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
+from pointcmt.json_files import read_json
+from pointcmt.regular_files import open_regular
 
 VERSION = 3
 MARKER = "checkpoint.json"
@@ -81,7 +83,7 @@ def training_state(
 def read_scalars(folder: Path) -> dict[str, Any] | None:
     """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint."""
     try:
-        marker = json.loads((folder / MARKER).read_bytes())
+        marker = read_json(folder / MARKER)
         version, _ = marker["version"], dict(marker["files"])
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -223,7 +225,7 @@ def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

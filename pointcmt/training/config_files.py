@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.regular_files import read_regular
 from pointcmt.training.config import (
     CONFIGS,
     INPUTS,
@@ -22,6 +23,7 @@ from pointcmt.training.config import (
 )
 from pointcmt.training.config_sections import Section, TrainConfig
 from pointcmt.training.presets import PRESETS
+from pointcmt.training.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -150,10 +152,10 @@ def _validate(
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        table = yaml.safe_load(file.read_text("utf-8"))
+        table = parse_yaml(read_regular(file, MOST_BYTES).decode())
     except FileNotFoundError:
         raise UsageError("no such configuration file", where=str(file)) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # a date that is none: ValueError
+    except (OSError, ValueError) as error:
         raise UsageError(f"this file cannot be read: {error}", where=str(file)) from None
     if table is None:
         return {}
@@ -166,13 +168,15 @@ def _parse(text: str) -> tuple[str, Any]:
     """`a.b=c` as the key a.b and the YAML value c."""
     where = f"--set {text}"
     key, equals, value = text.partition("=")
+    if key.count(".") > MOST_DEEP:
+        raise UsageError(f"a key of {key.count('.') + 1} parts", where=where)
     if not equals or not key.strip().rpartition(".")[2]:
         raise UsageError(
             f"'{text}' sets nothing", where=where, fix="write it as --set optimizer.clip_norm=1.0"
         )
     try:
-        return key.strip(), yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError):
+        return key.strip(), parse_yaml(value)
+    except ValueError:
         raise UsageError(f"'{value}' is no YAML value", where=where) from None
 
 

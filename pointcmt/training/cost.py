@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.console import duration
+from pointcmt.json_files import read_json
 from pointcmt.training.checkpoint import write_file
 
 FILE = "cost.json"
@@ -136,7 +137,7 @@ def measure_cost(
 def read_cost(folder: Path, epochs: int) -> Cost | None:
     """What was written after so many epochs; None where a killed process did not get there."""
     try:
-        cost = Cost(**json.loads((folder / FILE).read_bytes()))
+        cost = Cost(**read_json(folder / FILE))
     except (OSError, ValueError, TypeError):
         return None
     return cost if cost.epochs == epochs else None

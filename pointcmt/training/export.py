@@ -19,6 +19,8 @@ from torch import nn
 
 from pointcmt import __version__
 from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.json_files import parse_json
+from pointcmt.regular_files import require_regular
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.checkpoint import disk_errors, load_weights, require_fit, write_file
 from pointcmt.training.mvcnn import build_mvcnn
@@ -108,6 +110,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     (logits, feature). Raises StoreError where this is no such file, or a damaged one.
     """
     try:
+        require_regular(path)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
@@ -149,7 +152,7 @@ def _facts(run: Run, which: str) -> dict[str, Any]:
 
 def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
     try:
-        facts = {key: json.loads(value) for key, value in header.items()}
+        facts = {key: parse_json(value) for key, value in header.items()}
         version, recipe = facts["version"], facts["recipe"]
     except (ValueError, KeyError):
         raise StoreError(

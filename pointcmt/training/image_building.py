@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
+from pointcmt.regular_files import require_regular
 from pointcmt.training.image_files import find_class, quiet_transformers
 from pointcmt.training.image_networks import RANDOM, ImageNetwork
 from pointcmt.training.image_weights import Weights, find_network, find_weights
@@ -89,6 +90,7 @@ def _load(weights: Weights) -> nn.Module:
         settings = _settings(weights.network)
         tensors: dict[str, Tensor] = {}
         for path in weights.files:
+            require_regular(path)
             tensors.update(load_file(path))
         with quiet_transformers():
             loaded: Any = find_class(settings, where).from_pretrained(

@@ -5,7 +5,6 @@ along. `transformers` takes seconds to import, so only what needs it imports it.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.errors import UsageError
+from pointcmt.json_files import MOST_BYTES, read_json
+from pointcmt.regular_files import read_regular
 from pointcmt.training.image_networks import IMAGENET, ImageNetwork, Statistics
 
 CONFIG = "config.json"
@@ -43,7 +44,7 @@ def read_network(config: Path, processors: Iterable[Path], where: str, fix: str)
     if reason:
         raise UsageError(f"{kind} is no backbone for images: {reason}", where=where, fix=fix)
     statistics = _read_statistics(kind, processors, where, fix)
-    described = f"{statistics}\n".encode() + config.read_bytes()
+    described = f"{statistics}\n".encode() + read_regular(config, MOST_BYTES)
     return ImageNetwork(
         kind,
         kind,
@@ -84,7 +85,7 @@ def read_settings(config: Path, where: str, fix: str) -> Any:
 
 def read_table(path: Path) -> dict[str, Any]:
     """A JSON file's table. Raises OSError and ValueError where it is none."""
-    table = json.loads(path.read_text("utf-8"))
+    table = read_json(path)
     if not isinstance(table, dict):
         raise ValueError(f"{path.name} is not a table")
     return table

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointcmt.errors import UsageError
+from pointcmt.regular_files import open_regular
 from pointcmt.training.image_files import (
     CONFIG,
     PROCESSORS,
@@ -76,7 +77,7 @@ def weights_key(backbone: str, weights: str) -> str:
     digest = hashlib.sha256()
     try:
         for path in found.files:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise UsageError(

@@ -13,7 +13,10 @@ Weights may be wrapped as training loops do it, under "model_state" and the like
 may begin with `module.` or `model.`.
 """
 
+import os
 import re
+import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
+from pointcmt.regular_files import open_regular, require_regular
 from pointcmt.training.backbones.pointnet2 import PointNet2
 from pointcmt.training.checkpoint import require_fit
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
+MOST_WRAPPED = 8  # wrappers around weights
+SPARE = 64 << 20  # bytes that a file may take in memory beyond twice its size: of shared weights
 PREFIXES = ("module.", "model.")
 NUMPY = (  # what is skipped, not made, in both of numpy's spellings
     *("numpy.dtype", "numpy.ndarray"),
@@ -71,9 +77,11 @@ def _read(path: Path) -> Any:
     """What the file holds; tensors are on the CPU."""
     try:
         if path.suffix == ".safetensors":
+            require_regular(path)
             return load_file(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             magic = file.read(2)
+            _refuse_packed(file, magic, path)
         if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
             raise StoreError("this is no file of torch's or safetensors'", where=str(path))
         with torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY]):
@@ -96,6 +104,27 @@ def _read(path: Path) -> Any:
         ) from None
 
 
+def _refuse_packed(file: BufferedReader, magic: bytes, path: Path) -> None:
+    """Raise StoreError for a zip archive that unpacks to much more than it is; torch packs none."""
+    if magic != b"PK":
+        return
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > 2 * size + SPARE:
+        what = f"this checkpoint's {size} bytes would take {unpacked} in memory"
+        raise StoreError(what, where=str(path), fix="save it again with torch.save")
+
+
+def _refuse_expanded(weights: dict[str, Tensor], path: Path) -> None:
+    """Raise StoreError where tensors are larger than what the file holds for all of them."""
+    taken = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    held = os.stat(path).st_size
+    if taken > 2 * held + SPARE:
+        what = f"this checkpoint's tensors take {taken} bytes, of which the file holds {held}"
+        raise StoreError(what, where=str(path), fix="save it again with contiguous tensors")
+
+
 class _Ignored:
     """Stands for numpy's numbers and arrays, which training loops store beside the weights."""
 
@@ -106,14 +135,20 @@ class _Ignored:
 
 def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
     """The weights by name, out of whatever a training loop has put around them."""
-    while isinstance(found, dict):
+    for _ in range(MOST_WRAPPED):  # a table may contain itself
+        if not isinstance(found, dict):
+            break
         inside = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), None)
         if inside is None:
             break
         found = inside
     if isinstance(found, dict) and found and all(isinstance(v, Tensor) for v in found.values()):
+        _refuse_expanded(found, path)
         return found
-    kind = "the keys " + ", ".join(map(str, found)) if isinstance(found, dict) else type(found)
+    kind = str(type(found))
+    if isinstance(found, dict):  # of other keys than texts the text may be of any length
+        names = [key if isinstance(key, str) else str(type(key)) for key in found]
+        kind = "the keys " + ", ".join(names)
     raise StoreError(f"this file holds no weights by name but {kind}", where=str(path))
 
 

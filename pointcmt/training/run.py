@@ -38,6 +38,8 @@ from pointcmt import __version__
 from pointcmt.datasets.places import absolute
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.json_files import parse_json, read_json
+from pointcmt.regular_files import append_regular, open_regular, read_regular
 from pointcmt.training import checkpoint
 from pointcmt.training.config import INPUTS, input_folders
 from pointcmt.training.config_files import flatten, parse_config, to_yaml
@@ -51,6 +53,7 @@ VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
 LAST, BEST, EVENTS = "last", "best", "tensorboard"
 CHECKPOINTS = (BEST, LAST)
+MAX_METRICS = 256 << 20  # bytes: hundreds of thousands of epochs
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "safetensors", "tensorstore")
 
 
@@ -139,7 +142,7 @@ def weights_digest(path: Path) -> str:
             )
         path = path / BEST / scalars["files"]["weights"]
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(f"cannot be read: {error.strerror}", where=str(path)) from None
@@ -175,7 +178,7 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
     folder = run.folder
     with checkpoint.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        lock = append_regular(folder / LOCK)
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +204,7 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
 def open_run(folder: Path) -> Run:
     """Open a run. Raises StoreError where there is none, or a damaged one."""
     try:
-        facts = json.loads((folder / FACTS).read_bytes())
+        facts = read_json(folder / FACTS)
         recipe, found = facts["recipe"], facts["version"]
         missing = sorted({"class_names", "config", "data", "id", "inputs", "split"} - facts.keys())
     except (FileNotFoundError, NotADirectoryError):
@@ -242,9 +245,9 @@ def append_metrics(folder: Path, record: dict[str, Any]) -> None:
     """Add an epoch's line to metrics.jsonl."""
     with (
         checkpoint.disk_errors(folder / METRICS),
-        (folder / METRICS).open("a", encoding="utf-8") as file,
+        append_regular(folder / METRICS) as file,
     ):
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.write((json.dumps(record, allow_nan=False) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
 
@@ -256,8 +259,8 @@ def read_metrics(folder: Path, epochs: int) -> list[dict[str, Any]]:
     """
     path = folder / METRICS
     try:
-        lines = path.read_text("utf-8").splitlines()[:epochs] if epochs else []
-        records = [json.loads(line) for line in lines]
+        lines = read_regular(path, MAX_METRICS).splitlines()[:epochs] if epochs else []
+        records = [parse_json(line) for line in lines]
         intact = [record["epoch"] for record in records] == list(range(1, epochs + 1))
     except (OSError, ValueError, KeyError, TypeError):
         intact = False

@@ -263,11 +263,16 @@ def test_ids_keep_the_suffix_where_two_files_share_the_rest(tmp_path):
 
 
 def test_links_are_followed_once_and_without_loops(tmp_path):
+    """Links out of the root only where that is asked for."""
     touch(tmp_path, "root/b/a.off", "elsewhere/c.off")
     os.symlink(tmp_path / "root", tmp_path / "root" / "b" / "up")
     os.symlink(tmp_path / "root" / "b", tmp_path / "root" / "a")
     os.symlink(tmp_path / "elsewhere", tmp_path / "root" / "linked")
-    assert list(found(list_shapes("folder", tmp_path / "root"))) == ["b/a", "linked/c"]
+    followed = list_shapes("folder", tmp_path / "root", follow_links=True)
+    assert list(found(followed)) == ["b/a", "linked/c"]
+    listing = list_shapes("folder", tmp_path / "root")
+    assert list(found(listing)) == ["b/a"]
+    assert any("such as linked (see --follow-links)" in note for note in listing.notes)
 
 
 def test_names_that_are_no_text_are_left_out(tmp_path):

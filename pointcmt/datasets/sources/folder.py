@@ -1,8 +1,10 @@
 """Any tree of mesh or cloud files: classes and splits from its directories, or `labels.csv`."""
 
 import csv
+import io
 import os
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,10 @@ from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.listing import (
     SPLIT_FOLDERS,
     Listing,
+    is_folder,
+    is_inside,
     is_text,
+    read_list,
     require_root,
     unrecognised,
 )
@@ -22,16 +27,18 @@ SUFFIXES = {
     "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),
 }
 LABELS = "labels.csv"
+MAX_LABELS = 256 << 20  # bytes of it: some millions of shapes
 OBTAIN = {
     "folder": "give --root a directory that holds mesh files, at any depth",
     "clouds": "give --root a directory that holds files of clouds, at any depth",
 }
 
 
-def list_folder(dataset: str, root: Path | None) -> Listing:
+def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> Listing:
     """List every mesh ("folder") or cloud ("clouds") below `root`, in the order of their paths.
 
-    Hidden directories are left out.
+    Hidden directories are left out, and without `follow_links` links to directories outside of the
+    root as well.
     The class is the first directory that is not named like a split, the split the first that is
     (else train). With a `labels.csv` (header id, class, split) in the root classes come from there
     alone, so that a shape it does not list has none; an id is a path with or without its suffix.
@@ -39,9 +46,11 @@ def list_folder(dataset: str, root: Path | None) -> Listing:
     """
     suffixes, obtain = SUFFIXES[dataset], OBTAIN[dataset]
     root = require_root(root, dataset, obtain)
-    paths, notes = _walk(root)
+    paths, notes, left = _walk(root, follow_links)
     found = sorted(path for path in paths if Path(path).suffix.lower() in suffixes)
     if not found:
+        if left:
+            obtain = f"{obtain}; {notes[-1]}"
         raise unrecognised(root, f"files of {', '.join(suffixes)}", obtain)
     rest = paths - set(found) - {LABELS}
     others = Counter(Path(path).suffix.lower() or "no suffix" for path in rest)
@@ -71,39 +80,57 @@ def list_folder(dataset: str, root: Path | None) -> Listing:
     )
 
 
-def _walk(root: Path) -> tuple[set[str], list[str]]:
-    """All files below the root as posix paths relative to it, and notes.
+def _walk(root: Path, follow_links: bool) -> tuple[set[str], list[str], list[str]]:
+    """All files below the root as posix paths relative to it, notes, and links not followed.
 
     Links to directories are followed after all real ones; each directory is entered once.
     """
     found: set[str] = set()
     unreadable: list[str] = []
-    unnamed = 0
+    left: list[str] = []
     seen: set[tuple[int, int]] = set()
-    waiting = [root]
+    waiting = deque([""])
     while waiting:
-        links = []
-        for folder, subfolders, names in os.walk(
-            waiting.pop(0), onerror=lambda error: unreadable.append(str(error.filename))
-        ):
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                subfolders.clear()
+        stack = [waiting.popleft()]
+        while stack:
+            folder = stack.pop()
+            try:
+                files, folders, links = _look_into(root / folder, seen)
+            except OSError:
+                unreadable.append(str(root / folder))
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            links += [Path(folder, n) for n in subfolders if os.path.islink(Path(folder, n))]
-            shown = [name for name in names if not name.startswith(".")]
-            relative = [Path(folder, name).relative_to(root).as_posix() for name in shown]
-            found |= {path for path in relative if is_text(path)}
-            unnamed += sum(not is_text(path) for path in relative)
-        waiting += links
+            prefix = f"{folder}/" if folder else ""
+            found |= {prefix + name for name in files}
+            stack += [prefix + name for name in sorted(folders, reverse=True)]
+            for link in (prefix + name for name in sorted(links)):
+                follow = follow_links or is_inside(root / link, root)
+                (waiting if follow else left).append(link)
+    unnamed = {path for path in found if not is_text(path)}
     notes = []
     if unreadable:
         notes.append(f"{len(unreadable)} directories cannot be read, first {unreadable[0]}")
     if unnamed:
-        notes.append(f"{unnamed} files whose names are not valid text ignored")
-    return found, notes
+        notes.append(f"{len(unnamed)} files whose names are not valid text ignored")
+    if left:
+        what = f"{len(left)} links to directories outside of the root are not followed"
+        notes.append(f"{what}, such as {left[0]} (see --follow-links)")
+    return found - unnamed, notes, left
+
+
+def _look_into(folder: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[str], list[str]]:
+    """The files, directories, and links to directories in a directory; empty if it was `seen`."""
+    files: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) not in seen:
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    kind = files if not is_folder(entry) else folders
+                    (links if kind is folders and entry.is_symlink() else kind).append(entry.name)
+    return files, folders, links
 
 
 def _stem(path: str) -> str:
@@ -147,24 +174,20 @@ def _label(shapes: list[ShapeRecord], path: Path) -> tuple[list[ShapeRecord], in
     return labelled, len(shapes) - len(labels)
 
 
-def _rows(path: Path) -> list[tuple[int, str, str, str]]:
+def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """(line, id, class, split) of each line that is not empty; the last two may be empty."""
+    reader = csv.reader(io.StringIO(read_list(path, MAX_LABELS), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (OSError, UnicodeError, csv.Error) as error:
+        header = [name.strip().lower() for name in next(reader, [])]
+        if "id" not in header or not {"class", "split"} & set(header):
+            raise _labels_error(path, 1, "the header must be id,class,split")
+        where = {name: header.index(name) for name in ("id", "class", "split") if name in header}
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                at = {name: row[i].strip() if i < len(row) else "" for name, i in where.items()}
+                yield reader.line_num, at["id"], at.get("class", ""), at.get("split", "")
+    except csv.Error as error:
         raise UsageError(f"{LABELS} cannot be read: {error}", where=str(path)) from error
-    if "id" not in header or not {"class", "split"} & set(header):
-        raise _labels_error(path, 1, "the header must be id,class,split")
-    where = {name: header.index(name) for name in ("id", "class", "split") if name in header}
-    found = []
-    for line, row in rows:
-        if any(row):
-            cell = {name: row[at] if at < len(row) else "" for name, at in where.items()}
-            found.append((line, cell["id"], cell.get("class", ""), cell.get("split", "")))
-    return found
 
 
 def _labels_error(path: Path, line: int, what: str) -> UsageError:

@@ -5,9 +5,6 @@ links, external storage and virtual arrays may lead to any other file of the mac
 that imports h5py, and only once there is a file to open.
 """
 
-import errno
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +15,14 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
+from pointcmt.regular_files import require_regular
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
 MAX_ROWS = 10_000_000
 CHUNK_CACHE = 64 << 20  # bytes: a chunk of the published files holds parts of over a hundred rows
+MOST_PACKED = 1100  # a deflated byte gives 1032 bytes at most
+SPARE = 1 << 20  # bytes of an array that the file may declare without holding them
+BYTES_OF_ROW = 32  # at least, in a file of clouds
 MAX_DECODED = 1 << 30  # bytes of one chunk, or of one row: what reading a row may take
 
 
@@ -36,8 +37,7 @@ def open_hdf5(path: Path) -> Any:
             fix="pip install 'pointcmt[render]'",
         ) from error
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may wait
-            raise OSError(errno.EINVAL, "not a regular file")
+        require_regular(path)
         return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
@@ -63,7 +63,7 @@ def damage(path: Path) -> Iterator[None]:
 def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
     """The first `h5py.Dataset` of these names. kinds: of its numbers, as numpy's ("f", "iu").
 
-    Raises ShapeRefused (bad_syntax, too_large) where it is missing or not safe to read.
+    Raises ShapeRefused (bad_syntax, too_large, truncated) where it is missing or not safe to read.
     """
     import h5py
 
@@ -84,6 +84,10 @@ def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
         size = int(np.prod(shape, dtype=np.float64)) * array.dtype.itemsize
         if size > MAX_DECODED:
             raise ShapeRefused(Reason.TOO_LARGE, f"a row or chunk of '{name}' takes {size} bytes")
+    stored = array.id.get_storage_size()
+    if array.nbytes > MOST_PACKED * stored + SPARE:
+        what = f"'{name}' has {array.nbytes} bytes, of which the file holds {stored}"
+        raise ShapeRefused(Reason.TRUNCATED, what)
     return array
 
 
@@ -128,6 +132,10 @@ def _labels(path: Path) -> NDArray[np.int64]:
             raise ShapeRefused(
                 Reason.COUNT_MISMATCH, f"data {points.shape} and label {label.shape} do not fit"
             )
+        size = file.id.get_filesize()
+        if rows * BYTES_OF_ROW > size + SPARE:
+            what = f"{rows} rows of {size} bytes in all: most of them are not there"
+            raise ShapeRefused(Reason.TRUNCATED, what)
         if rows > MAX_ROWS:
             raise ShapeRefused(Reason.TOO_LARGE, f"{rows} rows, at most {MAX_ROWS} are read")
         return np.asarray(label[()], np.int64).reshape(rows)

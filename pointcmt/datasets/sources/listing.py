@@ -9,7 +9,9 @@ from typing import Literal
 
 from pointcmt.datasets.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
+from pointcmt.regular_files import read_regular
 
+MAX_LIST = 8 << 20  # bytes of a list that comes with a data set: the published ones have up to 3 MB
 SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
     "train": "train",
     "training": "train",
@@ -29,7 +31,8 @@ class Listing:
     order of the labels, the same whichever classes are present. up: axis of the sources, "x", "y"
     or "z". official: shapes per split as published, to be compared with. notes: what a user should
     know of this particular directory. part_names: per class, where shapes carry part labels. kind:
-    what all of the shapes are.
+    what all of the shapes are. follow_links: whether links to directories outside of the root may
+    be followed.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Listing:
     notes: tuple[str, ...]
     part_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     kind: Literal["mesh", "cloud"] = "mesh"
+    follow_links: bool = False
 
     def counts(self) -> dict[str, int]:
         """How many shapes there are per split, for the splits that are present."""
@@ -96,6 +100,12 @@ def require_root(root: Path | None, dataset: str, obtain: str) -> Path:
     return root
 
 
+def is_inside(path: str | Path, limit: str | Path) -> bool:
+    """Return whether a path is a directory or below it, links followed in both."""
+    real, top = os.path.realpath(path), os.path.realpath(limit)
+    return real == top or real.startswith(f"{top.rstrip('/')}/")
+
+
 def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
     """The error for a directory that does not look like the data set."""
     names = sorted(folders(root)) + sorted(files(root))
@@ -107,12 +117,21 @@ def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
 
 def folders(path: Path) -> list[str]:
     """The names of the directories in a directory, links to such included, hidden ones not."""
-    return [entry.name for entry in _entries(path) if entry.is_dir()]
+    return [entry.name for entry in _entries(path) if is_folder(entry)]
 
 
 def files(path: Path) -> list[str]:
     """The names of the files in a directory, hidden ones not."""
-    return [entry.name for entry in _entries(path) if not entry.is_dir()]
+    return [entry.name for entry in _entries(path) if not is_folder(entry)]
+
+
+def read_list(path: Path, most: int = MAX_LIST, fix: str = "") -> str:
+    """Return the text of a list beside a data set. Raises UsageError where it cannot be read."""
+    try:
+        return read_regular(path, most).decode("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        what = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise UsageError(f"{path.name} cannot be read: {what}", where=str(path), fix=fix) from error
 
 
 def is_text(name: str) -> bool:
@@ -122,6 +141,14 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a directory, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
 
 
 def _entries(path: Path) -> Iterable[os.DirEntry[str]]:

@@ -3,9 +3,15 @@
 from pathlib import Path
 
 from pointcmt.datasets.schema import ShapeRecord
-from pointcmt.datasets.sources.listing import Listing, files, folders, require_root, unrecognised
+from pointcmt.datasets.sources.listing import (
+    Listing,
+    files,
+    folders,
+    read_list,
+    require_root,
+    unrecognised,
+)
 from pointcmt.datasets.sources.modelnet import CLASSES, LICENCE, OFFICIAL
-from pointcmt.errors import UsageError
 
 URL = "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip"
 OBTAIN = f"unpack {URL} ({LICENCE}) and give --root its directory"
@@ -25,7 +31,9 @@ def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
         raise unrecognised(root, expected, OBTAIN)
     base = places[0]
     notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
-    splits = {shape: split for split, list_ in lists.items() for shape in _read(base / list_)}
+    splits = {
+        shape: split for split, list_ in lists.items() for shape in read_list(base / list_).split()
+    }
     names = [
         (label, file.removesuffix(".txt"))
         for label in CLASSES[name]
@@ -58,10 +66,3 @@ def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
 
 def _has(folder: Path, lists: dict[str, str]) -> bool:
     return all((folder / name).is_file() for name in lists.values())
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path.name} cannot be read: {error}", where=str(path)) from error

@@ -1,11 +1,18 @@
 """ShapeNetCore v1 (`<synset>/<id>/model.obj`) and v2 (`…/models/model_normalized.obj`)."""
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 
 from pointcmt.datasets.schema import SPLITS, ShapeRecord
-from pointcmt.datasets.sources.listing import Listing, folders, require_root, unrecognised
+from pointcmt.datasets.sources.listing import (
+    Listing,
+    folders,
+    read_list,
+    require_root,
+    unrecognised,
+)
 from pointcmt.errors import UsageError
 
 URL = "https://shapenet.org"
@@ -169,20 +176,16 @@ def _read_splits(path: Path) -> tuple[dict[tuple[str, str], str], dict[str, int]
     """
     if not path.is_file():
         return {}, None
+    fix = f"its header is id,synsetId,subSynsetId,modelId,split; get it from {SPLITS_URL}"
     splits: dict[tuple[str, str], str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                split = row["split"].strip()
-                if split not in SPLITS:
-                    raise ValueError(f"line {reader.line_num}: unknown split '{split}'")
-                splits[row["synsetId"].strip().zfill(8), row["modelId"].strip()] = split
-    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
-        raise UsageError(
-            f"all.csv cannot be read: {error}",
-            where=str(path),
-            fix=f"its header is id,synsetId,subSynsetId,modelId,split; get it from {SPLITS_URL}",
-        ) from error
+        reader = csv.DictReader(io.StringIO(read_list(path, fix=fix), newline=""))
+        for row in reader:
+            split = row["split"].strip()
+            if split not in SPLITS:
+                raise ValueError(f"line {reader.line_num}: unknown split '{split}'")
+            splits[row["synsetId"].strip().zfill(8), row["modelId"].strip()] = split
+    except (ValueError, KeyError, AttributeError, csv.Error) as error:
+        raise UsageError(f"all.csv cannot be read: {error}", where=str(path), fix=fix) from error
     counts = Counter(splits.values())
     return splits, {split: counts[split] for split in SPLITS if counts[split]}

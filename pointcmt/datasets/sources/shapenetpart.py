@@ -6,7 +6,6 @@ the part of each, from 1 within the class. HDF5: `ply_data_train0.h5`, … with 
 `train0.h5`, … with data, label, seg).
 """
 
-import json
 import re
 from collections.abc import Container, Iterable, Iterator
 from itertools import accumulate
@@ -18,10 +17,13 @@ from pointcmt.datasets.sources.listing import (
     Listing,
     files,
     folders,
+    read_list,
     require_root,
     unrecognised,
 )
 from pointcmt.errors import UsageError
+from pointcmt.json_files import parse_json
+from pointcmt.regular_files import read_regular
 
 URL = "https://shapenet.org"
 LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
@@ -63,7 +65,7 @@ FIRST_PART: dict[str, int] = dict(zip(PART_NAMES, _FIRST, strict=False))  # by c
 # Where files are in the directory of a synset, and what their names end with.
 _TXT, _PTS, _SEG = ("", ".txt"), ("points", ".pts"), ("points_label", ".seg")
 _HDF5 = re.compile(r"(?:ply_data_)?(train|test|val)(\d+)\.h5")
-MAX_LIST = 1 << 20  # bytes of a list of HDF5 files: the published ones have about a hundred
+MAX_FILES = 1 << 20  # bytes of a list of HDF5 files: the published ones have about a hundred
 
 
 def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
@@ -186,14 +188,14 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
     """(synset, id) of each entry `shape_data/<synset>/<id>`; none where there is no such list."""
     if not path.is_file():
         return []
+    fix = 'it is a JSON list of "shape_data/<synset>/<id>"'
+    text = read_list(path, fix=fix)
     try:
-        entries = [str(entry).split("/") for entry in json.loads(path.read_bytes())]
+        entries = [str(entry).split("/") for entry in parse_json(text)]
         return [(synset, shape) for _, synset, shape in entries]
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # ValueError: of unpacking
+    except (ValueError, TypeError) as error:  # ValueError: of unpacking, too
         raise UsageError(
-            f"{path.name} cannot be read: {error}",
-            where=str(path),
-            fix='it is a JSON list of "shape_data/<synset>/<id>"',
+            f"{path.name} cannot be read: {error}", where=str(path), fix=fix
         ) from error
 
 
@@ -208,12 +210,8 @@ def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
         if not path.is_file():
             continue
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_LIST + 1)
-            if len(data) > MAX_LIST:
-                raise ValueError(f"more than {MAX_LIST} bytes")
-            lines = data.decode("utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:  # ValueError: of decoding, too
+            lines = read_regular(path, MAX_FILES).decode("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:  # ValueError: of decoding
             notes.append(f"{path.name} cannot be read, so what it lists may be missing: {error}")
             continue
         names = (re.split(r"[/\\]", line.strip())[-1] for line in lines)

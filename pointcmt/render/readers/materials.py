@@ -31,6 +31,7 @@ _OPTION_WORDS = {
     "-type": 1,
 }
 _MOST_FILES = 100  # material files of one model
+_LONGEST_LINE = 8192  # characters: twice the longest path, and options
 _OPTION_NUMBERS = {"-o", "-s", "-t"}
 _MATTERS = {"-t", "-mm", "-type", "-imfchan"}  # would change the picture, and are not honoured
 
@@ -121,8 +122,11 @@ class MaterialLibrary:
     def _add(self, place: Path, data: bytes) -> None:
         """Read one material file."""
         draft = _Draft(place, Material())
-        for line in re.split(r"[\r\n]+", decode_names(data)):
-            keyword, rest = _first_word(line)
+        for match in re.finditer(r"[^\r\n]+", decode_names(data)):
+            if match.end() - match.start() > _LONGEST_LINE:
+                draft.notes.append(f"material statement ignored: {printable(match[0])}")
+                continue
+            keyword, rest = _first_word(match[0])
             keyword = keyword.lower()
             if keyword == "newmtl":
                 draft = _Draft(place, Material(name=rest))

@@ -308,10 +308,11 @@ def _lay_textures(
     if not textured.any():
         return None, material, placed
     bare = textured & (corner_uv == _NO_UV).any(axis=1)
-    for index in np.unique(material[bare]):
-        material = np.where(bare & (material == index), np.int32(len(placed)), material)
-        flat: Material = replace(placed[index].material, texture=None)
-        placed = [*placed, Placed(flat)]
+    affected, which = np.unique(material[bare], return_inverse=True)
+    material = material.copy()
+    material[bare] = len(placed) + which
+    flat: list[Material] = [replace(placed[i].material, texture=None) for i in affected]
+    placed = [*placed, *map(Placed, flat)]
     laid = np.flatnonzero(textured & ~bare)
     if not len(laid):
         return None, material, placed

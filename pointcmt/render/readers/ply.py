@@ -19,6 +19,7 @@ from pointcmt.render.readers.sidecars import NotRead, find, folder_of
 from pointcmt.render.readers.textures import Textures
 
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
+_MOST_TEXTURES = 100  # of one model
 _UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 
 
@@ -108,7 +109,9 @@ def _corner_uv(
 def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...], list[str]]:
     """A material for each texture that the header names, and notes on those that are not read."""
     materials, notes, textures = [], [], Textures()
-    for name in names:
+    if len(names) > _MOST_TEXTURES:
+        notes.append(f"{len(names) - _MOST_TEXTURES} more textures are not read")
+    for name in names[:_MOST_TEXTURES]:
         texture = None
         try:
             texture = textures.opaque(find(folder_of(path), name), (GREY, GREY, GREY))

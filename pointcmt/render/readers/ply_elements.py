@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import Reason, ShapeRefused, printable
 from pointcmt.render.readers import GREY, MAX_FACES
-from pointcmt.render.readers.sidecars import printable
 from pointcmt.render.readers.text import (
     TAIL,
     ends_word,
@@ -23,6 +22,7 @@ from pointcmt.render.readers.text import (
 )
 
 _HEADER_ROOM = 1 << 20  # bytes within which the header must end
+_MOST_PARTS = 1000  # elements and properties of a header; scanners and splats write up to a hundred
 _END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(?:\r\n|\n|\r|\Z)")
 _NUMPY = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 _NAMES = (
@@ -54,7 +54,7 @@ class Element:
 
     name: str
     rows: int
-    properties: tuple[Property, ...]
+    properties: list[Property]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Table:
 
 
 def read_header(data: bytes) -> Header:
-    """The header. Raises ShapeRefused: unknown_format, bad_syntax, truncated."""
+    """The header. Raises ShapeRefused: unknown_format, bad_syntax, truncated, too_large."""
     start = data[:_HEADER_ROOM]
     if not re.match(rb"ply[ \t]*[\r\n]", start):
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, "the file does not begin with 'ply'")
@@ -120,15 +120,20 @@ def read_header(data: bytes) -> Header:
     lines = re.split(r"[\r\n]+", start[: end.start() if end else len(start)].decode("latin-1"))
     order, textures, notes = None, [], []
     elements: list[Element] = []
+    parts = 0
     for line in lines[1:]:
         keyword, *words = line.split() or ["comment"]
+        parts += keyword in ("element", "property")
+        if parts > _MOST_PARTS:
+            what = f"more than {_MOST_PARTS} elements and properties"
+            raise ShapeRefused(Reason.TOO_LARGE, what)
         try:
             if keyword == "format":
                 order = _FORMATS[words[0]]
             elif keyword == "element":
-                elements.append(Element(words[0], int(words[1]), ()))
+                elements.append(Element(words[0], int(words[1]), []))
             elif keyword == "property":
-                elements[-1] = _with_property(elements[-1], words)
+                elements[-1].properties.append(_property(words))
             elif keyword == "comment" and words[:1] == ["TextureFile"]:
                 textures.append(line.split("TextureFile", 1)[1].strip())
             elif keyword not in ("comment", "obj_info"):
@@ -144,7 +149,7 @@ def read_header(data: bytes) -> Header:
     return Header(order, tuple(elements), tuple(textures), end.end(), tuple(notes))
 
 
-def _with_property(element: Element, words: list[str]) -> Element:
+def _property(words: list[str]) -> Property:
     if words[0] == "list":
         _, length, value, name = words
         new = Property(name, _CODES[value], _CODES[length])
@@ -153,7 +158,7 @@ def _with_property(element: Element, words: list[str]) -> Element:
     else:
         value, name = words
         new = Property(name, _CODES[value])
-    return Element(element.name, element.rows, (*element.properties, new))
+    return new
 
 
 def read_body(data: bytes, header: Header) -> dict[str, Table]:

@@ -47,7 +47,8 @@ def read_text(data: bytes, counted: bool = False) -> NDArray[np.float64]:
     lines = np.count_nonzero(text == ord("\n")) + np.count_nonzero(text == ord("\r"))
     if lines > 2 * MAX_POINTS:
         raise ShapeRefused(Reason.TOO_LARGE, f"{lines} lines, at most {MAX_POINTS} are read")
-    table = np.empty((lines, max(columns, 1)))
+    width = max(columns, 1)
+    table = np.empty((min(lines, len(text) // (2 * width) + 1), width))  # a number takes two bytes
     status, rows, at, found = _walk(text, at, table, row)
     if status != _COMPLETE:
         raise _refusal(text, status, at, found, columns)
@@ -78,7 +79,7 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
             shape, by_column, dtype = read(stream)
     except Exception as error:  # its parser, of Python's own syntax, fails in many ways
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the header: {error}") from error
-    if dtype.kind not in "fiu" or len(shape) != 2:
+    if dtype.kind not in "fiu" or len(shape) != 2 or min(shape) < 0:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"{dtype} {shape} is no table of numbers")
     body = memoryview(data)[stream.tell() :]
     expected = dtype.itemsize * int(shape[0]) * int(shape[1])

@@ -5,9 +5,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
+from pointcmt.errors import Reason, ShapeRefused
 
 _EARS = -1  # in place of a fan's first corner
 _FLAT = 1e-10  # turns (of polygons scaled to 1) up to this are rounding noise, not concave
+_MOST_CORNERS = 10_000  # of a concave polygon: the time that cutting ears takes is quadratic
 _AREA_ERROR = 1e-6  # relative; ears that miss more of the polygon do not fit it
 
 
@@ -19,7 +21,8 @@ def triangulate(
     vertices [P,3]; corners [sum of sizes] indices into vertices, polygon after polygon, all in
     range. Returns the triangles [F,3] as positions in `corners` and the polygon [F] each is of.
     A polygon of n corners becomes n - 2 triangles (points and lines none), or fewer where a
-    concave one has corners on a straight line. Self-crossing polygons become fans.
+    concave one has corners on a straight line. Self-crossing polygons become fans. Raises
+    ShapeRefused (too_large) for concave polygons of more corners than can be cut in time.
     """
     if (sizes == 3).all():
         return np.arange(len(corners)).reshape(-1, 3), np.arange(len(sizes))
@@ -28,6 +31,9 @@ def triangulate(
     counts = np.maximum(sizes.astype(np.int64) - 2, 0)
     ears = {}
     for polygon in np.flatnonzero(fans == _EARS):
+        if sizes[polygon] > _MOST_CORNERS:
+            what = f"a concave polygon of {sizes[polygon]} corners, at most {_MOST_CORNERS} are cut"
+            raise ShapeRefused(Reason.TOO_LARGE, what)
         span = slice(starts[polygon], starts[polygon] + sizes[polygon])
         found = _cut_ears(vertices[corners[span]])
         if found is None:

@@ -2,13 +2,17 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from pointcmt.errors import printable as printable  # for the readers of what models name
 from pointcmt.regular_files import read_regular
 
 MAX_SIDECAR = 256 << 20  # bytes of one material file or texture
+_SETTLED = 3_000_000_000  # nanoseconds; the coarsest time stamps, FAT's, have steps of two seconds
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 _SHAPENET = ("models", "model_normalized.obj")  # ShapeNetCore v2: textures lie beside `models`
 
@@ -68,16 +72,25 @@ def read_sidecar(path: Path) -> bytes:
         raise NotRead(f"{printable(path.name)} cannot be read ({error.strerror})") from error
 
 
-def printable(name: str) -> str:
-    """A name from a file, fit for a message: short, on one line, without control characters."""
-    shown = "".join(c if c.isprintable() else "�" for c in name.strip())
-    return shown if len(shown) <= 80 else f"…{shown[-79:]}"
-
-
 def _in_any_case(path: Path) -> Path:
     """The real path of the file of this name in its directory, in another case if need be."""
     if path.exists() or not path.parent.is_dir():
         return path
-    folded = path.name.casefold()
-    same = [name for name in os.listdir(path.parent) if name.casefold() == folded]
-    return (path.parent / min(same)).resolve() if same else path
+    same = _names_in(path.parent).get(path.name.casefold())
+    return (path.parent / same).resolve() if same else path
+
+
+def _names_in(folder: Path) -> dict[str, str]:
+    """The first name in a directory by its casefolded form, from a listing that is up to date.
+
+    A directory that has just been changed may change again at the same time stamp: not remembered.
+    """
+    status = folder.stat()
+    settled = status.st_mtime_ns < time.time_ns() - _SETTLED
+    read = _listed if settled else _listed.__wrapped__
+    return read(folder, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)  # directories; a worker meets one after the other
+def _listed(folder: Path, _inode: int, _changed: int) -> dict[str, str]:
+    return {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}

@@ -1,0 +1,61 @@
+"""Read YAML that anyone may have written, in time and memory that go with its length.
+
+PyYAML's safe loader runs no code, but a few lines of aliases stand for billions of values, nested
+lists end in a RecursionError, and numbers in base 60 take the square of their length.
+"""
+
+from typing import Any
+
+import yaml
+from yaml.events import AliasEvent
+from yaml.nodes import Node, ScalarNode
+
+MOST_BYTES = 1 << 20  # of a configuration; ours have a few thousand
+MOST_VALUES = 10_000  # aliases count as what they stand for
+MOST_DEEP = 32  # lists and tables within each other
+LONGEST_NUMBER = 100  # characters
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text. Raises ValueError for what is damaged or out of bounds."""
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES} characters")
+    try:
+        return yaml.load(text, _Bounded)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+class _Bounded(yaml.SafeLoader):
+    """The safe loader with bounds: counts what aliases stand for while it composes nodes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.values, self.depth = 0, 0
+        self.weights: dict[int, int] = {}  # by a finished node's id: the values that it stands for
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        alias = self.check_event(AliasEvent)
+        before, self.depth = self.values, self.depth + 1
+        if self.depth > MOST_DEEP:
+            raise ValueError(f"nested more than {MOST_DEEP} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if alias and id(node) not in self.weights:
+            raise ValueError("an alias inside of what it stands for")
+        self.values += self.weights[id(node)] if alias else 1
+        if self.values > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values, aliases counted as what they repeat")
+        self.weights.setdefault(id(node), self.values - before)
+        return node
+
+    def construct_number(self, node: ScalarNode) -> int | float:
+        if len(node.value) > LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value)} characters")
+        if node.tag.endswith(":int"):
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Bounded.add_constructor(f"tag:yaml.org,2002:{_kind}", _Bounded.construct_number)

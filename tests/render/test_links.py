@@ -1,0 +1,96 @@
+"""Links out of the root, and names that would command a terminal, through whole jobs."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from pointcmt.datasets.sources import list_shapes
+from pointcmt.datasets.store import ROOT, ViewStore
+from pointcmt.errors import ShapeRefused, UsageError
+from pointcmt.render.clouds import CloudLoader
+from pointcmt.render.job import job_of_store
+from pointcmt.render.preview import preview
+from pointcmt.render.repair import repair
+from pointcmt.render.run import Options, build_correspondences
+from tests.clouds import SHAPES, write_shapenetpart_pts
+from tests.render.jobs import pointcmt, render, write_off
+from tests.render.shapes import box
+
+NASTY = "sofa\x1b[2J\x1b]0;owned\x07[red]\u202e"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A class whose name clears screens, a broken shape of one, and a class behind a link."""
+    base = tmp_path_factory.mktemp("links")
+    write_off(base / "root" / NASTY / "a.off", box())
+    (base / "root" / NASTY / f"{NASTY}.off").write_text("OFF 1 1 0\n")
+    write_off(base / "outside/chair/b.off", box())
+    os.symlink(base / "outside/chair", base / "root/chair")
+    return base / "root"
+
+
+@pytest.fixture(scope="module")
+def done(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "S"
+    return out, render(root, out, "--follow-links", "--json")
+
+
+def test_no_name_commands_the_terminal(done, tmp_path):
+    out, rendered = done
+    shown = [rendered.stderr, *rendered.stdout.splitlines()[:-1], pointcmt("info", out).stdout]
+    text = "\n".join(shown)
+    assert "failed: sofa�[2J" in text
+    assert "truncated" in text
+    assert all(c.isprintable() for c in text.replace("\n", ""))
+    failure = json.loads(rendered.stdout.splitlines()[-1])["failures"][0]
+    assert failure["id"] == f"{NASTY}/{NASTY}"  # JSON is faithful, and escapes them
+    assert len(preview(ViewStore.open(out), tmp_path / "P", 4, 2)) == 3
+
+
+def test_a_store_remembers_that_links_were_followed(done, root):
+    out, rendered = done
+    assert rendered.returncode == 3, rendered.stderr
+    store = ViewStore.open(out)
+    assert store.shapes[0].id == "chair/b"
+    assert store.attributes["source"]["follow_links"] is True
+    assert job_of_store(store, None).follow_links
+    assert build_correspondences(store, job_of_store(store, root), Options()).skipped == 2
+    before = (out / "shapes.jsonl").read_bytes()
+    (out / "shapes.jsonl").unlink()
+    assert repair(str(out), None, Options(log_format="plain")).verdict.ok
+    assert (out / "shapes.jsonl").read_bytes() == before
+
+
+def test_without_them_the_root_of_a_store_is_as_ever(root, tmp_path):
+    rendered = render(root, tmp_path / "S")
+    assert rendered.returncode == 3, rendered.stderr
+    assert "such as chair (see --follow-links)" in rendered.stderr
+    assert (
+        "follow_links"
+        not in json.loads((tmp_path / "S" / ROOT).read_bytes())["attributes"]["source"]
+    )
+    assert ViewStore.open(tmp_path / "S").class_names == [NASTY]
+
+
+def test_parts_behind_a_link_are_read_where_links_are_followed(tmp_path):
+    root = write_shapenetpart_pts(tmp_path / "root", SHAPES)
+    synset, name, _ = next(iter(SHAPES))
+    os.rename(root / synset / "points_label", tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", root / synset / "points_label")
+    record = next(s for s in list_shapes("shapenetpart", root).shapes if s.id == f"{synset}/{name}")
+    with pytest.raises(ShapeRefused, match="outside of the data set"):
+        CloudLoader("shapenetpart", root).load(record)
+    cloud, _ = CloudLoader("shapenetpart", root, follow_links=True).load(record)
+    assert len(np.unique(cloud.part)) > 1
+
+
+def test_a_store_of_links_says_how_to_find_them_again(done, tmp_path):
+    """The store remembers; a root that has nothing but links needs the flag."""
+    (tmp_path / "root").mkdir()
+    os.symlink(done[0].parent, tmp_path / "root/linked")
+    with pytest.raises(UsageError) as refused:
+        list_shapes("folder", tmp_path / "root")
+    assert "--follow-links" in refused.value.fix

@@ -1,0 +1,89 @@
+"""Messages: of bounded length, and without a character that a terminal would obey."""
+
+import io
+import pickle
+import sys
+
+import pytest
+
+from pointcmt.console import meter, say, show, show_text
+from pointcmt.errors import (
+    MOST_DETAIL,
+    MOST_TEXT,
+    PointcmtError,
+    Reason,
+    ShapeRefused,
+    StoreError,
+    printable,
+    printable_text,
+    shortened,
+)
+
+# Clears the screen, sets the title, overwrites the line, reverses the text, half a character.
+NASTY = "chair\x1b[2J\x1b]0;owned\x07\r\b\x9b31m\u202e\u2028\udcff\x00"
+
+
+def assert_tame(text, lines=1):
+    assert "chair" in text
+    assert text.count("\n") == lines
+    assert all(c.isprintable() for c in text.replace("\n", ""))
+    text.encode()
+
+
+def test_an_error_is_tame_and_its_fields_are_faithful():
+    error = StoreError(NASTY, where=NASTY, fix=NASTY)
+    assert error.what == NASTY
+    assert_tame(str(error), lines=2)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_no_line_of_a_message_passes_for_one_of_ours():
+    lines = str(PointcmtError("two differences:\n  a\n  b\nok: all is well")).splitlines()
+    assert lines == ["two differences:", "  a", "  b", "  ok: all is well"]
+
+
+def test_megabytes_do_not_become_messages():
+    long = "begin" + "x" * 10_000_000 + "end"
+    error = PointcmtError(long, where=long, fix=long)
+    assert all(len(part) == MOST_TEXT for part in (error.what, error.where, error.fix))
+    assert error.what.startswith("beginx")
+    assert error.what.endswith("xend")
+    refused = ShapeRefused(Reason.BAD_SYNTAX, long)
+    assert len(refused.detail) == MOST_DETAIL
+    assert shortened("abcdefghij", 5) == "ab…ij"
+    assert shortened("abcde", 5) == "abcde"
+    assert printable("  tidy \n") == "tidy"
+
+
+def test_what_is_printed_is_tame(capsys):
+    show("failed", NASTY, NASTY)
+    assert_tame(capsys.readouterr().out)
+    show_text(f"{NASTY}\n{NASTY}")
+    assert_tame(capsys.readouterr().out, lines=2)
+    say(f"{NASTY}\nok: all is well")
+    assert_tame(capsys.readouterr().err)
+    say(NASTY, "json")
+    assert_tame(capsys.readouterr().err)
+    with meter("rendering", 2, "shapes", "plain") as progress:
+        progress.advance(2, NASTY)
+    assert_tame(capsys.readouterr().err)
+    assert printable_text("a\tb\nc") == "a�b\nc"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("name", [NASTY, "chair[/nothing]", "chair[bold red]x"])
+def test_the_bar_takes_names_as_they_are(monkeypatch, name):
+    """Brackets are names, not markup, and control characters do not reach the terminal."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    with meter("rendering", 2, "shapes") as progress:
+        progress.advance(1, name)
+    shown = terminal.getvalue()
+    assert printable(name).split("�")[0] in shown
+    assert "\x1b]0;" not in shown
+    assert "\u202e" not in shown
