@@ -1,0 +1,62 @@
+"""Read the JSON that runs are made of: what a stranger may have written is refused in our words.
+
+Each file of a run has one reader, which checks every field that the program uses; what follows may
+then rely on them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pointcmt.errors import StoreError
+from pointcmt.regular_files import read_regular
+
+MOST = 64 << 20  # bytes of a JSON file; ours have a few thousand
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Table(BaseModel):
+    """A JSON object with the fields that are used; it may have more. No value is converted."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def read_json(path: Path, most: int = MOST) -> Any:
+    """Return the value in a JSON file. Raises OSError, and ValueError for anything but JSON."""
+    return parse_json(read_regular(path, most))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return a JSON value. Raises ValueError for anything else, NaN and deep nesting included."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def check(kind: type[Kind], value: Any, what: str, where: str, fix: str = "") -> Kind:
+    """Return a parsed value as a Table. Raises StoreError, with the first field that is wrong.
+
+    what: names the damaged thing, such as "the run".
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise StoreError(
+            f"{what} is damaged: {first_problem(error)}", where=where, fix=fix
+        ) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first field that pydantic found wrong, and why."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it contains {name}")
