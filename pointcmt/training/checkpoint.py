@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training.json_files import Table, check, read_json
+from pointcmt.training.json_files import Count, Table, check, read_json
 
 VERSION = 3
 MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"
@@ -39,7 +39,7 @@ class Marker(Table):
     """The fields of checkpoint.json that every checkpoint has; others belong to who saved it."""
 
     version: int
-    epoch: Annotated[int, Field(ge=0)]
+    epoch: Count
     files: dict[str, Annotated[str, Field(pattern=FILE)]]
     sha256: dict[str, str]
 
@@ -71,7 +71,7 @@ def save(
         old = _list_files(folder / MARKER)
         _remove(folder, _list_files(folder / JOURNAL).keys() - old.keys())
         files = {kind: _free_name(folder, f"{kind}-{step:09d}") for kind in tensors}
-        journal = {"files": {name: "" for name in [*old, *files.values()]}}
+        journal = {"files": dict.fromkeys([*old, *files.values()], "")}
         write_file(folder / JOURNAL, json.dumps(journal, indent=1).encode())
         hashes = {}
         for kind, name in files.items():
@@ -274,7 +274,7 @@ def _free_name(folder: Path, stem: str) -> str:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove tensor files of ours; someone may have removed them before, or made folders of them."""
+    """Remove tensor files of ours, except where there is none or a folder instead."""
     for name in names:
         with suppress(FileNotFoundError, IsADirectoryError):
             (folder / name).unlink()
@@ -296,9 +296,7 @@ def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
-def _require_moments(
-    state: dict[str, Tensor], parameter: Tensor, name: str, folder: Path
-) -> None:
+def _require_moments(state: dict[str, Tensor], parameter: Tensor, name: str, folder: Path) -> None:
     """Raise StoreError unless this is what Adam and AdamW keep of a parameter."""
     shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
     if {key: tensor.shape for key, tensor in state.items()} != shapes:

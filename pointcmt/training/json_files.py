@@ -6,14 +6,17 @@ then rely on them.
 
 import json
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pointcmt.errors import StoreError
 from pointcmt.regular_files import read_regular
 
 MOST = 64 << 20  # bytes of a JSON file; ours have a few thousand
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[float, Field(ge=-1e39, le=1e39)]  # as far as float32 goes, and finite
 
 Kind = TypeVar("Kind", bound=BaseModel)
 

@@ -30,6 +30,7 @@ class PartReport:
     """What was evaluated, and the labels that every number follows from.
 
     labels: classes [n]. true, predicted: parts [n, N], counted within the class. points: [n, N, 3].
+    notes: what the user should know of the store.
     """
 
     recipe: str
@@ -42,6 +43,7 @@ class PartReport:
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     points: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -87,7 +89,8 @@ class PartReport:
     def as_json(self) -> dict[str, Any]:
         """The fields that `evaluate --json` prints."""
         interval = {"instance_miou_interval": list(self.interval)}
-        return {**self.measures, **interval, "per_class": self.per_class}
+        about = {"per_class": self.per_class, "notes": list(self.notes)}
+        return {**self.measures, **interval, **about}
 
     def describe(self) -> str:
         """The numbers for people."""
