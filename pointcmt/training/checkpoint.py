@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training.json_files import Count, Table, check, read_json
+from pointcmt.training.tables import Count, Table, check, read_json
 
 VERSION = 3
 MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"

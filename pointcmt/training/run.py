@@ -46,9 +46,9 @@ from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.image_weights import weights_key
-from pointcmt.training.json_files import Count, Number, Table, check, parse_json, read_json
 from pointcmt.training.run_facts import Facts, describe_store
 from pointcmt.training.splits import Split
+from pointcmt.training.tables import Count, Number, Table, check, parse_json, read_json
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"

@@ -5,7 +5,7 @@ from typing import Any
 
 from pointcmt.datasets.places import absolute
 from pointcmt.datasets.store import ViewStore
-from pointcmt.training.json_files import Table
+from pointcmt.training.tables import Table
 
 UNSEEN = ("layers",)  # render settings that no network notices
 

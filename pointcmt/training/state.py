@@ -13,10 +13,10 @@ from pointcmt.datasets.streaming import ViewStream
 from pointcmt.errors import StoreError
 from pointcmt.training import checkpoint
 from pointcmt.training.cost import NOTHING, Spent
-from pointcmt.training.json_files import Count, Table, check
 from pointcmt.training.optimization import Average
 from pointcmt.training.processes import average_buffers
 from pointcmt.training.progress import Sums
+from pointcmt.training.tables import Count, Table, check
 
 
 class StreamState(Table):

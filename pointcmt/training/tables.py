@@ -14,6 +14,7 @@ from pointcmt.errors import StoreError
 from pointcmt.regular_files import read_regular
 
 MOST = 64 << 20  # bytes of a JSON file; ours have a few thousand
+MOST_DEEP = 100  # tables and lists within each other
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(ge=-1e39, le=1e39)]  # as far as float32 goes, and finite
@@ -35,9 +36,15 @@ def read_json(path: Path, most: int = MOST) -> Any:
 def parse_json(data: bytes | str) -> Any:
     """Return a JSON value. Raises ValueError for anything else, NaN and deep nesting included."""
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        value = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MOST_DEEP):
+        level = [part for each in level for part in _inside(each)]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")
 
 
 def check(kind: type[Kind], value: Any, what: str, where: str, fix: str = "") -> Kind:
@@ -59,6 +66,12 @@ def first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
     return f"{key}: {reason}" if key else reason
+
+
+def _inside(value: Any) -> list[Any]:
+    """The tables and lists directly inside a value."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [part for part in parts if isinstance(part, dict | list)]
 
 
 def _refuse_constant(name: str) -> NoReturn:
