@@ -18,7 +18,7 @@ OWN = re.compile(r"(torch|torch\._utils|torch\.storage|collections)\.\w+")  # of
 REFUSED = (  # how torch's reader names what it refuses
     r"GLOBAL (\S+) was not an allowed global",
     r"unsupported GLOBAL (\S+) whose module",
-    r"``(torch[\w.]+)``[^`]* must be imported",
+    r"``(torch[\w.]+)``.* must be imported",
 )
 
 
@@ -30,15 +30,15 @@ def named_code(path: Path, error: Exception) -> str:
     text = str(error)
     if "TorchScript" in text:
         return TORCHSCRIPT
-    for pattern in REFUSED:
-        found = re.search(pattern, text)
-        if found:
-            return _shown(found[1])
-    if "Unsupported operand" not in text:  # a newer way to name and call things is one, too
+    refused = next((found[1] for p in REFUSED if (found := re.search(p, text))), "")
+    strange = "Unsupported operand" in text  # a newer way to name and call things is one, too
+    if not refused and not strange:
         return ""
     names = [name for pickle in _pickles(path) for name in _named(pickle)]
-    foreign = [name for name in names if not OWN.fullmatch(name)]
-    return _shown((foreign or names or [""])[0])
+    if refused:  # unless the file ends in the middle of a name
+        return _shown(refused) if any(refused in name for name, _ in names) else ""
+    foreign = [name for name, _ in names if not OWN.fullmatch(name)]
+    return _shown((foreign or [name for name, new in names if new] or [""])[0])
 
 
 def _pickles(path: Path) -> Iterator[io.BytesIO]:
@@ -59,10 +59,10 @@ def _pickles(path: Path) -> Iterator[io.BytesIO]:
         return
 
 
-def _named(pickle: io.BytesIO) -> list[str]:
+def _named(pickle: io.BytesIO) -> list[tuple[str, bool]]:
     """The functions and classes that a pickle asks for, as far as it can be read.
 
-    Those of torch and collections only where they are named as torch.save never does.
+    With each, whether it is named in the newer way, which torch.save does not use by default.
     """
     names, memo, strings = [], dict[int, str](), deque[str](maxlen=2)
     top = ""  # the string that was pushed last, "" where something else was
@@ -70,10 +70,9 @@ def _named(pickle: io.BytesIO) -> list[str]:
         for opcode, value, _ in pickletools.genops(pickle):
             kind = opcode.name
             if kind == "STACK_GLOBAL":
-                names.append(".".join(strings))
+                names.append((".".join(strings), True))
             elif kind in ("GLOBAL", "INST"):
-                name = str(value).replace(" ", ".")
-                names += [] if name.startswith(("torch.", "collections.")) else [name]
+                names.append((str(value).replace(" ", "."), False))
             elif kind == "MEMOIZE" or "PUT" in kind:
                 memo[len(memo) if value is None else value] = top
                 continue
