@@ -35,8 +35,9 @@ def named_code(path: Path, error: Exception) -> str:
     if not refused and not strange:
         return ""
     names = [name for pickle in _pickles(path) for name in _named(pickle)]
-    if refused:  # unless the file ends in the middle of a name
-        return _shown(refused) if any(refused in name for name, _ in names) else ""
+    if refused:  # whole, or torch's short form of a builtin's or of a module's name
+        whole = any(f".{refused}." in f".{name}." for name, _ in names if name != ".")
+        return _shown(refused) if whole else ""  # else the file ends in the middle of the name
     foreign = [name for name, _ in names if not OWN.fullmatch(name)]
     return _shown((foreign or [name for name, new in names if new] or [""])[0])
 
