@@ -21,6 +21,7 @@ from pointcmt import __version__
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.checkpoint import disk_errors, load_weights, require_fit, write_file
+from pointcmt.training.export_target import require_target
 from pointcmt.training.mvcnn import build_mvcnn
 from pointcmt.training.run import Run, find_checkpoint, open_run
 
@@ -61,20 +62,23 @@ class Exported:
         return "\n".join(lines)
 
 
-def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
+def export(
+    folder: Path, to: str, out: Path, which: str = "best", overwrite: bool = False
+) -> Exported:
     """Write a run's network into the file `out`: the whole file, or none.
 
     to: safetensors (teachers and point classifiers) or onnx (the latter). which: the checkpoint, as
-    in `evaluate`: best on validation, last, or the number of an epoch that was kept.
+    in `evaluate`: best on validation, last, or the number of an epoch that was kept. overwrite:
+    replace a file that was not exported before, too.
 
-    Raises UsageError for an unknown format or checkpoint and for a recipe that has no such form,
-    StoreError for a run without a checkpoint, for a file that cannot be written, and where ONNX
-    Runtime computes something else than torch.
+    Raises UsageError for an unknown format or checkpoint, for a recipe that has no such form, and
+    for an `out` that may not be written (see `export_target`), StoreError for a run without a
+    checkpoint, for a file that cannot be written, and where ONNX Runtime computes something else
+    than torch.
     """
     if to not in FORMATS:
         raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
-    if out.is_dir():
-        raise UsageError("this is a folder, not a file", where=f"--out {out}", fix="name a file")
+    require_target(out, to, overwrite)  # before minutes of work
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
@@ -95,9 +99,10 @@ def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
     else:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
         data, difference = save(weights, as_strings(facts)), None
+    target = require_target(out, to, overwrite)
     with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, data)
     return Exported(out, len(data), facts, difference)
 
 
