@@ -247,7 +247,10 @@ def open_run(folder: Path) -> Run:
             fix="use the pointcmt version that began it",
         )
     recipe = check(Facts, facts, "the run", where).recipe
-    return Run(folder, parse_config(recipe, facts["config"], where), facts)
+    config = parse_config(recipe, facts["config"], where)
+    if config.labelled and not facts["class_names"]:
+        raise StoreError("the run is damaged: it names no classes", where=where)
+    return Run(folder, config, facts)
 
 
 def is_run(folder: Path) -> bool:

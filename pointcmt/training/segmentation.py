@@ -158,11 +158,14 @@ def find_parts(store: ViewStore) -> Parts:
 def require_parts(parts: Parts, store: ViewStore) -> None:
     """Raise StoreError unless the store divides its classes into these parts."""
     found = find_parts(store)
-    if found != parts:
+    if list(found.items()) != list(parts.items()):  # labels count in this order
         different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
         raise StoreError(
             "the run and the store divide classes into other parts: "
-            + "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3]),
+            + (
+                "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3])
+                or "the same in another order"
+            ),
             where=store.path,
             fix="use a store of the data set that the run was trained on",
         )
