@@ -244,6 +244,32 @@ def test_of_many_differences_some_are_shown(tmp_path):
         checkpoint.load_weights(tmp_path, other)
 
 
+FORGED = {
+    "without a moment": lambda tensors: tensors.pop("optimizer/0.weight/exp_avg"),
+    "without a count": lambda tensors: tensors.pop("optimizer/0.weight/step"),
+    "of another shape": lambda tensors: tensors.update(
+        {"optimizer/0.weight/exp_avg": torch.zeros(5)}
+    ),
+    "of another optimizer": lambda tensors: tensors.update(
+        {"optimizer/0.weight/momentum_buffer": torch.zeros(4, 3, 3, 3)}
+    ),
+    "without weights": lambda tensors: tensors.pop("model/0.weight"),
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_a_state_that_does_not_fit_is_refused(tmp_path, how):
+    """One whose SHA-256 is right, as a stranger can write it."""
+    model, average = small_model(), small_model(seed=1)
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer, seed=0)
+    training = checkpoint.training_state(model, optimizer, averaged=True)
+    FORGED[how](training)
+    checkpoint.save(tmp_path, 1, {}, average, training)
+    with pytest.raises(StoreError, match=r"does not fit|another architecture"):
+        checkpoint.load_training(tmp_path, model, optimizer, average)
+
+
 def test_weights_alone_cannot_be_resumed(tmp_path):
     model = small_model()
     checkpoint.save(tmp_path, 1, {}, model)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -255,6 +256,30 @@ def test_what_is_no_exported_file_is_said(runs, tmp_path):
         save_file(weights, path, header)
         with pytest.raises(StoreError, match=says):
             load_exported(path)
+
+
+@pytest.mark.parametrize("name", ["pointnet", "teacher"])
+def test_each_fact_of_a_header_missing_or_wrong_is_an_error_of_ours(name, runs, tmp_path):
+    """Or makes no difference, as that of a fact which is only told."""
+    path = tmp_path / "x.safetensors"
+    facts = export(runs[name], "safetensors", path).facts
+    weights = load_exported(path)[0].state_dict()
+    needed = {"version", "recipe", "backbone", "classes", "class_names"}
+    needed |= {"pooling", "image_size"} if name == "teacher" else set()
+    deep = "[" * 99_999
+    for key in facts:
+        header = as_strings(facts)
+        own = header.pop(key)
+        for value in (None, "null", "x", '"x"', "-1", str(10**30), "[]", '{"a": 1}', "NaN", deep):
+            if value == own:
+                continue
+            save_file(weights, path, header if value is None else {**header, key: value})
+            if key in needed and value not in ("[]",):
+                with pytest.raises(StoreError):
+                    load_exported(path)
+            elif key not in needed:
+                with suppress(StoreError):  # of what is no JSON
+                    load_exported(path)
 
 
 def test_weights_that_compute_nothing_leave_no_file(runs, store, tmp_path):

@@ -11,9 +11,11 @@ import os
 import shutil
 
 import pytest
+import yaml
 
-from pointcmt.errors import PointcmtError
+from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.backbones import BACKBONES
+from pointcmt.training.config_files import load_config
 from pointcmt.training.cost import read_cost
 from pointcmt.training.evaluate import evaluate
 from pointcmt.training.export import export
@@ -108,6 +110,23 @@ def test_a_cost_with_a_field_missing_or_wrong_is_measured_again(runs, tmp_path):
         assert cost is None or cost.describe()
     (tmp_path / "cost.json").write_bytes((runs["student"] / "cost.json").read_bytes())
     assert read_cost(tmp_path, 1)
+
+
+def test_a_configuration_with_a_field_missing_or_wrong_ends_with_an_error_of_ours(runs, tmp_path):
+    """That of a run, given as --config."""
+    file, refused = tmp_path / "config.yaml", 0
+    whole = yaml.safe_load((runs["student"] / "config.yaml").read_text())
+    for path, new in itertools.product(fields(whole), (*STRANGER, {2: 3}, {None: {}})):
+        file.write_text(yaml.safe_dump(changed(whole, path, new)))
+        try:
+            load_config("student", file)
+        except UsageError as error:
+            refused += str(file) in error.where
+    assert refused > 200
+    for text in ("[" * 9_999, "{a: " * 9_999, "? [1]\n: 2", "- a", "&a [*a]", "\0"):
+        file.write_text(text)
+        with pytest.raises(UsageError):
+            load_config("student", file)
 
 
 BROKEN = ("", "{", "[]", "null", "7", '"x"', "[" * 99_999, '{"a":' * 9_999, "NaN", "\0")
