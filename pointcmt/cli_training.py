@@ -133,10 +133,13 @@ def export(
     to: Annotated[
         str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
     ],
-    out: Annotated[Path, typer.Option(help="The file to write, or to replace.")],
+    out: Annotated[Path, typer.Option(help="The file to write; an earlier export is replaced.")],
     checkpoint: Annotated[
         str, typer.Option(help="best on validation, last, or a kept epoch's number.")
     ] = "best",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """A trained network as one file, checked against torch before it is written."""
@@ -144,7 +147,7 @@ def export(
     with needs("export" if to == "onnx" else "train"):
         from pointcmt.training.export import export as write
 
-        exported = write(source, to, out, checkpoint)
+        exported = write(source, to, out, checkpoint, overwrite)
     show_text(exported.describe())
     if as_json:
         print(json.dumps(exported.as_json()))

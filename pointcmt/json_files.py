@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pointcmt.regular_files import read_regular
 
@@ -20,9 +20,9 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Return the value of a JSON text. Raises ValueError, for one nested too deeply as well."""
+    """Return the value of a JSON text. Raises ValueError, for NaN and deep nesting too."""
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     level = [value]
@@ -37,6 +37,10 @@ def _parts(value: Any) -> list[Any]:
     """Return the lists and tables directly inside a value."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [part for part in inside if isinstance(part, dict | list)]
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it contains {name}, which JSON does not have")
 
 
 _TOO_DEEP = f"it is nested more than {MOST_DEEP} levels deep"

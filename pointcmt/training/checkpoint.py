@@ -2,7 +2,9 @@
 
 A checkpoint is a folder. `checkpoint.json` names the tensor files it belongs to, with their
 SHA-256, and is written last, in one rename: whenever a process is killed, the folder holds a whole
-checkpoint, the old one or the new one.
+checkpoint, the old one or the new one. While one replaces the other, `checkpoint.files.json` lists
+the files of both, so that the next `save` can remove what a killed one leaves behind. Nothing else
+in the folder is ever replaced or removed: it may hold files of others.
 """
 
 import errno
@@ -10,12 +12,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,10 +27,29 @@ from torch import Tensor, nn
 from pointcmt.errors import StoreError
 from pointcmt.json_files import read_json
 from pointcmt.regular_files import open_regular
+from pointcmt.training.tables import Count, Table, check
 
 VERSION = 3
-MARKER = "checkpoint.json"
+MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"
+SUFFIX = ".safetensors"
+FILE = r"^(weights|training)-[0-9]{9,}(-[0-9]+)?\.safetensors$"  # names that `save` chooses
+HALF = ".pointcmt-half"
 SHOWN = 8  # differences listed before "and n more"
+
+
+class Marker(Table):
+    """The fields of checkpoint.json that every checkpoint has; others belong to who saved it."""
+
+    version: int
+    epoch: Count
+    files: dict[str, Annotated[str, Field(pattern=FILE)]]
+    sha256: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> "Marker":
+        if "weights" not in self.files or self.files.keys() != self.sha256.keys():
+            raise ValueError("it does not name its weights and the SHA-256 of each file")
+        return self
 
 
 def save(
@@ -38,29 +61,36 @@ def save(
 ) -> None:
     """Replace the checkpoint in `folder`; all of it is on disk when this returns.
 
-    step: names the files; another content needs another step. scalars: JSON-able. model: whose
-    weights these are. training: what else a resumed run needs, see `training_state`; without it
-    the checkpoint holds weights alone. Raises StoreError where the disk refuses.
+    step: names the files. scalars: JSON-able, with "epoch". model: whose weights these are.
+    training: what else a resumed run needs, see `training_state`; without it the checkpoint holds
+    weights alone. Raises StoreError where the disk refuses.
     """
     tensors = {"weights": dict(model.state_dict())}
     if training is not None:
         tensors["training"] = training
-    files = {kind: f"{kind}-{step:09d}.safetensors" for kind in tensors}
-    hashes = {}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        old = _list_files(folder / MARKER)
+        _remove(folder, _list_files(folder / JOURNAL).keys() - old.keys())
+        files = {kind: _free_name(folder, f"{kind}-{step:09d}") for kind in tensors}
+        journal = {"files": dict.fromkeys([*old, *files.values()], "")}
+        write_file(folder / JOURNAL, json.dumps(journal, indent=1).encode())
+        hashes = {}
         for kind, name in files.items():
-            half = folder / f"{name}.part"
             # a file is a row of bytes: whatever order the tensors have in memory ends here
-            save_file({key: t.detach().contiguous() for key, t in tensors[kind].items()}, half)
-            _sync(half)
-            hashes[kind] = _sha256(half)
-            os.replace(half, folder / name)
-        marker = {"version": VERSION, "files": files, "sha256": hashes, **scalars}
+            save_file(
+                {key: t.detach().contiguous() for key, t in tensors[kind].items()}, folder / name
+            )
+            _sync(folder / name)
+            hashes[kind] = _sha256(folder / name)
+            wanted = f"{kind}-{step:09d}{SUFFIX}"
+            if old.get(wanted) == hashes[kind]:  # the same once more: a finished run was repeated
+                os.replace(folder / name, folder / wanted)
+                files[kind] = wanted
+        marker = {"version": VERSION, "epoch": 0, "files": files, "sha256": hashes, **scalars}
         write_file(folder / MARKER, json.dumps(marker, indent=1, allow_nan=False).encode())
-        for path in folder.iterdir():
-            if path.name not in {MARKER, *files.values()}:
-                path.unlink()
+        _remove(folder, old.keys() - set(files.values()))
+        (folder / JOURNAL).unlink()
 
 
 def training_state(
@@ -81,20 +111,24 @@ def training_state(
 
 
 def read_scalars(folder: Path) -> dict[str, Any] | None:
-    """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint."""
+    """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint.
+
+    Raises StoreError for a marker that is damaged, or of another version.
+    """
     try:
         marker = read_json(folder / MARKER)
-        version, _ = marker["version"], dict(marker["files"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"this checkpoint is damaged: {error}", where=str(folder)) from None
+    version = marker.get("version", VERSION) if isinstance(marker, dict) else VERSION
     if version != VERSION:
         raise StoreError(
             f"the checkpoint has version {version}, this pointcmt reads {VERSION}",
             where=str(folder),
             fix="use the pointcmt version that wrote it",
         )
+    check(Marker, marker, "this checkpoint", f"{folder}/{MARKER}", "train again into a new --out")
     return marker
 
 
@@ -151,16 +185,16 @@ def load_training(
     tensors = _read(folder, scalars, "training")
     if averaged is not None:
         own = {k.removeprefix("model/"): t for k, t in tensors.items() if k.startswith("model/")}
+        require_fit(own, model.state_dict(), str(folder), "train again into a new --out")
         model.load_state_dict(own)
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
-        state = {
-            key.removeprefix(prefix): _as_state(key.removeprefix(prefix), value, parameter)
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
-        if state:
-            optimizer.state[parameter] = state
+        state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        if state:  # a parameter without a gradient so far has none
+            _require_moments(state, parameter, name, folder)
+            optimizer.state[parameter] = {
+                key: _as_state(key, value, parameter) for key, value in state.items()
+            }
     return scalars
 
 
@@ -181,12 +215,20 @@ def require_fit(
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that readers see all of it or what was there before; on disk on return."""
-    half = path.with_name(f"{path.name}.part")
+    half = half_of(path)
     with disk_errors(path):
-        half.write_bytes(data)
+        with suppress(FileNotFoundError):
+            half.unlink()  # a killed process left it
+        with half.open("xb") as file:
+            file.write(data)
         _sync(half)
         os.replace(half, path)
         _sync(path.parent)
+
+
+def half_of(path: Path) -> Path:
+    """Where `write_file` writes what becomes a file; the name says whose it is."""
+    return path.with_name(f".{path.name}{HALF}")
 
 
 @contextmanager
@@ -208,6 +250,38 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _list_files(path: Path) -> dict[str, str]:
+    """The tensor files that a marker or a journal names, with the SHA-256 that a marker gives.
+
+    Names that `save` cannot have chosen are left out: a stranger's list removes nothing of ours.
+    """
+    try:
+        table = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    table = table if isinstance(table, dict) else {}
+    named, hashes = table.get("files"), table.get("sha256")
+    if not isinstance(named, dict):
+        return {}
+    if not isinstance(hashes, dict):  # a journal
+        return {name: "" for name in named if re.fullmatch(FILE, name)}
+    pairs = [(name, str(hashes.get(kind))) for kind, name in named.items()]
+    return {name: sha for name, sha in pairs if isinstance(name, str) and re.fullmatch(FILE, name)}
+
+
+def _free_name(folder: Path, stem: str) -> str:
+    """A name for a new tensor file: the plain one, unless something else has it already."""
+    names = (f"{stem}{number}{SUFFIX}" for number in chain([""], (f"-{n}" for n in count(2))))
+    return next(name for name in names if not os.path.lexists(folder / name))
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove tensor files of ours, except where there is none or a folder instead."""
+    for name in names:
+        with suppress(FileNotFoundError, IsADirectoryError):
+            (folder / name).unlink()
+
+
 def _sync(path: Path) -> None:
     """Wait until a file, or a folder's list of files, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -222,6 +296,17 @@ def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
     if name == "step":
         return value  # stays on the CPU: the optimizer would wait for a GPU to read it
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def _require_moments(state: dict[str, Tensor], parameter: Tensor, name: str, folder: Path) -> None:
+    """Raise StoreError unless this is what Adam and AdamW keep of a parameter."""
+    shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    if {key: tensor.shape for key, tensor in state.items()} != shapes:
+        raise StoreError(
+            f"this checkpoint is damaged: the optimizer's state of {name} does not fit",
+            where=str(folder),
+            fix="train again into a new --out",
+        )
 
 
 def _sha256(path: Path) -> str:

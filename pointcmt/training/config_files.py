@@ -157,6 +157,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise UsageError("no such configuration file", where=str(file)) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"this file cannot be read: {error}", where=str(file)) from None
+    except RecursionError:
+        raise UsageError("this file is nested too deeply", where=str(file)) from None
     if table is None:
         return {}
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pointcmt.console import duration
-from pointcmt.json_files import read_json
+from pointcmt.regular_files import read_regular
 from pointcmt.training.checkpoint import write_file
+from pointcmt.training.tables import MOST, Count, Number
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "peak": 0}  # what checkpoints know that are older than this file
@@ -36,18 +38,18 @@ class Cost:
     object storage.
     """
 
-    epochs: int
-    trainable_parameters: int
-    total_parameters: int
-    inference_parameters: int
-    flops: int
-    hours: float
-    samples_per_second: float
-    peak_memory_bytes: int
-    disk_bytes: int
-    feature_bytes: int | None
+    epochs: Count
+    trainable_parameters: Count
+    total_parameters: Count
+    inference_parameters: Count
+    flops: Count
+    hours: Number
+    samples_per_second: Number
+    peak_memory_bytes: Count
+    disk_bytes: Count
+    feature_bytes: Count | None
     device: str
-    processes: int
+    processes: Count
 
     def describe(self) -> str:
         """One line for people."""
@@ -135,10 +137,13 @@ def measure_cost(
 
 
 def read_cost(folder: Path, epochs: int) -> Cost | None:
-    """What was written after so many epochs; None where a killed process did not get there."""
+    """What was written after so many epochs; None where it has to be measured (again).
+
+    That is where a killed process did not get there, and where the file is damaged.
+    """
     try:
-        cost = Cost(**read_json(folder / FILE))
-    except (OSError, ValueError, TypeError):
+        cost = TypeAdapter(Cost).validate_json(read_regular(folder / FILE, MOST), strict=True)
+    except (OSError, ValueError):
         return None
     return cost if cost.epochs == epochs else None
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointcmt.console import meter
+from pointcmt.console import meter, say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import ViewStream
 from pointcmt.errors import StoreError, UsageError, nearest
@@ -28,6 +28,7 @@ from pointcmt.training.progress import Paced
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Classifying, Task
 from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
+from pointcmt.training.run_facts import store_notes
 from pointcmt.training.segmentation import PartReport, require_labels, require_parts
 from pointcmt.training.splits import labelled, split_train
 from pointcmt.training.statistics import accuracy_interval
@@ -57,7 +58,8 @@ class Judged(Protocol):
 class Report:
     """What was evaluated, and the labels that every number follows from.
 
-    true, predicted: class indices [n], in the order of the split's shapes.
+    true, predicted: class indices [n], in the order of the split's shapes. notes: what the user
+    should know of the store.
     """
 
     recipe: str
@@ -68,6 +70,7 @@ class Report:
     class_names: list[str]
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -125,6 +128,10 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The fields that `evaluate --json` prints."""
+        return {**self.numbers(), "notes": list(self.notes)}
+
+    def numbers(self) -> dict[str, Any]:
+        """The same without the notes."""
         return {
             "overall_accuracy": self.overall_accuracy,
             "overall_accuracy_interval": list(self.interval),
@@ -178,7 +185,8 @@ def evaluate(
     split: test, val (the shapes that selected the best epoch) or train (the others). which: best
     on validation, last, or the number of an epoch that was kept. votes: the plain prediction and
     votes - 1 varied ones, averaged as probabilities; the variations are seeded and their number is
-    fixed, so there is one result.
+    fixed, so there is one result. Where the store was rendered with other settings than the one
+    that the run was trained on, a note on standard error and in the report says so.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
@@ -196,6 +204,7 @@ def evaluate(
             "--probe svm",
         )
     require_classes(run, store)
+    notes = store_notes(run.facts["data"], store)
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
@@ -204,7 +213,9 @@ def evaluate(
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
-    about |= {"epoch": scalars["epoch"], "votes": votes}
+    about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
+    for note in notes:
+        say(f"note: {note}", log_format)
     judge = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {folder}", len(shapes), "shapes", log_format) as progress:
         report = judge(about, task, run, store, shapes, Paced(progress))

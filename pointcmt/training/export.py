@@ -11,11 +11,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from pointcmt import __version__
 from pointcmt.errors import StoreError, UsageError, nearest
@@ -23,8 +24,11 @@ from pointcmt.json_files import parse_json
 from pointcmt.regular_files import require_regular
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.checkpoint import disk_errors, load_weights, require_fit, write_file
+from pointcmt.training.export_target import require_target
+from pointcmt.training.image_networks import NETWORKS as IMAGE_NETWORKS
 from pointcmt.training.mvcnn import build_mvcnn
 from pointcmt.training.run import Run, find_checkpoint, open_run
+from pointcmt.training.tables import Count, Table, check
 
 FORMATS = ("safetensors", "onnx")
 POINT_RECIPES = ("student", "finetune")  # whose network takes points
@@ -34,6 +38,29 @@ POINTS = (
     "into the unit sphere; in farthest-point order, where the network samples points"
 )
 VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as a view store holds them"
+
+
+class NetworkFacts(Table):
+    """What a file must say of itself for its network to be built."""
+
+    recipe: str
+    backbone: str
+    classes: Count
+    class_names: list[str]
+
+    @model_validator(mode="after")
+    def _check_backbone(self) -> "NetworkFacts":
+        known = IMAGE_NETWORKS if self.recipe == "teacher" else BACKBONES
+        if self.backbone not in known:
+            raise ValueError(f"backbone: a {self.recipe} has no network of this name")
+        return self
+
+
+class TeacherFacts(NetworkFacts):
+    """The same of a teacher."""
+
+    pooling: Literal["max", "mean", "attention"]
+    image_size: Count
 
 
 @dataclass(frozen=True)
@@ -63,20 +90,23 @@ class Exported:
         return "\n".join(lines)
 
 
-def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
+def export(
+    folder: Path, to: str, out: Path, which: str = "best", overwrite: bool = False
+) -> Exported:
     """Write a run's network into the file `out`: the whole file, or none.
 
     to: safetensors (teachers and point classifiers) or onnx (the latter). which: the checkpoint, as
-    in `evaluate`: best on validation, last, or the number of an epoch that was kept.
+    in `evaluate`: best on validation, last, or the number of an epoch that was kept. overwrite:
+    replace a file that was not exported before, too.
 
-    Raises UsageError for an unknown format or checkpoint and for a recipe that has no such form,
-    StoreError for a run without a checkpoint, for a file that cannot be written, and where ONNX
-    Runtime computes something else than torch.
+    Raises UsageError for an unknown format or checkpoint, for a recipe that has no such form, and
+    for an `out` that may not be written (see `export_target`), StoreError for a run without a
+    checkpoint, for a file that cannot be written, and where ONNX Runtime computes something else
+    than torch.
     """
     if to not in FORMATS:
         raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
-    if out.is_dir():
-        raise UsageError("this is a folder, not a file", where=f"--out {out}", fix="name a file")
+    require_target(out, to, overwrite)  # before minutes of work
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
@@ -97,9 +127,10 @@ def export(folder: Path, to: str, out: Path, which: str = "best") -> Exported:
     else:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
         data, difference = save(weights, as_strings(facts)), None
+    target = require_target(out, to, overwrite)
     with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, data)
     return Exported(out, len(data), facts, difference)
 
 
@@ -117,6 +148,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
     facts = _read_facts(header, str(path))
+    _require_classes(facts, weights, str(path))
     model = NETWORKS[facts["recipe"]](facts)
     require_fit(weights, model.state_dict(), str(path), "export the run again")
     model.load_state_dict(weights)
@@ -153,7 +185,7 @@ def _facts(run: Run, which: str) -> dict[str, Any]:
 def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
     try:
         facts = {key: parse_json(value) for key, value in header.items()}
-        version, recipe = facts["version"], facts["recipe"]
+        version, recipe = facts["version"], str(facts["recipe"])
     except (ValueError, KeyError):
         raise StoreError(
             "this file was not written by `pointcmt export`",
@@ -167,7 +199,20 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
             where=where,
             fix=f"use pointcmt {facts.get('pointcmt')}, which wrote it",
         )
+    check(TeacherFacts if recipe == "teacher" else NetworkFacts, facts, "this file", where)
     return facts
+
+
+def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: str) -> None:
+    """Raise StoreError where the header's classes are not the classifier's, before it is built."""
+    classifier = weights.get("classifier.weight")
+    if classifier is None or classifier.shape[:1] != (facts["classes"],):
+        raise StoreError(
+            f"this file belongs to another architecture: its classifier has not the "
+            f"{facts['classes']} classes of its header",
+            where=where,
+            fix="export the run again",
+        )
 
 
 def _teacher(facts: dict[str, Any]) -> nn.Module:

@@ -22,6 +22,7 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.streaming import StreamConfig, ViewStream
 from pointcmt.training.device import find_device
 from pointcmt.training.pretrained import PointNetwork
+from pointcmt.training.run_facts import store_notes
 
 TRAINED, RANDOM = "trained", "random"
 
@@ -51,6 +52,7 @@ class Frozen:
             "feature": self.feature,
             "width": self.features[TRAINED].shape[1],
             "data": self.store.path,
+            "notes": list(store_notes(self.network.run.facts["data"], self.store)),
         }
 
     def title(self) -> str:

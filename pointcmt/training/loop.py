@@ -39,6 +39,8 @@ from pointcmt.training.recipes.task import Context, Task
 from pointcmt.training.run import (
     BEST,
     LAST,
+    LOSS,
+    SCORES,
     append_metrics,
     begin_run,
     kept,
@@ -51,8 +53,6 @@ from pointcmt.training.state import State
 from pointcmt.training.trackers import require_trackers, track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
-LOSS = "val_loss"
-SCORES = ("val_instance_miou", "val_accuracy")  # what selects the best epoch, where there is one
 EXAMPLES = 8  # validation shapes in a recipe's own pictures
 SAVE = 600.0  # seconds after which a long epoch is saved in its middle
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.console import say
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.checkpoint import write_file
@@ -28,6 +29,7 @@ from pointcmt.training.evaluate import Report
 from pointcmt.training.frozen import RANDOM, TRAINED, Frozen, freeze
 from pointcmt.training.pretrained import open_network
 from pointcmt.training.run import find_checkpoint
+from pointcmt.training.run_facts import store_notes
 from pointcmt.training.splits import Split, labelled, split_train
 from pointcmt.training.statistics import Difference, paired_difference, spread
 
@@ -47,7 +49,7 @@ class Probe:
 
     def as_json(self) -> dict[str, Any]:
         """What probe.json holds."""
-        found = {n: {"C": self.costs[n], **r.as_json()} for n, r in self.reports.items()}
+        found = {n: {"C": self.costs[n], **r.numbers()} for n, r in self.reports.items()}
         counts = {"train": self.train, "test": self.reports[TRAINED].shapes}
         about = {"probe": "svm", **self.frozen.about(), **counts}
         return {**about, **found, "trained_minus_random": asdict(self.gain)}
@@ -130,6 +132,8 @@ def probe(
         split = split_train(store, network.config.data.model_copy(update={"fraction": 1.0}))
         shapes.append(split.validation)
     needed = np.unique(np.concatenate(shapes))
+    for note in store_notes(network.run.facts["data"], store):
+        say(f"note: {note}", log_format)
     frozen = freeze(network, store, needed, which, device, log_format)
     found: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
     found += [_few_shot(frozen, train, test, *episode) for episode in episodes]

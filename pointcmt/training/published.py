@@ -15,6 +15,7 @@ may begin with `module.` or `model.`.
 
 import os
 import re
+import warnings
 import zipfile
 from io import BufferedReader
 from pathlib import Path
@@ -29,6 +30,7 @@ from pointcmt.errors import StoreError
 from pointcmt.regular_files import open_regular, require_regular
 from pointcmt.training.backbones.pointnet2 import PointNet2
 from pointcmt.training.checkpoint import require_fit
+from pointcmt.training.pickled import named_code
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 MOST_WRAPPED = 8  # wrappers around weights
@@ -40,6 +42,12 @@ NUMPY = (  # what is skipped, not made, in both of numpy's spellings
     *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
 )
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
+RESCUE = (
+    "nothing of it was run. If you trust its source, load it with the code that it belongs to, "
+    "where that may run anything (such as in a container), and save the weights alone:\n"
+    "    from safetensors.torch import save_file\n"
+    '    save_file(model.state_dict(), "weights.safetensors")'
+)
 HEADLESS = "the classifier was left as it was: this checkpoint's head is 512-256-C"
 
 
@@ -84,7 +92,9 @@ def _read(path: Path) -> Any:
             _refuse_packed(file, magic, path)
         if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
             raise StoreError("this is no file of torch's or safetensors'", where=str(path))
-        with torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY]):
+        numpy = torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY])
+        with numpy, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's protocol, to torch's authors
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
@@ -92,15 +102,18 @@ def _read(path: Path) -> Any:
     except StoreError:
         raise
     except Exception as error:  # torch raises whatever the damaged bytes lead to
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        named = named_code(path, error)
+        if named:
             raise StoreError(
-                "this checkpoint holds objects: unpickling them would run code that it names",
+                f"this checkpoint holds more than tensors: unpickling it would run {named}",
                 where=str(path),
-                fix="where you trust it, load it with its own code and save its state_dict alone",
+                fix=RESCUE,
             ) from None
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        # Of torch's own text only the kind of error: the rest advises to load the file unsafely.
         raise StoreError(
-            f"this checkpoint is damaged: {reason}", where=str(path), fix="download it again"
+            f"this checkpoint is damaged ({type(error).__name__})",
+            where=str(path),
+            fix="download it again",
         ) from None
 
 

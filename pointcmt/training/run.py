@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
-from pointcmt.datasets.places import absolute
+from pointcmt.datasets.enclosing import store_around
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.json_files import parse_json, read_json
@@ -47,14 +47,32 @@ from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.image_weights import weights_key
+from pointcmt.training.run_facts import Facts, describe_store
 from pointcmt.training.splits import Split
+from pointcmt.training.tables import Count, Number, Table, check
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
 LAST, BEST, EVENTS = "last", "best", "tensorboard"
 CHECKPOINTS = (BEST, LAST)
-MAX_METRICS = 256 << 20  # bytes: hundreds of thousands of epochs
+METRICS_MOST = 256 << 20  # bytes of metrics.jsonl: a million epochs
+LOSS = "val_loss"
+SCORES = ("val_instance_miou", "val_accuracy")  # what selects the best epoch, where there is one
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "safetensors", "tensorstore")
+
+
+class Record(Table):
+    """A line of metrics.jsonl: numbers by name, these and the recipe's own."""
+
+    __pydantic_extra__: dict[str, Number]
+
+    epoch: Count
+    loss: Number
+    val_loss: Number
+    lr: Number
+    samples_per_second: Number
+    data_wait: Number
+    seconds: Number
 
 
 @dataclass(frozen=True)
@@ -78,9 +96,11 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
     network that it learns from.
     facts["split"]: SHA-256 of the ids of the shapes that train and that validate.
 
-    Raises StoreError where one of those is missing, where another run of at least one epoch is in
-    `folder` (with the differences), or other things than a run.
+    Raises UsageError for a folder inside a view store, StoreError where one of those inputs is
+    missing, where another run of at least one epoch is in `folder` (with the differences), or other
+    things than a run.
     """
+    require_outside_stores(folder)
     inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
     if isinstance(config, MvnetConfig) and config.transfer.weight:
         images = config.images
@@ -97,12 +117,7 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             "train": shapes_digest(store, split.train),
             "validation": shapes_digest(store, split.validation),
         },
-        "data": {
-            "path": absolute(store.path),
-            "dataset": store.attributes["source"]["name"],
-            "plan_sha256": store.attributes["plan_sha256"],
-            "render_hash": store.attributes["render_hash"],
-        },
+        "data": describe_store(store),
         "versions": {"pointcmt": __version__, "python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
     }
@@ -119,6 +134,19 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             fix="repeat its settings to go on with it, or choose another --out",
         )
     return begun
+
+
+def require_outside_stores(folder: Path) -> None:
+    """Raise UsageError for a run's folder in a view store, which is deleted as a whole."""
+    store = store_around(folder)
+    if store is not None:
+        raise UsageError(
+            f"a run cannot be kept inside a view store: {store} is one",
+            where=f"--out {folder}",
+            fix="move the run out of the store and give its new folder as --out"
+            if is_run(folder)
+            else "choose another --out",
+        )
 
 
 def shapes_digest(store: ViewStore, shapes: NDArray[np.int64]) -> str:
@@ -203,25 +231,36 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
 
 def open_run(folder: Path) -> Run:
     """Open a run. Raises StoreError where there is none, or a damaged one."""
+    where = f"{folder}/{FACTS}"
     try:
         facts = read_json(folder / FACTS)
-        recipe, found = facts["recipe"], facts["version"]
-        missing = sorted({"class_names", "config", "data", "id", "inputs", "split"} - facts.keys())
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             "there is no run here", where=str(folder), fix="make one with `pointcmt train --out`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"the run is damaged: {error}", where=f"{folder}/{FACTS}") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the run is damaged: {error}", where=where) from None
+    found = facts.get("version", VERSION) if isinstance(facts, dict) else VERSION
     if found != VERSION:
         raise StoreError(
             f"the run has version {found}, this pointcmt reads {VERSION}",
             where=str(folder),
             fix="use the pointcmt version that began it",
         )
-    if missing:
-        raise StoreError(f"the run is damaged: no {missing[0]}", where=f"{folder}/{FACTS}")
-    return Run(folder, parse_config(recipe, facts["config"], f"{folder}/{FACTS}"), facts)
+    recipe = check(Facts, facts, "the run", where).recipe
+    config = parse_config(recipe, facts["config"], where)
+    if config.labelled and not facts["class_names"]:
+        raise StoreError("the run is damaged: it names no classes", where=where)
+    return Run(folder, config, facts)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder's run.json is one of ours, of whatever version."""
+    try:
+        facts = read_json(folder / FACTS)
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and facts.keys() >= {"recipe", "config", "inputs", "split"}
 
 
 def require_classes(run: Run, store: ViewStore) -> None:
@@ -253,22 +292,25 @@ def append_metrics(folder: Path, record: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """The lines of the first `epochs` epochs. Raises StoreError where some are missing.
+    """The lines of the first `epochs` epochs. Raises StoreError where some are missing or damaged.
 
     A killed process may leave a line, or half of one, for an epoch that has no checkpoint.
     """
-    path = folder / METRICS
+    path, fix = folder / METRICS, "train again into a new --out"
     try:
-        lines = read_regular(path, MAX_METRICS).splitlines()[:epochs] if epochs else []
+        lines = read_regular(path, METRICS_MOST).splitlines()[:epochs] if epochs else []
         records = [parse_json(line) for line in lines]
-        intact = [record["epoch"] for record in records] == list(range(1, epochs + 1))
-    except (OSError, ValueError, KeyError, TypeError):
-        intact = False
-    if not intact:
+    except (OSError, ValueError):
+        records = []
+    for record in records:
+        check(Record, record, "this line of metrics.jsonl", str(path), fix)
+    scores = {tuple(name in record for name in SCORES) for record in records}
+    whole = [record["epoch"] for record in records] == [*range(1, len(records) + 1)]
+    if len(records) != epochs or not whole or len(scores) > 1:
         raise StoreError(
             f"metrics.jsonl does not hold the {epochs} finished epochs of this run",
             where=str(path),
-            fix="train again into a new --out",
+            fix=fix,
         )
     return records
 
@@ -280,10 +322,14 @@ def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
-    ours = (FACTS, CONFIG, METRICS, LOCK, LAST, BEST, EVENTS, "wandb")
+    """Raise StoreError where a folder holds other things than a run that was not trained yet."""
     with checkpoint.disk_errors(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    foreign = [name for name in names if name.removesuffix(".part") not in ours]
+    ours = {LOCK, checkpoint.half_of(folder / FACTS).name}
+    if is_run(folder):
+        halves = {checkpoint.half_of(folder / name).name for name in (CONFIG, METRICS)}
+        ours |= {FACTS, CONFIG, METRICS, LAST, BEST, EVENTS, "wandb"} | halves
+    foreign = sorted(set(names) - ours)
     if foreign:
         raise StoreError(
             f"this folder holds other things (such as {foreign[0]}) and no run",

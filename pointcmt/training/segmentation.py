@@ -30,6 +30,7 @@ class PartReport:
     """What was evaluated, and the labels that every number follows from.
 
     labels: classes [n]. true, predicted: parts [n, N], counted within the class. points: [n, N, 3].
+    notes: what the user should know of the store.
     """
 
     recipe: str
@@ -42,6 +43,7 @@ class PartReport:
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     points: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -87,7 +89,8 @@ class PartReport:
     def as_json(self) -> dict[str, Any]:
         """The fields that `evaluate --json` prints."""
         interval = {"instance_miou_interval": list(self.interval)}
-        return {**self.measures, **interval, "per_class": self.per_class}
+        about = {"per_class": self.per_class, "notes": list(self.notes)}
+        return {**self.measures, **interval, **about}
 
     def describe(self) -> str:
         """The numbers for people."""
@@ -155,11 +158,14 @@ def find_parts(store: ViewStore) -> Parts:
 def require_parts(parts: Parts, store: ViewStore) -> None:
     """Raise StoreError unless the store divides its classes into these parts."""
     found = find_parts(store)
-    if found != parts:
+    if list(found.items()) != list(parts.items()):  # labels count in this order
         different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
         raise StoreError(
             "the run and the store divide classes into other parts: "
-            + "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3]),
+            + (
+                "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3])
+                or "the same in another order"
+            ),
             where=store.path,
             fix="use a store of the data set that the run was trained on",
         )

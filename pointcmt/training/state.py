@@ -2,18 +2,65 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import Field, model_validator
 from torch import nn
 
 from pointcmt.datasets.streaming import ViewStream
+from pointcmt.errors import StoreError
 from pointcmt.training import checkpoint
 from pointcmt.training.cost import NOTHING, Spent
 from pointcmt.training.optimization import Average
 from pointcmt.training.processes import average_buffers
 from pointcmt.training.progress import Sums
+from pointcmt.training.tables import Count, Table, check
+
+
+class StreamState(Table):
+    """Where the stream stood, see `ViewStream.state_dict`."""
+
+    version: int
+    epoch: Count
+    position: Count
+    data: str
+
+
+class SumsState(Table):
+    """The metrics of the epoch at work, see `Sums.gather`."""
+
+    totals: dict[str, float]
+    counts: dict[str, Count]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "SumsState":
+        if self.totals.keys() != self.counts.keys():
+            raise ValueError("totals and counts are of different metrics")
+        return self
+
+
+class SpentState(Table):
+    """Time and memory so far, see `Spent.state_dict`."""
+
+    seconds: Annotated[float, Field(ge=0, le=1e12)]
+    peak: Count
+
+
+class Saved(Table):
+    """The scalars of a checkpoint that training goes on from, beside its files."""
+
+    epoch: Count
+    stream: StreamState
+    sums: SumsState
+    spent: SpentState = SpentState.model_validate(NOTHING)
+
+    @model_validator(mode="after")
+    def _check_epoch(self) -> "Saved":
+        if self.stream.epoch != self.epoch:
+            raise ValueError(f"epoch is {self.epoch}, but the stream's is {self.stream.epoch}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -53,9 +100,18 @@ class State:
         """Go on from a checkpoint; returns its scalars. Raises StoreError where it is damaged."""
         averaged = self.average.model if self.average else None
         scalars = checkpoint.load_training(folder, self.model, self.optimizer, averaged)
+        where, fix = f"{folder}/{checkpoint.MARKER}", "train again into a new --out"
+        saved = check(Saved, scalars, "this checkpoint", where, fix)
         self.stream.load_state_dict(scalars["stream"])
         self.sums.load_state_dict(scalars["sums"], self.accelerator)
-        self.spent.load_state_dict(scalars.get("spent", NOTHING))
+        self.spent.load_state_dict(saved.spent.model_dump())
+        if saved.stream.position > len(self.stream):
+            raise StoreError(
+                f"this checkpoint is damaged: it stands at batch {saved.stream.position} of an "
+                f"epoch of {len(self.stream)}",
+                where=where,
+                fix=fix,
+            )
         return scalars
 
     def join_buffers(self) -> None:

@@ -13,11 +13,13 @@ from pointcmt.datasets.schema import (
     array_specs,
     blank,
     digest,
+    encode_json,
     render_arrays,
     schema_attributes,
 )
 from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.errors import Reason
+from pointcmt.render.config import RenderConfig
 from pointcmt.training.config_files import load_config
 
 CLASSES = ("ball", "plate", "rod")
@@ -61,7 +63,7 @@ SMALL = {  # a step takes a tenth of a second on one core
 @dataclass(frozen=True)
 class Plan:
     """What a small store holds. train, test, val: shapes per class. failed: ids. parts: of points,
-    see `part_of_points`.
+    see `part_of_points`. render: what the root says of how it was rendered.
     """
 
     train: tuple = (14, 14, 14)
@@ -71,6 +73,7 @@ class Plan:
     failed: tuple = ()
     unlabelled: int = 0
     parts: bool = False
+    render: RenderConfig | None = None
 
 
 def small_config(recipe, *overrides, **flags):
@@ -87,11 +90,12 @@ def write_store(folder, plan):
     ]
     shapes += [ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabelled)]
     schema = Schema(len(shapes), VIEWS, SIZE, POINTS, SHARD, depth_scale=1e-4, parts=plan.parts)
+    render = plan.render.attributes() if plan.render else {"size": SIZE, "rig": {"name": "small"}}
     attributes = {
         "schema_version": SCHEMA_VERSION,
         "schema": schema_attributes(schema),
-        "render": {"size": SIZE, "rig": {"name": "small"}},
-        "render_hash": digest(b"small"),
+        "render": render,
+        "render_hash": digest(encode_json(render)),
         "source": {"name": "small", "root": None, "up": "z", "licence": "MIT", "url": ""},
         "class_names": list(plan.class_names),
         "part_names": PARTS if plan.parts else {},

@@ -1,6 +1,7 @@
 """Checkpoints: the same bits back, whole after any kill, and no other architecture's."""
 
 import errno
+import json
 import os
 
 import pytest
@@ -97,9 +98,16 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", range(12))
+MOMENTS = 16  # one more than the calls of `save` that change the disk
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, moment):
-    """Every call that changes the disk is a moment; at the last ones nothing is killed."""
+    """Every call that changes the disk is a moment; at the last one nothing is killed.
+
+    Files that others have put there stay as they are, and what the killed process left is swept.
+    """
+    foreign = put_foreign_things(tmp_path)
     old, new = small_model(seed=1), small_model(seed=2)
     optimizers = [torch.optim.Adam(model.parameters()) for model in (old, new)]
     for model, optimizer in zip((old, new), optimizers, strict=True):
@@ -131,13 +139,88 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, 
         except Killed:
             pass
         else:
-            assert calls < 12
+            assert calls == moment == MOMENTS - 1
     found = small_model(seed=3)
     scalars = checkpoint.load_training(tmp_path, found, torch.optim.Adam(found.parameters()))
     expected = {"old": old, "new": new}[scalars["name"]]
     assert same(found.state_dict(), expected.state_dict())
-    checkpoint.save(tmp_path, 2, {"name": "new"}, new, states[1])  # and it goes on
-    assert len(os.listdir(tmp_path)) == 3
+    checkpoint.save(tmp_path, 3, {"name": "new"}, new, states[1])  # and it goes on
+    assert contents(tmp_path).items() >= foreign.items()
+    left = set(os.listdir(tmp_path)) - {name.split("/")[0] for name in foreign}
+    assert left == {
+        "checkpoint.json", "weights-000000003.safetensors", "training-000000003.safetensors"
+    }  # fmt: skip
+
+
+def test_only_files_of_the_checkpoints_own_list_are_replaced_or_removed(tmp_path):
+    """Not even those whose names look like ours; a foreign file of the same name keeps it."""
+    checkpoint.save(tmp_path, 1, {}, small_model(seed=1))
+    foreign = put_foreign_things(tmp_path)
+    (tmp_path / "weights-000000002.safetensors").write_text("a backup")
+    foreign |= {"weights-000000002.safetensors": b"a backup"}
+    for step in (2, 3):
+        checkpoint.save(tmp_path, step, {"epoch": step}, small_model(seed=step))
+        assert contents(tmp_path).items() >= foreign.items()
+        found = small_model(seed=9)
+        assert checkpoint.load_weights(tmp_path, found)["epoch"] == step
+        assert same(found.state_dict(), small_model(seed=step).state_dict())
+    assert contents(tmp_path).keys() - foreign.keys() == {
+        "checkpoint.json", "weights-000000003.safetensors"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("listing", ["checkpoint.json", "checkpoint.files.json"])
+def test_a_strangers_list_removes_nothing_else(tmp_path, listing):
+    folder, victim = tmp_path / "best", tmp_path / "weights-000000001.safetensors"
+    checkpoint.save(folder, 1, {}, small_model())
+    for path in (victim, folder / "mine.txt"):
+        path.write_text("mine")
+    (folder / "weights-000000007.safetensors").mkdir()
+    names = [f"../{victim.name}", str(victim), "mine.txt", "weights-000000007.safetensors", ".", 5]
+    if listing == "checkpoint.json":
+        table = {"files": {str(n): name for n, name in enumerate(names)}, "sha256": {}}
+    else:
+        table = {"files": {str(name): "" for name in names}}
+    (folder / listing).write_text(json.dumps(table))
+    checkpoint.save(folder, 2, {}, small_model())
+    assert [path.read_text() for path in (victim, folder / "mine.txt")] == ["mine", "mine"]
+    assert (folder / "weights-000000007.safetensors").is_dir()
+
+
+def test_the_same_checkpoint_again_changes_nothing_but_mends(tmp_path):
+    checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
+    before = contents(tmp_path)
+    checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
+    assert contents(tmp_path) == before
+    (tmp_path / "weights-000000001.safetensors").write_bytes(b"damaged")
+    checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
+    assert contents(tmp_path) == before
+
+
+def put_foreign_things(folder):
+    """Things that users, editors and file systems leave beside a checkpoint; their contents."""
+    names = (
+        "x.onnx",
+        "notes.txt",
+        ".nfs000000000a",
+        ".ipynb_checkpoints/a.txt",
+        "weights-000000009.safetensors",
+        "weights-000000001.safetensors.part",
+        "training.safetensors",
+    )
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "link").symlink_to("notes.txt")
+    return {name: name.encode() for name in names} | {"link": b"notes.txt"}
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_another_architecture_is_refused_with_its_tensors(tmp_path):
@@ -159,6 +242,32 @@ def test_of_many_differences_some_are_shown(tmp_path):
     other = nn.Sequential(*[nn.Linear(2, 2) for _ in range(50)])
     with pytest.raises(StoreError, match=r"and \d+ more"):
         checkpoint.load_weights(tmp_path, other)
+
+
+FORGED = {
+    "without a moment": lambda tensors: tensors.pop("optimizer/0.weight/exp_avg"),
+    "without a count": lambda tensors: tensors.pop("optimizer/0.weight/step"),
+    "of another shape": lambda tensors: tensors.update(
+        {"optimizer/0.weight/exp_avg": torch.zeros(5)}
+    ),
+    "of another optimizer": lambda tensors: tensors.update(
+        {"optimizer/0.weight/momentum_buffer": torch.zeros(4, 3, 3, 3)}
+    ),
+    "without weights": lambda tensors: tensors.pop("model/0.weight"),
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_a_state_that_does_not_fit_is_refused(tmp_path, how):
+    """One whose SHA-256 is right, as a stranger can write it."""
+    model, average = small_model(), small_model(seed=1)
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer, seed=0)
+    training = checkpoint.training_state(model, optimizer, averaged=True)
+    FORGED[how](training)
+    checkpoint.save(tmp_path, 1, {}, average, training)
+    with pytest.raises(StoreError, match=r"does not fit|another architecture"):
+        checkpoint.load_training(tmp_path, model, optimizer, average)
 
 
 def test_weights_alone_cannot_be_resumed(tmp_path):

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
+from typer.testing import CliRunner
 
+from pointcmt.cameras import Rig, find_rig
+from pointcmt.cli import app
 from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.render.config import RenderConfig
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.config_sections import Data
 from pointcmt.training.evaluate import (
@@ -172,6 +177,83 @@ def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_stor
     assert evaluate(runs["student"], other, device="cpu").shapes == 12
     with pytest.raises(StoreError, match="'val' for this run is only known"):
         evaluate(runs["student"], other, split="val", device="cpu")
+
+
+RENDERED = RenderConfig(find_rig("ortho6"), size=32)
+OTHERWISE = {
+    "light": (replace(RENDERED, light="world"), 'light: "camera" in the run\'s store, "world" in'),
+    "rig": (
+        replace(RENDERED, rig=find_rig("circle12")),
+        'rig: "ortho6" in the run\'s store, "circle12" in',
+    ),
+    "views": (
+        replace(RENDERED, rig=Rig("ortho6", find_rig("circle12").views)),
+        'rig: other cameras under the same name, "ortho6"',
+    ),
+    "background": (
+        replace(RENDERED, background=(0, 0, 0)),
+        "background: [255, 255, 255] in the run's store, [0, 0, 0] in",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def on_rendered(make_store, tmp_path_factory):
+    """A student of one epoch, whose run knows how its store was rendered."""
+    folder = tmp_path_factory.mktemp("rendered") / "run"
+    train(make_store(render=RENDERED), small_config("student", epochs=1), folder, device="cpu")
+    return folder
+
+
+@pytest.mark.parametrize("setting", OTHERWISE)
+@pytest.mark.parametrize("command", [(), ("--probe", "svm")], ids=["evaluate", "probe"])
+def test_another_rig_light_or_background_than_the_runs_is_said(
+    setting, command, on_rendered, make_store
+):
+    config, says = OTHERWISE[setting]
+    arguments = ["evaluate", str(on_rendered), *command, "--device", "cpu", "--json", "--data"]
+    told = CliRunner().invoke(app, [*arguments, make_store(render=config).path])
+    assert told.exit_code == 0
+    facts = json.loads(told.stdout.splitlines()[-1])
+    (note,) = facts["svm"]["notes"] if command else facts["notes"]
+    assert says in note
+    assert f"note: {note}" in told.stderr.splitlines()
+    written = on_rendered / ("probe.json" if command else "evaluation.json")
+    assert json.loads(written.read_text())["notes"] == [note]
+
+
+def test_a_store_rendered_alike_is_not_mentioned(on_rendered, make_store, capsys):
+    alike = replace(RENDERED, layers=("normal",))  # images that no network reads
+    for config in (RENDERED, alike):
+        store = make_store(render=config, test=(4, 4, 4))
+        assert evaluate(on_rendered, store, device="cpu").as_json()["notes"] == []
+    assert "note" not in capsys.readouterr().err
+
+
+def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
+    on_rendered, make_store, tmp_path
+):
+    folder = shutil.copytree(on_rendered, tmp_path / "run")
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["data"]["render"]
+    (folder / "run.json").write_text(json.dumps(facts))
+    assert evaluate(folder, make_store(render=RENDERED), device="cpu").notes == ()
+    other = make_store(render=OTHERWISE["light"][0])
+    (note,) = evaluate(folder, other, device="cpu").notes
+    assert "which ones is not known" in note
+
+
+def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, capsys):
+    teacher, store = tmp_path / "teacher", make_store(render=RENDERED)
+    train(store, small_config("teacher", epochs=1), teacher, device="cpu")
+    other = make_store(render=OTHERWISE["rig"][0])
+    config = small_config("student", epochs=1, teacher=str(teacher))
+    config = config.model_copy(
+        update={"distillation": config.distillation.model_copy(update={"method": "logits"})}
+    )
+    capsys.readouterr()
+    train(other, config, tmp_path / "student", device="cpu")
+    assert 'rig: "ortho6" in the run\'s store, "circle12"' in capsys.readouterr().err
 
 
 def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):

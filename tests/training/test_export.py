@@ -1,9 +1,12 @@
 """Exported networks: the same weights, the same neighbours, the same predictions as the run's."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -20,6 +23,7 @@ from pointcmt.training import checkpoint, ops
 from pointcmt.training.backbones import BACKBONES
 from pointcmt.training.evaluate import evaluate
 from pointcmt.training.export import FORMATS, as_strings, export, load_exported
+from pointcmt.training.export_target import is_exported
 from pointcmt.training.loop import train
 from pointcmt.training.onnx_export import TOLERANCE, largest_difference, to_onnx
 from pointcmt.training.onnx_ops import OPSET, TRANSLATIONS
@@ -235,7 +239,7 @@ def test_what_is_no_exported_file_is_said(runs, tmp_path):
     path.write_text("no such thing")
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
         load_exported(path)
-    facts = export(runs["pointnet"], "safetensors", path).facts
+    facts = export(runs["pointnet"], "safetensors", path, overwrite=True).facts
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
         load_exported(path)
@@ -254,6 +258,30 @@ def test_what_is_no_exported_file_is_said(runs, tmp_path):
             load_exported(path)
 
 
+@pytest.mark.parametrize("name", ["pointnet", "teacher"])
+def test_each_fact_of_a_header_missing_or_wrong_is_an_error_of_ours(name, runs, tmp_path):
+    """Or makes no difference, as that of a fact which is only told."""
+    path = tmp_path / "x.safetensors"
+    facts = export(runs[name], "safetensors", path).facts
+    weights = load_exported(path)[0].state_dict()
+    needed = {"version", "recipe", "backbone", "classes", "class_names"}
+    needed |= {"pooling", "image_size"} if name == "teacher" else set()
+    deep = "[" * 99_999
+    for key in facts:
+        header = as_strings(facts)
+        own = header.pop(key)
+        for value in (None, "null", "x", '"x"', "-1", str(10**30), "[]", '{"a": 1}', "NaN", deep):
+            if value == own:
+                continue
+            save_file(weights, path, header if value is None else {**header, key: value})
+            if key in needed and value not in ("[]",):
+                with pytest.raises(StoreError):
+                    load_exported(path)
+            elif key not in needed:
+                with suppress(StoreError):  # of what is no JSON
+                    load_exported(path)
+
+
 def test_weights_that_compute_nothing_leave_no_file(runs, store, tmp_path):
     train(store, small_config("student", epochs=1), tmp_path / "RUN", device="cpu")
     model = BACKBONES["pointnet"](len(CLASSES))
@@ -263,7 +291,7 @@ def test_weights_that_compute_nothing_leave_no_file(runs, store, tmp_path):
     out = tmp_path / "x.onnx"
     out.write_text("the old one")
     with pytest.raises(StoreError, match="computes other outputs than torch: they differ by nan"):
-        export(tmp_path / "RUN", "onnx", out)
+        export(tmp_path / "RUN", "onnx", out, overwrite=True)
     assert out.read_text() == "the old one"
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "x.onnx"}
 
@@ -291,6 +319,113 @@ def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
     with pytest.raises(StoreError, match="cannot be written"):
         export(run, "safetensors", tmp_path / "file" / "x")
     assert not out.exists()
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else_unasked(runs, tmp_path):
+    """Not even the other format, or weights of torch's; --overwrite replaces them, too."""
+    empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+    foreign = {
+        "thesis": b"years",
+        "empty": b"",
+        "weights": next((runs["pointnet"] / "best").glob("weights-*")).read_bytes(),
+        "model": empty.SerializeToString(),
+    }
+    exported = {to: export(runs["pointnet"], to, tmp_path / to).path.read_bytes() for to in FORMATS}
+    assert all(is_exported(tmp_path / to, to) for to in FORMATS)
+    for to, other in (FORMATS, FORMATS[::-1]):
+        path = tmp_path / f"x-{to}"
+        for content in {**foreign, "format": exported[other]}.values():
+            path.write_bytes(content)
+            with pytest.raises(UsageError, match="this file exists") as caught:
+                export(runs["pointnet"], to, path)
+            assert "--overwrite" in caught.value.fix
+            assert path.read_bytes() == content
+    for to, overwrite in (("safetensors", True), ("safetensors", False), ("onnx", True)):
+        export(runs["pointnet"], to, tmp_path / f"x-{to}", overwrite=overwrite)
+        assert is_exported(tmp_path / f"x-{to}", to)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_stores_and_a_runs_own_files_are_never_written(runs, store, tmp_path, overwrite):
+    """Whether they exist or not, as they are named and as links lead."""
+    run, view_store, study = tmp_path / "run", tmp_path / "S", tmp_path / "study"
+    shutil.copytree(runs["pointnet"], run)
+    shutil.copytree(store.path, view_store)
+    evaluate(run, store, device="cpu")
+    study.mkdir()
+    (study / "study.json").write_text("{}")
+    own = [path for path in run.rglob("*") if path.is_file()]
+    assert len(own) > 10
+    own += [run / name for name in ("probe.json", "last/weights-000009999.safetensors")]
+    own += [study / "study.json"]
+    own += [view_store / name for name in ("zarr.json", "shapes.jsonl", "x", "a/x", "rgb/c/0")]
+    for number, path in enumerate(own):
+        (tmp_path / f"link{number}").symlink_to(path)
+    (tmp_path / "best").symlink_to(run / "best")
+    own += [tmp_path / f"link{number}" for number in range(len(own))]
+    own += [tmp_path / "best" / "checkpoint.json", run / "best" / ".." / "run.json"]
+    before = contents(tmp_path)
+    for path in own:
+        with pytest.raises(UsageError, match=r"a run keeps for itself|into a view store"):
+            export(runs["pointnet"], "safetensors", path, overwrite=overwrite)
+    assert contents(tmp_path) == before
+    for path in (run / "best" / "x.onnx", run / "x", study / "x"):  # names of their own
+        export(runs["pointnet"], "safetensors", path, overwrite=overwrite)
+        assert load_exported(path)
+
+
+def test_what_is_not_a_regular_file_is_said_at_once(runs, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to-folder").symlink_to(tmp_path)
+    for name, kind, says in (
+        ("fifo", UsageError, "not a regular file"),
+        ("/dev/null", UsageError, "not a regular file"),
+        ("to-folder", UsageError, "this is a folder"),
+        ("loop", StoreError, "symbolic links"),
+    ):
+        with pytest.raises(kind, match=says):
+            export(runs["pointnet"], "safetensors", tmp_path / name, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"fifo", "loop", "to-folder"}
+
+
+def test_a_link_leads_to_the_file_that_is_written(runs, tmp_path):
+    (tmp_path / "latest").symlink_to(tmp_path / "models" / "v1")
+    for _ in range(2):  # made, then replaced
+        export(runs["pointnet"], "safetensors", tmp_path / "latest")
+        assert (tmp_path / "latest").is_symlink()
+        assert load_exported(tmp_path / "models" / "v1")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["v1"]
+
+
+def test_a_killed_export_leaves_the_old_file_and_the_next_one_sweeps(runs, tmp_path, monkeypatch):
+    """What it leaves has a name of ours; files of others that look like it are left alone."""
+    path, foreign = tmp_path / "x", tmp_path / "x.part"
+    export(runs["pointnet"], "safetensors", path, "last")
+    foreign.write_text("a download")
+    before = path.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export(runs["pointnet"], "safetensors", path, "1")
+    assert path.read_bytes() == before
+    export(runs["pointnet"], "safetensors", path, "1")
+    assert path.read_bytes() != before
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "x.part"}
+    assert foreign.read_text() == "a download"
+
+
+def contents(folder):
+    """Every file and link of a folder."""
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() or path.is_symlink()
+    }
 
 
 def python(*arguments):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +205,63 @@ def test_a_folder_with_other_things_is_refused(store, tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
     with pytest.raises(StoreError, match="cannot be written"):
         train(store, small_config("student"), tmp_path / "thesis.tex", device="cpu")
+
+
+@pytest.mark.parametrize("made", ["config.yaml", "run.json", "metrics.jsonl", "best/notes.txt"])
+def test_a_folder_with_names_of_ours_but_no_run_is_refused(store, tmp_path, made):
+    """Such as a `config.yaml` that was written by hand."""
+    (tmp_path / made).parent.mkdir(exist_ok=True)
+    (tmp_path / made).write_text("{}")
+    with pytest.raises(StoreError, match="holds other things"):
+        train(store, small_config("student"), tmp_path, device="cpu")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / made).read_text() == "{}"
+
+
+def test_files_of_others_in_a_run_are_left_alone(straight, store, tmp_path):
+    """Beside each checkpoint, while it trains, resumes, and is repeated when it is finished."""
+    config = small_config("student", epochs=6)
+    train(store, config, tmp_path, device="cpu", until=1)
+    names = [f"{where}/{name}" for where in ("best", "last") for name in ("x.onnx", ".nfs/a.txt")]
+    for name in ("notes.txt", *names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for until in (3, None, None):
+        train(store, config, tmp_path, device="cpu", until=until)
+        assert [(tmp_path / name).read_text() for name in names] == names
+    assert_equal_runs(straight, tmp_path)
+
+
+@pytest.mark.parametrize("inside", [".", "run", "a/b/run", "commits"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_run_is_not_put_into_a_store(store, make_store, tmp_path, inside, linked):
+    """Neither the one that is trained on nor another one, as it is named or as links lead."""
+    other = Path(make_store(train=(2, 2, 2), test=(4, 4, 4)).path)
+    for folder in (Path(store.path), other):
+        out = folder / inside
+        if linked:
+            link = tmp_path / folder.name / "link"
+            link.parent.mkdir()
+            link.symlink_to(folder / inside.partition("/")[0])
+            out = link / inside.partition("/")[2] / "run"
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(UsageError, match="cannot be kept inside a view store") as caught:
+            train(store, small_config("student", epochs=1), out, device="cpu")
+        assert str(folder) in caught.value.what
+        assert str(out) in caught.value.where
+        assert sorted(folder.rglob("*")) == before
+
+
+def test_a_run_that_was_put_into_a_store_can_be_moved_out(store, tmp_path):
+    inside = tmp_path / "S" / "run"
+    config = small_config("student", epochs=2)
+    train(store, config, inside, device="cpu", until=1)
+    shutil.copy(Path(store.path) / "zarr.json", tmp_path / "S")
+    with pytest.raises(UsageError, match="view store") as caught:
+        train(store, config, inside, device="cpu")
+    assert "move the run out of the store" in caught.value.fix
+    inside.rename(tmp_path / "run")
+    assert train(store, config, tmp_path / "run", device="cpu").epochs == 2
 
 
 def test_a_run_has_one_trainer(store, tmp_path):

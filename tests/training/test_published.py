@@ -1,6 +1,9 @@
 """Published checkpoints: read exactly, in every wrapping; nothing else is read, and why is said."""
 
+import os
 import pickle
+import warnings
+import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -237,10 +240,118 @@ def test_objects_are_refused_and_not_made(tmp_path, zipped):
     trace, path = tmp_path / "trace", tmp_path / "a.pth"
     found = {"model_state": reference("ssg").state_dict(), "extra": Harmful(trace)}
     torch.save(found, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(StoreError, match="unpickling") as caught:
+    with pytest.raises(StoreError, match="unpickling it would run") as caught:
         load_published(path, ours("pointnet2-ssg"))
     assert caught.value.where == str(path)
     assert not trace.exists()
+
+
+class Calls:
+    """Unpickled, it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def scripted(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+
+
+def old_class(path):
+    """The opcodes of protocol 0 that make an instance, in today's archive."""
+    torch.save({"a": torch.zeros(2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            harmful = b"\x80\x02(X\x02\x00\x00\x00hiisubprocess\nPopen\n."
+            archive.writestr(name, harmful if name.endswith("data.pkl") else data)
+
+
+CODE = {  # how it is written → what is named
+    "a class": (lambda path: torch.save(Yanx27(False), path), "test_published.Yanx27"),
+    "torch's module": (lambda path: torch.save(nn.Linear(2, 2), path), "torch.nn.modules.linear"),
+    "a blocked module": (
+        lambda path: torch.save({"a": Calls(os.system, "touch trace")}, path),
+        "posix.system",
+    ),
+    "an older format": (
+        lambda path: torch.save(
+            {"a": Calls(os.system, "touch trace")}, path, _use_new_zipfile_serialization=False
+        ),
+        "posix.system",
+    ),
+    "a newer protocol": (
+        lambda path: torch.save(
+            {"b": torch.zeros(2), "a": Calls(os.system, "touch trace")}, path, pickle_protocol=4
+        ),
+        "posix.system",
+    ),
+    "a builtin": (lambda path: torch.save([Calls(eval, "open('trace', 'w')")], path), "eval"),
+    "opcodes of old": (old_class, "subprocess.Popen"),
+    "tensors, a newer protocol": (
+        lambda path: torch.save({"a": torch.zeros(2)}, path, pickle_protocol=5),
+        "torch._utils._rebuild_tensor_v2",
+    ),
+    "TorchScript": (scripted, "the program that TorchScript keeps in it"),
+}
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_what_would_run_is_named_with_the_way_out(tmp_path, monkeypatch, kind):
+    """As a refusal, not as damage, and without torch's advice to load it unsafely."""
+    monkeypatch.chdir(tmp_path)
+    write, named = CODE[kind]
+    write("a.pth")
+    with pytest.raises(StoreError, match="unpickling it would run") as caught:
+        load_published(tmp_path / "a.pth", ours("pointnet2-ssg"))
+    said = str(caught.value)
+    assert named in said
+    assert "damaged" not in said
+    assert "weights_only" not in said
+    assert "from safetensors.torch import save_file\n" in said
+    assert 'save_file(model.state_dict(), "weights.safetensors")' in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_a_name_in_a_checkpoint_cannot_write_to_the_terminal(tmp_path):
+    torch.save({"a": Calls(os.system, "true")}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(
+                name, data.replace(b"cposix\nsystem\n", b"cx\n\x1b[31m" + b"y" * 999 + b"\n")
+            )
+    with pytest.raises(StoreError, match=r"run x\.\\x1b\[31my+\n") as caught:
+        load_published(tmp_path / "a.pth", ours("pointnet2-ssg"))
+    assert len(caught.value.what) < 200
+
+
+def test_damage_is_not_mistaken_for_code_and_repeats_no_advice(tmp_path):
+    """Bytes of the pickle inside, changed or cut off."""
+    path = tmp_path / "a.pth"
+    torch.save({"model_state": {"a": torch.zeros(2)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (inside,) = (name for name in parts if name.endswith("data.pkl"))
+    whole = parts[inside]
+    for place in range(0, len(whole), 3):
+        for data in (whole[:place], whole[:place] + b"\xff" + whole[place + 1 :]):
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, part in {**parts, inside: data}.items():
+                    archive.writestr(name, part)
+            with pytest.raises(StoreError) as caught:
+                load_published(path, ours("pointnet2-ssg"))
+            said = str(caught.value)
+            assert "unpickling" not in said
+            assert "weights_only" not in said
+            assert "add_safe_globals" not in said
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

@@ -16,9 +16,10 @@ GROUND = (
     "compiled",
     "errors",
     "console",
+    "regular_files",
     "__version__",
 )
-ALLOWED = ("schema", "store", "streaming", "features", "places")
+ALLOWED = ("schema", "store", "streaming", "features", "places", "enclosing")
 FORBIDDEN = ("OpenGL", "open3d", "dask", "trimesh", "pickle", "cloudpickle", "dill", "joblib")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_a_study_of_seeds(finished, store, tmp_path):
     again = study(store, config, (0, 1, 2), tmp_path, device="cpu")  # finished: nothing is trained
     assert again.as_json() == found.as_json()
     assert "distilled - vanilla, last" in found.describe()
+
+
+def test_neither_a_pipeline_nor_a_study_is_put_into_a_store(store):
+    inside = Path(store.path) / "runs"
+    with pytest.raises(UsageError, match="inside a view store"):
+        train_pipeline(store, pipeline_config(epochs=1), inside, device="cpu")
+    for config in (pipeline_config(epochs=1), small_config("student", epochs=1)):
+        with pytest.raises(UsageError, match="inside a view store"):
+            study(store, config, (0, 1), inside, device="cpu")
+    assert not inside.exists()
 
 
 def test_a_generator_cannot_be_compared(store, tmp_path):

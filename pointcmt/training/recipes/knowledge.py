@@ -13,6 +13,7 @@ from pointcmt.training.config import CmpgConfig
 from pointcmt.training.generator import PointGenerator
 from pointcmt.training.recipes.task import Context
 from pointcmt.training.run import BEST, open_run, weights_digest
+from pointcmt.training.run_facts import store_notes
 from pointcmt.training.teacher_features import teacher_features
 
 
@@ -27,6 +28,8 @@ class Knowledge:
                 "that validate, validation flatters",
                 context.log_format,
             )
+        for note in store_notes(run.facts["data"], context.store):
+            say(f"note: teacher {teacher}: {note}", context.log_format)
         known = teacher_features(
             context.store,
             run,
@@ -69,7 +72,7 @@ def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGe
             where=folder,
             fix="give a run of `pointcmt train cmpg`",
         )
-    if run.facts["inputs"]["teacher"] != weights_digest(Path(teacher)):
+    if run.facts["inputs"].get("teacher") != weights_digest(Path(teacher)):
         raise StoreError(
             "this generator was trained with another teacher",
             where=f"{folder}, {teacher}",

@@ -1,0 +1,126 @@
+"""The file that `export` may write: never a store's or a run's own, and no file of others unasked.
+
+A file that an earlier export wrote in the same format is replaced; it says itself what it is.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from pointcmt.datasets.enclosing import store_around
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.regular_files import read_regular, require_regular
+from pointcmt.training.checkpoint import FILE, HALF, JOURNAL, MARKER
+from pointcmt.training.run import CONFIG, EVENTS, FACTS, LOCK, METRICS
+
+MARKS = {"version", "pointcmt", "recipe"}  # keys that each exported file holds
+MOST = 1 << 31  # bytes of an ONNX file
+STUDY = "study.json"
+
+_RUNS_OWN = re.compile(
+    "|".join(map(re.escape, (FACTS, CONFIG, METRICS, LOCK)))
+    + r"|cost\.json|(curve|features|matches|parts|clouds)\.png"
+    + r"|(evaluation|confusion|segmentation|probe|few-shot)[\w.-]*\.(json|png)"
+    + rf"|\..*{re.escape(HALF)}"
+)
+_CHECKPOINTS_OWN = re.compile(
+    f"{re.escape(MARKER)}|{re.escape(JOURNAL)}|{FILE.strip('^$')}" + rf"|\..*{re.escape(HALF)}"
+)
+_CHECKPOINT = re.compile(r"best|last|epoch-\d{6,}")
+
+
+def require_target(out: Path, to: str, overwrite: bool) -> Path:
+    """Return the file to write for --out, at the end of its links.
+
+    to: the format. Raises UsageError for a store's or a run's own file, for anything but a regular
+    file, and, unless `overwrite`, for a file that was not exported in this format; StoreError for a
+    path that cannot be followed.
+    """
+    target = Path(os.path.realpath(out))
+    _require_outside(out, target)
+    try:
+        mode = os.stat(out).st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise StoreError(
+            f"this cannot be written: {error.strerror}",
+            where=f"--out {out}",
+            fix="choose a place that can be written",
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise UsageError("this is a folder, not a file", where=f"--out {out}", fix="name a file")
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            "this is not a regular file but a device, a FIFO or a socket",
+            where=f"--out {out}",
+            fix="name a file",
+        )
+    if not overwrite and not is_exported(target, to):
+        raise UsageError(
+            f"this file exists, and `pointcmt export --to {to}` did not write it",
+            where=f"--out {out}",
+            fix="name another file, or add --overwrite to replace this one",
+        )
+    return target
+
+
+def is_exported(path: Path, to: str) -> bool:
+    """Whether a file was written by `export` in this format."""
+    try:
+        if to == "onnx":
+            return _onnx_keys(read_regular(path, MOST)) >= MARKS
+        require_regular(path)
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).keys() >= MARKS
+    except (OSError, SafetensorError):
+        return False
+
+
+def _onnx_keys(data: bytes) -> set[str]:
+    """The keys of what an ONNX model says of itself, none for other files."""
+    import onnx
+
+    try:
+        return {prop.key for prop in onnx.load_model_from_string(data).metadata_props}
+    except Exception:  # protobuf's own
+        return set()
+
+
+def _require_outside(out: Path, target: Path) -> None:
+    """Raise UsageError for a path in a view store, or one of a run's own files."""
+    store = store_around(out)
+    if store is not None:
+        raise UsageError(
+            f"nothing is exported into a view store: {store} is one",
+            where=f"--out {out}",
+            fix="choose another --out",
+        )
+    for path in (Path(os.path.abspath(out)), target):
+        if _is_runs_own(path):
+            raise UsageError(
+                f"this is the name of a file that a run keeps for itself: {path}",
+                where=f"--out {out}",
+                fix="choose another --out",
+            )
+
+
+def _is_runs_own(path: Path) -> bool:
+    """Whether a path is that of a run's or a study's own file, which need not exist yet."""
+    if path.name == STUDY and path.exists():
+        return True
+    folder = path.parent
+    if _is_begun(folder):
+        return _RUNS_OWN.fullmatch(path.name) is not None
+    if _CHECKPOINT.fullmatch(folder.name) and _is_begun(folder.parent):
+        return _CHECKPOINTS_OWN.fullmatch(path.name) is not None
+    return any(
+        place.name in (EVENTS, "wandb") and _is_begun(place.parent) for place in path.parents
+    )
+
+
+def _is_begun(folder: Path) -> bool:
+    return os.path.lexists(folder / FACTS)
