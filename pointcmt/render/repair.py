@@ -83,7 +83,8 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     verdict = _checked(path, store, options)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
-    swept = [*found.orphans, *sweep(open_claims(path), finished), *files.sweep_locks(store.kv)]
+    swept = [*found.orphans, *sweep(open_claims(path), finished)]
+    swept += files.sweep_locks(store.kv, found.names.file)
     files.delete(store.kv, found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
