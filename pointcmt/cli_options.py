@@ -12,6 +12,7 @@ from pointcmt.console import LOG_FORMATS, say
 from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
+SOME_FAILED = 3
 
 Store = Annotated[
     str,
@@ -19,6 +20,7 @@ Store = Annotated[
         help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
     ),
 ]
+Root = Annotated[Path | None, typer.Option(help="Where the data set is.", show_default=False)]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
 MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]

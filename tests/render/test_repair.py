@@ -248,7 +248,7 @@ def test_a_source_that_changed_or_went_is_named_and_never_drawn(meshes, tmp_path
         write_off(root / f"box/train/{i}.off", shapes.box(0.2 + 0.1 * i))
     settings = ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 2)
     job = ("render", "--dataset", "folder", "--root", root, "--out", folder, *settings)
-    assert pointcmt(*job, "--retry-failed").returncode == 0
+    assert pointcmt(*job, "--retry-failed", "--changed-sources").returncode == 0
     assert tree(folder) == good
 
 
