@@ -215,13 +215,16 @@ def preview(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are not a preview's, too.")
+    ] = False,
 ) -> None:
     """A contact sheet, points painted on their pixels, and a page that holds both."""
     require_folder(out, "--out")
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.preview import preview as draw
 
-    for path in draw(ViewStore.open(store), out, shapes, views):
+    for path in draw(ViewStore.open(store), out, shapes, views, overwrite):
         print(path)
 
 

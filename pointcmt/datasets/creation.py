@@ -65,12 +65,7 @@ def remove(path: str) -> None:
     """
     path = tidy(path)
     kv = files.open_kv(path)
-    try:
-        attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]
-        is_store = "schema_version" in attributes and "plan_sha256" in attributes
-    except (ValueError, KeyError, TypeError):
-        is_store = False
-    if not is_store:
+    if not is_root(files.first_read(path, ROOT)):
         if files.top_names(kv):
             raise StoreError(
                 "this folder is not a view store, or its root is damaged: it is not deleted",
@@ -84,6 +79,15 @@ def remove(path: str) -> None:
     found = files.inventory(kv)  # again: whoever was at work until now may have written more
     _require_own(path, found, names)
     files.delete_in_order(kv, found, first="commits", last=ROOT)
+
+
+def is_root(data: bytes | None) -> bool:
+    """Whether a `zarr.json` says that it is a view store's, intact or not, of whatever version."""
+    try:
+        attributes = json.loads(data or b"")["attributes"]
+        return "schema_version" in attributes and "plan_sha256" in attributes
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _require_own(path: str, found: files.Inventory, names: Names) -> None:
