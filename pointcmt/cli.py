@@ -4,13 +4,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointcmt import __version__
 from pointcmt.cli_options import (
     INTERRUPTED,
+    SOME_FAILED,
     Gpus,
     Json,
     LogFormat,
@@ -18,6 +19,7 @@ from pointcmt.cli_options import (
     NumShards,
     Resources,
     RetryFailed,
+    Root,
     Scheduler,
     ShardIndex,
     Store,
@@ -32,16 +34,14 @@ from pointcmt.cli_options import (
     share,
 )
 from pointcmt.cli_training import evaluate, export, train
-from pointcmt.console import duration, meter, say, show, show_text
-from pointcmt.errors import DamageError, PointcmtError, UsageError
+from pointcmt.cli_verify import verify
+from pointcmt.console import duration, say, show, show_text
+from pointcmt.errors import PointcmtError, UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
-    from pointcmt.datasets.verify import Verdict
     from pointcmt.render.job import Job
-    from pointcmt.render.run import Options, Summary
-
-SOME_FAILED = 3
+    from pointcmt.render.run import Summary
 
 app = typer.Typer(
     name="pointcmt",
@@ -50,11 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
-
-Root = Annotated[
-    Path | None,
-    typer.Option(help="Where the data set is.", show_default=False, **path_of("--root")),
-]
 
 
 def main() -> None:
@@ -106,6 +101,8 @@ def render(
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
     retry_failed: RetryFailed = False,
+    moved: Annotated[bool, typer.Option("--moved", help="The data set is in another directory than before.")] = False,
+    changed_sources: Annotated[bool, typer.Option("--changed-sources", help="Go on though files have changed since shapes were rendered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
@@ -157,6 +154,8 @@ def render(
         shard=shard_size,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        moved=moved,
+        changed_sources=changed_sources,
         device=device,
         log_format=log_format,
         **dask,
@@ -217,62 +216,25 @@ def info(store: Store, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(
-    store: Store,
-    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
-    root: Root = None,
-    workers: Workers = 0,
-    timeout: Timeout = 600.0,
-    memory_limit: MemoryLimit = 0.0,
-    device: Gpus = "auto",
-    log_format: LogFormat = "auto",
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
-    check_log_format(log_format)
-    from pointcmt.render.run import Options
-
-    options = Options(workers, timeout, memory_limit, device=device, log_format=log_format)
-    if repair:
-        _repair(store, root, options, as_json)
-    if root or options != Options(log_format=log_format):
-        raise UsageError(
-            "--root, --workers, --timeout, --memory-limit and --device are for repairs",
-            where="verify",
-            fix="add --repair, or leave them out",
-        )
-    from pointcmt.datasets.store import ViewStore
-    from pointcmt.datasets.verify import verify as check
-
-    try:
-        total = ViewStore.open(store).schema.shapes
-    except DamageError:
-        total = 0  # the verdict will say why
-    with meter("verifying", total, "shapes", log_format) as progress:
-        verdict = check(store, progress.advance)
-    _print_verdict(verdict)
-    if as_json:
-        print(json.dumps(verdict.as_json()))
-    raise typer.Exit(0 if verdict.ok else 1)
-
-
-@app.command()
 def preview(
     store: Store,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.", **path_of("--out"))],
     shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are not a preview's, too.")
+    ] = False,
 ) -> None:
     """A contact sheet, points painted on their pixels, and a page that holds both."""
     require_folder(out, "--out")
     from pointcmt.datasets.store import ViewStore
     from pointcmt.render.preview import preview as draw
 
-    for path in draw(ViewStore.open(store), out, shapes, views):
+    for path in draw(ViewStore.open(store), out, shapes, views, overwrite):
         show(str(path))
 
 
-for _command in (train, evaluate, export):
+for _command in (verify, train, evaluate, export):
     app.command()(_command)
 
 
@@ -309,35 +271,6 @@ def doctor(
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
     raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)
-
-
-def _repair(store: str, root: Path | None, options: "Options", as_json: bool) -> NoReturn:
-    """`verify --repair`."""
-    from pointcmt.render.repair import repair
-
-    with resumable(options.log_format):
-        done = repair(store, root, options)
-    for broken in done.mended:
-        show("mended", broken.where, broken.what)
-    for name in done.swept:
-        show("swept", name)
-    for name in done.foreign:
-        show("not of this store, left as it is", name)
-    for outcome in done.lost:
-        show("failed", outcome.id, str(outcome.reason), outcome.detail)
-    for note in done.notes:
-        show("note", note)
-    _print_verdict(done.verdict)
-    if as_json:
-        print(json.dumps(done.as_json()))
-    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost or done.changed else 0)
-
-
-def _print_verdict(verdict: "Verdict") -> None:
-    for broken in verdict.broken:
-        show("broken", broken.where, broken.what)
-    if verdict.ok:
-        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")
 
 
 def _color(text: str) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from pointcmt.console import LOG_FORMATS, say
 from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
+SOME_FAILED = 3
 
 Store = Annotated[
     str,
@@ -77,6 +78,12 @@ def path_of(flag: str) -> dict[str, Any]:
         return Path(text)
 
     return {"parser": parse, "metavar": "PATH"}
+
+
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where the data set is.", show_default=False, **path_of("--root")),
+]
 
 
 def is_url(path: Path) -> bool:

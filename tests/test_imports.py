@@ -99,7 +99,15 @@ def test_only_the_entry_points_are_on_the_top_floor():
     top = {module_name(path) for path in MODULES if floor(module_name(path)) == "top"}
     assert top <= {
         f"pointcmt.{name}"
-        for name in ("cli", "cli_options", "cli_training", "__main__", "doctor", "demo")
+        for name in (
+            "cli",
+            "cli_options",
+            "cli_training",
+            "cli_verify",
+            "__main__",
+            "doctor",
+            "demo",
+        )
     }
 
 

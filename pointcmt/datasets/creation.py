@@ -18,10 +18,14 @@ from pointcmt.datasets.documents import (
     require_root,
     root_attributes,
 )
+from pointcmt.datasets.leftovers import names_of
+from pointcmt.datasets.names import Names
 from pointcmt.datasets.places import tidy
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.store import PLAN, ROOT, ViewStore
 from pointcmt.errors import DamageError, StoreError
+
+FOREIGN_SHOWN = 5  # names in an error
 
 
 def create(
@@ -53,28 +57,72 @@ def create(
 
 
 def remove(path: str) -> None:
-    """Delete a store. Raises StoreError for a place that holds anything but a view store, and while
-    some process works on it.
+    """Delete a store. Raises StoreError, before anything is deleted, for a place that holds
+    anything but one view store, and while some process works on it.
 
     What says that shards are finished goes first and what says that this is a store goes last, so
     that whatever a kill leaves behind can be deleted again, or rendered again.
     """
     path = tidy(path)
     kv = files.open_kv(path)
+    if not is_root(files.first_read(path, ROOT)):
+        if files.top_names(kv):
+            raise StoreError(
+                "this folder is not a view store, or its root is damaged: it is not deleted",
+                where=path,
+                fix="choose another --out, or delete the folder yourself",
+            )
+        return
+    names = _names(path)
+    _require_own(path, files.inventory(kv), names)
+    require_idle(open_claims(path))
+    found = files.inventory(kv)  # again: whoever was at work until now may have written more
+    _require_own(path, found, names)
+    files.delete_in_order(kv, found, first="commits", last=ROOT)
+
+
+def is_root(data: bytes | None) -> bool:
+    """Whether a `zarr.json` says that it is a view store's, intact or not, of whatever version."""
     try:
-        attributes = json.loads(files.first_read(path, ROOT) or b"")["attributes"]
-        is_store = "schema_version" in attributes and "plan_sha256" in attributes
+        attributes = json.loads(data or b"")["attributes"]
+        return "schema_version" in attributes and "plan_sha256" in attributes
     except (ValueError, KeyError, TypeError):
-        is_store = False
-    if is_store:
-        require_idle(open_claims(path))
-        files.delete_all(kv, first="commits", last=ROOT)
-    elif files.top_names(kv):
+        return False
+
+
+def _require_own(path: str, found: files.Inventory, names: Names) -> None:
+    """Raise StoreError where a store's folder holds anything that is not the store's."""
+    foreign = _foreign(found, names)
+    if foreign:
+        more = f" and {len(foreign) - FOREIGN_SHOWN} more" if len(foreign) > FOREIGN_SHOWN else ""
         raise StoreError(
-            "this folder is no view store: it is not deleted",
+            f"this store's folder holds other things as well: {', '.join(foreign[:FOREIGN_SHOWN])}"
+            f"{more}; nothing is deleted",
             where=path,
-            fix="choose another --out, or delete the folder yourself",
+            fix="move them elsewhere or delete them yourself, or choose another --out",
         )
+
+
+def _names(path: str) -> Names:
+    """Which names are those of the store at `path`, whose root may be damaged or newer than us."""
+    try:
+        return names_of(ViewStore.open(path))
+    except (StoreError, KeyError, TypeError, ValueError):
+        return Names.of_any_store()
+
+
+def _foreign(found: files.Inventory, names: Names) -> list[str]:
+    """What is not a store's, the topmost foreign folder instead of everything in it."""
+    strange = [name for name in found.files if not names.file(name)]
+    strange += [f"{name}/" for name in found.folders if not names.folder(name)]
+    strange += found.others
+    tops = set()
+    for name in strange:
+        parts = name.rstrip("/").split("/")
+        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        top = next((folder for folder in above if not names.folder(folder)), None)
+        tops.add(name if top is None else f"{top}/")
+    return sorted(tops)
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

@@ -3,11 +3,11 @@
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -191,25 +191,71 @@ def top_names(kv: ts.KvStore) -> set[str]:
         return {key.decode().split("/")[0] for key in keys}
 
 
-def delete_all(kv: ts.KvStore, first: str, last: str) -> None:
-    """Delete everything, the name `first` before and the name `last` after all others."""
+@dataclass(frozen=True)
+class Inventory:
+    """All there is in a folder or below a URL, by name relative to it.
+
+    files: regular files, or objects. folders: each after those that lie in it. others: links,
+    which are not followed, pipes, devices and sockets.
+    """
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def inventory(kv: ts.KvStore) -> Inventory:
+    """List everything in a folder or below a URL. Raises StoreError."""
+    root = folder_of(kv)
+    if root is None:
+        return Inventory(tuple(list_keys(kv)))
+    found: dict[str, list[str]] = {"files": [], "folders": [], "others": []}
+    waiting = [""]
     with storage_errors(kv):
-        folder = folder_of(kv)
-        if folder is not None:
-            for entry in sorted(folder.iterdir(), key=lambda e: (e.name != first, e.name == last)):
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-            if not folder.is_symlink():
-                folder.rmdir()
-            return
-        after = last + "\0"
-        for begin, end in ((f"{first}/", f"{first}0"), ("", last), (after, ""), (last, after)):
-            kv.delete_range(ts.KvStore.KeyRange(begin, end)).result()
+        while waiting:
+            with suppress(FileNotFoundError), os.scandir(root / waiting.pop()) as entries:
+                for entry in entries:
+                    name = Path(entry.path).relative_to(root).as_posix()
+                    if entry.is_dir(follow_symlinks=False):
+                        found["folders"].append(name)
+                        waiting.append(name)
+                    else:
+                        regular = entry.is_file(follow_symlinks=False)
+                        found["files" if regular else "others"].append(name)
+    deepest_first = sorted(found["folders"], key=lambda name: (-name.count("/"), name))
+    return Inventory(tuple(sorted(found["files"])), tuple(deepest_first), tuple(found["others"]))
 
 
-def sweep_locks(kv: ts.KvStore) -> list[str]:
+def delete_in_order(kv: ts.KvStore, found: Inventory, first: str, last: str) -> None:
+    """Delete files and empty folders by name: the folder `first` before all others, the file `last`
+    after them, then the folder that held them. Raises StoreError, also where a folder is not empty.
+    """
+    sooner = [name for name in found.files if name.startswith(f"{first}/")]
+    later = [name for name in found.files if not name.startswith(f"{first}/") and name != last]
+    root = folder_of(kv)
+    if root is None:
+        for names in (sooner, later, [last]):
+            for start in range(0, len(names), AHEAD):
+                delete(kv, names[start : start + AHEAD])
+        return
+    early = [name for name in found.folders if f"{name}/".startswith(f"{first}/")]
+    with storage_errors(kv):
+        for names, folders in ((sooner, early), (later, found.folders), ([last], ())):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    os.unlink(root / name)
+            for name in folders:
+                with suppress(FileNotFoundError):
+                    os.rmdir(root / name)
+        try:
+            if not root.is_symlink():
+                root.rmdir()
+        except OSError as error:  # a mount point, or a parent that cannot be written, stays
+            if error.errno == errno.ENOTEMPTY:
+                raise
+
+
+def sweep_locks(kv: ts.KvStore, is_ours: Callable[[str], bool]) -> list[str]:
     """Delete the half-written files that killed writers left in a folder; returns their names.
 
     tensorstore writes `name.__lock` and renames it. Those that a living writer holds are let alone.
@@ -217,12 +263,14 @@ def sweep_locks(kv: ts.KvStore) -> list[str]:
     folder, swept = folder_of(kv), []
     if folder is None:
         return []  # servers keep no halves
-    with storage_errors(kv):
-        for path in sorted(folder.rglob("*.__lock")):
-            with suppress(FileNotFoundError, BlockingIOError), path.open("r+b") as file:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                swept.append(path.relative_to(folder).as_posix())
+    for name in inventory(kv).files:
+        if name.endswith(".__lock") and is_ours(name):
+            with storage_errors(kv), suppress(FileNotFoundError, BlockingIOError):
+                path = folder / name
+                with path.open("r+b") as file:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    swept.append(name)
     return swept
 
 

@@ -1,42 +1,51 @@
 """Pictures of a store: a contact sheet, points painted on their pixels, a page with both."""
 
 import html
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.schema import DONE, SPLITS
 from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
 from pointcmt.errors import StoreError, printable
+from pointcmt.render.preview_folder import (
+    GENERATOR,
+    PAGE_MARK,
+    PNG_KEY,
+    require_free,
+    write_files,
+)
 
 CAPTION = 14  # pixels
 POINTS_SHOWN = 1024  # the first n: evenly spread, since points are in farthest-point order
 
 
-def preview(store: ViewStore, out: Path, shapes: int, views: int) -> list[Path]:
+def preview(
+    store: ViewStore, out: Path, shapes: int, views: int, overwrite: bool = False
+) -> list[Path]:
     """Write contact_sheet.png, points.png (if there are correspondences) and index.html.
 
-    shapes, views: how many at most; shapes are spread over classes, views over the rig. Returns
-    the files written. Raises StoreError where no shape is rendered yet.
+    shapes, views: how many at most; shapes are spread over classes, views over the rig. overwrite:
+    replace files of these names that no preview has written. Returns the files written. Raises
+    StoreError where no shape is rendered yet, and where others' files are in the way.
     """
     chosen = choose_shapes(store, shapes)
     shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
     picked = [int(view) for view in shown]
-    pictures = {"contact_sheet.png": contact_sheet(store, chosen, picked)}
     committed = set(store.committed(CORRESPONDENCES))
     matched = [i for i in chosen if i // store.schema.shard in committed]
+    names = ["contact_sheet.png", *(["points.png"] if matched else [])]
+    require_free(out, [*names, "index.html"], overwrite)  # before anything is drawn
+    pictures = [contact_sheet(store, chosen, picked)]
     if matched:
         some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
-        pictures["points.png"] = points_sheet(store, some, picked[:6])
-    with storage_errors(str(out)):
-        out.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            picture.save(out / name)
-        (out / "index.html").write_text(_page(store, list(pictures)), "utf-8")
-    return [out / name for name in [*pictures, "index.html"]]
+        pictures.append(points_sheet(store, some, picked[:6]))
+    contents = {name: _png(picture) for name, picture in zip(names, pictures, strict=True)}
+    return write_files(out, {**contents, "index.html": _page(store, names).encode()})
 
 
 def choose_shapes(store: ViewStore, count: int) -> list[int]:
@@ -96,6 +105,14 @@ def point_colors(points: NDArray[np.floating]) -> NDArray[np.uint8]:
     return (255 * (points - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)
 
 
+def _png(picture: Image.Image) -> bytes:
+    """A picture as a file that says that a preview has written it."""
+    mark, file = PngInfo(), BytesIO()
+    mark.add_text(PNG_KEY, GENERATOR)
+    picture.save(file, "png", pnginfo=mark)
+    return file.getvalue()
+
+
 def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:
     """Images [V,H,W,3] side by side under a caption."""
     views, height, width = images.shape[:3]
@@ -138,6 +155,7 @@ def _page(store: ViewStore, pictures: list[str]) -> str:
     )
     return f"""<!doctype html>
 <meta charset="utf-8">
+{PAGE_MARK}
 <title>{html.escape(source["name"])}: view store</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222 }}

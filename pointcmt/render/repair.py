@@ -28,6 +28,7 @@ from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.render.egl_remedies import has_gpu
 from pointcmt.render.job import Job, Task, checksum, job_of_store
+from pointcmt.render.origins import require_some_sources
 from pointcmt.render.run import Options, complete
 
 Outcomes = dict[str, Outcome]  # by the shape's id
@@ -78,7 +79,8 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     verdict = _checked(path, store, options)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
-    swept = [*found.orphans, *sweep(open_claims(path), finished), *files.sweep_locks(store.kv)]
+    swept = [*found.orphans, *sweep(open_claims(path), finished)]
+    swept += files.sweep_locks(store.kv, found.names.file)
     files.delete(store.kv, found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
@@ -179,6 +181,8 @@ def _render(
         for shard in set(store.committed(stage)) & set(shards) - before.files[stage].keys():
             store.forget(shard, stage)
     job = job_of_store(store, root)
+    if root is not None:  # of a shard whose marker is lost, nothing else tells the data sets apart
+        require_some_sources(store, job, options.log_format)
     job = replace(job, correspondences=correspondences, before=before.ended)
     todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
     complete(store, _with_backend_of(before.ended, job), RENDER, options, todo)

@@ -18,6 +18,11 @@ from pointcmt.render.backlog import Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.cores import usable_cores
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
+from pointcmt.render.origins import (
+    require_same_root,
+    require_same_sources,
+    require_some_sources,
+)
 from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import LocalWorkers
 
@@ -33,7 +38,8 @@ class Options:
 
     workers: processes, 0 = one per core. timeout: seconds for one shape. memory_limit: GiB for one
     worker, 0 = none. shard: shapes per shard, None = chosen. share: (i, n) does only every n-th
-    shard, from the i-th on.
+    shard, from the i-th on. moved: the data set may be in another directory than before.
+    changed_sources: its files may have changed since shapes were rendered from them (render).
     """
 
     workers: int = 0
@@ -45,6 +51,8 @@ class Options:
     resources: dict[str, float] = field(default_factory=dict)
     overwrite: bool = False
     retry_failed: bool = False
+    moved: bool = False
+    changed_sources: bool = False
     device: str = "auto"  # of GPU backends
     log_format: str = "auto"
 
@@ -78,12 +86,15 @@ class Summary:
 def render(listing: Listing, job: Job, options: Options) -> Summary:
     """Render what the store lacks of a listing; all of it when it is new.
 
-    Raises StoreError where the store holds something else, cannot be written, or the disk is full.
+    Raises StoreError where the store holds something else, cannot be written, or the disk is full,
+    and UsageError where it was rendered from other files, or from another directory.
     """
     if options.overwrite:
         remove(job.out)
     store = create_store(listing, job, options.shard)
+    require_same_root(store, job, options.moved)
     store.require_complete(options.share)
+    require_same_sources(store, job, options.changed_sources, options.log_format)
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
@@ -92,8 +103,12 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
-    """Add point visibility to the rendered shapes that lack it. Raises StoreError."""
+    """Add point visibility to the rendered shapes that lack it.
+
+    Raises StoreError, and UsageError where the store was rendered from another data set.
+    """
     store.require_complete(options.share)
+    require_some_sources(store, job, options.log_format)
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)

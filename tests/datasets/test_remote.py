@@ -367,6 +367,23 @@ def test_removing_a_store_leaves_its_neighbours(bucket, local):
     remove(bucket.url("old"))  # there is nothing: no error
 
 
+def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
+    store = upload(bucket, local, "shared")
+    create_features(store, "0123456789abcdef", 3, {})
+    foreign = {"shared/run/best/model.safetensors", "shared/rgb/c/notes.txt", "shared/notes"}
+    for name in foreign:
+        bucket.put(name, b"mine")
+    before = set(bucket.names("shared/"))
+    with pytest.raises(StoreError, match="nothing is deleted") as raised:
+        remove(bucket.url("shared"))
+    assert "notes, rgb/c/notes.txt, run/" in raised.value.what
+    assert set(bucket.names("shared/")) == before
+    for name in foreign:
+        files.delete(files.open_kv(bucket.url("shared")), [name.removeprefix("shared/")])
+    remove(bucket.url("shared"))
+    assert bucket.names("shared/") == []
+
+
 @pytest.mark.parametrize("seeds", [(0, 0, 0, 0), (1, 2, 1, 2)])
 def test_many_may_create_a_store_at_once_and_those_who_differ_notice(bucket, seeds):
     context = multiprocessing.get_context("spawn")

@@ -155,11 +155,14 @@ def test_features_that_are_damaged_or_without_metadata_are_deleted(store):
 
 def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
     folder = Path(store.path)
-    orphans = ["rgb/c/20/0/0/0/0", "depth/c/0/0/0/9", "commits/render/000020.json", "K/c/x"]
-    orphans += ["claims/zzz", "claims/000099.json"]
+    orphans = ["rgb/c/20/0/0/0/0", "depth/c/0/0/0/9", "commits/render/000020.json"]
+    orphans += ["claims/000099.json"]
     locks = ["rgb/c/0/0/0/0/0.__lock", "commits/render/000001.json.__lock"]
     foreign = ["notes.txt", "rgb/notes.txt", "commits/other/1", "a/b.__lock2"]
+    foreign += ["K/c/x", "claims/zzz"]  # in the store's folders, but nothing it could have written
     held = folder / "rgb/c/1/0/0/0/0.__lock"
+    (folder / "a").mkdir()
+    (folder / "a/b.__lock").write_bytes(b"another program's")
     for name in [*orphans, *locks, *foreign]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"left over")
@@ -173,6 +176,7 @@ def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
     assert done["ok"]
     left = tree(folder)
     assert {left.pop(name) for name in foreign} == {b"left over"}
+    assert left.pop("a/b.__lock") == b"another program's"
     assert left == tree(whole.path)
 
 
@@ -239,7 +243,7 @@ def test_a_source_that_changed_or_went_is_named_and_never_drawn(meshes, tmp_path
         write_off(root / f"box/train/{i}.off", shapes.box(0.2 + 0.1 * i))
     settings = ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 2)
     job = ("render", "--dataset", "folder", "--root", root, "--out", folder, *settings)
-    assert pointcmt(*job, "--retry-failed").returncode == 0
+    assert pointcmt(*job, "--retry-failed", "--changed-sources").returncode == 0
     assert tree(folder) == good
 
 

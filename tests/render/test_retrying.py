@@ -106,7 +106,8 @@ def test_a_retry_renders_what_failed_and_keeps_what_is_done(store, root):
     before = contents(store, (0, 2))
     outcomes = store.outcomes()
     write_off(root / "box/train/1.off", shapes.box(0.3))  # mended
-    done = retried(store, root, "--json")
+    assert "--changed-sources" in retried(store, root).stderr, "this has to be asked for"
+    done = retried(store, root, "--json", "--changed-sources")
     assert done.returncode == 0
     assert json.loads(done.stdout.splitlines()[-1])["done"] == 1
     after = ViewStore.open(store.path)
@@ -132,7 +133,8 @@ def test_a_retry_matches_again_only_what_could_not_be_matched(root, tmp_path):
     assert np.array_equal(store.read("visible", 2), seen)
     assert store.markers(CORRESPONDENCES)[0]["failures"] == []
     write_off(root / "box/train/1.off", shapes.box(0.3))
-    run.render(listing, job, replace(QUIET, retry_failed=True, shard=3))
+    again = replace(QUIET, retry_failed=True, shard=3, changed_sources=True)
+    run.render(listing, job, again)
     write_off(root / "box/train/2.off", shapes.box(0.4))
     straight = render_listing(listing, tmp_path / "T", shard=3, **SMALL)
     assert tree(store.path) == tree(straight.path)

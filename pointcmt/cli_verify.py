@@ -1,0 +1,130 @@
+"""`pointcmt verify`: check a store, compare its sources, repair it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from pointcmt.cli_options import (
+    SOME_FAILED,
+    Gpus,
+    Json,
+    LogFormat,
+    MemoryLimit,
+    Root,
+    Store,
+    Timeout,
+    Workers,
+    check_log_format,
+    resumable,
+)
+from pointcmt.console import meter, say, show
+from pointcmt.errors import DamageError, UsageError
+
+if TYPE_CHECKING:
+    from pointcmt.datasets.verify import Verdict
+    from pointcmt.render.run import Options
+
+
+def verify(
+    store: Store,
+    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Compare the data set's files with those that were rendered, too.")] = False,
+    root: Root = None,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = 0.0,
+    device: Gpus = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
+    check_log_format(log_format)
+    from pointcmt.render.run import Options
+
+    options = Options(workers, timeout, memory_limit, device=device, log_format=log_format)
+    if repair and sources:
+        raise UsageError(
+            "a repair compares what it renders again by itself",
+            where="--sources",
+            fix="leave it out, or run `pointcmt verify --sources` afterwards",
+        )
+    if repair:
+        _repair(store, root, options, as_json)
+    if (root and not sources) or options != Options(log_format=log_format):
+        raise UsageError(
+            "--workers, --timeout, --memory-limit and --device are for repairs, --root as well and "
+            "for --sources",
+            where="verify",
+            fix="add --repair or --sources, or leave them out",
+        )
+    verdict = _verdict(store, log_format)
+    if sources:
+        verdict = _with_sources(verdict, store, root, log_format)
+    _print_verdict(verdict)
+    if as_json:
+        print(json.dumps(verdict.as_json()))
+    raise typer.Exit(0 if verdict.ok else 1)
+
+
+def _verdict(store: str, log_format: str) -> "Verdict":
+    """`verify`."""
+    from pointcmt.datasets.store import ViewStore
+    from pointcmt.datasets.verify import verify as check
+
+    try:
+        total = ViewStore.open(store).schema.shapes
+    except DamageError:
+        total = 0  # the verdict will say why
+    with meter("verifying", total, "shapes", log_format) as progress:
+        return check(store, progress.advance)
+
+
+def _with_sources(verdict: "Verdict", path: str, root: Path | None, log_format: str) -> "Verdict":
+    """`verify --sources`: the verdict with what the data set's files add to it."""
+    from pointcmt.datasets.store import ViewStore
+    from pointcmt.render.job import job_of_store
+    from pointcmt.render.origins import changed_sources
+
+    try:
+        store = ViewStore.open(path)
+        job = job_of_store(store, root)
+    except DamageError:  # it is in the verdict already
+        return verdict
+    if job.root is None:
+        say("the shapes are built in: there are no files to compare", log_format)
+    with meter("comparing sources", store.schema.shapes, "shapes", log_format) as progress:
+        broken, compared = changed_sources(store, job, progress.advance)
+    checked = verdict.checked + compared
+    return replace(verdict, checked=checked, broken=(*verdict.broken, *broken))
+
+
+def _repair(store: str, root: Path | None, options: "Options", as_json: bool) -> NoReturn:
+    """`verify --repair`."""
+    from pointcmt.render.repair import repair
+
+    with resumable(options.log_format):
+        done = repair(store, root, options)
+    for broken in done.mended:
+        show("mended", broken.where, broken.what)
+    for name in done.swept:
+        show("swept", name)
+    for name in done.foreign:
+        show("not of this store, left as it is", name)
+    for outcome in done.lost:
+        show("failed", outcome.id, str(outcome.reason), outcome.detail)
+    for note in done.notes:
+        show("note", note)
+    _print_verdict(done.verdict)
+    if as_json:
+        print(json.dumps(done.as_json()))
+    raise typer.Exit(1 if not done.verdict.ok else SOME_FAILED if done.lost or done.changed else 0)
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    for broken in verdict.broken:
+        show("broken", broken.where, broken.what)
+    if verdict.ok:
+        print(f"ok: {verdict.checked} files and shapes checked, {verdict.pending} shapes pending")

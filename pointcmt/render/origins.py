@@ -1,0 +1,219 @@
+"""Whether the files of a data set are those that a store was rendered from, by their SHA-256.
+
+Commit markers hold the hash of what each shape was read from. Two data sets may have the same
+names; without a look at the hashes, a job that resumes would mix both in one store.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pointcmt.console import say
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.store import RENDER, ViewStore
+from pointcmt.datasets.verify import Broken
+from pointcmt.errors import DamageError, Reason, ShapeRefused, UsageError
+from pointcmt.regular_files import open_regular
+from pointcmt.render.job import Job
+
+SAMPLE = 32  # shapes that are compared when a job resumes
+NAMED = 5  # of those that differ
+MISSING = "there is no such file"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A rendered shape and the SHA-256 of what it was read from."""
+
+    record: ShapeRecord
+    sha256: str
+
+
+class SourceFiles:
+    """The files of a job's data set, to be hashed as the loaders of shapes hash them."""
+
+    def __init__(self, job: Job) -> None:
+        self.root = job.root or Path()
+        self._two_files = job.dataset == "shapenetpart"  # where points are .pts, parts .seg
+        self._load = _cloud_hash(job) if job.config.splat else None
+
+    def difference(self, shape: Recorded) -> str:
+        """What distinguishes a shape's source from the recorded one; "" where they are the same.
+
+        `MISSING` where there is no such file.
+        """
+        try:
+            found = self._sha256(shape.record)
+        except (FileNotFoundError, NotADirectoryError):
+            return MISSING
+        except OSError as error:
+            return f"the file cannot be read: {error.strerror}"
+        except ShapeRefused as refused:
+            missing = refused.reason == Reason.MISSING_FILE
+            return MISSING if missing else f"it no longer holds this shape: {refused}"
+        return "" if found == shape.sha256 else "the file is not the one that was rendered"
+
+    def _sha256(self, record: ShapeRecord) -> str:
+        name, row = split_source(record.source)
+        if self._load and (row is not None or (self._two_files and name.endswith(".pts"))):
+            return self._load(record)
+        digest = hashlib.sha256()
+        with open_regular(self.root / name) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def require_same_sources(store: ViewStore, job: Job, changed: bool, log_format: str) -> None:
+    """Compare a sample of the data set's files with what the store's shapes were rendered from.
+
+    changed: go on all the same. Raises UsageError, with the shapes' names, where a file differs:
+    what is rendered from now on would be of another data set.
+    """
+    found = _compare(store, job, log_format)
+    if found.different and not changed:
+        raise UsageError(
+            found.text,
+            where=f"--root {job.root}",
+            fix="name the data set that the store was made from, or choose another --out for this "
+            "one; where files were changed on purpose, add --changed-sources (`pointcmt verify "
+            "--sources` lists all of them)",
+        )
+    if found.different:
+        say(f"note: {found.text}", log_format)
+
+
+def require_some_sources(store: ViewStore, job: Job, log_format: str) -> None:
+    """`require_same_sources` for what compares each shape's file by itself, and records changes.
+
+    Raises UsageError only where every file of the sample differs: it is another data set.
+    """
+    found = _compare(store, job, log_format)
+    if found.different and not found.same:
+        raise UsageError(
+            found.text,
+            where=f"--root {job.root}",
+            fix="name the data set that the store was made from",
+        )
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How many files of a sample are the recorded ones, and the ids of shapes whose are not.
+
+    Files that are missing count as neither: nothing can be rendered from them.
+    """
+
+    same: int
+    different: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The difference in words."""
+        more = len(self.different) - NAMED
+        return (
+            f"{len(self.different)} of {self.same + len(self.different)} files compared are not "
+            "those that the store's shapes were rendered from: "
+            + ", ".join(self.different[:NAMED])
+            + (f" and {more} more" if more > 0 else "")
+        )
+
+
+def _compare(store: ViewStore, job: Job, log_format: str) -> _Comparison:
+    """Compare the store's sample; says where the data set is now, if it has moved."""
+    if job.root is None:
+        return _Comparison(0, ())
+    files = SourceFiles(job)
+    differences = {shape.record.id: files.difference(shape) for shape in sample(store)}
+    wrong = tuple(name for name, what in differences.items() if what not in ("", MISSING))
+    same = list(differences.values()).count("")
+    if differences and _is_elsewhere(store, job):
+        at = f"the data set was at {store.attributes['source']['root']} and is now at {job.root}"
+        say(f"{at}: {same} of {len(differences)} files compared are the same", log_format)
+    return _Comparison(same, wrong)
+
+
+def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
+    """Raise UsageError where the data set is not where it was, unless that is expected (moved)."""
+    if _is_elsewhere(store, job) and not moved:
+        raise UsageError(
+            f"the store was made from another directory: {store.attributes['source']['root']}",
+            where=f"--root {job.root}",
+            fix="give that one, or choose another --out; if the same data set is here now, add "
+            "--moved: its files are compared with those that were rendered",
+        )
+
+
+def changed_sources(
+    store: ViewStore, job: Job, advance: Callable[[int], None] = lambda shapes: None
+) -> tuple[list[Broken], int]:
+    """Compare all source files with what was rendered: the findings, and how many were compared.
+
+    advance: told how many shapes were compared. Built-in shapes have no files.
+    """
+    broken: list[Broken] = []
+    count = 0
+    if job.root is None:
+        return broken, count
+    files = SourceFiles(job)
+    for shard in store.committed(RENDER):
+        shapes: list[Recorded] = []
+        with suppress(DamageError):  # which `verify` reports
+            shapes = list(_recorded(store, shard))
+        for shape in shapes:
+            what = files.difference(shape)
+            if what:
+                broken.append(Broken(f"{job.root}/{shape.record.source}", what))
+        count += len(shapes)
+        advance(len(store.schema.shapes_of(shard)))
+    return broken, count
+
+
+def _is_elsewhere(store: ViewStore, job: Job) -> bool:
+    """Whether a job's data set is in another directory than the one that the store names."""
+    recorded = store.attributes["source"].get("root")
+    if job.root is None or recorded is None:
+        return False
+    if os.path.realpath(recorded) == os.path.realpath(job.root):
+        return False
+    with suppress(OSError):  # the recorded one is on another machine
+        return not os.path.samefile(recorded, job.root)
+    return str(job.root.absolute()) != recorded
+
+
+def sample(store: ViewStore) -> list[Recorded]:
+    """Up to SAMPLE rendered shapes, always the same, spread over the committed shards."""
+    committed = store.committed(RENDER)
+    shards = [committed[i] for i in _spread(len(committed), SAMPLE)]
+    found: list[Recorded] = []
+    for shard in shards:
+        shapes = list(_recorded(store, shard))
+        found += [shapes[i] for i in _spread(len(shapes), -(-SAMPLE // len(shards)))]
+    return [found[i] for i in _spread(len(found), SAMPLE)]
+
+
+def _recorded(store: ViewStore, shard: int) -> Iterator[Recorded]:
+    """The shapes of a shard whose source has a hash: those that did not fail."""
+    outcomes = store.markers(RENDER, [shard])[shard]["outcomes"]
+    for shape, outcome in zip(store.schema.shapes_of(shard), outcomes, strict=True):
+        if outcome["sha256"]:
+            yield Recorded(store.shapes[shape], outcome["sha256"])
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many indices of a list of this length, evenly spaced."""
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
+    """The hash of a cloud as its loader has it: of a row of an HDF5 file, or of two files."""
+    from pointcmt.render.clouds import CloudLoader
+
+    loader = CloudLoader(job.dataset, job.root or Path())
+    return lambda record: loader.load(record)[1]

@@ -1,0 +1,105 @@
+"""The folder of a preview: its own files are replaced, anything else only where that is asked for.
+
+A preview marks what it writes (a generator tag in the page, a text chunk in the pictures), so that
+it knows its own files again.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pointcmt.datasets.creation import is_root
+from pointcmt.datasets.places import storage_errors
+from pointcmt.datasets.store import ROOT
+from pointcmt.errors import StoreError
+from pointcmt.regular_files import open_regular, read_regular
+
+GENERATOR = "pointcmt preview"
+PAGE_MARK = f'<meta name="generator" content="{GENERATOR}">'
+PNG_KEY = "Software"  # of the text chunk
+HEAD = 4096  # bytes at the beginning of a file that hold the mark
+RUN = "run.json"
+MOST_FACTS = 64 << 20  # bytes of a root or a run.json
+
+
+def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Raise StoreError where a preview's files would take the place of anything but a preview's.
+
+    Nothing is written into a view store or a run, whatever overwrite says; other files are replaced
+    where overwrite is set, but only files.
+    """
+    with storage_errors(str(out)):
+        owner = _owner(Path(os.path.realpath(out)))
+        if owner:
+            raise StoreError(
+                f"a preview is not written into {owner}",
+                where=str(out),
+                fix="choose a folder outside of it for --out",
+            )
+        paths = [out / name for name in names if os.path.lexists(out / name)]
+        folders = [path.name for path in paths if path.is_dir() and not path.is_symlink()]
+        foreign = [path.name for path in paths if not _is_ours(path)]
+    if folders:
+        raise StoreError(
+            f"there is a folder where a preview would write: {', '.join(folders)}",
+            where=str(out),
+            fix="choose another folder for --out",
+        )
+    if foreign and not overwrite:
+        raise StoreError(
+            f"files that no preview has written would be replaced: {', '.join(foreign)}",
+            where=str(out),
+            fix="choose another folder for --out, or replace them with --overwrite",
+        )
+
+
+def write_files(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder, each whole or not at all. Raises StoreError."""
+    with storage_errors(str(out)):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            draft = out / f".{name}.{os.getpid()}"
+            try:
+                draft.write_bytes(content)
+                draft.replace(out / name)  # a link itself, not what it leads to
+            finally:
+                draft.unlink(missing_ok=True)
+    return [out / name for name in contents]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a preview has written a file. Links, and what is not a file, are never ours."""
+    if path.is_symlink():
+        return False
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # not a regular file
+            return False
+        raise
+    return PAGE_MARK.encode() in head or f"{PNG_KEY}\0{GENERATOR}".encode() in head
+
+
+def _owner(out: Path) -> str:
+    """The view store or run that a folder is, or lies in; "" where there is none."""
+    if (out / RUN).exists():
+        return f"the run {out}"
+    for folder in (out, *out.parents):
+        data = _content(folder / ROOT)
+        if is_root(data):
+            return f"the view store {folder}"
+        with suppress(ValueError):
+            facts = json.loads(_content(folder / RUN) or b"null")
+            if isinstance(facts, dict) and "recipe" in facts:
+                return f"the run {folder}"
+    return ""
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return read_regular(path, MOST_FACTS)
+    return None
