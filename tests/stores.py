@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
+from pointcmt.datasets.schema import shard_key
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store import ViewStore, arrays_of
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.job import Job, create_store, tasks
 from pointcmt.render.shards import ShardRunner
@@ -37,6 +38,12 @@ def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None,
     for task in tasks(store, render=True, correspondences=correspondences):
         runner(task, {}, lambda shape: None)
     return ViewStore.open(out)
+
+
+def named_files(store, stage, shard):
+    """What a commit marker says of its shard's files: those that the stage writes, with no bytes."""
+    names = arrays_of(store.schema, stage)
+    return {shard_key(store.specs[name], name, shard): "0" * 64 for name in names}
 
 
 def tree(folder):

@@ -17,6 +17,7 @@ from pointcmt.datasets.schema import Schema, ShapeRecord
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import Reason, StoreError, UsageError
+from tests.stores import named_files
 
 SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in range(7)]
 
@@ -293,9 +294,11 @@ def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
     ]
     for shard in range(3):
         outcomes = [encode_outcome(ended[i]) for i in store.schema.shapes_of(shard)]
-        store.commit("render", shard, {"outcomes": outcomes, "files": {}})
+        named = named_files(store, "render", shard)
+        store.commit("render", shard, {"outcomes": outcomes, "files": named})
     late = Outcome("thing/1", "failed", Reason.SOURCE_CHANGED)
-    store.commit("visible", 0, {"failures": [encode_outcome(late)], "files": {}})
+    named = named_files(store, "visible", 0)
+    store.commit("visible", 0, {"failures": [encode_outcome(late)], "files": named})
     assert store.failures() == (late, ended[2], ended[5])
     assert store.status().tolist() == [1, 1, 2, 1, 1, 2, 1]
     assert store.outcomes() == ended
@@ -313,7 +316,8 @@ def test_markers_of_another_store_do_not_count_as_whole(tmp_path):
 def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
     store = create(str(tmp_path / "S"), attributes(), SHAPES)
     odd = Outcome("thing/0", "failed", Reason.BAD_SYNTAX, "\ud800", notes=("\udc80",))
-    store.commit("render", 0, {"outcomes": [encode_outcome(odd)] * 3, "files": {}})
+    named = named_files(store, "render", 0)
+    store.commit("render", 0, {"outcomes": [encode_outcome(odd)] * 3, "files": named})
     assert store.outcomes()[0] == replace(odd, detail="?", notes=("?",))
 
 

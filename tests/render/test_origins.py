@@ -21,7 +21,7 @@ from tests.clouds import SHAPES, write_shapenetpart_hdf5, write_shapenetpart_pts
 from tests.datasets.test_store import attributes
 from tests.render import shapes
 from tests.render.jobs import facts, pointcmt, write_off
-from tests.stores import render_listing, render_toy, tree
+from tests.stores import named_files, render_listing, render_toy, tree
 
 SMALL = {"size": 16, "points": 32}
 QUIET = Options(workers=1, shard=2, log_format="silent")
@@ -208,7 +208,8 @@ def test_a_large_store_is_compared_by_a_sample_that_is_always_the_same(tmp_path)
         of_shard = [many[i] for i in store.schema.shapes_of(shard)]
         ended = [encode_outcome(Outcome(record.id, "done", sha256="x")) for record in of_shard]
         ended[0] = encode_outcome(Outcome(of_shard[0].id, "failed"))
-        store.commit(RENDER, shard, {"outcomes": ended, "files": {}})
+        named = named_files(store, RENDER, shard)
+        store.commit(RENDER, shard, {"outcomes": ended, "files": named})
     chosen = [int(shape.record.id) for shape in sample(store)]
     assert len(set(chosen)) == len(chosen) == SAMPLE
     assert len({shape // 4 for shape in chosen}) == SAMPLE  # of as many shards
