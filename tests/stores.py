@@ -41,7 +41,7 @@ def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None,
 
 
 def named_files(store, stage, shard):
-    """What a commit marker says of its shard's files: those that the stage writes, with no bytes."""
+    """The files that a stage writes for a shard, as a commit marker names them."""
     names = arrays_of(store.schema, stage)
     return {shard_key(store.specs[name], name, shard): "0" * 64 for name in names}
 

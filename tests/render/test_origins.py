@@ -8,9 +8,10 @@ import pytest
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.creation import create
+from pointcmt.datasets.documents import Outcome, encode_outcome
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import RENDER, Outcome, ViewStore, encode_outcome
+from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.job import Job, job_of_store
