@@ -16,6 +16,8 @@ GROUND = (
     "compiled",
     "errors",
     "console",
+    "regular_files",
+    "json_files",
     "__version__",
 )
 ALLOWED = ("schema", "store", "streaming", "features", "places")
