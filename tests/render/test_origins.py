@@ -12,7 +12,7 @@ from pointcmt.datasets.documents import Outcome, encode_outcome
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store import RENDER, ViewStore
-from pointcmt.errors import UsageError
+from pointcmt.errors import Reason, UsageError
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.job import Job, job_of_store
 from pointcmt.render.origins import SAMPLE, changed_sources, sample
@@ -208,7 +208,7 @@ def test_a_large_store_is_compared_by_a_sample_that_is_always_the_same(tmp_path)
     for shard in range(0, 90, 2):
         of_shard = [many[i] for i in store.schema.shapes_of(shard)]
         ended = [encode_outcome(Outcome(record.id, "done", sha256="x")) for record in of_shard]
-        ended[0] = encode_outcome(Outcome(of_shard[0].id, "failed"))
+        ended[0] = encode_outcome(Outcome(of_shard[0].id, "failed", Reason.NO_FACES))
         named = named_files(store, RENDER, shard)
         store.commit(RENDER, shard, {"outcomes": ended, "files": named})
     chosen = [int(shape.record.id) for shape in sample(store)]

@@ -17,6 +17,7 @@ GROUND = (
     "errors",
     "console",
     "regular_files",
+    "json_files",
     "__version__",
 )
 ALLOWED = ("schema", "store", "streaming", "features", "places", "enclosing")
