@@ -6,8 +6,10 @@ Two workers render a folder of meshes, some of which take down who reads them, w
 moments processes are killed or stopped, the disk is filled, and other jobs join in. What was killed
 is started again by the same command. When all is rendered, files are damaged, and mended by
 `pointcmt verify --repair`. Then every file is compared with those of a store that was rendered
-undisturbed; only `seconds` in the commit markers may differ. Prints what was done and the verdict;
-exit code 1 if a byte differs, or if a shape failed that should not have, or for another reason.
+undisturbed; only `seconds` in the commit markers may differ. At last a student is trained from the
+store while files of it disappear, a copy of it is interrupted, and foreign files lie in all of its
+folders (chaos_training.py). Prints what was done and the verdict; exit code 1 if a byte differs, or
+if a shape failed that should not have, or for another reason.
 
 Needs a POSIX system; the disk is filled only where a small file system may be mounted (root).
 """
@@ -27,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chaos_training import train_disturbed
 from kill import children, fingerprint
 
 from pointcmt.datasets.sources import list_shapes, select, toy
@@ -58,10 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", action="store_true", help="30 shapes, each fault once")
+    parser.add_argument("--short", action="store_true", help="60 shapes, each fault once")
     options = parser.parse_args()
     faults = dict.fromkeys(FAULTS, 1) if options.short else FAULTS
-    shapes = 30 if options.short else options.shapes
+    shapes = 60 if options.short else options.shapes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # to leave no process behind
     with tempfile.TemporaryDirectory() as folder, disk(Path(folder) / "disk") as place:
         if not os.path.ismount(place):
@@ -84,7 +87,14 @@ def main() -> None:
         finally:
             chaos.close()
         print(f"disturbed: {time.monotonic() - started:.0f} s", flush=True)
-        sys.exit(judge(place / "S", straight, expected, faults, chaos.done))
+        code = judge(place / "S", straight, expected, faults, chaos.done)
+        started = time.monotonic()
+        training = Path(folder) / "training"
+        happened = train_disturbed(training, place / "S", meshes, pointcmt, chaos.chance)
+        for kind, count in happened.items():
+            print(f"{kind:44}{count:5}")
+        print(f"trained while disturbed: {time.monotonic() - started:.0f} s, the same bytes")
+        sys.exit(code)
 
 
 class Chaos:

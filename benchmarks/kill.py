@@ -93,7 +93,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
-        if path.parent.parent.name == "commits":
+        if path.parent.parent.name == "commits" and path.suffix == ".json":
             marker = json.loads(data)
             del marker["checksum"]
             for outcome in marker.get("outcomes", []):
