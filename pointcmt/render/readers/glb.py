@@ -111,9 +111,12 @@ def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int)
     nodes = Nodes(tree, accessors, budget)
     primitives = Primitives(tree, accessors, nodes, budget)
     materials = GlbMaterials(tree, buffers)
+    meshes = list(nodes.placed())
+    for _, node in meshes:
+        primitives.reserve(node)
     placed = [
         _Placed(part, materials.get(part.material, part.uv is not None))
-        for matrix, node in nodes.placed()
+        for matrix, node in meshes
         for part in primitives.parts(matrix, node)
     ]
     mesh = _assemble(placed, materials)

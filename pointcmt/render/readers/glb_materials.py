@@ -42,6 +42,9 @@ class GlbMaterial:
         return placed
 
 
+_DEFAULT = GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
+
+
 @dataclass
 class GlbMaterials:
     """The materials of one file that its primitives use. What was odd goes to `notes`."""
@@ -56,7 +59,7 @@ class GlbMaterials:
     def get(self, index: int | None, has_uv: bool) -> GlbMaterial:
         """A material by its index in the file; without texture where there are no coordinates."""
         if index is None:
-            return GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
+            return _DEFAULT
         if (index, has_uv) not in self._known:
             made = self._make(member(self.tree, "materials", index), has_uv)
             self._known[index, has_uv] = made

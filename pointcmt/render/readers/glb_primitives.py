@@ -12,6 +12,7 @@ from pointcmt.render.readers.glb_nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
+_TURNED = [0, 2, 1]  # corners of a triangle that is seen from its other side
 _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
 _COMPRESSED = ("KHR_draco_mesh_compression",)
@@ -32,6 +33,22 @@ class Part:
     material: int | None
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """A primitive in its mesh. rows: the vertices that it uses of its accessors, None for all."""
+
+    position: Accessor
+    rows: NDArray[np.int64] | None
+    faces: NDArray[np.int32]
+    uv: NDArray[np.float64] | None
+    colors: NDArray[np.float64] | None
+
+    @property
+    def used(self) -> int:
+        """How many vertices it uses."""
+        return len(self.position) if self.rows is None else len(self.rows)
+
+
 @dataclass
 class Primitives:
     """Read primitives of one file. What was odd goes to `notes`, in order, each once."""
@@ -41,6 +58,12 @@ class Primitives:
     nodes: Nodes
     budget: Budget
     notes: dict[str, None] = field(default_factory=dict)
+    _shapes: dict[int, _Shape] = field(default_factory=dict)  # by the identity of the tree's object
+
+    def reserve(self, node: dict[str, Any]) -> None:
+        """Pay for the parts of a node's mesh beforehand: a few bytes may place it without end."""
+        mesh = member(self.tree, "meshes", node["mesh"])
+        self.budget.spend(_PART_BYTES * len(mesh["primitives"]))
 
     def parts(self, matrix: NDArray[np.float64], node: dict[str, Any]) -> list[Part]:
         """Return the parts of triangles of a node's mesh, in the file's order."""
@@ -51,7 +74,6 @@ class Primitives:
         weights = np.array(node.get("weights", mesh.get("weights", [])), np.float64)
         parts = []
         for primitive in mesh["primitives"]:
-            self.budget.spend(_PART_BYTES)
             mode = primitive.get("mode", _LIST)
             if mode in (_LIST, _STRIP, _FAN):
                 parts.append(self._part(primitive, mode, matrix, node, weights))
@@ -68,25 +90,35 @@ class Primitives:
         node: dict[str, Any],
         weights: NDArray[np.float64],
     ) -> Part:
+        shape = self._shape(primitive, mode)
+        vertices, faces = self._morphed(primitive, shape, weights), shape.faces
+        skin = self._skin(primitive, node)
+        if skin is not None:
+            vertices, signs = self._bent(primitive, shape, vertices, skin)
+            mirrored = signs[faces].sum(axis=1) < 0
+            faces = np.where(mirrored[:, None], faces[:, _TURNED], faces)
+        else:
+            vertices = moved(vertices, matrix)
+            faces = faces[:, _TURNED] if mirrors(matrix) else faces
+        return Part(vertices, faces, shape.uv, shape.colors, primitive.get("material"))
+
+    def _shape(self, primitive: dict[str, Any], mode: int) -> _Shape:
+        """What is the same wherever a primitive is placed; read once, paid for each time."""
+        known = self._shapes.get(id(primitive))
+        if known is not None:
+            self.budget.add(len(known.faces), known.used)
+            return known
         position = self._position(primitive)
         rows, faces = self._faces(primitive, mode, len(position))
-        vertices = self._morphed(primitive, position.take(rows), rows, len(position), weights)
-        skin = self._skin(primitive, node)
-        if skin is None:
-            mirrored = np.full(len(faces), mirrors(matrix))
-            vertices = moved(vertices, matrix)
-        else:
-            sets = self._joint_sets(primitive, len(position), len(vertices))
-            vertices, signs = self._bent(vertices, skin, sets, rows)
-            mirrored = signs[faces].sum(axis=1) < 0
-        faces[mirrored] = faces[mirrored][:, [0, 2, 1]]
-        return Part(
-            vertices,
+        shape = _Shape(
+            position,
+            rows,
             faces.astype(np.int32),
             self._uv(primitive, rows, len(position)),
             self._colors(primitive, rows, len(position)),
-            primitive.get("material"),
         )
+        self._shapes[id(primitive)] = shape
+        return shape
 
     def _position(self, primitive: dict[str, Any]) -> Accessor:
         index = primitive["attributes"]["POSITION"]
@@ -126,15 +158,11 @@ class Primitives:
         return rows, _triangles(found.reshape(-1), mode)
 
     def _morphed(
-        self,
-        primitive: dict[str, Any],
-        vertices: NDArray[np.float64],
-        rows: NDArray[np.int64] | None,
-        count: int,
-        weights: NDArray[np.float64],
+        self, primitive: dict[str, Any], shape: _Shape, weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Positions with the morph targets added that the file's weights show."""
-        targets = primitive.get("targets", [])
+        """Positions [P,3] with the morph targets added that the file's weights show."""
+        vertices = shape.position.take(shape.rows)
+        targets, count = primitive.get("targets", []), len(shape.position)
         if weights.shape != (len(targets),) and targets and weights.size:
             self._note(f"{weights.size} weights for {len(targets)} morph targets")
         for weight, target in zip(weights, targets, strict=False):
@@ -147,7 +175,7 @@ class Primitives:
                 self.budget.spend(vertices.nbytes)
                 accessor = self._matching(target["POSITION"], count, ("VEC3",), "a morph target")
                 with np.errstate(all="ignore"):
-                    vertices = vertices + weight * accessor.take(rows)
+                    vertices = vertices + weight * accessor.take(shape.rows)
         return vertices
 
     def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
@@ -161,16 +189,16 @@ class Primitives:
         return self.nodes.skin(node["skin"])
 
     def _joint_sets(
-        self, primitive: dict[str, Any], count: int, used: int
+        self, primitive: dict[str, Any], shape: _Shape
     ) -> list[tuple[Accessor, Accessor]]:
         """All sets of four joints and weights that each vertex has."""
         attributes = primitive["attributes"]
         sets: list[tuple[Accessor, Accessor]] = []
         while f"JOINTS_{len(sets)}" in attributes:
             joints, weights = f"JOINTS_{len(sets)}", f"WEIGHTS_{len(sets)}"
-            self.budget.spend(_JOINTED_BYTES * used)
+            self.budget.spend(_JOINTED_BYTES * shape.used)
             pair = [
-                self._matching(attributes[name], count, ("VEC4",), name)
+                self._matching(attributes[name], len(shape.position), ("VEC4",), name)
                 for name in (joints, weights)
             ]
             sets.append((pair[0], pair[1]))
@@ -178,17 +206,20 @@ class Primitives:
 
     def _bent(
         self,
+        primitive: dict[str, Any],
+        shape: _Shape,
         vertices: NDArray[np.float64],
         skin: Skin,
-        sets: list[tuple[Accessor, Accessor]],
-        rows: NDArray[np.int64] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Vertices [P,3] in the scene by their joints, and below 0 [P] where these mirror them."""
+        sets = self._joint_sets(primitive, shape)
         bent, signs = np.empty_like(vertices), np.empty(len(vertices))
         for start in range(0, len(vertices), _BLOCK):
             block = slice(start, start + _BLOCK)
             points = vertices[block]
-            items = np.arange(start, start + len(points)) if rows is None else rows[block]
+            items = (
+                np.arange(start, start + len(points)) if shape.rows is None else shape.rows[block]
+            )
             with np.errstate(all="ignore"):
                 joints = np.hstack([joints.take(items) for joints, _ in sets]).astype(np.int64)
                 weights = self._normalized(np.hstack([weights.take(items) for _, weights in sets]))

@@ -31,7 +31,7 @@ MAX_DECODING = 512 << 20  # bytes that one image takes while it is decoded: RGBA
 MAX_DECODED = 4 << 30  # bytes of all images of one model, as they come out of their files
 # Those that Pillow decodes by itself: EPS, for one, would start another program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "TGA", "WEBP", "PCX", "PPM", "DDS", "SGI")
-_BLOCK = 1 << 20  # pixels of more than 8 bits that are narrowed at a time
+_BLOCK = 1 << 16  # pixels of more than 8 bits that are narrowed at a time
 
 
 @dataclass
@@ -150,7 +150,9 @@ def _decoding_bytes(image: Image.Image) -> int:
     if image.format == "WEBP":  # its decoder keeps two frames and copies the one that it gives back
         each += 12
     block = _tiff_block(image) if isinstance(image, TiffImageFile) else 0
-    return image.width * image.height * each + block
+    # Decoders keep two rows of up to 64 bits a pixel; a row of Pillow's has a pointer and padding.
+    edges = 16 * image.width + 32 * image.height
+    return image.width * image.height * each + edges + block
 
 
 def _tiff_block(image: TiffImageFile) -> int:
