@@ -113,7 +113,7 @@ class GlbMaterials:
     def _image(
         self, index: Any, factor: NDArray[np.float64], behind: tuple[float, float, float] | None
     ) -> NDArray[np.uint8]:
-        """An image [h,w,3] of the file, times a factor; behind: what shows through its alpha."""
+        """Return an image [h,w,3], times a factor; behind: the color that alpha shows."""
         key, image = self._decoded(index)
         plain = (factor == 1).all()
         if plain and image.shape[2] == 3:
@@ -129,7 +129,7 @@ class GlbMaterials:
         return self._textures.variant((key, *factor, shown), image, make)
 
     def _decoded(self, index: Any) -> tuple[Hashable, NDArray[np.uint8]]:
-        """An image [h,w,3 or 4] of the file and what it is known by: where its bytes lie."""
+        """Return an image [h,w,3 or 4] and its key: the place of its bytes."""
         source, name = member(self.tree, "images", index), f"image {index}"
         if "bufferView" in source:
             view = member(self.tree, "bufferViews", source["bufferView"])

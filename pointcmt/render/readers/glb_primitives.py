@@ -12,11 +12,11 @@ from pointcmt.render.readers.glb_nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
-_TURNED = [0, 2, 1]  # corners of a triangle that is seen from its other side
+_TURNED = [0, 2, 1]  # corners of a triangle whose other side is the front
 _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
 _COMPRESSED = ("KHR_draco_mesh_compression",)
-_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colours stand for 0..1, whatever they declare
+_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors stand for 0..1, normalized or not
 _PART_BYTES = 2048  # what a primitive takes beside its arrays
 _JOINTED_BYTES = 64  # what a set of four joints takes at a vertex
 _BLOCK = 1 << 14  # vertices that are bent at a time
@@ -51,7 +51,7 @@ class _Shape:
 
 @dataclass
 class Primitives:
-    """Read primitives of one file. What was odd goes to `notes`, in order, each once."""
+    """Read primitives of one file. `notes` lists what was odd, in order, each once."""
 
     tree: dict[str, Any]
     accessors: Accessors
@@ -61,7 +61,7 @@ class Primitives:
     _shapes: dict[int, _Shape] = field(default_factory=dict)  # by the identity of the tree's object
 
     def reserve(self, node: dict[str, Any]) -> None:
-        """Pay for the parts of a node's mesh beforehand: a few bytes may place it without end."""
+        """Pay for the parts of a node's mesh in advance: a few bytes may place it many times."""
         mesh = member(self.tree, "meshes", node["mesh"])
         self.budget.spend(_PART_BYTES * len(mesh["primitives"]))
 
@@ -103,7 +103,7 @@ class Primitives:
         return Part(vertices, faces, shape.uv, shape.colors, primitive.get("material"))
 
     def _shape(self, primitive: dict[str, Any], mode: int) -> _Shape:
-        """What is the same wherever a primitive is placed; read once, paid for each time."""
+        """Read what is the same wherever a primitive is placed: once, but paid for each time."""
         known = self._shapes.get(id(primitive))
         if known is not None:
             self.budget.add(len(known.faces), known.used)
@@ -125,7 +125,7 @@ class Primitives:
         if "bufferView" not in member(self.tree, "accessors", index):
             packed = [name for name in _COMPRESSED if name in primitive.get("extensions", {})]
             if packed:
-                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]} is not read")
+                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]}: export it uncompressed")
         position = self.accessors.get(index)
         if position.kind != "VEC3":
             raise ValueError(f"positions are {position.kind}")
@@ -134,9 +134,10 @@ class Primitives:
     def _faces(
         self, primitive: dict[str, Any], mode: int, count: int
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-        """Vertices [P] that the primitive uses (None for all), and its triangles [F,3] of those.
+        """Return the vertices [P] that a primitive uses (None for all) and its triangles [F,3].
 
-        Many primitives may share one long list of vertices: each takes what it needs of it.
+        The triangles index those vertices. Many primitives may share one long list of vertices, so
+        a primitive with fewer corners takes only what it uses.
         """
         indices = primitive.get("indices")
         accessor = None if indices is None else self.accessors.get(indices)
@@ -160,7 +161,7 @@ class Primitives:
     def _morphed(
         self, primitive: dict[str, Any], shape: _Shape, weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Positions [P,3] with the morph targets added that the file's weights show."""
+        """Return positions [P,3] plus the morph targets, each times its weight."""
         vertices = shape.position.take(shape.rows)
         targets, count = primitive.get("targets", []), len(shape.position)
         if weights.shape != (len(targets),) and targets and weights.size:
@@ -179,7 +180,7 @@ class Primitives:
         return vertices
 
     def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
-        """The skin that bends a primitive, if any."""
+        """Return the skin that bends a primitive, if any."""
         if "skin" not in node:
             return None
         attributes = primitive["attributes"]
@@ -191,7 +192,7 @@ class Primitives:
     def _joint_sets(
         self, primitive: dict[str, Any], shape: _Shape
     ) -> list[tuple[Accessor, Accessor]]:
-        """All sets of four joints and weights that each vertex has."""
+        """Return the (joints, weights) of each vertex, four of each in a set."""
         attributes = primitive["attributes"]
         sets: list[tuple[Accessor, Accessor]] = []
         while f"JOINTS_{len(sets)}" in attributes:
@@ -211,7 +212,7 @@ class Primitives:
         vertices: NDArray[np.float64],
         skin: Skin,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Vertices [P,3] in the scene by their joints, and below 0 [P] where these mirror them."""
+        """Return vertices [P,3] moved by their joints, and signs [P]: below 0 if these mirror."""
         sets = self._joint_sets(primitive, shape)
         bent, signs = np.empty_like(vertices), np.empty(len(vertices))
         for start in range(0, len(vertices), _BLOCK):
@@ -235,7 +236,7 @@ class Primitives:
         return bent, signs
 
     def _normalized(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scale weights [P,K] whose sum is not 1. Where all are 0, the first joint counts."""
+        """Scale weights [P,K] to a sum of 1. If all of a vertex are 0, its first joint counts."""
         sums = weights.sum(axis=1)
         wrong = ~(np.abs(sums - 1) <= 1e-3)
         if wrong.any():
@@ -265,7 +266,7 @@ class Primitives:
     def _attribute(
         self, primitive: dict[str, Any], name: str, kinds: tuple[str, ...], count: int
     ) -> Accessor | None:
-        """An attribute that only changes looks: left out, with a note, where it does not fit."""
+        """Return an attribute that only affects looks; None, with a note, if it does not fit."""
         if name not in primitive["attributes"]:
             return None
         try:
@@ -275,7 +276,7 @@ class Primitives:
             return None
 
     def _matching(self, index: Any, count: int, kinds: tuple[str, ...], name: str) -> Accessor:
-        """An accessor with an item for each vertex. Raises ValueError where it does not fit."""
+        """Return an accessor with one item per vertex. Raises ValueError if it does not fit."""
         accessor = self.accessors.get(index)
         if accessor.kind not in kinds or len(accessor) != count:
             what = f"{len(accessor)} {accessor.kind} for {count} vertices"
@@ -287,7 +288,7 @@ class Primitives:
 
 
 def _triangles(corners: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
-    """Triangles [F,3] of a list, strip or fan [C] of corners, wound as the specification says."""
+    """Return triangles [F,3] of a list, strip or fan of corners [C], wound as glTF says."""
     if mode == _LIST:
         return corners.reshape(-1, 3).copy()
     if len(corners) < 3:
