@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pointcmt.datasets.sources.hdf5 import POINTS, damage, find_array, open_hdf5
 from pointcmt.datasets.sources.listing import is_inside, split_source
 from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES, labels_of
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.files import few_notes, read_shape_file, refusals
+from pointcmt.render.files import few_notes, path_in, read_shape_file, refusals
 from pointcmt.render.normals import TOLERANCE
 from pointcmt.render.readers.points import MAX_POINTS, read_npy, read_ply_cloud, read_text
 
@@ -48,8 +48,7 @@ class CloudLoader:
         name, row = split_source(record.source)
         path = self._root / name
         with refusals(path):
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} lies outside of the data set")
+            path_in(self._root, name)
             cloud, digest = (
                 self._read_file(path, record) if row is None else self._read_row(path, row, record)
             )

@@ -3,9 +3,9 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pointcmt.errors import MOST_DETAIL, DependencyError, Reason, ShapeRefused, shortened
+from pointcmt.errors import MOST_DETAIL, DependencyError, Reason, ShapeRefused, printable, shortened
 from pointcmt.regular_files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
@@ -48,6 +48,18 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
         raise ShapeRefused(Reason.UNREADABLE_FILE, f"{path.name}: {error}") from error
     _refuse_strangers(path, data, text)
     return data
+
+
+def path_in(root: Path, name: str) -> Path:
+    """Return the path of a file that a plan names, relative to the data set's root.
+
+    Raises ShapeRefused for a name that leads out of it: a plan may be a stranger's.
+    """
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:
+        what = f"{printable(name)} lies outside of the data set"
+        raise ShapeRefused(Reason.UNREADABLE_FILE, what)
+    return root / name
 
 
 def few_notes(notes: tuple[str, ...]) -> tuple[str, ...]:

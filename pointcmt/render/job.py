@@ -193,7 +193,7 @@ def _marker(store: ViewStore, stage: str, shard: int) -> dict[str, Any] | None:
 def _versions() -> dict[str, str]:
     found = {"pointcmt": __version__}
     renderers = ("open3d", "open3d-cpu", "pyopengl", "pyrender2")
-    for name in ("numpy", "numba", "tensorstore", "trimesh", "pillow", *renderers):
+    for name in ("numpy", "numba", "tensorstore", "pillow", *renderers):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -26,6 +26,7 @@ from pointcmt.mesh import Mesh
 from pointcmt.render import splatter
 from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.clouds import CloudLoader
+from pointcmt.render.files import path_in
 from pointcmt.render.job import Job
 from pointcmt.render.meshes import load_hashed
 from pointcmt.render.normals import complete_normals
@@ -128,7 +129,7 @@ class Meshes:
 
             mesh = toy.build(record.id)
             return mesh, digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
-        return load_hashed((self.job.root or Path()) / record.source)
+        return load_hashed(path_in(self.job.root or Path(), record.source))
 
 
 class MeshShape:

@@ -20,6 +20,7 @@ from pointcmt.datasets.store import RENDER, ViewStore
 from pointcmt.datasets.verify import Broken
 from pointcmt.errors import DamageError, Reason, ShapeRefused, UsageError
 from pointcmt.regular_files import open_regular
+from pointcmt.render.files import path_in
 from pointcmt.render.job import Job
 
 SAMPLE = 32  # shapes that are compared when a job resumes
@@ -64,7 +65,7 @@ class SourceFiles:
         if self._load and (row is not None or (self._two_files and name.endswith(".pts"))):
             return self._load(record)
         digest = hashlib.sha256()
-        with open_regular(self.root / name) as file:
+        with open_regular(path_in(self.root, name)) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()

@@ -6,11 +6,16 @@ import os
 import numpy as np
 import pytest
 
+from pointcmt.cameras import find_rig
+from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store import ROOT, ViewStore
 from pointcmt.errors import ShapeRefused, UsageError
 from pointcmt.render.clouds import CloudLoader
-from pointcmt.render.job import job_of_store
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.job import Job, job_of_store
+from pointcmt.render.kinds import kind_of
+from pointcmt.render.origins import Recorded, SourceFiles
 from pointcmt.render.preview import preview
 from pointcmt.render.repair import repair
 from pointcmt.render.run import Options, build_correspondences
@@ -94,3 +99,17 @@ def test_a_store_of_links_says_how_to_find_them_again(done, tmp_path):
     with pytest.raises(UsageError) as refused:
         list_shapes("folder", tmp_path / "root")
     assert "--follow-links" in refused.value.fix
+
+
+def test_a_mesh_outside_of_the_data_set_is_not_read(tmp_path):
+    """Whatever a stranger's plan names."""
+    write_off(tmp_path / "secret.off", box())
+    (tmp_path / "root").mkdir()
+    config = RenderConfig(find_rig("ortho6"), size=16, points=16)
+    job = Job(str(tmp_path / "S"), "folder", tmp_path / "root", "z", config)
+    for source in ("../secret.off", str(tmp_path / "secret.off"), "a/../../secret.off"):
+        record = ShapeRecord("x", None, "train", source)
+        with pytest.raises(ShapeRefused, match="outside of the data set"):
+            kind_of(job, 0).load(record)
+        found = SourceFiles(job).difference(Recorded(record, "0" * 64))
+        assert "outside of the data set" in found

@@ -1,8 +1,8 @@
 """GLB files (binary glTF 2.0): all meshes of the scene as one, where its nodes place them.
 
-A mesh that several nodes place is there as often. Triangles come node by node, depth first as the
-file lists them, and in a node's mesh primitive by primitive. Read by us and not by trimesh, which
-knows no fans, skins, morph targets or sparse accessors, keeps linear colours in 8 bits, and
+A mesh that several nodes place appears once for each. Triangles come node by node, depth first as
+the file lists them, and within a node's mesh primitive by primitive. trimesh is not used: it does
+not read fans, skins, morph targets or sparse accessors, keeps linear colors in 8 bits, and
 allocates whatever a file declares.
 """
 
@@ -36,14 +36,14 @@ _UNDERSTOOD = {
 
 @dataclass(frozen=True)
 class _Placed:
-    """A part of the scene and what it looks like."""
+    """A part of the scene and its material."""
 
     part: Part
     look: GlbMaterial
 
 
 def read_glb(path: Path, data: bytes) -> Mesh:
-    """The mesh of a GLB file's content, in its default pose: skins and morph targets are applied.
+    """Return the mesh of a GLB file's content in its default pose: skins and morph targets applied.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, missing_file (an external buffer),
     bad_index, no_faces, too_large.
@@ -111,9 +111,12 @@ def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int)
     nodes = Nodes(tree, accessors, budget)
     primitives = Primitives(tree, accessors, nodes, budget)
     materials = GlbMaterials(tree, buffers)
+    meshes = list(nodes.placed())
+    for _, node in meshes:
+        primitives.reserve(node)
     placed = [
         _Placed(part, materials.get(part.material, part.uv is not None))
-        for matrix, node in nodes.placed()
+        for matrix, node in meshes
         for part in primitives.parts(matrix, node)
     ]
     mesh = _assemble(placed, materials)
@@ -121,7 +124,7 @@ def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int)
 
 
 def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
-    """One mesh of all parts."""
+    """Join all parts in one mesh."""
     if not any(len(one.part.faces) for one in placed):
         raise ShapeRefused(Reason.NO_FACES, "its scene holds no triangles")
     starts = np.cumsum([0, *(len(one.part.vertices) for one in placed[:-1])], dtype=np.int32)
@@ -141,14 +144,14 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
 
 
 def _corner_uv(one: _Placed) -> NDArray[np.float32]:
-    """Texture coordinates [F,3,2] of one part; 0 where its material has no texture."""
+    """Return texture coordinates [F,3,2] of a part; 0 if its material has no texture."""
     if one.part.uv is None or not one.look.textured:
         return np.zeros((len(one.part.faces), 3, 2), np.float32)
     return one.look.place(one.part.uv).astype(np.float32)[one.part.faces]
 
 
 def _colors(one: _Placed) -> NDArray[np.float32]:
-    """sRGB [P,3] of one part's vertices: its colours, if any, times its material's."""
+    """Return sRGB [P,3] of a part's vertices: its colors, if any, times its material's."""
     colors = one.part.colors
     tint = np.ones((len(one.part.vertices), 3)) if colors is None else colors
     return to_srgb(tint * one.look.factor).astype(np.float32)

@@ -1,7 +1,7 @@
 """Accessors of glTF: checked against their data first, read only where their items are needed.
 
 A declared count costs nothing. An accessor is a view of its buffer, or zeros that take no memory,
-until `Accessor.take` copies items out of it; what is copied is paid for from a `Budget` before.
+until `Accessor.take` copies items out of it. Callers pay for them from a `Budget` in advance.
 """
 
 import base64
@@ -21,15 +21,15 @@ _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126:
 _FULL_SCALE = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of integers that stand for -1..1
 _UNSIGNED = (5121, 5123, 5125)
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_PER_BYTE = 32  # bytes that a byte of the file may become: indices and positions of few bits
-_ALLOWANCE = 256 << 20  # bytes beside that: a small file may place its mesh often
+_PER_BYTE = 32  # bytes per byte of the file: indices and positions may be of 8 bits
+_ALLOWANCE = 256 << 20  # more bytes for every file: a small one may place its mesh many times
 _ITEM_BYTES = 96  # what a vertex takes while it is read, and a triangle
-_MAX_EXTERNAL = 1 << 30  # bytes of all buffers outside of the file
+_MAX_EXTERNAL = 1 << 30  # bytes of all buffers outside the file
 
 
 @dataclass
 class Budget:
-    """Count what the geometry of a file takes, before it is allocated.
+    """Count the memory that the geometry of a file takes, before it is allocated.
 
     file_size: in bytes. most_faces, most_vertices: of the whole scene.
     """
@@ -204,9 +204,9 @@ class Accessors:
 
 
 def whole(value: Any) -> int:
-    """Return a number that has to be 0, 1, 2, … Raises ValueError."""
+    """Check that a number is one of 0, 1, 2, … and return it. Raises ValueError."""
     if type(value) is not int or value < 0:
-        raise ValueError(f"{printable(str(value))} where a whole number belongs")
+        raise ValueError(f"{printable(str(value))} instead of a whole number")
     return value
 
 
@@ -227,7 +227,7 @@ def data_of(uri: str) -> bytes:
 
 
 def _check(tree: dict[str, Any], accessor: dict[str, Any], budget: Budget) -> None:
-    """Refuse an accessor that its data cannot hold; one without data counts as it declares."""
+    """Refuse an accessor that is longer than its data; pay for one that has no data."""
     count, code, width = whole(accessor["count"]), accessor["componentType"], accessor["type"]
     size = np.dtype(_TYPES[code]).itemsize * _WIDTH[width]
     if count > 3 * MAX_FACES:

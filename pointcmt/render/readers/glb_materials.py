@@ -42,6 +42,9 @@ class GlbMaterial:
         return placed
 
 
+_DEFAULT = GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
+
+
 @dataclass
 class GlbMaterials:
     """The materials of one file that its primitives use. What was odd goes to `notes`."""
@@ -56,7 +59,7 @@ class GlbMaterials:
     def get(self, index: int | None, has_uv: bool) -> GlbMaterial:
         """A material by its index in the file; without texture where there are no coordinates."""
         if index is None:
-            return GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
+            return _DEFAULT
         if (index, has_uv) not in self._known:
             made = self._make(member(self.tree, "materials", index), has_uv)
             self._known[index, has_uv] = made
@@ -110,7 +113,7 @@ class GlbMaterials:
     def _image(
         self, index: Any, factor: NDArray[np.float64], behind: tuple[float, float, float] | None
     ) -> NDArray[np.uint8]:
-        """An image [h,w,3] of the file, times a factor; behind: what shows through its alpha."""
+        """Return an image [h,w,3], times a factor; behind: the color that alpha shows."""
         key, image = self._decoded(index)
         plain = (factor == 1).all()
         if plain and image.shape[2] == 3:
@@ -126,7 +129,7 @@ class GlbMaterials:
         return self._textures.variant((key, *factor, shown), image, make)
 
     def _decoded(self, index: Any) -> tuple[Hashable, NDArray[np.uint8]]:
-        """An image [h,w,3 or 4] of the file and what it is known by: where its bytes lie."""
+        """Return an image [h,w,3 or 4] and its key: the place of its bytes."""
         source, name = member(self.tree, "images", index), f"image {index}"
         if "bufferView" in source:
             view = member(self.tree, "bufferViews", source["bufferView"])

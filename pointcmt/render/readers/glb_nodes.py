@@ -57,7 +57,7 @@ class Nodes:
             path.append((matrix, iter(node.get("children", []))))
 
     def skin(self, index: Any) -> Skin:
-        """Return a skin in the pose of the file: each joint's place times its inverse bind."""
+        """Return a skin in the file's pose: each joint's matrix times its inverse bind matrix."""
         if index not in self._skins:
             self._skins[index] = self._pose(member(self.tree, "skins", index))
         return self._skins[index]
@@ -66,7 +66,7 @@ class Nodes:
         scenes = self.tree.get("scenes")
         if scenes:
             return member(self.tree, "scenes", self.tree.get("scene", 0)).get("nodes", [])
-        # No scene: each node that is nobody's child.
+        # Without a scene: each node without a parent.
         nodes = self.tree.get("nodes", [])
         children = {child for node in nodes for child in node.get("children", [])}
         return [index for index in range(len(nodes)) if index not in children]
@@ -85,7 +85,7 @@ class Nodes:
         return Skin(matrices, np.where(mirrors(matrices), -1.0, 1.0))
 
     def _place(self, index: int) -> NDArray[np.float64]:
-        """The matrix of any node, in the scene or not."""
+        """Return the matrix of any node, in the scene or not."""
         if not self._parents:
             for parent, node in enumerate(self.tree["nodes"]):
                 self._parents |= dict.fromkeys(node.get("children", []), parent)
@@ -103,8 +103,8 @@ class Nodes:
 
 
 def mirrors(matrices: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether matrices [..., 4, 4] turn surfaces inside out: their determinant is below 0."""
-    # The sign of the logarithm's: the determinant itself may underflow.
+    """Return whether matrices [...,4,4] turn surfaces inside out: a negative determinant."""
+    # slogdet: the determinant itself may underflow.
     with np.errstate(all="ignore"):
         return np.linalg.slogdet(matrices[..., :3, :3])[0] < 0
 
@@ -127,7 +127,7 @@ def _compose(parent: NDArray[np.float64], node: dict[str, Any]) -> NDArray[np.fl
 
 
 def _local_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
-    """A node to its parent: its matrix, or translation · rotation · scale."""
+    """Return a node's matrix to its parent: as given, or translation · rotation · scale."""
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
     x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)

@@ -12,10 +12,11 @@ from pointcmt.render.readers.glb_nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
+_TURNED = [0, 2, 1]  # corners of a triangle whose other side is the front
 _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
 _COMPRESSED = ("KHR_draco_mesh_compression",)
-_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colours stand for 0..1, whatever they declare
+_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors stand for 0..1, normalized or not
 _PART_BYTES = 2048  # what a primitive takes beside its arrays
 _JOINTED_BYTES = 64  # what a set of four joints takes at a vertex
 _BLOCK = 1 << 14  # vertices that are bent at a time
@@ -32,15 +33,37 @@ class Part:
     material: int | None
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """A primitive in its mesh. rows: the vertices that it uses of its accessors, None for all."""
+
+    position: Accessor
+    rows: NDArray[np.int64] | None
+    faces: NDArray[np.int32]
+    uv: NDArray[np.float64] | None
+    colors: NDArray[np.float64] | None
+
+    @property
+    def used(self) -> int:
+        """How many vertices it uses."""
+        return len(self.position) if self.rows is None else len(self.rows)
+
+
 @dataclass
 class Primitives:
-    """Read primitives of one file. What was odd goes to `notes`, in order, each once."""
+    """Read primitives of one file. `notes` lists what was odd, in order, each once."""
 
     tree: dict[str, Any]
     accessors: Accessors
     nodes: Nodes
     budget: Budget
     notes: dict[str, None] = field(default_factory=dict)
+    _shapes: dict[int, _Shape] = field(default_factory=dict)  # by the identity of the tree's object
+
+    def reserve(self, node: dict[str, Any]) -> None:
+        """Pay for the parts of a node's mesh in advance: a few bytes may place it many times."""
+        mesh = member(self.tree, "meshes", node["mesh"])
+        self.budget.spend(_PART_BYTES * len(mesh["primitives"]))
 
     def parts(self, matrix: NDArray[np.float64], node: dict[str, Any]) -> list[Part]:
         """Return the parts of triangles of a node's mesh, in the file's order."""
@@ -51,7 +74,6 @@ class Primitives:
         weights = np.array(node.get("weights", mesh.get("weights", [])), np.float64)
         parts = []
         for primitive in mesh["primitives"]:
-            self.budget.spend(_PART_BYTES)
             mode = primitive.get("mode", _LIST)
             if mode in (_LIST, _STRIP, _FAN):
                 parts.append(self._part(primitive, mode, matrix, node, weights))
@@ -68,32 +90,42 @@ class Primitives:
         node: dict[str, Any],
         weights: NDArray[np.float64],
     ) -> Part:
+        shape = self._shape(primitive, mode)
+        vertices, faces = self._morphed(primitive, shape, weights), shape.faces
+        skin = self._skin(primitive, node)
+        if skin is not None:
+            vertices, signs = self._bent(primitive, shape, vertices, skin)
+            mirrored = signs[faces].sum(axis=1) < 0
+            faces = np.where(mirrored[:, None], faces[:, _TURNED], faces)
+        else:
+            vertices = moved(vertices, matrix)
+            faces = faces[:, _TURNED] if mirrors(matrix) else faces
+        return Part(vertices, faces, shape.uv, shape.colors, primitive.get("material"))
+
+    def _shape(self, primitive: dict[str, Any], mode: int) -> _Shape:
+        """Read what is the same wherever a primitive is placed: once, but paid for each time."""
+        known = self._shapes.get(id(primitive))
+        if known is not None:
+            self.budget.add(len(known.faces), known.used)
+            return known
         position = self._position(primitive)
         rows, faces = self._faces(primitive, mode, len(position))
-        vertices = self._morphed(primitive, position.take(rows), rows, len(position), weights)
-        skin = self._skin(primitive, node)
-        if skin is None:
-            mirrored = np.full(len(faces), mirrors(matrix))
-            vertices = moved(vertices, matrix)
-        else:
-            sets = self._joint_sets(primitive, len(position), len(vertices))
-            vertices, signs = self._bent(vertices, skin, sets, rows)
-            mirrored = signs[faces].sum(axis=1) < 0
-        faces[mirrored] = faces[mirrored][:, [0, 2, 1]]
-        return Part(
-            vertices,
+        shape = _Shape(
+            position,
+            rows,
             faces.astype(np.int32),
             self._uv(primitive, rows, len(position)),
             self._colors(primitive, rows, len(position)),
-            primitive.get("material"),
         )
+        self._shapes[id(primitive)] = shape
+        return shape
 
     def _position(self, primitive: dict[str, Any]) -> Accessor:
         index = primitive["attributes"]["POSITION"]
         if "bufferView" not in member(self.tree, "accessors", index):
             packed = [name for name in _COMPRESSED if name in primitive.get("extensions", {})]
             if packed:
-                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]} is not read")
+                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]}: export it uncompressed")
         position = self.accessors.get(index)
         if position.kind != "VEC3":
             raise ValueError(f"positions are {position.kind}")
@@ -102,9 +134,10 @@ class Primitives:
     def _faces(
         self, primitive: dict[str, Any], mode: int, count: int
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-        """Vertices [P] that the primitive uses (None for all), and its triangles [F,3] of those.
+        """Return the vertices [P] that a primitive uses (None for all) and its triangles [F,3].
 
-        Many primitives may share one long list of vertices: each takes what it needs of it.
+        The triangles index those vertices. Many primitives may share one long list of vertices, so
+        a primitive with fewer corners takes only what it uses.
         """
         indices = primitive.get("indices")
         accessor = None if indices is None else self.accessors.get(indices)
@@ -126,15 +159,11 @@ class Primitives:
         return rows, _triangles(found.reshape(-1), mode)
 
     def _morphed(
-        self,
-        primitive: dict[str, Any],
-        vertices: NDArray[np.float64],
-        rows: NDArray[np.int64] | None,
-        count: int,
-        weights: NDArray[np.float64],
+        self, primitive: dict[str, Any], shape: _Shape, weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Positions with the morph targets added that the file's weights show."""
-        targets = primitive.get("targets", [])
+        """Return positions [P,3] plus the morph targets, each times its weight."""
+        vertices = shape.position.take(shape.rows)
+        targets, count = primitive.get("targets", []), len(shape.position)
         if weights.shape != (len(targets),) and targets and weights.size:
             self._note(f"{weights.size} weights for {len(targets)} morph targets")
         for weight, target in zip(weights, targets, strict=False):
@@ -147,11 +176,11 @@ class Primitives:
                 self.budget.spend(vertices.nbytes)
                 accessor = self._matching(target["POSITION"], count, ("VEC3",), "a morph target")
                 with np.errstate(all="ignore"):
-                    vertices = vertices + weight * accessor.take(rows)
+                    vertices = vertices + weight * accessor.take(shape.rows)
         return vertices
 
     def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
-        """The skin that bends a primitive, if any."""
+        """Return the skin that bends a primitive, if any."""
         if "skin" not in node:
             return None
         attributes = primitive["attributes"]
@@ -161,16 +190,16 @@ class Primitives:
         return self.nodes.skin(node["skin"])
 
     def _joint_sets(
-        self, primitive: dict[str, Any], count: int, used: int
+        self, primitive: dict[str, Any], shape: _Shape
     ) -> list[tuple[Accessor, Accessor]]:
-        """All sets of four joints and weights that each vertex has."""
+        """Return the (joints, weights) of each vertex, four of each in a set."""
         attributes = primitive["attributes"]
         sets: list[tuple[Accessor, Accessor]] = []
         while f"JOINTS_{len(sets)}" in attributes:
             joints, weights = f"JOINTS_{len(sets)}", f"WEIGHTS_{len(sets)}"
-            self.budget.spend(_JOINTED_BYTES * used)
+            self.budget.spend(_JOINTED_BYTES * shape.used)
             pair = [
-                self._matching(attributes[name], count, ("VEC4",), name)
+                self._matching(attributes[name], len(shape.position), ("VEC4",), name)
                 for name in (joints, weights)
             ]
             sets.append((pair[0], pair[1]))
@@ -178,17 +207,20 @@ class Primitives:
 
     def _bent(
         self,
+        primitive: dict[str, Any],
+        shape: _Shape,
         vertices: NDArray[np.float64],
         skin: Skin,
-        sets: list[tuple[Accessor, Accessor]],
-        rows: NDArray[np.int64] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Vertices [P,3] in the scene by their joints, and below 0 [P] where these mirror them."""
+        """Return vertices [P,3] moved by their joints, and signs [P]: below 0 if these mirror."""
+        sets = self._joint_sets(primitive, shape)
         bent, signs = np.empty_like(vertices), np.empty(len(vertices))
         for start in range(0, len(vertices), _BLOCK):
             block = slice(start, start + _BLOCK)
             points = vertices[block]
-            items = np.arange(start, start + len(points)) if rows is None else rows[block]
+            items = (
+                np.arange(start, start + len(points)) if shape.rows is None else shape.rows[block]
+            )
             with np.errstate(all="ignore"):
                 joints = np.hstack([joints.take(items) for joints, _ in sets]).astype(np.int64)
                 weights = self._normalized(np.hstack([weights.take(items) for _, weights in sets]))
@@ -204,7 +236,7 @@ class Primitives:
         return bent, signs
 
     def _normalized(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scale weights [P,K] whose sum is not 1. Where all are 0, the first joint counts."""
+        """Scale weights [P,K] to a sum of 1. If all of a vertex are 0, its first joint counts."""
         sums = weights.sum(axis=1)
         wrong = ~(np.abs(sums - 1) <= 1e-3)
         if wrong.any():
@@ -234,7 +266,7 @@ class Primitives:
     def _attribute(
         self, primitive: dict[str, Any], name: str, kinds: tuple[str, ...], count: int
     ) -> Accessor | None:
-        """An attribute that only changes looks: left out, with a note, where it does not fit."""
+        """Return an attribute that only affects looks; None, with a note, if it does not fit."""
         if name not in primitive["attributes"]:
             return None
         try:
@@ -244,7 +276,7 @@ class Primitives:
             return None
 
     def _matching(self, index: Any, count: int, kinds: tuple[str, ...], name: str) -> Accessor:
-        """An accessor with an item for each vertex. Raises ValueError where it does not fit."""
+        """Return an accessor with one item per vertex. Raises ValueError if it does not fit."""
         accessor = self.accessors.get(index)
         if accessor.kind not in kinds or len(accessor) != count:
             what = f"{len(accessor)} {accessor.kind} for {count} vertices"
@@ -256,7 +288,7 @@ class Primitives:
 
 
 def _triangles(corners: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
-    """Triangles [F,3] of a list, strip or fan [C] of corners, wound as the specification says."""
+    """Return triangles [F,3] of a list, strip or fan of corners [C], wound as glTF says."""
     if mode == _LIST:
         return corners.reshape(-1, 3).copy()
     if len(corners) < 3:

@@ -1,7 +1,7 @@
 """Images of any kind to sRGB pixels, through Pillow.
 
-What an image takes is told from its header and paid for before it is decoded: a few bytes may
-declare any size, and a model may name one image a thousand times.
+The memory that an image takes is computed from its header and paid for before it is decoded: a few
+bytes may declare any size, and a model may name one image many times.
 """
 
 import io
@@ -31,7 +31,7 @@ MAX_DECODING = 512 << 20  # bytes that one image takes while it is decoded: RGBA
 MAX_DECODED = 4 << 30  # bytes of all images of one model, as they come out of their files
 # Those that Pillow decodes by itself: EPS, for one, would start another program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "TGA", "WEBP", "PCX", "PPM", "DDS", "SGI")
-_BLOCK = 1 << 20  # pixels of more than 8 bits that are narrowed at a time
+_BLOCK = 1 << 16  # pixels of more than 8 bits that are narrowed at a time
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Textures:
     def image(
         self, key: Hashable, name: str, read: Callable[[], bytes | memoryview]
     ) -> NDArray[np.uint8]:
-        """An image [h,w,3 or 4] by a key of its own; `read` gives its file's content.
+        """Return an image [h,w,3 or 4] by its key; `read` returns the content of its file.
 
-        Raises NotRead where it cannot be decoded, the same again for the same key.
+        Raises NotRead if it cannot be decoded; for the same key the same, without another try.
         """
         if key not in self._images:
             try:
@@ -75,7 +75,7 @@ class Textures:
     def variant(
         self, key: Hashable, image: NDArray[np.uint8], make: Callable[[], NDArray[np.uint8]]
     ) -> NDArray[np.uint8]:
-        """What `make` makes of an image, [h,w,3], by a key of its own. Raises NotRead."""
+        """Return by its key what `make` makes of an image, [h,w,3]. Raises NotRead."""
         if key not in self._variants:
             self._keep(3 * image.shape[0] * image.shape[1])
             self._variants[key] = make()
@@ -133,12 +133,12 @@ def lay_over(image: NDArray[np.uint8], behind: tuple[float, float, float]) -> ND
 
 
 def _jpeg_coefficients(image: Image.Image) -> int:
-    """Bytes of what libjpeg may keep of all scans, whatever resolution is asked for."""
+    """Return the bytes of coefficients that libjpeg may keep, at any output resolution."""
     return 2 * image.layers * image.width * image.height if isinstance(image, JpegImageFile) else 0
 
 
 def _decoding_bytes(image: Image.Image) -> int:
-    """The most memory that `_pixels` takes at a time, beside the reduced image."""
+    """Return the peak memory of `_pixels` in bytes, without the reduced image."""
     stored = 2 if "16" in image.mode else 1 if image.mode in ("1", "L", "P") else 4  # Pillow's own
     clear = image.has_transparency_data
     if image.mode.startswith(("I", "F")):  # copied to numpy, then narrowed
@@ -150,11 +150,13 @@ def _decoding_bytes(image: Image.Image) -> int:
     if image.format == "WEBP":  # its decoder keeps two frames and copies the one that it gives back
         each += 12
     block = _tiff_block(image) if isinstance(image, TiffImageFile) else 0
-    return image.width * image.height * each + block
+    # Decoders keep two rows of up to 64 bits a pixel; a row of Pillow's has a pointer and padding.
+    edges = 16 * image.width + 32 * image.height
+    return image.width * image.height * each + edges + block
 
 
 def _tiff_block(image: TiffImageFile) -> int:
-    """Bytes of a strip or tile, which is decoded whole and may be larger than its image."""
+    """Return the bytes of a strip or tile: decoded whole, it may be larger than its image."""
     tags = image.tag_v2
     bits = tags.get(SAMPLESPERPIXEL, 1) * max(tags.get(BITSPERSAMPLE, (1,)))
     if TILEWIDTH in tags:
@@ -165,7 +167,7 @@ def _tiff_block(image: TiffImageFile) -> int:
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Decode and reduce: in place, and before grey becomes RGB, which gives the same."""
+    """Decode and reduce an image. Gray images are reduced before they become RGB: same pixels."""
     mode = "RGBA" if image.has_transparency_data else "RGB"
     image.load()
     if image.mode.startswith(("I", "F")):  # integers of 16 or 32 bits, or floats
