@@ -34,7 +34,9 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/system" "$work/data"
-chmod 777 "$work/data"
+owner=12345:12345 # an ordinary user, whose folder nobody else may write into
+chown $owner "$work/data"
+chmod 755 "$work/data"
 engine=(buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs)
 
 say() { echo "== $*"; }
@@ -43,14 +45,14 @@ fail() {
     exit 1
 }
 
-# What the first line of both Dockerfiles names, from Debian's packages.
+# What docker/.env names, from Debian's packages: as new as they are, not as its digest is.
 make_base() {
-    say "debian:bookworm-slim, by debootstrap"
+    say "Debian bookworm, by debootstrap"
     debootstrap --variant=minbase bookworm "$work/base" >"$work/log" || fail "$(tail "$work/log")"
     local container
     container=$("${engine[@]}" from scratch)
     "${engine[@]}" add --quiet "$container" "$work/base" / >/dev/null
-    "${engine[@]}" commit --quiet --rm "$container" localhost/debian:bookworm-slim >/dev/null
+    "${engine[@]}" commit --quiet --rm "$container" localhost/base:check >/dev/null
     rm -rf "$work/base"
 }
 
@@ -58,15 +60,16 @@ make_base() {
 build() {
     say "docker/$1.Dockerfile"
     "${engine[@]}" build --pull-never --isolation chroot --network host --format docker \
-        --file "docker/$1.Dockerfile" --tag "$1" "${@:2}" . >"$work/log" 2>&1 ||
+        --build-arg BASE_IMAGE=localhost/base:check \
+        --file "docker/$1.Dockerfile" --tag "localhost/$1:check" "${@:2}" . >"$work/log" 2>&1 ||
         fail "$(tail -n 30 "$work/log")"
-    "${engine[@]}" from --pull-never --name "$1" "localhost/$1" >/dev/null
+    "${engine[@]}" from --pull-never --name "$1" "localhost/$1:check" >/dev/null
     say "$1: $(du -sh "$("${engine[@]}" mount "$1")" | cut -f1)"
 }
 
 # setting NAME FIELD: of an image's configuration.
 setting() {
-    "${engine[@]}" inspect --type image --format "{{$2}}" "localhost/$1"
+    "${engine[@]}" inspect --type image --format "{{$2}}" "localhost/$1:check"
 }
 
 # inside NAME COMMAND: as a careful engine would run it: the image's user and environment, a
@@ -105,24 +108,25 @@ check_image() {
     user=$(setting "$1" .Docker.Config.User)
     [[ $user =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] || fail "the image's user is '$user'"
     [ "$(setting "$1" .Docker.Config.Entrypoint)" = "[pointcmt]" ] || fail "another entry point"
-    inside "$1" pointcmt doctor
+    inside "$1" pointcmt doctor --folder /tmp
     inside "$1" sh -c '! touch /opt/pointcmt/file 2>/dev/null' || fail "the root can be written"
     # shellcheck disable=SC2016
     inside "$1" sh -c '[ "$(grep CapEff /proc/self/status)" = "CapEff:	0000000000000000" ]' ||
         fail "it has capabilities"
     inside "$1" sh -c '! command -v pip && ! python -c "import pip" 2>/dev/null' || fail "pip is left"
-    as=12345:12345 inside "$1" pointcmt doctor >/dev/null || fail "it does not run as another user"
+    as=$owner inside "$1" pointcmt doctor >/dev/null || fail "it does not run as another user"
 }
 
 check_render() {
     check_image render
-    setting render .Docker.Config.Healthcheck.Test | grep -q "pointcmt doctor" ||
+    setting render .Docker.Config.Healthcheck.Test | grep -q "pointcmt --version" ||
         fail "no health check"
+    inside render pointcmt --version
     inside render sh -c '! python -c "import torch" 2>/dev/null' || fail "it carries torch"
     inside render sh -c '! command -v cc gcc g++ c++ ld' || fail "it carries a compiler"
     inside render dask scheduler --version
     say "rendering, the machine code of the image alone"
-    inside render env NUMBA_DEBUG_CACHE=1 pointcmt render --dataset toy --limit 60 \
+    as=$owner inside render env NUMBA_DEBUG_CACHE=1 pointcmt render --dataset toy --limit 60 \
         --rig ortho6 --size 64 --workers 2 --out S >"$work/data/log"
     grep -q "data loaded" "$work/data/log" || fail "machine code is compiled at each start"
     ! grep "data saved" "$work/data/log" || fail "these functions are not in the image"
@@ -133,12 +137,14 @@ check_render() {
 check_train() {
     check_image train
     inside train sh -c '! python -c "import open3d" 2>/dev/null' || fail "it carries a renderer"
+    [ "$(stat -c %a "$("${engine[@]}" mount train)/cache")" = 1777 ] ||
+        fail "not every user may write into a new volume for /cache"
     say "training by two processes, and compiled"
     local small=(--data S --epochs 1 --set data.batch_size=4 --set data.points=64)
-    inside train torchrun --standalone --nproc-per-node 2 -m pointcmt train student \
+    as=$owner inside train torchrun --standalone --nproc-per-node 2 -m pointcmt train student \
         "${small[@]}" --out RUN
-    inside train pointcmt train student "${small[@]}" --compile --out COMPILED
-    inside train pointcmt evaluate RUN --data S | head -n 3
+    as=$owner inside train pointcmt train student "${small[@]}" --compile --out COMPILED
+    as=$owner inside train pointcmt evaluate RUN --data S | head -n 3
 }
 
 make_base

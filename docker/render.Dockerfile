@@ -1,13 +1,18 @@
 # The renderer: EGL and Embree, dask for clusters; no torch, no compiler, no root.
 #
-#   docker build -f docker/render.Dockerfile -t pointcmt-render .
-#   docker run --rm -v "$PWD:/data" pointcmt-render render --dataset toy --out S
-#   docker run --rm --gpus all -v "$PWD:/data" pointcmt-render doctor
+#   docker/build.sh render
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" \
+#       pointcmt-render:0.1.0 render --dataset toy --out S
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" --gpus all \
+#       pointcmt-render:0.1.0 doctor
 #
-# Debian's own image rather than Python's: its Python gets Debian's security fixes with everything
+# --user: who owns the folder that is mounted; the image's own user may not write into yours.
+#
+# The base image is pinned in docker/.env. Debian's own image rather than Python's: its Python gets Debian's security fixes with everything
 # else, and docker/check.sh can make the same system from Debian's packages where no image is to be
 # had, so that what is tested is what is built.
-FROM debian:bookworm-slim AS system
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE} AS system
 COPY system-packages.sh /usr/local/sbin/
 RUN system-packages.sh && apt-get clean && rm -rf /var/lib/apt/lists/*
 # How libEGL finds NVIDIA's driver. NVIDIA's container toolkit brings the driver's libraries, and
@@ -39,7 +44,9 @@ ENV NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility PYTHONUNBUFFERED=1
 # By number: Kubernetes cannot tell whether a name is root's.
 USER 10001:10001
 WORKDIR /data
-HEALTHCHECK --interval=5m --timeout=2m --start-period=2m CMD ["pointcmt", "doctor"]
+# Light, and it writes nothing: whether the package can be started at all. `pointcmt doctor` draws
+# and writes; a job that cannot go on ends by itself.
+HEALTHCHECK --interval=5m --timeout=30s CMD ["pointcmt", "--version"]
 # Python ends in order on SIGINT; a container's first process ignores SIGTERM.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["pointcmt"]

@@ -41,7 +41,7 @@ from pointcmt.errors import PointcmtError, UsageError
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
     from pointcmt.render.job import Job
-    from pointcmt.render.run import Summary
+    from pointcmt.render.run import Options, Summary
 
 app = typer.Typer(
     name="pointcmt",
@@ -93,7 +93,7 @@ def render(
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    memory_limit: MemoryLimit = 0.0,
+    memory_limit: MemoryLimit = None,
     scheduler: Scheduler = None,
     resources: Resources = "",
     shard_index: ShardIndex = None,
@@ -143,9 +143,6 @@ def render(
 
     job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
     job = replace(job, follow_links=follow_links)
-    if dry_run:
-        _print_plan(listing, job, shard_size)
-        return
     options = Options(
         workers=workers,
         timeout=timeout,
@@ -160,6 +157,9 @@ def render(
         log_format=log_format,
         **dask,
     )
+    if dry_run:
+        _print_plan(listing, job, options)
+        return
     with resumable(log_format):
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
@@ -170,7 +170,7 @@ def build_correspondences(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    memory_limit: MemoryLimit = 0.0,
+    memory_limit: MemoryLimit = None,
     scheduler: Scheduler = None,
     resources: Resources = "",
     shard_index: ShardIndex = None,
@@ -301,10 +301,12 @@ def _print_listing(listing: "Listing", log_format: str) -> None:
     say(f"{shapes} ({', '.join(parts)})", log_format)
 
 
-def _print_plan(listing: "Listing", job: "Job", shard: int | None) -> None:
+def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:
     from pointcmt.render.config import schema_for
+    from pointcmt.render.run import require_room
 
-    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), shard)
+    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), options.shard)
+    require_room(schema, options)
     views = schema.shapes * schema.views
     show(f"would render {views:,} views of {schema.size}² pixels with rig {job.config.rig.name}")
     show(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")

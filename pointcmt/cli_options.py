@@ -22,7 +22,14 @@ Store = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
-MemoryLimit = Annotated[float, typer.Option(min=0, help="GiB one worker may hold; 0 = no limit.")]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="GiB one worker may hold; a share of the machine or container if absent, 0 = no limit.",
+        show_default=False,
+    ),
+]
 Gpus = Annotated[
     str,
     typer.Option(

@@ -35,7 +35,7 @@ def verify(
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
-    memory_limit: MemoryLimit = 0.0,
+    memory_limit: MemoryLimit = None,
     device: Gpus = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from distributed.security import Security
 
+from pointcmt import __version__
 from pointcmt.datasets.store import ViewStore
 from pointcmt.datasets.verify import verify
 from tests.commands import unknown_options
@@ -28,7 +29,8 @@ DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 SCRIPTS = [*DOCKER.glob("*.sh"), *DOCKER.glob("slurm/*.sbatch"), ROOT / "system-packages.sh"]
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 TLS = yaml.safe_load((DOCKER / "compose.tls.yaml").read_text())
-JOB = yaml.safe_load((DOCKER / "kubernetes" / "render-job.yaml").read_text())
+JOB_FILE = DOCKER / "kubernetes" / "render-job.yaml"
+JOB = yaml.safe_load(JOB_FILE.read_text())
 POD = JOB["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 
@@ -45,6 +47,16 @@ def final_stage(path):
     return found[last:]
 
 
+def shown_runs(path):
+    """Each `docker run` of a header: (its options, the image, the image's arguments)."""
+    text = path.read_text().replace("\\\n#", " ")
+    for line in re.findall(r"^# +docker run (.*)$", text, re.MULTILINE):
+        words = shlex.split(line)
+        images = ("pointcmt-render", "pointcmt-train")
+        image = next(i for i, word in enumerate(words) if word.partition(":")[0] in images)
+        yield words[:image], words[image], words[image + 1 :]
+
+
 # Commands.
 
 
@@ -56,8 +68,8 @@ def commands():
             words = json.loads(text) if text.strip().startswith("[") else shlex.split(text)
             if words[0] == "pointcmt" and len(words) > 1:
                 yield path.name, words
-        for shown in re.findall(r"pointcmt-(?:render|train) ([a-z].*)", path.read_text()):
-            yield path.name, ["pointcmt", *shlex.split(shown)]
+        for shown in shown_runs(path):
+            yield path.name, ["pointcmt", *shown[2]]
     for name, service in COMPOSE["services"].items():
         words = [*service["entrypoint"], *service.get("command", [])]
         if words[0] == "pointcmt":
@@ -121,6 +133,157 @@ def test_the_render_image_has_its_system_packages_from_one_list():
     assert "NVIDIA_VISIBLE_DEVICES" not in variables  # GPUs are for the user to give
 
 
+BASE = re.compile(r"debian:bookworm-\d{8}-slim@sha256:[0-9a-f]{64}")
+
+
+def pinned():
+    (line,) = re.findall(r"^BASE_IMAGE=(.*)$", (DOCKER / ".env").read_text(), re.MULTILINE)
+    return line
+
+
+def test_the_base_image_is_pinned_by_its_digest_in_one_place():
+    assert BASE.fullmatch(pinned())
+    for path in DOCKERFILES:
+        own = {"${BASE_IMAGE} AS system", "system AS build", "system"}
+        assert {argument for name, argument in instructions(path) if name == "FROM"} == own
+        assert instructions(path)[0] == ("ARG", "BASE_IMAGE")  # no default: that were another place
+    for service in COMPOSE["services"].values():
+        assert service["build"]["args"]["BASE_IMAGE"].startswith("${BASE_IMAGE:?")
+    texts = [path for path in DOCKER.rglob("*") if path.is_file() and path.name != ".env"]
+    assert not [path for path in texts if "@sha256:" in path.read_text()]
+
+
+def test_every_image_of_ours_is_named_by_the_version():
+    pages = [*DOCKER.rglob("*"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    found = []
+    for path in (path for path in pages if path.is_file()):
+        text = path.read_text()
+        assert ":latest" not in text.replace("*:latest |", "") or path.name == "pin-base.sh", path
+        found += re.findall(r"pointcmt-(?:render|train)(:[\w.]+)\b", text)
+        untagged = r"(?:image: |docker run .*)pointcmt-(?:render|train)(?![\w.:-])"
+        assert not re.search(untagged, text), path
+    assert set(found) == {f":{__version__}"}
+    assert CONTAINER["image"] == COMPOSE["services"]["worker"]["image"]
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """Make stand-ins for commands, to be found before the real ones: `tools(name, body)`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def make(name, body):
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+
+    make.environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return make
+
+
+@pytest.mark.parametrize("name", ["render", "train"])
+def test_an_image_is_built_on_the_pinned_base_and_named_by_the_version(tools, name):
+    tools("docker", 'printf "%s\\n" "$PWD" "$@"')
+    command = [DOCKER / "build.sh", name, "--no-cache"]
+    done = subprocess.run(command, env=tools.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    where, *words = done.stdout.splitlines()
+    assert Path(where) == ROOT
+    assert words == [
+        "build",
+        *("--file", f"docker/{name}.Dockerfile"),
+        *("--build-arg", f"BASE_IMAGE={pinned()}"),
+        *("--tag", f"pointcmt-{name}:{__version__}"),
+        *("--no-cache", "."),
+    ]
+    wrong = subprocess.run([DOCKER / "build.sh", "other"], capture_output=True, text=True)
+    assert (wrong.returncode, "usage" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "code"),
+    [
+        ((), "Name: x\\nDigest:    sha256:" + "ab" * 32, 0),
+        (("debian:trixie-20260918-slim",), "Digest: sha256:" + "cd" * 32, 0),
+        (("debian:latest",), "Digest: sha256:" + "ab" * 32, 2),
+        (("debian",), "Digest: sha256:" + "ab" * 32, 2),
+        (("registry:5000/debian",), "Digest: sha256:" + "ab" * 32, 2),
+        (("debian:1; rm",), "Digest: sha256:" + "ab" * 32, 2),
+        ((), "Digest: sha256:abc", 1),
+        ((), "", 1),
+    ],
+)
+def test_another_base_is_pinned_by_what_the_registry_answers(
+    tools, tmp_path, arguments, answer, code
+):
+    copy = tmp_path / "docker"
+    copy.mkdir()
+    for name in ("pin-base.sh", ".env"):
+        shutil.copy(DOCKER / name, copy / name)
+    tools("docker", f'echo "$@" >"{tmp_path}/asked"\nprintf "{answer}\\n"')
+    before = (copy / ".env").read_text()
+    command = [copy / "pin-base.sh", *arguments]
+    done = subprocess.run(command, env=tools.environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert (copy / ".env").read_text() == before
+        assert done.stderr
+        return
+    image = arguments[0] if arguments else pinned().partition("@")[0]
+    assert (tmp_path / "asked").read_text() == f"buildx imagetools inspect {image}\n"
+    digest = answer.rpartition(" ")[2]
+    assert (copy / ".env").read_text().splitlines()[-1] == f"BASE_IMAGE={image}@{digest}"
+    assert {path.name for path in copy.iterdir()} == {"pin-base.sh", ".env"}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_the_command_that_a_header_shows_works_for_an_ordinary_user_s_folder(path):
+    """The image's own user may not write there; whoever owns the folder may."""
+    runs = list(shown_runs(path))
+    assert runs
+    for options, image, _ in runs:
+        user = options[options.index("--user") + 1]
+        assert user == "$(id -u):$(id -g)"
+        assert options[options.index("-v") + 1] == "$PWD:/data"
+        assert image == f"pointcmt-{path.stem}:{__version__}"
+    stage = final_stage(path)
+    (workdir,) = [argument for name, argument in stage if name == "WORKDIR"]
+    assert workdir == "/data"
+    volumes = [options[i + 1] for options, *_ in runs for i, w in enumerate(options) if w == "-v"]
+    made = " ".join(argument for name, argument in stage if name == "RUN")
+    for volume in volumes:
+        if not volume.startswith("$PWD"):  # a new volume takes over the mode of its folder
+            assert f"install -d -m 1777 {volume.partition(':')[2]}" in made
+
+
+NO_WRITING = """
+import os, sys
+
+def refuse(event, arguments):
+    flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else 0
+    writes = event == "open" and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.symlink", "socket.connect"):
+        os.write(2, f"{event} {arguments}\\n".encode())
+        os._exit(99)
+
+sys.addaudithook(refuse)
+"""
+
+
+def test_the_health_check_is_light_and_writes_nowhere(tmp_path):
+    (check,) = [a for n, a in instructions(DOCKER / "render.Dockerfile") if n == "HEALTHCHECK"]
+    words = json.loads(check.partition("CMD")[2])
+    (tmp_path / "sitecustomize.py").write_text(NO_WRITING)
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    assert words[0] == "pointcmt"
+    command = [sys.executable, "-X", "importtime", "-m", *words]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"numpy", "numba", "open3d", "OpenGL", "tensorstore", "torch", "dask"}
+    wrong = [*command[:1], "-c", f"open({str(tmp_path / 'x')!r}, 'w')"]
+    assert subprocess.run(wrong, env=environment, capture_output=True).returncode == 99
+
+
 # Services and jobs.
 
 
@@ -155,6 +318,23 @@ def test_every_service_speaks_tls_with_what_the_script_writes(name):
         arguments = security.get_tls_config_for_role(role)
         assert arguments["cert"] == "/certificates/cluster.pem"
         assert arguments["key"] == "/certificates/cluster.key"
+
+
+def kubernetes_job(pods):
+    """The job as the command in its header makes it, for a number of pods."""
+    shown = re.search(r"#   (sed .*) \| kubectl apply -f -", JOB_FILE.read_text())[1]
+    command = shown.replace("16", str(pods))
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    return yaml.safe_load(done.stdout)
+
+
+@pytest.mark.parametrize("pods", [1, 16, 250])
+def test_one_number_decides_how_many_pods_share_a_store(pods):
+    spec = kubernetes_job(pods)["spec"]
+    assert (spec["completions"], spec["parallelism"]) == (pods, pods)
+    (container,) = spec["template"]["spec"]["containers"]
+    assert [a for a in container["args"] if "num-shards" in a] == [f"--num-shards={pods}"]
+    assert not isinstance(JOB["spec"]["completions"], int), "a forgotten number must not work"
 
 
 def test_the_kubernetes_job_is_confined_and_covers_all_shards():
@@ -247,8 +427,9 @@ SMALL = (
     [
         ({"SLURM_MEM_PER_NODE": 16384}, (), "1.75"),
         ({"SLURM_MEM_PER_CPU": 4096}, (), "3.5"),
-        ({"SLURM_MEM_PER_NODE": 0}, (), "0"),
-        ({}, (), "0"),
+        ({"SLURM_MEM_PER_NODE": 0}, (), None),  # all that the node has: pointcmt shares it out
+        ({}, (), None),
+        ({}, ("--memory-limit", "3"), "3"),
         ({"SLURM_MEM_PER_NODE": 16384}, ("--memory-limit", "3"), "3"),
     ],
 )
@@ -260,7 +441,7 @@ def test_each_worker_of_an_array_may_take_its_part_of_the_memory(
     task = submit("render-array.sbatch", (0,), 0, *more, SLURM_CPUS_PER_TASK=8, **memory)
     words = task.communicate(timeout=60)[1].split()
     limits = [words[i + 1] for i, word in enumerate(words) if word == "--memory-limit"]
-    assert limits[-1] == limit
+    assert (limits or [None])[-1] == limit
 
 
 def test_an_array_of_two_renders_a_whole_store(submit, tmp_path):
@@ -285,6 +466,41 @@ def test_an_array_that_leaves_shards_to_nobody_is_refused(submit, indices, tmp_p
     assert task.returncode == 2
     assert "some shards are nobody's" in said
     assert not (tmp_path / "S").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "threads"),
+    [
+        ({"SLURM_GPUS_ON_NODE": 4}, "4", "8"),
+        ({"SLURM_GPUS_ON_NODE": 0}, "1", "32"),  # sbatch --gpus-per-node=0
+        ({}, "1", "32"),
+        ({"SLURM_GPUS_ON_NODE": 8, "SLURM_CPUS_PER_TASK": 4}, "8", "1"),
+    ],
+)
+def test_training_starts_a_process_for_each_gpu_or_one_without(
+    tools, tmp_path, given, processes, threads
+):
+    tools("scontrol", "echo node0")
+    tools("srun", 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"')
+    tools("torchrun", 'echo "$OMP_NUM_THREADS" "$@"')
+    job = {"SLURM_JOB_ID": 7, "SLURM_JOB_NODELIST": "node0", "SLURM_NNODES": 1, "SLURM_NODEID": 0}
+    job |= {"SLURM_CPUS_PER_TASK": 32, **given}
+    environment = {**tools.environment, **{name: str(value) for name, value in job.items()}}
+    command = ["bash", DOCKER / "slurm/train.sbatch", "student", "--data", "S", "--out", "RUN"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words[0] == threads
+    assert words[words.index("--nproc-per-node") + 1] == processes
+    assert words[words.index("-m") + 1 :] == [
+        "pointcmt",
+        "train",
+        "student",
+        "--data",
+        "S",
+        "--out",
+        "RUN",
+    ]
 
 
 def test_certificates_are_the_owners_alone(tmp_path):

@@ -13,6 +13,7 @@ from pointcmt.console import say
 from pointcmt.datasets import claims
 from pointcmt.datasets.claims import Held
 
+LOCAL = "local"  # a scheduler's address: a dask cluster on this machine, for this job
 LOOK_AGAIN = 1.0  # seconds between looks at a claim that is waited for
 # Seconds after which a claimed task is tried again in any case: only processes of the claim's own
 # machine see that its owner is gone.

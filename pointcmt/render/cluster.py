@@ -28,11 +28,11 @@ from pointcmt.console import say
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import Held
 from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.render.backlog import LOCAL
 from pointcmt.render.cluster_task import Failed, make_runner, run_there
 from pointcmt.render.job import Finished, Task
 from pointcmt.render.supervisor import Work
 
-LOCAL = "local"  # as an address: a cluster on this machine, for this job
 FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
 PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work
 ANSWER = 10.0  # seconds for a scheduler to answer that is there
@@ -77,7 +77,7 @@ class ClusterWorkers:
         _silence_dask()
         self.work = replace(work, make_runner=make_runner)
         self.resources, self.log_format = cluster.resources, log_format
-        facts = (work.argument, work.timeout, work.memory_limit, __version__)
+        facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
         self._name = contract.digest(str(facts).encode())
         self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
         self._running: dict[Future[Any], _Attempt] = {}

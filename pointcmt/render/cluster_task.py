@@ -13,6 +13,7 @@ from pointcmt.datasets.sources.listing import split_source
 from pointcmt.errors import PointcmtError
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.job import Finished, Job, Task
+from pointcmt.render.memory import with_share
 from pointcmt.render.supervisor import Crew, Work
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ class Failed:
 
 def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
     """The body of a dask task. work.argument: the Job; version: the client's own."""
-    worker = get_worker().address
+    this = get_worker()
+    worker = this.address
     try:
         if version != __version__:
             raise PointcmtError(
                 f"this worker has pointcmt {__version__}, the job is one of pointcmt {version}",
                 fix="install the same version everywhere",
             )
-        return run_claimed(_crew, work, task)
+        return run_claimed(_crew, with_share(work, this.state.nthreads), task)
     except PointcmtError as error:
         at = f"worker {worker} on {socket.gethostname()}"
         where = f"{error.where}, {at}" if error.where else at

@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+from pointcmt.render.control_groups import GROUPS, MOUNT, limiting_groups
 
 
 def usable_cores() -> int:
@@ -17,26 +17,11 @@ def usable_cores() -> int:
 
 
 def cpu_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
-    """Processors' worth of time that control groups allow (a container's --cpus); inf = no limit.
-
-    Of the process' own group and of all that it lies in, in both versions of control groups. A
-    container sees its own group as the root.
-    """
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return math.inf
-    smallest = math.inf
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = mount / "cpu" if controllers else mount
-        own = root / path.lstrip("/")
-        for folder in (own, *own.parents):
-            if folder.is_relative_to(root):
-                smallest = min(smallest, _quota(folder, bool(controllers)))
-    return smallest
+    """Processors' worth of time that control groups allow (a container's --cpus), else inf."""
+    return min(
+        (_quota(folder, first) for folder, first in limiting_groups("cpu", groups, mount)),
+        default=math.inf,
+    )
 
 
 def _quota(group: Path, first_version: bool) -> float:

@@ -10,14 +10,24 @@ from pointcmt.console import meter, say
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
 from pointcmt.datasets.documents import Outcome
+from pointcmt.datasets.kv import first_read
 from pointcmt.datasets.places import absolute
+from pointcmt.datasets.schema import Schema
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ROOT, ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.render.backlog import Backlog, Engine, carry_out
+from pointcmt.render.backlog import LOCAL, Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
+from pointcmt.render.config import schema_for
 from pointcmt.render.cores import usable_cores
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
+from pointcmt.render.memory import (
+    LIBRARIES,
+    require_memory,
+    shard_memory,
+    share_out,
+    usable_memory,
+)
 from pointcmt.render.origins import (
     require_same_root,
     require_same_sources,
@@ -37,14 +47,15 @@ class Options:
     """How a job runs; none of it changes a byte of the result, but for what other GPUs round.
 
     workers: processes, 0 = one per core. timeout: seconds for one shape. memory_limit: GiB for one
-    worker, 0 = none. shard: shapes per shard, None = chosen. share: (i, n) does only every n-th
-    shard, from the i-th on. moved: the data set may be in another directory than before.
-    changed_sources: its files may have changed since shapes were rendered from them (render).
+    worker, 0 = none, None = its share of the machine or container. shard: shapes per shard, None =
+    chosen. share: (i, n) does only every n-th shard, from the i-th on. moved: the data set may be
+    in another directory than before. changed_sources: its files may have changed since shapes were
+    rendered from them (render).
     """
 
     workers: int = 0
     timeout: float = DEFAULT_TIMEOUT
-    memory_limit: float = 0.0
+    memory_limit: float | None = None
     shard: int | None = None
     share: tuple[int, int] = (0, 1)
     scheduler: str | None = None
@@ -89,6 +100,10 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     Raises StoreError where the store holds something else, cannot be written, or the disk is full,
     and UsageError where it was rendered from other files, or from another directory.
     """
+    if options.overwrite or first_read(job.out, ROOT) is None:  # before anything is done
+        parts = bool(listing.part_names)
+        schema = schema_for(job.config, len(listing.shapes), parts, options.shard)
+        require_room(schema, options)
     if options.overwrite:
         remove(job.out)
     store = create_store(listing, job, options.shard)
@@ -138,7 +153,11 @@ def complete(
     if missing is None:
         missing = tasks(store, stage == RENDER, correspondences, options.retry_failed)
         missing = [task for task in missing if _share(options, [task.shard])]
-    engine = _engine(job, options, len(missing))
+    need = LIBRARIES
+    if any(task.stage == RENDER for task in missing):
+        require_room(store.schema, options)
+        need = shard_memory(store.schema)
+    engine = _engine(job, options, len(missing), need)
     kv = open_claims(job.out)
     backlog = Backlog(missing, partial(look, kv))
     total = _shapes(store, [task.shard for task in missing])
@@ -188,20 +207,37 @@ def _require_done(
         )
 
 
-def _engine(job: Job, options: Options, missing: int) -> Engine:
-    """What runs the tasks: processes of our own, or dask's. Raises PointcmtError."""
-    workers = min(options.workers or usable_cores(), max(1, missing))
-    job = replace(job, threads=max(1, usable_cores() // workers), device=options.device)
-    work = Work(make_runner, job, options.timeout, options.memory_limit)
+def require_room(schema: Schema, options: Options) -> None:
+    """Raise UsageError where no worker can hold a shard, as far as that can be told from here."""
+    if options.scheduler in (None, LOCAL) or options.memory_limit is not None:
+        require_memory(schema, options.memory_limit, usable_memory())
+
+
+def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
+    """What runs the tasks: processes of our own, or dask's. Raises PointcmtError.
+
+    need: GiB that a task takes at least.
+    """
+    work = Work(make_runner, job, options.timeout, options.memory_limit, need)
+    wanted = min(options.workers or usable_cores(), max(1, missing))
+    shares = share_out(wanted, options.memory_limit, need, usable_memory())
+    if options.scheduler in (None, LOCAL):
+        work = replace(work, memory_limit=shares.limit)
+        if shares.workers < wanted:
+            what = f"{shares.workers} workers instead of {wanted}: each may need {need:.1f} GiB"
+            say(f"{what} and more", options.log_format)
+    workers = shares.workers
     if options.scheduler is None:
-        return LocalWorkers(work, workers, run_claimed)
+        threads = max(1, usable_cores() // workers)
+        job = replace(job, threads=threads, device=options.device)
+        return LocalWorkers(replace(work, argument=job), workers, run_claimed)
     from pointcmt.render.cluster import Cluster, ClusterWorkers
 
     root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
-    work = replace(work, argument=replace(job, threads=1, out=absolute(job.out), root=root))
+    job = replace(job, threads=1, device=options.device, out=absolute(job.out), root=root)
     cluster = Cluster(options.scheduler, workers, options.resources)
-    return ClusterWorkers(work, cluster, options.log_format)
+    return ClusterWorkers(replace(work, argument=job), cluster, options.log_format)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}

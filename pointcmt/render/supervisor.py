@@ -43,13 +43,15 @@ class Work:
 
     make_runner(argument, number of the worker) is called once in each and must be importable
     there; its result runs the tasks. timeout: seconds one shape may take. memory_limit: GiB that a
-    worker may hold, 0 = no limit.
+    worker may hold, 0 = no limit, None = to be decided where it runs. need: GiB that one task takes
+    at least.
     """
 
     make_runner: Callable[[Any, int], Runner]
     argument: Any
     timeout: float
-    memory_limit: float = 0.0
+    memory_limit: float | None = 0.0
+    need: float = 0.0
 
 
 class Stopped(Exception):

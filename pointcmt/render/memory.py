@@ -1,0 +1,136 @@
+"""How much memory a worker may hold by default, and whether a shard's arrays fit into that.
+
+A worker that takes too much costs one shape; one that takes all there is has the kernel end some
+process of its own choice. So every worker has a limit unless the user says otherwise: an even share
+of the machine, or of the container.
+"""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pointcmt.datasets.schema import Schema, array_specs
+from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.render.control_groups import GROUPS, MOUNT, limiting_groups
+from pointcmt.render.cores import usable_cores
+from pointcmt.render.supervisor import Work
+
+GIB = 2**30
+SHARED = 7 / 8  # of the memory; the rest is for the system and for the process that plans
+LIBRARIES = 0.3  # GiB that a worker holds before it loads a shape
+# What drawing, joining and encoding one shape's images holds at its peak, in times of its stored
+# arrays; measured at 224² to 2048² with 6 to 20 views: 2.7 to 2.8 where images are large.
+DRAWING = 3.0
+HEADROOM = 1.5  # of what a shard needs: meshes and textures come on top
+NO_LIMIT = 1 << 50  # bytes; control groups of the first version say 2^63 where there is no limit
+
+
+def usable_memory(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
+    """GiB that the machine has, or a container or batch system lets this process have."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(machine, memory_quota(groups, mount)) / GIB
+
+
+def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
+    """Bytes that control groups allow (a container's --memory); inf = no limit."""
+    smallest = math.inf
+    for folder, first_version in limiting_groups("memory", groups, mount):
+        name = "memory.limit_in_bytes" if first_version else "memory.max"
+        try:
+            allowed = int((folder / name).read_text())
+        except (OSError, ValueError):  # there is no such file, or it says max
+            continue
+        if 0 < allowed < NO_LIMIT:
+            smallest = min(smallest, allowed)
+    return smallest
+
+
+def shard_memory(schema: Schema) -> float:
+    """GiB that a worker needs at least to render one shard: its arrays, and drawing one shape."""
+    shape = sum(
+        np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
+        for spec in array_specs(schema).values()
+    )
+    return LIBRARIES + shape * (schema.shard + DRAWING) / GIB
+
+
+@dataclass(frozen=True)
+class Shares:
+    """workers: how many there are to be. limit: GiB for each, 0 = none."""
+
+    workers: int
+    limit: float
+
+
+def share_out(workers: int, limit: float | None, need: float, memory: float) -> Shares:
+    """Share `memory` (GiB) among workers of which each needs `need`; fewer where it is too little.
+
+    limit: the user's, None = the share.
+    """
+    if limit is not None:
+        return Shares(workers, limit)
+    budget = memory * SHARED
+    workers = max(1, min(workers, int(budget / (HEADROOM * need))))
+    return Shares(workers, _rounded(budget / workers))
+
+
+def with_share(work: Work, threads: int) -> Work:
+    """The same work with a limit for a worker of this machine, on which `threads` of them may run.
+
+    Raises PointcmtError where this machine has too little memory for any.
+    """
+    if work.memory_limit is not None:
+        return work
+    budget = usable_memory() * SHARED
+    if work.need > budget:
+        raise PointcmtError(
+            f"a shard takes {work.need:.1f} GiB, and a worker may hold {budget:.1f} GiB here",
+            fix="use machines or containers with more memory",
+        )
+    share = max(budget / max(threads, usable_cores()), min(budget, HEADROOM * work.need))
+    return replace(work, memory_limit=_rounded(share))
+
+
+def require_memory(schema: Schema, limit: float | None, memory: float) -> None:
+    """Raise UsageError where a worker cannot hold what rendering one shard takes.
+
+    limit: GiB for a worker, 0 = no limit, None = at most its share of `memory`.
+    """
+    if limit == 0:
+        return
+    allowed = memory * SHARED if limit is None else limit
+    need = shard_memory(schema)
+    if need <= allowed:
+        return
+    images = f"{schema.views} views of {schema.size}² pixels"
+    of = "shape" if schema.shard == 1 else f"shard of {schema.shard} shapes"
+    raise UsageError(
+        f"a {of} with {images} takes {need:.1f} GiB, and a worker may hold {allowed:.1f} GiB",
+        where="this machine's or container's memory"
+        if limit is None
+        else f"--memory-limit {limit:g}",
+        fix=_remedy(schema, allowed),
+    )
+
+
+def _remedy(schema: Schema, allowed: float) -> str:
+    """Which flag to lower so that a shard fits."""
+    for shard in range(schema.shard - 1, 0, -1):
+        if shard_memory(replace(schema, shard=shard)) <= allowed:
+            return f"--shard-size {shard}, or less"
+    one = replace(schema, shard=1)
+    sizes = [size for size in range(8, schema.size, 8) if _fits(one, size, allowed)]
+    smaller = f"a --size of {sizes[-1]} or less" if sizes else "a smaller --size"
+    return f"{smaller}, a --rig of fewer views, or more memory for the worker"
+
+
+def _fits(schema: Schema, size: int, allowed: float) -> bool:
+    return shard_memory(replace(schema, size=size)) <= allowed
+
+
+def _rounded(gib: float) -> float:
+    """Two decimals, never 0, which would be no limit."""
+    return max(0.01, math.floor(gib * 100) / 100)
