@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from pointcmt.console import in_words
+from pointcmt.errors import printable
 
 TERMS = {"transfer": "$L_k$: 2D knowledge transfer", "matching": "$L_m$: view consistency"}
 TRAIN, VALIDATION, INK, RULE = "#2a6fbb", "#d9822b", "#333333", "#dddddd"
@@ -58,6 +59,15 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
     return to_png(figure)
 
 
+def caption(name: str) -> str:
+    """Return a name from a data set as matplotlib must be given it: never as a formula.
+
+    Legends leave out names that begin with an underscore.
+    """
+    plain = printable(name).replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
+
+
 def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
     """A confusion matrix [C, C], rows the truth and columns the prediction, as counts.
 
@@ -74,7 +84,7 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
             color = "white" if shares[row, column] > 0.55 else INK
             count = str(confusion[row, column])
             axes.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
-    size = 9 if C <= NUMBERED else 6
+    size, class_names = 9 if C <= NUMBERED else 6, [caption(name) for name in class_names]
     axes.set_xticks(range(C), class_names, rotation=90, fontsize=size)
     axes.set_yticks(range(C), class_names, fontsize=size)
     axes.set_xticks(np.arange(C + 1) - 0.5, minor=True)
@@ -135,11 +145,11 @@ def draw_parts(shapes: list[Segmented]) -> Figure:
         for axes, parts in zip(column, (shape.true, shape.predicted), strict=True):
             colors = [PARTS[part % len(PARTS)] for part in parts[order]]
             axes.scatter(x[order], y[order], c=colors, s=5, linewidths=0)
-        column[0].set_title(shape.name, color=INK, fontsize=8)
+        column[0].set_title(caption(shape.name), color=INK, fontsize=8)
         column[1].set_xlabel(f"IoU {shape.iou:.0%}", color=INK, fontsize=8)
         named = [
             Line2D([], [], color=PARTS[part % len(PARTS)], marker="o", linestyle="", label=name)
-            for part, name in enumerate(shape.parts)
+            for part, name in enumerate(map(caption, shape.parts))
         ]
         column[1].legend(
             handles=named, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False,

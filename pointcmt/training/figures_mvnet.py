@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
 
-from pointcmt.training.figures import INK, RULE, TRAIN, VALIDATION, to_png
+from pointcmt.training.figures import INK, RULE, TRAIN, VALIDATION, caption, to_png
 
 Array = NDArray[np.float32]
 NOWHERE = 0.93  # grey of what shows nothing
@@ -142,9 +142,9 @@ def _draw_pair(figure: Figure, panels: Any, pair: Pair) -> None:
 def in_title(pair: Pair) -> str:
     """The shape, how many matches there are, and their mean error."""
     if not len(pair.here):
-        return f"{pair.name}\nno match"
+        return f"{caption(pair.name)}\nno match"
     error = np.abs(pair.predicted - pair.there).mean()
-    return f"{pair.name}\n{len(pair.here)} matches, off by {error:.1%} of the image"
+    return f"{caption(pair.name)}\n{len(pair.here)} matches, off by {error:.1%} of the image"
 
 
 def spread_out(places: Array, count: int) -> list[int]:

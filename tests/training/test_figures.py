@@ -124,3 +124,14 @@ def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
     assert in_title(pairs[0]) == f"a/1\n9 matches, off by {error:.1f}% of the image"
     assert in_title(pairs[1]) == "a/1\nno match"
     assert min(size(draw_matches(pairs[: min(shapes, 2)]))) > 300
+
+
+def test_names_from_data_sets_are_never_formulas_nor_left_out():
+    names = [r"$\frac$", "a$b", "_hidden", "two\nlines", "\x1b[2J"]
+    draw_confusion(np.eye(5, dtype=np.int64), names, "title")  # which would raise for a formula
+    cloud, parts = np.zeros((4, 3), np.float32), np.arange(4)
+    shape = Segmented(cloud, parts, parts, r"$\frac$", tuple(names[:4]), 1.0)
+    figure = draw_parts([shape])
+    to_png(figure)
+    shown = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert len(shown) == 4
