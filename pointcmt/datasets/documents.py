@@ -6,7 +6,7 @@ here is checked against its form, and what does not fit is a DamageError that sa
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -50,6 +50,7 @@ OUTCOME_FORM: dict[str, Form] = {
     "seconds": (float, int),
     "notes": [str],
 }
+REASONS = frozenset(Reason)
 _MOST = {"shapes": 1 << 27, "views": 1 << 16, "size": 1 << 16, "points": 1 << 31, "shard": 1 << 27}
 _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
 
@@ -149,14 +150,26 @@ def decode_marker(data: bytes, where: str) -> dict[str, Any]:
     return marker
 
 
-def require_outcomes(marker: dict[str, Any], key: str, where: str, count: int | None) -> None:
-    """Raise DamageError unless `marker[key]` is a list of encoded outcomes, `count` of them."""
-    tables = marker.get(key)
-    if not isinstance(tables, list) or count not in (None, len(tables)):
-        raise DamageError(f"a commit marker has no proper {key}", where=where, fix=REPAIR)
-    for table in tables:
+def require_marker(
+    marker: dict[str, Any], results: str, keys: Set[str], count: int, where: str
+) -> None:
+    """Raise DamageError for a marker whose checksum is right and whose content is not.
+
+    Only a store that somebody has made up has one. results: where it tells how shapes ended,
+    "outcomes" of all `count` of them, "failures" of some, or, of features, "made_from". keys: the
+    files that its stage writes for the shard.
+    """
+    shas = marker["files"]
+    if shas.keys() != keys or not all(isinstance(sha256, str) for sha256 in shas.values()):
+        raise DamageError("a commit marker lists wrong files", where=where, fix=REPAIR)
+    found = marker.get(results)
+    if results == "made_from" and isinstance(found, str):
+        return
+    if not isinstance(found, list) or (results == "outcomes" and len(found) != count):
+        raise DamageError(f"a commit marker has no proper {results}", where=where, fix=REPAIR)
+    for table in found:
         require_form(table, OUTCOME_FORM, "outcome", where, REPAIR)
-        failed = table["status"] == "failed" and table["reason"] in set(Reason)
+        failed = table["status"] == "failed" and table["reason"] in REASONS
         if not failed and (table["status"] != "done" or table["reason"]):
             raise DamageError("a commit marker has a wrong outcome", where=where, fix=REPAIR)
 

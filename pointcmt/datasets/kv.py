@@ -294,7 +294,7 @@ def size(kv: ts.KvStore, folder: str = "") -> int | None:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 else:
-                    with suppress(FileNotFoundError):
+                    with suppress(OSError):  # a ring of links, too
                         total += entry.stat().st_size
     return total
 

@@ -24,7 +24,7 @@ from pointcmt.datasets.documents import (
     decode_marker,
     decode_outcome,
     identity_digest,
-    require_outcomes,
+    require_marker,
     root_attributes,
 )
 from pointcmt.datasets.kv import REPAIR
@@ -33,6 +33,7 @@ from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema
 from pointcmt.errors import DamageError, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers
+RESULTS = {RENDER: "outcomes", CORRESPONDENCES: "failures"}  # what their markers tell of shapes
 ROOT, PLAN = "zarr.json", "shapes.jsonl"
 DERIVED = "features/"  # arrays that are computed from the images (datasets/features.py)
 _MARKER = re.compile(r"(\d+)\.json")
@@ -313,36 +314,21 @@ class ViewStore:
             wanted = [i for i in self.committed(stage) if i % share[1] == share[0]]
         keys = [marker_key(stage, shard) for shard in wanted]
         for shard, (key, data) in zip(wanted, files.read_many(self.kv, keys), strict=True):
-            if data is not None or shards is not None:  # else another job tries it again just now
+            gone = data is None and files.trouble(self.kv, key) in ("", files.MISSING)
+            if not gone or shards is not None:  # else another job tries it again just now
                 where = f"{self.path}/{key}"
                 marker = decode_marker(data or b"", where)
                 if not self.owns(marker, stage, shard):
                     what = "the marker of another shard, or of another store"
                     raise DamageError(what, where=where, fix=REPAIR)
-                self._require_proper(marker, where)
+                own, count = self._keys(stage, shard), len(self.schema.shapes_of(shard))
+                require_marker(marker, RESULTS.get(stage, "made_from"), own, count, where)
                 yield shard, marker
 
-    def _require_proper(self, marker: dict[str, Any], where: str) -> None:
-        """Raise DamageError for a marker that lists other files than its stage writes, or the like.
-
-        Only a store that somebody has made up has one: its checksum is right.
-        """
-        shard, stage = marker["shard"], marker["stage"]
-        expected = {
-            contract.shard_key(self.specs[name], name, shard)
-            for name in arrays_of(self.schema, stage)
-            if name in self.specs
-        }
-        if marker["files"].keys() != expected or not all(
-            isinstance(sha256, str) for sha256 in marker["files"].values()
-        ):
-            raise DamageError("a commit marker lists wrong files", where=where, fix=REPAIR)
-        if stage == RENDER:
-            require_outcomes(marker, "outcomes", where, len(self.schema.shapes_of(shard)))
-        elif stage == CORRESPONDENCES:
-            require_outcomes(marker, "failures", where, None)
-        elif not isinstance(marker.get("made_from"), str):
-            raise DamageError("a commit marker does not say its images", where=where, fix=REPAIR)
+    def _keys(self, stage: str, shard: int) -> set[str]:
+        """The files that a stage writes for a shard."""
+        names = arrays_of(self.schema, stage)
+        return {contract.shard_key(self.specs[name], name, shard) for name in names}
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Whether a marker is of this store, and not one of another that got here somehow."""

@@ -15,7 +15,15 @@ from typer.testing import CliRunner
 from pointcmt.cli import app
 from pointcmt.datasets.features import create_features
 from pointcmt.datasets.schema import shard_key
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore, arrays_of
+from pointcmt.datasets.store import (
+    CORRESPONDENCES,
+    PLAN,
+    RENDER,
+    ROOT,
+    ViewStore,
+    arrays_of,
+    marker_key,
+)
 from pointcmt.datasets.streaming import StreamConfig, ViewStream, done_shapes
 from pointcmt.datasets.verify import verify
 from pointcmt.errors import DamageError, PointcmtError, StoreError
@@ -153,6 +161,21 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
     with pytest.raises(DamageError, match=r"shard \d has lost a file") as lost:
         list(batches)
     assert "/rgb/c/" in lost.value.where
+
+
+@pytest.mark.parametrize("how", [make_fifo, make_ring])
+@pytest.mark.parametrize("name", [ROOT, PLAN, f"rgb/{ROOT}", marker_key(RENDER, SHARD)])
+def test_metadata_that_cannot_be_read_is_said_at_once(store, whole, name, how):
+    how(files_of(store) / name)
+    for command in (("info",), ("build-correspondences",), ("verify",)):
+        if name == f"rgb/{ROOT}" and command != ("verify",):
+            continue  # which read no images
+        code, said = pointcmt(command[0], store.path)
+        assert code == 1, command
+        assert name in said, command
+    if name != ROOT:  # it names the settings, which nothing else does
+        assert repair(store.path, None, Options(workers=1, log_format="silent")).verdict.ok
+        assert tree(store.path) == tree(whole.path)
 
 
 def test_a_stream_looks_before_its_first_batch(store):
