@@ -179,6 +179,8 @@ def _read(kv: ts.KvStore, key: str) -> tuple[bytes | None, bytes]:
 
 def _write(kv: ts.KvStore, key: str, value: bytes | None, generation: bytes) -> bytes | None:
     """Write or delete (None) a key if it is of this generation; the new one, None if it was not."""
+    if value is not None:
+        files.empty_leftover(kv, key)
     with storage_errors(kv):
         return kv.write(key, value, if_equal=generation).result().generation or None
 

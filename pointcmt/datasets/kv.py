@@ -27,6 +27,7 @@ from pointcmt.datasets.places import (
 from pointcmt.errors import DamageError, StoreError, UsageError
 
 AHEAD = 256  # values read side by side
+LOCK = ".__lock"  # the suffix of files that tensorstore is still writing
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 LISTED = 500.0  # keys per second that the slowest server lists
 MOST_METADATA = 1 << 30  # bytes of a file that is not a shard's data; a plan of 8 million shapes
@@ -142,6 +143,7 @@ def read_many(kv: ts.KvStore, keys: Iterable[str]) -> Iterator[tuple[str, bytes 
 
 def write(kv: ts.KvStore, key: str, value: bytes) -> None:
     """Write a key so that readers see all of it or nothing; stored safely when this returns."""
+    empty_leftover(kv, key)
     with storage_errors(kv):
         kv.write(key, value).result()
 
@@ -157,11 +159,31 @@ def write_new(kv: ts.KvStore, key: str, value: bytes) -> bytes:
     with storage_errors(kv):
         found = kv.read(key).result()
         if found.state == "missing":
+            empty_leftover(kv, key)
             stamp = kv.write(key, value, if_equal=found.stamp.generation).result()
             if stamp.generation:
                 return value
             found = kv.read(key).result()  # another process was faster
     return found.value
+
+
+def empty_leftover(kv: ts.KvStore, key: str) -> None:
+    """Empty what a killed writer has left of a key in a folder; to be called before each write.
+
+    tensorstore writes into the leftover `key.__lock` without truncating it: where that is longer
+    than the new value, its end would become the end of the file.
+    """
+    folder = folder_of(kv)
+    if folder is None:
+        return
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(OSError):  # there is none, or a living writer holds it
+        handle = os.open(folder / f"{key}{LOCK}", flags)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
 
 
 def delete(kv: ts.KvStore, keys: Iterable[str]) -> None:
@@ -264,7 +286,7 @@ def sweep_locks(kv: ts.KvStore, is_ours: Callable[[str], bool]) -> list[str]:
     if folder is None:
         return []  # servers keep no halves
     for name in inventory(kv).files:
-        if name.endswith(".__lock") and is_ours(name):
+        if name.endswith(LOCK) and is_ours(name):
             with storage_errors(kv), suppress(FileNotFoundError, BlockingIOError):
                 path = folder / name
                 with path.open("r+b") as file:

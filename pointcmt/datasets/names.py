@@ -12,10 +12,10 @@ from re import Pattern
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.claims import FOLDER as CLAIMS
 from pointcmt.datasets.features import FOLDER as FEATURES
+from pointcmt.datasets.kv import LOCK
 from pointcmt.datasets.schema import OPTIONAL_LAYERS, Schema
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT
 
-LOCK = ".__lock"  # the suffix of files that tensorstore is still writing
 FEATURES_KEY = "[0-9a-f]{16}"
 NUMBER = "(?:0|[1-9][0-9]*)"  # of a chunk along one axis
 SHARD = "[0-9]{6,}\\.json"  # the name of a commit marker or a claim

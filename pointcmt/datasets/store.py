@@ -370,6 +370,9 @@ class ViewStore:
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
         shapes = self.schema.shapes_of(shard)
+        keys = [contract.shard_key(self.specs[name], name, shard) for name in arrays]
+        for key in keys:
+            files.empty_leftover(self.kv, key)
         with storage_errors(self.path):
             writes = [
                 self.array(name)[shapes.start : shapes.stop].write(np.ascontiguousarray(data))
@@ -377,7 +380,6 @@ class ViewStore:
             ]
             for future in writes:
                 future.result()
-        keys = [contract.shard_key(self.specs[name], name, shard) for name in arrays]
         written = {}
         for key, data in files.read_many(self.kv, keys):
             if data is None:

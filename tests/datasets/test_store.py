@@ -4,12 +4,15 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pointcmt.datasets import claims
+from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.creation import create, remove
 from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
@@ -76,6 +79,41 @@ def test_every_chunk_is_on_disk_even_where_all_values_are_the_fill_value(tmp_pat
     store.write_shard(0, {name: contract.blank(spec, 3) for name, spec in specs.items()})
     for name, spec in specs.items():
         assert (tmp_path / "S" / contract.shard_key(spec, name, 0)).stat().st_size > 0
+
+
+def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    arrays = {name: contract.blank(spec, 3) for name, spec in store.specs.items()}
+    keys = [contract.shard_key(spec, name, 0) for name, spec in store.specs.items()]
+    marker, claim = "commits/render/000000.json", "claims/000000.json"
+    for key in [*keys, marker, claim, "fresh"]:
+        path = tmp_path / f"S/{key}.__lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left over " * 10_000)
+    store.write_shard(0, arrays)
+    store.commit("render", 0, {"outcomes": [], "files": {}})
+    held = claims.take(claims.open_claims(store.path), 0)
+    assert files.write_new(store.kv, "fresh", b"new") == b"new"
+    assert (tmp_path / "S/fresh").read_bytes() == b"new"
+    assert json.loads((tmp_path / "S" / claim).read_bytes())["owner"] == held.owner
+    assert list(store.markers()) == [0]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(store.read(name, slice(0, 3)), array)
+
+
+def test_a_file_that_a_living_writer_holds_is_not_emptied(tmp_path):
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    path = tmp_path / "S/fresh.__lock"
+    path.write_bytes(b"half of it")
+    code = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    code += "; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as writer:
+        writer.stdout.readline()
+        files.empty_leftover(store.kv, "fresh")
+        assert path.read_bytes() == b"half of it"
+        writer.stdin.close()
 
 
 def test_many_may_create_the_same_store_at_once(tmp_path):
