@@ -77,13 +77,18 @@ def forgeries(value):
 
 def use(path, run):
     """Everything that reads a store; each ends well or with the project's error."""
+    with suppress(PointcmtError):
+        verify(path)
+    try:
+        store = ViewStore.open(path)
+    except PointcmtError:
+        return  # as does everything else
     uses = (
         lambda: summarize(path),
-        lambda: ViewStore.open(path).require_complete(),
-        lambda: preview(ViewStore.open(path), run, 1, 1),
-        lambda: job_of_store(ViewStore.open(path), None),
-        lambda: [ViewStore.open(path).outcomes(), ViewStore.open(path).failures()],
-        lambda: verify(path),
+        store.require_complete,
+        lambda: preview(store, run, 1, 1),
+        lambda: job_of_store(store, None),
+        lambda: [store.outcomes(), store.failures()],
     )
     for one in uses:
         with suppress(PointcmtError):
