@@ -90,7 +90,8 @@ def main() -> None:
         code = judge(place / "S", straight, expected, faults, chaos.done)
         started = time.monotonic()
         training = Path(folder) / "training"
-        happened = train_disturbed(training, place / "S", meshes, pointcmt, chaos.chance)
+        losses = 1 if options.short else 3
+        happened = train_disturbed(training, place / "S", meshes, pointcmt, chaos.chance, losses)
         for kind, count in happened.items():
             print(f"{kind:44}{count:5}")
         print(f"trained while disturbed: {time.monotonic() - started:.0f} s, the same bytes")

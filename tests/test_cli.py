@@ -116,6 +116,7 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     report = json.loads(judged.stdout.splitlines()[-1])
     assert set(report) == {
         "overall_accuracy", "overall_accuracy_interval", "mean_class_accuracy", "per_class",
+        "notes",
     }  # fmt: skip
     assert sum(c["shapes"] for c in report["per_class"].values()) == 20
     assert (run / "confusion.png").exists()
