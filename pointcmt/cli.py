@@ -81,7 +81,7 @@ def render(
     layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Out of the root, too: links to directories elsewhere.")] = False,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links to directories outside of the root.")] = False,
     up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
     device: Gpus = "auto",

@@ -75,8 +75,11 @@ def train(
         else load_config(recipe, config, set_ or (), **flags)
     )
 
+    from pointcmt.datasets.enclosing import require_outside
     from pointcmt.datasets.store import ViewStore
 
+    if features is not None:
+        require_outside(features, out)
     store, helper = ViewStore.open(data, features=features), os.environ.get("RANK", "0") != "0"
     store.require_complete()
     log_format = SILENT if helper else log_format

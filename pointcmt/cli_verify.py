@@ -55,8 +55,8 @@ def verify(
         _repair(store, root, options, as_json)
     if (root and not sources) or options != Options(log_format=log_format):
         raise UsageError(
-            "--workers, --timeout, --memory-limit and --device are for repairs, --root as well and "
-            "for --sources",
+            "--workers, --timeout, --memory-limit and --device need --repair; --root needs --repair "
+            "or --sources",
             where="verify",
             fix="add --repair or --sources, or leave them out",
         )

@@ -1,6 +1,7 @@
 """Real stores for tests, rendered in this process; and what must be equal in two of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
@@ -33,6 +34,7 @@ def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None,
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
     config = fit(config, listing.kind)
     job = Job(str(out), listing.name, listing.root, listing.up, config, correspondences)
+    job = replace(job, follow_links=listing.follow_links)
     store = create_store(listing, job, shard)
     runner = ShardRunner(job)
     for task in tasks(store, render=True, correspondences=correspondences):

@@ -7,7 +7,6 @@ two machines' clocks are compared: a claim is void once somebody has seen it unc
 LEASE, or at once if it was made on this machine by a process that is gone.
 """
 
-import json
 import os
 import secrets
 import socket
@@ -24,6 +23,7 @@ from pointcmt.datasets import kv as files
 from pointcmt.datasets import schema as contract
 from pointcmt.datasets.places import TRIES, context, location, spec, storage_errors
 from pointcmt.errors import StoreError
+from pointcmt.json_files import parse_json
 
 FOLDER = "claims"
 LEASE = 60.0  # seconds without a sign of life after which an owner is taken for dead
@@ -196,7 +196,7 @@ def _token(value: bytes | None) -> str:
 def _facts(value: bytes | None) -> dict[str, Any]:
     """What a claim says; nothing where it is damaged, so that only time can make it void."""
     with suppress(ValueError):
-        facts = json.loads(value or b"")
+        facts = parse_json(value or b"")
         return facts if isinstance(facts, dict) else {}
     return {}
 

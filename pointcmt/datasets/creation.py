@@ -86,7 +86,7 @@ def is_root(data: bytes | None) -> bool:
     try:
         attributes = json.loads(data or b"")["attributes"]
         return "schema_version" in attributes and "plan_sha256" in attributes
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -136,7 +136,7 @@ def require_root(body: dict[str, Any], where: str) -> None:
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """Return a commit marker. Raises DamageError where a bit of it has changed or a field lacks."""
+    """Return a commit marker. Raises DamageError where it has changed or lacks a field."""
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")

@@ -4,7 +4,9 @@ import json
 import os
 from pathlib import Path
 
+from pointcmt.datasets.places import is_remote
 from pointcmt.datasets.store import ROOT
+from pointcmt.errors import UsageError
 from pointcmt.regular_files import read_regular
 
 MOST = 64 << 20  # bytes of a root that is read
@@ -20,6 +22,24 @@ def store_around(path: Path) -> Path | None:
             if is_store(folder):
                 return folder
     return None
+
+
+def require_outside(features: str, run: Path) -> None:
+    """Raise UsageError for a place of features that is empty, in a view store or in the run."""
+    if not features:
+        raise UsageError("the place for features is empty", where="--features", fix="name a folder")
+    if is_remote(features):
+        return
+    store = store_around(Path(features))
+    inside = Path(os.path.realpath(features)).is_relative_to(os.path.realpath(run))
+    if store or inside:
+        raise UsageError(
+            f"this is inside the view store {store}"
+            if store
+            else "this is inside the run's folder",
+            where=f"--features {features}",
+            fix="choose a folder of its own; without --features they go into the store",
+        )
 
 
 def is_store(folder: Path) -> bool:

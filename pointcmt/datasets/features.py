@@ -85,9 +85,12 @@ class Features:
         Raises StoreError where the shard is not rendered, DamageError where its file is lost or is
         not the one that was committed.
         """
-        if shard not in self.store.committed(RENDER):
-            raise _not_rendered(shard, self.store.path)
-        marker = self.store.markers(RENDER, [shard])[shard]
+        try:
+            marker = self.store.markers(RENDER, [shard])[shard]
+        except DamageError:
+            if shard in self.store.committed(RENDER):
+                raise
+            raise _not_rendered(shard, self.store.path) from None
         return self.images_of(shard, marker), self.store.read_committed("rgb", shard, marker)
 
     def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:

@@ -72,9 +72,9 @@ def decode_array(metadata: bytes, key: str, data: bytes) -> ts.TensorStore:
     return ts.open(table, kvstore=memory, open=True).result()
 
 
-def read(kv: ts.KvStore, key: str) -> bytes | None:
-    """The value of a key, None where there is none. Raises StoreError."""
-    require_readable(kv, key)
+def read(kv: ts.KvStore, key: str, most: int | None = MOST_METADATA) -> bytes | None:
+    """The value of a key of at most `most` bytes, None where there is none. Raises StoreError."""
+    require_readable(kv, key, most)
     with storage_errors(kv):
         return _value(kv.read(key).result())
 
@@ -171,17 +171,20 @@ def empty_leftover(kv: ts.KvStore, key: str) -> None:
     """Empty what a killed writer has left of a key in a folder; to be called before each write.
 
     tensorstore writes into the leftover `key.__lock` without truncating it: where that is longer
-    than the new value, its end would become the end of the file.
+    than the new value, its end would become the end of the file. A file that a living writer has
+    renamed to `key` since it was opened here is left alone.
     """
     folder = folder_of(kv)
     if folder is None:
         return
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    path = folder / f"{key}{LOCK}"
     with suppress(OSError):  # there is none, or a living writer holds it
-        handle = os.open(folder / f"{key}{LOCK}", flags)
+        handle = os.open(path, flags)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
+            if os.path.samestat(os.fstat(handle), os.lstat(path)):
+                os.ftruncate(handle, 0)
         finally:
             os.close(handle)
 

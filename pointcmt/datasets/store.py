@@ -7,7 +7,7 @@ all files.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from pointcmt.datasets.documents import (
     root_attributes,
 )
 from pointcmt.datasets.kv import REPAIR
-from pointcmt.datasets.places import is_remote, storage_errors, tidy
+from pointcmt.datasets.places import absolute, is_remote, storage_errors, tidy
 from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
 from pointcmt.errors import DamageError, StoreError
 
@@ -84,7 +84,9 @@ class ViewStore:
             )
         store = cls(path, root_attributes(found, f"{path}/{ROOT}"), threads)
         if features is not None:
-            place = f"{tidy(str(features))}/{store.identity[:16]}"
+            # Two data sets with the same names make stores of one identity: the place tells them.
+            own = contract.digest(f"{store.identity} {absolute(path)}".encode())[:16]
+            place = f"{tidy(str(features))}/{own}"
             store.derived = cls(place, store.attributes, threads)
         return store
 
@@ -169,25 +171,35 @@ class ViewStore:
             raise self.unreadable(name, shards, error) from error
 
     def read_committed(self, name: str, shard: int, marker: dict[str, Any]) -> NDArray[Any]:
-        """A whole shard of an array, [s, ...], decoded from bytes with the marker's SHA-256.
+        """A whole shard of an array, [s, ...]. Raises as `open_committed`."""
+        shapes = self.schema.shapes_of(shard)
+        return self.open_committed(name, shard, marker)(slice(shapes.start, shapes.stop))
+
+    def open_committed(
+        self, name: str, shard: int, marker: dict[str, Any]
+    ) -> Callable[..., NDArray[Any]]:
+        """Return `read(*index)` for the shapes of a shard, from bytes with the marker's SHA-256.
 
         For data that is written again or that other data is made from: what was lost or changed
-        since the commit must not live on in it. Raises DamageError.
+        since the commit must not live on in it. Both raise DamageError.
         """
         key = contract.shard_key(self.specs[name], name, shard)
-        data, where = files.read(self.kv, key), f"{self.path}/{key}"
+        data, where = files.read(self.kv, key, most=None), f"{self.path}/{key}"
         if data is None:
             raise DamageError(f"shard {shard} has lost a file", where=where, fix=REPAIR)
         if contract.digest(data) != marker["files"].get(key):
             what = f"a file of shard {shard} is not the one that was committed"
             raise DamageError(what, where=where, fix=REPAIR)
-        shapes = self.schema.shapes_of(shard)
         metadata = contract.spec_metadata(self.schema, self.specs[name])
-        try:
-            decoded = files.decode_array(metadata, key.removeprefix(f"{name}/"), data)
-            return np.array(decoded[shapes.start : shapes.stop].read().result())
-        except ValueError as error:
-            raise DamageError(f"damaged data: {error}", where=where, fix=REPAIR) from error
+        decoded = files.decode_array(metadata, key.removeprefix(f"{name}/"), data)
+
+        def read(*index: Any) -> NDArray[Any]:
+            try:
+                return np.asarray(decoded[index].read().result())
+            except ValueError as error:
+                raise DamageError(f"damaged data: {error}", where=where, fix=REPAIR) from error
+
+        return read
 
     def require_files(self, names: Iterable[str], shards: Collection[int]) -> None:
         """Raise DamageError where a file of these arrays and shards is lost or cannot be read.
@@ -209,6 +221,12 @@ class ViewStore:
         name, _, rest = key.partition("/c/")
         shard, stage = int(rest.split("/")[0]), stage_of(name)
         if absent[key] == files.MISSING and shard not in self.committed(stage):
+            if name.startswith(DERIVED):
+                raise StoreError(
+                    f"shard {shard} has no such features yet",
+                    where=f"{self.path}/{name}",
+                    fix="any command that needs them computes them",
+                )
             what = "correspondences" if stage == CORRESPONDENCES else "images"
             command = "build-correspondences" if stage == CORRESPONDENCES else "render"
             raise StoreError(
@@ -280,10 +298,10 @@ class ViewStore:
     def committed(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has committed, in order. Reads no marker, only their names."""
         prefix, shards = f"commits/{stage}/", self.schema.shards
-        names = files.list_keys(self.kv, prefix, expected=shards)
+        names = set(files.list_keys(self.kv, prefix, expected=shards))
         numbers = (_MARKER.fullmatch(name.removeprefix(prefix)) for name in names)
         found = {int(number[1]) for number in numbers if number}
-        return sorted(i for i in found if i < shards and marker_key(stage, i) in set(names))
+        return sorted(i for i in found if i < shards and marker_key(stage, i) in names)
 
     def pending(self, stage: str = RENDER) -> list[int]:
         """The shards that a stage has not committed, in order."""

@@ -89,7 +89,7 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
             "up": listing.up,
             "licence": listing.licence,
             "url": listing.url,
-            **({"follow_links": True} if listing.follow_links else {}),
+            "follow_links": listing.follow_links,
         },
         "class_names": list(listing.class_names),
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
@@ -114,7 +114,7 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
         ) from error
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
-    follow = bool(source.get("follow_links"))
+    follow = bool(source.get("follow_links", True))  # as stores did that do not say
     root = list_shapes(source["name"], root or Path(source["root"]), follow_links=follow).root
     names = {split_source(shape.source)[0] for shape in store.shapes}
     if not any(root and (root / name).exists() for name in names):

@@ -216,5 +216,5 @@ def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
     """The hash of a cloud as its loader has it: of a row of an HDF5 file, or of two files."""
     from pointcmt.render.clouds import CloudLoader
 
-    loader = CloudLoader(job.dataset, job.root or Path())
+    loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
     return lambda record: loader.load(record)[1]

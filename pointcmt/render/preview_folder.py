@@ -5,7 +5,6 @@ it knows its own files again.
 """
 
 import errno
-import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pointcmt.datasets.creation import is_root
 from pointcmt.datasets.places import storage_errors
 from pointcmt.datasets.store import ROOT
 from pointcmt.errors import StoreError
+from pointcmt.json_files import parse_json
 from pointcmt.regular_files import open_regular, read_regular
 
 GENERATOR = "pointcmt preview"
@@ -93,7 +93,7 @@ def _owner(out: Path) -> str:
         if is_root(data):
             return f"the view store {folder}"
         with suppress(ValueError):
-            facts = json.loads(_content(folder / RUN) or b"null")
+            facts = parse_json(_content(folder / RUN) or b"null")
             if isinstance(facts, dict) and "recipe" in facts:
                 return f"the run {folder}"
     return ""

@@ -145,7 +145,7 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
     """The list of shapes, listed again: its SHA-256 in the root proves it. Raises StoreError."""
     source = store.attributes["source"]
     root = root or (source["root"] and Path(source["root"]))
-    follow = bool(source.get("follow_links"))
+    follow = bool(source.get("follow_links", True))  # as stores did that do not say
     listing = list_shapes(source["name"], root, follow_links=follow)
     for split in (None, *SPLITS):
         try:

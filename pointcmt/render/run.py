@@ -44,7 +44,7 @@ DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest 
 
 @dataclass(frozen=True)
 class Options:
-    """How a job runs; none of it changes a byte of the result, but for what other GPUs round.
+    """Execution options. None of them affects the output, except that GPUs may round differently.
 
     workers: processes, 0 = one per core. timeout: seconds for one shape. memory_limit: GiB for one
     worker, 0 = none, None = its share of the machine or container. shard: shapes per shard, None =
@@ -224,8 +224,10 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
     if options.scheduler in (None, LOCAL):
         work = replace(work, memory_limit=shares.limit)
         if shares.workers < wanted:
-            what = f"{shares.workers} workers instead of {wanted}: each may need {need:.1f} GiB"
-            say(f"{what} and more", options.log_format)
+            what = (
+                f"{shares.workers} workers instead of {wanted}: each needs at least {need:.1f} GiB"
+            )
+            say(what, options.log_format)
     workers = shares.workers
     if options.scheduler is None:
         threads = max(1, usable_cores() // workers)

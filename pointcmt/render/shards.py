@@ -105,7 +105,7 @@ class ShardRunner:
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         failed = self._unmatched(task.shard) if task.keep else None
         visible, outcomes = self._visible(task.shard, stored=failed is not None), []
-        stored = {name: self.store.read_committed(name, task.shard, marker) for name in MATCHED}
+        stored = {name: self.store.open_committed(name, task.shard, marker) for name in MATCHED}
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
             is_due = failed is None or rendered["id"] in failed
@@ -113,8 +113,11 @@ class ShardRunner:
                 continue
             record = self.store.shapes[shape]
             report(shape)
-            own = (stored[name][slot] for name in MATCHED)
-            make = partial(self.correspond_shape, record, rendered["sha256"], *own)
+            views = range(self.store.schema.views)  # one after the other: they may be large
+            shows = np.array([stored["face_index"](shape, view).max() >= 0 for view in views])
+            points, point_face = stored["points"](shape), stored["point_face"](shape)
+            sha256 = rendered["sha256"]
+            make = partial(self.correspond_shape, record, sha256, points, point_face, shows)
             made, outcome = attempt(make, record, blame.get(shape))
             outcomes.append(outcome)
             visible[slot] = made["visible"] if made else 0
@@ -182,11 +185,14 @@ class ShardRunner:
         sha256: str,
         points: NDArray[np.float32],
         point_face: NDArray[np.int32],
-        face_index: NDArray[np.int32],
+        shows: NDArray[np.bool_],
     ) -> tuple[Arrays, Outcome]:
-        """The `visible` array of a shape whose points are in the store. Raises ShapeRefused."""
+        """The `visible` array of a shape whose points are in the store. Raises ShapeRefused.
+
+        shows: which views [V] show anything of it (see `_views_that_show`).
+        """
         shape = self.kind.load(record, sha256)
-        visible = shape.visible(points, point_face) & _views_that_show(face_index)[:, None]
+        visible = shape.visible(points, point_face) & shows[:, None]
         return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:

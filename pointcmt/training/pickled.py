@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pointcmt.regular_files import open_regular
@@ -13,6 +14,7 @@ from pointcmt.regular_files import open_regular
 MOST = 1 << 24  # bytes of a pickle that are searched
 PICKLES = 5  # in torch's format before 1.6: what the file is, then what it holds
 LONGEST = 100  # characters of a name in a message
+NEWER = "names in a newer pickle protocol than torch's own"
 TORCHSCRIPT = "the program that TorchScript keeps in it"
 OWN = re.compile(r"(torch|torch\._utils|torch\.storage|collections)\.\w+")  # of tensors alone, too
 REFUSED = (  # how torch's reader names what it refuses
@@ -39,7 +41,7 @@ def named_code(path: Path, error: Exception) -> str:
         whole = any(f".{refused}." in f".{name}." for name, _ in names if name != ".")
         return _shown(refused) if whole else ""  # else the file ends in the middle of the name
     foreign = [name for name, _ in names if not OWN.fullmatch(name)]
-    return _shown((foreign or [name for name, new in names if new] or [""])[0])
+    return _shown(foreign[0]) if foreign else NEWER if any(new for _, new in names) else ""
 
 
 def _pickles(path: Path) -> Iterator[io.BytesIO]:
@@ -54,10 +56,17 @@ def _pickles(path: Path) -> Iterator[io.BytesIO]:
             with zipfile.ZipFile(file) as archive:
                 for name in archive.namelist():
                     if name.endswith(".pkl"):
-                        with archive.open(name) as part:
-                            yield io.BytesIO(part.read(MOST))
+                        yield io.BytesIO(_entry(archive, name))
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The beginning of an archive's entry, nothing where it cannot be unpacked."""
+    # Encrypted, cut off, packed by a library that is not there: each has an exception of its own.
+    with suppress(Exception), archive.open(name) as part:
+        return part.read(MOST)
+    return b""
 
 
 def _named(pickle: io.BytesIO) -> list[tuple[str, bool]]:

@@ -30,7 +30,7 @@ from pointcmt.errors import StoreError
 from pointcmt.regular_files import open_regular, require_regular
 from pointcmt.training.backbones.pointnet2 import PointNet2
 from pointcmt.training.checkpoint import require_fit
-from pointcmt.training.pickled import named_code
+from pointcmt.training.pickled import NEWER, named_code
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 MOST_WRAPPED = 8  # wrappers around weights
@@ -103,6 +103,12 @@ def _read(path: Path) -> Any:
         raise
     except Exception as error:  # torch raises whatever the damaged bytes lead to
         named = named_code(path, error)
+        if named == NEWER:
+            raise StoreError(
+                "this checkpoint was saved with a newer pickle protocol than can be read safely",
+                where=str(path),
+                fix="save it again with torch.save and without pickle_protocol=, or as safetensors",
+            ) from None
         if named:
             raise StoreError(
                 f"this checkpoint holds more than tensors: unpickling it would run {named}",

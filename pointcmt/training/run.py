@@ -325,9 +325,9 @@ def _refuse_foreign_folder(folder: Path) -> None:
     """Raise StoreError where a folder holds other things than a run that was not trained yet."""
     with checkpoint.disk_errors(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    ours = {LOCK, checkpoint.half_of(folder / FACTS).name}
+    ours = {LOCK, *_halves(folder, FACTS)}
     if is_run(folder):
-        halves = {checkpoint.half_of(folder / name).name for name in (CONFIG, METRICS)}
+        halves = _halves(folder, CONFIG, METRICS)
         ours |= {FACTS, CONFIG, METRICS, LAST, BEST, EVENTS, "wandb"} | halves
     foreign = sorted(set(names) - ours)
     if foreign:
@@ -336,6 +336,11 @@ def _refuse_foreign_folder(folder: Path) -> None:
             where=str(folder),
             fix="choose an empty or a new folder for --out",
         )
+
+
+def _halves(folder: Path, *names: str) -> set[str]:
+    """What a killed process leaves of these files; first as now, then as earlier versions did."""
+    return {checkpoint.half_of(folder / name).name for name in names} | {f"{n}.part" for n in names}
 
 
 def _identity(run: Run) -> dict[str, Any]:

@@ -22,8 +22,9 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"more than {MOST_BYTES} characters")
     try:
         return yaml.load(text, _Bounded)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        # The latter three come of explicit tags on values that are not of their kind: !!bool foo
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 class _Bounded(yaml.SafeLoader):

@@ -1,5 +1,6 @@
 """Stores: created once whoever comes first, refused when they differ, loud when damaged."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -91,7 +92,8 @@ def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"left over " * 10_000)
     store.write_shard(0, arrays)
-    store.commit("render", 0, {"outcomes": [], "files": {}})
+    ended = [encode_outcome(Outcome(f"thing/{i}", "done")) for i in range(3)]
+    store.commit("render", 0, {"outcomes": ended, "files": named_files(store, "render", 0)})
     held = claims.take(claims.open_claims(store.path), 0)
     assert files.write_new(store.kv, "fresh", b"new") == b"new"
     assert (tmp_path / "S/fresh").read_bytes() == b"new"
@@ -381,3 +383,28 @@ def test_depth_is_quantised_to_half_a_step_and_surfaces_never_vanish():
     stored = contract.quantize_depth(depth, scale)
     np.testing.assert_array_equal(stored > 0, depth > 0)
     assert np.abs(stored * scale - depth)[2:].max() <= scale / 2 + 1e-12
+
+
+def test_a_file_that_was_just_committed_is_not_taken_for_a_leftover(tmp_path, monkeypatch):
+    """Its writer renames it between our opening it and our locking it."""
+    kv = files.open_kv(str(tmp_path))
+    (tmp_path / f"key{files.LOCK}").write_bytes(b"whole")
+    real = fcntl.lockf
+
+    def late(handle, *more):
+        if (tmp_path / f"key{files.LOCK}").exists():
+            os.rename(tmp_path / f"key{files.LOCK}", tmp_path / "key")
+        return real(handle, *more)
+
+    monkeypatch.setattr(files.fcntl, "lockf", late)
+    files.empty_leftover(kv, "key")
+    assert (tmp_path / "key").read_bytes() == b"whole"
+
+
+def test_data_of_any_size_is_compared_with_its_marker(tmp_path, monkeypatch):
+    """The limit of metadata is not one of shards."""
+    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    specs = contract.array_specs(store.schema)
+    written = store.write_shard(0, {"points": contract.blank(specs["points"], 3)})
+    monkeypatch.setattr(files.read, "__defaults__", (10,))
+    assert not store.read_committed("points", 0, {"files": written}).any()

@@ -9,19 +9,20 @@ import pytest
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import ROOT, ViewStore
+from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import ShapeRefused, UsageError
 from pointcmt.render.clouds import CloudLoader
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job, job_of_store
 from pointcmt.render.kinds import kind_of
-from pointcmt.render.origins import Recorded, SourceFiles
+from pointcmt.render.origins import Recorded, SourceFiles, changed_sources
 from pointcmt.render.preview import preview
 from pointcmt.render.repair import repair
 from pointcmt.render.run import Options, build_correspondences
 from tests.clouds import SHAPES, write_shapenetpart_pts
 from tests.render.jobs import pointcmt, render, write_off
 from tests.render.shapes import box
+from tests.stores import render_listing
 
 NASTY = "sofa\x1b[2J\x1b]0;owned\x07[red]\u202e"
 
@@ -69,15 +70,32 @@ def test_a_store_remembers_that_links_were_followed(done, root):
     assert (out / "shapes.jsonl").read_bytes() == before
 
 
-def test_without_them_the_root_of_a_store_is_as_ever(root, tmp_path):
+def test_without_them_a_store_says_that_links_were_not_followed(root, tmp_path):
     rendered = render(root, tmp_path / "S")
     assert rendered.returncode == 3, rendered.stderr
     assert "such as chair (see --follow-links)" in rendered.stderr
-    assert (
-        "follow_links"
-        not in json.loads((tmp_path / "S" / ROOT).read_bytes())["attributes"]["source"]
-    )
-    assert ViewStore.open(tmp_path / "S").class_names == [NASTY]
+    store = ViewStore.open(tmp_path / "S")
+    assert store.attributes["source"]["follow_links"] is False
+    assert store.class_names == [NASTY]
+
+
+def test_a_store_of_earlier_versions_follows_links_as_they_did(done):
+    """Its root does not say."""
+    store = ViewStore.open(done[0])
+    del store.attributes["source"]["follow_links"]
+    assert job_of_store(store, None).follow_links
+
+
+def test_sources_behind_a_link_are_compared_as_they_were_read(tmp_path):
+    root = write_shapenetpart_pts(tmp_path / "root", SHAPES)
+    synset = next(iter(SHAPES))[0]
+    os.rename(root / synset, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", root / synset)
+    listing = list_shapes("shapenetpart", root, follow_links=True)
+    store = render_listing(listing, tmp_path / "S", size=16, points=16)
+    job = job_of_store(store, None)
+    assert job.follow_links
+    assert changed_sources(store, job)[0] == []
 
 
 def test_parts_behind_a_link_are_read_where_links_are_followed(tmp_path):

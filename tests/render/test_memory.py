@@ -161,7 +161,7 @@ def test_a_shard_takes_about_what_the_plan_expects(tmp_path, rig, shapes, size):
         code = [sys.executable, "-c", PEAK, tmp_path / out, *map(str, settings)]
         return subprocess.run(code, capture_output=True, text=True, check=True)
 
-    run("first", rig, 1, 16)  # compiles the kernels, which takes as much memory
+    run("first", rig, shapes, size)  # compiles the kernels, which takes as much memory
     done = run("S", rig, shapes, size)
     peak, expected = np.array(done.stdout.split(), float)
     assert 0.5 * expected < peak < HEADROOM * expected

@@ -14,7 +14,7 @@ from PIL import Image
 from pointcmt.render.meshes import load_mesh
 from pointcmt.render.readers import textures
 from pointcmt.render.readers.sidecars import NotRead
-from pointcmt.render.readers.textures import Textures, decode
+from pointcmt.render.readers.textures import MAX_DECODING, Textures, _decoding_bytes, decode
 from tests.render.glb_files import Builder, picture
 
 MIB = 1 << 20
@@ -73,7 +73,7 @@ def textured(*views: bytes, factors: list[list[float]], images: list[int]) -> Bu
         png(9_000, 9_000, RGBA, 16, header_only=True),
         png(80_000_000, 1, GREY, header_only=True),
         png(1, 80_000_000, GREY, header_only=True),
-        png(30_000_000, 1, RGB, 16, header_only=True),
+        png(40_000_000, 1, RGB, 16, header_only=True),
         png(1_000_000_000, 1, GREY, header_only=True),
     ],
     ids=["square", "16 bits", "wide", "tall", "wide, 16 bits", "wider than Pillow allows"],
@@ -90,9 +90,17 @@ def test_images_that_would_take_too_much_become_notes(tmp_path, image):
         mesh = load_mesh(tmp_path / name)
         assert mesh.materials[0].texture is None
         assert len(mesh.notes) == 1
-        assert "MiB decoded, at most 512 are read" in mesh.notes[0] or (
+        assert "MiB decoded, at most 592 are read" in mesh.notes[0] or (
             "cannot be decoded (DecompressionBomb" in mesh.notes[0]
         )
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+def test_images_of_8192_pixels_are_within_what_one_may_take(mode):
+    image = Image.new(mode, (8192, 8192))
+    if mode == "P":
+        image.info["transparency"] = 0
+    assert _decoding_bytes(image) <= MAX_DECODING
 
 
 def tiled(size: int, tile: int) -> bytes:

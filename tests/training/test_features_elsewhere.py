@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pointcmt.datasets.enclosing import require_outside
 from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
 from pointcmt.datasets.store import ViewStore
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.loop import train
 from tests.stores import tree
@@ -71,7 +72,7 @@ def test_a_recipe_trains_the_same_and_leaves_the_store_alone(stores, recipe, tmp
     assert FRESH in states.values()
     assert STALE not in states.values()
     kept = tree(features)
-    assert all(f"{elsewhere.identity[:16]}/" in name for name in kept)
+    assert len({name.partition("/")[0] for name in kept}) == 1
 
     again = ViewStore.open(path, features=features)
     train(again, config, tmp_path / "again", device="cpu")
@@ -84,10 +85,14 @@ def test_a_recipe_trains_the_same_and_leaves_the_store_alone(stores, recipe, tmp
     assert inside == {name.partition("/")[2]: data for name, data in kept.items()}
 
 
-def test_two_stores_do_not_mix_in_one_place(store, rendered, tmp_path):
+def test_two_stores_do_not_mix_in_one_place(stores, tmp_path):
+    """Not even those of two data sets with the same names, which nothing in their roots tells."""
+    other = shutil.copytree(stores["mvnet"], tmp_path / "other")
     first, second = (
-        ViewStore.open(each.path, features=tmp_path / "F") for each in (store, rendered)
+        ViewStore.open(path, features=tmp_path / "F") for path in (stores["mvnet"], other)
     )
+    writable(other)
+    assert first.identity == second.identity
     assert first.derived.path != second.derived.path
 
 
@@ -105,3 +110,12 @@ def test_a_place_for_features_that_is_a_file_is_refused(stores, tmp_path):
     store = ViewStore.open(stores["mvnet"], features=tmp_path / "F")
     with pytest.raises(StoreError, match="is a file"):
         train(store, config, tmp_path / "run", device="cpu")
+
+
+def test_a_place_for_features_inside_a_store_is_refused(stores):
+    run = stores["mvnet"].parent / "run"
+    for place in (stores["mvnet"], stores["mvnet"] / "rgb" / "deep", "", run, run / "features"):
+        with pytest.raises(UsageError, match=r"inside the|is empty"):
+            require_outside(str(place), run)
+    require_outside(str(run.parent / "features"), run)
+    require_outside("s3://bucket/features", run)

@@ -294,10 +294,6 @@ CODE = {  # how it is written → what is named
     ),
     "a builtin": (lambda path: torch.save([Calls(eval, "open('trace', 'w')")], path), "eval"),
     "opcodes of old": (old_class, "subprocess.Popen"),
-    "tensors, a newer protocol": (
-        lambda path: torch.save({"a": torch.zeros(2)}, path, pickle_protocol=5),
-        "torch._utils._rebuild_tensor_v2",
-    ),
     "TorchScript": (scripted, "the program that TorchScript keeps in it"),
 }
 
@@ -385,3 +381,22 @@ def test_a_file_without_weights_says_what_it_holds(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
     with pytest.raises(StoreError, match="no weights by name but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
+
+
+def test_an_entry_that_cannot_be_unpacked_does_not_hide_what_would_run(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"a": torch.zeros(2), "b": Harmful(tmp_path / "trace")}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("c/z.pkl", b"never read")
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")  # of the last file in the directory
+    data[entry + 8] |= 1  # it says that it is encrypted
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="would run"):
+        load_published(path, ours("pointnet2-ssg"))
+
+
+def test_tensors_in_a_newer_pickle_protocol_are_not_called_code(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "c.pth", pickle_protocol=4)
+    with pytest.raises(StoreError, match="newer pickle protocol"):
+        load_published(tmp_path / "c.pth", ours("pointnet2-ssg"))

@@ -272,3 +272,9 @@ def test_facts_of_ten_gigabytes_are_refused_unread(tmp_path):
     os.truncate(tmp_path / "run.json", 10 << 30)
     with pytest.raises(StoreError, match="at most 16777216 are read"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["!!bool foo", "!!timestamp foo", "!!int ''", "!!float ''"])
+def test_a_yaml_tag_on_a_value_of_another_kind_is_a_usage_error(value):
+    with pytest.raises(UsageError):
+        load_config("student", None, [f"optimizer.clip_norm={value}"])

@@ -27,7 +27,7 @@ from pointcmt.render.readers.sidecars import NotRead, printable, read_sidecar
 
 MAX_TEXTURE = 2048  # pixels of the longer side; larger images are reduced
 MAX_KEPT = 384 << 20  # bytes of all textures of one model together, as they are kept
-MAX_DECODING = 512 << 20  # bytes that one image takes while it is decoded: RGBA of 8192²
+MAX_DECODING = 592 << 20  # bytes that one image takes while it is decoded: RGBA of 8192²
 MAX_DECODED = 4 << 30  # bytes of all images of one model, as they come out of their files
 # Those that Pillow decodes by itself: EPS, for one, would start another program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "TGA", "WEBP", "PCX", "PPM", "DDS", "SGI")
