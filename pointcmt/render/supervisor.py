@@ -162,7 +162,7 @@ class Worker:
             hint = "; out of memory?" if name == "SIGKILL" else ""
             return _Trouble(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
         if limit and state.memory > limit:
-            what = f"its worker needed more than the {limit:g} GiB it may hold (--memory-limit)"
+            what = f"its worker needed more memory than --memory-limit {limit:g} (GiB)"
             return _Trouble(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
         if state.at - self._since > self._patience():
             what = f"took longer than {self._patience():g} s"
