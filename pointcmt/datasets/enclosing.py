@@ -1,9 +1,9 @@
 """Find the view store around a path, so that nothing else is ever written into one."""
 
-import json
 import os
 from pathlib import Path
 
+from pointcmt.datasets.creation import is_root
 from pointcmt.datasets.places import is_remote
 from pointcmt.datasets.store import ROOT
 from pointcmt.errors import UsageError
@@ -45,7 +45,6 @@ def require_outside(features: str, run: Path) -> None:
 def is_store(folder: Path) -> bool:
     """Whether a folder's root is that of a view store, of whatever version."""
     try:
-        attributes = json.loads(read_regular(folder / ROOT, MOST))["attributes"]
-        return "schema_version" in attributes and "plan_sha256" in attributes
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return is_root(read_regular(folder / ROOT, MOST))
+    except OSError:
         return False
