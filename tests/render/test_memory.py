@@ -145,16 +145,17 @@ def test_a_store_is_rendered_with_no_limit_and_with_the_default(tmp_path):
 
 
 PEAK = """
-import resource, sys
+import sys
+from tests.memory import peak
 from tests.stores import render_toy
 out, rig, shapes, size = sys.argv[1:]
 store = render_toy(out, int(shapes), rig=rig, size=int(size), shard=int(shapes))
 from pointcmt.render.memory import shard_memory
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, shard_memory(store.schema))
+print(peak() / 2**30, shard_memory(store.schema))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts in other units")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("rig", "shapes", "size"), [("ortho6", 4, 512), ("dodeca20", 1, 1024)])
 def test_a_shard_takes_about_what_the_plan_expects(tmp_path, rig, shapes, size):
     def run(out, *settings):
