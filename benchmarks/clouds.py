@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.cameras import find_rig
-from pointcmt.cloud import Cloud
 from pointcmt.geometry import normalize, sample_points, shape_seed
-from pointcmt.mesh import Mesh
-from pointcmt.render import splatter, visibility
 from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.draw import splatter, visibility
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Cloud, Mesh
 
 COUNTS, RADII = (2048, 10_000), (1.0, 2.0, 3.0, 4.0)
 RIG = find_rig("dodeca20")

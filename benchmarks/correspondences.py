@@ -17,10 +17,10 @@ from pointcmt.cameras import find_rig, pixel_centers
 from pointcmt.correspondences import match_pixels, points_to_pixels
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.views import Views
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.views import Views
+from pointcmt.render.draw.visibility import visible_points
+from pointcmt.render.load.meshes import load_mesh
 
 TOLERANCES = (1e-3, 1e-2, 3e-2)
 CONFIG = RenderConfig(find_rig("mvnet12"))

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job
-from pointcmt.render.run import Options, render
-from pointcmt.training.config_files import load_pipeline
-from pointcmt.training.evaluate import evaluate
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.run import Options, render
+from pointcmt.training.config.files import load_pipeline
+from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.study import study
 
 SHAPES = 500  # of each split

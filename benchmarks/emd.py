@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from pointcmt.training.emd import SOLVERS, earth_movers_distance
+from pointcmt.training.ops.emd import SOLVERS, earth_movers_distance
 
 
 def main() -> None:

@@ -282,7 +282,7 @@ def shared_memory() -> str | None:
 
 def mesh(suffix: str) -> Callable[[bytes, Path], Any]:
     def read(data: bytes, folder: Path) -> Any:
-        from pointcmt.render.meshes import load_mesh
+        from pointcmt.render.load.meshes import load_mesh
 
         path = folder / f"mesh{suffix}"
         path.write_bytes(data)
@@ -311,8 +311,8 @@ def texture(data: bytes, folder: Path) -> Any:
 
 def cloud(suffix: str) -> Callable[[bytes, Path], Any]:
     def read(data: bytes, folder: Path) -> Any:
-        from pointcmt.datasets.schema import ShapeRecord
-        from pointcmt.render.clouds import CloudLoader
+        from pointcmt.datasets.store.schema import ShapeRecord
+        from pointcmt.render.load.clouds import CloudLoader
 
         (folder / f"cloud{suffix}").write_bytes(data)
         record = ShapeRecord("a", None, "train", f"cloud{suffix}")
@@ -337,8 +337,8 @@ def document(name: str) -> Callable[[bytes, Path], Any]:
     """A file of a tiny store, its checksum made right where there is one, and all that reads it."""
 
     def read(data: bytes, folder: Path) -> Any:
-        from pointcmt.datasets.store import ViewStore
-        from pointcmt.datasets.verify import verify
+        from pointcmt.datasets.store.verify import verify
+        from pointcmt.datasets.store.view_store import ViewStore
 
         path = tiny_store(folder / "S")
         documents = tiny_documents()
@@ -360,8 +360,8 @@ MARKER = "commits/render/000000.json"
 
 def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
     """The documents with the checksums that a careful forger would give them."""
-    from pointcmt.datasets import schema as contract
-    from pointcmt.datasets.documents import identity_digest
+    from pointcmt.datasets.store import schema as contract
+    from pointcmt.datasets.store.documents import identity_digest
 
     root = json.loads(documents["zarr.json"])
     body = {key: value for key, value in root["attributes"].items() if key != "checksum"}
@@ -377,8 +377,8 @@ def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
 
 def tiny_documents() -> dict[str, bytes]:
     """Root, plan and a commit marker of a store of one shape."""
-    from pointcmt.datasets import schema as contract
-    from pointcmt.datasets.documents import Outcome, encode_outcome, identity_digest
+    from pointcmt.datasets.store import schema as contract
+    from pointcmt.datasets.store.documents import Outcome, encode_outcome, identity_digest
 
     if not _TINY:
         schema = contract.Schema(1, 1, 2, 2, 1, 1e-4)

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets.schema import pack_visible
 from pointcmt.datasets.sources import toy
+from pointcmt.datasets.store.schema import pack_visible
 from pointcmt.geometry import normalize, sample_points, shape_seed
-from pointcmt.mesh import Mesh
-from pointcmt.render import egl
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.rasterizer import Rasterizer
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.draw.egl import contexts
+from pointcmt.render.draw.egl.rasterizer import Rasterizer
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.visibility import visible_points
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Mesh
 
 CONFIG = RenderConfig(find_rig("dodeca20"))
 CAMERA = CONFIG.rig.cameras(CONFIG.size)
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shapes", type=int, default=400, help="of the whole jobs")
     options = parser.parse_args()
-    devices = egl.list_devices()
+    devices = contexts.list_devices()
     print("\n".join(map(str, devices)))
     with Rasterizer(pick(devices, options.device)) as rasterizer:
         print(f"drawing on {rasterizer.context.renderer}, OpenGL {rasterizer.context.version}")
@@ -60,8 +60,8 @@ def main() -> None:
             jobs(folder, Path(place), count, options.device)
 
 
-def pick(devices: list[egl.Device], name: str) -> egl.Device:
-    return devices[0] if name == "auto" else egl.choose(devices, name)
+def pick(devices: list[contexts.Device], name: str) -> contexts.Device:
+    return devices[0] if name == "auto" else contexts.choose(devices, name)
 
 
 def surface(faces: int, seed: int = 0) -> Mesh:

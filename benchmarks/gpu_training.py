@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pointcmt.datasets.creation import create
-from pointcmt.datasets.documents import Outcome, encode_outcome
-from pointcmt.datasets.schema import (
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import Outcome, encode_outcome
+from pointcmt.datasets.store.schema import (
     SCHEMA_VERSION,
     Schema,
     ShapeRecord,
@@ -38,12 +38,13 @@ from pointcmt.datasets.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store import RENDER, ViewStore
-from pointcmt.training import ops, ops_plain
-from pointcmt.training.config_files import load_config
-from pointcmt.training.device import describe_device, find_device, has_triton
-from pointcmt.training.emd import TOLERANCE, earth_movers_distance
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.training import ops
+from pointcmt.training.config.files import load_config
 from pointcmt.training.loop import train
+from pointcmt.training.ops import points_plain
+from pointcmt.training.ops.device import describe_device, find_device, has_triton
+from pointcmt.training.ops.emd import TOLERANCE, earth_movers_distance
 
 # Name, recipe, settings. {teacher} and {generator} stand for the runs of those names before it.
 STAGES = (
@@ -129,11 +130,11 @@ def operations(device: torch.device, sizes: Sizes) -> dict[str, dict[str, Callab
 
     def calls(kernel: str, public: Callable[[], object], *inputs: object) -> dict:
         there = [part.to(device) if isinstance(part, Tensor) else part for part in inputs]
-        made = {"CPU": public, "torch": lambda: getattr(ops_plain, kernel)(*there)}
+        made = {"CPU": public, "torch": lambda: getattr(points_plain, kernel)(*there)}
         if device.type == "cuda" and has_triton():
-            from pointcmt.training import ops_triton
+            from pointcmt.training.ops import points_triton
 
-            made["Triton"] = lambda: getattr(ops_triton, kernel)(*there)
+            made["Triton"] = lambda: getattr(points_triton, kernel)(*there)
         return made
 
     made = {
@@ -157,12 +158,12 @@ def operations(device: torch.device, sizes: Sizes) -> dict[str, dict[str, Callab
     sums = {"CPU": lambda: ops._sum_rows(rows, places, sizes.points)}
     rows_there, places_there = rows.to(device), places.to(device)
     wanted = features.to(device).requires_grad_()
-    gathered = ops_plain.gather(wanted, places_there)
+    gathered = points_plain.gather(wanted, places_there)
     sums["torch"] = lambda: torch.autograd.grad(gathered, wanted, rows_there, retain_graph=True)[0]
     if device.type == "cuda" and has_triton():
-        from pointcmt.training import ops_triton
+        from pointcmt.training.ops import points_triton
 
-        sums["Triton"] = lambda: ops_triton.sum_rows(rows_there, places_there, sizes.points)
+        sums["Triton"] = lambda: points_triton.sum_rows(rows_there, places_there, sizes.points)
     return {**made, f"gradient of gather, {sizes.width} wide": sums}
 
 
@@ -213,7 +214,7 @@ def auctions(device: torch.device, sizes: Sizes) -> None:
 
 def on_device(x: Tensor, y: Tensor, device: torch.device) -> str:
     """Three columns: how many are proven, the mean distance over that of the CPU, ms."""
-    from pointcmt.training import emd_triton
+    from pointcmt.training.ops import emd_triton
 
     there = x.to(device), y.to(device)
     proven = int(emd_triton.auction(*there, TOLERANCE)[1].sum())

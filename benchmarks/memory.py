@@ -17,12 +17,12 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.render.backlog import Backlog, carry_out
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job, create_store, tasks
-from pointcmt.render.run import make_runner
-from pointcmt.render.supervisor import Crew, Work
-from pointcmt.render.workers import LocalWorkers
+from pointcmt.render.jobs.backlog import Backlog, carry_out
+from pointcmt.render.jobs.job import Job, create_store, tasks
+from pointcmt.render.jobs.run import make_runner
+from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.workers import LocalWorkers
 
 ALLOWED = 1.03  # the allocator's noise
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 def worker() -> int:
     """The only process that this one has started."""
-    command = ["pgrep", "-P", str(os.getpid()), "-f", "pointcmt.render.child"]
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "pointcmt.render.jobs.child"]
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 

@@ -31,21 +31,21 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import look
-from pointcmt.datasets.documents import Outcome, encode_outcome
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.datasets.summary import summarize
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.claims import look
+from pointcmt.datasets.store.documents import Outcome, encode_outcome
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.summary import summarize
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import Reason
-from pointcmt.render.backlog import Backlog, carry_out
-from pointcmt.render.claimed import run_claimed
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job, create_store, tasks
-from pointcmt.render.run import Options, complete
-from pointcmt.render.supervisor import Work
-from pointcmt.render.workers import LocalWorkers
+from pointcmt.render.jobs.backlog import Backlog, carry_out
+from pointcmt.render.jobs.claimed import run_claimed
+from pointcmt.render.jobs.job import Job, create_store, tasks
+from pointcmt.render.jobs.run import Options, complete
+from pointcmt.render.jobs.supervisor import Work
+from pointcmt.render.jobs.workers import LocalWorkers
 
 STEPS = ("list", "plan", "commit", "resume", "worker", "end", "info", "train")
 CLASSES = tuple(f"class_{i:02}" for i in range(40))
@@ -202,7 +202,7 @@ def overhead(folder: str) -> float:
 
 
 def make_free_runner(job: Job, worker: int):
-    from pointcmt.render.shards import ShardRunner
+    from pointcmt.render.jobs.shards import ShardRunner
 
     class FreeRunner(ShardRunner):
         """Draws nothing: blank arrays, as if they had been rendered."""

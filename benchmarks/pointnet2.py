@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from baselines.textbook_pointnet2 import TextbookPointNet2
 from torch import Tensor, nn
 
-from pointcmt.training.backbones.pointnet2 import PointNet2SSG
+from pointcmt.training.networks.backbones.pointnet2 import PointNet2SSG
 
 CLOUDS, POINTS, CLASSES = 16, 1024, 40
 TOLERANCE = 1e-2  # between logits, some tenths large

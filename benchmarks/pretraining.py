@@ -35,19 +35,19 @@ from accelerate import Accelerator
 from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job
-from pointcmt.render.run import Options, render
-from pointcmt.training.augment import keep_patches, scale_and_shift
-from pointcmt.training.config_files import load_config
-from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.device import describe_device, find_device
-from pointcmt.training.optimization import make_optimizer
-from pointcmt.training.projection import SPREAD, foreground, index_map, project, splat_radius
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.run import Options, render
+from pointcmt.training.config.files import load_config
+from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.ops.augment import keep_patches, scale_and_shift
+from pointcmt.training.ops.device import describe_device, find_device
+from pointcmt.training.ops.projection import SPREAD, foreground, index_map, project, splat_radius
 from pointcmt.training.recipes.mvnet import Mvnet, build, leave
 from pointcmt.training.recipes.task import Context
+from pointcmt.training.runs.optimization import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 PARTS = (

@@ -38,16 +38,16 @@ from image_weights import STATISTICS, save_network
 from pointcmt.cameras import find_rig
 from pointcmt.console import SILENT, in_words
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job as RenderJob
-from pointcmt.render.run import Options, render
-from pointcmt.training.backbones import DENSE
-from pointcmt.training.config_files import load_config
-from pointcmt.training.evaluate import evaluate
+from pointcmt.render.jobs.job import Job as RenderJob
+from pointcmt.render.jobs.run import Options, render
+from pointcmt.training.config.files import load_config
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.evaluation.probe import FewShot, probe
 from pointcmt.training.loop import train
-from pointcmt.training.probe import FewShot, probe
-from pointcmt.training.statistics import paired_difference, spread
+from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.ops.statistics import paired_difference, spread
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "both": (),

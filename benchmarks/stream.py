@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from pointcmt.datasets.schema import DONE
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.schema import DONE
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
 
 VIEWS, POINTS, BATCH, WORKERS = 4, 2048, 32, 2
 WAYS = ("png", "store", "memmap")

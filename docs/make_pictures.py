@@ -13,9 +13,9 @@ from pointcmt.cameras import Rig, on_sphere
 from pointcmt.datasets.sources.toy import build
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.visibility import visible_points
 from pointcmt.render.preview import paint_points, point_colors
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.visibility import visible_points
 
 SHAPES = ("chair/0000", "lamp/0002", "airplane/0002", "mug/0001", "guitar/0202", "rocket/0002")
 SIZE, LABEL = 176, 92

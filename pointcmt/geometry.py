@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cloud import Cloud
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
+from pointcmt.shapes import Cloud, Mesh
 
 # Rows are the world's x, y, z in a source's coordinates whose up axis is the key.
 UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {

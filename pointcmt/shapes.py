@@ -1,4 +1,4 @@
-"""`Mesh`: triangles with colours, as every reader makes them and every renderer draws them."""
+"""Meshes and clouds, as every reader makes them and every renderer draws them."""
 
 from dataclasses import dataclass, field
 
@@ -37,4 +37,15 @@ class Mesh:
     vertex_colors: NDArray[np.float32] | None = None  # [P,3] sRGB 0..1
     face_colors: NDArray[np.float32] | None = None  # [F,3] sRGB 0..1
     face_part: NDArray[np.uint8] | None = None  # [F], index into the class's part names
+    notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points in their file's order and coordinates. M points."""
+
+    points: NDArray[np.float64]  # [M,3]
+    normals: NDArray[np.float64]  # [M,3]; of another length than 1, such as 0, where unknown
+    colors: NDArray[np.float32] | None = None  # [M,3] sRGB 0..1
+    part: NDArray[np.uint8] | None = None  # [M], index into the class's part names
     notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record

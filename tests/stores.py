@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets.schema import shard_key
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore, arrays_of
+from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.view_store import ViewStore, arrays_of
 from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.job import Job, create_store, tasks
-from pointcmt.render.shards import ShardRunner
+from pointcmt.render.jobs.job import Job, create_store, tasks
+from pointcmt.render.jobs.shards import ShardRunner
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 
 

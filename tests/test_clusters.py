@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.verify import verify
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "clusters.md").read_text()

@@ -18,8 +18,8 @@ import yaml
 from distributed.security import Security
 
 from pointcmt import __version__
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from tests.commands import unknown_options
 from tests.render.test_pipeline import tree
 

@@ -11,8 +11,8 @@ import pytest
 
 from pointcmt.cameras import find_rig, read_rig
 from pointcmt.datasets.sources import SOURCES
-from pointcmt.training.config_files import load_config
-from pointcmt.training.export import FORMATS, export
+from pointcmt.training.config.files import load_config
+from pointcmt.training.export.networks import FORMATS, export
 from pointcmt.training.loop import train
 from tests.commands import unknown_options
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pointcmt.cloud import Cloud
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import (
     choose_points,
@@ -17,7 +16,7 @@ from pointcmt.geometry import (
     shape_seed,
     spatial_order,
 )
-from pointcmt.mesh import Mesh
+from pointcmt.shapes import Cloud, Mesh
 from tests import reference
 
 BOX = np.array([[x, y, z] for z in (0.0, 1.0) for y in (0.0, 2.0) for x in (0.0, 3.0)])

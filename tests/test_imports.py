@@ -92,7 +92,7 @@ def test_datasets_use_torch_in_streaming_alone():
         if floor(module_name(path)) == "datasets"
         and any(name.split(".")[0] == "torch" for name in imports(path))
     ]
-    assert users == ["pointcmt.datasets.streaming"]
+    assert users == ["pointcmt.datasets.store.streaming"]
 
 
 def test_only_the_entry_points_are_on_the_top_floor():

@@ -1,110 +1,22 @@
-"""`pointcmt demo`: the whole way on the built-in shapes, on a CPU, in about two minutes.
+"""`pointcmt demo`."""
 
-Everything it does is what the commands do; each step's command is printed, to be repeated at will.
-"""
-
-import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from pointcmt.cameras import find_rig
-from pointcmt.console import duration, show, show_text
-from pointcmt.datasets.sources import Listing, list_shapes, select
-from pointcmt.datasets.store import ViewStore
-from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job
-from pointcmt.render.preview import preview
-from pointcmt.render.run import Options, render
-from pointcmt.training.config_files import load_pipeline
-from pointcmt.training.evaluate import evaluate
-from pointcmt.training.loop import train
-from pointcmt.training.pipeline import stages
+import typer
 
-TRAIN, TEST = 300, 100  # shapes of ten classes
-CONFIG = RenderConfig(find_rig("mvnet12"), size=96, points=512)
-KNOBS = {
-    "teacher": (
-        "data.views=3",
-        "data.image_size=48",
-        "data.batch_size=15",
-        "optimizer.accumulate=1",
-        "schedule.name=cosine",
+from pointcmt.commands.options import LogFormat, check_log_format, needs, path_of, resumable
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.", **path_of("--out"))] = Path(
+        "demo"
     ),
-    "cmpg": ("data.points=128", "data.batch_size=10"),
-    "student": (
-        "data.points=128",
-        "data.batch_size=10",
-        # a tenth of the official weights, which hold a student of so few steps back
-        "distillation.feature.weight=3",
-        "distillation.classifier=1",
-    ),
-}
-EPOCHS = {"teacher": 5, "cmpg": 6, "student": 22}
-
-
-def run(out: Path, log_format: str = "auto") -> None:
-    """Render, look, train PointCMT's three stages, evaluate; everything goes below `out`.
-
-    Running it again resumes. Raises PointcmtError as the commands do.
-    """
-    started = time.monotonic()
-    data = out / "store"
-
-    _title("1 · render toy shapes: 12 views each, with depth, face ids and correspondences")
-    listing = _few(list_shapes("toy", None))
-    job = Job(str(data), listing.name, None, listing.up, CONFIG)
-    summary = render(listing, job, Options(log_format=log_format))
-    show(f"{summary.done + summary.skipped} shapes in {data}")
-    store = ViewStore.open(data)
-    for path in preview(store, out / "preview", shapes=20, views=5):
-        show(f"look at {path}")
-
-    config = load_pipeline(None, _knobs())
-    for number, (recipe, stage) in enumerate(stages(config, out), 2):
-        _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
-        train(store, stage, out / recipe, log_format=log_format)
-        show(f"look at {out / recipe / 'curve.png'}")
-    show(f"look at {out / 'cmpg' / 'clouds.png'}")
-
-    _title("5 · evaluate on the test split")
-    accuracy = {}
-    for recipe in ("teacher", "student"):
-        report = evaluate(out / recipe, store, log_format=log_format)
-        show_text(report.describe())
-        show(f"look at {out / recipe / 'confusion.png'}")
-        accuracy[recipe] = report.measures["overall_accuracy"]
-
-    _title("done")
-    shares = ", ".join(f"{recipe} {share:.0%}" for recipe, share in accuracy.items())
-    print(f"test accuracy after less than a minute of training each: {shares} (chance: 10 %)")
-    show(f"everything is in {out}; it took {duration(time.monotonic() - started)}")
-    print("next, on your own meshes:")
-    print("  pointcmt render --dataset folder --root MESHES --out STORE")
-    print("  pointcmt train --data STORE --out RUN")
-
-
-_SAYS = {
-    "teacher": "MVCNN, a small residual network on three views at a time",
-    "cmpg": "from the teacher's feature back to points",
-    "student": "PointNet on 128 points of each surface, with the other two's help",
-}
-
-
-def _knobs() -> list[str]:
-    """Short enough for two minutes on two cores, long enough for batch norm to settle."""
-    epochs = [f"{stage}.epochs={count}" for stage, count in EPOCHS.items()]
-    return epochs + [f"{stage}.{knob}" for stage, knobs in KNOBS.items() for knob in knobs]
-
-
-def _few(listing: Listing) -> Listing:
-    """Some shapes of each class and split, in the listing's order."""
-    chosen = {
-        shape.id
-        for split, count in (("train", TRAIN), ("test", TEST))
-        for shape in select(listing, split, count).shapes
-    }
-    return replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
-
-
-def _title(text: str) -> None:
-    print(f"\n{text}", flush=True)
+    log_format: LogFormat = "auto",
+) -> None:
+    """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
+    check_log_format(log_format)
+    with needs("all"):
+        from pointcmt.commands.demo_steps import run
+    with resumable(log_format):
+        run(out, log_format)

@@ -13,6 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointcmt.commands.options import Json, path_of
+from pointcmt.console import show_text
 
 # A square, or a triangle, in each format that compiled functions read.
 MESHES = {
@@ -91,7 +97,7 @@ def _no_render() -> Finding:
 
 def _meshes() -> Finding:
     """A mesh of each format; also compiles and caches what reads them."""
-    from pointcmt.render.meshes import load_mesh
+    from pointcmt.render.load.meshes import load_mesh
 
     with tempfile.TemporaryDirectory() as folder:
         for name, data in MESHES.items():
@@ -116,8 +122,8 @@ def _embree() -> Finding:
     from pointcmt.datasets.sources import toy
     from pointcmt.geometry import normalize, sample_points, shape_seed
     from pointcmt.render.config import RenderConfig
-    from pointcmt.render.raycaster import RayCaster
-    from pointcmt.render.visibility import visible_points
+    from pointcmt.render.draw.raycaster import RayCaster
+    from pointcmt.render.draw.visibility import visible_points
 
     config = RenderConfig(find_rig("ortho6"), size=64)
     mesh, _ = normalize(toy.build("table/0000"), "z")
@@ -134,7 +140,7 @@ def _embree() -> Finding:
 
 def _egl() -> Finding:
     """Draw a triangle on every EGL device, in a process of its own: a driver may take it down."""
-    probe = [sys.executable, "-m", "pointcmt.render.egl_probe"]
+    probe = [sys.executable, "-m", "pointcmt.render.draw.egl.probe"]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=120)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
@@ -190,3 +196,20 @@ def _disk(folder: Path) -> Finding:
         return Finding("disk", "broken", f"{folder}: {error.strerror}", remedy)
     free = shutil.disk_usage(folder).free / 2**30
     return Finding("disk", "ok", f"{folder}: {free:.0f} GiB free, {speed:.0f} MiB/s synced")
+
+
+def doctor(
+    folder: Annotated[
+        Path, typer.Option(help="Where stores will be written.", **path_of("--folder"))
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Try everything the package stands on; each failure comes with its remedy."""
+    findings = examine(folder)
+    for finding in findings:
+        show_text(f"{finding.state:8}{finding.name:8}{finding.detail}")
+        if finding.state != "ok" and finding.remedy:
+            show_text(f"{'':16}→ {finding.remedy}")
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings]))
+    raise typer.Exit(1 if any(f.state == "broken" for f in findings) else 0)

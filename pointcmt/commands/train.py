@@ -1,4 +1,4 @@
-"""The commands of training: parse, call one function, print."""
+"""`pointcmt train`: networks from a view store."""
 
 import json
 import os
@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.cli_options import (
+from pointcmt.commands.options import (
     Device,
     Json,
     LogFormat,
     check_log_format,
-    is_url,
     needs,
     path_of,
     require_folder,
@@ -20,8 +19,6 @@ from pointcmt.cli_options import (
 )
 from pointcmt.console import SILENT, show_text
 from pointcmt.errors import StoreError, UsageError
-
-STORE_FORMATS = ("png", "webdataset")
 
 
 def train(
@@ -47,8 +44,8 @@ def train(
     """Train networks from a view store; running it again goes on where it stopped."""
     check_log_format(log_format)
     require_folder(out, "--out")
-    from pointcmt.training.config import PIPELINE
-    from pointcmt.training.config_files import load_config, load_pipeline
+    from pointcmt.training.config.files import load_config, load_pipeline
+    from pointcmt.training.config.pointcmt import PIPELINE
 
     runs = {"init": init, "teacher": teacher, "generator": generator}
     flags = {
@@ -75,8 +72,8 @@ def train(
         else load_config(recipe, config, set_ or (), **flags)
     )
 
-    from pointcmt.datasets.enclosing import require_outside
-    from pointcmt.datasets.store import ViewStore
+    from pointcmt.datasets.store.enclosing import require_outside
+    from pointcmt.datasets.store.view_store import ViewStore
 
     if features is not None:
         require_outside(features, out)
@@ -91,104 +88,6 @@ def train(
         show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
-
-
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
-    data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
-    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
-    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
-    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
-    device: Device = "auto",
-    log_format: LogFormat = "auto",
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
-    check_log_format(log_format)
-    if probe or few_shot:
-        _check_probe(probe, split, votes)
-    from pointcmt.datasets.store import ViewStore
-
-    store = ViewStore.open(data)
-    store.require_complete()
-    if probe or few_shot:
-        with needs("train"):
-            from pointcmt.training.commands import probe_command
-
-            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
-        show_text(told.text)
-        if as_json:
-            print(json.dumps(told.facts))
-        return
-    with needs("train"):
-        from pointcmt.training.evaluate import evaluate as judge
-
-        report = judge(run, store, split, checkpoint, votes, device, log_format)
-    show_text(report.describe())
-    if as_json:
-        print(json.dumps(report.as_json()))
-
-
-def export(
-    source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    to: Annotated[
-        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
-    ],
-    out: Annotated[Path, typer.Option(help="The file to write; an earlier export is replaced.")],
-    checkpoint: Annotated[
-        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
-    ] = "best",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """A trained network as one file, checked against torch before it is written."""
-    _check_export(source, to)
-    with needs("export" if to == "onnx" else "train"):
-        from pointcmt.training.export import export as write
-
-        exported = write(source, to, out, checkpoint, overwrite)
-    show_text(exported.describe())
-    if as_json:
-        print(json.dumps(exported.as_json()))
-
-
-def _check_probe(probe: str, split: str, votes: int) -> None:
-    """Raise UsageError for a probe that there is not, or options that have no part in one."""
-    if probe not in ("", "svm"):
-        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
-    if split != "test" or votes != 1:
-        raise UsageError(
-            "probes learn from the train split and are judged on the test split, without votes",
-            where="--split, --votes",
-            fix="leave these out, or --probe and --few-shot",
-        )
-
-
-def _check_export(source: Path, to: str) -> None:
-    """Raise UsageError where this format is not one of what is at `source`."""
-    is_store = is_url(source) or (source / "zarr.json").exists()
-    if to in STORE_FORMATS and is_store:
-        raise UsageError(
-            f"a view store cannot be exported to {to} yet",
-            where=str(source),
-            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
-        )
-    if to in STORE_FORMATS:
-        raise UsageError(
-            f"{to} is for view stores, and this is none",
-            where=str(source),
-            fix="export a run --to safetensors or onnx",
-        )
-    if is_store:
-        raise UsageError(
-            f"{to} is for trained runs, and this is a view store",
-            where=str(source),
-            fix="give the folder of a `pointcmt train --out`",
-        )
 
 
 def _require_run(out: Path) -> None:

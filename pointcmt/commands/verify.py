@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pointcmt.cli_options import (
+from pointcmt.commands.options import (
     SOME_FAILED,
     Gpus,
     Json,
@@ -24,8 +24,8 @@ from pointcmt.console import meter, say, show
 from pointcmt.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
-    from pointcmt.datasets.verify import Verdict
-    from pointcmt.render.run import Options
+    from pointcmt.datasets.store.verify import Verdict
+    from pointcmt.render.jobs.run import Options
 
 
 def verify(
@@ -42,7 +42,7 @@ def verify(
 ) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     check_log_format(log_format)
-    from pointcmt.render.run import Options
+    from pointcmt.render.jobs.run import Options
 
     options = Options(workers, timeout, memory_limit, device=device, log_format=log_format)
     if repair and sources:
@@ -71,8 +71,8 @@ def verify(
 
 def _verdict(store: str, log_format: str) -> "Verdict":
     """`verify`."""
-    from pointcmt.datasets.store import ViewStore
-    from pointcmt.datasets.verify import verify as check
+    from pointcmt.datasets.store.verify import verify as check
+    from pointcmt.datasets.store.view_store import ViewStore
 
     try:
         total = ViewStore.open(store).schema.shapes
@@ -84,9 +84,9 @@ def _verdict(store: str, log_format: str) -> "Verdict":
 
 def _with_sources(verdict: "Verdict", path: str, root: Path | None, log_format: str) -> "Verdict":
     """`verify --sources`: the verdict with what the data set's files add to it."""
-    from pointcmt.datasets.store import ViewStore
-    from pointcmt.render.job import job_of_store
-    from pointcmt.render.origins import changed_sources
+    from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.render.jobs.job import job_of_store
+    from pointcmt.render.jobs.origins import changed_sources
 
     try:
         store = ViewStore.open(path)
@@ -103,7 +103,7 @@ def _with_sources(verdict: "Verdict", path: str, root: Path | None, log_format: 
 
 def _repair(store: str, root: Path | None, options: "Options", as_json: bool) -> NoReturn:
     """`verify --repair`."""
-    from pointcmt.render.repair import repair
+    from pointcmt.render.jobs.repair import repair
 
     with resumable(options.log_format):
         done = repair(store, root, options)

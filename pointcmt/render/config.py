@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pointcmt.cameras import Rig, View
-from pointcmt.datasets.schema import OPTIONAL_LAYERS, Schema, array_specs, depth_scale
+from pointcmt.datasets.store.schema import OPTIONAL_LAYERS, Schema, array_specs, depth_scale
 from pointcmt.errors import UsageError, nearest
 
 BACKENDS = ("auto", "egl", "embree", "pyrender")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pointcmt.datasets.creation import is_root
-from pointcmt.datasets.places import storage_errors
-from pointcmt.datasets.store import ROOT
+from pointcmt.datasets.store.creation import is_root
+from pointcmt.datasets.store.locations import storage_errors
+from pointcmt.datasets.store.view_store import ROOT
 from pointcmt.errors import StoreError
 from pointcmt.json_files import parse_json
 from pointcmt.regular_files import open_regular, read_regular

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.console import in_words
-from pointcmt.datasets.store import ViewStore
-from pointcmt.training.config import PIPELINE, PipelineConfig
-from pointcmt.training.config_sections import TrainConfig
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.probe import FewShot, parse_episodes, probe
 from pointcmt.training.loop import Result, score_of, train
 from pointcmt.training.pipeline import train_pipeline
-from pointcmt.training.probe import FewShot, parse_episodes, probe
-from pointcmt.training.run import LOSS
+from pointcmt.training.runs.run import LOSS
 from pointcmt.training.study import study
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from pointcmt.errors import PointcmtError
-from pointcmt.training.config import ViewData
-from pointcmt.training.config_sections import TrainConfig
+from pointcmt.training.config.pointcmt import ViewData
+from pointcmt.training.config.sections import TrainConfig
 
 # Of those who have no error class of their own: the CPU's allocator, CUDA itself and its libraries.
 NO_MEMORY = r"can't allocate memory|bad_alloc|out of memory|ALLOC_FAILED"

@@ -19,24 +19,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import SILENT, in_words, meter, say
-from pointcmt.datasets.features import features_size
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import Batch, ViewStream
+from pointcmt.datasets.store.features import features_size
+from pointcmt.datasets.store.streaming import Batch, ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training import checkpoint
-from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.cost import Cost, Spent, measure_cost, read_cost
-from pointcmt.training.device import describe_device
-from pointcmt.training.evaluate import evaluation_stream
-from pointcmt.training.figures import draw_curve
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.evaluate import evaluation_stream
+from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
-from pointcmt.training.optimization import Average, learning_rate, make_optimizer
-from pointcmt.training.pretrained import settle, start_from
-from pointcmt.training.processes import agreed, join_processes, wrap
-from pointcmt.training.progress import Paced, Stopwatch, Sums
+from pointcmt.training.ops.device import describe_device
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Context, Task
-from pointcmt.training.run import (
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.cost import Cost, Spent, measure_cost, read_cost
+from pointcmt.training.runs.distributed import agreed, join_processes, wrap
+from pointcmt.training.runs.optimization import Average, learning_rate, make_optimizer
+from pointcmt.training.runs.pretrained import settle, start_from
+from pointcmt.training.runs.progress import Paced, Stopwatch, Sums
+from pointcmt.training.runs.run import (
     BEST,
     LAST,
     LOSS,
@@ -48,9 +48,9 @@ from pointcmt.training.run import (
     read_metrics,
     write_metrics,
 )
-from pointcmt.training.splits import Split, fit_batch, split_shapes, split_train
-from pointcmt.training.state import State
-from pointcmt.training.trackers import require_trackers, track
+from pointcmt.training.runs.splits import Split, fit_batch, split_shapes, split_train
+from pointcmt.training.runs.state import State
+from pointcmt.training.runs.trackers import require_trackers, track
 
 REDRAW = 30.0  # seconds between two drawings of the curve, each of which takes half of one
 EXAMPLES = 8  # validation shapes in a recipe's own pictures

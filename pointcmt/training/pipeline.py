@@ -6,9 +6,9 @@ OUT/teacher → OUT/cmpg → OUT/student. A finished stage is reused, an interru
 from pathlib import Path
 
 from pointcmt.console import say
-from pointcmt.datasets.store import ViewStore
-from pointcmt.training.config import PipelineConfig
-from pointcmt.training.config_sections import TrainConfig
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.config.pointcmt import PipelineConfig
+from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.loop import Result, train
 
 TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named after their recipes

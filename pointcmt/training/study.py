@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from pointcmt.console import in_words, say
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.checkpoint import write_file
-from pointcmt.training.config import PipelineConfig, StudentConfig, distilled
-from pointcmt.training.config_downstream import LOADS, DownstreamConfig
-from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.evaluate import Judged, evaluate
+from pointcmt.training.config.downstream import LOADS, DownstreamConfig
+from pointcmt.training.config.pointcmt import PipelineConfig, StudentConfig, distilled
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.evaluate import Judged, evaluate
 from pointcmt.training.loop import train
+from pointcmt.training.ops.statistics import Difference, paired_difference, spread
 from pointcmt.training.pipeline import stages
-from pointcmt.training.processes import join_processes
-from pointcmt.training.run import CHECKPOINTS
-from pointcmt.training.statistics import Difference, paired_difference, spread
+from pointcmt.training.runs.checkpoint import write_file
+from pointcmt.training.runs.distributed import join_processes
+from pointcmt.training.runs.run import CHECKPOINTS
 
 VANILLA, DISTILLED = "vanilla", "distilled"
 FILE = "study.json"

@@ -9,8 +9,17 @@ import time
 
 import pytest
 
-from pointcmt.datasets import claims
-from pointcmt.datasets.claims import Claim, ClaimLost, Held, look, open_claims, require, sweep, take
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store.claims import (
+    Claim,
+    ClaimLost,
+    Held,
+    look,
+    open_claims,
+    require,
+    sweep,
+    take,
+)
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def test_many_processes_never_own_a_shard_at_once(tmp_path):
     """Each notes when it had which shard: no two spans of one shard overlap."""
     script = (
         "import sys, time\n"
-        "from pointcmt.datasets.claims import Claim, open_claims, take\n"
+        "from pointcmt.datasets.store.claims import Claim, open_claims, take\n"
         "kv = open_claims(sys.argv[1])\n"
         "input()\n"
         "for shard in 40 * [0, 1, 2]:\n"
@@ -81,7 +90,7 @@ def test_many_processes_never_own_a_shard_at_once(tmp_path):
 def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path, kv):
     script = (
         "import sys, time\n"
-        "from pointcmt.datasets.claims import open_claims, take\n"
+        "from pointcmt.datasets.store.claims import open_claims, take\n"
         "claim = take(open_claims(sys.argv[1]), 3)\n"
         "print('mine', flush=True)\n"
         "time.sleep(60)\n"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pointcmt.datasets.creation import remove
-from pointcmt.datasets.features import (
+from pointcmt.datasets.store.creation import remove
+from pointcmt.datasets.store.features import (
     FRESH,
     MISSING,
     STALE,
@@ -18,10 +18,10 @@ from pointcmt.datasets.features import (
     list_features,
     open_features,
 )
-from pointcmt.datasets.schema import array_specs, blank
-from pointcmt.datasets.store import RENDER, ViewStore
-from pointcmt.datasets.summary import describe, summarize
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.schema import array_specs, blank
+from pointcmt.datasets.store.summary import describe, summarize
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import StoreError
 from tests.stores import render_toy
 from tests.training.stores import VIEWS, Plan, write_store
@@ -200,7 +200,7 @@ def test_other_facts_are_refused_with_the_difference_but_another_version_is_fine
     with pytest.raises(StoreError, match="width: 5 in the store, 6 asked for"):
         create_features(store, KEY, 6, FACTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pointcmt.datasets.features.__version__", "99.0")
+        patch.setattr("pointcmt.datasets.store.features.__version__", "99.0")
         assert create_features(store, KEY, WIDTH, FACTS).facts["pointcmt"] != "99.0"
 
 

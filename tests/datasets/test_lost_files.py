@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
-from pointcmt.datasets.features import create_features
-from pointcmt.datasets.schema import shard_key
-from pointcmt.datasets.store import (
+from pointcmt.datasets.store.features import create_features
+from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import (
     CORRESPONDENCES,
     PLAN,
     RENDER,
@@ -24,12 +26,10 @@ from pointcmt.datasets.store import (
     arrays_of,
     marker_key,
 )
-from pointcmt.datasets.streaming import StreamConfig, ViewStream, done_shapes
-from pointcmt.datasets.verify import verify
 from pointcmt.errors import DamageError, PointcmtError, StoreError
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options
-from pointcmt.training.teacher_features import compute_features
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options
+from pointcmt.training.recipes.teacher_features import compute_features
 from tests.stores import render_toy, tree
 
 SHARD = 1  # the one that loses files

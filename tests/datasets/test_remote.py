@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
-from pointcmt.datasets import claims
-from pointcmt.datasets import kv as files
-from pointcmt.datasets.creation import create, remove
-from pointcmt.datasets.features import create_features, open_features
-from pointcmt.datasets.schema import shard_key
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import StreamConfig, ViewStream, done_shapes
-from pointcmt.datasets.summary import summarize
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.creation import create, remove
+from pointcmt.datasets.store.features import create_features, open_features
+from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.summary import summarize
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, PointcmtError, StoreError
 from tests.datasets.object_storage import (
     SECRETS,

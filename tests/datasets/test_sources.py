@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import Listing, list_shapes, select
 from pointcmt.datasets.sources.modelnet import CLASSES_10, CLASSES_40
 from pointcmt.datasets.sources.shapenet import SYNSETS
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
 

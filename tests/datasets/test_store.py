@@ -12,14 +12,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pointcmt.datasets import claims
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.creation import create, remove
-from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
-from pointcmt.datasets.schema import Schema, ShapeRecord
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.creation import create, remove
+from pointcmt.datasets.store.documents import Outcome, decode_outcome, encode_outcome
+from pointcmt.datasets.store.schema import Schema, ShapeRecord
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, StoreError, UsageError
 from tests.stores import named_files
 

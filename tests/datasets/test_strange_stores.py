@@ -14,18 +14,25 @@ import zarr
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.creation import create
-from pointcmt.datasets.documents import identity_digest
-from pointcmt.datasets.features import create_features, open_features
-from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
-from pointcmt.datasets.summary import summarize
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import identity_digest
+from pointcmt.datasets.store.features import create_features, open_features
+from pointcmt.datasets.store.summary import summarize
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import (
+    CORRESPONDENCES,
+    PLAN,
+    RENDER,
+    ROOT,
+    ViewStore,
+    marker_key,
+)
 from pointcmt.errors import DamageError, PointcmtError
-from pointcmt.render.job import job_of_store
+from pointcmt.render.jobs.job import job_of_store
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options
 from pointcmt.render.preview import preview
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options
 from tests.stores import render_toy, tree
 
 QUIET = Options(workers=1, log_format="silent")

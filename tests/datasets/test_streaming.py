@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pointcmt.datasets.schema import unpack_visible
-from pointcmt.datasets.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.schema import unpack_visible
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
 from pointcmt.errors import StoreError, UsageError
 from tests.stores import render_toy
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers.glb import read_glb
+from pointcmt.render.load.readers.glb.scene import read_glb
+from pointcmt.shapes import Mesh
 
 FLOAT, BYTE, SHORT, INT = 5126, 5121, 5123, 5125
 SIGNED_BYTE, SIGNED_SHORT = 5120, 5122

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.errors import StoreError
-from pointcmt.render.backlog import Backlog, carry_out
-from pointcmt.render.supervisor import Crew
-from pointcmt.render.workers import LocalWorkers
+from pointcmt.render.jobs.backlog import Backlog, carry_out
+from pointcmt.render.jobs.supervisor import Crew
+from pointcmt.render.jobs.workers import LocalWorkers
 
 SHAPES = 4  # per task
 

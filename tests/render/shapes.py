@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 BOX_CORNERS = np.array([[x, y, z] for z in (-1.0, 1) for y in (-1.0, 1) for x in (-1.0, 1)])
 BOX_FACES = np.array(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pointcmt.correspondences import pixels_to_points, points_to_pixels
-from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
-from pointcmt.datasets.verify import verify
-from pointcmt.mesh import Mesh
-from pointcmt.render.shards import NO_PIXEL
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
+from pointcmt.render.jobs.shards import NO_PIXEL
+from pointcmt.shapes import Mesh
 from tests.render import shapes
 from tests.render.jobs import pointcmt, render, write_off
 from tests.stores import tree

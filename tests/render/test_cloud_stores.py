@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import Rig, View, find_rig
-from pointcmt.datasets import schema as contract
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, UsageError
 from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.job import Job, create_store, job_of_store
+from pointcmt.render.jobs.job import Job, create_store, job_of_store
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options, build_correspondences
 from pointcmt.render.preview import preview
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options, build_correspondences
 from tests.clouds import (
     SHAPES,
     banded_cloud,

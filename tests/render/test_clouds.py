@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcmt.cloud import Cloud
-from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import normalize_cloud
-from pointcmt.render.clouds import CloudLoader, validate
-from pointcmt.render.normals import complete_normals
-from pointcmt.render.readers import points as readers
+from pointcmt.render.load.clouds import CloudLoader, validate
+from pointcmt.render.load.normals import complete_normals
+from pointcmt.render.load.readers import points as readers
+from pointcmt.shapes import Cloud
 from tests.clouds import SHAPES, banded_cloud, text_of, write_hdf5, write_shapenetpart_pts
 
 RNG = np.random.default_rng(0)
@@ -195,7 +195,7 @@ def test_huge_and_tiny_numbers_make_no_noise(tmp_path, value):
 
 def test_too_many_points(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_POINTS", 10)
-    monkeypatch.setattr("pointcmt.render.clouds.MAX_POINTS", 10)
+    monkeypatch.setattr("pointcmt.render.load.clouds.MAX_POINTS", 10)
     for name in CONTENTS:
         refused = refusal(written(tmp_path / name, CONTENTS[name]))
         assert refused.reason is Reason.TOO_LARGE, name

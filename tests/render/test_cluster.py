@@ -25,14 +25,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Client
 
-from pointcmt.datasets.store import RENDER, ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.render import cluster as clusters
-from pointcmt.render.cluster import Cluster, ClusterWorkers
-from pointcmt.render.job import Task
-from pointcmt.render.run import make_runner
-from pointcmt.render.supervisor import Work
+from pointcmt.render.jobs import cluster as clusters
+from pointcmt.render.jobs.cluster import Cluster, ClusterWorkers
+from pointcmt.render.jobs.job import Task
+from pointcmt.render.jobs.run import make_runner
+from pointcmt.render.jobs.supervisor import Work
 from tests.render import shapes
 from tests.render.clusters import REPOSITORY, cluster, environment, kill_group
 from tests.render.jobs import SMALL, facts, pointcmt, render, write_off

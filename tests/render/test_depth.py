@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import Rig, View, find_rig
-from pointcmt.cloud import Cloud
-from pointcmt.datasets.schema import depth_scale, quantize_depth
+from pointcmt.datasets.store.schema import depth_scale, quantize_depth
 from pointcmt.geometry import sample_points, shape_seed
-from pointcmt.mesh import Mesh
-from pointcmt.render import egl
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.rasterizer import Rasterizer
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.scanline import _scan_close, nearest_faces, nearest_faces_at
-from pointcmt.render.splatter import draw_cloud, splat
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.draw.egl import contexts
+from pointcmt.render.draw.egl.rasterizer import Rasterizer
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.scanline import _scan_close, nearest_faces, nearest_faces_at
+from pointcmt.render.draw.splatter import draw_cloud, splat
+from pointcmt.render.draw.visibility import visible_points
+from pointcmt.shapes import Cloud, Mesh
 from tests.render import shapes
 
 NEAR = 1e-4  # docs/conventions.md
@@ -29,7 +28,7 @@ HALF = 0.577350269  # of shapes.box()
 
 @pytest.fixture(scope="module")
 def rasterizer():
-    with Rasterizer(egl.list_devices()[0]) as made:
+    with Rasterizer(contexts.list_devices()[0]) as made:
         yield made
 
 

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.render import egl
-from pointcmt.render.egl import Device
+from pointcmt.render.draw.egl import contexts
+from pointcmt.render.draw.egl.contexts import Device
 from tests.render.jobs import pointcmt
 from tests.stores import tree
 
@@ -26,16 +26,16 @@ def device(index, software=False, cuda=None):
 
 def test_gpus_with_cuda_numbers_are_shared_evenly():
     gpus = [device(0, cuda=0), device(1, cuda=1), device(2), device(3, software=True)]
-    assert [egl.share(gpus, worker).index for worker in range(5)] == [0, 1, 0, 1, 0]
-    assert egl.share(gpus[2:], 0) is None
-    assert egl.choose(gpus, "3").software
-    assert [egl.choose(gpus, "0, 2", worker).index for worker in range(4)] == [0, 2, 0, 2]
+    assert [contexts.share(gpus, worker).index for worker in range(5)] == [0, 1, 0, 1, 0]
+    assert contexts.share(gpus[2:], 0) is None
+    assert contexts.choose(gpus, "3").software
+    assert [contexts.choose(gpus, "0, 2", worker).index for worker in range(4)] == [0, 2, 0, 2]
 
 
 @pytest.mark.parametrize("name", ["9", "-1", "gpu", "", "0,", "0,9"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError) as raised:
-        egl.choose([device(0, cuda=0), device(1, software=True)], name)
+        contexts.choose([device(0, cuda=0), device(1, software=True)], name)
     assert "0: GPU (CUDA 0); 1: software" in raised.value.fix
     assert raised.value.where == "--device"
 
@@ -50,7 +50,7 @@ def test_devices_come_in_cudas_order():
         ("mesa's b", False, None, "/dev/dri/card1"),
         ("c", False, None, "/dev/dri/card2"),
     ]
-    assert [name for name, *_ in egl._in_order(listed)] == ["a", "b", "c", "s"]
+    assert [name for name, *_ in contexts._in_order(listed)] == ["a", "b", "c", "s"]
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_devices_come_in_cudas_order():
 )
 def test_cudas_number_is_read_through_the_pointer(answers, number, expected):
     def query(handle, attribute, value):
-        assert (handle, attribute) == (0xAB, egl.EGL_CUDA_DEVICE_NV)
+        assert (handle, attribute) == (0xAB, contexts.EGL_CUDA_DEVICE_NV)
         value[0] = number
         return answers
 
     kind = ctypes.CFUNCTYPE(
         ctypes.c_uint, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_ssize_t)
     )
-    assert egl._cuda_number(kind(query), 0xAB) == expected
+    assert contexts._cuda_number(kind(query), 0xAB) == expected
 
 
 @pytest.mark.gpu
 def test_every_gpu_opens_and_nvidias_have_cudas_numbers():
-    gpus = [device for device in egl.list_devices() if not device.software]
+    gpus = [device for device in contexts.list_devices() if not device.software]
     assert gpus
     for gpu in gpus:
-        context = egl.Context(gpu)
+        context = contexts.Context(gpu)
         assert not context.software
         assert ("nvidia" not in context.renderer.lower()) or gpu.cuda is not None
         context.close()
@@ -82,7 +82,7 @@ def test_every_gpu_opens_and_nvidias_have_cudas_numbers():
 def probe(**environment):
     """What `doctor` sees in a process with these variables."""
     done = subprocess.run(
-        [sys.executable, "-m", "pointcmt.render.egl_probe"],
+        [sys.executable, "-m", "pointcmt.render.draw.egl.probe"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -93,7 +93,7 @@ def probe(**environment):
 
 
 def has_gpu():
-    return not egl.list_devices()[0].software
+    return not contexts.list_devices()[0].software
 
 
 def test_a_working_device_is_named():

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pointcmt.datasets import claims
+from pointcmt.datasets.store import claims
 from tests.render.clusters import REPOSITORY, Cluster, environment, kill_group
 from tests.render.jobs import SMALL
 from tests.stores import tree

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import ShapeRefused, UsageError
-from pointcmt.render.clouds import CloudLoader
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job, job_of_store
-from pointcmt.render.kinds import kind_of
-from pointcmt.render.origins import Recorded, SourceFiles, changed_sources
+from pointcmt.render.jobs.job import Job, job_of_store
+from pointcmt.render.jobs.kinds import kind_of
+from pointcmt.render.jobs.origins import Recorded, SourceFiles, changed_sources
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options, build_correspondences
+from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.preview import preview
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options, build_correspondences
 from tests.clouds import SHAPES, write_shapenetpart_pts
 from tests.render.jobs import pointcmt, render, write_off
 from tests.render.shapes import box

@@ -15,8 +15,8 @@ from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.config import RenderConfig, schema_for
 from pointcmt.render.cores import usable_cores
-from pointcmt.render.job import Job
-from pointcmt.render.memory import (
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.memory import (
     GIB,
     HEADROOM,
     SHARED,
@@ -27,8 +27,8 @@ from pointcmt.render.memory import (
     usable_memory,
     with_share,
 )
-from pointcmt.render.run import Options, render
-from pointcmt.render.supervisor import Work
+from pointcmt.render.jobs.run import Options, render
+from pointcmt.render.jobs.supervisor import Work
 from tests.render.jobs import facts, pointcmt
 from tests.render.test_cores import FIRST, SECOND, group
 

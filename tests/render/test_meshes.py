@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import DependencyError, Reason, ShapeRefused
-from pointcmt.mesh import Material, Mesh
-from pointcmt.render import meshes
-from pointcmt.render.meshes import load_mesh, validate
+from pointcmt.render.load import meshes
+from pointcmt.render.load.meshes import load_mesh, validate
+from pointcmt.shapes import Material, Mesh
 
 OFF = b"OFF\n4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 1 2 3\n3 2 0 3\n"
 OBJ = (
@@ -152,8 +152,8 @@ def test_vertices_that_are_not_finite(tmp_path):
 def test_too_many_faces(tmp_path, monkeypatch):
     for module in ("meshes", "readers.off", "readers.obj", "readers.ply", "readers.stl"):
         monkeypatch.setattr(f"pointcmt.render.{module}.MAX_FACES", 1)
-    monkeypatch.setattr("pointcmt.render.readers.ply_elements.MAX_FACES", 1)
-    monkeypatch.setattr("pointcmt.render.readers.glb.MAX_FACES", 10)
+    monkeypatch.setattr("pointcmt.render.load.readers.ply_elements.MAX_FACES", 1)
+    monkeypatch.setattr("pointcmt.render.load.readers.glb.scene.MAX_FACES", 10)
     for suffix, contents in SEEDS.items():
         path = tmp_path / f"mesh{suffix}"
         path.write_bytes(contents[-1])
@@ -305,7 +305,9 @@ def test_odd_meshes_are_read_or_refused_with_the_right_reason(real_data):
 
 def test_a_missing_library_is_not_the_files_fault(tmp_path, monkeypatch):
     (tmp_path / "triangle.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
-    monkeypatch.setitem(sys.modules, "pointcmt.render.readers.off", None)  # as if not installed
+    monkeypatch.setitem(
+        sys.modules, "pointcmt.render.load.readers.off", None
+    )  # as if not installed
     with pytest.raises(DependencyError) as raised:
         load_mesh(tmp_path / "triangle.off")
     assert "pip install 'pointcmt[render]'" in raised.value.fix

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets.creation import create
-from pointcmt.datasets.documents import Outcome, encode_outcome
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import RENDER, ViewStore
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import Outcome, encode_outcome
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import Reason, UsageError
 from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.job import Job, job_of_store
-from pointcmt.render.origins import SAMPLE, changed_sources, sample
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options, build_correspondences, render
+from pointcmt.render.jobs.job import Job, job_of_store
+from pointcmt.render.jobs.origins import SAMPLE, changed_sources, sample
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options, build_correspondences, render
 from tests.clouds import SHAPES, write_shapenetpart_hdf5, write_shapenetpart_pts
 from tests.datasets.test_store import attributes
 from tests.render import shapes

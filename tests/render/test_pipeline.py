@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pointcmt.datasets.schema import array_specs
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.schema import array_specs
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from tests.render import shapes
 from tests.render.jobs import SMALL, pointcmt, render, write_off
 from tests.stores import tree

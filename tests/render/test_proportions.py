@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import MOST_DETAIL, Reason, ShapeRefused
-from pointcmt.render.clouds import CloudLoader
-from pointcmt.render.files import few_notes
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.readers.obj import read_obj
-from pointcmt.render.readers.off import read_off
-from pointcmt.render.readers.ply import read_ply
-from pointcmt.render.readers.points import read_npy, read_text
-from pointcmt.render.readers.polygons import triangulate
+from pointcmt.render.load.clouds import CloudLoader
+from pointcmt.render.load.files import few_notes
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers.obj import read_obj
+from pointcmt.render.load.readers.off import read_off
+from pointcmt.render.load.readers.ply import read_ply
+from pointcmt.render.load.readers.points import read_npy, read_text
+from pointcmt.render.load.readers.polygons import triangulate
 
 pytestmark = pytest.mark.timeout(120)
 NOWHERE = Path("nowhere/mesh")
@@ -202,7 +202,7 @@ def test_npy_headers_that_declare_anything(shape):
 
 
 def test_rows_of_hdf5_files_that_are_not_there(tmp_path):
-    from pointcmt.datasets.schema import ShapeRecord
+    from pointcmt.datasets.store.schema import ShapeRecord
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("data", (1, 80_000_000, 3), "f4")  # 1 GB of fill values in 2 KB

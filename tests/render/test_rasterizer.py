@@ -12,12 +12,13 @@ from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import toy
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize
-from pointcmt.mesh import Material, Mesh
-from pointcmt.render import backends, egl, rasterizer, shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.rasterizer import Rasterizer
-from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.draw import backends, shading
+from pointcmt.render.draw.egl import contexts, rasterizer
+from pointcmt.render.draw.egl.rasterizer import Rasterizer
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Material, Mesh
 from tests.render import shapes
 
 SMALL = RenderConfig(find_rig("ortho6"), size=32)
@@ -25,7 +26,7 @@ SMALL = RenderConfig(find_rig("ortho6"), size=32)
 
 @pytest.fixture(scope="module")
 def device():
-    return egl.list_devices()[0]
+    return contexts.list_devices()[0]
 
 
 @pytest.fixture(scope="module")
@@ -272,9 +273,12 @@ def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
 
 def test_what_the_driver_complains_of_is_told_apart(drawer):
     gl = drawer.gl
-    with pytest.raises(egl.ContextLost, match="0x0500 testing"), drawer.context.drawing("testing"):
+    with (
+        pytest.raises(contexts.ContextLost, match="0x0500 testing"),
+        drawer.context.drawing("testing"),
+    ):
         gl.glEnable(0xDEAD)
-    with pytest.raises(egl.OutOfMemory), drawer.context.drawing("testing"):
+    with pytest.raises(contexts.OutOfMemory), drawer.context.drawing("testing"):
         gl.glBufferData(gl.GL_ARRAY_BUFFER, 1 << 46, None, gl.GL_STREAM_DRAW)
     draw(drawer, shapes.box(), SMALL)
 
@@ -283,7 +287,7 @@ def test_a_closed_renderer_draws_nothing_rather_than_anything(device):
     made = Rasterizer(device)
     made.close()
     made.close()
-    with pytest.raises(egl.ContextLost, match="closed"):
+    with pytest.raises(contexts.ContextLost, match="closed"):
         draw(made, shapes.box(), SMALL)
 
 
@@ -293,7 +297,9 @@ def test_a_gpu_that_does_not_come_back_stops_the_job_and_blames_no_shape(monkeyp
     before = renderer.render(caster, camera, SMALL)
     lose(renderer)
     with monkeypatch.context() as patch:
-        patch.setattr(backends, "_open", lambda *_: (_ for _ in ()).throw(egl.ContextLost("gone")))
+        patch.setattr(
+            backends, "_open", lambda *_: (_ for _ in ()).throw(contexts.ContextLost("gone"))
+        )
         for _ in range(2):
             with pytest.raises(DependencyError, match="gone"):
                 renderer.render(caster, camera, SMALL)
@@ -305,7 +311,7 @@ class Full:
     """A rasterizer on a device whose memory others have taken."""
 
     def render(self, *_):
-        raise egl.OutOfMemory("the device ran out of memory")
+        raise contexts.OutOfMemory("the device ran out of memory")
 
     def close(self):
         pass

@@ -7,11 +7,11 @@ import pytest
 
 from pointcmt.cameras import Rig, View, find_rig, pixel_centers
 from pointcmt.geometry import first_twins, normalize
-from pointcmt.mesh import Material
-from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Material
 from tests import reference
 from tests.render import shapes
 
@@ -239,7 +239,7 @@ def test_a_camera_inside_the_shape_sees_all_around():
 def test_views_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
     mesh = shapes.sphere()
     together = draw(mesh, config())
-    monkeypatch.setattr("pointcmt.render.raycaster.RAYS_AT_ONCE", 96 * 96 * 3)
+    monkeypatch.setattr("pointcmt.render.draw.raycaster.RAYS_AT_ONCE", 96 * 96 * 3)
     apart = draw(mesh, config())
     np.testing.assert_array_equal(together.rgb, apart.rgb)
     np.testing.assert_array_equal(together.face_index, apart.face_index)

@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.readers.glb import read_glb
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers.glb.scene import read_glb
 from tests.render.glb_files import BYTE, FLOAT, POINTS, SHORT, Builder, picture, simple
 
 
@@ -94,7 +94,7 @@ def test_vertex_colors_are_linear_and_multiply(kind, with_material):
 
 
 def mesh_default() -> tuple[float, float, float]:
-    from pointcmt.mesh import Material
+    from pointcmt.shapes import Material
 
     return Material().color
 

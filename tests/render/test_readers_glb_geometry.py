@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
+from pointcmt.shapes import Mesh
 from tests.render.glb_files import (
     BYTE,
     FLOAT,

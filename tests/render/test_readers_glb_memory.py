@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.glb import read_glb
+from pointcmt.render.load.readers.glb.scene import read_glb
 from tests.render.glb_files import BYTE, FLOAT, INT, POINTS, Builder, picture, simple
 
 MIB = 1 << 20

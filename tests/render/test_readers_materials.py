@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.mesh import Material, Mesh
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.readers.materials import MaterialLibrary
-from pointcmt.render.readers.sidecars import NotRead
-from pointcmt.render.readers.textures import MAX_TEXTURE, decode
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers.materials import MaterialLibrary
+from pointcmt.render.load.readers.sidecars import NotRead
+from pointcmt.render.load.readers.textures import MAX_TEXTURE, decode
+from pointcmt.shapes import Material, Mesh
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
 RED = (255, 0, 0)

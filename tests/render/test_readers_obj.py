@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers import GREY
-from pointcmt.render.readers.obj import read_obj
+from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers.obj import read_obj
+from pointcmt.shapes import Mesh
 
 CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 

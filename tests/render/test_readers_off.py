@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers import GREY
-from pointcmt.render.readers.off import read_off
+from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers.off import read_off
+from pointcmt.shapes import Mesh
 
 CORNERS = "0 0 0\n1 0 0\n0 1 0\n"
 TRIANGLE = f"OFF\n3 1 0\n{CORNERS}3 0 1 2\n"

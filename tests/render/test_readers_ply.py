@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers.ply import read_ply
+from pointcmt.render.load.readers.ply import read_ply
+from pointcmt.shapes import Mesh
 
 FORMATS = ["ascii", "binary_little_endian", "binary_big_endian"]
 TYPES = {"float": "f4", "double": "f8", "uchar": "u1", "int": "i4", "ushort": "u2", "char": "i1"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcmt.render.readers.polygons import triangulate
+from pointcmt.render.load.readers.polygons import triangulate
 
 
 def cut(*polygons: list[tuple[float, ...]]) -> list[np.ndarray]:

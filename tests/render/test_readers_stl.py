@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.stl import read_stl
+from pointcmt.render.load.readers.stl import read_stl
 
 ASCII = """solid a vertex of names
   facet normal 0 0 1

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers.text import (
     line_of,
     parse_integer,
     parse_number,

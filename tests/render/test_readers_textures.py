@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.readers import textures
-from pointcmt.render.readers.sidecars import NotRead
-from pointcmt.render.readers.textures import MAX_DECODING, Textures, _decoding_bytes, decode
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers import textures
+from pointcmt.render.load.readers.sidecars import NotRead
+from pointcmt.render.load.readers.textures import MAX_DECODING, Textures, _decoding_bytes, decode
 from tests.render.glb_files import Builder, picture
 
 MIB = 1 << 20

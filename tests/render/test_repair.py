@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets.documents import decode_outcome, encode_outcome
-from pointcmt.datasets.features import create_features, list_features, open_features
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store.documents import decode_outcome, encode_outcome
+from pointcmt.datasets.store.features import create_features, list_features, open_features
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import Reason, StoreError, UsageError
-from pointcmt.render import repair as repairing
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Job, create_store, tasks
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options
-from pointcmt.render.shards import ShardRunner
+from pointcmt.render.jobs import repair as repairing
+from pointcmt.render.jobs.job import Job, create_store, tasks
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options
+from pointcmt.render.jobs.shards import ShardRunner
 from tests.render import shapes
 from tests.render.jobs import pointcmt, write_off
 from tests.stores import render_toy, tree

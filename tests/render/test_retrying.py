@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointcmt.datasets import claims
-from pointcmt.datasets.claims import ClaimLost, open_claims, take
-from pointcmt.datasets.schema import shard_key
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.datasets.verify import verify
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store.claims import ClaimLost, open_claims, take
+from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import DamageError, StoreError
-from pointcmt.render import repair as repairing
-from pointcmt.render import run
-from pointcmt.render.claimed import run_claimed
-from pointcmt.render.job import Task, job_of_store, stage_to_run, tasks
-from pointcmt.render.repair import repair
-from pointcmt.render.run import Options
-from pointcmt.render.shards import ShardRunner
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.jobs import repair as repairing
+from pointcmt.render.jobs import run
+from pointcmt.render.jobs.claimed import run_claimed
+from pointcmt.render.jobs.job import Task, job_of_store, stage_to_run, tasks
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options
+from pointcmt.render.jobs.shards import ShardRunner
+from pointcmt.render.jobs.supervisor import Crew, Work
 from tests.render import shapes
 from tests.render.jobs import pointcmt, write_off
 from tests.stores import render_listing, render_toy, tree

@@ -9,18 +9,18 @@ import time
 import pytest
 
 from pointcmt.cameras import find_rig
-from pointcmt.datasets import claims
-from pointcmt.datasets.claims import ClaimLost, open_claims, take
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.verify import verify
-from pointcmt.render import run
-from pointcmt.render.claimed import run_claimed
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store.claims import ClaimLost, open_claims, take
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.job import Finished, Job, Task, create_store, job_of_store, tasks
-from pointcmt.render.run import Options
-from pointcmt.render.shards import ShardRunner
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.jobs import run
+from pointcmt.render.jobs.claimed import run_claimed
+from pointcmt.render.jobs.job import Finished, Job, Task, create_store, job_of_store, tasks
+from pointcmt.render.jobs.run import Options
+from pointcmt.render.jobs.shards import ShardRunner
+from pointcmt.render.jobs.supervisor import Crew, Work
 from tests.render.jobs import SMALL, facts, pointcmt, render
 from tests.stores import render_toy, tree
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pointcmt.cameras import Rig, View, find_rig, pixel_centers
-from pointcmt.cloud import Cloud
 from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.normals import complete_normals, estimate_normals
-from pointcmt.render.splatter import draw_cloud, splat, visible_points
+from pointcmt.render.draw.splatter import draw_cloud, splat, visible_points
+from pointcmt.render.load.normals import complete_normals, estimate_normals
+from pointcmt.shapes import Cloud
 
 INSIDE = Rig("inside", (View((0.1, 0.2, 0.3), target=(1.0, 0.0, 0.0), fov=120.0),))
 

@@ -6,9 +6,9 @@ import pytest
 from pointcmt.cameras import Rig, View, find_rig
 from pointcmt.geometry import face_normals, normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.meshes import load_mesh
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.visibility import CLEARANCE, visible_points
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.visibility import CLEARANCE, visible_points
+from pointcmt.render.load.meshes import load_mesh
 from tests import reference
 from tests.render import shapes
 

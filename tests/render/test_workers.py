@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
-from pointcmt.render import supervisor
-from pointcmt.render.supervisor import Crew, Work, Worker
+from pointcmt.render.jobs import supervisor
+from pointcmt.render.jobs.supervisor import Crew, Work, Worker
 from tests.render import runners
 from tests.render.runners import run_tasks
 
@@ -236,7 +236,7 @@ def test_no_process_is_left_when_the_caller_stops(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     script = (
-        "from pointcmt.render.supervisor import Work\n"
+        "from pointcmt.render.jobs.supervisor import Work\n"
         "from tests.render import runners\n"
         "if __name__ == '__main__':\n"
         f"    work = Work(runners.make, ({{13: 'hang'}}, {str(tmp_path)!r}), 60.0)\n"

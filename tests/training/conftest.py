@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pointcmt.training.image_networks import NETWORKS
+from pointcmt.training.images.networks import NETWORKS
 from tests.stores import render_toy
 from tests.training.hub import served
 from tests.training.image_folders import save_small

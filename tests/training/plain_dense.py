@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pointcmt.datasets.store import ViewStore
-from pointcmt.training.backbones import DENSE
-from pointcmt.training.backbones.blocks import FEATURE, Prediction
-from pointcmt.training.image_networks import NETWORKS
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config
 

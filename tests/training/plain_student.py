@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import nn
 
-from pointcmt.datasets.store import ViewStore
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.backbones.blocks import FEATURE, Prediction
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction
 from tests.training.stores import small_config
 
 STILL = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "optimizer.weight_decay=0")

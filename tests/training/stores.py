@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointcmt.datasets.creation import create
-from pointcmt.datasets.documents import Outcome, encode_outcome
-from pointcmt.datasets.schema import (
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import Outcome, encode_outcome
+from pointcmt.datasets.store.schema import (
     SCHEMA_VERSION,
     Schema,
     ShapeRecord,
@@ -17,10 +17,10 @@ from pointcmt.datasets.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store import RENDER, ViewStore
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import Reason
 from pointcmt.render.config import RenderConfig
-from pointcmt.training.config_files import load_config
+from pointcmt.training.config.files import load_config
 
 CLASSES = ("ball", "plate", "rod")
 PARTS = {"ball": ["upper", "lower"], "plate": ["rim", "hub"], "rod": ["top", "middle", "bottom"]}

@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from pointcmt.errors import UsageError
-from pointcmt.training.backbones import DENSE
-from pointcmt.training.config_files import load_config
+from pointcmt.training.config.files import load_config
+from pointcmt.training.evaluation.probe import probe
 from pointcmt.training.loop import train
-from pointcmt.training.mvnet import without_classes
-from pointcmt.training.pretrained import (
+from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.mvnet import without_classes
+from pointcmt.training.recipes import RECIPES
+from pointcmt.training.runs.pretrained import (
     PointNetwork,
     open_network,
     part_of,
@@ -20,9 +22,7 @@ from pointcmt.training.pretrained import (
     settle,
     start_from,
 )
-from pointcmt.training.probe import probe
-from pointcmt.training.recipes import RECIPES
-from pointcmt.training.run import Run, open_run
+from pointcmt.training.runs.run import Run, open_run
 from tests.training.stores import small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")

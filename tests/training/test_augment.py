@@ -2,7 +2,7 @@
 
 import torch
 
-from pointcmt.training.augment import choose, keep_patches, scale_and_shift
+from pointcmt.training.ops.augment import choose, keep_patches, scale_and_shift
 from tests.training.textbooks import farthest
 
 

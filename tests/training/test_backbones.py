@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.backbones.blocks import GroupMLP, maximum, pool
-from pointcmt.training.backbones.pointnet import TransformNet
-from pointcmt.training.config import Student
+from pointcmt.training.config.pointcmt import Student
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones.blocks import GroupMLP, maximum, pool
+from pointcmt.training.networks.backbones.pointnet import TransformNet
 from tests.training import textbooks
 from tests.training.textbooks import disturb
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training import checkpoint
+from pointcmt.training.runs import checkpoint
 
 KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

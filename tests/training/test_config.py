@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config import CONFIGS, PIPELINE
-from pointcmt.training.config_files import flatten, load_config, load_pipeline, to_yaml
-from pointcmt.training.presets import PRESETS
+from pointcmt.training.config.files import flatten, load_config, load_pipeline, to_yaml
+from pointcmt.training.config.pointcmt import CONFIGS, PIPELINE
+from pointcmt.training.config.presets import PRESETS
 
 CONFIG_FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

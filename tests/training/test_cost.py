@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pointcmt.training import cost, loop
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.backbones.pointnet import PointNet
+from pointcmt.training import loop
 from pointcmt.training.commands import train_command
-from pointcmt.training.cost import count_flops
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones.pointnet import PointNet
+from pointcmt.training.runs import cost
+from pointcmt.training.runs.cost import count_flops
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs
 

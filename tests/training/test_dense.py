@@ -8,9 +8,16 @@ import torch
 
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
-from pointcmt.training.backbones import BACKBONES, DENSE
-from pointcmt.training.backbones.pointnet2 import DensePointNet2
-from pointcmt.training.backbones.pointvit import BASE, LARGE, SMALL, DensePointViT, PointViT, Size
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.backbones.pointnet2 import DensePointNet2
+from pointcmt.training.networks.backbones.pointvit import (
+    BASE,
+    LARGE,
+    SMALL,
+    DensePointViT,
+    PointViT,
+    Size,
+)
 from tests.training import textbooks
 from tests.training.test_backbones import clouds, pairs
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.device import find_device
+from pointcmt.training.ops.device import find_device
 
 
 def test_auto_takes_what_there_is():

@@ -12,13 +12,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.augment import choose, scale_and_shift
-from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.loop import train
+from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Context
-from pointcmt.training.run import open_run
-from pointcmt.training.teacher_features import teacher_features
+from pointcmt.training.recipes.teacher_features import teacher_features
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.run import open_run
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs, tensors
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pointcmt.errors import DependencyError, UsageError
-from pointcmt.training.emd import SOLVERS, earth_movers_distance
-from pointcmt.training.emd_auction import FINEST, LANES, auction
+from pointcmt.training.ops.emd import SOLVERS, earth_movers_distance
+from pointcmt.training.ops.emd_auction import FINEST, LANES, auction
 
 BIJECTIONS = ("auction", "exact", "sliced")
 

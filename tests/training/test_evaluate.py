@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.cli import app
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.render.config import RenderConfig
-from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.config_sections import Data
-from pointcmt.training.evaluate import (
+from pointcmt.training.config.sections import Data
+from pointcmt.training.evaluation.evaluate import (
     Report,
     confusion_matrix,
     evaluate,
@@ -27,8 +26,9 @@ from pointcmt.training.evaluate import (
 )
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES
-from pointcmt.training.run import begin_run, plan_run
-from pointcmt.training.splits import split_train
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.run import begin_run, plan_run
+from pointcmt.training.runs.splits import split_train
 from tests.training.stores import small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")

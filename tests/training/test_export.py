@@ -19,15 +19,16 @@ from torch import nn
 
 from pointcmt import cli
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training import checkpoint, ops
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.evaluate import evaluate
-from pointcmt.training.export import FORMATS, as_strings, export, load_exported
-from pointcmt.training.export_target import is_exported
+from pointcmt.training import ops
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.export.networks import FORMATS, as_strings, export, load_exported
+from pointcmt.training.export.onnx import TOLERANCE, largest_difference, to_onnx
+from pointcmt.training.export.onnx_ops import OPSET, TRANSLATIONS
+from pointcmt.training.export.target import is_exported
 from pointcmt.training.loop import train
-from pointcmt.training.onnx_export import TOLERANCE, largest_difference, to_onnx
-from pointcmt.training.onnx_ops import OPSET, TRANSLATIONS
+from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.recipes import RECIPES
+from pointcmt.training.runs import checkpoint
 from tests.training.stores import CLASSES, small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")

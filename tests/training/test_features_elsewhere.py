@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pointcmt.datasets.enclosing import require_outside
-from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.enclosing import require_outside
+from pointcmt.datasets.store.features import FRESH, STALE, list_features, open_features
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.backbones import BACKBONES, DENSE
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from tests.stores import tree
 from tests.training.plain_dense import PlainDense
 from tests.training.stores import small_config

@@ -7,15 +7,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from pointcmt.training.figures import (
-    PARTS,
-    Segmented,
-    draw_confusion,
-    draw_curve,
-    draw_parts,
-    to_png,
-)
-from pointcmt.training.figures_mvnet import (
+from pointcmt.training.figures.mvnet import (
     Look,
     Pair,
     draw_features,
@@ -23,6 +15,14 @@ from pointcmt.training.figures_mvnet import (
     in_title,
     principal_colors,
     spread_out,
+)
+from pointcmt.training.figures.plots import (
+    PARTS,
+    Segmented,
+    draw_confusion,
+    draw_curve,
+    draw_parts,
+    to_png,
 )
 
 

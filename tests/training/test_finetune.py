@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.config import input_folders
-from pointcmt.training.evaluate import evaluate
-from pointcmt.training.export import export, load_exported
+from pointcmt.training.config.pointcmt import input_folders
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.export.networks import export, load_exported
 from pointcmt.training.loop import train
-from pointcmt.training.pretrained import load_parts, part_of, settle, start_from
-from pointcmt.training.run import open_run
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.pretrained import load_parts, part_of, settle, start_from
+from pointcmt.training.runs.run import open_run
 from pointcmt.training.study import study
 from tests.training import textbooks
 from tests.training.stores import small_config

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from pointcmt.training.generator import PointGenerator, matched_distance, scale
+from pointcmt.training.networks.generator import PointGenerator, matched_distance, scale
 
 NORMS = ("unitbox", "pointcmt")
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from pointcmt.errors import PointcmtError
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.config_files import load_config
+from pointcmt.training.config.files import load_config
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import BACKBONES
 from tests.training.plain_student import PlainStudent
 from tests.training.stores import small_config
 

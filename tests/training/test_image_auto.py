@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.image_levels import build_levels, level_widths
+from pointcmt.training.images.levels import build_levels, level_widths
 from tests.training.image_folders import IMAGES, SMALL
 from tests.training.test_image_levels import images
 

@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from pointcmt.datasets.features import list_features, open_features
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.features import list_features, open_features
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.training.backbones import BACKBONES, DENSE
-from pointcmt.training.image_levels import build_levels, cache_levels
+from pointcmt.training.images.levels import build_levels, cache_levels
 from pointcmt.training.loop import train
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from tests.training.image_folders import IMAGES, change
 from tests.training.plain_dense import PlainDense
 from tests.training.stores import small_config

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config_files import load_config
-from pointcmt.training.image_blocks import Blocks
-from pointcmt.training.image_building import build_network
-from pointcmt.training.image_levels import build_levels, level_widths
-from pointcmt.training.image_networks import ImageNetwork
-from pointcmt.training.image_weights import weights_key
-from pointcmt.training.teacher_features import teacher_key
+from pointcmt.training.config.files import load_config
+from pointcmt.training.images.blocks import Blocks
+from pointcmt.training.images.building import build_network
+from pointcmt.training.images.levels import build_levels, level_widths
+from pointcmt.training.images.networks import ImageNetwork
+from pointcmt.training.images.weights import weights_key
+from pointcmt.training.recipes.teacher_features import teacher_key
 from tests.training.hub import publish
 from tests.training.image_folders import SMALL, TRANSFORMER, change, same
 from tests.training.test_image_levels import images

@@ -8,12 +8,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from pointcmt.datasets.features import FRESH, STALE, list_features, open_features
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.features import FRESH, STALE, list_features, open_features
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
-from pointcmt.training import image_levels
-from pointcmt.training.image_levels import Online, Standardized, build_levels, cache_levels, cost
+from pointcmt.training.images import levels
+from pointcmt.training.images.levels import Online, Standardized, build_levels, cache_levels, cost
 from tests.training.test_image_networks import folders, normalised, tiny  # noqa: F401, fixtures
 
 CPU = torch.device("cpu")
@@ -217,12 +217,12 @@ def test_only_what_is_missing_is_computed_and_other_levels_are_others(store, mon
         2: FRESH,
         3: "missing",
     }
-    calls, compute = [], image_levels.compute_features
+    calls, compute = [], levels.compute_features
 
     def count(encode, *rest):
         compute(lambda views: (calls.append(len(views)), encode(views))[1], *rest)
 
-    monkeypatch.setattr(image_levels, "compute_features", count)
+    monkeypatch.setattr(levels, "compute_features", count)
     cached(store, SHAPES)
     assert sum(calls) == (16 + 15) * 4  # shards 0, without the failed shape, and 1
     calls.clear()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config_files import load_config
-from pointcmt.training.image_building import build_network
-from pointcmt.training.image_networks import NETWORKS
-from pointcmt.training.mvcnn import build_mvcnn
+from pointcmt.training.config.files import load_config
+from pointcmt.training.images.building import build_network
+from pointcmt.training.images.networks import NETWORKS
+from pointcmt.training.networks.mvcnn import build_mvcnn
 from tests.training.hub import publish
 from tests.training.image_folders import same
 

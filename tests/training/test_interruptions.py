@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pointcmt.training import checkpoint, loop
-from pointcmt.training.backbones import BACKBONES
+from pointcmt.training import loop
 from pointcmt.training.loop import train
-from pointcmt.training.optimization import Average
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.optimization import Average
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL, small_config
 from tests.training.test_loop import assert_equal_runs

@@ -14,17 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import PointcmtError, StoreError, UsageError
-from pointcmt.training import checkpoint, loop
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.config_files import load_config, to_yaml
-from pointcmt.training.evaluate import evaluate
+from pointcmt.training import loop
+from pointcmt.training.config.files import load_config, to_yaml
+from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import best_of, train
-from pointcmt.training.optimization import learning_rate
-from pointcmt.training.pretrained import start_from
-from pointcmt.training.run import begin_run, plan_run
-from pointcmt.training.splits import split_train
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.optimization import learning_rate
+from pointcmt.training.runs.pretrained import start_from
+from pointcmt.training.runs.run import begin_run, plan_run
+from pointcmt.training.runs.splits import split_train
 from tests.training import textbooks
 from tests.training.stores import small_config
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pointcmt.training.losses import (
+from pointcmt.training.ops.losses import (
     coordinate_distance,
     info_nce,
     orthogonality,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pointcmt.correspondences import match_pixels
-from pointcmt.training.matches import Matches, Views, match_views
+from pointcmt.training.ops.matches import Matches, Views, match_views
 from tests.stores import render_box
 from tests.test_correspondences import box_truth, distance_to_visible_faces
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pointcmt.errors import UsageError
-from pointcmt.training.image_networks import NETWORKS
+from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.loop import train
-from pointcmt.training.mvcnn import build_mvcnn
+from pointcmt.training.networks.mvcnn import build_mvcnn
 from tests.training.stores import small_config
 
 

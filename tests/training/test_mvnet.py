@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointcmt.training.mvnet import (
+from pointcmt.training.networks.mvnet import (
     Maps,
     Matcher,
     MVNet,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import UsageError
-from pointcmt.training import ops, ops_plain
+from pointcmt.training import ops
+from pointcmt.training.ops import points_plain
 
 SIZES = (1, 2, 3, 7, 255, 256, 257, 1000)
 KINDS = ("random", "duplicates", "clustered", "equal", "lattice")
@@ -41,15 +42,17 @@ def squared(points, queries):
 def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
     points, queries = clouds(size, kind, dtype), clouds(40, kind, dtype, seed=1)
     start = torch.tensor([0, size - 1])
-    expected = ops_plain.farthest_points(points, size, start)
+    expected = points_plain.farthest_points(points, size, start)
     assert torch.equal(ops.farthest_points(points, size, start), expected)
     for radius in (0.0, 0.05, 0.25, 3.0):
         limit = torch.tensor(radius, dtype=dtype).square()
         for count in (1, 16, size + 3):
-            expected = ops_plain.ball_query(points, queries, limit, count)
+            expected = points_plain.ball_query(points, queries, limit, count)
             assert torch.equal(ops.ball_query(points, queries, radius, count), expected)
     for k in {1, min(size, 20), size}:
-        found, expected = (run(points, queries, k) for run in (ops.k_nearest, ops_plain.k_nearest))
+        found, expected = (
+            run(points, queries, k) for run in (ops.k_nearest, points_plain.k_nearest)
+        )
         assert torch.equal(found[0], expected[0])
         assert torch.equal(found[1], expected[1])
 
@@ -58,7 +61,9 @@ def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
 def test_neighbours_in_feature_space(width):
     generator = torch.Generator().manual_seed(width)
     features = torch.randn(2, 300, width, generator=generator, dtype=torch.float64)
-    found, expected = (run(features, features, 20) for run in (ops.k_nearest, ops_plain.k_nearest))
+    found, expected = (
+        run(features, features, 20) for run in (ops.k_nearest, points_plain.k_nearest)
+    )
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
     assert torch.equal(found[0][..., 0], torch.arange(300).expand(2, -1))  # each finds itself
@@ -191,7 +196,7 @@ def test_any_cloud(size, count, kind, radius, seed):
     points, centers = clouds(size, kind, seed=seed % 999), clouds(4, kind, seed=seed % 998)
     limit = torch.tensor(radius, dtype=torch.float64).square()
     index = ops.ball_query(points, centers, radius, count)
-    assert torch.equal(index, ops_plain.ball_query(points, centers, limit, count))
+    assert torch.equal(index, points_plain.ball_query(points, centers, limit, count))
     distance = (ops.gather(points, index) - centers[:, :, None]).square()
     inside = distance[..., 0] + distance[..., 1] + distance[..., 2] <= limit
     assert (inside.all(dim=-1) | (index == index[..., :1]).all(dim=-1)).all()
@@ -225,7 +230,7 @@ def test_gradients_equal_those_of_an_embedding(dtype):
     grad = torch.randn(3, 200, 8, 16, generator=generator, dtype=dtype)
     found, expected = (
         torch.autograd.grad(run(features, index), features, grad)[0]
-        for run in (ops.gather, ops_plain.gather)
+        for run in (ops.gather, points_plain.gather)
     )
     assert torch.equal(found, expected)  # the same sums in the same order
 

@@ -9,18 +9,18 @@ import torch
 import zarr
 from safetensors.torch import load_file
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.backbones import BACKBONES, DENSE
-from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.evaluate import evaluate
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.evaluation.probe import probe
+from pointcmt.training.evaluation.segmentation import PartReport, shape_iou
 from pointcmt.training.loop import train
-from pointcmt.training.part_network import PartNetwork
-from pointcmt.training.pretrained import load_parts, open_network, part_of, settle, start_from
-from pointcmt.training.probe import probe
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.recipes import RECIPES
-from pointcmt.training.run import open_run
-from pointcmt.training.segmentation import PartReport, shape_iou
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.pretrained import load_parts, open_network, part_of, settle, start_from
+from pointcmt.training.runs.run import open_run
 from pointcmt.training.study import study
 from tests.training.stores import PARTS, small_config
 from tests.training.test_loop import assert_equal_runs

@@ -20,26 +20,26 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pointcmt.correspondences import match_pixels, pixels_to_points
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.streaming import ViewStream
+from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
-from pointcmt.training.augment import keep_patches
-from pointcmt.training.backbones import BACKBONES, DENSE
-from pointcmt.training.backbones.pointvit import DensePointViT, Size
-from pointcmt.training.config_files import load_config
-from pointcmt.training.evaluate import evaluation_stream
-from pointcmt.training.figures_mvnet import draw_features
-from pointcmt.training.image_building import build_network
+from pointcmt.training.config.files import load_config
+from pointcmt.training.evaluation.evaluate import evaluation_stream
+from pointcmt.training.evaluation.probe import probe
+from pointcmt.training.figures.mvnet import draw_features
+from pointcmt.training.images.building import build_network
 from pointcmt.training.loop import train
-from pointcmt.training.losses import info_nce
-from pointcmt.training.mvnet import Answer, centers, sample_keys, without_classes
-from pointcmt.training.probe import probe
-from pointcmt.training.projection import splat_radius
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.backbones.pointvit import DensePointViT, Size
+from pointcmt.training.networks.mvnet import Answer, centers, sample_keys, without_classes
+from pointcmt.training.ops.augment import keep_patches
+from pointcmt.training.ops.losses import info_nce
+from pointcmt.training.ops.projection import splat_radius
 from pointcmt.training.recipes import RECIPES, mvnet_pictures
 from pointcmt.training.recipes.mvnet import GEOMETRY, GUESS, leave
 from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
 from pointcmt.training.recipes.task import Context
-from pointcmt.training.splits import split_shapes
+from pointcmt.training.runs.splits import split_shapes
 from tests.stores import render_box, render_listing, render_toy
 from tests.training.plain_dense import PlainDense, pretrain_plain
 from tests.training.stores import small_config

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training import checkpoint
-from pointcmt.training import probe as probing
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.checkpoint import load_weights
+from pointcmt.training.evaluation import probe as probing
+from pointcmt.training.evaluation.probe import parse_episodes, probe
 from pointcmt.training.loop import train
-from pointcmt.training.probe import parse_episodes, probe
-from pointcmt.training.splits import split_train
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.splits import split_train
 from tests.training.stores import small_config
 
 TEST = (22, 20, 25)

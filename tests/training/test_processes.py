@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.run import open_run
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs.run import open_run
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL
 
@@ -100,7 +100,7 @@ def test_two_processes_resume(pair, store, tmp_path):
         "loop.SAVE, processes.ASK = 0.0, 3  # saved in the middle of epochs, too\n"
         "from pointcmt.datasets.store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
-        "from pointcmt.training.run import open_run\n"
+        "from pointcmt.training.runs.run import open_run\n"
         "train(ViewStore.open(sys.argv[1]), open_run(Path(sys.argv[2])).config, "
         "Path(sys.argv[3]), device='cpu', until=2)\n"
     )

@@ -7,7 +7,7 @@ import torch
 from pointcmt.cameras import find_rig
 from pointcmt.correspondences import pixels_to_points
 from pointcmt.errors import UsageError
-from pointcmt.training.projection import (
+from pointcmt.training.ops.projection import (
     fill_holes,
     foreground,
     gather_map,

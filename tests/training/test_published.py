@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.published import load_published
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs.published import load_published
 from tests.training import textbooks
 
 CLASSES = 6

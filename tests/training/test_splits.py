@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import StoreError
-from pointcmt.training.config_sections import Data
-from pointcmt.training.splits import split_train, stratified
+from pointcmt.training.config.sections import Data
+from pointcmt.training.runs.splits import split_train, stratified
 
 
 def test_every_class_gives_its_share():

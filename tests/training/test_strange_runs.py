@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.config_files import load_config
-from pointcmt.training.cost import read_cost
-from pointcmt.training.evaluate import evaluate
-from pointcmt.training.export import export
+from pointcmt.training.config.files import load_config
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.evaluation.probe import probe
+from pointcmt.training.export.networks import export
 from pointcmt.training.loop import train
-from pointcmt.training.probe import probe
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs.cost import read_cost
 from tests.training.plain_student import PlainStudent
 from tests.training.stores import small_config
 

@@ -9,12 +9,12 @@ import pytest
 
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
-from pointcmt.training.config import STAGES
-from pointcmt.training.config_files import load_pipeline
-from pointcmt.training.evaluate import evaluate
+from pointcmt.training.config.files import load_pipeline
+from pointcmt.training.config.pointcmt import STAGES
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.ops.statistics import accuracy_interval, paired_difference, spread
 from pointcmt.training.pipeline import train_pipeline
-from pointcmt.training.run import open_run
-from pointcmt.training.statistics import accuracy_interval, paired_difference, spread
+from pointcmt.training.runs.run import open_run
 from pointcmt.training.study import study
 from tests.training.stores import SMALL, small_config
 from tests.training.test_loop import assert_equal_runs

@@ -9,16 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from pointcmt.datasets.features import FRESH, MISSING, STALE, Features, list_features, open_features
-from pointcmt.datasets.schema import array_specs, blank
-from pointcmt.datasets.store import RENDER, ViewStore
+from pointcmt.datasets.store.features import (
+    FRESH,
+    MISSING,
+    STALE,
+    Features,
+    list_features,
+    open_features,
+)
+from pointcmt.datasets.store.schema import array_specs, blank
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training import checkpoint
-from pointcmt.training.image_networks import NETWORKS
-from pointcmt.training.mvcnn import build_mvcnn
-from pointcmt.training.run import begin_run, open_run, plan_run
-from pointcmt.training.splits import split_train
-from pointcmt.training.teacher_features import teacher_features, teacher_key
+from pointcmt.training.images.networks import NETWORKS
+from pointcmt.training.networks.mvcnn import build_mvcnn
+from pointcmt.training.recipes.teacher_features import teacher_features, teacher_key
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.run import begin_run, open_run, plan_run
+from pointcmt.training.runs.splits import split_train
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from pointcmt.training import ops, ops_plain
-from pointcmt.training.emd import earth_movers_distance
+from pointcmt.training import ops
+from pointcmt.training.ops import points_plain
+from pointcmt.training.ops.emd import earth_movers_distance
+from pointcmt.training.ops.points import _Gather
 from tests.training.test_emd import assert_bijection, duplicate, far, near, tensors
 from tests.training.test_ops import DTYPES, KINDS, clouds
 
@@ -38,14 +40,14 @@ def device(request):
 
 @pytest.fixture(scope="module")
 def kernels(device):
-    from pointcmt.training import ops_triton
+    from pointcmt.training.ops import points_triton
 
-    return ops_triton
+    return points_triton
 
 
 @pytest.fixture(scope="module")
 def auction(device):
-    from pointcmt.training.emd_triton import auction
+    from pointcmt.training.ops.emd_triton import auction
 
     return auction
 
@@ -79,14 +81,14 @@ def test_kernels_equal_plain_bit_by_bit(kernels, device, size, kind, dtype):
     on, queries_on = points.to(device), queries.to(device)
     count, start = min(size, 30), torch.tensor([0, size - 1])
     found = kernels.farthest_points(on, count, start.to(device))
-    assert same(found, ops_plain.farthest_points(points, count, start))
+    assert same(found, points_plain.farthest_points(points, count, start))
     for radius, count in ((0.0, 3), (0.05, size + 3), (0.25, 16), (3.0, 70)):
         limit = torch.tensor(radius, dtype=dtype).square()
         found = kernels.ball_query(on, queries_on, limit.to(device), count)
-        assert same(found, ops_plain.ball_query(points, queries, limit, count))
+        assert same(found, points_plain.ball_query(points, queries, limit, count))
     for k in {1, min(size, 9)}:
         found = kernels.k_nearest(on, queries_on, k)
-        assert all(map(same, found, ops_plain.k_nearest(points, queries, k)))
+        assert all(map(same, found, points_plain.k_nearest(points, queries, k)))
 
 
 @pytest.mark.parametrize("kind", ["random", "lattice"])
@@ -96,9 +98,9 @@ def test_all_points_in_order(kernels, device, size, kind):
     points = clouds(size, kind, torch.float32, batch=1)
     every = torch.tensor([size // 2])
     found = kernels.farthest_points(points.to(device), size, every.to(device))
-    assert same(found, ops_plain.farthest_points(points, size, every))
+    assert same(found, points_plain.farthest_points(points, size, every))
     found = kernels.k_nearest(points.to(device), points[:, :4].to(device), size)
-    assert all(map(same, found, ops_plain.k_nearest(points, points[:, :4], size)))
+    assert all(map(same, found, points_plain.k_nearest(points, points[:, :4], size)))
 
 
 def test_chunks_of_a_large_cloud(kernels, device):
@@ -106,7 +108,7 @@ def test_chunks_of_a_large_cloud(kernels, device):
     points = clouds(2100, "lattice", torch.float32, batch=1)
     queries = clouds(3, dtype=torch.float32, batch=1, seed=1)
     found = kernels.k_nearest(points.to(device), queries.to(device), 5)
-    assert all(map(same, found, ops_plain.k_nearest(points, queries, 5)))
+    assert all(map(same, found, points_plain.k_nearest(points, queries, 5)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,7 +117,7 @@ def test_neighbours_in_feature_space(kernels, device, width, dtype):
     generator = torch.Generator().manual_seed(width)
     features = torch.randn(1, 40, width, generator=generator, dtype=torch.float64).to(dtype)
     found = kernels.k_nearest(features.to(device), features.to(device), 7)
-    assert all(map(same, found, ops_plain.k_nearest(features, features, 7)))
+    assert all(map(same, found, points_plain.k_nearest(features, features, 7)))
     assert torch.equal(found[0][0, :, 0].cpu(), torch.arange(40))  # each finds itself
 
 
@@ -126,11 +128,11 @@ def test_clouds_of_a_batch_do_not_mix(kernels, device, batch):
     start, limit = torch.arange(batch), torch.tensor(0.2, dtype=torch.float64)
     on, queries_on = points.to(device), queries.to(device)
     found = kernels.farthest_points(on, 9, start.to(device))
-    assert same(found, ops_plain.farthest_points(points, 9, start))
+    assert same(found, points_plain.farthest_points(points, 9, start))
     found = kernels.ball_query(on, queries_on, limit.to(device), 9)
-    assert same(found, ops_plain.ball_query(points, queries, limit, 9))
+    assert same(found, points_plain.ball_query(points, queries, limit, 9))
     found = kernels.k_nearest(on, queries_on, 9)
-    assert all(map(same, found, ops_plain.k_nearest(points, queries, 9)))
+    assert all(map(same, found, points_plain.k_nearest(points, queries, 9)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -176,7 +178,7 @@ def test_row_sums_equal_gradients_of_an_embedding(kernels, device, total, width,
     features = torch.randn(3, total, width, generator=generator, dtype=dtype, requires_grad=True)
     index = torch.randint(0, total, (3, 90), generator=generator)
     grad = torch.randn(3, 90, width, generator=generator, dtype=dtype)
-    (expected,) = torch.autograd.grad(ops_plain.gather(features, index), features, grad)
+    (expected,) = torch.autograd.grad(points_plain.gather(features, index), features, grad)
     assert same(kernels.sum_rows(grad.to(device), index.to(device), total), expected)
 
 
@@ -187,7 +189,7 @@ def test_gradients_of_gather(kernels, device):
     index = torch.randint(0, 3, (2, 2, 2), generator=generator).to(device)
 
     def gather(rows):
-        return ops._Gather.apply(rows, index, kernels.sum_rows)
+        return _Gather.apply(rows, index, kernels.sum_rows)
 
     assert torch.autograd.gradcheck(gather, features)
     assert torch.autograd.gradgradcheck(gather, features)
@@ -309,13 +311,13 @@ SIGNATURES = {
 def test_point_kernels_compile_without_fused_arithmetic(
     name, number, architecture, tmp_path, monkeypatch
 ):
-    from pointcmt.training import ops_triton
+    from pointcmt.training.ops import points_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types, constants, warps = SIGNATURES[name]
     types = [f"*{number}" if kind == "*" else kind for kind in types.split()]
-    options = {"num_warps": warps, **ops_triton.ROUNDED_TWICE}
-    kernel = getattr(ops_triton, name)
+    options = {"num_warps": warps, **points_triton.ROUNDED_TWICE}
+    kernel = getattr(points_triton, name)
     for sizes in types, [1 if kind == "i32" else kind for kind in types]:  # Triton builds ones in
         made = compile_kernel(kernel, sizes, constants, architecture, options)
         assert made["cubin"]
@@ -326,7 +328,7 @@ def test_point_kernels_compile_without_fused_arithmetic(
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("lanes", [1, 64, 256])
 def test_auction_kernels_compile(lanes, architecture, tmp_path, monkeypatch):
-    from pointcmt.training import emd_triton
+    from pointcmt.training.ops import emd_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     blocks = {"ROWS": emd_triton.BIDDERS, "LANES": lanes}

@@ -11,13 +11,14 @@ from torch import nn
 
 from pointcmt.cameras import find_rig
 from pointcmt.errors import MOST_TEXT, PointcmtError, StoreError, UsageError
-from pointcmt.training import checkpoint
-from pointcmt.training.config_files import load_config
-from pointcmt.training.cost import read_cost
-from pointcmt.training.export import load_exported
-from pointcmt.training.image_weights import find_weights
-from pointcmt.training.published import load_published
-from pointcmt.training.run import (
+from pointcmt.training.config.files import load_config
+from pointcmt.training.config.yaml_values import LONGEST_NUMBER, MOST_DEEP, MOST_VALUES, parse_yaml
+from pointcmt.training.export.networks import load_exported
+from pointcmt.training.images.weights import find_weights
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.cost import read_cost
+from pointcmt.training.runs.published import load_published
+from pointcmt.training.runs.run import (
     LOCK,
     METRICS,
     append_metrics,
@@ -26,7 +27,6 @@ from pointcmt.training.run import (
     read_metrics,
     weights_digest,
 )
-from pointcmt.training.yaml_values import LONGEST_NUMBER, MOST_DEEP, MOST_VALUES, parse_yaml
 
 pytestmark = pytest.mark.timeout(60)
 MODEL = nn.Linear(2, 2)
@@ -107,7 +107,7 @@ def test_a_runs_own_files_are_written_to_files_alone(tmp_path, make):
 
 
 def test_a_pipe_for_a_lock_is_not_waited_for(tmp_path):
-    from pointcmt.training.run import Run
+    from pointcmt.training.runs.run import Run
 
     os.mkfifo(tmp_path / LOCK)
     with (

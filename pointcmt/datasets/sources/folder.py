@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.listing import (
     SPLIT_FOLDERS,
     Listing,
@@ -19,6 +18,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognised,
 )
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
 # By name of the data set. A PLY file may be either: which, the user says, and never its content.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
 from pointcmt.regular_files import require_regular
 

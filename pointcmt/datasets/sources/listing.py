@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pointcmt.datasets.schema import SPLITS, ShapeRecord
+from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
 from pointcmt.regular_files import read_regular
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from pointcmt.datasets.schema import SPLITS, ShapeRecord
 from pointcmt.datasets.sources.listing import (
     SPLIT_FOLDERS,
     Listing,
@@ -12,6 +11,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognised,
 )
+from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 
 URL = "https://modelnet.cs.princeton.edu"
 LICENCE = "academic research only; each model belongs to its author (Wu et al., CVPR 2015)"

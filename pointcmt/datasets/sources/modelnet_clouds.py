@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.listing import (
     Listing,
     files,
@@ -12,6 +11,7 @@ from pointcmt.datasets.sources.listing import (
     unrecognised,
 )
 from pointcmt.datasets.sources.modelnet import CLASSES, LICENCE, OFFICIAL
+from pointcmt.datasets.store.schema import ShapeRecord
 
 URL = "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip"
 OBTAIN = f"unpack {URL} ({LICENCE}) and give --root its directory"

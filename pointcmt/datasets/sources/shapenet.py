@@ -5,7 +5,6 @@ import io
 from collections import Counter
 from pathlib import Path
 
-from pointcmt.datasets.schema import SPLITS, ShapeRecord
 from pointcmt.datasets.sources.listing import (
     Listing,
     folders,
@@ -13,6 +12,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognised,
 )
+from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError
 
 URL = "https://shapenet.org"

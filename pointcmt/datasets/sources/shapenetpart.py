@@ -11,7 +11,6 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.hdf5 import list_rows
 from pointcmt.datasets.sources.listing import (
     Listing,
@@ -21,6 +20,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognised,
 )
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 from pointcmt.json_files import parse_json
 from pointcmt.regular_files import read_regular

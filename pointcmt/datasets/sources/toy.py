@@ -7,7 +7,6 @@ tables, club chairs like sofas for one, lava lamps like rockets, cups without a 
 
 from collections.abc import Callable
 
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.toy_shapes import (
     airplane,
     bottle,
@@ -21,8 +20,9 @@ from pointcmt.datasets.sources.toy_shapes import (
     table,
 )
 from pointcmt.datasets.sources.toy_shapes.dice import Dice
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
+from pointcmt.shapes import Mesh
 
 TRAIN_PER_CLASS, TEST_PER_CLASS = 200, 50
 VERSION = 1  # part of every seed; to be raised whenever a shape changes

@@ -19,9 +19,9 @@ from typing import Any
 
 import tensorstore as ts
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.places import TRIES, context, location, spec, storage_errors
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.locations import TRIES, context, location, spec, storage_errors
 from pointcmt.errors import StoreError
 from pointcmt.json_files import parse_json
 

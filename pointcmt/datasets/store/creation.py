@@ -7,10 +7,10 @@ from typing import Any
 
 import tensorstore as ts
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import open_claims, require_idle
-from pointcmt.datasets.documents import (
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.claims import open_claims, require_idle
+from pointcmt.datasets.store.documents import (
     decode_marker,
     identity,
     identity_digest,
@@ -18,11 +18,11 @@ from pointcmt.datasets.documents import (
     require_root,
     root_attributes,
 )
-from pointcmt.datasets.leftovers import names_of
-from pointcmt.datasets.names import Names
-from pointcmt.datasets.places import tidy
-from pointcmt.datasets.schema import ShapeRecord
-from pointcmt.datasets.store import PLAN, ROOT, ViewStore
+from pointcmt.datasets.store.leftovers import names_of
+from pointcmt.datasets.store.locations import tidy
+from pointcmt.datasets.store.names import Names
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.view_store import PLAN, ROOT, ViewStore
 from pointcmt.errors import DamageError, StoreError
 
 FOREIGN_SHOWN = 5  # names in an error

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.kv import REPAIR
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.errors import DamageError, Reason, StoreError
 
 REMAKE = (

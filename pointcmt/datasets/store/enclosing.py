@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from pointcmt.datasets.creation import is_root
-from pointcmt.datasets.places import is_remote
-from pointcmt.datasets.store import ROOT
+from pointcmt.datasets.store.creation import is_root
+from pointcmt.datasets.store.locations import is_remote
+from pointcmt.datasets.store.view_store import ROOT
 from pointcmt.errors import UsageError
 from pointcmt.regular_files import read_regular
 

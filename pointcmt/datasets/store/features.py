@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.documents import own_attributes
-from pointcmt.datasets.schema import ArraySpec
-from pointcmt.datasets.store import RENDER, ROOT, ViewStore, marker_key
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.documents import own_attributes
+from pointcmt.datasets.store.schema import ArraySpec
+from pointcmt.datasets.store.view_store import RENDER, ROOT, ViewStore, marker_key
 from pointcmt.errors import DamageError, StoreError
 
 FOLDER = "features"

@@ -4,12 +4,19 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import claim_key
-from pointcmt.datasets.features import FOLDER, list_features, open_features
-from pointcmt.datasets.names import FEATURES_KEY, Names
-from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.claims import claim_key
+from pointcmt.datasets.store.features import FOLDER, list_features, open_features
+from pointcmt.datasets.store.names import FEATURES_KEY, Names
+from pointcmt.datasets.store.view_store import (
+    CORRESPONDENCES,
+    PLAN,
+    RENDER,
+    ROOT,
+    ViewStore,
+    marker_key,
+)
 from pointcmt.errors import DamageError
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from re import Pattern
 
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import FOLDER as CLAIMS
-from pointcmt.datasets.features import FOLDER as FEATURES
-from pointcmt.datasets.kv import LOCK
-from pointcmt.datasets.schema import OPTIONAL_LAYERS, Schema
-from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.claims import FOLDER as CLAIMS
+from pointcmt.datasets.store.features import FOLDER as FEATURES
+from pointcmt.datasets.store.schema import OPTIONAL_LAYERS, Schema
+from pointcmt.datasets.store.storage import LOCK
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, PLAN, RENDER, ROOT
 
 FEATURES_KEY = "[0-9a-f]{16}"
 NUMBER = "(?:0|[1-9][0-9]*)"  # of a chunk along one axis

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from pointcmt.datasets.places import (
+from pointcmt.datasets.store.locations import (
     FIRST_ANSWER,
     FIRST_TRIES,
     TRIES,

@@ -17,10 +17,10 @@ import tensorstore as ts
 import torch
 from numpy.typing import NDArray
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets.places import storage_errors
-from pointcmt.datasets.schema import DONE, SPLITS, unpack_visible
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.locations import storage_errors
+from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets.features import FRESH, list_features, open_features
-from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS
-from pointcmt.datasets.store import CORRESPONDENCES, ViewStore
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.features import FRESH, list_features, open_features
+from pointcmt.datasets.store.schema import DONE, FAILED, PENDING, SPLITS
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
 from pointcmt.errors import MOST_DETAIL, printable
 
 NOTES_SHOWN = 12

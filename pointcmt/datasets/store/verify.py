@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.features import FOLDER, GROUP, Features, list_features, open_features
-from pointcmt.datasets.schema import DONE, FAILED
-from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore, marker_key
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.features import FOLDER, GROUP, Features, list_features, open_features
+from pointcmt.datasets.store.schema import DONE, FAILED
+from pointcmt.datasets.store.view_store import (
+    CORRESPONDENCES,
+    PLAN,
+    RENDER,
+    ROOT,
+    ViewStore,
+    marker_key,
+)
 from pointcmt.errors import DamageError
 
 Arrays = dict[str, NDArray[Any]]

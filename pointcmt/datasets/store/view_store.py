@@ -17,9 +17,9 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.documents import (
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.documents import (
     Outcome,
     decode_marker,
     decode_outcome,
@@ -27,9 +27,9 @@ from pointcmt.datasets.documents import (
     require_marker,
     root_attributes,
 )
-from pointcmt.datasets.kv import REPAIR
-from pointcmt.datasets.places import absolute, is_remote, storage_errors, tidy
-from pointcmt.datasets.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
+from pointcmt.datasets.store.locations import absolute, is_remote, storage_errors, tidy
+from pointcmt.datasets.store.schema import DONE, FAILED, PENDING, SPLITS, Plan, Schema, ShapeRecord
+from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.errors import DamageError, StoreError
 
 RENDER, CORRESPONDENCES = "render", "visible"  # the stages that have commit markers

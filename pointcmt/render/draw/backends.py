@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.egl_remedies import has_gpu
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.views import Views
+from pointcmt.render.draw.egl.remedies import has_gpu
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.views import Views
 
 if TYPE_CHECKING:
-    from pointcmt.render.rasterizer import Rasterizer
+    from pointcmt.render.draw.egl.rasterizer import Rasterizer
 
 LARGE = 2_000_000  # faces: that even an idle GPU may not hold them is believable
 
@@ -38,7 +38,7 @@ def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int
     if name == "egl":
         return _Egl(device, worker, threads, "asked for")
     if name == "pyrender":
-        from pointcmt.render.pyrender_backend import Pyrender
+        from pointcmt.render.draw.pyrender_backend import Pyrender
 
         return Pyrender("asked for")
     return _Embree("asked for")
@@ -86,7 +86,7 @@ class _Egl:
         self.reason = f"{reason}: {self._rasterizer.context.renderer}"
 
     def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
-        from pointcmt.render.egl import ContextLost, OutOfMemory
+        from pointcmt.render.draw.egl.contexts import ContextLost, OutOfMemory
 
         scene = caster.surface, caster.faces, camera, config, caster.cast
         try:
@@ -125,8 +125,8 @@ class _Egl:
 
 def _open(device: str, worker: int) -> "Rasterizer":
     """A rasterizer on the device asked for; "auto" shares GPUs of one kind evenly among workers."""
-    from pointcmt.render.egl import choose, list_devices, share
-    from pointcmt.render.rasterizer import Rasterizer
+    from pointcmt.render.draw.egl.contexts import choose, list_devices, share
+    from pointcmt.render.draw.egl.rasterizer import Rasterizer
 
     devices = list_devices()
     if device != "auto":

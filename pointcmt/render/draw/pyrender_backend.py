@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError
-from pointcmt.mesh import Material, Mesh
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.views import Views
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.views import Views
+from pointcmt.shapes import Material, Mesh
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.geometry import first_twins
-from pointcmt.mesh import Mesh
-from pointcmt.render import shading, startup
+from pointcmt.render import startup
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.scanline import NEAR, close_views, nearest_faces
-from pointcmt.render.views import Views
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces
+from pointcmt.render.draw.views import Views
+from pointcmt.shapes import Mesh
 
 open3d = startup.load_open3d("the Embree renderer")
 

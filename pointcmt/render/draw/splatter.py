@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.cloud import Cloud
 from pointcmt.compiled import compiled
-from pointcmt.mesh import Material
-from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.scanline import NEAR
-from pointcmt.render.views import Views
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.scanline import NEAR
+from pointcmt.render.draw.views import Views
+from pointcmt.shapes import Cloud, Material
 
 GREY_BYTE = round(255 * Material().color[0])  # of points without a colour
 GREY = shading.LINEAR_OF_BYTE[GREY_BYTE]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import spatial_order
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.scanline import NEAR, close_views
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.scanline import NEAR, close_views
 
 # Two surfaces closer than this count as one (world units, along the ray). Mesh files hold six or
 # seven digits, so twins of one surface may lie some 1e-6 apart.

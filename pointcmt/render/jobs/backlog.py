@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pointcmt.console import say
-from pointcmt.datasets import claims
-from pointcmt.datasets.claims import Held
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store.claims import Held
 
 LOCAL = "local"  # a scheduler's address: a dask cluster on this machine, for this job
 LOOK_AGAIN = 1.0  # seconds between looks at a claim that is waited for

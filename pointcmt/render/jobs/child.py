@@ -1,6 +1,6 @@
 """A worker process: it runs the tasks that come through a pipe, and says which shape it begins.
 
-supervisor.py starts it as `python -m pointcmt.render.child PIPE PARENT`: started afresh, never
+supervisor.py starts it as `python -m pointcmt.render.jobs.child PIPE PARENT`: started afresh, never
 forked (a fork breaks GL contexts, tensorstore and thread pools).
 """
 

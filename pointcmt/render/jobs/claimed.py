@@ -6,13 +6,13 @@ and hangs, and ends with the supervisor.
 
 from dataclasses import replace
 
-from pointcmt.datasets import kv as files
-from pointcmt.datasets.claims import ClaimLost, Held, open_claims, take
-from pointcmt.datasets.documents import root_attributes
-from pointcmt.datasets.store import ROOT, ViewStore
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.claims import ClaimLost, Held, open_claims, take
+from pointcmt.datasets.store.documents import root_attributes
+from pointcmt.datasets.store.view_store import ROOT, ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.render.job import Finished, Job, Task, stage_to_run
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.jobs.job import Finished, Job, Task, stage_to_run
+from pointcmt.render.jobs.supervisor import Crew, Work
 
 
 def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:

@@ -25,13 +25,13 @@ from distributed.versions import get_versions
 
 from pointcmt import __version__
 from pointcmt.console import say
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import Held
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.render.backlog import LOCAL
-from pointcmt.render.cluster_task import Failed, make_runner, run_there
-from pointcmt.render.job import Finished, Task
-from pointcmt.render.supervisor import Work
+from pointcmt.render.jobs.backlog import LOCAL
+from pointcmt.render.jobs.cluster_task import Failed, make_runner, run_there
+from pointcmt.render.jobs.job import Finished, Task
+from pointcmt.render.jobs.supervisor import Work
 
 FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
 PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work

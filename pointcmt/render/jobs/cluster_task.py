@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from distributed import get_worker
 
 from pointcmt import __version__
-from pointcmt.datasets.claims import Held
 from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError
-from pointcmt.render.claimed import run_claimed
-from pointcmt.render.job import Finished, Job, Task
-from pointcmt.render.memory import with_share
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.jobs.claimed import run_claimed
+from pointcmt.render.jobs.job import Finished, Job, Task
+from pointcmt.render.jobs.memory import with_share
+from pointcmt.render.jobs.supervisor import Crew, Work
 
 if TYPE_CHECKING:
-    from pointcmt.render.shards import ShardRunner
+    from pointcmt.render.jobs.shards import ShardRunner
 
 SAMPLE = 16  # shapes that are looked for before a worker is taken to see the data set
 
@@ -51,7 +51,7 @@ def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
 
 def make_runner(job: Job, number: int) -> "ShardRunner":
     """`run.make_runner` on a machine that may not see the data set. Raises PointcmtError if so."""
-    from pointcmt.render.run import make_runner as make
+    from pointcmt.render.jobs.run import make_runner as make
 
     runner = make(job, number)
     shapes, root = runner.store.shapes, job.root

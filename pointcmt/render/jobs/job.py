@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt import __version__
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.creation import create
-from pointcmt.datasets.documents import Outcome, decode_marker
 from pointcmt.datasets.sources import Listing, list_shapes
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore, marker_key
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import Outcome, decode_marker
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore, marker_key
 from pointcmt.errors import DamageError, UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
 

@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cloud import Cloud
-from pointcmt.datasets.schema import ShapeRecord, digest
+from pointcmt.datasets.store.schema import ShapeRecord, digest
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import (
     choose_points,
@@ -22,18 +21,18 @@ from pointcmt.geometry import (
     sample_points,
     shape_seed,
 )
-from pointcmt.mesh import Mesh
-from pointcmt.render import splatter
-from pointcmt.render.backends import Renderer, make_renderer
-from pointcmt.render.clouds import CloudLoader
-from pointcmt.render.files import path_in
-from pointcmt.render.job import Job
-from pointcmt.render.meshes import load_hashed
-from pointcmt.render.normals import complete_normals
-from pointcmt.render.raycaster import RayCaster
-from pointcmt.render.splatter import Splats, draw_cloud, splat
-from pointcmt.render.views import Views
-from pointcmt.render.visibility import visible_points
+from pointcmt.render.draw import splatter
+from pointcmt.render.draw.backends import Renderer, make_renderer
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.splatter import Splats, draw_cloud, splat
+from pointcmt.render.draw.views import Views
+from pointcmt.render.draw.visibility import visible_points
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.load.clouds import CloudLoader
+from pointcmt.render.load.files import path_in
+from pointcmt.render.load.meshes import load_hashed
+from pointcmt.render.load.normals import complete_normals
+from pointcmt.shapes import Cloud, Mesh
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcmt.datasets.schema import Schema, array_specs
+from pointcmt.datasets.store.schema import Schema, array_specs
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.control_groups import GROUPS, MOUNT, limiting_groups
 from pointcmt.render.cores import usable_cores
-from pointcmt.render.supervisor import Work
+from pointcmt.render.jobs.supervisor import Work
 
 GIB = 2**30
 SHARED = 7 / 8  # of the memory; the rest is for the system and for the process that plans

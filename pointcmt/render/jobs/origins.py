@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.console import say
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import RENDER, ViewStore
-from pointcmt.datasets.verify import Broken
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.verify import Broken
+from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import DamageError, Reason, ShapeRefused, UsageError
 from pointcmt.regular_files import open_regular
-from pointcmt.render.files import path_in
-from pointcmt.render.job import Job
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.load.files import path_in
 
 SAMPLE = 32  # shapes that are compared when a job resumes
 NAMED = 5  # of those that differ
@@ -214,7 +214,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
     """The hash of a cloud as its loader has it: of a row of an HDF5 file, or of two files."""
-    from pointcmt.render.clouds import CloudLoader
+    from pointcmt.render.load.clouds import CloudLoader
 
     loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
     return lambda record: loader.load(record)[1]

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.console import meter
-from pointcmt.datasets import kv as files
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import open_claims, sweep
-from pointcmt.datasets.creation import ensure_metadata, mend_root
-from pointcmt.datasets.documents import Outcome, decode_outcome
-from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
-from pointcmt.datasets.leftovers import Survey, survey
-from pointcmt.datasets.schema import DONE, SPLITS, ShapeRecord
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore
-from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.claims import open_claims, sweep
+from pointcmt.datasets.store.creation import ensure_metadata, mend_root
+from pointcmt.datasets.store.documents import Outcome, decode_outcome
+from pointcmt.datasets.store.features import FOLDER, GROUP, forget_shard, list_features
+from pointcmt.datasets.store.leftovers import Survey, survey
+from pointcmt.datasets.store.schema import DONE, SPLITS, ShapeRecord
+from pointcmt.datasets.store.verify import Broken, Verdict, verify, verify_features
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
-from pointcmt.render.egl_remedies import has_gpu
-from pointcmt.render.job import Job, Task, checksum, job_of_store
-from pointcmt.render.origins import require_some_sources
-from pointcmt.render.run import Options, complete
+from pointcmt.render.draw.egl.remedies import has_gpu
+from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store
+from pointcmt.render.jobs.origins import require_some_sources
+from pointcmt.render.jobs.run import Options, complete
 
 Outcomes = dict[str, Outcome]  # by the shape's id
 

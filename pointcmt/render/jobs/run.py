@@ -7,37 +7,37 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pointcmt.console import meter, say
-from pointcmt.datasets.claims import look, open_claims, sweep
-from pointcmt.datasets.creation import remove
-from pointcmt.datasets.documents import Outcome
-from pointcmt.datasets.kv import first_read
-from pointcmt.datasets.places import absolute
-from pointcmt.datasets.schema import Schema
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ROOT, ViewStore
+from pointcmt.datasets.store.claims import look, open_claims, sweep
+from pointcmt.datasets.store.creation import remove
+from pointcmt.datasets.store.documents import Outcome
+from pointcmt.datasets.store.locations import absolute
+from pointcmt.datasets.store.schema import Schema
+from pointcmt.datasets.store.storage import first_read
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ROOT, ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.render.backlog import LOCAL, Backlog, Engine, carry_out
-from pointcmt.render.claimed import run_claimed
 from pointcmt.render.config import schema_for
 from pointcmt.render.cores import usable_cores
-from pointcmt.render.job import Finished, Job, Task, create_store, tasks
-from pointcmt.render.memory import (
+from pointcmt.render.jobs.backlog import LOCAL, Backlog, Engine, carry_out
+from pointcmt.render.jobs.claimed import run_claimed
+from pointcmt.render.jobs.job import Finished, Job, Task, create_store, tasks
+from pointcmt.render.jobs.memory import (
     LIBRARIES,
     require_memory,
     shard_memory,
     share_out,
     usable_memory,
 )
-from pointcmt.render.origins import (
+from pointcmt.render.jobs.origins import (
     require_same_root,
     require_same_sources,
     require_some_sources,
 )
-from pointcmt.render.supervisor import Work
-from pointcmt.render.workers import LocalWorkers
+from pointcmt.render.jobs.supervisor import Work
+from pointcmt.render.jobs.workers import LocalWorkers
 
 if TYPE_CHECKING:
-    from pointcmt.render.shards import ShardRunner
+    from pointcmt.render.jobs.shards import ShardRunner
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
 
@@ -135,7 +135,7 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
     from pointcmt.render.startup import import_lightly
 
     import_lightly()
-    from pointcmt.render.shards import ShardRunner
+    from pointcmt.render.jobs.shards import ShardRunner
 
     return ShardRunner(job, worker)
 
@@ -233,7 +233,7 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
         threads = max(1, usable_cores() // workers)
         job = replace(job, threads=threads, device=options.device)
         return LocalWorkers(replace(work, argument=job), workers, run_claimed)
-    from pointcmt.render.cluster import Cluster, ClusterWorkers
+    from pointcmt.render.jobs.cluster import Cluster, ClusterWorkers
 
     root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.

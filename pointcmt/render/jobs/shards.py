@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets import claims
-from pointcmt.datasets import schema as contract
-from pointcmt.datasets.claims import ClaimLost
-from pointcmt.datasets.documents import Outcome, decode_outcome, encode_outcome
-from pointcmt.datasets.schema import DONE, FAILED, ShapeRecord
-from pointcmt.datasets.store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store import claims
+from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.claims import ClaimLost
+from pointcmt.datasets.store.documents import Outcome, decode_outcome, encode_outcome
+from pointcmt.datasets.store.schema import DONE, FAILED, ShapeRecord
+from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
 from pointcmt.errors import (
     MOST_DETAIL,
     PointcmtError,
@@ -23,8 +23,8 @@ from pointcmt.errors import (
     StoreError,
     shortened,
 )
-from pointcmt.render.job import Finished, Job, Task, checksum
-from pointcmt.render.kinds import kind_of
+from pointcmt.render.jobs.job import Finished, Job, Task, checksum
+from pointcmt.render.jobs.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
 MATCHED = ("points", "point_face", "face_index")  # what correspondences are made of

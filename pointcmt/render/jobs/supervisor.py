@@ -24,7 +24,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from pointcmt.errors import PointcmtError, Reason
-from pointcmt.render.child import Runner
+from pointcmt.render.jobs.child import Runner
 
 LONGEST_WAIT = 5.0  # seconds
 # Resident memory is watched, not limited by the kernel: RLIMIT_DATA counts what drivers and ray
@@ -282,7 +282,7 @@ class _Blame:
 def _start(work: Work, number: int) -> tuple["subprocess.Popen[bytes]", Connection]:
     """A new process and the pipe to it. Not multiprocessing's: dask workers may have no such."""
     ours, theirs = Pipe()
-    command = [sys.executable, "-P", "-m", "pointcmt.render.child"]
+    command = [sys.executable, "-P", "-m", "pointcmt.render.jobs.child"]
     command += [str(theirs.fileno()), str(os.getpid())]
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     process = _launcher.submit(

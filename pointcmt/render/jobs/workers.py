@@ -6,7 +6,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Crew, Work
 
 CLOSING = 10.0  # seconds that threads may take to end when they are told to
 

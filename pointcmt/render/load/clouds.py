@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cloud import Cloud
-from pointcmt.datasets.schema import ShapeRecord
 from pointcmt.datasets.sources.hdf5 import POINTS, damage, find_array, open_hdf5
 from pointcmt.datasets.sources.listing import is_inside, split_source
 from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES, labels_of
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.files import few_notes, path_in, read_shape_file, refusals
-from pointcmt.render.normals import TOLERANCE
-from pointcmt.render.readers.points import MAX_POINTS, read_npy, read_ply_cloud, read_text
+from pointcmt.render.load.files import few_notes, path_in, read_shape_file, refusals
+from pointcmt.render.load.normals import TOLERANCE
+from pointcmt.render.load.readers.points import MAX_POINTS, read_npy, read_ply_cloud, read_text
+from pointcmt.shapes import Cloud
 
 _TEXT = (".xyz", ".txt", ".pts")
 _PART_ARRAYS = ("pid", "seg")

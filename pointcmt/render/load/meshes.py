@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.files import few_notes, read_shape_file, refusals
-from pointcmt.render.readers import MAX_FACES
+from pointcmt.render.load.files import few_notes, read_shape_file, refusals
+from pointcmt.render.load.readers import MAX_FACES
+from pointcmt.shapes import Mesh
 
 _TEXT = (".off", ".obj")
 
@@ -91,15 +91,15 @@ def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:
     """The reader of a suffix; imported here, since each brings libraries and compiled code."""
     match path.suffix.lower():
         case ".off":
-            from pointcmt.render.readers.off import read_off as read
+            from pointcmt.render.load.readers.off import read_off as read
         case ".obj":
-            from pointcmt.render.readers.obj import read_obj as read
+            from pointcmt.render.load.readers.obj import read_obj as read
         case ".ply":
-            from pointcmt.render.readers.ply import read_ply as read
+            from pointcmt.render.load.readers.ply import read_ply as read
         case ".stl":
-            from pointcmt.render.readers.stl import read_stl as read
+            from pointcmt.render.load.readers.stl import read_stl as read
         case ".glb":
-            from pointcmt.render.readers.glb import read_glb as read
+            from pointcmt.render.load.readers.glb.scene import read_glb as read
         case suffix:
             known = ".off, .obj, .ply, .stl, .glb"
             raise ShapeRefused(

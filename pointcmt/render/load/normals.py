@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cloud import Cloud
 from pointcmt.render.startup import load_open3d
+from pointcmt.shapes import Cloud
 
 NEIGHBOURS = 16  # of a point, itself among them, whose plane gives its normal
 TOLERANCE = 0.01  # by how much the length of a normal may differ from 1

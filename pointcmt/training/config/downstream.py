@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pointcmt.training.config_sections import (
+from pointcmt.training.config.sections import (
     Augmentation,
     DenseBackbone,
     Loss,

@@ -14,16 +14,10 @@ from pydantic import ValidationError
 
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.regular_files import read_regular
-from pointcmt.training.config import (
-    CONFIGS,
-    INPUTS,
-    PIPELINE,
-    STAGES,
-    PipelineConfig,
-)
-from pointcmt.training.config_sections import Section, TrainConfig
-from pointcmt.training.presets import PRESETS
-from pointcmt.training.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
+from pointcmt.training.config.pointcmt import CONFIGS, INPUTS, PIPELINE, STAGES, PipelineConfig
+from pointcmt.training.config.presets import PRESETS
+from pointcmt.training.config.sections import Section, TrainConfig
+from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pointcmt.training.config_sections import (
+from pointcmt.training.config.sections import (
     Augmentation,
     DenseBackbone,
     ImageBackbone,

@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from pointcmt.training.config_downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
-from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.config_sections import (
+from pointcmt.training.config.downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
+from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.config.sections import (
     Augmentation,
     Data,
     ImageBackbone,

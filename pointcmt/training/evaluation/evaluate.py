@@ -17,21 +17,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.console import meter, say
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import ViewStream
+from pointcmt.datasets.store.streaming import ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.training.checkpoint import load_weights, write_file
-from pointcmt.training.config_downstream import PartsegConfig
-from pointcmt.training.device import find_device
-from pointcmt.training.figures import draw_confusion
-from pointcmt.training.progress import Paced
+from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.segmentation import PartReport, require_labels, require_parts
+from pointcmt.training.figures.plots import draw_confusion
+from pointcmt.training.ops.device import find_device
+from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Classifying, Task
-from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
-from pointcmt.training.run_facts import store_notes
-from pointcmt.training.segmentation import PartReport, require_labels, require_parts
-from pointcmt.training.splits import labelled, split_train
-from pointcmt.training.statistics import accuracy_interval
+from pointcmt.training.runs.checkpoint import load_weights, write_file
+from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.progress import Paced
+from pointcmt.training.runs.run import (
+    Run,
+    find_checkpoint,
+    open_run,
+    require_classes,
+    shapes_digest,
+)
+from pointcmt.training.runs.splits import labelled, split_train
 
 SPLITS = ("test", "val", "train")
 NAMED = 5  # classes without shapes

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pointcmt.console import meter
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import StreamConfig, ViewStream
-from pointcmt.training.device import find_device
-from pointcmt.training.pretrained import PointNetwork
-from pointcmt.training.run_facts import store_notes
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.ops.device import find_device
+from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.pretrained import PointNetwork
 
 TRAINED, RANDOM = "trained", "random"
 

@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.console import say
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.checkpoint import write_file
-from pointcmt.training.evaluate import Report
-from pointcmt.training.frozen import RANDOM, TRAINED, Frozen, freeze
-from pointcmt.training.pretrained import open_network
-from pointcmt.training.run import find_checkpoint
-from pointcmt.training.run_facts import store_notes
-from pointcmt.training.splits import Split, labelled, split_train
-from pointcmt.training.statistics import Difference, paired_difference, spread
+from pointcmt.training.evaluation.evaluate import Report
+from pointcmt.training.evaluation.frozen import RANDOM, TRAINED, Frozen, freeze
+from pointcmt.training.ops.statistics import Difference, paired_difference, spread
+from pointcmt.training.runs.checkpoint import write_file
+from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.pretrained import open_network
+from pointcmt.training.runs.run import find_checkpoint
+from pointcmt.training.runs.splits import Split, labelled, split_train
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM: of equally good ones the smallest
 EPISODES, QUERIES = 10, 20  # few-shot: runs, and shapes to recognise of each class

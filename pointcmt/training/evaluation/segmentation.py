@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.training.figures import Segmented, draw_parts, to_png
-from pointcmt.training.statistics import mean_interval
+from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
+from pointcmt.training.ops.statistics import mean_interval
 
 Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
 DRAWN = 8  # shapes in a picture

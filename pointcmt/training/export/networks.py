@@ -22,13 +22,13 @@ from pointcmt import __version__
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.json_files import parse_json
 from pointcmt.regular_files import require_regular
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.checkpoint import disk_errors, load_weights, require_fit, write_file
-from pointcmt.training.export_target import require_target
-from pointcmt.training.image_networks import NETWORKS as IMAGE_NETWORKS
-from pointcmt.training.mvcnn import build_mvcnn
-from pointcmt.training.run import Run, find_checkpoint, open_run
-from pointcmt.training.tables import Count, Table, check
+from pointcmt.training.export.target import require_target
+from pointcmt.training.images.networks import NETWORKS as IMAGE_NETWORKS
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.mvcnn import build_mvcnn
+from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
+from pointcmt.training.runs.run import Run, find_checkpoint, open_run
+from pointcmt.training.runs.tables import Count, Table, check
 
 FORMATS = ("safetensors", "onnx")
 POINT_RECIPES = ("student", "finetune")  # whose network takes points
@@ -121,7 +121,7 @@ def export(
     model = NETWORKS[recipe](facts).eval()
     facts["epoch"] = load_weights(folder / name, model)["epoch"]
     if to == "onnx":
-        from pointcmt.training.onnx_export import to_onnx  # libraries of their own
+        from pointcmt.training.export.onnx import to_onnx  # libraries of their own
 
         data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder))
     else:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training.onnx_ops import OPSET, TRANSLATIONS
+from pointcmt.training.export.onnx_ops import OPSET, TRANSLATIONS
 
 TOLERANCE = 1e-4  # of the outputs' scale
 OUTPUTS = ("logits", "feature")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pointcmt.datasets.enclosing import store_around
+from pointcmt.datasets.store.enclosing import store_around
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.regular_files import read_regular, require_regular
-from pointcmt.training.checkpoint import FILE, HALF, JOURNAL, MARKER
-from pointcmt.training.run import CONFIG, EVENTS, FACTS, LOCK, METRICS
+from pointcmt.training.runs.checkpoint import FILE, HALF, JOURNAL, MARKER
+from pointcmt.training.runs.run import CONFIG, EVENTS, FACTS, LOCK, METRICS
 
 MARKS = {"version", "pointcmt", "recipe"}  # keys that each exported file holds
 MOST = 1 << 31  # bytes of an ONNX file

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
 
-from pointcmt.training.figures import INK, RULE, TRAIN, VALIDATION, caption, to_png
+from pointcmt.training.figures.plots import INK, RULE, TRAIN, VALIDATION, caption, to_png
 
 Array = NDArray[np.float32]
 NOWHERE = 0.93  # grey of what shows nothing

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.image_networks import ImageNetwork, require_size
+from pointcmt.training.images.networks import ImageNetwork, require_size
 
 KNOB = "images.size"
 NOISE = 1e-3  # of a map: rounding, where it is computed with another one or alone

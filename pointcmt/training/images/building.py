@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
 from pointcmt.regular_files import require_regular
-from pointcmt.training.image_files import find_class, quiet_transformers
-from pointcmt.training.image_networks import RANDOM, ImageNetwork
-from pointcmt.training.image_weights import Weights, find_network, find_weights
+from pointcmt.training.images.files import find_class, quiet_transformers
+from pointcmt.training.images.networks import RANDOM, ImageNetwork
+from pointcmt.training.images.weights import Weights, find_network, find_weights
 
 # What no feature comes from: a checkpoint may lack it. The token stands in for masked patches.
 SPARE = ("pooler", "head", "mask_token")

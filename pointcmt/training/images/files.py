@@ -14,7 +14,7 @@ from typing import Any
 from pointcmt.errors import UsageError
 from pointcmt.json_files import MOST_BYTES, read_json
 from pointcmt.regular_files import read_regular
-from pointcmt.training.image_networks import IMAGENET, ImageNetwork, Statistics
+from pointcmt.training.images.networks import IMAGENET, ImageNetwork, Statistics
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the first that says it counts

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import say
-from pointcmt.datasets.features import Features, create_features
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import Batch
+from pointcmt.datasets.store.features import Features, create_features
+from pointcmt.datasets.store.streaming import Batch
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.image_blocks import Blocks, own_size
-from pointcmt.training.image_building import build_known, build_random
-from pointcmt.training.image_networks import ImageNetwork, to_pixels
-from pointcmt.training.image_weights import find_network
-from pointcmt.training.teacher_features import compute_features, teacher_key
+from pointcmt.training.images.blocks import Blocks, own_size
+from pointcmt.training.images.building import build_known, build_random
+from pointcmt.training.images.networks import ImageNetwork, to_pixels
+from pointcmt.training.images.weights import find_network
+from pointcmt.training.recipes.teacher_features import compute_features, teacher_key
 
 FLOOR = 0.01  # of the mean channel's deviation: one that hardly changes says little
 LEAST = 1e-6  # share of a patch: there must be something

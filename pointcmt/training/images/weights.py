@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pointcmt.errors import UsageError
 from pointcmt.regular_files import open_regular
-from pointcmt.training.image_files import (
+from pointcmt.training.images.files import (
     CONFIG,
     PROCESSORS,
     read_network,
@@ -19,7 +19,7 @@ from pointcmt.training.image_files import (
     read_table,
     require_same,
 )
-from pointcmt.training.image_networks import AUTO, HUB, NETWORKS, ImageNetwork
+from pointcmt.training.images.networks import AUTO, HUB, NETWORKS, ImageNetwork
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = r"model[\w.-]*\.safetensors"  # what an index may name: no folder, no pickle

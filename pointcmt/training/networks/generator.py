@@ -6,8 +6,8 @@ Yan et al., NeurIPS 2022 (arXiv 2210.04208), section 3.2, and its reference code
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.backbones.blocks import FEATURE
-from pointcmt.training.emd import earth_movers_distance
+from pointcmt.training.networks.backbones.blocks import FEATURE
+from pointcmt.training.ops.emd import earth_movers_distance
 
 SMALLEST = 1e-6  # side of a box that a cloud of one place is given
 

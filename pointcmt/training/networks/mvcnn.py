@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.image_building import build_network
-from pointcmt.training.image_networks import NETWORKS, require_size, to_pixels
+from pointcmt.training.images.building import build_network
+from pointcmt.training.images.networks import NETWORKS, require_size, to_pixels
 
 WIDTH = 512  # of a shape's feature, the teacher's as the students'
 ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.image_levels import level_widths
-from pointcmt.training.projection import gather_map, splat_map
+from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.images.levels import level_widths
+from pointcmt.training.ops.projection import gather_map, splat_map
 
 SHARPNESS = 10.0  # of the attention at the start: the inverse of a temperature
 Grid = tuple[int, int]  # rows and columns of a level's patches

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointcmt.training.backbones.blocks import FEATURE, shared_mlp
+from pointcmt.training.networks.backbones.blocks import FEATURE, shared_mlp
 
 CATEGORY, HIDDEN, LAST = 64, 256, 128  # widths: of the category, and of the MLP's layers
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pointcmt import errors
 from pointcmt.errors import DependencyError, UsageError
-from pointcmt.training.device import has_triton
-from pointcmt.training.emd_auction import LANES, Indices, Reals, auction
+from pointcmt.training.ops.device import has_triton
+from pointcmt.training.ops.emd_auction import LANES, Indices, Reals, auction
 
 TOLERANCE = 0.01  # auction: its matching is proven to cost at most so much more than the best
 SINKHORN_EPSILON = 0.01  # over the mean distance between the clouds
@@ -63,7 +63,7 @@ def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tupl
 def _auction(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cuda" or not has_triton():
         return _matched(x, y, _auction_one, threads=torch.get_num_threads())
-    from pointcmt.training import emd_triton  # Triton takes a while to import
+    from pointcmt.training.ops import emd_triton  # Triton takes a while to import
 
     assignment, proven = emd_triton.auction(x.detach(), y.detach(), TOLERANCE)
     left = (~proven).nonzero()[:, 0]  # waits for the device

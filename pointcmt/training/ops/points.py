@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.errors import UsageError
-from pointcmt.training import ops_compiled, ops_plain
-from pointcmt.training.device import has_triton
+from pointcmt.training.ops import points_compiled, points_plain
+from pointcmt.training.ops.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
 SHARES = 4  # of a batch for each thread
@@ -52,7 +52,7 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
-    over_clouds(ops_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    over_clouds(points_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
     return index
 
 
@@ -77,7 +77,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
         return _kernels(points).ball_query(points, centers, squared, count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
-    over_clouds(ops_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
+    over_clouds(points_compiled.ball_query, *arrays, setting=squared.numpy().reshape(1)[0])
     return index
 
 
@@ -97,7 +97,7 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
-    over_clouds(ops_compiled.k_nearest, *arrays)
+    over_clouds(points_compiled.k_nearest, *arrays)
     return index, distance
 
 
@@ -133,15 +133,15 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
     if index.dtype != torch.int64:
         raise UsageError(f"the index is {index.dtype}", where="gather", fix="convert with .long()")
     if torch.compiler.is_compiling():
-        return ops_plain.gather(features, index)
+        return points_plain.gather(features, index)
     if index.numel():
         for value in torch.stack(torch.aminmax(index)).tolist():  # at once: a GPU is waited for
             _within("index", value, 0, features.shape[1] - 1)
     if _is_compiled(features):
         return _Gather.apply(features, index, _sum_rows)
     kernels = _kernels(features)
-    if kernels is ops_plain:
-        return ops_plain.gather(features, index)
+    if kernels is points_plain:
+        return points_plain.gather(features, index)
     return _Gather.apply(features, index, kernels.sum_rows)
 
 
@@ -165,7 +165,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, index: Tensor, sum_rows: SumRows) -> Tensor:
         ctx.save_for_backward(index)
         ctx.total, ctx.sum_rows = features.shape[1], sum_rows
-        return ops_plain.gather(features, index)
+        return points_plain.gather(features, index)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -189,7 +189,7 @@ class _SumRows(torch.autograd.Function):
 
 def _sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
     sums = rows.new_zeros(len(rows), total, rows.shape[-1])
-    over_clouds(ops_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
+    over_clouds(points_compiled.sum_rows, rows.numpy(), index.numpy(), sums.numpy())
     return sums
 
 
@@ -201,12 +201,12 @@ def _is_compiled(tensor: Tensor) -> bool:
 def _kernels(tensor: Tensor) -> ModuleType:
     """What to take instead: `ops_triton` or `ops_plain`."""
     if tensor.device.type != "cuda" or tensor.dtype not in (torch.float32, torch.float64):
-        return ops_plain
+        return points_plain
     if not has_triton():
-        return ops_plain
-    from pointcmt.training import ops_triton  # Triton takes a while to import
+        return points_plain
+    from pointcmt.training.ops import points_triton  # Triton takes a while to import
 
-    return ops_triton
+    return points_triton
 
 
 def over_clouds(

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pointcmt.training import ops_plain
+from pointcmt.training.ops import points_plain
 
 MOST_POINTS = 16384  # of a cloud whose farthest points are found in the registers of one program
 MOST_NEIGHBOURS = 128  # that are kept in registers; sorting all distances is quicker for more
@@ -32,7 +32,7 @@ def farthest_points(points: Tensor, count: int, start: Tensor) -> Tensor:
     """
     clouds, total, _ = points.shape
     if total > MOST_POINTS:
-        return ops_plain.farthest_points(points, count, start)
+        return points_plain.farthest_points(points, count, start)
     index = start.new_empty(clouds, count)
     if index.numel():
         block = triton.next_power_of_2(total)
@@ -177,7 +177,7 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     More than MOST_NEIGHBOURS are found by the plain version, which holds all distances [B,M,N].
     """
     if k > MOST_NEIGHBOURS:
-        return ops_plain.k_nearest(points, queries, k)
+        return points_plain.k_nearest(points, queries, k)
     clouds, total, axes = points.shape
     shape = (clouds, queries.shape[1], k)
     index = torch.empty(shape, dtype=torch.int64, device=points.device)

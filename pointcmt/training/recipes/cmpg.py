@@ -6,11 +6,11 @@ L = weight · mean_b EMD(scale(CMPG(f_t)), scale(points)), on clouds without aug
 import torch
 from torch import Tensor, nn
 
-from pointcmt.datasets.streaming import Batch, StreamConfig
+from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
-from pointcmt.training.config import CmpgConfig
-from pointcmt.training.figures import draw_clouds
-from pointcmt.training.generator import PointGenerator, matched_distance, scale
+from pointcmt.training.config.pointcmt import CmpgConfig
+from pointcmt.training.figures.plots import draw_clouds
+from pointcmt.training.networks.generator import PointGenerator, matched_distance, scale
 from pointcmt.training.recipes.knowledge import Knowledge
 from pointcmt.training.recipes.task import Context
 

@@ -7,11 +7,11 @@ With `load = none` it is the vanilla student, bit for bit. The loop reads the we
 import torch
 from torch import Tensor, nn
 
-from pointcmt.datasets.streaming import Batch
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.config_downstream import FinetuneConfig
-from pointcmt.training.pretrained import freeze_encoder, hold_encoder
+from pointcmt.datasets.store.streaming import Batch
+from pointcmt.training.config.downstream import FinetuneConfig
+from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.recipes.student import Student
+from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 
 def build(config: FinetuneConfig, classes: int, pretrained: bool) -> "Finetune":

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from pointcmt.console import say
-from pointcmt.datasets.streaming import Batch
+from pointcmt.datasets.store.streaming import Batch
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.config import CmpgConfig
-from pointcmt.training.generator import PointGenerator
+from pointcmt.training.config.pointcmt import CmpgConfig
+from pointcmt.training.networks.generator import PointGenerator
 from pointcmt.training.recipes.task import Context
-from pointcmt.training.run import BEST, open_run, weights_digest
-from pointcmt.training.run_facts import store_notes
-from pointcmt.training.teacher_features import teacher_features
+from pointcmt.training.recipes.teacher_features import teacher_features
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.run import BEST, open_run, weights_digest
 
 
 class Knowledge:

@@ -17,13 +17,11 @@ from torch import Tensor, nn
 
 from pointcmt.console import say
 from pointcmt.correspondences import NONE
-from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
-from pointcmt.training.augment import keep_patches, scale_and_shift
-from pointcmt.training.backbones import DENSE
-from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.image_levels import (
+from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.images.levels import (
     Cached,
     Online,
     Standardized,
@@ -31,10 +29,9 @@ from pointcmt.training.image_levels import (
     build_levels,
     cache_levels,
 )
-from pointcmt.training.image_networks import RANDOM
-from pointcmt.training.losses import coordinate_distance, info_nce, masked_mean, transfer_distance
-from pointcmt.training.matches import Matches, Views, match_views
-from pointcmt.training.mvnet import (
+from pointcmt.training.images.networks import RANDOM
+from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.mvnet import (
     Answer,
     Grid,
     Maps,
@@ -45,7 +42,15 @@ from pointcmt.training.mvnet import (
     other_view,
     sample_keys,
 )
-from pointcmt.training.projection import (
+from pointcmt.training.ops.augment import keep_patches, scale_and_shift
+from pointcmt.training.ops.losses import (
+    coordinate_distance,
+    info_nce,
+    masked_mean,
+    transfer_distance,
+)
+from pointcmt.training.ops.matches import Matches, Views, match_views
+from pointcmt.training.ops.projection import (
     fill_holes,
     foreground,
     index_map,

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointcmt.datasets.features import FOLDER
-from pointcmt.datasets.streaming import Batch
-from pointcmt.training.figures_mvnet import (
+from pointcmt.datasets.store.features import FOLDER
+from pointcmt.datasets.store.streaming import Batch
+from pointcmt.training.figures.mvnet import (
     Array,
     Look,
     Pair,
@@ -17,9 +17,9 @@ from pointcmt.training.figures_mvnet import (
     draw_matches,
     principal_colors,
 )
-from pointcmt.training.matches import Matches, Views, match_views
-from pointcmt.training.mvnet import Answer, Maps, cover, other_view, sample_keys
-from pointcmt.training.projection import gather_map
+from pointcmt.training.networks.mvnet import Answer, Maps, cover, other_view, sample_keys
+from pointcmt.training.ops.matches import Matches, Views, match_views
+from pointcmt.training.ops.projection import gather_map
 
 if TYPE_CHECKING:
     from pointcmt.training.recipes.mvnet import Mvnet

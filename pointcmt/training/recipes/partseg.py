@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointcmt.datasets.streaming import Batch, StreamConfig
-from pointcmt.training.augment import choose, scale_and_shift
-from pointcmt.training.backbones import DENSE
-from pointcmt.training.config_downstream import PartsegConfig
-from pointcmt.training.figures import Segmented, draw_parts, to_png
-from pointcmt.training.part_network import PartNetwork
-from pointcmt.training.pretrained import freeze_encoder, hold_encoder
+from pointcmt.datasets.store.streaming import Batch, StreamConfig
+from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.segmentation import require_labels, shape_iou
+from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
+from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.part_network import PartNetwork
+from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.recipes.task import Context
-from pointcmt.training.segmentation import require_labels, shape_iou
+from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 
 def build(config: PartsegConfig, classes: int, pretrained: bool) -> "Partseg":

@@ -12,15 +12,15 @@ A weight of 0 leaves its term out, so that FE = CE = 0 is vanilla training, bit 
 import torch
 from torch import Tensor, nn
 
-from pointcmt.datasets.streaming import Batch, StreamConfig
+from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
-from pointcmt.training.augment import choose, scale_and_shift
-from pointcmt.training.backbones import BACKBONES
-from pointcmt.training.backbones.blocks import Prediction
-from pointcmt.training.config import StudentConfig, distilled
-from pointcmt.training.config_downstream import FinetuneConfig
-from pointcmt.training.generator import PointGenerator, matched_distance
-from pointcmt.training.losses import (
+from pointcmt.training.config.downstream import FinetuneConfig
+from pointcmt.training.config.pointcmt import StudentConfig, distilled
+from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones.blocks import Prediction
+from pointcmt.training.networks.generator import PointGenerator, matched_distance
+from pointcmt.training.ops.augment import choose, scale_and_shift
+from pointcmt.training.ops.losses import (
     classifier_enhancement,
     feature_distance,
     logit_distillation,

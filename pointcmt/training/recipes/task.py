@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import Batch, StreamConfig
-from pointcmt.training.losses import smoothed_cross_entropy
+from pointcmt.datasets.store.streaming import Batch, StreamConfig
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.ops.losses import smoothed_cross_entropy
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.console import say
-from pointcmt.datasets.streaming import Batch, StreamConfig
-from pointcmt.training.augment import choose
-from pointcmt.training.config import TeacherConfig
-from pointcmt.training.losses import smoothed_cross_entropy
-from pointcmt.training.mvcnn import MVCNN, build_mvcnn
+from pointcmt.datasets.store.streaming import Batch, StreamConfig
+from pointcmt.training.config.pointcmt import TeacherConfig
+from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
+from pointcmt.training.ops.augment import choose
+from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 
 

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import meter
-from pointcmt.datasets.features import Features, Images, create_features
-from pointcmt.datasets.schema import DONE
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.features import Features, Images, create_features
+from pointcmt.datasets.store.schema import DONE
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.checkpoint import load_weights
-from pointcmt.training.config import TeacherConfig
-from pointcmt.training.image_networks import NETWORKS
-from pointcmt.training.mvcnn import MVCNN, build_mvcnn
-from pointcmt.training.progress import Paced
-from pointcmt.training.run import BEST, Run, require_classes
+from pointcmt.training.config.pointcmt import TeacherConfig
+from pointcmt.training.images.networks import NETWORKS
+from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.progress import Paced
+from pointcmt.training.runs.run import BEST, Run, require_classes
 
 VIEWS_AT_ONCE = 64  # images in one pass of the encoder, whatever the shard holds
 

@@ -17,7 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.device import find_device
+from pointcmt.training.ops.device import find_device
 
 ASK = 50  # steps between two questions to all processes
 PATIENCE = timedelta(hours=4)  # for a process that still encodes its part of a store's views

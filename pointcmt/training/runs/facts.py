@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from pointcmt.datasets.places import absolute
-from pointcmt.datasets.store import ViewStore
-from pointcmt.training.tables import Table
+from pointcmt.datasets.store.locations import absolute
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.training.runs.tables import Table
 
 UNSEEN = ("layers",)  # render settings that no network notices
 

@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.config_sections import Optimizer, TrainConfig
+from pointcmt.training.config.sections import Optimizer, TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:

@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.backbones import BACKBONES, DENSE
-from pointcmt.training.checkpoint import load_weights, read_weights, require_fit
-from pointcmt.training.config_downstream import DownstreamConfig, PartsegConfig
-from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.mvnet import without_classes
-from pointcmt.training.published import load_published, read_published
-from pointcmt.training.run import BEST, Run, open_run
-from pointcmt.training.segmentation import find_parts, require_parts
+from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.segmentation import find_parts, require_parts
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.mvnet import without_classes
+from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
+from pointcmt.training.runs.published import load_published, read_published
+from pointcmt.training.runs.run import BEST, Run, open_run
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from pointcmt.console import Meter
-from pointcmt.datasets.streaming import Batch
+from pointcmt.datasets.store.streaming import Batch
 
 EVERY = 10.0  # seconds between two reports of a long epoch
 LATE = 16  # pieces of a batch after which a GPU's losses are looked at: each look makes it wait

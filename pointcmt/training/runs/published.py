@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
 from pointcmt.regular_files import open_regular, require_regular
-from pointcmt.training.backbones.pointnet2 import PointNet2
-from pointcmt.training.checkpoint import require_fit
-from pointcmt.training.pickled import NEWER, named_code
+from pointcmt.training.networks.backbones.pointnet2 import PointNet2
+from pointcmt.training.runs.checkpoint import require_fit
+from pointcmt.training.runs.pickled import NEWER, named_code
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 MOST_WRAPPED = 8  # wrappers around weights

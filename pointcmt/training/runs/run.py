@@ -35,21 +35,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
-from pointcmt.datasets.enclosing import store_around
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.enclosing import store_around
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.json_files import parse_json, read_json
 from pointcmt.regular_files import append_regular, open_regular, read_regular
-from pointcmt.training import checkpoint
-from pointcmt.training.config import INPUTS, input_folders
-from pointcmt.training.config_files import flatten, parse_config, to_yaml
-from pointcmt.training.config_mvnet import MvnetConfig
-from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.image_networks import RANDOM
-from pointcmt.training.image_weights import weights_key
-from pointcmt.training.run_facts import Facts, describe_store
-from pointcmt.training.splits import Split
-from pointcmt.training.tables import Count, Number, Table, check
+from pointcmt.training.config.files import flatten, parse_config, to_yaml
+from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.config.pointcmt import INPUTS, input_folders
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.images.networks import RANDOM
+from pointcmt.training.images.weights import weights_key
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.facts import Facts, describe_store
+from pointcmt.training.runs.splits import Split
+from pointcmt.training.runs.tables import Count, Number, Table, check
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"

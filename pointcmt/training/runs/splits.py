@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.schema import SPLITS
-from pointcmt.datasets.store import ViewStore
-from pointcmt.datasets.streaming import done_shapes
+from pointcmt.datasets.store.schema import SPLITS
+from pointcmt.datasets.store.streaming import done_shapes
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.training.config_sections import Data, TrainConfig
+from pointcmt.training.config.sections import Data, TrainConfig
 
 
 @dataclass(frozen=True)

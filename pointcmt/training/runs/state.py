@@ -9,14 +9,14 @@ from accelerate import Accelerator
 from pydantic import Field, model_validator
 from torch import nn
 
-from pointcmt.datasets.streaming import ViewStream
+from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import StoreError
-from pointcmt.training import checkpoint
-from pointcmt.training.cost import NOTHING, Spent
-from pointcmt.training.optimization import Average
-from pointcmt.training.processes import average_buffers
-from pointcmt.training.progress import Sums
-from pointcmt.training.tables import Count, Table, check
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.cost import NOTHING, Spent
+from pointcmt.training.runs.distributed import average_buffers
+from pointcmt.training.runs.optimization import Average
+from pointcmt.training.runs.progress import Sums
+from pointcmt.training.runs.tables import Count, Table, check
 
 
 class StreamState(Table):

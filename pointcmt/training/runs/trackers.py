@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.errors import DependencyError
-from pointcmt.training.checkpoint import disk_errors
-from pointcmt.training.config_sections import TrainConfig
-from pointcmt.training.run import EVENTS, Run
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.runs.checkpoint import disk_errors
+from pointcmt.training.runs.run import EVENTS, Run
 
 Record = dict[str, Any]
 

@@ -22,7 +22,7 @@ from pointcmt.datasets.sources.toy_shapes.hulls import hull, nacelle, upright, w
 from pointcmt.datasets.sources.toy_shapes.palettes import INK, Scheme, pick_scheme
 from pointcmt.datasets.sources.toy_shapes.solid import pair
 from pointcmt.datasets.sources.toy_shapes.solids import ellipsoid, lathe, rod
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("fuselage", "wing", "tail", "engine", "gear")
 

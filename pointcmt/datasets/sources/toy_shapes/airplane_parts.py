@@ -11,7 +11,7 @@ from pointcmt.datasets.sources.toy_shapes.palettes import GLASS, INK, RUBBER, ST
 from pointcmt.datasets.sources.toy_shapes.patterns import checker, stripes
 from pointcmt.datasets.sources.toy_shapes.solid import Solid, pair
 from pointcmt.datasets.sources.toy_shapes.solids import frustum, lathe, rod
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 COCKPIT = Material("glass", GLASS)
 TYRE, STRUT = Material("rubber", RUBBER), Material("strut", STEEL)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.sources.toy_shapes.solid import Solid
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 DECIMALS = 6  # of coordinates: coarser than what sines differ by from machine to machine
 NUDGE = 1e-9  # so that what lies halfway is rounded alike there too

@@ -14,7 +14,7 @@ from pointcmt.datasets.sources.toy_shapes.palettes import Color, Scheme, mix, pi
 from pointcmt.datasets.sources.toy_shapes.patterns import MOTIFS, stripes
 from pointcmt.datasets.sources.toy_shapes.solid import Solid
 from pointcmt.datasets.sources.toy_shapes.solids import lathe, sheet, tube
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("body", "neck", "cap", "label")
 RADIUS = 0.35  # of every body: bottles differ in height

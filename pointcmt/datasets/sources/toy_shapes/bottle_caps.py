@@ -18,7 +18,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     torus,
     tube,
 )
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 
 def cork(dice: Dice, assembly: Assembly, scheme: Scheme, r: float, z: float) -> None:

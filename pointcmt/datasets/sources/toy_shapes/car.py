@@ -35,7 +35,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     torus,
     tube,
 )
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("body", "cabin", "wheel", "light", "load")
 

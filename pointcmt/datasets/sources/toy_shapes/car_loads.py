@@ -18,7 +18,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
 )
 from pointcmt.datasets.sources.toy_shapes.textures import planks
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 BARK = Material("bark", WOODS["walnut"][1])
 

@@ -8,7 +8,7 @@ from pointcmt.datasets.sources.toy_shapes.finishes import printed
 from pointcmt.datasets.sources.toy_shapes.palettes import Scheme
 from pointcmt.datasets.sources.toy_shapes.patterns import checker, motif, stripes
 from pointcmt.datasets.sources.toy_shapes.solid import Solid
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 KINDS = ("racing stripes", "flames", "chequered band", "sprinkled", "pinstripes")
 

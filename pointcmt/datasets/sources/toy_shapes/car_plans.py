@@ -6,7 +6,7 @@ import numpy as np
 
 from pointcmt.datasets.sources.toy_shapes.hulls import Station
 from pointcmt.datasets.sources.toy_shapes.palettes import CHROME, GLASS, GLOW, INK, RUBBER, rgb
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 WINDOW, TYRE, METAL = (
     Material("glass", GLASS),

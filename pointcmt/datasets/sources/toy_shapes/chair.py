@@ -26,7 +26,7 @@ from pointcmt.datasets.sources.toy_shapes.palettes import WOODS, Scheme, pick_sc
 from pointcmt.datasets.sources.toy_shapes.solid import four
 from pointcmt.datasets.sources.toy_shapes.solids import extrude, soft_box, tube
 from pointcmt.datasets.sources.toy_shapes.textures import cane
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("seat", "back", "leg", "arm")
 

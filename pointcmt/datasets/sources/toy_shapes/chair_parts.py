@@ -16,7 +16,7 @@ from pointcmt.datasets.sources.toy_shapes.outlines import (
 )
 from pointcmt.datasets.sources.toy_shapes.solid import Solid, four, pair
 from pointcmt.datasets.sources.toy_shapes.solids import rod, tube
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 
 @dataclass(frozen=True)

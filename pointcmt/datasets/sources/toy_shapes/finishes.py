@@ -7,7 +7,7 @@ from pointcmt.datasets.sources.toy_shapes.canvas import Texture
 from pointcmt.datasets.sources.toy_shapes.dice import Dice
 from pointcmt.datasets.sources.toy_shapes.palettes import METALS, WOODS, Color, Scheme, mix
 from pointcmt.datasets.sources.toy_shapes.patterns import cloth, glaze
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 
 def paint(color: Color, name: str = "paint") -> Material:

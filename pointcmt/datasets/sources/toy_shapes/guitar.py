@@ -44,7 +44,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
     torus,
 )
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("body", "neck", "head", "hardware", "stand")
 BONE = Material("bone", IVORY)

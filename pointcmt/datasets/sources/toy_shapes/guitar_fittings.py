@@ -27,7 +27,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
     tube,
 )
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 HOLE = Material("hole", rgb("201a18"))
 STRING, FRET = Material("string", rgb("d9d4c6")), Material("fret", rgb("a39a86"))

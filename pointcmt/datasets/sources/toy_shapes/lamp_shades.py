@@ -11,7 +11,7 @@ from pointcmt.datasets.sources.toy_shapes.palettes import GLOW, Scheme, mix
 from pointcmt.datasets.sources.toy_shapes.patterns import cloth, ombre, stripes
 from pointcmt.datasets.sources.toy_shapes.solid import Solid, around
 from pointcmt.datasets.sources.toy_shapes.solids import cylinder, ellipsoid, lathe, rod, torus
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 LIT = Material("bulb", GLOW)
 SEGMENTS = {"pleated": 72, "square": 4, "octagonal": 8}  # around; 36 for the others

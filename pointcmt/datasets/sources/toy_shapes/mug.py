@@ -10,7 +10,7 @@ from pointcmt.datasets.sources.toy_shapes.outlines import Curve, rounded, spline
 from pointcmt.datasets.sources.toy_shapes.palettes import Color, Scheme, mix, pick_scheme, rgb
 from pointcmt.datasets.sources.toy_shapes.solid import Solid
 from pointcmt.datasets.sources.toy_shapes.solids import cylinder, lathe, soft_box, torus, tube
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("body", "handle", "drink", "saucer")
 RADIUS = 0.5  # of every cup: cups differ in height

@@ -28,7 +28,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
     tube,
 )
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("body", "nose", "fin", "engine", "window")
 

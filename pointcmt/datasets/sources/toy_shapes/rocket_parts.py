@@ -13,7 +13,7 @@ from pointcmt.datasets.sources.toy_shapes.palettes import GLASS, GLOW, Scheme, m
 from pointcmt.datasets.sources.toy_shapes.patterns import checker, chevron, motif, ombre, stripes
 from pointcmt.datasets.sources.toy_shapes.solid import Solid, around
 from pointcmt.datasets.sources.toy_shapes.solids import ellipsoid, extrude, lathe, torus
-from pointcmt.mesh import Material
+from pointcmt.shapes import Material
 
 PANE = Material("glass", GLASS)
 FIRE = Material("fire", rgb("f28c28")), Material("fire", GLOW)

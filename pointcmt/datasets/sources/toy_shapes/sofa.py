@@ -22,7 +22,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
     soft_box,
 )
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("seat", "back", "arm", "leg", "cushion")
 

@@ -27,7 +27,7 @@ from pointcmt.datasets.sources.toy_shapes.solids import (
     rod,
     tube,
 )
-from pointcmt.mesh import Material, Mesh
+from pointcmt.shapes import Material, Mesh
 
 PARTS = ("top", "leg", "apron", "storage")
 

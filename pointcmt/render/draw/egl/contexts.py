@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointcmt.errors import DependencyError, PointcmtError, UsageError
-from pointcmt.render import egl_remedies as remedies
+from pointcmt.render.draw.egl import remedies as remedies
 
 MAX_DEVICES = 64
 GL_VERSION = (3, 3)

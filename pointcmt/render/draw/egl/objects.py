@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import DependencyError
-from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.views import Views
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.views import Views
 
 SAMPLES = 4  # at edges
 TEXEL_ROW = 8192  # texels in a row of the texture that holds all others

@@ -1,4 +1,4 @@
-"""`python -m pointcmt.render.egl_probe`: what EGL can do here, one line of JSON for `doctor`."""
+"""`python -m pointcmt.render.draw.egl.probe`: print what EGL can do here as one line of JSON."""
 
 import json
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 
 from pointcmt.cameras import find_rig
 from pointcmt.errors import PointcmtError
-from pointcmt.mesh import Mesh
-from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.egl import Device, describe, list_devices
-from pointcmt.render.egl_remedies import has_gpu, no_driver, no_gpu
-from pointcmt.render.rasterizer import Rasterizer
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.egl.contexts import Device, describe, list_devices
+from pointcmt.render.draw.egl.rasterizer import Rasterizer
+from pointcmt.render.draw.egl.remedies import has_gpu, no_driver, no_gpu
+from pointcmt.shapes import Mesh
 
 
 def main() -> None:

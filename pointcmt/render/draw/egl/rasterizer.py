@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.geometry import is_wide
-from pointcmt.render import shading
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.egl import Context, Device
-from pointcmt.render.gl_objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
-from pointcmt.render.raycaster import BLANK, CENTER, paint
-from pointcmt.render.scanline import NEAR, close_views, nearest_faces_at
-from pointcmt.render.views import Views
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.egl.contexts import Context, Device
+from pointcmt.render.draw.egl.objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
+from pointcmt.render.draw.raycaster import BLANK, CENTER, paint
+from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces_at
+from pointcmt.render.draw.views import Views
 
 EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
 FLAT = (

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pointcmt.mesh import Material
-from pointcmt.render.readers.sidecars import (
+from pointcmt.render.load.readers.sidecars import (
     ModelFolder,
     NotRead,
     find,
@@ -14,7 +13,8 @@ from pointcmt.render.readers.sidecars import (
     printable,
     read_sidecar,
 )
-from pointcmt.render.readers.textures import Textures
+from pointcmt.render.load.readers.textures import Textures
+from pointcmt.shapes import Material
 
 # Options of map_ statements and how many words follow each; those of up to three numbers are apart.
 _OPTION_WORDS = {

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Material, Mesh
-from pointcmt.render.readers import GREY, MAX_FACES
-from pointcmt.render.readers.materials import MaterialLibrary, Placed, decode_names
-from pointcmt.render.readers.polygons import triangulate
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
+from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.text import (
     BACKSLASH,
     HASH,
     LINE_FEED,
@@ -33,6 +32,7 @@ from pointcmt.render.readers.text import (
     skip_blanks,
     token_at,
 )
+from pointcmt.shapes import Material, Mesh
 
 _SMALL_F, _SMALL_T, _SMALL_V, _SLASH = 102, 116, 118, 47
 _USEMTL, _MTLLIB = (np.frombuffer(word, np.uint8) for word in (b"usemtl", b"mtllib"))

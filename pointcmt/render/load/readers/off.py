@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers import GREY, MAX_FACES
-from pointcmt.render.readers.polygons import triangulate
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
     line_of,
@@ -29,6 +28,7 @@ from pointcmt.render.readers.text import (
     skip_space,
     token_at,
 )
+from pointcmt.shapes import Mesh
 
 _KEYWORD = re.compile(rb"(?P<prefix>(?:ST|C|N|4|n)*)OFF|off")
 _TOKEN = re.compile(rb"(?:\s|#[^\r\n]*+)*+(?P<token>[^\s#]+)")

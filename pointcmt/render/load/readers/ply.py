@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Material, Mesh
-from pointcmt.render.readers import GREY, MAX_FACES
-from pointcmt.render.readers.ply_elements import Table, read_body, read_header
-from pointcmt.render.readers.polygons import triangulate
-from pointcmt.render.readers.sidecars import NotRead, find, folder_of
-from pointcmt.render.readers.textures import Textures
+from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
+from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
+from pointcmt.render.load.readers.textures import Textures
+from pointcmt.shapes import Material, Mesh
 
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
 _MOST_TEXTURES = 100  # of one model

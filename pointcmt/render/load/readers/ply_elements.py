@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused, printable
-from pointcmt.render.readers import GREY, MAX_FACES
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
     grown,

@@ -1,6 +1,6 @@
 """Readers of clouds: tables of numbers in text (.xyz, .txt, .pts) and .npy, and PLY without faces.
 
-What the columns of a table mean, its reader does not know: `pointcmt.render.clouds` does.
+What the columns of a table mean, its reader does not know: `pointcmt.render.load.clouds` does.
 """
 
 import io
@@ -9,11 +9,10 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cloud import Cloud
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.ply_elements import read_body, read_header
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers.ply_elements import read_body, read_header
+from pointcmt.render.load.readers.text import (
     TAIL,
     line_of,
     rest_of_line,
@@ -21,6 +20,7 @@ from pointcmt.render.readers.text import (
     skip_space,
     token_at,
 )
+from pointcmt.shapes import Cloud
 
 MAX_POINTS = 20_000_000  # of one shape; more is refused
 _MOST_COLUMNS = 16

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers import MAX_FACES
-from pointcmt.render.readers.text import (
+from pointcmt.render.load.readers import MAX_FACES
+from pointcmt.render.load.readers.text import (
     LINE_FEED,
     RETURN,
     ends_word,
@@ -25,6 +24,7 @@ from pointcmt.render.readers.text import (
     skip_space,
     token_at,
 )
+from pointcmt.shapes import Mesh
 
 _HEADER = 84  # bytes of a comment and of the count
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])

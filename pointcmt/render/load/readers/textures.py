@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import (
     TiffImageFile,
 )
 
-from pointcmt.render.readers.sidecars import NotRead, printable, read_sidecar
+from pointcmt.render.load.readers.sidecars import NotRead, printable, read_sidecar
 
 MAX_TEXTURE = 2048  # pixels of the longer side; larger images are reduced
 MAX_KEPT = 384 << 20  # bytes of all textures of one model together, as they are kept

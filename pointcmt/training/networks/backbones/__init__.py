@@ -19,12 +19,22 @@ from functools import partial
 
 from torch import nn
 
-from pointcmt.training.backbones.dgcnn import DGCNN
-from pointcmt.training.backbones.pointmlp import PointMLP
-from pointcmt.training.backbones.pointnet import PointNet
-from pointcmt.training.backbones.pointnet2 import DensePointNet2, PointNet2MSG, PointNet2SSG
-from pointcmt.training.backbones.pointnext import PointNeXtS
-from pointcmt.training.backbones.pointvit import BASE, LARGE, SMALL, DensePointViT, PointViT
+from pointcmt.training.networks.backbones.dgcnn import DGCNN
+from pointcmt.training.networks.backbones.pointmlp import PointMLP
+from pointcmt.training.networks.backbones.pointnet import PointNet
+from pointcmt.training.networks.backbones.pointnet2 import (
+    DensePointNet2,
+    PointNet2MSG,
+    PointNet2SSG,
+)
+from pointcmt.training.networks.backbones.pointnext import PointNeXtS
+from pointcmt.training.networks.backbones.pointvit import (
+    BASE,
+    LARGE,
+    SMALL,
+    DensePointViT,
+    PointViT,
+)
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointnet": PointNet,  # Qi et al. 2017: one shared MLP per point and a maximum

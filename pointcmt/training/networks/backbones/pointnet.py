@@ -7,7 +7,7 @@ PointCMT gives every student. The order of the points does not matter.
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.backbones.blocks import FEATURE, Prediction, pool, shared_mlp
+from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, pool, shared_mlp
 
 
 class PointNet(nn.Module):

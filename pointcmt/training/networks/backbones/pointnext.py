@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.training import ops
-from pointcmt.training.backbones.blocks import (
+from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     GroupMLP,
     Prediction,

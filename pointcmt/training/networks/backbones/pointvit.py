@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.training import ops
-from pointcmt.training.backbones.blocks import (
+from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     FeaturePropagation,
     Prediction,

@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers import MAX_FACES
-from pointcmt.render.readers.sidecars import ModelFolder, NotRead, find, printable, read_sidecar
+from pointcmt.render.load.readers import MAX_FACES
+from pointcmt.render.load.readers.sidecars import (
+    ModelFolder,
+    NotRead,
+    find,
+    printable,
+    read_sidecar,
+)
 
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _FULL_SCALE = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of integers that stand for -1..1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.glb_accessors import Accessors, Budget, member, whole
+from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, member, whole
 
 _DEEPEST = 200  # levels of nodes
 _JOINT_BYTES = 512  # what the matrices of a joint take

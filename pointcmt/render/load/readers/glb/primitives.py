@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.readers.glb_accessors import Accessor, Accessors, Budget, member
-from pointcmt.render.readers.glb_nodes import Nodes, Skin, mirrors, moved
-from pointcmt.render.readers.sidecars import printable
+from pointcmt.render.load.readers.glb.accessors import Accessor, Accessors, Budget, member
+from pointcmt.render.load.readers.glb.nodes import Nodes, Skin, mirrors, moved
+from pointcmt.render.load.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
 _TURNED = [0, 2, 1]  # corners of a triangle whose other side is the front

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.mesh import Mesh
-from pointcmt.render.readers import MAX_FACES
-from pointcmt.render.readers.glb_accessors import Accessors, Budget, Buffers
-from pointcmt.render.readers.glb_materials import GlbMaterial, GlbMaterials
-from pointcmt.render.readers.glb_nodes import Nodes
-from pointcmt.render.readers.glb_primitives import Part, Primitives
-from pointcmt.render.readers.sidecars import folder_of, printable
-from pointcmt.render.srgb import to_srgb
+from pointcmt.render.draw.srgb import to_srgb
+from pointcmt.render.load.readers import MAX_FACES
+from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, Buffers
+from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
+from pointcmt.render.load.readers.glb.nodes import Nodes
+from pointcmt.render.load.readers.glb.primitives import Part, Primitives
+from pointcmt.render.load.readers.sidecars import folder_of, printable
+from pointcmt.shapes import Mesh
 
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _UNDERSTOOD = {

@@ -1,0 +1,61 @@
+"""`pointcmt evaluate`: the scores of a run, or of probes on its frozen features."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointcmt.commands.options import Device, Json, LogFormat, check_log_format, needs, path_of
+from pointcmt.console import show_text
+from pointcmt.errors import UsageError
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
+    data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
+    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
+    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
+    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
+    check_log_format(log_format)
+    if probe or few_shot:
+        _check_probe(probe, split, votes)
+    from pointcmt.datasets.store.view_store import ViewStore
+
+    store = ViewStore.open(data)
+    store.require_complete()
+    if probe or few_shot:
+        with needs("train"):
+            from pointcmt.training.commands import probe_command
+
+            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
+        show_text(told.text)
+        if as_json:
+            print(json.dumps(told.facts))
+        return
+    with needs("train"):
+        from pointcmt.training.evaluation.evaluate import evaluate as judge
+
+        report = judge(run, store, split, checkpoint, votes, device, log_format)
+    show_text(report.describe())
+    if as_json:
+        print(json.dumps(report.as_json()))
+
+
+def _check_probe(probe: str, split: str, votes: int) -> None:
+    """Raise UsageError for a probe that there is not, or options that have no part in one."""
+    if probe not in ("", "svm"):
+        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
+    if split != "test" or votes != 1:
+        raise UsageError(
+            "probes learn from the train split and are judged on the test split, without votes",
+            where="--split, --votes",
+            fix="leave these out, or --probe and --few-shot",
+        )

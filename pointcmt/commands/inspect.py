@@ -1,0 +1,41 @@
+"""`pointcmt info` and `pointcmt preview`: look at a store."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointcmt.commands.options import Json, Store, path_of, require_folder
+from pointcmt.console import show, show_text
+
+
+def info(store: Store, as_json: Json = False) -> None:
+    """What is in a store; exit code 1 where files of it are lost."""
+    from pointcmt.datasets.store.summary import describe, summarize
+    from pointcmt.datasets.store.view_store import ViewStore
+
+    facts = summarize(store)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        show_text(describe(facts))
+    ViewStore.open(store).require_complete()
+
+
+def preview(
+    store: Store,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", **path_of("--out"))],
+    shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are not a preview's, too.")
+    ] = False,
+) -> None:
+    """A contact sheet, points painted on their pixels, and a page that holds both."""
+    require_folder(out, "--out")
+    from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.render.preview import preview as draw
+
+    for path in draw(ViewStore.open(store), out, shapes, views, overwrite):
+        show(str(path))

@@ -1,0 +1,218 @@
+"""`pointcmt render` and `pointcmt build-correspondences`."""
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointcmt.commands.options import (
+    SOME_FAILED,
+    Gpus,
+    Json,
+    LogFormat,
+    MemoryLimit,
+    NumShards,
+    Resources,
+    RetryFailed,
+    Root,
+    Scheduler,
+    ShardIndex,
+    Store,
+    Timeout,
+    Workers,
+    check_log_format,
+    cluster,
+    resumable,
+    share,
+)
+from pointcmt.console import duration, say, show
+from pointcmt.errors import UsageError
+
+if TYPE_CHECKING:
+    from pointcmt.datasets.sources import Listing
+    from pointcmt.render.jobs.job import Job
+    from pointcmt.render.jobs.run import Options, Summary
+
+
+def render(
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md).")],
+    out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
+    root: Root = None,
+    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
+    size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
+    points: Annotated[int, typer.Option(help="Surface points per shape.")] = 2048,
+    layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
+    split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links to directories outside of the root.")] = False,
+    up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
+    backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
+    device: Gpus = "auto",
+    antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
+    background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
+    light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
+    splat: Annotated[float | None, typer.Option(help="Of clouds: a point's radius in pixels; 3 of 224 if absent.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = None,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
+    shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
+    retry_failed: RetryFailed = False,
+    moved: Annotated[bool, typer.Option("--moved", help="The data set is in another directory than before.")] = False,
+    changed_sources: Annotated[bool, typer.Option("--changed-sources", help="Go on though files have changed since shapes were rendered.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Render meshes or clouds into a view store; running it again does exactly what is missing."""
+    check_log_format(log_format)
+    mine = share(shard_index, num_shards, overwrite)
+    dask = cluster(scheduler, resources, workers, num_shards)
+    from pointcmt.cameras import find_rig
+    from pointcmt.datasets.sources import list_shapes, select
+    from pointcmt.render.config import RenderConfig, fit
+
+    if device != "auto" and backend not in ("auto", "egl"):
+        raise UsageError(
+            f"backend {backend} draws on no device", where="--device", fix="leave it out"
+        )
+    config = RenderConfig(
+        rig=find_rig(rig),
+        size=size,
+        points=points,
+        layers=tuple(sorted(filter(None, layers.split(",")))),
+        backend=backend,
+        antialias=antialias,
+        background=_color(background),
+        light=light,
+        seed=seed,
+        splat=splat or 0.0,
+    )
+    listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
+    config = fit(config, listing.kind)
+    if device != "auto" and listing.kind == "cloud":
+        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
+    _print_listing(listing, log_format)
+
+    from pointcmt.render.jobs.job import Job
+    from pointcmt.render.jobs.run import Options
+    from pointcmt.render.jobs.run import render as run
+
+    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
+    job = replace(job, follow_links=follow_links)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=mine,
+        shard=shard_size,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        moved=moved,
+        changed_sources=changed_sources,
+        device=device,
+        log_format=log_format,
+        **dask,
+    )
+    if dry_run:
+        _print_plan(listing, job, options)
+        return
+    with resumable(log_format):
+        _print_summary(run(listing, job, options), out, as_json, "rendered")
+
+
+def build_correspondences(
+    store: Store,
+    root: Root = None,
+    workers: Workers = 0,
+    timeout: Timeout = 600.0,
+    memory_limit: MemoryLimit = None,
+    scheduler: Scheduler = None,
+    resources: Resources = "",
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
+    retry_failed: RetryFailed = False,
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Add to a rendered store which of its points each view sees; resumes."""
+    check_log_format(log_format)
+    from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.render.jobs.job import job_of_store
+    from pointcmt.render.jobs.run import Options
+    from pointcmt.render.jobs.run import build_correspondences as run
+
+    opened = ViewStore.open(store)
+    options = Options(
+        workers=workers,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        share=share(shard_index, num_shards),
+        retry_failed=retry_failed,
+        log_format=log_format,
+        **cluster(scheduler, resources, workers, num_shards),
+    )
+    with resumable(log_format):
+        summary = run(opened, job_of_store(opened, root), options)
+        _print_summary(summary, store, as_json, "matched")
+
+
+def _color(text: str) -> tuple[int, int, int]:
+    names = {"white": "#ffffff", "black": "#000000"}
+    digits = names.get(text, text).removeprefix("#")
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise UsageError(
+            f"'{text}' is no colour", where="--background", fix="white, black or #rrggbb"
+        ) from None
+    return red, green, blue
+
+
+def _print_listing(listing: "Listing", log_format: str) -> None:
+    for note in listing.notes:
+        say(f"note: {note}", log_format)
+    counts = listing.counts()
+    official = listing.official or {}
+    parts = [
+        f"{split} {counts.get(split, 0):,}"
+        + (f" of {official[split]:,}" if split in official else "")
+        for split in ("train", "test", "val")
+        if split in counts or split in official
+    ]
+    classes = len({shape.class_name for shape in listing.shapes})
+    shapes = f"{listing.name}: {len(listing.shapes):,} shapes of {classes} classes"
+    say(f"{shapes} ({', '.join(parts)})", log_format)
+
+
+def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:
+    from pointcmt.render.config import schema_for
+    from pointcmt.render.jobs.run import require_room
+
+    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), options.shard)
+    require_room(schema, options)
+    views = schema.shapes * schema.views
+    show(f"would render {views:,} views of {schema.size}² pixels with rig {job.config.rig.name}")
+    show(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
+
+
+def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
+    """Print what a run did and end with the exit code that fits."""
+    for outcome in summary.failures:
+        show("failed", outcome.id, str(outcome.reason), outcome.detail)
+    rate = summary.views / max(summary.seconds, 1e-9)
+    show(
+        f"{out}: {summary.done} shapes {verb}, {summary.skipped} skipped, "
+        f"{len(summary.failures)} failed, in {duration(summary.seconds)}"
+        + (f" ({rate:.0f} views/s)" if summary.views else "")
+    )
+    if as_json:
+        print(json.dumps(summary.as_json()))
+    raise typer.Exit(SOME_FAILED if summary.failures else 0)

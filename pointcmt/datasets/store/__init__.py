@@ -1,0 +1,1 @@
+"""View stores: the contract (`schema`), making, reading, checking and streaming them."""

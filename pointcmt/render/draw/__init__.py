@@ -1,0 +1,1 @@
+"""From meshes and clouds to images, faces, depths and visible points."""

@@ -1,0 +1,1 @@
+"""The GPU renderer: OpenGL on EGL, without a display."""

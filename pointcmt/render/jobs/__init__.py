@@ -1,0 +1,1 @@
+"""From a data set to a store: planning, workers, claims, commits, repairs."""

@@ -1,0 +1,1 @@
+"""GLB files (binary glTF 2.0): `scene.read_glb` reads one."""

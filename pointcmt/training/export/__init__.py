@@ -1,0 +1,1 @@
+"""Trained networks in one file, for use without their run."""

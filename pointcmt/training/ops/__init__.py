@@ -1,0 +1,23 @@
+"""Operations on tensors. The point operations are here by name: `ops.gather(features, index)`."""
+
+from pointcmt.training.ops.points import (
+    WEIGHT_FLOOR,
+    ball_query,
+    farthest_points,
+    gather,
+    interpolate,
+    k_nearest,
+    over_clouds,
+    three_nearest_weights,
+)
+
+__all__ = [
+    "WEIGHT_FLOOR",
+    "ball_query",
+    "farthest_points",
+    "gather",
+    "interpolate",
+    "k_nearest",
+    "over_clouds",
+    "three_nearest_weights",
+]
