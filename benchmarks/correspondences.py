@@ -17,6 +17,7 @@ from pointcmt.cameras import find_rig, pixel_centers
 from pointcmt.correspondences import match_pixels, points_to_pixels
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.views import Views
 from pointcmt.render.draw.visibility import visible_points
@@ -32,7 +33,7 @@ def main() -> None:
     for path in map(Path, sys.argv[1:]):
         mesh, _ = normalize(load_mesh(path), "z")
         caster = RayCaster(mesh)
-        views = caster.render(CAMERA, CONFIG)
+        views = draw_views(caster, CAMERA, CONFIG)
         rows.append((path.stem, mislabelled(caster, views), matched(caster, views)))
     print(f"{'wrong by depth tolerance':26}" + "".join(f"{t:>9g}" for t in TOLERANCES))
     for name, wrong, _ in rows:

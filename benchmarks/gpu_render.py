@@ -24,6 +24,7 @@ from pointcmt.datasets.sources import toy
 from pointcmt.datasets.store.schema import pack_visible
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.egl import contexts
 from pointcmt.render.draw.egl.rasterizer import Rasterizer
 from pointcmt.render.draw.raycaster import RayCaster
@@ -89,7 +90,7 @@ def agreement(rasterizer: Rasterizer) -> None:
     made |= {f"surface, {count} faces": surface(count) for count in (1_000, 50_000)}
     for name, mesh in made.items():
         caster = RayCaster(mesh)
-        cpu = caster.render(CAMERA, CONFIG)
+        cpu = draw_views(caster, CAMERA, CONFIG)
         gpu = rasterizer.render(caster.surface, caster.faces, CAMERA, CONFIG)
         left, right = cpu.face_index, gpu.face_index
         covered, same = (left >= 0) & (right >= 0), left == right
@@ -114,7 +115,7 @@ def speeds(rasterizer: Rasterizer, faces: tuple[int, ...]) -> None:
         for size in SIZES:
             config = RenderConfig(CONFIG.rig, size=size)
             row += f"{rate(rasterizer.render, *parts(caster), config):12.0f}"
-            row += f"{rate(caster.render, config):10.0f}"
+            row += f"{rate(draw_views, caster, config):10.0f}"
         print(row, flush=True)
 
 

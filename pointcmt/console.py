@@ -12,6 +12,7 @@ from pointcmt.errors import MOST_DETAIL, MOST_TEXT, printable, printable_text
 
 LOG_FORMATS = ("auto", "plain", "json")
 SILENT = "silent"  # of processes that only help
+EVERY = 10.0  # seconds between two reports of many small steps
 
 
 class Meter(Protocol):
@@ -121,3 +122,18 @@ class _Bar:
         done = self.progress.tasks[0].completed
         rate = done / max(time.monotonic() - self.started, 1e-9)
         self.progress.update(self.task, rate=f"{rate:.1f}/s", note=printable(note, MOST_DETAIL))
+
+
+class Paced:
+    """Hands many small steps to a meter, which may print a line for each, as few large ones."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.count, self.reported = 0, time.monotonic()
+
+    def advance(self, count: int, note: str = "", now: bool = False, **facts: Any) -> None:
+        """Count finished work; reported if some seconds have passed, or `now`."""
+        self.count += count
+        if now or time.monotonic() - self.reported > EVERY:
+            self.meter.advance(self.count, note, **facts)
+            self.count, self.reported = 0, time.monotonic()

@@ -122,6 +122,7 @@ def _embree() -> Finding:
     from pointcmt.datasets.sources import toy
     from pointcmt.geometry import normalize, sample_points, shape_seed
     from pointcmt.render.config import RenderConfig
+    from pointcmt.render.draw.cpu import draw_views
     from pointcmt.render.draw.raycaster import RayCaster
     from pointcmt.render.draw.visibility import visible_points
 
@@ -129,7 +130,7 @@ def _embree() -> Finding:
     mesh, _ = normalize(toy.build("table/0000"), "z")
     started = time.perf_counter()
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
-    views = caster.render(camera, config)
+    views = draw_views(caster, camera, config)
     points, faces = sample_points(mesh, 256, shape_seed(0, "doctor"))
     visible_points(caster, points.astype(np.float32), faces, camera)
     seconds = time.perf_counter() - started

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.console import SILENT, in_words, meter, say
+from pointcmt.console import SILENT, Paced, in_words, meter, say
 from pointcmt.datasets.store.features import features_size
 from pointcmt.datasets.store.streaming import Batch, ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
@@ -35,7 +35,7 @@ from pointcmt.training.runs.cost import Cost, Spent, measure_cost, read_cost
 from pointcmt.training.runs.distributed import agreed, join_processes, wrap
 from pointcmt.training.runs.optimization import Average, learning_rate, make_optimizer
 from pointcmt.training.runs.pretrained import settle, start_from
-from pointcmt.training.runs.progress import Paced, Stopwatch, Sums
+from pointcmt.training.runs.progress import Stopwatch, Sums
 from pointcmt.training.runs.run import (
     BEST,
     LAST,

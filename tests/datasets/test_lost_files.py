@@ -29,7 +29,7 @@ from pointcmt.datasets.store.view_store import (
 from pointcmt.errors import DamageError, PointcmtError, StoreError
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
-from pointcmt.training.recipes.teacher_features import compute_features
+from pointcmt.training.images.features import compute_features
 from tests.stores import render_toy, tree
 
 SHARD = 1  # the one that loses files

@@ -11,6 +11,7 @@ from pointcmt.cameras import Rig, View, find_rig
 from pointcmt.datasets.store.schema import depth_scale, quantize_depth
 from pointcmt.geometry import sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.egl import contexts
 from pointcmt.render.draw.egl.rasterizer import Rasterizer
 from pointcmt.render.draw.raycaster import RayCaster
@@ -46,7 +47,7 @@ def draw(request, rasterizer):
             np.testing.assert_array_equal(views.depth > 0, faster.depth > 0)
             np.testing.assert_allclose(views.depth, faster.depth, rtol=0, atol=EXACT)
             return faster
-        return caster.render(camera, config)
+        return draw_views(caster, camera, config)
 
     return draw
 
@@ -144,7 +145,7 @@ def test_nothing_is_missing_and_nothing_is_in_front(size):
     rig = find_rig("ortho6")
     for seed in range(6):
         mesh = odd_mesh(seed, rig)
-        views = RayCaster(mesh).render(rig.cameras(size), RenderConfig(rig, size=size))
+        views = draw_views(RayCaster(mesh), rig.cameras(size), RenderConfig(rig, size=size))
         for view in range(len(rig.views)):
             expected, clear = nearest(mesh, rig.cameras(size)[view])
             sure = clear > 1e-3

@@ -13,10 +13,12 @@ from pointcmt.datasets.sources import toy
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.geometry import normalize
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.draw import backends, shading
+from pointcmt.render.draw import shading
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.egl import contexts, rasterizer
 from pointcmt.render.draw.egl.rasterizer import Rasterizer
 from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.jobs import backends
 from pointcmt.render.load.meshes import load_mesh
 from pointcmt.shapes import Material, Mesh
 from tests.render import shapes
@@ -61,7 +63,7 @@ def assert_agree(rasterizer, mesh, **settings):
     """Every promise of docs/rendering.md on what EGL and Embree have in common."""
     config = RenderConfig(find_rig("dodeca20"), layers=("albedo", "normal"), **settings)
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
-    cpu, gpu = caster.render(camera, config), draw(rasterizer, mesh, config)
+    cpu, gpu = draw_views(caster, camera, config), draw(rasterizer, mesh, config)
     covered = (cpu.face_index >= 0) & (gpu.face_index >= 0)
     agree = cpu.face_index == gpu.face_index
     assert np.mean((cpu.face_index >= 0) == (gpu.face_index >= 0)) >= 0.999
@@ -85,7 +87,7 @@ def assert_agree(rasterizer, mesh, **settings):
     assert np.mean(np.all(left == config.background, axis=-1)) >= 0.999
     assert np.mean(np.all(right == config.background, axis=-1)) >= 0.999
     # At edges the smooth images are nearer to each other than to one that is not smooth.
-    hard = caster.render(camera, replace(config, antialias=False)).rgb.astype(int)
+    hard = draw_views(caster, camera, replace(config, antialias=False)).rgb.astype(int)
     border = covered & (around(cpu.face_index, np.min) == -1)
     assert (
         np.abs(gpu.rgb - cpu.rgb.astype(int))[border].mean() < np.abs(gpu.rgb - hard)[border].mean()
@@ -175,7 +177,7 @@ def test_one_and_many_views_small_and_large(drawer, rig, size):
     mesh = shapes.sphere(8)
     config = RenderConfig(find_rig(rig), size=size)
     gpu = draw(drawer, mesh, config)
-    cpu = RayCaster(mesh).render(config.rig.cameras(size), config)
+    cpu = draw_views(RayCaster(mesh), config.rig.cameras(size), config)
     assert gpu.rgb.shape == (len(config.rig.views), size, size, 3)
     assert np.mean(gpu.face_index == cpu.face_index) > 0.998
 
@@ -194,7 +196,7 @@ def test_a_million_faces(drawer):
     assert len(mesh.faces) > 1_000_000
     config = RenderConfig(find_rig("ortho6"), size=512)
     gpu = draw(drawer, mesh, config)
-    cpu = RayCaster(mesh).render(config.rig.cameras(512), config)
+    cpu = draw_views(RayCaster(mesh), config.rig.cameras(512), config)
     assert np.mean((gpu.face_index >= 0) == (cpu.face_index >= 0)) > 0.999
     assert np.quantile(np.abs(gpu.depth - cpu.depth)[gpu.face_index >= 0], 0.99) < 2e-3
 
@@ -210,7 +212,7 @@ def test_two_renderers_at_once_do_not_touch_each_other(device):
 
 def test_a_renderer_works_in_pool_threads_and_from_several_of_them(device):
     mesh = shapes.box()
-    expected = RayCaster(mesh).render(SMALL.rig.cameras(32), SMALL).face_index
+    expected = draw_views(RayCaster(mesh), SMALL.rig.cameras(32), SMALL).face_index
 
     def make_and_draw(_):
         with Rasterizer(device) as made:

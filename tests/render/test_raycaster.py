@@ -9,6 +9,7 @@ from pointcmt.cameras import Rig, View, find_rig, pixel_centers
 from pointcmt.geometry import first_twins, normalize
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw import shading
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.load.meshes import load_mesh
 from pointcmt.shapes import Material
@@ -23,7 +24,7 @@ def config(rig="dodeca20", **settings):
 
 
 def draw(mesh, settings):
-    return RayCaster(mesh).render(settings.rig.cameras(settings.size), settings)
+    return draw_views(RayCaster(mesh), settings.rig.cameras(settings.size), settings)
 
 
 def rays_of(cameras, view, row, column):
@@ -239,7 +240,7 @@ def test_a_camera_inside_the_shape_sees_all_around():
 def test_views_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
     mesh = shapes.sphere()
     together = draw(mesh, config())
-    monkeypatch.setattr("pointcmt.render.draw.raycaster.RAYS_AT_ONCE", 96 * 96 * 3)
+    monkeypatch.setattr("pointcmt.render.draw.cpu.PIXELS_AT_ONCE", 96 * 96 * 3)
     apart = draw(mesh, config())
     np.testing.assert_array_equal(together.rgb, apart.rgb)
     np.testing.assert_array_equal(together.face_index, apart.face_index)

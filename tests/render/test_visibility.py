@@ -6,6 +6,7 @@ import pytest
 from pointcmt.cameras import Rig, View, find_rig
 from pointcmt.geometry import face_normals, normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.visibility import CLEARANCE, visible_points
 from pointcmt.render.load.meshes import load_mesh
@@ -83,7 +84,7 @@ def test_visibility_agrees_with_float64_on_real_meshes(real_data, name):
 def test_where_a_visible_point_projects_clear_of_edges_the_pixel_shows_its_plane(real_data, name):
     mesh, _ = normalize(load_mesh(real_data / name), "z")
     points, faces, cameras, visible, caster = see(mesh)
-    face_index = caster.render(cameras, RenderConfig(find_rig("dodeca20"))).face_index
+    face_index = draw_views(caster, cameras, RenderConfig(find_rig("dodeca20"))).face_index
     uv, _ = cameras.project(points)
     view, point = np.nonzero(visible)
     column, row = np.floor(uv[view, point]).astype(int).T

@@ -16,10 +16,10 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.images.blocks import Blocks
 from pointcmt.training.images.building import build_network
+from pointcmt.training.images.features import teacher_key
 from pointcmt.training.images.levels import build_levels, level_widths
 from pointcmt.training.images.networks import ImageNetwork
 from pointcmt.training.images.weights import weights_key
-from pointcmt.training.recipes.teacher_features import teacher_key
 from tests.training.hub import publish
 from tests.training.image_folders import SMALL, TRANSFORMER, change, same
 from tests.training.test_image_levels import images

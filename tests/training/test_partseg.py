@@ -13,10 +13,11 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.evaluation.probe import probe
-from pointcmt.training.evaluation.segmentation import PartReport, shape_iou
+from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.part_network import PartNetwork
+from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.pretrained import load_parts, open_network, part_of, settle, start_from

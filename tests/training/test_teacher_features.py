@@ -20,9 +20,10 @@ from pointcmt.datasets.store.features import (
 from pointcmt.datasets.store.schema import array_specs, blank
 from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.images.features import teacher_key
 from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.networks.mvcnn import build_mvcnn
-from pointcmt.training.recipes.teacher_features import teacher_features, teacher_key
+from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.run import begin_run, open_run, plan_run
 from pointcmt.training.runs.splits import split_train

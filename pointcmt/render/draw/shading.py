@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import face_areas, face_normals
 from pointcmt.render.draw.srgb import to_linear, to_srgb
@@ -21,11 +20,6 @@ AMBIENT, HEADLIGHT, KEY = 0.16, 0.34, 0.68
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
-
-NARROW = 1e-8  # squared sine of a corner's angle: below it, a Gram determinant is mostly rounding
-EDGE_ON = 1e-6  # sine of the angle between a ray and a face: below it, look again whether they meet
-BESIDE = 1e-7  # barycentric units: a ray that passes a face by less meets it
-MISSED = 1e-3  # barycentric units: by how much a ray may seem to miss a narrow face that it meets
 
 # sRGB as tables: 256 steps one way, and the other way fine enough to be within half a
 # step of the exact curve's 8-bit value, whose slope is 12.92 at zero.
@@ -47,15 +41,6 @@ class Surface(NamedTuple):
     texel_density: NDArray[np.float32]  # [F] texels per world unit at level 0; or [0]
     texels: NDArray[np.uint8]  # all textures' mip levels, flat, sRGB
     levels: NDArray[np.int64]  # [T,MIP_LEVELS,3]: offset, height, width; width 0 = no such level
-
-
-class Lens(NamedTuple):
-    """Cameras and light as the kernels read them; V views."""
-
-    origin: NDArray[np.float64]  # [V,3]
-    pixel_to_ray: NDArray[np.float64]  # [V,3,3]: (u, v, 1) → direction whose unit is z depth
-    focal: NDArray[np.float64]  # [V] pixels
-    light: NDArray[np.float64]  # [V,3] unit vector to the key light
 
 
 def make_surface(mesh: Mesh) -> Surface:
@@ -80,18 +65,6 @@ def make_surface(mesh: Mesh) -> Surface:
         density,
         texels,
         levels,
-    )
-
-
-def make_lens(camera: Camera, light: str) -> Lens:
-    """Pack cameras [V]. light: "camera" (over the viewer's shoulder) or "world" (from above)."""
-    turn = np.swapaxes(camera.world_to_camera[:, :3, :3], 1, 2)
-    key = turn @ np.array(KEY_FROM_CAMERA) if light == "camera" else np.array(KEY_IN_WORLD)
-    return Lens(
-        camera.center,
-        turn @ np.linalg.inv(camera.K),
-        camera.K[:, 0, 0].copy(),
-        np.broadcast_to(key, (len(camera), 3)).copy(),
     )
 
 
@@ -136,111 +109,6 @@ def _pack_textures(
 
 
 @compiled
-def make_rays(pixels, offsets, size, lens):  # type: ignore[no-untyped-def]
-    """Rays [n·S,6] f32 through S points of each pixel; a unit of length is a unit of depth.
-
-    pixels: [n] flat index into [V,size,size]; offsets: [S,2] position (x, y) inside the pixel.
-    """
-    samples = len(offsets)
-    rays = np.empty((len(pixels) * samples, 6), np.float32)
-    for i in range(len(pixels)):
-        view, rest = divmod(pixels[i], size * size)
-        row, column = divmod(rest, size)
-        for s in range(samples):
-            u, v = column + offsets[s, 0], row + offsets[s, 1]
-            for axis in range(3):
-                rays[i * samples + s, axis] = lens.origin[view, axis]
-                rays[i * samples + s, 3 + axis] = (
-                    lens.pixel_to_ray[view, axis, 0] * u
-                    + lens.pixel_to_ray[view, axis, 1] * v
-                    + lens.pixel_to_ray[view, axis, 2]
-                )
-    return rays
-
-
-@compiled
-def locate(pixels, offsets, hits, size, lens, surface):  # type: ignore[no-untyped-def]
-    """Where the rays of `make_rays` meet the faces they hit, in float64.
-
-    hits: [n·S] faces, -1 = none. Returns depth [n·S] f64, barycentric weights [n·S,3] f32, the
-    width of a pixel there [n·S] f32 in world units, the light that falls there [n·S] f32, and
-    whether ray and face certainly meet [n·S]: not beside the face, nor along its plane.
-    Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
-    slice per vector, or a function that takes the surface, would cost more than the arithmetic.
-    """
-    samples, count = len(offsets), len(hits)
-    depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
-    width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
-    met = np.ones(count, np.bool_)
-    for n in range(count):
-        face = hits[n]
-        if face < 0:
-            continue
-        view, rest = divmod(pixels[n // samples], size * size)
-        row, column = divmod(rest, size)
-        u, v = column + offsets[n % samples, 0], row + offsets[n % samples, 1]
-        m = lens.pixel_to_ray
-        dx = m[view, 0, 0] * u + m[view, 0, 1] * v + m[view, 0, 2]
-        dy = m[view, 1, 0] * u + m[view, 1, 1] * v + m[view, 1, 2]
-        dz = m[view, 2, 0] * u + m[view, 2, 1] * v + m[view, 2, 2]
-        length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
-        i, j, k = surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
-        at = surface.vertices
-        # The first corner as seen from the camera, then the edges from it.
-        ax = at[i, 0] - lens.origin[view, 0]
-        ay = at[i, 1] - lens.origin[view, 1]
-        az = at[i, 2] - lens.origin[view, 2]
-        ux, uy, uz = at[j, 0] - at[i, 0], at[j, 1] - at[i, 1], at[j, 2] - at[i, 2]
-        vx, vy, vz = at[k, 0] - at[i, 0], at[k, 1] - at[i, 1], at[k, 2] - at[i, 2]
-        facing = nx * dx + ny * dy + nz * dz
-        t = (nx * ax + ny * ay + nz * az) / facing if facing != 0.0 else 0.0
-        px, py, pz = t * dx - ax, t * dy - ay, t * dz - az
-        uu = ux * ux + uy * uy + uz * uz
-        uv = ux * vx + uy * vy + uz * vz
-        vv = vx * vx + vy * vy + vz * vz
-        pu, pv = px * ux + py * uy + pz * uz, px * vx + py * vy + pz * vz
-        area = uu * vv - uv * uv
-        narrow = area <= NARROW * uu * vv
-        if narrow:  # the difference above is mostly rounding
-            wb, wc = _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz)
-        else:
-            wb, wc = (vv * pu - uv * pv) / area, (uu * pv - uv * pu) / area
-        wa = 1.0 - wb - wc
-        least = min(wa, wb, wc)
-        if narrow or abs(facing) <= EDGE_ON * length:
-            met[n] = False
-        if least < 0.0:
-            met[n] = met[n] and least >= -BESIDE
-            # Rounding, or a sample that Embree gave to a face beside it, or to one seen edge-on,
-            # whose plane is ill-conditioned: stay inside of the face.
-            wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
-            total = wa + wb + wc
-            wa, wb, wc = wa / total, wb / total, wc / total
-            if not narrow or least < -MISSED:
-                px, py, pz = ax + wb * ux + wc * vx, ay + wb * uy + wc * vy, az + wb * uz + wc * vz
-                t = (px * dx + py * dy + pz * dz) / (length * length)
-        depth[n], width[n] = t, t / lens.focal[view]
-        weights[n, 0], weights[n, 1], weights[n, 2] = wa, wb, wc
-        toward = nx * lens.light[view, 0] + ny * lens.light[view, 1] + nz * lens.light[view, 2]
-        light[n] = _light(facing, length, toward)
-    return depth, weights, width, light, met
-
-
-@compiled
-def _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz):  # type: ignore[no-untyped-def]
-    """The weights of the second and third corner at p, for a face with almost parallel edges u, v
-    from its first corner, by ratios of areas; both 0 for one without area."""
-    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-    square = nx * nx + ny * ny + nz * nz
-    if square == 0.0:
-        return 0.0, 0.0
-    b = nx * (py * vz - pz * vy) + ny * (pz * vx - px * vz) + nz * (px * vy - py * vx)
-    c = nx * (uy * pz - uz * py) + ny * (uz * px - ux * pz) + nz * (ux * py - uy * px)
-    return b / square, c / square
-
-
-@compiled
 def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
     """The light [n] f32 on points [n,3] with normals [n,3], for one viewer and key light [3]."""
     light = np.empty(len(points), np.float32)
@@ -249,12 +117,12 @@ def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
         facing = nx * dx + ny * dy + nz * dz
         length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        light[n] = _light(facing, length, nx * key[0] + ny * key[1] + nz * key[2])
+        light[n] = light_on(facing, length, nx * key[0] + ny * key[1] + nz * key[2])
     return light
 
 
 @compiled
-def _light(facing, length, toward):  # type: ignore[no-untyped-def]
+def light_on(facing, length, toward):  # type: ignore[no-untyped-def]
     """The light on a surface. facing: its normal times the ray of this length from the viewer;
     toward: its normal times the direction to the key light."""
     if facing > 0.0:  # the back of the surface: turn its normal to the viewer

@@ -13,6 +13,7 @@ from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw import shading
+from pointcmt.render.draw.rays import pack_cameras
 from pointcmt.render.draw.scanline import NEAR
 from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Cloud, Material
@@ -47,12 +48,12 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
     face_index = splats.face_index
     rgb = np.empty((*face_index.shape, 3), np.uint8)
     layers = {name: np.empty_like(rgb) for name in config.layers}
-    lens = shading.make_lens(camera, config.light)
+    cameras = pack_cameras(camera, config.light)
     own = _own_colors(cloud)
     for view, shown in enumerate(face_index):
         lit = own
         if cloud.colors is None:
-            place = lens.origin[view], lens.light[view]
+            place = cameras.origin[view], cameras.light[view]
             light = shading.light_points(cloud.points, cloud.normals, *place)
             lit = shading.encode_lit(np.full(cloud.points.shape, GREY, np.float32), light)
         _paint(shown, lit, np.array(config.background, np.uint8), rgb[view])

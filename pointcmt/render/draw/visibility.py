@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import spatial_order
-from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.scanline import NEAR, close_views
+from pointcmt.render.draw.scene import Scene
 
 # Two surfaces closer than this count as one (world units, along the ray). Mesh files hold six or
 # seven digits, so twins of one surface may lie some 1e-6 apart.
@@ -24,16 +24,16 @@ EDGE_ON = 1e-9  # world units: a face whose plane the camera is as near to cover
 
 
 def visible_points(
-    caster: RayCaster, points: NDArray[np.float32], point_face: NDArray[np.int32], camera: Camera
+    scene: Scene, points: NDArray[np.float32], point_face: NDArray[np.int32], camera: Camera
 ) -> NDArray[np.bool_]:
     """Visibility [V,N] of surface points [N,3] that lie on faces [N], for cameras [V]."""
     order = spatial_order(points)  # neighbouring rays traverse the same boxes: twice as fast
-    ordered, own = points[order].astype(np.float64), caster.first_twin[point_face[order]]
-    centers, vertices = camera.center, caster.mesh.vertices
+    ordered, own = points[order].astype(np.float64), scene.first_twin[point_face[order]]
+    centers, vertices = camera.center, scene.mesh.vertices
     rays = _rays_to_points(centers, ordered)
     for view in np.flatnonzero(close_views(vertices, camera)):
         _start_at_near_plane(rays.reshape(len(camera), -1, 6)[view], ordered, camera[view])
-    hits, distance = caster.cast(rays)
+    hits, distance = scene.cast(rays)
     shape = (len(camera), len(points))
     seen = np.empty(shape, bool)
     seen[:, order] = _unhidden(
@@ -43,7 +43,7 @@ def visible_points(
         hits.reshape(shape),
         distance.reshape(shape),
         vertices,
-        caster.mesh.faces,
+        scene.mesh.faces,
     )
     uv, depth = camera.project(points)
     return seen & np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=2) & (depth >= NEAR)

@@ -22,11 +22,11 @@ from pointcmt.geometry import (
     shape_seed,
 )
 from pointcmt.render.draw import splatter
-from pointcmt.render.draw.backends import Renderer, make_renderer
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.splatter import Splats, draw_cloud, splat
 from pointcmt.render.draw.views import Views
 from pointcmt.render.draw.visibility import visible_points
+from pointcmt.render.jobs.backends import Renderer, make_renderer
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.files import path_in
@@ -137,7 +137,7 @@ class MeshShape:
     def __init__(self, kind: Meshes, source: Source, mesh: Mesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
-        self._caster = RayCaster(mesh, kind.job.threads)
+        self._scene = RayCaster(mesh, kind.job.threads)
 
     def sample(self) -> Sample:
         config, mesh = self._kind.job.config, self._mesh
@@ -145,18 +145,18 @@ class MeshShape:
         points, faces = sample_points(mesh, config.points, rng)
         return Sample(
             points=points.astype(np.float32),
-            normals=self._caster.surface.normals[faces],
+            normals=self._scene.surface.normals[faces],
             point_face=faces,
             part=None if mesh.face_part is None else mesh.face_part[faces],
         )
 
     def draw(self) -> Views:
-        return self._kind.renderer.render(self._caster, self._kind.camera, self._kind.job.config)
+        return self._kind.renderer.render(self._scene, self._kind.camera, self._kind.job.config)
 
     def visible(
         self, points: NDArray[np.float32], point_face: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        return visible_points(self._caster, points, point_face, self._kind.camera)
+        return visible_points(self._scene, points, point_face, self._kind.camera)
 
 
 class Clouds:

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointcmt.console import meter, say
+from pointcmt.console import Paced, meter, say
 from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training.config.downstream import PartsegConfig
-from pointcmt.training.evaluation.segmentation import PartReport, require_labels, require_parts
+from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.ops.statistics import accuracy_interval
@@ -29,7 +29,7 @@ from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.task import Classifying, Task
 from pointcmt.training.runs.checkpoint import load_weights, write_file
 from pointcmt.training.runs.facts import store_notes
-from pointcmt.training.runs.progress import Paced
+from pointcmt.training.runs.part_labels import require_labels, require_parts
 from pointcmt.training.runs.run import (
     Run,
     find_checkpoint,

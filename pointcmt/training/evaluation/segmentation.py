@@ -12,16 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import StoreError
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
+from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.ops.statistics import mean_interval
+from pointcmt.training.runs.part_labels import Parts
 
-Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
 DRAWN = 8  # shapes in a picture
 
 
@@ -122,65 +119,3 @@ class PartReport:
             )
         ]
         return {"segmentation": to_png(draw_parts(shapes))}
-
-
-def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor, most: int) -> Tensor:
-    """The IoU of each shape, see the module: [B] f64.
-
-    predicted, true: [B, N], parts counted within the category. counts: [B], its number of parts;
-    most: that of the category with the most.
-    """
-    mine, its = F.one_hot(predicted, most).bool(), F.one_hot(true, most).bool()  # [B, N, most]
-    both, either = (mine & its).sum(dim=1).double(), (mine | its).sum(dim=1).double()
-    iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)  # [B, most]
-    own = torch.arange(most, device=counts.device) < counts[:, None]
-    return (iou * own).sum(dim=1) / counts
-
-
-def find_parts(store: ViewStore) -> Parts:
-    """The names of each class's parts, in the order of the classes and of the part labels.
-
-    Raises StoreError for a store without part labels, or without their names.
-    """
-    if not store.schema.parts:
-        raise StoreError(
-            "the points of this store have no part labels",
-            where=store.path,
-            fix="render a data set that has them: `--dataset shapenetpart`, or toy",
-        )
-    names = store.attributes.get("part_names", {})
-    absent = [name for name in store.class_names if not names.get(name)]
-    if absent:
-        raise StoreError(f"the parts of {', '.join(absent)} have no names", where=store.path)
-    return {name: tuple(names[name]) for name in store.class_names}
-
-
-def require_parts(parts: Parts, store: ViewStore) -> None:
-    """Raise StoreError unless the store divides its classes into these parts."""
-    found = find_parts(store)
-    if list(found.items()) != list(parts.items()):  # labels count in this order
-        different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
-        raise StoreError(
-            "the run and the store divide classes into other parts: "
-            + (
-                "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3])
-                or "the same in another order"
-            ),
-            where=store.path,
-            fix="use a store of the data set that the run was trained on",
-        )
-
-
-def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) -> None:
-    """Raise StoreError where a point of these shapes has a part that its class has not."""
-    counts = np.array([len(names) for names in parts.values()])
-    highest = store.read("part", shapes).max(axis=1)
-    wrong = np.flatnonzero(highest >= counts[store.labels[shapes]])
-    if len(wrong):
-        shape = shapes[wrong[0]]
-        raise StoreError(
-            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, its class only "
-            f"{counts[store.labels[shape]]}, counted from 0",
-            where=f"{store.path}/part",
-            fix="render the store again; `pointcmt verify` shows what is broken",
-        )

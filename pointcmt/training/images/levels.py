@@ -22,9 +22,9 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.images.blocks import Blocks, own_size
 from pointcmt.training.images.building import build_known, build_random
+from pointcmt.training.images.features import compute_features, teacher_key
 from pointcmt.training.images.networks import ImageNetwork, to_pixels
 from pointcmt.training.images.weights import find_network
-from pointcmt.training.recipes.teacher_features import compute_features, teacher_key
 
 FLOOR = 0.01  # of the mean channel's deviation: one that hardly changes says little
 LEAST = 1e-6  # share of a patch: there must be something

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.training.config.downstream import PartsegConfig
-from pointcmt.training.evaluation.segmentation import require_labels, shape_iou
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
 from pointcmt.training.networks.backbones import DENSE
 from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.ops.augment import choose, scale_and_shift
+from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.recipes.task import Context
+from pointcmt.training.runs.part_labels import require_labels
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 

@@ -17,10 +17,10 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.evaluation.segmentation import find_parts, require_parts
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.mvnet import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
+from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published import load_published, read_published
 from pointcmt.training.runs.run import BEST, Run, open_run
 

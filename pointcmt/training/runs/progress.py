@@ -1,4 +1,4 @@
-"""What a run tells of itself: progress that does not flood a log, time lost, sums of metrics."""
+"""What a run measures of itself: time spent waiting for batches, sums of metrics."""
 
 import math
 import time
@@ -10,26 +10,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from pointcmt.console import Meter
 from pointcmt.datasets.store.streaming import Batch
 
-EVERY = 10.0  # seconds between two reports of a long epoch
 LATE = 16  # pieces of a batch after which a GPU's losses are looked at: each look makes it wait
-
-
-class Paced:
-    """Hands many small steps to a meter, which may print a line for each, as few large ones."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-        self.count, self.reported = 0, time.monotonic()
-
-    def advance(self, count: int, note: str = "", now: bool = False, **facts: Any) -> None:
-        """Count finished work; reported if some seconds have passed, or `now`."""
-        self.count += count
-        if now or time.monotonic() - self.reported > EVERY:
-            self.meter.advance(self.count, note, **facts)
-            self.count, self.reported = 0, time.monotonic()
 
 
 class Stopwatch:

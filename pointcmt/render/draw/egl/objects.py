@@ -23,7 +23,7 @@ class Program:
     def __init__(self, gl: Any, name: str, constants: dict[str, float]) -> None:
         self.gl = gl
         self.program = gl.glCreateProgram()
-        folder = resources.files("pointcmt.render") / "shaders"
+        folder = resources.files("pointcmt.render.draw.egl") / "shaders"
         defines = "".join(f"#define {key} {value}\n" for key, value in constants.items())
         shared = (folder / "srgb.glsl").read_text()
         for kind, suffix in ((gl.GL_VERTEX_SHADER, "vert"), (gl.GL_FRAGMENT_SHADER, "frag")):

@@ -17,9 +17,10 @@ from pointcmt.errors import DependencyError, Reason, ShapeRefused
 from pointcmt.geometry import is_wide
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw import shading
+from pointcmt.render.draw.cpu import BLANK, paint
 from pointcmt.render.draw.egl.contexts import Context, Device
 from pointcmt.render.draw.egl.objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
-from pointcmt.render.draw.raycaster import BLANK, CENTER, paint
+from pointcmt.render.draw.rays import CENTER, PackedCameras, locate, make_rays, pack_cameras
 from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces_at
 from pointcmt.render.draw.views import Views
 
@@ -57,7 +58,7 @@ class Rasterizer:
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
 
-        cast: `RayCaster.cast` of the same faces, which makes it faster.
+        cast: `Scene.cast` of the same faces, which makes it faster.
 
         Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
         the driver gave up.
@@ -66,22 +67,22 @@ class Rasterizer:
         drawn = faces[is_wide(surface.vertices, surface.faces, faces, FLAT)]
         self._refuse_too_large(surface, drawn)
         size, count = config.size, len(camera)
-        lens, views = shading.make_lens(camera, config.light), _blank(count, config)
+        cameras, views = pack_cameras(camera, config.light), _blank(count, config)
         at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
         with self.context.drawing(f"drawing {len(drawn)} faces"):
             targets = self._targets_for(config, at_once)
             self.mesh.upload(surface, drawn)
             for first in range(0, count, at_once):
                 some = slice(first, min(first + at_once, count))
-                self._draw(targets, camera[some], _slice(lens, some), config)
+                self._draw(targets, camera[some], _slice(cameras, some), config)
                 targets.read(views, some)
         pixels = np.flatnonzero(views.face_index >= 0)
         hits = views.face_index.reshape(-1)[pixels]
-        depth, *_, met = shading.locate(pixels, CENTER, hits, size, lens, surface)
+        depth, *_, met = locate(pixels, CENTER, hits, size, cameras, surface)
         views.depth.reshape(-1)[pixels] = depth
         missed = pixels[~met]
-        hits = _faces_at(missed, surface, faces, camera, lens, cast)
-        _correct(missed, hits, views, surface, camera, lens, config)
+        hits = _faces_at(missed, surface, faces, camera, cameras, cast)
+        _correct(missed, hits, views, surface, camera, cameras, config)
         return views
 
     def close(self) -> None:
@@ -153,33 +154,33 @@ class Rasterizer:
         return self.targets
 
     def _draw(
-        self, targets: Targets, camera: Camera, lens: shading.Lens, config: RenderConfig
+        self, targets: Targets, camera: Camera, cameras: PackedCameras, config: RenderConfig
     ) -> None:
         gl = self.gl
         gl.glEnable(gl.GL_DEPTH_TEST)
         targets.begin_surface(config.background)
-        self._draw_views(self.surface_program, camera, lens)
+        self._draw_views(self.surface_program, camera, cameras)
         if config.antialias:
             targets.begin_color(config.background)
-            self._draw_views(self.color_program, camera, lens)
+            self._draw_views(self.color_program, camera, cameras)
             gl.glDisable(gl.GL_DEPTH_TEST)
             targets.begin_resolve(len(camera))
             self.resolve_program.use()
             gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)
 
-    def _draw_views(self, program: Program, camera: Camera, lens: shading.Lens) -> None:
+    def _draw_views(self, program: Program, camera: Camera, cameras: PackedCameras) -> None:
         gl, size = self.gl, camera.width
         program.use()
         self.mesh.bind(program)
         clip = _clip_matrices(camera)
-        to_ray = lens.pixel_to_ray.astype(np.float32)
+        to_ray = cameras.pixel_to_ray.astype(np.float32)
         turn = camera.world_to_camera[:, :3, :3].astype(np.float32)
         for view in range(len(camera)):
             gl.glViewport(0, view * size, size, size)
             gl.glUniformMatrix4fv(program["clip"], 1, gl.GL_TRUE, clip[view])
-            gl.glUniform3f(program["origin"], *lens.origin[view])
-            gl.glUniform3f(program["key"], *lens.light[view])
-            gl.glUniform1f(program["focal"], lens.focal[view])
+            gl.glUniform3f(program["origin"], *cameras.origin[view])
+            gl.glUniform3f(program["key"], *cameras.light[view])
+            gl.glUniform1f(program["focal"], cameras.focal[view])
             gl.glUniform1f(program["first_row"], view * size)
             gl.glUniformMatrix3fv(program["pixel_to_ray"], 1, gl.GL_TRUE, to_ray[view])
             if "world_to_camera" in program.uniforms:
@@ -192,7 +193,7 @@ def _faces_at(
     surface: shading.Surface,
     faces: NDArray[np.int32],
     camera: Camera,
-    lens: shading.Lens,
+    cameras: PackedCameras,
     cast: Cast | None,
 ) -> NDArray[np.int32]:
     """The nearest of the `faces` at the centers of pixels [n], rising flat indices; -1 = none.
@@ -201,10 +202,10 @@ def _faces_at(
     """
     if cast is None:
         return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
-    hits, _ = cast(shading.make_rays(pixels, CENTER, camera.width, lens))
-    *_, met = shading.locate(pixels, CENTER, hits, camera.width, lens, surface)
+    hits, _ = cast(make_rays(pixels, CENTER, camera.width, cameras))
+    *_, met = locate(pixels, CENTER, hits, camera.width, cameras, surface)
     doubt = ~met | close_views(surface.vertices, camera)[pixels // camera.width**2]
-    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, lens, None)
+    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, cameras, None)
     return hits
 
 
@@ -214,7 +215,7 @@ def _correct(
     views: Views,
     surface: shading.Surface,
     camera: Camera,
-    lens: shading.Lens,
+    cameras: PackedCameras,
     config: RenderConfig,
 ) -> None:
     """Have pixels [n], flat indices, show other faces [n] (-1 = none), as they do on the CPU.
@@ -231,7 +232,7 @@ def _correct(
         image[pixels] = blank[name]
     shown = hits >= 0
     some = pixels[shown]
-    views.depth.reshape(-1)[some] = paint(images, some, hits[shown], camera, lens, surface)
+    views.depth.reshape(-1)[some] = paint(images, some, hits[shown], camera, cameras, surface)
 
 
 def _clip_matrices(camera: Camera) -> NDArray[np.float32]:
@@ -245,8 +246,8 @@ def _clip_matrices(camera: Camera) -> NDArray[np.float32]:
     return clip.astype(np.float32)
 
 
-def _slice(lens: shading.Lens, some: slice) -> shading.Lens:
-    return shading.Lens(*(field[some] for field in lens))
+def _slice(cameras: PackedCameras, some: slice) -> PackedCameras:
+    return PackedCameras(*(field[some] for field in cameras))
 
 
 def _blank(count: int, config: RenderConfig) -> Views:

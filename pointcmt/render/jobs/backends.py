@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError, PointcmtError, Reason, ShapeRefused
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.egl.remedies import has_gpu
-from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.scene import Scene
 from pointcmt.render.draw.views import Views
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class Renderer(Protocol):
     backend: str
     reason: str
 
-    def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
-        """Draw the caster's shape from cameras [V]. Raises ShapeRefused."""
+    def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
+        """Draw the scene from cameras [V]. Raises ShapeRefused."""
         ...
 
 
@@ -38,7 +39,7 @@ def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int
     if name == "egl":
         return _Egl(device, worker, threads, "asked for")
     if name == "pyrender":
-        from pointcmt.render.draw.pyrender_backend import Pyrender
+        from pointcmt.render.draw.pyrender import Pyrender
 
         return Pyrender("asked for")
     return _Embree("asked for")
@@ -70,8 +71,8 @@ class _Embree:
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
-    def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
-        return caster.render(camera, config)
+    def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
+        return draw_views(scene, camera, config)
 
 
 class _Egl:
@@ -85,23 +86,23 @@ class _Egl:
         self.software = self._rasterizer.context.software
         self.reason = f"{reason}: {self._rasterizer.context.renderer}"
 
-    def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
+    def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
         from pointcmt.render.draw.egl.contexts import ContextLost, OutOfMemory
 
-        scene = caster.surface, caster.faces, camera, config, caster.cast
+        drawn = scene.surface, scene.faces, camera, config, scene.cast
         try:
-            return self._rasterizer.render(*scene)
+            return self._rasterizer.render(*drawn)
         except (ContextLost, OutOfMemory):
             self.close()
         self._rasterizer = self._make()  # where that fails, it is the machine's fault
         try:
-            return self._rasterizer.render(*scene)
+            return self._rasterizer.render(*drawn)
         except ContextLost as error:
             self.close()
             raise ShapeRefused(Reason.CRASHED, f"the driver gave up twice: {error}") from error
         except OutOfMemory as error:
             self.close()
-            if len(caster.faces) > LARGE:
+            if len(scene.faces) > LARGE:
                 raise ShapeRefused(Reason.TOO_LARGE, str(error)) from error
             raise PointcmtError(
                 str(error), where="the EGL renderer", fix="use fewer --workers, or another --device"

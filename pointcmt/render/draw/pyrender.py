@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.errors import DependencyError
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.cpu import draw_views
+from pointcmt.render.draw.scene import Scene
 from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Material, Mesh
 
@@ -44,22 +45,22 @@ class Pyrender:
         self._size = 0
         self._renderer: Any = None
 
-    def render(self, caster: RayCaster, camera: Camera, config: RenderConfig) -> Views:
-        """Draw the caster's shape from cameras [V]."""
-        exact = caster.render(camera, replace(config, antialias=False))
-        scene = self._scene(caster.mesh, config)
+    def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
+        """Draw the scene from cameras [V]."""
+        exact = draw_views(scene, camera, replace(config, antialias=False))
+        theirs = self._scene(scene.mesh, config)
         lens = self._pyrender.IntrinsicsCamera(1, 1, 0, 0, znear=1e-2, zfar=1e3)
-        eye = scene.add(lens)
-        light = scene.add(self._pyrender.DirectionalLight(intensity=LIGHT))
+        eye = theirs.add(lens)
+        light = theirs.add(self._pyrender.DirectionalLight(intensity=LIGHT))
         rgb = np.empty_like(exact.rgb)
         flags = self._pyrender.RenderFlags.SKIP_CULL_FACES
         for view in range(len(camera)):
             K = camera.K[view]
             lens.fx, lens.fy, lens.cx, lens.cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
             pose = np.linalg.inv(camera.world_to_camera[view]) @ OPENCV_TO_OPENGL
-            scene.set_pose(eye, pose)
-            scene.set_pose(light, pose)
-            rgb[view] = self._draw(scene, config.size, flags)
+            theirs.set_pose(eye, pose)
+            theirs.set_pose(light, pose)
+            rgb[view] = self._draw(theirs, config.size, flags)
         return replace(exact, rgb=rgb)
 
     def _draw(self, scene: Any, size: int, flags: Any) -> NDArray[np.uint8]:

@@ -1,0 +1,79 @@
+"""Features of every view by an image network, computed once and kept in the store."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pointcmt.console import Paced, meter
+from pointcmt.datasets.store.features import Features, Images
+
+VIEWS_AT_ONCE = 64  # images in one pass of the encoder, whatever the shard holds
+
+
+def teacher_key(encoder: nn.Module, backbone: str, image_size: int) -> str:
+    """16 hexadecimal digits that name an encoder's features: those of any other one differ.
+
+    Of the SHA-256 over backbone, image size and every tensor's name, type, shape and bytes.
+    """
+    digest = hashlib.sha256(f"{backbone} {image_size}".encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+Encode = Callable[[Tensor], Tensor]  # views [n, H, W, 3] u8, on the CPU → features [n, D]
+
+
+def compute_features(
+    encode: Encode,
+    features: Features,
+    shapes: NDArray[np.int64],
+    log_format: str = "auto",
+    rank: int = 0,
+    ranks: int = 1,
+) -> None:
+    """Compute and store the features of all shards that hold one of these shapes and lack them.
+
+    rank, ranks: this process and their number, which share the shards.
+    A shard is committed as soon as it is done; killed, at most one is lost.
+    """
+    store = features.store
+    wanted = set((shapes // store.schema.shard).tolist())
+    shards = sorted(wanted & {s for s in features.pending() if s % ranks == rank})
+    if not shards:
+        return
+    total = sum(len(store.schema.shapes_of(shard)) for shard in shards)
+    with meter("encoding views", total, "shapes", log_format) as bar:
+        progress = Paced(bar)
+        for images, rgb in _read_ahead(features, shards):
+            array = np.zeros((*rgb.shape[:2], features.width), np.float16)
+            array[images.done] = _encode(encode, rgb[images.done])
+            features.write(images, array)
+            progress.advance(len(rgb), now=images.shard == shards[-1])
+
+
+def _read_ahead(
+    features: Features, shards: list[int]
+) -> Iterator[tuple[Images, NDArray[np.uint8]]]:
+    """The images [s, V, H, W, 3] of each shard; the next one is decoded meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(features.read_images, shards[0])
+        for shard in [*shards[1:], None]:
+            current = following.result()
+            if shard is not None:
+                following = pool.submit(features.read_images, shard)
+            yield current
+
+
+@torch.no_grad()
+def _encode(encode: Encode, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Images [s, V, H, W, 3] → features [s, V, D], in batches that do not depend on the machine."""
+    views = torch.from_numpy(rgb).flatten(0, 1)  # [s·V, H, W, 3]
+    parts = [encode(part).half().cpu() for part in views.split(VIEWS_AT_ONCE)]
+    return torch.cat(parts).view(*rgb.shape[:2], -1).numpy()

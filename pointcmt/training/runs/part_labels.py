@@ -1,0 +1,58 @@
+"""The part labels of a store: their names, and checks that a run and a store agree on them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import StoreError
+
+Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
+
+
+def find_parts(store: ViewStore) -> Parts:
+    """The names of each class's parts, in the order of the classes and of the part labels.
+
+    Raises StoreError for a store without part labels, or without their names.
+    """
+    if not store.schema.parts:
+        raise StoreError(
+            "the points of this store have no part labels",
+            where=store.path,
+            fix="render a data set that has them: `--dataset shapenetpart`, or toy",
+        )
+    names = store.attributes.get("part_names", {})
+    absent = [name for name in store.class_names if not names.get(name)]
+    if absent:
+        raise StoreError(f"the parts of {', '.join(absent)} have no names", where=store.path)
+    return {name: tuple(names[name]) for name in store.class_names}
+
+
+def require_parts(parts: Parts, store: ViewStore) -> None:
+    """Raise StoreError unless the store divides its classes into these parts."""
+    found = find_parts(store)
+    if list(found.items()) != list(parts.items()):  # labels count in this order
+        different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
+        raise StoreError(
+            "the run and the store divide classes into other parts: "
+            + (
+                "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3])
+                or "the same in another order"
+            ),
+            where=store.path,
+            fix="use a store of the data set that the run was trained on",
+        )
+
+
+def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) -> None:
+    """Raise StoreError where a point of these shapes has a part that its class has not."""
+    counts = np.array([len(names) for names in parts.values()])
+    highest = store.read("part", shapes).max(axis=1)
+    wrong = np.flatnonzero(highest >= counts[store.labels[shapes]])
+    if len(wrong):
+        shape = shapes[wrong[0]]
+        raise StoreError(
+            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, its class only "
+            f"{counts[store.labels[shape]]}, counted from 0",
+            where=f"{store.path}/part",
+            fix="render the store again; `pointcmt verify` shows what is broken",
+        )
