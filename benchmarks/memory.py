@@ -20,7 +20,7 @@ from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.render.backlog import Backlog, carry_out
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.job import Job, create_store, tasks
-from pointcmt.render.run import make_runner
+from pointcmt.render.runner import make_runner
 from pointcmt.render.supervisor import Crew, Work
 from pointcmt.render.workers import LocalWorkers
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets.claims import look, open_claims, sweep
@@ -33,11 +33,9 @@ from pointcmt.render.origins import (
     require_same_sources,
     require_some_sources,
 )
+from pointcmt.render.runner import make_runner
 from pointcmt.render.supervisor import Work
 from pointcmt.render.workers import LocalWorkers
-
-if TYPE_CHECKING:
-    from pointcmt.render.shards import ShardRunner
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
 
@@ -128,16 +126,6 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
     return complete(store, job, CORRESPONDENCES, options)
-
-
-def make_runner(job: Job, worker: int) -> "ShardRunner":
-    """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
-    from pointcmt.render.startup import import_lightly
-
-    import_lightly()
-    from pointcmt.render.shards import ShardRunner
-
-    return ShardRunner(job, worker)
 
 
 def complete(
