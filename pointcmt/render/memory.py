@@ -14,8 +14,7 @@ import numpy as np
 
 from pointcmt.datasets.schema import Schema, array_specs
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.render.control_groups import GROUPS, MOUNT, limiting_groups
-from pointcmt.render.cores import usable_cores
+from pointcmt.render.limits import GROUPS, MOUNT, limiting_groups, usable_cores
 from pointcmt.render.supervisor import Work
 
 GIB = 2**30

@@ -19,8 +19,8 @@ from pointcmt.errors import StoreError
 from pointcmt.render.backlog import LOCAL, Backlog, Engine, carry_out
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.config import schema_for
-from pointcmt.render.cores import usable_cores
 from pointcmt.render.job import Finished, Job, Task, create_store, tasks
+from pointcmt.render.limits import usable_cores
 from pointcmt.render.memory import (
     LIBRARIES,
     require_memory,
