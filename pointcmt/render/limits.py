@@ -9,8 +9,8 @@ GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """Processors that the system lets this process have at once, at least 1."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; counts a batch system's share
+    """Return how many processors this process may use at once, at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; respects a batch system's allocation
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
@@ -18,20 +18,23 @@ def usable_cores() -> int:
 
 
 def cpu_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
-    """Processors' worth of time that control groups allow (a container's --cpus), else inf."""
+    """Return the CPU time that control groups allow, in processors (a container's --cpus).
+
+    inf = no limit.
+    """
     return min(
-        (_quota(folder, first) for folder, first in limiting_groups("cpu", groups, mount)),
+        (_quota(folder, version) for folder, version in limiting_groups("cpu", groups, mount)),
         default=math.inf,
     )
 
 
 def limiting_groups(
     controller: str, groups: Path = GROUPS, mount: Path = MOUNT
-) -> Iterator[tuple[Path, bool]]:
-    """The folders of the process' own group and of all that it lies in, in both versions.
+) -> Iterator[tuple[Path, int]]:
+    """Yield (folder, version) of this process' control group and all groups that contain it.
 
-    With each, whether it is of the first version, where controllers ("cpu", "memory") have folders
-    of their own. A container sees its own group as the root.
+    version: 1 or 2, of the kernel's interface; in version 1 each controller ("cpu", "memory") has
+    its own folders. A container sees its own group as the root. Yields nothing without groups.
     """
     try:
         lines = groups.read_text().splitlines()
@@ -45,12 +48,12 @@ def limiting_groups(
         own = root / path.lstrip("/")
         for folder in (own, *own.parents):
             if folder.is_relative_to(root):
-                yield folder, bool(controllers)
+                yield folder, 1 if controllers else 2
 
 
-def _quota(group: Path, first_version: bool) -> float:
+def _quota(group: Path, version: int) -> float:
     try:
-        if first_version:
+        if version == 1:
             quota = (group / "cpu.cfs_quota_us").read_text()
             period = (group / "cpu.cfs_period_us").read_text()
         else:

@@ -36,8 +36,8 @@ def usable_memory(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
     """Bytes that control groups allow (a container's --memory); inf = no limit."""
     smallest = math.inf
-    for folder, first_version in limiting_groups("memory", groups, mount):
-        name = "memory.limit_in_bytes" if first_version else "memory.max"
+    for folder, version in limiting_groups("memory", groups, mount):
+        name = "memory.limit_in_bytes" if version == 1 else "memory.max"
         try:
             allowed = int((folder / name).read_text())
         except (OSError, ValueError):  # there is no such file, or it says max
