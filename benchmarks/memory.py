@@ -20,7 +20,7 @@ from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.backlog import Backlog, carry_out
 from pointcmt.render.jobs.job import Job, create_store, tasks
-from pointcmt.render.jobs.run import make_runner
+from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.supervisor import Crew, Work
 from pointcmt.render.jobs.workers import LocalWorkers
 

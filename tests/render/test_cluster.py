@@ -31,7 +31,7 @@ from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs import cluster as clusters
 from pointcmt.render.jobs.cluster import Cluster, ClusterWorkers
 from pointcmt.render.jobs.job import Task
-from pointcmt.render.jobs.run import make_runner
+from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.supervisor import Work
 from tests.render import shapes
 from tests.render.clusters import REPOSITORY, cluster, environment, kill_group
@@ -250,7 +250,7 @@ def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path,
         code, _, said = ended(start(meshes, out, "--scheduler", own.address))
         assert code == 1
         assert re.search(rf"--root {meshes}, worker tcp://127.0.0.1:\d+ on ", said)
-        assert "mount it there" in said
+        assert "mount the data set at the same path" in said
         assert "Traceback" not in said
         assert ViewStore.open(out).committed() == [], "missing files are no shape's fault"
 

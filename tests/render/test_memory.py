@@ -14,7 +14,6 @@ from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.config import RenderConfig, schema_for
-from pointcmt.render.cores import usable_cores
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.jobs.memory import (
     GIB,
@@ -29,8 +28,9 @@ from pointcmt.render.jobs.memory import (
 )
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.render.jobs.supervisor import Work
+from pointcmt.render.limits import usable_cores
 from tests.render.jobs import facts, pointcmt
-from tests.render.test_cores import FIRST, SECOND, group
+from tests.render.test_limits import VERSION_1, VERSION_2, group
 
 HUGE = ("--rig", "fibonacci60", "--size", 4096)
 
@@ -44,8 +44,8 @@ HUGE = ("--rig", "fibonacci60", "--size", 4096)
         ("0", "max", math.inf),
     ],
 )
-def test_the_smallest_limit_of_a_container_and_those_around_it(pod, me, allowed, tmp_path):
-    (tmp_path / "cgroup").write_text(SECOND)
+def test_the_smallest_limit_of_a_container_and_the_groups_around_it(pod, me, allowed, tmp_path):
+    (tmp_path / "cgroup").write_text(VERSION_2)
     group(tmp_path / "fs/pod", memory__max=pod)
     group(tmp_path / "fs/pod/me", memory__max=me)
     assert memory_quota(tmp_path / "cgroup", tmp_path / "fs") == allowed
@@ -54,8 +54,8 @@ def test_the_smallest_limit_of_a_container_and_those_around_it(pod, me, allowed,
     assert usable == min(allowed, machine)
 
 
-def test_the_first_version_of_control_groups(tmp_path):
-    (tmp_path / "cgroup").write_text(FIRST)
+def test_version_1_of_control_groups(tmp_path):
+    (tmp_path / "cgroup").write_text(VERSION_1)
     group(tmp_path / "fs/memory/other", memory__limit_in_bytes="9223372036854771712")
     assert memory_quota(tmp_path / "cgroup", tmp_path / "fs") == math.inf
     group(tmp_path / "fs/memory", memory__limit_in_bytes=str(3 * GIB))

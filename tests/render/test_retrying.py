@@ -23,6 +23,7 @@ from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Task, job_of_store, stage_to_run, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
+from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.jobs.supervisor import Crew, Work
 from tests.render import shapes
@@ -178,7 +179,7 @@ def test_nothing_is_done_for_a_store_that_was_replaced(tmp_path):
     before = tree(render_toy(tmp_path / "S", 2, shard=1, size=24, points=32).path)
     crew = Crew()
     with pytest.raises(StoreError, match="another store here"):
-        run_claimed(crew, Work(run.make_runner, job, 60.0), Task(RENDER, 0))
+        run_claimed(crew, Work(make_runner, job, 60.0), Task(RENDER, 0))
     crew.close()
     assert tree(store.path) == before
 

@@ -29,8 +29,9 @@ from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs.backlog import LOCAL
-from pointcmt.render.jobs.cluster_task import Failed, make_runner, run_there
+from pointcmt.render.jobs.cluster_task import Failed, run_there
 from pointcmt.render.jobs.job import Finished, Task
+from pointcmt.render.jobs.runner import make_remote_runner
 from pointcmt.render.jobs.supervisor import Work
 
 FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
@@ -75,7 +76,7 @@ class ClusterWorkers:
 
     def __init__(self, work: Work, cluster: Cluster, log_format: str) -> None:
         _silence_dask()
-        self.work = replace(work, make_runner=make_runner)
+        self.work = replace(work, make_runner=make_remote_runner)
         self.resources, self.log_format = cluster.resources, log_format
         facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
         self._name = contract.digest(str(facts).encode())

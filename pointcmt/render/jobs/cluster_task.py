@@ -1,25 +1,17 @@
 """What runs on a dask worker: one shard, after a look whether this machine can do it at all."""
 
-import math
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from distributed import get_worker
 
 from pointcmt import __version__
-from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.claimed import run_claimed
-from pointcmt.render.jobs.job import Finished, Job, Task
+from pointcmt.render.jobs.job import Finished, Task
 from pointcmt.render.jobs.memory import with_share
 from pointcmt.render.jobs.supervisor import Crew, Work
-
-if TYPE_CHECKING:
-    from pointcmt.render.jobs.shards import ShardRunner
-
-SAMPLE = 16  # shapes that are looked for before a worker is taken to see the data set
 
 _crew = Crew()  # the render processes of all threads of this dask worker
 
@@ -47,20 +39,3 @@ def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
         at = f"worker {worker} on {socket.gethostname()}"
         where = f"{error.where}, {at}" if error.where else at
         return Failed(type(error)(error.what, where=where, fix=error.fix), worker)
-
-
-def make_runner(job: Job, number: int) -> "ShardRunner":
-    """`run.make_runner` on a machine that may not see the data set. Raises PointcmtError if so."""
-    from pointcmt.render.jobs.run import make_runner as make
-
-    runner = make(job, number)
-    shapes, root = runner.store.shapes, job.root
-    sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
-    files_of = [split_source(shape.source)[0] for shape in sample]
-    if root is not None and not any((root / name).exists() for name in files_of):
-        raise PointcmtError(
-            f"none of {len(sample)} shapes looked for is there",
-            where=f"--root {root}",
-            fix="the workers need the data set at the same path: mount it there",
-        )
-    return runner

@@ -14,9 +14,8 @@ import numpy as np
 
 from pointcmt.datasets.store.schema import Schema, array_specs
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.render.control_groups import GROUPS, MOUNT, limiting_groups
-from pointcmt.render.cores import usable_cores
 from pointcmt.render.jobs.supervisor import Work
+from pointcmt.render.limits import GROUPS, MOUNT, limiting_groups, usable_cores
 
 GIB = 2**30
 SHARED = 7 / 8  # of the memory; the rest is for the system and for the process that plans
@@ -37,8 +36,8 @@ def usable_memory(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
     """Bytes that control groups allow (a container's --memory); inf = no limit."""
     smallest = math.inf
-    for folder, first_version in limiting_groups("memory", groups, mount):
-        name = "memory.limit_in_bytes" if first_version else "memory.max"
+    for folder, version in limiting_groups("memory", groups, mount):
+        name = "memory.limit_in_bytes" if version == 1 else "memory.max"
         try:
             allowed = int((folder / name).read_text())
         except (OSError, ValueError):  # there is no such file, or it says max

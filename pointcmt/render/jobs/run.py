@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pointcmt.console import meter, say
 from pointcmt.datasets.sources import Listing
@@ -17,7 +17,6 @@ from pointcmt.datasets.store.storage import first_read
 from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ROOT, ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.config import schema_for
-from pointcmt.render.cores import usable_cores
 from pointcmt.render.jobs.backlog import LOCAL, Backlog, Engine, carry_out
 from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Finished, Job, Task, create_store, tasks
@@ -33,11 +32,10 @@ from pointcmt.render.jobs.origins import (
     require_same_sources,
     require_some_sources,
 )
+from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.supervisor import Work
 from pointcmt.render.jobs.workers import LocalWorkers
-
-if TYPE_CHECKING:
-    from pointcmt.render.jobs.shards import ShardRunner
+from pointcmt.render.limits import usable_cores
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
 
@@ -128,16 +126,6 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     if waiting:
         say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
     return complete(store, job, CORRESPONDENCES, options)
-
-
-def make_runner(job: Job, worker: int) -> "ShardRunner":
-    """What runs the job's tasks, in a worker process: only there are the heavy libraries loaded."""
-    from pointcmt.render.startup import import_lightly
-
-    import_lightly()
-    from pointcmt.render.jobs.shards import ShardRunner
-
-    return ShardRunner(job, worker)
 
 
 def complete(

@@ -1,0 +1,40 @@
+"""Make the object that runs a job's tasks inside a worker process (child.Runner)."""
+
+import math
+from typing import TYPE_CHECKING
+
+from pointcmt.datasets.sources.listing import split_source
+from pointcmt.errors import PointcmtError
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.startup import import_lightly
+
+if TYPE_CHECKING:
+    from pointcmt.render.jobs.shards import ShardRunner
+
+SAMPLE = 16  # shapes to look for before concluding that a machine can read the data set
+
+
+def make_runner(job: Job, worker: int) -> "ShardRunner":
+    """Return the runner of one worker process, the only place that loads the large libraries."""
+    import_lightly()
+    from pointcmt.render.jobs.shards import ShardRunner
+
+    return ShardRunner(job, worker)
+
+
+def make_remote_runner(job: Job, worker: int) -> "ShardRunner":
+    """Return `make_runner`'s runner on a machine that may lack the data set.
+
+    Raises PointcmtError where the data set's files are missing.
+    """
+    runner = make_runner(job, worker)
+    shapes, root = runner.store.shapes, job.root
+    sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
+    files = [split_source(shape.source)[0] for shape in sample]
+    if root is not None and not any((root / name).exists() for name in files):
+        raise PointcmtError(
+            f"this machine has none of {len(sample)} files of the data set",
+            where=f"--root {root}",
+            fix="mount the data set at the same path on all workers",
+        )
+    return runner
