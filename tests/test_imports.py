@@ -1,63 +1,95 @@
-"""Who may import whom (CONTRIBUTING.md): every import runs down, and the two stages never meet."""
+"""Who may import whom: one table of folders. Every import runs down, and nothing goes in circles."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted((ROOT / "pointcmt").rglob("*.py"))
+PACKAGE = ROOT / "pointcmt"
 
+# The lowest floor: modules at the top of the package that import nothing but each other.
 GROUND = (
     "errors",
-    "mesh",
-    "cloud",
-    "cameras",
-    "compiled",
-    "geometry",
     "console",
+    "cameras",
+    "geometry",
+    "shapes",
+    "correspondences",
+    "compiled",
     "regular_files",
     "json_files",
-    "correspondences",
 )
-# Floor of each part of the package → the parts it may import, itself included.
-FLOORS = {
-    "ground": ("ground",),
-    "sources": ("ground", "sources", "schema"),
-    "schema": ("ground", "schema"),
-    "datasets": ("ground", "sources", "schema", "datasets"),
-    "render": ("ground", "sources", "schema", "datasets", "render"),
-    "training": ("ground", "schema", "datasets", "training"),
-    "top": ("ground", "sources", "schema", "datasets", "render", "training", "top"),
+TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
+# Folder, or a module that has a rule of its own → what it may import besides itself and the ground.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "ground": (),
+    "datasets": (),
+    "datasets.store.schema": (),
+    "datasets.store": ("datasets.store.schema",),
+    "datasets.sources": ("datasets.store.schema",),
+    "render": ("datasets.store", "datasets.store.schema"),
+    "render.draw": ("render.config", "render.startup"),
+    "render.config": ("datasets.store.schema",),
+    "render.startup": (),
+    "render.limits": (),
+    "render.load": ("render.draw", "render.startup", "datasets.sources", "datasets.store.schema"),
+    "render.jobs": (
+        "render.draw",
+        "render.load",
+        "render.config",
+        "render.startup",
+        "render.limits",
+        "datasets.store",
+        "datasets.store.schema",
+        "datasets.sources",
+    ),
+    "training.config": (),
+    "training.ops": (),
+    "training.figures": (),
+    "training.images": ("datasets.store", "training.ops"),
+    "training.networks": ("training.config", "training.images", "training.ops"),
+    "training.runs": (
+        "datasets.store",
+        "datasets.store.schema",
+        *(f"training.{name}" for name in ("config", "images", "networks", "ops")),
+    ),
+    "training.recipes": (
+        "datasets.store",
+        "datasets.store.schema",
+        *(f"training.{name}" for name in ("config", "images", "networks", "ops", "runs")),
+        "training.figures",
+    ),
+    "training.evaluation": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
+    "training.export": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
+    "training": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
 }
-FORBIDDEN = {
-    "ground": {"torch", "open3d", "trimesh", "OpenGL", "dask", "tensorstore"},
-    "sources": {"torch", "open3d", "trimesh", "OpenGL", "dask", "tensorstore", "numba"},
-    "schema": {"torch", "open3d", "trimesh", "OpenGL", "dask", "tensorstore"},
-    "datasets": {"open3d", "trimesh", "OpenGL", "dask"},
+# Libraries that a folder and everything in it must do without.
+FORBIDDEN: dict[str, set[str]] = {
+    "ground": {"torch", "open3d", "trimesh", "OpenGL", "dask", "distributed", "tensorstore"},
+    "datasets": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},
+    "datasets.store": {"h5py"},
+    "datasets.store.schema": {"torch", "tensorstore"},
+    "datasets.sources": {"torch", "tensorstore", "numba"},
     "render": {"torch", "transformers", "sklearn"},
-    "training": {"open3d", "trimesh", "OpenGL", "dask"},
-    "top": set(),
+    "training": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},
 }
+TOP = {"", "cli", "commands", "__main__"}  # may import everything
 
 
-def floor(name):
-    parts = name.split(".")[1:]
-    if not parts or parts[0] in (*GROUND, "__version__"):
-        return "ground"
-    if parts[0] == "datasets":
-        return parts[1] if len(parts) > 1 and parts[1] in ("sources", "schema") else "datasets"
-    return parts[0] if parts[0] in ("render", "training") else "top"
-
-
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
+def module_name(path: Path) -> str:
+    """The name of a file's module below `pointcmt`; that of the package itself is ""."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path):
-    """Everything a file imports, inside of functions too, but for what only type checkers see."""
-    tree = ast.parse(path.read_text())
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Everything a file imports, inside of functions too, except what only type checkers see."""
+    tree = ast.parse(path.read_text("utf-8"))
     unseen = {
         node
         for test in ast.walk(tree)
@@ -72,108 +104,92 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from names if node.module.startswith("pointcmt") else [node.module]
+            yield from names if (node.module or "").startswith("pointcmt") else [node.module or ""]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_imports_run_down(path):
-    own = floor(module_name(path))
-    for name in imports(path):
+def own_imports(path: Path) -> set[str]:
+    """The modules of this package that a file imports."""
+    found = set()
+    for name in imported(path):
         if name.split(".")[0] == "pointcmt":
-            assert floor(name) in FLOORS[own], f"{own} imports {name}"
-        else:
-            assert name.split(".")[0] not in FORBIDDEN[own], f"{own} imports {name}"
+            below = name.removeprefix("pointcmt").removeprefix(".")
+            found.add(below if below in MODULES else below.rpartition(".")[0])
+    return found - {""}  # `from pointcmt import __version__`
+
+
+def rule_of(module: str) -> str:
+    """The key of ALLOWED that holds for a module: its own, or that of the nearest folder."""
+    if module in GROUND:
+        return "ground"
+    while module not in ALLOWED:
+        if module.split(".")[0] in TOP:
+            return "top"
+        module, _, last = module.rpartition(".")
+        assert module or last in TOP, f"{last} has no rule"
+    return module
+
+
+IMPORTS = {module: own_imports(path) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_down(module):
+    own = rule_of(module)
+    for name in IMPORTS[module]:
+        other = rule_of(name)
+        if own != "top" and other not in ("ground", own):
+            assert other in ALLOWED[own], f"{own} imports {name}"
+    forbidden = set().union(
+        *(names for rule, names in FORBIDDEN.items() if _is_in(module, own, rule))
+    )
+    roots = {name.split(".")[0] for name in imported(MODULES[module])}
+    assert not roots & forbidden
+
+
+def _is_in(module: str, own: str, rule: str) -> bool:
+    return rule == own or module == rule or module.startswith(f"{rule}.")
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """The nodes from which one comes back to where one began."""
+    left = {node: set(others) - {node} for node, others in graph.items()}
+    while ends := [node for node, others in left.items() if not others & left.keys()]:
+        for node in ends:
+            del left[node]
+    return sorted(left)
+
+
+def test_no_file_is_in_a_circle():
+    assert circles(IMPORTS) == []
+
+
+def test_no_folder_is_in_a_circle():
+    """Files at the top of the package count alone: the ground, and the entry points above all."""
+
+    def folder(module):
+        return str(MODULES[module].parent) if "." in module else module
+
+    graph: dict[str, set[str]] = {folder(module): set() for module in MODULES}
+    for module, others in IMPORTS.items():
+        graph[folder(module)] |= {folder(other) for other in others}
+    assert circles(graph) == []
 
 
 def test_datasets_use_torch_in_streaming_alone():
     users = [
-        module_name(path)
-        for path in MODULES
-        if floor(module_name(path)) == "datasets"
-        and any(name.split(".")[0] == "torch" for name in imports(path))
+        module
+        for module, path in MODULES.items()
+        if module.startswith("datasets")
+        and any(name.split(".")[0] == "torch" for name in imported(path))
     ]
-    assert users == ["pointcmt.datasets.store.streaming"]
-
-
-def test_only_the_entry_points_are_on_the_top_floor():
-    top = {module_name(path) for path in MODULES if floor(module_name(path)) == "top"}
-    assert top <= {
-        f"pointcmt.{name}"
-        for name in (
-            "cli",
-            "cli_options",
-            "cli_training",
-            "cli_verify",
-            "__main__",
-            "doctor",
-            "demo",
-        )
-    }
-
-
-def test_nothing_is_unpickled():
-    """What a user downloads is never executed: no pickle, and torch.load only with weights_only."""
-    for path in MODULES:
-        assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & set(imports(path)), path
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load"):
-                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                assert keywords.get("weights_only") == "True", path
-                assert keywords.get("allow_pickle") != "True", path
-
-
-def test_arrays_of_numpy_files_are_made_from_their_bytes():
-    """numpy's own reading of arrays unpickles where a header says so: only headers are read."""
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                assert not ast.unparse(node.func).endswith("format.read_array"), path
+    assert users == ["datasets.store.streaming"]
 
 
 def test_hdf5_files_are_opened_in_one_place():
     """It refuses links to other files, and is loaded only where there is such a file."""
-    users = {module_name(path) for path in MODULES if "h5py" in set(imports(path))}
-    assert users == {"pointcmt.datasets.sources.hdf5"}
-    tree = ast.parse((ROOT / "pointcmt/datasets/sources/hdf5.py").read_text())
+    users = {module for module, path in MODULES.items() if "h5py" in set(imported(path))}
+    assert users == {"datasets.sources.hdf5"}
+    tree = ast.parse(MODULES["datasets.sources.hdf5"].read_text())
     assert not any(
         isinstance(node, ast.Import) and "h5py" in ast.unparse(node) for node in tree.body
     )
-
-
-def test_no_shell_is_started():
-    for path in MODULES:
-        text = path.read_text()
-        assert "shell=True" not in text, path
-        assert "os.system" not in text, path
-
-
-def test_compiled_functions_use_constants_of_their_own_file():
-    """numba compiles globals in; a constant from elsewhere could change without a recompilation.
-
-    Functions from elsewhere are fine: the cache's name is a digest of all files that have any.
-    """
-    for path in MODULES:
-        tree = ast.parse(path.read_text())
-        constants = {
-            alias.asname or alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pointcmt")
-            for alias in node.names
-            if alias.name.isupper()
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and any(
-                ast.unparse(d) == "compiled" for d in node.decorator_list
-            ):
-                used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-                foreign = used & constants
-                kernels = all(b"@compiled" in _source_of(tree, name) for name in foreign)
-                assert kernels, f"{path}: {node.name} uses {foreign}"
-
-
-def _source_of(tree, name):
-    """The bytes of the file an imported name comes from."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            return (ROOT / (node.module.replace(".", "/") + ".py")).read_bytes()
-    raise AssertionError(name)

@@ -1,0 +1,36 @@
+"""The sizes that keep the package readable."""
+
+import ast
+
+import pytest
+
+from tests.test_imports import MODULES, PACKAGE
+
+MOST_LINES = 400  # of a module
+MOST_IN_FUNCTION = 80  # lines, without the option list of a command
+MOST_MODULES = 15  # in a folder
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_are_short(module):
+    text = MODULES[module].read_text("utf-8")
+    assert text.count("\n") <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - _begin(node, module) <= MOST_IN_FUNCTION, node.name
+
+
+def _begin(node, module):
+    """The line that counts as a function's first: of a command, that of its body."""
+    return node.body[0].lineno if module.startswith("commands.") else node.lineno
+
+
+def test_no_folder_is_crowded():
+    folders = {path.parent for path in MODULES.values()}
+    crowded = {
+        str(folder.relative_to(PACKAGE)): count
+        for folder in folders
+        if (count := len([p for p in folder.glob("*.py") if p.name != "__init__.py"]))
+        > MOST_MODULES
+    }
+    assert crowded == {}
