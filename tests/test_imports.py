@@ -1,7 +1,8 @@
-"""Who may import whom: one table of folders. Every import runs down, and nothing goes in circles."""
+"""Who may import whom: one table of folders. Every import runs down, without circles."""
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,13 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """Everything a file imports, inside of functions too, except what only type checkers see."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text("utf-8"))
     unseen = {
         node

@@ -67,7 +67,7 @@ def _source_of(tree, name):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_checkpoints_of_others_are_read_in_one_place(module):
-    """`training.runs.published` alone calls torch.load, with weights_only; nothing calls torch.save."""
+    """Only `training.runs.published` calls torch.load, with weights_only; nothing torch.save."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
     safe = {
         node.func
