@@ -250,7 +250,7 @@ def stages(
         settings = [text.format(**runs) for text in settings]
         settings += ["loop.tensorboard=false", *(SMALL[recipe] if options.small else ())]
         config = load_config(recipe, None, settings, epochs=options.epochs)
-        train(store, config, place / name, str(device), log_format="json")
+        train(store, config, place / name, str(device))
         lines = (place / name / "metrics.jsonl").read_text().splitlines()
         last = json.loads(lines[-1])
         speed = last["samples_per_second"]

@@ -30,7 +30,6 @@ from functools import partial
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
-from pointcmt.console import SILENT
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import look
@@ -155,7 +154,7 @@ def worker(out, job, listing):
 
 
 def end(out, job, listing):
-    summary = complete(ViewStore.open(out), job, RENDER, Options(log_format=SILENT), [])
+    summary = complete(ViewStore.open(out), job, RENDER, Options(), [])
     return {"failures": len(summary.failures)}
 
 
@@ -194,7 +193,7 @@ def overhead(folder: str) -> float:
     backlog = Backlog(tasks(store, render=True, correspondences=True), partial(look, store.kv))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     make = importlib.import_module("planning").make_free_runner  # workers can import it, too
-    running = carry_out(backlog, LocalWorkers(Work(make, job, timeout=600), 1, run_claimed), SILENT)
+    running = carry_out(backlog, LocalWorkers(Work(make, job, timeout=600), 1, run_claimed))
     next(running)  # the worker has started
     started = time.perf_counter()
     count = sum(len(finished.outcomes) for finished in running)

@@ -33,7 +33,6 @@ import torch
 from accelerate import Accelerator
 
 from pointcmt.cameras import find_rig
-from pointcmt.console import SILENT
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream, done_shapes
 from pointcmt.datasets.store.view_store import ViewStore
@@ -106,7 +105,7 @@ def toy(out: Path) -> ViewStore:
     listing = select(list_shapes("toy", None), None, 48)
     config = RenderConfig(find_rig("circle12"), size=224, points=2048)
     job = Job(str(out), "toy", None, listing.up, config, True)
-    render(listing, job, Options(log_format=SILENT))
+    render(listing, job, Options())
     return ViewStore.open(out)
 
 
@@ -116,7 +115,7 @@ def measure(store: ViewStore, config: MvnetConfig, device: torch.device, steps: 
     task = build(config, 1, True)
     shapes = np.flatnonzero(store.status() == 1)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    task.prepare(Context(store, shapes, {}, device, accelerator, SILENT))
+    task.prepare(Context(store, shapes, {}, device, accelerator))
     batches = endless(ViewStream(store, shapes, task.stream))
     rows = [
         each for number, each in enumerate(timed_steps(task, batches, device, steps + 1)) if number

@@ -36,7 +36,7 @@ import torch
 from image_weights import STATISTICS, save_network
 
 from pointcmt.cameras import find_rig
-from pointcmt.console import SILENT, in_words
+from pointcmt.console import in_words
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
@@ -166,12 +166,12 @@ def measure(job: Job) -> list[Score]:
     torch.set_num_threads(1)
     store, found = ViewStore.open(job.out / "store"), []
     if job.variant != NONE:
-        train(store, pretraining(job), job.pre, "cpu", SILENT)
+        train(store, pretraining(job), job.pre, "cpu")
         found += probed(job, store)
     for task in TASKS:
         folder = job.out / task / f"{job.variant}-{job.load}-{job.seed}".replace(" ", "-")
-        train(store, downstream(job, task), folder, "cpu", SILENT)
-        report = evaluate(folder, store, which="last", device="cpu", log_format=SILENT)
+        train(store, downstream(job, task), folder, "cpu")
+        report = evaluate(folder, store, which="last", device="cpu")
         found.append(Score(task, job.variant, job.seed, report.measures, report.scores))
     return found
 
@@ -222,7 +222,7 @@ def downstream(job: Job, task: str) -> Any:
 
 def probed(job: Job, store: ViewStore) -> Iterator[Score]:
     """The SVM's accuracy and the few-shot means, of the network and of the same before training."""
-    for result in probe(job.pre, store, True, EPISODES, "last", "cpu", SILENT):
+    for result in probe(job.pre, store, True, EPISODES, "last", "cpu"):
         if isinstance(result, FewShot):
             for name, values in result.accuracies.items():
                 found = {"accuracy": float(np.mean(values))}

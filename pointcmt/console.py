@@ -1,6 +1,11 @@
-"""What the user sees while work goes on: a bar with an ETA, plain lines, or JSON lines."""
+"""What users see while work goes on: messages, and progress as a bar, as lines or as JSON lines.
+
+All of it goes through the logger `pointcmt`. From Python it is quiet unless logging is set up
+(`logging.basicConfig(level="INFO")`, or `show_messages` for what the commands show).
+"""
 
 import json
+import logging
 import math
 import sys
 import time
@@ -10,26 +15,51 @@ from typing import Any, Protocol
 
 from pointcmt.errors import MOST_DETAIL, MOST_TEXT, printable, printable_text
 
+logger = logging.getLogger("pointcmt")
 LOG_FORMATS = ("auto", "plain", "json")
-SILENT = "silent"  # of processes that only help
 EVERY = 10.0  # seconds between two reports of many small steps
+
+
+def show_messages(log_format: str = "auto") -> None:
+    """Send the package's messages and progress to standard error, as the commands do.
+
+    log_format: "plain" for lines of text, "json" for one JSON object per line, "auto" for text with
+    a progress bar where standard error is a terminal.
+    """
+    hide_messages()
+    logger.addHandler(_Console(log_format))
+    logger.setLevel(logging.INFO)
+
+
+def hide_messages() -> None:
+    """Send the package's messages nowhere, not even to the handlers of the root logger."""
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+
+
+class _Console(logging.Handler):
+    """Writes each message as one line to what is standard error at that time."""
+
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self.log_format = log_format
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if self.log_format == "json":
+            facts = getattr(record, "facts", {})
+            text = json.dumps({"time": round(record.created, 3), "message": text, **facts})
+        else:
+            text = printable(text, MOST_TEXT)
+        print(text, file=sys.stderr, flush=True)
 
 
 class Meter(Protocol):
     """Counts finished work."""
 
     def advance(self, count: int, note: str = "", **facts: Any) -> None: ...
-
-
-def say(text: str, log_format: str = "auto", **facts: Any) -> None:
-    """One message about the run, to standard error (as a JSON line if asked)."""
-    if log_format == SILENT:
-        return
-    if log_format == "json":
-        text = json.dumps({"time": round(time.time(), 3), "message": text, **facts})
-    else:
-        text = printable(text, MOST_TEXT)
-    print(text, file=sys.stderr, flush=True)
 
 
 def show(*parts: str) -> None:
@@ -46,16 +76,17 @@ def show_text(text: str) -> None:
 
 
 @contextmanager
-def meter(title: str, total: int, unit: str, log_format: str = "auto") -> Iterator[Meter]:
-    """Progress of `total` units: a bar on a terminal, else a line a second or for each trouble.
+def meter(title: str, total: int, unit: str) -> Iterator[Meter]:
+    """Show the progress of `total` units: a bar, or a line a second and one for each failure.
 
-    As JSON, a line whenever something finishes.
+    With JSON lines there is one whenever something finishes.
     """
+    log_format = next((h.log_format for h in logger.handlers if isinstance(h, _Console)), "plain")
     if log_format == "auto" and sys.stderr.isatty():
         with _Bar(title, total, unit) as bar:
             yield bar
     else:
-        yield _Lines(title, total, unit, log_format)
+        yield _Lines(title, total, unit, often=log_format == "json")
 
 
 def in_words(name: str) -> str:
@@ -71,25 +102,30 @@ def duration(seconds: float) -> str:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int, unit: str, log_format: str) -> None:
-        self.title, self.total, self.unit, self.log_format = title, total, unit, log_format
+    def __init__(self, title: str, total: int, unit: str, often: bool) -> None:
+        self.title, self.total, self.unit, self.often = title, total, unit, often
         self.count, self.started = 0, time.monotonic()
-        self.said = -math.inf
+        self.last_line = -math.inf
 
     def advance(self, count: int, note: str = "", **facts: Any) -> None:
         self.count += count
         now, finished = time.monotonic(), self.count >= self.total
-        if self.log_format != "json" and not (note or finished or now - self.said >= 1):
+        if not (self.often or note or finished or now - self.last_line >= 1):
             return
-        self.said = now
+        self.last_line = now
         seconds = now - self.started
         rate = self.count / max(seconds, 1e-9)
         eta = (self.total - self.count) / max(rate, 1e-9)
         progress = f"{self.count}/{self.total} {self.unit}"
         text = f"{self.title}: {progress} · {rate:.1f}/s · ETA {duration(eta)}"
         text += f" · {note}" if note else ""
-        numbers = {"done": self.count, "total": self.total, "per_second": round(rate, 2)}
-        say(text, self.log_format, **numbers, eta_seconds=round(eta, 1), **facts)
+        numbers: dict[str, Any] = {
+            "done": self.count,
+            "total": self.total,
+            "per_second": round(rate, 2),
+        }
+        numbers |= {"eta_seconds": round(eta, 1), **facts}
+        logger.info(text, extra={"facts": numbers})
 
 
 class _Bar:

@@ -1,10 +1,12 @@
 """Fixtures that several tests share."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
+from pointcmt.console import logger, show_messages
 from tests.stores import render_toy
 
 
@@ -22,3 +24,13 @@ def real_data() -> Path:
 def toy_store(tmp_path_factory):
     """A rendered store of 40 toy shapes, 6 views of 32², 256 points."""
     return render_toy(tmp_path_factory.mktemp("toy") / "S", limit=40, shard=3)
+
+
+@pytest.fixture
+def messages(capsys):
+    """Show the package's messages as the commands do; call it for those since the last call."""
+    show_messages("plain")
+    yield lambda: capsys.readouterr().err
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pointcmt.console import meter, say, show, show_text
+from pointcmt.console import logger, meter, show, show_messages, show_text
 from pointcmt.errors import (
     MOST_DETAIL,
     MOST_TEXT,
@@ -55,17 +55,19 @@ def test_megabytes_do_not_become_messages():
     assert printable("  tidy \n") == "tidy"
 
 
-def test_what_is_printed_is_tame(capsys):
+def test_what_is_printed_is_tame(capsys, messages):
     show("failed", NASTY, NASTY)
     assert_tame(capsys.readouterr().out)
     show_text(f"{NASTY}\n{NASTY}")
     assert_tame(capsys.readouterr().out, lines=2)
-    say(f"{NASTY}\nok: all is well")
+    show_messages("plain")
+    logger.info(f"{NASTY}\nok: all is well")
     assert_tame(capsys.readouterr().err)
-    say(NASTY, "json")
-    assert_tame(capsys.readouterr().err)
-    with meter("rendering", 2, "shapes", "plain") as progress:
+    with meter("rendering", 2, "shapes") as progress:
         progress.advance(2, NASTY)
+    assert_tame(capsys.readouterr().err)
+    show_messages("json")
+    logger.info(NASTY)
     assert_tame(capsys.readouterr().err)
     assert printable_text("a\tb\nc") == "a�b\nc"
 

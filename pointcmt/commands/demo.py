@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import LogFormat, check_log_format, needs, path_of, resumable
+from pointcmt.commands.options import LogFormat, needs, path_of, resumable, start_logging
 
 
 def demo(
@@ -15,8 +15,8 @@ def demo(
     log_format: LogFormat = "auto",
 ) -> None:
     """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
-    check_log_format(log_format)
+    start_logging(log_format)
     with needs("all"):
         from pointcmt.commands.demo_steps import run
-    with resumable(log_format):
-        run(out, log_format)
+    with resumable():
+        run(out)

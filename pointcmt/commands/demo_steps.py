@@ -42,7 +42,7 @@ KNOBS = {
 EPOCHS = {"teacher": 5, "cmpg": 6, "student": 22}
 
 
-def run(out: Path, log_format: str = "auto") -> None:
+def run(out: Path) -> None:
     """Render, look, train PointCMT's three stages, evaluate; everything goes below `out`.
 
     Running it again resumes. Raises PointcmtError as the commands do.
@@ -53,7 +53,7 @@ def run(out: Path, log_format: str = "auto") -> None:
     _title("1 · render toy shapes: 12 views each, with depth, face ids and correspondences")
     listing = _few(list_shapes("toy", None))
     job = Job(str(data), listing.name, None, listing.up, CONFIG)
-    summary = render(listing, job, Options(log_format=log_format))
+    summary = render(listing, job, Options())
     show(f"{summary.done + summary.skipped} shapes in {data}")
     store = ViewStore.open(data)
     for path in preview(store, out / "preview", shapes=20, views=5):
@@ -62,14 +62,14 @@ def run(out: Path, log_format: str = "auto") -> None:
     config = load_pipeline(None, _knobs())
     for number, (recipe, stage) in enumerate(stages(config, out), 2):
         _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
-        train(store, stage, out / recipe, log_format=log_format)
+        train(store, stage, out / recipe)
         show(f"look at {out / recipe / 'curve.png'}")
     show(f"look at {out / 'cmpg' / 'clouds.png'}")
 
     _title("5 · evaluate on the test split")
     accuracy = {}
     for recipe in ("teacher", "student"):
-        report = evaluate(out / recipe, store, log_format=log_format)
+        report = evaluate(out / recipe, store)
         show_text(report.describe())
         show(f"look at {out / recipe / 'confusion.png'}")
         accuracy[recipe] = report.measures["overall_accuracy"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Device, Json, LogFormat, check_log_format, needs, path_of
+from pointcmt.commands.options import Device, Json, LogFormat, needs, path_of, start_logging
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 
@@ -24,7 +24,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
-    check_log_format(log_format)
+    start_logging(log_format)
     if probe or few_shot:
         _check_probe(probe, split, votes)
     from pointcmt.datasets.store.view_store import ViewStore
@@ -35,7 +35,7 @@ def evaluate(
         with needs("train"):
             from pointcmt.training.commands import probe_command
 
-            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device, log_format)
+            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device)
         show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
@@ -43,7 +43,7 @@ def evaluate(
     with needs("train"):
         from pointcmt.training.evaluation.evaluate import evaluate as judge
 
-        report = judge(run, store, split, checkpoint, votes, device, log_format)
+        report = judge(run, store, split, checkpoint, votes, device)
     show_text(report.describe())
     if as_json:
         print(json.dumps(report.as_json()))

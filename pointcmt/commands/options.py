@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pointcmt.console import LOG_FORMATS, say
+from pointcmt.console import LOG_FORMATS, logger, show_messages
 from pointcmt.errors import DependencyError, UsageError, nearest
 
 INTERRUPTED = 130
@@ -62,12 +62,12 @@ def needs(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def resumable(log_format: str) -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Ctrl-C ends the command cleanly: whole shards are safe, and the same command goes on."""
     try:
         yield
     except KeyboardInterrupt:
-        say("stopped; run the same command again to go on", log_format)
+        logger.info("stopped; run the same command again to go on")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -177,10 +177,12 @@ def share(index: int | None, count: int | None, overwrite: bool = False) -> tupl
     return index, count
 
 
-def check_log_format(name: str) -> None:
-    if name not in LOG_FORMATS:
+def start_logging(log_format: str) -> None:
+    """Show messages and progress in the format of --log-format. Raises UsageError."""
+    if log_format not in LOG_FORMATS:
         raise UsageError(
-            f"no log format is called '{name}'",
+            f"unknown log format '{log_format}'",
             where="--log-format",
-            fix=nearest(name, LOG_FORMATS),
+            fix=nearest(log_format, LOG_FORMATS),
         )
+    show_messages(log_format)

@@ -21,12 +21,12 @@ from pointcmt.commands.options import (
     Store,
     Timeout,
     Workers,
-    check_log_format,
     cluster,
     resumable,
     share,
+    start_logging,
 )
-from pointcmt.console import duration, say, show
+from pointcmt.console import duration, logger, show
 from pointcmt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def render(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Render meshes or clouds into a view store; running it again does exactly what is missing."""
-    check_log_format(log_format)
+    start_logging(log_format)
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
@@ -99,7 +99,7 @@ def render(
     config = fit(config, listing.kind)
     if device != "auto" and listing.kind == "cloud":
         raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
-    _print_listing(listing, log_format)
+    _print_listing(listing)
 
     from pointcmt.render.jobs.job import Job
     from pointcmt.render.jobs.run import Options
@@ -118,13 +118,12 @@ def render(
         moved=moved,
         changed_sources=changed_sources,
         device=device,
-        log_format=log_format,
         **dask,
     )
     if dry_run:
         _print_plan(listing, job, options)
         return
-    with resumable(log_format):
+    with resumable():
         _print_summary(run(listing, job, options), out, as_json, "rendered")
 
 
@@ -143,7 +142,7 @@ def build_correspondences(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Add to a rendered store which of its points each view sees; resumes."""
-    check_log_format(log_format)
+    start_logging(log_format)
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
     from pointcmt.render.jobs.run import Options
@@ -156,10 +155,9 @@ def build_correspondences(
         memory_limit=memory_limit,
         share=share(shard_index, num_shards),
         retry_failed=retry_failed,
-        log_format=log_format,
         **cluster(scheduler, resources, workers, num_shards),
     )
-    with resumable(log_format):
+    with resumable():
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")
 
@@ -176,9 +174,9 @@ def _color(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _print_listing(listing: "Listing", log_format: str) -> None:
+def _print_listing(listing: "Listing") -> None:
     for note in listing.notes:
-        say(f"note: {note}", log_format)
+        logger.warning(f"note: {note}")
     counts = listing.counts()
     official = listing.official or {}
     parts = [
@@ -189,7 +187,7 @@ def _print_listing(listing: "Listing", log_format: str) -> None:
     ]
     classes = len({shape.class_name for shape in listing.shapes})
     shapes = f"{listing.name}: {len(listing.shapes):,} shapes of {classes} classes"
-    say(f"{shapes} ({', '.join(parts)})", log_format)
+    logger.info(f"{shapes} ({', '.join(parts)})")
 
 
 def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:

@@ -11,13 +11,13 @@ from pointcmt.commands.options import (
     Device,
     Json,
     LogFormat,
-    check_log_format,
     needs,
     path_of,
     require_folder,
     resumable,
+    start_logging,
 )
-from pointcmt.console import SILENT, show_text
+from pointcmt.console import hide_messages, show_text
 from pointcmt.errors import StoreError, UsageError
 
 
@@ -42,7 +42,11 @@ def train(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train networks from a view store; running it again goes on where it stopped."""
-    check_log_format(log_format)
+    is_helper = os.environ.get("RANK", "0") != "0"  # of several processes; the first one reports
+    if is_helper:
+        hide_messages()
+    else:
+        start_logging(log_format)
     require_folder(out, "--out")
     from pointcmt.training.config.files import load_config, load_pipeline
     from pointcmt.training.config.pointcmt import PIPELINE
@@ -77,14 +81,13 @@ def train(
 
     if features is not None:
         require_outside(features, out)
-    store, helper = ViewStore.open(data, features=features), os.environ.get("RANK", "0") != "0"
+    store = ViewStore.open(data, features=features)
     store.require_complete()
-    log_format = SILENT if helper else log_format
-    with needs("train"), resumable(log_format):
+    with needs("train"), resumable():
         from pointcmt.training.commands import train_command
 
-        told = train_command(store, settings, chosen, out, device, log_format)
-    if not helper:
+        told = train_command(store, settings, chosen, out, device)
+    if not is_helper:
         show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))

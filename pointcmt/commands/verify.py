@@ -17,10 +17,10 @@ from pointcmt.commands.options import (
     Store,
     Timeout,
     Workers,
-    check_log_format,
     resumable,
+    start_logging,
 )
-from pointcmt.console import meter, say, show
+from pointcmt.console import logger, meter, show
 from pointcmt.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def verify(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
-    check_log_format(log_format)
+    start_logging(log_format)
     from pointcmt.render.jobs.run import Options
 
-    options = Options(workers, timeout, memory_limit, device=device, log_format=log_format)
+    options = Options(workers, timeout, memory_limit, device=device)
     if repair and sources:
         raise UsageError(
             "a repair compares what it renders again by itself",
@@ -53,23 +53,23 @@ def verify(
         )
     if repair:
         _repair(store, root, options, as_json)
-    if (root and not sources) or options != Options(log_format=log_format):
+    if (root and not sources) or options != Options():
         raise UsageError(
             "--workers, --timeout, --memory-limit and --device need --repair; --root needs --repair "
             "or --sources",
             where="verify",
             fix="add --repair or --sources, or leave them out",
         )
-    verdict = _verdict(store, log_format)
+    verdict = _verdict(store)
     if sources:
-        verdict = _with_sources(verdict, store, root, log_format)
+        verdict = _with_sources(verdict, store, root)
     _print_verdict(verdict)
     if as_json:
         print(json.dumps(verdict.as_json()))
     raise typer.Exit(0 if verdict.ok else 1)
 
 
-def _verdict(store: str, log_format: str) -> "Verdict":
+def _verdict(store: str) -> "Verdict":
     """`verify`."""
     from pointcmt.datasets.store.verify import verify as check
     from pointcmt.datasets.store.view_store import ViewStore
@@ -78,11 +78,11 @@ def _verdict(store: str, log_format: str) -> "Verdict":
         total = ViewStore.open(store).schema.shapes
     except DamageError:
         total = 0  # the verdict will say why
-    with meter("verifying", total, "shapes", log_format) as progress:
+    with meter("verifying", total, "shapes") as progress:
         return check(store, progress.advance)
 
 
-def _with_sources(verdict: "Verdict", path: str, root: Path | None, log_format: str) -> "Verdict":
+def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict":
     """`verify --sources`: the verdict with what the data set's files add to it."""
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
@@ -94,8 +94,8 @@ def _with_sources(verdict: "Verdict", path: str, root: Path | None, log_format: 
     except DamageError:  # it is in the verdict already
         return verdict
     if job.root is None:
-        say("the shapes are built in: there are no files to compare", log_format)
-    with meter("comparing sources", store.schema.shapes, "shapes", log_format) as progress:
+        logger.info("the shapes are built in: there are no files to compare")
+    with meter("comparing sources", store.schema.shapes, "shapes") as progress:
         broken, compared = changed_sources(store, job, progress.advance)
     checked = verdict.checked + compared
     return replace(verdict, checked=checked, broken=(*verdict.broken, *broken))
@@ -105,7 +105,7 @@ def _repair(store: str, root: Path | None, options: "Options", as_json: bool) ->
     """`verify --repair`."""
     from pointcmt.render.jobs.repair import repair
 
-    with resumable(options.log_format):
+    with resumable():
         done = repair(store, root, options)
     for broken in done.mended:
         show("mended", broken.where, broken.what)

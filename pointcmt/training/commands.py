@@ -29,21 +29,20 @@ def train_command(
     seeds: tuple[int, ...],
     out: Path,
     device: str,
-    log_format: str,
 ) -> Told:
     """Train one run, a pipeline, or either with several seeds. Raises as what it calls."""
     if seeds:
-        found = study(store, config, seeds, out, device, log_format)
+        found = study(store, config, seeds, out, device)
         if found is None:  # a process that only helps
             return Told("", {})
         return Told(found.describe(), found.as_json())
     if isinstance(config, PipelineConfig):
-        results = train_pipeline(store, config, out, device, log_format)
+        results = train_pipeline(store, config, out, device)
         lines = [_summary(out / name, result) for name, result in results.items()]
         student = results["student"].as_json()
         stages = {name: result.as_json() for name, result in results.items()}
         return Told("\n".join(lines), {**student, "recipe": PIPELINE, "stages": stages})
-    result = train(store, config, out, device, log_format)
+    result = train(store, config, out, device)
     return Told(_summary(out, result), result.as_json())
 
 
@@ -54,11 +53,10 @@ def probe_command(
     few_shot: str,
     which: str,
     device: str,
-    log_format: str,
 ) -> Told:
     """Probe a run's frozen features. few_shot: as `parse_episodes`. Raises as what it calls."""
     episodes = parse_episodes(few_shot) if few_shot else ()
-    found = probe(folder, store, svm, episodes, which, device, log_format)
+    found = probe(folder, store, svm, episodes, which, device)
     facts: dict[str, Any] = {}
     for result in found:
         if isinstance(result, FewShot):

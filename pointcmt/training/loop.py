@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.console import SILENT, Paced, in_words, meter, say
+from pointcmt.console import Paced, in_words, logger, meter
 from pointcmt.datasets.store.features import features_size
 from pointcmt.datasets.store.streaming import Batch, ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
@@ -90,7 +90,6 @@ def train(
     config: TrainConfig,
     out: Path,
     device: str = "auto",
-    log_format: str = "auto",
     until: int | None = None,
 ) -> Result:
     """Train a recipe into the run folder `out`, or go on where it stopped.
@@ -105,7 +104,6 @@ def train(
     accelerator, on = join_processes(device)
     spent = Spent(on)
     main, pieces = accelerator.is_main_process, config.optimizer.accumulate
-    log_format = log_format if main else SILENT
     require_trackers(config)
     config = settle(config, store)
     split = (split_train if config.labelled else split_shapes)(store, config.data)
@@ -126,7 +124,7 @@ def train(
             stack.enter_context(begin_run(run, seen))
         stack.enter_context(memory_errors(config))
         shapes = np.concatenate([split.train, split.validation])
-        task.prepare(Context(store, shapes, run.facts["split"], on, accelerator, log_format))
+        task.prepare(Context(store, shapes, run.facts["split"], on, accelerator))
         stream, validation = _open_streams(task, config, store, split, **ranks)
         model = task.model.to(on)
         average = Average(model, config.optimizer.ema) if config.optimizer.ema else None
@@ -145,7 +143,7 @@ def train(
         facts = {"train": len(split.train), "validation": len(split.validation)}
         opening = _opening(done, stream.position, config, facts, on, accelerator)
         for note in (*split.notes, *few, *notes, opening):
-            say(note, log_format)
+            logger.info(note)
         if done >= end:
             if main and done == config.epochs:  # it may have been killed before its last pictures
                 _draw(out, records, config)
@@ -158,7 +156,7 @@ def train(
         autocast = torch.autocast(on.type, torch.bfloat16, config.loop.precision == "bf16")
         generator = torch.Generator()  # the recipe's augmentation
         left = (end - done) * len(stream) - stream.position
-        progress = Paced(stack.enter_context(meter(config.recipe, left, "steps", log_format)))
+        progress = Paced(stack.enter_context(meter(config.recipe, left, "steps")))
         tell = stack.enter_context(track(run, done, main))
 
         for epoch in range(done + 1, end + 1):

@@ -5,7 +5,7 @@ OUT/teacher → OUT/cmpg → OUT/student. A finished stage is reused, an interru
 
 from pathlib import Path
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training.config.pointcmt import PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
@@ -19,14 +19,13 @@ def train_pipeline(
     config: PipelineConfig,
     out: Path,
     device: str = "auto",
-    log_format: str = "auto",
 ) -> dict[str, Result]:
     """Train all three stages; returns how each stands, by recipe. Raises as `loop.train`."""
     results = {}
     todo = stages(config, out)
     for number, (recipe, stage) in enumerate(todo, 1):
-        say(f"stage {number} of {len(todo)}: {recipe}, in {out / recipe}", log_format)
-        results[recipe] = train(store, stage, out / recipe, device, log_format)
+        logger.info(f"stage {number} of {len(todo)}: {recipe}, in {out / recipe}")
+        results[recipe] = train(store, stage, out / recipe, device)
     return results
 
 

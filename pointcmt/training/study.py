@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pointcmt.console import in_words, say
+from pointcmt.console import in_words, logger
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import LOADS, DownstreamConfig
@@ -98,7 +98,6 @@ def study(
     seeds: tuple[int, ...],
     out: Path,
     device: str = "auto",
-    log_format: str = "auto",
 ) -> Study | None:
     """Train and evaluate a recipe with each of the seeds; writes OUT/study.json. Resumes.
 
@@ -110,8 +109,8 @@ def study(
     if isinstance(config, PipelineConfig):
         *earlier, (_, one) = stages(config, out)
         for recipe, stage in earlier:
-            say(f"{recipe}: {out / recipe}", log_format)
-            train(store, stage, out / recipe, device, log_format)
+            logger.info(f"{recipe}: {out / recipe}")
+            train(store, stage, out / recipe, device)
     else:
         one = config
     if not one.classifies:
@@ -125,10 +124,10 @@ def study(
     for seed in seeds:
         for variant, settings in variants(one.model_copy(update={"seed": seed})).items():
             folder = out / f"seed-{seed}" / variant
-            say(f"seed {seed}, {variant}: {folder}", log_format)
-            train(store, settings, folder, device, log_format)
+            logger.info(f"seed {seed}, {variant}: {folder}")
+            train(store, settings, folder, device)
             for which in CHECKPOINTS if accelerator.is_main_process else ():
-                report = evaluate(folder, store, "test", which, 1, str(on), log_format)
+                report = evaluate(folder, store, "test", which, 1, str(on))
                 reports.setdefault((variant, which), []).append(report)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:

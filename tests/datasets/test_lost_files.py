@@ -146,7 +146,7 @@ def test_a_repair_brings_back_what_was_there(store, whole):
     for how, name in ((remove, "rgb"), (make_fifo, "points"), (make_ring, "visible")):
         lose(store, name, how)
     assert not verify(store.path).ok
-    assert repair(store.path, None, Options(workers=1, log_format="silent")).verdict.ok
+    assert repair(store.path, None, Options(workers=1)).verdict.ok
     assert tree(store.path) == tree(whole.path)
     store.require_complete()
 
@@ -174,7 +174,7 @@ def test_metadata_that_cannot_be_read_is_said_at_once(store, whole, name, how):
         assert code == 1, command
         assert name in said, command
     if name != ROOT:  # it names the settings, which nothing else does
-        assert repair(store.path, None, Options(workers=1, log_format="silent")).verdict.ok
+        assert repair(store.path, None, Options(workers=1)).verdict.ok
         assert tree(store.path) == tree(whole.path)
 
 
@@ -219,7 +219,7 @@ def test_features_are_never_made_from_other_images_than_were_committed(store, da
         compute_features(mean_of_views, features, np.arange(6), "silent")
     assert refused.value.where == f"{store.path}/{key}"
     assert features.pending() == [1, 2]
-    repair(store.path, None, Options(workers=1, log_format="silent"))
+    repair(store.path, None, Options(workers=1))
     compute_features(mean_of_views, features, np.arange(6), "silent")
     expected = store.read("rgb").astype(np.float32).mean(axis=(2, 3))
     np.testing.assert_allclose(features.read(np.arange(6)), expected, rtol=1e-3)

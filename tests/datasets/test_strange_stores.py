@@ -35,7 +35,7 @@ from pointcmt.render.jobs.run import Options
 from pointcmt.render.preview import preview
 from tests.stores import render_toy, tree
 
-QUIET = Options(workers=1, log_format="silent")
+QUIET = Options(workers=1)
 WRONG = (None, -1, 10**30, "x", [], {}, 1.5)
 pytestmark = pytest.mark.timeout(300)
 

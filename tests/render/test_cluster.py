@@ -216,7 +216,7 @@ def go_on(workers):
 
 @pytest.mark.timeout(60)
 def test_that_others_use_the_cluster_does_not_hide_that_nobody_can_do_our_tasks(
-    pair, monkeypatch, capsys
+    pair, monkeypatch, messages
 ):
     monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
     monkeypatch.setattr(clusters, "PATIENCE", 1.0)
@@ -226,7 +226,7 @@ def test_that_others_use_the_cluster_does_not_hide_that_nobody_can_do_our_tasks(
         workers.submit(Task(RENDER, 0))
         with pytest.raises(PointcmtError, match="no workers with --resources GPU=1"):
             go_on(workers)
-        assert "waiting up to 1 s for some" in capsys.readouterr().err
+        assert "waiting up to 1 s for some" in messages()
         assert running.status == "pending"
         running.cancel()
         workers.close()

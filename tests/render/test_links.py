@@ -66,7 +66,7 @@ def test_a_store_remembers_that_links_were_followed(done, root):
     assert build_correspondences(store, job_of_store(store, root), Options()).skipped == 2
     before = (out / "shapes.jsonl").read_bytes()
     (out / "shapes.jsonl").unlink()
-    assert repair(str(out), None, Options(log_format="plain")).verdict.ok
+    assert repair(str(out), None, Options()).verdict.ok
     assert (out / "shapes.jsonl").read_bytes() == before
 
 

@@ -134,7 +134,7 @@ def test_what_the_default_refuses_depends_on_the_machine(tmp_path):
     if usable_memory() * SHARED > shard_memory(schema_for(config, 2)):
         pytest.skip("this machine has enough memory for that")
     with pytest.raises(UsageError, match="this machine's or container's memory"):
-        render(listing, job, Options(log_format="silent"))
+        render(listing, job, Options())
 
 
 def test_a_store_is_rendered_with_no_limit_and_with_the_default(tmp_path):

@@ -25,7 +25,7 @@ from tests.render.jobs import facts, pointcmt, write_off
 from tests.stores import named_files, render_listing, render_toy, tree
 
 SMALL = {"size": 16, "points": 32}
-QUIET = Options(workers=1, shard=2, log_format="silent")
+QUIET = Options(workers=1, shard=2)
 
 
 def boxes(root, offset=0.0):

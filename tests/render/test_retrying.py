@@ -30,7 +30,7 @@ from tests.render import shapes
 from tests.render.jobs import pointcmt, write_off
 from tests.stores import render_listing, render_toy, tree
 
-QUIET = Options(workers=1, log_format="silent")
+QUIET = Options(workers=1)
 SMALL = {"size": 16, "points": 32}
 SETTINGS = ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 3)
 

@@ -124,7 +124,7 @@ def small_job(out):
 
 
 def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, messages
 ):
     monkeypatch.setattr(claims, "LEASE", 3.0)
     listing, job = small_job(tmp_path / "S")
@@ -137,7 +137,7 @@ def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
     summary = run.render(listing, job, Options(workers=1))
     assert time.monotonic() - began >= 3.0
     assert summary.done == 2
-    said = capsys.readouterr().err
+    said = messages()
     assert "waiting for 1 shards that others work on" in said
     assert "on node17" in said
     assert store.committed() == [0, 1]

@@ -50,7 +50,7 @@ def test_its_point_network_has_the_names_of_any_other(pre):
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "partseg"])
-def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, capsys):
+def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, messages):
     """The whole way: found by name, loaded, trained, and a head made anew."""
     knobs = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
     knobs += ["schedule.warmup=0"]
@@ -61,7 +61,7 @@ def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, 
     encoder = [name for name in theirs if part_of(name) == "encoder"]
     assert len(encoder) > 20
     assert all(torch.equal(theirs[name], mine[name]) for name in encoder)
-    assert f"encoder {len(encoder)} of {len(encoder)} tensors" in capsys.readouterr().err
+    assert f"encoder {len(encoder)} of {len(encoder)} tensors" in messages()
     assert "head.0.weight" not in theirs
 
 

@@ -222,12 +222,12 @@ def test_another_rig_light_or_background_than_the_runs_is_said(
     assert json.loads(written.read_text())["notes"] == [note]
 
 
-def test_a_store_rendered_alike_is_not_mentioned(on_rendered, make_store, capsys):
+def test_a_store_rendered_alike_is_not_mentioned(on_rendered, make_store, messages):
     alike = replace(RENDERED, layers=("normal",))  # images that no network reads
     for config in (RENDERED, alike):
         store = make_store(render=config, test=(4, 4, 4))
         assert evaluate(on_rendered, store, device="cpu").as_json()["notes"] == []
-    assert "note" not in capsys.readouterr().err
+    assert "note" not in messages()
 
 
 def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
@@ -243,7 +243,7 @@ def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
     assert "which ones is not known" in note
 
 
-def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, capsys):
+def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, messages):
     teacher, store = tmp_path / "teacher", make_store(render=RENDERED)
     train(store, small_config("teacher", epochs=1), teacher, device="cpu")
     other = make_store(render=OTHERWISE["rig"][0])
@@ -251,9 +251,9 @@ def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, cap
     config = config.model_copy(
         update={"distillation": config.distillation.model_copy(update={"method": "logits"})}
     )
-    capsys.readouterr()
+    messages()
     train(other, config, tmp_path / "student", device="cpu")
-    assert 'rig: "ortho6" in the run\'s store, "circle12"' in capsys.readouterr().err
+    assert 'rig: "ortho6" in the run\'s store, "circle12"' in messages()
 
 
 def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):

@@ -160,18 +160,18 @@ def test_each_load_is_compared_with_each_seed(pre, store, tmp_path):
     ]  # fmt: skip
 
 
-def test_label_fractions(pre, store, tmp_path, capsys):
+def test_label_fractions(pre, store, tmp_path, messages):
     """A tenth of 33 labels is one for each class; they make a batch smaller than what is asked."""
     for fraction, batch in (("0.1", 3), ("1", 8)):
         settings = config(f"data.fraction={fraction}", epochs=1, init=str(pre))
         folder = tmp_path / fraction
         result = train(store, settings, folder, device="cpu")
         assert result.epochs == 1
-        said = "3 shapes are less than a batch of 8" in capsys.readouterr().err
+        said = "3 shapes are less than a batch of 8" in messages()
         assert said is (batch == 3)
         assert open_run(folder).config.data.batch_size == batch
         assert train(store, settings, folder, device="cpu").last == result.last  # the same run
-        capsys.readouterr()
+        messages()
         shares = evaluate(folder, store, "train", device="cpu")
         assert shares.shapes == {"0.1": 3, "1": 33}[fraction]
         assert set(shares.true) == {0, 1, 2}

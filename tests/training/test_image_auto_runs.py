@@ -35,11 +35,11 @@ def plain(monkeypatch):
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_path, capsys):
+def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_path, messages):
     folder = folder_of("dinov3_vit")
     for cache in ("false", "true"):
         train(rendered, settings(folder, f"images.cache={cache}"), tmp_path / cache, device="cpu")
-    assert "normalised" not in capsys.readouterr().err
+    assert "normalised" not in messages()
     (online,), (cached,) = metrics(tmp_path / "false"), metrics(tmp_path / "true")
     assert online["transfer"] == pytest.approx(cached["transfer"], rel=1e-3)
     assert online["transfer"] != cached["transfer"]
@@ -49,12 +49,12 @@ def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_p
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, capsys):
+def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, messages):
     folder = copy_of("regnet")
     (folder / "preprocessor_config.json").unlink()
     run = tmp_path / "run"
     train(rendered, settings(folder, epochs=2), run, device="cpu", until=1)
-    assert "nothing beside" in capsys.readouterr().err
+    assert "nothing beside" in messages()
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
 
     def refused(other):

@@ -194,7 +194,7 @@ def streamed(store, levels):
 SHAPES, VIEWS = np.array([40, 0, 17]), np.array([[3, 0], [1, 2], [2, 2]])
 
 
-def test_cached_levels_are_those_computed_online_to_16_bits(store, capsys):
+def test_cached_levels_are_those_computed_online_to_16_bits(store, messages):
     rendered = np.flatnonzero(store.status() == 1)
     network, levels = cached(store, rendered)
     kept, images = (batch_of(store, name, SHAPES, VIEWS) for name in (levels.reads, "rgb"))
@@ -202,10 +202,10 @@ def test_cached_levels_are_those_computed_online_to_16_bits(store, capsys):
         assert one.shape == other.shape == (6, 32, 4, 4)
         torch.testing.assert_close(one, other, rtol=2**-10, atol=1e-6)
     assert store.specs[levels.reads].shape == (4, 2 * 32 * 4 * 4)
-    said = capsys.readouterr().err
+    said = messages()
     assert f"{60 * 4} views takes up to 0.5 MB ({60 * 4 * 1024 * 2:,} bytes)" in said
     cached(store, rendered)  # all is there: nothing to say, nothing to do
-    assert "caching" not in capsys.readouterr().err
+    assert "caching" not in messages()
 
 
 def test_only_what_is_missing_is_computed_and_other_levels_are_others(store, monkeypatch):

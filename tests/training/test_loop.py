@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pointcmt.console import show_messages
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import PointcmtError, StoreError, UsageError
 from pointcmt.training import loop
@@ -97,10 +98,10 @@ def test_a_run_holds_what_it_is(straight, store):
     assert best["epoch"] == best_of(records)["epoch"]
 
 
-def test_a_finished_run_is_left_alone(straight, store, capsys):
+def test_a_finished_run_is_left_alone(straight, store, messages):
     before = {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
     result = train(store, small_config("student", epochs=6), straight, device="cpu")
-    assert "this run is finished: all 6 epochs" in capsys.readouterr().err
+    assert "this run is finished: all 6 epochs" in messages()
     assert (result.epochs, result.last["epoch"]) == (6, 6)
     assert before == {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
 
@@ -403,9 +404,10 @@ def test_the_best_epoch_is_the_most_accurate_one_and_of_these_the_last():
     assert best_of(records)["epoch"] == 3
 
 
-def test_progress_is_a_line_per_epoch(store, tmp_path, capsys):
-    train(store, small_config("student", epochs=2), tmp_path, device="cpu", log_format="json")
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+def test_progress_is_a_line_per_epoch(store, tmp_path, messages):
+    show_messages("json")
+    train(store, small_config("student", epochs=2), tmp_path, device="cpu")
+    lines = [json.loads(line) for line in messages().splitlines()]
     assert [line["epoch"] for line in lines[1:]] == [1, 2]
     assert all(line["loss"] > 0 and "eta_seconds" in line for line in lines[1:])
     assert lines[-1]["done"] == lines[-1]["total"]

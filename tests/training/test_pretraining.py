@@ -426,9 +426,9 @@ def test_interrupted_at_any_step_it_ends_with_the_same_bits(
     assert_equal_runs(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, capsys):
+def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
-    assert "random weights: it knows edges and colours" in capsys.readouterr().err
+    assert "random weights: it knows edges and colours" in messages()
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
@@ -609,7 +609,7 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
     assert "build-correspondences" in caught.value.fix
 
 
-def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
+def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages):
     """Of a cube seen from the front and from behind, no face is seen twice."""
     said = "no view of"
     store = front_and_back(tmp_path, 1)
@@ -618,10 +618,10 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, capsys):
         task = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
         context = Context(store, np.arange(1), {}, CPU, Accelerator(cpu=True), "plain")
         task.prepare(context)
-        assert (said in capsys.readouterr().err) is noted
+        assert (said in messages()) is noted
     task = RECIPES["mvnet"](small_config("mvnet", "transfer.weight=0"), 1, True)
     task.prepare(Context(rendered, np.arange(24), {}, CPU, Accelerator(cpu=True), "plain"))
-    assert said not in capsys.readouterr().err
+    assert said not in messages()
 
 
 @pytest.mark.parametrize(

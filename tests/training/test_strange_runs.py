@@ -57,9 +57,9 @@ def runs(tiny, tmp_path_factory):
 
 # What takes a run: the store, the run, a new folder.
 COMMANDS = {
-    "evaluate": lambda store, run, new: evaluate(run, store, device="cpu", log_format="silent"),
+    "evaluate": lambda store, run, new: evaluate(run, store, device="cpu"),
     "export": lambda store, run, new: export(run, "safetensors", new / "x"),
-    "probe": lambda store, run, new: probe(run, store, device="cpu", log_format="silent"),
+    "probe": lambda store, run, new: probe(run, store, device="cpu"),
     "resume": lambda store, run, new: train(store, config(), run, "cpu", "silent"),
     "init": lambda store, run, new: train(
         store, config("finetune", init=str(run), epochs=1), new / "run", "cpu", "silent"

@@ -124,14 +124,14 @@ def test_a_512_wide_resnet_is_stored_and_pooled_as_it_is(store, tmp_path, monkey
     torch.testing.assert_close(found.logits, build(run.config).classifier(found.feature).detach())
 
 
-def test_only_the_shards_of_the_shapes_are_computed(store, run, capfd):
-    teacher_features(store, run, np.array([17, 40]), CPU, log_format="plain")
+def test_only_the_shards_of_the_shapes_are_computed(store, run, messages):
+    teacher_features(store, run, np.array([17, 40]), CPU)
     key = list_features(store)[0]
     states = open_features(store, key).states()
     assert states == {0: MISSING, 1: FRESH, 2: FRESH, 3: MISSING}
-    assert "encoding views: 32/32 shapes" in capfd.readouterr().err
-    teacher_features(store, run, np.array([17, 40]), CPU, log_format="plain")
-    assert capfd.readouterr().err == ""
+    assert "encoding views: 32/32 shapes" in messages()
+    teacher_features(store, run, np.array([17, 40]), CPU)
+    assert messages() == ""
 
 
 def test_another_head_of_the_same_encoder_needs_no_images(store, run, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store import claims
 from pointcmt.datasets.store.claims import Held
 
@@ -101,7 +101,7 @@ class _Waiting:
     ask_at: float
 
 
-def carry_out(backlog: Backlog, engine: Engine, log_format: str = "auto") -> Iterator[Any]:
+def carry_out(backlog: Backlog, engine: Engine) -> Iterator[Any]:
     """Have an engine run all tasks; yields the result of each as it finishes.
 
     Stops the engine when the caller stops iterating. Raises the PointcmtError a task ran into.
@@ -116,7 +116,7 @@ def carry_out(backlog: Backlog, engine: Engine, log_format: str = "auto") -> Ite
                     return
                 if not waits:
                     count, by = len(backlog.held), backlog.held[0].by
-                    say(f"waiting for {count} shards that others work on, as {by}", log_format)
+                    logger.info(f"waiting for {count} shards that others work on, as {by}")
                 waits = True
                 time.sleep(LOOK_AGAIN / 4)
             for task, result in engine.finished(LOOK_AGAIN):

@@ -24,7 +24,7 @@ from distributed.core import send_recv
 from distributed.versions import get_versions
 
 from pointcmt import __version__
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError, UsageError
@@ -74,10 +74,10 @@ class ClusterWorkers:
     _client: Client
     _looked_at: float  # when, in monotonic seconds, we last asked for the workers
 
-    def __init__(self, work: Work, cluster: Cluster, log_format: str) -> None:
+    def __init__(self, work: Work, cluster: Cluster) -> None:
         _silence_dask()
         self.work = replace(work, make_runner=make_remote_runner)
-        self.resources, self.log_format = cluster.resources, log_format
+        self.resources = cluster.resources
         facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
         self._name = contract.digest(str(facts).encode())
         self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
@@ -159,7 +159,7 @@ class ClusterWorkers:
             return None
         if isinstance(result, Failed):
             if result.worker not in self._told:
-                say(f"{result.error.what} ({result.error.where})", self.log_format)
+                logger.warning(f"{result.error.what} ({result.error.where})")
             self._told.add(result.worker)
             attempt.avoid.add(result.worker)
             self._try_again(attempt, result.error)
@@ -212,13 +212,13 @@ class ClusterWorkers:
     def _reconnect(self) -> None:
         """Wait for a scheduler that was there, and have all done again that it may have lost."""
         what = f"lost the scheduler at {self.address}"
-        say(f"{what}: waiting up to {PATIENCE:g} s for it to come back", self.log_format)
+        logger.warning(f"{what}: waiting up to {PATIENCE:g} s for it to come back")
         self._waiting += self._running.values()
         self._running = {}
         with suppress(OSError):
             self._client.close(timeout=ANSWER)
         self._connect(PATIENCE)
-        say(f"the scheduler is back: {len(self._waiting)} shards are tried again", self.log_format)
+        logger.info(f"the scheduler is back: {len(self._waiting)} shards are tried again")
 
     def _look(self) -> bool:
         """See which workers there are; whether the scheduler answers at all.
@@ -259,7 +259,7 @@ class ClusterWorkers:
             )
         if seconds >= LOOK_AGAIN and not self._stall_told:
             self._stall_told = True
-            say(f"{what}: waiting up to {PATIENCE:g} s for some", self.log_format)
+            logger.warning(f"{what}: waiting up to {PATIENCE:g} s for some")
 
     def _require_package(self) -> None:
         """Raise PointcmtError where the scheduler or a worker has no pointcmt, or not the client's.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.datasets.store.verify import Broken
@@ -71,13 +71,13 @@ class SourceFiles:
         return digest.hexdigest()
 
 
-def require_same_sources(store: ViewStore, job: Job, changed: bool, log_format: str) -> None:
+def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
     """Compare a sample of the data set's files with what the store's shapes were rendered from.
 
     changed: go on all the same. Raises UsageError, with the shapes' names, where a file differs:
     what is rendered from now on would be of another data set.
     """
-    found = _compare(store, job, log_format)
+    found = _compare(store, job)
     if found.different and not changed:
         raise UsageError(
             found.text,
@@ -87,15 +87,15 @@ def require_same_sources(store: ViewStore, job: Job, changed: bool, log_format: 
             "--sources` lists all of them)",
         )
     if found.different:
-        say(f"note: {found.text}", log_format)
+        logger.warning(f"note: {found.text}")
 
 
-def require_some_sources(store: ViewStore, job: Job, log_format: str) -> None:
+def require_some_sources(store: ViewStore, job: Job) -> None:
     """`require_same_sources` for what compares each shape's file by itself, and records changes.
 
     Raises UsageError only where every file of the sample differs: it is another data set.
     """
-    found = _compare(store, job, log_format)
+    found = _compare(store, job)
     if found.different and not found.same:
         raise UsageError(
             found.text,
@@ -126,7 +126,7 @@ class _Comparison:
         )
 
 
-def _compare(store: ViewStore, job: Job, log_format: str) -> _Comparison:
+def _compare(store: ViewStore, job: Job) -> _Comparison:
     """Compare the store's sample; says where the data set is now, if it has moved."""
     if job.root is None:
         return _Comparison(0, ())
@@ -136,7 +136,7 @@ def _compare(store: ViewStore, job: Job, log_format: str) -> _Comparison:
     same = list(differences.values()).count("")
     if differences and _is_elsewhere(store, job):
         at = f"the data set was at {store.attributes['source']['root']} and is now at {job.root}"
-        say(f"{at}: {same} of {len(differences)} files compared are the same", log_format)
+        logger.info(f"{at}: {same} of {len(differences)} files compared are the same")
     return _Comparison(same, wrong)
 
 

@@ -120,7 +120,7 @@ def _with_visible(found: Survey) -> set[int]:
 
 
 def _checked(path: str, store: ViewStore, options: Options) -> Verdict:
-    with meter("verifying", store.schema.shapes, "shapes", options.log_format) as progress:
+    with meter("verifying", store.schema.shapes, "shapes") as progress:
         return verify(path, progress.advance)
 
 
@@ -182,7 +182,7 @@ def _render(
             store.forget(shard, stage)
     job = job_of_store(store, root)
     if root is not None:  # of a shard whose marker is lost, nothing else tells the data sets apart
-        require_some_sources(store, job, options.log_format)
+        require_some_sources(store, job)
     job = replace(job, correspondences=correspondences, before=before.ended)
     todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
     complete(store, _with_backend_of(before.ended, job), RENDER, options, todo)

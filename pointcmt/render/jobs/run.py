@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from pointcmt.console import meter, say
+from pointcmt.console import logger, meter
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store.claims import look, open_claims, sweep
 from pointcmt.datasets.store.creation import remove
@@ -63,7 +63,6 @@ class Options:
     moved: bool = False
     changed_sources: bool = False
     device: str = "auto"  # of GPU backends
-    log_format: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,11 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     store = create_store(listing, job, options.shard)
     require_same_root(store, job, options.moved)
     store.require_complete(options.share)
-    require_same_sources(store, job, options.changed_sources, options.log_format)
+    require_same_sources(store, job, options.changed_sources)
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
-        say(f"{before} of {planned} shapes were tried before", options.log_format)
+        logger.info(f"{before} of {planned} shapes were tried before")
     return complete(store, job, RENDER, options)
 
 
@@ -121,10 +120,10 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     Raises StoreError, and UsageError where the store was rendered from another data set.
     """
     store.require_complete(options.share)
-    require_some_sources(store, job, options.log_format)
+    require_some_sources(store, job)
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
-        say(f"{waiting} shapes are not rendered yet and wait for `render`", options.log_format)
+        logger.info(f"{waiting} shapes are not rendered yet and wait for `render`")
     return complete(store, job, CORRESPONDENCES, options)
 
 
@@ -151,14 +150,14 @@ def complete(
     total = _shapes(store, [task.shard for task in missing])
     done = 0
     backends: set[tuple[str, str]] = set()
-    with meter(_TITLES[stage], total, "shapes", options.log_format) as progress:
-        for finished in carry_out(backlog, engine, options.log_format):
+    with meter(_TITLES[stage], total, "shapes") as progress:
+        for finished in carry_out(backlog, engine):
             if finished.task.stage == stage:
                 done += sum(outcome.status == "done" for outcome in finished.outcomes)
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
                 backends.add(backend)
                 if backend[0]:
-                    say(f"drawn by {backend[0]} ({backend[1]})", options.log_format)
+                    logger.info(f"drawn by {backend[0]} ({backend[1]})")
             shard = finished.task.shard
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
@@ -215,7 +214,7 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
             what = (
                 f"{shares.workers} workers instead of {wanted}: each needs at least {need:.1f} GiB"
             )
-            say(what, options.log_format)
+            logger.info(what)
     workers = shares.workers
     if options.scheduler is None:
         threads = max(1, usable_cores() // workers)
@@ -227,7 +226,7 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
     # Each thread of a dask worker stands for a core.
     job = replace(job, threads=1, device=options.device, out=absolute(job.out), root=root)
     cluster = Cluster(options.scheduler, workers, options.resources)
-    return ClusterWorkers(replace(work, argument=job), cluster, options.log_format)
+    return ClusterWorkers(replace(work, argument=job), cluster)
 
 
 _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointcmt.console import Paced, meter, say
+from pointcmt.console import Paced, logger, meter
 from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
@@ -181,7 +181,6 @@ def evaluate(
     which: str = "best",
     votes: int = 1,
     device: str = "auto",
-    log_format: str = "auto",
 ) -> Judged:
     """Classify or segment a split with a run's checkpoint; writes what it found into its folder.
 
@@ -221,9 +220,9 @@ def evaluate(
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
     about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
     for note in notes:
-        say(f"note: {note}", log_format)
+        logger.warning(f"note: {note}")
     judge = _segment if isinstance(run.config, PartsegConfig) else _classify
-    with meter(f"evaluating {folder}", len(shapes), "shapes", log_format) as progress:
+    with meter(f"evaluating {folder}", len(shapes), "shapes") as progress:
         report = judge(about, task, run, store, shapes, Paced(progress))
     facts = {
         **about,

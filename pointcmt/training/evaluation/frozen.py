@@ -67,7 +67,6 @@ def freeze(
     shapes: NDArray[np.int64],
     which: str,
     device: str,
-    log_format: str,
 ) -> Frozen:
     """Both networks' features of these shapes."""
     on, config = find_device(device), network.config
@@ -82,7 +81,7 @@ def freeze(
     torch.manual_seed(config.seed)
     models = {RANDOM: network.build_random(), TRAINED: network.build()}
     features = {}
-    with meter(f"features of {network.run.folder}", 2, "networks", log_format) as bar:
+    with meter(f"features of {network.run.folder}", 2, "networks") as bar:
         for name in (TRAINED, RANDOM):
             rows = features_of(models[name].to(on), ViewStream(store, shapes, reads), pooled)
             features[name] = np.full((store.schema.shapes, rows.shape[1]), np.nan, np.float32)

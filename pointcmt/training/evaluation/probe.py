@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.evaluation.evaluate import Report
@@ -111,7 +111,6 @@ def probe(
     episodes: tuple[tuple[int, int], ...] = (),
     which: str = "best",
     device: str = "auto",
-    log_format: str = "auto",
 ) -> list[Probe | FewShot]:
     """Probe a run's network; writes probe.json and few-shot-5w10s.json into the run's folder.
 
@@ -133,8 +132,8 @@ def probe(
         shapes.append(split.validation)
     needed = np.unique(np.concatenate(shapes))
     for note in store_notes(network.run.facts["data"], store):
-        say(f"note: {note}", log_format)
-    frozen = freeze(network, store, needed, which, device, log_format)
+        logger.warning(f"note: {note}")
+    frozen = freeze(network, store, needed, which, device)
     found: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
     found += [_few_shot(frozen, train, test, *episode) for episode in episodes]
     suffix = "" if which == "best" else f"-{which}"

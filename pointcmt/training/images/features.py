@@ -34,7 +34,6 @@ def compute_features(
     encode: Encode,
     features: Features,
     shapes: NDArray[np.int64],
-    log_format: str = "auto",
     rank: int = 0,
     ranks: int = 1,
 ) -> None:
@@ -49,7 +48,7 @@ def compute_features(
     if not shards:
         return
     total = sum(len(store.schema.shapes_of(shard)) for shard in shards)
-    with meter("encoding views", total, "shapes", log_format) as bar:
+    with meter("encoding views", total, "shapes") as bar:
         progress = Paced(bar)
         for images, rgb in _read_ahead(features, shards):
             array = np.zeros((*rgb.shape[:2], features.width), np.float16)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store.features import Features, create_features
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.datasets.store.view_store import ViewStore
@@ -167,7 +167,6 @@ def cache_levels(
     shapes: NDArray[np.int64],
     device: torch.device,
     processes: Accelerator,
-    log_format: str = "auto",
 ) -> Cached:
     """All levels of all views of shapes [n], rendered ones: from the store, or put there now.
 
@@ -189,14 +188,14 @@ def cache_levels(
     shards = set((shapes // store.schema.shard).tolist()) & set(features.pending())
     views = store.schema.views * sum(len(store.schema.shapes_of(shard)) for shard in shards)
     if views:
-        say(cost(views, network.width), log_format)
+        logger.info(cost(views, network.width))
 
     def encode(images: Tensor) -> Tensor:
         levels = network(images.to(device))
         return torch.cat([level.flatten(1) for level in levels], dim=1)
 
     rank, ranks = processes.process_index, processes.num_processes
-    compute_features(encode, features, shapes, log_format, rank, ranks)
+    compute_features(encode, features, shapes, rank, ranks)
     processes.wait_for_everyone()
     features.require_fresh(shapes)
     return Cached(network, features)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import CmpgConfig
@@ -23,19 +23,17 @@ class Knowledge:
     def __init__(self, teacher: str, context: Context) -> None:
         run = open_run(Path(teacher))
         if run.facts["split"] != context.split:
-            say(
+            logger.info(
                 "note: this teacher was trained on another split; where it has seen the shapes "
                 "that validate, validation flatters",
-                context.log_format,
             )
         for note in store_notes(run.facts["data"], context.store):
-            say(f"note: teacher {teacher}: {note}", context.log_format)
+            logger.warning(f"note: teacher {teacher}: {note}")
         known = teacher_features(
             context.store,
             run,
             context.shapes,
             context.device,
-            context.log_format,
             context.processes,
         )
         self.features = _with_nan(known.feature).to(context.device)  # [n + 1, 512]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.correspondences import NONE
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.errors import UsageError
@@ -130,10 +130,9 @@ class Mvnet:
                 "look at the views with `pointcmt preview`",
             )
         if self.config.matching.weight and not self._overlap(context):
-            say(
+            logger.warning(
                 f"note: no view of {context.store.path} shows what another one shows: L_m is 0 and "
                 "teaches nothing. Render with a rig whose neighbours overlap, such as mvnet12",
-                context.log_format,
             )
         if not self.config.transfer.weight:
             return
@@ -142,16 +141,14 @@ class Mvnet:
         network = build_levels(knobs.backbone, knobs.weights, knobs.levels, knobs.size, stored)
         network.to(context.device)
         if knobs.weights == RANDOM:
-            say(
+            logger.info(
                 "note: the 2D network has random weights: it knows edges and colours and nothing "
                 "else. images.weights=hub, or a folder, gives it something to teach",
-                context.log_format,
             )
         if network.known.guessed:
-            say(
+            logger.warning(
                 f"note: {network.known.guessed}: its images are normalised with ImageNet's mean "
                 "and deviation. A preprocessor_config.json there would say what is right",
-                context.log_format,
             )
         self.grids = [(rows, columns) for _, rows, columns in network.shapes]
         self.seer = network.known.name
@@ -162,7 +159,6 @@ class Mvnet:
                 context.shapes,
                 context.device,
                 context.processes,
-                context.log_format,
             )
             if knobs.cache
             else Online(network)

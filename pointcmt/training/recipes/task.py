@@ -27,7 +27,6 @@ class Context:
     split: dict[str, str]
     device: torch.device
     processes: Accelerator
-    log_format: str
 
 
 class Task(Protocol):

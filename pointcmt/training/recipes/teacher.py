@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pointcmt.console import say
+from pointcmt.console import logger
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
@@ -40,10 +40,9 @@ class Teacher:
     def prepare(self, context: Context) -> None:
         """Nothing but the views is needed; where weights would help, that is said."""
         if self.config.model.weights == "random" and not self.config.init:
-            say(
+            logger.info(
                 "note: the image network starts from random weights; those of ImageNet "
                 "(model.weights=hub, or a folder) make a better teacher",
-                context.log_format,
             )
 
     def loss(

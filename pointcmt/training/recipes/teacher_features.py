@@ -37,7 +37,6 @@ def teacher_features(
     run: Run,
     shapes: NDArray[np.int64],
     device: torch.device,
-    log_format: str = "auto",
     processes: Accelerator | None = None,
 ) -> TeacherFeatures:
     """Feature and logits of the run's best checkpoint for shapes [n], rendered ones, in this order.
@@ -71,7 +70,7 @@ def teacher_features(
     def encode(views: Tensor) -> Tensor:
         return model.encode(views[:, None].to(device))[:, 0]
 
-    compute_features(encode, features, shapes, log_format, rank, ranks)
+    compute_features(encode, features, shapes, rank, ranks)
     if processes:
         processes.wait_for_everyone()
     features.require_fresh(shapes)
