@@ -78,11 +78,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("name", [NASTY, "chair[/nothing]", "chair[bold red]x"])
-def test_the_bar_takes_names_as_they_are(monkeypatch, name):
+def test_the_bar_takes_names_as_they_are(monkeypatch, messages, name):
     """Brackets are names, not markup, and control characters do not reach the terminal."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "200")
+    show_messages("auto")
     with meter("rendering", 2, "shapes") as progress:
         progress.advance(1, name)
     shown = terminal.getvalue()
