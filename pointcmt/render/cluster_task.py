@@ -11,9 +11,9 @@ from pointcmt.errors import PointcmtError
 from pointcmt.render.claimed import run_claimed
 from pointcmt.render.job import Finished, Task
 from pointcmt.render.memory import with_share
-from pointcmt.render.supervisor import Crew, Work
+from pointcmt.render.supervisor import Work, WorkerPool
 
-_crew = Crew()  # the render processes of all threads of this dask worker
+_pool = WorkerPool()  # the render processes of all threads of this dask worker
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def run_on_worker(
                 fix="install the same version everywhere",
             )
         own = threads.get(worker) or max(threads.values(), default=1)
-        return run_claimed(_crew, with_share(work, own), task)
+        return run_claimed(_pool, with_share(work, own), task)
     except PointcmtError as error:
         at = f"worker {worker} on {socket.gethostname()}"
         where = f"{error.where}, {at}" if error.where else at

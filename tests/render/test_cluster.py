@@ -457,8 +457,8 @@ def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):
         engine("tcp://127.0.0.1:9")
 
 
-def test_a_notebooks_event_loop_is_no_obstacle(pair):
-    """A notebook runs its cells in a thread whose event loop is running."""
+def test_an_engine_runs_inside_the_event_loop_of_a_notebook(pair):
+    """A notebook runs its cells in a thread with a running event loop."""
 
     async def cell():
         workers = engine(pair.address)
@@ -526,7 +526,7 @@ def test_a_server_that_is_not_a_scheduler_is_reported(other, monkeypatch):
 def test_the_address_of_a_worker_is_reported(pair, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 2.0)
     log = (pair.folder / "dask_worker_2.log").read_text()
-    with pytest.raises(PointcmtError, match="not a scheduler; is it the address of a worker"):
+    with pytest.raises(PointcmtError, match="is it the address of a worker"):
         engine(re.search(r"Listening to:\s+(tcp://\S+)", log)[1])
 
 
