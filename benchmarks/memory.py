@@ -21,7 +21,7 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.backlog import Backlog, carry_out
 from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.runner import make_runner
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from pointcmt.render.jobs.workers import LocalWorkers
 
 ALLOWED = 1.03  # the allocator's noise
@@ -40,7 +40,7 @@ def main() -> None:
         job = Job(f"{place}/S", "toy", None, listing.up, config)
         store = create_store(listing, job, shard=4)
         missing = tasks(store, render=True, correspondences=True)
-        engine = LocalWorkers(Work(make_runner, job, timeout=600), 1, Crew.run)
+        engine = LocalWorkers(Work(make_runner, job, timeout=600), 1, WorkerPool.run)
         for _ in carry_out(Backlog(missing, lambda shard: ""), engine):
             count.append((len(count) + 1) * store.schema.shard)
             resident.append(resident_mib(worker()))

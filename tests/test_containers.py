@@ -15,7 +15,7 @@ from pathlib import Path
 import dask
 import pytest
 import yaml
-from distributed.security import Security
+from distributed import Security
 
 from pointcmt import __version__
 from pointcmt.datasets.store.verify import verify

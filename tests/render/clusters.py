@@ -1,4 +1,4 @@
-"""Real dask schedulers and workers on loopback, each a process that can be killed."""
+"""Real dask schedulers and workers on the loopback device, as processes that tests can kill."""
 
 import os
 import re
@@ -14,15 +14,15 @@ FAULTS = REPOSITORY / "tests" / "faults"
 
 
 def environment(**more):
-    """Ours, with tests/faults on the path, and what is given."""
+    """Return this process' environment with tests/faults on the path, and more variables."""
     path = os.pathsep.join([str(FAULTS), str(REPOSITORY)])
     return {**os.environ, "PYTHONPATH": path, **{key: str(value) for key, value in more.items()}}
 
 
 class Cluster:
-    """A scheduler and its workers; each is a subprocess.Popen.
+    """A scheduler and its workers, each a subprocess.Popen.
 
-    folder: for their logs. options: of both commands. prefix: a command that starts a process.
+    folder: for their logs. options: of both commands. prefix: a command that starts the scheduler.
     """
 
     def __init__(self, folder, *options, host="127.0.0.1", prefix=(), **env):
@@ -34,21 +34,19 @@ class Cluster:
         self.start_scheduler(0)
 
     def start_scheduler(self, port=None):
-        """Start it, anew on the same port by default."""
+        """Start the scheduler; by default, again on the same port."""
         port = self.address.rpartition(":")[2] if port is None else port
         options = ["--host", self.host, "--port", port, "--dashboard-address", "127.0.0.1:0"]
-        self.scheduler, log = self._start(
-            "dask_scheduler", *options, *self.options, prefix=self.prefix
-        )
+        self.scheduler, log = self._start("scheduler", *options, *self.options, prefix=self.prefix)
         self.address = self._wait_for(self.scheduler, log, r"Scheduler at:\s+(\S+)")
 
     def start_worker(self, *options, host="127.0.0.1", prefix=(), env=None, nanny=True):
-        """Start a worker of one thread."""
+        """Start a worker with one thread."""
         own = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
         own += [] if nanny else ["--no-nanny"]
         own += ["--local-directory", self.folder]
         worker, log = self._start(
-            "dask_worker", self.address, *own, *self.options, *options, prefix=prefix, env=env
+            "worker", self.address, *own, *self.options, *options, prefix=prefix, env=env
         )
         self.workers.append(worker)
         self._wait_for(worker, log, r"Registered to:\s+(\S+)")
@@ -60,8 +58,8 @@ class Cluster:
 
     def _start(self, name, *arguments, prefix=(), env=None):
         self.started += 1
-        log = self.folder / f"{name}_{self.started}.log"
-        command = [*prefix, sys.executable, "-m", f"distributed.cli.{name}", *arguments]
+        log = self.folder / f"dask_{name}_{self.started}.log"
+        command = [*prefix, sys.executable, "-m", "dask", name, *arguments]
         with log.open("w") as file:
             process = subprocess.Popen(
                 [str(word) for word in command],
@@ -84,7 +82,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder, workers=2, options=(), **env):
-    """A cluster for the duration of a test. env: variables of its processes."""
+    """Run a cluster for the duration of a test. env: variables of its processes."""
     own = Cluster(folder, *options, **env)
     try:
         for _ in range(workers):
@@ -95,7 +93,7 @@ def cluster(folder, workers=2, options=(), **env):
 
 
 def kill_group(process):
-    """Kill a process and all that it has started."""
+    """Kill a process and everything that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

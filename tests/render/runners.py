@@ -1,4 +1,4 @@
-"""Runners for the worker tests: importable, so that spawned processes find them."""
+"""Runners for the worker tests, in a module that spawned processes can import."""
 
 import importlib
 import os
@@ -10,14 +10,14 @@ import numpy as np
 
 from pointcmt.errors import StoreError
 from pointcmt.render.jobs.backlog import Backlog, carry_out
-from pointcmt.render.jobs.supervisor import Crew
+from pointcmt.render.jobs.supervisor import WorkerPool
 from pointcmt.render.jobs.workers import LocalWorkers
 
 SHAPES = 4  # per task
 
 
 class Runner:
-    """Does nothing with each shape, except what `faults` say: (task, shape) → what happens."""
+    """Does nothing with a shape, except for its fault in `faults`: shape or "task N" → fault."""
 
     def __init__(self, argument):
         self.faults, self.folder = argument
@@ -61,9 +61,9 @@ class Runner:
                 with (Path(self.folder) / "greedy").open("a") as file:
                     file.write(f"{name} ")
                 hoard = [np.ones(2**24) for _ in range(40)]  # 5 GiB
-                raise AssertionError(f"nobody minded {len(hoard)} arrays")
+                raise AssertionError(f"{len(hoard)} arrays were allowed")
             case "heavy":
-                self.kept.append(np.ones(2**25))  # 0.25 GiB, for ever
+                self.kept.append(np.ones(2**25))  # 0.25 GiB, never freed
                 time.sleep(0.2)
             case "slow":
                 time.sleep(0.2)
@@ -73,7 +73,7 @@ class Runner:
 
 def run_tasks(tasks, work, workers):
     """Run tasks in local worker processes, without a store and its claims."""
-    return carry_out(Backlog(tasks, lambda shard: ""), LocalWorkers(work, workers, Crew.run))
+    return carry_out(Backlog(tasks, lambda shard: ""), LocalWorkers(work, workers, WorkerPool.run))
 
 
 def make(argument, worker):
@@ -81,7 +81,7 @@ def make(argument, worker):
 
 
 class CompilingRunner(Runner):
-    """Compiles a long function in the middle of a shape; returns how many seconds that took."""
+    """Compiles a long function in the middle of a shape; returns the seconds that took."""
 
     def __call__(self, task, blame, report):
         lines = "\n".join(f"    if x > {i}.5: x = x * 1.1 + y / {i + 1}" for i in range(200))

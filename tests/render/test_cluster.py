@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,9 +30,11 @@ from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import RENDER, ViewStore
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs import cluster as clusters
+from pointcmt.render.jobs import scheduler
 from pointcmt.render.jobs.cluster import Cluster, ClusterWorkers
 from pointcmt.render.jobs.job import Task
 from pointcmt.render.jobs.runner import make_runner
+from pointcmt.render.jobs.scheduler import SchedulerConnection
 from pointcmt.render.jobs.supervisor import Work
 from tests.render import shapes
 from tests.render.clusters import REPOSITORY, cluster, environment, kill_group
@@ -41,13 +44,13 @@ from tests.stores import tree
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """A scheduler and two workers that several tests share: none of them may harm it."""
+    """A scheduler and two workers that several tests share; no test may damage them."""
     with cluster(tmp_path_factory.mktemp("pair")) as own:
         yield own
 
 
 def start(meshes, out, *more, env=None):
-    """A job in the background."""
+    """Start a job in the background."""
     command = [sys.executable, "-m", "pointcmt", "render", "--dataset", "folder", "--root", meshes]
     command += ["--out", out, *SMALL, *more, "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -55,7 +58,7 @@ def start(meshes, out, *more, env=None):
 
 
 def ended(job):
-    """Exit code, summary and messages of a job, once it has ended."""
+    """Wait for a job to end; return its exit code, summary and messages."""
     try:
         out, err = job.communicate(timeout=120)
     except subprocess.TimeoutExpired:
@@ -74,7 +77,7 @@ def wait_for(condition, job=None):
 
 
 def claimants(out):
-    """The processes that work on shards of a store: of each, the one that supervises."""
+    """Return the processes that supervise the rendering of a store's shards."""
     found = []
     for path in (out / "claims").glob("*.json"):
         try:
@@ -104,9 +107,7 @@ def test_a_cluster_writes_the_same_bytes(pair, meshes, finished, tmp_path):
     assert tree(out) == tree(finished)
 
 
-def test_a_client_that_is_stopped_or_killed_and_comes_back_goes_on(
-    pair, meshes, finished, tmp_path
-):
+def test_a_stopped_or_killed_client_that_comes_back_resumes(pair, meshes, finished, tmp_path):
     out = tmp_path / "S"
     job = start(meshes, out, "--scheduler", pair.address)
     wait_for(lambda: claimants(out), job)
@@ -125,7 +126,7 @@ def test_a_client_that_is_stopped_or_killed_and_comes_back_goes_on(
     assert tree(out) == tree(finished)
 
 
-def test_shapes_that_take_their_worker_down_are_recorded_and_the_rest_is_done(
+def test_shapes_that_crash_their_worker_are_recorded_and_the_others_are_rendered(
     pair, meshes, tmp_path
 ):
     root, out = tmp_path / "meshes", tmp_path / "S"
@@ -156,12 +157,12 @@ def test_shapes_that_take_their_worker_down_are_recorded_and_the_rest_is_done(
     assert verify(str(out)).ok
 
 
-def test_a_worker_killed_in_the_middle_of_a_shard_costs_nothing(meshes, finished, tmp_path):
+def test_a_worker_killed_in_the_middle_of_a_shard_loses_nothing(meshes, finished, tmp_path):
     out = tmp_path / "S"
     with cluster(tmp_path, workers=1) as own:
         own.start_worker(nanny=True)
         job = start(meshes, out, "--scheduler", own.address)
-        for victim in range(2):  # the one without a nanny stays dead, so the other one is a nanny's
+        for victim in range(2):  # without a nanny, the first stays dead: the second has one
             pid = wait_for(lambda: claimants(out), job)[0]
             if victim == 0:
                 assert pid in (own.workers[0].pid, *children(own.workers[1].pid))
@@ -178,7 +179,7 @@ def children(pid):
     return [int(word) for word in found.stdout.split()]
 
 
-def test_a_scheduler_that_is_killed_and_comes_back_goes_on(meshes, finished, tmp_path):
+def test_a_job_resumes_when_a_killed_scheduler_comes_back(meshes, finished, tmp_path):
     out = tmp_path / "S"
     with cluster(tmp_path, workers=1) as own:
         job = start(meshes, out, "--scheduler", own.address)
@@ -209,23 +210,23 @@ def test_a_job_waits_for_workers_with_the_resources_it_asks_for(meshes, finished
     assert tree(out) == tree(finished)
 
 
-def go_on(workers):
+def run_until_error(workers):
     while True:
         workers.finished(0.1)
 
 
 @pytest.mark.timeout(60)
-def test_that_others_use_the_cluster_does_not_hide_that_nobody_can_do_our_tasks(
+def test_tasks_of_other_clients_do_not_hide_that_no_worker_can_run_ours(
     pair, monkeypatch, messages
 ):
-    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(clusters, "PATIENCE", 1.0)
+    monkeypatch.setattr(clusters, "POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 1.0)
     with Client(pair.address, set_as_default=False) as others:
         running = others.submit(time.sleep, 8)
         workers = engine(pair.address, GPU=1.0)
         workers.submit(Task(RENDER, 0))
         with pytest.raises(PointcmtError, match="no workers with --resources GPU=1"):
-            go_on(workers)
+            run_until_error(workers)
         assert "waiting up to 1 s for some" in messages()
         assert running.status == "pending"
         running.cancel()
@@ -237,9 +238,9 @@ HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$
 
 @pytest.fixture
 def hiding():
-    """A prefix that starts a worker to which a folder looks empty, as where nothing is mounted."""
+    """A command prefix that starts a worker for which a folder is empty, like a missing mount."""
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"]).returncode:
-        pytest.skip("only root may hide a folder from a process")
+        pytest.skip("only root can hide a folder from a process")
     return lambda folder: (*HIDDEN, folder)
 
 
@@ -252,11 +253,11 @@ def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path,
         assert re.search(rf"--root {meshes}, worker tcp://127.0.0.1:\d+ on ", said)
         assert "mount the data set at the same path" in said
         assert "Traceback" not in said
-        assert ViewStore.open(out).committed() == [], "missing files are no shape's fault"
+        assert ViewStore.open(out).committed() == [], "missing files are not a shape's fault"
 
 
 @pytest.mark.slow
-def test_a_worker_that_does_not_see_the_store_costs_nothing_where_others_do(
+def test_a_worker_that_does_not_see_the_store_loses_nothing_if_others_do(
     meshes, finished, tmp_path, hiding
 ):
     out = tmp_path / "out" / "S"
@@ -273,7 +274,7 @@ OTHERS = {"scheduler": None, "old": "0.0.7", "none": None}
 
 
 def other_version(folder, version):
-    """An environment where another version of pointcmt is installed, or none (None)."""
+    """Return an environment with another version of pointcmt, or without it (None)."""
     package = shutil.copytree(REPOSITORY / "pointcmt", folder / "pointcmt")
     code = f"__version__ = {version!r}" if version else "raise ModuleNotFoundError('pointcmt')"
     (package / "__init__.py").write_text(code)
@@ -283,7 +284,7 @@ def other_version(folder, version):
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def test_who_has_another_pointcmt_or_none_is_named(meshes, tmp_path):
+def test_processes_with_another_pointcmt_or_none_are_named(meshes, tmp_path):
     found = {name: other_version(tmp_path / name, version) for name, version in OTHERS.items()}
     with cluster(tmp_path, workers=0, **found["scheduler"]) as own:
         for name in ("old", "none"):
@@ -298,7 +299,7 @@ def test_who_has_another_pointcmt_or_none_is_named(meshes, tmp_path):
 
 
 def listening(pid):
-    """The addresses that a process listens on, as /proc writes them."""
+    """Return the addresses that a process listens on, as /proc writes them."""
     sockets = set()
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         try:
@@ -315,7 +316,7 @@ def listening(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_local_cluster_is_reachable_from_this_machine_alone(meshes, finished, tmp_path):
+def test_only_this_machine_can_reach_the_local_cluster(meshes, finished, tmp_path):
     out = tmp_path / "S"
     job = start(meshes, out, "--scheduler", "local", "--workers", 2)
     wait_for(lambda: claimants(out), job)
@@ -331,7 +332,7 @@ def test_the_local_cluster_is_reachable_from_this_machine_alone(meshes, finished
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """A key and a certificate for a cluster, and those of a stranger."""
+    """A key and a certificate for a cluster, and a stranger's."""
     folder = tmp_path_factory.mktemp("certificates")
     for name in ("ours", "strangers"):
         make_certificate(folder, name)
@@ -339,7 +340,7 @@ def certificates(tmp_path_factory):
 
 
 def make_certificate(folder, name):
-    """A key and a certificate that vouches for itself, for 127.0.0.1, of a day."""
+    """Write a key and a self-signed certificate for 127.0.0.1 that is valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     own = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -358,7 +359,7 @@ def make_certificate(folder, name):
 
 
 def tls(folder, name):
-    """dask's settings for TLS with one of the certificates, as a client's environment."""
+    """Return a client's environment variables for TLS with one of the certificates."""
     prefix = "DASK_DISTRIBUTED__COMM__TLS__"
     return {
         f"{prefix}CA_FILE": str(folder / f"{name}.pem"),
@@ -367,7 +368,7 @@ def tls(folder, name):
     }
 
 
-def test_a_cluster_with_tls_works_for_those_who_have_its_certificates(
+def test_a_cluster_with_tls_accepts_only_clients_with_its_certificates(
     meshes, finished, tmp_path, certificates
 ):
     options = ("--protocol", "tls", "--tls-ca-file", certificates / "ours.pem")
@@ -384,7 +385,7 @@ def test_a_cluster_with_tls_works_for_those_who_have_its_certificates(
         for address, env in ((plain, {}), (own.address, tls(certificates, "strangers"))):
             code = (
                 "from tests.render.test_cluster import clusters, engine\n"
-                "clusters.FIRST_PATIENCE = 2.0\n"
+                "clusters.CONNECT_TIMEOUT = 2.0\n"
                 f"engine({address!r})\n"
             )
             done = subprocess.run(
@@ -397,7 +398,7 @@ def test_a_cluster_with_tls_works_for_those_who_have_its_certificates(
             assert "PointcmtError: no scheduler answers" in done.stderr
 
 
-def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(
+def test_a_full_disk_stops_the_job_which_resumes_when_there_is_space(
     pair, meshes, finished, small_disk
 ):
     out = small_disk / "S"
@@ -411,10 +412,10 @@ def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(
     assert tree(out) == tree(finished)
 
 
-def test_a_worker_that_dask_takes_for_lost_and_that_still_works_keeps_its_shard(
+def test_a_worker_that_dask_considers_lost_but_that_still_works_keeps_its_shard(
     meshes, finished, tmp_path
 ):
-    """It is stopped for longer than dask waits for it, but not for longer than its claim lasts."""
+    """It is stopped for longer than dask waits, but for less time than its claim lasts."""
     out = tmp_path / "S"
     with cluster(tmp_path, workers=2, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s") as own:
         job = start(meshes, out, "--scheduler", own.address)
@@ -442,8 +443,8 @@ def engine(address, **resources):
     return ClusterWorkers(Work(make_runner, None, 1.0), cluster, "plain")
 
 
-def test_no_scheduler_and_no_address_are_said(monkeypatch):
-    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 1.0)
+def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
     with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
         engine("tcp://127.0.0.1:9")
     assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
@@ -451,22 +452,44 @@ def test_no_scheduler_and_no_address_are_said(monkeypatch):
     assert " object at " not in raised.value.what
     nonsense = ("tcp://127.0.0.1", "tcp://127.0.0.1:99999", "ftp://127.0.0.1:9", "tls://[::1]:9")
     for address in nonsense:
-        with pytest.raises(UsageError, match="no scheduler can have this address"):
+        with pytest.raises(UsageError, match="invalid scheduler address"):
             engine(address)
     insisting = dask.config.set({"distributed.comm.require-encryption": True})
     with insisting, pytest.raises(UsageError, match="encryption required"):
         engine("tcp://127.0.0.1:9")
 
 
-def test_a_refusal_is_said_however_short_the_last_attempt():
+def test_an_engine_runs_inside_the_event_loop_of_a_notebook(pair):
+    """A notebook runs its cells in a thread with a running event loop."""
+
+    async def cell():
+        workers = engine(pair.address)
+        assert workers.finished(0) == []
+        workers.close()
+
+    asyncio.run(cell())
+
+
+def test_no_thread_is_left_behind(pair, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
+    before = set(threading.enumerate())
+    with pytest.raises(PointcmtError, match="no scheduler answers"):
+        engine("tcp://127.0.0.1:9")
+    assert set(threading.enumerate()) == before
+    workers = engine(pair.address)
+    workers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "dask client"]
+
+
+def test_a_refusal_is_reported_however_short_the_last_attempt():
     for _ in range(40):
-        with pytest.raises(OSError, match=r"\[Errno \d+\] Connection refused"):
-            asyncio.run(clusters._knock("tcp://127.0.0.1:9", 0.05))
+        with pytest.raises(PointcmtError, match=r"\[Errno \d+\] Connection refused"):
+            SchedulerConnection("tcp://127.0.0.1:9", 0.05)
 
 
 @contextmanager
 def web_server():
-    """One that waits for the rest of a request, as dask's own dashboard does."""
+    """A server that waits for the rest of a request, as dask's own dashboard does."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
@@ -475,13 +498,14 @@ def web_server():
 
 @contextmanager
 def silent():
+    """A server that accepts connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @contextmanager
 def greeter():
-    """One that speaks first, as SSH does."""
+    """A server that speaks first, as SSH does."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         Thread(target=greet, args=(listener,)).start()
         yield listener.getsockname()[1]
@@ -494,32 +518,32 @@ def greet(listener):
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("other", [web_server, silent, greeter])
-def test_what_listens_and_is_no_scheduler_is_said(other, monkeypatch):
-    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
+def test_a_server_that_is_not_a_scheduler_is_reported(other, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 2.0)
     says = "no scheduler answers: something listens there"
     with other() as port, pytest.raises(PointcmtError, match=says):
         engine(f"tcp://127.0.0.1:{port}")
 
 
-def test_the_address_of_a_worker_is_said(pair, monkeypatch):
-    monkeypatch.setattr(clusters, "FIRST_PATIENCE", 2.0)
+def test_the_address_of_a_worker_is_reported(pair, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 2.0)
     log = (pair.folder / "dask_worker_2.log").read_text()
-    with pytest.raises(PointcmtError, match="the address of a worker, not of a scheduler"):
+    with pytest.raises(PointcmtError, match="is it the address of a worker"):
         engine(re.search(r"Listening to:\s+(tcp://\S+)", log)[1])
 
 
 @pytest.mark.timeout(60)
-def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(clusters, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(clusters, "ANSWER", 2.0)
+def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(scheduler, "REQUEST_TIMEOUT", 2.0)
     with cluster(tmp_path, workers=0) as own:
         workers = engine(own.address)
         workers.finished(0)
         own.scheduler.send_signal(signal.SIGSTOP)
-        monkeypatch.setattr(clusters, "PATIENCE", 3.0)
-        with pytest.raises(PointcmtError, match="says nothing that a scheduler would"):
+        monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 3.0)
+        with pytest.raises(PointcmtError, match="it does not answer as a scheduler does"):
             workers.finished(0)
-        monkeypatch.setattr(clusters, "PATIENCE", 30.0)
+        monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 30.0)
         again = Thread(
             target=lambda: (time.sleep(1), kill_group(own.scheduler), own.start_scheduler())
         )
@@ -542,7 +566,7 @@ def test_a_scheduler_that_hangs_is_waited_for_but_not_for_ever(tmp_path, monkeyp
         (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
     ],
 )
-def test_what_cannot_go_together_is_a_usage_error(tmp_path, arguments, says):
+def test_contradictory_options_are_a_usage_error(tmp_path, arguments, says):
     done = pointcmt("render", "--dataset", "toy", "--out", tmp_path / "S", *arguments)
     assert done.returncode == 2
     assert says in done.stderr

@@ -25,7 +25,7 @@ from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.shards import ShardRunner
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from tests.render import shapes
 from tests.render.jobs import pointcmt, write_off
 from tests.stores import render_listing, render_toy, tree
@@ -177,10 +177,10 @@ def test_nothing_is_done_for_a_store_that_was_replaced(tmp_path):
     job = replace(job_of_store(store, None), identity=store.identity)
     shutil.rmtree(store.path)
     before = tree(render_toy(tmp_path / "S", 2, shard=1, size=24, points=32).path)
-    crew = Crew()
+    pool = WorkerPool()
     with pytest.raises(StoreError, match="another store here"):
-        run_claimed(crew, Work(make_runner, job, 60.0), Task(RENDER, 0))
-    crew.close()
+        run_claimed(pool, Work(make_runner, job, 60.0), Task(RENDER, 0))
+    pool.close()
     assert tree(store.path) == before
 
 

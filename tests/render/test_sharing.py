@@ -21,7 +21,7 @@ from pointcmt.render.jobs.job import Finished, Job, Task, create_store, job_of_s
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.shards import ShardRunner
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from tests.render.jobs import SMALL, facts, pointcmt, render
 from tests.stores import render_toy, tree
 
@@ -107,11 +107,11 @@ def test_two_jobs_that_retry_try_each_failed_shape_once(meshes, finished, tmp_pa
     both = [tasks(store, True, True, retry_failed=True) for _ in range(2)]
     (task,) = both[0]
     assert both[1] == [task]
-    crew, work = Crew(), Work(make_runner, job, 60.0)
+    pool, work = WorkerPool(), Work(make_runner, job, 60.0)
     try:
-        first, second = (run_claimed(crew, work, task) for _ in range(2))
+        first, second = (run_claimed(pool, work, task) for _ in range(2))
     finally:
-        crew.close()
+        pool.close()
     assert [outcome.status for outcome in first.outcomes].count("failed") == 1
     assert second == Finished(task, ())
     assert tree(out) == tree(finished)
@@ -163,13 +163,13 @@ def test_a_shard_that_another_process_took_over_is_not_committed(tmp_path):
 def test_what_another_job_did_meanwhile_is_not_done_again(tmp_path):
     store = render_toy(tmp_path / "S", limit=2, shard=1, correspondences=False)
     job = job_of_store(store, None)
-    crew, work = Crew(), Work(make_runner, job, 60.0)
+    pool, work = WorkerPool(), Work(make_runner, job, 60.0)
     before = tree(store.path)
     try:
-        rendered = run_claimed(crew, work, Task("render", 0))
-        assert run_claimed(crew, work, Task("render", 0)) == Finished(Task("render", 0), ())
+        rendered = run_claimed(pool, work, Task("render", 0))
+        assert run_claimed(pool, work, Task("render", 0)) == Finished(Task("render", 0), ())
     finally:
-        crew.close()
+        pool.close()
     assert rendered.task.stage == "visible", "it was rendered already, only points were to match"
     after = tree(store.path)
     assert {key: after[key] for key in before} == before

@@ -1,4 +1,4 @@
-"""Workers: every task ends once; what goes wrong is laid at the right shape's door."""
+"""Workers: every task ends exactly once, and the right shape is blamed for each failure."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from pointcmt.errors import PointcmtError, Reason, StoreError
 from pointcmt.render.jobs import supervisor
-from pointcmt.render.jobs.supervisor import Crew, Work, Worker
+from pointcmt.render.jobs.supervisor import Work, Worker, WorkerPool
 from tests.render import runners
 from tests.render.runners import run_tasks
 
@@ -28,7 +28,7 @@ def run(tmp_path, faults, tasks=4, workers=2, timeout=60.0, memory_limit=0.0):
 
 
 def started(script, folder):
-    """A script that runs a job, in a process group of its own."""
+    """Start a script that runs a job, in its own process group."""
     (folder / "job.py").write_text(script)
     return subprocess.Popen(
         [sys.executable, folder / "job.py"],
@@ -58,11 +58,11 @@ def test_a_hanging_shape_is_stopped_and_blamed(tmp_path):
     assert time.monotonic() - started < 30
 
 
-def test_the_time_that_compiling_takes_is_no_shapes(tmp_path):
+def test_compile_time_does_not_count_for_a_shape(tmp_path):
     ((blame, seconds),) = run_tasks(
         range(1), Work(runners.make_compiling, ({}, str(tmp_path)), 0.5), 1
     )
-    assert seconds > 0.7, "it was compiled too fast: this shows nothing"
+    assert seconds > 0.7, "it was compiled too fast for this test"
     assert blame == {}
 
 
@@ -70,7 +70,7 @@ def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
         "from pointcmt.render import supervisor\n"
         "from tests.render import runners\n"
-        "supervisor.LONGEST_WAIT = 0.2\n"
+        "supervisor.POLL_INTERVAL = 0.2\n"
         "if __name__ == '__main__':\n"
         f"    job = ({{1: 'wait'}}, {str(tmp_path)!r})\n"
         "    work = supervisor.Work(runners.make, job, 3.0)\n"
@@ -94,30 +94,30 @@ def test_several_faults_in_one_task_are_all_found(tmp_path):
     assert blamed == {4: Reason.CRASHED, 5: Reason.TIMEOUT, 7: Reason.CRASHED}
 
 
-def test_a_shape_that_eats_memory_is_stopped_at_once_and_blamed(tmp_path):
+def test_a_shape_that_exhausts_memory_is_stopped_at_once_and_blamed(tmp_path):
     blamed, _ = run(tmp_path, {6: "greedy"}, memory_limit=1.0)
     assert blamed == {6: Reason.TOO_LARGE}
     assert (tmp_path / "greedy").read_text() == "6 "
 
 
-def test_what_earlier_tasks_left_behind_in_a_worker_is_no_shapes_fault(tmp_path):
+def test_memory_that_earlier_tasks_left_in_a_worker_is_not_blamed_on_a_shape(tmp_path):
     blamed, results = run(tmp_path, {0: "heavy", 4: "heavy"}, tasks=2, workers=1, memory_limit=0.45)
     assert blamed == {}
-    assert results[0][0] != results[1][0], "the worker was not replaced: this shows nothing"
+    assert results[0][0] != results[1][0], "the worker was not replaced, as this test needs"
 
 
 def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match=r"busy with no shape: .* --memory-limit 0\.01"):
+    with pytest.raises(PointcmtError, match=r"not working on any shape: .* --memory-limit 0\.01"):
         run(tmp_path, {}, memory_limit=0.01)
 
 
-def test_a_worker_killed_once_costs_nothing(tmp_path):
+def test_a_worker_killed_once_loses_nothing(tmp_path):
     blamed, _ = run(tmp_path, {3: "killed once", 8: "killed once", "task 2": "killed once"})
     assert blamed == {}
 
 
 class SlowSupervisor(Worker):
-    """It has no processor for a while after it has read which shape its process is busy with."""
+    """Gets no processor time for a while after it has read which shape its process has begun."""
 
     def _messages(self):
         yield from super()._messages()
@@ -126,7 +126,7 @@ class SlowSupervisor(Worker):
 
 
 @pytest.mark.parametrize("death", ["killed", "exit"])
-def test_a_shape_that_ended_while_its_supervisor_stood_still_is_not_blamed(tmp_path, death):
+def test_a_shape_that_ended_while_its_supervisor_was_paused_is_not_blamed(tmp_path, death):
     faults = {0: "slow", 2: f"{death} once", "task 0": f"{death} once"}
     worker = SlowSupervisor(Work(runners.make, (faults, str(tmp_path)), 60.0), 0)
     _, _, ended = worker.run(0)
@@ -134,7 +134,7 @@ def test_a_shape_that_ended_while_its_supervisor_stood_still_is_not_blamed(tmp_p
     assert [how for _, how, _ in ended] == ["done"] * runners.SHAPES
 
 
-def test_memory_is_laid_at_the_shape_that_took_it(tmp_path):
+def test_the_shape_that_took_the_memory_is_blamed(tmp_path):
     work = Work(runners.make, ({0: "slow", 1: "greedy"}, str(tmp_path)), 60.0, memory_limit=0.3)
     worker = SlowSupervisor(work, 0)
     _, _, ended = worker.run(0)
@@ -149,27 +149,27 @@ def test_the_detail_names_the_signal(tmp_path):
     assert "SIGSEGV" in ended[2][2]
 
 
-def test_trouble_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
+def test_a_failure_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
     with pytest.raises(StoreError, match="disk is full") as raised:
         run(tmp_path, {6: "disk full"})
     assert raised.value.fix == "free some space"
 
 
-def test_workers_that_cannot_start_do_not_go_on_for_ever(tmp_path):
+def test_workers_that_cannot_start_stop_the_job(tmp_path):
     with pytest.raises(PointcmtError, match="exit code 1"):
         list(run_tasks(range(3), Work(runners.make_dead, None, 60.0), 2))
 
 
 def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
-    monkeypatch.setattr(supervisor, "LOADING", 1.0)
-    with pytest.raises(PointcmtError, match="busy with no shape: took longer than 1 s"):
+    monkeypatch.setattr(supervisor, "LOADING_TIMEOUT", 1.0)
+    with pytest.raises(PointcmtError, match="not working on any shape: took longer than 1 s"):
         list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
 
 
 @pytest.fixture
 def hold(monkeypatch):
-    """Have the kernel keep a killed process for its tracer, as a driver that hangs would."""
-    monkeypatch.setattr(supervisor, "ENDING", 1.0)
+    """Make the kernel keep a killed process for its tracer, as a driver that hangs would."""
+    monkeypatch.setattr(supervisor, "KILL_TIMEOUT", 1.0)
     script = (
         "import ctypes, sys, time\n"
         "PTRACE_SEIZE = 0x4206\n"
@@ -182,7 +182,7 @@ def hold(monkeypatch):
         command = [sys.executable, "-c", script, str(process)]
         tracers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         if tracers[-1].stdout.readline() != "0\n":
-            pytest.skip("no process may be traced here")
+            pytest.skip("processes cannot be traced here")
 
     yield trace
     for tracer in tracers:
@@ -194,12 +194,12 @@ def hold(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="ptrace")
 def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
     work = Work(runners.make, ({1: "wait once", 5: "hang"}, str(tmp_path)), 5.0)
-    crew = Crew()
+    workers = WorkerPool()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(crew.run, work, 0)
+        first = pool.submit(workers.run, work, 0)
         while not (tmp_path / "1").exists():
             time.sleep(0.01)
-        (process,) = running(crew)
+        (process,) = running(workers)
         hold(process)
         _, another, ended = first.result()
         assert another != process
@@ -208,15 +208,15 @@ def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
             f"took longer than 5 s; its process {process} on {socket.gethostname()} cannot be "
             "killed",
         )
-        second = pool.submit(crew.run, work, 1)
+        second = pool.submit(workers.run, work, 1)
         hold(another)
-        crew.close()
+        workers.close()
         with pytest.raises(supervisor.Stopped):
             second.result()
 
 
-def running(crew):
-    return [worker._process.pid for worker in crew._busy]
+def running(workers):
+    return [worker._process.pid for worker in workers._busy]
 
 
 def test_a_real_time_signal_is_named(tmp_path):
@@ -233,7 +233,7 @@ def test_no_process_is_left_when_the_caller_stops(tmp_path):
         os.kill(process, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has PR_SET_PDEATHSIG")
 def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     script = (
         "from pointcmt.render.jobs.supervisor import Work\n"

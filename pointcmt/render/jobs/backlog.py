@@ -1,4 +1,4 @@
-"""What is left of a job: tasks go to an engine; those that others have claimed come back later.
+"""Give the unfinished tasks of a job to an engine; tasks whose shard is claimed wait in between.
 
 An engine runs tasks: processes on this machine (workers.py) or a dask cluster (cluster.py).
 """
@@ -13,81 +13,77 @@ from pointcmt.console import logger
 from pointcmt.datasets.store import claims
 from pointcmt.datasets.store.claims import Held
 
-LOCAL = "local"  # a scheduler's address: a dask cluster on this machine, for this job
-LOOK_AGAIN = 1.0  # seconds between looks at a claim that is waited for
-# Seconds after which a claimed task is tried again in any case: only processes of the claim's own
-# machine see that its owner is gone.
-ASK_AGAIN = 10.0
+LOCAL = "local"  # a scheduler address that means: start a dask cluster here, for this job only
+POLL_INTERVAL = 1.0  # seconds between checks of a claim that a task waits for
+# Seconds after which a claimed task is tried again in any case: only processes on the machine of
+# the claim's owner can see that the owner is gone.
+RETRY_INTERVAL = 10.0
 
 
 class Engine(Protocol):
-    """What runs tasks, as many at once as it has room for."""
+    """Runs tasks, as many at a time as it has room for."""
 
     def room(self) -> bool:
-        """Whether another task would be started soon."""
+        """Return whether another task would start soon."""
 
     def submit(self, task: Any) -> None:
-        """Have a task run."""
+        """Accept a task."""
 
     def finished(self, seconds: float) -> list[tuple[Any, Any]]:
-        """(task, result) of what has ended, waiting up to some seconds for the first.
+        """Return (task, result) of the tasks that have ended; wait up to `seconds` for the first.
 
-        Raises the PointcmtError that is to stop the job.
+        Raises a PointcmtError that stops the job.
         """
 
     def idle(self) -> bool:
-        """Whether no task is running or waiting to."""
+        """Return whether no task is running or waiting to run."""
 
     def close(self) -> None:
-        """Stop everything, at once."""
+        """Stop all tasks at once."""
 
 
 class Backlog:
-    """Tasks that neither run nor are finished; those that nobody has claimed come first.
+    """Tasks that are neither running nor finished; unclaimed ones come first.
 
-    look: a shard → the token of the claim on it, "" where there is none (claims.look).
+    look: a shard → the token of the claim on it, "" without one (claims.look).
     """
 
     def __init__(self, tasks: Iterable[Any], look: Callable[[int], str]) -> None:
         self.ready, self.look = deque(tasks), look
         self.held: list[_Waiting] = []
-        self._seen: dict[int, tuple[str, float]] = {}  # shard → a claim and since when it is so
+        self._seen: dict[int, tuple[str, float]] = {}  # shard → claim, first seen when
 
     def next(self) -> Any:
-        """A task that can be tried now, or None."""
+        """Return a task that can be tried now, or None."""
         if self.ready:
             return self.ready.popleft()
         now = time.monotonic()
         for waiting in self.held:
-            if now >= waiting.look_at:
-                waiting.look_at = now + LOOK_AGAIN
+            if now >= waiting.poll_at:
+                waiting.poll_at = now + POLL_INTERVAL
                 task = self._freed(waiting, now)
                 if task is not None:
                     self.held.remove(waiting)
                     return task
         return None
 
-    def again(self, task: Any) -> None:
-        """Have a task tried again, after the others."""
-        self.ready.append(task)
-
     def hold(self, task: Any, claim: Held) -> None:
-        """Have a task tried again when the claim on its shard is gone, or void."""
+        """Keep a task until the claim on its shard is released, or void."""
         now = time.monotonic()
         self._watch(task.shard, claim.token, now)
-        waiting = _Waiting(replace(task, void=""), claim.by, now + LOOK_AGAIN, now + ASK_AGAIN)
-        self.held.append(waiting)
+        task = replace(task, void="")
+        self.held.append(_Waiting(task, claim.by, now + POLL_INTERVAL, now + RETRY_INTERVAL))
 
     def _freed(self, waiting: "_Waiting", now: float) -> Any:
-        """The waiting task if there is any point in trying it, else None."""
+        """Return the waiting task if it may succeed now, else None."""
         token = self.look(waiting.task.shard)
         since = self._watch(waiting.task.shard, token, now)
         if token and now - since >= claims.LEASE:
             return replace(waiting.task, void=token)
-        return waiting.task if not token or now >= waiting.ask_at else None
+        return waiting.task if not token or now >= waiting.retry_at else None
 
     def _watch(self, shard: int, token: str, now: float) -> float:
-        """Since when the claim on a shard is this one."""
+        """Return since when this claim on a shard has been seen, in monotonic seconds."""
         if self._seen.get(shard, ("", 0.0))[0] != token:
             self._seen[shard] = token, now
         return self._seen.get(shard, ("", now))[1]
@@ -96,17 +92,17 @@ class Backlog:
 @dataclass
 class _Waiting:
     task: Any
-    by: str  # who holds the claim
-    look_at: float  # monotonic seconds, as is ask_at
-    ask_at: float
+    by: str  # the owner of the claim
+    poll_at: float  # monotonic seconds, like retry_at
+    retry_at: float
 
 
 def carry_out(backlog: Backlog, engine: Engine) -> Iterator[Any]:
-    """Have an engine run all tasks; yields the result of each as it finishes.
+    """Run all tasks on an engine; yield the result of each as it finishes.
 
-    Stops the engine when the caller stops iterating. Raises the PointcmtError a task ran into.
+    Stops the engine when the caller stops iterating. Raises the PointcmtError of a task.
     """
-    waits = False
+    waiting_reported = False
     try:
         while True:
             while engine.room() and (task := backlog.next()) is not None:
@@ -114,12 +110,12 @@ def carry_out(backlog: Backlog, engine: Engine) -> Iterator[Any]:
             if engine.idle():
                 if not backlog.held:
                     return
-                if not waits:
+                if not waiting_reported:
                     count, by = len(backlog.held), backlog.held[0].by
                     logger.info(f"waiting for {count} shards that others work on, as {by}")
-                waits = True
-                time.sleep(LOOK_AGAIN / 4)
-            for task, result in engine.finished(LOOK_AGAIN):
+                waiting_reported = True
+                time.sleep(POLL_INTERVAL / 4)
+            for task, result in engine.finished(POLL_INTERVAL):
                 if isinstance(result, Held):
                     backlog.hold(task, result)
                 else:

@@ -1,7 +1,7 @@
-"""A worker process: it runs the tasks that come through a pipe, and says which shape it begins.
+"""The main program of a worker process: run tasks from a pipe, and report each shape it begins.
 
-supervisor.py starts it as `python -m pointcmt.render.jobs.child PIPE PARENT`: started afresh, never
-forked (a fork breaks GL contexts, tensorstore and thread pools).
+supervisor.py starts it as `python -m pointcmt.render.jobs.child PIPE PARENT`. It is never
+forked: a fork breaks GL contexts, tensorstore and thread pools.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from pointcmt.errors import PointcmtError, Reason
 
-IDLE = 60.0  # seconds without a task after which the process leaves, and its memory with it
+IDLE_TIMEOUT = 60.0  # seconds without a task after which the process exits, to free its memory
 
 
 class Runner(Protocol):
-    """What runs tasks inside of a worker; see shards.ShardRunner."""
+    """Runs tasks inside a worker process; see shards.ShardRunner."""
 
     def __call__(
         self, task: Any, blame: dict[int, tuple[Reason, str]], report: Callable[[int | None], None]
@@ -27,7 +27,7 @@ class Runner(Protocol):
 
 
 def main(pipe: int, parent: int) -> None:
-    """Serve the process at the other end of the pipe (a file descriptor) until it has no more."""
+    """Run the tasks that arrive through the pipe (a file descriptor) until it closes."""
     _die_with(parent)
     _keep_one_arena()
     connection = Connection(pipe)
@@ -36,7 +36,7 @@ def main(pipe: int, parent: int) -> None:
             make_runner, argument, number = connection.recv()
             run = make_runner(argument, number)
             _announce_compiling(connection)
-            while connection.poll(IDLE):
+            while connection.poll(IDLE_TIMEOUT):
                 task, blame = connection.recv()
                 result = run(task, blame, lambda shape: connection.send(("shape", shape)))
                 connection.send(("done", result))
@@ -45,13 +45,13 @@ def main(pipe: int, parent: int) -> None:
 
 
 def _announce_compiling(connection: Connection) -> None:
-    """Say when numba begins to compile and when it has: that time is no shape's."""
+    """Report when numba begins and ends compiling: that time does not count for any shape."""
     event: Any = sys.modules.get("numba.core.event")
     if event is None:
         return
 
     class Announcer(event.Listener):  # type: ignore[misc]
-        depth = 0  # one function may have others compiled
+        depth = 0  # compiling one function may compile others
 
         def on_start(self, _: Any) -> None:
             self.depth += 1
@@ -67,7 +67,7 @@ def _announce_compiling(connection: Connection) -> None:
 
 
 def _keep_one_arena() -> None:
-    """Have all threads allocate from one heap (glibc): with one each, memory creeps upwards."""
+    """Make all threads allocate from one heap (glibc): with a heap each, memory use creeps up."""
     allocator = ctypes.CDLL(None)
     if hasattr(allocator, "mallopt"):
         M_ARENA_MAX = -8
@@ -75,7 +75,7 @@ def _keep_one_arena() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, however it ends (Linux)."""
+    """Make the kernel kill this process when its parent ends, however it ends (Linux)."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

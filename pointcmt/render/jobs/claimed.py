@@ -1,24 +1,24 @@
-"""One task, whichever engine runs it: its shard is claimed, rendered under supervision, committed.
+"""Run one task on any engine: claim its shard, render it under supervision, commit it.
 
-The claim belongs to the process that supervises, not to the one that renders: it outlives crashes
-and hangs, and ends with the supervisor.
+The claim belongs to the process that supervises, not to the one that renders: it survives crashes
+and hangs of the latter, and ends with the supervisor.
 """
 
 from dataclasses import replace
 
-from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store import storage
 from pointcmt.datasets.store.claims import ClaimLost, Held, open_claims, take
 from pointcmt.datasets.store.documents import root_attributes
 from pointcmt.datasets.store.view_store import ROOT, ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.jobs.job import Finished, Job, Task, stage_to_run
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 
 
-def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
-    """Do what is left to do of a task's shard, unless somebody else works on it.
+def run_claimed(pool: WorkerPool, work: Work, task: Task) -> Finished | Held:
+    """Finish a task's shard, unless another process is working on it.
 
-    work.argument is the Job. Raises the PointcmtError that is to stop the job.
+    work.argument is the Job. Raises a PointcmtError that stops the job.
     """
     job: Job = work.argument
     store = _store_of(job)
@@ -30,20 +30,20 @@ def run_claimed(crew: Crew, work: Work, task: Task) -> Finished | Held:
         if stage is None:
             return Finished(task, ())
         try:
-            return crew.run(work, replace(task, stage=stage, claim=claim.owner), claim.renew)
+            return pool.run(work, replace(task, stage=stage, claim=claim.owner), claim.renew)
         except ClaimLost as lost:
             return Held("", lost.what)
 
 
 def _store_of(job: Job) -> ViewStore:
-    """The store that the job is for, as this process sees it. Raises StoreError."""
-    found = files.read(files.open_kv(job.out, 1), ROOT)
+    """Open the job's store. Raises StoreError if this process sees another store, or none."""
+    found = storage.read(storage.open_kv(job.out, 1), ROOT)
     store = ViewStore(job.out, root_attributes(found, f"{job.out}/{ROOT}"), 1) if found else None
     if store is None or job.identity not in ("", store.identity):
         raise StoreError(
             "there is another store here" if found else "there is no store here",
             where=job.out,
-            fix="all machines of a job need one shared place for --out, at the same path, and no "
-            "other job may replace the store meanwhile",
+            fix="all machines of a job must share one --out at the same path, and no other job may "
+            "replace the store while this one runs",
         )
     return store

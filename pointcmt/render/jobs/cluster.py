@@ -1,55 +1,45 @@
-"""Tasks on a dask.distributed cluster: one dask task per shard, in a window that moves over them.
+"""Run tasks on a dask.distributed cluster: one dask task per shard, a bounded number at a time.
 
-dask chooses the worker and notices when one is lost. All else is as on one machine: a task claims
-its shard and has it rendered by a supervised process, whatever happens to that one. A dask task
+dask chooses the worker and notices when one is lost. The rest is as on one machine: a task claims
+its shard and renders it in a supervised process, whatever happens to that process. A dask task
 carries the job and a shard's number; nothing is unpickled from the store.
 """
 
-import asyncio
 import logging
 import math
-import socket
-import struct
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from queue import Empty, SimpleQueue
+from importlib import metadata
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, LocalCluster, Security
-from distributed.comm.addressing import get_address_host_port
-from distributed.comm.core import FatalCommClosedError, connect
-from distributed.core import send_recv
-from distributed.versions import get_versions
+from distributed import Future, KilledWorker, LocalCluster
 
 from pointcmt import __version__
 from pointcmt.console import logger
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import Held
-from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.backlog import LOCAL
-from pointcmt.render.jobs.cluster_task import Failed, run_there
+from pointcmt.render.jobs.cluster_task import Failed, run_on_worker
 from pointcmt.render.jobs.job import Finished, Task
 from pointcmt.render.jobs.runner import make_remote_runner
+from pointcmt.render.jobs.scheduler import SchedulerConnection
 from pointcmt.render.jobs.supervisor import Work
 
-FIRST_PATIENCE = 30.0  # seconds for a scheduler to answer that may not be there at all
-PATIENCE = 300.0  # seconds without the scheduler that was there, or without a worker that does work
-ANSWER = 10.0  # seconds for a scheduler to answer that is there
-KNOCK_AGAIN = 0.5  # seconds between attempts to reach a scheduler
-LOOK_AGAIN = 5.0  # seconds between looks at the workers
-WINDOW = 2  # tasks submitted per thread of the workers
-RETRIES = 2  # of a task that fails or kills its workers: elsewhere, where there is an elsewhere
-NAMED = 5  # of many that are to blame
+CONNECT_TIMEOUT = 30.0  # seconds to wait for a scheduler that may not exist
+RECONNECT_TIMEOUT = 300.0  # seconds to wait for a scheduler that existed, or for a usable worker
+POLL_INTERVAL = 5.0  # seconds between requests for the list of workers
+TASKS_PER_THREAD = 2  # submitted at a time, per thread of the workers
+MAX_RETRIES = 2  # of a task that fails or kills its workers, on other workers if there are any
+MOST_LISTED = 5  # processes that one message names
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where to find workers, and which.
+    """Where to find workers, and which ones to use.
 
-    address: tcp://…, tls://…, or LOCAL with `count` processes. resources: what each task takes of
-    those that workers declare, such as {"GPU": 1}.
+    address: tcp://…, tls://…, or LOCAL to start `count` processes. resources: the amounts that each
+    task takes of the resources that workers declare, such as {"GPU": 1}.
     """
 
     address: str
@@ -60,19 +50,20 @@ class Cluster:
 @dataclass
 class _Attempt:
     task: Task
+    key: str = ""
     tries: int = 0
-    avoid: set[str] = field(default_factory=set)  # addresses of workers where it failed
-    only: set[str] = field(default_factory=set)  # of those that it may go to; empty: to any
+    excluded: set[str] = field(default_factory=set)  # addresses of workers where it failed
+    allowed: set[str] = field(default_factory=set)  # the workers that may run it; empty: any
 
 
 class ClusterWorkers:
     """An engine (backlog.Engine) on a dask cluster. work.argument: the Job, with its identity.
 
-    Raises PointcmtError where no scheduler answers, or workers have another pointcmt.
+    Raises PointcmtError if no scheduler answers or if workers have another version of pointcmt.
     """
 
-    _client: Client
-    _looked_at: float  # when, in monotonic seconds, we last asked for the workers
+    _scheduler: SchedulerConnection
+    _last_poll: float  # monotonic seconds
 
     def __init__(self, work: Work, cluster: Cluster) -> None:
         _silence_dask()
@@ -80,24 +71,25 @@ class ClusterWorkers:
         self.resources = cluster.resources
         facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
         self._name = contract.digest(str(facts).encode())
-        self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
+        self._waiting: list[_Attempt] = []  # to submit once the scheduler is there
         self._running: dict[Future[Any], _Attempt] = {}
-        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
-        self._submitted: dict[int, int] = {}  # shard → how often
-        self._threads: dict[str, int] = {}  # of each worker
-        self._told: set[str] = set()  # workers that were complained of
-        self._stalled_since, self._stall_told = math.inf, False
-        self._own = _local_cluster(cluster.count) if cluster.address == LOCAL else None
-        self.address = self._own.scheduler_address if self._own else cluster.address
+        self._submissions: dict[int, int] = {}  # shard → how many so far
+        self._threads: dict[str, int] = {}  # of each worker, by address
+        self._reported: set[str] = set()  # workers whose failure has been printed
+        self._stalled_since, self._stall_reported = math.inf, False
+        self._local_cluster = _local_cluster(cluster.count) if cluster.address == LOCAL else None
+        self.address = cluster.address
+        if self._local_cluster:
+            self.address = self._local_cluster.scheduler_address
         try:
-            self._connect(FIRST_PATIENCE)
+            self._connect(CONNECT_TIMEOUT)
         except BaseException:
-            if self._own:
-                self._own.close()
+            if self._local_cluster:
+                self._local_cluster.close()
             raise
 
     def room(self) -> bool:
-        window = max(1, WINDOW * sum(self._threads.values()))
+        window = max(1, TASKS_PER_THREAD * sum(self._threads.values()))
         return len(self._running) + len(self._waiting) < window
 
     def submit(self, task: Task) -> None:
@@ -107,251 +99,192 @@ class ClusterWorkers:
         return not self._running and not self._waiting
 
     def finished(self, seconds: float) -> list[tuple[Any, Any]]:
-        due = time.monotonic() - self._looked_at > LOOK_AGAIN
-        if self._client.status != "running" or (due and not self._look()):
+        due = time.monotonic() - self._last_poll > POLL_INTERVAL
+        if due and not self._poll():
             self._reconnect()
-        while self._waiting and self._client.status == "running":
+        while self._waiting:
             self._submit(self._waiting.pop(0))
-        ended = []
-        with suppress(Empty):
-            ended.append(self._ended.get(timeout=seconds if self._running else 0))
-            while True:
-                ended.append(self._ended.get_nowait())
-        attempts = [(future, self._running.pop(future, None)) for future in ended]
-        results = [(a.task, self._judge(future, a)) for future, a in attempts if a is not None]
-        return [(task, result) for task, result in results if result is not None]
+        results = []
+        disconnected = False
+        for future in self._scheduler.ended(seconds):
+            attempt = self._running.pop(future, None)
+            if attempt is None:  # given up
+                continue
+            disconnected |= future.status == "cancelled"
+            result = self._result(future, attempt)
+            if result is not None:
+                results.append((attempt.task, result))
+        if disconnected:
+            self._reconnect()
+        return results
 
     def close(self) -> None:
-        self._running.clear()  # dask drops what has not begun; shards that have end by themselves
-        with suppress(OSError):
-            self._client.close(timeout=ANSWER)
-        if self._own:
-            self._own.close()
+        self._running.clear()  # tasks that have begun finish their shards
+        self._scheduler.close()
+        if self._local_cluster:
+            self._local_cluster.close()
 
     def _submit(self, attempt: _Attempt) -> None:
         task = attempt.task
-        count = self._submitted[task.shard] = self._submitted.get(task.shard, 0) + 1
-        # The same job names its tasks the same: a client that comes back finds those still running.
+        count = self._submissions[task.shard] = self._submissions.get(task.shard, 0) + 1
+        # Equal jobs have equal keys: a client that is started again finds tasks that still run.
         name = contract.digest(f"{self._name} {task}".encode())[:16]
-        attempt.only = self._threads.keys() - attempt.avoid if attempt.avoid else set()
-        future = self._client.submit(
-            run_there,
+        attempt.key = f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}"
+        attempt.allowed = self._threads.keys() - attempt.excluded if attempt.excluded else set()
+        future = self._scheduler.submit(
+            run_on_worker,
             self.work,
             task,
             __version__,
-            key=f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}",
-            pure=False,
+            self._threads,
+            key=attempt.key,
             resources=self.resources or None,
-            workers=sorted(attempt.only) or None,
+            workers=sorted(attempt.allowed) or None,
         )
         self._running[future] = attempt
-        future.add_done_callback(self._ended.put)
 
-    def _judge(self, future: "Future[Any]", attempt: _Attempt) -> Finished | Held | None:
-        """A task's result; None where it is to be submitted again. Raises PointcmtError."""
+    def _result(self, future: "Future[Any]", attempt: _Attempt) -> Finished | Held | None:
+        """Return the result of a task that has ended, None if it is to be submitted again.
+
+        Raises PointcmtError if the job has to stop.
+        """
+        if future.status not in ("finished", "error"):  # the scheduler or the result was lost
+            self._waiting.append(attempt)
+            return None
         try:
-            result = future.result(timeout=ANSWER)
+            result = self._scheduler.result(future)
         except Exception as error:
             if future.status == "error":
-                self._try_again(attempt, self._explain(error, attempt.task))
-            else:  # the scheduler, or who had the result, is gone
+                self._retry(attempt, self._explain(error, attempt.task))
+            else:  # the worker that held the result was lost
                 self._waiting.append(attempt)
             return None
         if isinstance(result, Failed):
-            if result.worker not in self._told:
-                logger.warning(f"{result.error.what} ({result.error.where})")
-            self._told.add(result.worker)
-            attempt.avoid.add(result.worker)
-            self._try_again(attempt, result.error)
+            if result.worker not in self._reported:
+                logger.info(f"{result.error.what} ({result.error.where})")
+            self._reported.add(result.worker)
+            attempt.excluded.add(result.worker)
+            self._retry(attempt, result.error)
             return None
         return result
 
     def _explain(self, error: Exception, task: Task) -> PointcmtError:
-        """What it means that dask could not have a task run. Raises PointcmtError for all tasks."""
+        """Return what the failure of a dask task means.
+
+        Raises PointcmtError if all other tasks would fail the same way.
+        """
         if isinstance(error, KilledWorker):
-            died = f"{error.allowed_failures + 1} workers died one after another"
             return PointcmtError(
-                f"{died} with shard {task.shard}",
+                f"several workers died one after another while they ran shard {task.shard}",
                 where=self.address,
                 fix="set --memory-limit to less than a worker's machine or container has",
             )
-        with suppress(OSError):
-            self._require_package()
+        self._require_package()
         return PointcmtError(f"a task failed: {type(error).__name__}: {error}", where=self.address)
 
-    def _try_again(self, attempt: _Attempt, error: PointcmtError) -> None:
-        """Have a task that failed done by other workers. Raises its error where that is no use."""
+    def _retry(self, attempt: _Attempt, error: PointcmtError) -> None:
+        """Submit a failed task again, to other workers. Raises its error if that is of no use."""
         attempt.tries += 1
-        if attempt.tries > RETRIES or not self._threads.keys() - attempt.avoid:
+        if attempt.tries > MAX_RETRIES or not self._threads.keys() - attempt.excluded:
             raise error
         self._waiting.append(attempt)
 
-    def _connect(self, patience: float) -> None:
-        """Connect to the scheduler and see which workers it has. Raises PointcmtError."""
+    def _connect(self, timeout: float) -> None:
+        """Connect to the scheduler and list its workers. Raises PointcmtError."""
+        self._scheduler = SchedulerConnection(self.address, timeout)
         try:
-            asyncio.run(_knock(self.address, patience))
-            self._client = Client(self.address, timeout=ANSWER, set_as_default=False)
-        # TypeError: no certificates for TLS; RuntimeError: dask is configured to insist on TLS
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"no scheduler can have this address: {error}",
-                where=f"--scheduler {self.address}",
-                fix="tcp://host:port, tls://host:port with DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
-                "…__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY, or local",
-            ) from error
-        except (OSError, ImportError) as error:
-            raise PointcmtError(
-                f"no scheduler answers: {_reason(error)}",
-                where=f"--scheduler {self.address}",
-                fix="start it, or correct the address (tls:// if it has certificates); the same "
-                "command goes on then",
-            ) from error
-        self._require_package()
-        self._look()
+            self._require_package()
+            self._poll()
+        except BaseException:
+            self._scheduler.close()
+            raise
 
     def _reconnect(self) -> None:
-        """Wait for a scheduler that was there, and have all done again that it may have lost."""
+        """Wait for a scheduler that was there, and submit all unfinished tasks again."""
         what = f"lost the scheduler at {self.address}"
-        logger.warning(f"{what}: waiting up to {PATIENCE:g} s for it to come back")
+        logger.info(f"{what}: waiting up to {RECONNECT_TIMEOUT:g} s for it to come back")
         self._waiting += self._running.values()
         self._running = {}
-        with suppress(OSError):
-            self._client.close(timeout=ANSWER)
-        self._connect(PATIENCE)
-        logger.info(f"the scheduler is back: {len(self._waiting)} shards are tried again")
+        self._scheduler.close()
+        self._connect(RECONNECT_TIMEOUT)
+        logger.info(f"the scheduler is back: retrying {len(self._waiting)} shards")
 
-    def _look(self) -> bool:
-        """See which workers there are; whether the scheduler answers at all.
+    def _poll(self) -> bool:
+        """List the workers and what they do; return whether the scheduler answers.
 
-        Raises PointcmtError when no worker has had a task of ours for too long.
+        Raises PointcmtError if no worker has had a task of this job for too long.
         """
-        self._looked_at = time.monotonic()
+        self._last_poll = time.monotonic()
         try:
-            self._threads = self._ask("ncores")
-            working = self._ask("processing")
+            self._threads = self._scheduler.threads()
+            processing = self._scheduler.processing()
+            self._resubmit_stranded()
         except OSError:
             return False
-        for future, attempt in self._running.items():
-            if attempt.only and not attempt.only & self._threads.keys():
-                future.cancel()  # all that it could go to are gone
-        ours = {future.key for future in self._running}  # of a cluster that others use as well
-        if not self._running or not ours.isdisjoint(chain(*working.values())):
-            self._stalled_since, self._stall_told = math.inf, False
+        ours = {attempt.key for attempt in self._running.values()}  # others may use the cluster too
+        if not self._running or not ours.isdisjoint(processing):
+            self._stalled_since, self._stall_reported = math.inf, False
         else:
-            self._stalled_since = min(self._stalled_since, self._looked_at)
-            self._wait_for_workers(self._looked_at - self._stalled_since)
+            self._stalled_since = min(self._stalled_since, self._last_poll)
+            self._wait_for_workers(self._last_poll - self._stalled_since)
         return True
 
-    def _ask(self, question: str, **arguments: Any) -> Any:
-        """The scheduler's answer. Raises OSError where there is none."""
-        asked = getattr(self._client.scheduler, question)
-        return self._client.sync(asked, callback_timeout=ANSWER, **arguments)
+    def _resubmit_stranded(self) -> None:
+        """Submit the tasks again whose allowed workers are all gone. Raises OSError."""
+        for future, attempt in list(self._running.items()):
+            if attempt.allowed and not attempt.allowed & self._threads.keys():
+                self._scheduler.cancel(future)
+                self._waiting.append(self._running.pop(future))
 
     def _wait_for_workers(self, seconds: float) -> None:
-        """Say that nobody works. Raises PointcmtError when it has lasted for too long."""
+        """Report that no worker takes tasks. Raises PointcmtError after RECONNECT_TIMEOUT."""
         needs = ",".join(f"{name}={amount:g}" for name, amount in self.resources.items())
         kind = f"workers with --resources {needs}" if needs else "workers"
         what = f"no {kind} at {self.address}"
-        if seconds >= PATIENCE:
+        if seconds >= RECONNECT_TIMEOUT:
             raise PointcmtError(
                 f"{what} for {seconds:.0f} s",
                 fix="start some with `dask worker`; then run the same command again",
             )
-        if seconds >= LOOK_AGAIN and not self._stall_told:
-            self._stall_told = True
-            logger.warning(f"{what}: waiting up to {PATIENCE:g} s for some")
+        if seconds >= POLL_INTERVAL and not self._stall_reported:
+            self._stall_reported = True
+            logger.info(f"{what}: waiting up to {RECONNECT_TIMEOUT:g} s for some")
 
     def _require_package(self) -> None:
-        """Raise PointcmtError where the scheduler or a worker has no pointcmt, or not the client's.
+        """Raise PointcmtError if the scheduler or a worker lacks this version of pointcmt.
 
-        Asked for before anything is submitted: a dask worker that cannot import a task ends.
+        Called before the first task is submitted: a dask worker that cannot import a task exits.
         """
-        question: dict[str, Any] = {"packages": ["pointcmt"]}
-        everybody: dict[str, Any] = {}
-        with suppress(OSError):  # some worker does not answer: it may just have died
-            everybody["the scheduler"] = self._ask("versions", **question)
-            msg = {"op": "versions", **question}
-            everybody |= self._ask("broadcast", msg=msg, on_error="ignore")
-        versions = {who: facts["packages"]["pointcmt"] for who, facts in everybody.items() if facts}
-        ours = get_versions(**question)["packages"]["pointcmt"]
-        wrong = [f"{who} has {has or 'none'}" for who, has in versions.items() if has != ours]
-        if ours and wrong:  # without ours, this is a checkout that nobody has installed
-            more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        try:
+            ours = metadata.version("pointcmt")
+        except metadata.PackageNotFoundError:  # a checkout that is not installed
+            return
+        versions = self._scheduler.versions("pointcmt")
+        wrong = [f"{name} has {has or 'none'}" for name, has in versions.items() if has != ours]
+        if wrong:
+            more = len(wrong) - MOST_LISTED
+            listed = ", ".join(wrong[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
             raise PointcmtError(
-                f"pointcmt {ours} is needed everywhere: {', '.join(wrong[:NAMED])}{more}",
+                f"pointcmt {ours} is needed everywhere: {listed}",
                 where=self.address,
-                fix="install it: where the scheduler runs with the extra 'cluster', where workers "
-                "run with 'render,cluster'",
+                fix="install it: with the extra 'cluster' where the scheduler runs, with "
+                "'render,cluster' where workers run",
             )
 
 
-async def _knock(address: str, patience: float) -> None:
-    """Return when a scheduler answers: a Client that fails leaves threads behind.
-
-    Raises OSError when none has for so long, and ValueError for what is no address.
-    """
-    port = get_address_host_port(address)[1]
-    if not 0 < port < 2**16:
-        raise ValueError(f"there is no port {port}")
-    deadline = time.monotonic() + patience
-    while True:
-        seconds = min(ANSWER, deadline - time.monotonic())
-        try:
-            return await asyncio.wait_for(_greet(address, 0.9 * seconds), seconds)
-        except FatalCommClosedError:  # its certificate is not ours
-            raise
-        except TimeoutError:  # dask's own errors, which say more, come before
-            error = OSError("something listens there, but says nothing that a scheduler would")
-        except OSError as refused:
-            error = _refusal(address) or refused
-        if time.monotonic() + KNOCK_AGAIN >= deadline:
-            raise error
-        await asyncio.sleep(KNOCK_AGAIN)
-
-
-def _refusal(address: str) -> OSError | None:
-    """What the system says of an address: dask's last attempt often has no time left to hear it."""
-    try:
-        socket.create_connection(get_address_host_port(address), KNOCK_AGAIN).close()
-    except TimeoutError:  # dask's text has more
-        return None
-    except OSError as error:
-        return error
-    return None
-
-
-async def _greet(address: str, seconds: float) -> None:
-    """Raise OSError unless a scheduler answers. seconds: to connect; what it says has no limit."""
-    try:
-        comm = await connect(address, seconds, **Security().get_connection_args("client"))
-        try:
-            who = (await send_recv(comm, op="identity"))["type"]
-        finally:
-            comm.abort()
-    except (struct.error, MemoryError, ValueError) as error:  # what dask makes of other protocols
-        raise OSError("something listens there that is not dask's") from error
-    if who != "Scheduler":
-        raise OSError(f"this is the address of a {who.lower()}, not of a scheduler")
-
-
-def _reason(error: BaseException) -> str:
-    """What led to an error: dask's own texts name objects and their addresses in memory."""
-    return (_reason(error.__cause__) if error.__cause__ else "") or str(error)
-
-
 def _local_cluster(count: int) -> LocalCluster:
-    """Workers on this machine, reachable from this machine alone."""
+    """Start workers on this machine that only this machine can reach."""
     return LocalCluster(
         n_workers=count,
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
-        memory_limit=0,  # of dask's own processes, where nothing large happens
+        memory_limit=0,  # of dask's own processes, which hold nothing large
         silence_logs=logging.CRITICAL,
     )
 
 
 def _silence_dask() -> None:
-    """What dask would log of lost connections and workers is said here, with its remedy."""
+    """Turn off dask's messages on lost connections and workers: ours name the remedy."""
     for name in ("distributed", "distributed.client", "distributed.core"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What runs on a dask worker: one shard, after a look whether this machine can do it at all."""
+"""The function that a dask worker runs for each task: one shard, if this machine is able to."""
 
 import socket
 from dataclasses import dataclass
@@ -11,30 +11,36 @@ from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Finished, Task
 from pointcmt.render.jobs.memory import with_share
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 
-_crew = Crew()  # the render processes of all threads of this dask worker
+_pool = WorkerPool()  # the render processes of all threads of this dask worker
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A task could not be done here, and no shape is to blame. worker: its address."""
+    """A task that failed on a worker through no fault of a shape. worker: its address."""
 
     error: PointcmtError
     worker: str
 
 
-def run_there(work: Work, task: Task, version: str) -> Finished | Held | Failed:
-    """The body of a dask task. work.argument: the Job; version: the client's own."""
-    this = get_worker()
-    worker = this.address
+def run_on_worker(
+    work: Work, task: Task, version: str, threads: dict[str, int]
+) -> Finished | Held | Failed:
+    """Run one shard on the dask worker that calls this.
+
+    work.argument: the Job. version: the client's. threads: the number of threads of each worker
+    that the client knew; a worker that joined since counts as one of the largest.
+    """
+    worker = get_worker().address
     try:
         if version != __version__:
             raise PointcmtError(
-                f"this worker has pointcmt {__version__}, the job is one of pointcmt {version}",
+                f"this worker has pointcmt {__version__}, but the job needs pointcmt {version}",
                 fix="install the same version everywhere",
             )
-        return run_claimed(_crew, with_share(work, this.state.nthreads), task)
+        own = threads.get(worker) or max(threads.values(), default=1)
+        return run_claimed(_pool, with_share(work, own), task)
     except PointcmtError as error:
         at = f"worker {worker} on {socket.gethostname()}"
         where = f"{error.where}, {at}" if error.where else at

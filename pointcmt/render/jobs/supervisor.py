@@ -1,9 +1,9 @@
-"""Worker processes under supervision: a crash or a hang costs the shape in flight, no more.
+"""Supervise worker processes: a crash or a hang costs only the shape in progress.
 
-A worker says which shape it begins, so that its supervisor knows what to blame when it dies or
-stalls: it starts another one, which tries the shape once more and then records it. A supervisor
-belongs to the thread that calls it, in a pool on this machine (workers.py) or on a dask worker
-(cluster.py): neither notices what becomes of the process.
+A worker process reports each shape it begins, so that its supervisor knows which shape to blame if
+the process dies or hangs. The supervisor then starts another process, which tries the shape once
+more before it is recorded as failed. It runs in the calling thread, on this machine (workers.py) or
+on a dask worker (cluster_task.py); the caller does not notice that a process was replaced.
 """
 
 import os
@@ -26,25 +26,25 @@ from typing import Any, NamedTuple
 from pointcmt.errors import PointcmtError, Reason
 from pointcmt.render.jobs.child import Runner
 
-LONGEST_WAIT = 5.0  # seconds
-# Resident memory is watched, not limited by the kernel: RLIMIT_DATA counts what drivers and ray
-# casters reserve and never touch, and has libraries abort in the middle of whatever they do.
-# Fresh pages come at a few GB/s, so the limit is overrun by some hundred MB at most.
-MEMORY_WATCH = 0.05  # seconds between looks at a worker's memory
-LOADING = 300.0  # seconds
-ENDING = 10.0  # seconds that a killed process may take: a driver or a file server may hold it
+POLL_INTERVAL = 5.0  # seconds
+# Resident memory is polled, not limited by the kernel: RLIMIT_DATA counts memory that drivers and
+# ray casters reserve and never touch, and makes libraries abort at any point. A process gets new
+# pages at a few GB/s, so it exceeds the limit by a few hundred MB at most.
+MEMORY_POLL_INTERVAL = 0.05  # seconds
+LOADING_TIMEOUT = 300.0  # seconds to load libraries, or to compile kernels
+KILL_TIMEOUT = 10.0  # seconds for a killed process to end: a driver or a file server may hold it
 CRASHES_TO_BLAME = 2  # the first may be the machine's fault (memory, a stray kill)
-CRASHES_TO_STOP = 5  # of workers that were not busy with any shape: the machine is unwell
+CRASHES_TO_STOP = 5  # of workers that were not working on any shape: the machine has a problem
 
 
 @dataclass(frozen=True)
 class Work:
-    """What worker processes are for.
+    """What worker processes run, and within which limits.
 
-    make_runner(argument, number of the worker) is called once in each and must be importable
-    there; its result runs the tasks. timeout: seconds one shape may take. memory_limit: GiB that a
-    worker may hold, 0 = no limit, None = to be decided where it runs. need: GiB that one task takes
-    at least.
+    make_runner(argument, number of the worker) is called once in each process, which must be able
+    to import it; its result runs the tasks. timeout: seconds for one shape. memory_limit: GiB for
+    one worker, 0 = no limit, None = decided on the machine where it runs. need: the least memory
+    that one task takes, in GiB.
     """
 
     make_runner: Callable[[Any, int], Runner]
@@ -59,52 +59,52 @@ class Stopped(Exception):
 
 
 class Worker:
-    """A process that runs one task at a time for whoever calls `run`, and is replaced when it dies.
+    """A process that runs one task at a time, and is replaced when it dies.
 
-    number: from 0, which of its owner's workers it is. The process starts with the first task; when
-    it has left because there was none for long, with the next one.
+    number: its index in the pool. The process starts with the first task, and again with the next
+    one after it has exited because it was idle.
     """
 
     def __init__(self, work: Work, number: int) -> None:
         self.work, self.number = work, number
         self._process: subprocess.Popen[bytes] | None = None
         self._closed, self._starting = False, Lock()
-        self._abandoned = False  # the process, since it does not end
-        self._shape: int | None = None  # in flight
-        self._since = 0.0  # when it began, monotonic seconds
-        self._held = 0.0  # GiB that the process held then
+        self._abandoned = False  # the process, since it cannot be killed
+        self._shape: int | None = None  # in progress
+        self._since = 0.0  # when the process last reported something, monotonic seconds
+        self._held = 0.0  # GiB that the process held when it began the shape
         self._compiling = False
 
-    def run(self, task: Any, attend: Callable[[], None] = lambda: None) -> Any:
-        """The result of a task, whatever its shapes do to the process.
+    def run(self, task: Any, heartbeat: Callable[[], None] = lambda: None) -> Any:
+        """Run a task and return its result, whatever its shapes do to the process.
 
-        attend is called every few seconds meanwhile. Raises the PointcmtError that the process ran
-        into (a full disk, a missing library), and Stopped when another thread closes the worker.
+        heartbeat is called every few seconds. Raises a PointcmtError of the process (a full disk, a
+        missing library), and Stopped if another thread closes the worker.
         """
-        blame = _Blame()
+        failures = _Failures()
         try:
             while True:
-                self._begin(task, blame.recorded)
-                trouble = None
-                while trouble is None:
-                    attend()
+                self._begin(task, failures.recorded)
+                failure = None
+                while failure is None:
+                    heartbeat()
                     self._wait()
                     if self._closed:
                         raise Stopped
-                    state = self._look()  # before what it has said is read: none of that is missed
+                    state = self._observe()  # before its messages are read: none of them is missed
                     for kind, value in self._messages():
                         if kind == "done":
                             return value
                         raise value
-                    trouble = self._trouble(state)
-                left = self._end()
-                blame.lay(self._shape, replace(trouble, detail=trouble.detail + left))
+                    failure = self._failure(state)
+                unkillable = self._end()
+                failures.add(self._shape, replace(failure, detail=failure.detail + unkillable))
         except BaseException:
             self._end()
             raise
 
     def close(self) -> None:
-        """End the process; to be called from any thread."""
+        """End the process. May be called from any thread."""
         with self._starting:
             self._closed = True
         self._end()
@@ -117,17 +117,17 @@ class Worker:
                 self._process, self._connection = _start(self.work, self.number)
                 self._abandoned = False
         self._shape, self._compiling, self._since = None, False, time.monotonic()
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has just died: see _trouble
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has just died: see _failure
             self._connection.send((task, blame))
 
     def _wait(self) -> None:
-        """Sleep until the process says something, ends, or has used up its time."""
+        """Sleep until the process sends a message, ends, or exceeds its time limit."""
         before = time.monotonic()
-        longest = MEMORY_WATCH if self.work.memory_limit else LONGEST_WAIT
-        allowed = max(0.0, min(self._since + self._patience() - before, longest))
+        longest = MEMORY_POLL_INTERVAL if self.work.memory_limit else POLL_INTERVAL
+        allowed = max(0.0, min(self._since + self._time_limit() - before, longest))
         self._connection.poll(allowed)
         overslept = time.monotonic() - before - allowed
-        if overslept > LONGEST_WAIT:  # all stood still (Ctrl-Z, a suspended job): no shape's fault
+        if overslept > POLL_INTERVAL:  # everything was suspended (Ctrl-Z): not a shape's fault
             self._since += overslept
 
     def _messages(self) -> Iterator[tuple[str, Any]]:
@@ -144,33 +144,33 @@ class Worker:
                     yield kind, value
         except (EOFError, ConnectionResetError):
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(LONGEST_WAIT)  # it has died; its exit code tells how
+                self._process.wait(POLL_INTERVAL)  # it has died; its exit code says how
             self._process.kill()
 
-    def _look(self) -> "_State":
+    def _observe(self) -> "_State":
         assert self._process is not None
         return _State(self._process.poll(), self._memory(), time.monotonic())
 
-    def _trouble(self, state: "_State") -> "_Trouble | None":
-        """How the process died, that it hangs or takes too much; None while it is well."""
+    def _failure(self, state: "_State") -> "_Failure | None":
+        """Return how the process died or which limit it exceeded, None if it is healthy."""
         code, limit = state.code, self.work.memory_limit
         if code is not None and code >= 0:
-            return _Trouble(Reason.CRASHED, f"the worker process ended with exit code {code}")
+            return _Failure(Reason.CRASHED, f"the worker process ended with exit code {code}")
         if code is not None:
-            known = {each.value: each.name for each in signal.Signals}  # few real-time signals
+            known = {each.value: each.name for each in signal.Signals}  # few real-time ones
             name = known.get(-code, f"signal {-code}")
             hint = "; out of memory?" if name == "SIGKILL" else ""
-            return _Trouble(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
+            return _Failure(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
         if limit and state.memory > limit:
             what = f"its worker needed more memory than --memory-limit {limit:g} (GiB)"
-            return _Trouble(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
-        if state.at - self._since > self._patience():
-            what = f"took longer than {self._patience():g} s"
-            return _Trouble(Reason.TIMEOUT, what, certain=True)
+            return _Failure(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
+        if state.at - self._since > self._time_limit():
+            what = f"took longer than {self._time_limit():g} s"
+            return _Failure(Reason.TIMEOUT, what, certain=True)
         return None
 
     def _memory(self) -> float:
-        """GiB of resident memory of the process, 0 where it is gone or nothing is limited."""
+        """Return the resident memory of the process in GiB, 0 if it has ended or has no limit."""
         if not self.work.memory_limit or self._process is None:
             return 0.0
         try:
@@ -179,27 +179,27 @@ class Worker:
             return 0.0
         return pages * resource.getpagesize() / 2**30
 
-    def _patience(self) -> float:
-        """Seconds of silence: longer while libraries and drivers load, and kernels are compiled."""
+    def _time_limit(self) -> float:
+        """Return the allowed seconds without a message: more for loading and compiling."""
         loading = self._shape is None or self._compiling
-        return max(self.work.timeout, LOADING) if loading else self.work.timeout
+        return max(self.work.timeout, LOADING_TIMEOUT) if loading else self.work.timeout
 
     def _end(self) -> str:
-        """End the process; returns what is to be said of one that cannot be ended."""
+        """Kill the process. Return a note for the user if it cannot be killed, else ""."""
         if self._process is None or self._abandoned:
             return ""
         self._process.kill()
         try:
-            self._process.wait(ENDING)
+            self._process.wait(KILL_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._abandoned = True
-            Thread(target=self._process.wait, daemon=True).start()  # until the kernel lets it go
+            Thread(target=self._process.wait, daemon=True).start()  # until the kernel releases it
             return f"; its process {self._process.pid} on {socket.gethostname()} cannot be killed"
         return ""
 
 
-class Crew:
-    """The workers of this process: a task borrows one that is idle, or a new one."""
+class WorkerPool:
+    """The workers of this process: each task borrows an idle one, or a new one."""
 
     def __init__(self) -> None:
         self._idle: list[Worker] = []
@@ -207,18 +207,18 @@ class Crew:
         self._lock = Lock()
         self._closed = False
 
-    def run(self, work: Work, task: Any, attend: Callable[[], None] = lambda: None) -> Any:
-        """`Worker.run` by a worker that is there for this work alone."""
+    def run(self, work: Work, task: Any, heartbeat: Callable[[], None] = lambda: None) -> Any:
+        """Run a task on a worker for this work; see `Worker.run`."""
         worker = self._borrow(work)
         try:
-            return worker.run(task, attend)
+            return worker.run(task, heartbeat)
         finally:
             with self._lock:
                 self._busy.remove(worker)
                 self._idle.append(worker)
 
     def close(self) -> None:
-        """End all processes; tasks that run raise Stopped."""
+        """End all processes; running tasks raise Stopped."""
         with self._lock:
             self._closed = True
             workers = [*self._idle, *self._busy]
@@ -229,9 +229,9 @@ class Crew:
         with self._lock:
             if self._closed:
                 raise Stopped
-            strangers = [worker for worker in self._idle if worker.work != work]
+            outdated = [worker for worker in self._idle if worker.work != work]
             self._idle = [worker for worker in self._idle if worker.work == work]
-            for worker in strangers:  # of a job that is over
+            for worker in outdated:  # from a job that is over
                 worker.close()
             if not self._idle:
                 taken = {worker.number for worker in self._busy}
@@ -243,7 +243,7 @@ class Crew:
 
 
 class _State(NamedTuple):
-    """Of a process, at a time in monotonic seconds. code: None while it runs. memory: GiB."""
+    """A process at a time in monotonic seconds. code: None while it runs. memory: GiB."""
 
     code: int | None
     memory: float
@@ -251,8 +251,8 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Trouble:
-    """What ended a worker. certain: that its shape was the cause, nothing before or beside it."""
+class _Failure:
+    """Why a worker ended. certain: only its current shape can be the cause."""
 
     reason: Reason
     detail: str
@@ -260,27 +260,33 @@ class _Trouble:
 
 
 @dataclass
-class _Blame:
-    """What is known against the shapes of one task."""
+class _Failures:
+    """The failures of one task: crashes by shape, and the shapes recorded as failed."""
 
     recorded: dict[int, tuple[Reason, str]] = field(default_factory=dict)
     crashes: dict[int | None, int] = field(default_factory=dict)
 
-    def lay(self, shape: int | None, trouble: _Trouble) -> None:
-        """Note what a failed worker was busy with. Raises PointcmtError if with no shape."""
+    def add(self, shape: int | None, failure: _Failure) -> None:
+        """Count a failure for the shape that the worker was working on, None = no shape.
+
+        Raises PointcmtError if workers keep failing without a shape.
+        """
         crashes = self.crashes[shape] = self.crashes.get(shape, 0) + 1
         if shape is None:
             if crashes >= CRASHES_TO_STOP:
                 raise PointcmtError(
-                    f"worker processes die while they are busy with no shape: {trouble.detail}",
+                    f"worker processes die while not working on any shape: {failure.detail}",
                     fix="run `pointcmt doctor`; with too little memory, use fewer --workers",
                 )
-        elif trouble.certain or crashes >= CRASHES_TO_BLAME:
-            self.recorded[shape] = trouble.reason, trouble.detail
+        elif failure.certain or crashes >= CRASHES_TO_BLAME:
+            self.recorded[shape] = failure.reason, failure.detail
 
 
 def _start(work: Work, number: int) -> tuple["subprocess.Popen[bytes]", Connection]:
-    """A new process and the pipe to it. Not multiprocessing's: dask workers may have no such."""
+    """Start a process; return it and the pipe to it.
+
+    It is not one of multiprocessing's: daemonic processes, as dask workers are, cannot start those.
+    """
     ours, theirs = Pipe()
     command = [sys.executable, "-P", "-m", "pointcmt.render.jobs.child"]
     command += [str(theirs.fileno()), str(os.getpid())]
@@ -298,10 +304,10 @@ def _start(work: Work, number: int) -> tuple["subprocess.Popen[bytes]", Connecti
     return process, ours
 
 
-def _leave_interrupts_to_us() -> None:
-    """Block Ctrl-C in this thread, and so in the processes that it starts."""
+def _block_interrupts() -> None:
+    """Block Ctrl-C in this thread, and thus in the processes that it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-# The kernel ends a worker with the THREAD that started it: one thread that lasts starts them all.
-_launcher = ThreadPoolExecutor(1, "launcher", initializer=_leave_interrupts_to_us)
+# The kernel ends a worker with the THREAD that started it: one lasting thread starts them all.
+_launcher = ThreadPoolExecutor(1, "launcher", initializer=_block_interrupts)

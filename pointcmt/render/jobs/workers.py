@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one task each at a time, looked after by a thread each."""
+"""Worker processes on this machine: each runs one task at a time, supervised by its own thread."""
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -6,23 +6,24 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from pointcmt.render.jobs.supervisor import Crew, Work
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 
-CLOSING = 10.0  # seconds that threads may take to end when they are told to
+CLOSE_TIMEOUT = 10.0  # seconds to wait for the threads to end
 
 
 class LocalWorkers:
     """An engine (backlog.Engine) of `count` processes on this machine.
 
-    run(crew, work, task) → the task's result; it is called in a thread.
+    run(pool, work, task) returns the task's result; it is called in a thread.
     """
 
-    def __init__(self, work: Work, count: int, run: Callable[[Crew, Work, Any], Any]) -> None:
+    def __init__(self, work: Work, count: int, run: Callable[[WorkerPool, Work, Any], Any]) -> None:
         self.work, self.count, self._run = work, count, run
-        self._crew = Crew()
+        self._pool = WorkerPool()
         self._running: dict[Future[Any], Any] = {}
         self._queue: SimpleQueue[Future[Any] | None] = SimpleQueue()
-        # Not an executor's: the interpreter would not end before a dead server is given up by them.
+        # Daemon threads, unlike an executor's: at exit, the interpreter does not wait for a thread
+        # that a storage server leaves without an answer.
         for _ in range(count):
             Thread(target=self._supervise, name="supervisor", daemon=True).start()
 
@@ -42,16 +43,16 @@ class LocalWorkers:
         return not self._running
 
     def close(self) -> None:
-        self._crew.close()
-        begun = [future for future in self._running if not future.cancel()]
+        self._pool.close()
+        started = [future for future in self._running if not future.cancel()]
         for _ in range(self.count):
             self._queue.put(None)
-        wait(begun, timeout=CLOSING)
+        wait(started, timeout=CLOSE_TIMEOUT)
 
     def _supervise(self) -> None:
         while (future := self._queue.get()) is not None:
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(self._run(self._crew, self.work, self._running[future]))
+                    future.set_result(self._run(self._pool, self.work, self._running[future]))
                 except BaseException as error:
                     future.set_exception(error)
