@@ -33,7 +33,7 @@ from pointcmt.cli_options import (
     resumable,
     share,
 )
-from pointcmt.cli_training import evaluate, export, train
+from pointcmt.cli_training import TrainCommand, evaluate, export, train
 from pointcmt.cli_verify import verify
 from pointcmt.console import duration, say, show, show_text
 from pointcmt.errors import PointcmtError, UsageError
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="pointcmt",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
@@ -234,8 +233,10 @@ def preview(
         show(str(path))
 
 
-for _command in (verify, train, evaluate, export):
-    app.command()(_command)
+app.command()(verify)
+app.command(cls=TrainCommand)(train)
+app.command()(evaluate)
+app.command()(export)
 
 
 @app.command()
