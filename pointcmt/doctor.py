@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pointcmt.errors import install
+
 # A square, or a triangle, in each format that compiled functions read.
 MESHES = {
     "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
@@ -85,7 +87,7 @@ def _python() -> Finding:
 
 def _no_render() -> Finding:
     """A node for training carries no ray caster."""
-    remedy = "pip install 'pointcmt[render]', for rendering"
+    remedy = f"for rendering, {install('render')}"
     return Finding("render", "missing", "open3d is not installed", remedy)
 
 
@@ -169,9 +171,7 @@ def _torch() -> Finding:
     try:
         import torch
     except ImportError as error:
-        return Finding(
-            "torch", "missing", str(error), "pip install 'pointcmt[train]', for training"
-        )
+        return Finding("torch", "missing", str(error), f"for training, {install('train')}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
     return Finding("torch", "ok", f"{torch.__version__}, {device}")
 
