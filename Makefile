@@ -4,8 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The index to take torch from, such as PyTorch's own of builds for CPUs; empty = pip's.
+TORCH_INDEX ?=
+# What test-oldest and test-newest run: paths and options of pytest.
+TESTS ?= tests
 
-.PHONY: setup demo test lint types unit test-slow test-gpu bench bench-gpu clean
+.PHONY: setup demo test lint types unit test-slow test-gpu test-oldest test-newest test-wheel \
+	configs oldest bench bench-gpu clean
 
 setup: $(VENV)/.ready
 
@@ -14,6 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt system-packages.sh
 	$(PYTHON) -c 'import sys; sys.exit("pointcmt needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt 'pip>=25.1'
+	$(if $(TORCH_INDEX),$(PIP) install --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev
 	touch $@
 
@@ -35,6 +41,46 @@ unit: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# The oldest versions that pyproject.toml allows, on Python 3.11. They do not know today's versions
+# of what they themselves depend on and warn of it; so warnings are not errors here.
+test-oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest -W default $(TESTS)
+
+.venv-oldest/.ready: pyproject.toml constraints-oldest.txt system-packages.sh
+	$(PYTHON) -c 'import sys; sys.exit("constraints-oldest.txt is for Python 3.11: make test-oldest PYTHON=python3.11") if sys.version_info[:2] != (3, 11) else None'
+	$(MAKE) other-venv OTHER=.venv-oldest OPTIONS='--constraint constraints-oldest.txt'
+	touch $@
+
+# The newest versions that there are today.
+test-newest:
+	$(MAKE) other-venv OTHER=.venv-newest OPTIONS='--upgrade --upgrade-strategy eager'
+	.venv-newest/bin/python -m pytest $(TESTS)
+
+.PHONY: other-venv
+other-venv:
+	./system-packages.sh
+	test -x $(OTHER)/bin/pip || $(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip --quiet install --upgrade 'pip>=25.1'
+	$(if $(TORCH_INDEX),$(OTHER)/bin/python -m pip --quiet install $(OPTIONS) --index-url $(TORCH_INDEX) torch)
+	$(OTHER)/bin/python -m pip --quiet install $(OPTIONS) --editable '.[all]' --group dev
+
+# Renews constraints-oldest.txt; needs uv.
+oldest:
+	packaging/oldest.sh
+
+# The wheel alone in an environment of its own, and whether the tests of the sdist are found;
+# SDIST_TESTS=tests runs them (paths and options of pytest), DIST=dist keeps the two files there.
+SDIST_TESTS ?=
+DIST ?=
+test-wheel: setup
+	DIST=$(DIST) packaging/check.sh $(BIN)/python $(SDIST_TESTS)
+
+# Renews the packaged configurations that are the defaults of a recipe.
+configs: setup
+	for recipe in teacher cmpg student pointcmt mvnet finetune partseg; do \
+		$(BIN)/pointcmt train $$recipe --print-config > pointcmt/configs/$$recipe.yaml || exit 1; \
+	done
+
 test-gpu: setup
 	$(BIN)/python -m pytest -m "gpu or not slow" tests/render/test_egl.py tests/render/test_rasterizer.py
 	$(BIN)/python -m pytest -m gpu tests/training
@@ -49,4 +95,4 @@ bench: setup
 	$(BIN)/python benchmarks/stream.py
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist demo .mypy_cache .pytest_cache .ruff_cache

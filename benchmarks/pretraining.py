@@ -4,7 +4,7 @@ Usage: python benchmarks/pretraining.py [--device auto] [--full] [--store S] [--
        [--set KEY=VALUE …] [--holes]
 
 Renders 48 toy shapes first (12 views of 224², 2,048 points) unless a store is given. On a CPU a
-small configuration (configs/mvnet-toy.yaml); on a GPU, or with --full, the defaults. The 2D network
+small configuration (--config mvnet-toy); on a GPU, or with --full, the defaults. The 2D network
 has random weights: they are there without a download, and take as long. Medians of the steps after
 the first, in milliseconds:
   store read     what a step waits for its batch, which is read while the one before is computed
@@ -94,7 +94,7 @@ def main() -> None:
         if options.holes:
             return count_holes(store)
         small = device.type == "cpu" and not options.full
-        file = ROOT / "configs" / "mvnet-toy.yaml" if small else None
+        file = "mvnet-toy" if small else None
         config = load_config("mvnet", file, ["images.weights=random", *options.set])
         assert isinstance(config, MvnetConfig)
         measure(store, config, device, options.steps)

@@ -14,7 +14,7 @@ from pointcmt.commands.export import export
 from pointcmt.commands.inspect import info, preview
 from pointcmt.commands.options import INTERRUPTED
 from pointcmt.commands.render import build_correspondences, render
-from pointcmt.commands.train import train
+from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
 from pointcmt.errors import PointcmtError
 
@@ -34,7 +34,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
 app = typer.Typer(
     name="pointcmt",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Multi-view images, exact correspondences and cross-modal training for 3D shapes.",
 )
@@ -59,4 +58,4 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=TrainCommand if _command is train else None)(_command)

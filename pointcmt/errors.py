@@ -5,8 +5,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from pointcmt import __version__
+
 MOST_TEXT = 8000  # characters of one part of an error: what files hold may be part of it
 MOST_DETAIL = 1000  # characters of a shape's detail or note: they are kept by the million
+# PyTorch's own index of builds for CPUs; other builds for Linux bring gigabytes of CUDA.
+CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+WITH_TORCH = ("train", "export", "all")  # extras that install torch
 
 
 class PointcmtError(Exception):
@@ -127,6 +132,15 @@ def require_utf8(path: str, where: str) -> None:
         raise UsageError(
             "the name of this directory is not UTF-8", where=f"{where} {path!r}", fix="rename it"
         ) from None
+
+
+def install(extra: str) -> str:
+    """Return how to install the libraries of an extra, from a checkout or the wheel's file."""
+    text = (
+        f"in a checkout: pip install '.[{extra}]'; with the wheel: "
+        f"pip install 'pointcmt-{__version__}-py3-none-any.whl[{extra}]'"
+    )
+    return f"{text}; for CPUs only, first: {CPU_TORCH}" if extra in WITH_TORCH else text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,12 +1,16 @@
 """The command line: light to start, and clear about what it cannot do."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from pointcmt.training.config.files import load_config
+from pointcmt.training.config.printed import commented_yaml, describe_keys
 
 HEAVY = ("torch", "open3d", "OpenGL", "dask", "trimesh", "tensorstore", "transformers")
 
@@ -90,6 +94,50 @@ def test_doctor_is_content_with_a_node_for_training():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "missing render  open3d is not installed" in done.stdout
     assert "broken" not in done.stdout
+
+
+def test_the_configuration_is_printed_without_data_or_torch(tmp_path):
+    given = (
+        "train",
+        "student",
+        "--config",
+        "student-toy",
+        "--set",
+        "optimizer.ema=0.5",
+        "--epochs",
+        7,
+    )
+    code = "import sys; sys.modules['torch'] = None; from pointcmt.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, given), "--print-config"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    config = load_config("student", "student-toy", ["optimizer.ema=0.5"], epochs=7)
+    assert shown.stdout == commented_yaml(config)
+    (tmp_path / "mine.yaml").write_text(shown.stdout)
+    again = pointcmt("train", "student", "--config", tmp_path / "mine.yaml", "--print-config")
+    assert again.stdout == shown.stdout
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
+
+
+def test_training_without_data_and_out_is_said(tmp_path):
+    done = pointcmt("train", "student")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "training needs --data and --out" in done.stderr
+    assert "training needs --out" in pointcmt("train", "--data", tmp_path).stderr
+    unknown = pointcmt("train", "student", "--config", "studnt-toy", "--print-config")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "did you mean 'student-toy'? known: cmpg, " in unknown.stderr
+
+
+@pytest.mark.parametrize("rich", ["1", "0"])
+def test_the_help_of_train_lists_the_keys(rich):
+    code = "import sys; sys.modules['torch'] = None; from pointcmt.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", "--help"]
+    environment = {**os.environ, "TYPER_USE_RICH": rich}
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.index("--print-config") < shown.stdout.index("Keys for --set")
+    assert describe_keys().strip() in shown.stdout
 
 
 QUICK = ("--set", "data.points=64", "--set", "data.batch_size=4", "--seed", "3")

@@ -19,6 +19,7 @@ import typer
 
 from pointcmt.commands.options import Json, path_of
 from pointcmt.console import show_text
+from pointcmt.errors import install
 
 # A square, or a triangle, in each format that compiled functions read.
 MESHES = {
@@ -91,7 +92,7 @@ def _python() -> Finding:
 
 def _no_render() -> Finding:
     """A node for training carries no ray caster."""
-    remedy = "pip install 'pointcmt[render]', for rendering"
+    remedy = f"for rendering, {install('render')}"
     return Finding("render", "missing", "open3d is not installed", remedy)
 
 
@@ -176,9 +177,7 @@ def _torch() -> Finding:
     try:
         import torch
     except ImportError as error:
-        return Finding(
-            "torch", "missing", str(error), "pip install 'pointcmt[train]', for training"
-        )
+        return Finding("torch", "missing", str(error), f"for training, {install('train')}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
     return Finding("torch", "ok", f"{torch.__version__}, {device}")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pointcmt.console import LOG_FORMATS, logger, show_messages
-from pointcmt.errors import DependencyError, UsageError, nearest
+from pointcmt.errors import DependencyError, UsageError, install, nearest
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -57,7 +57,7 @@ def needs(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"this command needs {error.name}, which is not installed",
-            fix=f"pip install 'pointcmt[{extra}]'",
+            fix=install(extra),
         ) from None
 
 

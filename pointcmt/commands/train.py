@@ -3,9 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pointcmt.commands.options import (
     Device,
@@ -20,13 +21,28 @@ from pointcmt.commands.options import (
 from pointcmt.console import hide_messages, show_text
 from pointcmt.errors import StoreError, UsageError
 
+if TYPE_CHECKING:
+    from pointcmt.training.config.pointcmt import PipelineConfig
+    from pointcmt.training.config.sections import TrainConfig
+
+
+class TrainCommand(TyperCommand):
+    """Show the keys of all configurations below the options of --help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from pointcmt.training.config.printed import describe_keys
+
+        formatter.write(describe_keys())
+
 
 def train(
-    data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
-    out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.", **path_of("--out"))],
     recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune or partseg.")] = "pointcmt",
-    config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.", **path_of("--config"))] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
+    data: Annotated[str | None, typer.Option(help="Required. The view store to train on: a folder or a URL.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Required. The run's folder: made, or continued.", show_default=False, **path_of("--out"))] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One value of the configuration: optimizer.clip_norm=1.0")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration, with a comment on each key, and stop.")] = False,
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.", **path_of("--init"))] = None,
     teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.", **path_of("--teacher"))] = None,
     generator: Annotated[Path | None, typer.Option(help="student: the generator's run.", **path_of("--generator"))] = None,
@@ -47,34 +63,25 @@ def train(
         hide_messages()
     else:
         start_logging(log_format)
-    require_folder(out, "--out")
-    from pointcmt.training.config.files import load_config, load_pipeline
-    from pointcmt.training.config.pointcmt import PIPELINE
-
     runs = {"init": init, "teacher": teacher, "generator": generator}
-    flags = {
-        **{key: str(path) for key, path in runs.items() if path},
-        "epochs": epochs,
-        "seed": seed,
-        "loop.compile": compile_,
-        "loop.precision": precision,
-    }
+    inputs = {key: str(path) for key, path in runs.items() if path}
+    flags = {"epochs": epochs, "seed": seed, "loop.compile": compile_, "loop.precision": precision}
+    if print_config:
+        from pointcmt.training.config.printed import commented_yaml
+
+        show_text(commented_yaml(_resolve(recipe, config, set_ or [], inputs, flags)).rstrip())
+        return
+    if data is None or out is None:
+        missing = [flag for flag, given in (("--data", data), ("--out", out)) if given is None]
+        raise UsageError(
+            f"training needs {' and '.join(missing)}",
+            fix="pointcmt train --data STORE --out RUN",
+        )
+    require_folder(out, "--out")
     if resume:
         _require_run(out)
     chosen = _seeds(seeds, seed)
-    whole = recipe == PIPELINE
-    if whole and any(runs.values()):
-        raise UsageError(
-            "the recipe pointcmt trains its teacher and generator itself",
-            where="--init, --teacher, --generator",
-            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
-            "student.init=RUN",
-        )
-    settings = (
-        load_pipeline(config, set_ or (), **flags)
-        if whole
-        else load_config(recipe, config, set_ or (), **flags)
-    )
+    settings = _resolve(recipe, config, set_ or [], inputs, flags)
 
     from pointcmt.datasets.store.enclosing import require_outside
     from pointcmt.datasets.store.view_store import ViewStore
@@ -91,6 +98,29 @@ def train(
         show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
+
+
+def _resolve(
+    recipe: str,
+    config: str | None,
+    overrides: list[str],
+    inputs: dict[str, str],
+    flags: dict[str, Any],
+) -> "TrainConfig | PipelineConfig":
+    """The configuration that the options of `train` ask for. inputs: runs to start from."""
+    from pointcmt.training.config.files import load_config, load_pipeline
+    from pointcmt.training.config.pointcmt import PIPELINE
+
+    if recipe != PIPELINE:
+        return load_config(recipe, config, overrides, **inputs, **flags)
+    if inputs:
+        raise UsageError(
+            "the recipe pointcmt trains its teacher and generator itself",
+            where="--init, --teacher, --generator",
+            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
+            "student.init=RUN",
+        )
+    return load_pipeline(config, overrides, **flags)
 
 
 def _require_run(out: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
-from pointcmt.errors import DependencyError
+from pointcmt.errors import DependencyError, install
 
 # open3d imports its web plots and with them dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"
@@ -41,7 +41,7 @@ def remedy(error: ImportError) -> str:
     library = str(error).split(":")[0]
     if library in SYSTEM_PACKAGES:
         return f"apt-get install {SYSTEM_PACKAGES[library]}, or the package that has {library}"
-    return "pip install 'pointcmt[render]'"
+    return install("render")
 
 
 def import_lightly() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pointcmt import cli
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import StoreError, UsageError, install
 from pointcmt.training import ops
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.export.networks import FORMATS, as_strings, export, load_exported
@@ -451,4 +451,4 @@ def test_a_missing_library_is_said(runs, tmp_path):
     done = python("-c", code, "export", runs["pointnet"], "--to", "onnx", "--out", tmp_path / "x")
     assert done.returncode == 1
     assert "needs onnxruntime, which is not installed" in done.stderr
-    assert "pip install 'pointcmt[export]'" in done.stderr
+    assert install("export") in done.stderr

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.schema import ShapeRecord
-from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
+from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError, install
 from pointcmt.regular_files import require_regular
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
@@ -34,7 +34,7 @@ def open_hdf5(path: Path) -> Any:
         raise DependencyError(
             f"HDF5 files cannot be read: {error}",
             where=str(path),
-            fix="pip install 'pointcmt[render]'",
+            fix=install("render"),
         ) from error
     try:
         require_regular(path)

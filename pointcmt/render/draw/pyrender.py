@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.errors import DependencyError
+from pointcmt.errors import DependencyError, install
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.scene import Scene
@@ -39,7 +39,7 @@ class Pyrender:
             raise DependencyError(
                 f"pyrender cannot be loaded: {error}",
                 where="--backend pyrender",
-                fix="pip install 'pointcmt[pyrender]'; apt-get install libegl1 libgl1 libxrender1",
+                fix=f"{install('pyrender')}; apt-get install libegl1 libgl1 libxrender1",
             ) from error
         self._pyrender = pyrender
         self._size = 0

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pointcmt.errors import MOST_DETAIL, DependencyError, Reason, ShapeRefused, printable, shortened
+from pointcmt.errors import (
+    MOST_DETAIL,
+    DependencyError,
+    Reason,
+    ShapeRefused,
+    install,
+    printable,
+    shortened,
+)
 from pointcmt.regular_files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
@@ -24,7 +32,7 @@ def refusals(path: Path) -> Iterator[None]:
         raise
     except ImportError as error:
         raise DependencyError(
-            f"shapes cannot be read: {error}", where=str(path), fix="pip install 'pointcmt[render]'"
+            f"shapes cannot be read: {error}", where=str(path), fix=install("render")
         ) from error
     except MemoryError as error:
         raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error

@@ -1,4 +1,4 @@
-"""Every knob of what follows pre-training: a network that starts from another run's weights.
+"""Every option of what follows pre-training: a network that starts from another run's weights.
 
 All defaults are ours. The schedule is the one that point transformers are fine-tuned with, AdamW
 with warm-up and cosine over 300 epochs (Point-MAE, Pang et al., ECCV 2022, arXiv 2203.06604).
@@ -30,39 +30,43 @@ LOADS: tuple[Load, ...] = ("none", "encoder", "all")  # in the order in which th
 class Network(Section):
     """A point network."""
 
-    backbone: str = ""  # empty: that of the run to start from
-    encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
+    backbone: str = ""
+    """Point network; empty = that of the run to start from (a published checkpoint needs one)."""
+    encoder: Literal["train", "frozen"] = "train"
+    """frozen: only the layers after the encoder learn."""
 
 
 class Classifier(Network):
-    """A student's network."""
+    """A point network that ends in a 512-d feature and one linear layer, as a student's."""
 
     backbone: Literal["", PointBackbone] = ""
-    orthogonality: Weight = 0.001  # as a student's
+    orthogonality: Weight = 0.001
+    """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
 
 
 class Segmenter(Network):
-    """A network with a feature of each point, and an MLP that makes parts of them."""
+    """A network with a feature for each point, and an MLP that predicts parts from them."""
 
     backbone: Literal["", DenseBackbone] = ""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout before the last layer of the MLP."""
 
 
 class PartData(StudentData):
-    """What a segmenter reads."""
+    """What a segmenter reads from the store."""
 
     batch_size: Annotated[int, Field(ge=2)] = 16
     points: Positive = 2048
 
 
 class DownstreamConfig(TrainConfig):
-    """Starts from `init`. load: the encoder alone, as the paper does; all that fits, as others do;
-    or none, the baseline of both.
-    """
+    """Training that starts from the weights of `init`."""
 
     point_network: ClassVar[str | None] = ""
 
     load: Load = "encoder"
+    """Weights to take from init: the encoder alone, as the paper does; all that fit, as others
+    do; or none, the baseline of both."""
     model: Network = Network()
 
 
@@ -80,16 +84,18 @@ class FinetuneConfig(DownstreamConfig):
 
 
 class PartsegConfig(DownstreamConfig):
-    """Segmentation into parts. Augmentation as in PointNet++'s code, but per axis."""
+    """Segmentation into parts."""
 
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
 
     recipe: Literal["partseg"] = "partseg"
     epochs: Positive = 300
-    parts: dict[str, tuple[str, ...]] = Field(default={})  # by class; found in the store
+    parts: dict[str, tuple[str, ...]] = Field(default={})
+    """Names of the parts by class; empty = those that the store names."""
     data: PartData = PartData()
     model: Segmenter = Segmenter()
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.0005, weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     augmentation: Augmentation = Augmentation(scale=(0.8, 1.25), shift=0.1)
+    """Scale and shift as in PointNet++'s code, but drawn per axis."""

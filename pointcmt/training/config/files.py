@@ -14,7 +14,14 @@ from pydantic import ValidationError
 
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.regular_files import read_regular
-from pointcmt.training.config.pointcmt import CONFIGS, INPUTS, PIPELINE, STAGES, PipelineConfig
+from pointcmt.training.config.names import find_config
+from pointcmt.training.config.pointcmt import (
+    CONFIGS,
+    PIPELINE,
+    STAGE_INPUTS,
+    STAGES,
+    PipelineConfig,
+)
 from pointcmt.training.config.presets import PRESETS
 from pointcmt.training.config.sections import Section, TrainConfig
 from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
@@ -23,13 +30,14 @@ Kind = TypeVar("Kind", bound=Section)
 
 
 def load_config(
-    recipe: str, file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
+    recipe: str, file: Path | str | None = None, overrides: Iterable[str] = (), **flags: Any
 ) -> TrainConfig:
     """The resolved configuration of a recipe.
 
-    file: YAML. overrides: texts `a.b=c`, the value in YAML. flags: dotted keys such as `epochs`;
-    None = not given. Raises UsageError for an unknown recipe, preset or key (with the nearest
-    name), a value of the wrong kind (with the key), or a file that cannot be read.
+    file: YAML; a text is what `--config` takes: a path, or the name of a packaged configuration
+    (`find_config`). overrides: texts `a.b=c`, the value in YAML. flags: dotted keys such as
+    `epochs`; None = not given. Raises UsageError for an unknown recipe, preset or key (with the
+    nearest name), a value of the wrong kind (with the key), or a file that cannot be read.
     """
     if recipe not in CONFIGS:
         raise UsageError(
@@ -43,7 +51,7 @@ def load_config(
 
 
 def load_pipeline(
-    file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
+    file: Path | str | None = None, overrides: Iterable[str] = (), **flags: Any
 ) -> PipelineConfig:
     """The resolved configuration of the three stages; flags apply to each of them.
 
@@ -56,7 +64,7 @@ def load_pipeline(
     for stage in STAGES:
         own = table.get(stage)
         own = own if isinstance(own, dict) else {}
-        given = sorted(own.keys() & set(INPUTS) - {"init"})
+        given = sorted(own.keys() & set(STAGE_INPUTS))
         if given:
             raise UsageError(
                 f"'{stage}.{given[0]}' cannot be given: the stages find each other by themselves",
@@ -97,9 +105,10 @@ def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_all(
-    recipe: str, file: Path | None, overrides: Iterable[str], flags: dict[str, Any]
+    recipe: str, file: Path | str | None, overrides: Iterable[str], flags: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """What was given besides the defaults, as one table, and where it comes from, in words."""
+    file = find_config(file) if isinstance(file, str) else file
     table = _read_yaml(file) if file else {}
     origins = [str(file)] if file else []
     for text in overrides:

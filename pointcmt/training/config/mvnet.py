@@ -1,4 +1,4 @@
-"""Every knob of `mvnet`, view-consistency pre-training in the manner of MVNet. Imports no torch.
+"""Every option of `mvnet`, view-consistency pre-training in the manner of MVNet. Imports no torch.
 
 Yan et al., Multi-View Representation is What You Need for Point-Cloud Pre-Training (ICLR 2024,
 arXiv 2306.02558). The paper's code is not public: what is optimised is the paper's, the numbers
@@ -27,9 +27,14 @@ from pointcmt.training.config.sections import (
 
 
 class PairData(PointData):
-    """What is read: `fraction` counts shapes here, since no label is needed."""
+    """What is read from the store."""
 
-    views: Annotated[int, Field(ge=2)] = 2  # random views per shape and step, in pairs
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the train split, regardless of class, that selects the best epoch."""
+    fraction: Share = 1.0
+    """Share of the remaining train shapes to train on."""
+    views: Annotated[int, Field(ge=2)] = 2
+    """Random views per shape and step, in pairs."""
 
     @field_validator("views")
     @classmethod
@@ -40,23 +45,31 @@ class PairData(PointData):
 
 
 class Pretrained(Section):
-    """The network that is wanted, and what looks at its projected features."""
+    """The point network to pre-train, and the heads on its projected features."""
 
     backbone: DenseBackbone = "pointvit-s"
-    width: Positive = 128  # of a point's feature when it is projected, and of both heads
+    """Point network."""
+    width: Positive = 128
+    """Width of a point's feature when it is projected, and of both heads."""
 
 
 class Images(Section):
-    """The frozen 2D network whose features the projected ones must agree with."""
+    """The frozen 2D network whose features the projected ones must match."""
 
-    backbone: Literal[ImageBackbone, "auto"] = "dinov2-base"  # auto: whatever the weights are of
-    weights: str = "hub"  # or organisation/name, a folder; random teaches nothing
-    levels: tuple[Share, ...] = (0.5, 0.75, 1.0)  # shares of its depth: layers 6, 9, 12 of 12
-    size: NotNegative = 224  # pixels, resized on the device; 0 = as stored
-    # Every channel to mean 0 and variance 1 over the patches that show shapes. What all patches
-    # have in common is most of many networks' features; to say that alone would be most of L_k.
+    backbone: Literal[ImageBackbone, "auto"] = "dinov2-base"
+    """Image network; auto = whichever the weights belong to."""
+    weights: str = "hub"
+    """hub, organization/name on the hub, a folder, or random, which teaches nothing."""
+    levels: tuple[Share, ...] = (0.5, 0.75, 1.0)
+    """Depths to take features from, as shares of all layers: 6, 9 and 12 of 12."""
+    size: NotNegative = 224
+    """Pixels per side, a multiple of the network's patches; resized on the device; 0 = as
+    stored."""
     standardize: bool = True
-    cache: bool = False  # keep its features in the store: large, and said before it begins
+    """Scale each channel to mean 0 and variance 1 over the patches that show shapes. Otherwise
+    what all patches have in common, most of many networks' features, is most of L_k."""
+    cache: bool = False
+    """Keep the features in the store; their size is reported before it begins."""
 
     @field_validator("levels")
     @classmethod
@@ -77,39 +90,51 @@ class Images(Section):
 
 
 class Projection(Section):
-    """From the points' features to a view's map of them."""
+    """How the points' features become a feature map of a view."""
 
-    size: Positive = 56  # pixels of a map's side: a quarter of 224
-    radius: Weight = 0.0  # of a splat, in the map's pixels; 0 = by the number of points
-    fill: bool = True  # the map covers what the image shows: no holes, nothing beyond the outline
-    splat: Positive = 1  # points per pixel: 1 = the nearest one; more = their weighted mean
+    size: Positive = 56
+    """Pixels per side of a map: a quarter of 224."""
+    radius: Weight = 0.0
+    """Radius of a splat in the map's pixels; 0 = chosen by the number of points."""
+    fill: bool = True
+    """Make the map cover exactly what the image shows: no holes, nothing outside the outline."""
+    splat: Positive = 1
+    """Points per pixel: 1 = the nearest one; more = their weighted mean."""
 
 
 class Transfer(Section):
-    """L_k, 2D knowledge transfer: in each patch the 2D network's features, at every level."""
+    """L_k, 2D knowledge transfer: predict the 2D network's feature of each patch and level."""
 
-    weight: Weight = 1.0  # 0 = without, and without the 2D network
-    distance: Literal["cosine", "smooth-l1"] = "cosine"  # the other one of layer-normed features
-    coverage: Annotated[float, Field(ge=0, le=1)] = 0.25  # share of a patch that points must cover
+    weight: Weight = 1.0
+    """Weight of L_k; 0 = train without it and without the 2D network."""
+    distance: Literal["cosine", "smooth-l1"] = "cosine"
+    """smooth-l1 compares layer-normalized features."""
+    coverage: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of a patch that points must cover for it to count."""
 
 
 class Matching(Section):
     """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
 
-    # λ; 0 = without. L_m is in tenths of the image, what a guess misses by: both begin at about 1.
-    # Less than 1, so that L_k has the larger share: a guess that worked on small data.
     weight: Weight = 0.3
-    # coordinates: predicted by cross-attention between the views, as in the paper. infonce: matched
-    # pixels are alike and others not, after the 2D head; before it they are equal by construction.
+    """λ, the weight of L_m; 0 = train without it. L_m is in tenths of the image, so that L_k and
+    L_m both begin at about 1. Below 1, L_k has the larger share: a choice that worked on small
+    data."""
     method: Literal["coordinates", "infonce"] = "coordinates"
-    stride: Positive = 2  # pixels of the map to a token: at 224 and 56 pixels 1/8 of the image
-    heads: Positive = 4  # of the cross-attention
-    matches: Positive = 4096  # infonce: of a batch at most
-    temperature: Annotated[float, Field(gt=0)] = 0.07  # infonce
+    """coordinates: predict the pixel in view 2 by cross-attention, as in the paper. infonce: match
+    pixels after the 2D head, since before it matching features are equal by construction."""
+    stride: Positive = 2
+    """Map pixels per token: 2 of 56 pixels are 1/8 of the resolution of a 224-pixel image."""
+    heads: Positive = 4
+    """Heads of the cross-attention."""
+    matches: Positive = 4096
+    """infonce: largest number of matches per batch."""
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Temperature of infonce."""
 
 
 class MvnetConfig(TrainConfig):
-    """L = L_k + λ L_m over pairs of views; no labels."""
+    """View-consistency pre-training in the manner of MVNet, without labels: L = L_k + λ L_m."""
 
     classifies: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
@@ -119,6 +144,7 @@ class MvnetConfig(TrainConfig):
 
     recipe: Literal["mvnet"] = "mvnet"
     preset: Literal["mvnet-style"] = "mvnet-style"
+    """Named set of defaults: ours, since the paper's are not published."""
     epochs: Positive = 100
     data: PairData = PairData()
     model: Pretrained = Pretrained()
@@ -126,17 +152,21 @@ class MvnetConfig(TrainConfig):
     projection: Projection = Projection()
     transfer: Transfer = Transfer()
     matching: Matching = Matching()
-    masking: Annotated[float, Field(ge=0, lt=1)] = 0.3  # share of the patches of points left out
-    augmentation: Augmentation = Augmentation()  # of what the network sees, not of the views
+    masking: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the point patches that are left out; 0 = off."""
+    augmentation: Augmentation = Augmentation()
+    """Random scale and shift of the network's input; the views stay as they are."""
     optimizer: Optimizer = Optimizer(
         name="adamw", learning_rate=0.0005, weight_decay=0.05, clip_norm=1.0
-    )  # that of transformers; see `follows`
+    )
+    """AdamW as transformers are trained with. Where no learning_rate is given, pointnet2 and
+    dgcnn take 0.001."""
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     loop: Loop = Loop(precision="bf16")
 
     @classmethod
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Networks that are no transformers learn at twice the rate."""
+        """Networks that are not transformers learn at twice the rate."""
         model = given.get("model")
         backbone = str(model.get("backbone", "")) if isinstance(model, dict) else ""
         if not backbone or backbone.startswith("pointvit"):

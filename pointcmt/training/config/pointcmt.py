@@ -1,4 +1,4 @@
-"""Every knob of PointCMT's recipes, with its default and the reason for it. Imports no torch.
+"""Every option of PointCMT's recipes, with its default and the reason for it. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
 `config_mvnet.py` has pre-training, `config_downstream.py` what follows it, and `config_files.py`
@@ -31,33 +31,43 @@ from pointcmt.training.config.sections import (
 
 
 class ViewData(Data):
-    """What the teacher reads."""
+    """What the teacher reads from the store."""
 
-    views: NotNegative = 0  # random views per shape and step; 0 = all, as in the paper
-    image_size: NotNegative = 0  # pixels, resized on the device; 0 = as stored
+    views: NotNegative = 0
+    """Random views per shape and step; 0 = all, as in the paper."""
+    image_size: NotNegative = 0
+    """Pixels per side, resized on the device; 0 = as stored."""
 
 
 class Teacher(Section):
     """MVCNN over an image network."""
 
     backbone: ImageBackbone = "resnet-18"
-    weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
-    pooling: Literal["max", "mean", "attention"] = "max"  # over the views
-    encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
+    """Image network."""
+    weights: str = "random"
+    """random, hub, organization/name on the hub, or a folder; pretrained weights train better."""
+    pooling: Literal["max", "mean", "attention"] = "max"
+    """How the features of the views become one."""
+    encoder: Literal["train", "frozen"] = "train"
+    """frozen: only the layers after the image network learn, at much less cost."""
 
 
 class Generator(Section):
     """CMPG, the cross-modal point generator: one linear layer from a feature to a cloud."""
 
     backbone: Literal["linear"] = "linear"
+    """One linear layer, as in the paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the feature that is set to 0 in training."""
 
 
 class Student(Section):
     """A point network that ends in a 512-d feature and one linear layer."""
 
     backbone: PointBackbone = "pointnet"
-    orthogonality: Weight = 0.001  # weight of PointNet's regulariser, its section 3.3
+    """Point network."""
+    orthogonality: Weight = 0.001
+    """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
 
 
 Solver = Literal["auction", "exact", "sinkhorn", "sliced", "chamfer"]
@@ -67,34 +77,36 @@ Norm = Literal["unitbox", "pointcmt"]
 class Matching(Section):
     """How two clouds are compared: both scaled into a box, then the earth mover's distance."""
 
-    weight: Weight = 30.0  # the paper's, in both stages that use it
-    solver: Solver = "auction"  # see training/emd.py
-    norm: Norm = "unitbox"  # see training/generator.py; pointcmt = the reference code's, off-centre
+    weight: Weight = 30.0
+    """Weight of the distance: the paper's, in both stages that use it."""
+    solver: Solver = "auction"
+    """auction is within 1 % of the exact distance; the last three are approximations."""
+    norm: Norm = "unitbox"
+    """Box that clouds are scaled into; pointcmt is the reference code's, which is off-center."""
 
 
 class Distillation(Section):
-    """What a student takes from a teacher. Without a teacher, or with `none`, it is vanilla."""
+    """What a student learns from a teacher."""
 
     method: Literal["pointcmt", "logits", "features", "none"] = "pointcmt"
-    feature: Matching = Matching()  # PointCMT's feature enhancement (FE)
-    # PointCMT's classifier enhancement (CE). The reference sums over the batch with weight 0.3,
-    # which at its batch size of 32 is 9.6 times the mean.
+    """logits (Hinton et al. 2015) and features (mean squared error) are baselines."""
+    feature: Matching = Matching()
+    """PointCMT's feature enhancement (FE): both features as clouds, compared."""
     classifier: Weight = 9.6
-    # Whether CE's target passes no gradient on. Then nothing teaches the classifier what to make
-    # of the teacher's feature, and at the official weight the student follows its first guess for
-    # good: on the built-in shapes it ends at chance. The reference leaves it attached, too.
+    """Weight of PointCMT's classifier enhancement (CE), a mean over the batch. The reference code
+    sums over the batch with weight 0.3, which is 9.6 times the mean at its batch size of 32."""
     detach: bool = False
-    # The two baselines. logits: Hinton et al. 2015. features: mean squared difference.
+    """Stop the gradient through CE's target, which the reference code does not. Then nothing
+    teaches the classifier to read the teacher's feature: at weight 9.6 the student ends at
+    chance on the built-in shapes."""
     weight: Weight = 1.0
+    """Weight of the methods logits and features."""
     temperature: Annotated[float, Field(gt=0)] = 4.0
+    """Temperature of the method logits."""
 
 
 class TeacherConfig(TrainConfig):
-    """PointCMT stage I; the defaults are the reference code's.
-
-    It sums the gradients of 4 batches, where we take their mean. Adam does not notice, but its
-    decay does: 1e-4 beside the sum is 2.5e-5 beside the mean.
-    """
+    """PointCMT stage I: the image teacher. The defaults are the reference code's."""
 
     recipe: Literal["teacher"] = "teacher"
     epochs: Positive = 50
@@ -102,6 +114,8 @@ class TeacherConfig(TrainConfig):
     model: Teacher = Teacher()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=2.5e-5, accumulate=4)
+    """The reference code sums the gradients of 4 batches, here their mean is taken. Adam is
+    unaffected by that factor except for its decay: 1e-4 with the sum is 2.5e-5 with the mean."""
     schedule: Schedule = Schedule(name="constant")
 
 
@@ -112,7 +126,8 @@ class CmpgConfig(TrainConfig):
 
     recipe: Literal["cmpg"] = "cmpg"
     epochs: Positive = 50
-    teacher: str = ""  # a run of the recipe `teacher`
+    teacher: str = ""
+    """Run of `pointcmt train teacher`."""
     data: PointData = PointData()
     model: Generator = Generator()
     matching: Matching = Matching()
@@ -121,14 +136,16 @@ class CmpgConfig(TrainConfig):
 
 
 class StudentConfig(TrainConfig):
-    """PointCMT stage III; without a teacher the vanilla student all others are compared with."""
+    """PointCMT stage III: a point network; without a teacher the vanilla student, its baseline."""
 
     point_network: ClassVar[str | None] = ""
 
     recipe: Literal["student"] = "student"
     epochs: Positive = 1000
-    teacher: str = ""  # a run of the recipe `teacher`; empty = vanilla
-    generator: str = ""  # a run of the recipe `cmpg`, trained with that teacher
+    teacher: str = ""
+    """Run of `pointcmt train teacher`; empty = the vanilla student."""
+    generator: str = ""
+    """Run of `pointcmt train cmpg` with that teacher."""
     data: StudentData = StudentData()
     model: Student = Student()
     loss: Loss = Loss()
@@ -145,10 +162,12 @@ class StudentConfig(TrainConfig):
 
 
 class PipelineConfig(Section):
-    """PointCMT's three stages, one after the other; each finds the earlier ones by itself."""
+    """PointCMT's three stages, one after the other; each uses the runs of the earlier ones."""
 
     recipe: Literal["pointcmt"] = "pointcmt"
+    """What to train: the RECIPE of `pointcmt train`."""
     preset: str = "official"
+    """Preset of all stages that do not have one of their own."""
     teacher: TeacherConfig = TeacherConfig()
     cmpg: CmpgConfig = CmpgConfig()
     student: StudentConfig = StudentConfig()
@@ -164,7 +183,8 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
-INPUTS = ("init", "teacher", "generator")  # knobs that name another run
+INPUTS = ("init", "teacher", "generator")  # options that name another run
+STAGE_INPUTS = ("teacher", "generator")  # those that the stages of a pipeline set for each other
 
 
 def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
@@ -177,7 +197,7 @@ def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
 
 
 def input_folders(config: TrainConfig) -> dict[str, Path]:
-    """The runs (or weights) that this one starts from, by knob; only those that are used."""
+    """The runs (or weights) that this one starts from, by option; only those that are used."""
     folders = {key: Path(getattr(config, key)) for key in INPUTS if getattr(config, key, "")}
     if isinstance(config, StudentConfig) and not distilled(config):
         folders = {key: folder for key, folder in folders.items() if key == "init"}

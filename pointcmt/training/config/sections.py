@@ -1,4 +1,4 @@
-"""What the configurations of all recipes are made of, with each default's reason. Imports no torch.
+"""The sections that the configurations of all recipes share. Imports no torch.
 
 `config.py` has PointCMT's recipes and the list of all of them.
 """
@@ -38,9 +38,14 @@ DenseBackbone = Literal["pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "point
 
 
 class Section(BaseModel):
-    """A frozen group of knobs; a key it does not know is an error."""
+    """A frozen group of options; an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The docstring of each option is its description: `--print-config` shows it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -54,24 +59,30 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """What is read of a store."""
+    """What is read from the store."""
 
-    batch_size: Annotated[int, Field(ge=2)] = 32  # shapes at a time, over all processes
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share carved from train, per class
-    fraction: Share = 1.0  # of the other train shapes, per class: how many of the labels are known
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of both; the same for all seeds, stages
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Shapes per batch, over all processes."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the train split, per class, that selects the best epoch."""
+    fraction: Share = 1.0
+    """Share of the remaining train shapes, per class, to train on."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of both shares; keep it the same for all seeds and stages."""
 
 
 class PointData(Data):
-    """What a generator or a student reads."""
+    """What a point network or a generator reads from the store."""
 
-    points: Positive = 1024  # the first n of the stored, farthest-point order
+    points: Positive = 1024
+    """Points per shape: the first n in the stored farthest-point order."""
 
 
 class StudentData(PointData):
-    """What a student reads."""
+    """What a student reads from the store."""
 
-    resample: NotNegative = 0  # draw them at random from the first n instead; 0 = no (PointNeXt)
+    resample: NotNegative = 0
+    """Draw the points at random from the first n instead, as PointNeXt does; 0 = do not."""
 
     @model_validator(mode="after")
     def _check_resample(self) -> "StudentData":
@@ -83,34 +94,43 @@ class StudentData(PointData):
 class Loss(Section):
     """Cross entropy with smoothed labels."""
 
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = (
-        0.2  # in DGCNN's form, see training/losses.py
-    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the target given to the other classes, in DGCNN's form."""
 
 
 class Optimizer(Section):
-    """Adam adds the decay to the gradient, AdamW shrinks the weights themselves."""
+    """Adam or AdamW."""
 
     name: Literal["adam", "adamw"]
+    """Adam adds the decay to the gradient, AdamW shrinks the weights."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    """Peak learning rate."""
     weight_decay: Weight
-    clip_norm: Weight = 0.0  # largest norm of the whole gradient; 0 = no clipping
-    accumulate: Positive = 1  # batches whose gradients make one step
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of averaged weights, kept; 0 = off
+    """Decay of all weights."""
+    clip_norm: Weight = 0.0
+    """Largest norm of the whole gradient; 0 = no clipping."""
+    accumulate: Positive = 1
+    """Batches whose mean gradient makes one step."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of averaged weights, which are evaluated and kept; 0 = off."""
 
 
 class Schedule(Section):
-    """The learning rate over the run: constant, or half a cosine down to 0."""
+    """The learning rate over the run."""
 
     name: Literal["constant", "cosine"]
-    warmup: Weight = 0.0  # epochs of linear rise at the start
+    """Constant, or half a cosine that reaches 0 at the last step."""
+    warmup: Weight = 0.0
+    """Epochs of linear rise at the start."""
 
 
 class Augmentation(Section):
-    """Random scale and shift of a cloud, per axis."""
+    """Random scale and shift of each cloud."""
 
     scale: tuple[float, float] = (2 / 3, 3 / 2)
+    """Smallest and largest factor, drawn per axis."""
     shift: Weight = 0.2
+    """Largest shift along each axis, in both directions."""
 
     @field_validator("scale")
     @classmethod
@@ -121,13 +141,18 @@ class Augmentation(Section):
 
 
 class Loop(Section):
-    """How the loop runs; nothing here is the method's."""
+    """How the loop runs; not part of the method."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights stay in fp32
-    compile: bool = False  # torch.compile; needs a C++ compiler, and pays on long runs
-    keep_every: NotNegative = 0  # epochs between checkpoints that are kept for good; 0 = none
-    tensorboard: bool = True  # event files in the run
-    wandb: str = ""  # project to log to Weights & Biases; needs `pip install wandb`
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast: the weights stay in fp32."""
+    compile: bool = False
+    """Use torch.compile: needs a C++ compiler, pays off in long runs."""
+    keep_every: NotNegative = 0
+    """Epochs between checkpoints that are kept for good; 0 = keep only the best and the last."""
+    tensorboard: bool = True
+    """Write event files into the run."""
+    wandb: str = ""
+    """Weights & Biases project to log to; needs the package wandb."""
 
 
 class TrainConfig(Section):
@@ -141,10 +166,15 @@ class TrainConfig(Section):
     dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points
 
     recipe: str
+    """What to train: the RECIPE of `pointcmt train`."""
     preset: str = "official"
+    """Named set of defaults: official is the reference code's, modern a current training setup."""
     epochs: Positive
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of weights, order, augmentation, dropout
-    init: str = ""  # a run, or a published checkpoint, whose weights to start from
+    """Passes over the train shapes."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of weights, order, augmentation and dropout."""
+    init: str = ""
+    """Run or published checkpoint whose weights to start from; empty = random weights."""
     data: Data = Data()
     optimizer: Optimizer
     schedule: Schedule

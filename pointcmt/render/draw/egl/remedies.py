@@ -5,6 +5,8 @@ import glob
 import os
 from pathlib import Path
 
+from pointcmt.errors import install
+
 MESA = "libegl1 libegl-mesa0 libgl1-mesa-dri libgl1"
 VENDOR_FOLDERS = ("/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d")
 NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version")
@@ -24,7 +26,7 @@ def no_library() -> str:
         return (
             f"apt-get install {MESA} (or the packages that have libEGL.so.1), or --backend embree"
         )
-    return "pip install 'pointcmt[render]', or --backend embree"
+    return f"{install('render')}; or --backend embree"
 
 
 def no_vendor() -> str:
