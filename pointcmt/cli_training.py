@@ -11,6 +11,8 @@ from pointcmt.cli_options import (
     Device,
     Json,
     LogFormat,
+    Trust,
+    allow,
     check_log_format,
     is_url,
     needs,
@@ -27,7 +29,7 @@ STORE_FORMATS = ("png", "webdataset")
 def train(
     data: Annotated[str, typer.Option(help="The view store to train on: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="The run's folder: made, or continued.", **path_of("--out"))],
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune or partseg.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
     config: Annotated[Path | None, typer.Option(help="A YAML file; see configs/.", **path_of("--config"))] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One knob: optimizer.clip_norm=1.0")] = None,
     init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.", **path_of("--init"))] = None,
@@ -40,12 +42,14 @@ def train(
     features: Annotated[str | None, typer.Option(help="A place for image features, if the store must not be written to: a folder or a URL.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train networks from a view store; running it again goes on where it stopped."""
     check_log_format(log_format)
+    allow(trust, recipe, *(text.partition("=")[2].strip() for text in set_ or ()))
     require_folder(out, "--out")
     from pointcmt.training.config import PIPELINE
     from pointcmt.training.config_files import load_config, load_pipeline
@@ -101,12 +105,14 @@ def evaluate(
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
     probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
     few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
+    trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
     check_log_format(log_format)
+    allow(trust)
     if probe or few_shot:
         _check_probe(probe, split, votes)
     from pointcmt.datasets.store import ViewStore
@@ -143,10 +149,12 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
     ] = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """A trained network as one file, checked against torch before it is written."""
     _check_export(source, to)
+    allow(trust)
     with needs("export" if to == "onnx" else "train"):
         from pointcmt.training.export import export as write
 

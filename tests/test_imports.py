@@ -19,6 +19,7 @@ GROUND = (
     "regular_files",
     "json_files",
     "correspondences",
+    "plugins",
 )
 # Floor of each part of the package → the parts it may import, itself included.
 FLOORS = {

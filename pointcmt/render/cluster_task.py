@@ -9,6 +9,7 @@ from distributed import get_worker
 
 from pointcmt import __version__
 from pointcmt.datasets.claims import Held
+from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.errors import PointcmtError
 from pointcmt.render.claimed import run_claimed
@@ -57,7 +58,8 @@ def make_runner(job: Job, number: int) -> "ShardRunner":
     shapes, root = runner.store.shapes, job.root
     sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
     files_of = [split_source(shape.source)[0] for shape in sample]
-    if root is not None and not any((root / name).exists() for name in files_of):
+    made = find_source(job.dataset).load_shape is not None
+    if root is not None and not made and not any((root / name).exists() for name in files_of):
         raise PointcmtError(
             f"none of {len(sample)} shapes looked for is there",
             where=f"--root {root}",

@@ -5,7 +5,7 @@ same for both; in a cloud's arrays a point of the source stands where a mesh has
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cloud import Cloud
-from pointcmt.datasets.schema import ShapeRecord, digest
+from pointcmt.datasets.schema import ShapeRecord
+from pointcmt.datasets.sources import find_source
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import (
     choose_points,
@@ -28,6 +29,7 @@ from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.clouds import CloudLoader
 from pointcmt.render.files import path_in
 from pointcmt.render.job import Job
+from pointcmt.render.made_shapes import make_cloud, make_mesh
 from pointcmt.render.meshes import load_hashed
 from pointcmt.render.normals import complete_normals
 from pointcmt.render.raycaster import RayCaster
@@ -104,6 +106,7 @@ class Meshes:
         self.job = job
         self.camera = job.config.rig.cameras(job.config.size)
         self._worker = worker
+        self._make = find_source(job.dataset).load_shape
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -124,11 +127,8 @@ class Meshes:
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
-        if self.job.dataset == "toy":
-            from pointcmt.datasets.sources import toy
-
-            mesh = toy.build(record.id)
-            return mesh, digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
+        if self._make is not None:
+            return make_mesh(self._make, record, self.job.root)
         return load_hashed(path_in(self.job.root or Path(), record.source))
 
 
@@ -168,10 +168,15 @@ class Clouds:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.camera = job.config.rig.cameras(job.config.size)
-        self._loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
+        make = find_source(job.dataset).load_shape
+        self._read = (
+            partial(make_cloud, make, root=job.root)
+            if make is not None
+            else CloudLoader(job.dataset, job.root or Path(), job.follow_links).load
+        )
 
     def load(self, record: ShapeRecord, sha256: str = "") -> "CloudShape":
-        cloud, found = self._loader.load(record)
+        cloud, found = self._read(record)
         _refuse_changed(record, found, sha256)
         cloud, source_to_world = normalize_cloud(cloud, self.job.up)
         cloud = complete_normals(cloud)

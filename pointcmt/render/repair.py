@@ -22,7 +22,7 @@ from pointcmt.datasets.documents import Outcome, decode_outcome
 from pointcmt.datasets.features import FOLDER, GROUP, forget_shard, list_features
 from pointcmt.datasets.leftovers import Survey, survey
 from pointcmt.datasets.schema import DONE, SPLITS, ShapeRecord
-from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.sources import find_source, list_shapes, select
 from pointcmt.datasets.store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore
 from pointcmt.datasets.verify import Broken, Verdict, verify, verify_features
 from pointcmt.errors import DamageError, StoreError, UsageError
@@ -146,6 +146,7 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
     source = store.attributes["source"]
     root = root or (source["root"] and Path(source["root"]))
     follow = bool(source.get("follow_links", True))  # as stores did that do not say
+    find_source(source["name"], store.path)
     listing = list_shapes(source["name"], root, follow_links=follow)
     for split in (None, *SPLITS):
         try:

@@ -4,8 +4,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pointcmt import plugins
 from pointcmt.console import meter, say
 from pointcmt.datasets.claims import look, open_claims, sweep
 from pointcmt.datasets.creation import remove
@@ -135,6 +137,9 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
     from pointcmt.render.startup import import_lightly
 
     import_lightly()
+    plugins.trust(job.dataset)  # the process that made the job was allowed to import it
+    if job.modules:
+        plugins.look_in(job.modules)
     from pointcmt.render.shards import ShardRunner
 
     return ShardRunner(job, worker)
@@ -238,6 +243,8 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
     root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
     job = replace(job, threads=1, device=options.device, out=absolute(job.out), root=root)
+    if plugins.is_reference(job.dataset):
+        job = replace(job, modules=str(Path.cwd()))
     cluster = Cluster(options.scheduler, workers, options.resources)
     return ClusterWorkers(replace(work, argument=job), cluster, options.log_format)
 
