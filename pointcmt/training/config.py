@@ -6,7 +6,7 @@ reads configurations.
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from pointcmt.training.config_sections import (
     StudentData,
     TrainConfig,
     Weight,
+    require_weights,
 )
 
 
@@ -40,10 +41,16 @@ class ViewData(Data):
 class Teacher(Section):
     """MVCNN over an image network."""
 
-    backbone: ImageBackbone = "resnet-18"
+    backbone: ImageBackbone = "resnet-18"  # auto: whatever the weights are of
     weights: str = "random"  # or hub, organisation/name, a folder; pretrained ones train better
+    architecture: dict[str, Any] = Field(default={})  # of auto; found in the weights' folder
     pooling: Literal["max", "mean", "attention"] = "max"  # over the views
     encoder: Literal["train", "frozen"] = "train"  # frozen: only what is behind it learns
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "Teacher":
+        require_weights(self.backbone, self.weights, "model")
+        return self
 
 
 class Generator(Section):

@@ -9,18 +9,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pointcmt import plugins
 from pointcmt.training.config_sections import (
+    DENSE_BACKBONES,
+    POINT_BACKBONES,
     Augmentation,
-    DenseBackbone,
     Loss,
     Optimizer,
-    PointBackbone,
     Positive,
     Schedule,
     Section,
     StudentData,
     TrainConfig,
     Weight,
+    named,
 )
 
 Load = Literal["none", "encoder", "all"]
@@ -37,14 +39,14 @@ class Network(Section):
 class Classifier(Network):
     """A student's network."""
 
-    backbone: Literal["", PointBackbone] = ""
+    backbone: Annotated[str, named(plugins.BACKBONES, POINT_BACKBONES, empty=True)] = ""
     orthogonality: Weight = 0.001  # as a student's
 
 
 class Segmenter(Network):
     """A network with a feature of each point, and an MLP that makes parts of them."""
 
-    backbone: Literal["", DenseBackbone] = ""
+    backbone: Annotated[str, named(plugins.BACKBONES, DENSE_BACKBONES, empty=True)] = ""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 

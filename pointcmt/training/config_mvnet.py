@@ -23,6 +23,7 @@ from pointcmt.training.config_sections import (
     Share,
     TrainConfig,
     Weight,
+    require_weights,
 )
 
 
@@ -49,7 +50,7 @@ class Pretrained(Section):
 class Images(Section):
     """The frozen 2D network whose features the projected ones must agree with."""
 
-    backbone: Literal[ImageBackbone, "auto"] = "dinov2-base"  # auto: whatever the weights are of
+    backbone: ImageBackbone = "dinov2-base"  # auto: whatever the weights are of
     weights: str = "hub"  # or organisation/name, a folder; random teaches nothing
     levels: tuple[Share, ...] = (0.5, 0.75, 1.0)  # shares of its depth: layers 6, 9, 12 of 12
     size: NotNegative = 224  # pixels, resized on the device; 0 = as stored
@@ -67,12 +68,7 @@ class Images(Section):
 
     @model_validator(mode="after")
     def _check_weights(self) -> "Images":
-        if self.backbone == "auto" and self.weights in ("hub", "random"):
-            raise ValueError(
-                f"images.backbone=auto takes the network from its weights, and '{self.weights}' "
-                "names none: give --set images.weights=… a folder that transformers' "
-                "save_pretrained has written, or organisation/name of the hub"
-            )
+        require_weights(self.backbone, self.weights, "images")
         return self
 
 

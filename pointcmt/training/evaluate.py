@@ -25,7 +25,7 @@ from pointcmt.training.config_downstream import PartsegConfig
 from pointcmt.training.device import find_device
 from pointcmt.training.figures import draw_confusion
 from pointcmt.training.progress import Paced
-from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes import build_task
 from pointcmt.training.recipes.task import Classifying, Task
 from pointcmt.training.run import Run, find_checkpoint, open_run, require_classes, shapes_digest
 from pointcmt.training.run_facts import store_notes
@@ -208,7 +208,7 @@ def evaluate(
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
-    made = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
+    made = build_task(run.config, len(run.class_names), False)
     task = cast(Classifying, made)
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)

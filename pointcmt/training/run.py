@@ -47,7 +47,7 @@ from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.config_sections import TrainConfig
 from pointcmt.training.image_networks import RANDOM
 from pointcmt.training.image_weights import weights_key
-from pointcmt.training.run_facts import Facts, describe_store
+from pointcmt.training.run_facts import Facts, describe_store, outside_parts
 from pointcmt.training.splits import Split
 from pointcmt.training.tables import Count, Number, Table, check
 
@@ -119,7 +119,8 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
         },
         "data": describe_store(store),
         "versions": {"pointcmt": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
+        | {name: version(name) for name in LIBRARIES}
+        | outside_parts(config),
     }
     run = Run(folder, config, facts)
     if checkpoint.read_scalars(folder / LAST) is None:

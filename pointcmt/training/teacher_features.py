@@ -22,7 +22,6 @@ from pointcmt.datasets.store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.checkpoint import load_weights
 from pointcmt.training.config import TeacherConfig
-from pointcmt.training.image_networks import NETWORKS
 from pointcmt.training.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.progress import Paced
 from pointcmt.training.run import BEST, Run, require_classes
@@ -69,9 +68,10 @@ def teacher_features(
         raise StoreError("some of these shapes are not rendered", where=store.path)
     model = _load(run, config, device)
     backbone, image_size = config.model.backbone, config.data.image_size
-    key = teacher_key(model.encoder, backbone, image_size)
-    facts = {"teacher": key, "backbone": backbone, "image_size": image_size}
-    features = create_features(store, key, NETWORKS[backbone].width, facts)
+    what = " ".join(filter(None, (backbone, model.known.fingerprint)))
+    key = teacher_key(model.encoder, what, image_size)
+    facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
+    features = create_features(store, key, model.width, facts)
     rank, ranks = (processes.process_index, processes.num_processes) if processes else (0, 1)
 
     def encode(views: Tensor) -> Tensor:
@@ -131,7 +131,12 @@ def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:
     """The run's best checkpoint, in evaluation mode."""
     knobs = config.model
     model = build_mvcnn(
-        knobs.backbone, "random", len(run.class_names), config.data.image_size, knobs.pooling
+        knobs.backbone,
+        "random",
+        len(run.class_names),
+        config.data.image_size,
+        knobs.pooling,
+        architecture=knobs.architecture,
     )
     load_weights(run.folder / BEST, model)
     return model.to(device).eval()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.datasets.streaming import Batch
-from pointcmt.training.backbones import BACKBONES
+from pointcmt.training.backbones import build_backbone
 from pointcmt.training.config_downstream import FinetuneConfig
 from pointcmt.training.pretrained import freeze_encoder, hold_encoder
 from pointcmt.training.recipes.student import Student
@@ -16,7 +16,7 @@ from pointcmt.training.recipes.student import Student
 
 def build(config: FinetuneConfig, classes: int, pretrained: bool) -> "Finetune":
     """The classifier of a configuration; see RECIPES."""
-    return Finetune(BACKBONES[config.model.backbone](classes), config)
+    return Finetune(build_backbone(config.model.backbone, classes), config)
 
 
 class Finetune(Student):

@@ -21,7 +21,7 @@ from pointcmt.datasets.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
 from pointcmt.training.augment import keep_patches, scale_and_shift
-from pointcmt.training.backbones import DENSE
+from pointcmt.training.backbones import build_dense
 from pointcmt.training.config_mvnet import MvnetConfig
 from pointcmt.training.image_levels import (
     Cached,
@@ -77,7 +77,7 @@ class Term(NamedTuple):
 
 def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
     """The networks of a configuration; see RECIPES. They have no classifier."""
-    return Mvnet(MVNet(DENSE[config.model.backbone](1), config), config)
+    return Mvnet(MVNet(build_dense(config.model.backbone, 1), config), config)
 
 
 class Mvnet:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.training.augment import choose, scale_and_shift
-from pointcmt.training.backbones import DENSE
+from pointcmt.training.backbones import build_dense
 from pointcmt.training.config_downstream import PartsegConfig
 from pointcmt.training.figures import Segmented, draw_parts, to_png
 from pointcmt.training.part_network import PartNetwork
@@ -23,7 +23,7 @@ from pointcmt.training.segmentation import require_labels, shape_iou
 
 def build(config: PartsegConfig, classes: int, pretrained: bool) -> "Partseg":
     """The segmenter of a configuration; see RECIPES. Its `parts` are those of the store."""
-    network = DENSE[config.model.backbone](classes)
+    network = build_dense(config.model.backbone, classes)
     width: int = network.local_width  # type: ignore[assignment]
     parts = sum(map(len, config.parts.values()))
     return Partseg(PartNetwork(network, width, classes, parts, config.model.dropout), config)

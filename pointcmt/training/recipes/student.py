@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pointcmt.datasets.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.augment import choose, scale_and_shift
-from pointcmt.training.backbones import BACKBONES
+from pointcmt.training.backbones import build_backbone
 from pointcmt.training.backbones.blocks import Prediction
 from pointcmt.training.config import StudentConfig, distilled
 from pointcmt.training.config_downstream import FinetuneConfig
@@ -33,7 +33,7 @@ from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
     """The student of a configuration; see RECIPES. There are no pretrained weights."""
-    return Student(BACKBONES[config.model.backbone](classes), config)
+    return Student(build_backbone(config.model.backbone, classes), config)
 
 
 class Student:
