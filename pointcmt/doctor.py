@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pointcmt import plugins
+from pointcmt.errors import PointcmtError
+
 # A square, or a triangle, in each format that compiled functions read.
 MESHES = {
     "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
@@ -63,6 +66,7 @@ def examine(folder: Path) -> list[Finding]:
         *(_RENDERING if find_spec("open3d") else [("render", _no_render)]),
         ("gpu", _gpu),
         ("torch", _torch),
+        ("parts", _parts),
         ("disk", lambda: _disk(folder)),
     ]
     found = []
@@ -174,6 +178,22 @@ def _torch() -> Finding:
         )
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
     return Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _parts() -> Finding:
+    """Import the data sources, networks and recipes that other packages have brought."""
+    found, broken = [], []
+    for group in plugins.GROUPS:
+        for name in plugins.names(group):
+            try:
+                plugins.find(group, name)
+                found.append(f"{group.what} {name} ({plugins.origin(group, name)})")
+            except PointcmtError as error:
+                broken.append(f"{group.what} {name}: {error.what}")
+    if broken:
+        remedy = "update or uninstall the package that has it (docs/own-parts.md)"
+        return Finding("parts", "broken", "; ".join(broken), remedy)
+    return Finding("parts", "ok", "; ".join(found) or "none from other packages")
 
 
 def _disk(folder: Path) -> Finding:

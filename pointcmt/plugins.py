@@ -91,19 +91,20 @@ def find(group: Group, name: str, where: str = "") -> Any:
 
 
 def origin(group: Group, name: str) -> str:
-    """Return what identifies the code of an imported part; "" where that is not known.
+    """Return what identifies the code of a part; "" where that is not known.
 
-    Package and version of an entry point, the SHA-256 of the module's file of a `module:name`.
+    Package and version of an entry point; of a `module:name`, which is imported, the SHA-256 of the
+    module's file. Raises UsageError as `find`.
     """
     point = _installed(group, name)
     if point is not None:
         return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-    module = sys.modules.get(name.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    if not is_reference(name) or not file:
+    if find(group, name) is None:
         return ""
+    file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
     try:
-        return f"sha256 {hashlib.sha256(read_regular(file, MOST_SOURCE)).hexdigest()}"
+        data = read_regular(file, MOST_SOURCE) if file else b""
+        return f"sha256 {hashlib.sha256(data).hexdigest()}" if file else ""
     except OSError:
         return ""
 

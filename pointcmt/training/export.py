@@ -212,8 +212,9 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
             fix="export a run with --to safetensors; `pointcmt train --init` reads other weights",
         ) from None
     known = (TEACHER, *POINT_RECIPES)
-    # The network of a recipe from outside is built without the recipe, which is not imported.
-    if version != VERSION or (recipe in CONFIGS and recipe not in known):
+    # A recipe from outside the package is not imported: its network is a backbone, by its name.
+    own = plugins.is_reference(recipe) or recipe in plugins.names(plugins.RECIPES)
+    if version != VERSION or (recipe not in known and (recipe in CONFIGS or not own)):
         raise StoreError(
             f"the file has version {version} and holds a {recipe}; this pointcmt reads version "
             f"{VERSION}: {', '.join(known)}",
