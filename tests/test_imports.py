@@ -21,6 +21,7 @@ GROUND = (
     "compiled",
     "regular_files",
     "json_files",
+    "plugins",
 )
 TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
 # Folder, or a module that has a rule of its own → what it may import besides itself and the ground.

@@ -17,9 +17,10 @@ from typing import Annotated
 
 import typer
 
+from pointcmt import plugins
 from pointcmt.commands.options import Json, path_of
 from pointcmt.console import show_text
-from pointcmt.errors import install
+from pointcmt.errors import PointcmtError, install
 
 # A square, or a triangle, in each format that compiled functions read.
 MESHES = {
@@ -70,6 +71,7 @@ def examine(folder: Path) -> list[Finding]:
         *(_RENDERING if find_spec("open3d") else [("render", _no_render)]),
         ("gpu", _gpu),
         ("torch", _torch),
+        ("parts", _parts),
         ("disk", lambda: _disk(folder)),
     ]
     found = []
@@ -180,6 +182,22 @@ def _torch() -> Finding:
         return Finding("torch", "missing", str(error), f"for training, {install('train')}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
     return Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _parts() -> Finding:
+    """Import the data sources, networks and recipes that other packages have brought."""
+    found, broken = [], []
+    for group in plugins.GROUPS:
+        for name in plugins.names(group):
+            try:
+                plugins.find(group, name)
+                found.append(f"{group.what} {name} ({plugins.origin(group, name)})")
+            except PointcmtError as error:
+                broken.append(f"{group.what} {name}: {error.what}")
+    if broken:
+        remedy = "update or uninstall the package that has it (docs/own-parts.md)"
+        return Finding("parts", "broken", "; ".join(broken), remedy)
+    return Finding("parts", "ok", "; ".join(found) or "none from other packages")
 
 
 def _disk(folder: Path) -> Finding:

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Device, Json, LogFormat, needs, path_of, start_logging
+from pointcmt.commands.options import (
+    Device,
+    Json,
+    LogFormat,
+    Trust,
+    allow,
+    needs,
+    path_of,
+    start_logging,
+)
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 
@@ -19,12 +28,14 @@ def evaluate(
     votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
     probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
     few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
+    trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
     start_logging(log_format)
+    allow(trust)
     if probe or few_shot:
         _check_probe(probe, split, votes)
     from pointcmt.datasets.store.view_store import ViewStore

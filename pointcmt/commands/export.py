@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Json, is_url, needs
+from pointcmt.commands.options import Json, Trust, allow, is_url, needs
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 
@@ -25,10 +25,12 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
     ] = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """A trained network as one file, checked against torch before it is written."""
     _check_export(source, to)
+    allow(trust)
     with needs("export" if to == "onnx" else "train"):
         from pointcmt.training.export.networks import export as write
 

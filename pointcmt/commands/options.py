@@ -1,6 +1,7 @@
 """What the commands share: options, and how they end."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
 from pointcmt.errors import DependencyError, UsageError, install, nearest
 
@@ -46,7 +48,32 @@ Resources = Annotated[str, typer.Option(help="Of dask workers, for each task: GP
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Your own code that a store, a run or a file names, to be imported.",
+        metavar="MODULE:NAME",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def allow(trusted: list[str] | None, *typed: str) -> None:
+    """Allow this command to import the `module:name` among what the user typed.
+
+    Their modules may be in the current directory, too. trusted: the values of --trust. Raises
+    UsageError for one of those that has another form.
+    """
+    for name in trusted or ():
+        if not plugins.is_reference(name):
+            raise UsageError(
+                f"'{name}' does not name code", where="--trust", fix="write it as module:name"
+            )
+    names = list(filter(plugins.is_reference, (*(trusted or ()), *typed)))
+    plugins.trust(*names)
+    if names:
+        plugins.look_in(os.getcwd())
 
 
 @contextmanager

@@ -20,7 +20,9 @@ from pointcmt.commands.options import (
     ShardIndex,
     Store,
     Timeout,
+    Trust,
     Workers,
+    allow,
     cluster,
     resumable,
     share,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md).")],
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own, module:name (docs/own-parts.md).")],
     out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
@@ -73,6 +75,7 @@ def render(
 ) -> None:  # fmt: skip
     """Render meshes or clouds into a view store; running it again does exactly what is missing."""
     start_logging(log_format)
+    allow(None, dataset)
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
@@ -138,11 +141,13 @@ def build_correspondences(
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
     retry_failed: RetryFailed = False,
+    trust: Trust = None,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Add to a rendered store which of its points each view sees; resumes."""
     start_logging(log_format)
+    allow(trust)
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
     from pointcmt.render.jobs.run import Options

@@ -12,6 +12,8 @@ from pointcmt.commands.options import (
     Device,
     Json,
     LogFormat,
+    Trust,
+    allow,
     needs,
     path_of,
     require_folder,
@@ -37,7 +39,7 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune or partseg.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
     data: Annotated[str | None, typer.Option(help="Required. The view store to train on: a folder or a URL.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Required. The run's folder: made, or continued.", show_default=False, **path_of("--out"))] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
@@ -53,6 +55,7 @@ def train(
     features: Annotated[str | None, typer.Option(help="A place for image features, if the store must not be written to: a folder or a URL.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
@@ -63,6 +66,7 @@ def train(
         hide_messages()
     else:
         start_logging(log_format)
+    allow(trust, recipe, *(text.partition("=")[2].strip() for text in set_ or ()))
     runs = {"init": init, "teacher": teacher, "generator": generator}
     inputs = {key: str(path) for key, path in runs.items() if path}
     flags = {"epochs": epochs, "seed": seed, "loop.compile": compile_, "loop.precision": precision}

@@ -16,7 +16,9 @@ from pointcmt.commands.options import (
     Root,
     Store,
     Timeout,
+    Trust,
     Workers,
+    allow,
     resumable,
     start_logging,
 )
@@ -37,11 +39,13 @@ def verify(
     timeout: Timeout = 600.0,
     memory_limit: MemoryLimit = None,
     device: Gpus = "auto",
+    trust: Trust = None,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
     start_logging(log_format)
+    allow(trust)
     from pointcmt.render.jobs.run import Options
 
     options = Options(workers, timeout, memory_limit, device=device)

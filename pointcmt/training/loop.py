@@ -28,7 +28,7 @@ from pointcmt.training.evaluation.evaluate import evaluation_stream
 from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.guards import memory_errors, require_finite
 from pointcmt.training.ops.device import describe_device
-from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes import build_task
 from pointcmt.training.recipes.task import Context, Task
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Cost, Spent, measure_cost, read_cost
@@ -113,7 +113,7 @@ def train(
 
     # What is trained: every random number comes from the seed.
     torch.manual_seed(config.seed)  # the weights
-    task = RECIPES[config.recipe](config, len(run.class_names), not resumed)
+    task = build_task(config, len(run.class_names), not resumed)
     notes = start_from(config, task.model, run.class_names) if config.init and not resumed else ()
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     _open_streams(task, config, store, split, **ranks)  # refuses what does not fit the store
@@ -380,5 +380,6 @@ def _summary(record: dict[str, Any], epochs: int) -> str:
 
 
 def _draw(out: Path, records: list[dict[str, Any]], config: TrainConfig) -> None:
-    title = f"{config.recipe}: {config.model_dump()['model']['backbone']}, seed {config.seed}"
+    backbone = getattr(getattr(config, "model", None), "backbone", "")
+    title = f"{config.recipe}{backbone and f': {backbone}'}, seed {config.seed}"
     checkpoint.write_file(out / "curve.png", draw_curve(records, best_of(records)["epoch"], title))

@@ -162,8 +162,8 @@ from pointcmt.cameras import find_rig
 from pointcmt.errors import PointcmtError
 from pointcmt.render import egl
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.rasterizer import Rasterizer
-from pointcmt.render.raycaster import RayCaster
+from pointcmt.render.draw.egl.rasterizer import Rasterizer
+from pointcmt.render.draw.raycaster import RayCaster
 from tests.render import shapes
 
 device = egl.list_devices()[0]

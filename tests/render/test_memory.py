@@ -150,7 +150,7 @@ from tests.memory import peak
 from tests.stores import render_toy
 out, rig, shapes, size = sys.argv[1:]
 store = render_toy(out, int(shapes), rig=rig, size=int(size), shard=int(shapes))
-from pointcmt.render.memory import shard_memory
+from pointcmt.render.jobs.memory import shard_memory
 print(peak() / 2**30, shard_memory(store.schema))
 """
 

@@ -123,7 +123,7 @@ MEASURE = """
 import json, os, sys
 from pathlib import Path
 from PIL import Image
-from pointcmt.render.readers.textures import decode
+from pointcmt.render.load.readers.textures import decode
 from tests.memory import peak, reset_peak
 Image.init()
 for small, path in zip(*2 * [map(Path, sys.argv[1:])]):

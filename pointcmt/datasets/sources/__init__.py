@@ -5,44 +5,111 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from pointcmt import plugins
 from pointcmt.datasets.sources.folder import list_folder
-from pointcmt.datasets.sources.listing import Listing, is_inside, select, split_source
+from pointcmt.datasets.sources.listing import (
+    Listing,
+    Source,
+    is_inside,
+    select,
+    split_source,
+)
 from pointcmt.datasets.sources.modelnet import list_modelnet
 from pointcmt.datasets.sources.modelnet_clouds import list_modelnet_clouds
 from pointcmt.datasets.sources.scanobjectnn import VARIANTS, list_scanobjectnn
 from pointcmt.datasets.sources.shapenet import list_shapenet
 from pointcmt.datasets.sources.shapenetpart import list_shapenetpart
-from pointcmt.errors import MOST_DETAIL, UsageError, nearest, shortened
+from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
+from pointcmt.errors import MOST_DETAIL, PointcmtError, UsageError, nearest, shortened
+from pointcmt.shapes import Cloud, Mesh
 
-__all__ = ["SOURCES", "Listing", "list_shapes", "select"]
+__all__ = ["SOURCES", "Listing", "Source", "find_source", "list_shapes", "select"]
 
 
 def list_shapes(
     dataset: str, root: Path | None, up: str | None = None, follow_links: bool = False
 ) -> Listing:
-    """The shapes of a data set by its name in SOURCES; up: axis that overrides the data set's own.
+    """The shapes of a data set by its name; up: axis that overrides the data set's own.
 
+    dataset: a name in SOURCES, or of a source from outside the package (see `find_source`).
     follow_links: whether shapes are listed that lie in directories outside of the root, to which
     links in it lead. Raises UsageError for an unknown name, and for a root that is missing or holds
     something else: the error says what was expected and how to obtain the data.
     """
-    if dataset not in SOURCES:
-        raise UsageError(
-            f"unknown dataset '{dataset}'", where="--dataset", fix=nearest(dataset, SOURCES)
-        )
+    source = find_source(dataset)
     if up is not None and up not in ("x", "y", "z"):
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
     root = None if root is None else Path(root)
-    source = SOURCES[dataset]
-    if source is list_folder:  # it walks: what a link leads to may be all of the disk
-        source = partial(list_folder, follow_links=follow_links)
-    listing = source(dataset, root)
+    list_them = source.list_shapes
+    if list_them is list_folder:  # it walks: what a link leads to may be all of the disk
+        list_them = partial(list_folder, follow_links=follow_links)
+    listing = (list_them if dataset in SOURCES else _checked(source))(dataset, root)
     if follow_links:
         listing = replace(listing, follow_links=True)
-    elif root is not None:
+    elif root is not None and source.load_shape is None:
         listing = _without_outsiders(listing, root)
     notes = tuple(shortened(note, MOST_DETAIL) for note in listing.notes)
     return replace(listing, notes=notes, up=up or listing.up)
+
+
+def find_source(dataset: str, where: str = "--dataset") -> Source:
+    """The source of a data set: of SOURCES, an entry point of `pointcmt.sources`, or `module:name`.
+
+    where: what names it, for messages. Raises UsageError for an unknown name, and for one from
+    outside that cannot be imported or is neither a `Source` nor a function that lists shapes.
+    """
+    found = SOURCES.get(dataset)
+    if found is None:
+        found = plugins.find(plugins.SOURCES, dataset, where)
+    if found is None:
+        known = [*SOURCES, *plugins.names(plugins.SOURCES)]
+        raise UsageError(f"unknown dataset '{dataset}'", where=where, fix=nearest(dataset, known))
+    if isinstance(found, Source):
+        return found
+    if isinstance(found, type) or not callable(found):
+        what = f"is a {type(found).__name__}, not a Source or a function that returns a Listing"
+        raise plugins.mistake(plugins.SOURCES, dataset, what)
+    return Source(found)
+
+
+def _checked(source: Source) -> Callable[[str, Path | None], Listing]:
+    """List the shapes of a source from outside the package, and check what it returns."""
+
+    def list_and_check(dataset: str, root: Path | None) -> Listing:
+        try:
+            listing = source.list_shapes(dataset, root)
+        except PointcmtError:
+            raise
+        except Exception as error:  # whatever the source's own code raises
+            what = f"failed to list its shapes: {type(error).__name__}: {error}"
+            raise plugins.mistake(plugins.SOURCES, dataset, what) from error
+        wrong = _fault(listing)
+        if wrong:
+            raise plugins.mistake(plugins.SOURCES, dataset, wrong)
+        return replace(listing, name=dataset)  # by which a store finds its source again
+
+    return list_and_check
+
+
+def _fault(listing: object) -> str:
+    """What a listing from outside the package has wrong; "" for nothing."""
+    if not isinstance(listing, Listing):
+        return f"returned a {type(listing).__name__}, not a Listing"
+    if listing.up not in ("x", "y", "z") or listing.kind not in ("mesh", "cloud"):
+        return f"returned a Listing with up={listing.up!r} and kind={listing.kind!r}"
+    if not listing.shapes:
+        return "listed no shapes"
+    if not all(isinstance(shape, ShapeRecord) for shape in listing.shapes):
+        return "listed shapes that are not ShapeRecords"
+    ids = {shape.id for shape in listing.shapes}
+    if len(ids) < len(listing.shapes):
+        return "listed several shapes with the same id"
+    for shape in listing.shapes:
+        if shape.split not in SPLITS:
+            return f"listed {shape.id} in the split {shape.split!r}"
+        if shape.class_name is not None and shape.class_name not in listing.class_names:
+            return f"listed {shape.id}, whose class {shape.class_name!r} is not in class_names"
+    return ""
 
 
 def _without_outsiders(listing: Listing, given: Path) -> Listing:
@@ -89,12 +156,18 @@ def _list_toy(dataset: str, root: Path | None) -> Listing:
     )
 
 
-SOURCES: dict[str, Callable[[str, Path | None], Listing]] = {
+def _build_toy(record: ShapeRecord, root: Path | None) -> Mesh | Cloud:
+    from pointcmt.datasets.sources import toy
+
+    return toy.build(record.id)
+
+
+SOURCES: dict[str, Source | Callable[[str, Path | None], Listing]] = {
     "modelnet10": list_modelnet,
     "modelnet40": list_modelnet,
     "shapenetcore": list_shapenet,
     "folder": list_folder,
-    "toy": _list_toy,
+    "toy": Source(_list_toy, _build_toy),
     "modelnet10-clouds": list_modelnet_clouds,
     "modelnet40-clouds": list_modelnet_clouds,
     "shapenetpart": list_shapenetpart,

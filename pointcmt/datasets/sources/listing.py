@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
 from pointcmt.regular_files import read_regular
+from pointcmt.shapes import Cloud, Mesh
 
 MAX_LIST = 8 << 20  # bytes of a list that comes with a data set: the published ones have up to 3 MB
 SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
@@ -52,6 +53,24 @@ class Listing:
         """How many shapes there are per split, for the splits that are present."""
         found = Counter(shape.split for shape in self.shapes)
         return {split: found[split] for split in SPLITS if found[split]}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set under one name: how its shapes are listed and, where they are no files, made.
+
+    list_shapes(name, root): all shapes, without reading any. name: of the data set; root: the
+    user's --root, or None. Raises UsageError where the root does not hold the data set.
+
+    load_shape(record, root): one shape of the listing, a `Mesh` or a `Cloud` as its `kind` says, in
+    the axes that its `up` says; root: the listing's. Raises ShapeRefused where it cannot be made.
+    The same record must always give the same shape, in any process. The record may be of a store
+    that someone else has written. Without it, `ShapeRecord.source` is a file below the root, in one
+    of the formats that pointcmt reads.
+    """
+
+    list_shapes: Callable[[str, Path | None], Listing]
+    load_shape: Callable[[ShapeRecord, Path | None], Mesh | Cloud] | None = None
 
 
 def select(listing: Listing, split: str | None = None, limit: int | None = None) -> Listing:

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pointcmt import __version__
-from pointcmt.datasets.sources import Listing, list_shapes
+from pointcmt import __version__, plugins
+from pointcmt.datasets.sources import SOURCES, Listing, find_source, list_shapes
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store import storage as files
@@ -55,6 +55,7 @@ class Job:
     follow_links: bool = False  # out of the root
     identity: str = ""  # of the store that `out` must hold; "" = whichever is there
     before: Mapping[str, Outcome] = field(default_factory=dict)  # how shapes ended, by id: a repair
+    modules: str = ""  # folder in which workers look for the source's module, too
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
         },
         "class_names": list(listing.class_names),
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
-        "versions": _versions(),
+        "versions": _versions(listing.name),
     }
     return create(job.out, attributes, listing.shapes, job.threads)
 
@@ -101,7 +102,8 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
     """The job that made a store, to go on with it. root: where the data set is now, if it moved.
 
-    Raises UsageError for a root where none of the store's shapes is to be found.
+    Raises UsageError for a root where none of the store's shapes is to be found, and for a data
+    source from outside the package that cannot be imported, or that nobody said to trust.
     """
     source, render = store.attributes["source"], store.attributes["render"]
     try:
@@ -112,12 +114,15 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
             where=store.path,
             fix="render again into a new --out",
         ) from error
+    made = (
+        find_source(source["name"], store.path).load_shape is not None
+    )  # before a worker imports it
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
     follow = bool(source.get("follow_links", True))  # as stores did that do not say
     root = list_shapes(source["name"], root or Path(source["root"]), follow_links=follow).root
     names = {split_source(shape.source)[0] for shape in store.shapes}
-    if not any(root and (root / name).exists() for name in names):
+    if not made and not any(root and (root / name).exists() for name in names):
         raise UsageError(
             f"none of the store's {len(store.shapes)} shapes is there",
             where=f"--root {root}",
@@ -190,8 +195,10 @@ def _marker(store: ViewStore, stage: str, shard: int) -> dict[str, Any] | None:
     return None if data is None else decode_marker(data, f"{store.path}/{key}")
 
 
-def _versions() -> dict[str, str]:
+def _versions(dataset: str) -> dict[str, str]:
     found = {"pointcmt": __version__}
+    if dataset not in SOURCES:
+        found[dataset] = plugins.origin(plugins.SOURCES, dataset)
     renderers = ("open3d", "open3d-cpu", "pyopengl", "pyrender2")
     for name in ("numpy", "numba", "tensorstore", "pillow", *renderers):
         try:

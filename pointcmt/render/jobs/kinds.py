@@ -5,22 +5,17 @@ same for both; in a cloud's arrays a point of the source stands where a mesh has
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import ShapeRecord, digest
+from pointcmt.datasets.sources import find_source
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.geometry import (
-    choose_points,
-    normalize,
-    normalize_cloud,
-    sample_points,
-    shape_seed,
-)
+from pointcmt.geometry import choose_points, normalize, normalize_cloud, sample_points, shape_seed
 from pointcmt.render.draw import splatter
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.splatter import Splats, draw_cloud, splat
@@ -30,6 +25,7 @@ from pointcmt.render.jobs.backends import Renderer, make_renderer
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.files import path_in
+from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 from pointcmt.render.load.meshes import load_hashed
 from pointcmt.render.load.normals import complete_normals
 from pointcmt.shapes import Cloud, Mesh
@@ -103,6 +99,7 @@ class Meshes:
         self.job = job
         self.camera = job.config.rig.cameras(job.config.size)
         self._worker = worker
+        self._make = find_source(job.dataset).load_shape
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -123,11 +120,8 @@ class Meshes:
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
-        if self.job.dataset == "toy":
-            from pointcmt.datasets.sources import toy
-
-            mesh = toy.build(record.id)
-            return mesh, digest(mesh.vertices.tobytes() + mesh.faces.tobytes())
+        if self._make is not None:
+            return make_mesh(self._make, record, self.job.root)
         return load_hashed(path_in(self.job.root or Path(), record.source))
 
 
@@ -167,10 +161,15 @@ class Clouds:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.camera = job.config.rig.cameras(job.config.size)
-        self._loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
+        make = find_source(job.dataset).load_shape
+        self._read = (
+            partial(make_cloud, make, root=job.root)
+            if make is not None
+            else CloudLoader(job.dataset, job.root or Path(), job.follow_links).load
+        )
 
     def load(self, record: ShapeRecord, sha256: str = "") -> "CloudShape":
-        cloud, found = self._loader.load(record)
+        cloud, found = self._read(record)
         _refuse_changed(record, found, sha256)
         cloud, source_to_world = normalize_cloud(cloud, self.job.up)
         cloud = complete_normals(cloud)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pointcmt.console import logger
+from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.datasets.store.verify import Broken
@@ -42,7 +43,10 @@ class SourceFiles:
     def __init__(self, job: Job) -> None:
         self.root = job.root or Path()
         self._two_files = job.dataset == "shapenetpart"  # where points are .pts, parts .seg
-        self._load = _cloud_hash(job) if job.config.splat else None
+        self._made = find_source(job.dataset).load_shape is not None
+        self._load = _made_hash(job) if self._made else None
+        if job.config.splat and not self._made:
+            self._load = _cloud_hash(job)
 
     def difference(self, shape: Recorded) -> str:
         """What distinguishes a shape's source from the recorded one; "" where they are the same.
@@ -62,7 +66,8 @@ class SourceFiles:
 
     def _sha256(self, record: ShapeRecord) -> str:
         name, row = split_source(record.source)
-        if self._load and (row is not None or (self._two_files and name.endswith(".pts"))):
+        in_two = self._two_files and name.endswith(".pts")
+        if self._load and (self._made or row is not None or in_two):
             return self._load(record)
         digest = hashlib.sha256()
         with open_regular(path_in(self.root, name)) as file:
@@ -218,3 +223,14 @@ def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
 
     loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
     return lambda record: loader.load(record)[1]
+
+
+def _made_hash(job: Job) -> Callable[[ShapeRecord], str]:
+    """The hash of a shape that the source makes itself."""
+    from pointcmt.render.load.made_shapes import make_cloud, make_mesh
+
+    make = find_source(job.dataset).load_shape
+    assert make is not None
+    if job.config.splat:
+        return lambda record: make_cloud(make, record, job.root)[1]
+    return lambda record: make_mesh(make, record, job.root)[1]

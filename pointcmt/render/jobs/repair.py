@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.console import meter
-from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.sources import find_source, list_shapes, select
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.claims import open_claims, sweep
@@ -146,6 +146,7 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
     source = store.attributes["source"]
     root = root or (source["root"] and Path(source["root"]))
     follow = bool(source.get("follow_links", True))  # as stores did that do not say
+    find_source(source["name"], store.path)
     listing = list_shapes(source["name"], root, follow_links=follow)
     for split in (None, *SPLITS):
         try:

@@ -4,8 +4,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from pointcmt import plugins
 from pointcmt.console import logger, meter
 from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store.claims import look, open_claims, sweep
@@ -225,6 +227,8 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
     root = job.root and job.root.absolute()
     # Each thread of a dask worker stands for a core.
     job = replace(job, threads=1, device=options.device, out=absolute(job.out), root=root)
+    if plugins.is_reference(job.dataset):
+        job = replace(job, modules=str(Path.cwd()))
     cluster = Cluster(options.scheduler, workers, options.resources)
     return ClusterWorkers(replace(work, argument=job), cluster)
 

@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+from pointcmt import plugins
+from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.job import Job
@@ -17,6 +19,9 @@ SAMPLE = 16  # shapes to look for before concluding that a machine can read the 
 def make_runner(job: Job, worker: int) -> "ShardRunner":
     """Return the runner of one worker process, the only place that loads the large libraries."""
     import_lightly()
+    plugins.trust(job.dataset)  # the process that made the job was allowed to import it
+    if job.modules:
+        plugins.look_in(job.modules)
     from pointcmt.render.jobs.shards import ShardRunner
 
     return ShardRunner(job, worker)
@@ -31,7 +36,8 @@ def make_remote_runner(job: Job, worker: int) -> "ShardRunner":
     shapes, root = runner.store.shapes, job.root
     sample = [shapes[i] for i in range(0, len(shapes), math.ceil(len(shapes) / SAMPLE))]
     files = [split_source(shape.source)[0] for shape in sample]
-    if root is not None and not any((root / name).exists() for name in files):
+    makes_shapes = find_source(job.dataset).load_shape is not None
+    if root is not None and not makes_shapes and not any((root / name).exists() for name in files):
         raise PointcmtError(
             f"this machine has none of {len(sample)} files of the data set",
             where=f"--root {root}",

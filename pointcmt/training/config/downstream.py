@@ -9,18 +9,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pointcmt import plugins
 from pointcmt.training.config.sections import (
+    DENSE_BACKBONES,
+    POINT_BACKBONES,
     Augmentation,
-    DenseBackbone,
     Loss,
     Optimizer,
-    PointBackbone,
     Positive,
     Schedule,
     Section,
     StudentData,
     TrainConfig,
     Weight,
+    named,
 )
 
 Load = Literal["none", "encoder", "all"]
@@ -39,7 +41,7 @@ class Network(Section):
 class Classifier(Network):
     """A point network that ends in a 512-d feature and one linear layer, as a student's."""
 
-    backbone: Literal["", PointBackbone] = ""
+    backbone: Annotated[str, named(plugins.BACKBONES, POINT_BACKBONES, empty=True)] = ""
     orthogonality: Weight = 0.001
     """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
 
@@ -47,7 +49,7 @@ class Classifier(Network):
 class Segmenter(Network):
     """A network with a feature for each point, and an MLP that predicts parts from them."""
 
-    backbone: Literal["", DenseBackbone] = ""
+    backbone: Annotated[str, named(plugins.BACKBONES, DENSE_BACKBONES, empty=True)] = ""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Dropout before the last layer of the MLP."""
 

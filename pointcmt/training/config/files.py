@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from pointcmt import plugins
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.regular_files import read_regular
 from pointcmt.training.config.names import find_config
+from pointcmt.training.config.own_recipes import find_recipe
 from pointcmt.training.config.pointcmt import (
     CONFIGS,
     PIPELINE,
@@ -39,11 +41,11 @@ def load_config(
     `epochs`; None = not given. Raises UsageError for an unknown recipe, preset or key (with the
     nearest name), a value of the wrong kind (with the key), or a file that cannot be read.
     """
-    if recipe not in CONFIGS:
-        raise UsageError(
-            f"no recipe is called '{recipe}'", fix=nearest(recipe, [PIPELINE, *CONFIGS])
-        )
-    kind = CONFIGS[recipe]
+    plugins.trust(recipe)
+    kind = _config_of(recipe, "recipe")
+    if kind is None:
+        known = [PIPELINE, *CONFIGS, *plugins.names(plugins.RECIPES)]
+        raise UsageError(f"no recipe is called '{recipe}'", fix=nearest(recipe, known))
     table, origin = _read_all(recipe, file, overrides, flags)
     defaults = _merge(_defaults(kind), kind.follows(table))
     defaults = _merge(defaults, _preset(table, origin).get(recipe, {}))
@@ -79,10 +81,17 @@ def load_pipeline(
 
 def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
     """A configuration that was written out in full. Raises StoreError where it is not."""
+    kind = _config_of(recipe, where)
+    if kind is None:
+        raise StoreError(
+            f"this run's configuration is damaged: no recipe is called '{recipe}' here",
+            where=where,
+            fix="install the package that the recipe comes from, if it is not a part of pointcmt",
+        )
     try:
-        config = CONFIGS[recipe].model_validate(table)
-    except (KeyError, ValidationError) as error:
-        reason = error if isinstance(error, KeyError) else error.errors(include_url=False)[0]
+        config = kind.model_validate(table)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]
         raise StoreError(f"this run's configuration is damaged: {reason}", where=where) from None
     if config.model_dump(mode="json") != table:
         raise StoreError("this run's configuration is damaged: keys are missing", where=where)
@@ -104,6 +113,14 @@ def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _config_of(recipe: str, where: str) -> type[TrainConfig] | None:
+    """The settings of a recipe, of CONFIGS or from outside the package; None for no such name."""
+    if recipe in CONFIGS:
+        return CONFIGS[recipe]
+    found = find_recipe(recipe, where)
+    return None if found is None else found.config
+
+
 def _read_all(
     recipe: str, file: Path | str | None, overrides: Iterable[str], flags: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
@@ -114,6 +131,7 @@ def _read_all(
     for text in overrides:
         key, value = _parse(text)
         _put(table, key, value, f"--set {text}")
+        plugins.trust(str(value))  # typed, not read from a file
         origins.append(f"--set {text}")
     for key, value in flags.items():
         if value is not None:

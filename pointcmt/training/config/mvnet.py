@@ -23,6 +23,7 @@ from pointcmt.training.config.sections import (
     Share,
     TrainConfig,
     Weight,
+    require_weights,
 )
 
 
@@ -56,7 +57,7 @@ class Pretrained(Section):
 class Images(Section):
     """The frozen 2D network whose features the projected ones must match."""
 
-    backbone: Literal[ImageBackbone, "auto"] = "dinov2-base"
+    backbone: ImageBackbone = "dinov2-base"
     """Image network; auto = whichever the weights belong to."""
     weights: str = "hub"
     """hub, organization/name on the hub, a folder, or random, which teaches nothing."""
@@ -80,12 +81,7 @@ class Images(Section):
 
     @model_validator(mode="after")
     def _check_weights(self) -> "Images":
-        if self.backbone == "auto" and self.weights in ("hub", "random"):
-            raise ValueError(
-                f"images.backbone=auto takes the network from its weights, and '{self.weights}' "
-                "names none: give --set images.weights=… a folder that transformers' "
-                "save_pretrained has written, or organisation/name of the hub"
-            )
+        require_weights(self.backbone, self.weights, "images")
         return self
 
 

@@ -6,7 +6,7 @@ reads configurations.
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from pointcmt.training.config.sections import (
     StudentData,
     TrainConfig,
     Weight,
+    require_weights,
 )
 
 
@@ -43,13 +44,20 @@ class Teacher(Section):
     """MVCNN over an image network."""
 
     backbone: ImageBackbone = "resnet-18"
-    """Image network."""
+    """Image network; auto = whichever the weights belong to."""
     weights: str = "random"
     """random, hub, organization/name on the hub, or a folder; pretrained weights train better."""
+    architecture: dict[str, Any] = Field(default={})
+    """Description of an auto network; read from the folder of its weights."""
     pooling: Literal["max", "mean", "attention"] = "max"
     """How the features of the views become one."""
     encoder: Literal["train", "frozen"] = "train"
     """frozen: only the layers after the image network learn, at much less cost."""
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "Teacher":
+        require_weights(self.backbone, self.weights, "model")
+        return self
 
 
 class Generator(Section):

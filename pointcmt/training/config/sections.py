@@ -5,13 +5,26 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pointcmt import plugins
+from pointcmt.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
-PointBackbone = Literal[
+
+# Names of parts: these, an installed entry point of their group, or module:name (plugins.py).
+POINT_BACKBONES = (
     "pointnet",
     "pointnet2-ssg",
     "pointnet2-msg",
@@ -21,8 +34,8 @@ PointBackbone = Literal[
     "pointvit-s",
     "pointvit-b",
     "pointvit-l",
-]
-ImageBackbone = Literal[
+)
+IMAGE_BACKBONES = (
     "resnet-18",
     "resnet-34",
     "resnet-50",
@@ -33,8 +46,42 @@ ImageBackbone = Literal[
     "clip-vit-b32",
     "clip-vit-b16",
     "clip-vit-l14",
-]
-DenseBackbone = Literal["pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l"]
+    "auto",  # whatever the weights are of
+)
+DENSE_BACKBONES = ("pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l")
+
+
+def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> AfterValidator:
+    """Refuse what is not the name of a part. empty: whether there may be no name."""
+
+    def check(name: str) -> str:
+        if name in known or plugins.is_reference(name) or (empty and not name):
+            return name
+        outside = plugins.names(group)
+        if name in outside:
+            return name
+        names = [*known, *outside]
+        near = nearest(name, names).partition(" known: ")[0] if name else ""
+        said = f" ({near})" if near.startswith("did you mean") else ""
+        listing = ", ".join(f"'{each}'" for each in names)
+        raise ValueError(f"Input should be {listing} or your own module:name{said}")
+
+    return AfterValidator(check)
+
+
+PointBackbone = Annotated[str, named(plugins.BACKBONES, POINT_BACKBONES)]
+DenseBackbone = Annotated[str, named(plugins.BACKBONES, DENSE_BACKBONES)]
+ImageBackbone = Annotated[str, named(plugins.IMAGE_NETWORKS, IMAGE_BACKBONES)]
+
+
+def require_weights(backbone: str, weights: str, section: str) -> None:
+    """Raise ValueError for an image network `auto` whose weights name no network."""
+    if backbone == "auto" and weights in ("hub", "random"):
+        raise ValueError(
+            f"{section}.backbone=auto takes the network from its weights, and '{weights}' names "
+            f"none: give --set {section}.weights=… a folder that transformers' save_pretrained has "
+            "written, or organisation/name of the hub"
+        )
 
 
 class Section(BaseModel):
@@ -165,8 +212,8 @@ class TrainConfig(Section):
     point_network: ClassVar[str | None] = None
     dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points
 
-    recipe: str
-    """What to train: the RECIPE of `pointcmt train`."""
+    recipe: str = ""
+    """What to train: the RECIPE of `pointcmt train`. One from outside leaves it empty."""
     preset: str = "official"
     """Named set of defaults: official is the reference code's, modern a current training setup."""
     epochs: Positive

@@ -25,7 +25,7 @@ from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.ops.statistics import accuracy_interval
-from pointcmt.training.recipes import RECIPES
+from pointcmt.training.recipes import build_task
 from pointcmt.training.recipes.task import Classifying, Task
 from pointcmt.training.runs.checkpoint import load_weights, write_file
 from pointcmt.training.runs.facts import store_notes
@@ -213,7 +213,7 @@ def evaluate(
     shapes = _shapes(run, store, split)
 
     on = find_device(device)
-    made = RECIPES[run.config.recipe](run.config, len(run.class_names), False)
+    made = build_task(run.config, len(run.class_names), False)
     task = cast(Classifying, made)
     scalars = load_weights(folder / name, task.model)
     task.model.to(on)

@@ -8,29 +8,30 @@ logits, and what it takes (docs/export.md lists them). No path of this machine i
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pointcmt import __version__
+from pointcmt import __version__, plugins
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.json_files import parse_json
 from pointcmt.regular_files import require_regular
+from pointcmt.training.config.pointcmt import CONFIGS
+from pointcmt.training.config.sections import IMAGE_BACKBONES, POINT_BACKBONES
+from pointcmt.training.config.tables import Count, Table, check
 from pointcmt.training.export.target import require_target
-from pointcmt.training.images.networks import NETWORKS as IMAGE_NETWORKS
-from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones import build_backbone
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
 from pointcmt.training.runs.run import Run, find_checkpoint, open_run
-from pointcmt.training.runs.tables import Count, Table, check
 
 FORMATS = ("safetensors", "onnx")
+TEACHER = "teacher"
 POINT_RECIPES = ("student", "finetune")  # whose network takes points
 VERSION = 1  # of the facts
 POINTS = (
@@ -50,8 +51,11 @@ class NetworkFacts(Table):
 
     @model_validator(mode="after")
     def _check_backbone(self) -> "NetworkFacts":
-        known = IMAGE_NETWORKS if self.recipe == "teacher" else BACKBONES
-        if self.backbone not in known:
+        teacher = self.recipe == TEACHER
+        known = IMAGE_BACKBONES if teacher else POINT_BACKBONES
+        group = plugins.IMAGE_NETWORKS if teacher else plugins.BACKBONES
+        outside = plugins.is_reference(self.backbone) or self.backbone in plugins.names(group)
+        if self.backbone not in known and not outside:
             raise ValueError(f"backbone: a {self.recipe} has no network of this name")
         return self
 
@@ -61,6 +65,7 @@ class TeacherFacts(NetworkFacts):
 
     pooling: Literal["max", "mean", "attention"]
     image_size: Count
+    architecture: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -110,15 +115,15 @@ def export(
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
-    known = POINT_RECIPES if to == "onnx" else tuple(NETWORKS)
-    if recipe not in known:
+    known = POINT_RECIPES if to == "onnx" else (TEACHER, *POINT_RECIPES)
+    if recipe not in known and not _is_own_classifier(run.config):
         raise UsageError(
             f"a run of the recipe '{recipe}' cannot be exported to {to}",
             where=str(folder),
             fix=f"export one of: {', '.join(known)}",
         )
     facts = _facts(run, which)
-    model = NETWORKS[recipe](facts).eval()
+    model = _build(facts).eval()
     facts["epoch"] = load_weights(folder / name, model)["epoch"]
     if to == "onnx":
         from pointcmt.training.export.onnx import to_onnx  # libraries of their own
@@ -149,7 +154,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
     facts = _read_facts(header, str(path))
     _require_classes(facts, weights, str(path))
-    model = NETWORKS[facts["recipe"]](facts)
+    model = _build(facts)
     require_fit(weights, model.state_dict(), str(path), "export the run again")
     model.load_state_dict(weights)
     return model.eval(), facts
@@ -163,7 +168,7 @@ def as_strings(facts: dict[str, Any]) -> dict[str, str]:
 def _facts(run: Run, which: str) -> dict[str, Any]:
     """What is known of a run's network, but for the epoch."""
     config: Any = run.config
-    teacher = config.recipe == "teacher"
+    teacher = config.recipe == TEACHER
     about = {
         "version": VERSION,
         "pointcmt": __version__,
@@ -179,7 +184,21 @@ def _facts(run: Run, which: str) -> dict[str, Any]:
     }
     if not teacher:
         return {**about, "points": config.data.points}
-    return {**about, "pooling": config.model.pooling, "image_size": config.data.image_size}
+    about |= {"pooling": config.model.pooling, "image_size": config.data.image_size}
+    if config.model.architecture:
+        about["architecture"] = config.model.architecture
+    return about
+
+
+def _is_own_classifier(config: Any) -> bool:
+    """Whether this is a recipe from outside the package whose model is a backbone, and no more."""
+    return (
+        config.recipe not in CONFIGS
+        and config.classifies
+        and config.point_network == ""
+        and hasattr(getattr(config, "model", None), "backbone")
+        and hasattr(config.data, "points")
+    )
 
 
 def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
@@ -192,14 +211,17 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
             where=where,
             fix="export a run with --to safetensors; `pointcmt train --init` reads other weights",
         ) from None
-    if version != VERSION or recipe not in NETWORKS:
+    known = (TEACHER, *POINT_RECIPES)
+    # A recipe from outside the package is not imported: its network is a backbone, by its name.
+    own = plugins.is_reference(recipe) or recipe in plugins.names(plugins.RECIPES)
+    if version != VERSION or (recipe not in known and (recipe in CONFIGS or not own)):
         raise StoreError(
             f"the file has version {version} and holds a {recipe}; this pointcmt reads version "
-            f"{VERSION}: {', '.join(NETWORKS)}",
+            f"{VERSION}: {', '.join(known)}",
             where=where,
             fix=f"use pointcmt {facts.get('pointcmt')}, which wrote it",
         )
-    check(TeacherFacts if recipe == "teacher" else NetworkFacts, facts, "this file", where)
+    check(TeacherFacts if recipe == TEACHER else NetworkFacts, facts, "this file", where)
     return facts
 
 
@@ -215,17 +237,10 @@ def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: s
         )
 
 
-def _teacher(facts: dict[str, Any]) -> nn.Module:
+def _build(facts: dict[str, Any]) -> nn.Module:
+    """The network that facts describe, with weights still to be loaded."""
+    if facts["recipe"] != TEACHER:
+        return build_backbone(facts["backbone"], facts["classes"])
     knobs = (facts["classes"], facts["image_size"], facts["pooling"])
-    return build_mvcnn(facts["backbone"], "random", *knobs)
-
-
-def _student(facts: dict[str, Any]) -> nn.Module:
-    return BACKBONES[facts["backbone"]](facts["classes"])
-
-
-# Recipe → the network that facts describe, with weights still to be loaded.
-NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "teacher": _teacher,
-    **dict.fromkeys(POINT_RECIPES, _student),
-}
+    architecture = facts.get("architecture")
+    return build_mvcnn(facts["backbone"], "random", *knobs, architecture=architecture)

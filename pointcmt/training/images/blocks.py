@@ -21,10 +21,13 @@ NOISE = 1e-3  # of a map: rounding, where it is computed with another one or alo
 
 
 class Blocks:
-    """known: what `network` is built of. Raises UsageError for a network without blocks."""
+    """known: what `network` is built of. knob: what sets the size of its images, for messages.
 
-    def __init__(self, known: ImageNetwork, network: nn.Module) -> None:
-        self.known, self.network = known, network
+    Raises UsageError for a network without blocks.
+    """
+
+    def __init__(self, known: ImageNetwork, network: nn.Module, knob: str = KNOB) -> None:
+        self.known, self.network, self.knob = known, network, knob
         name, self.blocks = _largest_list(known, network)
         self._norms = _norms_behind(network, name)
         self._turned = False  # whether maps have their channels last; `shapes` finds it out
@@ -63,7 +66,7 @@ class Blocks:
         Raises UsageError for a size that the network does not take, where there are no maps, or
         where those of an image depend on the others of its batch.
         """
-        require_size(self.known, size, KNOB)
+        require_size(self.known, size, self.knob)
         pair = self._images(size)
         try:
             both, alone = self._run(pair, layers), self._run(pair[:1], layers)
@@ -72,10 +75,10 @@ class Blocks:
         except Exception as error:  # whatever the network raises
             own, fix = own_size(self.known), "choose another network"
             if own not in (0, size):
-                fix = f"set {KNOB} to {own}, what it was trained on, or {fix}"
+                fix = f"set {self.knob} to {own}, what it was trained on, or {fix}"
             raise UsageError(
                 f"{self.known.name} gives no maps of {size}² pixels: {error}",
-                where=KNOB,
+                where=self.knob,
                 fix=fix,
             ) from error
         if not all(map(_is_first, alone, both)):

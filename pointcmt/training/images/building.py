@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pointcmt import plugins
 from pointcmt.errors import UsageError
 from pointcmt.regular_files import require_regular
 from pointcmt.training.images.files import find_class, quiet_transformers
@@ -24,11 +25,11 @@ SPARE = ("pooler", "head", "mask_token")
 def build_network(backbone: str, weights: str) -> nn.Module:
     """An image network in float32, without its head.
 
-    backbone: a name of NETWORKS, or "auto": what the weights are of. weights: "random", drawn from
-    torch's global generator; a folder written by transformers' `save_pretrained`; "hub", the usual
-    weights of this name; or `organisation/name[@revision]` on the Hugging Face hub, from its cache
-    where they are there already. A folder that exists wins. Weights are read from safetensors,
-    never from a pickle; of several towers those of the images' one.
+    backbone: a name (see `named_network`), or "auto": what the weights are of. weights: "random",
+    drawn from torch's global generator; a folder written by transformers' `save_pretrained`; "hub",
+    the usual weights of this name; or `organisation/name[@revision]` on the Hugging Face hub, from
+    its cache where they are there already. A folder that exists wins. Weights are read from
+    safetensors, never from a pickle; of several towers those of the images' one.
 
     Raises UsageError where they cannot be had, or are those of another network.
     """
@@ -49,7 +50,10 @@ def build_random(network: ImageNetwork) -> nn.Module:
 
     Raises UsageError where transformers cannot build it.
     """
+    own = network.build is not None
     try:
+        if network.build is not None:
+            return _own(network, network.build())
         settings = _settings(network)
         return find_class(settings, network.hub)(settings, **_options(settings))
     except UsageError:
@@ -58,8 +62,17 @@ def build_random(network: ImageNetwork) -> nn.Module:
         raise UsageError(
             f"{network.name} cannot be built: {error}",
             where=network.hub,
-            fix="choose another network, or put right what its config.json says",
+            fix="choose another network, or put right what "
+            + ("its code does" if own else "its config.json says"),
         ) from error
+
+
+def _own(network: ImageNetwork, built: Any) -> nn.Module:
+    """What a network from outside the package has built. Raises UsageError for anything else."""
+    if not isinstance(built, nn.Module):
+        what = f"built a {type(built).__name__}, not an nn.Module"
+        raise plugins.mistake(plugins.IMAGE_NETWORKS, network.name, what)
+    return built
 
 
 def _settings(network: ImageNetwork) -> Any:
@@ -86,12 +99,14 @@ def _options(settings: Any) -> dict[str, Any]:
 def _load(weights: Weights) -> nn.Module:
     """The network with these weights. Raises UsageError where they are not its or not finite."""
     where, fix = weights.where, weights.fix
+    tensors: dict[str, Tensor] = {}
     try:
-        settings = _settings(weights.network)
-        tensors: dict[str, Tensor] = {}
         for path in weights.files:
             require_regular(path)
             tensors.update(load_file(path))
+        if weights.network.build is not None:
+            return _load_own(weights, tensors)
+        settings = _settings(weights.network)
         with quiet_transformers():
             loaded: Any = find_class(settings, where).from_pretrained(
                 None,
@@ -119,6 +134,28 @@ def _load(weights: Weights) -> nn.Module:
                 f"the weights {how} {len(names)} tensors, such as {names[0]}", where=where, fix=fix
             )
     return built.train()
+
+
+def _load_own(weights: Weights, tensors: dict[str, Tensor]) -> nn.Module:
+    """The same of a network from outside the package."""
+    network = build_random(weights.network)
+    own = network.state_dict()
+    wrong = [
+        name
+        for name in {**own, **tensors}
+        if name not in own or name not in tensors or tensors[name].shape != own[name].shape
+    ]
+    infinite = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    for names, how in ((wrong, "do not fit"), (infinite, "are not finite in")):
+        if names:
+            raise UsageError(
+                f"the weights {how} {len(names)} tensors of {weights.network.name}, such as "
+                f"{names[0]}",
+                where=weights.where,
+                fix=weights.fix,
+            )
+    network.load_state_dict(tensors)
+    return network.to(torch.float32).train()
 
 
 def _needed(names: Any) -> list[str]:

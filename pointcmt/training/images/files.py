@@ -5,6 +5,7 @@ along. `transformers` takes seconds to import, so only what needs it imports it.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,17 @@ CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the first that says it counts
 LEVEL = 255.0  # of a pixel that is 1 on the scale of the statistics
 BGR = ("mobilevit", "mobilevitv2")  # what takes it where its preprocessing does not say
+# What a description leaves out: nothing of the network depends on it.
+NOT_BUILT = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "model_type",
+    "torch_dtype",
+    "transformers_version",
+)
 UNFIT = {  # whose tokens are not those of the image's patches, row by row
     "hiera": "its tokens lie in the order of its windows",
     "vit_mae": "it looks at a random quarter of the patches",
@@ -35,14 +47,8 @@ def read_network(config: Path, processors: Iterable[Path], where: str, fix: str)
     whose blocks do not give maps.
     """
     settings = read_settings(config, where, fix)
+    _require_images(settings, where, fix)
     kind = settings.model_type
-    reason = UNFIT.get(kind, "")
-    if find_class(settings, where).main_input_name != "pixel_values":
-        reason = "it takes no images"
-    elif getattr(settings, "is_encoder_decoder", False):
-        reason = "it has a decoder"
-    if reason:
-        raise UsageError(f"{kind} is no backbone for images: {reason}", where=where, fix=fix)
     statistics = _read_statistics(kind, processors, where, fix)
     described = f"{statistics}\n".encode() + read_regular(config, MOST_BYTES)
     return ImageNetwork(
@@ -56,15 +62,62 @@ def read_network(config: Path, processors: Iterable[Path], where: str, fix: str)
     )
 
 
+def describe_network(network: ImageNetwork) -> dict[str, Any]:
+    """Return a JSON object from which `described_network` makes the same network, without files."""
+    kept = {key: value for key, value in network.config.items() if key not in NOT_BUILT}
+    table = {"kind": network.kind, "config": kept, "statistics": network.statistics}
+    described: dict[str, Any] = json.loads(json.dumps(table, default=str, sort_keys=True))
+    return described
+
+
+def described_network(table: Any, where: str) -> ImageNetwork:
+    """The network of a JSON object by `describe_network`. Raises UsageError for anything else."""
+    fix = "train again into a new --out"
+    try:
+        mean, std = table["statistics"]
+        statistics = _statistics({"image_mean": mean, "image_std": std})
+        config = {**table["config"], "model_type": table["kind"]}
+        if statistics is None:
+            raise ValueError("statistics are null")
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the description of the image network is damaged: {error!r}"
+        raise UsageError(what, where=where, fix=fix) from error
+    settings = _parse_settings(config, where, fix)
+    _require_images(settings, where, fix)
+    fingerprint = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+    kind = settings.model_type
+    return ImageNetwork(kind, kind, config, where, statistics, fingerprint=fingerprint)
+
+
+def _require_images(settings: Any, where: str, fix: str) -> None:
+    """Raise UsageError for a network that is no backbone for images."""
+    kind = settings.model_type
+    reason = UNFIT.get(kind, "")
+    if find_class(settings, where).main_input_name != "pixel_values":
+        reason = "it takes no images"
+    elif getattr(settings, "is_encoder_decoder", False):
+        reason = "it has a decoder"
+    if reason:
+        raise UsageError(f"{kind} is no backbone for images: {reason}", where=where, fix=fix)
+
+
 def read_settings(config: Path, where: str, fix: str) -> Any:
     """transformers' configuration of the network of a `config.json`; of several towers the images'.
 
     Raises UsageError where there is none, or where its weights are quantised.
     """
+    try:
+        table = read_table(config)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
+    return _parse_settings(table, where, fix)
+
+
+def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
+    """`read_settings` of what a `config.json` holds."""
     import transformers
 
     try:
-        table = read_table(config)
         kind = table.get("model_type")
         if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
             said = f"transformers {transformers.__version__} has no {kind!r}"
@@ -93,10 +146,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
     """Raise UsageError unless a folder's settings are those of this network of NETWORKS."""
-    fix = (
-        "name the backbone that these weights are of (of mvnet: images.backbone=auto), or give "
-        "others"
-    )
+    fix = "name the backbone that these weights are of (or auto), or give others"
     kind = settings.model_type
     if kind != network.kind:
         raise UsageError(f"this is no {network.name}: {kind}", where=where, fix=fix)

@@ -1,16 +1,18 @@
 """Image networks: ten by name, and what is known of any other one before its weights are read.
 
-All are transformers' own. `image_files.py` reads what a folder says of a network,
-`image_weights.py` finds weights, `image_building.py` builds.
+All are transformers' own, but those that come with code from outside the package. `image_files.py`
+reads what a folder says of a network, `image_weights.py` finds weights, `image_building.py` builds.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from pointcmt.errors import UsageError
+from pointcmt import plugins
+from pointcmt.errors import UsageError, nearest
 
 RANDOM, HUB = "random", "hub"  # what `weights` may be beside a folder and a hub id
 AUTO = "auto"  # the backbone that is whatever its weights' folder says
@@ -33,6 +35,13 @@ class ImageNetwork:
     with a revision where the main one holds pickles only. statistics: mean and standard deviation
     that the pixels are normalised with; guessed: why these are ImageNet's, where nothing says them.
     fingerprint: of all of this, where the name alone does not tell it.
+
+    build: of a network that is not transformers': returns it with random weights of torch's global
+    generator. It takes normalised pixels [n, 3, H, W], whatever it returns, and has an
+    nn.ModuleList of blocks, each of which returns a map [n, D, h, w] or tokens [n, T, D] whose last
+    ones are the patches, row by row. Its weights are in a `model.safetensors`, by the names of its
+    `state_dict`. Of its `config` only `patch_size` (default 1) and `image_size`, the side of the
+    images that it was trained on (default unknown), are read.
     """
 
     name: str
@@ -42,6 +51,7 @@ class ImageNetwork:
     statistics: tuple[Statistics, Statistics] = IMAGENET
     guessed: str = ""
     fingerprint: str = ""
+    build: Callable[[], nn.Module] | None = None
 
     @property
     def width(self) -> int:
@@ -120,6 +130,26 @@ _NETWORKS = (
     ),
 )  # fmt: skip
 NETWORKS: dict[str, ImageNetwork] = {network.name: network for network in _NETWORKS}
+
+
+def named_network(name: str) -> ImageNetwork:
+    """The network of a name: of NETWORKS, an entry point of `pointcmt.image_networks`, or
+    `module:name`.
+
+    Raises UsageError for an unknown name, and for one from outside that cannot be imported or is
+    not an `ImageNetwork`.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    found = plugins.find(plugins.IMAGE_NETWORKS, name, "backbone")
+    if found is None:
+        known = [*NETWORKS, *plugins.names(plugins.IMAGE_NETWORKS)]
+        raise UsageError(f"unknown image network '{name}'", fix=nearest(name, known))
+    if not isinstance(found, ImageNetwork):
+        what = f"is a {type(found).__name__}, not an ImageNetwork"
+        raise plugins.mistake(plugins.IMAGE_NETWORKS, name, what)
+    code = plugins.origin(plugins.IMAGE_NETWORKS, name)
+    return replace(found, name=name, fingerprint=found.fingerprint or code)
 
 
 def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:

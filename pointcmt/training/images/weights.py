@@ -19,7 +19,7 @@ from pointcmt.training.images.files import (
     read_table,
     require_same,
 )
-from pointcmt.training.images.networks import AUTO, HUB, NETWORKS, ImageNetwork
+from pointcmt.training.images.networks import AUTO, HUB, ImageNetwork, named_network
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = r"model[\w.-]*\.safetensors"  # what an index may name: no folder, no pickle
@@ -44,7 +44,7 @@ def find_network(backbone: str, weights: str) -> ImageNetwork:
     blocks give maps.
     """
     if backbone != AUTO:
-        return NETWORKS[backbone]
+        return named_network(backbone)
     config = _need(backbone, weights, CONFIG)
     # One after the other: the second is not asked for where the first one says it all.
     processors = (path for name in PROCESSORS if (path := _find(backbone, weights, name)))
@@ -62,7 +62,7 @@ def find_weights(backbone: str, weights: str) -> Weights:
     """
     where, fix = origin(backbone, weights), how_to_give(backbone)
     network = find_network(backbone, weights)  # all checked before hundreds of megabytes come down
-    if backbone != AUTO:
+    if backbone != AUTO and network.build is None:
         config = _need(backbone, weights, CONFIG)
         require_same(network, read_settings(config, where, fix), where)
     return Weights(network, _find_files(backbone, weights), where, fix)
@@ -89,7 +89,7 @@ def weights_key(backbone: str, weights: str) -> str:
 
 def origin(backbone: str, weights: str) -> str:
     """The folder of weights, or their id on the hub."""
-    return NETWORKS[backbone].hub if weights == HUB else weights
+    return named_network(backbone).hub if weights == HUB else weights
 
 
 def how_to_give(backbone: str) -> str:
@@ -97,11 +97,14 @@ def how_to_give(backbone: str) -> str:
     if backbone == AUTO:
         return (
             f"give a folder with {CONFIG} and {WEIGHTS}, as transformers' save_pretrained writes "
-            "it, or organisation/name[@revision] of the hub, as --set images.weights=…"
+            "it, or organisation/name[@revision] of the hub: to mvnet as --set images.weights=…, "
+            "to a teacher as --set model.weights=…"
         )
+    known = named_network(backbone)
+    files = f"{CONFIG} and {WEIGHTS}" if known.build is None else WEIGHTS
+    hub = f", such as a download of {known.hub}, or hub" if known.hub else ""
     return (
-        f"give a folder with {CONFIG} and {WEIGHTS}, such as a download of "
-        f"{NETWORKS[backbone].hub}, or hub, or random: to mvnet as --set images.weights=…, to a "
+        f"give a folder with {files}{hub}, or random: to mvnet as --set images.weights=…, to a "
         "teacher as --set model.weights=…"
     )
 

@@ -1,12 +1,14 @@
 """MVCNN (Su et al., ICCV 2015, arXiv 1505.00880): one image network, pooled over the views."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pointcmt.training.images.building import build_network
-from pointcmt.training.images.networks import NETWORKS, require_size, to_pixels
+from pointcmt.training.images.building import build_known, build_random
+from pointcmt.training.images.files import described_network
+from pointcmt.training.images.networks import AUTO, RANDOM, ImageNetwork, require_size, to_pixels
+from pointcmt.training.images.pooled import LastMap, feature_of
 
 WIDTH = 512  # of a shape's feature, the teacher's as the students'
 ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
@@ -15,7 +17,7 @@ ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
 class MVCNN(nn.Module):
     """Views of a shape → class.
 
-    encoder: the image network `backbone` of NETWORKS, D wide. image_size: pixels the views are
+    encoder: an image network, D wide; known: what it is built of. image_size: pixels the views are
     resized to, 0 = as they come. pooling: over the views: "max" (the paper), "mean" or "attention"
     (`GatedAttention`); neither the order nor the number of views matters. frozen: the encoder
     stays as it is, without gradients and in evaluation mode; only what is behind it learns.
@@ -29,7 +31,7 @@ class MVCNN(nn.Module):
 
     def __init__(
         self,
-        backbone: str,
+        known: ImageNetwork,
         encoder: nn.Module,
         classes: int,
         image_size: int = 0,
@@ -37,23 +39,25 @@ class MVCNN(nn.Module):
         frozen: bool = False,
     ) -> None:
         super().__init__()
-        network = NETWORKS[backbone]
-        self.backbone, self.image_size, self.frozen = backbone, image_size, frozen
+        self.known, self.image_size, self.frozen = known, image_size, frozen
         self.encoder = encoder
+        self._feature, self.width = feature_of(known, encoder, image_size)
         for name, parameter in encoder.named_parameters():  # the token stands in for masked patches
             parameter.requires_grad_(not frozen and not name.endswith("mask_token"))
-        self.pooling = POOLINGS[pooling](network.width)
-        as_in_the_paper = network.kind == "resnet" and network.width == WIDTH
+        if not frozen and isinstance(self._feature, LastMap):
+            for parameter in self._feature.unused(image_size):
+                parameter.requires_grad_(False)
+        self.pooling = POOLINGS[pooling](self.width)
+        as_in_the_paper = known.kind == "resnet" and self.width == WIDTH
         self.projection = (
             nn.Identity()
             if as_in_the_paper
-            else nn.Sequential(nn.Linear(network.width, WIDTH), nn.ReLU())
+            else nn.Sequential(nn.Linear(self.width, WIDTH), nn.ReLU())
         )
         self.classifier = nn.Linear(WIDTH, classes)
-        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in network.statistics)
+        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in known.statistics)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
-        self._feature = FEATURES[network.kind]
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +71,7 @@ class MVCNN(nn.Module):
         Raises UsageError for images that the encoder's patches do not tile.
         """
         B, V = images.shape[:2]
-        require_size(NETWORKS[self.backbone], self.image_size or images.shape[-2])
+        require_size(self.known, self.image_size or images.shape[-2])
         pixels = to_pixels(images.flatten(0, 1), self.image_size, self.mean, self.std)
         return self._feature(self.encoder, pixels).view(B, V, -1)
 
@@ -125,29 +129,6 @@ class GatedAttention(nn.Module):
         return (weight * per_view).sum(dim=1)
 
 
-def _pooled_map(network: nn.Module, pixels: Tensor) -> Tensor:
-    return network(pixels).pooler_output.flatten(1)  # [n, D, 1, 1], the mean over the image
-
-
-def _class_token(network: nn.Module, pixels: Tensor) -> Tensor:
-    return network(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 0]
-
-
-def _pooled_token(network: nn.Module, pixels: Tensor) -> Tensor:
-    return network(pixels).pooler_output  # DINOv2 interpolates its positions unasked
-
-
-def _clip_token(network: nn.Module, pixels: Tensor) -> Tensor:
-    return network(pixels, interpolate_pos_encoding=True).pooler_output
-
-
-# By kind of image network: its feature [n, D] of normalised pixels [n, 3, H, W].
-FEATURES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    "resnet": _pooled_map,
-    "vit": _class_token,
-    "dinov2": _pooled_token,
-    "clip_vision_model": _clip_token,
-}
 POOLINGS: dict[str, type[nn.Module]] = {
     "max": MaxPooling,
     "mean": MeanPooling,
@@ -162,11 +143,17 @@ def build_mvcnn(
     image_size: int,
     pooling: str = "max",
     encoder: str = "train",
+    architecture: Any = None,
 ) -> MVCNN:
-    """An MVCNN over an image network of NETWORKS.
+    """An MVCNN over an image network: one of NETWORKS, from outside the package, or "auto".
 
-    weights: see `build_network`. pooling: see `MVCNN`. encoder: "train", or "frozen" to learn only
-    what is behind it. Raises UsageError where the weights cannot be had.
+    weights: see `build_network`; the network of "auto" with random ones is that of `architecture`
+    (see `describe_network`). pooling: see `MVCNN`. encoder: "train", or "frozen" to learn only what
+    is behind it. Raises UsageError where network or weights cannot be had.
     """
-    network = build_network(backbone, weights)
-    return MVCNN(backbone, network, classes, image_size, pooling, frozen=encoder == "frozen")
+    if backbone == AUTO and weights == RANDOM:
+        known = described_network(architecture, "model.architecture")
+        network = build_random(known)
+    else:
+        known, network = build_known(backbone, weights)
+    return MVCNN(known, network, classes, image_size, pooling, frozen=encoder == "frozen")

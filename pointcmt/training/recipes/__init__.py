@@ -3,6 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
+from pointcmt import plugins
+from pointcmt.datasets.store.streaming import StreamConfig
+from pointcmt.errors import PointcmtError, UsageError
+from pointcmt.training.config.own_recipes import Recipe, find_recipe
+from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, student, teacher
 from pointcmt.training.recipes.task import Task
 
@@ -16,3 +23,40 @@ RECIPES: dict[str, Callable[[Any, int, bool], Task]] = {
     "finetune": finetune.build,  # the student again, from another run's weights
     "partseg": partseg.build,  # points and their class → parts
 }
+_METHODS = ("prepare", "loss", "measure", "pictures", "inference")
+_OF_CLASSIFIERS = ("logits", "vary")
+
+
+def build_task(config: TrainConfig, classes: int, pretrained: bool) -> Task:
+    """The task of a configuration's recipe, from RECIPES or from outside the package.
+
+    Arguments as in RECIPES. Raises UsageError for a recipe from outside that does not keep the
+    contract, and as its own code does.
+    """
+    if config.recipe in RECIPES:
+        return RECIPES[config.recipe](config, classes, pretrained)
+    recipe = find_recipe(config.recipe, "recipe")
+    if recipe is None:
+        raise UsageError(f"no recipe is called '{config.recipe}'")
+    return _build_own(recipe, config, classes, pretrained)
+
+
+def _build_own(recipe: Recipe, config: TrainConfig, classes: int, pretrained: bool) -> Task:
+    try:
+        task: Any = recipe.build(config, classes, pretrained)
+    except PointcmtError:
+        raise
+    except Exception as error:  # whatever the recipe's own code raises
+        what = f"cannot be built: {type(error).__name__}: {error}"
+        raise plugins.mistake(plugins.RECIPES, config.recipe, what) from error
+    methods = _METHODS + (_OF_CLASSIFIERS if config.classifies else ())
+    lacks = [name for name in methods if not callable(getattr(task, name, None))]
+    what = f"made a {type(task).__name__} without {', '.join(lacks)}" if lacks else ""
+    if not isinstance(getattr(task, "model", None), nn.Module):
+        what = f"made a {type(task).__name__} whose model is not an nn.Module"
+    if not isinstance(getattr(task, "stream", None), StreamConfig):
+        what = f"made a {type(task).__name__} whose stream is not a StreamConfig"
+    if what:
+        raise plugins.mistake(plugins.RECIPES, config.recipe, what)
+    made: Task = task
+    return made

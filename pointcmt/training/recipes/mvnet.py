@@ -30,7 +30,7 @@ from pointcmt.training.images.levels import (
     cache_levels,
 )
 from pointcmt.training.images.networks import RANDOM
-from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.backbones import build_dense
 from pointcmt.training.networks.mvnet import (
     Answer,
     Grid,
@@ -82,7 +82,7 @@ class Term(NamedTuple):
 
 def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
     """The networks of a configuration; see RECIPES. They have no classifier."""
-    return Mvnet(MVNet(DENSE[config.model.backbone](1), config), config)
+    return Mvnet(MVNet(build_dense(config.model.backbone, 1), config), config)
 
 
 class Mvnet:

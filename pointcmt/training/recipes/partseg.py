@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
-from pointcmt.training.networks.backbones import DENSE
+from pointcmt.training.networks.backbones import build_dense
 from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.ops.iou import shape_iou
@@ -24,7 +24,7 @@ from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 def build(config: PartsegConfig, classes: int, pretrained: bool) -> "Partseg":
     """The segmenter of a configuration; see RECIPES. Its `parts` are those of the store."""
-    network = DENSE[config.model.backbone](classes)
+    network = build_dense(config.model.backbone, classes)
     width: int = network.local_width  # type: ignore[assignment]
     parts = sum(map(len, config.parts.values()))
     return Partseg(PartNetwork(network, width, classes, parts, config.model.dropout), config)

@@ -16,7 +16,7 @@ from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import FinetuneConfig
 from pointcmt.training.config.pointcmt import StudentConfig, distilled
-from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.networks.backbones import build_backbone
 from pointcmt.training.networks.backbones.blocks import Prediction
 from pointcmt.training.networks.generator import PointGenerator, matched_distance
 from pointcmt.training.ops.augment import choose, scale_and_shift
@@ -33,7 +33,7 @@ from pointcmt.training.recipes.task import Context, accuracy, measure_classes
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
     """The student of a configuration; see RECIPES. There are no pretrained weights."""
-    return Student(BACKBONES[config.model.backbone](classes), config)
+    return Student(build_backbone(config.model.backbone, classes), config)
 
 
 class Student:

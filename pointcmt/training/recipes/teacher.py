@@ -17,7 +17,13 @@ def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
     weights = config.model.weights if pretrained else "random"
     knobs = config.model
     model = build_mvcnn(
-        knobs.backbone, weights, classes, config.data.image_size, knobs.pooling, knobs.encoder
+        knobs.backbone,
+        weights,
+        classes,
+        config.data.image_size,
+        knobs.pooling,
+        knobs.encoder,
+        knobs.architecture,
     )
     return Teacher(model, config)
 
@@ -27,6 +33,7 @@ class Teacher:
 
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
+        self.guessed = model.known.guessed
         self.config = config
         self.smoothing = config.loss.label_smoothing
         self.stream = StreamConfig(
@@ -43,6 +50,11 @@ class Teacher:
             logger.info(
                 "note: the image network starts from random weights; those of ImageNet "
                 "(model.weights=hub, or a folder) make a better teacher",
+            )
+        if self.guessed:
+            logger.warning(
+                f"note: {self.guessed}: its images are normalized with ImageNet's mean and "
+                "deviation. A preprocessor_config.json there would say what is right"
             )
 
     def loss(

@@ -18,7 +18,6 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.images.features import compute_features, teacher_key
-from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.run import BEST, Run, require_classes
@@ -62,9 +61,10 @@ def teacher_features(
         raise StoreError("some of these shapes are not rendered", where=store.path)
     model = _load(run, config, device)
     backbone, image_size = config.model.backbone, config.data.image_size
-    key = teacher_key(model.encoder, backbone, image_size)
-    facts = {"teacher": key, "backbone": backbone, "image_size": image_size}
-    features = create_features(store, key, NETWORKS[backbone].width, facts)
+    what = " ".join(filter(None, (backbone, model.known.fingerprint)))
+    key = teacher_key(model.encoder, what, image_size)
+    facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
+    features = create_features(store, key, model.width, facts)
     rank, ranks = (processes.process_index, processes.num_processes) if processes else (0, 1)
 
     def encode(views: Tensor) -> Tensor:
@@ -81,7 +81,12 @@ def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:
     """The run's best checkpoint, in evaluation mode."""
     knobs = config.model
     model = build_mvcnn(
-        knobs.backbone, "random", len(run.class_names), config.data.image_size, knobs.pooling
+        knobs.backbone,
+        "random",
+        len(run.class_names),
+        config.data.image_size,
+        knobs.pooling,
+        architecture=knobs.architecture,
     )
     load_weights(run.folder / BEST, model)
     return model.to(device).eval()

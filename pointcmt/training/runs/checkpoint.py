@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from pointcmt.errors import StoreError
 from pointcmt.json_files import read_json
 from pointcmt.regular_files import open_regular
-from pointcmt.training.runs.tables import Count, Table, check
+from pointcmt.training.config.tables import Count, Table, check
 
 VERSION = 3
 MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from pointcmt.console import duration
 from pointcmt.regular_files import read_regular
+from pointcmt.training.config.tables import MOST, Count, Number
 from pointcmt.training.runs.checkpoint import write_file
-from pointcmt.training.runs.tables import MOST, Count, Number
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "peak": 0}  # what checkpoints know that are older than this file

@@ -3,10 +3,19 @@
 import json
 from typing import Any
 
+from pointcmt import plugins
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.training.runs.tables import Table
+from pointcmt.training.config.pointcmt import CONFIGS, TeacherConfig
+from pointcmt.training.config.sections import (
+    DENSE_BACKBONES,
+    IMAGE_BACKBONES,
+    POINT_BACKBONES,
+    TrainConfig,
+)
+from pointcmt.training.config.tables import Table
 
+_BACKBONES = (*POINT_BACKBONES, *DENSE_BACKBONES)
 UNSEEN = ("layers",)  # render settings that no network notices
 
 
@@ -48,6 +57,23 @@ def describe_store(store: ViewStore) -> dict[str, Any]:
         "plan_sha256": store.attributes["plan_sha256"],
         "render_hash": store.attributes["render_hash"],
         "render": store.attributes["render"],
+    }
+
+
+def outside_parts(config: TrainConfig) -> dict[str, str]:
+    """The parts from outside the package that a configuration names, and what their code is."""
+    network, images = (getattr(config, key, None) for key in ("model", "images"))
+    of_images = isinstance(config, TeacherConfig)
+    model = plugins.IMAGE_NETWORKS if of_images else plugins.BACKBONES
+    named = [
+        (plugins.RECIPES, config.recipe, (*CONFIGS,)),
+        (model, getattr(network, "backbone", ""), IMAGE_BACKBONES if of_images else _BACKBONES),
+        (plugins.IMAGE_NETWORKS, getattr(images, "backbone", ""), IMAGE_BACKBONES),
+    ]
+    return {
+        name: plugins.origin(group, name)
+        for group, name, known in named
+        if name and name not in known
     }
 
 

@@ -16,8 +16,18 @@ from torch import Tensor, nn
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
+from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.images.files import describe_network
+from pointcmt.training.images.networks import AUTO
+from pointcmt.training.images.weights import find_network
+from pointcmt.training.networks.backbones import (
+    BACKBONES,
+    DENSE,
+    build_backbone,
+    build_dense,
+    is_known,
+)
 from pointcmt.training.networks.mvnet import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.part_labels import find_parts, require_parts
@@ -46,9 +56,9 @@ class PointNetwork:
 
         With the run's own seed: as the run made it.
         """
-        networks = DENSE if self.config.dense else BACKBONES
+        build = build_dense if self.config.dense else build_backbone
         classes = len(self.run.class_names) if self.config.labelled else 1  # as mvnet builds it
-        model = networks[self.config.model.backbone](classes)
+        model: Any = build(self.config.model.backbone, classes)
         if self.config.classifies:
             model.classifier = nn.Identity()
         else:
@@ -87,10 +97,14 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
 def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
     """The configuration with what it leaves to the run that it starts from, and to the store.
 
-    That is the network, and the names of parts. One that loads nothing is left without a run to
-    start from. Raises UsageError where there is nothing to load, or no network to be found,
-    StoreError where the store has no parts, or other ones.
+    That is the network (a teacher's, if its weights are to say it), and the names of parts. One
+    that loads nothing is left without a run to start from. Raises UsageError where there is nothing
+    to load, or no network to be found, StoreError where the store has no parts, or other ones.
     """
+    if isinstance(config, TeacherConfig) and config.model.backbone == AUTO:
+        found = describe_network(find_network(AUTO, config.model.weights))
+        model = config.model.model_copy(update={"architecture": found})
+        return config.model_copy(update={"model": model})
     if not isinstance(config, DownstreamConfig):
         return config
     if not config.init and config.load != "none":
@@ -119,8 +133,8 @@ def same_network(network: PointNetwork, dense: bool) -> str:
     """The network's name in DENSE, or in BACKBONES: the same encoder with a decoder or without."""
     name = network.config.model.backbone
     networks = DENSE if dense else BACKBONES
-    found = name if name in networks else TWINS.get(name, "")
-    if found not in networks:
+    found = name if is_known(name, networks) else TWINS.get(name, "")
+    if not found:
         raise UsageError(
             f"{name} has no feature of each point, which part segmentation needs",
             where=str(network.run.folder),

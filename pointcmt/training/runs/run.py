@@ -44,12 +44,12 @@ from pointcmt.training.config.files import flatten, parse_config, to_yaml
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import INPUTS, input_folders
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.config.tables import Count, Number, Table, check
 from pointcmt.training.images.networks import RANDOM
 from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.facts import Facts, describe_store
+from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
 from pointcmt.training.runs.splits import Split
-from pointcmt.training.runs.tables import Count, Number, Table, check
 
 VERSION = 2
 FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
@@ -119,7 +119,8 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
         },
         "data": describe_store(store),
         "versions": {"pointcmt": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
+        | {name: version(name) for name in LIBRARIES}
+        | outside_parts(config),
     }
     run = Run(folder, config, facts)
     if checkpoint.read_scalars(folder / LAST) is None:

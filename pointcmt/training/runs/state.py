@@ -11,12 +11,12 @@ from torch import nn
 
 from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import StoreError
+from pointcmt.training.config.tables import Count, Table, check
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import NOTHING, Spent
 from pointcmt.training.runs.distributed import average_buffers
 from pointcmt.training.runs.optimization import Average
 from pointcmt.training.runs.progress import Sums
-from pointcmt.training.runs.tables import Count, Table, check
 
 
 class StreamState(Table):

@@ -1,0 +1,171 @@
+"""Parts from outside the package: data sources, backbones, image networks and recipes.
+
+A part is named by an entry point of its group, or as `module:name`. The folders that hold the
+built-in parts say what each kind of part must be, and check it (docs/own-parts.md lists them).
+
+To import a module is to run its code. An entry point may always be imported: installing its package
+was the decision. A `module:name` is imported only if the user has given it to this process (see
+`trust`), since stores, runs, exported files and configuration files may be a stranger's.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pointcmt.errors import UsageError, nearest
+from pointcmt.regular_files import read_regular
+
+MOST_SOURCE = 64 << 20  # bytes of a module's file
+_PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_REFERENCE = re.compile(f"{_PATH}:{_PATH}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One kind of part. entry_points: the name of its group of entry points; what: in messages."""
+
+    entry_points: str
+    what: str
+
+
+SOURCES = Group("pointcmt.sources", "data source")
+BACKBONES = Group("pointcmt.backbones", "backbone")
+IMAGE_NETWORKS = Group("pointcmt.image_networks", "image network")
+RECIPES = Group("pointcmt.recipes", "recipe")
+GROUPS = (SOURCES, BACKBONES, IMAGE_NETWORKS, RECIPES)
+
+_trusted: set[str] = set()
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a name has the form `module:name`."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def trust(*names: str) -> None:
+    """Allow this process to import these `module:name`. Names of another form change nothing.
+
+    For names that the user has typed, or passed to a function; never for one that a file holds.
+    """
+    _trusted.update(filter(is_reference, names))
+
+
+def look_in(folder: str) -> None:
+    """Have modules looked for in this folder too, after all other places."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def names(group: Group) -> list[str]:
+    """Return the names of the installed entry points of a group, sorted."""
+    return sorted({point.name for point in entry_points(group=group.entry_points)})
+
+
+def find(group: Group, name: str, where: str = "") -> Any:
+    """Import a part from outside the package. Returns None where no part has this name.
+
+    where: what names the part, such as a flag or a file, for messages. Raises UsageError for a
+    `module:name` that was read from a file and that the user has not allowed, and where the module
+    or the name in it cannot be imported.
+    """
+    point = _installed(group, name)
+    if point is not None:
+        dist = f"the package {point.dist.name}, " if point.dist else ""
+        return _load(point.value, f"{dist}entry point {name} of {group.entry_points}")
+    if not is_reference(name):
+        return None
+    if name not in _trusted and all(p.value != name for p in _all(group)):
+        raise UsageError(
+            f"the {group.what} '{name}' is Python code that a file names: it is not imported "
+            "unless you say that you trust it",
+            where=where,
+            fix=f"if you do, add --trust {name}; or install the package that has it as an entry "
+            f"point of {group.entry_points}",
+        )
+    return _load(name, where)
+
+
+def origin(group: Group, name: str) -> str:
+    """Return what identifies the code of a part; "" where that is not known.
+
+    Package and version of an entry point; of a `module:name`, which is imported, the SHA-256 of the
+    module's file. Raises UsageError as `find`.
+    """
+    point = _installed(group, name)
+    if point is not None:
+        return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    if find(group, name) is None:
+        return ""
+    file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+    try:
+        data = read_regular(file, MOST_SOURCE) if file else b""
+        return f"sha256 {hashlib.sha256(data).hexdigest()}" if file else ""
+    except OSError:
+        return ""
+
+
+def mistake(group: Group, name: str, what: str) -> UsageError:
+    """Return the error for a part that is not what its group asks for. what: a sentence's end."""
+    return UsageError(
+        f"the {group.what} '{name}' {what}", fix="docs/own-parts.md says what it must be"
+    )
+
+
+def _all(group: Group) -> Iterable[EntryPoint]:
+    return entry_points(group=group.entry_points)
+
+
+def _installed(group: Group, name: str) -> EntryPoint | None:
+    """Return the entry point of this name. Raises UsageError where several packages have one."""
+    found = list({p.value: p for p in _all(group) if p.name == name}.values())
+    if len(found) > 1:
+        dists = ", ".join(sorted(point.dist.name for point in found if point.dist))
+        raise UsageError(
+            f"several packages have a {group.what} called '{name}': {dists}",
+            where=f"entry points of {group.entry_points}",
+            fix="name it as module:name: " + " or ".join(sorted(point.value for point in found)),
+        )
+    return found[0] if found else None
+
+
+def _load(reference: str, where: str) -> Any:
+    """Import what `module:name` names."""
+    module_name, _, path = reference.partition(":")
+    try:
+        module: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise UsageError(
+                f"there is no module '{missing}', which '{reference}' names",
+                where=where,
+                fix="run the command in the folder that holds it, add that folder to PYTHONPATH, "
+                "or install the package",
+            ) from error
+        raise UsageError(
+            f"the module {module_name} needs {missing}, which is not installed",
+            where=where,
+            fix=f"install {missing}",
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+        raise UsageError(
+            f"the module {module_name} cannot be imported: {type(error).__name__}: {error}",
+            where=where,
+            fix=f"python -c 'import {module_name}' shows where it fails",
+        ) from error
+    found = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            known = [each for each in dir(found) if not each.startswith("_")]
+            raise UsageError(
+                f"the module {module_name} has no '{path}'",
+                where=where or reference,
+                fix=nearest(part, known[:50]),
+            )
+        found = getattr(found, part)
+    return found

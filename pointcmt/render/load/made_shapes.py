@@ -1,0 +1,40 @@
+"""Shapes that a data source makes itself, checked like those that are read from files."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pointcmt.datasets.store.schema import ShapeRecord, digest
+from pointcmt.render.load import clouds, meshes
+from pointcmt.render.load.files import few_notes, path_in, refusals
+from pointcmt.shapes import Cloud, Mesh
+
+Make = Callable[[ShapeRecord, Path | None], Mesh | Cloud]  # Source.load_shape
+
+
+def make_mesh(make: Make, record: ShapeRecord, root: Path | None) -> tuple[Mesh, str]:
+    """Make a mesh; returns it with the SHA-256 of its vertices and faces. Raises ShapeRefused."""
+    shape = _make(make, record, root)
+    with refusals(Path(record.source)):
+        if not isinstance(shape, Mesh):
+            raise TypeError(f"the source made a {type(shape).__name__}, not a Mesh")
+        meshes.validate(shape)
+    sha256 = digest(shape.vertices.tobytes() + shape.faces.tobytes())
+    return replace(shape, notes=few_notes(shape.notes)), sha256
+
+
+def make_cloud(make: Make, record: ShapeRecord, root: Path | None) -> tuple[Cloud, str]:
+    """Make a cloud; returns it with the SHA-256 of its points. Raises ShapeRefused."""
+    shape = _make(make, record, root)
+    with refusals(Path(record.source)):
+        if not isinstance(shape, Cloud):
+            raise TypeError(f"the source made a {type(shape).__name__}, not a Cloud")
+        clouds.validate(shape)
+    return replace(shape, notes=few_notes(shape.notes)), digest(shape.points.tobytes())
+
+
+def _make(make: Make, record: ShapeRecord, root: Path | None) -> Mesh | Cloud:
+    with refusals(Path(record.source)):
+        if root is not None:
+            path_in(root, record.source)  # the record may be a stranger's
+        return make(record, root)

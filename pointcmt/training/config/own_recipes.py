@@ -1,0 +1,55 @@
+"""Recipes from outside the package. Imports no torch; the modules that bring them may."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from pointcmt import plugins
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.config.tables import first_problem
+
+if TYPE_CHECKING:
+    from pointcmt.training.recipes.task import Task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained under one name.
+
+    config: all settings, each with a default (`recipe`, its name, is left to pointcmt). Its class
+    variables say what the commands may do with a run: see `TrainConfig`. build(config, classes,
+    pretrained) returns the model with its loss, a `Task`; one whose configuration says `classifies`
+    (the default) is a `Classifying`. classes: their number in the store. pretrained: whether to
+    read weights that the configuration names; not where a checkpoint is loaded anyway.
+    """
+
+    config: type[TrainConfig]
+    build: "Callable[[Any, int, bool], Task]"
+
+
+def find_recipe(name: str, where: str = "") -> Recipe | None:
+    """The recipe of an entry point of `pointcmt.recipes`, or of `module:name`; None for no such.
+
+    where: what names it, for messages. Raises UsageError where it cannot be imported, or is not a
+    `Recipe` whose settings all have defaults.
+    """
+    found: Any = plugins.find(plugins.RECIPES, name, where)
+    if found is None:
+        return None
+    config = getattr(found, "config", None)
+    build: Any = getattr(found, "build", None)
+    if not isinstance(found, Recipe):
+        what = f"is a {type(found).__name__}, not a Recipe"
+    elif not (isinstance(config, type) and issubclass(config, TrainConfig)):
+        what = "has a config that is not a subclass of TrainConfig"
+    elif not callable(build):
+        what = "has a build that cannot be called"
+    else:
+        try:
+            config.model_validate({"recipe": name})
+            return found
+        except ValidationError as error:
+            what = f"has a config that is not valid without settings: {first_problem(error)}"
+    raise plugins.mistake(plugins.RECIPES, name, what)
