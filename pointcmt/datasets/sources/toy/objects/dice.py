@@ -11,26 +11,26 @@ Choice = TypeVar("Choice")
 
 
 class Dice:
-    """Draws seeded by a text. Only `Generator.random` is used: it is the stream that stays put."""
+    """Random draws seeded by a text. Only `Generator.random` is used: its stream never changes."""
 
     def __init__(self, key: str) -> None:
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest(), "little")
         self._stream = np.random.Generator(np.random.PCG64(seed))
 
     def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Return a number in [low, high)."""
         return low + (high - low) * float(self._stream.random())
 
     def whole(self, low: int, high: int) -> int:
-        """An integer in [low, high], both included."""
+        """Return an integer in [low, high], both included."""
         return low + int(self._stream.random() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
-        """True this often."""
+        """Return True with this probability."""
         return bool(self._stream.random() < probability)
 
     def pick(self, choices: Sequence[Choice], weights: Sequence[float] | None = None) -> Choice:
-        """One of the choices, equally likely or by weight."""
+        """Return one of the choices, equally likely or by weight."""
         if weights is None:
             return choices[self.whole(0, len(choices) - 1)]
         mark = self.between(0.0, sum(weights))
@@ -40,11 +40,6 @@ class Dice:
                 return choice
         return choices[-1]
 
-    def deal(self, choices: Sequence[Choice], count: int) -> list[Choice]:
-        """`count` different choices in random order."""
-        left = list(choices)
-        return [left.pop(self.whole(0, len(left) - 1)) for _ in range(count)]
-
     def field(self, *shape: int) -> NDArray[np.float64]:
-        """Uniform numbers in [0, 1) of this shape."""
+        """Return uniform numbers in [0, 1) of this shape."""
         return self._stream.random(shape)

@@ -1,0 +1,334 @@
+"""Solids: closed surfaces with texture coordinates, and the few ways they are made.
+
+Every solid is a loft (rings of points, joined) and comes back closed and wound outwards. Texture
+coordinates: u once around, v once along a loft; box projection for extruded outlines.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointcmt.datasets.sources.toy.objects.outlines import (
+    Curve,
+    inward,
+    rectangle,
+    rounded_rectangle,
+    spline,
+    superellipse,
+    triangulate,
+)
+
+Floats = NDArray[np.float64]
+Faces = NDArray[np.int32]
+Point = tuple[float, float, float]
+AXES = {"x": 0, "y": 1, "z": 2}
+PREFERENCE = (1.0, 0.999, 0.998)  # of equally near axes, so that no rounding error decides
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A closed triangle surface, wound outwards. Every method returns a new solid.
+
+    vertices: [P,3] f64. faces: [F,3] i32. uv: [F,3,2] f64, v upwards, repeating.
+    """
+
+    vertices: Floats
+    faces: Faces
+    uv: Floats
+
+    def move(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> "Solid":
+        """Shift the solid."""
+        return replace(self, vertices=self.vertices + np.array([x, y, z]))
+
+    def scale(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> "Solid":
+        """Stretch about the origin; negative factors mirror, and the winding follows."""
+        scaled = replace(self, vertices=self.vertices * np.array([x, y, z]))
+        return scaled if x * y * z > 0 else _reversed(scaled)
+
+    def turn(self, axis: str, degrees: float) -> "Solid":
+        """Turn about an axis through the origin, by the right-hand rule."""
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        i, j = (AXES[axis] + 1) % 3, (AXES[axis] + 2) % 3
+        turned = self.vertices.copy()
+        turned[:, i] = cos * self.vertices[:, i] - sin * self.vertices[:, j]
+        turned[:, j] = sin * self.vertices[:, i] + cos * self.vertices[:, j]
+        return replace(self, vertices=turned)
+
+    def warp(self, bend: Callable[[Floats], Floats]) -> "Solid":
+        """Map the vertices [P,3] by a function that keeps left and right apart."""
+        return replace(self, vertices=bend(self.vertices))
+
+    def shear(self, x: float = 0.0, y: float = 0.0) -> "Solid":
+        """Lean: shift x and y in proportion to z."""
+        return self.warp(lambda v: v + v[:, 2:] * np.array([x, y, 0.0]))
+
+    def clip(self, low: float = 0.0, high: float = math.inf) -> "Solid":
+        """Flatten onto z = low what reaches below it, and onto z = high what reaches above."""
+        return self.warp(lambda v: np.clip(v, (-np.inf, -np.inf, low), (np.inf, np.inf, high)))
+
+    def mirror(self, axis: str) -> "Solid":
+        """Mirror in the plane where this coordinate is 0."""
+        return self.scale(*(-1.0 if axis == name else 1.0 for name in AXES))
+
+    def project(self, size: float = 1.0, along: str = "z") -> "Solid":
+        """Set texture coordinates by box projection: one repeat of the texture per `size`.
+
+        Each face is seen along the axis nearest to its normal; v runs along `along`, the
+        direction of wood's grain, wherever the face is not across it.
+        """
+        corners = self.vertices[self.faces]  # [F,3,3]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        facing = np.argmax(np.abs(normals) * PREFERENCE, axis=1)
+        grain = AXES[along]
+        first, second = (axis for axis in range(3) if axis != grain)
+        u, v = np.where(facing == first, second, first), np.where(facing == grain, second, grain)
+        pick = np.stack([u, v], axis=1)[:, None, :].repeat(3, axis=1)
+        return replace(self, uv=np.take_along_axis(corners, pick, axis=2) / size)
+
+    def span_v(self, low: float, high: float) -> "Solid":
+        """Keep u, but let v run from 0 at z = low to 1 at z = high."""
+        z = self.vertices[self.faces][..., 2]
+        return replace(self, uv=np.stack([self.uv[..., 0], (z - low) / (high - low)], axis=-1))
+
+    def tile(self, u: float = 1.0, v: float = 1.0, du: float = 0.0, dv: float = 0.0) -> "Solid":
+        """Repeat the texture u × v times, then shift it."""
+        return replace(self, uv=self.uv * np.array([u, v]) + np.array([du, dv]))
+
+
+def pair(solid: Solid) -> list[Solid]:
+    """Return the solid and its mirror image in x = 0."""
+    return [solid, solid.mirror("x")]
+
+
+def four(solid: Solid) -> list[Solid]:
+    """Return the solid and its mirror images in x = 0 and y = 0: the legs of most furniture."""
+    return [*pair(solid), *pair(solid.mirror("y"))]
+
+
+def around(solid: Solid, count: int, start: float = 0.0) -> list[Solid]:
+    """Return `count` copies evenly about the z axis, the first turned by `start` degrees."""
+    return [solid.turn("z", start + 360.0 * i / count) for i in range(count)]
+
+
+def loft(rings: Floats, cap: Faces | None = None, closed: bool = False) -> Solid:
+    """Join rings [R,S,3] of S points each, one to the next.
+
+    A first or last ring whose points coincide is a tip. Other ends are filled by a fan about
+    their mean, or by the triangles `cap` [T,3] (indices into a ring). closed: the last ring joins
+    the first instead.
+    """
+    looped = np.concatenate([rings, rings[:1]]) if closed else rings
+    steps = np.sqrt(((looped[1:] - looped[:-1]) ** 2).sum(axis=2)).mean(axis=1)
+    v = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
+    tips = [not closed and float(np.ptp(rings[end], axis=0).max()) < 1e-9 for end in (0, -1)]
+    body = rings[tips[0] : len(rings) - tips[1]]
+    count, size = body.shape[:2]
+    faces, uv = _sides(count, size, v[tips[0] : len(v) - tips[1]])
+    vertices = [body.reshape(-1, 3)]
+    for end, start in () if closed else ((0, 0), (-1, (count - 1) * size)):
+        if cap is not None:
+            fan, fan_uv = cap + start, np.zeros((len(cap), 3, 2))
+        else:
+            fan, fan_uv = _fan(start, count * size + len(vertices) - 1, size)
+            vertices.append(rings[end].mean(axis=0, keepdims=True))
+        turn = slice(None, None, 1 if end else -1)  # the near end is seen from the other side
+        faces, uv = np.concatenate([faces, fan[:, turn]]), np.concatenate([uv, fan_uv[:, turn]])
+    return _outwards(Solid(np.concatenate(vertices), faces.astype(np.int32), uv))
+
+
+def _sides(count: int, size: int, v: Floats) -> tuple[Faces, Floats]:
+    """Return the triangles between each ring and the next; len(v) > count closes the loop."""
+    ring, point = np.arange(len(v) - 1)[:, None], np.arange(size)[None]
+    follow = (point + 1) % size
+    here, there = ring * size, (ring + 1) % count * size
+    a, b, c, d = here + point, here + follow, there + follow, there + point
+    faces = np.stack([a, b, c, a, c, d], axis=-1).reshape(-1, 3)
+    left, right = (np.broadcast_to((point + i) / size, a.shape) for i in (0, 1))
+    low, high = (np.broadcast_to(edge[:, None], a.shape) for edge in (v[:-1], v[1:]))
+    u_of = np.stack([left, right, right, left, right, left], axis=-1)
+    v_of = np.stack([low, low, high, low, high, high], axis=-1)
+    return faces, np.stack([u_of, v_of], axis=-1).reshape(-1, 3, 2)
+
+
+def _fan(start: int, center: int, size: int) -> tuple[Faces, Floats]:
+    """Return a fan over the ring that begins at `start`, with the largest disc in the texture."""
+    point = np.arange(size)
+    faces = np.stack([start + point, start + (point + 1) % size, np.full(size, center)], axis=1)
+    angle = 2 * np.pi * np.stack([point, point + 1], axis=1) / size
+    rim = 0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return faces, np.concatenate([rim, np.full((size, 1, 2), 0.5)], axis=1)
+
+
+def _outwards(solid: Solid) -> Solid:
+    """Turn the solid inside out where its volume is negative."""
+    a, b, c = (solid.vertices[solid.faces[:, i]] - solid.vertices[0] for i in range(3))
+    return solid if (a * np.cross(b, c)).sum() > 0 else _reversed(solid)
+
+
+def _reversed(solid: Solid) -> Solid:
+    return Solid(solid.vertices, solid.faces[:, ::-1], solid.uv[:, ::-1])
+
+
+def extrude(outline: Curve, height: float, bevel: float = 0.0, steps: int = 1) -> Solid:
+    """Raise an outline [S,2] from z = 0 to `height`, its edges beveled in so many steps."""
+    if bevel:
+        turn = math.pi / 2 * np.arange(steps + 1) / steps
+        inset, rise = bevel * (1 - np.sin(turn)), bevel * (1 - np.cos(turn))
+        inset = np.concatenate([inset, inset[::-1]])
+        z = np.concatenate([rise, height - rise[::-1]])
+    else:
+        inset, z = np.zeros(2), np.array([0.0, height])
+    flat = outline + inset[:, None, None] * inward(outline)
+    rings = np.concatenate([flat, np.broadcast_to(z[:, None, None], (*flat.shape[:2], 1))], axis=2)
+    return loft(rings, cap=triangulate(outline)).project()
+
+
+def plate(outline: Curve, thickness: float, bevel: float = 0.0) -> Solid:
+    """Return an outline (x, z) as an upright plate about the plane y = 0."""
+    return extrude(outline, thickness, bevel).turn("x", 90).move(y=thickness / 2)
+
+
+def box(width: float, depth: float, height: float, bevel: float = 0.0) -> Solid:
+    """Return a box that stands on z = 0 about the z axis; `bevel` cuts all of its edges."""
+    if not bevel:
+        return extrude(rectangle(width, depth), height)
+    return extrude(rounded_rectangle(width, depth, bevel, steps=1), height, bevel)
+
+
+def soft_box(width: float, depth: float, height: float, softness: float) -> Solid:
+    """Return an upholstered box on z = 0, its edges rounded by `softness`."""
+    softness = min(softness, 0.49 * width, 0.49 * depth, 0.49 * height)
+    flat = rounded_rectangle(width, depth, softness)
+    return extrude(flat, height, softness, steps=3).project(0.45)
+
+
+def lathe(profile: ArrayLike, segments: int = 28, ring: bool = False) -> Solid:
+    """Turn a profile [K,2] of (radius, z), bottom to top, about the z axis.
+
+    Ends on the axis close by themselves, others by a flat cap. ring: the profile is a closed loop
+    away from the axis, as a tire's.
+    """
+    radius, z = np.asarray(profile, np.float64).T[..., None]
+    angle = 2 * math.pi * (np.arange(segments) + 0.5) / segments  # a face at the front, no edge
+    rings = np.stack(np.broadcast_arrays(radius * np.cos(angle), radius * np.sin(angle), z), -1)
+    return loft(rings, closed=ring)
+
+
+def cylinder(radius: float, height: float, segments: int = 20, bevel: float = 0.0) -> Solid:
+    """Return a cylinder on z = 0."""
+    return frustum(radius, radius, height, segments, bevel)
+
+
+def frustum(
+    bottom: float, top: float, height: float, segments: int = 20, bevel: float = 0.0
+) -> Solid:
+    """Return a truncated cone on z = 0, or a whole one where `top` is 0."""
+    if not bevel:
+        return lathe([(bottom, 0.0), (top, height)], segments)
+    low, high = [(bottom - bevel, 0.0), (bottom, bevel)], [(top, height - bevel)]
+    return lathe([*low, *high, (top - bevel, height)], segments)
+
+
+def ellipsoid(rx: float, ry: float, rz: float, segments: int = 18, rows: int = 10) -> Solid:
+    """Return an ellipsoid about the origin."""
+    angle = math.pi * (np.arange(rows + 1) / rows - 0.5)
+    profile = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    profile[[0, -1], 0] = 0.0
+    return lathe(profile, segments).scale(rx, ry, rz)
+
+
+def ball(radius: float, segments: int = 16, rows: int = 10) -> Solid:
+    """Return a sphere about the origin."""
+    return ellipsoid(radius, radius, radius, segments, rows)
+
+
+def torus(radius: float, thickness: float, segments: int = 24, around: int = 8) -> Solid:
+    """Return a ring about the z axis; `radius` is that of its middle line."""
+    angle = 2 * math.pi * np.arange(around) / around
+    section = np.stack([radius + thickness * np.cos(angle), thickness * np.sin(angle)], axis=1)
+    return lathe(section, segments, ring=True)
+
+
+def cushion(width: float, depth: float, height: float, power: float = 4.0) -> Solid:
+    """Return a filled pillow about the origin: full in the middle, thin at its seam."""
+    angle = math.pi * (np.arange(9) / 8 - 0.5)
+    reach = np.abs(np.cos(angle)) ** 0.45  # below 1: the seam is sharp, the faces are flat
+    reach[[0, -1]] = 0.0
+    ring = superellipse(width / 2, depth / 2, power, 24)
+    rings = np.empty((9, len(ring), 3))
+    rings[:, :, :2] = reach[:, None, None] * ring
+    rings[:, :, 2] = height / 2 * np.sin(angle)[:, None]
+    return loft(rings).project(0.3)
+
+
+def tube(
+    path: ArrayLike,
+    radius: ArrayLike,
+    segments: int = 8,
+    section: Curve | None = None,
+    closed: bool = False,
+) -> Solid:
+    """Return a round bar along a curve [K,3], or one of any `section` [S,2] scaled by `radius`.
+
+    radius: one number, or one per point. The curve must keep off one axis.
+    """
+    path = np.asarray(path, np.float64)
+    ahead, behind = np.roll(path, -1, axis=0), np.roll(path, 1, axis=0)
+    if not closed:
+        ahead[-1], behind[0] = path[-1], path[0]
+    tangent = _unit(ahead - behind)
+    # across the axis that no part of the curve comes near to, so that nothing twists
+    axis = np.eye(3)[int(np.argmin(np.round(np.abs(tangent).max(axis=0), 9)))]
+    right = _unit(np.cross(tangent, axis))
+    up = np.cross(right, tangent)
+    if section is None:
+        section = superellipse(1.0, 1.0, 2.0, segments)
+    across = section[None, :, :1] * right[:, None] + section[None, :, 1:] * up[:, None]
+    size = np.broadcast_to(np.asarray(radius, np.float64), len(path))
+    return loft(path[:, None] + size[:, None, None] * across, closed=closed)
+
+
+def rod(start: ArrayLike, end: ArrayLike, radius: float, tip: float | None = None) -> Solid:
+    """Return a straight round bar between two points, `tip` being its radius at the end."""
+    return tube(np.array([start, end]), [radius, radius if tip is None else tip])
+
+
+def lath(path: ArrayLike, width: float, height: float) -> Solid:
+    """Return a bar of rectangular section along a curve [K,3]."""
+    return tube(path, 1.0, section=rectangle(width, height))
+
+
+def sheet(grid: Floats, thickness: float) -> Solid:
+    """Return a curved panel: a grid of points [R,S,3] given a thickness."""
+    rows, columns = np.gradient(grid, axis=0), np.gradient(grid, axis=1)
+    offset = _unit(np.cross(columns, rows)) * thickness / 2
+    rings = np.concatenate([grid + offset, (grid - offset)[:, ::-1]], axis=1)
+    near = np.arange(grid.shape[1] - 1)
+    far = rings.shape[1] - 1 - near
+    strips = [np.stack([near, near + 1, far - 1]), np.stack([near, far - 1, far])]
+    return loft(rings, cap=np.concatenate(strips, axis=1).T.astype(np.int32))
+
+
+def hull(stations: ArrayLike, power: float = 2.0, segments: int = 18, per: int = 3) -> Solid:
+    """Return a body along y through stations (y, half width, lowest z, highest z), nose to tail.
+
+    Its sections are superellipses; a station without width or height ends in a tip. Texture: u
+    around from +x over the top, v from the nose to the tail.
+    """
+    line = spline(np.asarray(stations, np.float64), per)
+    y, width, low, high = line.T[..., None]
+    inner = np.zeros_like(y)
+    inner[1:-1] = 0.002  # a spline may dip to nothing between stations, which only tips may
+    ring = superellipse(1.0, 1.0, power, segments)
+    x = np.maximum(width, inner) * ring[:, 0]
+    z = (low + high) / 2 + np.maximum((high - low) / 2, inner) * ring[:, 1]
+    return loft(np.stack(np.broadcast_arrays(x, y, z), axis=-1))
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Scale vectors [...,3] to length 1; zero vectors stay as they are."""
+    length = np.sqrt((vectors**2).sum(axis=-1, keepdims=True))
+    return vectors / np.where(length > 0, length, 1.0)
