@@ -379,7 +379,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
 @pytest.mark.parametrize("found", [{"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}])
 def test_a_file_without_weights_says_what_it_holds(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
-    with pytest.raises(StoreError, match="no weights by name but"):
+    with pytest.raises(StoreError, match="not hold weights by name, but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
 
 

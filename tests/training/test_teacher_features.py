@@ -25,7 +25,7 @@ from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.run import begin_run, open_run, plan_run
+from pointcmt.training.runs.folder import begin_run, open_run, plan_run
 from pointcmt.training.runs.splits import split_train
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config

@@ -93,7 +93,7 @@ class Transfer(Section):
     coverage: Annotated[float, Field(ge=0, le=1)] = 0.25  # share of a patch that points must cover
 
 
-class Matching(Section):
+class ViewMatching(Section):
     """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
 
     # λ; 0 = without. L_m is in tenths of the image, what a guess misses by: both begin at about 1.
@@ -125,7 +125,7 @@ class MvnetConfig(TrainConfig):
     images: Images = Images()
     projection: Projection = Projection()
     transfer: Transfer = Transfer()
-    matching: Matching = Matching()
+    matching: ViewMatching = ViewMatching()
     masking: Annotated[float, Field(ge=0, lt=1)] = 0.3  # share of the patches of points left out
     augmentation: Augmentation = Augmentation()  # of what the network sees, not of the views
     optimizer: Optimizer = Optimizer(

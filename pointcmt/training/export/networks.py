@@ -27,7 +27,7 @@ from pointcmt.training.images.networks import NETWORKS as IMAGE_NETWORKS
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
-from pointcmt.training.runs.run import Run, find_checkpoint, open_run
+from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
 from pointcmt.training.runs.tables import Count, Table, check
 
 FORMATS = ("safetensors", "onnx")
