@@ -108,9 +108,7 @@ def train(
         for note in (*plan.notes, describe_start(session, done)):
             say(note, log_format)
         if done >= end:
-            if (
-                is_main and done == config.epochs
-            ):  # it may have been killed before its last pictures
+            if is_main and done == config.epochs:  # maybe killed before the last pictures
                 draw_progress(session, records)
                 draw_examples(session)
             return _result(config, records, find_cost(session, records))
@@ -211,12 +209,11 @@ def train_step(
     micro_batches = split_batch(batch, settings.accumulate)
     for number, part in enumerate(micro_batches):
         micro_batch = {name: data.to(device, non_blocking=True) for name, data in part.items()}
-        reseed(
-            generator, config.seed, step, accelerator.process_index * len(micro_batches) + number
-        )
+        index = accelerator.process_index * len(micro_batches) + number  # over all processes
+        reseed(generator, config.seed, step, index)
         count = len(micro_batch["label"])
         is_last = number + 1 == len(micro_batches)
-        # gradients travel between processes once, with the last micro-batch
+        # Processes exchange gradients once, with the last micro-batch.
         with nullcontext() if is_last else accelerator.no_sync(step_module):
             with torch.autocast(device.type, torch.bfloat16, config.loop.precision == "bf16"):
                 loss, metrics = step_module(micro_batch, generator)

@@ -84,9 +84,8 @@ def freeze(
     features = {}
     with meter(f"features of {network.run.folder}", 2, "networks", log_format) as bar:
         for name in (TRAINED, RANDOM):
-            rows = features_of(
-                models[name].to(find_device(device)), ViewStream(store, shapes, reads), pooled
-            )
+            model = models[name].to(find_device(device))
+            rows = features_of(model, ViewStream(store, shapes, reads), pooled)
             features[name] = np.full((store.schema.shapes, rows.shape[1]), np.nan, np.float32)
             features[name][shapes] = rows
             bar.advance(1)

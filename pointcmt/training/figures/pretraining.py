@@ -47,9 +47,8 @@ def principal_colors(features: Array) -> Palette:
     _, vectors = np.linalg.eigh(centered.T @ centered)  # ascending
     axes = vectors[:, :-4:-1]
     axes = np.pad(axes, ((0, 0), (0, 3 - axes.shape[1])))
-    axes *= np.where(
-        axes[np.abs(axes).argmax(axis=0), range(3)] < 0, -1, 1
-    )  # fixes the sign, which is arbitrary
+    # the sign is arbitrary: make the largest entry positive
+    axes *= np.where(axes[np.abs(axes).argmax(axis=0), range(3)] < 0, -1, 1)
     low, high = np.percentile(centered @ axes, SPREAD, axis=0)
     return Palette(mean, axes, low, high)
 

@@ -222,9 +222,8 @@ class Mvnet:
         names = ("depth", "K", "world_to_camera")
         views = DepthViews(*(batch[name].flatten(0, 1) for name in names))
         others = DepthViews(*(other_view(each) for each in views))
-        return match_views(
-            views, others, self.config.projection.size // self.config.matching.stride
-        )
+        tokens = self.config.projection.size // self.config.matching.stride  # per side
+        return match_views(views, others, tokens)
 
     def _maps_show_points(self, context: RecipeContext) -> bool:
         """Return whether any pixel of the sampled views' maps shows a point."""

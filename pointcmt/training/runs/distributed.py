@@ -93,7 +93,6 @@ def agreed(answer: bool, step: int, accelerator: Accelerator) -> bool:
         return answer
     if step % ASK_EVERY:
         return False
-    from_main = torch.tensor(
-        float(answer and accelerator.is_main_process), device=accelerator.device
-    )
+    vote = float(answer and accelerator.is_main_process)
+    from_main = torch.tensor(vote, device=accelerator.device)
     return bool(accelerator.reduce(from_main).item())
