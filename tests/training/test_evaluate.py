@@ -193,7 +193,7 @@ def test_a_store_of_other_classes_is_refused(runs, make_store):
 def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_store):
     other = make_store(train=(2, 2, 2), test=(4, 4, 4))
     assert evaluate(runs["student"], other, device="cpu").shapes == 12
-    with pytest.raises(StoreError, match="'val' for this run is only known"):
+    with pytest.raises(StoreError, match="the 'val' shapes of this run are only known"):
         evaluate(runs["student"], other, split="val", device="cpu")
 
 
@@ -206,7 +206,7 @@ OTHERWISE = {
     ),
     "views": (
         replace(RENDERED, rig=Rig("ortho6", find_rig("circle12").views)),
-        'rig: other cameras under the same name, "ortho6"',
+        'rig: different cameras with the same name, "ortho6"',
     ),
     "background": (
         replace(RENDERED, background=(0, 0, 0)),

@@ -669,7 +669,7 @@ def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
 
 def test_too_few_points_are_left_by_masking():
     knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
-    with pytest.raises(UsageError, match="512 points or more, and masking leaves 420") as caught:
+    with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
 

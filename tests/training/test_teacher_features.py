@@ -247,10 +247,10 @@ def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
     split = split_train(store, student.data)
     with begin_run(plan_run(tmp_path / "student", student, store, split)):
         pass
-    with pytest.raises(UsageError, match="this run is no teacher, its recipe is student"):
+    with pytest.raises(UsageError, match="this run is not a teacher; its recipe is student"):
         teacher_features(store, open_run(tmp_path / "student"), np.array([0]), CPU)
     other = make_store(class_names=("ball", "plate", "rot"))
-    with pytest.raises(StoreError, match="the store has other ones: 1 missing"):
+    with pytest.raises(StoreError, match="was trained on: 1 missing"):
         teacher_features(other, run, np.array([0]), CPU)
     with pytest.raises(StoreError, match="not rendered"):
         teacher_features(store, run, np.arange(16), CPU)
