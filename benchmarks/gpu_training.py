@@ -254,7 +254,7 @@ def stages(
         lines = (place / name / "metrics.jsonl").read_text().splitlines()
         last = json.loads(lines[-1])
         speed = last["samples_per_second"]
-        step = 1e3 * config.step_size / speed
+        step = 1e3 * config.effective_batch_size / speed
         print(f"{name:34}{step:10.1f}{speed:12.0f}{last['data_wait']:20.1%}", flush=True)
 
 

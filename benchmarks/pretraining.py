@@ -44,8 +44,8 @@ from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.ops.augment import keep_patches, scale_and_shift
 from pointcmt.training.ops.device import describe_device, find_device
 from pointcmt.training.ops.projection import SPREAD, foreground, index_map, project, splat_radius
-from pointcmt.training.recipes.mvnet import Mvnet, build, leave
-from pointcmt.training.recipes.task import Context
+from pointcmt.training.recipes.mvnet import Mvnet, build, keep_points
+from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.optimization import make_optimizer
 
 ROOT = Path(__file__).parents[1]
@@ -112,26 +112,29 @@ def toy(out: Path) -> ViewStore:
 def measure(store: ViewStore, config: MvnetConfig, device: torch.device, steps: int) -> None:
     """Train for some steps and print where their time went."""
     torch.manual_seed(0)
-    task = build(config, 1, True)
+    recipe = build(config, 1, True)
     shapes = np.flatnonzero(store.status() == 1)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    task.prepare(Context(store, shapes, {}, device, accelerator))
-    batches = endless(ViewStream(store, shapes, task.stream))
+    recipe = recipe.prepare(RecipeContext(store, shapes, {}, device, accelerator))
+    batches = endless(ViewStream(store, shapes, recipe.stream))
     rows = [
-        each for number, each in enumerate(timed_steps(task, batches, device, steps + 1)) if number
+        each
+        for number, each in enumerate(timed_steps(recipe, batches, device, steps + 1))
+        if number
     ]
     medians = {part: statistics.median(row[part] for row in rows) for part in PARTS}
     total = sum(medians.values())
     print(
         f"{config.model.backbone} and {config.images.backbone} on {describe_device(device)}, "
-        f"{config.loop.precision}: batches of {config.step_size} shapes, {config.data.points} "
-        f"points, {config.data.views} views of {config.images.size or store.schema.size}², maps of "
-        f"{config.projection.size}²"
+        f"{config.loop.precision}: batches of {config.effective_batch_size} shapes, "
+        f"{config.data.points} points, {config.data.views} views of "
+        f"{config.images.size or store.schema.size}², maps of {config.projection.size}²"
     )
     for part, value in medians.items():
         print(f"{part:14} {value:9.1f} ms {value / total:7.1%}")
-    print(f"{'a step':14} {total:9.1f} ms   {1000 * config.step_size / total:.1f} shapes/s")
-    alone = ViewStream(store, shapes, replace(task.stream, ahead=1))
+    speed = 1000 * config.effective_batch_size / total
+    print(f"{'a step':14} {total:9.1f} ms   {speed:.1f} shapes/s")
+    alone = ViewStream(store, shapes, replace(recipe.stream, prefetch=1))
     began = time.perf_counter()
     count = sum(1 for _ in alone)
     took = 1000 * (time.perf_counter() - began) / count
@@ -145,26 +148,27 @@ def endless(stream: ViewStream) -> Iterator[Batch]:
 
 
 def timed_steps(
-    task: Mvnet, batches: Iterator[Batch], device: torch.device, steps: int
+    recipe: Mvnet, batches: Iterator[Batch], device: torch.device, steps: int
 ) -> Iterator[dict[str, float]]:
     """Milliseconds by part of each step: those of `Mvnet.loss`, taken apart."""
-    model, config = task.model.to(device).train(), task.config
+    model, config = recipe.model.to(device).train(), recipe.config
     optimizer = make_optimizer(model, config.optimizer)
     generator = torch.Generator().manual_seed(0)
-    clock, teach = Clock(device), task.teach
+    clock, teacher = Clock(device), recipe.teacher
+    assert teacher is not None, "transfer.weight=0 leaves nothing to measure"
     backbone = model.get_submodule("backbone")
     backbone.register_forward_pre_hook(lambda *_: clock.mark("projection"))
     backbone.register_forward_hook(lambda *_: clock.mark("3D network"))
     heads = [part for part in (model.head, model.matcher) if part is not None]
     heads[0].register_forward_pre_hook(lambda *_: clock.mark("projection"))
 
-    def timed_teach(batch: Batch) -> list[torch.Tensor]:
+    def timed_features(batch: Batch) -> list[torch.Tensor]:
         clock.mark("heads, losses")
-        levels = teach(batch)
+        levels = teacher.image_features(batch)
         clock.mark("2D network")
         return levels
 
-    task.teach = timed_teach
+    recipe.teacher = replace(teacher, image_features=timed_features)
     autocast = torch.autocast(device.type, torch.bfloat16, config.loop.precision == "bf16")
     for _ in range(steps):
         clock.parts.clear()
@@ -173,11 +177,11 @@ def timed_steps(
         clock.mark("store read")
         with autocast:
             kept = keep_patches(batch["points"], config.masking, generator)
-            points, maps = leave(batch["points"], task.see(batch), kept)
+            points, maps = keep_points(batch["points"], recipe.project(batch), kept)
             scale, shift = config.augmentation.scale, config.augmentation.shift
             points = scale_and_shift(points, scale, shift, generator)
-            answer = model(points, maps, task.grids)
-            loss = task.total(task.terms(answer, maps, batch, generator))
+            output = model(points, maps, recipe.grids)
+            loss = recipe.total(recipe.terms(output, maps, batch, generator))
         clock.mark("heads, losses")
         loss.backward()
         clock.mark("backward")

@@ -1,4 +1,4 @@
-"""Training: from a view store to networks and their numbers. `loop.train` is where to begin."""
+"""Training: from a view store to networks and their scores. Start reading at `loop.train`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What `pointcmt train` and the probes of `evaluate` run, and what they say at the end."""
+"""Run `pointcmt train` and the probes of `evaluate`, and describe the results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,15 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.probe import FewShot, parse_episodes, probe
-from pointcmt.training.loop import Result, score_of, train
+from pointcmt.training.loop import Result, train
 from pointcmt.training.pipeline import train_pipeline
-from pointcmt.training.runs.run import LOSS
+from pointcmt.training.runs.metrics import LOSS, score_name
 from pointcmt.training.study import study
 
 
 @dataclass(frozen=True)
-class Told:
-    """The last words of a command: for people, and for `--json`."""
+class Outcome:
+    """The result of a command: as text, and as facts for `--json`."""
 
     text: str
     facts: dict[str, Any]
@@ -29,21 +29,24 @@ def train_command(
     seeds: tuple[int, ...],
     out: Path,
     device: str,
-) -> Told:
-    """Train one run, a pipeline, or either with several seeds. Raises as what it calls."""
+) -> Outcome:
+    """Train one run, a pipeline, or either with several seeds.
+
+    Raises like `train`, `train_pipeline` and `study`.
+    """
     if seeds:
-        found = study(store, config, seeds, out, device)
-        if found is None:  # a process that only helps
-            return Told("", {})
-        return Told(found.describe(), found.as_json())
+        result = study(store, config, seeds, out, device)
+        if result is None:  # not the main process
+            return Outcome("", {})
+        return Outcome(result.describe(), result.as_json())
     if isinstance(config, PipelineConfig):
         results = train_pipeline(store, config, out, device)
         lines = [_summary(out / name, result) for name, result in results.items()]
         student = results["student"].as_json()
         stages = {name: result.as_json() for name, result in results.items()}
-        return Told("\n".join(lines), {**student, "recipe": PIPELINE, "stages": stages})
-    result = train(store, config, out, device)
-    return Told(_summary(out, result), result.as_json())
+        return Outcome("\n".join(lines), {**student, "recipe": PIPELINE, "stages": stages})
+    run = train(store, config, out, device)
+    return Outcome(_summary(out, run), run.as_json())
 
 
 def probe_command(
@@ -53,21 +56,21 @@ def probe_command(
     few_shot: str,
     which: str,
     device: str,
-) -> Told:
-    """Probe a run's frozen features. few_shot: as `parse_episodes`. Raises as what it calls."""
+) -> Outcome:
+    """Probe a run's frozen features. few_shot: see `parse_episodes`. Raises like `probe`."""
     episodes = parse_episodes(few_shot) if few_shot else ()
-    found = probe(folder, store, svm, episodes, which, device)
+    results = probe(folder, store, svm, episodes, which, device)
     facts: dict[str, Any] = {}
-    for result in found:
+    for result in results:
         if isinstance(result, FewShot):
             facts.setdefault("few_shot", {})[result.name] = result.as_json()
         else:
             facts["svm"] = result.as_json()
-    return Told("\n".join(result.describe() for result in found), facts)
+    return Outcome("\n".join(result.describe() for result in results), facts)
 
 
 def _summary(out: Path, result: Result) -> str:
-    key = score_of(result.best)
+    key = score_name(result.best)
     what = "validation " + in_words(key.removeprefix("val_"))
     best, last = (
         f"{record[key]:.4f}" if key == LOSS else f"{record[key]:.1%}"

@@ -1,6 +1,6 @@
-"""`pointcmt train`: PointCMT's three stages in order, each a run of its own below one folder.
+"""`pointcmt train`: PointCMT's three stages in order, each a run of its own in one folder.
 
-OUT/teacher → OUT/cmpg → OUT/student. A finished stage is reused, an interrupted one goes on.
+OUT/teacher → OUT/cmpg → OUT/student. A finished stage is reused, an interrupted one resumes.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pointcmt.training.config.pointcmt import PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.loop import Result, train
 
-TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named after their recipes
+TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named like their recipes
 
 
 def train_pipeline(
@@ -20,22 +20,22 @@ def train_pipeline(
     out: Path,
     device: str = "auto",
 ) -> dict[str, Result]:
-    """Train all three stages; returns how each stands, by recipe. Raises as `loop.train`."""
+    """Train all three stages; return their results by recipe. Raises like `loop.train`."""
     results = {}
-    todo = stages(config, out)
-    for number, (recipe, stage) in enumerate(todo, 1):
-        logger.info(f"stage {number} of {len(todo)}: {recipe}, in {out / recipe}")
+    pipeline = stages(config, out)
+    for number, (recipe, stage) in enumerate(pipeline, 1):
+        logger.info(f"stage {number} of {len(pipeline)}: {recipe}, in {out / recipe}")
         results[recipe] = train(store, stage, out / recipe, device)
     return results
 
 
 def stages(config: PipelineConfig, out: Path) -> list[tuple[str, TrainConfig]]:
-    """Recipe and configuration of each stage, in order; its folder is OUT/recipe.
+    """Return recipe and configuration of each stage, in order; its folder is OUT/recipe.
 
-    A student whose loss compares no generated clouds needs no generator.
+    A student whose loss does not compare generated clouds needs no generator.
     """
-    knobs = config.student.distillation
-    generates = knobs.method == "pointcmt" and bool(knobs.feature.weight)
+    distillation = config.student.distillation
+    generates = distillation.method == "pointcmt" and bool(distillation.feature.weight)
     inputs = {"teacher": str(out / TEACHER)}
     cmpg = config.cmpg.model_copy(update=inputs)
     if generates:

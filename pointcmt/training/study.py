@@ -1,7 +1,7 @@
-"""A recipe with several seeds: mean ± std on the test split, and what one variant gains on another.
+"""Train a recipe with several seeds: mean ± std on the test split, and differences of variants.
 
-A student is trained alone and distilled, what follows pre-training with each of its `load`. The
-variants of a seed see the same shapes in the same order, so that they are compared in pairs. What
+A student is trained without and with distillation, a downstream recipe with each value of `load`.
+The variants of a seed see the same shapes in the same order, so they are compared in pairs. What
 they share (teacher, generator, pre-training) is trained once.
 """
 
@@ -19,13 +19,13 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import LOADS, DownstreamConfig
 from pointcmt.training.config.pointcmt import PipelineConfig, StudentConfig, distilled
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.evaluation.evaluate import Judged, evaluate
+from pointcmt.training.evaluation.evaluate import Evaluation, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.ops.statistics import Difference, paired_difference, spread
 from pointcmt.training.pipeline import stages
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.distributed import join_processes
-from pointcmt.training.runs.run import CHECKPOINTS
+from pointcmt.training.runs.folder import CHECKPOINTS
 
 VANILLA, DISTILLED = "vanilla", "distilled"
 FILE = "study.json"
@@ -33,11 +33,14 @@ FILE = "study.json"
 
 @dataclass(frozen=True)
 class Study:
-    """reports: by variant and checkpoint, one of each seed. The first variant is the baseline."""
+    """The results of all seeds.
+
+    reports: by variant and checkpoint, one for each seed. The first variant is the baseline.
+    """
 
     recipe: str
     seeds: tuple[int, ...]
-    reports: dict[tuple[str, str], list[Judged]]
+    reports: dict[tuple[str, str], list[Evaluation]]
 
     @property
     def baseline(self) -> str:
@@ -46,7 +49,7 @@ class Study:
 
     @cached_property
     def differences(self) -> dict[tuple[str, str], Difference]:
-        """The first measure of each other variant minus that of the baseline, by checkpoint."""
+        """The first measure of each variant minus that of the baseline, by checkpoint."""
         return {
             (variant, which): paired_difference(
                 _scores(reports), _scores(self.reports[self.baseline, which])
@@ -56,7 +59,7 @@ class Study:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `train --seeds … --json` prints."""
+        """Return the object that `train --seeds … --json` prints."""
         rows = [
             {
                 "variant": variant,
@@ -74,20 +77,20 @@ class Study:
         return {**about, "results": rows, "differences": gains}
 
     def describe(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text."""
         count = next(iter(self.reports.values()))[0].shapes
         lines = [f"{self.recipe}, seeds {', '.join(map(str, self.seeds))}, {count:,} test shapes"]
         for (variant, which), reports in self.reports.items():
-            found = [
+            measures = [
                 f"{in_words(name)} {_plus_minus(spread(values), len(values))}"
                 for name, values in _measures(reports).items()
             ]
-            lines.append(f"  {variant:<10} {which:<5}  " + "   ".join(found))
+            lines.append(f"  {variant:<10} {which:<5}  " + "   ".join(measures))
         for (variant, which), d in self.differences.items():
             lines.append(
                 f"  {variant} - {self.baseline}, {which}: {100 * d.mean:+.2f} ± {100 * d.std:.2f} "
-                f"points, 95 % interval {100 * d.low:+.2f} … {100 * d.high:+.2f} (seeds and shapes "
-                "redrawn)"
+                f"points, 95 % interval {100 * d.low:+.2f} … {100 * d.high:+.2f} (bootstrap over "
+                "seeds and shapes)"
             )
         return "\n".join(lines)
 
@@ -99,46 +102,46 @@ def study(
     out: Path,
     device: str = "auto",
 ) -> Study | None:
-    """Train and evaluate a recipe with each of the seeds; writes OUT/study.json. Resumes.
+    """Train and evaluate a recipe with each of the seeds; write OUT/study.json. Resumes.
 
-    Under torchrun all processes train, and the main one evaluates; the others get None.
+    Under torchrun all processes train, and the main one evaluates; the others return None.
 
-    Runs lie in OUT/seed-K/VARIANT. A pipeline's teacher and generator (OUT/teacher, OUT/cmpg) are
-    trained once, with their own seeds. Raises as `train` and `evaluate`.
+    The runs are in OUT/seed-K/VARIANT. A pipeline's teacher and generator (OUT/teacher, OUT/cmpg)
+    are trained once, with their own seeds. Raises like `train` and `evaluate`.
     """
     if isinstance(config, PipelineConfig):
-        *earlier, (_, one) = stages(config, out)
+        *earlier, (_, last) = stages(config, out)
         for recipe, stage in earlier:
             logger.info(f"{recipe}: {out / recipe}")
             train(store, stage, out / recipe, device)
     else:
-        one = config
-    if not one.classifies:
+        last = config
+    if not last.classifies:
         raise UsageError(
-            f"a run of the recipe '{one.recipe}' classifies nothing that could be compared",
+            f"a run of the recipe '{last.recipe}' classifies nothing that could be compared",
             where="--seeds",
-            fix="give seeds to pointcmt, teacher, student, finetune or partseg",
+            fix="use seeds with pointcmt, teacher, student, finetune or partseg",
         )
-    accelerator, on = join_processes(device)
-    reports: dict[tuple[str, str], list[Judged]] = {}
+    accelerator, compute_device = join_processes(device)
+    reports: dict[tuple[str, str], list[Evaluation]] = {}
     for seed in seeds:
-        for variant, settings in variants(one.model_copy(update={"seed": seed})).items():
+        for variant, settings in variants(last.model_copy(update={"seed": seed})).items():
             folder = out / f"seed-{seed}" / variant
             logger.info(f"seed {seed}, {variant}: {folder}")
             train(store, settings, folder, device)
             for which in CHECKPOINTS if accelerator.is_main_process else ():
-                report = evaluate(folder, store, "test", which, 1, str(on))
+                report = evaluate(folder, store, "test", which, 1, str(compute_device))
                 reports.setdefault((variant, which), []).append(report)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
-    found = Study(config.recipe, seeds, reports)
-    write_file(out / FILE, (json.dumps(found.as_json(), indent=1) + "\n").encode())
-    return found
+    result = Study(config.recipe, seeds, reports)
+    write_file(out / FILE, (json.dumps(result.as_json(), indent=1) + "\n").encode())
+    return result
 
 
 def variants(config: TrainConfig) -> dict[str, TrainConfig]:
-    """What is trained with each seed, by the folder's name; the first is the others' baseline."""
+    """Return the configurations to train with each seed, by folder; the first is the baseline."""
     if isinstance(config, StudentConfig):
         vanilla = config.model_copy(update={"teacher": "", "generator": ""})
         return {VANILLA: vanilla, DISTILLED: config} if distilled(config) else {VANILLA: vanilla}
@@ -148,13 +151,13 @@ def variants(config: TrainConfig) -> dict[str, TrainConfig]:
     return {config.recipe: config}
 
 
-def _scores(reports: list[Judged]) -> Any:
-    """[S, n], of each seed's shapes."""
+def _scores(reports: list[Evaluation]) -> Any:
+    """Return the scores of each seed's shapes, [S, n]."""
     return np.array([report.scores for report in reports])
 
 
-def _measures(reports: list[Judged]) -> dict[str, list[float]]:
-    """Each measure's value for each seed."""
+def _measures(reports: list[Evaluation]) -> dict[str, list[float]]:
+    """Return each measure's values, one for each seed."""
     return {name: [r.measures[name] for r in reports] for name in reports[0].measures}
 
 

@@ -153,7 +153,7 @@ def test_a_repair_brings_back_what_was_there(store, whole):
 
 def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
     shapes = done_shapes(store, "train")
-    config = StreamConfig(arrays=("rgb",), batch_size=1, points=8, shuffle=False, ahead=1)
+    config = StreamConfig(arrays=("rgb",), batch_size=1, points=8, shuffle=False, prefetch=1)
     batches = iter(ViewStream(store, shapes, config))
     next(batches)
     for shard in range(store.schema.shards):

@@ -63,12 +63,12 @@ def test_views_are_distinct_seeded_and_change_with_the_epoch(toy_store):
     assert every.tolist() == [list(range(6))] * 4
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_ranks_share_the_batches_of_one_process_exactly(toy_store, ranks):
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_share_the_batches_of_one_process_exactly(toy_store, world_size):
     whole = list(stream(toy_store, views=2, batch_size=6))
     parts = [
-        list(stream(toy_store, views=2, batch_size=6, rank=rank, ranks=ranks))
-        for rank in range(ranks)
+        list(stream(toy_store, views=2, batch_size=6, rank=rank, world_size=world_size))
+        for rank in range(world_size)
     ]
     for step, batch in enumerate(whole):
         shares = [part[step] for part in parts]
@@ -77,15 +77,15 @@ def test_ranks_share_the_batches_of_one_process_exactly(toy_store, ranks):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])
-@pytest.mark.parametrize("ahead", [1, 2, 5])
-def test_a_stream_resumes_where_another_stopped(toy_store, stop, ahead):
-    straight = stream(toy_store, views=2, ahead=ahead)
+@pytest.mark.parametrize("prefetch", [1, 2, 5])
+def test_a_stream_resumes_where_another_stopped(toy_store, stop, prefetch):
+    straight = stream(toy_store, views=2, prefetch=prefetch)
     expected = [batch for _ in range(3) for batch in straight]
-    stopped = stream(toy_store, views=2, ahead=ahead)
+    stopped = stream(toy_store, views=2, prefetch=prefetch)
     seen = list(stopped)
     for _, batch in zip(range(stop), stopped, strict=False):
         seen.append(batch)
-    resumed = stream(toy_store, views=2, ahead=3)
+    resumed = stream(toy_store, views=2, prefetch=3)
     resumed.load_state_dict(stopped.state_dict())
     while len(seen) < len(expected):
         seen += list(resumed)
@@ -109,8 +109,8 @@ def test_a_state_of_other_data_or_settings_is_refused(toy_store):
         ({"views": 7}, "the store has 6"),
         ({"points": 257}, "the store has 256"),
         ({"batch_size": 1000}, "larger than the split"),
-        ({"rank": 2, "ranks": 2}, "rank 2 of 2"),
-        ({"ranks": 5}, "at least one shape"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"world_size": 5}, "at least one shape"),
     ],
 )
 def test_what_the_store_cannot_give_is_said(toy_store, settings, says):

@@ -12,17 +12,17 @@ from pointcmt.training.config.files import load_config
 from pointcmt.training.evaluation.probe import probe
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import DENSE
-from pointcmt.training.networks.mvnet import without_classes
+from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.recipes import RECIPES
+from pointcmt.training.runs.folder import Run, open_run
 from pointcmt.training.runs.pretrained import (
     PointNetwork,
     open_network,
     part_of,
+    resolve_config,
     same_network,
-    settle,
     start_from,
 )
-from pointcmt.training.runs.run import Run, open_run
 from tests.training.stores import small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -71,7 +71,7 @@ def test_it_has_no_head_to_be_loaded(recipe, pre, toy_store):
     states, notes = {}, {}
     for load in ("encoder", "all"):
         config = load_config(recipe, None, [f"load={load}", "data.points=64"], init=str(pre))
-        settled = settle(config, toy_store)
+        settled = resolve_config(config, toy_store)
         torch.manual_seed(0)
         model = RECIPES[recipe](settled, 3, True).model
         (notes[load],) = start_from(settled, model, ["a", "b", "c"])
@@ -135,5 +135,5 @@ def test_the_same_encoder_with_and_without_a_decoder(recipe, backbone, dense, fo
 
 
 def test_some_networks_have_no_features_of_points():
-    with pytest.raises(UsageError, match="pointmlp has no feature of each point"):
+    with pytest.raises(UsageError, match="pointmlp has no features of points"):
         same_network(named("student", "pointmlp"), True)

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,7 +100,7 @@ class Killed(Exception):
     pass
 
 
-MOMENTS = 16  # one more than the calls of `save` that change the disk
+MOMENTS = 14  # one more than the calls of `save` that change the disk
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
@@ -299,7 +301,7 @@ def test_a_single_flipped_bit_is_damage(tmp_path, kind):
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    with pytest.raises(StoreError, match="damaged: its bytes are not those") as caught:
+    with pytest.raises(StoreError, match="damaged: its bytes have changed") as caught:
         checkpoint.load_training(tmp_path, model, optimizer)
     assert str(file) == caught.value.where
 
@@ -321,6 +323,40 @@ def test_a_disk_that_fills_up_under_the_tensors(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="No space left") as caught:
         checkpoint.save(tmp_path, 2, {}, small_model(seed=1))
     assert "free some space" in caught.value.fix
+
+
+def test_two_writers_of_a_file_do_not_share_a_half_written_one(tmp_path):
+    """Two processes replace a file at the same time: readers always see one of both as a whole."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pointcmt.training.runs.checkpoint import write_file\n"
+        "path, letter = Path(sys.argv[1]), sys.argv[2].encode()\n"
+        "for _ in range(40): write_file(path, 100_000 * letter)\n"
+    )
+    path = tmp_path / "metrics.jsonl"
+    commands = [[sys.executable, "-c", code, str(path), letter] for letter in "ab"]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            seen.add(path.read_bytes())
+    assert [writer.communicate()[1] for writer in writers] == [b""] * 2
+    assert seen <= {100_000 * letter for letter in (b"a", b"b")}
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_a_half_written_file_is_swept_only_if_its_writer_is_dead(tmp_path):
+    """As is one of an older version; files of others are left alone."""
+    path, names = tmp_path / "x", (".x.0123abcd.pointcmt-half", ".x.pointcmt-half")
+    foreign = tmp_path / ".x.of-mine.pointcmt-half"
+    for left in (*(tmp_path / name for name in names), foreign):
+        left.write_text("half")
+    half, file = checkpoint._create_half(path)
+    with file:
+        checkpoint.write_file(path, b"whole")
+        assert set(os.listdir(tmp_path)) == {"x", foreign.name, half.name}
+    checkpoint.write_file(path, b"whole")
+    assert set(os.listdir(tmp_path)) == {"x", foreign.name}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):

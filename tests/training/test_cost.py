@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from itertools import pairwise
 
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pointcmt.training import loop
+from pointcmt.training import loop, session
 from pointcmt.training.commands import train_command
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
@@ -78,13 +80,13 @@ def test_a_run_says_what_it_cost(store, tmp_path):
 
 def test_hours_add_up_over_sessions(store, tmp_path, monkeypatch):
     """Each session loses half a second before its first step."""
-    config, original = small_config("student", epochs=3), loop.make_optimizer
+    config, original = small_config("student", epochs=3), session.make_optimizer
 
     def slow(*arguments):
         time.sleep(0.5)
         return original(*arguments)
 
-    monkeypatch.setattr(loop, "make_optimizer", slow)
+    monkeypatch.setattr(session, "make_optimizer", slow)
     hours = [train(store, config, tmp_path, "cpu", until=n).cost.hours for n in (1, 2, 3)]
     seconds = [3600 * later - 3600 * before for before, later in pairwise([0.0, *hours])]
     assert min(seconds) > 0.5
@@ -97,7 +99,7 @@ def test_measured_or_not_a_run_is_the_same(store, tmp_path, monkeypatch):
     for epoch in (1, 2, 3):
         train(store, config, tmp_path / "measured", "cpu", until=epoch)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_find_cost", lambda *_: None)
+        patch.setattr(loop, "find_cost", lambda *_: None)
         assert train(store, config, tmp_path / "plain", "cpu").cost is None
     assert_equal_runs(tmp_path / "measured", tmp_path / "plain")
 
@@ -113,6 +115,21 @@ def test_a_finished_run_is_measured_once(store, tmp_path):
         assert again.hours == pytest.approx(first.hours, abs=5 / 3600)
         assert (again.flops, again.disk_bytes) == (first.flops, first.disk_bytes)
         assert os.listdir(tmp_path).count("cost.json") == 1
+
+
+def test_the_memory_of_whoever_starts_a_run_does_not_count():
+    """A child of a large process: only what it used itself is its peak."""
+    measure = (
+        "import torch; from pointcmt.training.runs.cost import Usage\n"
+        "print(Usage(torch.device('cpu')).peak)"
+    )
+    start = (
+        "import subprocess, sys\n"
+        f"block = b'x' * {2**30}\n"
+        f"subprocess.run([sys.executable, '-c', {measure!r}], check=True)"
+    )
+    told = subprocess.run([sys.executable, "-c", start], check=True, capture_output=True)
+    assert 2**26 < int(told.stdout) < 2**30
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -15,10 +15,10 @@ from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.loop import train
 from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.recipes import RECIPES
-from pointcmt.training.recipes.task import Context
+from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
 from tests.training.stores import small_config
 from tests.training.test_loop import assert_equal_runs, tensors
 
@@ -41,7 +41,7 @@ def student_config(stages, *overrides, **flags):
 
 
 def context(store, shapes):
-    return Context(store, shapes, {}, torch.device("cpu"), Accelerator(cpu=True), "silent")
+    return RecipeContext(store, shapes, {}, torch.device("cpu"), Accelerator(cpu=True), "silent")
 
 
 def log_softmax(logits):
@@ -117,14 +117,14 @@ def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
     exact = ("distillation.feature.solver=exact",)
     config = student_config(stages, *still, *exact, *knobs)
     torch.manual_seed(1)
-    task = RECIPES["student"](config, 3, True)
-    task.prepare(context(store, shapes))
-    task.model.train()
-    loss, metrics = task.loss(task.model, batch, torch.Generator())
+    recipe = RECIPES["student"](config, 3, True)
+    recipe = recipe.prepare(context(store, shapes))
+    recipe.model.train()
+    loss, metrics = recipe.loss(recipe.model, batch, torch.Generator())
     with torch.no_grad():
-        prediction = task.model(batch["points"])  # in train mode, the batch's own statistics
+        prediction = recipe.model(batch["points"])  # in train mode, the batch's own statistics
     found = {"logits": prediction.logits, "feature": prediction.feature}
-    classifier = {"weight": task.model.classifier.weight, "bias": task.model.classifier.bias}
+    classifier = {"weight": recipe.model.classifier.weight, "bias": recipe.model.classifier.bias}
     found, classifier = (
         {name: tensor.detach().double().numpy() for name, tensor in table.items()}
         for table in (found, classifier)
@@ -154,17 +154,17 @@ def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
     for ce in (0, 9.6):
         config = student_config(stages, *knobs, f"distillation.classifier={ce}")
         torch.manual_seed(1)
-        task = RECIPES["student"](config, 3, True)
-        task.prepare(context(store, shapes))
-        loss, _ = task.loss(task.model.train(), batch, torch.Generator().manual_seed(0))
+        recipe = RECIPES["student"](config, 3, True)
+        recipe = recipe.prepare(context(store, shapes))
+        loss, _ = recipe.loss(recipe.model.train(), batch, torch.Generator().manual_seed(0))
         loss.backward()
-        found[ce] = task.model.classifier.weight.grad.clone()
+        found[ce] = recipe.model.classifier.weight.grad.clone()
     with torch.no_grad():  # the direct term, written out: 9.6 · mean (softmax(s) - softmax(x)) f_s
         a = config.augmentation
         generator = torch.Generator().manual_seed(0)
         moved = choose(batch["points"], 64, generator)
-        p = task.model(scale_and_shift(moved, a.scale, a.shift, generator))
-        cross = task.model.classifier(task.knowledge.feature(batch))
+        p = recipe.model(scale_and_shift(moved, a.scale, a.shift, generator))
+        cross = recipe.model.classifier(recipe.knowledge.feature(batch))
         direct = 9.6 * (p.logits.softmax(1) - cross.softmax(1)).T @ p.feature / len(shapes)
     difference = found[9.6] - found[0]
     if detach == "true":
@@ -176,15 +176,15 @@ def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
 def test_fe_moves_the_student_and_leaves_the_generator_alone(stages, store, stored):
     batch, shapes, *_ = stored
     config = student_config(stages, "distillation.classifier=0")
-    task = RECIPES["student"](config, 3, True)
-    task.prepare(context(store, shapes))
-    before = task.generator.decode.weight.clone()
-    loss, _ = task.loss(task.model.train(), batch, torch.Generator())
+    recipe = RECIPES["student"](config, 3, True)
+    recipe = recipe.prepare(context(store, shapes))
+    before = recipe.generator.decode.weight.clone()
+    loss, _ = recipe.loss(recipe.model.train(), batch, torch.Generator())
     loss.backward()
-    assert task.generator.decode.weight.grad is None
-    assert not task.generator.training
-    assert torch.equal(before, task.generator.decode.weight)
-    assert all(p.grad is not None for p in task.model.parameters())
+    assert recipe.generator.decode.weight.grad is None
+    assert not recipe.generator.training
+    assert torch.equal(before, recipe.generator.decode.weight)
+    assert all(p.grad is not None for p in recipe.model.parameters())
 
 
 def test_without_fe_and_ce_it_is_the_vanilla_student_bit_for_bit(stages, store, tmp_path):
@@ -246,13 +246,13 @@ def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_pat
     [
         ("cmpg", {}, UsageError, "no teacher is given"),
         ("cmpg", {"teacher": "/nowhere"}, StoreError, "no run here"),
-        ("cmpg", {"teacher": "cmpg"}, UsageError, "no teacher, its recipe is cmpg"),
+        ("cmpg", {"teacher": "cmpg"}, UsageError, "not a teacher; its recipe is cmpg"),
         ("student", {"teacher": "teacher"}, UsageError, "needs a generator"),
         (
             "student",
             {"teacher": "teacher", "generator": "teacher"},
             UsageError,
-            "no generator, its recipe is teacher",
+            "not a generator; its recipe is teacher",
         ),
     ],
 )
@@ -264,5 +264,5 @@ def test_inputs_that_do_not_fit_are_said(recipe, flags, kind, says, stages, stor
 
 def test_a_teacher_of_other_classes_is_refused(stages, make_store, tmp_path):
     other = make_store(class_names=("ball", "plate", "cone"))
-    with pytest.raises(StoreError, match="other ones"):
+    with pytest.raises(StoreError, match="the store has other classes"):
         train(other, student_config(stages), tmp_path / "run", device="cpu")

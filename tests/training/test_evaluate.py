@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.cli import app
+from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.render.config import RenderConfig
@@ -21,13 +22,14 @@ from pointcmt.training.evaluation.evaluate import (
     Report,
     confusion_matrix,
     evaluate,
-    evaluation_stream,
+    evaluation_config,
     predict,
 )
+from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.run import begin_run, plan_run
+from pointcmt.training.runs.folder import begin_run, plan_run
 from pointcmt.training.runs.splits import split_train
 from tests.training.stores import small_config
 
@@ -55,6 +57,21 @@ def test_numbers_equal_scikit_learns():
     assert report.shapes == 500
 
 
+def test_a_class_takes_one_line_whatever_its_name_holds():
+    """In the table, in the list of classes without shapes, and in that of parts."""
+    names, labels = ["a\nb", "c\x1b[31m", "d\r\ne"], np.array([0, 1, 1])
+    report = Report("student", "test", "best", 1, 1, names, labels, labels)
+    lines = report.describe().splitlines()
+    assert len(lines) == 3 + 2 + 1
+    assert not any(character in "".join(lines) for character in "\x1b\r")
+    accuracies = [line.index("%") for line in lines[3:5]]
+    assert accuracies[0] == accuracies[1]
+    parts = dict.fromkeys(names, ("p", "q"))
+    flat, points = np.zeros((3, 4), np.int64), np.zeros((3, 4, 3), np.float32)
+    segmented = PartReport("partseg", "test", "best", 1, 1, parts, labels, flat, flat, points)
+    assert len(segmented.describe().splitlines()) == 4 + 2
+
+
 def test_a_class_without_shapes_does_not_count():
     labels = np.array([0, 0, 0, 2])
     report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], labels, labels)
@@ -73,13 +90,13 @@ def test_numbers_follow_from_the_predictions(recipe, which, runs, store):
     report = evaluate(runs[recipe], store, which=which, device="cpu")
     shapes = np.flatnonzero(store.splits == 1)
     config = small_config(recipe)
-    task = RECIPES[recipe](config, 3, False)
-    load_weights(runs[recipe] / which, task.model)
-    task.model.eval()
+    built = RECIPES[recipe](config, 3, False)
+    load_weights(runs[recipe] / which, built.model)
+    built.model.eval()
     name = {"student": "points", "teacher": "rgb"}[recipe]
     data = torch.from_numpy(np.stack([store.read(name, int(shape)) for shape in shapes]))
     with torch.no_grad():
-        predicted = task.model(data)[0].argmax(dim=1).numpy()
+        predicted = built.model(data)[0].argmax(dim=1).numpy()
     true = store.labels[shapes]
     expected = {
         "overall_accuracy": np.mean(predicted == true),
@@ -114,18 +131,19 @@ def test_votes_are_the_same_each_time_and_average_probabilities(recipe, runs, st
     reports = [evaluate(runs[recipe], store, votes=5, device="cpu") for _ in range(2)]
     assert np.array_equal(reports[0].confusion, reports[1].confusion)
 
-    task = RECIPES[recipe](small_config(recipe), 3, False)
-    load_weights(runs[recipe] / "best", task.model)
-    stream = evaluation_stream(task, store, np.flatnonzero(store.splits == 1), 8)
-    log_p = predict(task, stream, votes=5, seed=3)
+    built = RECIPES[recipe](small_config(recipe), 3, False)
+    load_weights(runs[recipe] / "best", built.model)
+    shapes = np.flatnonzero(store.splits == 1)
+    stream = ViewStream(store, shapes, evaluation_config(built.stream, 8))
+    log_p = predict(built, stream, votes=5, seed=3)
     assert log_p.exp().sum(dim=1) == pytest.approx(1, abs=1e-5)
-    assert torch.equal(log_p, predict(task, stream, votes=5, seed=3))
-    assert not torch.equal(log_p, predict(task, stream, votes=5, seed=4))
-    (batch,) = [next(iter(evaluation_stream(task, store, np.flatnonzero(store.splits == 1), 8)))]
+    assert torch.equal(log_p, predict(built, stream, votes=5, seed=3))
+    assert not torch.equal(log_p, predict(built, stream, votes=5, seed=4))
+    batch = next(iter(ViewStream(store, shapes, evaluation_config(built.stream, 8))))
     generator = torch.Generator().manual_seed(3)
-    looks = [batch] + [task.vary(batch, generator) for _ in range(4)]
+    looks = [batch] + [built.test_time_augmentation(batch, generator) for _ in range(4)]
     with torch.no_grad():
-        mean = torch.stack([task.logits(task.model, look).softmax(dim=1) for look in looks]).mean(
+        mean = torch.stack([built.logits(built.model, look).softmax(dim=1) for look in looks]).mean(
             dim=0
         )
     torch.testing.assert_close(log_p[: len(mean)].exp(), mean)
@@ -175,7 +193,7 @@ def test_a_store_of_other_classes_is_refused(runs, make_store):
 def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_store):
     other = make_store(train=(2, 2, 2), test=(4, 4, 4))
     assert evaluate(runs["student"], other, device="cpu").shapes == 12
-    with pytest.raises(StoreError, match="'val' for this run is only known"):
+    with pytest.raises(StoreError, match="the 'val' shapes of this run are only known"):
         evaluate(runs["student"], other, split="val", device="cpu")
 
 
@@ -188,7 +206,7 @@ OTHERWISE = {
     ),
     "views": (
         replace(RENDERED, rig=Rig("ortho6", find_rig("circle12").views)),
-        'rig: other cameras under the same name, "ortho6"',
+        'rig: different cameras with the same name, "ortho6"',
     ),
     "background": (
         replace(RENDERED, background=(0, 0, 0)),
@@ -240,7 +258,7 @@ def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
     assert evaluate(folder, make_store(render=RENDERED), device="cpu").notes == ()
     other = make_store(render=OTHERWISE["light"][0])
     (note,) = evaluate(folder, other, device="cpu").notes
-    assert "which ones is not known" in note
+    assert "which ones is unknown" in note
 
 
 def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, messages):

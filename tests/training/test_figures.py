@@ -7,15 +7,6 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from pointcmt.training.figures.mvnet import (
-    Look,
-    Pair,
-    draw_features,
-    draw_matches,
-    in_title,
-    principal_colors,
-    spread_out,
-)
 from pointcmt.training.figures.plots import (
     PARTS,
     Segmented,
@@ -23,6 +14,15 @@ from pointcmt.training.figures.plots import (
     draw_curve,
     draw_parts,
     to_png,
+)
+from pointcmt.training.figures.pretraining import (
+    Look,
+    Pair,
+    draw_features,
+    draw_matches,
+    in_title,
+    principal_colors,
+    spread_out,
 )
 
 

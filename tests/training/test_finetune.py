@@ -13,8 +13,8 @@ from pointcmt.training.export.networks import export, load_exported
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.pretrained import load_parts, part_of, settle, start_from
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
+from pointcmt.training.runs.pretrained import load_parts, part_of, resolve_config, start_from
 from pointcmt.training.study import study
 from tests.training import textbooks
 from tests.training.stores import small_config
@@ -39,7 +39,7 @@ def weights(run):
 
 def begun(settings, class_names, pre, store):
     """A network as the run would begin with, and what it was and what it was given."""
-    settled = settle(settings, store)
+    settled = resolve_config(settings, store)
     torch.manual_seed(settled.seed)
     model = BACKBONES[settled.model.backbone](len(class_names))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -73,7 +73,7 @@ def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
     before, after, theirs, notes = begun(config("load=all", init=str(pre)), names, pre, store)
     for name, tensor in after.items():
         assert torch.equal(tensor, (before if "classifier" in name else theirs)[name])
-    assert "classifier 0 of 2 tensors (2 there are not used)" in notes[0]
+    assert "classifier 0 of 2 tensors (2 more are not used)" in notes[0]
 
 
 def test_none_is_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
@@ -167,7 +167,7 @@ def test_label_fractions(pre, store, tmp_path, messages):
         folder = tmp_path / fraction
         result = train(store, settings, folder, device="cpu")
         assert result.epochs == 1
-        said = "3 shapes are less than a batch of 8" in messages()
+        said = "3 shapes do not fill a batch of 8" in messages()
         assert said is (batch == 3)
         assert open_run(folder).config.data.batch_size == batch
         assert train(store, settings, folder, device="cpu").last == result.last  # the same run
@@ -184,12 +184,12 @@ def test_a_published_checkpoint_to_start_from(store, tmp_path):
     settings = config("model.backbone=pointnet2-msg", "load=all", init=f"{tmp_path}/published.pth")
     model = BACKBONES["pointnet2-msg"](3)
     classifier = model.classifier.weight.clone()
-    (note,) = start_from(settle(settings, store), model, ["a", "b", "c"])
+    (note,) = start_from(resolve_config(settings, store), model, ["a", "b", "c"])
     assert torch.equal(model.head[0].weight, theirs.state_dict()["fc_layer1.0.fc.weight"])
     assert torch.equal(model.classifier.weight, classifier)
-    assert "classifier 0 of 2 tensors (2 there are not used)" in note
+    assert "classifier 0 of 2 tensors (2 more are not used)" in note
     with pytest.raises(UsageError, match="no network is named"):
-        settle(config(init=f"{tmp_path}/published.pth"), store)
+        resolve_config(config(init=f"{tmp_path}/published.pth"), store)
 
 
 def test_another_architecture_is_refused_with_names_and_shapes(pre, store, tmp_path):

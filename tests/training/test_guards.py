@@ -5,9 +5,9 @@ import torch
 
 from pointcmt.errors import PointcmtError
 from pointcmt.training.config.files import load_config
-from pointcmt.training.guards import memory_errors, require_finite
-from pointcmt.training.loop import train
+from pointcmt.training.loop import memory_errors, train
 from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.runs.metrics import require_finite
 from tests.training.plain_student import PlainStudent
 from tests.training.stores import small_config
 

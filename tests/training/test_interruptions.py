@@ -14,7 +14,7 @@ from pointcmt.training import loop
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.optimization import Average
+from pointcmt.training.runs.optimization import ModelEMA
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL, small_config
 from tests.training.test_loop import assert_equal_runs
@@ -80,14 +80,14 @@ def test_the_average_is_what_is_validated_and_kept(store, tmp_path):
 def test_the_average_follows_its_formula():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    average, expected = Average(model, 0.5), model.weight.detach().clone()
+    ema, expected = ModelEMA(model, 0.5), model.weight.detach().clone()
     for step in range(1, 8):
         with torch.no_grad():
             model.weight.add_(torch.randn(2, 3))
-        average.update(model, step)
+        ema.update(model, step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * model.weight.detach()
-        torch.testing.assert_close(average.model.weight.detach(), expected)
+        torch.testing.assert_close(ema.model.weight.detach(), expected)
 
 
 def test_bf16_computes_in_bf16_and_keeps_fp32(store, tmp_path):
@@ -101,16 +101,18 @@ def test_bf16_computes_in_bf16_and_keeps_fp32(store, tmp_path):
     assert {t.dtype for n, t in weights.items() if not n.endswith("tracked")} == {torch.float32}
 
 
-def test_pieces_make_the_same_step_where_no_batch_norm_sees_them(store, tmp_path, monkeypatch):
+def test_micro_batches_make_the_same_step_where_no_batch_norm_sees_them(
+    store, tmp_path, monkeypatch
+):
     """The mean over two halves is that over the whole."""
     monkeypatch.setitem(BACKBONES, "pointnet", PlainStudent)
     found = {}
-    for size, pieces in ((8, 1), (4, 2), (2, 4)):
-        train_plain(store, tmp_path / str(pieces), size, pieces)
-        found[pieces] = load_file(next((tmp_path / str(pieces) / "last").glob("training-*")))
-    for pieces in (2, 4):
+    for size, count in ((8, 1), (4, 2), (2, 4)):
+        train_plain(store, tmp_path / str(count), size, count)
+        found[count] = load_file(next((tmp_path / str(count) / "last").glob("training-*")))
+    for count in (2, 4):
         for name, moment in found[1].items():
-            torch.testing.assert_close(found[pieces][name], moment, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(found[count][name], moment, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow  # the compiler takes half a minute

@@ -20,12 +20,13 @@ from pointcmt.errors import PointcmtError, StoreError, UsageError
 from pointcmt.training import loop
 from pointcmt.training.config.files import load_config, to_yaml
 from pointcmt.training.evaluation.evaluate import evaluate
-from pointcmt.training.loop import best_of, train
+from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.folder import begin_run, plan_run
+from pointcmt.training.runs.metrics import best_of
 from pointcmt.training.runs.optimization import learning_rate
 from pointcmt.training.runs.pretrained import start_from
-from pointcmt.training.runs.run import begin_run, plan_run
 from pointcmt.training.runs.splits import split_train
 from tests.training import textbooks
 from tests.training.stores import small_config
@@ -281,7 +282,7 @@ def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, 
     planned = plan_run(tmp_path, config, store, split_train(store, config.data))
     train(store, config, tmp_path, device="cpu")
     before = tensors(tmp_path)
-    with pytest.raises(StoreError, match="while this one was getting ready"), begin_run(planned):
+    with pytest.raises(StoreError, match="while this one was preparing"), begin_run(planned):
         pass
     assert before.keys() == tensors(tmp_path).keys()
 
@@ -291,12 +292,12 @@ def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monk
     config = small_config("student", epochs=2)
     train(store, config, tmp_path / "straight", device="cpu")
 
-    def interrupt_at_the_end(out, records, *_):
+    def interrupt_at_the_end(session, records):
         if len(records) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_keep", interrupt_at_the_end)
+        patch.setattr(loop, "keep_checkpoints", interrupt_at_the_end)
         with pytest.raises(KeyboardInterrupt):
             train(store, config, tmp_path / "run", device="cpu")
     train(store, config, tmp_path / "run", device="cpu")

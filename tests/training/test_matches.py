@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pointcmt.correspondences import match_pixels
-from pointcmt.training.ops.matches import Matches, Views, match_views
+from pointcmt.training.ops.matches import DepthViews, Matches, match_views
 from tests.stores import render_box
 from tests.test_correspondences import box_truth, distance_to_visible_faces
 
@@ -27,7 +27,7 @@ def views(store, shapes, which):
     """A store's views as tensors, and the cameras and depths that they are made of."""
     depth, camera = store.depth(shapes, which), store.camera(shapes, which)
     arrays = (depth, camera.K, camera.world_to_camera)
-    return Views(*(torch.from_numpy(a) for a in arrays)), camera, depth
+    return DepthViews(*(torch.from_numpy(a) for a in arrays)), camera, depth
 
 
 def pairs_of(store, shapes, first, second, size):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointcmt.training.networks.mvnet import (
+from pointcmt.training.networks.view_consistency import (
     Maps,
     Matcher,
     MVNet,

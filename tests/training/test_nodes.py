@@ -14,7 +14,7 @@ import torch
 
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.ops.losses import smoothed_cross_entropy
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.splits import split_train
 from tests.training.stores import SMALL
 from tests.training.test_processes import command, records, weights

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from pointcmt.training.runs.run import open_run
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -16,7 +17,6 @@ from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.export.networks import load_exported
 from pointcmt.training.loop import train
-from pointcmt.training.runs.run import open_run
 from tests.outside import install
 from tests.training.stores import SMALL, small_config
 
@@ -142,9 +142,9 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     save_file(weights, tmp_path / "weights/model.safetensors")
     run, knob = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
     config = small_config("teacher", "model.backbone=outside-images", knob, epochs=1)
-    from pointcmt.training.recipes import build_task
+    from pointcmt.training.recipes import build_recipe
 
-    model = build_task(config, 3, True).model
+    model = build_recipe(config, 3, True).model
     assert all(torch.equal(model.encoder.state_dict()[k], t) for k, t in weights.items())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "encoder.blocks.0.0.weight" in trained
@@ -160,7 +160,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     del weights["head.bias"]
     save_file(weights, tmp_path / "weights/model.safetensors")
     with pytest.raises(UsageError, match=r"do not fit 1 tensors of outside-images, such as head"):
-        build_task(config, 3, True)
+        build_recipe(config, 3, True)
 
 
 @pytest.mark.parametrize("name", ["dinov3_vit", "siglip", "regnet", "clip", "sam2_hiera"])
@@ -254,7 +254,7 @@ BAD = """
 import torch
 from torch import nn
 from pointcmt.training.networks.backbones.blocks import Prediction
-from pointcmt.training.config.own_recipes import Recipe
+from pointcmt.training.config.own_recipes import OwnRecipe
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.datasets.sources import Listing, Source
 from pointcmt.datasets.store.schema import ShapeRecord
@@ -286,8 +286,8 @@ def broken(classes):
     raise RuntimeError("out of ideas")
 
 number = 5
-recipe_without_defaults = Recipe(TrainConfig, broken)
-recipe_of_nothing = Recipe(dict, broken)
+recipe_without_defaults = OwnRecipe(TrainConfig, broken)
+recipe_of_nothing = OwnRecipe(dict, broken)
 
 def listing(*shapes, classes=("a",), up="z"):
     return Listing("", None, shapes, classes, up, "", "", None, ())
@@ -380,7 +380,7 @@ def test_a_source_that_is_none_is_said(name, says):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not a Recipe"),
+        ("bad_parts:number", "is a int, not an OwnRecipe"),
         ("bad_parts:recipe_of_nothing", "not a subclass of TrainConfig"),
         ("bad_parts:recipe_without_defaults", "not valid without settings: epochs"),
     ],

@@ -20,8 +20,14 @@ from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.pretrained import load_parts, open_network, part_of, settle, start_from
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
+from pointcmt.training.runs.pretrained import (
+    load_parts,
+    open_network,
+    part_of,
+    resolve_config,
+    start_from,
+)
 from pointcmt.training.study import study
 from tests.training.stores import PARTS, small_config
 from tests.training.test_loop import assert_equal_runs
@@ -179,20 +185,20 @@ def test_only_parts_of_the_own_class_are_predicted(run, store):
     counts = np.array(COUNTS)[report.labels]
     assert np.all(report.predicted < counts[:, None])
     config = open_run(run).config
-    task = RECIPES["partseg"](config, 3, False)
+    recipe = RECIPES["partseg"](config, 3, False)
     logits, labels = torch.zeros(3, 5, 7), torch.tensor([0, 1, 2])
     logits[..., [0, 3, 4]] = torch.tensor([9.0, 8.0, 7.0])  # ball 0, plate 1, rod 0
-    own = task._own(logits, labels)
+    own = recipe._own(logits, labels)
     assert own.argmax(dim=2)[:, 0].tolist() == [0, 1, 0]
     assert torch.isinf(own[:2, :, 2]).all()
     assert torch.isfinite(own[2]).all()
 
 
 def test_cross_entropy_counts_the_parts_of_all_classes(run, store):
-    task = RECIPES["partseg"](open_run(run).config, 3, False)
+    recipe = RECIPES["partseg"](open_run(run).config, 3, False)
     logits = torch.randn(2, 5, 7)
     parts = torch.tensor([[0, 1, 0, 1, 1], [2, 2, 0, 1, 0]])
-    found = task._judge(logits, torch.tensor([1, 2]), parts)["loss"]
+    found = recipe._judge(logits, torch.tensor([1, 2]), parts)["loss"]
     log_p = logits.log_softmax(dim=2)
     rows = [log_p[0, i, 2 + p] for i, p in enumerate(parts[0])]
     rows += [log_p[1, i, 4 + p] for i, p in enumerate(parts[1])]
@@ -214,7 +220,7 @@ def test_a_resumed_run_equals_a_straight_one(run, store, tmp_path):
 
 def test_augmentation_moves_points_and_parts_together(run, store):
     """Each point keeps its part, in whatever order and place it is shown."""
-    task = RECIPES["partseg"](open_run(run).config, 3, False)
+    recipe = RECIPES["partseg"](open_run(run).config, 3, False)
     shapes = np.flatnonzero(store.labels == 2)[:4]
     points = torch.from_numpy(store.read("points", shapes))
     batch = {"points": points, "label": torch.full((4,), 2)}
@@ -226,9 +232,11 @@ def test_augmentation_moves_points_and_parts_together(run, store):
             seen["points"] = clouds
             return torch.zeros(4, 64, 7, requires_grad=True)
 
-    judged = task._judge
-    task._judge = lambda logits, labels, parts: judged(logits, labels, seen.setdefault("p", parts))
-    task.loss(Looking(), batch, torch.Generator().manual_seed(0))
+    judged = recipe._judge
+    recipe._judge = lambda logits, labels, parts: judged(
+        logits, labels, seen.setdefault("p", parts)
+    )
+    recipe.loss(Looking(), batch, torch.Generator().manual_seed(0))
     height, parts = seen["points"][..., 2], seen["p"]
     assert not torch.equal(parts, batch["part"].long())  # shuffled
     for h, p in zip(height, parts, strict=True):  # scaled and shifted, the thirds stay thirds
@@ -237,17 +245,17 @@ def test_augmentation_moves_points_and_parts_together(run, store):
 
 @pytest.mark.parametrize("load", ["encoder", "all", "none"])
 def test_what_is_loaded_from_a_classifier(load, pre, store):
-    settled = settle(config("model.backbone=''", f"load={load}", init=str(pre)), store)
+    settled = resolve_config(config("model.backbone=''", f"load={load}", init=str(pre)), store)
     assert (settled.model.backbone, settled.parts) == ("dgcnn", NAMES)
     torch.manual_seed(0)
-    task = RECIPES["partseg"](settled, 3, True)
-    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    recipe = RECIPES["partseg"](settled, 3, True)
+    before = {name: tensor.clone() for name, tensor in recipe.model.state_dict().items()}
     if settled.init:
-        (note,) = start_from(settled, task.model, store.class_names)
-        assert "(2 there are not used)" in note  # its classifier
+        (note,) = start_from(settled, recipe.model, store.class_names)
+        assert "(2 more are not used)" in note  # its classifier
     theirs = load_file(next((pre / "best").glob("weights-*")))
     loaded = {"encoder": {"encoder"}, "all": {"encoder", "head"}, "none": set()}[load]
-    for name, tensor in task.model.state_dict().items():
+    for name, tensor in recipe.model.state_dict().items():
         inner = name.removeprefix("backbone.")
         taken = name != inner and part_of(inner) in loaded
         assert torch.equal(tensor, theirs[inner] if taken else before[name]), name
@@ -267,7 +275,7 @@ def test_a_decoder_is_loaded_with_all_alone(load):
         if part_of(name) == "encoder":
             assert torch.equal(tensor, theirs[name])
     unused = sum(part_of(name) == "decoder" for name in theirs)
-    assert f"decoder 0 of 0 tensors ({unused} there are not used)" in note
+    assert f"decoder 0 of 0 tensors ({unused} more are not used)" in note
 
 
 def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
@@ -297,7 +305,7 @@ def test_each_load_is_compared(pre, store, tmp_path):
 
 def test_the_layers_that_make_parts_begin_anew_and_that_is_said(run, store):
     """Of one segmenter another takes the backbone with its head; the rest is as it was."""
-    settled = settle(config("load=all", init=str(run)), store)
+    settled = resolve_config(config("load=all", init=str(run)), store)
     torch.manual_seed(0)
     model = RECIPES["partseg"](settled, 3, True).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -306,7 +314,7 @@ def test_the_layers_that_make_parts_begin_anew_and_that_is_said(run, store):
     for name, tensor in model.state_dict().items():
         taken = name.startswith("backbone.")
         assert torch.equal(tensor, theirs[name] if taken else before[name]), name
-    assert note.endswith("; the layers that make parts of features begin anew")
+    assert note.endswith("; the layers that predict parts start from random weights")
 
 
 def test_its_network_can_be_probed(run, store):
@@ -321,13 +329,13 @@ def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
         train(make_store(), baseline(), tmp_path / "run", device="cpu")
     assert "shapenetpart" in caught.value.fix
     other = baseline("parts={ball: [upper, lower], plate: [rim, hub], rod: [a, b, c]}")
-    with pytest.raises(StoreError, match="into other parts: rod"):
+    with pytest.raises(StoreError, match="into different parts: rod"):
         train(store, other, tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="load=encoder needs a run"):
         train(store, config(), tmp_path / "run", device="cpu")
     pointnet = tmp_path / "pointnet"
     train(store, small_config("student", epochs=1), pointnet, device="cpu")
-    with pytest.raises(UsageError, match="pointnet has no feature of each point"):
+    with pytest.raises(UsageError, match="pointnet has no features of points"):
         train(
             store, config("model.backbone=''", init=str(pointnet)), tmp_path / "run", device="cpu"
         )
@@ -340,7 +348,7 @@ def test_part_labels_that_a_class_has_not_are_said(run, store, tmp_path):
     part = zarr.open_array(tmp_path / "store" / "part", mode="r+")
     shape = int(np.flatnonzero((store.splits == 1) & (store.labels == 1))[0])
     part[shape, 5] = 2
-    with pytest.raises(StoreError, match="plate-test-0 has part 2, its class only 2"):
+    with pytest.raises(StoreError, match="plate-test-0 has part 2, but its class only has 2"):
         evaluate(run, copy, device="cpu")
     shape = int(np.flatnonzero((store.splits == 0) & (store.labels == 2))[3])
     part[shape, 0] = 9

@@ -24,21 +24,27 @@ from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
 from pointcmt.training.config.files import load_config
-from pointcmt.training.evaluation.evaluate import evaluation_stream
+from pointcmt.training.evaluation.evaluate import evaluation_config
 from pointcmt.training.evaluation.probe import probe
-from pointcmt.training.figures.mvnet import draw_features
+from pointcmt.training.figures.pretraining import draw_features
 from pointcmt.training.images.building import build_network
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.backbones.pointvit import DensePointViT, Size
-from pointcmt.training.networks.mvnet import Answer, centers, sample_keys, without_classes
+from pointcmt.training.networks.view_consistency import (
+    MVNetOutput,
+    centers,
+    sample_keys,
+    without_classes,
+)
 from pointcmt.training.ops.augment import keep_patches
 from pointcmt.training.ops.losses import info_nce
 from pointcmt.training.ops.projection import splat_radius
 from pointcmt.training.recipes import RECIPES, mvnet_pictures
-from pointcmt.training.recipes.mvnet import GEOMETRY, GUESS, leave
-from pointcmt.training.recipes.mvnet_pictures import choose_pair, most_alike
-from pointcmt.training.recipes.task import Context
+from pointcmt.training.recipes.mvnet import GEOMETRY, keep_points
+from pointcmt.training.recipes.mvnet_pictures import choose_pairs, most_similar
+from pointcmt.training.recipes.mvnet_terms import GUESS
+from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.splits import split_shapes
 from tests.stores import render_box, render_listing, render_toy
 from tests.training.plain_dense import PlainDense, pretrain_plain
@@ -59,16 +65,22 @@ def plain(monkeypatch):
 
 
 def prepared(store, *knobs, shapes=None):
-    """A task of these knobs, ready to train."""
+    """The recipe with these settings, ready to train."""
     torch.manual_seed(0)
-    task = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
+    recipe = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     shapes = np.arange(store.schema.shapes) if shapes is None else shapes
-    task.prepare(Context(store, shapes, {}, CPU, Accelerator(cpu=True), "silent"))
-    return task
+    context = RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True), "silent")
+    return recipe.prepare(context)
 
 
-def batch_of(task, store, shapes=range(6)):
-    (batch,) = ViewStream(store, np.array(shapes), replace(task.stream, batch_size=len(shapes)))
+def evaluation_stream(recipe, store, shapes, batch_size, all_views=True, **share):
+    """What is validated: these shapes in order. share: rank and world_size."""
+    config = evaluation_config(recipe.stream, batch_size, all_views)
+    return ViewStream(store, shapes, replace(config, **share))
+
+
+def batch_of(recipe, store, shapes=range(6)):
+    (batch,) = ViewStream(store, np.array(shapes), replace(recipe.stream, batch_size=len(shapes)))
     return batch
 
 
@@ -76,24 +88,24 @@ def batch_of(task, store, shapes=range(6)):
 
 
 def test_each_pixel_shows_the_point_that_correspondences_say(rendered):
-    task = prepared(rendered, "projection.size=32", "projection.fill=false")
-    batch = batch_of(task, rendered)
-    maps = task.see(batch)
+    recipe = prepared(rendered, "projection.size=32", "projection.fill=false")
+    batch = batch_of(recipe, rendered)
+    maps = recipe.project(batch)
     for row, shape in enumerate(batch["shape"].tolist()):
         views = batch["view"][row].numpy()
         points, camera = rendered.read("points", shape), rendered.camera(shape)[views]
         visible = rendered.visible(shape)[views]
         expected = pixels_to_points(points, visible, camera, splat_radius(256, 32))
         np.testing.assert_array_equal(maps.nearest[row, ..., 0], expected)
-    smaller = prepared(rendered, "projection.size=16").see(batch)
+    smaller = prepared(rendered, "projection.size=16").project(batch)
     share = adaptive_avg_pool2d((batch["depth"] > 0).float().flatten(0, 1)[:, None], 16)
     assert torch.equal(smaller.covered, share.view(6, 2, 16, 16) >= 0.5)
 
 
 def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered):
-    task = prepared(rendered, "data.views=4", "projection.size=32", "matching.stride=1")
-    batch = batch_of(task, rendered, range(3))
-    found = task.match(batch)
+    recipe = prepared(rendered, "data.views=4", "projection.size=32", "matching.stride=1")
+    batch = batch_of(recipe, rendered, range(3))
+    found = recipe.match(batch)
     for number in range(12):
         shape, view = divmod(number, 4)
         rows = batch["shape"][shape].item()
@@ -102,16 +114,16 @@ def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered
         uv, valid = match_pixels((depth[one], depth[other]), (camera[one], camera[other]))
         np.testing.assert_array_equal(found.valid[number], valid)
         np.testing.assert_allclose(found.uv[number][valid], uv[valid], atol=1e-9)
-        np.testing.assert_array_equal(found.shown[number], depth[one] > 0)
+        np.testing.assert_array_equal(found.foreground[number], depth[one] > 0)
 
 
 def test_standardized_features_have_no_mean_to_be_content_with(rendered):
     """To say what all patches have in common costs 1, and of raw features almost nothing."""
     lost = {}
     for standardize in ("true", "false"):
-        task = prepared(rendered, f"images.standardize={standardize}", "matching.weight=0")
-        batch = batch_of(task, rendered, range(24))
-        maps, levels = task.see(batch), task.teach(batch)
+        recipe = prepared(rendered, f"images.standardize={standardize}", "matching.weight=0")
+        batch = batch_of(recipe, rendered, range(24))
+        maps, levels = recipe.project(batch), recipe.teacher.image_features(batch)
         shown = [
             adaptive_avg_pool2d((batch["depth"].flatten(0, 1) > 0).float()[:, None], x.shape[-2:])
             for x in levels
@@ -121,7 +133,9 @@ def test_standardized_features_have_no_mean_to_be_content_with(rendered):
             for x, s in zip(levels, shown, strict=True)
         ]
         same = [m[None, :, None, None].expand_as(x) for m, x in zip(means, levels, strict=True)]
-        lost[standardize] = task.terms(Answer(same, torch.zeros(0)), maps, batch)["transfer"].value
+        lost[standardize] = recipe.terms(MVNetOutput(same, torch.zeros(0)), maps, batch)[
+            "transfer"
+        ].value
     assert lost["true"] > 0.6
     assert lost["false"] < 0.3
 
@@ -129,56 +143,56 @@ def test_standardized_features_have_no_mean_to_be_content_with(rendered):
 @pytest.mark.parametrize("distance", ["cosine", "smooth-l1"])
 def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
     """L_k = 0 when the head says what the 2D network says, L_m = 0 when M = M*."""
-    task = prepared(rendered, f"transfer.distance={distance}")
-    batch = batch_of(task, rendered)
+    recipe = prepared(rendered, f"transfer.distance={distance}")
+    batch = batch_of(recipe, rendered)
     batch["depth"][0, 1] = 0  # a view without a match does not count, nor does its pair's other one
-    maps, matches = task.see(batch), task.match(batch)
-    right = Answer(task.teach(batch), (matches.uv / 32).float())
-    terms = task.terms(right, maps, batch)
+    maps, matches = recipe.project(batch), recipe.match(batch)
+    right = MVNetOutput(recipe.teacher.image_features(batch), (matches.uv / 32).float())
+    terms = recipe.terms(right, maps, batch)
     assert terms["transfer"].value == pytest.approx(0, abs=1e-6)
     assert terms["matching"].value == pytest.approx(0, abs=1e-6)
     assert 0.1 < terms["matched"].value < 1
-    wrong = Answer([-level for level in right.levels], right.matching + 0.25)
-    terms = task.terms(wrong, maps, batch)
+    wrong = MVNetOutput([-level for level in right.levels], right.matching + 0.25)
+    terms = recipe.terms(wrong, maps, batch)
     assert terms["transfer"].value > 0.1
     assert terms["matching"].value == pytest.approx(0.25 / GUESS, rel=1e-5)
 
 
 def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
     """As L_k does of a head that says the mean: both terms begin at about 1."""
-    task = prepared(rendered, "transfer.weight=0")
-    batch = batch_of(task, rendered, range(24))
-    matches = task.match(batch)
+    recipe = prepared(rendered, "transfer.weight=0")
+    batch = batch_of(recipe, rendered, range(24))
+    matches = recipe.match(batch)
     places = torch.zeros(48, 8, 8, 2)
     for view, valid in enumerate(matches.valid):
         if valid.any():
             places[view] = (matches.uv[view][valid] / 32).mean(dim=0)
-    cost = task.terms(Answer([], places), task.see(batch), batch)["matching"].value
+    cost = recipe.terms(MVNetOutput([], places), recipe.project(batch), batch)["matching"].value
     assert 0.7 < cost < 1.4
 
 
 def masked(store, *knobs, views=2):
-    """A task, and six shapes of which points are left out: batch, and the maps of what is left."""
-    task = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
-    batch = batch_of(task, store)
+    """A recipe, and a batch of six shapes with the maps of the points that masking keeps."""
+    recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
+    batch = batch_of(recipe, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
-    _, maps = leave(batch["points"], task.see(batch), kept)
-    return task, batch, maps
+    _, maps = keep_points(batch["points"], recipe.project(batch), kept)
+    return recipe, batch, maps
 
 
 def test_tokens_whose_points_are_left_out_take_no_part(rendered):
     """Neither in L_m nor in its gradient: where nothing is shown there is nothing to match."""
-    task, batch, maps = masked(rendered, views=4)
-    matches, covered = task.match(batch), maps.covered.flatten(0, 1)
+    recipe, batch, maps = masked(rendered, views=4)
+    matches, covered = recipe.match(batch), maps.covered.flatten(0, 1)
     found = torch.rand(24, 8, 8, 2, requires_grad=True)
-    terms = task.terms(Answer([], found), maps, batch)
+    terms = recipe.terms(MVNetOutput([], found), maps, batch)
     terms["matching"].value.backward()
     counts, distances, shares = torch.zeros(24, 8, 8, dtype=torch.bool), [], []
     for view in range(24):
         errors, shown = [], 0
         for row, column in itertools.product(range(8), range(8)):
             pixels = covered[view, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-            shown += bool(pixels.any() and matches.shown[view, row, column])
+            shown += bool(pixels.any() and matches.foreground[view, row, column])
             if pixels.any() and matches.valid[view, row, column]:
                 counts[view, row, column] = True
                 truth = matches.uv[view, row, column] / 32
@@ -214,10 +228,10 @@ def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(
     they fall on one that does.
     """
     knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
-    task, batch, maps = masked(rendered, *knobs)
+    recipe, batch, maps = masked(rendered, *knobs)
     keys = smooth_keys(batch, 32).requires_grad_()
-    found = task.terms(Answer([], keys), maps, batch)["matching"].value
-    matches, covered = task.match(batch), maps.covered.flatten(0, 1)
+    found = recipe.terms(MVNetOutput([], keys), maps, batch)["matching"].value
+    matches, covered = recipe.match(batch), maps.covered.flatten(0, 1)
     anchors, positives = [], []
     for view in range(0, 12, 2):
         for row, column in matches.valid[view].nonzero().tolist():
@@ -228,7 +242,7 @@ def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(
                 positives.append(sample_keys(keys[view + 1 : view + 2], place)[0, 0])
     a, b = torch.stack(anchors), torch.stack(positives)
     assert len(a) > 200
-    expected = info_nce(a, b, task.config.matching.temperature)
+    expected = info_nce(a, b, recipe.config.matching.temperature)
     torch.testing.assert_close(found, expected)
     (gradient,) = torch.autograd.grad(found, keys, retain_graph=True)
     (reference,) = torch.autograd.grad(expected, keys)
@@ -237,11 +251,11 @@ def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(
 
 def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(rendered):
     for splat in (1, 3):
-        task = prepared(rendered, f"projection.splat={splat}")
-        batch = batch_of(task, rendered)
-        maps = task.see(batch)
+        recipe = prepared(rendered, f"projection.splat={splat}")
+        batch = batch_of(recipe, rendered)
+        maps = recipe.project(batch)
         kept = keep_patches(batch["points"], 0.3, torch.Generator().manual_seed(0))
-        points, left = leave(batch["points"], maps, kept)
+        points, left = keep_points(batch["points"], maps, kept)
         for row in range(6):
             assert torch.equal(points[row], batch["points"][row, kept[row]])
             place = {old: new for new, old in enumerate(kept[row].tolist())} | {-1: -1}
@@ -253,13 +267,13 @@ def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(re
 
 
 def test_gradients_reach_the_points_that_are_shown_and_no_others(rendered):
-    task = prepared(rendered, "transfer.weight=0", "masking=0")
-    batch = batch_of(task, rendered)
+    recipe = prepared(rendered, "transfer.weight=0", "masking=0")
+    batch = batch_of(recipe, rendered)
     features = []
-    task.model.lift.register_forward_hook(lambda *call: features.append(call[2]))
-    task.model.lift[1].register_full_backward_hook(lambda *call: features.append(call[2][0]))
-    maps = task.see(batch)
-    answer = task.model(batch["points"], maps, [])
+    recipe.model.lift.register_forward_hook(lambda *call: features.append(call[2]))
+    recipe.model.lift[1].register_full_backward_hook(lambda *call: features.append(call[2][0]))
+    maps = recipe.project(batch)
+    answer = recipe.model(batch["points"], maps, [])
     answer.matching.square().sum().backward()
     reached = (features[1] != 0).any(dim=2)
     shown = torch.zeros(6, 257, dtype=torch.bool)
@@ -270,21 +284,21 @@ def test_gradients_reach_the_points_that_are_shown_and_no_others(rendered):
 
 def test_views_without_points_or_matches_cost_nothing_and_break_nothing(rendered):
     for knobs in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
-        task = prepared(rendered, *knobs)
-        batch = batch_of(task, rendered)
+        recipe = prepared(rendered, *knobs)
+        batch = batch_of(recipe, rendered)
         batch["visible"], batch["depth"] = batch["visible"] & False, batch["depth"] * 0
-        loss, terms = task.loss(task.model, batch, torch.Generator())
+        loss, terms = recipe.loss(recipe.model, batch, torch.Generator())
         loss.backward()
         assert loss == 0
         assert terms.keys() == {"transfer", "matching", "matched"}
         assert all(term.isnan() for term in terms.values())  # to be left out, as nothing was judged
-        grads = (p.grad for p in task.model.parameters() if p.grad is not None)
+        grads = (p.grad for p in recipe.model.parameters() if p.grad is not None)
         assert all(grad.isfinite().all() for grad in grads)
 
 
 def test_one_match_has_no_negatives_and_is_no_perfect_answer(rendered):
-    task = prepared(rendered, "matching.method=infonce", "matching.matches=1")
-    _, terms = task.loss(task.model, batch_of(task, rendered), torch.Generator())
+    recipe = prepared(rendered, "matching.method=infonce", "matching.matches=1")
+    _, terms = recipe.loss(recipe.model, batch_of(recipe, rendered), torch.Generator())
     assert terms["matching"].isnan()
     assert terms["matched"] > 0.1
 
@@ -327,9 +341,9 @@ def test_cached_features_are_part_of_the_cost(tmp_path):
 
 def test_what_is_used_afterwards_gives_features_of_points(rendered):
     """So its cost counts a decoder, and no head for classes."""
-    task = prepared(rendered, "model.backbone=pointvit-s")
-    batch = batch_of(task, rendered)
-    network, inputs = task.inference(task.model.eval(), batch)
+    recipe = prepared(rendered, "model.backbone=pointvit-s")
+    batch = batch_of(recipe, rendered)
+    network, inputs = recipe.deployable(recipe.model.eval(), batch)
     assert network(*inputs).shape == (6, 256, 256)
     whole = DENSE["pointvit-s"](1)
     left_out = [*whole.head.parameters(), *whole.classifier.parameters()]
@@ -338,17 +352,21 @@ def test_what_is_used_afterwards_gives_features_of_points(rendered):
 
 
 def test_what_is_validated_is_the_same_each_time(rendered):
-    task = prepared(rendered, "matching.method=infonce", "matching.matches=50", "matching.weight=1")
-    stream = evaluation_stream(task, rendered, np.arange(7), 4, all_views=False)
+    recipe = prepared(
+        rendered, "matching.method=infonce", "matching.matches=50", "matching.weight=1"
+    )
+    stream = evaluation_stream(recipe, rendered, np.arange(7), 4, all_views=False)
     passes = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         batches = list(stream)
         assert [batch["view"].shape[1] for batch in batches] == [2, 2]
-        passes.append([task.measure(task.model.eval(), batch) for batch in batches])
+        passes.append([recipe.measure(recipe.model.eval(), batch) for batch in batches])
     assert passes[0] == passes[1]
     assert passes[0][0]["loss"] == passes[0][0]["transfer"] + passes[0][0]["matching"]
-    halves = evaluation_stream(task, rendered, np.arange(7), 4, rank=1, ranks=2, all_views=False)
+    halves = evaluation_stream(
+        recipe, rendered, np.arange(7), 4, rank=1, world_size=2, all_views=False
+    )
     mine = [batch["view"] for batch in halves]
     assert torch.equal(mine[0], batches[0]["view"][2:])
 
@@ -428,7 +446,7 @@ def test_interrupted_at_any_step_it_ends_with_the_same_bits(
 
 def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
-    assert "random weights: it knows edges and colours" in messages()
+    assert "random weights: it only detects edges and colors" in messages()
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
@@ -460,7 +478,7 @@ def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered
         run("other")
     shutil.rmtree(tmp_path / "here")
     shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
-    with pytest.raises(StoreError, match="begun with other settings"):
+    with pytest.raises(StoreError, match="started with other settings"):
         run("here")
     assert run("moved").epochs == 2
 
@@ -531,18 +549,18 @@ def transformer(monkeypatch):
     monkeypatch.setitem(DENSE, "pointvit-s", partial(DensePointViT, size=Size(128, 3)))
 
 
-def fit(task, store, shapes, steps, rate=2e-3):
+def fit(recipe, store, shapes, steps, rate=2e-3):
     """Train on the same shapes over and over; returns the terms of each step."""
-    model, generator = task.model.train(), torch.Generator().manual_seed(0)
+    model, generator = recipe.model.train(), torch.Generator().manual_seed(0)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0)
     history = []
-    stream = ViewStream(store, shapes, replace(task.stream, batch_size=len(shapes)))
+    stream = ViewStream(store, shapes, replace(recipe.stream, batch_size=len(shapes)))
     while len(history) < steps:
         for batch in stream:
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (len(history) + 1) / 10)
-            loss, terms = task.loss(model, batch, generator)
+            loss, terms = recipe.loss(model, batch, generator)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -558,15 +576,15 @@ STILL = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "model.backbone=po
 def test_it_can_learn_eight_shapes_by_heart(rendered, transformer):
     """L_k falls to a fifth, and coordinates are predicted within 5 % of the image."""
     shapes = np.arange(0, 24, 3)
-    task = prepared(rendered, *STILL, "masking=0", shapes=shapes)
-    history = fit(task, rendered, shapes, steps=250)
+    recipe = prepared(rendered, *STILL, "masking=0", shapes=shapes)
+    history = fit(recipe, rendered, shapes, steps=250)
     last = {name: np.mean([terms[name] for terms in history[-10:]]) for name in history[0]}
     assert last["transfer"] < history[0]["transfer"] / 5
-    task.model.eval()
+    recipe.model.eval()
     errors = []
-    for batch in ViewStream(rendered, shapes, replace(task.stream, batch_size=8)):
-        matches = task.match(batch)
-        found = task.model(batch["points"], task.see(batch), task.grids).matching
+    for batch in ViewStream(rendered, shapes, replace(recipe.stream, batch_size=8)):
+        matches = recipe.match(batch)
+        found = recipe.model(batch["points"], recipe.project(batch), recipe.grids).matching
         errors.append((found - matches.uv / 32).abs()[matches.valid])
     assert torch.cat(errors).mean() < 0.05
 
@@ -574,8 +592,8 @@ def test_it_can_learn_eight_shapes_by_heart(rendered, transformer):
 def test_both_losses_fall(rendered, transformer):
     """The same in a few steps."""
     shapes = np.arange(0, 24, 3)
-    task = prepared(rendered, *STILL, shapes=shapes)
-    history = fit(task, rendered, shapes, steps=20)
+    recipe = prepared(rendered, *STILL, shapes=shapes)
+    history = fit(recipe, rendered, shapes, steps=20)
     first, last = history[0], history[-1]
     assert last["transfer"] < first["transfer"] * 0.65
     assert last["matching"] < first["matching"] * 0.75
@@ -611,16 +629,16 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
 
 def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages):
     """Of a cube seen from the front and from behind, no face is seen twice."""
-    said = "no view of"
+    said = "no two of the sampled views"
     store = front_and_back(tmp_path, 1)
     knobs = {"transfer.weight=0": True, "matching.weight=0": False}
     for knob, noted in knobs.items():
-        task = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
-        context = Context(store, np.arange(1), {}, CPU, Accelerator(cpu=True), "plain")
-        task.prepare(context)
+        recipe = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
+        context = RecipeContext(store, np.arange(1), {}, CPU, Accelerator(cpu=True))
+        recipe.prepare(context)
         assert (said in messages()) is noted
-    task = RECIPES["mvnet"](small_config("mvnet", "transfer.weight=0"), 1, True)
-    task.prepare(Context(rendered, np.arange(24), {}, CPU, Accelerator(cpu=True), "plain"))
+    recipe = RECIPES["mvnet"](small_config("mvnet", "transfer.weight=0"), 1, True)
+    recipe.prepare(RecipeContext(rendered, np.arange(24), {}, CPU, Accelerator(cpu=True)))
     assert said not in messages()
 
 
@@ -651,7 +669,7 @@ def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
 
 def test_too_few_points_are_left_by_masking():
     knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
-    with pytest.raises(UsageError, match="512 points or more, and masking leaves 420") as caught:
+    with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
 
@@ -708,12 +726,12 @@ def test_the_defaults_are_those_of_the_specification():
 
 
 def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
-    task = prepared(rendered)
-    batches = evaluation_stream(task, rendered, np.arange(4), 4)
+    recipe = prepared(rendered)
+    batches = evaluation_stream(recipe, rendered, np.arange(4), 4)
     (batch,) = batches
     batch["features/of-one"] = torch.arange(4 * 12).view(4, 12, 1)
     batch["viewers"] = torch.arange(4)  # of a shape, not of a view
-    pair = choose_pair(batch)
+    pair = choose_pairs(batch)
     assert torch.equal(pair["viewers"], batch["viewers"])
     assert pair["view"].shape == pair["depth"].shape[:2] == (4, 2)
     for shape in range(4):
@@ -732,12 +750,12 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
 
 def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
     """Not of the first ones, which may be of one class; each row says which shape it shows."""
-    task = prepared(rendered)
-    (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
+    recipe = prepared(rendered)
+    (batch,) = evaluation_stream(recipe, rendered, np.arange(0, 24, 3), 8)
     drawn = {}
     monkeypatch.setattr(mvnet_pictures, "draw_features", lambda looks, _: drawn.update(l=looks))
     monkeypatch.setattr(mvnet_pictures, "draw_matches", lambda pairs: drawn.update(p=pairs))
-    task.pictures(task.model.eval(), batch)
+    recipe.pictures(recipe.model.eval(), batch)
     expected = [rendered.shapes[shape].id for shape in (0, 6, 12, 21)]
     assert [pair.name for pair in drawn["p"]] == expected
     assert [look.name for look in drawn["l"]] == [name for name in expected for _ in range(2)]
@@ -749,9 +767,9 @@ def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
 
 def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
     """Of the deepest level one patch is the whole image."""
-    task = prepared(rendered, "transfer.coverage=1", "images.standardize=false")
-    (batch,) = evaluation_stream(task, rendered, np.arange(0, 24, 3), 8)
-    pictures = task.pictures(task.model.eval(), batch)
+    recipe = prepared(rendered, "transfer.coverage=1", "images.standardize=false")
+    (batch,) = evaluation_stream(recipe, rendered, np.arange(0, 24, 3), 8)
+    pictures = recipe.pictures(recipe.model.eval(), batch)
     assert pictures["features.png"].startswith(b"\x89PNG")
 
 
@@ -792,6 +810,6 @@ def test_the_key_that_is_most_alike_says_where_it_is():
     places = centers(4).view(4, 4, 2)
     keys = torch.randn(2, 8, 4, 4)
     keys[1] = keys[0].roll((1, 0), dims=(1, 2))  # a row further down
-    found = most_alike(keys, places)
+    found = most_similar(keys, places)
     torch.testing.assert_close(found[0][:3], places[1:])
     torch.testing.assert_close(found[1][1:], places[:3])

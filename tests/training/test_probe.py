@@ -181,7 +181,7 @@ def test_on_the_command_line(run, store):
 
 @pytest.mark.parametrize("text", ["5w", "w5s", "5w10", "5w10s;5w20s", "1w5s", "5w0s", "-5w5s", ""])
 def test_what_names_no_task(text):
-    with pytest.raises(UsageError, match="names no few-shot task"):
+    with pytest.raises(UsageError, match="is not a few-shot task"):
         parse_episodes(text)
 
 
@@ -209,7 +209,7 @@ def test_a_run_without_a_point_network(store, tmp_path):
         (["--probe", "knn"], "no probe is called 'knn'"),
         (["--probe", "svm", "--votes", "3"], "without votes"),
         (["--few-shot", "5w10s", "--split", "val"], "judged on the test split"),
-        (["--few-shot", "five"], "names no few-shot task"),
+        (["--few-shot", "five"], "is not a few-shot task"),
     ],
 )
 def test_options_that_do_not_fit(options, says, run, store):

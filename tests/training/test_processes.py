@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pointcmt.training.networks.backbones import BACKBONES
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL
 
@@ -100,7 +100,7 @@ def test_two_processes_resume(pair, store, tmp_path):
         "loop.SAVE, processes.ASK = 0.0, 3  # saved in the middle of epochs, too\n"
         "from pointcmt.datasets.store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
-        "from pointcmt.training.runs.run import open_run\n"
+        "from pointcmt.training.runs.folder import open_run\n"
         "train(ViewStore.open(sys.argv[1]), open_run(Path(sys.argv[2])).config, "
         "Path(sys.argv[3]), device='cpu', until=2)\n"
     )
@@ -122,7 +122,7 @@ def test_two_processes_resume(pair, store, tmp_path):
 def test_too_few_labels_for_the_processes_are_said(store, tmp_path):
     """Not that the batch should be larger: no more labels are known."""
     said = command(store, tmp_path / "run", "data.fraction=0.01", processes=2, code=1)
-    assert "a batch of 3 leaves less than two shapes" in said.stderr
+    assert "a batch of 3 gives some of the 2 processes fewer than two shapes" in said.stderr
     assert "use fewer processes, or a larger data.fraction" in said.stderr
     assert not (tmp_path / "run").exists()
 

@@ -186,7 +186,7 @@ def test_yanx27s_encoder_gives_its_feature_and_the_classifier_stays(tmp_path, na
         tmp_path / "best_model.pth",
     )
     (note,) = load_published(tmp_path / "best_model.pth", model)
-    assert "classifier was left as it was" in note
+    assert "the classifier was not loaded" in note
     assert torch.equal(model.classifier.weight, before)
     with torch.no_grad():
         expected = theirs(POINTS)
@@ -294,7 +294,7 @@ CODE = {  # how it is written → what is named
     ),
     "a builtin": (lambda path: torch.save([Calls(eval, "open('trace', 'w')")], path), "eval"),
     "opcodes of old": (old_class, "subprocess.Popen"),
-    "TorchScript": (scripted, "the program that TorchScript keeps in it"),
+    "TorchScript": (scripted, "the program that TorchScript stores in it"),
 }
 
 
@@ -357,12 +357,12 @@ def test_files_that_are_no_checkpoints(tmp_path):
     save_file(prefixed(reference("ssg")), tmp_path / "whole.safetensors")
     tensors = (tmp_path / "whole.safetensors").read_bytes()
     cases = {
-        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "no file of torch's"),
-        "empty.pth": (b"", "no file of torch's"),
+        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "not a file of torch"),
+        "empty.pth": (b"", "not a file of torch"),
         "cut.pth": (whole[: len(whole) // 2], "damaged"),
         "start.pth": (whole[:100], "damaged"),
         "cut_old.pth": (old.read_bytes()[: len(whole) // 2], "damaged"),
-        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|no weights"),
+        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|not hold weights"),
         "cut.safetensors": (tensors[: len(tensors) // 2], "cannot be read"),
         "page.safetensors": (b"<!DOCTYPE html><html>Sign in</html>", "cannot be read"),
     }
@@ -379,7 +379,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
 @pytest.mark.parametrize("found", [{"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}])
 def test_a_file_without_weights_says_what_it_holds(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
-    with pytest.raises(StoreError, match="no weights by name but"):
+    with pytest.raises(StoreError, match="not hold weights by name, but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
 
 

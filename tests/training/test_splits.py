@@ -36,7 +36,10 @@ def test_a_share_of_the_labels_says_what_else_selects(store):
     """The validation split is of all labels, and best is selected with more than were asked for."""
     split = split_train(store, Data(validation=0.2, fraction=0.1))
     assert (len(split.train), len(split.validation)) == (3, 9)
-    said = "10% of the labels: 3 of 33 shapes; best is selected with 9 more, last with none"
+    said = (
+        "10% of the labels: 3 of 33 shapes; the best epoch is selected with 9 more, the last one "
+    )
+    said += "with none"
     assert split.notes == (said,)
 
 
@@ -79,7 +82,7 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
         ({"train": (0, 0, 0)}, "no rendered shape in its train split"),
         ({"train": (4, 0, 4)}, "1 classes have shapes but none rendered in train: plate"),
         ({"train": (4, 0, 0), "test": (2, 0, 0)}, "at least two classes"),
-        ({"train": (1, 1, 1)}, "none is left to validate on"),
+        ({"train": (1, 1, 1)}, "none is left for validation"),
         ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabelled": 2}, "has a class"),
     ],
 )

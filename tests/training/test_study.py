@@ -14,7 +14,7 @@ from pointcmt.training.config.pointcmt import STAGES
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.ops.statistics import accuracy_interval, paired_difference, spread
 from pointcmt.training.pipeline import train_pipeline
-from pointcmt.training.runs.run import open_run
+from pointcmt.training.runs.folder import open_run
 from pointcmt.training.study import study
 from tests.training.stores import SMALL, small_config
 from tests.training.test_loop import assert_equal_runs

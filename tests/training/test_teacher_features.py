@@ -25,7 +25,7 @@ from pointcmt.training.images.networks import NETWORKS
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.run import begin_run, open_run, plan_run
+from pointcmt.training.runs.folder import begin_run, open_run, plan_run
 from pointcmt.training.runs.splits import split_train
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config
@@ -247,10 +247,10 @@ def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
     split = split_train(store, student.data)
     with begin_run(plan_run(tmp_path / "student", student, store, split)):
         pass
-    with pytest.raises(UsageError, match="this run is no teacher, its recipe is student"):
+    with pytest.raises(UsageError, match="this run is not a teacher; its recipe is student"):
         teacher_features(store, open_run(tmp_path / "student"), np.array([0]), CPU)
     other = make_store(class_names=("ball", "plate", "rot"))
-    with pytest.raises(StoreError, match="the store has other ones: 1 missing"):
+    with pytest.raises(StoreError, match="was trained on: 1 missing"):
         teacher_features(other, run, np.array([0]), CPU)
     with pytest.raises(StoreError, match="not rendered"):
         teacher_features(store, run, np.arange(16), CPU)

@@ -17,16 +17,14 @@ from pointcmt.training.export.networks import load_exported
 from pointcmt.training.images.weights import find_weights
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import read_cost
-from pointcmt.training.runs.published import load_published
-from pointcmt.training.runs.run import (
+from pointcmt.training.runs.folder import (
     LOCK,
-    METRICS,
-    append_metrics,
     begin_run,
     open_run,
-    read_metrics,
     weights_digest,
 )
+from pointcmt.training.runs.metrics import METRICS, append_metrics, read_metrics
+from pointcmt.training.runs.published import load_published
 
 pytestmark = pytest.mark.timeout(60)
 MODEL = nn.Linear(2, 2)
@@ -107,7 +105,7 @@ def test_a_runs_own_files_are_written_to_files_alone(tmp_path, make):
 
 
 def test_a_pipe_for_a_lock_is_not_waited_for(tmp_path):
-    from pointcmt.training.runs.run import Run
+    from pointcmt.training.runs.folder import Run
 
     os.mkfifo(tmp_path / LOCK)
     with (
@@ -129,7 +127,7 @@ def test_a_state_dict_that_contains_itself(tmp_path):
         path = tmp_path / f"{number}.pth"
         torch.save(found, path)
         began = time.monotonic()
-        with pytest.raises(StoreError, match="holds no weights by name but the keys"):
+        with pytest.raises(StoreError, match="does not hold weights by name, but the keys"):
             load_published(path, MODEL)
         assert time.monotonic() - began < 5
 

@@ -46,8 +46,8 @@ class StreamConfig:
     shuffle: bool = True
     drop_last: bool = True
     rank: int = 0
-    ranks: int = 1
-    ahead: int = 2  # batches read in advance
+    world_size: int = 1  # processes that share each batch
+    prefetch: int = 2  # batches read in advance
 
 
 def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
@@ -80,9 +80,8 @@ class ViewStream:
         self.shapes = np.asarray(shapes, np.int64)
         self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
         self.views = config.views or store.schema.views
-        self._check()
+        require_readable(store, self.shapes, config)
         self._shards = store.shards_of(self.shapes)
-        store.require_files(config.arrays, self._shards)
         self._arrays = {
             name: files.open_array(f"{store.place(name).path}/{name}", threads)
             for name in config.arrays
@@ -90,17 +89,16 @@ class ViewStream:
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every rank."""
-        full, rest = divmod(len(self.shapes), self.config.batch_size)
-        return full + (rest > 0 and not self.config.drop_last)
+        return _count_batches(len(self.shapes), self.config)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, order = self.epoch, self._order()
         todo = iter(range(self.position, len(self)))
-        waiting = deque(self._begin(order, step) for step in _take(todo, self.config.ahead))
+        waiting = deque(self._begin(order, step) for step in _take(todo, self.config.prefetch))
         while waiting:
             step, picked, reads = waiting.popleft()
-            for ahead in _take(todo, 1):
-                waiting.append(self._begin(order, ahead))
+            for following in _take(todo, 1):
+                waiting.append(self._begin(order, following))
             batch = self._finish(picked, reads)
             self.epoch, self.position = epoch, step + 1
             yield batch
@@ -138,7 +136,7 @@ class ViewStream:
         size = self.config.batch_size
         shapes = order[step * size : (step + 1) * size]
         views = self._views(len(shapes), step)
-        share = np.array_split(np.arange(len(shapes)), self.config.ranks)[self.config.rank]
+        share = np.array_split(np.arange(len(shapes)), self.config.world_size)[self.config.rank]
         picked = shapes[share], views[share]
         return step, picked, {name: self._read(name, *picked) for name in self._arrays}
 
@@ -191,39 +189,50 @@ class ViewStream:
         digest.update(self.shapes.tobytes())
         return digest.hexdigest()
 
-    def _check(self) -> None:
-        config, schema = self.config, self.store.schema
-        for name in config.arrays:
-            if name not in self.store.specs:
-                fix = nearest(name, self.store.specs)
-                raise UsageError(f"a store has no array '{name}'", fix=fix)
-        if "visible" in config.arrays:
-            _require_correspondences(self.store)
-        if not 0 <= config.views <= schema.views:
-            raise UsageError(
-                f"{config.views} views per shape, but the store has {schema.views}",
-                where="data.views",
-                fix=f"--set data.views={schema.views} or fewer, or render with a larger --rig",
-            )
-        if not 0 <= config.points <= schema.points:
-            raise UsageError(
-                f"{config.points} points per shape, but the store has {schema.points}",
-                where="data.points",
-                fix=f"--set data.points={schema.points} or fewer, or render with more --points",
-            )
-        if not 0 <= config.rank < config.ranks <= config.batch_size:
-            raise UsageError(
-                f"rank {config.rank} of {config.ranks} with {config.batch_size} shapes per batch",
-                where="data.batch_size",
-                fix="every process needs at least one shape per batch",
-            )
-        if not len(self):
-            raise UsageError(
-                f"a batch of {config.batch_size} is larger than the split of "
-                f"{len(self.shapes)} shapes",
-                where="data.batch_size",
-                fix="use a smaller data.batch_size, or accumulate fewer",
-            )
+
+def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig) -> None:
+    """Check that a stream of these shapes can be read, without opening it.
+
+    Raises UsageError for an unknown array or a batch larger than the split, and DamageError if a
+    file of these shapes is lost.
+    """
+    schema = store.schema
+    for name in config.arrays:
+        if name not in store.specs:
+            fix = nearest(name, store.specs)
+            raise UsageError(f"a store has no array '{name}'", fix=fix)
+    if "visible" in config.arrays:
+        _require_correspondences(store)
+    if not 0 <= config.views <= schema.views:
+        raise UsageError(
+            f"{config.views} views per shape, but the store has {schema.views}",
+            where="data.views",
+            fix=f"--set data.views={schema.views} or fewer, or render with a larger --rig",
+        )
+    if not 0 <= config.points <= schema.points:
+        raise UsageError(
+            f"{config.points} points per shape, but the store has {schema.points}",
+            where="data.points",
+            fix=f"--set data.points={schema.points} or fewer, or render with more --points",
+        )
+    if not 0 <= config.rank < config.world_size <= config.batch_size:
+        raise UsageError(
+            f"rank {config.rank} of {config.world_size} with {config.batch_size} shapes per batch",
+            where="data.batch_size",
+            fix="every process needs at least one shape per batch",
+        )
+    if not _count_batches(len(shapes), config):
+        raise UsageError(
+            f"a batch of {config.batch_size} is larger than the split of {len(shapes)} shapes",
+            where="data.batch_size",
+            fix="use a smaller data.batch_size, or accumulate fewer",
+        )
+    store.require_files(config.arrays, store.shards_of(shapes))
+
+
+def _count_batches(shapes: int, config: StreamConfig) -> int:
+    full, rest = divmod(shapes, config.batch_size)
+    return full + (rest > 0 and not config.drop_last)
 
 
 def _require_correspondences(store: ViewStore) -> None:

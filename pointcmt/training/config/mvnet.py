@@ -109,7 +109,7 @@ class Transfer(Section):
     """Share of a patch that points must cover for it to count."""
 
 
-class Matching(Section):
+class ViewMatching(Section):
     """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
 
     weight: Weight = 0.3
@@ -147,7 +147,7 @@ class MvnetConfig(TrainConfig):
     images: Images = Images()
     projection: Projection = Projection()
     transfer: Transfer = Transfer()
-    matching: Matching = Matching()
+    matching: ViewMatching = ViewMatching()
     masking: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of the point patches that are left out; 0 = off."""
     augmentation: Augmentation = Augmentation()

@@ -11,37 +11,37 @@ from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.config.tables import first_problem
 
 if TYPE_CHECKING:
-    from pointcmt.training.recipes.task import Task
+    from pointcmt.training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OwnRecipe:
     """What is trained under one name.
 
     config: all settings, each with a default (`recipe`, its name, is left to pointcmt). Its class
     variables say what the commands may do with a run: see `TrainConfig`. build(config, classes,
-    pretrained) returns the model with its loss, a `Task`; one whose configuration says `classifies`
-    (the default) is a `Classifying`. classes: their number in the store. pretrained: whether to
-    read weights that the configuration names; not where a checkpoint is loaded anyway.
+    pretrained) returns a `Recipe`, or a `ClassifyingRecipe` if the configuration says `classifies`
+    (the default). classes: their number in the store. pretrained: whether to read weights that the
+    configuration names; False if a checkpoint is loaded anyway.
     """
 
     config: type[TrainConfig]
-    build: "Callable[[Any, int, bool], Task]"
+    build: "Callable[[Any, int, bool], Recipe]"
 
 
-def find_recipe(name: str, where: str = "") -> Recipe | None:
+def find_recipe(name: str, where: str = "") -> OwnRecipe | None:
     """The recipe of an entry point of `pointcmt.recipes`, or of `module:name`; None for no such.
 
     where: what names it, for messages. Raises UsageError where it cannot be imported, or is not a
-    `Recipe` whose settings all have defaults.
+    `OwnRecipe` whose settings all have defaults.
     """
     found: Any = plugins.find(plugins.RECIPES, name, where)
     if found is None:
         return None
     config = getattr(found, "config", None)
     build: Any = getattr(found, "build", None)
-    if not isinstance(found, Recipe):
-        what = f"is a {type(found).__name__}, not a Recipe"
+    if not isinstance(found, OwnRecipe):
+        what = f"is a {type(found).__name__}, not an OwnRecipe"
     elif not (isinstance(config, type) and issubclass(config, TrainConfig)):
         what = "has a config that is not a subclass of TrainConfig"
     elif not callable(build):

@@ -233,6 +233,6 @@ class TrainConfig(Section):
         return {}
 
     @property
-    def step_size(self) -> int:
+    def effective_batch_size(self) -> int:
         """Shapes per step: the batches that it accumulates, over all processes."""
         return self.data.batch_size * self.optimizer.accumulate

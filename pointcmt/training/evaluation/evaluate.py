@@ -1,7 +1,7 @@
-"""How good a run is: accuracy over all shapes and over classes, and which classes it mistakes.
+"""Evaluate a run: accuracy over all shapes and over classes, and which classes it confuses.
 
-What segments shapes into parts is judged by `segmentation`. Only here, and by the probes, is the
-test split read: training and the choice of the best epoch never see it.
+Part segmentation has its own measures, see `segmentation`. Only evaluation and the probes read the
+test split: training and the choice of the best epoch never see it.
 """
 
 import json
@@ -17,36 +17,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import ViewStream
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.ops.statistics import accuracy_interval
-from pointcmt.training.recipes import build_task
-from pointcmt.training.recipes.task import Classifying, Task
+from pointcmt.training.recipes import build_recipe
+from pointcmt.training.recipes.recipe import ClassifyingRecipe
 from pointcmt.training.runs.checkpoint import load_weights, write_file
 from pointcmt.training.runs.facts import store_notes
-from pointcmt.training.runs.part_labels import require_labels, require_parts
-from pointcmt.training.runs.run import (
+from pointcmt.training.runs.folder import (
     Run,
     find_checkpoint,
     open_run,
     require_classes,
     shapes_digest,
 )
+from pointcmt.training.runs.part_labels import require_labels, require_parts
 from pointcmt.training.runs.splits import labelled, split_train
 
 SPLITS = ("test", "val", "train")
-NAMED = 5  # classes without shapes
+MOST_NAMED = 5  # classes without shapes that are listed
 
 
-class Judged(Protocol):
-    """What an evaluation found, whatever was evaluated. measures: the mean of the scores is first.
+class Evaluation(Protocol):
+    """The result of an evaluation, whatever was evaluated.
 
-    shapes: how many, n. scores: of each of them, [n]. pictures: PNG by name.
+    shapes: their number n. scores: one per shape, [n]. measures: the mean of the scores is first.
+    pictures: PNG by name.
     """
 
     @property
@@ -62,10 +63,10 @@ class Judged(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What was evaluated, and the labels that every number follows from.
+    """Results of a classifier: what was evaluated, and the labels that all numbers follow from.
 
-    true, predicted: class indices [n], in the order of the split's shapes. notes: what the user
-    should know of the store.
+    true, predicted: class indices [n], in the order of the split's shapes. notes: for the user,
+    about the store.
     """
 
     recipe: str
@@ -80,17 +81,17 @@ class Report:
 
     @property
     def shapes(self) -> int:
-        """How many shapes were classified."""
+        """The number of shapes that were classified."""
         return len(self.true)
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """1 for each shape that is classified right, [n]: their mean is the first measure."""
+        """1 for each correctly classified shape, else 0, [n]; the mean is the first measure."""
         return self.correct.astype(float)
 
     @property
     def measures(self) -> dict[str, float]:
-        """The numbers that runs are compared by, the most important one first."""
+        """The numbers to compare runs by, the most important one first."""
         return {
             "overall_accuracy": self.overall_accuracy,
             "mean_class_accuracy": self.mean_class_accuracy,
@@ -98,7 +99,7 @@ class Report:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each shape is classified right, [n]."""
+        """Whether each shape is classified correctly, [n]."""
         return self.true == self.predicted
 
     @property
@@ -108,7 +109,7 @@ class Report:
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of the shapes that are classified right."""
+        """The share of correctly classified shapes."""
         return float(self.correct.mean())
 
     @property
@@ -118,12 +119,12 @@ class Report:
 
     @property
     def mean_class_accuracy(self) -> float:
-        """Mean over the classes that have shapes of the share classified right."""
+        """The mean accuracy over the classes that have shapes."""
         return float(np.mean([c["accuracy"] for c in self.per_class.values() if c["shapes"]]))
 
     @property
     def per_class(self) -> dict[str, dict[str, Any]]:
-        """Class name → shapes, correct, accuracy (None where there are no shapes)."""
+        """Class name → shapes, correct, accuracy (None without shapes)."""
         table, confusion = {}, self.confusion
         for name, row, correct in zip(
             self.class_names, confusion.sum(axis=1), np.diag(confusion), strict=True
@@ -133,11 +134,11 @@ class Report:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that `evaluate --json` prints."""
+        """Return the fields that `evaluate --json` prints."""
         return {**self.numbers(), "notes": list(self.notes)}
 
     def numbers(self) -> dict[str, Any]:
-        """The same without the notes."""
+        """Return the same without the notes."""
         return {
             "overall_accuracy": self.overall_accuracy,
             "overall_accuracy_interval": list(self.interval),
@@ -146,16 +147,17 @@ class Report:
         }
 
     def pictures(self) -> dict[str, bytes]:
-        """The confusion matrix."""
+        """Draw the confusion matrix."""
         title = (
             f"{self.recipe}, {self.split}: {self.overall_accuracy:.1%} of {self.shapes:,} shapes"
         )
         return {"confusion": draw_confusion(self.confusion, self.class_names, title)}
 
     def describe(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text; each class takes one line, whatever its name holds."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""
-        width = max(map(len, self.class_names))
+        printed = {name: printable(name) for name in self.class_names}
+        width = max(map(len, printed.values()))
         lines = [
             f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), "
             f"{self.shapes:,} {self.split} shapes{voted}",
@@ -166,10 +168,12 @@ class Report:
         for name, c in self.per_class.items():
             if c["shapes"]:
                 share = f"{c['correct']:>5} of {c['shapes']:<5}"
-                lines.append(f"    {name:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip())
-        absent = [name for name, c in self.per_class.items() if not c["shapes"]]
+                lines.append(
+                    f"    {printed[name]:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip()
+                )
+        absent = [printed[name] for name, c in self.per_class.items() if not c["shapes"]]
         if absent:
-            some = ", ".join(absent[:NAMED]) + (" …" if len(absent) > NAMED else "")
+            some = ", ".join(absent[:MOST_NAMED]) + (" …" if len(absent) > MOST_NAMED else "")
             lines.append(f"  {len(absent)} classes without shapes are not counted: {some}")
         return "\n".join(lines)
 
@@ -181,17 +185,17 @@ def evaluate(
     which: str = "best",
     votes: int = 1,
     device: str = "auto",
-) -> Judged:
-    """Classify or segment a split with a run's checkpoint; writes what it found into its folder.
+) -> Evaluation:
+    """Classify or segment a split with a run's checkpoint; write the results into its folder.
 
-    evaluation.json and confusion.png (of parts: segmentation.png) are the best checkpoint's on the
-    test split; of others the names say so, as in evaluation-val-last.json.
+    evaluation.json and confusion.png (for parts: segmentation.png) belong to the best checkpoint on
+    the test split; the names of others say so, as in evaluation-val-last.json.
 
     split: test, val (the shapes that selected the best epoch) or train (the others). which: best
-    on validation, last, or the number of an epoch that was kept. votes: the plain prediction and
-    votes - 1 varied ones, averaged as probabilities; the variations are seeded and their number is
-    fixed, so there is one result. Where the store was rendered with other settings than the one
-    that the run was trained on, a note on standard error and in the report says so.
+    on validation, last, or the number of an epoch that was kept. votes: average the probabilities
+    of the plain prediction and of votes - 1 randomly varied inputs; the seed is fixed. If the store
+    was rendered with other settings than the run's store, a note on standard error and in the
+    report says so.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
@@ -203,27 +207,26 @@ def evaluate(
     run = open_run(folder)
     if not run.config.classifies:
         raise UsageError(
-            f"a run of the recipe '{run.config.recipe}' classifies nothing",
+            f"a run of the recipe '{run.config.recipe}' does not classify anything",
             where=str(folder),
-            fix="its metrics.jsonl says how well it does; a pre-trained network can be probed: "
+            fix="its metrics.jsonl has its losses; a pre-trained network can be probed: "
             "--probe svm",
         )
     require_classes(run, store)
     notes = store_notes(run.facts["data"], store)
     shapes = _shapes(run, store, split)
 
-    on = find_device(device)
-    made = build_task(run.config, len(run.class_names), False)
-    task = cast(Classifying, made)
-    scalars = load_weights(folder / name, task.model)
-    task.model.to(on)
+    built = build_recipe(run.config, len(run.class_names), False)
+    recipe = cast(ClassifyingRecipe, built)
+    scalars = load_weights(folder / name, recipe.model)
+    recipe.model.to(find_device(device))
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
     about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
     for note in notes:
         logger.warning(f"note: {note}")
-    judge = _segment if isinstance(run.config, PartsegConfig) else _classify
+    evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {folder}", len(shapes), "shapes") as progress:
-        report = judge(about, task, run, store, shapes, Paced(progress))
+        report = evaluate_with(about, recipe, run, store, shapes, Paced(progress))
     facts = {
         **about,
         "shapes": report.shapes,
@@ -242,15 +245,17 @@ def evaluate(
 
 def _classify(
     about: dict[str, Any],
-    task: Classifying,
+    recipe: ClassifyingRecipe,
     run: Run,
     store: ViewStore,
     shapes: NDArray[np.int64],
     progress: Paced,
-) -> Judged:
-    """Each shape's class."""
-    stream = evaluation_stream(task, store, shapes, run.config.data.batch_size)
-    log_p = predict(task, stream, about["votes"], run.config.seed, progress)
+) -> Evaluation:
+    """Predict each shape's class."""
+    reads = evaluation_config(recipe.stream, run.config.data.batch_size)
+    log_p = predict(
+        recipe, ViewStream(store, shapes, reads), about["votes"], run.config.seed, progress
+    )
     predicted = log_p.argmax(dim=1).numpy()
     return Report(
         **about, class_names=run.class_names, true=store.labels[shapes], predicted=predicted
@@ -259,19 +264,19 @@ def _classify(
 
 def _segment(
     about: dict[str, Any],
-    task: Classifying,
+    recipe: ClassifyingRecipe,
     run: Run,
     store: ViewStore,
     shapes: NDArray[np.int64],
     progress: Paced,
-) -> Judged:
-    """Each point's part."""
+) -> Evaluation:
+    """Predict each point's part."""
     config: Any = run.config
     require_parts(config.parts, store)
     require_labels(config.parts, store, shapes)
-    stream = evaluation_stream(task, store, shapes, config.data.batch_size)
-    looks = vote(task, stream, about["votes"], config.seed, progress)
-    predicted = torch.cat([log_p.argmax(dim=2) for log_p in looks]).numpy()
+    stream = ViewStream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
+    votes = vote(recipe, stream, about["votes"], config.seed, progress)
+    predicted = torch.cat([log_p.argmax(dim=2) for log_p in votes]).numpy()
     points = store.read("points", shapes)[:, : config.data.points]
     true = store.read("part", shapes)[:, : config.data.points].astype(np.int64)
     return PartReport(
@@ -284,63 +289,53 @@ def _segment(
     )
 
 
-def evaluation_stream(
-    task: Task,
-    store: ViewStore,
-    shapes: NDArray[np.int64],
-    batch_size: int,
-    rank: int = 0,
-    ranks: int = 1,
-    all_views: bool = True,
-    also: tuple[str, ...] = (),
-) -> ViewStream:
-    """What a task reads, of these shapes in this order, with all views.
+def evaluation_config(
+    training: StreamConfig, batch_size: int, all_views: bool = True, also: tuple[str, ...] = ()
+) -> StreamConfig:
+    """Return how to read the arrays of training for evaluation: every shape, in order.
 
-    all_views: else with as many as in training, of a shape the same ones each time. rank, ranks:
-    this process and their number, which share each batch. also: arrays that the task may not read.
+    all_views: otherwise as many views as in training, the same ones of a shape each time. also:
+    more arrays to read.
     """
-    config = replace(
-        task.stream,
-        arrays=tuple(dict.fromkeys((*task.stream.arrays, *also))),
+    return replace(
+        training,
+        arrays=tuple(dict.fromkeys((*training.arrays, *also))),
         batch_size=batch_size,
         shuffle=False,
         drop_last=False,
-        views=0 if all_views else task.stream.views,
-        rank=rank,
-        ranks=ranks,
+        views=0 if all_views else training.views,
     )
-    return ViewStream(store, shapes, config)
 
 
 def predict(
-    task: Classifying,
+    recipe: ClassifyingRecipe,
     stream: ViewStream,
     votes: int = 1,
     seed: int = 0,
     progress: Paced | None = None,
 ) -> Tensor:
-    """Log-probabilities of every class, [n, C] on the CPU, in the order of the stream.
+    """Return log-probabilities of every class, [n, C] on the CPU, in the order of the stream.
 
-    votes: see `evaluate`; seed: of the variations. Leaves the model in evaluation mode.
+    votes: see `evaluate`. seed: for the variations. Leaves the model in evaluation mode.
     """
-    return torch.cat(list(vote(task, stream, votes, seed, progress)))
+    return torch.cat(list(vote(recipe, stream, votes, seed, progress)))
 
 
 @torch.no_grad()
 def vote(
-    task: Classifying, stream: ViewStream, votes: int, seed: int, progress: Paced | None
+    recipe: ClassifyingRecipe, stream: ViewStream, votes: int, seed: int, progress: Paced | None
 ) -> Iterator[Tensor]:
-    """The same batch by batch: the logarithm of the votes' mean probability, on the CPU.
+    """Yield the logarithm of the votes' mean probability for each batch, on the CPU.
 
-    [B, C], or [B, N, P] for each point's parts.
+    [B, C], or [B, N, P] for the parts of points.
     """
-    task.model.eval()
-    on = next(task.model.parameters()).device
+    model = recipe.model.eval()
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     for batch in stream:
-        batch = {name: tensor.to(on, non_blocking=True) for name, tensor in batch.items()}
-        looks = [batch] + [task.vary(batch, generator) for _ in range(votes - 1)]
-        logits = [task.logits(task.model, look) for look in looks]
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        varied = [recipe.test_time_augmentation(batch, generator) for _ in range(votes - 1)]
+        logits = [recipe.logits(model, each) for each in (batch, *varied)]
         log_p = torch.stack([each.log_softmax(dim=-1) for each in logits])  # [K, B, …]
         yield (log_p.logsumexp(dim=0) - math.log(votes)).cpu()
         if progress:
@@ -350,27 +345,27 @@ def vote(
 def confusion_matrix(
     true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
-    """Counts [C, C]; rows are the true classes, columns the predicted ones."""
+    """Count pairs of classes, [C, C]; rows are the true classes, columns the predicted ones."""
     cells = np.bincount(true * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
 
 def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
-    """The shapes of a split: `train` and `val` as the run itself divided them."""
+    """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
         return labelled(store, "test")[0]
     if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
         raise StoreError(
-            f"what was '{split}' for this run is only known on the store it was trained on",
+            f"the '{split}' shapes of this run are only known in the store it was trained on",
             where=store.path,
             fix=f"evaluate on {run.facts['data']['path']}, or the test split of this store",
         )
-    ours = split_train(store, run.config.data)
-    kind, chosen = ("train", ours.train) if split == "train" else ("validation", ours.validation)
+    own = split_train(store, run.config.data)
+    kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)
     if shapes_digest(store, chosen) != run.facts["split"][kind]:
         raise StoreError(
-            f"'{split}' holds other shapes than when this run was trained: more or fewer of the "
-            "store are rendered now",
+            f"'{split}' holds other shapes than when this run was trained: the number of rendered "
+            "shapes in the store has changed",
             where=store.path,
             fix="evaluate on the test split",
         )

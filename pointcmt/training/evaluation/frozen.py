@@ -1,12 +1,12 @@
-"""What a frozen point network makes of shapes, beside what the same one makes with random weights.
+"""Features of a frozen point network, and those of the same network with random weights.
 
-Those are the weights that the run's seed makes: its own before any training, or, of a run that
-began with another one's (--init), simply random ones.
+The random weights follow from the run's seed: they are its own before any training, unless it
+started from another run (--init).
 
-The feature of a network that has learned classes is the 512-d one that its classifier reads. One
-that has not has no head: the maximum and the mean over its points' features, side by
-side, as CrossPoint's encoder (Afham et al., CVPR 2022, arXiv 2203.00680) and I2P-MAE (Zhang et al.,
-CVPR 2023, arXiv 2212.06785) pool theirs.
+A network that has learned classes gives the 512-d feature that its classifier reads. A pre-trained
+network has no head: its feature is the maximum and the mean over its points' features,
+concatenated, as in CrossPoint's encoder (Afham et al., CVPR 2022, arXiv 2203.00680) and I2P-MAE
+(Zhang et al., CVPR 2023, arXiv 2212.06785).
 """
 
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ TRAINED, RANDOM = "trained", "random"
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a run's network, and the same one with random weights, make of a store's shapes.
+    """Features of a store's shapes by a run's network, and by the same one with random weights.
 
-    features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN where none was
-    asked for. feature: which one, in words.
+    features: by TRAINED and RANDOM, [O, D], a row for each shape of the store; NaN for shapes that
+    were not asked for. feature: a description of the feature.
     """
 
     store: ViewStore
@@ -42,7 +42,7 @@ class Frozen:
     features: dict[str, NDArray[np.float32]]
 
     def about(self) -> dict[str, Any]:
-        """What both results tell of it."""
+        """Return the fields that every probe reports."""
         return {
             "recipe": self.network.config.recipe,
             "backbone": self.network.config.model.backbone,
@@ -56,7 +56,7 @@ class Frozen:
         }
 
     def title(self) -> str:
-        """The same for people."""
+        """Return the same as text."""
         about = "{recipe} {backbone}, {checkpoint} checkpoint (epoch {epoch}), {feature}"
         return about.format(**self.about())
 
@@ -68,8 +68,8 @@ def freeze(
     which: str,
     device: str,
 ) -> Frozen:
-    """Both networks' features of these shapes."""
-    on, config = find_device(device), network.config
+    """Compute both networks' features of these shapes."""
+    config = network.config
     reads = StreamConfig(
         arrays=("points",),
         batch_size=config.data.batch_size,
@@ -83,7 +83,8 @@ def freeze(
     features = {}
     with meter(f"features of {network.run.folder}", 2, "networks") as bar:
         for name in (TRAINED, RANDOM):
-            rows = features_of(models[name].to(on), ViewStream(store, shapes, reads), pooled)
+            model = models[name].to(find_device(device))
+            rows = features_of(model, ViewStream(store, shapes, reads), pooled)
             features[name] = np.full((store.schema.shapes, rows.shape[1]), np.nan, np.float32)
             features[name][shapes] = rows
             bar.advance(1)
@@ -93,13 +94,13 @@ def freeze(
 
 @torch.no_grad()
 def features_of(model: nn.Module, stream: ViewStream, pooled: bool) -> NDArray[np.float32]:
-    """A network's features [n, D] of the stream's clouds, in its order.
+    """Compute a network's features [n, D] of the stream's clouds, in its order.
 
-    pooled: of the points' features the maximum and the mean, side by side; else the 512-d feature.
+    pooled: the maximum and the mean of the points' features; otherwise the 512-d feature.
     """
-    on, rows = next(model.parameters()).device, []
+    device, rows = next(model.parameters()).device, []
     for batch in stream:
-        points = batch["points"].to(on)
+        points = batch["points"].to(device)
         if pooled:
             local = model(points, local=True).local  # [B, N, D]
             feature = torch.cat([local.amax(dim=1), local.mean(dim=1)], dim=1)

@@ -1,15 +1,15 @@
-"""What a frozen network's features are worth: a linear SVM on all labels, or on a few.
+"""Probe a frozen network's features with a linear SVM, on all labels or on a few.
 
-Linear SVM: of the features of all train shapes, standardised; C by the accuracy on a validation
-split of them, or on the store's own, then trained on all of train. Few-shot: `ways` classes,
-`shots` train shapes of each to learn from, 20 test shapes of each to recognise, ten times; the
-classes and shapes follow from the store alone, so that networks can be compared episode by episode.
+Linear SVM: on the standardized features of all train shapes. C is chosen by the accuracy on a
+validation split of them, or on the store's own, then all of train is used. Few-shot: `ways`
+classes, `shots` train shapes of each to learn from, 20 test shapes of each to recognize, ten times.
+Classes and shapes follow from the store alone, so that networks can be compared episode by episode.
 The protocol is CrossPoint's (Afham et al., CVPR 2022, arXiv 2203.00680): a linear SVM with C = 1 on
-frozen features, standardised by the support; there the queries are train shapes, too. (Point-BERT
-and its followers fine-tune instead.)
+frozen features, standardized by the support set. There the queries are train shapes, too.
+(Point-BERT and later papers fine-tune instead.)
 
-The same with the same network and random weights is the reference for all of it. Which ones, and
-which feature is taken: see `frozen`.
+The reference for both is the same network with random weights, see `frozen`, which also says which
+feature is probed.
 """
 
 import json
@@ -29,17 +29,20 @@ from pointcmt.training.evaluation.frozen import RANDOM, TRAINED, Frozen, freeze
 from pointcmt.training.ops.statistics import Difference, paired_difference, spread
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.folder import find_checkpoint
 from pointcmt.training.runs.pretrained import open_network
-from pointcmt.training.runs.run import find_checkpoint
 from pointcmt.training.runs.splits import Split, labelled, split_train
 
-COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM: of equally good ones the smallest
-EPISODES, QUERIES = 10, 20  # few-shot: runs, and shapes to recognise of each class
+COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
+EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear SVM on each network's features. costs: its C. gain: trained minus random."""
+    """Results of a linear SVM on each network's features.
+
+    costs: the C of each. gain: trained minus random.
+    """
 
     frozen: Frozen
     train: int
@@ -48,14 +51,14 @@ class Probe:
     gain: Difference
 
     def as_json(self) -> dict[str, Any]:
-        """What probe.json holds."""
-        found = {n: {"C": self.costs[n], **r.numbers()} for n, r in self.reports.items()}
+        """Return the content of probe.json."""
+        results = {n: {"C": self.costs[n], **r.numbers()} for n, r in self.reports.items()}
         counts = {"train": self.train, "test": self.reports[TRAINED].shapes}
         about = {"probe": "svm", **self.frozen.about(), **counts}
-        return {**about, **found, "trained_minus_random": asdict(self.gain)}
+        return {**about, **results, "trained_minus_random": asdict(self.gain)}
 
     def describe(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text."""
         tested = self.reports[TRAINED].shapes
         lines = [
             f"linear SVM on frozen features: {self.frozen.title()}",
@@ -72,7 +75,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class FewShot:
-    """Accuracies of the same episodes, by network. gain: trained minus random."""
+    """Accuracies of each network in the same episodes. gain: trained minus random."""
 
     frozen: Frozen
     ways: int
@@ -82,18 +85,18 @@ class FewShot:
 
     @property
     def name(self) -> str:
-        """Such as 5w10s."""
+        """Ways and shots, such as 5w10s."""
         return f"{self.ways}w{self.shots}s"
 
     def as_json(self) -> dict[str, Any]:
-        """What few-shot-5w10s.json holds."""
-        found = {n: {"accuracies": v, "mean_std": spread(v)} for n, v in self.accuracies.items()}
+        """Return the content of few-shot-5w10s.json."""
+        results = {n: {"accuracies": v, "mean_std": spread(v)} for n, v in self.accuracies.items()}
         numbers = {"ways": self.ways, "shots": self.shots, "queries": QUERIES, "runs": EPISODES}
         about = {"few_shot": self.name, **self.frozen.about(), **numbers}
-        return {**about, **found, "trained_minus_random": asdict(self.gain)}
+        return {**about, **results, "trained_minus_random": asdict(self.gain)}
 
     def describe(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text."""
         lines = [
             f"{self.ways}-way {self.shots}-shot, linear SVM on frozen features: "
             f"{self.frozen.title()}",
@@ -112,11 +115,11 @@ def probe(
     which: str = "best",
     device: str = "auto",
 ) -> list[Probe | FewShot]:
-    """Probe a run's network; writes probe.json and few-shot-5w10s.json into the run's folder.
+    """Probe a run's network; write probe.json and few-shot-5w10s.json into the run's folder.
 
-    svm: with all labels. episodes: (ways, shots) of few-shot runs. which: the checkpoint, as in
-    `evaluate`; of others than the best the files' names say so. The store may hold other classes
-    than the run was trained on, as after pre-training.
+    svm: probe with all labels. episodes: (ways, shots) of few-shot probes. which: the checkpoint,
+    as in `evaluate`; the names of the files say so unless it is the best one. The store may hold
+    other classes than the run was trained on, as after pre-training.
 
     Raises UsageError for a run without a point network, for more ways or shots than the store has,
     StoreError for a run without a checkpoint or a store whose train or test split has no labels.
@@ -127,39 +130,39 @@ def probe(
     for ways, shots in episodes:
         _eligible(store, train, test, ways, shots)  # before minutes of work
     shapes, split = [train, test], None
-    if svm:  # with all labels, whatever the run knew of them
+    if svm:  # with all labels, even if the run was trained on a fraction of them
         split = split_train(store, network.config.data.model_copy(update={"fraction": 1.0}))
         shapes.append(split.validation)
     needed = np.unique(np.concatenate(shapes))
     for note in store_notes(network.run.facts["data"], store):
         logger.warning(f"note: {note}")
     frozen = freeze(network, store, needed, which, device)
-    found: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
-    found += [_few_shot(frozen, train, test, *episode) for episode in episodes]
+    results: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
+    results += [_few_shot(frozen, train, test, *episode) for episode in episodes]
     suffix = "" if which == "best" else f"-{which}"
-    for result in found:
+    for result in results:
         file = "probe" if isinstance(result, Probe) else f"few-shot-{result.name}"
         text = json.dumps(result.as_json(), indent=1) + "\n"
         write_file(folder / f"{file}{suffix}.json", text.encode())
-    return found
+    return results
 
 
 def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
-    """`5w10s`, or several as `5w10s,10w20s` → (ways, shots) of each. Raises UsageError."""
+    """Parse `5w10s`, or several as `5w10s,10w20s`, to (ways, shots) of each. Raises UsageError."""
     matches = [re.fullmatch(r"(\d+)w(\d+)s", part.strip()) for part in text.split(",")]
-    found = tuple((int(m[1]), int(m[2])) for m in matches if m)
-    if len(found) < len(matches) or any(ways < 2 or shots < 1 for ways, shots in found):
+    episodes = tuple((int(m[1]), int(m[2])) for m in matches if m)
+    if len(episodes) < len(matches) or any(ways < 2 or shots < 1 for ways, shots in episodes):
         raise UsageError(
-            f"'{text}' names no few-shot task",
+            f"'{text}' is not a few-shot task",
             where="--few-shot",
-            fix="such as 5w10s: of 5 classes (2 or more) 10 shapes each to learn from; or several: "
+            fix="such as 5w10s: 5 classes (at least 2), 10 shapes of each to learn from; several: "
             "5w10s,5w20s,10w10s,10w20s",
         )
-    return found
+    return episodes
 
 
 def _svm(frozen: Frozen, split: Split, train: NDArray[np.int64], test: NDArray[np.int64]) -> Probe:
-    """The SVM of each network's features; C is chosen on the validation split."""
+    """Fit an SVM to each network's features; C is chosen on the validation split."""
     store = frozen.store
     reports, costs = {}, {}
     for name, features in frozen.features.items():
@@ -175,7 +178,7 @@ def _svm(frozen: Frozen, split: Split, train: NDArray[np.int64], test: NDArray[n
 def _few_shot(
     frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
 ) -> FewShot:
-    """The same episodes for each network."""
+    """Run the same episodes for each network."""
     store = frozen.store
     labels, classes = store.labels, _eligible(store, train, test, ways, shots)
     accuracies: dict[str, list[float]] = {name: [] for name in frozen.features}
@@ -197,14 +200,14 @@ def _few_shot(
 def _eligible(
     store: ViewStore, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
 ) -> NDArray[np.int64]:
-    """The classes with shapes enough to draw from. Raises UsageError where they are too few."""
+    """Return the classes with enough shapes to draw from. Raises UsageError if they are too few."""
     C = len(store.class_names)
-    learned, asked = (np.bincount(store.labels[shapes], minlength=C) for shapes in (train, test))
-    classes = np.flatnonzero((learned >= shots) & (asked >= QUERIES))
+    supports, queries = (np.bincount(store.labels[shapes], minlength=C) for shapes in (train, test))
+    classes = np.flatnonzero((supports >= shots) & (queries >= QUERIES))
     if len(classes) < ways:
         raise UsageError(
             f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {QUERIES} test "
-            f"shapes, and {len(classes)} of the store's {C} have as many",
+            f"shapes each; only {len(classes)} of the store's {C} have them",
             where=f"--few-shot {ways}w{shots}s",
             fix="ask for fewer ways or shots, or render more shapes of each class",
         )
@@ -212,7 +215,7 @@ def _eligible(
 
 
 def _best_cost(features: NDArray[np.float32], labels: NDArray[np.int64], split: Split) -> float:
-    """The C whose SVM of the train shapes recognises most of those that validate."""
+    """Return the C whose SVM, fit to the train shapes, is best on the validation shapes."""
     tried = [_accuracy(features, labels, split.train, split.validation, C) for C in COSTS]
     return COSTS[tried.index(max(tried))]
 
@@ -220,8 +223,8 @@ def _best_cost(features: NDArray[np.float32], labels: NDArray[np.int64], split: 
 def _fit(
     features: NDArray[np.float32], labels: NDArray[np.int64], shapes: NDArray[np.int64], C: float
 ) -> Any:
-    """A linear SVM of these shapes, whose features are standardised."""
-    from sklearn.pipeline import make_pipeline  # a second to import
+    """Fit a linear SVM to the standardized features of these shapes."""
+    from sklearn.pipeline import make_pipeline  # takes a second to import
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
@@ -232,16 +235,17 @@ def _fit(
 def _accuracy(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
-    learned: NDArray[np.int64],
-    asked: NDArray[np.int64],
+    support: NDArray[np.int64],
+    queries: NDArray[np.int64],
     C: float,
 ) -> float:
-    """The share of the shapes `asked` that an SVM of those `learned` recognises."""
-    found = _fit(features, labels, learned, C).predict(features[asked].astype(np.float64))
-    return float(np.mean(found == labels[asked]))
+    """Return the accuracy on the queries of an SVM that is fit to the support."""
+    machine = _fit(features, labels, support, C)
+    predicted = machine.predict(features[queries].astype(np.float64))
+    return float(np.mean(predicted == labels[queries]))
 
 
 def _points(d: Difference) -> str:
-    """A difference of accuracies in points, for people."""
+    """Return a difference of accuracies in points, as text."""
     low, high = 100 * d.low, 100 * d.high
     return f"{100 * d.mean:+.2f} points, 95 % interval {low:+.2f} … {high:+.2f}"

@@ -1,9 +1,9 @@
-"""How good a segmentation into parts is: ShapeNetPart's protocol (Yi et al. 2016; Qi et al. 2017).
+"""Scores of part segmentation: ShapeNetPart's protocol (Yi et al. 2016; Qi et al. 2017).
 
 The category of a shape is given, and only its parts can be predicted. The IoU of a shape is the
 mean over its category's parts of |predicted ∩ true| / |predicted ∪ true|, counted in points; a part
-that is neither there nor predicted counts 1. Instance mIoU is the mean over all shapes, class mIoU
-the mean over categories of the mean over its shapes.
+that is neither present nor predicted counts 1. Instance mIoU is the mean over all shapes, class
+mIoU the mean over categories of the mean over their shapes.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointcmt.errors import printable
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
 from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.ops.statistics import mean_interval
@@ -24,10 +25,10 @@ DRAWN = 8  # shapes in a picture
 
 @dataclass(frozen=True)
 class PartReport:
-    """What was evaluated, and the labels that every number follows from.
+    """Results of a segmentation: what was evaluated, and the labels that all numbers follow from.
 
-    labels: classes [n]. true, predicted: parts [n, N], counted within the class. points: [n, N, 3].
-    notes: what the user should know of the store.
+    labels: classes [n]. true, predicted: parts [n, N], numbered within the class. points:
+    [n, N, 3]. notes: for the user, about the store.
     """
 
     recipe: str
@@ -44,19 +45,19 @@ class PartReport:
 
     @property
     def shapes(self) -> int:
-        """How many shapes were segmented."""
+        """The number of shapes that were segmented."""
         return len(self.labels)
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
-        """The IoU of each shape, [n]: their mean is the first measure."""
+        """The IoU of each shape, [n]; the mean is the first measure."""
         counts = torch.tensor([len(names) for names in self.parts.values()])
         predicted, true = torch.from_numpy(self.predicted), torch.from_numpy(self.true)
         return shape_iou(predicted, true, counts[self.labels], int(counts.max())).numpy()
 
     @property
     def measures(self) -> dict[str, float]:
-        """The numbers that runs are compared by, the most important one first."""
+        """The numbers to compare runs by, the most important one first."""
         by_class = [c["miou"] for c in self.per_class.values() if c["shapes"]]
         return {
             "instance_miou": float(self.scores.mean()),
@@ -71,51 +72,54 @@ class PartReport:
 
     @property
     def per_class(self) -> dict[str, dict[str, Any]]:
-        """Class name → shapes, miou, point_accuracy (None where there are no shapes)."""
+        """Class name → shapes, miou, point_accuracy (None without shapes)."""
         scores, table = self.scores, {}
-        right = (self.predicted == self.true).mean(axis=1)
+        correct = (self.predicted == self.true).mean(axis=1)
         for label, name in enumerate(self.parts):
-            mine = self.labels == label
-            count = int(mine.sum())
+            members = self.labels == label
+            count = int(members.sum())
             miou, accuracy = (
-                float(values[mine].mean()) if count else None for values in (scores, right)
+                float(values[members].mean()) if count else None for values in (scores, correct)
             )
             table[name] = {"shapes": count, "miou": miou, "point_accuracy": accuracy}
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that `evaluate --json` prints."""
+        """Return the fields that `evaluate --json` prints."""
         interval = {"instance_miou_interval": list(self.interval)}
         about = {"per_class": self.per_class, "notes": list(self.notes)}
         return {**self.measures, **interval, **about}
 
     def describe(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text; each class takes one line, whatever its name holds."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""
-        found, width = self.measures, max(map(len, self.parts))
+        measures, printed = self.measures, {name: printable(name) for name in self.parts}
+        width = max(map(len, printed.values()))
         low, high = self.interval
         lines = [
             f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), {self.shapes:,} "
             f"{self.split} shapes of {self.true.shape[1]:,} points{voted}",
-            f"  instance mIoU   {found['instance_miou']:7.2%}  "
+            f"  instance mIoU   {measures['instance_miou']:7.2%}  "
             f"(95 % of the bootstrap within {low:.2%} … {high:.2%})",
-            f"  class mIoU      {found['class_miou']:7.2%}",
-            f"  point accuracy  {found['point_accuracy']:7.2%}",
+            f"  class mIoU      {measures['class_miou']:7.2%}",
+            f"  point accuracy  {measures['point_accuracy']:7.2%}",
         ]
         for name, c in self.per_class.items():
             if c["shapes"]:
-                lines.append(f"    {name:<{width}}  {c['miou']:7.2%}  {c['shapes']:>5} shapes")
+                lines.append(
+                    f"    {printed[name]:<{width}}  {c['miou']:7.2%}  {c['shapes']:>5} shapes"
+                )
         return "\n".join(lines)
 
     def pictures(self) -> dict[str, bytes]:
-        """Some shapes, predicted and true, spread over the split."""
-        some = np.unique(np.linspace(0, self.shapes - 1, DRAWN).astype(int))
-        names = [list(self.parts.items())[label] for label in self.labels[some]]
-        arrays = (array[some] for array in (self.points, self.true, self.predicted))
+        """Draw the true and predicted parts of some shapes, spread over the split."""
+        chosen = np.unique(np.linspace(0, self.shapes - 1, DRAWN).astype(int))
+        names = [list(self.parts.items())[label] for label in self.labels[chosen]]
+        arrays = (array[chosen] for array in (self.points, self.true, self.predicted))
         shapes = [
             Segmented(cloud, true, predicted, name, parts, iou)
             for cloud, true, predicted, (name, parts), iou in zip(
-                *arrays, names, self.scores[some], strict=True
+                *arrays, names, self.scores[chosen], strict=True
             )
         ]
         return {"segmentation": to_png(draw_parts(shapes))}

@@ -28,7 +28,7 @@ from pointcmt.training.export.target import require_target
 from pointcmt.training.networks.backbones import build_backbone
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
-from pointcmt.training.runs.run import Run, find_checkpoint, open_run
+from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
 
 FORMATS = ("safetensors", "onnx")
 TEACHER = "teacher"

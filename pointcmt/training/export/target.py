@@ -14,7 +14,8 @@ from pointcmt.datasets.store.enclosing import store_around
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.regular_files import read_regular, require_regular
 from pointcmt.training.runs.checkpoint import FILE, HALF, JOURNAL, MARKER
-from pointcmt.training.runs.run import CONFIG, EVENTS, FACTS, LOCK, METRICS
+from pointcmt.training.runs.folder import CONFIG, EVENTS, FACTS, LOCK
+from pointcmt.training.runs.metrics import METRICS
 
 MARKS = {"version", "pointcmt", "recipe"}  # keys that each exported file holds
 MOST = 1 << 31  # bytes of an ONNX file

@@ -1,1 +1,1 @@
-"""Pictures of runs as PNG bytes, from plain values."""
+"""Pictures of runs as PNG bytes, drawn from plain values."""

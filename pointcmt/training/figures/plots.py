@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, its confusions, clouds. PNG bytes, no display needed."""
+"""Pictures of a run: its curves, confusion matrix and clouds. PNG bytes, no display needed."""
 
 import io
 from dataclasses import dataclass
@@ -22,12 +22,11 @@ NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its 
 
 
 def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
-    """Losses and, where there is one, accuracy or instance mIoU per epoch, train and validation.
+    """Draw losses and, if there is one, accuracy or instance mIoU per epoch, train and validation.
 
-    The best epoch is marked. Of pre-training the loss and both of its terms.
+    The best epoch is marked. For pre-training, draw the loss and both of its terms.
 
-    records: the lines of metrics.jsonl; what one lacks is a gap. best: the epoch that `best/`
-    holds.
+    records: the lines of metrics.jsonl; a missing value leaves a gap. best: the epoch in `best/`.
     """
     epochs = [record["epoch"] for record in records]
     names = set().union(*records)
@@ -60,18 +59,18 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
 
 
 def caption(name: str) -> str:
-    """Return a name from a data set as matplotlib must be given it: never as a formula.
+    """Escape a name from a dataset for matplotlib, so that it is never read as a formula.
 
-    Legends leave out names that begin with an underscore.
+    A space goes before an underscore, since legends leave out names that begin with one.
     """
     plain = printable(name).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
 
 
 def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
-    """A confusion matrix [C, C], rows the truth and columns the prediction, as counts.
+    """Draw a confusion matrix [C, C] with counts; rows are the truth, columns the prediction.
 
-    The colour is the share of the row, so that classes of any size compare.
+    The color is the share of the row, so that classes of different sizes can be compared.
     """
     C = len(class_names)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -100,16 +99,16 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
 
 
 def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:
-    """Clouds [N, 3] and what was generated for each, side by side, seen from the front and above.
+    """Draw clouds [N, 3] and the cloud generated for each, seen from the front and above.
 
-    +Z is up; nearer points are drawn darker and over those behind them.
+    +Z is up; nearer points are darker and cover those behind them.
     """
     figure, panels = _gallery(
         len(pairs), ("points of the shape", "from the teacher's feature"), 0.75
     )
     for column, pair in enumerate(pairs):
         for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
-            x, y, depth = _seen(cloud)
+            x, y, depth = _view(cloud)
             order = np.argsort(depth)
             style = {"cmap": color, "s": 2, "vmin": -1.2, "vmax": 0.6}
             panels[row, column].scatter(x[order], y[order], c=depth[order], **style)
@@ -118,9 +117,9 @@ def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
 
 @dataclass(frozen=True)
 class Segmented:
-    """A cloud [N, 3] with its true parts [N] and the predicted ones, counted within its class.
+    """A cloud [N, 3] with its true and predicted parts [N], numbered within its class.
 
-    name: of the class. parts: their names. iou: the shape's.
+    name: of the class. parts: their names. iou: of the shape.
     """
 
     cloud: NDArray[np.float32]
@@ -132,34 +131,34 @@ class Segmented:
 
 
 def draw_parts(shapes: list[Segmented]) -> Figure:
-    """A column for each shape, seen as in `draw_clouds`: its class, true and predicted parts, IoU.
+    """Draw a column for each shape, seen as in `draw_clouds`: class, true and predicted parts, IoU.
 
-    A part's colour is that of its number within the class, told below.
+    A part's color follows from its number within the class; the legend is below.
     """
     figure, panels = _gallery(len(shapes), ("true parts", "predicted parts"), 1.05)
     most = max(len(shape.parts) for shape in shapes)
     figure.set_figheight(figure.get_figheight() + 0.4 + 0.14 * most)
     for column, shape in zip(panels.T, shapes, strict=True):
-        x, y, depth = _seen(shape.cloud)
+        x, y, depth = _view(shape.cloud)
         order = np.argsort(depth)
         for axes, parts in zip(column, (shape.true, shape.predicted), strict=True):
             colors = [PARTS[part % len(PARTS)] for part in parts[order]]
             axes.scatter(x[order], y[order], c=colors, s=5, linewidths=0)
         column[0].set_title(caption(shape.name), color=INK, fontsize=8)
         column[1].set_xlabel(f"IoU {shape.iou:.0%}", color=INK, fontsize=8)
-        named = [
+        handles = [
             Line2D([], [], color=PARTS[part % len(PARTS)], marker="o", linestyle="", label=name)
             for part, name in enumerate(map(caption, shape.parts))
         ]
         column[1].legend(
-            handles=named, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False,
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False,
             fontsize=7, labelcolor=INK, markerscale=0.6, handletextpad=0, labelspacing=0.2,
         )  # fmt: skip
     return figure
 
 
 def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure, Any]:
-    """A figure of empty panels without axes, `reach` wide to each side; rows: their titles."""
+    """Return a figure of empty panels without axes, each from -reach to reach. rows: titles."""
     size = (1.6 * columns, 0.4 + 1.6 * len(rows))
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
@@ -172,8 +171,8 @@ def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure,
     return figure, panels
 
 
-def _seen(cloud: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """A cloud [N, 3] from the front and above: right, up and towards the viewer, [N] each."""
+def _view(cloud: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """View a cloud [N, 3] from the front and above: right, up and toward the viewer, [N] each."""
     turn, tilt = np.radians(30), np.radians(20)
     right = np.array([np.cos(turn), np.sin(turn), 0])
     toward = np.array([np.sin(turn) * np.cos(tilt), -np.cos(turn) * np.cos(tilt), np.sin(tilt)])
@@ -193,7 +192,7 @@ def _style(axes: Axes, title: str) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

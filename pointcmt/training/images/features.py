@@ -35,16 +35,16 @@ def compute_features(
     features: Features,
     shapes: NDArray[np.int64],
     rank: int = 0,
-    ranks: int = 1,
+    world_size: int = 1,
 ) -> None:
     """Compute and store the features of all shards that hold one of these shapes and lack them.
 
-    rank, ranks: this process and their number, which share the shards.
+    rank, world_size: this process and their number, which share the shards.
     A shard is committed as soon as it is done; killed, at most one is lost.
     """
     store = features.store
     wanted = set((shapes // store.schema.shard).tolist())
-    shards = sorted(wanted & {s for s in features.pending() if s % ranks == rank})
+    shards = sorted(wanted & {s for s in features.pending() if s % world_size == rank})
     if not shards:
         return
     total = sum(len(store.schema.shapes_of(shard)) for shard in shards)

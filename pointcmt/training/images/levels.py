@@ -108,30 +108,32 @@ def level_widths(backbone: str, weights: str, levels: Sequence[float], size: int
     return [D for D, _, _ in shapes]
 
 
-Teach = Callable[[Batch], list[Tensor]]  # of B shapes' v views, every level [B·v, D, h, w]
+ImageFeatures = Callable[[Batch], list[Tensor]]  # B shapes with v views → levels [B·v, D, h, w]
 
 
 class Standardized:
     """Levels whose channels have the mean 0 and the variance 1 over patches that show shapes."""
 
-    def __init__(self, teach: Teach, batches: Iterable[Batch], coverage: float) -> None:
+    def __init__(
+        self, image_features: ImageFeatures, batches: Iterable[Batch], coverage: float
+    ) -> None:
         """batches: some views, with their depth. coverage: share of a patch that shapes must cover.
 
         Raises UsageError where they show nothing.
         """
-        self.teach = teach
+        self.image_features = image_features
         rows: list[list[Tensor]] = []  # of each batch every level's patches [m, D]
         for batch in batches:
             shown = (batch["depth"].flatten(0, 1) > 0).float()[:, None]
             rows.append([])
-            for level in teach(batch):
+            for level in image_features(batch):
                 share = F.adaptive_avg_pool2d(shown, (level.shape[-2], level.shape[-1]))[:, 0]
                 rows[-1].append(level.movedim(1, -1)[share >= max(coverage, LEAST)])
         self.statistics = [_statistics(torch.cat(level)) for level in zip(*rows, strict=True)]
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """As `Teach`."""
-        levels = self.teach(batch)
+        """As `ImageFeatures`."""
+        levels = self.image_features(batch)
         return [(x - mean) / std for x, (mean, std) in zip(levels, self.statistics, strict=True)]
 
 
@@ -194,8 +196,8 @@ def cache_levels(
         levels = network(images.to(device))
         return torch.cat([level.flatten(1) for level in levels], dim=1)
 
-    rank, ranks = processes.process_index, processes.num_processes
-    compute_features(encode, features, shapes, rank, ranks)
+    rank, world_size = processes.process_index, processes.num_processes
+    compute_features(encode, features, shapes, rank, world_size)
     processes.wait_for_everyone()
     features.require_fresh(shapes)
     return Cached(network, features)

@@ -1,10 +1,11 @@
-"""Ground truth of which pixel of one view shows what a pixel of another view shows, on the device.
+"""Ground-truth matches: where pixels of one view reappear in another view, on the device.
 
-The batched twin of `correspondences.match_pixels`, which says the same for one pair in numpy: a
-pixel's surface point is unprojected with the stored depth, moved into the other view, and counts if
-it falls inside, in front, on the depth that is stored there within 2 % (else something hides it),
-and comes back within a pixel. All in float64, as there.
-Letters: P pairs of views, H = W pixels of the stored images, h = w of the grid of pixels asked for.
+The batched version of `correspondences.match_pixels`, which computes the same for one pair in
+numpy. A pixel's surface point is unprojected with the stored depth and moved into the other view.
+It is a match if it falls inside the image, in front of the camera and within 2 % of the depth
+stored there (otherwise something hides it), and if the way back ends within a pixel. All in
+float64.
+Letters: P pairs of views, H = W pixels of the stored images, h = w of the grid of query pixels.
 """
 
 from typing import NamedTuple
@@ -16,8 +17,11 @@ DEPTH_TOLERANCE = 0.02  # a share of the depth
 CYCLE_TOLERANCE = 1.0  # pixels
 
 
-class Views(NamedTuple):
-    """depth [P,H,W] in world units, 0 = background; K [P,3,3], world_to_camera [P,4,4]."""
+class DepthViews(NamedTuple):
+    """Depth images with cameras.
+
+    depth [P,H,W] in world units, 0 = background; K [P,3,3], world_to_camera [P,4,4].
+    """
 
     depth: Tensor
     K: Tensor
@@ -25,41 +29,44 @@ class Views(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Where what the pixels of a grid show falls in the other view.
+    """Where the surface seen at a grid of pixels appears in the other view.
 
-    pixel [h,w,2] f64: the centres (u, v) of the pixels asked for. uv [P,h,w,2] f64: pixels of the
-    other view, 0 where there is no match. valid [P,h,w]: whether it shows there. shown [P,h,w]:
-    whether there is anything to be found, no background.
+    pixel [h,w,2] f64: the centers (u, v) of the query pixels. uv [P,h,w,2] f64: pixels of the
+    other view, 0 without a match. valid [P,h,w] bool: whether there is a match. foreground
+    [P,h,w] bool: whether the query pixel shows a surface at all.
     """
 
     pixel: Tensor
     uv: Tensor
     valid: Tensor
-    shown: Tensor
+    foreground: Tensor
 
 
-def match_views(first: Views, second: Views, size: int) -> Matches:
-    """Matches of a grid [h, w] of `size` pixels a side over the first views, in the second ones.
+def match_views(first: DepthViews, second: DepthViews, size: int) -> Matches:
+    """Match a grid of pixels of the first views with the second views.
 
-    Of each cell of the grid the pixel that holds its centre is asked for; size = H asks for all.
+    size: cells per side, h = w. The query is the pixel at the center of each cell; size = H queries
+    every pixel.
     """
     H = first.depth.shape[-1]
     rows = ((torch.arange(size, device=first.depth.device) + 0.5) * H / size).floor().long()
     at = torch.stack(torch.meshgrid(rows, rows, indexing="xy"), dim=-1)  # [h, w, 2] column, row
     pixel = at.double() + 0.5
     depth = first.depth[:, at[..., 1], at[..., 0]].double()  # [P, h, w]
-    uv, reach = _transfer(pixel.expand(len(depth), -1, -1, -1), depth, first, second)
-    inside = ((uv >= 0) & (uv < H)).all(dim=-1) & (reach > 0)
+    uv, expected = _transfer(pixel.expand(len(depth), -1, -1, -1), depth, first, second)
+    inside = ((uv >= 0) & (uv < H)).all(dim=-1) & (expected > 0)
     valid = inside & (depth > 0)
     uv = torch.where(valid[..., None], uv, 0.0)
-    found = _depth_at(second.depth.double(), uv, reach)
-    valid = valid & (found > 0) & ((found - reach).abs() <= DEPTH_TOLERANCE * reach)
-    back, _ = _transfer(uv, found, second, first)
+    stored = _depth_at(second.depth.double(), uv, expected)
+    valid = valid & (stored > 0) & ((stored - expected).abs() <= DEPTH_TOLERANCE * expected)
+    back, _ = _transfer(uv, stored, second, first)
     valid = valid & ((back - pixel).norm(dim=-1) <= CYCLE_TOLERANCE)
     return Matches(pixel, torch.where(valid[..., None], uv, 0.0), valid, depth > 0)
 
 
-def _transfer(uv: Tensor, depth: Tensor, source: Views, target: Views) -> tuple[Tensor, Tensor]:
+def _transfer(
+    uv: Tensor, depth: Tensor, source: DepthViews, target: DepthViews
+) -> tuple[Tensor, Tensor]:
     """Unproject pixels [P,h,w,2] of one view and project them into another: uv, depth."""
     ray = torch.cat([uv, torch.ones_like(uv[..., :1])], dim=-1).flatten(1, 2)  # [P, h·w, 3]
     local = ray @ torch.linalg.inv(source.K.double()).mT * depth.flatten(1)[..., None]
@@ -72,8 +79,10 @@ def _transfer(uv: Tensor, depth: Tensor, source: Views, target: Views) -> tuple[
 
 
 def _depth_at(depth: Tensor, uv: Tensor, expected: Tensor) -> Tensor:
-    """Depth of the images [P,H,W] at uv [P,h,w,2], as in `correspondences`: interpolated inversely
-    or that of the pixel there, whichever is nearer to what is expected [P,h,w]; 0 = background.
+    """Return the depth of the images [P,H,W] at uv [P,h,w,2]; 0 = background.
+
+    As in `correspondences`: the inverse depth is interpolated, or that of the nearest pixel is
+    taken, whichever is closer to the expected depth [P,h,w].
     """
     H = depth.shape[-1]
     image = torch.arange(len(depth), device=depth.device)[:, None, None]

@@ -1,4 +1,4 @@
-"""Recipes by name: what is trained and with which loss. The one loop in `loop.py` runs them all."""
+"""Recipes by name: what to train and with which loss. The loop in `loop.py` runs them all."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ from torch import nn
 from pointcmt import plugins
 from pointcmt.datasets.store.streaming import StreamConfig
 from pointcmt.errors import PointcmtError, UsageError
-from pointcmt.training.config.own_recipes import Recipe, find_recipe
+from pointcmt.training.config.own_recipes import OwnRecipe, find_recipe
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, student, teacher
-from pointcmt.training.recipes.task import Task
+from pointcmt.training.recipes.recipe import Recipe
 
-# Each builds its task from its own configuration, the number of classes, and whether to start from
-# the pretrained weights that the configuration names (not where a checkpoint is loaded anyway).
-RECIPES: dict[str, Callable[[Any, int, bool], Task]] = {
+# Each value builds a recipe from its configuration, the number of classes, and whether to load the
+# pretrained weights that the configuration names (False if a checkpoint is loaded anyway).
+RECIPES: dict[str, Callable[[Any, int, bool], Recipe]] = {
     "teacher": teacher.build,  # PointCMT stage I: views → class
     "cmpg": cmpg.build,  # stage II: the teacher's feature → points
     "student": student.build,  # stage III, with a teacher or without: points → class
@@ -23,40 +23,40 @@ RECIPES: dict[str, Callable[[Any, int, bool], Task]] = {
     "finetune": finetune.build,  # the student again, from another run's weights
     "partseg": partseg.build,  # points and their class → parts
 }
-_METHODS = ("prepare", "loss", "measure", "pictures", "inference")
-_OF_CLASSIFIERS = ("logits", "vary")
+_METHODS = ("prepare", "loss", "measure", "pictures", "deployable")
+_OF_CLASSIFIERS = ("logits", "test_time_augmentation")
 
 
-def build_task(config: TrainConfig, classes: int, pretrained: bool) -> Task:
-    """The task of a configuration's recipe, from RECIPES or from outside the package.
+def build_recipe(config: TrainConfig, classes: int, pretrained: bool) -> Recipe:
+    """Build the recipe of a configuration, from RECIPES or from outside the package.
 
     Arguments as in RECIPES. Raises UsageError for a recipe from outside that does not keep the
-    contract, and as its own code does.
+    contract, and whatever its own code raises.
     """
     if config.recipe in RECIPES:
         return RECIPES[config.recipe](config, classes, pretrained)
-    recipe = find_recipe(config.recipe, "recipe")
-    if recipe is None:
+    own = find_recipe(config.recipe, "recipe")
+    if own is None:
         raise UsageError(f"no recipe is called '{config.recipe}'")
-    return _build_own(recipe, config, classes, pretrained)
+    return _build_own(own, config, classes, pretrained)
 
 
-def _build_own(recipe: Recipe, config: TrainConfig, classes: int, pretrained: bool) -> Task:
+def _build_own(own: OwnRecipe, config: TrainConfig, classes: int, pretrained: bool) -> Recipe:
     try:
-        task: Any = recipe.build(config, classes, pretrained)
+        built: Any = own.build(config, classes, pretrained)
     except PointcmtError:
         raise
     except Exception as error:  # whatever the recipe's own code raises
         what = f"cannot be built: {type(error).__name__}: {error}"
         raise plugins.mistake(plugins.RECIPES, config.recipe, what) from error
     methods = _METHODS + (_OF_CLASSIFIERS if config.classifies else ())
-    lacks = [name for name in methods if not callable(getattr(task, name, None))]
-    what = f"made a {type(task).__name__} without {', '.join(lacks)}" if lacks else ""
-    if not isinstance(getattr(task, "model", None), nn.Module):
-        what = f"made a {type(task).__name__} whose model is not an nn.Module"
-    if not isinstance(getattr(task, "stream", None), StreamConfig):
-        what = f"made a {type(task).__name__} whose stream is not a StreamConfig"
+    lacks = [name for name in methods if not callable(getattr(built, name, None))]
+    what = f"made a {type(built).__name__} without {', '.join(lacks)}" if lacks else ""
+    if not isinstance(getattr(built, "model", None), nn.Module):
+        what = f"made a {type(built).__name__} whose model is not an nn.Module"
+    if not isinstance(getattr(built, "stream", None), StreamConfig):
+        what = f"made a {type(built).__name__} whose stream is not a StreamConfig"
     if what:
         raise plugins.mistake(plugins.RECIPES, config.recipe, what)
-    made: Task = task
-    return made
+    recipe: Recipe = built
+    return recipe

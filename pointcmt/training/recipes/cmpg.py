@@ -1,6 +1,7 @@
-"""Stage II of PointCMT: CMPG learns to turn the frozen teacher's feature into the object's points.
+"""Stage II of PointCMT: CMPG learns to generate an object's points from the teacher's feature.
 
-L = weight · mean_b EMD(scale(CMPG(f_t)), scale(points)), on clouds without augmentation.
+L = weight · mean_b EMD(scale(CMPG(f_t)), scale(points)), on clouds without augmentation. The
+teacher is frozen.
 """
 
 import torch
@@ -12,28 +13,34 @@ from pointcmt.training.config.pointcmt import CmpgConfig
 from pointcmt.training.figures.plots import draw_clouds
 from pointcmt.training.networks.generator import PointGenerator, matched_distance, scale
 from pointcmt.training.recipes.knowledge import Knowledge
-from pointcmt.training.recipes.task import Context
+from pointcmt.training.recipes.recipe import RecipeContext
 
 
 def build(config: CmpgConfig, classes: int, pretrained: bool) -> "Cmpg":
-    """The generator of a configuration; see RECIPES."""
+    """Build the generator recipe from its configuration; see RECIPES."""
     return Cmpg(PointGenerator(config.data.points, config.model.dropout), config)
 
 
 class Cmpg:
-    """Teacher's feature → points, judged by the EMD in boxes of side 1."""
+    """Teacher's feature → points, compared by the EMD in boxes of side 1.
 
-    def __init__(self, model: PointGenerator, config: CmpgConfig) -> None:
-        self.model: nn.Module = model
+    knowledge: the teacher's features; None until the recipe is prepared.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: CmpgConfig, knowledge: Knowledge | None = None
+    ) -> None:
+        self.model = model
         self.config = config
+        self.knowledge = knowledge
         self.stream = StreamConfig(
             arrays=("points",),
-            batch_size=config.step_size,
+            batch_size=config.effective_batch_size,
             points=config.data.points,
             seed=config.seed,
         )
 
-    def prepare(self, context: Context) -> None:
+    def prepare(self, context: RecipeContext) -> "Cmpg":
         if not self.config.teacher:
             raise UsageError(
                 "a generator learns from a teacher's features, and no teacher is given",
@@ -41,7 +48,7 @@ class Cmpg:
                 fix="train one with `pointcmt train teacher`, then give --teacher RUN; or run "
                 "`pointcmt train`, which does both",
             )
-        self.knowledge = Knowledge(self.config.teacher, context)
+        return Cmpg(self.model, self.config, Knowledge(self.config.teacher, context))
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -55,14 +62,19 @@ class Cmpg:
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         norm = self.config.matching.norm
-        made = scale(model(self.knowledge.feature(batch)), norm)
-        pairs = zip(scale(batch["points"], norm).cpu(), made.cpu(), strict=True)
+        generated = scale(model(self._feature(batch)), norm)
+        pairs = zip(scale(batch["points"], norm).cpu(), generated.cpu(), strict=True)
         return {"clouds.png": draw_clouds([(x.numpy(), y.numpy()) for x, y in pairs])}
 
-    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (self.knowledge.feature(batch),)
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        return model, (self._feature(batch),)
+
+    def _feature(self, batch: Batch) -> Tensor:
+        """Return the teacher's features [B, 512] of a batch."""
+        assert self.knowledge is not None, "the recipe is not prepared"
+        return self.knowledge.feature(batch)
 
     def _distance(self, model: nn.Module, batch: Batch) -> Tensor:
         matching = self.config.matching
-        clouds = model(self.knowledge.feature(batch))
+        clouds = model(self._feature(batch))
         return matched_distance(clouds, batch["points"], matching.norm, matching.solver)

@@ -1,7 +1,7 @@
-"""Classification from another run's weights: the student's loss, from another start.
+"""Classification that starts from another run's weights, with the student's loss.
 
-With `load = none` it is the vanilla student, bit for bit. The loop reads the weights (see
-`pretrained.start_from`); here the encoder is held still where it is to be.
+With `load = none` this is the vanilla student, bit for bit. The weights are loaded before training
+(see `pretrained.start_from`); this recipe freezes the encoder if asked to.
 """
 
 import torch
@@ -15,7 +15,7 @@ from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 
 def build(config: FinetuneConfig, classes: int, pretrained: bool) -> "Finetune":
-    """The classifier of a configuration; see RECIPES."""
+    """Build the fine-tuning recipe from its configuration; see RECIPES."""
     return Finetune(build_backbone(config.model.backbone, classes), config)
 
 

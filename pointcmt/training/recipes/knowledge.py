@@ -1,4 +1,4 @@
-"""What a finished teacher and a finished generator know, ready to be looked up by shape."""
+"""Outputs of a finished teacher, looked up by shape, and a finished, frozen generator."""
 
 from pathlib import Path
 
@@ -10,22 +10,22 @@ from pointcmt.datasets.store.streaming import Batch
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import CmpgConfig
 from pointcmt.training.networks.generator import PointGenerator
-from pointcmt.training.recipes.task import Context
+from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.facts import store_notes
-from pointcmt.training.runs.run import BEST, open_run, weights_digest
+from pointcmt.training.runs.folder import BEST, open_run, weights_digest
 
 
 class Knowledge:
-    """A teacher's feature and logits of every shape that training reads, on the device."""
+    """A teacher's feature and logits for every shape that training reads, on the device."""
 
-    def __init__(self, teacher: str, context: Context) -> None:
+    def __init__(self, teacher: str, context: RecipeContext) -> None:
         run = open_run(Path(teacher))
         if run.facts["split"] != context.split:
-            logger.info(
-                "note: this teacher was trained on another split; where it has seen the shapes "
-                "that validate, validation flatters",
+            logger.warning(
+                "note: this teacher was trained on another split; if it has seen validation "
+                "shapes, the validation scores are too good",
             )
         for note in store_notes(run.facts["data"], context.store):
             logger.warning(f"note: teacher {teacher}: {note}")
@@ -44,29 +44,29 @@ class Knowledge:
         )
 
     def feature(self, batch: Batch) -> Tensor:
-        """The teacher's features [B, 512] of a batch's shapes."""
+        """Return the teacher's features [B, 512] of a batch."""
         return self.features[self.row[batch["shape"]]]
 
     def logits(self, batch: Batch) -> Tensor:
-        """The teacher's own logits [B, C]."""
+        """Return the teacher's logits [B, C] of a batch."""
         return self.scores[self.row[batch["shape"]]]
 
 
 def _with_nan(rows: Tensor) -> Tensor:
-    """One more row, for shapes that nothing is known of: it would be noticed."""
+    """Append a row of NaN for unknown shapes (index -1), so that using it is noticed."""
     return torch.cat([rows, rows.new_full((1, rows.shape[1]), torch.nan)])
 
 
 def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGenerator:
-    """The generator of a run, in evaluation mode and without gradients of its own.
+    """Load the generator of a run, in evaluation mode and without gradients of its own.
 
-    Raises StoreError where it was trained with another teacher, UsageError for another recipe.
+    Raises StoreError if it was trained with another teacher, UsageError for another recipe.
     """
     run = open_run(Path(folder))
     config = run.config
     if not isinstance(config, CmpgConfig):
         raise UsageError(
-            f"this run is no generator, its recipe is {config.recipe}",
+            f"this run is not a generator; its recipe is {config.recipe}",
             where=folder,
             fix="give a run of `pointcmt train cmpg`",
         )

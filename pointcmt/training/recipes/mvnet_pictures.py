@@ -1,14 +1,14 @@
-"""What a pre-trained network makes of some shapes, as pictures: features.png and matches.png."""
+"""Pictures of a pre-trained network's predictions: features.png and matches.png."""
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointcmt.datasets.store.features import FOLDER
 from pointcmt.datasets.store.streaming import Batch
-from pointcmt.training.figures.mvnet import (
+from pointcmt.training.figures.pretraining import (
     Array,
     Look,
     Pair,
@@ -17,47 +17,55 @@ from pointcmt.training.figures.mvnet import (
     draw_matches,
     principal_colors,
 )
-from pointcmt.training.networks.mvnet import Answer, Maps, cover, other_view, sample_keys
-from pointcmt.training.ops.matches import Matches, Views, match_views
+from pointcmt.training.networks.view_consistency import (
+    Maps,
+    MVNetOutput,
+    cover,
+    other_view,
+    sample_keys,
+)
+from pointcmt.training.ops.matches import DepthViews, Matches, match_views
 from pointcmt.training.ops.projection import gather_map
-
-if TYPE_CHECKING:
-    from pointcmt.training.recipes.mvnet import Mvnet
 
 SHAPES = 4  # in each picture
 PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")  # and features
-TOKENS = 14  # of a side, when views are chosen
-TINY = 1e-12  # of a feature: where a view is of one colour it may be 0
-SHARED = 0.5  # of what a view shows, in the other one: enough to compare, and some to be hidden
+TOKENS = 14  # tokens per side when views are chosen
+TINY = 1e-12  # smallest norm of a feature: a view of one color may have a feature of 0
+OVERLAP = 0.5  # wanted share of the first view that the second one shows: some of it is hidden
 
 
-@torch.no_grad()
-def draw(task: "Mvnet", model: nn.Module, batch: Batch) -> dict[str, bytes]:
-    """File name → PNG, of some shapes of a batch with all views, spread over it."""
-    some = torch.linspace(0, len(batch["shape"]) - 1, SHAPES).long().unique()
-    batch = choose_pair({name: data[some] for name, data in batch.items()})
-    maps = task.see(batch)
-    local = model.get_submodule("backbone")(batch["points"], local=True).local
-    answer = model(batch["points"], maps, task.grids)
-    images = _images(batch)
-    pictures = {"features.png": _features(task, batch, maps, answer, local, images)}
-    if task.config.matching.weight:
-        matches = task.match(batch)
-        pictures["matches.png"] = _matches(task, batch, answer, matches, images)
-    return pictures
+class ViewPairs(NamedTuple):
+    """Two views of each of B shapes, with a network's predictions for them.
+
+    names [B]. rgb [B,2,H,W,3] u8. local [B,N,D]: features of the points. maps, output: of
+    the views.
+    """
+
+    names: list[str]
+    rgb: Tensor
+    maps: Maps
+    local: Tensor
+    output: MVNetOutput
 
 
-def choose_pair(batch: Batch) -> Batch:
-    """Two views of each shape: the first, and that of which about half is seen in the first."""
+def choose_pairs(batch: Batch) -> Batch:
+    """Reduce a batch with all views to shapes spread over it and two views of each.
+
+    The first view, and the one that shows about half of what the first shows.
+    """
+    shapes = torch.linspace(0, len(batch["shape"]) - 1, SHAPES).long().unique()
+    batch = {name: data[shapes] for name, data in batch.items()}
     names = ("depth", "K", "world_to_camera")
-    first = Views(*(batch[name][:, :1].expand_as(batch[name]).flatten(0, 1) for name in names))
-    others = Views(*(batch[name].flatten(0, 1) for name in names))
-    found = match_views(first, others, TOKENS)
+    first = DepthViews(*(batch[name][:, :1].expand_as(batch[name]).flatten(0, 1) for name in names))
+    others = DepthViews(*(batch[name].flatten(0, 1) for name in names))
+    matches = match_views(first, others, TOKENS)
     B, V = batch["depth"].shape[:2]
-    share = (found.valid.flatten(1).sum(1) / found.shown.flatten(1).sum(1).clamp(min=1)).view(B, V)
-    away = (share - SHARED).abs()
-    away[:, 0] = torch.inf  # not itself
-    pair = torch.stack([torch.zeros_like(away.argmin(dim=1)), away.argmin(dim=1)], dim=1)  # [B, 2]
+    visible = matches.foreground.flatten(1).sum(1).clamp(min=1)
+    share = (matches.valid.flatten(1).sum(1) / visible).view(B, V)
+    difference = (share - OVERLAP).abs()
+    difference[:, 0] = torch.inf  # not the first view itself
+    second = difference.argmin(dim=1)
+    pair = torch.stack([torch.zeros_like(second), second], dim=1)  # [B, 2]
     rows = torch.arange(B, device=pair.device)[:, None]
     return {
         name: data[rows, pair] if name in PER_VIEW or name.startswith(f"{FOLDER}/") else data
@@ -65,65 +73,77 @@ def choose_pair(batch: Batch) -> Batch:
     }
 
 
-def _features(
-    task: "Mvnet", batch: Batch, maps: Maps, answer: Answer, local: Tensor, images: Array
+def draw_feature_maps(
+    pairs: ViewPairs, target: Tensor | None, coverage: float, image_network: str
 ) -> bytes:
-    """Principal components as colours, one palette for all shapes; the 2D network's for both."""
-    nearest = maps.nearest[..., 0]
-    shown = gather_map(local.float(), nearest).flatten(0, 1).cpu().numpy()
+    """Draw principal components of features as colors, with one palette for all shapes.
+
+    target [B·2,D,h,w]: the image network's features of the last level; its palette is also used for
+    the 2D head. None without an image network. coverage: share of a patch that points must cover.
+    """
+    images = _images(pairs)
+    nearest = pairs.maps.nearest[..., 0]
+    projected = gather_map(pairs.local.float(), nearest).flatten(0, 1).cpu().numpy()
     mask = (nearest >= 0).flatten(0, 1).cpu().numpy()
-    points = _paint(principal_colors(shown[mask]), shown, mask)
+    points = _paint(principal_colors(projected[mask]), projected, mask)
     heads: list[Array | None] = [None] * len(images)
-    seen: list[Array | None] = [None] * len(images)
-    if answer.levels:
-        level = task.teach(batch)[-1]
-        share = cover(maps.covered.flatten(0, 1), level.shape[-2:])
-        counts = (share >= task.config.transfer.coverage).cpu().numpy()
-        theirs, ours = (x.float().movedim(1, -1).cpu().numpy() for x in (level, answer.levels[-1]))
-        theirs, ours = (
-            x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY) for x in (theirs, ours)
-        )
-        palette = principal_colors(theirs[counts])
-        heads = list(_paint(palette, ours, counts))
-        seen = list(_paint(palette, theirs, counts))
-    names = [task.names[shape] for shape in batch["shape"].tolist() for _ in range(2)]
-    looks = [Look(*each) for each in zip(names, images, points, heads, seen, strict=True)]
-    return draw_features(looks, f"{task.seer}, last level")
+    targets: list[Array | None] = [None] * len(images)
+    if target is not None:
+        share = cover(pairs.maps.covered.flatten(0, 1), target.shape[-2:])
+        covered = (share >= coverage).cpu().numpy()
+        expected, predicted = _unit(target), _unit(pairs.output.levels[-1])
+        palette = principal_colors(expected[covered])
+        heads = list(_paint(palette, predicted, covered))
+        targets = list(_paint(palette, expected, covered))
+    names = [name for name in pairs.names for _ in range(2)]
+    looks = [Look(*each) for each in zip(names, images, points, heads, targets, strict=True)]
+    return draw_features(looks, f"{image_network}, last level")
 
 
-def _matches(task: "Mvnet", batch: Batch, answer: Answer, matches: Matches, images: Array) -> bytes:
-    """Of each pair the matches of the first view in the second."""
-    size = batch["depth"].shape[-1]
-    if task.config.matching.method == "coordinates":
-        predicted = answer.matching.float()
-    else:
-        predicted = most_alike(answer.matching.float(), matches.pixel / size)
-    pairs = []
-    for first in range(0, len(images), 2):
+def draw_predicted_matches(pairs: ViewPairs, matches: Matches, contrastive: bool) -> bytes:
+    """Draw the matches of each first view in the second one, true and predicted.
+
+    contrastive: the network's output are keys to compare, not coordinates.
+    """
+    images = _images(pairs)
+    size = images.shape[1]
+    predicted = pairs.output.matching.float()
+    if contrastive:
+        predicted = most_similar(predicted, matches.pixel / size)
+    drawn = []
+    for shape, name in enumerate(pairs.names):
+        first = 2 * shape
         valid = matches.valid[first]
         here, there = matches.pixel[valid] / size, matches.uv[first][valid] / size
         ends = (x.float().cpu().numpy() for x in (here, there, predicted[first][valid]))
-        name = task.names[int(batch["shape"][first // 2])]
-        pairs.append(Pair(name, (images[first], images[first + 1]), *ends))
-    return draw_matches(pairs)
+        drawn.append(Pair(name, (images[first], images[first + 1]), *ends))
+    return draw_matches(drawn)
 
 
-def most_alike(keys: Tensor, places: Tensor) -> Tensor:
-    """Where in the other view the key is that is most like each token's: keys [n,W,h,w], places
-    [t,t,2] of the tokens → [n,t,t,2], shares of the image.
+def most_similar(keys: Tensor, places: Tensor) -> Tensor:
+    """Return the position in the other view whose key is most similar to each token's key.
+
+    keys [n,W,h,w], views in pairs; places [t,t,2]: positions of the tokens, as shares of the image.
+    → [n,t,t,2].
     """
     n, t = len(keys), len(places)
     grid = places.flatten(0, 1).expand(n, -1, -1)
-    own = torch.nn.functional.normalize(sample_keys(keys, grid), dim=2)  # [n, T, W]
-    best = (own @ other_view(own).mT).argmax(dim=2)  # [n, T]
+    tokens = torch.nn.functional.normalize(sample_keys(keys, grid), dim=2)  # [n, T, W]
+    best = (tokens @ other_view(tokens).mT).argmax(dim=2)  # [n, T]
     return grid.gather(1, best[..., None].expand(-1, -1, 2)).view(n, t, t, 2)
 
 
+def _unit(features: Tensor) -> Array:
+    """Return features [n,D,h,w] as unit vectors [n,h,w,D]."""
+    rows = features.float().movedim(1, -1).cpu().numpy()
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), TINY)
+
+
 def _paint(palette: Palette, features: Array, mask: Array) -> Array:
-    """Colours [..., 3]; NaN where there is nothing to show."""
+    """Return colors [..., 3]; NaN outside of the mask."""
     return np.where(mask[..., None], palette.paint(features), np.nan)
 
 
-def _images(batch: Batch) -> Array:
-    """The views [B·v,H,W,3] from 0 to 1."""
-    return (batch["rgb"].flatten(0, 1).cpu().numpy() / 255).astype(np.float32)
+def _images(pairs: ViewPairs) -> Array:
+    """Return the views [B·2,H,W,3] from 0 to 1."""
+    return (pairs.rgb.flatten(0, 1).cpu().numpy() / 255).astype(np.float32)

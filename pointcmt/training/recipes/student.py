@@ -1,12 +1,12 @@
-"""Stage III of PointCMT: a point network, alone or with a teacher's help.
+"""Stage III of PointCMT: a point network, alone or distilled from a teacher.
 
-L = smoothed cross entropy, and by `distillation.method`
+L = smoothed cross entropy, plus a term chosen by `distillation.method`:
 - pointcmt: + 30 · EMD(scale(CMPG(f_s)), scale(CMPG(f_t))) + 9.6 · KL(classifier(f_t) || logits_s)
 - logits:   + weight · T² KL(softmax(logits_t / T) || softmax(logits_s / T)) (Hinton et al. 2015)
 - features: + weight · mean (f_s - f_t)² (Romero et al. 2015)
-- none, or without a teacher: the vanilla network that all others are compared with.
+- none, or no teacher: nothing. This is the vanilla network that the others are compared with.
 
-A weight of 0 leaves its term out, so that FE = CE = 0 is vanilla training, bit for bit.
+A term with weight 0 is not computed, so FE = CE = 0 is vanilla training, bit for bit.
 """
 
 import torch
@@ -28,34 +28,44 @@ from pointcmt.training.ops.losses import (
     smoothed_cross_entropy,
 )
 from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
-from pointcmt.training.recipes.task import Context, accuracy, measure_classes
+from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
 
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
-    """The student of a configuration; see RECIPES. There are no pretrained weights."""
+    """Build the student recipe from its configuration; see RECIPES."""
     return Student(build_backbone(config.model.backbone, classes), config)
 
 
 class Student:
-    """Points → class. The teacher is there in training only: inference costs what it always did."""
+    """Points → class. The teacher is only used in training, so inference costs nothing extra.
 
-    def __init__(self, model: nn.Module, config: StudentConfig | FinetuneConfig) -> None:
+    knowledge: the teacher's features and logits. generator: a frozen one, for feature enhancement.
+    A prepared recipe has those that its loss needs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: StudentConfig | FinetuneConfig,
+        knowledge: Knowledge | None = None,
+        generator: PointGenerator | None = None,
+    ) -> None:
         self.model = model
         self.config = config
-        self.knowledge: Knowledge | None = None
-        self.generator: PointGenerator | None = None
+        self.knowledge = knowledge
+        self.generator = generator
         self.stream = StreamConfig(
             arrays=("points",),
-            batch_size=config.step_size,
+            batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
             seed=config.seed,
         )
 
-    def prepare(self, context: Context) -> None:
+    def prepare(self, context: RecipeContext) -> "Student":
         config = self.config
         if not distilled(config):
-            return
-        self.knowledge = Knowledge(config.teacher, context)
+            return self
+        knowledge, generator = Knowledge(config.teacher, context), None
         if config.distillation.method == "pointcmt" and config.distillation.feature.weight:
             if not config.generator:
                 raise UsageError(
@@ -64,23 +74,25 @@ class Student:
                     fix="train one with `pointcmt train cmpg`, then give --generator RUN; or set "
                     "distillation.feature.weight=0",
                 )
-            self.generator = frozen_generator(config.generator, config.teacher, context.device)
+            generator = frozen_generator(config.generator, config.teacher, context.device)
+        return Student(self.model, config, knowledge, generator)
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         a = self.config.augmentation
         points = batch["points"]
-        # Shuffled: sampling begins at the first point, balls take the first ones that they find.
+        # Random order: farthest-point sampling starts at the first point, and ball queries keep
+        # the first points they find.
         points = choose(points, self.config.data.points, generator)
         points = scale_and_shift(points, a.scale, a.shift, generator)
-        found: Prediction = model(points)
+        predicted: Prediction = model(points)
         labels = batch["label"]
-        loss = smoothed_cross_entropy(found.logits, labels, self.config.loss.label_smoothing)
-        metrics = {"accuracy": accuracy(found.logits, labels)}
-        if found.transform is not None and self.config.model.orthogonality:
-            loss = loss + self.config.model.orthogonality * orthogonality(found.transform)
-        for name, (weight, term) in self._lessons(model, batch, found).items():
+        loss = smoothed_cross_entropy(predicted.logits, labels, self.config.loss.label_smoothing)
+        metrics = {"accuracy": accuracy(predicted.logits, labels)}
+        if predicted.transform is not None and self.config.model.orthogonality:
+            loss = loss + self.config.model.orthogonality * orthogonality(predicted.transform)
+        for name, (weight, term) in self._distillation_terms(model, batch, predicted).items():
             loss = loss + weight * term
             metrics[name] = term
         return loss, metrics
@@ -92,39 +104,39 @@ class Student:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
-    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["points"][:, : self.config.data.points],)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        network, points = self.inference(model, batch)
+        network, points = self.deployable(model, batch)
         return network(*points).logits
 
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Every cloud scaled at random, as in training, but not moved."""
+    def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Scale every cloud at random, as in training, without shifting it."""
         points = scale_and_shift(batch["points"], self.config.augmentation.scale, 0.0, generator)
         return {**batch, "points": points}
 
-    def _lessons(
-        self, model: nn.Module, batch: Batch, found: Prediction
+    def _distillation_terms(
+        self, model: nn.Module, batch: Batch, predicted: Prediction
     ) -> dict[str, tuple[float, Tensor]]:
-        """What the teacher adds to the loss: name → (weight, term)."""
-        lessons: dict[str, tuple[float, Tensor]] = {}
+        """Return what the teacher adds to the loss: name → (weight, term)."""
+        terms: dict[str, tuple[float, Tensor]] = {}
         if self.knowledge is None or not distilled(self.config):
-            return lessons
+            return terms
         d = self.config.distillation
         feature = self.knowledge.feature(batch)
         if self.generator is not None:
-            with torch.autocast(feature.device.type, enabled=False):  # bf16 would move the points
-                clouds, targets = self.generator(found.feature.float()), self.generator(feature)
+            with torch.autocast(feature.device.type, enabled=False):  # bf16 would displace points
+                clouds, targets = self.generator(predicted.feature.float()), self.generator(feature)
             distance = matched_distance(clouds, targets, d.feature.norm, d.feature.solver)
-            lessons["fe"] = d.feature.weight, distance
+            terms["fe"] = d.feature.weight, distance
         if d.method == "pointcmt" and d.classifier:
             cross = model.get_submodule("classifier")(feature)
             cross = cross.detach() if d.detach else cross
-            lessons["ce"] = d.classifier, classifier_enhancement(found.logits, cross)
+            terms["ce"] = d.classifier, classifier_enhancement(predicted.logits, cross)
         if d.method == "logits" and d.weight:
-            term = logit_distillation(found.logits, self.knowledge.logits(batch), d.temperature)
-            lessons["logits"] = d.weight, term
+            term = logit_distillation(predicted.logits, self.knowledge.logits(batch), d.temperature)
+            terms["logits"] = d.weight, term
         if d.method == "features" and d.weight:
-            lessons["features"] = d.weight, feature_distance(found.feature, feature)
-        return lessons
+            terms["features"] = d.weight, feature_distance(predicted.feature, feature)
+        return terms

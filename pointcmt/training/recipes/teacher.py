@@ -9,27 +9,27 @@ from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.ops.augment import choose
 from pointcmt.training.ops.losses import smoothed_cross_entropy
-from pointcmt.training.recipes.task import Context, accuracy, measure_classes
+from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
 
 
 def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
-    """The teacher of a configuration; see RECIPES."""
+    """Build the teacher recipe from its configuration; see RECIPES."""
     weights = config.model.weights if pretrained else "random"
-    knobs = config.model
+    settings = config.model
     model = build_mvcnn(
-        knobs.backbone,
+        settings.backbone,
         weights,
         classes,
         config.data.image_size,
-        knobs.pooling,
-        knobs.encoder,
-        knobs.architecture,
+        settings.pooling,
+        settings.encoder,
+        settings.architecture,
     )
     return Teacher(model, config)
 
 
 class Teacher:
-    """Views → class. Trains on `data.views` random views per shape, is evaluated on all of them."""
+    """Views → class: trained on `data.views` random views of each shape, evaluated on all views."""
 
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
@@ -38,17 +38,17 @@ class Teacher:
         self.smoothing = config.loss.label_smoothing
         self.stream = StreamConfig(
             arrays=("rgb",),
-            batch_size=config.step_size,
+            batch_size=config.effective_batch_size,
             views=config.data.views,
             points=0,
             seed=config.seed,
         )
 
-    def prepare(self, context: Context) -> None:
-        """Nothing but the views is needed; where weights would help, that is said."""
+    def prepare(self, context: RecipeContext) -> "Teacher":
+        """Return itself: it needs only the views. Suggest ImageNet weights if it has none."""
         if self.config.model.weights == "random" and not self.config.init:
-            logger.info(
-                "note: the image network starts from random weights; those of ImageNet "
+            logger.warning(
+                "note: the image network starts from random weights; ImageNet weights "
                 "(model.weights=hub, or a folder) make a better teacher",
             )
         if self.guessed:
@@ -56,6 +56,7 @@ class Teacher:
                 f"note: {self.guessed}: its images are normalized with ImageNet's mean and "
                 "deviation. A preprocessor_config.json there would say what is right"
             )
+        return self
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -70,13 +71,13 @@ class Teacher:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
-    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["rgb"],)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         return model(batch["rgb"])[0]
 
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """A random half of the views, another one for each shape."""
+    def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a random half of the views, a different half for each shape."""
         half = max(1, batch["rgb"].shape[1] // 2)
         return {**batch, "rgb": choose(batch["rgb"], half, generator)}

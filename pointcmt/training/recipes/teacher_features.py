@@ -1,7 +1,8 @@
-"""What a trained teacher thinks of the shapes of a store: feature and logits, for its students.
+"""Features and logits of a trained teacher for the shapes of a store.
 
-The encoder's features per view are computed once and kept in the store (`datasets/features.py`):
-later runs, other heads and other poolings of the same encoder read them instead of the images.
+The encoder's features per view are computed once and kept in the store (`store/features.py`):
+later runs, and teachers with the same encoder but another head or pooling, read them instead of
+the images.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.images.features import compute_features, teacher_key
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.run import BEST, Run, require_classes
+from pointcmt.training.runs.folder import BEST, Run, require_classes
 
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """Of n shapes, on the CPU: the pooled feature [n, 512] f32 and the logits [n, C] f32."""
+    """For n shapes, on the CPU: the pooled feature [n, 512] f32 and the logits [n, C] f32."""
 
     feature: Tensor
     logits: Tensor
@@ -38,20 +39,21 @@ def teacher_features(
     device: torch.device,
     processes: Accelerator | None = None,
 ) -> TeacherFeatures:
-    """Feature and logits of the run's best checkpoint for shapes [n], rendered ones, in this order.
+    """Return feature and logits of the run's best checkpoint for rendered shapes [n], in order.
 
-    From all views of a shape, whose features are stored in 16 bits (relative error 2⁻¹¹) before
-    they are pooled. What the store lacks is computed first, whole shards at a time; killed, it goes
-    on there. processes: several that ask for the same at once each compute a part. Deterministic
+    All views of a shape are pooled; their features are stored in 16 bits first (relative error
+    2⁻¹¹). Missing features are computed by whole shards; if interrupted, the next call continues
+    there. processes: if several call this at the same time, each computes a part. Deterministic
     on a CPU with the same number of threads.
 
-    Raises UsageError for a run that is no teacher or images its encoder cannot take, StoreError
-    for a run without a checkpoint, other classes, shapes that are not rendered, or a damaged store.
+    Raises UsageError for a run that is not a teacher or images that its encoder cannot take,
+    StoreError for a run without a checkpoint, other classes, shapes that are not rendered, or a
+    damaged store.
     """
     config = run.config
     if not isinstance(config, TeacherConfig):
         raise UsageError(
-            f"this run is no teacher, its recipe is {config.recipe}",
+            f"this run is not a teacher; its recipe is {config.recipe}",
             where=str(run.folder),
             fix="give a run of `pointcmt train teacher`",
         )
@@ -65,12 +67,12 @@ def teacher_features(
     key = teacher_key(model.encoder, what, image_size)
     facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
     features = create_features(store, key, model.width, facts)
-    rank, ranks = (processes.process_index, processes.num_processes) if processes else (0, 1)
+    rank, world_size = (processes.process_index, processes.num_processes) if processes else (0, 1)
 
     def encode(views: Tensor) -> Tensor:
         return model.encode(views[:, None].to(device))[:, 0]
 
-    compute_features(encode, features, shapes, rank, ranks)
+    compute_features(encode, features, shapes, rank, world_size)
     if processes:
         processes.wait_for_everyone()
     features.require_fresh(shapes)
@@ -78,15 +80,15 @@ def teacher_features(
 
 
 def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:
-    """The run's best checkpoint, in evaluation mode."""
-    knobs = config.model
+    """Load the run's best checkpoint, in evaluation mode."""
+    settings = config.model
     model = build_mvcnn(
-        knobs.backbone,
+        settings.backbone,
         "random",
         len(run.class_names),
         config.data.image_size,
-        knobs.pooling,
-        architecture=knobs.architecture,
+        settings.pooling,
+        architecture=settings.architecture,
     )
     load_weights(run.folder / BEST, model)
     return model.to(device).eval()
@@ -94,7 +96,7 @@ def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:
 
 @torch.no_grad()
 def _pool(model: MVCNN, features: Features, shapes: NDArray[np.int64]) -> TeacherFeatures:
-    """Pool and classify, shard by shard."""
+    """Pool the views and classify, shard by shard."""
     shard_of = shapes // features.store.schema.shard
     feature = torch.empty(len(shapes), model.classifier.in_features)
     logits = torch.empty(len(shapes), model.classifier.out_features)

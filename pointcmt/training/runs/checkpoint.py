@@ -1,19 +1,23 @@
-"""Checkpoints without pickles: tensors in safetensors, scalars in JSON, replaced as one.
+"""Checkpoints without pickles: tensors in safetensors, scalars in JSON, replaced as a whole.
 
-A checkpoint is a folder. `checkpoint.json` names the tensor files it belongs to, with their
-SHA-256, and is written last, in one rename: whenever a process is killed, the folder holds a whole
-checkpoint, the old one or the new one. While one replaces the other, `checkpoint.files.json` lists
-the files of both, so that the next `save` can remove what a killed one leaves behind. Nothing else
-in the folder is ever replaced or removed: it may hold files of others.
+A checkpoint is a folder. `checkpoint.json` names its tensor files with their SHA-256 and is written
+last, in one rename. Whenever a process is killed, the folder holds a whole checkpoint, the old one
+or the new one. During the replacement `checkpoint.files.json` lists the files of both, so that the
+next `save` can remove what a killed one leaves behind. Nothing else in the folder is ever replaced
+or removed: it may hold files of others.
 """
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,12 +37,12 @@ VERSION = 3
 MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"
 SUFFIX = ".safetensors"
 FILE = r"^(weights|training)-[0-9]{9,}(-[0-9]+)?\.safetensors$"  # names that `save` chooses
-HALF = ".pointcmt-half"
+HALF = ".pointcmt-half"  # ends the name of a file that is being written
 SHOWN = 8  # differences listed before "and n more"
 
 
 class Marker(Table):
-    """The fields of checkpoint.json that every checkpoint has; others belong to who saved it."""
+    """The fields of checkpoint.json that every checkpoint has; the caller of `save` adds others."""
 
     version: int
     epoch: Count
@@ -61,9 +65,9 @@ def save(
 ) -> None:
     """Replace the checkpoint in `folder`; all of it is on disk when this returns.
 
-    step: names the files. scalars: JSON-able, with "epoch". model: whose weights these are.
+    step: names the files. scalars: values for JSON, with "epoch". model: its weights are saved.
     training: what else a resumed run needs, see `training_state`; without it the checkpoint holds
-    weights alone. Raises StoreError where the disk refuses.
+    weights alone. Raises StoreError if the disk refuses to write.
     """
     tensors = {"weights": dict(model.state_dict())}
     if training is not None:
@@ -77,16 +81,16 @@ def save(
         write_file(folder / JOURNAL, json.dumps(journal, indent=1).encode())
         hashes = {}
         for kind, name in files.items():
-            # a file is a row of bytes: whatever order the tensors have in memory ends here
+            # contiguous: a file has no strides
             save_file(
                 {key: t.detach().contiguous() for key, t in tensors[kind].items()}, folder / name
             )
             _sync(folder / name)
             hashes[kind] = _sha256(folder / name)
-            wanted = f"{kind}-{step:09d}{SUFFIX}"
-            if old.get(wanted) == hashes[kind]:  # the same once more: a finished run was repeated
-                os.replace(folder / name, folder / wanted)
-                files[kind] = wanted
+            plain = f"{kind}-{step:09d}{SUFFIX}"
+            if old.get(plain) == hashes[kind]:  # unchanged, since a finished run was repeated
+                os.replace(folder / name, folder / plain)
+                files[kind] = plain
         marker = {"version": VERSION, "epoch": 0, "files": files, "sha256": hashes, **scalars}
         write_file(folder / MARKER, json.dumps(marker, indent=1, allow_nan=False).encode())
         _remove(folder, old.keys() - set(files.values()))
@@ -96,9 +100,9 @@ def save(
 def training_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, averaged: bool
 ) -> dict[str, Tensor]:
-    """What training goes on from: the optimizer's moments and step counts by parameter.
+    """Return what training resumes from: the optimizer's moments and step counts by parameter.
 
-    averaged: the checkpoint's weights are an average; then the model's own are among these.
+    averaged: the checkpoint's weights are an average; then these tensors include the model's own.
     """
     tensors = {
         f"optimizer/{name}/{key}": value
@@ -111,9 +115,9 @@ def training_state(
 
 
 def read_scalars(folder: Path) -> dict[str, Any] | None:
-    """What `save` wrote beside the tensors, with "epoch"; None where there is no checkpoint.
+    """Read what `save` wrote besides the tensors, with "epoch"; None without a checkpoint.
 
-    Raises StoreError for a marker that is damaged, or of another version.
+    Raises StoreError for a marker that is damaged or has another version.
     """
     try:
         marker = read_json(folder / MARKER)
@@ -124,7 +128,7 @@ def read_scalars(folder: Path) -> dict[str, Any] | None:
     version = marker.get("version", VERSION) if isinstance(marker, dict) else VERSION
     if version != VERSION:
         raise StoreError(
-            f"the checkpoint has version {version}, this pointcmt reads {VERSION}",
+            f"the checkpoint has version {version}; this pointcmt reads {VERSION}",
             where=str(folder),
             fix="use the pointcmt version that wrote it",
         )
@@ -133,40 +137,40 @@ def read_scalars(folder: Path) -> dict[str, Any] | None:
 
 
 def load_weights(folder: Path, model: nn.Module) -> dict[str, Any]:
-    """Read a checkpoint's weights into the model; returns its scalars.
+    """Load a checkpoint's weights into the model and return its scalars.
 
-    Raises StoreError where there is no checkpoint, or where it belongs to another architecture,
-    with the tensors that differ; the model is then unchanged.
+    Raises StoreError if there is no checkpoint or it belongs to another architecture, with the
+    tensors that differ; the model is then unchanged.
     """
     scalars, weights = read_weights(folder)
     require_fit(
         weights,
         model.state_dict(),
         str(folder),
-        "use the configuration and the classes that it was trained with",
+        "use the configuration and the classes it was trained with",
     )
     model.load_state_dict(weights)
     return scalars
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's scalars and its weights by name.
+    """Read a checkpoint's scalars and its weights by name.
 
-    Raises StoreError where there is none, and for weights that are damaged or not finite.
+    Raises StoreError without a checkpoint, and for weights that are damaged or not finite.
     """
     scalars = read_scalars(folder)
     if scalars is None:
         raise StoreError(
             "there is no checkpoint here",
             where=str(folder),
-            fix="a run has one as soon as its first epoch is finished",
+            fix="a run has one after its first epoch",
         )
     try:
         weights = _read(folder, scalars, "weights")
     except StoreError:
         if read_scalars(folder) == scalars:
             raise
-        return read_weights(folder)  # training replaced it just now
+        return read_weights(folder)  # training has just replaced it
     _require_finite(weights, folder)
     return scalars, weights
 
@@ -177,20 +181,21 @@ def load_training(
     optimizer: torch.optim.Optimizer,
     averaged: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Read all of a checkpoint into model, optimizer and, if there is one, the averaged model.
+    """Load all of a checkpoint into model, optimizer and, if there is one, the averaged model.
 
-    Returns its scalars. Raises as `load_weights`.
+    Returns its scalars. Raises like `load_weights`.
     """
     scalars = load_weights(folder, model if averaged is None else averaged)
     tensors = _read(folder, scalars, "training")
     if averaged is not None:
-        own = {k.removeprefix("model/"): t for k, t in tensors.items() if k.startswith("model/")}
-        require_fit(own, model.state_dict(), str(folder), "train again into a new --out")
-        model.load_state_dict(own)
+        prefix = "model/"
+        current = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        require_fit(current, model.state_dict(), str(folder), "train again into a new --out")
+        model.load_state_dict(current)
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
         state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-        if state:  # a parameter without a gradient so far has none
+        if state:  # a parameter that never had a gradient has none
             _require_moments(state, parameter, name, folder)
             optimizer.state[parameter] = {
                 key: _as_state(key, value, parameter) for key, value in state.items()
@@ -199,10 +204,13 @@ def load_training(
 
 
 def require_fit(
-    weights: dict[str, Tensor], wanted: dict[str, Tensor], where: str, fix: str
+    weights: dict[str, Tensor], expected: dict[str, Tensor], where: str, fix: str
 ) -> None:
-    """Raise StoreError, with the tensors that differ, where weights are not those of a model."""
-    differences = list(_differences(weights, wanted))
+    """Raise StoreError with the tensors that differ in name or shape from a model's.
+
+    expected: the state dict of that model.
+    """
+    differences = list(_differences(weights, expected))
     if differences:
         more = len(differences) - SHOWN
         raise StoreError(
@@ -214,46 +222,71 @@ def require_fit(
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that readers see all of it or what was there before; on disk on return."""
-    half = half_of(path)
+    """Write a file so that readers see all of it or what was there before; on disk on return.
+
+    Each writer has a half-written file of its own, which it keeps locked until it has its final
+    name. Those that killed writers have left are not locked; they are removed first.
+    """
     with disk_errors(path):
-        with suppress(FileNotFoundError):
-            half.unlink()  # a killed process left it
-        with half.open("xb") as file:
+        for half in path.parent.glob(f".{glob.escape(path.name)}*{HALF}"):
+            if is_half(half.name, path.name):
+                _remove_half(half)
+        half, file = _create_half(path)
+        with file:
             file.write(data)
-        _sync(half)
-        os.replace(half, path)
+            file.flush()
+            _sync(half)
+            os.replace(half, path)
         _sync(path.parent)
 
 
-def half_of(path: Path) -> Path:
-    """Where `write_file` writes what becomes a file; the name says whose it is."""
-    return path.with_name(f".{path.name}{HALF}")
+def is_half(name: str, of: str) -> bool:
+    """Return whether a name is that of a half-written file `of`; older versions' had no token."""
+    return re.fullmatch(rf"\.{re.escape(of)}(\.[0-9a-f]{{8}})?{re.escape(HALF)}", name) is not None
+
+
+def _create_half(path: Path) -> tuple[Path, BufferedWriter]:
+    """Create and lock a half-written file of our own."""
+    while True:
+        half = path.with_name(f".{path.name}.{secrets.token_hex(4)}{HALF}")
+        file = half.open("xb")
+        with suppress(OSError):  # without locks on this file system nobody removes it either
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return half, file
+        file.close()  # another process removed it before it was locked
+
+
+def _remove_half(half: Path) -> None:
+    """Remove a half-written file, unless a living process is writing it."""
+    with suppress(OSError), open_regular(half) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        half.unlink()
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a disk's refusal to write into a StoreError with its remedy."""
+    """Turn a failed write into a StoreError with its remedy."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        found = re.search(r"os error (\d+)", reason)  # safetensors has no errno
-        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        code = re.search(r"os error (\d+)", reason)  # safetensors gives no errno
+        number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
         full = number in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(
             f"this cannot be written: {reason}",
             where=str(path),
-            fix="free some space; the same command then goes on after the last finished epoch"
+            fix="free some space; the same command then continues after the last finished epoch"
             if full
-            else "choose a place that can be written",
+            else "choose a writable location",
         ) from error
 
 
 def _list_files(path: Path) -> dict[str, str]:
-    """The tensor files that a marker or a journal names, with the SHA-256 that a marker gives.
+    """Return the tensor files that a marker or a journal names, with the SHA-256 of a marker.
 
-    Names that `save` cannot have chosen are left out: a stranger's list removes nothing of ours.
+    Names that `save` cannot have chosen are ignored: a forged list must not remove other files.
     """
     try:
         table = read_json(path)
@@ -270,20 +303,20 @@ def _list_files(path: Path) -> dict[str, str]:
 
 
 def _free_name(folder: Path, stem: str) -> str:
-    """A name for a new tensor file: the plain one, unless something else has it already."""
+    """Return a name for a new tensor file: the plain one, unless it is taken."""
     names = (f"{stem}{number}{SUFFIX}" for number in chain([""], (f"-{n}" for n in count(2))))
     return next(name for name in names if not os.path.lexists(folder / name))
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove tensor files of ours, except where there is none or a folder instead."""
+    """Remove tensor files; ignore missing ones and folders."""
     for name in names:
         with suppress(FileNotFoundError, IsADirectoryError):
             (folder / name).unlink()
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on disk."""
+    """Wait until a file, or the entries of a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -292,14 +325,14 @@ def _sync(path: Path) -> None:
 
 
 def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
-    """A moment lies where and as its parameter lies: other strides would round differently."""
+    """Give a moment its parameter's device and strides: other strides would round differently."""
     if name == "step":
-        return value  # stays on the CPU: the optimizer would wait for a GPU to read it
+        return value  # stays on the CPU, so that the optimizer need not wait for a GPU
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def _require_moments(state: dict[str, Tensor], parameter: Tensor, name: str, folder: Path) -> None:
-    """Raise StoreError unless this is what Adam and AdamW keep of a parameter."""
+    """Raise StoreError unless this is the state that Adam and AdamW keep for a parameter."""
     shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
     if {key: tensor.shape for key, tensor in state.items()} != shapes:
         raise StoreError(
@@ -315,7 +348,7 @@ def _sha256(path: Path) -> str:
 
 
 def _require_finite(weights: dict[str, Tensor], folder: Path) -> None:
-    """Raise StoreError, with the first of them, where tensors are not finite."""
+    """Raise StoreError with the first tensor that is not finite."""
     broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if broken:
         raise StoreError(
@@ -332,7 +365,7 @@ def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]
         raise StoreError(f"this checkpoint holds no {kind}", where=str(folder))
     try:
         if _sha256(folder / name) != scalars["sha256"][kind]:
-            raise OSError("its bytes are not those that were written")
+            raise OSError("its bytes have changed since they were written")
         return load_file(folder / name)
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(
@@ -342,9 +375,9 @@ def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]
         ) from None
 
 
-def _differences(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> Iterator[str]:
-    for key in [*stored, *(key for key in wanted if key not in stored)]:
-        here, there = stored.get(key), wanted.get(key)
+def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
+    for key in [*stored, *(key for key in expected if key not in stored)]:
+        here, there = stored.get(key), expected.get(key)
         if here is None:
             yield f"{key}: missing in the checkpoint"
         elif there is None:

@@ -1,15 +1,17 @@
-"""What a run has cost, and what its network costs: `cost.json` in the run, and a line at its end.
+"""The cost of a run and of its network: `cost.json` in the run, and a line at its end.
 
-FLOPs are those of one forward pass for one shape by the network that is used afterwards, in
-evaluation mode and single precision: of matrix products, convolutions and attention, a multiply-add
-counted as two. Sampling, neighbours, norms and activations are not among them. They are of this
-implementation, whose layers do less than the textbook's (see `backbones.blocks`).
+FLOPs count one forward pass for one shape by the deployable network, in evaluation mode and single
+precision: matrix products, convolutions and attention, a multiply-add as two. Sampling, neighbor
+search, norms and activations are not counted. The numbers are those of this implementation, whose
+layers do less work than the textbook's (see `backbones.blocks`).
 """
 
 import json
 import resource
 import statistics
+import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,18 +26,19 @@ from pointcmt.training.config.tables import MOST, Count, Number
 from pointcmt.training.runs.checkpoint import write_file
 
 FILE = "cost.json"
-NOTHING = {"seconds": 0.0, "peak": 0}  # what checkpoints know that are older than this file
+NOTHING = {"seconds": 0.0, "peak": 0}  # for checkpoints that are older than this file
 
 
 @dataclass(frozen=True)
 class Cost:
-    """epochs: after how many. parameters: those that were trained, all of the model's, and those of
-    the network that is used afterwards. flops: see the module. hours: of wall time, over all
-    sessions. samples_per_second: shapes over all processes, the median epoch's. peak_memory_bytes:
-    of the main process; on a GPU what torch allocated there, else the process's resident memory,
-    whatever else it did before. disk_bytes: of the run's folder, but for this file. feature_bytes:
-    of the features that pre-training caches in the store, which other runs may share; None on
-    object storage.
+    """The cost of a run after some epochs.
+
+    parameters: those that were trained, all of the model, and those of the deployable network.
+    flops: see the module. hours: wall time of all sessions. samples_per_second: shapes over all
+    processes, of the median epoch. peak_memory_bytes: of the main process; on a GPU what torch
+    allocated there, otherwise the resident memory of the whole process. disk_bytes: the run's
+    folder without this file. feature_bytes: features that pre-training caches in the store, where
+    other runs may share them; None on object storage.
     """
 
     epochs: Count
@@ -67,38 +70,37 @@ class Cost:
         return line
 
 
-class Spent:
-    """Seconds and memory so far, carried from checkpoint to checkpoint.
+class Usage:
+    """Seconds and memory used so far, carried from checkpoint to checkpoint.
 
-    What a killed process did after its last checkpoint is done again, and counts once.
+    The work of a killed process after its last checkpoint is repeated, and counts once.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.began = device, time.monotonic()
         self.seconds_before, self.peak_before = 0.0, 0
         if device.type == "cuda":
-            torch.cuda.init()  # before it there are no statistics, and none to reset
+            torch.cuda.init()  # without it there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(device)
 
     @property
     def seconds(self) -> float:
-        """Seconds of wall time, of earlier sessions and of this one."""
+        """Wall time of earlier sessions and this one."""
         return self.seconds_before + time.monotonic() - self.began
 
     @property
     def peak(self) -> int:
-        """The most memory that was in use, in bytes."""
+        """The peak of the memory in use, in bytes."""
         if self.device.type == "cuda":
             return max(self.peak_before, torch.cuda.max_memory_allocated(self.device))
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-        return max(self.peak_before, 1024 * resident)
+        return max(self.peak_before, peak_resident())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Return what a checkpoint keeps."""
         return {"seconds": self.seconds, "peak": self.peak}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Continue counting from a checkpoint."""
         self.seconds_before, self.peak_before = float(state["seconds"]), int(state["peak"])
 
 
@@ -108,14 +110,14 @@ def measure_cost(
     network: nn.Module,
     inputs: tuple[Tensor, ...],
     records: list[dict[str, Any]],
-    spent: Spent,
+    usage: Usage,
     processes: int,
     feature_bytes: int | None,
 ) -> Cost:
-    """The cost of a run, written into its folder.
+    """Measure the cost of a run and write it into its folder.
 
-    model: all that was trained. network, inputs: see `Task.inference`, for one shape. records: the
-    lines of metrics.jsonl. feature_bytes: see `Cost`.
+    model: everything that was trained. network, inputs: see `Recipe.deployable`, for one shape.
+    records: the lines of metrics.jsonl. feature_bytes: see `Cost`.
     """
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != FILE]
     cost = Cost(
@@ -124,12 +126,12 @@ def measure_cost(
         total_parameters=_count(model.parameters()),
         inference_parameters=_count(network.parameters()),
         flops=count_flops(network, inputs),
-        hours=spent.seconds / 3600,
+        hours=usage.seconds / 3600,
         samples_per_second=statistics.median(r["samples_per_second"] for r in records),
-        peak_memory_bytes=spent.peak,
+        peak_memory_bytes=usage.peak,
         disk_bytes=sum(path.stat().st_size for path in files),
         feature_bytes=feature_bytes,
-        device=spent.device.type,
+        device=usage.device.type,
         processes=processes,
     )
     write_file(folder / FILE, (json.dumps(asdict(cost), indent=1) + "\n").encode())
@@ -137,9 +139,9 @@ def measure_cost(
 
 
 def read_cost(folder: Path, epochs: int) -> Cost | None:
-    """What was written after so many epochs; None where it has to be measured (again).
+    """Read the cost that was written after this many epochs; None if it must be measured (again).
 
-    That is where a killed process did not get there, and where the file is damaged.
+    That is the case if a killed process did not get there, or if the file is damaged.
     """
     try:
         cost = TypeAdapter(Cost).validate_json(read_regular(folder / FILE, MOST), strict=True)
@@ -150,16 +152,29 @@ def read_cost(folder: Path, epochs: int) -> Cost | None:
 
 @torch.no_grad()
 def count_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """FLOPs of one forward pass, see the module; leaves the network in evaluation mode."""
+    """Count the FLOPs of one forward pass, see the module; sets the network to evaluation mode."""
     from torch.utils import flop_counter
 
-    # attention on a CPU is an operator of its own, which torch's table lacks
+    # torch's table lacks the operator that attention uses on a CPU
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     known = {on_cpu: lambda q, k, v, *_, **__: flop_counter.sdpa_flop_count(q, k, v)}
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=known)
     with torch.compiler.set_stance("force_eager"), counter:
         network.eval()(*inputs)
     return counter.get_total_flops()
+
+
+def peak_resident() -> int:
+    """Return the peak of this process's resident memory, in bytes.
+
+    getrusage counts from before `exec` on Linux: a small process started by a large one begins with
+    the large one's memory. The kernel's VmHWM is of this program alone.
+    """
+    with suppress(OSError, ValueError, IndexError):  # no such file, or no such line, elsewhere
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _count(parameters: Any) -> int:

@@ -1,4 +1,4 @@
-"""What run.json holds, and what it says of the store that a run was trained on."""
+"""The contents of run.json, and what it says about the store that a run was trained on."""
 
 import json
 from typing import Any
@@ -16,18 +16,18 @@ from pointcmt.training.config.sections import (
 from pointcmt.training.config.tables import Table
 
 _BACKBONES = (*POINT_BACKBONES, *DENSE_BACKBONES)
-UNSEEN = ("layers",)  # render settings that no network notices
+UNSEEN = ("layers",)  # render settings that do not affect what a network reads
 
 
 class SplitFacts(Table):
-    """SHA-256 of the ids of the shapes that train and that validate."""
+    """SHA-256 of the ids of the training and validation shapes."""
 
     train: str
     validation: str
 
 
 class StoreFacts(Table):
-    """The store that the run was trained on. render: its settings; older runs lack them."""
+    """The store that the run was trained on. render: its render settings; older runs lack them."""
 
     path: str
     dataset: str
@@ -37,7 +37,7 @@ class StoreFacts(Table):
 
 
 class Facts(Table):
-    """The fields of run.json that are used; `config` is checked by `parse_config`."""
+    """The fields of run.json that are used; `parse_config` checks `config`."""
 
     version: int
     recipe: str
@@ -50,7 +50,7 @@ class Facts(Table):
 
 
 def describe_store(store: ViewStore) -> dict[str, Any]:
-    """What run.json says of a store."""
+    """Return what run.json says about a store."""
     return {
         "path": absolute(store.path),
         "dataset": store.attributes["source"]["name"],
@@ -78,14 +78,14 @@ def outside_parts(config: TrainConfig) -> dict[str, str]:
 
 
 def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
-    """What distinguishes a store from the one that a run was trained on, for the user.
+    """Return notes for the user on how a store differs from the one that a run was trained on.
 
-    data: the run's facts of its store. The list of shapes may differ without a note.
+    data: the run's facts about its store. The list of shapes may differ without a note.
     """
     here, notes = describe_store(store), []
     if data["dataset"] != here["dataset"]:
         notes.append(
-            f"this store holds the data set {_brief(here['dataset'])}, the run was trained on "
+            f"this store holds the dataset {_brief(here['dataset'])}, the run was trained on "
             f"{_brief(data['dataset'])}"
         )
     if data["render_hash"] != here["render_hash"]:
@@ -94,9 +94,9 @@ def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
 
 
 def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
-    text = "this store was rendered with other settings than the one that the run was trained on: "
+    text = "this store was rendered with other settings than the run's store: "
     if trained is None:
-        return [f"{text}which ones is not known, since an older pointcmt began the run"]
+        return [f"{text}which ones is unknown, since an older pointcmt started the run"]
     keys = [*trained, *(key for key in here if key not in trained)]
     different = [
         _difference(key, trained.get(key), here.get(key))
@@ -109,7 +109,7 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
 def _difference(key: str, trained: Any, here: Any) -> str:
     names = [value.get("name") if isinstance(value, dict) else value for value in (trained, here)]
     if names[0] == names[1]:
-        return f"{key}: other cameras under the same name, {_brief(names[0])}"
+        return f"{key}: different cameras with the same name, {_brief(names[0])}"
     return f"{key}: {_brief(names[0])} in the run's store, {_brief(names[1])} in this one"
 
 

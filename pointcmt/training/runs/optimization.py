@@ -10,32 +10,37 @@ from pointcmt.training.config.sections import Optimizer, TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters that are trained."""
+    """Return Adam or AdamW over all parameters that are trained."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return kinds[config.name](trained, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of step 0 … steps - 1.
+    """Return the learning rate of step 0 … steps - 1.
 
-    A linear rise over `schedule.warmup` epochs, then constant, or half a cosine that ends at 0.
+    It rises linearly over `schedule.warmup` epochs, then stays constant or follows half a cosine
+    that ends at 0. A plain function of the step has no state to save, so a resumed run gets the
+    same bits.
     """
     peak = config.optimizer.learning_rate
-    rising = min(config.schedule.warmup / config.epochs, 1.0) * steps
-    if step < rising:
-        return peak * (step + 1) / (rising + 1)
+    warmup = min(config.schedule.warmup / config.epochs, 1.0) * steps
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
     if config.schedule.name == "constant":
         return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-class Average:
-    """An exponential moving average of the weights, step by step; `model` holds it.
+class ModelEMA:
+    """An exponential moving average of a model's weights, updated at every step; see `model`.
 
-    In the first steps the decay is smaller, (1 + step) / (10 + step) as in TensorFlow's, so that
-    the random start is forgotten. Buffers (batch norm's statistics) are averages already and are
-    taken as they are, before the average is looked at (`take_buffers`).
+    In the first steps the decay is smaller, (1 + step) / (10 + step) as in TensorFlow, so that the
+    random initial weights are forgotten. Buffers (batch norm's statistics) are averages already:
+    `copy_buffers` copies them before the average is used.
+
+    torch's AveragedModel does not fit: its first update replaces the average instead of blending,
+    it copies all buffers at every step, and its tensors have other names than the model's.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -44,14 +49,14 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take the weights after step 1, 2, … into the average."""
+        """Blend in the model's weights after step 1, 2, …"""
         decay = min(self.decay, (1 + step) / (10 + step))
-        means: list[Tensor] = list(self.model.parameters())
+        averages: list[Tensor] = list(self.model.parameters())
         weights: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(means, weights, 1 - decay)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @torch.no_grad()
-    def take_buffers(self, model: nn.Module) -> None:
-        """Copy the buffers as they are."""
-        for mine, its in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(its)
+    def copy_buffers(self, model: nn.Module) -> None:
+        """Copy the model's buffers."""
+        for target, source in zip(self.model.buffers(), model.buffers(), strict=True):
+            target.copy_(source)

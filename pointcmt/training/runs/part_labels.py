@@ -10,15 +10,15 @@ Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
 
 
 def find_parts(store: ViewStore) -> Parts:
-    """The names of each class's parts, in the order of the classes and of the part labels.
+    """Return the names of each class's parts, in the order of the classes and of the part labels.
 
-    Raises StoreError for a store without part labels, or without their names.
+    Raises StoreError for a store without part labels or without their names.
     """
     if not store.schema.parts:
         raise StoreError(
             "the points of this store have no part labels",
             where=store.path,
-            fix="render a data set that has them: `--dataset shapenetpart`, or toy",
+            fix="render a dataset that has them, such as `--dataset shapenetpart` or toy",
         )
     names = store.attributes.get("part_names", {})
     absent = [name for name in store.class_names if not names.get(name)]
@@ -29,30 +29,30 @@ def find_parts(store: ViewStore) -> Parts:
 
 def require_parts(parts: Parts, store: ViewStore) -> None:
     """Raise StoreError unless the store divides its classes into these parts."""
-    found = find_parts(store)
-    if list(found.items()) != list(parts.items()):  # labels count in this order
-        different = [n for n in {**parts, **found} if parts.get(n) != found.get(n)]
+    stored = find_parts(store)
+    if list(stored.items()) != list(parts.items()):  # labels are numbered in this order
+        different = [n for n in {**parts, **stored} if parts.get(n) != stored.get(n)]
         raise StoreError(
-            "the run and the store divide classes into other parts: "
+            "the run and the store divide classes into different parts: "
             + (
-                "; ".join(f"{n}: {parts.get(n)} and {found.get(n)}" for n in different[:3])
+                "; ".join(f"{n}: {parts.get(n)} and {stored.get(n)}" for n in different[:3])
                 or "the same in another order"
             ),
             where=store.path,
-            fix="use a store of the data set that the run was trained on",
+            fix="use a store of the dataset that the run was trained on",
         )
 
 
 def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) -> None:
-    """Raise StoreError where a point of these shapes has a part that its class has not."""
+    """Raise StoreError if a point of these shapes has a part that its class does not have."""
     counts = np.array([len(names) for names in parts.values()])
     highest = store.read("part", shapes).max(axis=1)
     wrong = np.flatnonzero(highest >= counts[store.labels[shapes]])
     if len(wrong):
         shape = shapes[wrong[0]]
         raise StoreError(
-            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, its class only "
-            f"{counts[store.labels[shape]]}, counted from 0",
+            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, but its class only has "
+            f"{counts[store.labels[shape]]} parts, numbered from 0",
             where=f"{store.path}/part",
             fix="render the store again; `pointcmt verify` shows what is broken",
         )

@@ -1,8 +1,8 @@
-"""The point network inside a run, and what of it another run starts from.
+"""The point network of a run, and which parts of it another run starts from.
 
-A network has parts, by the names of its tensors: `decoder`, what only the points' features need;
-`head` and `classifier`, what only classes need; and the encoder, all the rest. Where no classes are
-learned, in pre-training, there is neither.
+The names of a network's tensors tell its parts: `decoder`, which only the features of points need;
+`head` and `classifier`, which only classes need; and the encoder, everything else. Pre-training
+learns no classes and has neither head nor classifier.
 """
 
 from collections import Counter
@@ -28,11 +28,11 @@ from pointcmt.training.networks.backbones import (
     build_dense,
     is_known,
 )
-from pointcmt.training.networks.mvnet import without_classes
+from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
+from pointcmt.training.runs.folder import BEST, Run, open_run
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published import load_published, read_published
-from pointcmt.training.runs.run import BEST, Run, open_run
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
@@ -40,7 +40,7 @@ ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "cla
 
 @dataclass(frozen=True)
 class PointNetwork:
-    """epoch: of the checkpoint that the weights are from; they have the network's own names."""
+    """A run's point network. epoch: of the checkpoint. weights: by the network's own names."""
 
     run: Run
     epoch: int
@@ -52,12 +52,12 @@ class PointNetwork:
         return self.run.config
 
     def build_random(self) -> nn.Module:
-        """The network as torch's seed makes it, in evaluation mode and without a classifier.
+        """Build the network with random weights, in evaluation mode and without a classifier.
 
-        With the run's own seed: as the run made it.
+        After seeding torch with the run's seed, the weights are those that the run began with.
         """
         build = build_dense if self.config.dense else build_backbone
-        classes = len(self.run.class_names) if self.config.labelled else 1  # as mvnet builds it
+        classes = len(self.run.class_names) if self.config.labelled else 1  # like mvnet
         model: Any = build(self.config.model.backbone, classes)
         if self.config.classifies:
             model.classifier = nn.Identity()
@@ -66,7 +66,7 @@ class PointNetwork:
         return model.eval()
 
     def build(self) -> nn.Module:
-        """The network with these weights, in evaluation mode. Raises StoreError if they differ."""
+        """Build the network with these weights, in evaluation mode. Raises StoreError if unfit."""
         model = self.build_random()
         weights = {n: t for n, t in self.weights.items() if part_of(n) != CLASSIFIER}
         fix = "train again into a new --out"
@@ -76,10 +76,10 @@ class PointNetwork:
 
 
 def open_network(folder: Path, which: str = BEST) -> PointNetwork:
-    """The point network of a run's checkpoint (a folder of the run).
+    """Read the point network of a run. which: the checkpoint, a folder of the run.
 
-    Raises UsageError for a run without a point network, StoreError as `open_run`, and where there
-    is no checkpoint.
+    Raises UsageError for a run without a point network, StoreError like `open_run` and without a
+    checkpoint.
     """
     run = open_run(folder)
     prefix = run.config.point_network
@@ -90,16 +90,16 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
             fix="give a run whose network takes points",
         )
     scalars, weights = read_weights(folder / which)
-    own = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
-    return PointNetwork(run, scalars["epoch"], own)
+    network = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
+    return PointNetwork(run, scalars["epoch"], network)
 
 
-def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
-    """The configuration with what it leaves to the run that it starts from, and to the store.
+def resolve_config(config: TrainConfig, store: ViewStore) -> TrainConfig:
+    """Fill in what a configuration takes from the run that it starts from, and from the store.
 
-    That is the network (a teacher's, if its weights are to say it), and the names of parts. One
-    that loads nothing is left without a run to start from. Raises UsageError where there is nothing
-    to load, or no network to be found, StoreError where the store has no parts, or other ones.
+    That is the network (of a teacher, the one that its weights belong to), and the names of parts.
+    With `load = none` the run to start from is dropped. Raises UsageError if there is nothing to
+    load or no network is named, StoreError if the store has no parts or different ones.
     """
     if isinstance(config, TeacherConfig) and config.model.backbone == AUTO:
         found = describe_network(find_network(AUTO, config.model.weights))
@@ -111,7 +111,7 @@ def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
         raise UsageError(
             f"load={config.load} needs a run to load from, and none is given",
             where="init",
-            fix="give --init RUN, or --set load=none for the baseline of random weights",
+            fix="give --init RUN, or --set load=none for a baseline with random weights",
         )
     changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
     if not config.model.backbone:
@@ -130,25 +130,25 @@ def settle(config: TrainConfig, store: ViewStore) -> TrainConfig:
 
 
 def same_network(network: PointNetwork, dense: bool) -> str:
-    """The network's name in DENSE, or in BACKBONES: the same encoder with a decoder or without."""
+    """Return the network's name in DENSE or BACKBONES: the same encoder, with decoder or not."""
     name = network.config.model.backbone
     networks = DENSE if dense else BACKBONES
-    found = name if is_known(name, networks) else TWINS.get(name, "")
-    if not found:
+    same = name if is_known(name, networks) else TWINS.get(name, "")
+    if not same:
         raise UsageError(
-            f"{name} has no feature of each point, which part segmentation needs",
+            f"{name} has no features of points, which part segmentation needs",
             where=str(network.run.folder),
             fix="start from a run of one of: " + ", ".join([*DENSE, *TWINS]),
         )
-    return found
+    return same
 
 
 def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) -> tuple[str, ...]:
-    """Load what the configuration starts from; returns notes for the user.
+    """Load the weights that a configuration starts from; return notes for the user.
 
-    All of a run's best weights, or of a file that others have published; downstream what `load`
-    says of them. Raises StoreError where they belong to another architecture, with the tensors
-    that differ; the model is then unchanged.
+    They are a run's best weights or a published file; downstream recipes take the parts that `load`
+    names. Raises StoreError if they belong to another architecture, with the tensors that differ;
+    the model is then unchanged.
     """
     init = Path(config.init)
     if isinstance(config, DownstreamConfig):
@@ -156,12 +156,12 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         if init.is_file():
             weights, _ = read_published(init, network)
             return (load_parts(network, weights, config.load, False, f"the file {init}"),)
-        found = open_network(init)
-        same = found.run.class_names == class_names
-        origin = f"{init} ({found.run.config.recipe}, epoch {found.epoch})"
-        note = load_parts(network, found.weights, config.load, same, origin)
-        if isinstance(found.config, PartsegConfig) and isinstance(config, PartsegConfig):
-            note += "; the layers that make parts of features begin anew"
+        source = open_network(init)
+        same = source.run.class_names == class_names
+        origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"
+        note = load_parts(network, source.weights, config.load, same, origin)
+        if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
+            note += "; the layers that predict parts start from random weights"
         return (note,)
     if init.is_file():
         return load_published(init, model)
@@ -170,21 +170,21 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
 
 
 def freeze_encoder(network: nn.Module) -> None:
-    """Leave only what is behind the encoder to be trained."""
+    """Freeze the encoder, so that only the layers after it are trained."""
     for name, parameter in network.named_parameters():
         if part_of(name) == ENCODER:
             parameter.requires_grad_(False)
 
 
 def hold_encoder(network: nn.Module) -> None:
-    """Put a frozen encoder into evaluation mode: its running statistics stay as they are, too."""
+    """Put a frozen encoder into evaluation mode, so that its running statistics stay the same."""
     for name, module in network.named_children():
         if part_of(name) == ENCODER:
             module.eval()
 
 
 def part_of(name: str) -> str:
-    """The part of a network that a tensor or a module belongs to."""
+    """Return the part of a network that a tensor or a module belongs to."""
     first = name.partition(".")[0]
     return first if first in PARTS else ENCODER
 
@@ -192,16 +192,16 @@ def part_of(name: str) -> str:
 def load_parts(
     network: nn.Module, weights: dict[str, Tensor], load: str, same_classes: bool, origin: str
 ) -> str:
-    """Take over the encoder, or all that fits; returns what was taken and what was not.
+    """Load the encoder, or everything that fits; return a note on what was loaded.
 
-    The encoder must fit; of the other parts a tensor is taken where name and shape are the same,
-    and of the classifier where the classes are. That all is no more than the encoder is said.
+    The encoder must fit. A tensor of another part is loaded if its name and shape fit, and one of
+    the classifier only if the classes are the same. The note says if `all` loads only the encoder.
     """
-    own = network.state_dict()
+    expected = network.state_dict()
     encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
     require_fit(
         encoder,
-        {name: tensor for name, tensor in own.items() if part_of(name) == ENCODER},
+        {name: tensor for name, tensor in expected.items() if part_of(name) == ENCODER},
         origin,
         "leave model.backbone out, so that it is the same network",
     )
@@ -211,24 +211,24 @@ def load_parts(
         else {
             name: tensor
             for name, tensor in weights.items()
-            if name in own
-            and tensor.shape == own[name].shape
+            if name in expected
+            and tensor.shape == expected[name].shape
             and (part_of(name) != CLASSIFIER or same_classes)
         }
     )
-    network.load_state_dict({**own, **taken})
-    note = f"load={load} from {origin}: " + ", ".join(_counts(taken, own, weights))
+    network.load_state_dict({**expected, **taken})
+    note = f"load={load} from {origin}: " + ", ".join(_counts(taken, expected, weights))
     same = load == "all" and taken.keys() == encoder.keys()
     return note + "; the same as load=encoder" if same else note
 
 
 def _counts(
-    taken: dict[str, Tensor], own: dict[str, Tensor], weights: dict[str, Tensor]
+    taken: dict[str, Tensor], expected: dict[str, Tensor], weights: dict[str, Tensor]
 ) -> Iterator[str]:
-    """By part: how many of the network's tensors were taken, and how many more there were."""
-    got, wanted, there = (Counter(map(part_of, names)) for names in (taken, own, weights))
+    """For each part: how many of the network's tensors were loaded, and how many were unused."""
+    loaded, needed, stored = (Counter(map(part_of, names)) for names in (taken, expected, weights))
     for part in PARTS:
-        unused = there[part] - got[part]
-        if wanted[part] or unused:
-            more = f" ({unused} there are not used)" if unused else ""
-            yield f"{part} {got[part]} of {wanted[part]} tensors{more}"
+        unused = stored[part] - loaded[part]
+        if needed[part] or unused:
+            more = f" ({unused} more are not used)" if unused else ""
+            yield f"{part} {loaded[part]} of {needed[part]} tensors{more}"

@@ -1,16 +1,16 @@
-"""Weights that others have published, read into our networks. Nothing is ever unpickled.
+"""Load weights that others have published into our networks. Nothing is ever unpickled.
 
-Known layouts, beside our own:
+Known layouts, besides our own:
 
 - PointNet++ MSG of PointCMT's reference code (ZhanHeshen/PointCMT, whose layers are those of
   etw_pytorch_utils): `SA_modules.0.mlps.0.layer0.conv.weight` [32, 3, 1, 1], its norm under
   `normlayer.bn` or, in older releases, `bn.bn`; then `fc_layer1`, `fc_layer2`.
 - PointNet++ SSG and MSG of yanx27/Pointnet_Pointnet2_pytorch, without normals:
   `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`. Its head is 512-256-C: all but its last two layers
-  fit. A bias before a batch norm moves nothing but the norm's mean, and is taken off that.
+  fit. A bias before a batch norm only shifts the norm's mean, and is subtracted from it.
 
-Weights may be wrapped as training loops do it, under "model_state" and the like, and the names
-may begin with `module.` or `model.`.
+Weights may be nested under "model_state" and similar keys, as training loops save them, and the
+names may begin with `module.` or `model.`.
 """
 
 import os
@@ -33,45 +33,45 @@ from pointcmt.training.runs.checkpoint import require_fit
 from pointcmt.training.runs.pickled import NEWER, named_code
 
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
-MOST_WRAPPED = 8  # wrappers around weights
-SPARE = 64 << 20  # bytes that a file may take in memory beyond twice its size: of shared weights
+MOST_WRAPPED = 8  # nested wrappers
+SPARE = 64 << 20  # bytes in memory allowed beyond twice the file's size, for shared weights
 PREFIXES = ("module.", "model.")
-NUMPY = (  # what is skipped, not made, in both of numpy's spellings
+NUMPY = (  # skipped without being created; both of numpy's spellings
     *("numpy.dtype", "numpy.ndarray"),
     *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
     *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
 )
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 RESCUE = (
-    "nothing of it was run. If you trust its source, load it with the code that it belongs to, "
-    "where that may run anything (such as in a container), and save the weights alone:\n"
+    "nothing in it was run. If you trust its source, load it with the code it belongs to in a safe "
+    "place, such as a container, and save only the weights:\n"
     "    from safetensors.torch import save_file\n"
     '    save_file(model.state_dict(), "weights.safetensors")'
 )
-HEADLESS = "the classifier was left as it was: this checkpoint's head is 512-256-C"
+HEADLESS = "the classifier was not loaded: this checkpoint's head is 512-256-C"
 
 
 def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
-    """Read a file of published weights into the model; returns what a user should know of it.
+    """Load a file of published weights into the model; return notes for the user.
 
-    path: `.safetensors`, or what torch.save writes (`.pth`, `.pt`, `.tar`). Raises StoreError
-    where it is missing, damaged, something else, needs unpickling, or does not fit, with the
-    tensors that differ; the model is then unchanged.
+    path: `.safetensors`, or a file that torch.save wrote (`.pth`, `.pt`, `.tar`). Raises StoreError
+    if it is missing, damaged or something else, needs unpickling, or does not fit, with the tensors
+    that differ; the model is then unchanged.
     """
     weights, headless = read_published(path, model)
-    own = model.state_dict()
+    expected = model.state_dict()
     if headless:
-        weights |= {key: tensor for key, tensor in own.items() if key.startswith("classifier.")}
+        weights |= {key: value for key, value in expected.items() if key.startswith("classifier.")}
     fix = "choose the model.backbone and the number of classes that the checkpoint was trained with"
-    require_fit(weights, own, str(path), fix)
+    require_fit(weights, expected, str(path), fix)
     model.load_state_dict(weights)
     return (HEADLESS,) if headless else ()
 
 
 def read_published(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], bool]:
-    """Published weights by the model's names, and whether their head is another one than ours.
+    """Read published weights by the model's names, and whether their head differs from ours.
 
-    Raises StoreError as `load_published`, but whether they fit is the caller's to see.
+    Raises StoreError like `load_published`, except that the caller checks whether they fit.
     """
     weights = _strip(_unwrap(_read(path), path))
     if isinstance(model, PointNet2) and any(key.startswith("SA_modules.") for key in weights):
@@ -82,7 +82,7 @@ def read_published(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], boo
 
 
 def _read(path: Path) -> Any:
-    """What the file holds; tensors are on the CPU."""
+    """Read a file's content, with tensors on the CPU."""
     try:
         if path.suffix == ".safetensors":
             require_regular(path)
@@ -91,23 +91,23 @@ def _read(path: Path) -> Any:
             magic = file.read(2)
             _refuse_packed(file, magic, path)
         if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
-            raise StoreError("this is no file of torch's or safetensors'", where=str(path))
+            raise StoreError("this is not a file of torch or safetensors", where=str(path))
         numpy = torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY])
         with numpy, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle's protocol, to torch's authors
+            warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise StoreError(f"this checkpoint cannot be read: {reason}", where=str(path)) from None
     except StoreError:
         raise
-    except Exception as error:  # torch raises whatever the damaged bytes lead to
+    except Exception as error:  # torch raises any error for damaged bytes
         named = named_code(path, error)
         if named == NEWER:
             raise StoreError(
                 "this checkpoint was saved with a newer pickle protocol than can be read safely",
                 where=str(path),
-                fix="save it again with torch.save and without pickle_protocol=, or as safetensors",
+                fix="save it again with torch.save without pickle_protocol=, or as safetensors",
             ) from None
         if named:
             raise StoreError(
@@ -115,7 +115,7 @@ def _read(path: Path) -> Any:
                 where=str(path),
                 fix=RESCUE,
             ) from None
-        # Of torch's own text only the kind of error: the rest advises to load the file unsafely.
+        # Only the type of torch's error: its text advises loading the file unsafely.
         raise StoreError(
             f"this checkpoint is damaged ({type(error).__name__})",
             where=str(path),
@@ -124,7 +124,7 @@ def _read(path: Path) -> Any:
 
 
 def _refuse_packed(file: BufferedReader, magic: bytes, path: Path) -> None:
-    """Raise StoreError for a zip archive that unpacks to much more than it is; torch packs none."""
+    """Raise StoreError for a zip archive that unpacks to much more; torch does not compress."""
     if magic != b"PK":
         return
     size = os.fstat(file.fileno()).st_size
@@ -136,43 +136,45 @@ def _refuse_packed(file: BufferedReader, magic: bytes, path: Path) -> None:
 
 
 def _refuse_expanded(weights: dict[str, Tensor], path: Path) -> None:
-    """Raise StoreError where tensors are larger than what the file holds for all of them."""
+    """Raise StoreError if the tensors are much larger than the file."""
     taken = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     held = os.stat(path).st_size
     if taken > 2 * held + SPARE:
-        what = f"this checkpoint's tensors take {taken} bytes, of which the file holds {held}"
+        what = f"this checkpoint's tensors take {taken} bytes, but the file only has {held}"
         raise StoreError(what, where=str(path), fix="save it again with contiguous tensors")
 
 
 class _Ignored:
-    """Stands for numpy's numbers and arrays, which training loops store beside the weights."""
+    """Stands in for numpy's numbers and arrays, which training loops store with the weights."""
 
     def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, _: object) -> None: ...
 
 
-def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
-    """The weights by name, out of whatever a training loop has put around them."""
-    for _ in range(MOST_WRAPPED):  # a table may contain itself
-        if not isinstance(found, dict):
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the weights by name, without the wrappers that a training loop has put around them."""
+    for _ in range(MOST_WRAPPED):  # a dict may contain itself
+        if not isinstance(content, dict):
             break
-        inside = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), None)
+        nested = (content[key] for key in WRAPPERS if isinstance(content.get(key), dict))
+        inside = next(nested, None)
         if inside is None:
             break
-        found = inside
-    if isinstance(found, dict) and found and all(isinstance(v, Tensor) for v in found.values()):
-        _refuse_expanded(found, path)
-        return found
-    kind = str(type(found))
-    if isinstance(found, dict):  # of other keys than texts the text may be of any length
-        names = [key if isinstance(key, str) else str(type(key)) for key in found]
+        content = inside
+    values = list(content.values()) if isinstance(content, dict) else []
+    if values and all(isinstance(value, Tensor) for value in values):
+        _refuse_expanded(content, path)
+        return content
+    kind = str(type(content))
+    if isinstance(content, dict):  # the text of a key that is not a string may be of any length
+        names = [key if isinstance(key, str) else str(type(key)) for key in content]
         kind = "the keys " + ", ".join(names)
-    raise StoreError(f"this file holds no weights by name but {kind}", where=str(path))
+    raise StoreError(f"this file does not hold weights by name, but {kind}", where=str(path))
 
 
 def _strip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what DataParallel and wrapping modules put before all of them."""
+    """Remove the prefixes that DataParallel and wrapping modules put before all names."""
     for prefix in PREFIXES * 2:
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -180,12 +182,12 @@ def _strip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The reference code's names and shapes as ours; unknown ones stay as they are."""
+    """Convert the reference code's names and shapes to ours; unknown names stay the same."""
     block = re.compile(
         r"SA_modules\.([012])\.mlps\.(\d)\.layer(\d)\.(conv|normlayer\.bn|bn\.bn)\.(\w+)"
     )
     head = re.compile(r"fc_layer1\.0\.(fc|normlayer\.bn|bn\.bn)\.(\w+)")
-    ours = {}
+    converted = {}
     for key, value in weights.items():
         name = key.replace("fc_layer2.0.", "classifier.")
         if match := block.fullmatch(key):
@@ -193,15 +195,15 @@ def _from_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             name = f"{_layer(int(stage), scale, int(layer), part != 'conv')}.{field}"
         elif match := head.fullmatch(key):
             name = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}"
-        ours[name] = _flat(value)
-    return ours
+        converted[name] = _flat(value)
+    return converted
 
 
 def _from_yanx27(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their names, shapes and order of inputs as ours, up to the feature."""
+    """Convert yanx27's names, shapes and input order to ours, up to the feature."""
     block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
     head = re.compile(r"(fc|bn)1\.(\w+)")
-    ours, biases = {}, {}
+    converted, biases = {}, {}
     for key, value in weights.items():
         name, norm = key, ""
         if match := block.fullmatch(key):
@@ -209,7 +211,7 @@ def _from_yanx27(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             place = int(stage) - 1, scale or "0", int(layer)
             name, norm = f"{_layer(*place, (many or one) == 'bn')}.{field}", _layer(*place, True)
             if many == "conv" and layer == "0" and field == "weight":
-                value = torch.cat([value[:, -3:], value[:, :-3]], dim=1)  # features come first
+                value = torch.cat([value[:, -3:], value[:, :-3]], dim=1)  # to our input order
         elif match := head.fullmatch(key):
             name, norm = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}", "head.1"
         elif key.startswith(("fc2.", "bn2.", "fc3.")):
@@ -217,15 +219,15 @@ def _from_yanx27(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         if norm and name.endswith(".bias") and not name.startswith(norm):
             biases[f"{norm}.running_mean"] = value
         else:
-            ours[name] = _flat(value)
+            converted[name] = _flat(value)
     for key, bias in biases.items():  # (Wx + b) - m = Wx - (m - b)
-        if key in ours and ours[key].shape == bias.shape:
-            ours[key] = ours[key].double() - bias.double()
-    return ours
+        if key in converted and converted[key].shape == bias.shape:
+            converted[key] = converted[key].double() - bias.double()
+    return converted
 
 
 def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
-    """Our name of a set abstraction's linear layer or batch norm, counted from 0."""
+    """Return our name of a set abstraction's linear layer or batch norm, numbered from 0."""
     prefix = STAGES[stage].format(scale=scale)
     if prefix == "all":
         return f"{prefix}.{3 * layer + norm}"
@@ -233,5 +235,5 @@ def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
 
 
 def _flat(weight: Tensor) -> Tensor:
-    """A 1×1 convolution's weight [O, I, 1, 1] as a linear layer's [O, I]."""
+    """Return a 1×1 convolution's weight [O, I, 1, 1] as a linear layer's [O, I]."""
     return weight.flatten(1) if weight.dim() > 2 and set(weight.shape[2:]) == {1} else weight

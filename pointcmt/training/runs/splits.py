@@ -1,4 +1,4 @@
-"""Which shapes a run learns from and which ones select its best epoch. Test shapes are neither."""
+"""Split shapes: those that train a run, and those that select its best epoch. No test shapes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from pointcmt.training.config.sections import Data, TrainConfig
 
 @dataclass(frozen=True)
 class Split:
-    """Shapes as indices of axis 0, rising: train [n], validation [m]. notes: for the user."""
+    """Shapes as ascending indices of axis 0: train [n], validation [m]. notes: for the user."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -22,15 +22,15 @@ class Split:
 
 
 def split_train(store: ViewStore, config: Data) -> Split:
-    """Carve a validation split from train, or take the store's own `val` where it has one.
+    """Carve a validation split from train, or take the store's own `val` split if it has one.
 
-    `validation` of every class, rounded, at least one shape; a class of a single shape stays in
-    train as a whole. Of what is left, `fraction` of every class is trained on, at least one shape;
-    a smaller fraction is part of a larger one. Unlabelled shapes are left out. The same
-    `split_seed` gives the same split.
+    The share `validation` of every class is held out, rounded, at least one shape; a class with a
+    single shape stays in train. Training takes the share `fraction` of the rest of every class, at
+    least one shape; a smaller fraction is a subset of a larger one. Unlabeled shapes are left out.
+    The same `split_seed` gives the same split.
 
-    Raises StoreError where nothing can be learned or selected: fewer than two classes, a class
-    that the store has but train lacks, or no class with a shape to spare.
+    Raises StoreError if nothing can be learned or selected: fewer than two classes, a class that
+    the store has but train lacks, or no class with a shape to spare.
     """
     shapes, notes = labelled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
@@ -42,8 +42,8 @@ def split_train(store: ViewStore, config: Data) -> Split:
         held = stratified(store.labels[shapes], config.validation, config.split_seed)
         if not np.any(held):
             raise StoreError(
-                "every class of the train split has one rendered shape: "
-                "none is left to validate on",
+                "every class of the train split has only one rendered shape: "
+                "none is left for validation",
                 where=store.path,
                 fix="render more shapes, at least two per class",
             )
@@ -54,15 +54,15 @@ def split_train(store: ViewStore, config: Data) -> Split:
     if config.fraction < 1:
         known = stratified(store.labels[train], config.fraction, config.split_seed, spare=0)
         notes += (
-            f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes; best is "
-            f"selected with {len(validation)} more, last with none",
+            f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes; the best "
+            f"epoch is selected with {len(validation)} more, the last one with none",
         )
         train = train[known]
     return Split(train, validation, notes)
 
 
 def split_shapes(store: ViewStore, config: Data) -> Split:
-    """As `split_train`, of all rendered shapes of train, whether their class is known or not.
+    """Split like `split_train`, without looking at classes: all rendered shapes of train count.
 
     `validation` and `fraction` are shares of all of them. Raises StoreError for a single shape.
     """
@@ -71,42 +71,42 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
         train, validation = shapes, done_shapes(store, "val")
         notes: tuple[str, ...] = ("validating on the store's own val split",)
     else:
-        alike = np.zeros(len(shapes), np.int64)  # one class
-        held = stratified(alike, config.validation, config.split_seed)
+        one_class = np.zeros(len(shapes), np.int64)
+        held = stratified(one_class, config.validation, config.split_seed)
         if not np.any(held):
             raise StoreError(
-                "the train split has one rendered shape: none is left to validate on",
+                "the train split has only one rendered shape: none is left for validation",
                 where=store.path,
                 fix="render more shapes",
             )
         train, validation, notes = shapes[~held], shapes[held], ()
     if config.fraction < 1:
-        alike = np.zeros(len(train), np.int64)
-        known = stratified(alike, config.fraction, config.split_seed, spare=0)
+        one_class = np.zeros(len(train), np.int64)
+        known = stratified(one_class, config.fraction, config.split_seed, spare=0)
         notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)
         train = train[known]
     return Split(train, validation, notes)
 
 
 def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:
-    """The configuration with a batch that few labels can fill, and a note where it is smaller.
+    """Return the configuration with a batch that few labels can fill, and a note if it is smaller.
 
-    Only where `data.fraction` asks for few, and without accumulation; otherwise a batch larger than
-    train is refused.
+    Only if `data.fraction` asks for few, and without accumulation. Otherwise a batch larger than
+    the train split is refused later.
     """
     known, data = len(split.train), config.data
-    few = data.fraction < 1 and config.optimizer.accumulate == 1
-    if not few or not 2 <= known < data.batch_size:
+    few_labels = data.fraction < 1 and config.optimizer.accumulate == 1
+    if not few_labels or not 2 <= known < data.batch_size:
         return config, ()
     fitting = data.model_copy(update={"batch_size": known})
-    note = f"{known} shapes are less than a batch of {data.batch_size}: all of them are one"
+    note = f"{known} shapes do not fill a batch of {data.batch_size}: one batch holds all of them"
     return config.model_copy(update={"data": fitting}), (note,)
 
 
 def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The rendered shapes of a split whose class is known, and notes on those left out.
+    """Return the rendered shapes of a split whose class is known, and notes on those left out.
 
-    Raises StoreError where there is none.
+    Raises StoreError if there is none.
     """
     planned = int(np.sum(store.splits == SPLITS.index(split)))
     shapes = done_shapes(store, split)
@@ -118,7 +118,7 @@ def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str
         raise StoreError(
             f"no shape of the {split} split has a class",
             where=store.path,
-            fix="render a data set with labels; `--dataset folder` reads labels.csv",
+            fix="render a dataset with labels; `--dataset folder` reads labels.csv",
         )
     if len(known) < len(shapes):
         notes.append(f"{len(shapes) - len(known)} {split} shapes have no class and are left out")
@@ -128,22 +128,22 @@ def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str
 def stratified(
     labels: NDArray[np.int64], share: float, seed: int, spare: int = 1
 ) -> NDArray[np.bool_]:
-    """A random `share` of every class, [n] bool; at least one shape, all but `spare` at most.
+    """Choose a random `share` of every class, [n] bool: at least one, at most all but `spare`.
 
-    Written out rather than taken from scikit-learn: every class that can spare a shape gives at
-    least one, and a run resumes with the same split after an upgrade of any library but numpy.
+    scikit-learn's splitters do not guarantee one shape of every class that can spare one, and might
+    split differently after an upgrade, when a run is resumed.
     """
     taken = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         count = min(max(1, round(share * len(members))), len(members) - spare)
-        rng = np.random.default_rng([seed, label])  # a new class leaves the others as they are
+        rng = np.random.default_rng([seed, label])  # adding a class does not change the others
         taken[rng.permutation(members)[:count]] = True
     return taken
 
 
 def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
-    """Every class that the store has must be learned, and there must be two."""
+    """Raise StoreError unless train has every class of the store, and at least two."""
     planned = np.bincount(store.labels[store.labels >= 0], minlength=len(counts))
     absent = [
         name

@@ -1,4 +1,4 @@
-"""All that a run goes on from, in one place: saved together, loaded together."""
+"""The state that a run resumes from, in one place: saved together, loaded together."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import StoreError
 from pointcmt.training.config.tables import Count, Table, check
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.cost import NOTHING, Spent
+from pointcmt.training.runs.cost import NOTHING, Usage
 from pointcmt.training.runs.distributed import average_buffers
-from pointcmt.training.runs.optimization import Average
-from pointcmt.training.runs.progress import Sums
+from pointcmt.training.runs.metrics import MetricAccumulator
+from pointcmt.training.runs.optimization import ModelEMA
 
 
 class StreamState(Table):
-    """Where the stream stood, see `ViewStream.state_dict`."""
+    """The position of the stream, see `ViewStream.state_dict`."""
 
     version: int
     epoch: Count
@@ -28,33 +28,33 @@ class StreamState(Table):
     data: str
 
 
-class SumsState(Table):
-    """The metrics of the epoch at work, see `Sums.gather`."""
+class MetricsState(Table):
+    """The metrics of the current epoch, see `MetricAccumulator.gather`."""
 
     totals: dict[str, float]
     counts: dict[str, Count]
 
     @model_validator(mode="after")
-    def _check_names(self) -> "SumsState":
+    def _check_names(self) -> "MetricsState":
         if self.totals.keys() != self.counts.keys():
-            raise ValueError("totals and counts are of different metrics")
+            raise ValueError("totals and counts name different metrics")
         return self
 
 
-class SpentState(Table):
-    """Time and memory so far, see `Spent.state_dict`."""
+class UsageState(Table):
+    """Time and memory used so far, see `Usage.state_dict`."""
 
     seconds: Annotated[float, Field(ge=0, le=1e12)]
     peak: Count
 
 
 class Saved(Table):
-    """The scalars of a checkpoint that training goes on from, beside its files."""
+    """The scalars of a checkpoint that training resumes from, besides its files."""
 
     epoch: Count
     stream: StreamState
-    sums: SumsState
-    spent: SpentState = SpentState.model_validate(NOTHING)
+    sums: MetricsState
+    spent: UsageState = UsageState.model_validate(NOTHING)
 
     @model_validator(mode="after")
     def _check_epoch(self) -> "Saved":
@@ -65,49 +65,50 @@ class Saved(Table):
 
 @dataclass(frozen=True)
 class State:
-    """What changes from step to step. sums: the metrics of the epoch at work. spent: so far."""
+    """Everything that changes from step to step.
+
+    metrics: of the current epoch. usage: time and memory so far.
+    """
 
     model: nn.Module
-    average: Average | None
+    ema: ModelEMA | None
     optimizer: torch.optim.Optimizer
     stream: ViewStream
-    sums: Sums
-    spent: Spent
+    metrics: MetricAccumulator
+    usage: Usage
     accelerator: Accelerator
 
     @property
-    def shown(self) -> nn.Module:
-        """The model that is validated and kept: the averaged one where there is one."""
-        return self.average.model if self.average else self.model
+    def eval_model(self) -> nn.Module:
+        """The model that is validated and kept: the averaged one if there is one."""
+        return self.ema.model if self.ema else self.model
 
     def save(self, folder: Path, epoch: int, step: int) -> None:
-        """Write a checkpoint after `epoch` whole epochs and `step` steps in all.
+        """Write a checkpoint after `epoch` whole epochs and `step` steps in total.
 
         Every process calls this; the main one writes.
         """
         self.join_buffers()
-        sums = self.sums.gather(self.accelerator)
+        metrics = self.metrics.gather(self.accelerator)
         if self.accelerator.is_main_process:
-            training = checkpoint.training_state(
-                self.model, self.optimizer, self.average is not None
-            )
-            position = {"stream": self.stream.state_dict(), "sums": sums}
-            spent = self.spent.state_dict()
-            scalars = {"epoch": epoch, "step": step, **position, "spent": spent}
-            checkpoint.save(folder, step, scalars, self.shown, training)
+            training = checkpoint.training_state(self.model, self.optimizer, self.ema is not None)
+            position = {"stream": self.stream.state_dict(), "sums": metrics}
+            usage = self.usage.state_dict()
+            scalars = {"epoch": epoch, "step": step, **position, "spent": usage}
+            checkpoint.save(folder, step, scalars, self.eval_model, training)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint; returns its scalars. Raises StoreError where it is damaged."""
-        averaged = self.average.model if self.average else None
+        """Load a checkpoint and return its scalars. Raises StoreError if it is damaged."""
+        averaged = self.ema.model if self.ema else None
         scalars = checkpoint.load_training(folder, self.model, self.optimizer, averaged)
         where, fix = f"{folder}/{checkpoint.MARKER}", "train again into a new --out"
         saved = check(Saved, scalars, "this checkpoint", where, fix)
         self.stream.load_state_dict(scalars["stream"])
-        self.sums.load_state_dict(scalars["sums"], self.accelerator)
-        self.spent.load_state_dict(saved.spent.model_dump())
+        self.metrics.load_state_dict(scalars["sums"], self.accelerator)
+        self.usage.load_state_dict(saved.spent.model_dump())
         if saved.stream.position > len(self.stream):
             raise StoreError(
-                f"this checkpoint is damaged: it stands at batch {saved.stream.position} of an "
+                f"this checkpoint is damaged: it is at batch {saved.stream.position} of an "
                 f"epoch of {len(self.stream)}",
                 where=where,
                 fix=fix,
@@ -115,7 +116,7 @@ class State:
         return scalars
 
     def join_buffers(self) -> None:
-        """Give running statistics of all processes to all of them, and to the average."""
+        """Average running statistics over the processes, and copy them to the averaged model."""
         average_buffers(self.model, self.accelerator)
-        if self.average:
-            self.average.take_buffers(self.model)
+        if self.ema:
+            self.ema.copy_buffers(self.model)

@@ -1,4 +1,8 @@
-"""A run's metrics for TensorBoard and, if asked, Weights & Biases; metrics.jsonl comes first."""
+"""Send a run's metrics to TensorBoard and, if asked to, Weights & Biases.
+
+metrics.jsonl stays the record of a run. accelerate's trackers are not used: they silently drop one
+that is not installed, and leave purging, write errors and closing to their caller.
+"""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -9,41 +13,41 @@ from typing import Any
 from pointcmt.errors import DependencyError
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs.checkpoint import disk_errors
-from pointcmt.training.runs.run import EVENTS, Run
+from pointcmt.training.runs.folder import EVENTS, Run
 
 Record = dict[str, Any]
+Log = Callable[[Record], None]
 
 
 @contextmanager
-def track(run: Run, done: int, main: bool) -> Iterator[Callable[[Record], None]]:
-    """A function that takes each epoch's record; what it holds open is closed at the end.
+def track(run: Run, done: int, is_main: bool) -> Iterator[Log]:
+    """Yield a function that logs each epoch's record; its trackers are closed at the end.
 
-    done: epochs that were recorded before; events of later ones, left by a killed process, are
-    purged. main: other processes track nothing.
+    done: epochs that were recorded before. Events of later ones, left by a killed process, are
+    purged. is_main: only the main process logs anything.
     """
-    out, config = run.folder, run.config
-    tellers: list[Callable[[Record], None]] = []
+    logs: list[Log] = []
     with ExitStack() as stack:
-        if main and config.loop.tensorboard:
-            tellers.append(_tensorboard(out / EVENTS, done, stack))
-        if main and config.loop.wandb:
-            tellers.append(_wandb(run, stack))
+        if is_main and run.config.loop.tensorboard:
+            logs.append(_tensorboard(run.folder / EVENTS, done, stack))
+        if is_main and run.config.loop.wandb:
+            logs.append(_wandb(run, stack))
 
-        def tell(record: Record) -> None:
-            for teller in tellers:
-                teller(record)
+        def log_all(record: Record) -> None:
+            for log in logs:
+                log(record)
 
-        yield tell
+        yield log_all
 
 
-def _tensorboard(folder: Path, done: int, stack: ExitStack) -> Callable[[Record], None]:
+def _tensorboard(folder: Path, done: int, stack: ExitStack) -> Log:
     from torch.utils.tensorboard import SummaryWriter  # a second to import
 
     with disk_errors(folder):
         writer = SummaryWriter(str(folder), purge_step=done + 1)
     stack.callback(writer.close)
 
-    def tell(record: Record) -> None:
+    def log(record: Record) -> None:
         with disk_errors(folder):
             for name, value in record.items():
                 if name != "epoch":
@@ -51,33 +55,33 @@ def _tensorboard(folder: Path, done: int, stack: ExitStack) -> Callable[[Record]
                     writer.add_scalar(f"{kind}/{name.removeprefix('val_')}", value, record["epoch"])
             writer.flush()
 
-    return tell
+    return log
 
 
 def require_trackers(config: TrainConfig) -> None:
-    """Raise DependencyError where a tracker that is asked for is not installed."""
+    """Raise DependencyError if a tracker that is asked for is not installed."""
     if config.loop.wandb and importlib.util.find_spec("wandb") is None:
         raise DependencyError(
             "loop.wandb needs wandb, which is not installed",
             where="loop.wandb",
-            fix="pip install wandb, or set loop.wandb to nothing",
+            fix="pip install wandb, or leave loop.wandb empty",
         )
 
 
-def _wandb(run: Run, stack: ExitStack) -> Callable[[Record], None]:
+def _wandb(run: Run, stack: ExitStack) -> Log:
     import wandb
 
-    logged = wandb.init(
+    wandb_run = wandb.init(
         project=run.config.loop.wandb,
-        id=run.facts["id"],  # resumed, it stays one run
+        id=run.facts["id"],  # a resumed run stays one run
         resume="allow",
         name=run.folder.name,
         dir=str(run.folder),
         config=run.facts["config"],
     )
-    stack.callback(logged.finish)
+    stack.callback(wandb_run.finish)
 
-    def tell(record: Record) -> None:
-        logged.log({k: v for k, v in record.items() if k != "epoch"}, step=record["epoch"])
+    def log(record: Record) -> None:
+        wandb_run.log({k: v for k, v in record.items() if k != "epoch"}, step=record["epoch"])
 
-    return tell
+    return log

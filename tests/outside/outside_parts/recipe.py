@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
-from pointcmt.training.config.own_recipes import Recipe
+from pointcmt.training.config.own_recipes import OwnRecipe
 from pointcmt.training.config.sections import (
     Optimizer,
     PointBackbone,
@@ -18,7 +18,7 @@ from pointcmt.training.config.sections import (
     TrainConfig,
 )
 from pointcmt.training.networks.backbones import build_backbone
-from pointcmt.training.recipes.task import Context, accuracy
+from pointcmt.training.recipes.recipe import RecipeContext, accuracy
 
 
 class Model(Section):
@@ -46,13 +46,13 @@ class Classification:
         self.model: nn.Module = build_backbone(config.model.backbone, classes)
         self.stream = StreamConfig(
             arrays=("points",),
-            batch_size=config.step_size,
+            batch_size=config.effective_batch_size,
             points=config.data.points,
             seed=config.seed,
         )
 
-    def prepare(self, context: Context) -> None:
-        pass
+    def prepare(self, context: RecipeContext) -> "Classification":
+        return self
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -68,13 +68,13 @@ class Classification:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         return {}
 
-    def inference(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["points"],)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         return model(batch["points"]).logits
 
-    def vary(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
 
 
@@ -82,4 +82,4 @@ def build(config: Config, classes: int, pretrained: bool) -> Classification:
     return Classification(config, classes)
 
 
-RECIPE = Recipe(Config, build)
+RECIPE = OwnRecipe(Config, build)

@@ -1,8 +1,9 @@
 """MVNet's networks: a dense backbone, and two heads on the maps of its projected features.
 
-Of Yan et al., ICLR 2024 (arXiv 2306.02558) is the design: features of points, projected into views,
-agree with a 2D network's through a light 2D head, and tell by cross-attention where in a second
-view each pixel's point is. The layers are ours. After pre-training `backbone` alone is used.
+The design is that of Yan et al., ICLR 2024 (arXiv 2306.02558): features of points are projected
+into views. Through a light 2D head they must match an image network's features, and by
+cross-attention they predict where each pixel's point is in a second view. The layers are ours.
+After pre-training only `backbone` is used.
 
 Letters: B shapes, V views, N points, D a point's features, W their width once projected, h = w
 pixels of a map.
@@ -24,8 +25,10 @@ Grid = tuple[int, int]  # rows and columns of a level's patches
 
 
 class Maps(NamedTuple):
-    """How points are projected. nearest [B,V,h,w,k] i64: each pixel's points, -1 = none. uv
-    [B,V,N,2]: where points fall, in the map's pixels, and the radius of a splat: for k > 1.
+    """Points projected into views.
+
+    nearest [B,V,h,w,k] i64: each pixel's points, -1 = none. uv [B,V,N,2]: positions of the points,
+    in pixels of the map. radius: of a splat, in the same pixels. Both are used if k > 1.
     """
 
     nearest: Tensor
@@ -38,11 +41,12 @@ class Maps(NamedTuple):
         return (self.nearest >= 0).any(dim=-1)
 
 
-class Answer(NamedTuple):
-    """levels: what the head makes of each patch, [B·V,D_l,h_l,w_l]; none where L_k has no weight.
+class MVNetOutput(NamedTuple):
+    """Predictions for pairs of views.
 
-    matching: coordinates [B·V,t,t,2], shares of the image, where a view's tokens fall in the other
-    view of its pair; or what InfoNCE compares, [B·V,W,h,w]; or nothing, where L_m has no weight.
+    levels: the 2D head's output for each patch, [B·V,D_l,h_l,w_l]; empty if L_k has no weight.
+    matching: positions [B·V,t,t,2] of a view's tokens in the other view of its pair, shares of the
+    image; or InfoNCE's keys [B·V,W,h,w]; or empty if L_m has no weight.
     """
 
     levels: list[Tensor]
@@ -50,18 +54,20 @@ class Answer(NamedTuple):
 
 
 class MVNet(nn.Module):
-    """backbone: a network of DENSE, whose head and classifier are taken away: there are no classes.
-    config: which heads there are, and how large.
+    """A backbone with the heads of pre-training.
+
+    backbone: a network of DENSE; its head and classifier are removed, since there are no classes.
+    config: says which heads there are, and their sizes.
     """
 
     def __init__(self, backbone: nn.Module, config: MvnetConfig) -> None:
         super().__init__()
         width, matching = config.model.width, config.matching
-        known: Any = backbone
+        dense: Any = backbone
         self.backbone = backbone
         without_classes(backbone)
         # A linear layer of points is the same before the projection as after it, and much cheaper.
-        self.lift = nn.Sequential(nn.Linear(known.local_width, width), nn.LayerNorm(width))
+        self.lift = nn.Sequential(nn.Linear(dense.local_width, width), nn.LayerNorm(width))
         images = config.images
         levels: Sequence[int] = ()
         if config.transfer.weight:
@@ -72,7 +78,7 @@ class MVNet(nn.Module):
         tokens = config.projection.size // matching.stride
         self.matcher = Matcher(width, tokens, matching.stride, matching.heads) if predicts else None
 
-    def forward(self, points: Tensor, maps: Maps, grids: Sequence[Grid]) -> Answer:
+    def forward(self, points: Tensor, maps: Maps, grids: Sequence[Grid]) -> MVNetOutput:
         """points [B,N,3], as the backbone sees them; grids: of each level's patches."""
         local = self.backbone(points, local=True).local
         features = self.lift(local)  # [B, N, W]
@@ -81,16 +87,16 @@ class MVNet(nn.Module):
         else:
             projected = splat_map(features, maps.nearest, maps.uv, maps.radius)
         images = projected.movedim(-1, 2).flatten(0, 1)  # [B·V, W, h, w], channels last in memory
-        answer = Answer([], images.new_zeros(0))
+        output = MVNetOutput([], images.new_zeros(0))
         if self.head is not None:
-            answer = Answer(*self.head(images, maps.covered.flatten(0, 1), grids))
+            output = MVNetOutput(*self.head(images, maps.covered.flatten(0, 1), grids))
         if self.matcher is not None:
-            answer = answer._replace(matching=self.matcher(images))
-        return answer
+            output = output._replace(matching=self.matcher(images))
+        return output
 
 
 class PointFeatures(nn.Module):
-    """What is used of it after pre-training: points [B,N,3] → a feature of each, [B,N,D]."""
+    """The part that is used after pre-training: points [B,N,3] → their features [B,N,D]."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -133,12 +139,11 @@ class ImageHead(nn.Module):
 
 
 class Matcher(nn.Module):
-    """Where in the other view is what this token shows? One block of cross-attention.
+    """Predict where each token of a view is in the other view, with one block of cross-attention.
 
-    Tokens are patches of stride² pixels. Each looks at the other view's tokens that are like it (by
-    the cosine of one projection of both, at a temperature that is learned) and takes from them what
-    they are and where. The coordinates are the mean place it looked at, and what the block adds to
-    that. It does not know the cameras.
+    Tokens are patches of stride² pixels. Each attends to similar tokens of the other view (cosine
+    of one shared projection, with a learned temperature) and collects their features and positions.
+    The prediction is the mean attended position plus a correction. The cameras are not an input.
     """
 
     place: Tensor
@@ -181,33 +186,33 @@ class Matcher(nn.Module):
         taken, where = mixed.split([mixed.shape[-1] - 2, 2], dim=-1)
         tokens = tokens + self.project(taken.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp(self.norm(tokens))
-        found = where.mean(dim=1) + self.correct(tokens).to(where)  # [n, T, 2]
-        return found.unflatten(1, (side, side))
+        predicted = where.mean(dim=1) + self.correct(tokens).to(where)  # [n, T, 2]
+        return predicted.unflatten(1, (side, side))
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 def without_classes(backbone: nn.Module) -> None:
-    """Take away what only classes need; it was made, so that all else has the same random start."""
+    """Remove head and classifier. They were built so that all other weights start the same."""
     for part in ("head", "classifier"):
         setattr(backbone, part, nn.Identity())
 
 
 def other_view(images: Tensor) -> Tensor:
-    """[n, ...], views in pairs → each view's other one, [n, ...]."""
+    """Swap the views of each pair: [n, ...] → [n, ...]."""
     return images.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
 def pool_covered(images: Tensor, covered: Tensor, grid: Grid) -> Tensor:
-    """The mean over each patch's covered pixels, 0 of none: [n,W,h,w], [n,h,w] → [n,W,h_l,w_l]."""
+    """Average each patch's covered pixels, 0 if none: [n,W,h,w], [n,h,w] → [n,W,h_l,w_l]."""
     mask = covered[:, None].to(images.dtype)
     share = F.adaptive_avg_pool2d(mask, grid)
     return F.adaptive_avg_pool2d(images * mask, grid) / share.clamp(min=1e-6)
 
 
 def cover(covered: Tensor, grid: Sequence[int]) -> Tensor:
-    """Share of each patch's pixels that are covered: [n,h,w] bool → [n,h_l,w_l]."""
+    """Return the share of each patch's pixels that are covered: [n,h,w] bool → [n,h_l,w_l]."""
     return F.adaptive_avg_pool2d(covered.float()[:, None], (grid[0], grid[1]))[:, 0]
 
 
@@ -226,20 +231,20 @@ def sine_places(width: int, side: int) -> Tensor:
 
 
 def centers(side: int) -> Tensor:
-    """(u, v) of the centre of each of side² tokens as shares of the image, [side², 2]."""
+    """Return the center (u, v) of each of side² tokens as shares of the image, [side², 2]."""
     at = (torch.arange(side) + 0.5) / side
     return torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
 
 
 def sample_keys(keys: Tensor, places: Tensor) -> Tensor:
-    """keys [n,W,h,w] at places [n,m,2], shares of the image, bilinearly → [n,m,W], float32."""
+    """Sample keys [n,W,h,w] bilinearly at places [n,m,2], shares of the image → [n,m,W] float32."""
     grid = (2 * places - 1).float()[:, :, None]  # [n, m, 1, 2]
     found = F.grid_sample(keys.float(), grid, align_corners=False, padding_mode="border")
     return found[..., 0].mT
 
 
 def look_up(covered: Tensor, places: Tensor) -> Tensor:
-    """covered [n,h,w] bool in the pixels that hold places [n,m,2], shares of the image → [n,m]."""
+    """Look up covered [n,h,w] bool at places [n,m,2], shares of the image → [n,m]."""
     h, w = covered.shape[1:]
     column = (places[..., 0] * w).floor().long().clamp(0, w - 1)
     row = (places[..., 1] * h).floor().long().clamp(0, h - 1)

@@ -1,26 +1,25 @@
-"""A run's folder: what is trained, on what, with what, and how it went.
+"""The folder of a run: its configuration, data, metrics, pictures and checkpoints.
 
 run.json        recipe, configuration, classes, hashes of data, split and inputs, versions
-config.yaml     the configuration again, fit for --config
-metrics.jsonl   one JSON object per finished epoch
+config.yaml     the configuration again, usable with --config
+metrics.jsonl   one JSON object per finished epoch (metrics.py)
 curve.png       the same as a picture
-evaluation.json what `evaluate` found, with confusion.png; of other splits or checkpoints than
-                test and best: evaluation-val-last.json and so on; of parts segmentation.png
-probe.json      what a linear SVM makes of the frozen features; few-shot-5w10s.json: of few labels
+evaluation.json results of `evaluate`, with confusion.png or, for parts, segmentation.png; for other
+                splits or checkpoints than test and best: evaluation-val-last.json and so on
+probe.json      results of a linear SVM on frozen features; few-shot-5w10s.json: with few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
-features.png    of pre-training: points' features in views, beside what a 2D network sees there
-matches.png     and pixels of one view in another, as they are and as they are predicted
-parts.png       of a segmenter: validation shapes with their parts, true and predicted
-clouds.png      of a generator: shapes, and what it makes of the teacher's view of them
-tensorboard/    the same as TensorBoard's event files
-last/ best/     checkpoints: of the last epoch, and of the best one on validation
+features.png    pre-training: features of points in views, next to those of the image network
+matches.png     pre-training: pixels of one view in another, true and predicted
+parts.png       segmentation: validation shapes with their true and predicted parts
+clouds.png      generator: shapes, and clouds generated from the teacher's features of them
+tensorboard/    the metrics as TensorBoard's event files
+last/ best/     checkpoints: the last epoch, and the best one on validation
 epoch-000050/   checkpoints that `loop.keep_every` keeps
 """
 
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import re
 import secrets
@@ -38,46 +37,30 @@ from pointcmt import __version__
 from pointcmt.datasets.store.enclosing import store_around
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.json_files import parse_json, read_json
-from pointcmt.regular_files import append_regular, open_regular, read_regular
+from pointcmt.json_files import read_json
+from pointcmt.regular_files import append_regular, open_regular
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import INPUTS, input_folders
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.config.tables import Count, Number, Table, check
+from pointcmt.training.config.tables import check
 from pointcmt.training.images.networks import RANDOM
 from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
+from pointcmt.training.runs.metrics import METRICS
 from pointcmt.training.runs.splits import Split
 
 VERSION = 2
-FACTS, CONFIG, METRICS, LOCK = "run.json", "config.yaml", "metrics.jsonl", ".lock"
+FACTS, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
 LAST, BEST, EVENTS = "last", "best", "tensorboard"
 CHECKPOINTS = (BEST, LAST)
-METRICS_MOST = 256 << 20  # bytes of metrics.jsonl: a million epochs
-LOSS = "val_loss"
-SCORES = ("val_instance_miou", "val_accuracy")  # what selects the best epoch, where there is one
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "safetensors", "tensorstore")
-
-
-class Record(Table):
-    """A line of metrics.jsonl: numbers by name, these and the recipe's own."""
-
-    __pydantic_extra__: dict[str, Number]
-
-    epoch: Count
-    loss: Number
-    val_loss: Number
-    lr: Number
-    samples_per_second: Number
-    data_wait: Number
-    seconds: Number
 
 
 @dataclass(frozen=True)
 class Run:
-    """An existing run. facts: the contents of run.json."""
+    """A run. facts: the contents of run.json."""
 
     folder: Path
     config: TrainConfig
@@ -90,15 +73,15 @@ class Run:
 
 
 def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) -> Run:
-    """The run that this configuration and data make in `folder`; writes nothing.
+    """Return the run that this configuration and data make in `folder`; writes nothing.
 
-    facts["inputs"]: SHA-256 of the weights of each run that it starts from, by knob, and of the 2D
-    network that it learns from.
-    facts["split"]: SHA-256 of the ids of the shapes that train and that validate.
+    facts["inputs"]: SHA-256 of the weights of each run that it starts from, by option, and of the
+    image network that it learns from.
+    facts["split"]: SHA-256 of the ids of the training and validation shapes.
 
-    Raises UsageError for a folder inside a view store, StoreError where one of those inputs is
-    missing, where another run of at least one epoch is in `folder` (with the differences), or other
-    things than a run.
+    Raises UsageError for a folder inside a view store, StoreError if one of those inputs is
+    missing, if `folder` holds another run of at least one epoch (with the differences), or if it
+    holds anything but a run.
     """
     require_outside_stores(folder)
     inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
@@ -126,19 +109,19 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
     if checkpoint.read_scalars(folder / LAST) is None:
         _refuse_foreign_folder(folder)
         return run
-    begun = open_run(folder)
-    different = _differences(_identity(begun), _identity(run))
+    existing = open_run(folder)
+    different = _differences(_identity(existing), _identity(run))
     if different:
         raise StoreError(
-            "this run was begun with other settings:\n  " + "\n  ".join(different),
+            "this run was started with other settings:\n  " + "\n  ".join(different),
             where=str(folder),
-            fix="repeat its settings to go on with it, or choose another --out",
+            fix="repeat its settings to resume it, or choose another --out",
         )
-    return begun
+    return existing
 
 
 def require_outside_stores(folder: Path) -> None:
-    """Raise UsageError for a run's folder in a view store, which is deleted as a whole."""
+    """Raise UsageError for a folder in a view store, since stores are deleted as a whole."""
     store = store_around(folder)
     if store is not None:
         raise UsageError(
@@ -151,15 +134,15 @@ def require_outside_stores(folder: Path) -> None:
 
 
 def shapes_digest(store: ViewStore, shapes: NDArray[np.int64]) -> str:
-    """SHA-256 of the ids of these shapes, in their order."""
+    """Return the SHA-256 of the ids of these shapes, in their order."""
     ids = "\n".join(store.shapes[shape].id for shape in shapes)
     return hashlib.sha256(ids.encode()).hexdigest()
 
 
 def weights_digest(path: Path) -> str:
-    """SHA-256 of a run's best weights, or of a file of weights.
+    """Return the SHA-256 of a run's best weights, or of a file of weights.
 
-    Raises StoreError where there is neither.
+    Raises StoreError if there is neither.
     """
     if not path.is_file():
         scalars = checkpoint.read_scalars(open_run(path).folder / BEST)
@@ -167,7 +150,7 @@ def weights_digest(path: Path) -> str:
             raise StoreError(
                 "this run has no checkpoint yet",
                 where=str(path),
-                fix="train it for an epoch at least, then start from it",
+                fix="train it for at least one epoch, then start from it",
             )
         path = path / BEST / scalars["files"]["weights"]
     try:
@@ -177,20 +160,20 @@ def weights_digest(path: Path) -> str:
         raise StoreError(f"cannot be read: {error.strerror}", where=str(path)) from None
 
 
-def kept(epoch: int) -> str:
-    """The folder of an epoch's checkpoint that is kept for good."""
+def epoch_folder(epoch: int) -> str:
+    """Return the name of the folder of an epoch's checkpoint that is kept forever."""
     return f"epoch-{epoch:06d}"
 
 
 def find_checkpoint(folder: Path, which: str) -> str:
-    """The folder of a run's checkpoint: best, last, or the number of an epoch that was kept.
+    """Return the folder of a run's checkpoint: best, last, or the number of an epoch that was kept.
 
     Raises UsageError for another name.
     """
     names = sorted(path.name for path in folder.glob("epoch-*"))
     epochs = [name for name in names if re.fullmatch(r"epoch-\d{6,}", name)]
-    if which.isdecimal() and kept(int(which)) in epochs:
-        return kept(int(which))
+    if which.isdecimal() and epoch_folder(int(which)) in epochs:
+        return epoch_folder(int(which))
     known = (*CHECKPOINTS, *(str(int(name.removeprefix("epoch-"))) for name in epochs))
     if which not in CHECKPOINTS:
         raise UsageError(f"no checkpoint is called '{which}'", fix=nearest(which, known))
@@ -199,10 +182,10 @@ def find_checkpoint(folder: Path, which: str) -> str:
 
 @contextmanager
 def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
-    """Make the folder what `run` says and keep other processes from training in it meanwhile.
+    """Create the run's folder and lock it, so that no other process trains there meanwhile.
 
-    seen: the scalars of its last checkpoint when `run` was planned. A killed process gives its lock
-    up. Raises StoreError where another one is at work, or has been since.
+    seen: the scalars of its last checkpoint when `run` was planned. A killed process releases its
+    lock. Raises StoreError if another process is training the run, or has trained it since.
     """
     folder = run.folder
     with checkpoint.disk_errors(folder):
@@ -219,9 +202,9 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
             ) from None
         if checkpoint.read_scalars(folder / LAST) != seen:
             raise StoreError(
-                "another process has trained this run while this one was getting ready",
+                "another process has trained this run while this one was preparing",
                 where=str(folder),
-                fix="run the same command again: it goes on from there",
+                fix="run the same command again: it continues from there",
             )
         if seen is None:
             facts = (json.dumps(run.facts, indent=1) + "\n").encode()
@@ -231,7 +214,7 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
 
 
 def open_run(folder: Path) -> Run:
-    """Open a run. Raises StoreError where there is none, or a damaged one."""
+    """Open a run. Raises StoreError if there is none or it is damaged."""
     where = f"{folder}/{FACTS}"
     try:
         facts = read_json(folder / FACTS)
@@ -241,12 +224,12 @@ def open_run(folder: Path) -> Run:
         ) from None
     except (OSError, ValueError) as error:
         raise StoreError(f"the run is damaged: {error}", where=where) from None
-    found = facts.get("version", VERSION) if isinstance(facts, dict) else VERSION
-    if found != VERSION:
+    stored = facts.get("version", VERSION) if isinstance(facts, dict) else VERSION
+    if stored != VERSION:
         raise StoreError(
-            f"the run has version {found}, this pointcmt reads {VERSION}",
+            f"the run has version {stored}; this pointcmt reads {VERSION}",
             where=str(folder),
-            fix="use the pointcmt version that began it",
+            fix="use the pointcmt version that started it",
         )
     recipe = check(Facts, facts, "the run", where).recipe
     config = parse_config(recipe, facts["config"], where)
@@ -256,7 +239,7 @@ def open_run(folder: Path) -> Run:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder's run.json is one of ours, of whatever version."""
+    """Return whether a folder holds a run, of any version."""
     try:
         facts = read_json(folder / FACTS)
     except (OSError, ValueError):
@@ -265,87 +248,46 @@ def is_run(folder: Path) -> bool:
 
 
 def require_classes(run: Run, store: ViewStore) -> None:
-    """Raise StoreError unless the store's classes are those that the run was trained on."""
+    """Raise StoreError unless the store has the classes that the run was trained on."""
     if store.class_names == run.class_names:
         return
     missing = [name for name in run.class_names if name not in store.class_names]
     unknown = [name for name in store.class_names if name not in run.class_names]
     raise StoreError(
-        f"the run knows {len(run.class_names)} classes, the store has other ones: "
+        f"the store has other classes than the {len(run.class_names)} that the run was trained on: "
         f"{len(missing)} missing ({', '.join(missing[:5])}), "
         f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
         if missing or unknown
         else "the run and the store have the same classes in another order",
         where=f"{run.folder}, {store.path}",
-        fix="evaluate on a store of the data set that the run was trained on",
+        fix="evaluate on a store of the dataset that the run was trained on",
     )
 
 
-def append_metrics(folder: Path, record: dict[str, Any]) -> None:
-    """Add an epoch's line to metrics.jsonl."""
-    with (
-        checkpoint.disk_errors(folder / METRICS),
-        append_regular(folder / METRICS) as file,
-    ):
-        file.write((json.dumps(record, allow_nan=False) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_metrics(folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """The lines of the first `epochs` epochs. Raises StoreError where some are missing or damaged.
-
-    A killed process may leave a line, or half of one, for an epoch that has no checkpoint.
-    """
-    path, fix = folder / METRICS, "train again into a new --out"
-    try:
-        lines = read_regular(path, METRICS_MOST).splitlines()[:epochs] if epochs else []
-        records = [parse_json(line) for line in lines]
-    except (OSError, ValueError):
-        records = []
-    for record in records:
-        check(Record, record, "this line of metrics.jsonl", str(path), fix)
-    scores = {tuple(name in record for name in SCORES) for record in records}
-    whole = [record["epoch"] for record in records] == [*range(1, len(records) + 1)]
-    if len(records) != epochs or not whole or len(scores) > 1:
-        raise StoreError(
-            f"metrics.jsonl does not hold the {epochs} finished epochs of this run",
-            where=str(path),
-            fix=fix,
-        )
-    return records
-
-
-def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
-    """Replace metrics.jsonl."""
-    lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
-    checkpoint.write_file(folder / METRICS, "".join(lines).encode())
-
-
 def _refuse_foreign_folder(folder: Path) -> None:
-    """Raise StoreError where a folder holds other things than a run that was not trained yet."""
+    """Raise StoreError if a folder holds anything but a run without a finished epoch."""
     with checkpoint.disk_errors(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    ours = {LOCK, *_halves(folder, FACTS)}
+    known, written = {LOCK}, [FACTS]
     if is_run(folder):
-        halves = _halves(folder, CONFIG, METRICS)
-        ours |= {FACTS, CONFIG, METRICS, LAST, BEST, EVENTS, "wandb"} | halves
-    foreign = sorted(set(names) - ours)
+        known |= {FACTS, CONFIG, METRICS, LAST, BEST, EVENTS, "wandb"}
+        written += [CONFIG, METRICS]
+    foreign = sorted(name for name in names if name not in known and not _is_half(name, written))
     if foreign:
         raise StoreError(
-            f"this folder holds other things (such as {foreign[0]}) and no run",
+            f"this folder holds other things (such as {foreign[0]}) and not a run",
             where=str(folder),
             fix="choose an empty or a new folder for --out",
         )
 
 
-def _halves(folder: Path, *names: str) -> set[str]:
-    """What a killed process leaves of these files; first as now, then as earlier versions did."""
-    return {checkpoint.half_of(folder / name).name for name in names} | {f"{n}.part" for n in names}
+def _is_half(name: str, written: list[str]) -> bool:
+    """Return whether a killed process, maybe of an older version, left this of a written file."""
+    return any(checkpoint.is_half(name, file) or name == f"{file}.part" for file in written)
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """What two processes must agree on to train the same run; paths and versions may differ."""
+    """Return what a run and a command must agree on to resume it; paths and versions may differ."""
     data = {key: run.facts["data"][key] for key in ("dataset", "plan_sha256", "render_hash")}
     config = run.config.model_dump(mode="json", exclude=set(INPUTS))
     inputs = run.facts["inputs"]

@@ -1,0 +1,88 @@
+"""What a run shows besides its weights: its curve, pictures, cost and progress messages."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pointcmt.console import in_words
+from pointcmt.datasets.store.features import features_size
+from pointcmt.datasets.store.streaming import Batch, ViewStream
+from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.figures.plots import draw_curve
+from pointcmt.training.ops.device import describe_device
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.cost import Cost, measure_cost, read_cost
+from pointcmt.training.runs.metrics import LOSS, best_of, score_name
+from pointcmt.training.session import Session
+
+EXAMPLES = 8  # validation shapes in a recipe's pictures
+
+
+def draw_progress(session: Session, records: list[dict[str, Any]]) -> None:
+    """Draw the metrics of all epochs as curve.png."""
+    config = session.config
+    title = f"{config.recipe}: {config.model_dump()['model']['backbone']}, seed {config.seed}"
+    picture = draw_curve(records, best_of(records)["epoch"], title)
+    checkpoint.write_file(session.out / "curve.png", picture)
+
+
+@torch.no_grad()
+def draw_examples(session: Session) -> None:
+    """Write the recipe's pictures of its model's results for some validation shapes."""
+    held_out = session.plan.split.validation
+    shapes = held_out[np.unique(np.linspace(0, len(held_out) - 1, EXAMPLES).astype(int))]
+    batch = _read(session, shapes, ("rgb",))
+    pictures = session.recipe.pictures(session.state.eval_model.eval(), batch)
+    for name, picture in pictures.items():
+        checkpoint.write_file(session.out / name, picture)
+
+
+def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
+    """Return the cost up to the last epoch, measured once; None outside of the main process."""
+    if not session.is_main:
+        return None
+    known = read_cost(session.out, len(records))
+    if known:
+        return known
+    recipe, state = session.recipe, session.state
+    batch = _read(session, session.plan.split.validation[:1])
+    network, inputs = recipe.deployable(state.eval_model, batch)
+    processes = session.accelerator.num_processes
+    feature_bytes = features_size(session.plan.store, recipe.stream.arrays)
+    return measure_cost(
+        session.out, recipe.model, network, inputs, records, state.usage, processes, feature_bytes
+    )
+
+
+def describe_start(session: Session, done: int) -> str:
+    """Return the message that a session begins with. done: finished epochs."""
+    config, split, position = session.config, session.plan.split, session.state.stream.position
+    if done >= config.epochs:
+        return f"this run is finished: all {config.epochs} epochs are trained"
+    counts = f"{len(split.train):,} train, {len(split.validation):,} validation shapes"
+    device = describe_device(session.device)
+    if session.accelerator.num_processes > 1:
+        device += f" and {session.accelerator.num_processes - 1} more"
+    begin = "training"
+    if done or position:
+        steps = f" and {position} steps" if position else ""
+        begin = f"resuming after epoch {done}{steps} of {config.epochs}"
+    return f"{begin}: {config.recipe} on {device}, {counts}"
+
+
+def describe_epoch(record: dict[str, Any], epochs: int) -> str:
+    """Return one line about a finished epoch."""
+    text = f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
+    key = score_name(record)
+    if key == LOSS:
+        return text + f" · validation {record[LOSS]:.4f}"
+    name = key.removeprefix("val_")
+    return text + f" · {in_words(name)} {record[name]:.1%} · validation {record[key]:.1%}"
+
+
+def _read(session: Session, shapes: Any, also: tuple[str, ...] = ()) -> Batch:
+    """Read these shapes as one batch on the device, with all views."""
+    config = evaluation_config(session.recipe.stream, len(shapes), also=also)
+    (batch,) = ViewStream(session.plan.store, shapes, config)
+    return {name: data.to(session.device) for name, data in batch.items()}

@@ -1,0 +1,149 @@
+"""What a run needs before its first step: checked settings first, then data, model and state."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import UsageError
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.recipes import build_recipe
+from pointcmt.training.recipes.recipe import Recipe, RecipeContext
+from pointcmt.training.runs import checkpoint
+from pointcmt.training.runs.cost import Usage
+from pointcmt.training.runs.folder import LAST, Run, plan_run
+from pointcmt.training.runs.metrics import MetricAccumulator
+from pointcmt.training.runs.optimization import ModelEMA, make_optimizer
+from pointcmt.training.runs.pretrained import resolve_config, start_from
+from pointcmt.training.runs.splits import Split, fit_batch, split_shapes, split_train
+from pointcmt.training.runs.state import State
+from pointcmt.training.runs.trackers import require_trackers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose settings fit the store. Nothing has been written yet.
+
+    run: the existing one, if it is to be resumed. saved: the scalars of its last checkpoint; None
+    for a new run. notes: for the user.
+    """
+
+    store: ViewStore
+    config: TrainConfig
+    split: Split
+    run: Run
+    recipe: Recipe
+    saved: dict[str, Any] | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that one call of `train` works with. Only `state` changes from step to step."""
+
+    plan: Plan
+    recipe: Recipe  # the plan's, prepared
+    state: State
+    validation: ViewStream
+    accelerator: Accelerator
+    device: torch.device
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings of the run."""
+        return self.plan.config
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        return self.plan.run.folder
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and messages."""
+        return self.accelerator.is_main_process
+
+
+def plan_session(
+    store: ViewStore, config: TrainConfig, out: Path, accelerator: Accelerator
+) -> Plan:
+    """Check that a run can be trained, as far as that takes seconds; build its model.
+
+    Raises StoreError for a store that cannot be trained on or a folder that holds another run,
+    UsageError for settings that do not fit the store, DependencyError for a missing tracker.
+    """
+    require_trackers(config)
+    config = resolve_config(config, store)
+    split = (split_train if config.labelled else split_shapes)(store, config.data)
+    config, batch_notes = fit_batch(config, split)
+    saved = checkpoint.read_scalars(out / LAST)
+    run = plan_run(out, config, store, split)
+
+    torch.manual_seed(config.seed)  # for the initial weights
+    recipe = build_recipe(config, len(run.class_names), saved is None)
+    init_notes: tuple[str, ...] = ()
+    if config.init and saved is None:
+        init_notes = start_from(config, recipe.model, run.class_names)
+    training, validation = _stream_configs(recipe, config, accelerator)
+    require_readable(store, split.train, training)
+    require_readable(store, split.validation, validation)
+    _require_batch(config, accelerator.num_processes, bool(batch_notes))
+    notes = (*split.notes, *batch_notes, *init_notes)
+    return Plan(store, config, split, run, recipe, saved, notes)
+
+
+def open_session(
+    plan: Plan, accelerator: Accelerator, device: torch.device, usage: Usage
+) -> Session:
+    """Prepare the recipe, open its streams and create the initial state.
+
+    Raises what `Recipe.prepare` raises.
+    """
+    store, config, split = plan.store, plan.config, plan.split
+    shapes = np.concatenate([split.train, split.validation])
+    digests = plan.run.facts["split"]
+    recipe = plan.recipe.prepare(RecipeContext(store, shapes, digests, device, accelerator))
+    training, validation = _stream_configs(recipe, config, accelerator)
+    model = recipe.model.to(device)
+    state = State(
+        model,
+        ModelEMA(model, config.optimizer.ema) if config.optimizer.ema else None,
+        make_optimizer(model, config.optimizer),
+        ViewStream(store, split.train, training),
+        MetricAccumulator(device),
+        usage,
+        accelerator,
+    )
+    stream = ViewStream(store, split.validation, validation)
+    return Session(plan, recipe, state, stream, accelerator, device)
+
+
+def _stream_configs(
+    recipe: Recipe, config: TrainConfig, accelerator: Accelerator
+) -> tuple[StreamConfig, StreamConfig]:
+    """Return what this process reads for training, and for validation."""
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    training = replace(recipe.stream, rank=rank, world_size=world_size)
+    return training, evaluation_config(training, config.data.batch_size, config.all_views)
+
+
+def _require_batch(config: TrainConfig, processes: int, few_labels: bool) -> None:
+    """Raise UsageError unless each process gets two shapes, which batch norm needs.
+
+    few_labels: the batch is small because no more labels are known.
+    """
+    if config.data.batch_size < 2 * processes:
+        raise UsageError(
+            f"a batch of {config.data.batch_size} gives some of the {processes} processes fewer "
+            "than two shapes",
+            where="data.batch_size",
+            fix="use fewer processes, or a larger data.fraction"
+            if few_labels
+            else f"set it to {2 * processes} or more: it counts the shapes of all processes",
+        )
