@@ -10,6 +10,10 @@ MODULES = sorted((ROOT / "pointcmt").rglob("*.py"))
 
 GROUND = (
     "errors",
+    "wording",
+    "arrays",
+    "srgb",
+    "trimesh_scenes",
     "mesh",
     "cloud",
     "cameras",

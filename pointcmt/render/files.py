@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pointcmt.errors import MOST_DETAIL, DependencyError, Reason, ShapeRefused, printable, shortened
+from pointcmt.errors import (
+    MOST_DETAIL,
+    DependencyError,
+    Reason,
+    ShapeError,
+    ShapeRefused,
+    printable,
+    shortened,
+)
 from pointcmt.regular_files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
@@ -22,6 +30,8 @@ def refusals(path: Path) -> Iterator[None]:
         yield
     except (ShapeRefused, DependencyError):
         raise
+    except ShapeError as error:  # what a reader made is no mesh, or no cloud
+        raise ShapeRefused(error.reason, error.what) from error
     except ImportError as error:
         raise DependencyError(
             f"shapes cannot be read: {error}", where=str(path), fix="pip install 'pointcmt[render]'"

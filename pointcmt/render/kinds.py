@@ -22,7 +22,7 @@ from pointcmt.geometry import (
     sample_points,
     shape_seed,
 )
-from pointcmt.mesh import Mesh
+from pointcmt.mesh import Mesh, UnitMesh
 from pointcmt.render import splatter
 from pointcmt.render.backends import Renderer, make_renderer
 from pointcmt.render.clouds import CloudLoader
@@ -118,9 +118,9 @@ class Meshes:
     def load(self, record: ShapeRecord, sha256: str = "") -> "MeshShape":
         mesh, found = self._read(record)
         _refuse_changed(record, found, sha256)
-        mesh, source_to_world = normalize(mesh, self.job.up)
-        source = Source(record, found, source_to_world, len(mesh.faces), mesh.notes)
-        return MeshShape(self, source, mesh)
+        unit, source_to_world = normalize(mesh, self.job.up)
+        source = Source(record, found, source_to_world, len(unit.faces), unit.notes)
+        return MeshShape(self, source, unit)
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
@@ -135,7 +135,7 @@ class Meshes:
 class MeshShape:
     """A mesh: points uniform by area, visibility by ray casting."""
 
-    def __init__(self, kind: Meshes, source: Source, mesh: Mesh) -> None:
+    def __init__(self, kind: Meshes, source: Source, mesh: UnitMesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
         self._caster = RayCaster(mesh, kind.job.threads)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.geometry import first_twins
-from pointcmt.mesh import Mesh
+from pointcmt.mesh import UnitMesh
 from pointcmt.render import shading, startup
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.scanline import NEAR, close_views, nearest_faces
@@ -28,13 +28,15 @@ BLANK = {"albedo": 0, "normal": 128}  # what the optional layers are where there
 
 
 class RayCaster:
-    """A normalised mesh in an Embree scene.
+    """A mesh of the unit sphere in an Embree scene. Raises TypeError for any other mesh.
 
     threads: how many Embree may use; the results do not depend on it. faces [K] i32: the faces that
     are drawn and hit, which are all but exact twins of earlier ones. surface: what shading reads.
     """
 
-    def __init__(self, mesh: Mesh, threads: int = 1) -> None:
+    def __init__(self, mesh: UnitMesh, threads: int = 1) -> None:
+        if not isinstance(mesh, UnitMesh):  # cameras are placed around the unit sphere
+            raise TypeError("a mesh is drawn in the unit sphere: see pointcmt.geometry.normalize")
         self.mesh = mesh
         self.surface = shading.make_surface(mesh)
         self.threads = threads

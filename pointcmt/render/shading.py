@@ -13,7 +13,7 @@ from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.geometry import face_areas, face_normals
 from pointcmt.mesh import Material, Mesh
-from pointcmt.render.srgb import to_linear, to_srgb
+from pointcmt.srgb import to_linear, to_srgb
 
 # Weights of the light; they sum to 1 on a face that looks at the camera. The headlight keeps every
 # visible face lit, the key light (over the viewer's left shoulder) tells apart faces of equal tilt.

@@ -23,7 +23,7 @@ from pointcmt.render.readers.glb_materials import GlbMaterial, GlbMaterials
 from pointcmt.render.readers.glb_nodes import Nodes
 from pointcmt.render.readers.glb_primitives import Part, Primitives
 from pointcmt.render.readers.sidecars import folder_of, printable
-from pointcmt.render.srgb import to_srgb
+from pointcmt.srgb import to_srgb
 
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _UNDERSTOOD = {

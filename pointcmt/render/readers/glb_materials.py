@@ -12,7 +12,7 @@ from pointcmt.mesh import Material
 from pointcmt.render.readers.glb_accessors import Buffers, data_of, member
 from pointcmt.render.readers.sidecars import NotRead, find, printable, read_sidecar
 from pointcmt.render.readers.textures import Textures, lay_over
-from pointcmt.render.srgb import to_linear, to_srgb
+from pointcmt.srgb import to_linear, to_srgb
 
 _GLOSSY = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"
