@@ -5,7 +5,7 @@ A value comes from, in rising order: the default in `config.py`, the preset, the
 can be given as `--config`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,14 +28,18 @@ from pointcmt.training.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
 Kind = TypeVar("Kind", bound=Section)
 
 
+Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
+
+
 def load_config(
-    recipe: str, file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
+    recipe: str, file: Path | None = None, overrides: Given = (), **flags: Any
 ) -> TrainConfig:
     """The resolved configuration of a recipe.
 
-    file: YAML. overrides: texts `a.b=c`, the value in YAML. flags: dotted keys such as `epochs`;
-    None = not given. Raises UsageError for an unknown recipe, preset or key (with the nearest
-    name), a value of the wrong kind (with the key), or a file that cannot be read.
+    file: YAML. overrides: texts `a.b=c`, the value in YAML, or values by dotted key. flags: values
+    by dotted key such as `epochs`; None = not given. Raises UsageError for an unknown recipe,
+    preset or key (with the nearest name), a value of the wrong kind (with the key), or a file that
+    cannot be read.
     """
     if recipe not in CONFIGS:
         raise UsageError(
@@ -48,9 +52,7 @@ def load_config(
     return _validate(kind, defaults, table, origin)
 
 
-def load_pipeline(
-    file: Path | None = None, overrides: Iterable[str] = (), **flags: Any
-) -> PipelineConfig:
+def load_pipeline(file: Path | None = None, overrides: Given = (), **flags: Any) -> PipelineConfig:
     """The resolved configuration of the three stages; flags apply to each of them.
 
     Everything else as in `load_config`, with keys such as `student.data.points`.
@@ -103,15 +105,16 @@ def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_all(
-    recipe: str, file: Path | None, overrides: Iterable[str], flags: dict[str, Any]
+    recipe: str, file: Path | None, overrides: Given, flags: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """What was given besides the defaults, as one table, and where it comes from, in words."""
     table = _read_yaml(file) if file else {}
     origins = [str(file)] if file else []
-    for text in overrides:
-        key, value = _parse(text)
-        _put(table, key, value, f"--set {text}")
-        origins.append(f"--set {text}")
+    values = isinstance(overrides, Mapping)
+    given = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    for text, (key, value) in zip(overrides, given, strict=True):
+        origins.append(f"--set {key}={value}" if values else f"--set {text}")
+        _put(table, key, value, origins[-1])
     for key, value in flags.items():
         if value is not None:
             flag = f"--{key.rpartition('.')[2]} {value}"
