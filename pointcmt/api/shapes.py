@@ -94,11 +94,12 @@ def sample_points(
         raise UsageError(f"{count} points cannot be sampled", where="count=", fix="give 1 or more")
     with _shape_errors():
         if isinstance(shape, Cloud):
-            chosen = geometry.choose_points(geometry.normalize_cloud(shape, "z")[0].points, count)
+            chosen = geometry.choose_points(geometry.normalize_cloud(shape, "y")[0].points, count)
             return shape.points[chosen], chosen
-        unit, to_unit = normalize(shape, "z")
+        unit, to_unit = normalize(shape, "y")  # as files are: the order is that of a store
         points, faces = geometry.sample_points(unit, count, np.random.default_rng(seed))
-    return (points - to_unit[:3, 3]) / to_unit[0, 0], faces
+    back = np.linalg.inv(to_unit)
+    return points @ back[:3, :3].T + back[:3, 3], faces
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -250,9 +250,10 @@ class ViewStore(files.ViewStore):
         try:
             return ViewDataset(self, shapes, config)
         except UsageError as error:  # whose settings are those of `pointcmt train`
-            where = error.where.replace("data.", "--")
-            fix = error.fix.replace("data.", "--")
-            raise UsageError(error.what, where=where, fix=fix.replace("--set ", "")) from None
+            own = error.where.startswith("data.")
+            where = f"{error.where.removeprefix('data.')}=" if own else error.where
+            fix = error.fix.replace("--set data.", "").replace("data.", "")
+            raise UsageError(error.what, where=where, fix=fix) from None
 
     def outcome(self, index: int) -> Outcome | None:
         """Return how a shape's rendering ended, None where it has not been rendered yet."""

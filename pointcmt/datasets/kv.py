@@ -32,7 +32,7 @@ LOCK = ".__lock"  # the suffix of files that tensorstore is still writing
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 LISTED = 500.0  # keys per second that the slowest server lists
 MOST_METADATA = 1 << 30  # bytes of a file that is not a shard's data; a plan of 8 million shapes
-REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
+REPAIR = "`pointcmt verify` says what is broken, `pointcmt verify --repair` renders it again"
 
 
 def open_kv(path: str, threads: int = 4, first: bool = False) -> Any:
@@ -67,7 +67,7 @@ def open_array(where: str, threads: int, **options: Any) -> Any:
         raise DamageError(
             f"the array cannot be opened: {error}",
             where=where,
-            fix="`pointcmt verify` says what is broken, with --repair it is mended",
+            fix="`pointcmt verify` says what is broken, `pointcmt verify --repair` mends it",
         ) from error
 
 

@@ -253,8 +253,8 @@ class ViewDataset(IterableDataset[Batch]):
     >>> for epoch in range(2):
     ...     data.set_epoch(epoch)
     ...     print(sum(len(batch["label"]) for batch in data))
-    24
-    24
+    20
+    20
     """
 
     def __init__(

@@ -201,7 +201,7 @@ def evaluate(
             f"a run of the recipe '{run.config.recipe}' classifies nothing",
             where=str(folder),
             fix="its metrics.jsonl says how well it does; a pre-trained network can be probed: "
-            "--probe svm",
+            "`pointcmt evaluate --probe svm`",
         )
     require_classes(run, store)
     notes = store_notes(run.facts["data"], store)
