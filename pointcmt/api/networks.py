@@ -56,7 +56,7 @@ class TrainedModel(nn.Module):
 
     >>> model = pc.load_run("RUN")
     >>> model.recipe, model.class_names[:2], model.training
-    ('student', ['airplane', 'bottle'], False)
+    ('student', ['chair', 'table'], False)
     """
 
     def __init__(
@@ -186,7 +186,7 @@ def evaluate(
 
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
-    (16, ['mean_class_accuracy', 'overall_accuracy'])
+    (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
     store = data if isinstance(data, ViewStore) else open_store(data)
     store.require_complete()

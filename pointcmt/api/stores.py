@@ -140,9 +140,9 @@ class ViewStore(files.ViewStore):
 
     >>> store = pc.open_store("S")
     >>> len(store), store[0], [shape.id for shape in store[:2]]
-    (40, StoredShape('airplane/0000', airplane, train), ['airplane/0000', 'airplane/0001'])
+    (40, StoredShape('chair/0000', chair, train), ['chair/0000', 'chair/0001'])
     >>> [shape.id for shape in store.select(split="test", class_name="chair")]
-    ['chair/0020', 'chair/0021']
+    ['chair/0200', 'chair/0201']
     """
 
     def __len__(self) -> int:
