@@ -146,6 +146,10 @@ class UnitMesh(Mesh):
     """A mesh in the unit sphere, +Z up, as `geometry.normalize` makes it: renderers draw these.
 
     Whoever makes one by hand vouches for where its vertices are.
+
+    >>> unit, source_to_world = pc.normalize(pc.load_mesh("chair.off"))
+    >>> unit
+    UnitMesh(4 vertices, 4 faces)
     """
 
     @classmethod

@@ -115,8 +115,8 @@ class RenderedViews:
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views
     RenderedViews(6 views of 32² pixels, embree)
-    >>> views.camera[0].center.round(2).tolist()
-    [0.0, -3.0, 0.0]
+    >>> len(views.sheet().getbands()), views.camera.K.shape
+    (3, (6, 3, 3))
     """
 
     rgb: NDArray[np.uint8]
