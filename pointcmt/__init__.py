@@ -1,3 +1,130 @@
-"""Multi-view images, exact correspondences and cross-modal training for 3D shapes."""
+"""Multi-view images, exact correspondences and cross-modal training for 3D shapes.
+
+`import pointcmt as pc` loads nothing else: each name below is loaded when it is first used, and
+with it only the libraries that it needs. docs/python.md shows all of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same names
+    from pointcmt.api.jobs import RenderSettings, preview, render
+    from pointcmt.api.networks import (
+        TrainedModel,
+        TrainResult,
+        backbone,
+        evaluate,
+        load_run,
+        train,
+    )
+    from pointcmt.api.shapes import (
+        DrawSettings,
+        RenderedViews,
+        load_cloud,
+        load_mesh,
+        normalize,
+        render_views,
+        sample_points,
+    )
+    from pointcmt.api.stores import StoredShape, ViewStore, open_store
+    from pointcmt.cameras import Camera, Rig, View, find_rig
+    from pointcmt.datasets.store.streaming import ViewDataset
+    from pointcmt.errors import (
+        DamageError,
+        DependencyError,
+        PointcmtError,
+        ShapeError,
+        StoreError,
+        UsageError,
+    )
+    from pointcmt.shapes import Cloud, Material, Mesh, UnitMesh
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Camera",
+    "Cloud",
+    "DamageError",
+    "DependencyError",
+    "DrawSettings",
+    "Material",
+    "Mesh",
+    "PointcmtError",
+    "RenderSettings",
+    "RenderedViews",
+    "Rig",
+    "ShapeError",
+    "StoreError",
+    "StoredShape",
+    "TrainResult",
+    "TrainedModel",
+    "UnitMesh",
+    "UsageError",
+    "View",
+    "ViewDataset",
+    "ViewStore",
+    "__version__",
+    "backbone",
+    "evaluate",
+    "find_rig",
+    "load_cloud",
+    "load_mesh",
+    "load_run",
+    "normalize",
+    "open_store",
+    "preview",
+    "render",
+    "render_views",
+    "sample_points",
+    "train",
+]
+
+# Module → its names, and the extra whose libraries it needs.
+HOMES: dict[str, tuple[str, str]] = {
+    "api.jobs": ("RenderSettings preview render", "render"),
+    "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
+    "api.shapes": (
+        "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
+        "render",
+    ),
+    "api.stores": ("StoredShape ViewStore open_store", ""),
+    "cameras": ("Camera Rig View find_rig", ""),
+    "cloud": ("Cloud", ""),
+    "datasets.streaming": ("ViewDataset", "train"),
+    "errors": (
+        "DamageError DependencyError PointcmtError ShapeError StoreError UsageError",
+        "",
+    ),
+    "mesh": ("Material Mesh UnitMesh", ""),
+}
+_HOME_OF = {name: home for home, (names, _) in HOMES.items() for name in names.split()}
+
+
+def load_public(name: str) -> Any:
+    """Load a public name from its module. Raises DependencyError where a library is missing."""
+    home = _HOME_OF[name]
+    try:
+        return getattr(importlib.import_module(f"pointcmt.{home}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "pointcmt").startswith("pointcmt"):
+            raise
+        from pointcmt.errors import DependencyError
+
+        raise DependencyError(
+            f"pointcmt.{name} needs {error.name}, which is not installed",
+            fix=f"install pointcmt with its extra `{HOMES[home][1] or 'all'}`",
+        ) from error
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name):
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'pointcmt' has no attribute '{name}'")
+        if name == "render":  # the package of that name, which can be called: see its docstring
+            return importlib.import_module("pointcmt.render")
+        value = globals()[name] = load_public(name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -28,6 +28,11 @@ class Camera:
 
     K: [..., 3, 3] f64, pixels, no skew. world_to_camera: [..., 4, 4] f64, rigid.
     width, height: pixels.
+
+    >>> camera = pc.find_rig("ortho6").cameras(64)
+    >>> uv, depth = camera[0].project([[0, 0, 0.5]])
+    >>> uv.round(1).tolist(), depth.round(1).tolist()
+    ([[32.0, 17.3]], [3.0])
     """
 
     K: NDArray[np.float64]
@@ -82,6 +87,9 @@ class View:
     """One camera of a rig. Positions are in units of the shape's bounding radius.
 
     up: the direction that points up in the image. fov: degrees, across the image.
+
+    >>> pc.View(position=(0, -3, 0)).fov
+    40.0
     """
 
     position: tuple[float, float, float]
@@ -92,7 +100,12 @@ class View:
 
 @dataclass(frozen=True)
 class Rig:
-    """Named views, the same for every shape of every class (a per-class rig leaks the label)."""
+    """Named views, the same for every shape of every class (a per-class rig leaks the label).
+
+    >>> rig = pc.Rig("two", (pc.View((0, -3, 0)), pc.View((3, 0, 1))))
+    >>> len(rig.cameras(64))
+    2
+    """
 
     name: str
     views: tuple[View, ...]
@@ -197,6 +210,9 @@ def find_rig(name: str) -> Rig:
     """A rig by name (one of RIGS, or `fibonacciN`) or TOML file.
 
     Raises UsageError for an unknown name (the nearest is suggested) or a file that is no rig.
+
+    >>> len(pc.find_rig("dodeca20").views), len(pc.find_rig("fibonacci7").views)
+    (20, 7)
     """
     if name.endswith(".toml"):
         return read_rig(Path(name))

@@ -44,7 +44,7 @@ def main() -> None:
     try:
         app()
     except PointcmtError as error:
-        print(f"pointcmt: {error}", file=sys.stderr)
+        print(f"pointcmt: {error.for_command_line()}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -39,6 +39,19 @@ def hide_messages() -> None:
     logger.propagate = False
 
 
+@contextmanager
+def showing_messages(shown: bool = True) -> Iterator[None]:
+    """Show messages and progress while the `with` block runs, if `shown`, as the commands do."""
+    before = list(logger.handlers), logger.propagate, logger.level
+    if shown:
+        show_messages()
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = before[:2]
+        logger.setLevel(before[2])
+
+
 class _Console(logging.Handler):
     """Writes each message as one line to what is standard error at that time."""
 

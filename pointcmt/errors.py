@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from pointcmt import __version__
+from pointcmt.wording import as_arguments, place_as_arguments
 
 MOST_TEXT = 8000  # characters of one part of an error: what files hold may be part of it
 MOST_DETAIL = 1000  # characters of a shape's detail or note: they are kept by the million
@@ -15,10 +16,17 @@ WITH_TORCH = ("train", "export", "all")  # extras that install torch
 
 
 class PointcmtError(Exception):
-    """An error with a cause a user can act on; the command line prints it without a traceback.
+    """An error with a cause a user can act on; the base of all errors of this package.
 
-    what: the problem in one sentence. where: a path, flag or key. fix: what to do next. Each is
-    shortened to MOST_TEXT characters; the text of the error has no control characters.
+    what: the problem in one sentence. where: a path, option or key. fix: what to do next. Each is
+    shortened to MOST_TEXT characters; the text of the error has no control characters. Settings are
+    written as options (`--out`) in all three; `str` words them as Python's arguments (`out=`).
+
+    >>> try:
+    ...     pc.open_store("nowhere")
+    ... except pc.PointcmtError as error:
+    ...     print(error.what)
+    there is no view store here
     """
 
     exit_code = 1
@@ -36,31 +44,53 @@ class PointcmtError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
     def __str__(self) -> str:
-        # Indented, so that no line of a file's own can pass for one of ours.
-        lines = [printable_text(self.what).replace("\n", "\n  ").replace("\n    ", "\n  ")]
-        if self.where:
-            lines.append(f"  where: {printable(self.where, MOST_TEXT)}")
-        if self.fix:
-            lines.append(f"  fix:   {printable_text(self.fix)}")
-        return "\n".join(lines)
+        return _lines(
+            as_arguments(self.what), place_as_arguments(self.where), as_arguments(self.fix)
+        )
+
+    def for_command_line(self) -> str:
+        """Return the text of the error with its settings as options of the command line."""
+        return _lines(self.what, self.where, self.fix)
 
 
 class UsageError(PointcmtError):
-    """A flag, name or path that cannot be what was meant (exit code 2)."""
+    """A setting, name or path that cannot be what was meant (exit code 2).
+
+    >>> try:
+    ...     pc.find_rig("circle13")
+    ... except pc.UsageError as error:
+    ...     print(error.fix)
+    did you mean 'circle12'? known: circle12, dodeca20, ...
+    """
 
     exit_code = 2
 
 
 class StoreError(PointcmtError):
-    """A store that is missing, damaged, unwritable, or not the one that was asked for."""
+    """A store or a run that is missing, damaged, unwritable, or not the one that was asked for.
+
+    >>> try:
+    ...     pc.load_run("nowhere")
+    ... except pc.StoreError as error:
+    ...     print(error.what)
+    there is no run here
+    """
 
 
 class DamageError(StoreError):
-    """Something in a store is lost, or was changed after it was written."""
+    """Something in a store is lost, or was changed after it was written.
+
+    >>> issubclass(pc.DamageError, pc.StoreError)
+    True
+    """
 
 
 class DependencyError(PointcmtError):
-    """A library this command needs is not installed or cannot be loaded."""
+    """A library that is needed here is not installed or cannot be loaded.
+
+    >>> issubclass(pc.DependencyError, pc.PointcmtError)
+    True
+    """
 
 
 class Reason(StrEnum):
@@ -84,6 +114,31 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     INTERNAL_ERROR = "internal_error"
+
+
+class ShapeError(UsageError):
+    """A shape that cannot be used, with its `reason`: arrays that fit no mesh, or a bad file.
+
+    >>> try:
+    ...     pc.Mesh(vertices=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], faces=[[0, 1, 3]])
+    ... except pc.ShapeError as error:
+    ...     print(error.reason, "-", error.what)
+    bad_index - faces use vertices 0 to 3 of 3
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        fix: str = "",
+        reason: Reason = Reason.INTERNAL_ERROR,
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_shape_error, (self.what, self.where, self.fix, self.reason)
 
 
 class ShapeRefused(Exception):
@@ -153,6 +208,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _without_controls(line: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
+
+
+def _lines(what: str, where: str, fix: str) -> str:
+    """The text of an error; indented, so that no line of a file's own can pass for one of ours."""
+    lines = [printable_text(what).replace("\n", "\n  ").replace("\n    ", "\n  ")]
+    if where:
+        lines.append(f"  where: {printable(where, MOST_TEXT)}")
+    if fix:
+        lines.append(f"  fix:   {printable_text(fix)}")
+    return "\n".join(lines)
+
+
+def _rebuild_shape_error(what: str, where: str, fix: str, reason: Reason) -> ShapeError:
+    return ShapeError(what, where=where, fix=fix, reason=reason)
 
 
 def _rebuild(kind: type[PointcmtError], what: str, where: str, fix: str) -> PointcmtError:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.shapes import Cloud, Mesh
+from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
 # Rows are the world's x, y, z in a source's coordinates whose up axis is the key.
 UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -21,7 +21,7 @@ CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order pick
 _BUCKET = 64  # candidates that share one bounding box in the farthest-point search
 
 
-def normalize(mesh: Mesh, up: str) -> tuple[Mesh, NDArray[np.float64]]:
+def normalize(mesh: Mesh, up: str) -> tuple[UnitMesh, NDArray[np.float64]]:
     """Centre and scale into the unit sphere, +Z up; returns the mesh and `source_to_world` [4,4].
 
     The centre is that of the bounding box of the vertices that faces use, the radius the distance
@@ -32,7 +32,7 @@ def normalize(mesh: Mesh, up: str) -> tuple[Mesh, NDArray[np.float64]]:
     used[mesh.faces.ravel()] = True
     vertices = np.zeros_like(mesh.vertices)  # unreferenced vertices may be anywhere: leave them 0
     vertices[used], source_to_world = _to_unit_sphere(mesh.vertices[used], up)
-    normalized = replace(mesh, vertices=vertices)
+    normalized = UnitMesh.of(mesh, vertices)
     if face_areas(normalized).max() < MIN_AREA:
         raise ShapeRefused(Reason.NO_AREA, f"all {len(mesh.faces)} faces have zero area")
     return normalized, source_to_world

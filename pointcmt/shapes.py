@@ -1,9 +1,19 @@
-"""Meshes and clouds, as every reader makes them and every renderer draws them."""
+"""Meshes and clouds, as every reader makes them and every renderer draws them.
 
-from dataclasses import dataclass, field
+They check themselves when they are made, so that nothing after has to. `UnitMesh` is a mesh in the
+unit sphere: renderers take no other (`geometry.normalize` makes it).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from pointcmt.arrays import color_array, number_array, require_finite
+from pointcmt.errors import Reason, ShapeError
+from pointcmt.trimesh_scenes import Look, read_scene
 
 
 @dataclass(frozen=True)
@@ -11,7 +21,10 @@ class Material:
     """One material. Transparency is kept in `opacity` but drawn opaque (docs/conventions.md).
 
     color: sRGB, 0..1. opacity: 0..1. texture: [h, w, 3] u8, sRGB, row 0 at the top (v = 1), which
-    takes the place of `color` where it is present.
+    takes the place of `color` where it is present. Raises ShapeError for other values.
+
+    >>> pc.Material("oak", color=(0.6, 0.4, 0.2)).opacity
+    1.0
     """
 
     name: str = ""
@@ -19,14 +32,37 @@ class Material:
     opacity: float = 1.0
     texture: NDArray[np.uint8] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        if len(self.color) != 3 or not all(0 <= value <= 1 for value in self.color):
+            raise _bad("color", f"{self.color} is not three values from 0 to 1")
+        if not 0 <= self.opacity <= 1:
+            raise _bad("opacity", f"{self.opacity} is not from 0 to 1")
+        image = self.texture
+        if image is None:
+            return
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise _bad("texture", f"a texture is an array of bytes, not {_kind(image)}")
+        if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise _bad("texture", f"a texture is [h, w, 3], not {list(image.shape)}")
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Mesh:
     """Triangles in their file's order and coordinates. P vertices, F faces.
 
-    vertices [P,3] f64; faces [F,3] i32. What colours a face, first one present wins: its
-    material's texture (needs `uv`), `vertex_colors`, `face_colors`, its material's colour, the
-    default grey.
+    vertices [P,3] and faces [F,3] are numbers and integers of any kind; they are kept as f64 and
+    i32, without a copy where they are that already. What colors a face, first one present wins: its
+    material's texture (needs `uv`), `vertex_colors`, `face_colors`, its material's color, the
+    default gray. Colors are sRGB, as floats of 0..1 or bytes of 0..255.
+
+    Raises ShapeError where an array does not fit: its shape or kind, an index out of range, values
+    that are not finite, no faces.
+
+    >>> mesh = pc.Mesh(vertices=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], faces=[[0, 1, 2]])
+    >>> mesh
+    Mesh(3 vertices, 1 face)
+    >>> mesh.vertices.dtype, mesh.faces.dtype
+    (dtype('float64'), dtype('int32'))
     """
 
     vertices: NDArray[np.float64]
@@ -39,13 +75,147 @@ class Mesh:
     face_part: NDArray[np.uint8] | None = None  # [F], index into the class's part names
     notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record
 
+    def __init__(
+        self,
+        vertices: ArrayLike,
+        faces: ArrayLike,
+        materials: Iterable[Material] = (),
+        face_material: ArrayLike | None = None,
+        uv: ArrayLike | None = None,
+        vertex_colors: ArrayLike | None = None,
+        face_colors: ArrayLike | None = None,
+        face_part: ArrayLike | None = None,
+        notes: Iterable[str] = (),
+    ) -> None:
+        found: dict[str, Any] = {"materials": tuple(materials), "notes": tuple(notes)}
+        found["vertices"] = number_array("vertices", vertices, np.float64, (-1, 3))
+        P = len(found["vertices"])
+        faces = number_array("faces", faces, np.int32, (-1, 3))
+        F = len(faces)
+        if not F:
+            raise ShapeError("there are no faces", where="faces=", reason=Reason.NO_FACES)
+        if faces.min() < 0 or faces.max() >= P:
+            what = f"faces use vertices {faces.min()} to {faces.max()} of {P}"
+            raise ShapeError(what, where="faces=", reason=Reason.BAD_INDEX)
+        require_finite("vertices", found["vertices"], "vertices")
+        found["faces"] = faces
+        rows: dict[str, tuple[ArrayLike | None, DTypeLike, tuple[int, ...]]] = {
+            "face_material": (face_material, np.int32, (F,)),
+            "uv": (uv, np.float32, (F, 3, 2)),
+            "face_part": (face_part, np.uint8, (F,)),
+        }
+        for name, (values, kind, shape) in rows.items():
+            found[name] = None if values is None else number_array(name, values, kind, shape)
+        colors = {"vertex_colors": (vertex_colors, P), "face_colors": (face_colors, F)}
+        for name, (values, count) in colors.items():
+            found[name] = None if values is None else color_array(name, values, (count, 3))
+        if found["uv"] is not None:
+            require_finite("uv", found["uv"], "texture coordinates")
+        index = found["face_material"]
+        if index is not None and not -1 <= index.min() <= index.max() < len(found["materials"]):
+            raise _bad("face_material", "it names materials that are not there", Reason.BAD_INDEX)
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
-@dataclass(frozen=True, eq=False)
+    @classmethod
+    def from_trimesh(cls, source: Any) -> Self:
+        """Return the mesh of a `trimesh.Trimesh` or, joined as its graph places them, of a `Scene`.
+
+        Kept are textures, vertex and face colors, and materials: PBR base colors, which are linear
+        light, and diffuse ones, which are sRGB. What is no triangle (paths, clouds) is left out.
+        Raises ShapeError where nothing is left, or where the arrays fit no mesh.
+
+        >>> import trimesh
+        >>> pc.Mesh.from_trimesh(trimesh.creation.box())
+        Mesh(8 vertices, 12 faces)
+        """
+        found = read_scene(source)
+        looks: list[Look] = found.pop("looks")
+        materials = [Material(look.name, look.color, look.opacity, look.texture) for look in looks]
+        return cls(**found, materials=materials)
+
+    def __repr__(self) -> str:
+        count = len(self.faces)
+        text = f"{len(self.vertices)} vertices, {count} face{'s' * (count != 1)}"
+        extras = ("uv", "vertex_colors", "face_colors", "face_part")
+        more = "".join(f", {name}" for name in extras if getattr(self, name) is not None)
+        return f"{type(self).__name__}({text}{more})"
+
+
+class UnitMesh(Mesh):
+    """A mesh in the unit sphere, +Z up, as `geometry.normalize` makes it: renderers draw these.
+
+    Whoever makes one by hand vouches for where its vertices are.
+
+    >>> unit, source_to_world = pc.normalize(pc.load_mesh("chair.off"))
+    >>> unit
+    UnitMesh(4 vertices, 4 faces)
+    """
+
+    @classmethod
+    def of(cls, mesh: Mesh, vertices: NDArray[np.float64]) -> "UnitMesh":
+        """A mesh with other vertices [P,3], which are in the unit sphere."""
+        kept = {each.name: getattr(mesh, each.name) for each in fields(mesh)}
+        return cls(**{**kept, "vertices": vertices})
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Cloud:
-    """Points in their file's order and coordinates. M points."""
+    """Points in their file's order and coordinates. M points.
+
+    points [M,3] and normals [M,3] are numbers of any kind and kept as f64. Normals whose length is
+    not 1 are unknown and estimated when the cloud is drawn, as are all where none are given. colors
+    [M,3] are sRGB, as floats of 0..1 or bytes of 0..255. Raises ShapeError where an array does not
+    fit.
+
+    >>> pc.Cloud(points=[[0, 0, 0], [1, 0, 0]], colors=[[255, 0, 0], [0, 0, 0]])
+    Traceback (most recent call last):
+    pointcmt.errors.ShapeError: colors go from 0 to 255, not from 0 to 1
+      where: colors=
+      fix:   divide them by 255, or give bytes (uint8)
+    >>> pc.Cloud(points=[[0, 0, 0], [1, 0, 0]])
+    Cloud(2 points)
+    """
 
     points: NDArray[np.float64]  # [M,3]
     normals: NDArray[np.float64]  # [M,3]; of another length than 1, such as 0, where unknown
     colors: NDArray[np.float32] | None = None  # [M,3] sRGB 0..1
     part: NDArray[np.uint8] | None = None  # [M], index into the class's part names
     notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record
+
+    def __init__(
+        self,
+        points: ArrayLike,
+        normals: ArrayLike | None = None,
+        colors: ArrayLike | None = None,
+        part: ArrayLike | None = None,
+        notes: Iterable[str] = (),
+    ) -> None:
+        found: dict[str, Any] = {"notes": tuple(notes), "colors": None, "part": None}
+        found["points"] = number_array("points", points, np.float64, (-1, 3))
+        M = len(found["points"])
+        if not M:
+            raise ShapeError("there are no points", where="points=", reason=Reason.EMPTY_FILE)
+        given = np.zeros((M, 3)) if normals is None else normals
+        found["normals"] = number_array("normals", given, np.float64, (M, 3))
+        for name in ("points", "normals"):
+            require_finite(name, found[name], name)
+        if colors is not None:
+            found["colors"] = color_array("colors", colors, (M, 3))
+        if part is not None:
+            found["part"] = number_array("part", part, np.uint8, (M,))
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        extras = ("colors", "part")
+        more = "".join(f", {name}" for name in extras if getattr(self, name) is not None)
+        return f"Cloud({len(self.points)} points{more})"
+
+
+def _bad(name: str, what: str, reason: Reason = Reason.BAD_SYNTAX) -> ShapeError:
+    return ShapeError(what, where=f"{name}=", reason=reason)
+
+
+def _kind(value: Any) -> str:
+    return str(value.dtype) if isinstance(value, np.ndarray) else type(value).__name__

@@ -51,7 +51,7 @@ def test_help_names_every_command():
         (("--dataset", "toy", "--size", "0"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--size", "20000"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--points", "0"), "outside of 1 to"),
-        (("--dataset", "toy", "--background", "beige"), "no colour"),
+        (("--dataset", "toy", "--background", "beige"), "is not a color"),
         (("--dataset", "toy", "--log-format", "yaml"), "known: auto, plain, json"),
         (("--dataset", "folder", "--root", "/nowhere/at/all"), "/nowhere/at/all"),
         (("--dataset", "modelnet40"), "--root"),

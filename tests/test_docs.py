@@ -53,6 +53,8 @@ def test_python_blocks_run(code, toy_store, tmp_path, request):
     (tmp_path / "S").symlink_to(toy_store.path)
     for path in request.getfixturevalue("exported") if "student." in code else ():
         (tmp_path / path.name).symlink_to(path)
+    if '"RUN"' in code:
+        (tmp_path / "RUN").symlink_to(request.getfixturevalue("exported")[0].parent / "RUN")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -80,7 +80,7 @@ def render(
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
-    from pointcmt.render.config import RenderConfig, fit
+    from pointcmt.render.config import RenderConfig, find_color, fit
 
     if device != "auto" and backend not in ("auto", "egl"):
         raise UsageError(
@@ -93,7 +93,7 @@ def render(
         layers=tuple(sorted(filter(None, layers.split(",")))),
         backend=backend,
         antialias=antialias,
-        background=_color(background),
+        background=find_color(background),
         light=light,
         seed=seed,
         splat=splat or 0.0,
@@ -165,18 +165,6 @@ def build_correspondences(
     with resumable():
         summary = run(opened, job_of_store(opened, root), options)
         _print_summary(summary, store, as_json, "matched")
-
-
-def _color(text: str) -> tuple[int, int, int]:
-    names = {"white": "#ffffff", "black": "#000000"}
-    digits = names.get(text, text).removeprefix("#")
-    try:
-        red, green, blue = bytes.fromhex(digits)
-    except ValueError:
-        raise UsageError(
-            f"'{text}' is no colour", where="--background", fix="white, black or #rrggbb"
-        ) from None
-    return red, green, blue
 
 
 def _print_listing(listing: "Listing") -> None:

@@ -102,6 +102,21 @@ def fit(config: RenderConfig, kind: str) -> RenderConfig:
     return replace(config, splat=splat, antialias=False)
 
 
+def find_color(color: str | tuple[int, int, int]) -> tuple[int, int, int]:
+    """sRGB bytes of white, black or #rrggbb, or of three bytes. Raises UsageError."""
+    try:
+        if isinstance(color, str):
+            digits = {"white": "#ffffff", "black": "#000000"}.get(color, color).removeprefix("#")
+            red, green, blue = bytes.fromhex(digits)
+        else:
+            red, green, blue = bytes(color)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{color!r} is not a color", where="--background", fix="white, black or #rrggbb"
+        ) from None
+    return red, green, blue
+
+
 def schema_for(
     config: RenderConfig, shapes: int, parts: bool = False, shard: int | None = None
 ) -> Schema:

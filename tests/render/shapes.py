@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pointcmt.shapes import Material, Mesh
+from pointcmt.shapes import Material, UnitMesh
 
 BOX_CORNERS = np.array([[x, y, z] for z in (-1.0, 1) for y in (-1.0, 1) for x in (-1.0, 1)])
 BOX_FACES = np.array(
@@ -16,13 +16,13 @@ BOX_FACES = np.array(
 
 def box(half=0.577350269, center=(0.0, 0.0, 0.0), **more):
     """A box inside the unit sphere."""
-    return Mesh(BOX_CORNERS * half + np.array(center), BOX_FACES.copy(), **more)
+    return UnitMesh(BOX_CORNERS * half + np.array(center), BOX_FACES.copy(), **more)
 
 
 def join(*meshes, materials=(), face_material=None):
     """Several meshes as one."""
     offsets = np.cumsum([0, *(len(m.vertices) for m in meshes[:-1])])
-    return Mesh(
+    return UnitMesh(
         np.concatenate([m.vertices for m in meshes]),
         np.concatenate([m.faces + o for m, o in zip(meshes, offsets, strict=True)]).astype(
             np.int32
@@ -37,7 +37,7 @@ def wall(texture=None, repeat=1.0, color=(1.0, 1.0, 1.0)):
     vertices = np.array([[-0.7, 0, -0.7], [0.7, 0, -0.7], [0.7, 0, 0.7], [-0.7, 0, 0.7]])
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     corner = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * repeat
-    return Mesh(
+    return UnitMesh(
         vertices,
         faces,
         materials=(Material("wall", color, texture=texture),),
@@ -57,4 +57,4 @@ def sphere(rings=24):
     first = (np.arange(rings)[:, None] * row + np.arange(row - 1)).ravel()
     quads = np.stack([first, first + row, first + row + 1, first + 1], axis=1)
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
-    return Mesh(vertices, faces)
+    return UnitMesh(vertices, faces)

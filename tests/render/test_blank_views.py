@@ -9,12 +9,12 @@ from pointcmt.correspondences import pixels_to_points, points_to_pixels
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
 from pointcmt.render.jobs.shards import NO_PIXEL
-from pointcmt.shapes import Mesh
+from pointcmt.shapes import UnitMesh
 from tests.render import shapes
 from tests.render.jobs import pointcmt, render, write_off
 from tests.stores import tree
 
-NEEDLE = Mesh(
+NEEDLE = UnitMesh(
     np.array([[-0.7, 0.1, -0.31], [0.71, 0.2, 0.42], [0.005, 0.15, 0.05501]]),
     np.array([[0, 1, 2]], np.int32),
 )

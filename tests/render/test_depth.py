@@ -18,7 +18,7 @@ from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.scanline import _scan_close, nearest_faces, nearest_faces_at
 from pointcmt.render.draw.splatter import draw_cloud, splat
 from pointcmt.render.draw.visibility import visible_points
-from pointcmt.shapes import Cloud, Mesh
+from pointcmt.shapes import Cloud, UnitMesh
 from tests.render import shapes
 
 NEAR = 1e-4  # docs/conventions.md
@@ -119,7 +119,7 @@ def odd_mesh(seed, rig):
         third = (deeper, deeper + noise, between, between + noise, a, c)[rng.integers(6)]
         triangles.append(np.stack([a, b, third])[rng.permutation(3)])
     faces = np.arange(120, dtype=np.int32).reshape(40, 3)
-    return Mesh(np.concatenate(triangles), faces)
+    return UnitMesh(np.concatenate(triangles), faces)
 
 
 @every_backend
@@ -158,7 +158,7 @@ def board(along, half=0.6):
     """An upright board through the origin, in the direction `along` [2]."""
     x, y = half * np.array(along) / np.hypot(*along)
     vertices = [[-x, -y, -half], [x, y, -half], [x, y, half], [-x, -y, half]]
-    return Mesh(np.array(vertices), np.array([[0, 1, 2], [0, 2, 3]], np.int32))
+    return UnitMesh(np.array(vertices), np.array([[0, 1, 2], [0, 2, 3]], np.int32))
 
 
 @every_backend
@@ -180,7 +180,7 @@ def test_a_board_seen_edge_on_leaves_what_is_behind_it(draw, size, antialias):
     settings = {"antialias": antialias, "layers": ("albedo", "normal")}
     wall = board((1, 0))
     alone = draw(wall, rig, size, **settings)
-    front = Mesh(board((0, 1)).vertices - (0, 0.3, 0), board((0, 1)).faces)  # crosses the wall
+    front = UnitMesh(board((0, 1)).vertices - (0, 0.3, 0), board((0, 1)).faces)  # crosses the wall
     crossed = draw(shapes.join(wall, front), rig, size, **settings)
     for name in ("face_index", "depth", "rgb"):
         np.testing.assert_array_equal(getattr(crossed, name), getattr(alone, name))
@@ -193,7 +193,7 @@ def test_faces_without_area_change_no_image(draw):
     rig, box = find_rig("ortho6"), shapes.box(0.4)
     lines = np.array([[0, 0.0, 0], [0.6, 0.0, 0], [0.3, 1e-13, 0], [0, 0, 0.6], [0, 0, 0.1]])
     faces = np.array([[0, 1, 2], [0, 3, 4], [1, 1, 3], [2, 2, 2]], np.int32) + len(box.vertices)
-    mesh = Mesh(np.concatenate([box.vertices, lines]), np.concatenate([box.faces, faces]))
+    mesh = UnitMesh(np.concatenate([box.vertices, lines]), np.concatenate([box.faces, faces]))
     for size in (32, 33):
         plain, more = draw(box, rig, size), draw(mesh, rig, size)
         np.testing.assert_array_equal(more.face_index, plain.face_index)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pointcmt.errors import DependencyError, Reason, ShapeRefused, install
 from pointcmt.render.load import meshes
-from pointcmt.render.load.meshes import load_mesh, validate
-from pointcmt.shapes import Material, Mesh
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Mesh
 
 OFF = b"OFF\n4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 1 2 3\n3 2 0 3\n"
 OBJ = (
@@ -61,7 +61,6 @@ def test_every_format_is_found_by_its_suffix(tmp_path, suffix):
             path = tmp_path / f"mesh{written}"
             path.write_bytes(content)
             mesh = load_mesh(path)
-            validate(mesh)
             assert len(mesh.faces) >= 1
 
 
@@ -170,38 +169,15 @@ def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
     assert refusal(path).reason is Reason.TOO_LARGE
 
 
-def triangle(**more: object) -> Mesh:
-    faces = more.pop("faces", np.array([[0, 1, 2]], np.int32))
-    return Mesh(vertices=np.eye(3), faces=faces, **more)  # type: ignore[arg-type]
+def test_a_mesh_that_a_reader_makes_wrongly_is_refused_with_its_reason(tmp_path, monkeypatch):
+    def read(path: Path, data: bytes) -> Mesh:
+        return Mesh(np.eye(3), [[0, 1, 3]])
 
-
-@pytest.mark.parametrize(
-    ("mesh", "reason"),
-    [
-        (triangle(faces=np.zeros((0, 3), np.int32)), Reason.NO_FACES),
-        (triangle(faces=np.array([[0, 1, 3]], np.int32)), Reason.BAD_INDEX),
-        (triangle(faces=np.array([[0, 1, -1]], np.int32)), Reason.BAD_INDEX),
-    ],
-)
-def test_validate_refuses(mesh, reason):
-    with pytest.raises(ShapeRefused) as refused:
-        validate(mesh)
-    assert refused.value.reason is reason
-
-
-@pytest.mark.parametrize(
-    "mesh",
-    [
-        triangle(faces=np.array([[0, 1, 2]])),
-        Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32)),  # type: ignore[arg-type]
-        triangle(uv=np.zeros((1, 3), np.float32)),
-        triangle(vertex_colors=np.full((3, 3), np.nan, np.float32)),
-        triangle(face_material=np.array([1], np.int32), materials=(Material(),)),
-    ],
-)
-def test_validate_holds_readers_to_the_contract(mesh):
-    with pytest.raises(ValueError, match=r"are|is|names"):
-        validate(mesh)
+    path = tmp_path / "mesh.off"
+    path.write_bytes(OFF)
+    monkeypatch.setattr(meshes, "_reader", lambda path: read)
+    assert refusal(path).reason is Reason.BAD_INDEX
+    assert refusal(path).detail == "faces use vertices 0 to 3 of 3"
 
 
 def test_notes_are_few_and_different(tmp_path):
@@ -231,7 +207,7 @@ def test_damaged_files_are_read_or_refused(tmp_path_factory, suffix, data):
     path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
     path.write_bytes(content)
     try:
-        validate(load_mesh(path))
+        load_mesh(path)
         reason = None
     except ShapeRefused as refused:
         reason = refused.reason
@@ -295,7 +271,6 @@ def test_odd_meshes_are_read_or_refused_with_the_right_reason(real_data):
     for path in paths:
         try:
             mesh = load_mesh(path)
-            validate(mesh)
             outcomes[path.relative_to(root).as_posix()] = len(mesh.faces)
         except ShapeRefused as refused:
             outcomes[path.relative_to(root).as_posix()] = refused.reason

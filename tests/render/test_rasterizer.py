@@ -20,7 +20,7 @@ from pointcmt.render.draw.egl.rasterizer import Rasterizer
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.jobs import backends
 from pointcmt.render.load.meshes import load_mesh
-from pointcmt.shapes import Material, Mesh
+from pointcmt.shapes import Material, UnitMesh
 from tests.render import shapes
 
 SMALL = RenderConfig(find_rig("ortho6"), size=32)
@@ -121,10 +121,10 @@ def test_agrees_with_embree_on_textures_vertex_colors_and_many_materials(drawer)
     picture = rng.integers(0, 256, (37, 53, 3), np.uint8).repeat(3, 0).repeat(3, 1)
     assert_agree(drawer, shapes.wall(picture, repeat=3.0))
     box = shapes.box()
-    tinted = Mesh(box.vertices, box.faces, vertex_colors=rng.random((8, 3)).astype(np.float32))
+    tinted = UnitMesh(box.vertices, box.faces, vertex_colors=rng.random((8, 3)).astype(np.float32))
     assert_agree(drawer, tinted)
     materials = tuple(Material(color=tuple(rng.random(3))) for _ in range(6))
-    parts = Mesh(
+    parts = UnitMesh(
         box.vertices,
         box.faces,
         materials=materials,
@@ -139,13 +139,15 @@ def test_faces_without_area_are_never_drawn(drawer):
     box = shapes.box(0.2)
     vertices = np.concatenate([needle, box.vertices])
     faces = np.concatenate([[[0, 2, 1]], box.faces + 3]).astype(np.int32)
-    assert draw(drawer, Mesh(vertices, faces), RenderConfig(SMALL.rig)).face_index.min() == -1
-    assert not np.any(draw(drawer, Mesh(vertices, faces), RenderConfig(SMALL.rig)).face_index == 0)
+    assert draw(drawer, UnitMesh(vertices, faces), RenderConfig(SMALL.rig)).face_index.min() == -1
+    assert not np.any(
+        draw(drawer, UnitMesh(vertices, faces), RenderConfig(SMALL.rig)).face_index == 0
+    )
 
 
 def test_the_first_of_two_faces_in_one_place_is_shown(drawer):
     box = shapes.box()
-    twice = Mesh(box.vertices, np.concatenate([box.faces, box.faces[:, [1, 2, 0]]]))
+    twice = UnitMesh(box.vertices, np.concatenate([box.faces, box.faces[:, [1, 2, 0]]]))
     assert draw(drawer, twice, SMALL).face_index.max() == 11
 
 
@@ -192,7 +194,7 @@ def test_a_million_faces(drawer):
         for grid in (corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:])
     )
     faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
-    mesh = Mesh(vertices, faces)
+    mesh = UnitMesh(vertices, faces)
     assert len(mesh.faces) > 1_000_000
     config = RenderConfig(find_rig("ortho6"), size=512)
     gpu = draw(drawer, mesh, config)

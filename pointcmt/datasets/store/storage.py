@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorstore as ts
 
+from pointcmt.datasets.store import forks
 from pointcmt.datasets.store.locations import (
     FIRST_ANSWER,
     FIRST_TRIES,
@@ -31,11 +32,16 @@ LOCK = ".__lock"  # the suffix of files that tensorstore is still writing
 LISTING = 60.0  # seconds; a place that takes longer to list holds more than a store or nothing
 LISTED = 500.0  # keys per second that the slowest server lists
 MOST_METADATA = 1 << 30  # bytes of a file that is not a shard's data; a plan of 8 million shapes
-REPAIR = "`pointcmt verify` says what is broken, with --repair it is rendered again"
+REPAIR = "`pointcmt verify` says what is broken, `pointcmt verify --repair` renders it again"
 
 
-def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
-    """Open a folder or a URL, which need not exist yet. first: without patience with its server."""
+def open_kv(path: str, threads: int = 4, first: bool = False) -> Any:
+    """Open a folder or a URL, which need not exist yet. first: without patience with its server.
+
+    Returns a ts.KvStore, or in a forked process what stands for one (forks.py); `open_array` also.
+    """
+    if forks.use():
+        return forks.Files(path, threads)
     try:
         shared = context(threads, FIRST_TRIES if first else TRIES)
         return ts.KvStore.open(spec(path), context=shared).result()
@@ -43,7 +49,7 @@ def open_kv(path: str, threads: int = 4, first: bool = False) -> ts.KvStore:
         raise UsageError("no bucket has such a name", where=path, fix="correct the URL") from error
 
 
-def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
+def open_array(where: str, threads: int, **options: Any) -> Any:
     """Open an existing zarr v3 array. Raises DamageError where it is missing or damaged.
 
     Reading a chunk that is not there is a ValueError, never the fill value: a store writes every
@@ -54,12 +60,14 @@ def open_array(where: str, threads: int, **options: Any) -> ts.TensorStore:
         with storage_errors(where):
             table = {"driver": "zarr3", "kvstore": spec(where), "fill_missing_data_reads": False}
             table |= options
+            if forks.use():
+                return forks.Array(where, threads, options)
             return ts.open(table, open=True, context=context(threads, TRIES)).result()
     except ValueError as error:
         raise DamageError(
             f"the array cannot be opened: {error}",
             where=where,
-            fix="`pointcmt verify` says what is broken, with --repair it is mended",
+            fix="`pointcmt verify` says what is broken, `pointcmt verify --repair` mends it",
         ) from error
 
 

@@ -8,7 +8,7 @@ and those into ranks: what is trained on does not depend on the number of proces
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 import tensorstore as ts
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
 
+from pointcmt.datasets.store import forks
 from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
@@ -82,27 +84,41 @@ class ViewStream:
         self.views = config.views or store.schema.views
         require_readable(store, self.shapes, config)
         self._shards = store.shards_of(self.shapes)
-        self._arrays = {
-            name: files.open_array(f"{store.place(name).path}/{name}", threads)
-            for name in config.arrays
-        }
+        store.require_files(config.arrays, self._shards)
+        self._threads = threads
+        self._arrays = self._open()
+        forks.reopen_in_children(self)
+
+    def _open(self) -> dict[str, ts.TensorStore]:
+        places = {name: f"{self.store.place(name).path}/{name}" for name in self.config.arrays}
+        return {name: files.open_array(place, self._threads) for name, place in places.items()}
+
+    def reopen(self) -> None:
+        """Open the arrays again: in a process that was forked from the one that opened them."""
+        forks.keep(self._arrays)
+        self._arrays = self._open()
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every rank."""
         return _count_batches(len(self.shapes), self.config)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, order = self.epoch, self._order()
-        todo = iter(range(self.position, len(self)))
-        waiting = deque(self._begin(order, step) for step in _take(todo, self.config.prefetch))
-        while waiting:
-            step, picked, reads = waiting.popleft()
-            for following in _take(todo, 1):
-                waiting.append(self._begin(order, following))
-            batch = self._finish(picked, reads)
+        epoch = self.epoch
+        for step, batch in self.batches(epoch, range(self.position, len(self))):
             self.epoch, self.position = epoch, step + 1
             yield batch
         self.epoch, self.position = epoch + 1, 0
+
+    def batches(self, epoch: int, steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
+        """Some steps of an epoch with their batches; where the stream stands does not change."""
+        order, todo = self._order(epoch), iter(steps)
+        prefetch = self.config.prefetch
+        waiting = deque(self._begin(order, epoch, step) for step in _take(todo, prefetch))
+        while waiting:
+            step, picked, reads = waiting.popleft()
+            for later in _take(todo, 1):
+                waiting.append(self._begin(order, epoch, later))
+            yield step, self._finish(picked, reads)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: the batches handed out so far are not handed out again."""
@@ -123,30 +139,30 @@ class ViewStream:
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
-    def _order(self) -> NDArray[np.int64]:
-        """The shapes of this epoch, in the order they are trained on."""
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The shapes of an epoch, in the order they are trained on."""
         if not self.config.shuffle:
             return self.shapes
-        return np.random.default_rng([self.config.seed, self.epoch]).permutation(self.shapes)
+        return np.random.default_rng([self.config.seed, epoch]).permutation(self.shapes)
 
     def _begin(
-        self, order: NDArray[np.int64], step: int
+        self, order: NDArray[np.int64], epoch: int, step: int
     ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]], Reads]:
         """Start reading this rank's share of a global batch."""
         size = self.config.batch_size
         shapes = order[step * size : (step + 1) * size]
-        views = self._views(len(shapes), step)
+        views = self._views(len(shapes), epoch, step)
         share = np.array_split(np.arange(len(shapes)), self.config.world_size)[self.config.rank]
         picked = shapes[share], views[share]
         return step, picked, {name: self._read(name, *picked) for name in self._arrays}
 
-    def _views(self, count: int, step: int) -> NDArray[np.int64]:
+    def _views(self, count: int, epoch: int, step: int) -> NDArray[np.int64]:
         """Views [count,v] of a global batch: drawn before it is cut into ranks."""
         every = self.store.schema.views
         if self.views == every and not self.config.views:
             return np.tile(np.arange(every), (count, 1))
-        epoch = self.epoch if self.config.shuffle else 0
-        rng = np.random.default_rng([self.config.seed, epoch, step])
+        drawn = epoch if self.config.shuffle else 0
+        rng = np.random.default_rng([self.config.seed, drawn, step])
         return rng.random((count, every)).argsort(axis=1)[:, : self.views]
 
     def _read(
@@ -233,6 +249,52 @@ def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: Stream
 def _count_batches(shapes: int, config: StreamConfig) -> int:
     full, rest = divmod(shapes, config.batch_size)
     return full + (rest > 0 and not config.drop_last)
+
+
+class ViewDataset(IterableDataset[Batch]):
+    """Batches of a store's shapes for torch: `pointcmt.ViewStore.dataset` makes it.
+
+    Iterate over it, or give it to a DataLoader with `batch_size=None`, since it makes batches by
+    itself, with any number of workers and any way of starting them: the batches and their order are
+    the same. They follow from the seed and the epoch, which `set_epoch` changes, as torch's
+    samplers have it. Batches are those of `ViewStream`.
+
+    >>> data = pc.open_store("S").dataset("train", arrays=("points",), batch_size=8)
+    >>> for epoch in range(2):
+    ...     data.set_epoch(epoch)
+    ...     print(sum(len(batch["label"]) for batch in data))
+    20
+    20
+    """
+
+    def __init__(
+        self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
+    ) -> None:
+        self._stream = ViewStream(store, shapes, config, threads)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # with lasting workers
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on every rank."""
+        return len(self._stream)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        first, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        steps = range(first, len(self), count)  # a DataLoader asks its workers in turn
+        for _, batch in self._stream.batches(int(self._epoch), steps):
+            yield batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order, and the random views, of the next pass; all workers hear of it."""
+        self._epoch.fill_(epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = self._stream
+        made = own.store, own.shapes, own.config, own._threads
+        return {"made": made, "epoch": self._epoch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._stream, self._epoch = ViewStream(*state["made"]), state["epoch"]
 
 
 def _require_correspondences(store: ViewStore) -> None:

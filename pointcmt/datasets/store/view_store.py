@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
+from pointcmt.datasets.store import forks
 from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.documents import (
@@ -56,6 +57,8 @@ class ViewStore:
         self.derived = self  # where its features are
         self._arrays: dict[str, ts.TensorStore] = {}
         self._looked: defaultdict[str, set[int]] = defaultdict(set)  # shards, by array
+        self._features: str | Path | None = None
+        forks.reopen_in_children(self)
 
     @classmethod
     def open(
@@ -64,7 +67,7 @@ class ViewStore:
         threads: int = 4,
         known: bool = False,
         features: str | Path | None = None,
-    ) -> "ViewStore":
+    ) -> Self:
         """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
 
         known: it has been used before, so a server that does not answer is waited for. features: a
@@ -88,7 +91,16 @@ class ViewStore:
             own = contract.digest(f"{store.identity} {absolute(path)}".encode())[:16]
             place = f"{tidy(str(features))}/{own}"
             store.derived = cls(place, store.attributes, threads)
+            store._features = absolute(tidy(str(features)))
         return store
+
+    def reopen(self) -> None:
+        """Open all files again: in a process that was forked from the one that opened them."""
+        forks.keep(self.kv, self._arrays)
+        self.kv, self._arrays = files.open_kv(self.path, self.threads), {}
+
+    def __reduce__(self) -> tuple[Any, ...]:  # another process opens the store by itself
+        return type(self).open, (absolute(self.path), self.threads, True, self._features)
 
     @cached_property
     def identity(self) -> str:

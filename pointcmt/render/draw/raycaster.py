@@ -8,20 +8,22 @@ from numpy.typing import NDArray
 from pointcmt.geometry import first_twins
 from pointcmt.render import startup
 from pointcmt.render.draw import shading
-from pointcmt.shapes import Mesh
+from pointcmt.shapes import Mesh, UnitMesh
 
 open3d = startup.load_open3d("the Embree renderer")
 
 
 class RayCaster:
-    """A normalised mesh in an Embree scene.
+    """A mesh of the unit sphere in an Embree scene. Raises TypeError for any other mesh.
 
     threads: how many Embree may use; the results do not depend on it. faces [K] i32: the faces that
     are drawn and hit, which are all but exact twins of earlier ones. surface: what shading reads.
     """
 
-    def __init__(self, mesh: Mesh, threads: int = 1) -> None:
-        self.mesh = mesh
+    def __init__(self, mesh: UnitMesh, threads: int = 1) -> None:
+        if not isinstance(mesh, UnitMesh):  # cameras are placed around the unit sphere
+            raise TypeError("a mesh is drawn in the unit sphere: see pointcmt.geometry.normalize")
+        self.mesh: Mesh = mesh
         self.surface = shading.make_surface(mesh)
         self.threads = threads
         self.scene = open3d.t.geometry.RaycastingScene(nthreads=threads)

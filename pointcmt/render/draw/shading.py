@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.geometry import face_areas, face_normals
-from pointcmt.render.draw.srgb import to_linear, to_srgb
 from pointcmt.shapes import Material, Mesh
+from pointcmt.srgb import to_linear, to_srgb
 
 # Weights of the light; they sum to 1 on a face that looks at the camera. The headlight keeps every
 # visible face lit, the key light (over the viewer's left shoulder) tells apart faces of equal tilt.

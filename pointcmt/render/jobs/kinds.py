@@ -28,7 +28,7 @@ from pointcmt.render.load.files import path_in
 from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 from pointcmt.render.load.meshes import load_hashed
 from pointcmt.render.load.normals import complete_normals
-from pointcmt.shapes import Cloud, Mesh
+from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +114,9 @@ class Meshes:
     def load(self, record: ShapeRecord, sha256: str = "") -> "MeshShape":
         mesh, found = self._read(record)
         _refuse_changed(record, found, sha256)
-        mesh, source_to_world = normalize(mesh, self.job.up)
-        source = Source(record, found, source_to_world, len(mesh.faces), mesh.notes)
-        return MeshShape(self, source, mesh)
+        unit, source_to_world = normalize(mesh, self.job.up)
+        source = Source(record, found, source_to_world, len(unit.faces), unit.notes)
+        return MeshShape(self, source, unit)
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
         """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
@@ -128,7 +128,7 @@ class Meshes:
 class MeshShape:
     """A mesh: points uniform by area, visibility by ray casting."""
 
-    def __init__(self, kind: Meshes, source: Source, mesh: Mesh) -> None:
+    def __init__(self, kind: Meshes, source: Source, mesh: UnitMesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
         self._scene = RayCaster(mesh, kind.job.threads)

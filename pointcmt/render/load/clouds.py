@@ -52,7 +52,9 @@ class CloudLoader:
             cloud, digest = (
                 self._read_file(path, record) if row is None else self._read_row(path, row, record)
             )
-            validate(cloud)
+            if len(cloud.points) > MAX_POINTS:
+                what = f"{len(cloud.points)} points, at most {MAX_POINTS} are read"
+                raise ShapeRefused(Reason.TOO_LARGE, what)
         return replace(cloud, notes=few_notes(cloud.notes)), digest
 
     def _read_file(self, path: Path, record: ShapeRecord) -> tuple[Cloud, str]:
@@ -122,32 +124,6 @@ class CloudLoader:
         with np.errstate(invalid="ignore"):  # signalling NaNs
             points = points.astype(np.float64)
         return Cloud(points, np.zeros_like(points), part=part), digest.hexdigest()
-
-
-def validate(cloud: Cloud) -> None:
-    """Check a cloud's arrays. Raises ShapeRefused: empty_file, not_finite, too_large.
-
-    Its extent is checked by `geometry.normalize_cloud`.
-    """
-    count = len(cloud.points)
-    expected = {
-        "points": (np.float64, (count, 3)),
-        "normals": (np.float64, (count, 3)),
-        "colors": (np.float32, (count, 3)),
-        "part": (np.uint8, (count,)),
-    }
-    if count == 0:
-        raise ShapeRefused(Reason.EMPTY_FILE, "there are no points")
-    if count > MAX_POINTS:
-        raise ShapeRefused(Reason.TOO_LARGE, f"{count} points, at most {MAX_POINTS} are read")
-    for name, (dtype, shape) in expected.items():
-        array = getattr(cloud, name)
-        if array is not None and (array.dtype != dtype or array.shape != shape):
-            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
-        finite = True if array is None else np.isfinite(array)
-        if not np.all(finite):
-            first = int(np.flatnonzero(~np.all(finite, axis=1))[0])
-            raise ShapeRefused(Reason.NOT_FINITE, f"{name} of point {first} (from 0)")
 
 
 def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord) -> Cloud:

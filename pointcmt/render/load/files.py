@@ -9,6 +9,7 @@ from pointcmt.errors import (
     MOST_DETAIL,
     DependencyError,
     Reason,
+    ShapeError,
     ShapeRefused,
     install,
     printable,
@@ -30,6 +31,8 @@ def refusals(path: Path) -> Iterator[None]:
         yield
     except (ShapeRefused, DependencyError):
         raise
+    except ShapeError as error:  # what a reader made is no mesh, or no cloud
+        raise ShapeRefused(error.reason, error.what) from error
     except ImportError as error:
         raise DependencyError(
             f"shapes cannot be read: {error}", where=str(path), fix=install("render")

@@ -5,7 +5,7 @@ A value comes from, in rising order: the default in `config.py`, the preset, the
 can be given as `--config`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,15 +31,19 @@ from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_ya
 Kind = TypeVar("Kind", bound=Section)
 
 
+Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
+
+
 def load_config(
-    recipe: str, file: Path | str | None = None, overrides: Iterable[str] = (), **flags: Any
+    recipe: str, file: Path | str | None = None, overrides: Given = (), **flags: Any
 ) -> TrainConfig:
     """The resolved configuration of a recipe.
 
     file: YAML; a text is what `--config` takes: a path, or the name of a packaged configuration
-    (`find_config`). overrides: texts `a.b=c`, the value in YAML. flags: dotted keys such as
-    `epochs`; None = not given. Raises UsageError for an unknown recipe, preset or key (with the
-    nearest name), a value of the wrong kind (with the key), or a file that cannot be read.
+    (`find_config`). overrides: texts `a.b=c`, the value in YAML, or values by dotted key. flags:
+    values by dotted key such as `epochs`; None = not given. Raises UsageError for an unknown
+    recipe, preset or key (with the nearest name), a value of the wrong kind (with the key), or a
+    file that cannot be read.
     """
     plugins.trust(recipe)
     kind = _config_of(recipe, "recipe")
@@ -53,7 +57,7 @@ def load_config(
 
 
 def load_pipeline(
-    file: Path | str | None = None, overrides: Iterable[str] = (), **flags: Any
+    file: Path | str | None = None, overrides: Given = (), **flags: Any
 ) -> PipelineConfig:
     """The resolved configuration of the three stages; flags apply to each of them.
 
@@ -122,17 +126,18 @@ def _config_of(recipe: str, where: str) -> type[TrainConfig] | None:
 
 
 def _read_all(
-    recipe: str, file: Path | str | None, overrides: Iterable[str], flags: dict[str, Any]
+    recipe: str, file: Path | str | None, overrides: Given, flags: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """What was given besides the defaults, as one table, and where it comes from, in words."""
     file = find_config(file) if isinstance(file, str) else file
     table = _read_yaml(file) if file else {}
     origins = [str(file)] if file else []
-    for text in overrides:
-        key, value = _parse(text)
-        _put(table, key, value, f"--set {text}")
+    values = isinstance(overrides, Mapping)
+    given = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    for text, (key, value) in zip(overrides, given, strict=True):
+        origins.append(f"--set {key}={value}" if values else f"--set {text}")
+        _put(table, key, value, origins[-1])
         plugins.trust(str(value))  # typed, not read from a file
-        origins.append(f"--set {text}")
     for key, value in flags.items():
         if value is not None:
             flag = f"--{key.rpartition('.')[2]} {value}"

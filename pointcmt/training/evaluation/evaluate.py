@@ -210,7 +210,7 @@ def evaluate(
             f"a run of the recipe '{run.config.recipe}' does not classify anything",
             where=str(folder),
             fix="its metrics.jsonl has its losses; a pre-trained network can be probed: "
-            "--probe svm",
+            "`pointcmt evaluate --probe svm`",
         )
     require_classes(run, store)
     notes = store_notes(run.facts["data"], store)

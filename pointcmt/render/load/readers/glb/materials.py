@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import ShapeRefused
-from pointcmt.render.draw.srgb import to_linear, to_srgb
 from pointcmt.render.load.readers.glb.accessors import Buffers, data_of, member
 from pointcmt.render.load.readers.sidecars import NotRead, find, printable, read_sidecar
 from pointcmt.render.load.readers.textures import Textures, lay_over
 from pointcmt.shapes import Material
+from pointcmt.srgb import to_linear, to_srgb
 
 _GLOSSY = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.draw.srgb import to_srgb
 from pointcmt.render.load.readers import MAX_FACES
 from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, Buffers
 from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
@@ -24,6 +23,7 @@ from pointcmt.render.load.readers.glb.nodes import Nodes
 from pointcmt.render.load.readers.glb.primitives import Part, Primitives
 from pointcmt.render.load.readers.sidecars import folder_of, printable
 from pointcmt.shapes import Mesh
+from pointcmt.srgb import to_srgb
 
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _UNDERSTOOD = {

@@ -1,0 +1,133 @@
+"""Whole data sets: rendered into a store on many processes, and looked at."""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from pointcmt import plugins
+from pointcmt.api.stores import ViewStore, open_store
+from pointcmt.cameras import Rig, find_rig
+from pointcmt.console import showing_messages
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.store.locations import is_remote
+from pointcmt.errors import UsageError, nearest
+from pointcmt.render.config import RenderConfig, find_color, fit
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.run import Options, Summary
+from pointcmt.render.jobs.run import render as run_job
+
+
+class RenderSettings(TypedDict, total=False):
+    """What `render` takes besides; each is an option of `pointcmt render` of the same name.
+
+    >>> settings: pc.RenderSettings = {"limit": 10, "points": 256}
+    """
+
+    size: int  # pixels, square
+    points: int  # surface points per shape
+    layers: Iterable[str]  # further images: normal, albedo
+    split: str | None  # only train, test or val
+    limit: int | None  # shapes, spread evenly
+    up: str | None  # the files' up axis
+    follow_links: bool  # also to directories outside of the root
+    backend: str  # auto, egl, embree or pyrender
+    device: str  # GPUs: auto, or numbers
+    antialias: bool
+    background: str | tuple[int, int, int]  # white, black, #rrggbb
+    light: str  # camera or world
+    splat: float  # of clouds: a point's radius in pixels
+    seed: int
+    correspondences: bool  # which points each view sees
+    timeout: float  # seconds for one shape
+    memory_limit: float | None  # GiB for one worker, 0 = none
+    shard_size: int | None  # shapes per shard
+    overwrite: bool  # delete the store first
+    retry_failed: bool
+    moved: bool  # the data set is in another directory than before
+    changed_sources: bool  # files may have changed since shapes were rendered
+
+
+def render(
+    dataset: str,
+    *,
+    out: str | Path,
+    root: str | Path | None = None,
+    rig: str | Path | Rig = "dodeca20",
+    workers: int = 0,
+    progress: bool = False,
+    **settings: Unpack[RenderSettings],
+) -> Summary:
+    """Render a data set into a view store; called again, it does exactly what is missing.
+
+    dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
+    where it is. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
+    .toml file, or a `Rig`. workers: processes, 0 = one per core; they start afresh and do not
+    import the calling script. progress: show it on standard error. settings: `RenderSettings`.
+
+    Returns what was done, with the shapes that failed and why. Raises UsageError for a setting that
+    cannot be, StoreError where `out` holds something else or cannot be written.
+
+    >>> done = pc.render("toy", out="toys", rig="ortho6", size=32, points=64, limit=4, workers=1)
+    >>> done.done, done.failures
+    (4, ())
+    """
+    given: dict[str, Any] = dict(settings)
+    unknown = given.keys() - RenderSettings.__annotations__.keys()
+    if unknown:
+        name = min(unknown)
+        fix = nearest(name, RenderSettings.__annotations__)
+        raise UsageError(f"render has no setting '{name}'", where=f"{name}=", fix=fix)
+    plugins.trust(dataset)
+    on_device = given.get("device", "auto") != "auto"
+    if on_device and given.get("backend", "auto") not in ("auto", "egl"):
+        what = f"backend {given['backend']} draws on no device"
+        raise UsageError(what, where="--device", fix="leave it out")
+    given["layers"] = tuple(sorted(given.get("layers", ())))
+    if "background" in given:
+        given["background"] = find_color(given["background"])
+    own = {each.name for each in fields(RenderConfig)}
+    found = rig if isinstance(rig, Rig) else find_rig(str(rig))
+    config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
+    follow = given.get("follow_links", False)
+    listing = list_shapes(dataset, None if root is None else Path(root), given.get("up"), follow)
+    listing = select(listing, given.get("split"), given.get("limit"))
+    config = fit(config, listing.kind)
+    if on_device and listing.kind == "cloud":
+        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
+    place, matched = str(out), given.get("correspondences", True)
+    job = Job(place, listing.name, listing.root, listing.up, config, matched)
+    kinds = {each.name for each in fields(Options)}
+    options = Options(
+        workers=workers,
+        shard=given.get("shard_size"),
+        **{key: given[key] for key in given.keys() & kinds},
+    )
+    with showing_messages(progress):
+        return run_job(listing, replace(job, follow_links=follow), options)
+
+
+def preview(
+    store: str | Path | ViewStore,
+    out: str | Path,
+    *,
+    shapes: int = 20,
+    views: int = 10,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a contact sheet, points painted on their pixels, and a page that shows both.
+
+    out: a folder. shapes, views: how many at most. overwrite: replace files that are not a
+    preview's, too. Returns the files. Raises StoreError where no shape is rendered yet.
+
+    >>> [path.name for path in pc.preview("S", "pictures", shapes=4)]
+    ['contact_sheet.png', 'points.png', 'index.html']
+    """
+    from pointcmt.render.preview import preview as draw
+
+    if is_remote(str(out)):
+        raise UsageError(
+            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
+        )
+    opened = store if isinstance(store, ViewStore) else open_store(store)
+    return draw(opened, Path(out), shapes, views, overwrite)

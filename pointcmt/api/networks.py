@@ -1,0 +1,222 @@
+"""Networks: made by name, loaded from runs, trained and evaluated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pointcmt import plugins
+from pointcmt.api.stores import ViewStore, open_store
+from pointcmt.console import showing_messages
+from pointcmt.datasets.store.enclosing import require_outside
+from pointcmt.errors import UsageError, nearest
+from pointcmt.training.config.files import load_config, load_pipeline
+from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
+from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.evaluate import Evaluation
+from pointcmt.training.evaluation.evaluate import evaluate as judge
+from pointcmt.training.loop import Result
+from pointcmt.training.loop import train as train_one
+from pointcmt.training.networks.backbones import BACKBONES, build_backbone, is_known
+from pointcmt.training.ops.device import find_device
+from pointcmt.training.pipeline import STUDENT, train_pipeline
+from pointcmt.training.recipes import build_recipe
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.cost import Cost
+from pointcmt.training.runs.folder import FACTS, find_checkpoint, open_run
+
+EVERY = ("epochs", "seed")
+
+
+def backbone(name: str, classes: int = 40) -> nn.Module:
+    """Build a point network by name, with random weights.
+
+    It maps points [B,N,3] in the unit sphere to a `Prediction` with `logits` [B,C] and `feature`
+    [B,512]; its `classifier` is one linear layer. Raises UsageError for an unknown name.
+
+    >>> import torch
+    >>> net = pc.backbone("pointnet", classes=10).eval()
+    >>> net(torch.zeros(2, 128, 3)).logits.shape
+    torch.Size([2, 10])
+    """
+    plugins.trust(name)
+    if not is_known(name, BACKBONES):
+        what = f"no backbone is called '{name}'"
+        raise UsageError(what, where="name=", fix=nearest(name, BACKBONES))
+    if classes < 1:
+        raise UsageError(f"{classes} classes", where="classes=", fix="give 1 or more")
+    return build_backbone(name, classes)
+
+
+class TrainedModel(nn.Module):
+    """The network of a run, in evaluation mode, with what the run says of it: see `load_run`.
+
+    Called, it is its `network`. recipe: what trained it. class_names: in the order of the logits.
+    epoch: of the checkpoint.
+
+    >>> model = pc.load_run("RUN")
+    >>> model.recipe, model.class_names[:2], model.training
+    ('student', ['chair', 'table'], False)
+    """
+
+    def __init__(
+        self, network: nn.Module, recipe: str, class_names: list[str], epoch: int = 0
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe, self.class_names, self.epoch = recipe, class_names, epoch
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer. Raises UsageError where what was trained does not classify shapes."""
+        found = dict(self.network.named_modules()).get("classifier")
+        if not isinstance(found, nn.Linear):
+            raise UsageError(f"a {self.recipe} has no classifier of shapes", where="classifier")
+        return found
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.network(*inputs)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return class scores [B,C] of points [B,N,3], or of a teacher's views [B,V,H,W,3] u8."""
+        _ = self.classifier
+        logits: Tensor = self.network(inputs)[0]
+        return logits
+
+
+def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> TrainedModel:
+    """Load the network of a run, in evaluation mode, with its classifier and class names.
+
+    path: a run's folder; that of the recipe pointcmt means its student. checkpoint: best on
+    validation, last, or the number of an epoch that was kept. Nothing is unpickled. Raises
+    StoreError where there is no run, or a damaged one.
+
+    >>> import torch
+    >>> model = pc.load_run("RUN")
+    >>> points = torch.from_numpy(pc.open_store("S")["chair/0000"].points)
+    >>> name = model.class_names[int(model.logits(points[None]).argmax())]
+    """
+    folder = _run_folder(path)
+    run = open_run(folder)
+    which = find_checkpoint(folder, checkpoint)
+    recipe = build_recipe(run.config, len(run.class_names), False)
+    epoch = load_weights(folder / which, recipe.model)["epoch"]
+    model = TrainedModel(recipe.model, run.config.recipe, list(run.class_names), epoch)
+    return model.to(find_device(device)).eval()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run stands after training.
+
+    folder: for `load_run`. last, best: metrics of the last epoch and of the best one on validation,
+    by name. cost: parameters, FLOPs, time, memory. stages: of the recipe pointcmt, by name; its
+    other fields are the student's.
+
+    >>> result = pc.train("student", data="S", out="RUN", epochs=1, data__batch_size=4)
+    >>> result.epochs, sorted(result.last)[:3]
+    (1, ['accuracy', 'data_wait', 'epoch'])
+    """
+
+    folder: Path
+    recipe: str
+    epochs: int
+    last: dict[str, Any]
+    best: dict[str, Any]
+    cost: Cost | None = None
+    stages: dict[str, "TrainResult"] = field(default_factory=dict)
+
+
+def train(
+    recipe: str = PIPELINE,
+    *,
+    data: str | Path | ViewStore,
+    out: str | Path,
+    config: str | Path | None = None,
+    device: str = "auto",
+    features: str | Path | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> TrainResult:
+    """Train a recipe from a view store; called again, it goes on where it stopped.
+
+    recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune or partseg. data: a
+    store, or where it is. out: the run's folder. config: a YAML file. settings: those of the
+    recipe, `__` for the dot of nested ones: `epochs=10`, `optimizer__clip_norm=1.0`; they come
+    before the file's. features: where image features are kept, if not in the store. progress: show
+    it on standard error.
+
+    Raises UsageError for a setting that cannot be, with its name, StoreError for a store that
+    cannot be trained on or a folder that holds another run.
+
+    >>> result = pc.train("student", data="S", out="RUN", epochs=1, data__batch_size=4)
+    >>> result.recipe, result.folder.name
+    ('student', 'RUN')
+    """
+    folder, chosen = Path(out), _config(recipe, config, settings)
+    if features is not None:
+        require_outside(str(features), folder)
+    store = data
+    if not isinstance(store, ViewStore) or features is not None:
+        store = open_store(store.path if isinstance(store, ViewStore) else store, features=features)
+    store.require_complete()
+    with showing_messages(progress):
+        if not isinstance(chosen, PipelineConfig):
+            return _result(folder, train_one(store, chosen, folder, device))
+        found = train_pipeline(store, chosen, folder, device)
+    stages = {name: _result(folder / name, result) for name, result in found.items()}
+    student = stages[STUDENT]
+    parts = student.epochs, student.last, student.best, student.cost
+    return TrainResult(student.folder, PIPELINE, *parts, stages)
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | ViewStore,
+    split: str = "test",
+    checkpoint: str = "best",
+    votes: int = 1,
+    device: str = "auto",
+) -> Evaluation:
+    """Judge a run on a split of a store: accuracy, or mIoU of parts, overall and per class.
+
+    run: a folder, as for `load_run`. votes: predictions averaged per shape. Writes
+    evaluation.json and a picture into the run's folder. Raises StoreError and UsageError.
+
+    >>> report = pc.evaluate("RUN", data="S")
+    >>> report.shapes, sorted(report.measures)
+    (20, ['mean_class_accuracy', 'overall_accuracy'])
+    """
+    store = data if isinstance(data, ViewStore) else open_store(data)
+    store.require_complete()
+    return judge(_run_folder(run), store, split, checkpoint, votes, device)
+
+
+def _config(
+    recipe: str, config: str | Path | None, settings: Mapping[str, Any]
+) -> TrainConfig | PipelineConfig:
+    """The configuration of a recipe; of the recipe pointcmt, EVERY are those of all its stages."""
+    given = {
+        key.replace("__", "."): str(value) if isinstance(value, Path) else value
+        for key, value in settings.items()
+        if value is not None
+    }
+    file = None if config is None else Path(config)
+    if recipe != PIPELINE:
+        return load_config(recipe, file, given)
+    every = {key: given.pop(key) for key in EVERY if key in given}
+    return load_pipeline(file, given, **every)
+
+
+def _run_folder(path: str | Path) -> Path:
+    """The folder of a run, or of the student of the recipe pointcmt."""
+    folder = Path(path)
+    student = folder / STUDENT
+    return student if not (folder / FACTS).exists() and (student / FACTS).exists() else folder
+
+
+def _result(folder: Path, found: Result) -> TrainResult:
+    return TrainResult(folder, found.recipe, found.epochs, found.last, found.best, found.cost)

@@ -1,0 +1,331 @@
+"""One shape at a time: load it, bring it into the unit sphere, sample it, look at it."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from pointcmt import geometry
+from pointcmt.arrays import number_array
+from pointcmt.cameras import Camera, Rig, find_rig
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.errors import Reason, ShapeError, ShapeRefused, UsageError, nearest
+from pointcmt.render.config import RenderConfig, find_color, fit
+from pointcmt.render.draw import splatter
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.render.draw.views import Views
+from pointcmt.render.draw.visibility import visible_points
+from pointcmt.render.jobs.backends import Renderer, make_renderer
+from pointcmt.render.limits import usable_cores
+from pointcmt.render.load import meshes
+from pointcmt.render.load.clouds import CloudLoader
+from pointcmt.render.load.normals import complete_normals
+from pointcmt.shapes import Cloud, Mesh, UnitMesh
+
+SLACK = 1e-6  # by how much rounding may take a mesh out of the unit sphere
+
+
+def load_mesh(path: str | Path) -> Mesh:
+    """Load an OFF, OBJ, PLY, STL or GLB file, textures and colors included, as a checked mesh.
+
+    Triangles come in the file's order and coordinates. Raises ShapeError with the reason where the
+    file is missing, damaged, or holds no triangles.
+
+    >>> pc.load_mesh("chair.off")
+    Mesh(4 vertices, 4 faces)
+    """
+    with _shape_errors(str(path)):
+        return meshes.load_mesh(Path(path))
+
+
+def load_cloud(path: str | Path) -> Cloud:
+    """Load an XYZ, TXT, PTS, NPY or PLY file of points, with the normals and colors that it has.
+
+    Raises ShapeError with the reason where the file is missing, damaged, or holds no points.
+
+    >>> pc.load_cloud("chair.xyz")
+    Cloud(3 points)
+    """
+    path = Path(path)
+    record = ShapeRecord(path.stem, None, "train", path.name)
+    with _shape_errors(str(path)):
+        return CloudLoader("clouds", path.parent).load(record)[0]
+
+
+def normalize(mesh: Mesh, up: str = "y") -> tuple[UnitMesh, NDArray[np.float64]]:
+    """Return a mesh centered and scaled into the unit sphere, +Z up, and the transform to there.
+
+    up: the axis that points up in the mesh: x, y or z. The transform is `source_to_world` [4,4].
+    Raises ShapeError for a mesh without area.
+
+    >>> unit, source_to_world = pc.normalize(pc.load_mesh("chair.off"), up="z")
+    >>> float(np.linalg.norm(unit.vertices, axis=1).max().round(6))
+    1.0
+    """
+    _check_up(up)
+    if isinstance(mesh, UnitMesh):
+        return mesh, np.eye(4)
+    with _shape_errors():
+        return geometry.normalize(mesh, up)
+
+
+def sample_points(
+    shape: Mesh | Cloud, count: int, *, seed: int | np.random.Generator = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Sample points of a surface, uniform by area; or choose points of a cloud.
+
+    Returns points [count,3] in the shape's own coordinates, and the face (of a cloud: the point)
+    that each belongs to, [count]. They are in farthest-point order: any first n are evenly spread.
+    A cloud's do not depend on the seed. Raises ShapeError for a mesh without area.
+
+    >>> points, faces = pc.sample_points(pc.load_mesh("chair.off"), 256, seed=0)
+    >>> points.shape, faces.shape
+    ((256, 3), (256,))
+    """
+    if count < 1:
+        raise UsageError(f"{count} points cannot be sampled", where="count=", fix="give 1 or more")
+    with _shape_errors():
+        if isinstance(shape, Cloud):
+            chosen = geometry.choose_points(geometry.normalize_cloud(shape, "y")[0].points, count)
+            return shape.points[chosen], chosen
+        unit, to_unit = normalize(shape, "y")  # as files are: the order is that of a store
+        points, faces = geometry.sample_points(unit, count, np.random.default_rng(seed))
+    back = np.linalg.inv(to_unit)
+    return points @ back[:3, :3].T + back[:3, 3], faces
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RenderedViews:
+    """Images of one shape from V cameras, as `render_views` makes them; H = W pixels.
+
+    rgb [V,H,W,3] u8 sRGB. depth [V,H,W] f32 along the optical axis, world units, 0 = background.
+    face_index [V,H,W] i32: the face (of a cloud: the point) at each pixel's center, -1 =
+    background. layers: `normal` and `albedo` [V,H,W,3] u8, where asked for. camera: all V, in the
+    world of the unit sphere. source_to_world [4,4]: from the shape's own coordinates to there.
+    backend: what drew it.
+
+    >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
+    >>> views
+    RenderedViews(6 views of 32² pixels, embree)
+    >>> len(views.sheet().getbands()), views.camera.K.shape
+    (3, (6, 3, 3))
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    face_index: NDArray[np.int32]
+    layers: dict[str, NDArray[np.uint8]]
+    camera: Camera
+    source_to_world: NDArray[np.float64]
+    backend: str
+    _scene: "_Scene" = field(kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    def __repr__(self) -> str:
+        V, H = self.rgb.shape[:2]
+        return f"RenderedViews({V} view{'s' * (V != 1)} of {H}² pixels, {self.backend})"
+
+    def visible(self, points: ArrayLike, faces: ArrayLike) -> NDArray[np.bool_]:
+        """Return which views see which points, [V,N], by one ray per point and view.
+
+        points [N,3]: on the surface, in the shape's own coordinates, as `sample_points` gives them.
+        faces [N]: where they lie. Of a cloud only `faces` counts: the indices of its points.
+        """
+        points = number_array("points", points, np.float64, (-1, 3))
+        faces = number_array("faces", faces, np.int32, (len(points),))
+        if len(faces) and not 0 <= faces.min() <= faces.max() < self._scene.count:
+            raise ShapeError(
+                f"faces go from {faces.min()} to {faces.max()}; there are {self._scene.count}",
+                where="faces=",
+                reason=Reason.BAD_INDEX,
+            )
+        world = self.to_world(points).astype(np.float32)
+        shows = self.face_index.reshape(len(self), -1).max(axis=1) >= 0
+        seen: NDArray[np.bool_] = self._scene.visible(world, faces) & shows[:, None]
+        return seen
+
+    def to_world(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Return points [N,3] of the shape's own coordinates in the world of the cameras."""
+        turn = self.source_to_world
+        return np.asarray(points, np.float64) @ turn[:3, :3].T + turn[:3, 3]
+
+    def sheet(self, columns: int = 10) -> Image.Image:
+        """Return all views in one picture, row by row."""
+        rows = -(-len(self) // columns)
+        V, H = self.rgb.shape[:2]
+        sheet = Image.new("RGB", (min(columns, V) * H, rows * H), "white")
+        for view, image in enumerate(self.rgb):
+            sheet.paste(Image.fromarray(image), (view % columns * H, view // columns * H))
+        return sheet
+
+
+class DrawSettings(TypedDict, total=False):
+    """What `render_views` takes besides, as `render` does.
+
+    >>> settings: pc.DrawSettings = {"layers": ["normal"], "background": "black"}
+    """
+
+    layers: Iterable[str]  # further images: normal, albedo
+    antialias: bool  # smooth edges in rgb
+    background: str | tuple[int, int, int]  # white, black, #rrggbb
+    light: str  # camera or world
+    splat: float  # of clouds: a point's radius in pixels
+
+
+def render_views(
+    shape: Mesh | Cloud,
+    rig: str | Path | Rig = "dodeca20",
+    size: int = 224,
+    *,
+    up: str = "y",
+    normalize: bool = True,
+    backend: str = "auto",
+    device: str = "auto",
+    **settings: Unpack[DrawSettings],
+) -> RenderedViews:
+    """Draw a mesh or a cloud from all cameras of a rig: the images that a view store holds.
+
+    rig: a name, a .toml file, or a `Rig`. size: pixels, square. up: the axis that points up in the
+    shape, as in files (`pointcmt render --up`). normalize: bring it into the unit sphere first;
+    else it must be a mesh that is there already, +Z up, which a `UnitMesh` always is. backend:
+    auto, egl, embree or pyrender. device: of GPUs. settings: `DrawSettings`.
+
+    Raises UsageError for a setting that cannot be, ShapeError for a shape that cannot be drawn.
+
+    >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
+    >>> views.rgb.shape, views.depth.shape, views.face_index.shape
+    ((6, 32, 32, 3), (6, 32, 32), (6, 32, 32))
+    """
+    _check_up(up)
+    given: dict[str, Any] = dict(settings)
+    unknown = given.keys() - DrawSettings.__annotations__.keys()
+    if unknown:
+        name, known = min(unknown), DrawSettings.__annotations__
+        what = f"render_views has no setting '{name}'"
+        raise UsageError(what, where=f"{name}=", fix=nearest(name, known))
+    found = rig if isinstance(rig, Rig) else find_rig(str(rig))
+    given["layers"] = tuple(sorted(given.get("layers", ())))
+    given["background"] = find_color(given.get("background", "white"))
+    config = RenderConfig(found, size=size, backend=backend, points=1, **given)
+    config = fit(config, "cloud" if isinstance(shape, Cloud) else "mesh")
+    with _shape_errors():
+        scene, transform = _scene(shape, config, up, normalize, device)
+        views, camera = scene.draw(), scene.camera
+    parts = views.rgb, views.depth, views.face_index, views.layers
+    return RenderedViews(*parts, camera, transform, scene.backend, _scene=scene)
+
+
+class _Scene(Protocol):
+    """A shape in the unit sphere before its cameras. count: faces, or points of a cloud."""
+
+    camera: Camera
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def backend(self) -> str: ...
+    def draw(self) -> Views: ...
+    def visible(
+        self, points: NDArray[np.float32], faces: NDArray[np.int32]
+    ) -> NDArray[np.bool_]: ...
+
+
+def _scene(
+    shape: Mesh | Cloud, config: RenderConfig, up: str, into_sphere: bool, device: str
+) -> tuple[_Scene, NDArray[np.float64]]:
+    if isinstance(shape, Cloud):
+        if not into_sphere:
+            raise UsageError("clouds are always normalized", where="normalize=False")
+        cloud, transform = geometry.normalize_cloud(shape, up)
+        return _CloudScene(complete_normals(cloud), config), transform
+    if into_sphere:
+        unit, transform = normalize(shape, up)
+    else:
+        unit, transform = _as_unit(shape), np.eye(4)
+    return _MeshScene(unit, config, device), transform
+
+
+def _as_unit(mesh: Mesh) -> UnitMesh:
+    """A mesh that is in the unit sphere already. Raises UsageError where it is not."""
+    if isinstance(mesh, UnitMesh):
+        return mesh
+    radius = float(np.linalg.norm(mesh.vertices[mesh.faces.ravel()], axis=1).max())
+    if radius > 1 + SLACK:
+        raise UsageError(
+            f"this mesh reaches {radius:g} from the origin, out of the unit sphere",
+            where="normalize=False",
+            fix="leave it out, or scale the mesh first",
+        )
+    return UnitMesh.of(mesh, mesh.vertices)
+
+
+class _MeshScene:
+    def __init__(self, mesh: UnitMesh, config: RenderConfig, device: str) -> None:
+        self.count, self.config, self.device = len(mesh.faces), config, device
+        self.camera = config.rig.cameras(config.size)
+        self.caster = RayCaster(mesh, usable_cores())
+
+    @property
+    def backend(self) -> str:
+        return _renderer(self.config.backend, self.device).backend
+
+    def draw(self) -> Views:
+        renderer = _renderer(self.config.backend, self.device)
+        return renderer.render(self.caster, self.camera, self.config)
+
+    def visible(self, points: NDArray[np.float32], faces: NDArray[np.int32]) -> NDArray[np.bool_]:
+        return visible_points(self.caster, points, faces, self.camera)
+
+
+class _CloudScene:
+    backend = "splat"
+
+    def __init__(self, cloud: Cloud, config: RenderConfig) -> None:
+        self.count, self.cloud, self.config = len(cloud.points), cloud, config
+        self.camera = config.rig.cameras(config.size)
+
+    @cached_property
+    def splats(self) -> splatter.Splats:
+        return splatter.splat(self.cloud.points, self.camera, self.config.splat)
+
+    def draw(self) -> Views:
+        return splatter.draw_cloud(self.cloud, self.splats, self.camera, self.config)
+
+    def visible(self, points: NDArray[np.float32], faces: NDArray[np.int32]) -> NDArray[np.bool_]:
+        return splatter.visible_points(self.cloud, faces, self.splats, self.camera)
+
+
+_made = threading.local()  # a GL context belongs to its thread, and dies with a fork
+
+
+def _renderer(backend: str, device: str) -> Renderer:
+    """The renderer of this thread, made once."""
+    known: dict[str, Renderer] = _made.__dict__
+    key = f"{os.getpid()} {backend} {device}"
+    if key not in known:
+        known[key] = make_renderer(backend, device, threads=usable_cores())
+    return known[key]
+
+
+def _check_up(up: str) -> None:
+    if up not in geometry.UP_AXES:
+        raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
+
+
+@contextmanager
+def _shape_errors(where: str = "") -> Iterator[None]:
+    """Turn the refusal of a shape into an error of the public ones."""
+    try:
+        yield
+    except ShapeRefused as refused:
+        raise ShapeError(refused.detail, where=where, reason=refused.reason) from refused

@@ -1,0 +1,82 @@
+"""Arrays as `Mesh` and `Cloud` keep them: of one kind and shape, finite, else a ShapeError."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from pointcmt.errors import Reason, ShapeError
+
+_SLACK = 1e-6  # by how much rounding may take a color out of 0..1
+
+
+def number_array(
+    name: str, values: ArrayLike, kind: DTypeLike, shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """Return values as a C-ordered array of a kind and shape; -1 in the shape fits any length.
+
+    Nothing is copied where it is that already. Floats are not taken for integers, and integers must
+    fit. name: of the argument, for the error. Raises ShapeError.
+    """
+    where, wanted = f"{name}=", np.dtype(kind)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise ShapeError(f"this is no array: {error}", where=where, reason=_SYNTAX) from None
+    if array.size == 0 and array.ndim == 1 and shape[0] == -1:
+        array = array.reshape(0, *shape[1:]).astype(wanted)  # as an empty list is
+    allowed = "iu" if wanted.kind in "iu" else "iuf"
+    if array.dtype.kind not in allowed:
+        what = "integers" if wanted.kind in "iu" else "numbers"
+        raise ShapeError(f"{name} are {what}, not {array.dtype}", where=where, reason=_SYNTAX)
+    fits = len(array.shape) == len(shape) and all(
+        own in (length, -1) for own, length in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if length == -1 else str(length) for length in shape)
+        raise ShapeError(
+            f"{name} are of shape [{expected}], not {list(array.shape)}",
+            where=where,
+            reason=Reason.COUNT_MISMATCH,
+        )
+    if wanted.kind in "iu" and array.dtype != wanted and array.size:
+        limits = np.iinfo(wanted)
+        if array.min() < limits.min or array.max() > limits.max:
+            what = f"{name} go from {array.min()} to {array.max()}: no {wanted} holds that"
+            raise ShapeError(what, where=where, reason=Reason.BAD_INDEX)
+    with np.errstate(invalid="ignore", over="ignore"):  # found out by `require_finite`
+        return np.ascontiguousarray(array, wanted)
+
+
+def color_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return sRGB colors as f32 of 0..1, of such floats or of bytes. Raises ShapeError."""
+    given = np.asarray(values)
+    if given.dtype == np.uint8:
+        given = given / np.float32(255)
+    colors: NDArray[np.float32] = number_array(name, given, np.float32, shape)
+    require_finite(name, colors, "colors")
+    if colors.size and not -_SLACK <= colors.min() <= colors.max() <= 1 + _SLACK:
+        raise ShapeError(
+            f"{name} go from {colors.min():g} to {colors.max():g}, not from 0 to 1",
+            where=f"{name}=",
+            fix="divide them by 255, or give bytes (uint8)",
+            reason=_SYNTAX,
+        )
+    return colors
+
+
+def require_finite(name: str, array: NDArray[np.floating], rows: str) -> None:
+    """Raise ShapeError for infinities and NaN, with the first row that has one."""
+    if not array.size or (np.isfinite(array.min()) and np.isfinite(array.max())):
+        return  # a minimum is NaN where anything is
+    wrong = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    first = int(np.flatnonzero(wrong)[0])
+    shown = " ".join(f"{value:g}" for value in array[first].ravel()[:6])
+    raise ShapeError(
+        f"{int(wrong.sum())} {rows} are not finite, first {first}: {shown}",
+        where=f"{name}=",
+        reason=Reason.NOT_FINITE,
+    )
+
+
+_SYNTAX = Reason.BAD_SYNTAX

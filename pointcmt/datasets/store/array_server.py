@@ -1,0 +1,51 @@
+"""`python -m pointcmt.datasets.store.array_server PIPE`: reads stores for a process that cannot.
+
+forks.py starts it and is the other end of the pipe (a file descriptor); it ends with that process.
+"""
+
+import signal
+import sys
+from contextlib import suppress
+from functools import cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from pointcmt.datasets.store import storage as files
+from pointcmt.errors import PointcmtError
+
+_open_kv = cache(files.open_kv)
+
+
+def main(pipe: int) -> None:
+    """Answer requests until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the other process decides
+    connection = Connection(pipe)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            request = connection.recv()
+            try:
+                answer = True, _answer(*request)
+            except (PointcmtError, OSError, ValueError, IndexError, MemoryError) as error:
+                answer = False, error
+            except Exception as error:  # whatever it is, it may not be possible to send it
+                answer = False, ValueError(f"{type(error).__name__}: {error}")
+            connection.send(answer)
+
+
+def _answer(kind: str, where: str, threads: int, *request: Any) -> Any:
+    if kind == "files":
+        method, given, named = request
+        return getattr(_open_kv(where, threads), method)(*given, **named).result()
+    options, index = request
+    return np.asarray(_array(where, threads, tuple(options.items()))[index].read().result())
+
+
+@cache
+def _array(where: str, threads: int, options: tuple[tuple[str, Any], ...]) -> Any:
+    return files.open_array(where, threads, **dict(options))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,66 @@
+"""Settings in messages: written as the command line's options, worded for Python as arguments.
+
+A message is written once, with `--out` for a setting. The command line prints it as it is; Python
+shows `out=`, which is what the public functions call it. Commands in backticks stay as they are: a
+shell runs them, whoever reads of them.
+"""
+
+import re
+
+SWITCHES = frozenset(
+    ("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile")
+)
+# The options that are arguments of public functions as well, with `-` for `_`.
+ARGUMENTS = SWITCHES | frozenset(
+    (
+        "dataset", "root", "out", "rig", "size", "points", "layers", "split", "limit", "up",
+        "backend", "device", "background", "light", "splat", "seed", "workers", "timeout",
+        "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
+        "features", "precision", "votes",
+    )
+)  # fmt: skip
+_OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")
+_WHERE = re.compile(r"--([a-z][a-z-]*) ([^-].*)", re.DOTALL)
+_VALUES = re.compile(
+    r"--(backend|device|dataset|init) (embree|egl|cpu|folder|clouds|shapenetpart)\b"
+)
+
+
+def as_arguments(text: str) -> str:
+    """Return a message with its options as arguments: `--memory-limit 4` → `memory_limit=4`.
+
+    `--set data.points=64` becomes `data__points=64`, a switch such as `--overwrite` becomes
+    `overwrite=True`.
+    """
+    parts = text.split("`")
+    for index, part in enumerate(parts):
+        if index % 2 == 0 or part.startswith("--"):
+            parts[index] = _OPTION.sub(_argument, _VALUES.sub(r"\1=\2", part))
+    return "`".join(parts)
+
+
+def place_as_arguments(where: str) -> str:
+    """Return an error's `where`, which may be an option and its value to the end: a path, say."""
+    found = _WHERE.fullmatch(where)
+    if found and found[1] == "set":
+        return _nested(found[2])
+    if found and found[1] in ARGUMENTS and ", --" not in where:
+        return f"{found[1].replace('-', '_')}={found[2]}"
+    return as_arguments(where)
+
+
+def _argument(found: re.Match[str]) -> str:
+    name, value = found[1], found[2] or ""
+    if name == "set":
+        return _nested(value) if value else "as arguments"
+    if name not in ARGUMENTS:
+        return found[0]
+    if name in SWITCHES:
+        return f"{name.replace('-', '_')}=True" + (f" {value}" if value else "")
+    return f"{name.replace('-', '_')}={value}"
+
+
+def _nested(setting: str) -> str:
+    """`a.b=c` → `a__b=c`: keys of a section, as an argument's name can hold them."""
+    key, equals, value = setting.partition("=")
+    return f"{key.replace('.', '__')}{equals}{value}"

@@ -1,0 +1,155 @@
+"""Meshes and clouds check themselves, whoever makes them; what fits is kept as it is."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pointcmt.errors import PointcmtError, Reason, ShapeError
+from pointcmt.geometry import normalize
+from pointcmt.render.draw.raycaster import RayCaster
+from pointcmt.shapes import Cloud, Material, Mesh, UnitMesh
+
+CORNERS = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+
+
+def triangle(faces=((0, 1, 2),), **more):
+    return Mesh(CORNERS, faces, **more)
+
+
+def test_what_fits_is_kept_without_a_copy():
+    faces, uv = np.array([[0, 1, 2]], np.int32), np.zeros((1, 3, 2), np.float32)
+    mesh = Mesh(CORNERS, faces, uv=uv)
+    assert np.shares_memory(mesh.vertices, CORNERS)
+    assert np.shares_memory(mesh.faces, faces)
+    assert np.shares_memory(mesh.uv, uv)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.uint64, np.int16])
+def test_numbers_of_any_kind_become_those_that_are_kept(kind):
+    mesh = Mesh(
+        CORNERS.astype(np.float16),
+        np.array([[0, 1, 2]], kind),
+        materials=[Material()],
+        face_material=[0],
+        vertex_colors=np.array([[255, 0, 51]] * 3, np.uint8),
+        face_part=[7],
+    )
+    kinds = [mesh.vertices, mesh.faces, mesh.face_material, mesh.vertex_colors, mesh.face_part]
+    assert [each.dtype.name for each in kinds] == ["float64", "int32", "int32", "float32", "uint8"]
+    np.testing.assert_array_equal(mesh.vertex_colors[0], np.float32([1, 0, 0.2]))
+    assert mesh.vertices.flags.c_contiguous
+    assert Mesh(np.asfortranarray(CORNERS), [[0, 1, 2]]).vertices.flags.c_contiguous
+
+
+BAD = {
+    "no faces": ({"faces": np.zeros((0, 3), int)}, Reason.NO_FACES, "there are no faces"),
+    "an empty list": ({"faces": []}, Reason.NO_FACES, "there are no faces"),
+    "an index too high": ({"faces": [[0, 1, 3]]}, Reason.BAD_INDEX, "vertices 0 to 3 of 3"),
+    "an index below 0": ({"faces": [[0, 1, -1]]}, Reason.BAD_INDEX, "vertices -1 to 1 of 3"),
+    "an index of 2^32": ({"faces": [[0, 1, 2**32]]}, Reason.BAD_INDEX, "no int32 holds that"),
+    "quads": ({"faces": [[0, 1, 2, 0]]}, Reason.COUNT_MISMATCH, "shape [any, 3], not [1, 4]"),
+    "floats": ({"faces": [[0.0, 1, 2]]}, Reason.BAD_SYNTAX, "faces are integers, not float64"),
+    "truth values": ({"faces": [[True] * 3]}, Reason.BAD_SYNTAX, "integers, not bool"),
+    "ragged rows": ({"faces": [[0, 1, 2], [0]]}, Reason.BAD_SYNTAX, "this is no array"),
+    "uv per vertex": ({"uv": np.zeros((3, 2))}, Reason.COUNT_MISMATCH, "shape [1, 3, 2]"),
+    "uv": ({"uv": np.full((1, 3, 2), np.inf)}, Reason.NOT_FINITE, "are not finite, first 0"),
+    "too few colors": ({"vertex_colors": np.zeros((2, 3))}, Reason.COUNT_MISMATCH, "[3, 3]"),
+    "NaN colors": ({"face_colors": [[0, np.nan, 0]]}, Reason.NOT_FINITE, "colors are not finite"),
+    "colors to 255": ({"face_colors": [[0, 255.0, 0]]}, Reason.BAD_SYNTAX, "not from 0 to 1"),
+    "no material": ({"face_material": [0]}, Reason.BAD_INDEX, "materials that are not there"),
+    "part 256": ({"face_part": [256]}, Reason.BAD_INDEX, "no uint8 holds that"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mesh_that_does_not_fit_is_refused_by_its_argument(name):
+    arguments, reason, says = BAD[name]
+    with pytest.raises(ShapeError) as raised:
+        triangle(**arguments)
+    assert raised.value.reason is reason
+    assert says in raised.value.what
+    assert f"  where: {next(iter(arguments))}=" in str(raised.value)
+
+
+def test_vertices_that_are_not_finite_are_counted():
+    vertices = np.vstack([CORNERS, [[np.nan, 1, 2]], [[3, -np.inf, 5]]])
+    with pytest.raises(ShapeError, match="2 vertices are not finite, first 3: nan 1 2"):
+        Mesh(vertices, [[0, 1, 2]])
+    with pytest.raises(ShapeError, match=r"vertices are of shape \[any, 3\], not \[3, 2\]"):
+        Mesh(CORNERS[:, :2], [[0, 1, 2]])
+    with pytest.raises(ShapeError, match="vertices are numbers, not <U1"):
+        Mesh([["a"] * 3], [[0, 0, 0]])
+    largest = np.finfo(np.float64).max  # finite, though its sum is not
+    assert len(Mesh(CORNERS * largest, [[0, 1, 2]]).faces) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"color": (1, 2, 0)}, "three values from 0 to 1"),
+        ({"color": (1, float("nan"), 0)}, "three values from 0 to 1"),
+        ({"color": (1, 0)}, "three values from 0 to 1"),
+        ({"opacity": 1.5}, "not from 0 to 1"),
+        ({"texture": np.zeros((2, 2, 3))}, "bytes, not float64"),
+        ({"texture": "wood.png"}, "bytes, not str"),
+        ({"texture": np.zeros((2, 2, 4), np.uint8)}, "[h, w, 3], not [2, 2, 4]"),
+        ({"texture": np.zeros((0, 2, 3), np.uint8)}, "[h, w, 3], not [0, 2, 3]"),
+    ],
+)
+def test_a_material_checks_itself(arguments, says):
+    with pytest.raises(ShapeError) as raised:
+        Material(**arguments)
+    assert says in raised.value.what
+    assert raised.value.where == f"{next(iter(arguments))}="
+
+
+def test_a_replaced_mesh_is_checked_again():
+    with pytest.raises(ShapeError, match="shape"):
+        replace(triangle(), face_part=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "says"),
+    [
+        ({"points": np.zeros((0, 3))}, Reason.EMPTY_FILE, "there are no points"),
+        ({"points": CORNERS[0]}, Reason.COUNT_MISMATCH, "shape [any, 3], not [3]"),
+        ({"points": CORNERS * np.nan}, Reason.NOT_FINITE, "3 points are not finite, first 0"),
+        ({"normals": CORNERS[:2]}, Reason.COUNT_MISMATCH, "shape [3, 3], not [2, 3]"),
+        ({"normals": CORNERS + np.inf}, Reason.NOT_FINITE, "normals are not finite"),
+        ({"colors": CORNERS * 2}, Reason.BAD_SYNTAX, "from 0 to 2, not from 0 to 1"),
+        ({"part": [0.0, 1, 2]}, Reason.BAD_SYNTAX, "part are integers, not float64"),
+        ({"part": [0, 1, -1]}, Reason.BAD_INDEX, "no uint8 holds that"),
+    ],
+)
+def test_a_cloud_that_does_not_fit_is_refused(arguments, reason, says):
+    with pytest.raises(ShapeError) as raised:
+        Cloud(**{"points": CORNERS, **arguments})
+    assert raised.value.reason is reason
+    assert says in raised.value.what
+    assert f"  where: {next(iter(arguments))}=" in str(raised.value)
+
+
+def test_shape_errors_cross_processes():
+    with pytest.raises(ShapeError) as raised:
+        triangle(faces=[[0, 1, 3]])
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.reason) == (str(raised.value), Reason.BAD_INDEX)
+    assert isinstance(again, PointcmtError)
+
+
+def test_only_what_is_in_the_unit_sphere_is_drawn():
+    mesh = triangle()
+    with pytest.raises(TypeError, match="unit sphere"):
+        RayCaster(mesh)
+    unit, _ = normalize(mesh, "z")
+    assert isinstance(unit, UnitMesh)
+    RayCaster(unit)
+
+
+def test_meshes_say_what_they_hold():
+    assert repr(triangle()) == "Mesh(3 vertices, 1 face)"
+    assert repr(triangle(face_part=[0])) == "Mesh(3 vertices, 1 face, face_part)"
+    assert repr(normalize(triangle(), "z")[0]) == "UnitMesh(3 vertices, 1 face)"
+    assert repr(Cloud(CORNERS, colors=CORNERS)) == "Cloud(3 points, colors)"

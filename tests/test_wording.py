@@ -1,0 +1,107 @@
+"""Settings in errors: options on the command line, arguments in Python."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import pointcmt as pc
+from pointcmt.errors import UsageError
+from pointcmt.wording import ARGUMENTS, as_arguments, place_as_arguments
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "argument"),
+    [
+        ("choose another --out", "choose another out="),
+        ("use fewer --workers, or another --device", "use fewer workers=, or another device="),
+        ("set --memory-limit 4.5 or more", "set memory_limit=4.5 or more"),
+        ("a --size of 64 or less", "a size= of 64 or less"),
+        ("give --init RUN, or --set load=none", "give init=RUN, or load=none"),
+        ("--set data.points=64 or fewer", "data__points=64 or fewer"),
+        ("--set images.weights=…", "images__weights=…"),
+        ("use --backend embree", "use backend=embree"),
+        ("or use --overwrite", "or use overwrite=True"),
+        ("run `pointcmt render --out S`", "run `pointcmt render --out S`"),
+        ("`--dataset clouds` reads it", "`dataset=clouds` reads it"),
+        ("torchrun --nproc-per-node", "torchrun --nproc-per-node"),
+        ("nothing -- at all --", "nothing -- at all --"),
+    ],
+)
+def test_options_become_arguments(option, argument):
+    assert as_arguments(option) == argument
+
+
+@pytest.mark.parametrize(
+    ("where", "worded"),
+    [
+        ("--out /data/my store", "out=/data/my store"),
+        ("--set data.points=many", "data__points=many"),
+        ("--size", "size="),
+        ("--init, --teacher, --generator", "init=, teacher=, generator="),
+        ("/data/S/zarr.json", "/data/S/zarr.json"),
+        ("--scheduler tcp://a", "--scheduler tcp://a"),
+    ],
+)
+def test_where_holds_a_value_to_its_end(where, worded):
+    assert place_as_arguments(where) == worded
+
+
+def test_an_error_is_worded_by_who_prints_it():
+    error = UsageError("9 views", where="--size 9", fix="use --overwrite")
+    assert str(error) == "9 views\n  where: size=9\n  fix:   use overwrite=True"
+    shown = "9 views\n  where: --size 9\n  fix:   use --overwrite"
+    assert error.for_command_line() == shown
+
+
+def functions():
+    for name in pc.__all__:
+        value = getattr(pc, name)
+        if inspect.isclass(value):
+            own = (getattr(value, each) for each in vars(value) if not each.startswith("_"))
+            yield from filter(callable, own)
+        elif callable(value):
+            yield value
+    yield pc.load_public("render")
+
+
+def test_every_argument_that_messages_name_is_one():
+    known = {"precision", "compile"}  # of the section `loop`, as options are short for
+    known |= {"init", "teacher", "generator", "epochs", "seed", "dataset"}  # of configurations
+    for function in functions():
+        known |= set(inspect.signature(function).parameters)
+    known |= set(pc.RenderSettings.__annotations__) | set(pc.DrawSettings.__annotations__)
+    assert {name.replace("-", "_") for name in ARGUMENTS} <= known
+
+
+# What is only reached from the command line (clusters, exports, probes, repairs, `info`), and what
+# names an option of torchrun.
+COMMANDS = ("cli", "doctor", "demo", "cluster", "export", "study", "probe", "repair", "onnx_export")
+COMMANDS += ("summary", "processes")
+
+
+def test_no_message_reaches_python_with_an_option():
+    """Every text of the package that names an option names it as an argument, worded for Python."""
+    left = []
+    for path in sorted((ROOT / "pointcmt").rglob("*.py")):
+        if path.stem.startswith(COMMANDS) or "commands" in path.parts:
+            continue
+        tree = ast.parse(path.read_text())
+        documentation = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = as_arguments(node.value)
+                outside = "".join(text.split("`")[::2])
+                if id(node) not in documentation and re.search(r"--[a-z]", outside):
+                    left.append(f"{path.name}: {text}")
+    assert left == []
