@@ -89,13 +89,12 @@ HOMES: dict[str, tuple[str, str]] = {
     ),
     "api.stores": ("StoredShape ViewStore open_store", ""),
     "cameras": ("Camera Rig View find_rig", ""),
-    "cloud": ("Cloud", ""),
-    "datasets.streaming": ("ViewDataset", "train"),
+    "datasets.store.streaming": ("ViewDataset", "train"),
     "errors": (
         "DamageError DependencyError PointcmtError ShapeError StoreError UsageError",
         "",
     ),
-    "mesh": ("Material Mesh UnitMesh", ""),
+    "shapes": ("Cloud Material Mesh UnitMesh", ""),
 }
 _HOME_OF = {name: home for home, (names, _) in HOMES.items() for name in names.split()}
 
@@ -108,11 +107,11 @@ def load_public(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "pointcmt").startswith("pointcmt"):
             raise
-        from pointcmt.errors import DependencyError
+        from pointcmt.errors import DependencyError, install
 
         raise DependencyError(
             f"pointcmt.{name} needs {error.name}, which is not installed",
-            fix=f"install pointcmt with its extra `{HOMES[home][1] or 'all'}`",
+            fix=install(HOMES[home][1] or "all"),
         ) from error
 
 

@@ -84,7 +84,7 @@ def find(group: Group, name: str, where: str = "") -> Any:
             f"the {group.what} '{name}' is Python code that a file names: it is not imported "
             "unless you say that you trust it",
             where=where,
-            fix=f"if you do, add --trust {name}; or install the package that has it as an entry "
+            fix=f"if you do, use --trust {name}; or install the package that has it as an entry "
             f"point of {group.entry_points}",
         )
     return _load(name, where)

@@ -51,6 +51,8 @@ def place_as_arguments(where: str) -> str:
 
 def _argument(found: re.Match[str]) -> str:
     name, value = found[1], found[2] or ""
+    if name == "trust":
+        return f'pointcmt.plugins.trust("{value}")'
     if name == "set":
         return _nested(value) if value else "as arguments"
     if name not in ARGUMENTS:

@@ -84,7 +84,7 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path):
     code = "import sys; sys.modules['torch'] = None; import pointcmt as pc; pc.load_run"
     done = run(code, tmp_path)
     assert "pointcmt.load_run needs torch, which is not installed" in done.stderr
-    assert "install pointcmt with its extra `train`" in done.stderr
+    assert "pip install '.[train]'" in done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
