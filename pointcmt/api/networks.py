@@ -115,7 +115,8 @@ class TrainResult:
     by name. cost: parameters, FLOPs, time, memory. stages: of the recipe pointcmt, by name; its
     other fields are the student's.
 
-    >>> result = pc.train("student", data="S", out="RUN", epochs=1, data__batch_size=4)
+    >>> settings = {"data__points": 64, "data__batch_size": 4}
+    >>> result = pc.train("student", data="S", out="RUN", epochs=1, **settings)
     >>> result.epochs, sorted(result.last)[:3]
     (1, ['accuracy', 'data_wait', 'epoch'])
     """
@@ -151,7 +152,8 @@ def train(
     Raises UsageError for a setting that cannot be, with its name, StoreError for a store that
     cannot be trained on or a folder that holds another run.
 
-    >>> result = pc.train("student", data="S", out="RUN", epochs=1, data__batch_size=4)
+    >>> settings = {"data__points": 64, "data__batch_size": 4}
+    >>> result = pc.train("student", data="S", out="RUN", epochs=1, **settings)
     >>> result.recipe, result.folder.name
     ('student', 'RUN')
     """

@@ -161,24 +161,27 @@ def test_the_block_of_the_design_runs_as_a_script_without_a_main_guard(workplace
     assert len(pc.open_store(workplace / "T")) == 4
 
 
-def check_types(text, folder):
-    (folder / "user.py").write_text(f"import torch\nimport trimesh\nimport pointcmt as pc\n{text}")
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MYPYPATH": str(ROOT)},
-    ).stdout
+WRONG = """
+number: int = pc.open_store("S")
+pc.open_stor("S")
+pc.render("toy", out="S", sise=3)
+"""
 
 
 def test_a_users_file_passes_mypy_strict(tmp_path):
+    """And what is wrong in it is found: nothing is silently of any type."""
     assert (ROOT / "pointcmt/py.typed").exists()
-    assert "Success: no issues found" in check_types(BLOCK + USED, tmp_path)
-    wrong = (
-        "number: int = pc.open_store('S')\npc.open_stor('S')\npc.render('toy', out='S', sise=3)\n"
+    text = f"import torch\nimport trimesh\nimport pointcmt as pc\n{BLOCK}{USED}{WRONG}"
+    (tmp_path / "user.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
     )
-    found = check_types(wrong, tmp_path)
-    assert 'has type "ViewStore", variable has type "int"' in found
-    assert 'has no attribute "open_stor"' in found
-    assert re.search(r'Unexpected keyword argument "sise" for "render"', found)
+    found = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(found) == 3, done.stdout
+    assert 'has type "ViewStore", variable has type "int"' in found[0]
+    assert 'has no attribute "open_stor"' in found[1]
+    assert re.search(r'[Uu]nexpected keyword argument "sise" for "render"', found[2])
