@@ -13,6 +13,7 @@ PACKAGE = ROOT / "pointcmt"
 # The lowest floor: modules at the top of the package that import nothing but each other.
 GROUND = (
     "errors",
+    "differences",
     "console",
     "cameras",
     "geometry",

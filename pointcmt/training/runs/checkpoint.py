@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pointcmt.differences import differing
 from pointcmt.errors import StoreError
 from pointcmt.json_files import read_json
 from pointcmt.regular_files import open_regular
@@ -343,11 +344,14 @@ def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]
 
 
 def _differences(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> Iterator[str]:
-    for key in [*stored, *(key for key in wanted if key not in stored)]:
-        here, there = stored.get(key), wanted.get(key)
+    for key, (here, there) in differing(_shapes(stored), _shapes(wanted)).items():
         if here is None:
             yield f"{key}: missing in the checkpoint"
         elif there is None:
             yield f"{key}: unknown to the model"
-        elif here.shape != there.shape:
-            yield f"{key}: {list(here.shape)} in the checkpoint, {list(there.shape)} in the model"
+        else:
+            yield f"{key}: {here} in the checkpoint, {there} in the model"
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {key: list(tensor.shape) for key, tensor in tensors.items()}

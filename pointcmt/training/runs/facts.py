@@ -1,10 +1,10 @@
 """What run.json holds, and what it says of the store that a run was trained on."""
 
-import json
 from typing import Any
 
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import brief, differing
 from pointcmt.training.runs.tables import Table
 
 UNSEEN = ("layers",)  # render settings that no network notices
@@ -59,8 +59,8 @@ def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
     here, notes = describe_store(store), []
     if data["dataset"] != here["dataset"]:
         notes.append(
-            f"this store holds the data set {_brief(here['dataset'])}, the run was trained on "
-            f"{_brief(data['dataset'])}"
+            f"this store holds the data set {brief(here['dataset'])}, the run was trained on "
+            f"{brief(data['dataset'])}"
         )
     if data["render_hash"] != here["render_hash"]:
         notes += _render_note(data.get("render"), here["render"])
@@ -71,11 +71,10 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
     text = "this store was rendered with other settings than the one that the run was trained on: "
     if trained is None:
         return [f"{text}which ones is not known, since an older pointcmt began the run"]
-    keys = [*trained, *(key for key in here if key not in trained)]
     different = [
-        _difference(key, trained.get(key), here.get(key))
-        for key in keys
-        if key not in UNSEEN and trained.get(key) != here.get(key)
+        _difference(key, before, now)
+        for key, (before, now) in differing(trained, here).items()
+        if key not in UNSEEN
     ]
     return [text + "; ".join(different)] if different else []
 
@@ -83,10 +82,5 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
 def _difference(key: str, trained: Any, here: Any) -> str:
     names = [value.get("name") if isinstance(value, dict) else value for value in (trained, here)]
     if names[0] == names[1]:
-        return f"{key}: other cameras under the same name, {_brief(names[0])}"
-    return f"{key}: {_brief(names[0])} in the run's store, {_brief(names[1])} in this one"
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"
+        return f"{key}: other cameras under the same name, {brief(names[0])}"
+    return f"{key}: {brief(names[0])} in the run's store, {brief(names[1])} in this one"

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from pointcmt import __version__
 from pointcmt.datasets.store.enclosing import store_around
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import differing
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.json_files import parse_json, read_json
 from pointcmt.regular_files import append_regular, open_regular, read_regular
@@ -353,8 +354,5 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    return [
-        f"{key}: {stored.get(key)} in the run, {asked.get(key)} asked for"
-        for key in [*stored, *(key for key in asked if key not in stored)]
-        if stored.get(key) != asked.get(key)
-    ]
+    different = differing(stored, asked)
+    return [f"{key}: {a} in the run, {b} asked for" for key, (a, b) in different.items()]
