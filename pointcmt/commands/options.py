@@ -10,6 +10,7 @@ import typer
 
 from pointcmt.console import LOG_FORMATS, say
 from pointcmt.errors import DependencyError, UsageError, nearest
+from pointcmt.training.startup import let_waiting_threads_sleep
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -48,10 +49,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
+WITH_TORCH = ("train", "export", "all")  # extras
+
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Name the extra that a missing library comes with."""
+    """Prepare for the libraries of an extra; name the extra where one of them is missing."""
+    if extra in WITH_TORCH:
+        let_waiting_threads_sleep()
     try:
         yield
     except ModuleNotFoundError as error:

@@ -17,10 +17,9 @@ import tensorstore as ts
 import torch
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.locations import storage_errors
-from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, RENDER, SPLITS, unpack_visible
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
@@ -81,11 +80,10 @@ class ViewStream:
         self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
         self.views = config.views or store.schema.views
         self._check()
-        self._shards = store.shards_of(self.shapes)
+        self._shards = store.schema.shards_of(self.shapes)
         store.require_files(config.arrays, self._shards)
         self._arrays = {
-            name: files.open_array(f"{store.place(name).path}/{name}", threads)
-            for name in config.arrays
+            name: store.home_of(name).storage.open_array(name, threads) for name in config.arrays
         }
 
     def __len__(self) -> int:
@@ -179,7 +177,7 @@ class ViewStream:
 
     def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
         try:
-            with storage_errors(f"{self.store.path}/{name}"):
+            with storage_errors(self.store.home_of(name).storage.where(name)):
                 return np.asarray(future.result())
         except (ValueError, MemoryError) as error:
             raise self.store.unreadable(name, self._shards, error) from error

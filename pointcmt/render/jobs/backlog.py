@@ -45,7 +45,7 @@ class Engine(Protocol):
 class Backlog:
     """Tasks that neither run nor are finished; those that nobody has claimed come first.
 
-    look: a shard → the token of the claim on it, "" where there is none (claims.look).
+    look: a shard → the token of the claim on it, "" where there is none (Claims.look).
     """
 
     def __init__(self, tasks: Iterable[Any], look: Callable[[int], str]) -> None:

@@ -25,8 +25,8 @@ from distributed.versions import get_versions
 
 from pointcmt import __version__
 from pointcmt.console import say
-from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import Held
+from pointcmt.datasets.store.schema import digest
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs.backlog import LOCAL
 from pointcmt.render.jobs.cluster_task import Failed, run_there
@@ -79,7 +79,7 @@ class ClusterWorkers:
         self.work = replace(work, make_runner=make_remote_runner)
         self.resources, self.log_format = cluster.resources, log_format
         facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
-        self._name = contract.digest(str(facts).encode())
+        self._name = digest(str(facts).encode())
         self._waiting: list[_Attempt] = []  # to be submitted when the scheduler is there
         self._running: dict[Future[Any], _Attempt] = {}
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
@@ -132,7 +132,7 @@ class ClusterWorkers:
         task = attempt.task
         count = self._submitted[task.shard] = self._submitted.get(task.shard, 0) + 1
         # The same job names its tasks the same: a client that comes back finds those still running.
-        name = contract.digest(f"{self._name} {task}".encode())[:16]
+        name = digest(f"{self._name} {task}".encode())[:16]
         attempt.only = self._threads.keys() - attempt.avoid if attempt.avoid else set()
         future = self._client.submit(
             run_there,
