@@ -7,7 +7,8 @@ Renders 500 train and 500 test shapes of `toy` (12 views of 96²) into DIR/store
 of the labels, which all stages share, it trains a teacher (MVCNN, ResNet-18 from random weights,
 64², 3 random views a step) and a generator once, and PointNet students of 128 points, alone and
 with their help, once per seed; all are evaluated on the test split. Resumes. Runs of smaller
-fractions have more epochs, since theirs are shorter.
+fractions have more epochs, since theirs are shorter. On few cores, set OMP_WAIT_POLICY=passive
+(pointcmt/training/startup.py says why).
 """
 
 import argparse

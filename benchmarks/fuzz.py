@@ -360,51 +360,63 @@ MARKER = "commits/render/000000.json"
 
 def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
     """The documents with the checksums that a careful forger would give them."""
-    from pointcmt.datasets.store import schema as contract
     from pointcmt.datasets.store.documents import identity_digest
+    from pointcmt.datasets.store.schema import digest, encode_line, group_metadata
 
     root = json.loads(documents["zarr.json"])
     body = {key: value for key, value in root["attributes"].items() if key != "checksum"}
-    body["plan_sha256"] = contract.digest(documents["shapes.jsonl"])
+    body["plan_sha256"] = digest(documents["shapes.jsonl"])
     marker = json.loads(documents[MARKER])
     with suppress(KeyError, TypeError):
         marker["store"] = identity_digest(body)
     own = {key: value for key, value in marker.items() if key != "checksum"}
-    own["checksum"] = contract.digest(contract.encode_line(own))
-    made = {"zarr.json": contract.group_metadata(body), MARKER: contract.encode_line(own)}
+    own["checksum"] = digest(encode_line(own))
+    made = {"zarr.json": group_metadata(body), MARKER: encode_line(own)}
     return {**documents, **made}
 
 
 def tiny_documents() -> dict[str, bytes]:
     """Root, plan and a commit marker of a store of one shape."""
-    from pointcmt.datasets.store import schema as contract
     from pointcmt.datasets.store.documents import Outcome, encode_outcome, identity_digest
+    from pointcmt.datasets.store.schema import (
+        SCHEMA_VERSION,
+        Schema,
+        ShapeRecord,
+        array_specs,
+        digest,
+        encode_line,
+        encode_plan,
+        group_metadata,
+        render_arrays,
+        schema_attributes,
+        shard_key,
+    )
 
     if not _TINY:
-        schema = contract.Schema(1, 1, 2, 2, 1, 1e-4)
-        plan = contract.encode_plan([contract.ShapeRecord("a", "c", "train", "a.off")])
+        schema = Schema(1, 1, 2, 2, 1, 1e-4)
+        plan = encode_plan([ShapeRecord("a", "c", "train", "a.off")])
         attributes = {
-            "schema_version": contract.SCHEMA_VERSION,
-            "schema": contract.schema_attributes(schema),
+            "schema_version": SCHEMA_VERSION,
+            "schema": schema_attributes(schema),
             "render": {"rig": {"name": "one"}},
             "render_hash": "",
             "source": {"name": "toy", "root": None, "up": "z", "licence": "none"},
             "class_names": ["c"],
             "part_names": {},
             "versions": {},
-            "plan_sha256": contract.digest(plan),
+            "plan_sha256": digest(plan),
         }
-        specs = contract.array_specs(schema)
-        names = contract.render_arrays(schema)
-        files = {contract.shard_key(specs[name], name, 0): "0" * 64 for name in names}
+        specs = array_specs(schema)
+        names = render_arrays(schema)
+        files = {shard_key(specs[name], name, 0): "0" * 64 for name in names}
         marker = {"shard": 0, "stage": "render", "store": identity_digest(attributes)}
         marker |= {"outcomes": [encode_outcome(Outcome("a", "done", faces=1))], "files": files}
-        marker["checksum"] = contract.digest(contract.encode_line(marker))
+        marker["checksum"] = digest(encode_line(marker))
         _TINY.update(
             {
-                "zarr.json": contract.group_metadata(attributes),
+                "zarr.json": group_metadata(attributes),
                 "shapes.jsonl": plan,
-                MARKER: contract.encode_line(marker),
+                MARKER: encode_line(marker),
             }
         )
     return dict(_TINY)

@@ -29,6 +29,7 @@ from torch.nn.functional import normalize
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.documents import Outcome, encode_outcome
 from pointcmt.datasets.store.schema import (
+    RENDER,
     SCHEMA_VERSION,
     Schema,
     ShapeRecord,
@@ -38,7 +39,8 @@ from pointcmt.datasets.store.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training import ops
 from pointcmt.training.config.files import load_config
 from pointcmt.training.loop import train
@@ -279,7 +281,7 @@ def write_store(folder: Path, sizes: Sizes, count: int) -> ViewStore:
         "part_names": {},
         "versions": {},
     }
-    store, specs = create(str(folder), attributes, shapes), array_specs(schema)
+    store, specs = create(Storage(folder), attributes, shapes), array_specs(schema)
     rng = np.random.default_rng(0)
     axis = np.linspace(-1.1, 1.1, sizes.pixels)
     rows, columns = axis[:, None], axis[None]

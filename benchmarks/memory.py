@@ -21,8 +21,7 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.backlog import Backlog, carry_out
 from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.runner import make_runner
-from pointcmt.render.jobs.supervisor import Work, WorkerPool
-from pointcmt.render.jobs.workers import LocalWorkers
+from pointcmt.render.jobs.supervisor import LocalWorkers, Work, WorkerPool
 
 ALLOWED = 1.03  # the allocator's noise
 

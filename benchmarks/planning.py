@@ -26,25 +26,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store.claims import look
 from pointcmt.datasets.store.documents import Outcome, encode_outcome
-from pointcmt.datasets.store.schema import ShapeRecord
-from pointcmt.datasets.store.summary import summarize
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store.schema import (
+    CORRESPONDENCES,
+    DONE,
+    RENDER,
+    ShapeRecord,
+    array_specs,
+    blank,
+    digest,
+    render_arrays,
+    shard_key,
+)
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.summary import summarize
 from pointcmt.errors import Reason
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.backlog import Backlog, carry_out
-from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.run import Options, complete
-from pointcmt.render.jobs.supervisor import Work
-from pointcmt.render.jobs.workers import LocalWorkers
+from pointcmt.render.jobs.runner import run_claimed
+from pointcmt.render.jobs.supervisor import LocalWorkers, Work
 
 STEPS = ("list", "plan", "commit", "resume", "worker", "end", "info", "train")
 CLASSES = tuple(f"class_{i:02}" for i in range(40))
@@ -111,7 +117,7 @@ def simulated(count: int) -> Listing:
 def plan(out, job, listing):
     store = create_store(listing, job)
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    shards, arrays = store.schema.shards, contract.array_specs(store.schema)
+    shards, arrays = store.schema.shards, array_specs(store.schema)
     files = shards * (len(arrays) + 2) + len(arrays) + 2
     folders = sum(shards * len(spec.shape) for spec in arrays.values())
     return {"bytes": written, "shards": shards, "files when done": files, "folders": folders}
@@ -122,13 +128,13 @@ def commit(out, job, listing):
     shards = range(0, store.schema.shards, 2)
     started = time.perf_counter()
     for shard in shards:
-        names = contract.render_arrays(store.schema)
-        keys = [contract.shard_key(store.specs[name], name, shard) for name in names]
+        names = render_arrays(store.schema)
+        keys = [shard_key(store.specs[name], name, shard) for name in names]
         outcomes = [
             Outcome(
                 store.shapes[shape].id,
                 *(("failed", Reason.BAD_INDEX, "face 7 of 9") if shape % 1000 == 0 else ("done",)),
-                sha256=contract.digest(b"%d" % shape),
+                sha256=digest(b"%d" % shape),
                 faces=5000,
                 backend="embree",
                 backend_reason="no GPU here",
@@ -137,7 +143,7 @@ def commit(out, job, listing):
         ]
         marker = {"outcomes": [encode_outcome(o) for o in outcomes]}
         store.commit(RENDER, shard, {**marker, "files": dict.fromkeys(keys, "0" * 64)})
-        key = contract.shard_key(store.specs["visible"], "visible", shard)
+        key = shard_key(store.specs["visible"], "visible", shard)
         store.commit(CORRESPONDENCES, shard, {"failures": [], "files": {key: "0" * 64}})
     return {"ms per shard": 1e3 * (time.perf_counter() - started) / len(shards)}
 
@@ -166,7 +172,7 @@ def train(out, job, listing):
     import numpy as np
 
     store = ViewStore.open(out)
-    return {"shapes": int(np.sum((store.status() == contract.DONE) & (store.splits == 0)))}
+    return {"shapes": int(np.sum((store.status() == DONE) & (store.splits == 0)))}
 
 
 def count_nothing(out, job, listing):
@@ -190,7 +196,7 @@ def overhead(folder: str) -> float:
     config = RenderConfig(find_rig("ortho6"), size=8, points=8)
     job = Job(f"{folder}/S", "simulated", None, "z", config)
     store = create_store(simulated(FREE), job)
-    backlog = Backlog(tasks(store, render=True, correspondences=True), partial(look, store.kv))
+    backlog = Backlog(tasks(store, render=True, correspondences=True), store.claims.look)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     make = importlib.import_module("planning").make_free_runner  # workers can import it, too
     running = carry_out(backlog, LocalWorkers(Work(make, job, timeout=600), 1, run_claimed))
@@ -207,9 +213,9 @@ def make_free_runner(job: Job, worker: int):
         """Draws nothing: blank arrays, as if they had been rendered."""
 
         def render_shape(self, record):
-            specs = contract.array_specs(self.store.schema)
+            specs = array_specs(self.store.schema)
             names = ("rgb", "depth", "face_index", "points", "normals", "visible")
-            arrays = {name: contract.blank(specs[name], 1)[0] for name in names}
+            arrays = {name: blank(specs[name], 1)[0] for name in names}
             return arrays, Outcome(record.id, "done", faces=12, backend="embree")
 
     return FreeRunner(job, worker)

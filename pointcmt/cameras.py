@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointcmt.errors import UsageError, nearest
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 
 FOV = 40.0  # degrees; with DISTANCE the unit sphere fills 97 % of the image
 DISTANCE = 3.0  # 1 / sin(FOV / 2) = 2.92 would touch the border

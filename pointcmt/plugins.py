@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pointcmt.errors import UsageError, nearest
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 
 MOST_SOURCE = 64 << 20  # bytes of a module's file
 _PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store.schema import shard_key
-from pointcmt.datasets.store.view_store import ViewStore, arrays_of
+from pointcmt.datasets.store.schema import arrays_of, shard_key
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.shards import ShardRunner

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pointcmt.json_files import MOST_DEEP, parse_json, read_json
+from pointcmt.files import MOST_DEEP, parse_json, read_json
 
 
 def test_values_are_read_as_json_reads_them(tmp_path):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from pointcmt.regular_files import open_regular, read_regular, require_regular
+from pointcmt.files import open_regular, read_regular, require_regular
 
 
 def fifo(path):

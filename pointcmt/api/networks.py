@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pointcmt import plugins
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
-from pointcmt.datasets.store.enclosing import require_outside
+from pointcmt.datasets.enclosing import require_outside
 from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.datasets.store import view_store as files
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
-from pointcmt.datasets.store.schema import SPLITS
+from pointcmt.datasets.store.schema import RENDER, SPLITS
 from pointcmt.errors import StoreError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class ViewStore(files.ViewStore):
         """Return how a shape's rendering ended, None where it has not been rendered yet."""
         shard = index // self.schema.shard
         if shard not in self._outcomes:
-            found = self.markers(files.RENDER, [shard]) if shard in self._rendered else {}
+            found = self.markers(RENDER, [shard]) if shard in self._rendered else {}
             tables = found[shard]["outcomes"] if found else []
             self._outcomes[shard] = [decode_outcome(table) for table in tables]
         ended = self._outcomes[shard]
@@ -271,7 +271,7 @@ class ViewStore(files.ViewStore):
 
     @cached_property
     def _rendered(self) -> set[int]:
-        return set(self.committed(files.RENDER))
+        return set(self.committed(RENDER))
 
     @cached_property
     def _index_of(self) -> dict[str, int]:

@@ -12,8 +12,8 @@ from pointcmt.console import show, show_text
 
 def info(store: Store, as_json: Json = False) -> None:
     """What is in a store; exit code 1 where files of it are lost."""
-    from pointcmt.datasets.store.summary import describe, summarize
     from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.datasets.summary import describe, summarize
 
     facts = summarize(store)
     if as_json:

@@ -12,6 +12,7 @@ import typer
 from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
 from pointcmt.errors import DependencyError, UsageError, install, nearest
+from pointcmt.training.startup import let_waiting_threads_sleep
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -58,6 +59,8 @@ Trust = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
+WITH_TORCH = ("train", "export", "all")  # extras
+
 
 def allow(trusted: list[str] | None, *typed: str) -> None:
     """Allow this command to import the `module:name` among what the user typed.
@@ -78,7 +81,9 @@ def allow(trusted: list[str] | None, *typed: str) -> None:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Name the extra that a missing library comes with."""
+    """Prepare for the libraries of an extra; name the extra where one of them is missing."""
+    if extra in WITH_TORCH:
+        let_waiting_threads_sleep()
     try:
         yield
     except ModuleNotFoundError as error:

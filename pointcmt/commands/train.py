@@ -87,7 +87,7 @@ def train(
     chosen = _seeds(seeds, seed)
     settings = _resolve(recipe, config, set_ or [], inputs, flags)
 
-    from pointcmt.datasets.store.enclosing import require_outside
+    from pointcmt.datasets.enclosing import require_outside
     from pointcmt.datasets.store.view_store import ViewStore
 
     if features is not None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from pointcmt.datasets.store.schema import DONE, SPLITS
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SPLITS
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, printable
 from pointcmt.render.preview_folder import (
     GENERATOR,

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pointcmt.datasets.store.creation import is_root
 from pointcmt.datasets.store.locations import storage_errors
-from pointcmt.datasets.store.view_store import ROOT
+from pointcmt.datasets.store.schema import ROOT
 from pointcmt.errors import StoreError
-from pointcmt.json_files import parse_json
-from pointcmt.regular_files import open_regular, read_regular
+from pointcmt.files import open_regular, parse_json, read_regular
 
 GENERATOR = "pointcmt preview"
 PAGE_MARK = f'<meta name="generator" content="{GENERATOR}">'

@@ -13,18 +13,15 @@ from pointcmt.datasets.store import claims
 from pointcmt.datasets.store.claims import (
     Claim,
     ClaimLost,
+    Claims,
     Held,
-    look,
-    open_claims,
-    require,
-    sweep,
-    take,
 )
+from pointcmt.datasets.store.storage import Storage
 
 
 @pytest.fixture
-def kv(tmp_path):
-    return open_claims(str(tmp_path))
+def store_claims(tmp_path):
+    return Claims(Storage(tmp_path))
 
 
 def stored(tmp_path, shard=3):
@@ -42,27 +39,28 @@ def elsewhere(tmp_path, shard=3):
     forge(tmp_path, shard, machine="another boot pid:[1]", host="node17", pid=4242)
 
 
-def test_a_shard_has_one_owner_until_it_is_released(tmp_path, kv):
-    with take(kv, 3) as claim:
-        require(kv, 3, claim.owner)
-        refused = take(kv, 3)
-        assert refused == Held(look(kv, 3), refused.by)
+def test_a_shard_has_one_owner_until_it_is_released(tmp_path, store_claims):
+    with store_claims.take(3) as claim:
+        store_claims.require(3, claim.owner)
+        refused = store_claims.take(3)
+        assert refused == Held(store_claims.look(3), refused.by)
         assert str(os.getpid()) in refused.by
-        assert isinstance(take(kv, 4), Claim)
-    assert look(kv, 3) == ""
+        assert isinstance(store_claims.take(4), Claim)
+    assert store_claims.look(3) == ""
     assert not (tmp_path / claims.claim_key(3)).exists()
-    assert isinstance(take(kv, 3), Claim)
+    assert isinstance(store_claims.take(3), Claim)
 
 
 def test_many_processes_never_own_a_shard_at_once(tmp_path):
     """Each notes when it had which shard: no two spans of one shard overlap."""
     script = (
         "import sys, time\n"
-        "from pointcmt.datasets.store.claims import Claim, open_claims, take\n"
-        "kv = open_claims(sys.argv[1])\n"
+        "from pointcmt.datasets.store.claims import Claim, Claims\n"
+        "from pointcmt.datasets.store.storage import Storage\n"
+        "claims = Claims(Storage(sys.argv[1]))\n"
         "input()\n"
         "for shard in 40 * [0, 1, 2]:\n"
-        "    claim = take(kv, shard)\n"
+        "    claim = claims.take(shard)\n"
         "    if isinstance(claim, Claim):\n"
         "        began = time.monotonic_ns()\n"
         "        time.sleep(0.001)\n"
@@ -87,118 +85,119 @@ def test_many_processes_never_own_a_shard_at_once(tmp_path):
         assert all(own[i][1] <= own[i + 1][0] for i in range(len(own) - 1))
 
 
-def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path, kv):
+def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path, store_claims):
     script = (
         "import sys, time\n"
-        "from pointcmt.datasets.store.claims import open_claims, take\n"
-        "claim = take(open_claims(sys.argv[1]), 3)\n"
+        "from pointcmt.datasets.store.claims import Claims\n"
+        "from pointcmt.datasets.store.storage import Storage\n"
+        "claim = Claims(Storage(sys.argv[1])).take(3)\n"
         "print('mine', flush=True)\n"
         "time.sleep(60)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout.readline() == "mine\n"
-        assert isinstance(take(kv, 3), Held)
-        assert look(kv, 3)
+        assert isinstance(store_claims.take(3), Held)
+        assert store_claims.look(3)
         owner.send_signal(signal.SIGSTOP)
-        assert isinstance(take(kv, 3), Held), "a stopped process may go on"
+        assert isinstance(store_claims.take(3), Held), "a stopped process may go on"
         owner.kill()
-    assert look(kv, 3) == ""
-    assert isinstance(take(kv, 3), Claim)
+    assert store_claims.look(3) == ""
+    assert isinstance(store_claims.take(3), Claim)
 
 
-def test_a_zombie_counts_as_gone(tmp_path, kv):
-    take(kv, 3)
+def test_a_zombie_counts_as_gone(tmp_path, store_claims):
+    store_claims.take(3)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     while claims._state(zombie.pid)[0] != "Z":
         time.sleep(0.01)
     forge(tmp_path, pid=zombie.pid, started=claims._state(zombie.pid)[1])
-    assert isinstance(take(kv, 3), Claim)
+    assert isinstance(store_claims.take(3), Claim)
     zombie.wait()
 
 
-def test_a_process_number_that_was_given_to_another_process_counts_as_gone(tmp_path, kv):
-    take(kv, 3)
+def test_a_process_number_that_was_given_to_another_process_counts_as_gone(tmp_path, store_claims):
+    store_claims.take(3)
     forge(tmp_path, started="1")
-    assert isinstance(take(kv, 3), Claim)
+    assert isinstance(store_claims.take(3), Claim)
 
 
-def test_another_machines_claim_is_void_only_when_it_was_seen_unchanged(tmp_path, kv):
-    take(kv, 3)
+def test_another_machines_claim_is_void_only_when_it_was_seen_unchanged(tmp_path, store_claims):
+    store_claims.take(3)
     elsewhere(tmp_path)
-    held = take(kv, 3)
+    held = store_claims.take(3)
     assert held.by == "process 4242 on node17"
     forge(tmp_path, signs=1)  # its owner lives
-    assert isinstance(take(kv, 3, void=held.token), Held)
-    claim = take(kv, 3, void=look(kv, 3))
+    assert isinstance(store_claims.take(3, void=held.token), Held)
+    claim = store_claims.take(3, void=store_claims.look(3))
     assert isinstance(claim, Claim)
-    require(kv, 3, claim.owner)
+    store_claims.require(3, claim.owner)
 
 
-def test_of_two_that_gave_up_waiting_one_wins(tmp_path, kv):
-    take(kv, 3)
+def test_of_two_that_gave_up_waiting_one_wins(tmp_path, store_claims):
+    store_claims.take(3)
     elsewhere(tmp_path)
-    token = look(kv, 3)
-    first, second = take(kv, 3, void=token), take(kv, 3, void=token)
+    token = store_claims.look(3)
+    first, second = store_claims.take(3, void=token), store_claims.take(3, void=token)
     assert isinstance(first, Claim)
     assert isinstance(second, Held)
 
 
-def test_a_damaged_claim_can_be_waited_for_like_any_other(tmp_path, kv):
-    take(kv, 3)
+def test_a_damaged_claim_can_be_waited_for_like_any_other(tmp_path, store_claims):
+    store_claims.take(3)
     huge = json.dumps({"machine": claims._machine(), "pid": 10**30}).encode()
     for damage in (b"", b"\xff{", b"[1]", b'{"machine": 7}', huge):
         (tmp_path / claims.claim_key(3)).write_bytes(damage)
-        held = take(kv, 3)
+        held = store_claims.take(3)
         assert isinstance(held, Held), damage
-    assert isinstance(take(kv, 3, void=held.token), Claim)
+    assert isinstance(store_claims.take(3, void=held.token), Claim)
 
 
-def test_signs_of_life_come_when_they_are_due(tmp_path, kv, monkeypatch):
+def test_signs_of_life_come_when_they_are_due(tmp_path, store_claims, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.4)
-    claim = take(kv, 3)
+    claim = store_claims.take(3)
     claim.renew()
     assert stored(tmp_path)["signs"] == 0
-    token = look(kv, 3)
+    token = store_claims.look(3)
     time.sleep(0.11)
     claim.renew()
     claim.renew()
     assert stored(tmp_path)["signs"] == 1
-    assert look(kv, 3) != token
-    require(kv, 3, claim.owner)
+    assert store_claims.look(3) != token
+    store_claims.require(3, claim.owner)
 
 
-def test_who_was_taken_for_dead_learns_it_and_harms_nobody(tmp_path, kv, monkeypatch):
+def test_who_was_taken_for_dead_learns_it_and_harms_nobody(tmp_path, store_claims, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.0)
-    late = take(kv, 3)
-    new = take(kv, 3, void=look(kv, 3))
+    late = store_claims.take(3)
+    new = store_claims.take(3, void=store_claims.look(3))
     with pytest.raises(ClaimLost):
         late.renew()
     with pytest.raises(ClaimLost):
-        require(kv, 3, late.owner)
+        store_claims.require(3, late.owner)
     late.release()
-    require(kv, 3, new.owner)
+    store_claims.require(3, new.owner)
     new.renew()
 
 
-def test_a_store_that_was_deleted_has_no_owners(tmp_path, kv, monkeypatch):
+def test_a_store_that_was_deleted_has_no_owners(tmp_path, store_claims, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.0)
-    claim = take(kv, 3)
+    claim = store_claims.take(3)
     (tmp_path / claims.claim_key(3)).unlink()
     with pytest.raises(ClaimLost):
-        require(kv, 3, claim.owner)
+        store_claims.require(3, claim.owner)
     with pytest.raises(ClaimLost):
         claim.renew()
 
 
-def test_sweeping_leaves_the_claims_of_those_who_may_work(tmp_path, kv):
+def test_sweeping_leaves_the_claims_of_those_who_may_work(tmp_path, store_claims):
     for shard in range(4):
-        take(kv, shard)
+        store_claims.take(shard)
     forge(tmp_path, 1, started="1")  # gone
     elsewhere(tmp_path, 2)
     elsewhere(tmp_path, 3)
-    sweep(kv, {3})
-    assert [bool(look(kv, shard)) for shard in range(4)] == [True, False, True, False]
+    store_claims.sweep({3})
+    assert [bool(store_claims.look(shard)) for shard in range(4)] == [True, False, True, False]
     assert sorted(path.name for path in (tmp_path / "claims").iterdir()) == [
         "000000.json",
         "000002.json",

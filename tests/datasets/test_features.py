@@ -18,10 +18,10 @@ from pointcmt.datasets.store.features import (
     list_features,
     open_features,
 )
-from pointcmt.datasets.store.schema import array_specs, blank
-from pointcmt.datasets.store.summary import describe, summarize
+from pointcmt.datasets.store.schema import RENDER, array_specs, blank
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.summary import describe, summarize
 from pointcmt.errors import StoreError
 from tests.stores import render_toy
 from tests.training.stores import VIEWS, Plan, write_store
@@ -166,7 +166,7 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
             features.write(features.images(0), array)
         assert "other weights for the image network" in caught.value.fix  # it may be no teacher
-        assert "of mvnet, images.cache=false" in caught.value.fix
+        assert "with mvnet, images.cache=false" in caught.value.fix
 
 
 def test_what_is_damaged_is_named_with_its_remedy(store):
@@ -286,5 +286,5 @@ def test_info_counts_no_stale_shapes(rendered, tmp_path):
 
 def test_removing_a_store_removes_its_features(store):
     fill(create_features(store, KEY, WIDTH, FACTS))
-    remove(store.path)
+    remove(store.storage)
     assert not Path(store.path).exists()

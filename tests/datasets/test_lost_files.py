@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.datasets.store.features import create_features
-from pointcmt.datasets.store.schema import shard_key
-from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
-from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import (
+from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     PLAN,
     RENDER,
     ROOT,
-    ViewStore,
     arrays_of,
     marker_key,
+    shard_key,
 )
+from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, PointcmtError, StoreError
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options

@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
-from pointcmt.datasets.store import claims
-from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store import claims, storage
 from pointcmt.datasets.store.creation import create, remove
 from pointcmt.datasets.store.features import create_features, open_features
 from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
-from pointcmt.datasets.store.summary import summarize
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.summary import summarize
 from pointcmt.errors import DamageError, PointcmtError, StoreError
 from tests.datasets.object_storage import (
     SECRETS,
@@ -79,7 +79,7 @@ def remote(servers, local):
 
 def upload(bucket, store, path):
     """Copy a store's files into a bucket, past the package."""
-    for file in sorted(files.folder_of(store.kv).rglob("*")):
+    for file in sorted(store.storage.folder.rglob("*")):
         if file.is_file():
             name = file.relative_to(store.path).as_posix()
             bucket.put(f"{path}/{name}", file.read_bytes())
@@ -87,25 +87,25 @@ def upload(bucket, store, path):
 
 
 def test_a_shard_has_one_owner(bucket, monkeypatch):
-    kv = claims.open_claims(bucket.url("claimed"))
+    store_claims = claims.Claims(Storage(bucket.url("claimed")))
     monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
-    first = claims.take(kv, 3)
-    seen = claims.look(kv, 3)
-    assert claims.take(kv, 3).token == seen
+    first = store_claims.take(3)
+    seen = store_claims.look(3)
+    assert store_claims.take(3).token == seen
     first.renew()
-    claims.require(kv, 3, first.owner)
-    assert isinstance(claims.take(kv, 3, void=seen), claims.Held), "it has given a sign of life"
-    second = claims.take(kv, 3, void=claims.look(kv, 3))
-    for lost in (first.renew, lambda: claims.require(kv, 3, first.owner)):
+    store_claims.require(3, first.owner)
+    assert isinstance(store_claims.take(3, void=seen), claims.Held), "it has given a sign of life"
+    second = store_claims.take(3, void=store_claims.look(3))
+    for lost in (first.renew, lambda: store_claims.require(3, first.owner)):
         with pytest.raises(claims.ClaimLost, match="taken over") as raised:
             lost()
         assert raised.value.where == f"{bucket.url('claimed')}/claims/000003.json"
     first.release()
     second.renew()
     second.release()
-    assert claims.look(kv, 3) == ""
-    assert isinstance(claims.take(kv, 3), claims.Claim)
-    assert claims.sweep(kv, {3}) == ["claims/000003.json"]
+    assert store_claims.look(3) == ""
+    assert isinstance(store_claims.take(3), claims.Claim)
+    assert store_claims.sweep({3}) == ["claims/000003.json"]
 
 
 def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
@@ -113,16 +113,16 @@ def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
     wire = Wire(s3.server, 1 << 60)
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
     monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
-    kv = claims.open_claims(s3.url("unheard"))
+    store_claims = claims.Claims(Storage(s3.url("unheard")))
     wire.forget = b"PUT "
-    claim = claims.take(kv, 3)
+    claim = store_claims.take(3)
     assert not wire.forget
     assert isinstance(claim, claims.Claim)
     for forgotten in (b"PUT ", b""):
         wire.forget = forgotten
         claim.renew()
         assert not wire.forget
-    claims.require(kv, 3, claim.owner)
+    store_claims.require(3, claim.owner)
     claim.release()
     assert not s3.names("unheard/claims/")
     wire.cut()
@@ -132,8 +132,8 @@ def test_a_lost_object_is_named_by_every_reader(bucket, local):
     store = upload(bucket, local, "lost")
     for name in ("rgb", "points", "visible"):
         key = shard_key(store.specs[name], name, 3)
-        kept = files.read(store.kv, key)
-        files.delete(store.kv, [key])
+        kept = store.storage.read(key)
+        store.storage.delete([key])
         again = ViewStore.open(store.path)
         for use in (
             again.require_complete,
@@ -147,19 +147,19 @@ def test_a_lost_object_is_named_by_every_reader(bucket, local):
                 use()
             assert lost.value.where == f"{store.path}/{key}"
         assert not verify(store.path).ok
-        files.write(store.kv, key, kept)
+        store.storage.write(key, kept)
     store.require_complete()
 
 
 def test_a_server_that_lists_for_ever_is_given_up(s3, monkeypatch):
     """Each page of its listing names the next one."""
-    monkeypatch.setattr(files, "LISTING", 1.0)
+    monkeypatch.setattr(storage, "LISTING", 1.0)
     with endless_listing() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        kv = files.open_kv("s3://bucket/store")
+        endless = Storage("s3://bucket/store")
         began = time.monotonic()
         with pytest.raises(StoreError, match="took over"):
-            files.list_keys(kv, "commits/")
+            endless.list_keys("commits/")
         assert time.monotonic() - began < 30
 
 
@@ -260,7 +260,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, loca
     wire = Wire(s3.server, HALF_WAY)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", wire.address)
-        patch.setattr(files, "TRIES", 2)
+        patch.setattr(storage, "TRIES", 2)
         with pytest.raises(StoreError, match=f"nothing answers.*: {wire.address}"):
             render_toy(s3.url("gone"), **SMALL)
     assert 0 < len(s3.names("gone/commits/render/")) < 10
@@ -271,7 +271,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, loca
 def test_a_server_that_goes_away_is_no_damage(s3, remote, monkeypatch):
     wire = Wire(s3.server, 30_000)  # bytes, of some 100,000 that it takes to ask for everything
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
-    monkeypatch.setattr(files, "TRIES", 2)
+    monkeypatch.setattr(storage, "TRIES", 2)
     with pytest.raises(StoreError, match="nothing answers"):
         verify(remote["s3"].path)
     assert wire.broken.is_set()
@@ -352,19 +352,19 @@ def test_training_and_evaluation_read_it(s3, local, remote, tmp_path):
 def test_what_belongs_to_others_is_neither_used_nor_deleted(bucket):
     bucket.put("others/thing.txt", b"mine")
     with pytest.raises(StoreError, match=r"such as thing\.txt"):
-        create(bucket.url("others"), attributes(), SHAPES)
+        create(Storage(bucket.url("others")), attributes(), SHAPES)
     with pytest.raises(StoreError, match="not deleted"):
-        remove(bucket.url("others"))
+        remove(Storage(bucket.url("others")))
     assert bucket.objects("others") == {"thing.txt": b"mine"}
 
 
 def test_removing_a_store_leaves_its_neighbours(bucket, local):
     upload(bucket, local, "old")
     upload(bucket, local, "older")
-    remove(bucket.url("old/"))
+    remove(Storage(bucket.url("old/")))
     assert bucket.names("old/") == []
     assert len(bucket.names("older/")) == len(tree(local.path))
-    remove(bucket.url("old"))  # there is nothing: no error
+    remove(Storage(bucket.url("old")))  # there is nothing: no error
 
 
 def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
@@ -375,12 +375,12 @@ def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
         bucket.put(name, b"mine")
     before = set(bucket.names("shared/"))
     with pytest.raises(StoreError, match="nothing is deleted") as raised:
-        remove(bucket.url("shared"))
+        remove(Storage(bucket.url("shared")))
     assert "notes, rgb/c/notes.txt, run/" in raised.value.what
     assert set(bucket.names("shared/")) == before
     for name in foreign:
-        files.delete(files.open_kv(bucket.url("shared")), [name.removeprefix("shared/")])
-    remove(bucket.url("shared"))
+        Storage(bucket.url("shared")).delete([name.removeprefix("shared/")])
+    remove(Storage(bucket.url("shared")))
     assert bucket.names("shared/") == []
 
 
@@ -424,8 +424,8 @@ def test_a_wrong_bucket_path_or_url_is_said(bucket, tmp_path):
     for command in ("info", "verify"):
         refused((command, lost), "there is no ", lost)  # for GCS, an empty listing
     refused(("info", bucket.url("nowhere")), "there is no view store here")
-    refused(("info", f"{bucket.scheme}://No/x"), "no bucket has such a name")
-    refused(("info", bucket.url("a/../b")), "this URL names no place")
+    refused(("info", f"{bucket.scheme}://No/x"), "not a valid bucket name")
+    refused(("info", bucket.url("a/../b")), "this URL is not a valid location")
     refused(("info", f"{bucket.scheme}:/bucket/x"), "neither a folder nor a URL")
     refused(("preview", bucket.url("x"), "--out", bucket.url("P")), "only view stores")
     refused(("info", "s4://bucket/x"), "did you mean 's3'")
@@ -446,12 +446,12 @@ def test_servers_that_are_none_do_not_answer_or_hang_are_said(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:pass@127.0.0.1:{free_port()}")
     said = refused(("info", s3.url("whole")), "nothing answers at the server's address: http://127")
     assert "pass" not in said
-    monkeypatch.setattr(files, "FIRST_TRIES", 1)  # that the default takes seconds is seen above
+    monkeypatch.setattr(storage, "FIRST_TRIES", 1)  # that the default takes seconds is seen above
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
     refused(("info", s3.url("whole")), "name cannot be resolved: http://nowhere.invalid")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
-    refused(("info", s3.url("whole")), "no address of an S3 server")
-    monkeypatch.setattr(files, "FIRST_ANSWER", 1.0)
+    refused(("info", s3.url("whole")), "not the address of an S3 server")
+    monkeypatch.setattr(storage, "FIRST_ANSWER", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         refused(("info", s3.url("whole")), "the server does not answer")
@@ -461,5 +461,5 @@ def test_the_region_and_the_endpoint_of_s3_alone_are_honoured(s3, remote, monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.server + "/")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    own = ViewStore.open(s3.url("whole")).kv.spec().to_json()
+    own = ViewStore.open(s3.url("whole")).storage.kv.spec().to_json()
     assert (own["endpoint"], own["aws_region"]) == (s3.server, "eu-central-1")

@@ -12,12 +12,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pointcmt.datasets.store import claims
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store import claims, file_checks
 from pointcmt.datasets.store.creation import create, remove
 from pointcmt.datasets.store.documents import Outcome, decode_outcome, encode_outcome
-from pointcmt.datasets.store.schema import Schema, ShapeRecord
+from pointcmt.datasets.store.file_checks import LOCK
+from pointcmt.datasets.store.schema import (
+    SCHEMA_VERSION,
+    Plan,
+    Schema,
+    ShapeRecord,
+    array_specs,
+    blank,
+    depth_scale,
+    encode_plan,
+    pack_visible,
+    quantize_depth,
+    schema_attributes,
+    shard_key,
+    unpack_visible,
+)
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, StoreError, UsageError
@@ -29,8 +43,8 @@ SHAPES = [ShapeRecord(f"thing/{i}", "thing", "train", f"thing/{i}.off") for i in
 def attributes(seed=0, up="z"):
     schema = Schema(shapes=7, views=2, size=8, points=12, shard=3, depth_scale=5e-5)
     return {
-        "schema_version": contract.SCHEMA_VERSION,
-        "schema": contract.schema_attributes(schema),
+        "schema_version": SCHEMA_VERSION,
+        "schema": schema_attributes(schema),
         "render": {"seed": seed, "rig": {"name": "pair"}},
         "render_hash": "",
         "source": {"name": "test", "root": None, "up": up, "licence": "none"},
@@ -40,52 +54,51 @@ def attributes(seed=0, up="z"):
 
 
 def make(path):
-    create(str(path), attributes(), SHAPES)
+    create(Storage(path), attributes(), SHAPES)
 
 
 def make_with(path, seed, said):
-    """Create a store; tells the seed of who succeeds, and what the others are told."""
+    """Create a store; puts its seed where that succeeds, else the error's text."""
     try:
-        create(path, attributes(seed), SHAPES)
+        create(Storage(path), attributes(seed), SHAPES)
         said.put(seed)
     except StoreError as error:
         said.put(error.what)
 
 
 def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     rng = np.random.default_rng(0)
     written = {}
     for shard in (1, 2, 0):
         shapes = store.schema.shapes_of(shard)
         arrays = {
             name: rng.integers(0, 200, (len(shapes), *spec.shape)).astype(spec.dtype)
-            for name, spec in contract.array_specs(store.schema).items()
+            for name, spec in array_specs(store.schema).items()
         }
         files = store.write_shard(shard, arrays)
         assert set(files) == {
-            contract.shard_key(spec, name, shard)
-            for name, spec in contract.array_specs(store.schema).items()
+            shard_key(spec, name, shard) for name, spec in array_specs(store.schema).items()
         }
         written[shard] = arrays
     again = ViewStore.open(tmp_path / "S")
-    for name in contract.array_specs(store.schema):
+    for name in array_specs(store.schema):
         expected = np.concatenate([written[shard][name] for shard in range(3)])
         np.testing.assert_array_equal(again.read(name), expected)
 
 
 def test_every_chunk_is_on_disk_even_where_all_values_are_the_fill_value(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
-    specs = contract.array_specs(store.schema)
-    store.write_shard(0, {name: contract.blank(spec, 3) for name, spec in specs.items()})
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
+    specs = array_specs(store.schema)
+    store.write_shard(0, {name: blank(spec, 3) for name, spec in specs.items()})
     for name, spec in specs.items():
-        assert (tmp_path / "S" / contract.shard_key(spec, name, 0)).stat().st_size > 0
+        assert (tmp_path / "S" / shard_key(spec, name, 0)).stat().st_size > 0
 
 
 def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
-    arrays = {name: contract.blank(spec, 3) for name, spec in store.specs.items()}
-    keys = [contract.shard_key(spec, name, 0) for name, spec in store.specs.items()]
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
+    arrays = {name: blank(spec, 3) for name, spec in store.specs.items()}
+    keys = [shard_key(spec, name, 0) for name, spec in store.specs.items()]
     marker, claim = "commits/render/000000.json", "claims/000000.json"
     for key in [*keys, marker, claim, "fresh"]:
         path = tmp_path / f"S/{key}.__lock"
@@ -94,8 +107,8 @@ def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
     store.write_shard(0, arrays)
     ended = [encode_outcome(Outcome(f"thing/{i}", "done")) for i in range(3)]
     store.commit("render", 0, {"outcomes": ended, "files": named_files(store, "render", 0)})
-    held = claims.take(claims.open_claims(store.path), 0)
-    assert files.write_new(store.kv, "fresh", b"new") == b"new"
+    held = store.claims.take(0)
+    assert store.storage.write_new("fresh", b"new") == b"new"
     assert (tmp_path / "S/fresh").read_bytes() == b"new"
     assert json.loads((tmp_path / "S" / claim).read_bytes())["owner"] == held.owner
     assert list(store.markers()) == [0]
@@ -104,7 +117,7 @@ def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
 
 
 def test_a_file_that_a_living_writer_holds_is_not_emptied(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     path = tmp_path / "S/fresh.__lock"
     path.write_bytes(b"half of it")
     code = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX)"
@@ -113,7 +126,7 @@ def test_a_file_that_a_living_writer_holds_is_not_emptied(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as writer:
         writer.stdout.readline()
-        files.empty_leftover(store.kv, "fresh")
+        store.storage.empty_leftover("fresh")
         assert path.read_bytes() == b"half of it"
         writer.stdin.close()
 
@@ -126,7 +139,7 @@ def test_many_may_create_the_same_store_at_once(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 6
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     assert [record.id for record in store.shapes] == [record.id for record in SHAPES]
     assert store.pending() == [0, 1, 2]
 
@@ -134,16 +147,16 @@ def test_many_may_create_the_same_store_at_once(tmp_path):
 def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
     make(tmp_path / "S")
     with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 asked for"):
-        create(str(tmp_path / "S"), attributes(seed=1), SHAPES)
+        create(Storage(tmp_path / "S"), attributes(seed=1), SHAPES)
     with pytest.raises(StoreError, match="plan_sha256"):
-        create(str(tmp_path / "S"), attributes(), SHAPES[::-1])
+        create(Storage(tmp_path / "S"), attributes(), SHAPES[::-1])
     with pytest.raises(StoreError, match='up: "z" in the store, "y" asked for'):
-        create(str(tmp_path / "S"), attributes(up="y"), SHAPES)
+        create(Storage(tmp_path / "S"), attributes(up="y"), SHAPES)
 
 
 def test_names_may_hold_any_line_separator(tmp_path):
     shapes = [ShapeRecord(f"a{c}b", "thing", "train", f"a{c}b.off") for c in "\u2028\u2029\x85\x1c"]
-    assert list(contract.Plan(contract.encode_plan(shapes))) == shapes
+    assert list(Plan(encode_plan(shapes))) == shapes
 
 
 def files_of(folder):
@@ -166,7 +179,7 @@ def stop_after(steps, real):
 def test_a_removal_that_is_stopped_anywhere_leaves_no_shard_that_counts_without_its_data(
     tmp_path, monkeypatch
 ):
-    store = create(str(tmp_path / "whole"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "whole"), attributes(), SHAPES)
     for shard in range(store.schema.shards):
         store.commit("render", shard, {"outcomes": [], "files": {}})
     before, out = files_of(tmp_path / "whole"), tmp_path / "S"
@@ -175,12 +188,12 @@ def test_a_removal_that_is_stopped_anywhere_leaves_no_shard_that_counts_without_
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", stop_after(steps, os.unlink))
             with pytest.raises(KeyboardInterrupt):
-                remove(str(out))
+                remove(Storage(out))
         gone = before - files_of(out)
         assert len(gone) == steps
         assert all(name.startswith("commits") for name in gone) or not list(out.rglob("commits/*"))
-        create(str(out), attributes(), SHAPES)  # it is still a store, or a folder for one
-        remove(str(out))
+        create(Storage(out), attributes(), SHAPES)  # it is still a store, or a folder for one
+        remove(Storage(out))
         assert not out.exists()
 
 
@@ -211,7 +224,7 @@ FOREIGN = {  # what is put into a store's folder: what the refusal calls it
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_store_with_anything_else_in_its_folder_is_not_deleted_and_that_is_named(tmp_path, name):
     out, other = tmp_path / "S", tmp_path / "mine"
-    store = create(str(out), attributes(), SHAPES)
+    store = create(Storage(out), attributes(), SHAPES)
     store.commit("render", 1, {"outcomes": [], "files": {}})
     (other / "c").mkdir(parents=True)
     (other / "c/thesis.txt").write_text("dear")
@@ -225,7 +238,7 @@ def test_a_store_with_anything_else_in_its_folder_is_not_deleted_and_that_is_nam
         path.write_text("mine")
     before = everything(tmp_path)
     with pytest.raises(StoreError) as raised:
-        remove(str(out))
+        remove(Storage(out))
     assert f"other things as well: {FOREIGN[name]}; nothing is deleted" in raised.value.what
     assert everything(tmp_path) == before
 
@@ -236,7 +249,7 @@ def test_everything_of_a_store_is_deleted_half_written_files_and_empty_folders_t
 ):
     monkeypatch.setattr(claims, "LEASE", 0.1)
     out = tmp_path / "S"
-    create(str(out), attributes(), SHAPES)
+    create(Storage(out), attributes(), SHAPES)
     for name in (
         "rgb/c/7/0/0/0/0",  # of no shard any more
         "rgb/c/0/0/0/0/0.__lock",
@@ -256,7 +269,7 @@ def test_everything_of_a_store_is_deleted_half_written_files_and_empty_folders_t
         (out / "zarr.json").write_text(root.replace('"schema_version": 1', '"schema_version": 7'))
     elif harm:
         (out / "zarr.json").write_text(root.replace('"schema": {', '"schema": 3, "other": {'))
-    remove(str(out))
+    remove(Storage(out))
     assert not out.exists()
 
 
@@ -266,14 +279,14 @@ def test_where_the_root_does_not_say_that_it_is_a_store_nothing_is_deleted(tmp_p
     root.write_bytes(root.read_bytes()[:100])
     before = everything(tmp_path)
     with pytest.raises(StoreError, match="not a view store, or its root is damaged"):
-        remove(str(tmp_path / "S"))
+        remove(Storage(tmp_path / "S"))
     assert everything(tmp_path) == before
 
 
 def test_a_link_to_a_store_stays_and_its_target_is_emptied(tmp_path):
     make(tmp_path / "disk")
     (tmp_path / "S").symlink_to(tmp_path / "disk")
-    remove(str(tmp_path / "S"))
+    remove(Storage(tmp_path / "S"))
     assert everything(tmp_path) == {"S", "disk"}
 
 
@@ -305,8 +318,8 @@ def test_damaged_files_are_refused_by_name(tmp_path, file, says):
     assert file.removesuffix("/zarr.json") in raised.value.where
 
 
-def test_a_place_without_a_name_is_none():
-    for use in (ViewStore.open, remove, lambda path: create(path, attributes(), SHAPES)):
+def test_a_location_needs_a_name():
+    for use in (ViewStore.open, Storage):
         with pytest.raises(UsageError, match="the name of the store is empty"):
             use("")
     with pytest.raises(StoreError, match="there is no view store here") as raised:
@@ -315,7 +328,7 @@ def test_a_place_without_a_name_is_none():
 
 
 def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     with pytest.raises(StoreError, match="no array 'rbg'"):
         store.read("rbg", 0)
     store.commit("render", 1, {"outcomes": [], "files": {}})
@@ -326,7 +339,7 @@ def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
 
 
 def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     bad = {"reason": Reason.BAD_INDEX, "detail": "9"}
     ended = [
         Outcome(shape.id, "failed" if i in (2, 5) else "done", **(bad if i in (2, 5) else {}))
@@ -345,16 +358,16 @@ def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
 
 
 def test_markers_of_another_store_do_not_count_as_whole(tmp_path):
-    mine, other = (create(str(tmp_path / n), attributes(i), SHAPES) for i, n in enumerate("ab"))
+    mine, other = (create(Storage(tmp_path / n), attributes(i), SHAPES) for i, n in enumerate("ab"))
     other.commit("render", 0, {"outcomes": [], "files": {}})
     shutil.copytree(tmp_path / "b/commits", tmp_path / "a/commits")
     assert [b.what for b in verify(mine.path).broken] == [
-        "the marker of another shard, or of another store"
+        "this commit marker belongs to another shard or to another store"
     ]
 
 
 def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     odd = Outcome("thing/0", "failed", Reason.BAD_SYNTAX, "\ud800", notes=("\udc80",))
     named = named_files(store, "render", 0)
     store.commit("render", 0, {"outcomes": [encode_outcome(odd)] * 3, "files": named})
@@ -371,40 +384,40 @@ def test_visibility_packs_and_unpacks_any_number_of_points():
     rng = np.random.default_rng(0)
     for points in (1, 7, 8, 9, 2048):
         visible = rng.random((3, points)) < 0.5
-        packed = contract.pack_visible(visible)
+        packed = pack_visible(visible)
         assert packed.shape == (3, -(-points // 8))
-        np.testing.assert_array_equal(contract.unpack_visible(packed, points), visible)
-        np.testing.assert_array_equal(contract.unpack_visible(packed, 1), visible[:, :1])
+        np.testing.assert_array_equal(unpack_visible(packed, points), visible)
+        np.testing.assert_array_equal(unpack_visible(packed, 1), visible[:, :1])
 
 
 def test_depth_is_quantised_to_half_a_step_and_surfaces_never_vanish():
     depth = np.array([0.0, 1e-9, 1.0, 3.99, 4.0])
-    scale = contract.depth_scale(4.0)
-    stored = contract.quantize_depth(depth, scale)
+    scale = depth_scale(4.0)
+    stored = quantize_depth(depth, scale)
     np.testing.assert_array_equal(stored > 0, depth > 0)
     assert np.abs(stored * scale - depth)[2:].max() <= scale / 2 + 1e-12
 
 
 def test_a_file_that_was_just_committed_is_not_taken_for_a_leftover(tmp_path, monkeypatch):
     """Its writer renames it between our opening it and our locking it."""
-    kv = files.open_kv(str(tmp_path))
-    (tmp_path / f"key{files.LOCK}").write_bytes(b"whole")
+    storage = Storage(tmp_path)
+    (tmp_path / f"key{LOCK}").write_bytes(b"whole")
     real = fcntl.lockf
 
     def late(handle, *more):
-        if (tmp_path / f"key{files.LOCK}").exists():
-            os.rename(tmp_path / f"key{files.LOCK}", tmp_path / "key")
+        if (tmp_path / f"key{LOCK}").exists():
+            os.rename(tmp_path / f"key{LOCK}", tmp_path / "key")
         return real(handle, *more)
 
-    monkeypatch.setattr(files.fcntl, "lockf", late)
-    files.empty_leftover(kv, "key")
+    monkeypatch.setattr(file_checks.fcntl, "lockf", late)
+    storage.empty_leftover("key")
     assert (tmp_path / "key").read_bytes() == b"whole"
 
 
 def test_data_of_any_size_is_compared_with_its_marker(tmp_path, monkeypatch):
     """The limit of metadata is not one of shards."""
-    store = create(str(tmp_path / "S"), attributes(), SHAPES)
-    specs = contract.array_specs(store.schema)
-    written = store.write_shard(0, {"points": contract.blank(specs["points"], 3)})
-    monkeypatch.setattr(files.read, "__defaults__", (10,))
+    store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
+    specs = array_specs(store.schema)
+    written = store.write_shard(0, {"points": blank(specs["points"], 3)})
+    monkeypatch.setattr(Storage.read, "__defaults__", (10,))
     assert not store.read_committed("points", 0, {"files": written}).any()

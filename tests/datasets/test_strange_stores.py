@@ -14,20 +14,22 @@ import zarr
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
-from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.documents import identity_digest
 from pointcmt.datasets.store.features import create_features, open_features
-from pointcmt.datasets.store.summary import summarize
-from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import (
+from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     PLAN,
     RENDER,
     ROOT,
-    ViewStore,
+    digest,
+    encode_line,
+    group_metadata,
     marker_key,
 )
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.summary import summarize
 from pointcmt.errors import DamageError, PointcmtError
 from pointcmt.render.jobs.job import job_of_store
 from pointcmt.render.jobs.repair import repair
@@ -103,7 +105,7 @@ def use(path, run):
 
 
 def write_root(store, attributes):
-    Path(store.path, ROOT).write_bytes(contract.group_metadata(attributes))
+    Path(store.path, ROOT).write_bytes(group_metadata(attributes))
 
 
 def adopt_markers(store, attributes):
@@ -121,8 +123,8 @@ def adopt_markers(store, attributes):
 def write_marker(path, marker):
     """Write a marker with the checksum that is right for it."""
     body = {key: value for key, value in marker.items() if key != "checksum"}
-    body["checksum"] = contract.digest(contract.encode_line(body))
-    path.write_bytes(contract.encode_line(body))
+    body["checksum"] = digest(encode_line(body))
+    path.write_bytes(encode_line(body))
 
 
 def test_a_root_with_any_field_missing_or_wrong(store, tmp_path):
@@ -155,9 +157,9 @@ def test_a_marker_with_any_field_missing_or_wrong(store, tmp_path, stage):
 def test_a_plan_with_any_field_missing_or_wrong(store, tmp_path):
     lines = Path(store.path, PLAN).read_bytes().splitlines()
     for field, new, table in forgeries(json.loads(lines[0])):
-        plan = b"\n".join([contract.encode_line(table).strip(), *lines[1:]]) + b"\n"
+        plan = b"\n".join([encode_line(table).strip(), *lines[1:]]) + b"\n"
         Path(store.path, PLAN).write_bytes(plan)
-        attributes = {**store.attributes, "plan_sha256": contract.digest(plan)}
+        attributes = {**store.attributes, "plan_sha256": digest(plan)}
         write_root(store, attributes)
         adopt_markers(store, attributes)
         try:
@@ -221,7 +223,7 @@ def test_what_another_tool_adds_leaves_a_store_as_usable_as_before(store, whole,
     assert open_features(again, "0123456789abcdef").states() == {0: "fresh", 1: "fresh"}
     assert verify(store.path).ok
     assert summarize(store.path)["done"] == 3
-    create(store.path, whole.attributes, whole.shapes)  # what a resumed `render` does first
+    create(store.storage, whole.attributes, whole.shapes)  # what a resumed `render` does first
     assert tree(store.path) == after, "what the tool has added is left alone"
     assert repair(store.path, None, QUIET).verdict.ok
     assert tree(store.path) == after

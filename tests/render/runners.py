@@ -10,8 +10,7 @@ import numpy as np
 
 from pointcmt.errors import StoreError
 from pointcmt.render.jobs.backlog import Backlog, carry_out
-from pointcmt.render.jobs.supervisor import WorkerPool
-from pointcmt.render.jobs.workers import LocalWorkers
+from pointcmt.render.jobs.supervisor import LocalWorkers, WorkerPool
 
 SHAPES = 4  # per task
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pointcmt.correspondences import pixels_to_points, points_to_pixels
+from pointcmt.datasets.store.schema import CORRESPONDENCES
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.jobs.shards import NO_PIXEL
 from pointcmt.shapes import UnitMesh
 from tests.render import shapes

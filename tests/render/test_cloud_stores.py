@@ -10,7 +10,7 @@ import pytest
 
 from pointcmt.cameras import Rig, View, find_rig
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.schema import SPLITS, digest, encode_json
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, UsageError
@@ -111,7 +111,7 @@ def test_points_are_the_files_and_parts_follow_them(finished):
     assert len(done(finished)) == 5
     for shape_id, index in done(finished):
         synset, name = shape_id.split("/")
-        split = contract.SPLITS[finished.splits[index]]
+        split = SPLITS[finished.splits[index]]
         points, normals, parts = SHAPES[synset, name, split]
         chosen = finished.read("point_face", index)
         assert len(set(chosen.tolist())) == 100
@@ -133,7 +133,7 @@ def test_what_a_pixel_shows_is_a_point_of_the_file_at_its_depth(finished):
     scale = finished.schema.depth_scale
     for shape_id, index in done(finished):
         synset, name = shape_id.split("/")
-        split = contract.SPLITS[finished.splits[index]]
+        split = SPLITS[finished.splits[index]]
         matrix = finished.read("source_to_world", index)
         world = SHAPES[synset, name, split][0] @ matrix[:3, :3].T + matrix[:3, 3]
         face, depth = finished.read("face_index", index), finished.read("depth", index)
@@ -328,7 +328,7 @@ def test_colours_of_a_cloud_are_in_the_store(tmp_path):
 def test_the_hash_of_stores_of_meshes_is_what_it_was_before_there_were_clouds():
     config = RenderConfig(Rig("one", (View((0.0, -3.0, 0.0)),)))
     attributes = config.attributes()
-    assert contract.digest(contract.encode_json(attributes)) == (
+    assert digest(encode_json(attributes)) == (
         "dfe5aa818bea27b8466556a395c65bfb98bf1557a155bf10df173fe8ee7455df"
     )
     assert RenderConfig.from_attributes(attributes) == config

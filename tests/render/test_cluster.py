@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Client
 
+from pointcmt.datasets.store.schema import RENDER
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs import cluster as clusters
 from pointcmt.render.jobs import scheduler

@@ -10,8 +10,9 @@ from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.documents import Outcome, encode_outcome
-from pointcmt.datasets.store.schema import ShapeRecord
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.schema import RENDER, ShapeRecord
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, UsageError
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.jobs.job import Job, job_of_store
@@ -204,7 +205,7 @@ def test_a_large_store_is_compared_by_a_sample_that_is_always_the_same(tmp_path)
     many = [ShapeRecord(f"{i:03}", "thing", "train", f"{i:03}.off") for i in range(360)]
     table = attributes()
     table["schema"] |= {"shapes": 360, "shard": 4}
-    store = create(str(tmp_path / "S"), table, many)
+    store = create(Storage(tmp_path / "S"), table, many)
     for shard in range(0, 90, 2):
         of_shard = [many[i] for i in store.schema.shapes_of(shard)]
         ended = [encode_outcome(Outcome(record.id, "done", sha256="x")) for record in of_shard]

@@ -14,8 +14,9 @@ from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store.documents import decode_outcome, encode_outcome
 from pointcmt.datasets.store.features import create_features, list_features, open_features
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, StoreError, UsageError
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs import repair as repairing
@@ -308,6 +309,6 @@ def test_embree_draws_again_what_it_drew_even_where_auto_finds_a_gpu(meshes, mon
 
 def test_a_job_whose_store_was_replaced_stops(meshes, tmp_path):
     job = Job(meshes.path, "folder", tmp_path, "y", RenderConfig(find_rig("ortho6"), **SMALL))
-    with pytest.raises(StoreError, match="another store here meanwhile"):
+    with pytest.raises(StoreError, match="another store here"):
         ShardRunner(replace(job, identity="of another"))
     assert ShardRunner(replace(job, identity=meshes.identity))

@@ -12,18 +12,17 @@ import pytest
 
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store import claims
-from pointcmt.datasets.store.claims import ClaimLost, open_claims, take
-from pointcmt.datasets.store.schema import shard_key
+from pointcmt.datasets.store.claims import ClaimLost
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, shard_key
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError
 from pointcmt.render.jobs import repair as repairing
 from pointcmt.render.jobs import run
-from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Task, job_of_store, stage_to_run, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
-from pointcmt.render.jobs.runner import make_runner
+from pointcmt.render.jobs.runner import make_runner, run_claimed
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from tests.render import shapes
@@ -229,12 +228,12 @@ def test_a_late_writer_leaves_no_damage_behind(tmp_path):
     good = tree(store.path)
     store.forget(0)
     late = ShardRunner(replace(job_of_store(store, None), correspondences=False))
-    claim = take(open_claims(store.path), 0)
+    claim = store.claims.take(0)
     write = late.store.write_shard
 
     def write_late(shard, arrays):
         claim.release()
-        with take(open_claims(store.path), 0) as other:
+        with store.claims.take(0) as other:
             ShardRunner(job_of_store(store, None))(Task(RENDER, 0, claim=other.owner), {}, print)
         return write(shard, {**arrays, "rgb": arrays["rgb"] + np.uint8(1)})
 
@@ -249,25 +248,25 @@ def test_a_late_writer_leaves_no_damage_behind(tmp_path):
 
 def test_a_store_that_somebody_works_on_is_not_overwritten(store, root, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "LEASE", 2.0)
-    held = take(open_claims(store.path), 1)
+    held = store.claims.take(1)
     command = ("render", "--dataset", "folder", "--root", root, "--out", store.path, *SETTINGS)
     before = tree(store.path)
     done = pointcmt(*command, "--overwrite")
     assert done.returncode == 1
-    assert "is at work on this store" in done.stderr
+    assert "is working on this store" in done.stderr
     assert tree(store.path) == before
     held.release()
     assert pointcmt(*command, "--overwrite").returncode == 3
     path = Path(store.path) / claims.claim_key(1)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"owner": "x", "machine": "another", "host": "node17", "pid": 1}))
-    kv, began = open_claims(store.path), time.monotonic()
-    claims.require_idle(kv)
+    began = time.monotonic()
+    store.claims.require_idle()
     assert time.monotonic() - began >= 2.0, "only time can tell that the other machine is gone"
     signs = threading.Timer(0.5, lambda: path.write_text(path.read_text().replace("x", "y")))
     signs.start()
     with pytest.raises(StoreError, match="process 1 on node17 is at work"):
-        claims.require_idle(kv)
+        store.claims.require_idle()
 
 
 def test_options_of_repairs_alone_are_refused_without_one(store):

@@ -11,15 +11,15 @@ import pytest
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store import claims
-from pointcmt.datasets.store.claims import ClaimLost, open_claims, take
+from pointcmt.datasets.store.claims import ClaimLost, Claims
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs import run
-from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Finished, Job, Task, create_store, job_of_store, tasks
 from pointcmt.render.jobs.run import Options
-from pointcmt.render.jobs.runner import make_runner
+from pointcmt.render.jobs.runner import make_runner, run_claimed
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from tests.render.jobs import SMALL, facts, pointcmt, render
@@ -129,7 +129,7 @@ def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
     monkeypatch.setattr(claims, "LEASE", 3.0)
     listing, job = small_job(tmp_path / "S")
     store = create_store(listing, job, 1)
-    take(open_claims(job.out), 1)
+    Claims(Storage(job.out)).take(1)
     path = tmp_path / "S" / claims.claim_key(1)
     table = json.loads(path.read_text()) | {"machine": "another", "host": "node17"}
     path.write_text(json.dumps(table))
@@ -147,12 +147,12 @@ def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
 def test_a_shard_that_another_process_took_over_is_not_committed(tmp_path):
     listing, job = small_job(tmp_path / "S")
     store = create_store(listing, job, 1)
-    claim = take(open_claims(job.out), 0)
+    claim = Claims(Storage(job.out)).take(0)
     runner = ShardRunner(job)
 
     def is_taken_over(shape):
         claim.release()
-        take(open_claims(job.out), 0)
+        Claims(Storage(job.out)).take(0)
 
     with pytest.raises(ClaimLost):
         runner(Task("render", 0, claim=claim.owner), {}, is_taken_over)

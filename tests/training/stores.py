@@ -7,6 +7,7 @@ import numpy as np
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.documents import Outcome, encode_outcome
 from pointcmt.datasets.store.schema import (
+    RENDER,
     SCHEMA_VERSION,
     Schema,
     ShapeRecord,
@@ -17,7 +18,8 @@ from pointcmt.datasets.store.schema import (
     render_arrays,
     schema_attributes,
 )
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason
 from pointcmt.render.config import RenderConfig
 from pointcmt.training.config.files import load_config
@@ -101,7 +103,7 @@ def write_store(folder, plan):
         "part_names": PARTS if plan.parts else {},
         "versions": {},
     }
-    store = create(str(folder), attributes, shapes)
+    store = create(Storage(folder), attributes, shapes)
     for shard in range(schema.shards):
         members = [shapes[i] for i in schema.shapes_of(shard)]
         specs = array_specs(schema)

@@ -20,7 +20,7 @@ KNOBS = {
 TRAIN = """
 import sys
 from pathlib import Path
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training.loop import train
 from tests.training.stores import small_config
 recipe, store, out, devices, until, *knobs = sys.argv[1:]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pointcmt.datasets.store.enclosing import require_outside
+from pointcmt.datasets.enclosing import require_outside
 from pointcmt.datasets.store.features import FRESH, STALE, list_features, open_features
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError

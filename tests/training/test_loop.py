@@ -162,7 +162,7 @@ def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from pointcmt.datasets.store import ViewStore\n"
+        "from pointcmt.datasets.store.view_store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
         "from tests.training.stores import small_config\n"
         "train(ViewStore.open(sys.argv[1]), small_config('student', epochs=6), "

@@ -98,7 +98,7 @@ def test_two_processes_resume(pair, store, tmp_path):
         "import sys; from pathlib import Path\n"
         "from pointcmt.training import loop, processes\n"
         "loop.SAVE, processes.ASK = 0.0, 3  # saved in the middle of epochs, too\n"
-        "from pointcmt.datasets.store import ViewStore\n"
+        "from pointcmt.datasets.store.view_store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
         "from pointcmt.training.runs.folder import open_run\n"
         "train(ViewStore.open(sys.argv[1]), open_run(Path(sys.argv[2])).config, "

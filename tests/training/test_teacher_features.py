@@ -17,8 +17,8 @@ from pointcmt.datasets.store.features import (
     list_features,
     open_features,
 )
-from pointcmt.datasets.store.schema import array_specs, blank
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.schema import RENDER, array_specs, blank
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.images.features import teacher_key
 from pointcmt.training.images.networks import NETWORKS

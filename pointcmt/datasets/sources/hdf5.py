@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError, install
-from pointcmt.regular_files import require_regular
+from pointcmt.files import require_regular
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
 MAX_ROWS = 10_000_000

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 from pointcmt.shapes import Cloud, Mesh
 
 MAX_LIST = 8 << 20  # bytes of a list that comes with a data set: the published ones have up to 3 MB

@@ -22,8 +22,7 @@ from pointcmt.datasets.sources.listing import (
 )
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
-from pointcmt.json_files import parse_json
-from pointcmt.regular_files import read_regular
+from pointcmt.files import parse_json, read_regular
 
 URL = "https://shapenet.org"
 LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pointcmt.datasets.store import storage as files
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.errors import PointcmtError
 
-_open_kv = cache(files.open_kv)
+_open = cache(Storage)
 
 
 def main(pipe: int) -> None:
@@ -34,17 +34,18 @@ def main(pipe: int) -> None:
             connection.send(answer)
 
 
-def _answer(kind: str, where: str, threads: int, *request: Any) -> Any:
+def _answer(kind: str, path: str, threads: int, *request: Any) -> Any:
     if kind == "files":
         method, given, named = request
-        return getattr(_open_kv(where, threads), method)(*given, **named).result()
-    options, index = request
-    return np.asarray(_array(where, threads, tuple(options.items()))[index].read().result())
+        return getattr(_open(path, threads).kv, method)(*given, **named).result()
+    name, options, index = request
+    array = _array(path, threads, name, tuple(options.items()))
+    return np.asarray(array[index].read().result())
 
 
 @cache
-def _array(where: str, threads: int, options: tuple[tuple[str, Any], ...]) -> Any:
-    return files.open_array(where, threads, **dict(options))
+def _array(path: str, threads: int, name: str, options: tuple[tuple[str, Any], ...]) -> Any:
+    return _open(path, threads).open_array(name, **dict(options))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,11 @@
-"""View stores: created by whoever comes first, made whole again where they can be, removed."""
+"""Create a view store, whichever process comes first; mend its root; delete it."""
 
 import json
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import tensorstore as ts
-
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store import storage as files
-from pointcmt.datasets.store.claims import open_claims, require_idle
+from pointcmt.datasets.store.claims import Claims
 from pointcmt.datasets.store.documents import (
     decode_marker,
     identity,
@@ -18,71 +14,92 @@ from pointcmt.datasets.store.documents import (
     require_root,
     root_attributes,
 )
-from pointcmt.datasets.store.leftovers import names_of
-from pointcmt.datasets.store.locations import tidy
-from pointcmt.datasets.store.names import Names
-from pointcmt.datasets.store.schema import ShapeRecord
-from pointcmt.datasets.store.view_store import PLAN, ROOT, ViewStore
+from pointcmt.datasets.store.file_checks import Inventory
+from pointcmt.datasets.store.leftovers import Names, names_of
+from pointcmt.datasets.store.schema import (
+    COMMITS,
+    PLAN,
+    ROOT,
+    ShapeRecord,
+    array_metadata,
+    array_specs,
+    as_prescribed,
+    digest,
+    encode_plan,
+    group_metadata,
+)
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import brief, differing
 from pointcmt.errors import DamageError, StoreError
 
 FOREIGN_SHOWN = 5  # names in an error
 
 
 def create(
-    path: str, attributes: dict[str, Any], shapes: Iterable[ShapeRecord], threads: int = 4
+    storage: Storage, attributes: dict[str, Any], shapes: Iterable[ShapeRecord]
 ) -> ViewStore:
-    """Create a store, or open it where it exists with the same plan and configuration.
+    """Create a store, or open it if it exists with the same plan and configuration.
 
     Safe when many processes start at once: the first one's root counts, and all other files
-    follow from it. Those that are lost or damaged are written again, the root too if all that was
-    rendered agrees with it. Raises StoreError with the differences where the store holds something
-    else, and where others' files are.
+    follow from it. Lost or damaged ones are written again, the root too if everything that was
+    rendered agrees with it. Raises StoreError with the differences if the location holds another
+    store, and if it holds files that are not a store's.
     """
-    path = tidy(path)
-    plan = contract.encode_plan(shapes)
-    attributes = {**attributes, "plan_sha256": contract.digest(plan)}
-    stored = _claim_root(path, attributes, plan, threads)
+    plan = encode_plan(shapes)
+    attributes = {**attributes, "plan_sha256": digest(plan)}
+    stored = _claim_root(storage, attributes, plan)
     different = differences(stored, attributes)
     if different:
         raise StoreError(
             "this store was made with another configuration:\n  " + "\n  ".join(different),
-            where=path,
+            where=storage.path,
             fix="repeat the settings it was made with, choose another --out, or use --overwrite",
         )
-    store = ViewStore(path, stored, threads)
-    _ensure(store.kv, PLAN, plan)
-    for name in contract.array_specs(store.schema):
-        ensure_metadata(store.kv, name, contract.array_metadata(store.schema, name))
+    store = ViewStore(storage, stored)
+    _ensure(storage, PLAN, plan)
+    for name in array_specs(store.schema):
+        ensure_metadata(storage, name, array_metadata(store.schema, name))
     return store
 
 
-def remove(path: str) -> None:
-    """Delete a store. Raises StoreError, before anything is deleted, for a place that holds
-    anything but one view store, and while some process works on it.
+def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Return the differences between two stores' attributes, one per line.
 
-    What says that shards are finished goes first and what says that this is a store goes last, so
-    that whatever a kill leaves behind can be deleted again, or rendered again.
+    Versions and paths do not count.
     """
-    path = tidy(path)
-    kv = files.open_kv(path)
-    if not is_root(files.first_read(path, ROOT)):
-        if files.top_names(kv):
+    different = differing(_flatten(identity(stored)), _flatten(identity(asked)))
+    return [
+        f"{key}: {brief(here)} in the store, {brief(there)} asked for"
+        for key, (here, there) in different.items()
+    ]
+
+
+def remove(storage: Storage) -> None:
+    """Delete a store.
+
+    Raises StoreError, before anything is deleted, if the location holds anything else than one view
+    store, and while a process works on it. The commit markers are deleted first and the root last,
+    so that what a kill leaves can be deleted again, or rendered again.
+    """
+    if not is_root(storage.first_read(ROOT)):
+        if storage.top_names():
             raise StoreError(
                 "this folder is not a view store, or its root is damaged: it is not deleted",
-                where=path,
+                where=storage.path,
                 fix="choose another --out, or delete the folder yourself",
             )
         return
-    names = _names(path)
-    _require_own(path, files.inventory(kv), names)
-    require_idle(open_claims(path))
-    found = files.inventory(kv)  # again: whoever was at work until now may have written more
-    _require_own(path, found, names)
-    files.delete_in_order(kv, found, first="commits", last=ROOT)
+    names = _names(storage)
+    _require_own(storage, storage.inventory(), names)
+    Claims(storage).require_idle()
+    found = storage.inventory()  # again: a process that was working until now may have written more
+    _require_own(storage, found, names)
+    storage.delete_in_order(found, first=COMMITS, last=ROOT)
 
 
 def is_root(data: bytes | None) -> bool:
-    """Whether a `zarr.json` says that it is a view store's, intact or not, of whatever version."""
+    """Return whether a `zarr.json` is that of a view store of any version, damaged or not."""
     try:
         attributes = json.loads(data or b"")["attributes"]
         return "schema_version" in attributes and "plan_sha256" in attributes
@@ -90,29 +107,29 @@ def is_root(data: bytes | None) -> bool:
         return False
 
 
-def _require_own(path: str, found: files.Inventory, names: Names) -> None:
-    """Raise StoreError where a store's folder holds anything that is not the store's."""
+def _require_own(storage: Storage, found: Inventory, names: Names) -> None:
+    """Raise StoreError if a store's folder holds anything that is not part of the store."""
     foreign = _foreign(found, names)
     if foreign:
         more = f" and {len(foreign) - FOREIGN_SHOWN} more" if len(foreign) > FOREIGN_SHOWN else ""
         raise StoreError(
             f"this store's folder holds other things as well: {', '.join(foreign[:FOREIGN_SHOWN])}"
             f"{more}; nothing is deleted",
-            where=path,
+            where=storage.path,
             fix="move them elsewhere or delete them yourself, or choose another --out",
         )
 
 
-def _names(path: str) -> Names:
-    """Which names are those of the store at `path`, whose root may be damaged or newer than us."""
+def _names(storage: Storage) -> Names:
+    """Return the names of a store whose root may be damaged, or newer than this version."""
     try:
-        return names_of(ViewStore.open(path))
+        return names_of(ViewStore.open(storage))
     except (StoreError, KeyError, TypeError, ValueError):
         return Names.of_any_store()
 
 
-def _foreign(found: files.Inventory, names: Names) -> list[str]:
-    """What is not a store's, the topmost foreign folder instead of everything in it."""
+def _foreign(found: Inventory, names: Names) -> list[str]:
+    """Return what is not part of a store; for a foreign folder its name, not its contents."""
     strange = [name for name in found.files if not names.file(name)]
     strange += [f"{name}/" for name in found.folders if not names.folder(name)]
     strange += found.others
@@ -125,55 +142,43 @@ def _foreign(found: files.Inventory, names: Names) -> list[str]:
     return sorted(tops)
 
 
-def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What distinguishes two stores' attributes, a line each; versions and paths do not count."""
-    left, right = _flatten(identity(stored)), _flatten(identity(asked))
-    return [
-        f"{key}: {_brief(left.get(key))} in the store, {_brief(right.get(key))} asked for"
-        for key in [*left, *(key for key in right if key not in left)]
-        if left.get(key) != right.get(key)
-    ]
+def _claim_root(storage: Storage, attributes: dict[str, Any], plan: bytes) -> dict[str, Any]:
+    """Return the attributes of the existing root; ours, if it was missing or damaged.
 
-
-def _claim_root(path: str, attributes: dict[str, Any], plan: bytes, threads: int) -> dict[str, Any]:
-    """The attributes of the root that is there; ours, where there was none or a broken one.
-
-    A root that was lost or damaged is made again only where all else is of the same store.
+    A lost or damaged root is written again only if everything else belongs to the same store.
     """
-    found = files.first_read(path, ROOT, threads)
-    kv = files.open_kv(path, threads)
-    root = contract.group_metadata(attributes)
+    found = storage.first_read(ROOT)
+    root = group_metadata(attributes)
     if found is None:
-        names = files.top_names(kv)  # once, since others may be creating the same store just now
+        names = storage.top_names()  # once, since other processes may be creating the same store
         foreign = sorted(name for name in names if not name.startswith(ROOT))
-        if ROOT not in names and foreign and not _is_ours(kv, attributes, plan):
+        if ROOT not in names and foreign and not _is_ours(storage, attributes, plan):
             raise StoreError(
                 f"this folder holds other things (such as {foreign[0]}) and no view store",
-                where=path,
+                where=storage.path,
                 fix="choose an empty or a new folder for --out",
             )
-        found = files.write_new(kv, ROOT, root)
+        found = storage.write_new(ROOT, root)
     try:
-        return root_attributes(found, f"{path}/{ROOT}")
+        return root_attributes(found, storage.where(ROOT))
     except DamageError:
-        if not _is_ours(kv, attributes, plan):
+        if not _is_ours(storage, attributes, plan):
             raise
-        files.write(kv, ROOT, root)
+        storage.write(ROOT, root)
         return attributes
 
 
-def mend_root(path: str) -> bool:
-    """Write a damaged root again from what it still says, if all commit markers agree with it.
+def mend_root(storage: Storage) -> bool:
+    """Rewrite a damaged root from what it still says, if all commit markers agree with it.
 
-    What decides the store's bytes has a digest, which every marker repeats; where data came from
-    and the versions of libraries are taken as they are. Returns whether anything was mended. Raises
-    StoreError where there is no store, DamageError where nothing agrees.
+    The attributes that decide the store's bytes have a digest, which every marker repeats; the
+    origin of the data and the versions of libraries are taken as they are. Returns whether anything
+    was mended. Raises StoreError if there is no store, DamageError if no marker agrees.
     """
-    path, where = tidy(path), f"{tidy(path)}/{ROOT}"
-    data = files.first_read(path, ROOT)
+    where = storage.where(ROOT)
+    data = storage.first_read(ROOT)
     if data is None:
         return False
-    kv = files.open_kv(path)
     try:
         body = root_attributes(data, where)
     except DamageError as damage:
@@ -182,63 +187,59 @@ def mend_root(path: str) -> bool:
             require_root(body, where)
         except DamageError:
             raise damage from None
-        if _owners(kv) != {identity_digest(body)}:
+        if _owners(storage) != {identity_digest(body)}:
             raise
-    root = contract.group_metadata(body)
-    if contract.as_prescribed(data, root):
+    root = group_metadata(body)
+    if as_prescribed(data, root):
         return False
-    files.write(kv, ROOT, root)
+    storage.write(ROOT, root)
     return True
 
 
-def _owners(kv: ts.KvStore) -> set[str]:
-    """The stores, by their identity, that the commit markers here belong to."""
+def _owners(storage: Storage) -> set[str]:
+    """Return the identities of the stores that the commit markers here belong to."""
     owners = set()
-    for key, data in files.read_many(kv, files.list_keys(kv, "commits/")):
+    for key, data in storage.read_many(storage.list_keys(f"{COMMITS}/")):
         with suppress(DamageError):
             owners.add(str(decode_marker(data or b"", key).get("store")))
     return owners
 
 
-def _is_ours(kv: ts.KvStore, attributes: dict[str, Any], plan: bytes) -> bool:
-    """Whether what lies beside a lost or damaged root belongs to a store of these attributes.
+def _is_ours(storage: Storage, attributes: dict[str, Any], plan: bytes) -> bool:
+    """Return whether the files beside a lost or damaged root are of a store of these attributes.
 
-    Commit markers tell; without any, the list of shapes has to do.
+    Commit markers prove it; without any, the list of shapes has to match.
     """
-    owners = _owners(kv)
+    owners = _owners(storage)
     if owners:
         return owners == {identity_digest(attributes)}
-    return files.read(kv, PLAN) == plan
+    return storage.read(PLAN) == plan
 
 
-def ensure_metadata(kv: ts.KvStore, name: str, prescribed: bytes) -> bool:
-    """Have an array's `zarr.json` say what is prescribed; whether it had to be written again.
+def ensure_metadata(storage: Storage, name: str, prescribed: bytes) -> bool:
+    """Make an array's `zarr.json` say what is prescribed; returns whether it had to be rewritten.
 
-    What other tools have added is left alone.
+    Additions of other tools are kept.
     """
     key = f"{name}/{ROOT}"
-    found = files.write_new(kv, key, prescribed)
-    if found is prescribed or contract.as_prescribed(found, prescribed):
+    found = storage.write_new(key, prescribed)
+    if found is prescribed or as_prescribed(found, prescribed):
         return False
-    files.write(kv, key, prescribed)
+    storage.write(key, prescribed)
     return True
 
 
-def _ensure(kv: ts.KvStore, key: str, value: bytes) -> None:
-    """Have a file hold what the root prescribes: written if it is missing, mended if damaged."""
-    if files.write_new(kv, key, value) != value:
-        files.write(kv, key, value)
+def _ensure(storage: Storage, key: str, value: bytes) -> None:
+    """Make a file hold what the root prescribes: written if missing, rewritten if damaged."""
+    if storage.write_new(key, value) != value:
+        storage.write(key, value)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, with keys such as "render.rig.name"."""
     if not isinstance(value, dict):
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, part in value.items():
         flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"

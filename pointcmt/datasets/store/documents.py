@@ -1,7 +1,7 @@
 """The JSON documents of a store: its root, its commit markers, and how each shape ended.
 
-All of it may come from a stranger, or have been rewritten by another zarr tool: whatever is read
-here is checked against its form, and what does not fit is a DamageError that says where.
+All of them may come from a stranger, or have been rewritten by another zarr tool: everything that
+is read here is checked against its form, and a mismatch raises a DamageError that says where.
 """
 
 import json
@@ -10,15 +10,22 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pointcmt.datasets.store import schema as contract
+from pointcmt.datasets.store.schema import (
+    OPTIONAL_LAYERS,
+    SCHEMA_VERSION,
+    digest,
+    encode_json,
+    encode_line,
+    with_checksum,
+)
 from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.errors import DamageError, Reason, StoreError
 
 REMAKE = (
     "run `pointcmt verify --repair`, or `pointcmt render` with the settings it was made with: the "
-    "root is written again if all that is rendered agrees with it"
+    "root is written again if everything that was rendered agrees with it"
 )
-Form = Any  # a type, a tuple of forms (any of them), [form] (a list of it), {key: form}
+Form = Any  # a type, None, a tuple of alternatives, [form] for a list, {key: form} for a table
 ROOT_FORM: dict[str, Form] = {
     "schema_version": int,
     "schema": {
@@ -57,7 +64,7 @@ _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes t
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one shape ended. seconds: time it took; all else is the same at every repetition."""
+    """How one shape ended. seconds: the time it took; everything else repeats exactly."""
 
     id: str
     status: str  # "done" or "failed"
@@ -65,26 +72,25 @@ class Outcome:
     detail: str = ""
     sha256: str = ""  # of the source file
     faces: int = 0
-    backend: str = ""  # what drew it, and why that was chosen
+    backend: str = ""  # what drew it, and why it was chosen
     backend_reason: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
 
 def root_attributes(data: bytes, where: str) -> dict[str, Any]:
-    """Return the attributes of a root `zarr.json`, without those that other tools have added.
+    """Return the attributes of a root `zarr.json`, without additions of other tools.
 
     Raises DamageError, and StoreError for another schema version.
     """
     body, intact = loose_attributes(data, where)
     version = body["schema_version"]
-    if version != contract.SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         kind = StoreError if intact else DamageError
         raise kind(
-            f"the store has schema version {version!r:.40}, this pointcmt reads "
-            f"{contract.SCHEMA_VERSION}",
+            f"the store has schema version {version!r:.40}, this pointcmt reads {SCHEMA_VERSION}",
             where=where,
-            fix="use the pointcmt version that wrote it, or render again",
+            fix="use the version of pointcmt that wrote it, or render again",
         )
     if not intact:
         raise DamageError("the root of this store is damaged", where=where, fix=REMAKE)
@@ -95,14 +101,14 @@ def root_attributes(data: bytes, where: str) -> dict[str, Any]:
 def loose_attributes(data: bytes, where: str) -> tuple[dict[str, Any], bool]:
     """Return the attributes of a root, unchecked, and whether their checksum is right.
 
-    Ours are those before `checksum`: other tools keep the order and append theirs. Raises
-    DamageError where the root is not one of a view store.
+    Ours precede `checksum`: other tools keep the order and append theirs. Raises DamageError if the
+    root is not that of a view store.
     """
     try:
         attributes = json.loads(data)["attributes"]
         body = own_attributes(attributes)
         _ = body["schema_version"]
-        intact = contract.with_checksum(body)["checksum"] == attributes["checksum"]
+        intact = with_checksum(body)["checksum"] == attributes["checksum"]
     except (*_UNREADABLE, KeyError, TypeError, AttributeError):
         raise DamageError(
             "this is not a view store, or its root is damaged", where=where, fix=REMAKE
@@ -111,13 +117,13 @@ def loose_attributes(data: bytes, where: str) -> tuple[dict[str, Any], bool]:
 
 
 def own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that this project wrote: those before `checksum`."""
+    """Return the attributes that pointcmt wrote: those before `checksum`."""
     names = list(attributes)
     return {name: attributes[name] for name in names[: names.index("checksum")]}
 
 
 def require_root(body: dict[str, Any], where: str) -> None:
-    """Raise DamageError for attributes that cannot be those of a store."""
+    """Raise DamageError for attributes that no store can have."""
     require_form(body, ROOT_FORM, "attributes", where, REMAKE)
     schema = body["schema"]
     problem = next(
@@ -127,22 +133,22 @@ def require_root(body: dict[str, Any], where: str) -> None:
     names = body.get("part_names", {})
     if not isinstance(names, dict) or _misfit(list(names.values()), [[str]], ""):
         problem = "part_names are not lists of names"
-    strange = set(schema["layers"]) - set(contract.OPTIONAL_LAYERS)
+    strange = set(schema["layers"]) - set(OPTIONAL_LAYERS)
     strange |= set(schema) - set(ROOT_FORM["schema"])
     if strange:
-        problem = f"{min(strange)!r:.40} is not known"
+        problem = f"{min(strange)!r:.40} is unknown"
     if problem:
         raise DamageError(f"the root's schema is wrong: {problem}", where=where, fix=REMAKE)
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:
-    """Return a commit marker. Raises DamageError where it has changed or lacks a field."""
+    """Return a commit marker. Raises DamageError if it has changed or lacks a field."""
     try:
         marker = json.loads(data)
         checksum = marker.pop("checksum")
-        body = contract.encode_line(marker)
+        body = encode_line(marker)
         marker["checksum"] = checksum
-        if contract.digest(body) != checksum or contract.encode_line(marker) != data:
+        if digest(body) != checksum or encode_line(marker) != data:
             raise ValueError("checksum")
     except (*_UNREADABLE, KeyError, TypeError, AttributeError):
         raise DamageError("a commit marker is damaged", where=where, fix=REPAIR) from None
@@ -153,25 +159,25 @@ def decode_marker(data: bytes, where: str) -> dict[str, Any]:
 def require_marker(
     marker: dict[str, Any], results: str, keys: Set[str], count: int, where: str
 ) -> None:
-    """Raise DamageError for a marker whose checksum is right and whose content is not.
+    """Raise DamageError for a marker with a valid checksum and invalid content.
 
-    Only a store that somebody has made up has one. results: where it tells how shapes ended,
-    "outcomes" of all `count` of them, "failures" of some, or, of features, "made_from". keys: the
-    files that its stage writes for the shard.
+    Only forged stores have one. results: the field that says how shapes ended: "outcomes" of all
+    `count` shapes, "failures" of some, or, for features, "made_from". keys: the files that its
+    stage writes for the shard.
     """
     shas = marker["files"]
     if shas.keys() != keys or not all(isinstance(sha256, str) for sha256 in shas.values()):
-        raise DamageError("a commit marker lists wrong files", where=where, fix=REPAIR)
+        raise DamageError("a commit marker lists the wrong files", where=where, fix=REPAIR)
     found = marker.get(results)
     if results == "made_from" and isinstance(found, str):
         return
     if not isinstance(found, list) or (results == "outcomes" and len(found) != count):
-        raise DamageError(f"a commit marker has no proper {results}", where=where, fix=REPAIR)
+        raise DamageError(f"a commit marker has no valid {results}", where=where, fix=REPAIR)
     for table in found:
         require_form(table, OUTCOME_FORM, "outcome", where, REPAIR)
         failed = table["status"] == "failed" and table["reason"] in REASONS
         if not failed and (table["status"] != "done" or table["reason"]):
-            raise DamageError("a commit marker has a wrong outcome", where=where, fix=REPAIR)
+            raise DamageError("a commit marker has an invalid outcome", where=where, fix=REPAIR)
 
 
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -185,14 +191,14 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def decode_outcome(table: dict[str, Any]) -> Outcome:
-    """Return the outcome that `encode_outcome` encoded; fields of later versions are left out."""
+    """Return the outcome that `encode_outcome` encoded; fields of later versions are ignored."""
     reason = Reason(table["reason"]) if table["reason"] else None
     known = {field.name: table[field.name] for field in fields(Outcome)}
     return Outcome(**{**known, "reason": reason, "notes": tuple(table["notes"])})
 
 
 def identity(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return what must agree for two runs to fill the same store."""
+    """Return the attributes that must agree for two runs to fill the same store."""
     keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
     source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
     return {**source, **{key: attributes[key] for key in keys}}
@@ -200,18 +206,18 @@ def identity(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def identity_digest(attributes: dict[str, Any]) -> str:
     """Return `identity` as a SHA-256."""
-    return contract.digest(contract.encode_json(identity(attributes)))
+    return digest(encode_json(identity(attributes)))
 
 
 def require_form(value: Any, form: Form, name: str, where: str, fix: str) -> None:
-    """Raise DamageError where a value from a JSON document is not of its form."""
+    """Raise DamageError if a value from a JSON document does not have its form."""
     wrong = _misfit(value, form, name)
     if wrong:
         raise DamageError(f"a field is missing or wrong: {wrong}", where=where, fix=fix)
 
 
 def _misfit(value: Any, form: Form, name: str) -> str:
-    """The name of the first field that does not fit, "" if all do; unknown keys are allowed."""
+    """Return the name of the first field that does not fit, "" if all do; extra keys are fine."""
     if isinstance(form, dict):
         if not isinstance(value, dict):
             return name
@@ -236,5 +242,5 @@ def _of_key(table: dict[str, Any], key: str, form: Form, name: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: what comes from files may hold half characters."""
+    """Return text that UTF-8 can encode: text from files may contain lone surrogates."""
     return text.encode("utf-8", "replace").decode()

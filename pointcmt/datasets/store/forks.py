@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from pointcmt.datasets.store.locations import spec
 from pointcmt.errors import StoreError
 
 
@@ -55,7 +54,8 @@ def keep(*parents_objects: Any) -> None:
 class Array:
     """Stands for a tensorstore array: `array[index].read().result()`, and nothing else of it."""
 
-    where: str
+    path: str
+    name: str
     threads: int
     options: dict[str, Any]
 
@@ -72,31 +72,21 @@ class Selection:
 
     def read(self) -> "Future[Any]":
         own = self.array
-        return _ask(("array", own.where, own.threads, own.options, self.index))
+        return _ask(("array", own.path, own.threads, own.name, own.options, self.index))
 
 
 @dataclass(frozen=True)
 class Files:
-    """Stands for a tensorstore.KvStore, as far as kv.py and places.py use it."""
+    """Stands for a tensorstore.KvStore, as far as `Storage` uses it."""
 
-    location: str
+    path: str
     threads: int
-
-    @property
-    def path(self) -> str:
-        return str(spec(self.location)["path"])
-
-    def spec(self) -> "Files":
-        return self
-
-    def to_json(self) -> dict[str, Any]:
-        return spec(self.location)
 
     def __getattr__(self, method: str) -> Callable[..., "Future[Any]"]:
         if method not in ("read", "write", "list"):
             raise AttributeError(method)
         return lambda *given, **named: _ask(
-            ("files", self.location, self.threads, method, given, named)
+            ("files", self.path, self.threads, method, given, named)
         )
 
 

@@ -1,7 +1,7 @@
 """THE CONTRACT between rendering and training: the arrays of a view store and its metadata.
 
-docs/store.md says the same in prose. Everything here is a pure function of a `Schema`, so that
-any process can create, check or read a store without asking another one.
+docs/store.md says the same in prose. Everything here is a pure function of a `Schema`, so any
+process can create, check or read a store without asking another one.
 """
 
 import hashlib
@@ -21,15 +21,21 @@ SPLITS = ("train", "test", "val")
 PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
 OPTIONAL_LAYERS = ("normal", "albedo")
 BACKGROUND_FACE = -1
+# The stages, which fill a store shard by shard and end each shard with a commit marker: rendering,
+# and `build-correspondences` where rendering has left those out. Each kind of features is a stage
+# of its own, too.
+RENDER, CORRESPONDENCES = "render", "visible"
+ROOT, PLAN = "zarr.json", "shapes.jsonl"  # of the store; each array has a zarr.json, too
+COMMITS, FEATURES = "commits", "features"  # folders of markers and of arrays made from images
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The dimensions a store's arrays follow from.
+    """The dimensions that determine a store's arrays.
 
     shapes, views, size (pixels, square), points: O, V, H = W, N. shard: shapes per shard.
     depth_scale: world units per step of the stored u16 depth. layers: optional images.
-    parts: whether points carry part labels.
+    parts: whether points have part labels.
     """
 
     shapes: int
@@ -43,19 +49,32 @@ class Schema:
 
     @property
     def shards(self) -> int:
-        """How many shards the shapes fill; the last may be partly empty."""
+        """Number of shards; the last one may be partly empty."""
         return -(-self.shapes // self.shard)
 
     def shapes_of(self, shard: int) -> range:
-        """The shapes (indices of axis 0) of a shard."""
+        """Return the shapes (indices of axis 0) of a shard."""
         return range(shard * self.shard, min(self.shapes, (shard + 1) * self.shard))
+
+    def shards_of(self, shapes: Any) -> set[int]:
+        """Return the shards of shapes: an index, a slice, or an array of indices or bools."""
+        if isinstance(shapes, slice):
+            chosen = range(self.shapes)[shapes]
+            if not chosen:
+                return set()
+            first, last = sorted((chosen[0], chosen[-1]))
+            return set(range(first // self.shard, last // self.shard + 1))
+        indices = np.asarray(shapes)
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices
+        found = np.unique(indices // self.shard).tolist()
+        return {shard for shard in found if 0 <= shard < self.shards}
 
 
 @dataclass(frozen=True)
 class ShapeRecord:
     """One line of `shapes.jsonl`: a shape of the plan, in the order of axis 0.
 
-    class_name: None where it is unknown. source: path relative to the data set's root.
+    class_name: None if unknown. source: path relative to the data set's root.
     """
 
     id: str
@@ -66,18 +85,18 @@ class ShapeRecord:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array: axis 0 is the shape, sharded by `Schema.shard`; the rest is one shape's part."""
+    """One array: axis 0 is the shape, sharded by `Schema.shard`; the others belong to a shape."""
 
     dtype: str
-    axes: tuple[str, ...]  # names of the axes behind axis 0
+    axes: tuple[str, ...]  # names of the axes after axis 0
     shape: tuple[int, ...]  # their lengths
     fill: int | float = 0
-    chunk: Literal["view", "shape", "shard"] = "shape"  # what one chunk holds
+    chunk: Literal["view", "shape", "shard"] = "shape"  # what a chunk contains
     attributes: tuple[tuple[str, Any], ...] = ()
 
 
 def array_specs(schema: Schema) -> dict[str, ArraySpec]:
-    """Every array of a store by name, in the order they are written."""
+    """Return every array of a store by name, in the order in which they are written."""
     V, H, N = schema.views, schema.size, schema.points
     image = matrix = ("view", "row", "column")
     specs = {
@@ -119,43 +138,67 @@ CORRESPONDENCE_ARRAYS = ("visible",)  # written with the images, or later by bui
 
 
 def render_arrays(schema: Schema) -> tuple[str, ...]:
-    """The arrays that rendering itself writes: all but the correspondences."""
+    """Return the arrays that rendering itself writes: all except the correspondences."""
     return tuple(name for name in array_specs(schema) if name not in CORRESPONDENCE_ARRAYS)
 
 
+def is_derived(name: str) -> bool:
+    """Return whether an array is derived from the images, as `features/<key>` is."""
+    return name.startswith(f"{FEATURES}/")
+
+
+def stage_of(name: str) -> str:
+    """Return the stage that writes an array."""
+    if is_derived(name):
+        return name.replace("/", "-")
+    return CORRESPONDENCES if name in CORRESPONDENCE_ARRAYS else RENDER
+
+
+def arrays_of(schema: Schema, stage: str) -> tuple[str, ...]:
+    """Return the arrays that a stage writes."""
+    if stage == CORRESPONDENCES:
+        return CORRESPONDENCE_ARRAYS
+    return render_arrays(schema) if stage == RENDER else (stage.replace("-", "/", 1),)
+
+
+def marker_key(stage: str, shard: int) -> str:
+    """Return the key of a shard's commit marker."""
+    return f"{COMMITS}/{stage}/{shard:06d}.json"
+
+
 def blank(spec: ArraySpec, shapes: int) -> NDArray[Any]:
-    """An array of fill values for `shapes` shapes: what a failed shape keeps."""
+    """Return an array of fill values for `shapes` shapes: the data of failed shapes."""
     return np.full((shapes, *spec.shape), spec.fill, np.dtype(spec.dtype))
 
 
 def depth_scale(farthest: float) -> float:
-    """The step of u16 depth that reaches `farthest` (world units)."""
+    """Return the step of u16 depth that reaches `farthest` (world units)."""
     return farthest / 65535
 
 
 def quantize_depth(depth: NDArray[np.floating], scale: float) -> NDArray[np.uint16]:
-    """Depth in world units, 0 = background → u16; a surface never reads as background."""
+    """Convert depth in world units, 0 = background, to u16; a surface never becomes background."""
     steps = np.rint(depth * (1 / scale)).astype(np.uint16)
     return np.maximum(steps, depth > 0, out=steps)
 
 
 def pack_visible(visible: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """[..., N] bool → [..., ⌈N/8⌉] u8, the layout of the `visible` array."""
+    """Pack [..., N] bool into [..., ⌈N/8⌉] u8, the layout of the `visible` array."""
     return np.packbits(visible, axis=-1)
 
 
 def unpack_visible(packed: NDArray[np.uint8], points: int) -> NDArray[np.bool_]:
-    """[..., ⌈N/8⌉] u8 → [..., points] bool; `points` may be any n up to N."""
+    """Unpack [..., ⌈N/8⌉] u8 into [..., points] bool; `points` may be any n up to N."""
     return np.unpackbits(packed, axis=-1, count=points).view(bool)
 
 
 def array_metadata(schema: Schema, name: str) -> bytes:
-    """The `zarr.json` of an array: the same bytes whoever writes it."""
+    """Return the `zarr.json` of an array: the same bytes in every process."""
     return spec_metadata(schema, array_specs(schema)[name])
 
 
 def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
-    """The `zarr.json` of any array with a row per shape, sharded as all of the store is."""
+    """Return the `zarr.json` of any array with a row per shape, sharded as the store is."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     crc32c = {"name": "crc32c"}
     codecs: list[dict[str, Any]] = [
@@ -190,23 +233,23 @@ def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:
-    """The root `zarr.json`, with `checksum` over all other attributes."""
+    """Return the root `zarr.json`, with `checksum` over all other attributes."""
     attributes = with_checksum(attributes)
     return encode_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
 def with_checksum(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes and their SHA-256 as `checksum`, the last of them."""
+    """Return the attributes followed by their SHA-256 as `checksum`."""
     return {**attributes, "checksum": digest(encode_json(attributes))}
 
 
 def shard_key(spec: ArraySpec, name: str, shard: int) -> str:
-    """The key of an array's shard file, relative to the store."""
+    """Return the key of an array's shard file, relative to the store."""
     return "/".join([name, "c", str(shard), *["0"] * len(spec.shape)])
 
 
 def encode_plan(shapes: Iterable[ShapeRecord]) -> bytes:
-    """The text of `shapes.jsonl`: one JSON object with id, class, split, source per line."""
+    """Return the text of `shapes.jsonl`: one JSON object with id, class, split, source per line."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     plan = bytearray()
     for s in shapes:
@@ -216,10 +259,11 @@ def encode_plan(shapes: Iterable[ShapeRecord]) -> bytes:
 
 
 class Plan:
-    """The shapes of a `shapes.jsonl`, each decoded when it is asked for.
+    """The shapes of a `shapes.jsonl`, each decoded on access.
 
-    A million shapes take their 130 bytes each, in every worker, and no time. Indexing and iterating
-    raise DamageError for a line that `encode_plan` did not write. where: its path, for messages.
+    A million shapes take 130 bytes each in every worker, and no time to decode. Indexing and
+    iterating raise DamageError for a line that `encode_plan` did not write. where: its path, for
+    messages.
     """
 
     def __init__(self, data: bytes, where: str = "") -> None:
@@ -246,23 +290,23 @@ class Plan:
 
     def _damaged(self, shape: int) -> DamageError:
         return DamageError(
-            f"line {shape + 1} of the list of shapes is not one",
+            f"line {shape + 1} of the list of shapes is damaged",
             where=self._where,
-            fix="render into a new --out, or bring back the file",
+            fix="render into a new --out, or restore the file",
         )
 
 
 def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
-    """The `Schema` stored in a root's attributes. Raises KeyError or TypeError where it is none."""
+    """Return the `Schema` in a root's attributes. Raises KeyError or TypeError if malformed."""
     table = dict(attributes["schema"])
     return Schema(**{**table, "layers": tuple(table["layers"])})
 
 
 def as_prescribed(data: bytes, prescribed: bytes) -> bool:
-    """Whether a `zarr.json` says what is prescribed, whatever other tools have added to it.
+    """Return whether a `zarr.json` says what is prescribed, apart from additions of other tools.
 
-    They may write it in another form, with attributes and a consolidated copy of their own; a
-    single changed bit is not what any of them writes.
+    Other tools may reformat it and add attributes or consolidated metadata; none of them writes a
+    file in which a single bit has changed.
     """
     if data == prescribed:
         return True
@@ -282,20 +326,20 @@ def as_prescribed(data: bytes, prescribed: bytes) -> bool:
 
 
 def schema_attributes(schema: Schema) -> dict[str, Any]:
-    """A `Schema` as JSON-able attributes."""
+    """Return a `Schema` as JSON-able attributes."""
     return {**asdict(schema), "layers": list(schema.layers)}
 
 
 def encode_line(value: Any) -> bytes:
-    """JSON in one line, twenty times faster to write than `encode_json`'s; as unambiguous."""
+    """Encode JSON in one line, 20 times faster than `encode_json`; equal values, equal bytes."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON for readers, in the one form that this project writes: equal values, equal bytes."""
+    """Encode JSON for human readers, indented; equal values, equal bytes."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def digest(data: bytes | memoryview) -> str:
-    """SHA-256, hexadecimal."""
+    """Return the SHA-256, hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pointcmt.datasets.store import forks
-from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.locations import storage_errors
-from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, RENDER, SPLITS, unpack_visible
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
@@ -83,18 +82,18 @@ class ViewStream:
         self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
         self.views = config.views or store.schema.views
         require_readable(store, self.shapes, config)
-        self._shards = store.shards_of(self.shapes)
+        self._shards = store.schema.shards_of(self.shapes)
         store.require_files(config.arrays, self._shards)
         self._threads = threads
         self._arrays = self._open()
         forks.reopen_in_children(self)
 
     def _open(self) -> dict[str, ts.TensorStore]:
-        places = {name: f"{self.store.place(name).path}/{name}" for name in self.config.arrays}
-        return {name: files.open_array(place, self._threads) for name, place in places.items()}
+        homes = {name: self.store.home_of(name).storage for name in self.config.arrays}
+        return {name: home.open_array(name, self._threads) for name, home in homes.items()}
 
     def reopen(self) -> None:
-        """Open the arrays again: in a process that was forked from the one that opened them."""
+        """Open the arrays again, in a process that was forked from the one that opened them."""
         forks.keep(self._arrays)
         self._arrays = self._open()
 
@@ -193,7 +192,7 @@ class ViewStream:
 
     def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
         try:
-            with storage_errors(f"{self.store.path}/{name}"):
+            with storage_errors(self.store.home_of(name).storage.where(name)):
                 return np.asarray(future.result())
         except (ValueError, MemoryError) as error:
             raise self.store.unreadable(name, self._shards, error) from error
@@ -243,7 +242,7 @@ def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: Stream
             where="data.batch_size",
             fix="use a smaller data.batch_size, or accumulate fewer",
         )
-    store.require_files(config.arrays, store.shards_of(shapes))
+    store.require_files(config.arrays, store.schema.shards_of(shapes))
 
 
 def _count_batches(shapes: int, config: StreamConfig) -> int:

@@ -1,29 +1,38 @@
-"""Check a store against everything it says of itself: files, checksums, counts, cameras, points."""
+"""Check a store against what it says of itself: files, checksums, counts, cameras, points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store import storage as files
-from pointcmt.datasets.store.features import FOLDER, GROUP, Features, list_features, open_features
-from pointcmt.datasets.store.schema import DONE, FAILED
-from pointcmt.datasets.store.view_store import (
+from pointcmt.datasets.store.features import GROUP, Features, list_features, open_features
+from pointcmt.datasets.store.file_checks import MISSING
+from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
+    DONE,
+    FAILED,
+    FEATURES,
     PLAN,
     RENDER,
     ROOT,
-    ViewStore,
+    array_metadata,
+    array_specs,
+    as_prescribed,
+    digest,
+    group_metadata,
     marker_key,
+    unpack_visible,
 )
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError
 
 Arrays = dict[str, NDArray[Any]]
-# A stored point is float32, a camera float64 that was computed: both are exact to a few roundings.
+# Stored points are float32, cameras computed in float64: both are exact up to a few roundings.
 POINT_TOLERANCE, CAMERA_TOLERANCE = 1e-5, 1e-9
 
 
@@ -31,7 +40,7 @@ POINT_TOLERANCE, CAMERA_TOLERANCE = 1e-5, 1e-9
 class Broken:
     """One finding: which file, array or shape, and what is wrong with it.
 
-    stage, shard: what would have to be made again, if the finding is of a single shard.
+    stage, shard: what has to be made again, if the finding concerns a single shard.
     """
 
     where: str
@@ -58,22 +67,24 @@ class Verdict:
         return {"ok": self.ok, "checked": self.checked, "pending": self.pending, "broken": broken}
 
 
-def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> Verdict:
-    """Read every byte of a store and check it. advance: told how many shapes were checked.
+def verify(
+    place: str | Path | Storage, advance: Callable[[int], None] = lambda shapes: None
+) -> Verdict:
+    """Read every byte of a store and check it.
 
-    Raises StoreError where there is no store, or where it cannot be read; all else that is wrong
-    is in the verdict.
+    place: as `ViewStore.open` takes it. advance: called with the number of shapes checked. Raises
+    StoreError if there is no store, or if it cannot be read; the verdict has everything else.
     """
     try:
-        store = ViewStore.open(path)
+        store = ViewStore.open(place)
         broken = list(_metadata(store))
-    except DamageError as error:  # without a root or a plan nothing else can be judged
+    except DamageError as error:  # without a root and a plan, nothing else can be checked
         return Verdict(1, 0, (Broken(error.where, error.what),))
-    checked = len(contract.array_specs(store.schema)) + 2
+    checked = len(array_specs(store.schema)) + 2
     rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
     for shard in sorted(matched - rendered):
         where = marker_key(CORRESPONDENCES, shard)
-        broken.append(Broken(where, "commits a shard not rendered", RENDER, shard))
+        broken.append(Broken(where, "commits a shard that is not rendered", RENDER, shard))
     for shard in sorted(rendered):
         found, looked_at = _shard(store, shard, shard in matched)
         broken += found
@@ -88,22 +99,22 @@ def verify(path: str, advance: Callable[[int], None] = lambda shapes: None) -> V
 
 
 def _metadata(store: ViewStore) -> Iterator[Broken]:
-    """The root, the plan and the arrays' metadata. Raises DamageError for a damaged plan."""
-    root = files.read(store.kv, ROOT) or b""
-    if not contract.as_prescribed(root, contract.group_metadata(store.attributes)):
-        yield Broken(ROOT, "the file is not as it was written")
+    """Check the root, the plan and the arrays' metadata. Raises DamageError for a damaged plan."""
+    root = store.storage.read(ROOT) or b""
+    if not as_prescribed(root, group_metadata(store.attributes)):
+        yield Broken(ROOT, "the file has changed since it was written")
     if len(store.shapes) != store.schema.shapes:
-        yield Broken(PLAN, f"{len(store.shapes)} shapes, the root says {store.schema.shapes}")
-    for name in contract.array_specs(store.schema):
-        data = files.read(store.kv, f"{name}/{ROOT}")
+        yield Broken(PLAN, f"{len(store.shapes)} shapes, but the root says {store.schema.shapes}")
+    for name in array_specs(store.schema):
+        data = store.storage.read(f"{name}/{ROOT}")
         if data is None:
-            yield Broken(f"{name}/{ROOT}", "the file is missing")
-        elif not contract.as_prescribed(data, contract.array_metadata(store.schema, name)):
+            yield Broken(f"{name}/{ROOT}", MISSING)
+        elif not as_prescribed(data, array_metadata(store.schema, name)):
             yield Broken(f"{name}/{ROOT}", "the file differs from what the schema prescribes")
 
 
 def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], int]:
-    """Findings in one shard, and how many files and shapes they are based on."""
+    """Return the findings in one shard, and how many files and shapes were checked."""
     broken: list[Broken] = []
     outcomes: list[dict[str, Any]] = []
     expected: dict[str, tuple[str, str]] = {}  # by key: stage and SHA-256
@@ -118,17 +129,17 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
         outcomes = outcomes or marker.get("outcomes", [])
         expected |= {key: (stage, sha256) for key, sha256 in marker["files"].items()}
     expected_names = {key.split("/")[0] for key in expected}
-    for key, data in files.read_many(store.kv, expected):
+    for key, data in store.storage.read_many(expected):
         stage, sha256 = expected[key]
         if data is None:
-            what = files.trouble(store.kv, key) or files.MISSING
+            what = store.storage.problem(key) or MISSING
             broken.append(Broken(key, what, stage, shard))
-        elif contract.digest(data) != sha256:
+        elif digest(data) != sha256:
             what = "the file's SHA-256 differs from the commit marker's"
             broken.append(Broken(key, what, stage, shard))
     looked_at = len(expected) + len(stages)
     if broken or not outcomes:
-        return broken, looked_at  # damaged bytes need no further opinion on what they mean
+        return broken, looked_at  # what damaged bytes mean need not be checked
     shapes = store.schema.shapes_of(shard)
     try:
         arrays = {
@@ -149,16 +160,16 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
 
 
 def verify_features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
-    """Findings in the features of one teacher, and how many files they are based on."""
-    where, stage = f"{FOLDER}/{key}", f"{FOLDER}-{key}"
+    """Return the findings in the features of one teacher, and how many files were checked."""
+    where, stage = f"{FEATURES}/{key}", f"{FEATURES}-{key}"
     broken = []
-    group = files.read(store.kv, f"{FOLDER}/{ROOT}")
-    if group is None or not contract.as_prescribed(group, GROUP):
-        broken.append(Broken(f"{FOLDER}/{ROOT}", "the file is missing or damaged"))
+    group = store.storage.read(f"{FEATURES}/{ROOT}")
+    if group is None or not as_prescribed(group, GROUP):
+        broken.append(Broken(f"{FEATURES}/{ROOT}", "the file is missing or damaged"))
     try:
         features = open_features(store, key)
         if features is None:
-            raise DamageError("the file is missing")
+            raise DamageError(MISSING)
     except DamageError as error:
         return [*broken, Broken(f"{where}/{ROOT}", error.what, stage)], 2
     looked_at, rendered = 2, set(store.committed(RENDER))
@@ -173,14 +184,14 @@ def verify_features(store: ViewStore, key: str) -> tuple[list[Broken], int]:
 
 
 def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[Broken]:
-    """What is wrong with one shard's features. Raises DamageError for a damaged marker."""
+    """Yield what is wrong with a shard's features. Raises DamageError for a damaged marker."""
     store, stage, where = features.store, features.stage, marker_key(features.stage, shard)
     marker = store.markers(stage, [shard])[shard]
-    for key, data in files.read_many(store.kv, marker["files"]):
+    for key, data in store.storage.read_many(marker["files"]):
         if data is None:
-            yield Broken(key, files.trouble(store.kv, key) or files.MISSING, stage, shard)
+            yield Broken(key, store.storage.problem(key) or MISSING, stage, shard)
             return
-        if contract.digest(data) != marker["files"][key]:
+        if digest(data) != marker["files"][key]:
             what = "the file's SHA-256 differs from the commit marker's"
             yield Broken(key, what, stage, shard)
             return
@@ -188,44 +199,44 @@ def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[B
     if rendered:
         images = features.images_of(shard, store.markers(RENDER, [shard])[shard])
     if images is None or images.sha256 != marker["made_from"]:
-        remedy = "the next command that uses this teacher computes them again, or delete " + (
+        remedy = "the next command that uses this teacher computes them again; or delete " + (
             f"{features.name} and commits/{features.stage}"
         )
-        what = f"stale features, made from images that are no longer there: {remedy}"
+        what = f"stale features, made from images that have been replaced: {remedy}"
         yield Broken(where, what, stage, shard)
         return
     shapes = store.schema.shapes_of(shard)
     array = store.read(features.name, slice(shapes.start, shapes.stop))
     if not np.all(np.isfinite(array)) or np.any(array[~images.done]):
-        what = "features are not finite, or not 0 where there is no shape"
+        what = "features are not finite, or not 0 for a shape that failed"
         yield Broken(where, what, stage, shard)
 
 
 def _shape(
     store: ViewStore, arrays: Arrays, outcome: dict[str, Any], facts: dict[str, Any]
 ) -> Iterator[str]:
-    """What is wrong with the meaning of one shape's arrays."""
+    """Yield what is inconsistent in one shape's arrays."""
     for name, value in facts.items():
         if arrays[name] != value:
-            yield f"{name} is {arrays[name]}, the plan says {value}"
+            yield f"{name} is {arrays[name]}, but the plan says {value}"
     done = outcome["status"] == "done"
     if arrays["status"] != (DONE if done else FAILED):
-        yield f"status is {arrays['status']}, the commit marker says {outcome['status']}"
+        yield f"status is {arrays['status']}, but the commit marker says {outcome['status']}"
     yield from _cameras(arrays, store.schema.size)
     if not done:
         return
     face, depth, faces = arrays["face_index"], arrays["depth"], outcome["faces"]
     if not -1 <= face.min() <= face.max() < faces:
-        yield f"face_index reaches from {face.min()} to {face.max()}, there are {faces} faces"
+        yield f"face_index ranges from {face.min()} to {face.max()}, but there are {faces} faces"
     if np.any((face >= 0) != (depth > 0)):
-        yield "depth and face_index disagree on what is background"
+        yield "depth and face_index disagree about the background"
     points, normals, point_face = arrays["points"], arrays["normals"], arrays["point_face"]
     if not 0 <= point_face.min() <= point_face.max() < faces:
-        yield f"point_face reaches from {point_face.min()} to {point_face.max()} of {faces} faces"
+        yield f"point_face ranges from {point_face.min()} to {point_face.max()} of {faces} faces"
     if not np.all(np.linalg.norm(points, axis=1) <= 1 + POINT_TOLERANCE):
-        yield "points lie outside of the unit sphere or are not finite"
+        yield "points lie outside the unit sphere or are not finite"
     if not np.all(np.abs(np.linalg.norm(normals, axis=1) - 1) <= POINT_TOLERANCE):
-        yield "normals are not of unit length"
+        yield "normals do not have unit length"
     if "visible" in arrays:
         yield from _visible(store, arrays)
 
@@ -240,7 +251,7 @@ def _cameras(arrays: Arrays, size: int) -> Iterator[str]:
         yield "world_to_camera is not a rigid motion"
     skewed = np.any(K[:, [0, 1, 2, 2], [1, 0, 0, 1]] != 0) or np.any(K[:, 2, 2] != 1)
     if skewed or np.any(K[:, [0, 1], [0, 1]] <= 0) or np.any(K[:, :2, 2] != size / 2):
-        yield "K is not that of a camera with square images and a central axis"
+        yield "K is not that of a camera with square images and a centered axis"
     linear = arrays["source_to_world"][:3, :3]
     linear = linear / np.linalg.norm(linear[0] / np.abs(linear).max()) / np.abs(linear).max()
     if not np.allclose(linear @ linear.T, np.eye(3), rtol=0, atol=CAMERA_TOLERANCE):
@@ -248,13 +259,13 @@ def _cameras(arrays: Arrays, size: int) -> Iterator[str]:
 
 
 def _visible(store: ViewStore, arrays: Arrays) -> Iterator[str]:
-    """Visible points project into the image, onto something."""
+    """Check that visible points project into the image."""
     size, count = store.schema.size, store.schema.points
-    visible = contract.unpack_visible(arrays["visible"], count)
+    visible = unpack_visible(arrays["visible"], count)
     uv, depth = Camera(arrays["K"], arrays["world_to_camera"], size, size).project(arrays["points"])
     inside = np.all((uv >= 0) & (uv <= size), axis=2) & (depth > 0)
     if np.any(visible & ~inside):
-        yield "points are marked visible that no camera has in its image"
+        yield "points are marked visible outside the image"
     spare = np.unpackbits(arrays["visible"], axis=-1)[..., count:]
     if np.any(spare):
-        yield "bits behind the last point are set"
+        yield "bits after the last point are set"

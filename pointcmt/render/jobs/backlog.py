@@ -45,7 +45,7 @@ class Engine(Protocol):
 class Backlog:
     """Tasks that are neither running nor finished; unclaimed ones come first.
 
-    look: a shard → the token of the claim on it, "" without one (claims.look).
+    look: a shard → the token of the claim on it, "" without one (Claims.look).
     """
 
     def __init__(self, tasks: Iterable[Any], look: Callable[[int], str]) -> None:

@@ -16,8 +16,8 @@ from distributed import Future, KilledWorker, LocalCluster
 
 from pointcmt import __version__
 from pointcmt.console import logger
-from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import Held
+from pointcmt.datasets.store.schema import digest
 from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.backlog import LOCAL
 from pointcmt.render.jobs.cluster_task import Failed, run_on_worker
@@ -70,7 +70,7 @@ class ClusterWorkers:
         self.work = replace(work, make_runner=make_remote_runner)
         self.resources = cluster.resources
         facts = (work.argument, work.timeout, work.memory_limit, work.need, __version__)
-        self._name = contract.digest(str(facts).encode())
+        self._name = digest(str(facts).encode())
         self._waiting: list[_Attempt] = []  # to submit once the scheduler is there
         self._running: dict[Future[Any], _Attempt] = {}
         self._submissions: dict[int, int] = {}  # shard → how many so far
@@ -128,7 +128,7 @@ class ClusterWorkers:
         task = attempt.task
         count = self._submissions[task.shard] = self._submissions.get(task.shard, 0) + 1
         # Equal jobs have equal keys: a client that is started again finds tasks that still run.
-        name = contract.digest(f"{self._name} {task}".encode())[:16]
+        name = digest(f"{self._name} {task}".encode())[:16]
         attempt.key = f"pointcmt-{task.stage}-{task.shard:06d}-{name}-{count}"
         attempt.allowed = self._threads.keys() - attempt.excluded if attempt.excluded else set()
         future = self._scheduler.submit(

@@ -8,9 +8,9 @@ from distributed import get_worker
 from pointcmt import __version__
 from pointcmt.datasets.store.claims import Held
 from pointcmt.errors import PointcmtError
-from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Finished, Task
 from pointcmt.render.jobs.memory import with_share
+from pointcmt.render.jobs.runner import run_claimed
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
 
 _pool = WorkerPool()  # the render processes of all threads of this dask worker

@@ -13,12 +13,21 @@ from typing import Any
 from pointcmt import __version__, plugins
 from pointcmt.datasets.sources import SOURCES, Listing, find_source, list_shapes
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.creation import create
-from pointcmt.datasets.store.documents import Outcome, decode_marker
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore, marker_key
-from pointcmt.errors import DamageError, UsageError, require_utf8
+from pointcmt.datasets.store.documents import Outcome, decode_marker, root_attributes
+from pointcmt.datasets.store.schema import (
+    CORRESPONDENCES,
+    RENDER,
+    ROOT,
+    SCHEMA_VERSION,
+    digest,
+    encode_json,
+    marker_key,
+    schema_attributes,
+)
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import DamageError, StoreError, UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
 
 
@@ -66,9 +75,14 @@ class Finished:
     outcomes: tuple[Outcome, ...]  # of the shapes that were tried
 
 
-def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewStore:
-    """Create the job's store, or open it to go on. Raises StoreError where it holds another, and
-    UsageError for a configuration that is not for the listing's kind of shapes."""
+def create_store(
+    listing: Listing, job: Job, shard: int | None = None, storage: Storage | None = None
+) -> ViewStore:
+    """Create the job's store, or open it to continue. storage: the job's, if open already.
+
+    Raises StoreError if there is another store, and UsageError for a configuration that is not for
+    the listing's kind of shapes.
+    """
     if fit(job.config, listing.kind) != job.config:
         raise UsageError(
             f"{listing.name} holds shapes of the kind '{listing.kind}', which this configuration "
@@ -80,10 +94,10 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
     schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
     render = job.config.attributes()
     attributes = {
-        "schema_version": contract.SCHEMA_VERSION,
-        "schema": contract.schema_attributes(schema),
+        "schema_version": SCHEMA_VERSION,
+        "schema": schema_attributes(schema),
         "render": render,
-        "render_hash": contract.digest(contract.encode_json(render)),
+        "render_hash": digest(encode_json(render)),
         "source": {
             "name": listing.name,
             "root": str(listing.root.absolute()) if listing.root else None,
@@ -96,7 +110,25 @@ def create_store(listing: Listing, job: Job, shard: int | None = None) -> ViewSt
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
         "versions": _versions(listing.name),
     }
-    return create(job.out, attributes, listing.shapes, job.threads)
+    return create(storage or Storage(job.out, job.threads), attributes, listing.shapes)
+
+
+def store_of_job(job: Job, threads: int) -> ViewStore:
+    """Open the store that a running job fills, as this process sees it.
+
+    Raises StoreError if another store, or none, is there now.
+    """
+    storage = Storage(job.out, threads)
+    found = storage.read(ROOT)
+    store = ViewStore(storage, root_attributes(found, storage.where(ROOT))) if found else None
+    if store is None or job.identity not in ("", store.identity):
+        raise StoreError(
+            "there is another store here" if found else "there is no store here",
+            where=job.out,
+            fix="all machines of a job need one shared --out at the same path, and no other job "
+            "may replace the store meanwhile",
+        )
+    return store
 
 
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
@@ -191,8 +223,8 @@ def _checksum_of_ours(store: ViewStore, stage: str, shard: int) -> str:
 
 def _marker(store: ViewStore, stage: str, shard: int) -> dict[str, Any] | None:
     key = marker_key(stage, shard)
-    data = files.read(store.kv, key)
-    return None if data is None else decode_marker(data, f"{store.path}/{key}")
+    data = store.storage.read(key)
+    return None if data is None else decode_marker(data, store.storage.where(key))
 
 
 def _versions(dataset: str) -> dict[str, str]:

@@ -16,11 +16,11 @@ import numpy as np
 from pointcmt.console import logger
 from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.datasets.store.schema import RENDER, ShapeRecord
 from pointcmt.datasets.store.verify import Broken
-from pointcmt.datasets.store.view_store import RENDER, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, Reason, ShapeRefused, UsageError
-from pointcmt.regular_files import open_regular
+from pointcmt.files import open_regular
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.files import path_in
 

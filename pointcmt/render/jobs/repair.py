@@ -15,16 +15,28 @@ from typing import Any
 
 from pointcmt.console import meter
 from pointcmt.datasets.sources import find_source, list_shapes, select
-from pointcmt.datasets.store import schema as contract
-from pointcmt.datasets.store import storage as files
-from pointcmt.datasets.store.claims import open_claims, sweep
 from pointcmt.datasets.store.creation import ensure_metadata, mend_root
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
-from pointcmt.datasets.store.features import FOLDER, GROUP, forget_shard, list_features
+from pointcmt.datasets.store.features import GROUP, forget_shard, list_features
+from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.leftovers import Survey, survey
-from pointcmt.datasets.store.schema import DONE, SPLITS, ShapeRecord
+from pointcmt.datasets.store.schema import (
+    CORRESPONDENCES,
+    DONE,
+    FEATURES,
+    PLAN,
+    RENDER,
+    ROOT,
+    SPLITS,
+    ShapeRecord,
+    array_metadata,
+    array_specs,
+    digest,
+    encode_plan,
+)
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.verify import Broken, Verdict, verify, verify_features
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, PLAN, RENDER, ROOT, ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.render.draw.egl.remedies import has_gpu
 from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store
@@ -73,22 +85,23 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     its root or its list of shapes is damaged beyond what the source can tell, and where it cannot
     be read or written; UsageError where the source is not to be found.
     """
-    mended = [Broken(ROOT, "the root was damaged")] if mend_root(path) else []
-    store = ViewStore.open(path)
+    storage = Storage(path)
+    mended = [Broken(ROOT, "the root was damaged")] if mend_root(storage) else []
+    store = ViewStore.open(storage)
     mended += _mend_metadata(store, root)
-    verdict = _checked(path, store, options)
+    verdict = _checked(store, options)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
-    swept = [*found.orphans, *sweep(open_claims(path), finished)]
-    swept += files.sweep_locks(store.kv, found.names.file)
-    files.delete(store.kv, found.orphans)
+    swept = [*found.orphans, *store.claims.sweep(finished)]
+    swept += storage.sweep_leftovers(found.names.file)
+    storage.delete(found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
     made = _render(store, again, correspondences, root, options) if again else Made((), (), ())
     forgotten = _forget_features(store)
     if mended or swept or again or forgotten:
         mended += verdict.broken
-        verdict = _checked(path, store, options)
+        verdict = _checked(store, options)
     still = {(broken.where, broken.what) for broken in verdict.broken}
     return Repair(
         verdict,
@@ -119,9 +132,9 @@ def _with_visible(found: Survey) -> set[int]:
     return {shard for shard, names in found.begun.items() if "visible" in names}
 
 
-def _checked(path: str, store: ViewStore, options: Options) -> Verdict:
+def _checked(store: ViewStore, options: Options) -> Verdict:
     with meter("verifying", store.schema.shapes, "shapes") as progress:
-        return verify(path, progress.advance)
+        return verify(store.storage, progress.advance)
 
 
 def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
@@ -129,15 +142,15 @@ def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
     try:
         _ = store.shapes
     except DamageError as error:
-        files.write(store.kv, PLAN, _plan(store, root))
+        store.storage.write(PLAN, _plan(store, root))
         yield Broken(PLAN, error.what)
-    for name in contract.array_specs(store.schema):
-        key, right = f"{name}/{ROOT}", contract.array_metadata(store.schema, name)
-        lost = files.trouble(store.kv, key)
-        if lost and lost != files.MISSING:
-            files.write(store.kv, key, right)  # in the place of whatever is there
-        lost = lost or ("" if files.read(store.kv, key) else files.MISSING)
-        if ensure_metadata(store.kv, name, right) or lost:
+    for name in array_specs(store.schema):
+        key, right = f"{name}/{ROOT}", array_metadata(store.schema, name)
+        lost = store.storage.problem(key)
+        if lost and lost != MISSING:
+            store.storage.write(key, right)  # in place of a FIFO, a device or the like
+        lost = lost or ("" if store.storage.read(key) else MISSING)
+        if ensure_metadata(store.storage, name, right) or lost:
             yield Broken(key, "the file was missing or damaged")
 
 
@@ -153,12 +166,12 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
             shapes = select(listing, split, store.schema.shapes).shapes
         except UsageError:  # it has no such split
             continue
-        plan = contract.encode_plan(shapes)
-        if contract.digest(plan) == store.attributes["plan_sha256"]:
+        plan = encode_plan(shapes)
+        if digest(plan) == store.attributes["plan_sha256"]:
             return plan
     raise StoreError(
         "the list of shapes is lost, and the data set now lists others",
-        where=f"{store.path}/{PLAN}",
+        where=store.storage.where(PLAN),
         fix="bring the data set back to what it was, or name it with --root",
     )
 
@@ -296,6 +309,6 @@ def _forget_features(store: ViewStore) -> list[Broken]:
             findings.append(broken)
             if broken.shard >= 0:
                 forget_shard(store, key, broken.shard)
-            elif broken.where == f"{FOLDER}/{ROOT}":
-                files.write(store.kv, broken.where, GROUP)
+            elif broken.where == f"{FEATURES}/{ROOT}":
+                store.storage.write(broken.where, GROUP)
     return findings

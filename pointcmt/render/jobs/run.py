@@ -3,24 +3,21 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pointcmt import plugins
 from pointcmt.console import logger, meter
 from pointcmt.datasets.sources import Listing
-from pointcmt.datasets.store.claims import look, open_claims, sweep
 from pointcmt.datasets.store.creation import remove
 from pointcmt.datasets.store.documents import Outcome
 from pointcmt.datasets.store.locations import absolute
-from pointcmt.datasets.store.schema import Schema
-from pointcmt.datasets.store.storage import first_read
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ROOT, ViewStore
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, ROOT, Schema
+from pointcmt.datasets.store.storage import Storage
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.config import schema_for
 from pointcmt.render.jobs.backlog import LOCAL, Backlog, Engine, carry_out
-from pointcmt.render.jobs.claimed import run_claimed
 from pointcmt.render.jobs.job import Finished, Job, Task, create_store, tasks
 from pointcmt.render.jobs.memory import (
     LIBRARIES,
@@ -34,9 +31,8 @@ from pointcmt.render.jobs.origins import (
     require_same_sources,
     require_some_sources,
 )
-from pointcmt.render.jobs.runner import make_runner
-from pointcmt.render.jobs.supervisor import Work
-from pointcmt.render.jobs.workers import LocalWorkers
+from pointcmt.render.jobs.runner import make_runner, run_claimed
+from pointcmt.render.jobs.supervisor import LocalWorkers, Work
 from pointcmt.render.limits import usable_cores
 
 DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
@@ -99,13 +95,14 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     Raises StoreError where the store holds something else, cannot be written, or the disk is full,
     and UsageError where it was rendered from other files, or from another directory.
     """
-    if options.overwrite or first_read(job.out, ROOT) is None:  # before anything is done
+    storage = Storage(job.out, job.threads)
+    if options.overwrite or storage.first_read(ROOT) is None:  # before anything is done
         parts = bool(listing.part_names)
         schema = schema_for(job.config, len(listing.shapes), parts, options.shard)
         require_room(schema, options)
     if options.overwrite:
-        remove(job.out)
-    store = create_store(listing, job, options.shard)
+        remove(storage)
+    store = create_store(listing, job, options.shard, storage)
     require_same_root(store, job, options.moved)
     store.require_complete(options.share)
     require_same_sources(store, job, options.changed_sources)
@@ -147,8 +144,7 @@ def complete(
         require_room(store.schema, options)
         need = shard_memory(store.schema)
     engine = _engine(job, options, len(missing), need)
-    kv = open_claims(job.out)
-    backlog = Backlog(missing, partial(look, kv))
+    backlog = Backlog(missing, store.claims.look)
     total = _shapes(store, [task.shard for task in missing])
     done = 0
     backends: set[tuple[str, str]] = set()
@@ -164,7 +160,7 @@ def complete(
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
     _require_done(store, missing, rendered, matched, correspondences)
-    sweep(kv, rendered & matched)
+    store.claims.sweep(rendered & matched)
     failures = store.failures(options.share)
     tried = _shapes(store, _share(options, rendered if stage == RENDER else matched))
     return Summary(

@@ -1,19 +1,46 @@
-"""Make the object that runs a job's tasks inside a worker process (child.Runner)."""
+"""Run one task on any engine: claim its shard, render it in a worker process, commit it.
+
+The claim belongs to the process that supervises, not to the one that renders: it survives crashes
+and hangs of the latter, and ends with the supervisor.
+"""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pointcmt import plugins
 from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.sources.listing import split_source
+from pointcmt.datasets.store.claims import ClaimLost, Held
 from pointcmt.errors import PointcmtError
-from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.job import Finished, Job, Task, stage_to_run, store_of_job
+from pointcmt.render.jobs.supervisor import Work, WorkerPool
 from pointcmt.render.startup import import_lightly
 
 if TYPE_CHECKING:
     from pointcmt.render.jobs.shards import ShardRunner
 
 SAMPLE = 16  # shapes to look for before concluding that a machine can read the data set
+
+
+def run_claimed(pool: WorkerPool, work: Work, task: Task) -> Finished | Held:
+    """Finish a task's shard, unless another process is working on it.
+
+    work.argument is the Job. Raises a PointcmtError that stops the job.
+    """
+    job: Job = work.argument
+    store = store_of_job(job, threads=1)
+    claim = store.claims.take(task.shard, task.void)
+    if isinstance(claim, Held):
+        return claim
+    with claim:
+        stage = stage_to_run(store, task, job.correspondences)
+        if stage is None:
+            return Finished(task, ())
+        try:
+            return pool.run(work, replace(task, stage=stage, claim=claim.owner), claim.renew)
+        except ClaimLost as lost:
+            return Held("", lost.what)
 
 
 def make_runner(job: Job, worker: int) -> "ShardRunner":

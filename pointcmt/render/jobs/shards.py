@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store import claims
-from pointcmt.datasets.store import schema as contract
 from pointcmt.datasets.store.claims import ClaimLost
 from pointcmt.datasets.store.documents import Outcome, decode_outcome, encode_outcome
-from pointcmt.datasets.store.schema import DONE, FAILED, ShapeRecord
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, RENDER, ViewStore
-from pointcmt.errors import (
-    MOST_DETAIL,
-    PointcmtError,
-    Reason,
-    ShapeRefused,
-    StoreError,
-    shortened,
+from pointcmt.datasets.store.schema import (
+    CORRESPONDENCES,
+    DONE,
+    FAILED,
+    RENDER,
+    ShapeRecord,
+    array_specs,
+    blank,
+    pack_visible,
+    quantize_depth,
+    render_arrays,
 )
-from pointcmt.render.jobs.job import Finished, Job, Task, checksum
+from pointcmt.errors import MOST_DETAIL, PointcmtError, Reason, ShapeRefused, shortened
+from pointcmt.render.jobs.job import Finished, Job, Task, checksum, store_of_job
 from pointcmt.render.jobs.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,14 +44,7 @@ class ShardRunner:
     def __init__(self, job: Job, worker: int = 0) -> None:
         self.job = job
         self.kind = kind_of(job, worker)
-        self.store = ViewStore.open(job.out, threads=job.threads, known=True)
-        if job.identity not in ("", self.store.identity):
-            raise StoreError(
-                "another job has made another store here meanwhile",
-                where=job.out,
-                fix="choose another --out for one of them",
-            )
-        self.claims = claims.open_claims(job.out)
+        self.store = store_of_job(job, job.threads)
         self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
@@ -153,7 +147,7 @@ class ShardRunner:
         sample, views = shape.sample(), shape.draw()
         arrays: Arrays = {
             "rgb": views.rgb,
-            "depth": contract.quantize_depth(views.depth, schema.depth_scale),
+            "depth": quantize_depth(views.depth, schema.depth_scale),
             "face_index": views.face_index,
             **views.layers,
             "points": sample.points,
@@ -166,7 +160,7 @@ class ShardRunner:
         shown = _views_that_show(views.face_index)
         if visible:
             seen = shape.visible(sample.points, sample.point_face) & shown[:, None]
-            arrays["visible"] = contract.pack_visible(seen)
+            arrays["visible"] = pack_visible(seen)
         backend, reason = self.kind.drawer
         outcome = Outcome(
             record.id,
@@ -193,7 +187,7 @@ class ShardRunner:
         """
         shape = self.kind.load(record, sha256)
         visible = shape.visible(points, point_face) & shows[:, None]
-        return {"visible": contract.pack_visible(visible)}, Outcome(record.id, "done")
+        return {"visible": pack_visible(visible)}, Outcome(record.id, "done")
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
         """The shapes of a shard without correspondences for a reason, by id; None: not tried."""
@@ -208,14 +202,14 @@ class ShardRunner:
             marker = self.store.markers(CORRESPONDENCES, [shard])[shard]
             return self.store.read_committed("visible", shard, marker)
         shapes = self.store.schema.shapes_of(shard)
-        return contract.blank(contract.array_specs(self.store.schema)["visible"], len(shapes))
+        return blank(array_specs(self.store.schema)["visible"], len(shapes))
 
     def _stored_arrays(self, marker: dict[str, Any]) -> Arrays:
         """A shard's arrays as they were committed; nothing visible where that is not known yet.
 
         Raises DamageError where one is lost or changed: written again, it would count as intact.
         """
-        shard, names = marker["shard"], contract.render_arrays(self.store.schema)
+        shard, names = marker["shard"], render_arrays(self.store.schema)
         arrays = {name: self.store.read_committed(name, shard, marker) for name in names}
         stored = bool(checksum(self.store, CORRESPONDENCES, shard))
         return {**arrays, "visible": self._visible(shard, stored)}
@@ -229,8 +223,8 @@ class ShardRunner:
 
     def _blank_arrays(self, shapes: range) -> Arrays:
         """Fill values for a shard, with what does not depend on rendering already in place."""
-        specs = contract.array_specs(self.store.schema)
-        arrays = {name: contract.blank(spec, len(shapes)) for name, spec in specs.items()}
+        specs = array_specs(self.store.schema)
+        arrays = {name: blank(spec, len(shapes)) for name, spec in specs.items()}
         arrays["K"][:] = self.camera.K
         arrays["world_to_camera"][:] = self.camera.world_to_camera
         arrays["source_to_world"][:] = np.eye(4)
@@ -261,7 +255,7 @@ class ShardRunner:
 
     def _require_claim(self, task: Task) -> None:
         if task.claim:
-            claims.require(self.claims, task.shard, task.claim)
+            self.store.claims.require(task.shard, task.claim)
 
 
 def _views_that_show(face_index: NDArray[np.int32]) -> NDArray[np.bool_]:

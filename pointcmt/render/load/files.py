@@ -15,7 +15,7 @@ from pointcmt.errors import (
     printable,
     shortened,
 )
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 
 _MAX_BYTES = 4 << 30  # of one file
 _MAX_NOTES = 20

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pointcmt import plugins
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 from pointcmt.training.config.names import find_config
 from pointcmt.training.config.own_recipes import find_recipe
 from pointcmt.training.config.pointcmt import (

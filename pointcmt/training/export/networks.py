@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from pointcmt import __version__, plugins
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.json_files import parse_json
-from pointcmt.regular_files import require_regular
+from pointcmt.files import parse_json, require_regular
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.sections import IMAGE_BACKBONES, POINT_BACKBONES
 from pointcmt.training.config.tables import Count, Table, check

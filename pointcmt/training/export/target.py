@@ -10,9 +10,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pointcmt.datasets.store.enclosing import store_around
+from pointcmt.datasets.enclosing import store_around
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.regular_files import read_regular, require_regular
+from pointcmt.files import read_regular, require_regular
 from pointcmt.training.runs.checkpoint import FILE, HALF, JOURNAL, MARKER
 from pointcmt.training.runs.folder import CONFIG, EVENTS, FACTS, LOCK
 from pointcmt.training.runs.metrics import METRICS

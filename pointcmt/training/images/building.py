@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.errors import UsageError
-from pointcmt.regular_files import require_regular
+from pointcmt.files import require_regular
 from pointcmt.training.images.files import find_class, quiet_transformers
 from pointcmt.training.images.networks import RANDOM, ImageNetwork
 from pointcmt.training.images.weights import Weights, find_network, find_weights

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.errors import UsageError
-from pointcmt.json_files import MOST_BYTES, read_json
-from pointcmt.regular_files import read_regular
+from pointcmt.files import MOST_BYTES, read_json, read_regular
 from pointcmt.training.images.networks import IMAGENET, ImageNetwork, Statistics
 
 CONFIG = "config.json"

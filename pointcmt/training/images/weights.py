@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointcmt.errors import UsageError
-from pointcmt.regular_files import open_regular
+from pointcmt.files import open_regular
 from pointcmt.training.images.files import (
     CONFIG,
     PROCESSORS,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointcmt.datasets.store.features import FOLDER
+from pointcmt.datasets.store.schema import FEATURES
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.training.figures.pretraining import (
     Array,
@@ -68,7 +68,7 @@ def choose_pairs(batch: Batch) -> Batch:
     pair = torch.stack([torch.zeros_like(second), second], dim=1)  # [B, 2]
     rows = torch.arange(B, device=pair.device)[:, None]
     return {
-        name: data[rows, pair] if name in PER_VIEW or name.startswith(f"{FOLDER}/") else data
+        name: data[rows, pair] if name in PER_VIEW or name.startswith(f"{FEATURES}/") else data
         for name, data in batch.items()
     }
 

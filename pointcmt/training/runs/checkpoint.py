@@ -28,9 +28,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pointcmt.differences import differing
 from pointcmt.errors import StoreError
-from pointcmt.json_files import read_json
-from pointcmt.regular_files import open_regular
+from pointcmt.files import open_regular, read_json
 from pointcmt.training.config.tables import Count, Table, check
 
 VERSION = 3
@@ -376,11 +376,14 @@ def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]
 
 
 def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
-    for key in [*stored, *(key for key in expected if key not in stored)]:
-        here, there = stored.get(key), expected.get(key)
+    for key, (here, there) in differing(_shapes(stored), _shapes(expected)).items():
         if here is None:
             yield f"{key}: missing in the checkpoint"
         elif there is None:
             yield f"{key}: unknown to the model"
-        elif here.shape != there.shape:
-            yield f"{key}: {list(here.shape)} in the checkpoint, {list(there.shape)} in the model"
+        else:
+            yield f"{key}: {here} in the checkpoint, {there} in the model"
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {key: list(tensor.shape) for key, tensor in tensors.items()}

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pointcmt.console import duration
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 from pointcmt.training.config.tables import MOST, Count, Number
 from pointcmt.training.runs.checkpoint import write_file
 

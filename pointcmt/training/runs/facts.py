@@ -1,11 +1,11 @@
 """The contents of run.json, and what it says about the store that a run was trained on."""
 
-import json
 from typing import Any
 
 from pointcmt import plugins
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import brief, differing
 from pointcmt.training.config.pointcmt import CONFIGS, TeacherConfig
 from pointcmt.training.config.sections import (
     DENSE_BACKBONES,
@@ -85,8 +85,8 @@ def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
     here, notes = describe_store(store), []
     if data["dataset"] != here["dataset"]:
         notes.append(
-            f"this store holds the dataset {_brief(here['dataset'])}, the run was trained on "
-            f"{_brief(data['dataset'])}"
+            f"this store holds the dataset {brief(here['dataset'])}, the run was trained on "
+            f"{brief(data['dataset'])}"
         )
     if data["render_hash"] != here["render_hash"]:
         notes += _render_note(data.get("render"), here["render"])
@@ -97,11 +97,10 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
     text = "this store was rendered with other settings than the run's store: "
     if trained is None:
         return [f"{text}which ones is unknown, since an older pointcmt started the run"]
-    keys = [*trained, *(key for key in here if key not in trained)]
     different = [
-        _difference(key, trained.get(key), here.get(key))
-        for key in keys
-        if key not in UNSEEN and trained.get(key) != here.get(key)
+        _difference(key, before, now)
+        for key, (before, now) in differing(trained, here).items()
+        if key not in UNSEEN
     ]
     return [text + "; ".join(different)] if different else []
 
@@ -109,10 +108,5 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
 def _difference(key: str, trained: Any, here: Any) -> str:
     names = [value.get("name") if isinstance(value, dict) else value for value in (trained, here)]
     if names[0] == names[1]:
-        return f"{key}: different cameras with the same name, {_brief(names[0])}"
-    return f"{key}: {_brief(names[0])} in the run's store, {_brief(names[1])} in this one"
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:45]}… ({len(text)} characters)"
+        return f"{key}: different cameras with the same name, {brief(names[0])}"
+    return f"{key}: {brief(names[0])} in the run's store, {brief(names[1])} in this one"

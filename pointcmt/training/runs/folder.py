@@ -34,11 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
-from pointcmt.datasets.store.enclosing import store_around
+from pointcmt.datasets.enclosing import store_around
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import differing
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.json_files import read_json
-from pointcmt.regular_files import append_regular, open_regular
+from pointcmt.files import append_regular, open_regular, read_json
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import INPUTS, input_folders
@@ -296,8 +296,5 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    return [
-        f"{key}: {stored.get(key)} in the run, {asked.get(key)} asked for"
-        for key in [*stored, *(key for key in asked if key not in stored)]
-        if stored.get(key) != asked.get(key)
-    ]
+    different = differing(stored, asked)
+    return [f"{key}: {a} in the run, {b} asked for" for key, (a, b) in different.items()]

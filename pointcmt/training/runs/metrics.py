@@ -15,8 +15,7 @@ from torch import Tensor
 
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.errors import PointcmtError, StoreError
-from pointcmt.json_files import parse_json
-from pointcmt.regular_files import append_regular, read_regular
+from pointcmt.files import append_regular, parse_json, read_regular
 from pointcmt.training.config.tables import Count, Number, Table, check
 from pointcmt.training.runs import checkpoint
 

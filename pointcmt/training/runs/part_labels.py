@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.differences import differing
 from pointcmt.errors import StoreError
 
 Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
@@ -31,11 +32,11 @@ def require_parts(parts: Parts, store: ViewStore) -> None:
     """Raise StoreError unless the store divides its classes into these parts."""
     stored = find_parts(store)
     if list(stored.items()) != list(parts.items()):  # labels are numbered in this order
-        different = [n for n in {**parts, **stored} if parts.get(n) != stored.get(n)]
+        different = list(differing(parts, stored).items())
         raise StoreError(
             "the run and the store divide classes into different parts: "
             + (
-                "; ".join(f"{n}: {parts.get(n)} and {stored.get(n)}" for n in different[:3])
+                "; ".join(f"{name}: {run} and {here}" for name, (run, here) in different[:3])
                 or "the same in another order"
             ),
             where=store.path,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pointcmt.regular_files import open_regular
+from pointcmt.files import open_regular
 
 MOST = 1 << 24  # bytes of a pickle that are searched
 PICKLES = 5  # in torch's format before 1.6: the file's header, then its content

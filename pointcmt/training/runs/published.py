@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
-from pointcmt.regular_files import open_regular, require_regular
+from pointcmt.files import open_regular, require_regular
 from pointcmt.training.networks.backbones.pointnet2 import PointNet2
 from pointcmt.training.runs.checkpoint import require_fit
 from pointcmt.training.runs.pickled import NEWER, named_code

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pointcmt.errors import printable as printable  # for the readers of what models name
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 
 MAX_SIDECAR = 256 << 20  # bytes of one material file or texture
 _SETTLED = 3_000_000_000  # nanoseconds; the coarsest time stamps, FAT's, have steps of two seconds

@@ -5,29 +5,31 @@ from pathlib import Path
 
 from pointcmt.datasets.store.creation import is_root
 from pointcmt.datasets.store.locations import is_remote
-from pointcmt.datasets.store.view_store import ROOT
+from pointcmt.datasets.store.schema import ROOT
 from pointcmt.errors import UsageError
-from pointcmt.regular_files import read_regular
+from pointcmt.files import read_regular
 
-MOST = 64 << 20  # bytes of a root that is read
+MOST = 64 << 20  # bytes of a root that are read
 
 
 def store_around(path: Path) -> Path | None:
-    """Return the nearest folder at or above a path that is a view store, None without one.
+    """Return the nearest folder at or above a path that is a view store, None if there is none.
 
-    Looks at the path as it is written and at where its links lead; it need not exist.
+    Checks the path both as written and with its links resolved; it need not exist.
     """
-    for place in (Path(os.path.realpath(path)), Path(os.path.abspath(path))):
-        for folder in (place, *place.parents):
+    for start in (Path(os.path.realpath(path)), Path(os.path.abspath(path))):
+        for folder in (start, *start.parents):
             if is_store(folder):
                 return folder
     return None
 
 
 def require_outside(features: str, run: Path) -> None:
-    """Raise UsageError for a place of features that is empty, in a view store or in the run."""
+    """Raise UsageError for a location of features that is empty, in a view store or in the run."""
     if not features:
-        raise UsageError("the place for features is empty", where="--features", fix="name a folder")
+        raise UsageError(
+            "the location for features is empty", where="--features", fix="name a folder or a URL"
+        )
     if is_remote(features):
         return
     store = store_around(Path(features))
@@ -38,12 +40,12 @@ def require_outside(features: str, run: Path) -> None:
             if store
             else "this is inside the run's folder",
             where=f"--features {features}",
-            fix="choose a folder of its own; without --features they go into the store",
+            fix="choose a separate folder; without --features they go into the store",
         )
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder's root is that of a view store, of whatever version."""
+    """Return whether a folder's root is that of a view store of any version."""
     try:
         return is_root(read_regular(folder / ROOT, MOST))
     except OSError:

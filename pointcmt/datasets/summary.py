@@ -1,4 +1,4 @@
-"""What is in a store, as facts and as text."""
+"""Summarize a store as facts and as text."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store import storage as files
 from pointcmt.datasets.store.features import FRESH, list_features, open_features
-from pointcmt.datasets.store.schema import DONE, FAILED, PENDING, SPLITS
-from pointcmt.datasets.store.view_store import CORRESPONDENCES, ViewStore
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, FAILED, PENDING, SPLITS
+from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import MOST_DETAIL, printable
 
 NOTES_SHOWN = 12
 
 
 def summarize(path: str | Path) -> dict[str, Any]:
-    """JSON-able facts of a store. Raises StoreError where there is none."""
+    """Return JSON-able facts about a store. Raises StoreError if there is no store."""
     store = ViewStore.open(path)
     schema, failures = store.schema, store.failures()
     status, notes = np.full(schema.shapes, PENDING), []
@@ -46,16 +45,16 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "correspondences": matched - unmatched,
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
-        "bytes": files.size(store.kv),
+        "bytes": store.storage.size(),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
         "notes": notes,
     }
 
 
 def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the cached features of one teacher are, and of how many shapes they are there."""
+    """Return facts about the cached features of one teacher, and how many shapes have them."""
     features = open_features(store, key)
-    if features is None:  # its metadata is gone, its commits are not: `verify` says so
+    if features is None:  # only its commits remain: `verify` reports it
         return {"key": key, "width": 0, "shapes": 0}
     fresh = [shard for shard, state in features.states().items() if state == FRESH]
     shapes = sum(int(np.sum(done[list(store.schema.shapes_of(shard))])) for shard in fresh)
@@ -63,7 +62,7 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """The facts for people."""
+    """Return the facts as text for people."""
     lines = [
         f"{facts['path']}: {facts['dataset']} ({facts['licence']})",
         f"  shapes   {facts['shapes']:,}: {facts['done']:,} done, {facts['failed']:,} failed, "

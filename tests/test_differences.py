@@ -1,0 +1,25 @@
+"""What differs between two mappings."""
+
+from pointcmt.differences import brief, differing
+
+
+def test_values_that_differ_are_paired_in_the_order_of_left_then_right():
+    left = {"seed": 0, "size": 224, "rig": "ortho6"}
+    right = {"points": 1024, "rig": "dodeca20", "size": 224}
+    found = differing(left, right)
+    assert list(found.items()) == [
+        ("seed", (0, None)),
+        ("rig", ("ortho6", "dodeca20")),
+        ("points", (None, 1024)),
+    ]
+    assert differing(left, dict(reversed(left.items()))) == {}
+
+
+def test_a_missing_key_equals_none():
+    assert differing({"init": None}, {}) == {}
+
+
+def test_long_values_are_shown_by_their_beginning_and_length():
+    assert brief(["a", 1]) == '["a", 1]'
+    assert brief("x" * 58) == f'"{"x" * 58}"'
+    assert brief("x" * 59) == f'"{"x" * 44}… (61 characters)'
