@@ -13,6 +13,7 @@ from pointcmt.cameras import Rig, on_sphere
 from pointcmt.datasets.sources.toy import build
 from pointcmt.geometry import normalize, sample_points, shape_seed
 from pointcmt.render.config import RenderConfig
+from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.visibility import visible_points
 from pointcmt.render.preview import paint_points, point_colors
@@ -42,7 +43,7 @@ def column(shape: str) -> list[NDArray[np.uint8]]:
     mesh, _ = normalize(build(shape), "z")
     camera = config.rig.cameras(SIZE)
     caster = RayCaster(mesh)
-    views = caster.render(camera, config)
+    views = draw_views(caster, camera, config)
     points, faces = sample_points(mesh, 800, shape_seed(0, shape))
     seen = visible_points(caster, points.astype(np.float32), faces, camera)[0]
     painted = paint_points(

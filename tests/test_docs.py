@@ -18,7 +18,7 @@ from pointcmt.training.export.networks import FORMATS, export
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import build_dense
 from pointcmt.training.networks.mvcnn import build_mvcnn
-from pointcmt.training.recipes import build_task
+from pointcmt.training.recipes import build_recipe
 from tests.commands import unknown_options
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +113,7 @@ def test_the_parts_of_the_page_about_ones_own_are_parts(tmp_path, monkeypatch):
     assert build_dense("tiny:Tiny", 40).local_width == 64
     assert build_mvcnn("pictures:STRIPES", "random", 40, 64).width == 64
     config = load_config("centers:RECIPE", None, ["model.backbone=tiny:Tiny"])
-    assert type(build_task(config, 40, True).model).__name__ == "Tiny"
+    assert type(build_recipe(config, 40, True).model).__name__ == "Tiny"
 
 
 def test_links_lead_somewhere():

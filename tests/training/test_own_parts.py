@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from pointcmt.training.runs.run import open_run
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -17,6 +16,7 @@ from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.export.networks import load_exported
 from pointcmt.training.loop import train
+from pointcmt.training.runs.folder import open_run
 from tests.outside import install
 from tests.training.stores import SMALL, small_config
 
