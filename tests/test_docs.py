@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import trimesh
 
 from pointcmt.cameras import find_rig, read_rig
 from pointcmt.datasets.sources import SOURCES, find_source, list_shapes
@@ -51,6 +52,8 @@ def scripts():
 @pytest.mark.parametrize("code", scripts())
 def test_python_blocks_run(code, toy_store, tmp_path, request):
     (tmp_path / "S").symlink_to(toy_store.path)
+    if "chair.glb" in code:
+        trimesh.creation.box().export(tmp_path / "chair.glb")
     for path in request.getfixturevalue("exported") if "student." in code else ():
         (tmp_path / path.name).symlink_to(path)
     if '"RUN"' in code:
