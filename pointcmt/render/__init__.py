@@ -1,6 +1,7 @@
 """The first stage: meshes and clouds → view stores.
 
-The package has the name of the public function `pointcmt.render`, and is it: called, it renders.
+The package has the same name as the public function `pointcmt.render`, so the module is callable:
+calling it renders.
 """
 
 import sys

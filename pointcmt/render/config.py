@@ -1,4 +1,4 @@
-"""`RenderConfig`: everything that decides the bytes of a rendered store."""
+"""`RenderConfig`: all settings that determine the contents of a rendered store."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -12,21 +12,21 @@ from pointcmt.errors import UsageError, nearest
 
 BACKENDS = ("auto", "egl", "embree", "pyrender")
 LIGHTS = ("camera", "world")
-MAX_DEPTH_ERROR = 1e-4  # world units, the store's promise
-SHARD_BYTES = 256e6  # decoded bytes of a shard: what a worker holds in memory
+MAX_DEPTH_ERROR = 1e-4  # world units; the store format guarantees it
+SHARD_BYTES = 256e6  # decoded bytes per shard, which a worker holds in memory
 MAX_SHARD = 32
-MIN_SHARDS = 64  # small jobs still spread over many workers
-SPLAT = 3 / 224  # of the image: the radius of a point, at which 2,000 points close a surface
+MIN_SHARDS = 64  # so that small jobs still spread over many workers
+SPLAT = 3 / 224  # radius / image size, at which 2,000 points cover a surface without gaps
 
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """How shapes are drawn and sampled; the same configuration and plan give the same bytes.
+    """How to draw and sample shapes. The same configuration and plan give the same bytes.
 
     size: pixels, square. points: surface points per shape. layers: optional images. background:
-    sRGB bytes. light: fixed to the camera or to the world. backend: what draws; "auto" decides by
-    machine, and images of two backends differ slightly (docs/rendering.md). splat: radius in pixels
-    of the discs that clouds are drawn with; 0 for meshes.
+    sRGB bytes. light: fixed to the camera or to the world. backend: the renderer; "auto" chooses by
+    machine, and the images of two backends differ slightly (docs/rendering.md). splat: radius in
+    pixels of the discs that points of clouds are drawn as; 0 for meshes.
     """
 
     rig: Rig
@@ -60,20 +60,20 @@ class RenderConfig:
 
     @property
     def farthest(self) -> float:
-        """The largest depth a shape in the unit sphere can have in any view, world units."""
+        """Largest depth that a shape in the unit sphere can have in any view, in world units."""
         poses = self.rig.cameras(self.size).world_to_camera
         return float(np.max(poses[:, 2, 3])) + 1.0
 
     def attributes(self) -> dict[str, Any]:
-        """JSON-able, for the store's root; the rig is written out, not only named."""
+        """Return JSON-able attributes for the store's root, with the rig's cameras written out."""
         table = json.loads(json.dumps(asdict(self)))
-        if not self.splat:  # stores of meshes are older than clouds: keep their hash
+        if not self.splat:  # mesh stores predate clouds: keep their hash
             del table["splat"]
         return table
 
     @classmethod
     def from_attributes(cls, table: dict[str, Any]) -> "RenderConfig":
-        """The inverse of `attributes`."""
+        """Return the configuration described by `attributes`."""
         views = [
             View(tuple(v["position"]), tuple(v["target"]), tuple(v["up"]), v["fov"])
             for v in table["rig"]["views"]
@@ -84,9 +84,9 @@ class RenderConfig:
 
 
 def fit(config: RenderConfig, kind: str) -> RenderConfig:
-    """The configuration for a data set of this kind ("mesh" or "cloud"), which decides what draws.
+    """Adapt the configuration to a data set of this kind ("mesh" or "cloud").
 
-    Raises UsageError for settings that only the other kind has.
+    Raises UsageError for settings that only apply to the other kind.
     """
     if kind == "mesh":
         if config.splat:
@@ -103,7 +103,7 @@ def fit(config: RenderConfig, kind: str) -> RenderConfig:
 
 
 def find_color(color: str | tuple[int, int, int]) -> tuple[int, int, int]:
-    """sRGB bytes of white, black or #rrggbb, or of three bytes. Raises UsageError."""
+    """Return the sRGB bytes of white, black, #rrggbb or a tuple of bytes. Raises UsageError."""
     try:
         if isinstance(color, str):
             digits = {"white": "#ffffff", "black": "#000000"}.get(color, color).removeprefix("#")
@@ -120,7 +120,7 @@ def find_color(color: str | tuple[int, int, int]) -> tuple[int, int, int]:
 def schema_for(
     config: RenderConfig, shapes: int, parts: bool = False, shard: int | None = None
 ) -> Schema:
-    """The store's dimensions. shard: shapes per shard; chosen from the sizes where None."""
+    """Return the store's dimensions. shard: shapes per shard; None chooses it from the sizes."""
     schema = Schema(
         shapes=shapes,
         views=len(config.rig.views),

@@ -1,4 +1,4 @@
-"""What an affinity, a container or a batch system limits this process to."""
+"""Limits on this process set by its CPU affinity, a container or a batch system."""
 
 import math
 import os
@@ -9,7 +9,7 @@ GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use at once, at least 1."""
+    """Return the number of processors that this process may use at once, at least 1."""
     if hasattr(os, "sched_getaffinity"):  # Linux; respects a batch system's allocation
         cores = len(os.sched_getaffinity(0))
     else:

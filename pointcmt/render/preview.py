@@ -1,4 +1,4 @@
-"""Pictures of a store: a contact sheet, points painted on their pixels, a page with both."""
+"""Previews of a store: a contact sheet, visible points on their pixels, and a page with both."""
 
 import html
 from io import BytesIO
@@ -21,7 +21,7 @@ from pointcmt.render.preview_folder import (
 )
 
 CAPTION = 14  # pixels
-POINTS_SHOWN = 1024  # the first n: evenly spread, since points are in farthest-point order
+POINTS_SHOWN = 1024  # the first n points: evenly spread, since points are in farthest-point order
 
 
 def preview(
@@ -29,9 +29,9 @@ def preview(
 ) -> list[Path]:
     """Write contact_sheet.png, points.png (if there are correspondences) and index.html.
 
-    shapes, views: how many at most; shapes are spread over classes, views over the rig. overwrite:
-    replace files of these names that no preview has written. Returns the files written. Raises
-    StoreError where no shape is rendered yet, and where others' files are in the way.
+    shapes, views: maximum numbers; shapes are spread over classes, views over the rig. overwrite:
+    replace files of these names that were not written by a preview. Returns the files written.
+    Raises StoreError if no shape is rendered yet, or if files not written by a preview exist.
     """
     chosen = choose_shapes(store, shapes)
     shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
@@ -39,7 +39,7 @@ def preview(
     committed = set(store.committed(CORRESPONDENCES))
     matched = [i for i in chosen if i // store.schema.shard in committed]
     names = ["contact_sheet.png", *(["points.png"] if matched else [])]
-    require_free(out, [*names, "index.html"], overwrite)  # before anything is drawn
+    require_free(out, [*names, "index.html"], overwrite)  # before drawing anything
     pictures = [contact_sheet(store, chosen, picked)]
     if matched:
         some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
@@ -49,14 +49,14 @@ def preview(
 
 
 def choose_shapes(store: ViewStore, count: int) -> list[int]:
-    """Up to `count` rendered shapes, in turn from each class. Raises StoreError if none is."""
+    """Return up to `count` rendered shapes, class by class in turn. Raises StoreError if none."""
     done = np.flatnonzero(store.status() == DONE)
     if not len(done):
         raise StoreError(
             "no shape of this store is rendered yet", where=store.path, fix="run `pointcmt render`"
         )
     labels = store.labels[done]
-    turn = np.zeros(len(done), np.int64)  # how many of its class come before a shape
+    turn = np.zeros(len(done), np.int64)  # number of earlier shapes of the same class
     for label in np.unique(labels):
         turn[labels == label] = np.arange(np.sum(labels == label))
     first = np.lexsort((labels, turn))[:count]
@@ -64,15 +64,15 @@ def choose_shapes(store: ViewStore, count: int) -> list[int]:
 
 
 def contact_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
-    """A row of views per shape; two shapes side by side where views are few."""
+    """Draw one row of views per shape; put two shapes side by side if there are few views."""
     tiles = [_strip(store.read("rgb", shape)[views], store.shapes[shape].id) for shape in shapes]
     return _grid(tiles, columns=max(1, 10 // len(views)))
 
 
 def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
-    """Every visible point on the pixel that shows it, coloured by its place on the shape.
+    """Draw each visible point on its pixel, colored by its position on the shape.
 
-    The same point has the same colour in all views; an occluded one is not painted.
+    A point has the same color in all views; occluded points are not drawn.
     """
     tiles = []
     for shape in shapes:
@@ -90,7 +90,7 @@ def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image
 def paint_points(
     image: NDArray[np.uint8], uv: NDArray[np.float64], colors: NDArray[np.uint8], scale: int = 2
 ) -> NDArray[np.uint8]:
-    """An image [H,W,3], paled and enlarged `scale` times, with points at pixels [n,2] on it."""
+    """Return an image [H,W,3], lightened, enlarged `scale` times, with points at pixels [n,2]."""
     pale = Image.fromarray((255 - (255 - image.astype(np.int32)) // 3).astype(np.uint8))
     picture = pale.resize((pale.width * scale, pale.height * scale), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
@@ -100,13 +100,13 @@ def paint_points(
 
 
 def point_colors(points: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Colours [N,3] that tell where on their shape points [N,3] lie: x red, y green, z blue."""
+    """Return colors [N,3] that encode the positions of points [N,3]: x red, y green, z blue."""
     low, high = points.min(axis=0), points.max(axis=0)
     return (255 * (points - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)
 
 
 def _png(picture: Image.Image) -> bytes:
-    """A picture as a file that says that a preview has written it."""
+    """Encode a picture as PNG, marked as written by a preview."""
     mark, file = PngInfo(), BytesIO()
     mark.add_text(PNG_KEY, GENERATOR)
     picture.save(file, "png", pnginfo=mark)
@@ -114,7 +114,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:
-    """Images [V,H,W,3] side by side under a caption."""
+    """Put images [V,H,W,3] side by side under a caption."""
     views, height, width = images.shape[:3]
     strip = Image.new("RGB", (views * width, height + CAPTION), "white")
     strip.paste(Image.fromarray(np.concatenate(list(images), axis=1)), (0, CAPTION))
@@ -135,7 +135,7 @@ def _grid(tiles: list[Image.Image], columns: int) -> Image.Image:
 
 
 def _page(store: ViewStore, pictures: list[str]) -> str:
-    """A self-contained page: what is in the store, the pictures, the failed shapes."""
+    """Return a self-contained page: the store's contents, the pictures, the failed shapes."""
     status, source = store.status(), store.attributes["source"]
     rows = [
         (name, [int(np.sum(mine & (store.splits == split))) for split in range(len(SPLITS))])

@@ -1,7 +1,7 @@
-"""The folder of a preview: its own files are replaced, anything else only where that is asked for.
+"""The output folder of a preview. Other files in it are only replaced on request.
 
-A preview marks what it writes (a generator tag in the page, a text chunk in the pictures), so that
-it knows its own files again.
+A preview marks the files that it writes (a generator tag in the page, a text chunk in the
+pictures) so that it can recognize them later.
 """
 
 import errno
@@ -18,17 +18,17 @@ from pointcmt.files import open_regular, parse_json, read_regular
 
 GENERATOR = "pointcmt preview"
 PAGE_MARK = f'<meta name="generator" content="{GENERATOR}">'
-PNG_KEY = "Software"  # of the text chunk
-HEAD = 4096  # bytes at the beginning of a file that hold the mark
+PNG_KEY = "Software"  # key of the text chunk
+HEAD = 4096  # bytes at the beginning of a file that contain the mark
 RUN = "run.json"
 MOST_FACTS = 64 << 20  # bytes of a root or a run.json
 
 
 def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
-    """Raise StoreError where a preview's files would take the place of anything but a preview's.
+    """Raise StoreError if a preview would replace files that were not written by a preview.
 
-    Nothing is written into a view store or a run, whatever overwrite says; other files are replaced
-    where overwrite is set, but only files.
+    Nothing is ever written into a view store or a run. Elsewhere, overwrite allows replacing
+    anything but folders.
     """
     with storage_errors(str(out)):
         owner = _owner(Path(os.path.realpath(out)))
@@ -56,21 +56,21 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
 
 
 def write_files(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write files into a folder, each whole or not at all. Raises StoreError."""
+    """Write files into a folder, each completely or not at all. Raises StoreError."""
     with storage_errors(str(out)):
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             draft = out / f".{name}.{os.getpid()}"
             try:
                 draft.write_bytes(content)
-                draft.replace(out / name)  # a link itself, not what it leads to
+                draft.replace(out / name)  # replaces a link itself, not its target
             finally:
                 draft.unlink(missing_ok=True)
     return [out / name for name in contents]
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a preview has written a file. Links, and what is not a file, are never ours."""
+    """Return whether a preview has written a file: never for links and non-regular files."""
     if path.is_symlink():
         return False
     try:
@@ -84,7 +84,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _owner(out: Path) -> str:
-    """The view store or run that a folder is, or lies in; "" where there is none."""
+    """Return the view store or run that contains `out` or is `out`; "" if there is none."""
     if (out / RUN).exists():
         return f"the run {out}"
     for folder in (out, *out.parents):

@@ -1,4 +1,4 @@
-"""Loading the big libraries: lightly in worker processes, and with a remedy where it fails."""
+"""Import large libraries: only the needed parts in workers, and with helpful errors."""
 
 import sys
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Any
 
 from pointcmt.errors import DependencyError, install
 
-# open3d imports its web plots and with them dash and plotly: 0.25 s of 0.55 s.
+# open3d imports its web plots and, with them, dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"
 NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_server=None)
-# numba looks for a BLAS, which no kernel here calls, where scipy is installed: 0.2 s.
+# numba imports a BLAS from scipy if it is installed, which no kernel here needs: 0.2 s.
 BLAS = "scipy.linalg"
 
 
-# Libraries that open3d loads and leaves to the system, and the Debian packages that hold them.
+# System libraries that open3d needs but does not ship, and the Debian packages that contain them.
 SYSTEM_PACKAGES = {
     "libusb-1.0.so.0": "libusb-1.0-0",
     "libgomp.so.1": "libgomp1",
@@ -26,7 +26,7 @@ SYSTEM_PACKAGES = {
 
 
 def load_open3d(where: str) -> Any:
-    """The module. Raises DependencyError with a remedy; where: what needs it."""
+    """Import open3d. where: the feature that needs it. Raises DependencyError with a remedy."""
     try:
         import open3d
     except ImportError as error:
@@ -37,7 +37,7 @@ def load_open3d(where: str) -> Any:
 
 
 def remedy(error: ImportError) -> str:
-    """What to install where open3d could not be imported."""
+    """Return what to install if importing open3d failed."""
     library = str(error).split(":")[0]
     if library in SYSTEM_PACKAGES:
         return f"apt-get install {SYSTEM_PACKAGES[library]}, or the package that has {library}"
@@ -45,9 +45,9 @@ def remedy(error: ImportError) -> str:
 
 
 def import_lightly() -> None:
-    """Import open3d and numba as a render worker needs them; errors are left to who uses them.
+    """Import the parts of open3d and numba that a render worker needs; ignore errors for now.
 
-    For worker processes only: in a process of the user's own, the missing parts would be missed.
+    For worker processes only: the user's own process may need the parts that are left out.
     """
     with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, BLAS: None}):
         import numba.np.arraymath  # noqa: F401
@@ -56,7 +56,7 @@ def import_lightly() -> None:
 
 @contextmanager
 def _instead(modules: dict[str, Any]) -> Iterator[None]:
-    """Have imports find these objects (None: nothing) unless the real modules are there already."""
+    """Make imports find these objects (None: nothing) unless the real modules are loaded."""
     placed = {name: module for name, module in modules.items() if name not in sys.modules}
     sys.modules.update(placed)
     try:

@@ -1,1 +1,1 @@
-"""From meshes and clouds to images, faces, depths and visible points."""
+"""Render meshes and clouds: images, faces, depths and visible points."""

@@ -1,7 +1,7 @@
-"""The CPU renderer: exact faces at pixel centers, rays for whatever is not at a center.
+"""The CPU renderer: exact faces at pixel centers, and extra rays at edges.
 
-Scan conversion gives face ids and depth in float64. Color then takes further rays only where the
-image needs them: at pixels that differ visibly from a neighbor that shows another face.
+Scan conversion gives face ids and depth in float64. For color, further rays are cast only where
+the image needs them: at pixels that differ visibly from a neighbor that shows another face.
 """
 
 import numpy as np
@@ -15,15 +15,15 @@ from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces
 from pointcmt.render.draw.scene import Scene
 from pointcmt.render.draw.views import Views
 
-PIXELS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes a pixel
-EDGE_CONTRAST = 24  # of 255: a fainter step between two faces is not worth further rays
-# With the center, five samples on a grid turned by 26.6°: none shares a row or column of the pixel.
+PIXELS_AT_ONCE = 1 << 21  # bounds memory: about 100 bytes per pixel
+EDGE_CONTRAST = 24  # of 255: a smaller step between two faces does not need further rays
+# With the center, five samples on a grid rotated by 26.6°: no two share a row or column.
 EDGE_SAMPLES = np.array([(0.7, 0.1), (0.9, 0.7), (0.3, 0.9), (0.1, 0.3)])
-BLANK = {"albedo": 0, "normal": 128}  # what the optional layers are where there is no surface
+BLANK = {"albedo": 0, "normal": 128}  # values of the optional layers where there is no surface
 
 
 def draw_views(scene: Scene, camera: Camera, config: RenderConfig) -> Views:
-    """Draw the scene from cameras [V] as `config` says."""
+    """Draw the scene from cameras [V] with the settings of `config`."""
     at_once = max(1, PIXELS_AT_ONCE // config.size**2)
     parts = [
         _draw_some(scene, camera[first : first + at_once], config)
@@ -69,12 +69,12 @@ def _smooth(
     config: RenderConfig,
     cameras: PackedCameras,
 ) -> None:
-    """Give edge pixels of rgb [V·size²,3] the mean light of their centre and further rays."""
+    """Set edge pixels of rgb [V·size²,3] to the mean light of their center and further rays."""
     size, surface = config.size, scene.surface
     edges = shading.find_edges(rgb, face_index, size, EDGE_CONTRAST)
     rays = make_rays(edges, EDGE_SAMPLES, size, cameras)
     close = close_views(scene.mesh.vertices, camera)
-    if close.any():  # nothing nearer than NEAR is drawn: a unit of direction is one of depth
+    if close.any():  # nothing nearer than NEAR is drawn; distance along these rays is depth
         shown = np.repeat(close[edges // size**2], len(EDGE_SAMPLES))
         rays[shown, :3] += np.float32(NEAR) * rays[shown, 3:]
     hits, _ = scene.cast(rays)
@@ -95,7 +95,7 @@ def paint(
 ) -> NDArray[np.float64]:
     """Paint pixels [n] of flat images [V·size²,3] with the faces [n] at their centers.
 
-    images: "rgb" or layers, by name. Returns the faces' depth there, [n].
+    images: "rgb" or layers, by name. Returns the faces' depth at the pixels, [n].
     """
     depth, weights, width, light, _ = locate(pixels, CENTER, hits, camera.width, cameras, surface)
     albedo = shading.base_colors(hits, weights, width, surface)
@@ -115,7 +115,7 @@ def _camera_normals(
     cameras: PackedCameras,
     surface: shading.Surface,
 ) -> NDArray[np.uint8]:
-    """Normals turned to the viewer in camera axes, [n,3] u8: 128 + 127 n."""
+    """Return normals turned to the viewer in camera axes, [n,3] u8: 128 + 127 n."""
     view, rest = np.divmod(pixels, camera.width**2)
     row, column = np.divmod(rest, camera.width)
     across = np.stack([column + 0.5, row + 0.5, np.ones(len(pixels))], axis=1)
@@ -127,7 +127,7 @@ def _camera_normals(
 
 
 def _filled(count: int, color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """[count,3] of one colour; greys are many times faster to fill in."""
+    """Return [count,3] of one color. Filling in grays is many times faster."""
     if len(set(color)) == 1:
         return np.full((count, 3), color[0], np.uint8)
     return np.tile(np.array(color, np.uint8), count).reshape(count, 3)

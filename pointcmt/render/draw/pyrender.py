@@ -1,7 +1,7 @@
-"""`--backend pyrender`: colour by pyrender's lights and materials, everything else as always.
+"""`--backend pyrender`: color by pyrender's lights and materials, the rest by the CPU renderer.
 
-Faces and depth are the CPU renderer's (pyrender's depth is multisampled, and it knows no faces), so
-a store made with it keeps every promise. A renderer is kept for the whole job.
+Faces and depth come from the CPU renderer (pyrender's depth is multisampled, and it gives no face
+ids), so a store keeps every guarantee. One renderer is kept for the whole job.
 """
 
 import os
@@ -26,7 +26,7 @@ AMBIENT = 0.2
 
 
 class Pyrender:
-    """Draws through pyrender. Raises DependencyError where it is missing or finds no OpenGL."""
+    """Draw with pyrender. Raises DependencyError if it is missing or finds no OpenGL."""
 
     backend = "pyrender"
 
@@ -35,7 +35,7 @@ class Pyrender:
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
         try:
             import pyrender
-        except Exception as error:  # pyglet without its libraries: AttributeError
+        except Exception as error:  # AttributeError: pyglet without its libraries
             raise DependencyError(
                 f"pyrender cannot be loaded: {error}",
                 where="--backend pyrender",
@@ -67,7 +67,7 @@ class Pyrender:
         if size != self._size:
             try:
                 self._renderer = self._pyrender.OffscreenRenderer(size, size)
-            except Exception as error:  # its platforms raise whatever their libraries do
+            except Exception as error:  # its platforms raise whatever their libraries raise
                 raise DependencyError(
                     f"pyrender finds no OpenGL: {error}", where="--backend pyrender", fix=NO_OPENGL
                 ) from error
@@ -87,7 +87,7 @@ class Pyrender:
         return scene
 
     def _part(self, mesh: Mesh, faces: NDArray[np.intp], material: Material) -> Any:
-        """The faces of one material as a pyrender mesh, flat as everywhere in this package."""
+        """Return the faces of one material as a pyrender mesh, flat-shaded like everything here."""
         corners = mesh.vertices[mesh.faces[faces]]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)

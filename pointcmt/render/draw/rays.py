@@ -1,4 +1,4 @@
-"""Rays through pixels, and where they meet the faces they hit. Numba kernels."""
+"""Numba kernels: rays through pixels, and where they meet the faces they hit."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,19 @@ from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 from pointcmt.render.draw.shading import KEY_FROM_CAMERA, KEY_IN_WORLD, light_on
 
-CENTER = np.array([(0.5, 0.5)])  # the offset of a pixel's center, as `make_rays` takes offsets
+CENTER = np.array([(0.5, 0.5)])  # the offset of a pixel's center for `make_rays`
 
 NARROW = 1e-8  # squared sine of a corner's angle: below it, a Gram determinant is mostly rounding
-EDGE_ON = 1e-6  # sine of the angle between a ray and a face: below it, look again whether they meet
-BESIDE = 1e-7  # barycentric units: a ray that passes a face by less meets it
-MISSED = 1e-3  # barycentric units: by how much a ray may seem to miss a narrow face that it meets
+EDGE_ON = 1e-6  # sine of the angle between ray and face: below it, test again whether they meet
+BESIDE = 1e-7  # barycentric units: a ray that misses a face by less still meets it
+MISSED = 1e-3  # barycentric units: how far a ray may appear to miss a narrow face that it meets
 
 
 class PackedCameras(NamedTuple):
-    """Cameras and light as the kernels read them; V views."""
+    """Cameras and light in the layout that the kernels read. V views."""
 
     origin: NDArray[np.float64]  # [V,3]
-    pixel_to_ray: NDArray[np.float64]  # [V,3,3]: (u, v, 1) → direction whose unit is z depth
+    pixel_to_ray: NDArray[np.float64]  # [V,3,3]: (u, v, 1) → direction with a z depth of 1
     focal: NDArray[np.float64]  # [V] pixels
     light: NDArray[np.float64]  # [V,3] unit vector to the key light
 
@@ -40,7 +40,7 @@ def pack_cameras(camera: Camera, light: str) -> PackedCameras:
 
 @compiled
 def make_rays(pixels, offsets, size, cameras):  # type: ignore[no-untyped-def]
-    """Rays [n·S,6] f32 through S points of each pixel; a unit of length is a unit of depth.
+    """Return rays [n·S,6] f32 through S points of each pixel; directions have a z depth of 1.
 
     pixels: [n] flat index into [V,size,size]; offsets: [S,2] position (x, y) inside the pixel.
     """
@@ -63,12 +63,12 @@ def make_rays(pixels, offsets, size, cameras):  # type: ignore[no-untyped-def]
 
 @compiled
 def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-untyped-def]
-    """Where the rays of `make_rays` meet the faces they hit, in float64.
+    """Compute in float64 where the rays of `make_rays` meet the faces they hit.
 
     hits: [n·S] faces, -1 = none. Returns depth [n·S] f64, barycentric weights [n·S,3] f32, the
-    width of a pixel there [n·S] f32 in world units, the light that falls there [n·S] f32, and
-    whether ray and face certainly meet [n·S]: not beside the face, nor along its plane.
-    Weights follow Ericson, Real-Time Collision Detection, section 3.4. Scalars throughout: a
+    width of a pixel there [n·S] f32 in world units, the light there [n·S] f32, and whether the ray
+    certainly meets the face [n·S]: it neither passes beside it nor runs along its plane.
+    Weights follow Ericson, Real-Time Collision Detection, section 3.4. The code uses scalars: a
     slice per vector, or a function that takes the surface, would cost more than the arithmetic.
     """
     samples, count = len(offsets), len(hits)
@@ -90,7 +90,7 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
         nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
         i, j, k = surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
         at = surface.vertices
-        # The first corner as seen from the camera, then the edges from it.
+        # The first corner relative to the camera, then the edges from it.
         ax = at[i, 0] - cameras.origin[view, 0]
         ay = at[i, 1] - cameras.origin[view, 1]
         az = at[i, 2] - cameras.origin[view, 2]
@@ -115,8 +115,8 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
             met[n] = False
         if least < 0.0:
             met[n] = met[n] and least >= -BESIDE
-            # Rounding, or a sample that Embree gave to a face beside it, or to one seen edge-on,
-            # whose plane is ill-conditioned: stay inside of the face.
+            # Rounding, or a sample for which Embree chose a face beside it or an edge-on one whose
+            # plane is ill-conditioned: stay inside the face.
             wa, wb, wc = max(wa, 0.0), max(wb, 0.0), max(wc, 0.0)
             total = wa + wb + wc
             wa, wb, wc = wa / total, wb / total, wc / total
@@ -134,8 +134,8 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
 
 @compiled
 def _weights_of_narrow(px, py, pz, ux, uy, uz, vx, vy, vz):  # type: ignore[no-untyped-def]
-    """The weights of the second and third corner at p, for a face with almost parallel edges u, v
-    from its first corner, by ratios of areas; both 0 for one without area."""
+    """Return the weights of the second and third corner at p, by ratios of areas; both 0 without
+    area. u, v: almost parallel edges of the face from its first corner."""
     nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
     square = nx * nx + ny * ny + nz * nz
     if square == 0.0:

@@ -1,11 +1,11 @@
 """The face at every pixel center, by scan conversion in float64.
 
-The same answer as a ray through each pixel center, but without the rays: on the pixel grid a
-triangle's depth and weights are linear in the image (inverse depth, to be exact), which is several
-times faster than tracing and free of float32's doubts where surfaces nearly touch.
+This gives the same result as a ray through each pixel center. On the pixel grid a triangle's
+inverse depth and weights are linear in the image, which makes it several times faster than ray
+casting and avoids float32's ambiguity where surfaces nearly touch.
 
-A face that the camera sees edge-on, or that has no area, covers no pixel: rounding alone would
-decide which centers lie on it, and at what depth.
+A face that the camera sees edge-on, or that has no area, covers no pixel: otherwise only rounding
+would decide which centers lie on it, and at what depth.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
 
-NEAR = 1e-4  # world units: what is nearer to the camera's plane, or behind it, is not drawn
-CLOSE = 0.05  # world units: views with a vertex nearer than this are drawn face by face in space
-NARROW = 4  # pixels: up to this width a row is tested pixel by pixel
-# Corners in the image are exact to about 1e-15 of its size. A face narrower than THIN of it is not
-# drawn: one that is drawn has depth exact to 1e-6 of its extent.
+NEAR = 1e-4  # world units: surfaces nearer to the camera's plane, or behind it, are not drawn
+CLOSE = 0.05  # world units: views with a vertex nearer than this are drawn face by face in 3D
+NARROW = 4  # pixels: rows up to this wide are tested pixel by pixel
+# Corners in the image are exact to about 1e-15 of its size. Faces narrower than THIN of it are not
+# drawn; the depth of those that are is exact to 1e-6 of their extent.
 THIN = 1e-9
-TOUCH = 1e-12  # barycentric units: in space, centers this far outside of a face still count
+TOUCH = 1e-12  # barycentric units: in 3D, centers this far outside a face still count
 
 
 def nearest_faces(
@@ -29,10 +29,10 @@ def nearest_faces(
     faces: NDArray[np.int32],
     camera: Camera,
 ) -> NDArray[np.int32]:
-    """The nearest of a mesh's `faces` (indices) at each pixel center of views [V].
+    """Return the nearest of a mesh's `faces` (indices) at each pixel center of views [V].
 
-    vertices [P,3], corners [F,3]: of the mesh. Returns face_index [V,H,W], -1 = none. Where faces
-    lie equally far, the first of them counts.
+    vertices [P,3], corners [F,3]: of the mesh. Returns face_index [V,H,W], -1 = none. Of faces at
+    the same depth, the first counts.
     """
     projection = camera.K @ camera.world_to_camera[:, :3]
     face_index, close = _scan(vertices, corners, faces, projection, camera.width)
@@ -49,7 +49,7 @@ def nearest_faces_at(
     faces: NDArray[np.int32],
     camera: Camera,
 ) -> NDArray[np.int32]:
-    """`nearest_faces` at a few pixels [n], rising flat indices into [V,H,W]."""
+    """Compute `nearest_faces` at a few pixels [n], ascending flat indices into [V,H,W]."""
     projection = camera.K @ camera.world_to_camera[:, :3]
     found, close = _scan_some(pixels, vertices, corners, faces, projection, camera.width)
     for view in np.flatnonzero(close):
@@ -62,7 +62,7 @@ def nearest_faces_at(
 
 
 def close_views(vertices: NDArray[np.float64], camera: Camera) -> NDArray[np.bool_]:
-    """Which views [V] have a vertex within CLOSE of the camera's plane, or behind it."""
+    """Return which views [V] have a vertex within CLOSE of the camera's plane, or behind it."""
     pose = camera.world_to_camera
     radius = np.sqrt(np.einsum("pi,pi->p", vertices, vertices).max())
     close: NDArray[np.bool_] = pose[:, 2, 3] - radius < CLOSE
@@ -73,7 +73,7 @@ def close_views(vertices: NDArray[np.float64], camera: Camera) -> NDArray[np.boo
 
 @compiled
 def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untyped-def]
-    """face_index, and which views are close [V] and left empty."""
+    """Return face_index, and which views [V] are close and left empty."""
     views, count = len(projection), len(vertices)
     face_index = np.full((views, size, size), -1, np.int32)
     close = np.zeros(views, np.bool_)
@@ -87,7 +87,7 @@ def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untype
         nearest[:] = 0.0
         for face in faces:
             a, b, c = corners[face, 0], corners[face, 1], corners[face, 2]
-            # No center lies between corners that share the next one: most faces of fine meshes.
+            # No center lies between corners with the same next center: common in fine meshes.
             left = max(min(column_of[a], column_of[b], column_of[c]), 0)
             right = min(max(column_of[a], column_of[b], column_of[c]), size) - 1
             if left > right:
@@ -102,14 +102,14 @@ def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untype
             area = ub * vc - uc * vb
             if _is_thin(area, ub, vb, uc, vc, size):
                 continue
-            # The weights of b and c as slopes per column and row, counted from corner a.
+            # The weights of b and c as slopes per column and row, relative to corner a.
             scale = 1.0 / area
             bx, by, cx, cy = vc * scale, -uc * scale, -vb * scale, ub * scale
             wide = right - left >= NARROW
             for row in range(top, bottom + 1):
                 b0, c0 = by * (row - va), cy * (row - va)
                 first, last = left, right
-                if wide:  # where in this row all three weights are positive, and one pixel more
+                if wide:  # the part of this row where all weights are positive, and one more pixel
                     low, high = _clip(left - ua, right - ua, bx, b0)
                     low, high = _clip(low, high, cx, c0)
                     low, high = _clip(low, high, -bx - cx, 1.0 - b0 - c0)
@@ -129,13 +129,13 @@ def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untype
 
 @compiled
 def _scan_some(pixels, vertices, corners, faces, projection, size):  # type: ignore[no-untyped-def]
-    """`_scan` at a few pixels [n], rising: faces [n], and which views are close [V]."""
+    """Run `_scan` at a few ascending pixels [n]; return faces [n] and which views [V] are close."""
     count, total = len(vertices), len(pixels)
     found, close = np.full(total, -1, np.int32), np.zeros(len(projection), np.bool_)
     u, v, w = np.empty(count), np.empty(count), np.empty(count)
     column_of, row_of = np.empty(count, np.int32), np.empty(count, np.int32)
     nearest = np.zeros(total)  # inverse depth
-    starts = np.empty(size + 1, np.int64)  # of each row's pixels
+    starts = np.empty(size + 1, np.int64)  # where each row's pixels start
     begin = 0
     for view in range(len(projection)):
         if begin == total or pixels[begin] >= (view + 1) * size * size:
@@ -177,8 +177,8 @@ def _scan_some(pixels, vertices, corners, faces, projection, size):  # type: ign
 
 @compiled
 def _project(vertices, p, size, u, v, w, column_of, row_of):  # type: ignore[no-untyped-def]
-    """Fill in, per vertex, column u and row v, such that pixel centers are whole numbers, inverse
-    depth w, and the next center's column and row. Returns early, and True, where one is close."""
+    """Fill in, per vertex, column u and row v (pixel centers are whole numbers), inverse depth w,
+    and the next center's column and row. Returns True early if a vertex is close."""
     for i in range(len(vertices)):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         depth = p[2, 0] * x + p[2, 1] * y + p[2, 2] * z + p[2, 3]
@@ -194,7 +194,7 @@ def _project(vertices, p, size, u, v, w, column_of, row_of):  # type: ignore[no-
 
 @compiled
 def _is_thin(area, ub, vb, uc, vc, size):  # type: ignore[no-untyped-def]
-    """Whether a triangle in the image is only as wide as its corners may be off by rounding.
+    """Return whether a triangle in the image is as narrow as the rounding errors of its corners.
 
     area: twice its signed area; (ub, vb), (uc, vc): two of its edges, all in pixels.
     """
@@ -204,7 +204,7 @@ def _is_thin(area, ub, vb, uc, vc, size):  # type: ignore[no-untyped-def]
 
 @compiled
 def _clip(low, high, slope, rest):  # type: ignore[no-untyped-def]
-    """The part of low ≤ x ≤ high where slope · x + rest is not negative."""
+    """Return the part of low ≤ x ≤ high where slope · x + rest is not negative."""
     if slope > 0.0:
         return max(low, -rest / slope), high
     if slope < 0.0:
@@ -214,8 +214,8 @@ def _clip(low, high, slope, rest):  # type: ignore[no-untyped-def]
 
 @compiled
 def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-untyped-def]
-    """face_index [size,size] of one view in which faces come close to the camera, or reach behind
-    it: pixel centers' rays are met with the faces' planes in camera coordinates."""
+    """Return face_index [size,size] of one view whose faces come close to the camera or reach
+    behind it, by intersecting pixel centers' rays with the faces' planes in camera coordinates."""
     face_index = np.full((size, size), -1, np.int32)
     nearest = np.full((size, size), np.inf)  # depth
     fx, fy, x0, y0 = K[0, 0], K[1, 1], K[0, 2] - 0.5, K[1, 2] - 0.5
@@ -229,7 +229,7 @@ def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-unt
         a, b, c = at[corners[face, 0]], at[corners[face, 1]], at[corners[face, 2]]
         if max(a[2], b[2], c[2]) < NEAR:
             continue
-        # Two edges, the plane's normal (not of unit length) and its distance times that length.
+        # Two edges, the plane's normal (not of unit length), and its distance times that length.
         bx, by, bz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
         cx, cy, cz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
         nx, ny, nz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
@@ -240,7 +240,7 @@ def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-unt
             continue
         left, right, top, bottom = _bounds(a, b, c, fx, fy, x0, y0)
         square = nx * nx + ny * ny + nz * nz
-        # p · gb and p · gc: the weights of b and c at a point p of the plane, seen from a.
+        # p · gb and p · gc: the weights of b and c at a point p of the plane, relative to a.
         gbx = (cy * nz - cz * ny) / square
         gby = (cz * nx - cx * nz) / square
         gbz = (cx * ny - cy * nx) / square
@@ -267,7 +267,7 @@ def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-unt
 
 @compiled
 def _bounds(a, b, c, fx, fy, x0, y0):  # type: ignore[no-untyped-def]
-    """Left, right, top and bottom in the image of what of a triangle is in front of the camera."""
+    """Return the left, right, top and bottom of a triangle's part in front of the camera."""
     left, right, top, bottom = np.inf, -np.inf, np.inf, -np.inf
     for here, there in ((a, b), (b, c), (c, a)):
         crosses = (here[2] < NEAR) != (there[2] < NEAR)
@@ -284,6 +284,6 @@ def _bounds(a, b, c, fx, fy, x0, y0):  # type: ignore[no-untyped-def]
 
 @compiled
 def _centers_between(low, high, size):  # type: ignore[no-untyped-def]
-    """The first and last of the whole numbers 0..size-1 from low to high, and one more each way."""
+    """Return the first and last whole number of 0..size-1 that enclose low..high."""
     first = np.int64(np.floor(min(max(low, 0.0), size * 1.0)))
     return first, np.int64(np.ceil(min(max(high, -1.0), size - 1.0)))

@@ -1,4 +1,4 @@
-"""`Scene`: a mesh that can be drawn and that rays can be cast at."""
+"""`Scene`: a mesh that can be drawn and ray cast."""
 
 from typing import Protocol
 
@@ -10,11 +10,11 @@ from pointcmt.shapes import Mesh
 
 
 class Scene(Protocol):
-    """What renderers and visibility take. F faces, of which K are drawn.
+    """Input of renderers and visibility tests. F faces, of which K are drawn.
 
-    mesh: in the unit sphere. surface: the same, packed for shading. first_twin [F] i32: the first
-    face with the same corners. faces [K] i32: the faces that are drawn and hit, which are all but
-    exact twins of earlier ones.
+    mesh: in the unit sphere. surface: the mesh packed for shading. first_twin [F] i32: the first
+    face with the same corners. faces [K] i32: the faces that are drawn and hit: all except exact
+    twins of earlier ones.
     """
 
     mesh: Mesh
@@ -23,5 +23,5 @@ class Scene(Protocol):
     faces: NDArray[np.int32]
 
     def cast(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """First face [n] i32 (-1 = none) of rays [n,6] and distance [n] in direction lengths."""
+        """Return first face [n] i32 (-1 = none) of rays [n,6] and distance [n] in ray lengths."""
         ...

@@ -1,4 +1,4 @@
-"""Colour of a surface seen by a ray: materials, vertex colours, textures and light.
+"""Color of a surface along a ray: materials, vertex colors, textures and light.
 
 All light is computed linearly and stored as sRGB. Surfaces are two-sided and flat: the face normal
 is turned to the viewer. Numba kernels; `Surface` is a mesh in the layout they read.
@@ -14,22 +14,22 @@ from pointcmt.geometry import face_areas, face_normals
 from pointcmt.shapes import Material, Mesh
 from pointcmt.srgb import to_linear, to_srgb
 
-# Weights of the light; they sum to 1 on a face that looks at the camera. The headlight keeps every
-# visible face lit, the key light (over the viewer's left shoulder) tells apart faces of equal tilt.
+# Weights of the light; they sum to 1 on a face turned to the camera. The headlight lights every
+# visible face; the key light (over the viewer's left shoulder) distinguishes faces of equal tilt.
 AMBIENT, HEADLIGHT, KEY = 0.16, 0.34, 0.68
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
 
-# sRGB as tables: 256 steps one way, and the other way fine enough to be within half a
-# step of the exact curve's 8-bit value, whose slope is 12.92 at zero.
+# sRGB tables: 256 entries to linear; from linear, enough entries to be within half a step of
+# the exact curve's 8-bit value, whose slope is 12.92 at zero.
 LINEAR_OF_BYTE = to_linear(np.arange(256) / 255).astype(np.float32)
 _STEPS = 16384
 BYTE_OF_LINEAR = np.rint(255 * to_srgb(np.arange(_STEPS + 1) / _STEPS)).astype(np.uint8)
 
 
 class Surface(NamedTuple):
-    """A mesh as the kernels read it; F faces, P vertices, T textures."""
+    """A mesh in the layout that the kernels read. F faces, P vertices, T textures."""
 
     vertices: NDArray[np.float64]  # [P,3]
     faces: NDArray[np.int32]  # [F,3]
@@ -44,7 +44,7 @@ class Surface(NamedTuple):
 
 
 def make_surface(mesh: Mesh) -> Surface:
-    """Pack a normalised mesh for the kernels."""
+    """Pack a normalized mesh for the kernels."""
     default = Material()
     materials = (*mesh.materials, default)  # index -1 is the default
     count = len(mesh.faces)
@@ -69,7 +69,7 @@ def make_surface(mesh: Mesh) -> Surface:
 
 
 def mip_levels(texture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """A texture [h,w,3] u8 and its halvings down to one texel, averaged in linear light."""
+    """Return a texture [h,w,3] u8 and its halvings down to one texel, averaged in linear light."""
     levels = [np.ascontiguousarray(texture)]
     while max(levels[-1].shape[:2]) > 1 and len(levels) < MIP_LEVELS:
         linear: NDArray[Any] = LINEAR_OF_BYTE[levels[-1]]
@@ -110,7 +110,7 @@ def _pack_textures(
 
 @compiled
 def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
-    """The light [n] f32 on points [n,3] with normals [n,3], for one viewer and key light [3]."""
+    """Compute light [n] f32 on points [n,3] with normals [n,3], for a viewer and key light [3]."""
     light = np.empty(len(points), np.float32)
     for n in range(len(points)):
         dx, dy, dz = points[n, 0] - origin[0], points[n, 1] - origin[1], points[n, 2] - origin[2]
@@ -123,9 +123,9 @@ def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
 
 @compiled
 def light_on(facing, length, toward):  # type: ignore[no-untyped-def]
-    """The light on a surface. facing: its normal times the ray of this length from the viewer;
-    toward: its normal times the direction to the key light."""
-    if facing > 0.0:  # the back of the surface: turn its normal to the viewer
+    """Return the light on a surface. facing: its normal times the ray of this length from the
+    viewer; toward: its normal times the direction to the key light."""
+    if facing > 0.0:  # the ray hits the back of the surface: turn its normal to the viewer
         toward = -toward
     return AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
 
@@ -136,7 +136,7 @@ def base_colors(
     width: NDArray[np.float32],
     surface: Surface,
 ) -> NDArray[np.float32]:
-    """Linear colour [n,3] f32 before light of the faces hit, zero where none was."""
+    """Return the linear color [n,3] f32 of the faces hit, before lighting; 0 where none was hit."""
     if len(surface.vertex_colors):
         colors = _vertex_colors(hits, weights, surface.faces, surface.vertex_colors)
     else:
@@ -148,8 +148,8 @@ def base_colors(
 
 @compiled
 def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-def]
-    """Flat indices of pixels that show another face than a neighbour to the side, above or below,
-    and differ from it by more than `contrast` in a channel of the u8 image [V·size²,3]."""
+    """Return flat indices of pixels that show another face than a neighbor to the side, above or
+    below, and differ from it by more than `contrast` in a channel of the u8 image [V·size²,3]."""
     marked = np.zeros(len(face_index), np.bool_)
     for line in range(len(face_index) // size):
         below = size if (line + 1) % size else 0  # 0 in the last row: a pixel equals itself
@@ -167,7 +167,7 @@ def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-de
 
 @compiled
 def encode_lit(albedo, light):  # type: ignore[no-untyped-def]
-    """Linear colour [n,3] times light [n] as sRGB bytes, clipped."""
+    """Return linear color [n,3] times light [n] as clipped sRGB bytes."""
     out, steps = np.empty(albedo.shape, np.uint8), np.float32(len(BYTE_OF_LINEAR) - 1)
     for n in range(len(albedo)):
         for channel in range(3):
@@ -178,9 +178,9 @@ def encode_lit(albedo, light):  # type: ignore[no-untyped-def]
 
 @compiled
 def smooth(rgb, pixels, albedo, light, samples):  # type: ignore[no-untyped-def]
-    """Replace rgb [·,3] u8 at `pixels` by the mean light of what it is and of further samples.
+    """Replace rgb [·,3] u8 at `pixels` by the mean light of their value and further samples.
 
-    albedo [n·samples,3], light [n·samples]: those of the samples, pixel by pixel.
+    albedo [n·samples,3], light [n·samples]: the samples' values, grouped by pixel.
     """
     steps = np.float32(len(BYTE_OF_LINEAR) - 1)
     for n in range(len(pixels)):
@@ -216,8 +216,8 @@ def _vertex_colors(hits, weights, faces, colors):  # type: ignore[no-untyped-def
 
 @compiled
 def _texture_colors(hits, weights, width, uv, face_texture, density, texels, levels, out):  # type: ignore[no-untyped-def]
-    """Overwrite the colour of hits on textured faces: isotropic trilinear filtering (Williams,
-    Pyramidal Parametrics, 1983), the level chosen by how many texels a pixel spans."""
+    """Overwrite the color of hits on textured faces. Isotropic trilinear filtering (Williams,
+    Pyramidal Parametrics, 1983); texels per pixel determine the level."""
     for n in range(len(hits)):
         face = hits[n]
         if face < 0 or face_texture[face] < 0:
@@ -232,7 +232,7 @@ def _texture_colors(hits, weights, width, uv, face_texture, density, texels, lev
             level = int(detail) + step
             share = detail - int(detail) if step else 1.0 - (detail - int(detail))
             while level > 0 and (level >= MIP_LEVELS or levels[face_texture[face], level, 2] == 0):
-                level -= 1  # the smallest level there is stands for further ones
+                level -= 1  # use the smallest existing level for missing ones
             offset = levels[face_texture[face], level, 0]
             high, wide = levels[face_texture[face], level, 1], levels[face_texture[face], level, 2]
             x = (u - np.floor(u)) * wide - 0.5

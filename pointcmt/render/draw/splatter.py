@@ -1,7 +1,7 @@
-"""The renderer of clouds: every point is a disc of a fixed radius in pixels, the nearest one wins.
+"""The renderer of clouds: draws each point as a disc of fixed pixel radius; the nearest one wins.
 
-Hard and without blending, so that each pixel shows exactly one point: its index, its depth, its
-colour. What is drawn, and which points count as visible, docs/conventions.md says.
+Discs are not blended, so each pixel shows exactly one point: its index, its depth, its color.
+docs/conventions.md defines what is drawn and which points count as visible.
 """
 
 from typing import NamedTuple
@@ -18,32 +18,32 @@ from pointcmt.render.draw.scanline import NEAR
 from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Cloud, Material
 
-GREY_BYTE = round(255 * Material().color[0])  # of points without a colour
+GREY_BYTE = round(255 * Material().color[0])  # of points without a color
 GREY = shading.LINEAR_OF_BYTE[GREY_BYTE]
 
 
 class Splats(NamedTuple):
-    """What views [V] of a cloud show at each pixel's centre."""
+    """What views [V] of a cloud show at pixel centers."""
 
-    face_index: NDArray[np.int32]  # [V,H,W] the point, -1 = none
+    face_index: NDArray[np.int32]  # [V,H,W] index of the point, -1 = none
     depth: NDArray[np.float32]  # [V,H,W] its depth, 0 = none
 
 
 def splat(points: NDArray[np.float64], camera: Camera, radius: float) -> Splats:
-    """The nearest point whose disc covers each pixel's centre, from cameras [V].
+    """Return the nearest point whose disc covers each pixel's center, from cameras [V].
 
     radius: pixels, at least 1, so that a point always covers the pixel it falls into. Of points
-    [M,3] equally far the first counts.
+    [M,3] at the same depth, the first counts.
     """
     projection = camera.K @ camera.world_to_camera[:, :3]
     return Splats(*_splat(points, projection, camera.width, float(radius)))
 
 
 def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfig) -> Views:
-    """The images of a normalised cloud with unit normals from its splats.
+    """Return the images of a normalized cloud with unit normals from its splats.
 
-    Colours are drawn as they are; without them points are grey and lit, as a mesh would be, by
-    their normals turned to the viewer.
+    Colors are drawn unlit. Without colors, points are gray and lit like a mesh, with their normals
+    turned to the viewer.
     """
     face_index = splats.face_index
     rgb = np.empty((*face_index.shape, 3), np.uint8)
@@ -68,10 +68,10 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
 def visible_points(
     cloud: Cloud, chosen: NDArray[np.int32], splats: Splats, camera: Camera
 ) -> NDArray[np.bool_]:
-    """Which of a cloud's points `chosen` [N] each view shows, [V,N]; splats: of all of its points.
+    """Return which points `chosen` [N] of a cloud each view shows, [V,N]; splats: of all points.
 
-    A point is visible when it projects into the image, and the point that its pixel shows is of
-    the same surface: nearer to the camera by at most a pixel's width (depth / focal length), or
+    A point is visible if it projects into the image and its pixel shows a point of the same
+    surface: one that is nearer to the camera by at most a pixel's width (depth / focal length), or
     that close to the plane through the point and normal to it.
     """
     points, normals = cloud.points[chosen], cloud.normals[chosen]
@@ -79,21 +79,21 @@ def visible_points(
     inside = np.all((uv >= 0) & (uv < camera.width), axis=2) & (depth >= NEAR)
     column, row = np.floor(np.where(inside[..., None], uv, 0)).astype(np.int64).transpose(2, 0, 1)
     view = np.arange(len(camera))[:, None]
-    shown = cloud.points[splats.face_index[view, row, column]]  # of the background: not inside
+    shown = cloud.points[splats.face_index[view, row, column]]  # background only where not inside
     nearer = depth - splats.depth[view, row, column]
     off_plane = np.abs(((shown - points) * normals).sum(axis=2))
     return inside & (np.minimum(nearer, off_plane) <= depth / camera.K[:, :1, 0])
 
 
 def _own_colors(cloud: Cloud) -> NDArray[np.uint8]:
-    """Colours [M,3] before any light, sRGB."""
+    """Return unlit colors [M,3], sRGB."""
     if cloud.colors is not None:
         return np.rint(255 * np.clip(cloud.colors, 0, 1)).astype(np.uint8)
     return np.full(cloud.points.shape, GREY_BYTE, np.uint8)
 
 
 def _camera_normals(cloud: Cloud, camera: Camera) -> NDArray[np.uint8]:
-    """Normals [M,3] turned to the viewer, in camera axes: 128 + 127 n."""
+    """Return normals [M,3] turned to the viewer, in camera axes: 128 + 127 n."""
     away = ((cloud.points - camera.center) * cloud.normals).sum(axis=1, keepdims=True) > 0
     local = np.where(away, -cloud.normals, cloud.normals) @ camera.world_to_camera[:3, :3].T
     return np.rint(128 + 127 * local).astype(np.uint8)
@@ -114,7 +114,7 @@ def _splat(points, projection, size, radius):  # type: ignore[no-untyped-def]
                 continue
             u = (p[0, 0] * x + p[0, 1] * y + p[0, 2] * z + p[0, 3]) / reach
             v = (p[1, 0] * x + p[1, 1] * y + p[1, 2] * z + p[1, 3]) / reach
-            # Rows and columns whose centres are near enough; none where the disc is outside.
+            # Rows and columns with centers within the radius; none if the disc is outside.
             top = np.int64(np.ceil(min(max(v - radius - 0.5, 0.0), size * 1.0)))
             left = np.int64(np.ceil(min(max(u - radius - 0.5, 0.0), size * 1.0)))
             bottom = np.int64(np.floor(max(min(v + radius - 0.5, size - 1.0), -1.0)))
@@ -136,7 +136,7 @@ def _splat(points, projection, size, radius):  # type: ignore[no-untyped-def]
 
 @compiled
 def _paint(shown, colors, background, out):  # type: ignore[no-untyped-def]
-    """Fill an image [H,W,3] with the colours [M,3] of the points shown [H,W]."""
+    """Fill an image [H,W,3] with the colors [M,3] of the points shown [H,W]."""
     for row in range(len(shown)):
         for column in range(shown.shape[1]):
             point = shown[row, column]

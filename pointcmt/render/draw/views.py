@@ -1,4 +1,4 @@
-"""`Views`: what every renderer gives back."""
+"""`Views`: the result of every renderer."""
 
 from dataclasses import dataclass
 

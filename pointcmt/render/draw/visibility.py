@@ -1,10 +1,10 @@
 """Which surface points each camera sees, by casting one ray per point and view.
 
-A point is visible when it projects into the image, its face is not seen edge-on, and no face
-crosses the line from the camera to it, faces within CLEARANCE of the point not counting: its own,
-coplanar twins, neighbours across an edge. What is nearer to the camera than the images show
-(`scanline.NEAR`) neither hides points nor is seen. No depth tolerance can do this;
-benchmarks/correspondences.py shows what each gets wrong.
+A point is visible if it projects into the image, its face is not seen edge-on, and no face crosses
+the line from the camera to it. Faces within CLEARANCE of the point do not count: its own face,
+coplanar twins, neighbors across an edge. Surfaces nearer to the camera than the images show
+(`scanline.NEAR`) neither hide points nor are visible. No depth tolerance can achieve this;
+benchmarks/correspondences.py shows the errors of each.
 """
 
 import numpy as np
@@ -17,17 +17,17 @@ from pointcmt.render.draw.scanline import NEAR, close_views
 from pointcmt.render.draw.scene import Scene
 
 # Two surfaces closer than this count as one (world units, along the ray). Mesh files hold six or
-# seven digits, so twins of one surface may lie some 1e-6 apart.
+# seven digits, so copies of a surface may be about 1e-6 apart.
 CLEARANCE = 1e-5
 IN_PLANE = 2e-7  # world units: points are stored as float32
-EDGE_ON = 1e-9  # world units: a face whose plane the camera is as near to covers no pixel
+EDGE_ON = 1e-9  # world units: a face covers no pixel if the camera is this close to its plane
 
 
 def visible_points(
     scene: Scene, points: NDArray[np.float32], point_face: NDArray[np.int32], camera: Camera
 ) -> NDArray[np.bool_]:
-    """Visibility [V,N] of surface points [N,3] that lie on faces [N], for cameras [V]."""
-    order = spatial_order(points)  # neighbouring rays traverse the same boxes: twice as fast
+    """Compute visibility [V,N] of surface points [N,3] that lie on faces [N], for cameras [V]."""
+    order = spatial_order(points)  # neighboring rays traverse the same boxes: twice as fast
     ordered, own = points[order].astype(np.float64), scene.first_twin[point_face[order]]
     centers, vertices = camera.center, scene.mesh.vertices
     rays = _rays_to_points(centers, ordered)
@@ -52,9 +52,9 @@ def visible_points(
 def _start_at_near_plane(
     rays: NDArray[np.float32], points: NDArray[np.float64], camera: Camera
 ) -> None:
-    """Cut off what one view's rays [N,6] to points [N,3] have in front of the near plane.
+    """Remove the part of one view's rays [N,6] to points [N,3] in front of the near plane.
 
-    Points stay at distance 1. Rays to points that are in front of that plane stay as they are.
+    Points stay at distance 1. Rays to points in front of that plane stay unchanged.
     """
     _, depth = camera.project(points)
     share = np.where(depth > NEAR, NEAR / np.maximum(depth, NEAR), 0)[:, None]
@@ -64,7 +64,7 @@ def _start_at_near_plane(
 
 @compiled
 def _rays_to_points(centers, points):  # type: ignore[no-untyped-def]
-    """Rays [V·N,6] f32 from each center through each point; a point is at distance 1."""
+    """Return rays [V·N,6] f32 from each center through each point; points are at distance 1."""
     rays = np.empty((len(centers) * len(points), 6), np.float32)
     for view in range(len(centers)):
         for point in range(len(points)):
@@ -77,8 +77,8 @@ def _rays_to_points(centers, points):  # type: ignore[no-untyped-def]
 
 @compiled
 def _unhidden(centers, points, own, hits, distance, vertices, faces):  # type: ignore[no-untyped-def]
-    """Whether the first face hit [V,N] leaves its point visible; float32 hits are only trusted
-    where they are clear, the others are computed again in float64."""
+    """Return whether the first face hit [V,N] leaves its point visible. Ambiguous float32 hits are
+    computed again in float64."""
     seen = np.ones(hits.shape, np.bool_)
     # The planes of the points' own faces: unit normals and distances from the world's origin.
     planes = np.empty((len(points), 4))
@@ -101,7 +101,7 @@ def _unhidden(centers, points, own, hits, distance, vertices, faces):  # type: i
             nx, ny, nz, ax, ay, az = _plane(face, vertices, faces)
             unit = np.sqrt(nx * nx + ny * ny + nz * nz)
             dx, dy, dz = x - ox, y - oy, z - oz
-            # How far the point lies behind the face's plane, straight and along the ray.
+            # The distance of the point behind the face's plane, perpendicular and along the ray.
             away = abs(nx * (x - ax) + ny * (y - ay) + nz * (z - az))
             slope = abs(nx * dx + ny * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
             seen[view, point] = away <= IN_PLANE * unit or away <= CLEARANCE * slope
@@ -110,7 +110,7 @@ def _unhidden(centers, points, own, hits, distance, vertices, faces):  # type: i
 
 @compiled
 def _plane(face, vertices, faces):  # type: ignore[no-untyped-def]
-    """A face's normal, as long as the face's area is large, and its first corner."""
+    """Return a face's normal, whose length is proportional to its area, and its first corner."""
     i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
     ax, ay, az = vertices[i, 0], vertices[i, 1], vertices[i, 2]
     ux, uy, uz = vertices[j, 0] - ax, vertices[j, 1] - ay, vertices[j, 2] - az

@@ -1,1 +1,1 @@
-"""From a data set to a store: planning, workers, claims, commits, repairs."""
+"""Turn a data set into a store: planning, workers, claims, commits, repairs."""

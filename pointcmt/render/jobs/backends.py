@@ -1,4 +1,4 @@
-"""Which renderer draws: EGL on a GPU, Embree on the CPU, or pyrender for those who ask for it."""
+"""Choose the renderer: EGL on a GPU, Embree on the CPU, or pyrender on request."""
 
 import os
 from typing import TYPE_CHECKING, Protocol
@@ -14,11 +14,11 @@ from pointcmt.render.draw.views import Views
 if TYPE_CHECKING:
     from pointcmt.render.draw.egl.rasterizer import Rasterizer
 
-LARGE = 2_000_000  # faces: that even an idle GPU may not hold them is believable
+LARGE = 2_000_000  # faces: with this many, even an idle GPU may run out of memory
 
 
 class Renderer(Protocol):
-    """Draws shapes. backend: its name; reason: why it was chosen. Both are stored per shape."""
+    """A renderer. backend: its name; reason: why it was chosen. Both are stored per shape."""
 
     backend: str
     reason: str
@@ -29,10 +29,10 @@ class Renderer(Protocol):
 
 
 def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int = 1) -> Renderer:
-    """The renderer of a backend's name: auto, egl, embree or pyrender.
+    """Return the renderer for a backend's name: auto, egl, embree or pyrender.
 
-    device: --device. worker: this process' number, by which GPUs are shared. threads: how many a
-    software driver may use. Raises DependencyError where a backend asked for by name cannot work.
+    device: --device. worker: this process' number, used to share GPUs. threads: maximum for a
+    software driver. Raises DependencyError if a backend requested by name does not work.
     """
     if name == "auto":
         return _choose(device, worker, threads)
@@ -46,10 +46,10 @@ def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int
 
 
 def _choose(device: str, worker: int, threads: int) -> Renderer:
-    """A GPU where there is one that works, else Embree.
+    """Return a GPU renderer if one works, else Embree.
 
-    On software GL Embree was faster on every mesh measured (benchmarks/RESULTS.md), so Mesa's
-    software is never chosen by itself.
+    Embree was faster than software GL on every mesh measured (benchmarks/RESULTS.md), so Mesa's
+    software renderer is never chosen automatically.
     """
     if device != "auto":
         return _Egl(device, worker, threads, "device asked for")
@@ -79,7 +79,7 @@ class _Egl:
     backend = "egl"
 
     def __init__(self, device: str, worker: int, threads: int, reason: str) -> None:
-        # Mesa takes a thread per core in every process, which slows all of them down.
+        # By default Mesa starts a thread per core in every process, which slows all of them down.
         os.environ.setdefault("LP_NUM_THREADS", str(threads))
         self._device, self._worker = device, worker
         self._rasterizer = self._make()
@@ -94,7 +94,7 @@ class _Egl:
             return self._rasterizer.render(*drawn)
         except (ContextLost, OutOfMemory):
             self.close()
-        self._rasterizer = self._make()  # where that fails, it is the machine's fault
+        self._rasterizer = self._make()  # if this fails, the machine is at fault
         try:
             return self._rasterizer.render(*drawn)
         except ContextLost as error:
@@ -116,7 +116,7 @@ class _Egl:
             return _open(self._device, self._worker)
         except PointcmtError:
             raise
-        except Exception as error:  # drivers and PyOpenGL fail in ways of their own
+        except Exception as error:  # drivers and PyOpenGL raise many kinds of errors
             raise DependencyError(
                 f"the EGL driver does not work: {type(error).__name__}: {error}",
                 where="the EGL renderer",
@@ -125,7 +125,7 @@ class _Egl:
 
 
 def _open(device: str, worker: int) -> "Rasterizer":
-    """A rasterizer on the device asked for; "auto" shares GPUs of one kind evenly among workers."""
+    """Open a rasterizer on the requested device; "auto" shares GPUs of one kind evenly."""
     from pointcmt.render.draw.egl.contexts import choose, list_devices, share
     from pointcmt.render.draw.egl.rasterizer import Rasterizer
 
@@ -142,7 +142,7 @@ def _open(device: str, worker: int) -> "Rasterizer":
             break
         try:
             working.append(Rasterizer(candidate))
-        except DependencyError as error:  # Mesa also lists the cards of other drivers
+        except DependencyError as error:  # Mesa also lists the GPUs of other drivers
             failures.append(error)
     if not working:
         raise failures[0]

@@ -1,7 +1,7 @@
-"""A rendering job: what is to be done, in which store, cut into tasks of one whole shard.
+"""A rendering job: its settings and its store, divided into tasks of one shard each.
 
-Light to import: the process that plans loads no renderer. The bytes do not depend on who runs a
-task: every random number comes from the configuration's seed and the shape's id.
+Cheap to import: the planning process loads no renderer. The bytes do not depend on which worker
+runs a task: every random number comes from the configuration's seed and the shape's id.
 """
 
 from collections.abc import Mapping
@@ -33,12 +33,11 @@ from pointcmt.render.config import RenderConfig, fit, schema_for
 
 @dataclass(frozen=True)
 class Task:
-    """One shard and its stage: RENDER (with correspondences, if asked) or CORRESPONDENCES alone.
+    """One shard and its stage: RENDER (with correspondences, if requested) or only CORRESPONDENCES.
 
-    retry: checksum of the commit marker whose shard is to be done again, if it is still there; it
-    stays until the new one takes its place. keep: do again only the shapes of it that failed. void:
-    the claim that has been waited for long enough. claim: whose claim it runs under; without one
-    nothing is checked.
+    retry: checksum of the commit marker of a shard to do again, if it still exists; it stays until
+    the new one replaces it. keep: redo only the shard's failed shapes. void: a claim that was
+    waited for long enough. claim: the claim it runs under; without one, nothing is checked.
     """
 
     stage: str
@@ -51,7 +50,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs to know; small and picklable."""
+    """The settings that every worker needs; small and picklable."""
 
     out: str
     dataset: str
@@ -62,14 +61,14 @@ class Job:
     threads: int = 1
     device: str = "auto"
     follow_links: bool = False  # out of the root
-    identity: str = ""  # of the store that `out` must hold; "" = whichever is there
-    before: Mapping[str, Outcome] = field(default_factory=dict)  # how shapes ended, by id: a repair
-    modules: str = ""  # folder in which workers look for the source's module, too
+    identity: str = ""  # of the store that `out` must hold; "" = any
+    before: Mapping[str, Outcome] = field(default_factory=dict)  # outcomes by id, for a repair
+    modules: str = ""  # additional folder in which workers look for the source's module
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a task reports when its shard is committed."""
+    """What a task reports after committing its shard."""
 
     task: Task
     outcomes: tuple[Outcome, ...]  # of the shapes that were tried
@@ -78,10 +77,10 @@ class Finished:
 def create_store(
     listing: Listing, job: Job, shard: int | None = None, storage: Storage | None = None
 ) -> ViewStore:
-    """Create the job's store, or open it to continue. storage: the job's, if open already.
+    """Create the job's store, or open it to continue. storage: the job's storage, if already open.
 
-    Raises StoreError if there is another store, and UsageError for a configuration that is not for
-    the listing's kind of shapes.
+    Raises StoreError if another store exists, and UsageError if the configuration is not for the
+    listing's kind of shapes.
     """
     if fit(job.config, listing.kind) != job.config:
         raise UsageError(
@@ -114,9 +113,9 @@ def create_store(
 
 
 def store_of_job(job: Job, threads: int) -> ViewStore:
-    """Open the store that a running job fills, as this process sees it.
+    """Open the store of a running job in this process.
 
-    Raises StoreError if another store, or none, is there now.
+    Raises StoreError if the store is missing or another one has replaced it.
     """
     storage = Storage(job.out, threads)
     found = storage.read(ROOT)
@@ -132,10 +131,10 @@ def store_of_job(job: Job, threads: int) -> ViewStore:
 
 
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
-    """The job that made a store, to go on with it. root: where the data set is now, if it moved.
+    """Return the job that made a store, to continue it. root: the data set's place, if it moved.
 
-    Raises UsageError for a root where none of the store's shapes is to be found, and for a data
-    source from outside the package that cannot be imported, or that nobody said to trust.
+    Raises UsageError if none of the store's shapes is found in root, and for a data source from
+    outside the package that cannot be imported or that the user has not trusted.
     """
     source, render = store.attributes["source"], store.attributes["render"]
     try:
@@ -151,7 +150,7 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     )  # before a worker imports it
     if source["root"] is None:
         return Job(store.path, source["name"], None, source["up"], config)
-    follow = bool(source.get("follow_links", True))  # as stores did that do not say
+    follow = bool(source.get("follow_links", True))  # stores without it followed links
     root = list_shapes(source["name"], root or Path(source["root"]), follow_links=follow).root
     names = {split_source(shape.source)[0] for shape in store.shapes}
     if not made and not any(root and (root / name).exists() for name in names):
@@ -166,9 +165,9 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
 def tasks(
     store: ViewStore, render: bool, correspondences: bool, retry_failed: bool = False
 ) -> list[Task]:
-    """What is missing, in order of shards. render: render what is not; else only what is.
+    """Return pending tasks by shard. render=True includes shapes that are not rendered yet.
 
-    retry_failed: also the shards that are there, but with failures.
+    retry_failed: also include committed shards with failures.
     """
     unrendered = set(store.pending(RENDER))
     unmatched = set(store.pending(CORRESPONDENCES)) if correspondences else set()
@@ -186,7 +185,7 @@ def tasks(
 
 
 def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:
-    """What a task is to do now that its shard is claimed; None where others have done it."""
+    """Return the stage to run now that the shard is claimed; None if others have done it."""
     rendered = _checksum_of_ours(store, RENDER, task.shard)
     if task.stage == RENDER and rendered in ("", task.retry):
         return RENDER
@@ -198,7 +197,7 @@ def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | N
 
 
 def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, Task]:
-    """The shards with failures: to be rendered again, or to be matched again."""
+    """Return tasks for the shards with failures: to render again, or only to match again."""
     found = {}
     for shard, marker in store.each_marker(CORRESPONDENCES) if correspondences else ():
         if marker["failures"]:
@@ -210,13 +209,13 @@ def _failed(store: ViewStore, render: bool, correspondences: bool) -> dict[int, 
 
 
 def checksum(store: ViewStore, stage: str, shard: int) -> str:
-    """That of a shard's commit marker, "" where there is none."""
+    """Return the checksum of a shard's commit marker; "" if there is no marker."""
     marker = _marker(store, stage, shard)
     return "" if marker is None else marker["checksum"]
 
 
 def _checksum_of_ours(store: ViewStore, stage: str, shard: int) -> str:
-    """`checksum`, "" also where the marker is another store's: what it commits is not this one."""
+    """Return `checksum`, or "" if the marker belongs to another store."""
     marker = _marker(store, stage, shard)
     return marker["checksum"] if marker and store.owns(marker, stage, shard) else ""
 

@@ -1,7 +1,7 @@
-"""The two kinds of shapes, meshes and clouds: how each is loaded, sampled, drawn and seen.
+"""The two kinds of shapes, meshes and clouds: how to load, sample, draw and test visibility.
 
-A job has shapes of one kind, which its configuration names (`splat`). What a shard writes is the
-same for both; in a cloud's arrays a point of the source stands where a mesh has a face.
+All shapes of a job are of one kind, which its configuration determines (`splat`). Shards have the
+same arrays for both; for clouds, face indices are indices of source points.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a shape was made from. sha256: of the bytes read; faces: how many there are to show."""
+    """The source of a shape. sha256: of the bytes read; faces: number of faces (or points)."""
 
     record: ShapeRecord
     sha256: str
@@ -59,41 +59,41 @@ class Shape(Protocol):
     source: Source
 
     def sample(self) -> Sample:
-        """As many points as the configuration asks for."""
+        """Sample as many points as the configuration asks for."""
         ...
 
     def draw(self) -> Views:
-        """Its images from all cameras. Raises ShapeRefused."""
+        """Draw images from all cameras. Raises ShapeRefused."""
         ...
 
     def visible(
         self, points: NDArray[np.float32], point_face: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        """Which of the points [N,3] of `sample` each camera sees, [V,N]."""
+        """Return which of the points [N,3] of `sample` each camera sees, [V,N]."""
         ...
 
 
 class Kind(Protocol):
-    """Loads the shapes of a job. drawer: what draws them, and why, for the record."""
+    """Load the shapes of a job. drawer: the renderer's name and why it was chosen, to be stored."""
 
     @property
     def drawer(self) -> tuple[str, str]: ...
 
     def load(self, record: ShapeRecord, sha256: str = "") -> Shape:
-        """Read a shape and bring it into the unit sphere.
+        """Read a shape and move it into the unit sphere.
 
-        sha256: of what it must be read from, "" = of whatever is there. Raises ShapeRefused.
+        sha256: required hash of the source, "" = any. Raises ShapeRefused.
         """
         ...
 
 
 def kind_of(job: Job, worker: int) -> Kind:
-    """What loads the shapes of a job in this worker process."""
+    """Return the `Kind` that loads a job's shapes in this worker process."""
     return Clouds(job) if job.config.splat else Meshes(job, worker)
 
 
 class Meshes:
-    """Faces, drawn by the backend that the configuration names."""
+    """Meshes, drawn by the backend that the configuration names."""
 
     def __init__(self, job: Job, worker: int) -> None:
         self.job = job
@@ -103,7 +103,7 @@ class Meshes:
 
     @cached_property
     def renderer(self) -> Renderer:
-        """What draws; made when it is first asked for, since not every task draws."""
+        """The renderer, made on first use, since not every task draws."""
         job = self.job
         return make_renderer(job.config.backend, job.device, self._worker, job.threads)
 
@@ -119,7 +119,7 @@ class Meshes:
         return MeshShape(self, source, unit)
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
-        """A shape's mesh in its source's coordinates, and the SHA-256 of what it was read from."""
+        """Return a shape's mesh in source coordinates, and the SHA-256 of its source."""
         if self._make is not None:
             return make_mesh(self._make, record, self.job.root)
         return load_hashed(path_in(self.job.root or Path(), record.source))
@@ -154,7 +154,7 @@ class MeshShape:
 
 
 class Clouds:
-    """Points, drawn as discs."""
+    """Point clouds, drawn as discs."""
 
     drawer = "splat", "a cloud"
 
@@ -178,7 +178,7 @@ class Clouds:
 
 
 class CloudShape:
-    """A cloud: its own points, visibility by what the images show."""
+    """A cloud: points chosen from its own, visibility from the rendered images."""
 
     def __init__(self, kind: Clouds, source: Source, cloud: Cloud) -> None:
         self.source = source

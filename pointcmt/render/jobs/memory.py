@@ -1,8 +1,8 @@
-"""How much memory a worker may hold by default, and whether a shard's arrays fit into that.
+"""Default memory limit of a worker, and whether a shard's arrays fit into it.
 
-A worker that takes too much costs one shape; one that takes all there is has the kernel end some
-process of its own choice. So every worker has a limit unless the user says otherwise: an even share
-of the machine, or of the container.
+A worker that exceeds its limit loses one shape. If memory runs out, the kernel kills a process of
+its own choice. So every worker has a limit unless the user says otherwise: an even share of the
+memory of the machine or container.
 """
 
 import math
@@ -18,29 +18,29 @@ from pointcmt.render.jobs.supervisor import Work
 from pointcmt.render.limits import GROUPS, MOUNT, limiting_groups, usable_cores
 
 GIB = 2**30
-SHARED = 7 / 8  # of the memory; the rest is for the system and for the process that plans
-LIBRARIES = 0.3  # GiB that a worker holds before it loads a shape
-# What drawing, joining and encoding one shape's images holds at its peak, in times of its stored
-# arrays; measured at 224² to 2048² with 6 to 20 views: 2.7 to 2.8 where images are large.
+SHARED = 7 / 8  # of the memory; the rest is for the system and for the main process
+LIBRARIES = 0.3  # GiB that a worker uses before it loads a shape
+# Peak memory for drawing, joining and encoding one shape's images, as a multiple of its stored
+# arrays. Measured at 224² to 2048² with 6 to 20 views: 2.7 to 2.8 for large images.
 DRAWING = 3.0
-HEADROOM = 1.5  # of what a shard needs: meshes and textures come on top
-NO_LIMIT = 1 << 50  # bytes; control groups of the first version say 2^63 where there is no limit
+HEADROOM = 1.5  # times what a shard needs: meshes and textures come on top
+NO_LIMIT = 1 << 50  # bytes; control groups version 1 report 2^63 if there is no limit
 
 
 def usable_memory(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
-    """GiB that the machine has, or a container or batch system lets this process have."""
+    """Return the GiB that the machine has, or that a container or batch system allows."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(machine, memory_quota(groups, mount)) / GIB
 
 
 def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
-    """Bytes that control groups allow (a container's --memory); inf = no limit."""
+    """Return the bytes that control groups allow (a container's --memory); inf = no limit."""
     smallest = math.inf
     for folder, version in limiting_groups("memory", groups, mount):
         name = "memory.limit_in_bytes" if version == 1 else "memory.max"
         try:
             allowed = int((folder / name).read_text())
-        except (OSError, ValueError):  # there is no such file, or it says max
+        except (OSError, ValueError):  # no such file, or "max"
             continue
         if 0 < allowed < NO_LIMIT:
             smallest = min(smallest, allowed)
@@ -48,7 +48,7 @@ def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 
 
 def shard_memory(schema: Schema) -> float:
-    """GiB that a worker needs at least to render one shard: its arrays, and drawing one shape."""
+    """Return the minimum GiB to render one shard: its arrays, and drawing one shape."""
     shape = sum(
         np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
         for spec in array_specs(schema).values()
@@ -58,16 +58,16 @@ def shard_memory(schema: Schema) -> float:
 
 @dataclass(frozen=True)
 class Shares:
-    """workers: how many there are to be. limit: GiB for each, 0 = none."""
+    """workers: number to start. limit: GiB for each, 0 = none."""
 
     workers: int
     limit: float
 
 
 def share_out(workers: int, limit: float | None, need: float, memory: float) -> Shares:
-    """Share `memory` (GiB) among workers of which each needs `need`; fewer where it is too little.
+    """Share `memory` (GiB) among workers that need `need` each; use fewer if it is too little.
 
-    limit: the user's, None = the share.
+    limit: the user's limit, None = the share.
     """
     if limit is not None:
         return Shares(workers, limit)
@@ -77,9 +77,9 @@ def share_out(workers: int, limit: float | None, need: float, memory: float) -> 
 
 
 def with_share(work: Work, threads: int) -> Work:
-    """The same work with a limit for a worker of this machine, on which `threads` of them may run.
+    """Return the work with a memory limit for one of up to `threads` workers on this machine.
 
-    Raises PointcmtError where this machine has too little memory for any.
+    Raises PointcmtError if this machine has too little memory for a single worker.
     """
     if work.memory_limit is not None:
         return work
@@ -94,7 +94,7 @@ def with_share(work: Work, threads: int) -> Work:
 
 
 def require_memory(schema: Schema, limit: float | None, memory: float) -> None:
-    """Raise UsageError where a worker cannot hold what rendering one shard takes.
+    """Raise UsageError if a worker has too little memory to render one shard.
 
     limit: GiB for a worker, 0 = no limit, None = at most its share of `memory`.
     """
@@ -116,7 +116,7 @@ def require_memory(schema: Schema, limit: float | None, memory: float) -> None:
 
 
 def _remedy(schema: Schema, allowed: float) -> str:
-    """Which flag to lower so that a shard fits."""
+    """Return which flag to lower so that a shard fits."""
     for shard in range(schema.shard - 1, 0, -1):
         if shard_memory(replace(schema, shard=shard)) <= allowed:
             return f"--shard-size {shard}, or less"
@@ -131,5 +131,5 @@ def _fits(schema: Schema, size: int, allowed: float) -> bool:
 
 
 def _rounded(gib: float) -> float:
-    """Two decimals, never 0, which would be no limit."""
+    """Round to two decimals, but never to 0, which would mean no limit."""
     return max(0.01, math.floor(gib * 100) / 100)

@@ -1,7 +1,7 @@
-"""Whether the files of a data set are those that a store was rendered from, by their SHA-256.
+"""Compare a data set's files, by SHA-256, with those that a store was rendered from.
 
-Commit markers hold the hash of what each shape was read from. Two data sets may have the same
-names; without a look at the hashes, a job that resumes would mix both in one store.
+Commit markers hold the hash of each shape's source. Two data sets may use the same names; without
+comparing hashes, a resumed job would mix both in one store.
 """
 
 import hashlib
@@ -24,34 +24,34 @@ from pointcmt.files import open_regular
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.files import path_in
 
-SAMPLE = 32  # shapes that are compared when a job resumes
-NAMED = 5  # of those that differ
+SAMPLE = 32  # number of shapes to compare when a job resumes
+NAMED = 5  # number of differing shapes to name
 MISSING = "there is no such file"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A rendered shape and the SHA-256 of what it was read from."""
+    """A rendered shape and the SHA-256 of its source."""
 
     record: ShapeRecord
     sha256: str
 
 
 class SourceFiles:
-    """The files of a job's data set, to be hashed as the loaders of shapes hash them."""
+    """The files of a job's data set, hashed in the same way as by the shape loaders."""
 
     def __init__(self, job: Job) -> None:
         self.root = job.root or Path()
-        self._two_files = job.dataset == "shapenetpart"  # where points are .pts, parts .seg
+        self._two_files = job.dataset == "shapenetpart"  # points in .pts, parts in .seg files
         self._made = find_source(job.dataset).load_shape is not None
         self._load = _made_hash(job) if self._made else None
         if job.config.splat and not self._made:
             self._load = _cloud_hash(job)
 
     def difference(self, shape: Recorded) -> str:
-        """What distinguishes a shape's source from the recorded one; "" where they are the same.
+        """Describe how a shape's source differs from the recorded one; "" if it does not.
 
-        `MISSING` where there is no such file.
+        Returns `MISSING` if there is no such file.
         """
         try:
             found = self._sha256(shape.record)
@@ -77,10 +77,10 @@ class SourceFiles:
 
 
 def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
-    """Compare a sample of the data set's files with what the store's shapes were rendered from.
+    """Compare a sample of the data set's files with the sources of the store's shapes.
 
-    changed: go on all the same. Raises UsageError, with the shapes' names, where a file differs:
-    what is rendered from now on would be of another data set.
+    changed: accept differences. Raises UsageError, with the shapes' names, if a file differs, since
+    further shapes would be rendered from another data set.
     """
     found = _compare(store, job)
     if found.different and not changed:
@@ -96,9 +96,9 @@ def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
 
 
 def require_some_sources(store: ViewStore, job: Job) -> None:
-    """`require_same_sources` for what compares each shape's file by itself, and records changes.
+    """Run `require_same_sources` for callers that compare each shape's file and record changes.
 
-    Raises UsageError only where every file of the sample differs: it is another data set.
+    Raises UsageError only if every file of the sample differs: it is another data set.
     """
     found = _compare(store, job)
     if found.different and not found.same:
@@ -111,9 +111,9 @@ def require_some_sources(store: ViewStore, job: Job) -> None:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How many files of a sample are the recorded ones, and the ids of shapes whose are not.
+    """How many files of a sample match their hash, and the ids of shapes whose files do not.
 
-    Files that are missing count as neither: nothing can be rendered from them.
+    Missing files are not counted, since nothing can be rendered from them.
     """
 
     same: int
@@ -121,7 +121,7 @@ class _Comparison:
 
     @property
     def text(self) -> str:
-        """The difference in words."""
+        """Describe the difference in words."""
         more = len(self.different) - NAMED
         return (
             f"{len(self.different)} of {self.same + len(self.different)} files compared are not "
@@ -132,7 +132,7 @@ class _Comparison:
 
 
 def _compare(store: ViewStore, job: Job) -> _Comparison:
-    """Compare the store's sample; says where the data set is now, if it has moved."""
+    """Compare the store's sample; report the data set's new location if it has moved."""
     if job.root is None:
         return _Comparison(0, ())
     files = SourceFiles(job)
@@ -146,7 +146,7 @@ def _compare(store: ViewStore, job: Job) -> _Comparison:
 
 
 def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
-    """Raise UsageError where the data set is not where it was, unless that is expected (moved)."""
+    """Raise UsageError if the data set's location has changed, unless that is expected (moved)."""
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(
             f"the store was made from another directory: {store.attributes['source']['root']}",
@@ -159,9 +159,9 @@ def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
 def changed_sources(
     store: ViewStore, job: Job, advance: Callable[[int], None] = lambda shapes: None
 ) -> tuple[list[Broken], int]:
-    """Compare all source files with what was rendered: the findings, and how many were compared.
+    """Compare all source files with those rendered; return the findings and the number compared.
 
-    advance: told how many shapes were compared. Built-in shapes have no files.
+    advance: called with the number of shapes compared. Built-in shapes have no files.
     """
     broken: list[Broken] = []
     count = 0
@@ -170,7 +170,7 @@ def changed_sources(
     files = SourceFiles(job)
     for shard in store.committed(RENDER):
         shapes: list[Recorded] = []
-        with suppress(DamageError):  # which `verify` reports
+        with suppress(DamageError):  # `verify` reports it
             shapes = list(_recorded(store, shard))
         for shape in shapes:
             what = files.difference(shape)
@@ -182,19 +182,19 @@ def changed_sources(
 
 
 def _is_elsewhere(store: ViewStore, job: Job) -> bool:
-    """Whether a job's data set is in another directory than the one that the store names."""
+    """Return whether a job's data set is in another directory than the one that the store names."""
     recorded = store.attributes["source"].get("root")
     if job.root is None or recorded is None:
         return False
     if os.path.realpath(recorded) == os.path.realpath(job.root):
         return False
-    with suppress(OSError):  # the recorded one is on another machine
+    with suppress(OSError):  # the recorded directory is on another machine
         return not os.path.samefile(recorded, job.root)
     return str(job.root.absolute()) != recorded
 
 
 def sample(store: ViewStore) -> list[Recorded]:
-    """Up to SAMPLE rendered shapes, always the same, spread over the committed shards."""
+    """Return up to SAMPLE rendered shapes, always the same, spread over the committed shards."""
     committed = store.committed(RENDER)
     shards = [committed[i] for i in _spread(len(committed), SAMPLE)]
     found: list[Recorded] = []
@@ -205,7 +205,7 @@ def sample(store: ViewStore) -> list[Recorded]:
 
 
 def _recorded(store: ViewStore, shard: int) -> Iterator[Recorded]:
-    """The shapes of a shard whose source has a hash: those that did not fail."""
+    """Yield the shapes of a shard whose source has a hash: those that did not fail."""
     outcomes = store.markers(RENDER, [shard])[shard]["outcomes"]
     for shape, outcome in zip(store.schema.shapes_of(shard), outcomes, strict=True):
         if outcome["sha256"]:
@@ -213,12 +213,12 @@ def _recorded(store: ViewStore, shard: int) -> Iterator[Recorded]:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many indices of a list of this length, evenly spaced."""
+    """Return at most `most` indices of a list of length `count`, evenly spaced."""
     return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
-    """The hash of a cloud as its loader has it: of a row of an HDF5 file, or of two files."""
+    """Return a function that hashes a cloud like its loader: an HDF5 file's row, or two files."""
     from pointcmt.render.load.clouds import CloudLoader
 
     loader = CloudLoader(job.dataset, job.root or Path(), job.follow_links)
@@ -226,7 +226,7 @@ def _cloud_hash(job: Job) -> Callable[[ShapeRecord], str]:
 
 
 def _made_hash(job: Job) -> Callable[[ShapeRecord], str]:
-    """The hash of a shape that the source makes itself."""
+    """Return a function that hashes a shape made by its source."""
     from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 
     make = find_source(job.dataset).load_shape

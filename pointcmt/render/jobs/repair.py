@@ -1,9 +1,9 @@
-"""`verify --repair`: what is broken in a store is made again from its source, and leftovers go.
+"""`verify --repair`: make broken parts of a store again from its source, and delete leftovers.
 
-What can be is made again to the same bytes: the list of shapes, the arrays' metadata, every shard.
-Only what is broken is touched. A source that has changed since is never drawn in place of the one
-that was: its shape is recorded as failed, with that reason. Nothing is deleted but what provably
-belongs to a store and is of no use in it.
+What can be repaired gets the same bytes again: the list of shapes, the arrays' metadata, every
+shard. Intact parts are not touched. A source that has changed since is never drawn in place of
+the original: its shape is recorded as failed, with that reason. The only files deleted are those
+that provably belong to a store and are of no use in it.
 """
 
 from collections import Counter
@@ -43,21 +43,21 @@ from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store
 from pointcmt.render.jobs.origins import require_some_sources
 from pointcmt.render.jobs.run import Options, complete
 
-Outcomes = dict[str, Outcome]  # by the shape's id
+Outcomes = dict[str, Outcome]  # by shape id
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair found and did. mended: findings that are gone. swept: files deleted.
+    """Results of a repair. mended: findings that are gone. swept: files deleted.
 
-    foreign: files that are none of a store's, left as they are. lost: shapes that had been done and
-    could not be rendered as before. changed: shards that are not the bytes that they were, although
-    no shape was lost. notes: what else should be known.
+    foreign: files that do not belong to a store, not changed. lost: shapes that were done before
+    and could not be rendered as before. changed: shards whose bytes differ from before, although no
+    shape was lost. notes: other remarks.
     """
 
-    verdict: Verdict  # on the store as it is now
+    verdict: Verdict  # on the store after the repair
     mended: tuple[Broken, ...] = ()
-    shards: tuple[int, ...] = ()  # rendered again, or their correspondences
+    shards: tuple[int, ...] = ()  # rendered again, or only their correspondences
     swept: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     lost: tuple[Outcome, ...] = ()
@@ -65,7 +65,7 @@ class Repair:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints: the verdict's, and what was done."""
+        """Return the object that `--json` prints: the verdict's, plus the repair's results."""
         return {
             **self.verdict.as_json(),
             "mended": [{"where": b.where, "what": b.what} for b in self.mended],
@@ -79,11 +79,11 @@ class Repair:
 
 
 def repair(path: str, root: Path | None, options: Options) -> Repair:
-    """Check a store, make again what is broken, sweep, and check it once more.
+    """Check a store, make broken parts again, delete leftovers, and check it once more.
 
-    root: where the data set is now, if it moved. Raises StoreError where there is no store, where
-    its root or its list of shapes is damaged beyond what the source can tell, and where it cannot
-    be read or written; UsageError where the source is not to be found.
+    root: where the data set is now, if it moved. Raises StoreError if there is no store, its root
+    or its list of shapes cannot be restored from the source, or if it cannot be read or written;
+    UsageError if the source is not found.
     """
     storage = Storage(path)
     mended = [Broken(ROOT, "the root was damaged")] if mend_root(storage) else []
@@ -116,7 +116,7 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
 
 
 def _again(store: ViewStore, broken: Iterable[Broken], found: Survey) -> list[Task]:
-    """What has findings, or files of a stage but no marker (any more)."""
+    """Return tasks for shards with findings, or with files of a stage but no commit marker."""
     findings = {(b.stage, b.shard) for b in broken}
     images = {shard for stage, shard in findings if stage == RENDER}
     images |= set(found.begun) - set(store.committed(RENDER))
@@ -138,7 +138,7 @@ def _checked(store: ViewStore, options: Options) -> Verdict:
 
 
 def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
-    """Write the plan and the arrays' metadata again where they are damaged; yields which were."""
+    """Write damaged array metadata and a damaged plan again; yield each finding repaired."""
     try:
         _ = store.shapes
     except DamageError as error:
@@ -155,16 +155,16 @@ def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
 
 
 def _plan(store: ViewStore, root: Path | None) -> bytes:
-    """The list of shapes, listed again: its SHA-256 in the root proves it. Raises StoreError."""
+    """List the shapes again; the SHA-256 in the root confirms the result. Raises StoreError."""
     source = store.attributes["source"]
     root = root or (source["root"] and Path(source["root"]))
-    follow = bool(source.get("follow_links", True))  # as stores did that do not say
+    follow = bool(source.get("follow_links", True))  # stores without it followed links
     find_source(source["name"], store.path)
     listing = list_shapes(source["name"], root, follow_links=follow)
     for split in (None, *SPLITS):
         try:
             shapes = select(listing, split, store.schema.shapes).shapes
-        except UsageError:  # it has no such split
+        except UsageError:  # the data set has no such split
             continue
         plan = encode_plan(shapes)
         if digest(plan) == store.attributes["plan_sha256"]:
@@ -178,7 +178,7 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
 
 @dataclass(frozen=True)
 class Made:
-    """What came of making shards again: see Repair."""
+    """Results of making shards again; see `Repair`."""
 
     lost: tuple[Outcome, ...]
     changed: tuple[int, ...]
@@ -191,11 +191,11 @@ def _render(
     """Make shards again."""
     shards = [task.shard for task in again]
     before = _Known.of(store, shards)
-    for stage in (RENDER, CORRESPONDENCES):  # what cannot be read says nothing and is in the way
+    for stage in (RENDER, CORRESPONDENCES):  # unreadable markers would block new ones
         for shard in set(store.committed(stage)) & set(shards) - before.files[stage].keys():
             store.forget(shard, stage)
     job = job_of_store(store, root)
-    if root is not None:  # of a shard whose marker is lost, nothing else tells the data sets apart
+    if root is not None:  # if a shard's marker is lost, nothing else distinguishes the data sets
         require_some_sources(store, job)
     job = replace(job, correspondences=correspondences, before=before.ended)
     todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
@@ -214,11 +214,11 @@ def _render(
 
 @dataclass(frozen=True)
 class _Known:
-    """What a store says of some shards.
+    """A store's records of some shards.
 
-    ended: how shapes ended when rendered, by id; failed: those that failed at any stage; done: ids
-    of the shapes with images. files: by stage and shard the SHA-256 of each file; only of shards
-    whose commit markers can be read.
+    ended: outcomes of rendering by shape id; failed: shapes that failed at any stage; done: ids of
+    shapes with images. files: SHA-256 of each file by stage and shard, only for shards whose commit
+    markers can be read.
     """
 
     ended: Outcomes
@@ -247,7 +247,7 @@ class _Known:
         return cls(ended, failed, frozenset(done), files_of)
 
     def differs(self, after: "_Known", shard: int) -> bool:
-        """Whether a file of a shard is not what it was, as far as that is known."""
+        """Return whether a file of a shard is known to differ from before."""
         return any(
             after.files[stage].get(shard, {}).get(key) != sha256
             for stage in self.files
@@ -256,7 +256,7 @@ class _Known:
 
 
 def _marked_done(store: ViewStore, shard: int) -> set[str]:
-    """The shapes of a shard that are done by its array `status`, where its marker is lost."""
+    """Return the shapes of a shard that its array `status` marks as done, if its marker is lost."""
     shapes = store.schema.shapes_of(shard)
     with suppress(StoreError):
         status = store.read("status", slice(shapes.start, shapes.stop))
@@ -271,7 +271,7 @@ def _records(store: ViewStore, shard: int) -> list[ShapeRecord]:
 
 
 def _markers(store: ViewStore, stage: str, shards: Iterable[int]) -> list[dict[str, Any]]:
-    """The commit markers of shards that are there and their own."""
+    """Return the existing commit markers of shards that belong to this store."""
     found = []
     for shard in set(store.committed(stage)) & set(shards):
         with suppress(DamageError):
@@ -280,7 +280,7 @@ def _markers(store: ViewStore, stage: str, shards: Iterable[int]) -> list[dict[s
 
 
 def _with_backend_of(before: Outcomes, job: Job) -> Job:
-    """Embree everywhere if everything was drawn by it: `auto` may prefer this machine's GPU."""
+    """Keep Embree if it drew all shapes: `auto` may prefer this machine's GPU."""
     drawn = {outcome.backend for outcome in before.values() if outcome.backend}
     if job.config.backend != "auto" or drawn != {"embree"} or not has_gpu():
         return job
@@ -288,7 +288,7 @@ def _with_backend_of(before: Outcomes, job: Job) -> Job:
 
 
 def _redrawn(before: Outcomes, after: Outcomes) -> list[str]:
-    """A note on shapes that another backend has drawn now."""
+    """Return a note on shapes that are now drawn by another backend."""
     changes = Counter(
         (before[id_].backend, now.backend)
         for id_, now in after.items()
@@ -302,7 +302,7 @@ def _redrawn(before: Outcomes, after: Outcomes) -> list[str]:
 
 
 def _forget_features(store: ViewStore) -> list[Broken]:
-    """Delete features that are damaged or of other images; returns the findings."""
+    """Delete features that are damaged or belong to other images; return the findings."""
     findings = []
     for key in list_features(store):
         for broken in verify_features(store, key)[0]:

@@ -1,4 +1,4 @@
-"""`render` and `build-correspondences`: find what is missing, run it on workers, sum up."""
+"""`render` and `build-correspondences`: find missing shards, run them on workers, summarize."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -35,18 +35,18 @@ from pointcmt.render.jobs.runner import make_runner, run_claimed
 from pointcmt.render.jobs.supervisor import LocalWorkers, Work
 from pointcmt.render.limits import usable_cores
 
-DEFAULT_TIMEOUT = 600.0  # seconds for one shape: minutes more than the largest meshes need
+DEFAULT_TIMEOUT = 600.0  # seconds per shape: minutes more than the largest meshes need
 
 
 @dataclass(frozen=True)
 class Options:
     """Execution options. None of them affects the output, except that GPUs may round differently.
 
-    workers: processes, 0 = one per core. timeout: seconds for one shape. memory_limit: GiB for one
-    worker, 0 = none, None = its share of the machine or container. shard: shapes per shard, None =
-    chosen. share: (i, n) does only every n-th shard, from the i-th on. moved: the data set may be
-    in another directory than before. changed_sources: its files may have changed since shapes were
-    rendered from them (render).
+    workers: processes, 0 = one per core. timeout: seconds per shape. memory_limit: GiB per worker,
+    0 = none, None = its share of the machine or container. shard: shapes per shard, None = chosen.
+    share: (i, n) does every n-th shard, from the i-th on. moved: accept that the data set is in
+    another directory than before. changed_sources: accept that its files have changed since shapes
+    were rendered from them (render).
     """
 
     workers: int = 0
@@ -60,22 +60,22 @@ class Options:
     retry_failed: bool = False
     moved: bool = False
     changed_sources: bool = False
-    device: str = "auto"  # of GPU backends
+    device: str = "auto"  # for GPU backends
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did of its share. planned = done + failed + skipped + what waits for `render`."""
+    """Results of a run on its share. planned = done + failed + skipped + waiting for `render`."""
 
     planned: int
     done: int  # rendered by this run
-    skipped: int  # finished by an earlier run, or another one meanwhile
-    failures: tuple[Outcome, ...]  # every failed shape of the share, whoever tried it
+    skipped: int  # finished by an earlier run, or by a concurrent one
+    failures: tuple[Outcome, ...]  # all failed shapes of the share, from any run
     seconds: float
     views: int  # rendered by this run
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
+        """Return the object that `--json` prints."""
         return {
             "planned": self.planned,
             "done": self.done,
@@ -90,13 +90,13 @@ class Summary:
 
 
 def render(listing: Listing, job: Job, options: Options) -> Summary:
-    """Render what the store lacks of a listing; all of it when it is new.
+    """Render the shapes of a listing that the store lacks; all of them if the store is new.
 
-    Raises StoreError where the store holds something else, cannot be written, or the disk is full,
-    and UsageError where it was rendered from other files, or from another directory.
+    Raises StoreError if the store holds something else, cannot be written, or the disk is full, and
+    UsageError if it was rendered from other files, or from another directory.
     """
     storage = Storage(job.out, job.threads)
-    if options.overwrite or storage.first_read(ROOT) is None:  # before anything is done
+    if options.overwrite or storage.first_read(ROOT) is None:  # before doing anything
         parts = bool(listing.part_names)
         schema = schema_for(job.config, len(listing.shapes), parts, options.shard)
         require_room(schema, options)
@@ -116,7 +116,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it.
 
-    Raises StoreError, and UsageError where the store was rendered from another data set.
+    Raises StoreError, and UsageError if the store was rendered from another data set.
     """
     store.require_complete(options.share)
     require_some_sources(store, job)
@@ -129,9 +129,9 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
 def complete(
     store: ViewStore, job: Job, stage: str, options: Options, missing: Sequence[Task] | None = None
 ) -> Summary:
-    """Run all tasks that are missing, with progress, and count the shapes `stage` has finished.
+    """Run all missing tasks, with progress, and count the shapes that `stage` has finished.
 
-    missing: the tasks, None = what has no commit marker yet.
+    missing: the tasks, None = all shards without a commit marker.
     """
     started = time.monotonic()
     correspondences = job.correspondences or stage == CORRESPONDENCES
@@ -180,7 +180,7 @@ def _require_done(
     matched: set[int],
     correspondences: bool,
 ) -> None:
-    """Raise StoreError where what a job has done is not in its store."""
+    """Raise StoreError if shards that a job has finished are not in its store."""
     wanted = {task.shard for task in missing}
     lost = wanted - rendered | (wanted - matched if correspondences else set())
     if lost:
@@ -193,15 +193,15 @@ def _require_done(
 
 
 def require_room(schema: Schema, options: Options) -> None:
-    """Raise UsageError where no worker can hold a shard, as far as that can be told from here."""
+    """Raise UsageError if no worker can hold a shard, as far as this machine can tell."""
     if options.scheduler in (None, LOCAL) or options.memory_limit is not None:
         require_memory(schema, options.memory_limit, usable_memory())
 
 
 def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
-    """What runs the tasks: processes of our own, or dask's. Raises PointcmtError.
+    """Return the engine that runs the tasks: local processes or dask. Raises PointcmtError.
 
-    need: GiB that a task takes at least.
+    need: minimum GiB for a task.
     """
     work = Work(make_runner, job, options.timeout, options.memory_limit, need)
     wanted = min(options.workers or usable_cores(), max(1, missing))
@@ -233,18 +233,18 @@ _TITLES = {RENDER: "rendering", CORRESPONDENCES: "correspondences"}
 
 
 def _trouble(finished: Finished) -> str:
-    """The shapes of a task that failed, in a few words."""
+    """Summarize the failed shapes of a task in a few words."""
     failed = [f"{o.id}: {o.reason}" for o in finished.outcomes if o.status == "failed"]
     more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
     return "; ".join(failed[:3]) + more
 
 
 def _share(options: Options, shards: Iterable[int]) -> list[int]:
-    """Those of some shards that this run is to do."""
+    """Return which of some shards this run has to do."""
     index, count = options.share
     return [shard for shard in shards if shard % count == index]
 
 
 def _shapes(store: ViewStore, shards: Iterable[int]) -> int:
-    """How many shapes some shards hold."""
+    """Count the shapes in some shards."""
     return sum(len(store.schema.shapes_of(shard)) for shard in shards)

@@ -1,4 +1,4 @@
-"""One shard: load, draw, sample, test visibility, write, commit. What a worker process runs."""
+"""Run one shard in a worker process: load, draw, sample, test visibility, write, commit."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,17 +28,17 @@ from pointcmt.render.jobs.job import Finished, Job, Task, checksum, store_of_job
 from pointcmt.render.jobs.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
-MATCHED = ("points", "point_face", "face_index")  # what correspondences are made of
+MATCHED = ("points", "point_face", "face_index")  # inputs of correspondences
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
 NO_PIXEL = "no pixel shows it: it is thinner than a pixel, or outside of every image"
-Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung before, and how
+Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung earlier, and how
 
 
 class ShardRunner:
-    """Runs tasks of one job in this process: call it with a task, what to blame, and a reporter.
+    """Run tasks of one job in this process. Call it with a task, a blame mapping and a reporter.
 
-    The reporter is told the shape (its index in the plan) that is being worked on, None after the
-    last one, so that a crash or a hang can be laid at its door. worker: this process' number.
+    The reporter is called with the plan index of the current shape, and with None after the last
+    one, so that a crash or hang can be attributed to a shape. worker: number of this process.
     """
 
     def __init__(self, job: Job, worker: int = 0) -> None:
@@ -53,10 +53,10 @@ class ShardRunner:
         return (self._retry if task.keep else self._render)(task, blame, report)
 
     def _render(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
-        """A whole shard."""
+        """Render a whole shard."""
         shapes = self.store.schema.shapes_of(task.shard)
         arrays = self._blank_arrays(shapes)
-        _ = self.kind.drawer  # made before any shape could be blamed for its failing
+        _ = self.kind.drawer  # create the renderer first, so that no shape is blamed if that fails
         outcomes = [
             self._render_into(arrays, slot, shape, self.job.correspondences, blame, report)
             for slot, shape in enumerate(shapes)
@@ -69,7 +69,7 @@ class ShardRunner:
         return Finished(task, tuple(outcomes))
 
     def _retry(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
-        """The shapes of a shard that failed; those that are done are kept as they are stored."""
+        """Redo the failed shapes of a shard; keep finished shapes as they are stored."""
         shapes = self.store.schema.shapes_of(task.shard)
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         outcomes = [decode_outcome(table) for table in marker["outcomes"]]
@@ -87,14 +87,14 @@ class ShardRunner:
         if unmatched is not None:
             failures = _encoded("failures", unmatched.values())
             self._commit(task, CORRESPONDENCES, {"visible": seen}, failures)
-        if self.job.correspondences and unmatched != {}:  # none yet, or some failed
+        if self.job.correspondences and unmatched != {}:  # not matched yet, or some failed
             self._correspond(task, blame, report)
         return Finished(task, tuple(tried))
 
     def _correspond(
         self, task: Task, blame: Blame, report: Callable[[int | None], None]
     ) -> Finished:
-        """Visibility of the rendered shapes of a shard, or only where it failed (`task.keep`)."""
+        """Compute visibility of a shard's rendered shapes, or only failed ones (`task.keep`)."""
         shapes = self.store.schema.shapes_of(task.shard)
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         failed = self._unmatched(task.shard) if task.keep else None
@@ -107,7 +107,7 @@ class ShardRunner:
                 continue
             record = self.store.shapes[shape]
             report(shape)
-            views = range(self.store.schema.views)  # one after the other: they may be large
+            views = range(self.store.schema.views)  # one at a time: they may be large
             shows = np.array([stored["face_index"](shape, view).max() >= 0 for view in views])
             points, point_face = stored["points"](shape), stored["point_face"](shape)
             sha256 = rendered["sha256"]
@@ -129,7 +129,7 @@ class ShardRunner:
         blame: Blame,
         report: Callable[[int | None], None],
     ) -> Outcome:
-        """Render a shape into its slot of a shard's arrays, or have it fail."""
+        """Render a shape into its slot of a shard's arrays, or record its failure."""
         record = self.store.shapes[shape]
         report(shape)
         started = time.perf_counter()
@@ -141,7 +141,7 @@ class ShardRunner:
         return replace(outcome, seconds=time.perf_counter() - started)
 
     def render_shape(self, record: ShapeRecord, visible: bool = True) -> tuple[Arrays, Outcome]:
-        """All arrays of one shape, without axis 0. Raises ShapeRefused."""
+        """Return all arrays of one shape, without axis 0. Raises ShapeRefused."""
         schema, before = self.store.schema, self.job.before.get(record.id)
         shape = self.kind.load(record, before.sha256 if before else "")
         sample, views = shape.sample(), shape.draw()
@@ -181,23 +181,23 @@ class ShardRunner:
         point_face: NDArray[np.int32],
         shows: NDArray[np.bool_],
     ) -> tuple[Arrays, Outcome]:
-        """The `visible` array of a shape whose points are in the store. Raises ShapeRefused.
+        """Return the `visible` array of a shape whose points are in the store. Raises ShapeRefused.
 
-        shows: which views [V] show anything of it (see `_views_that_show`).
+        shows: which views [V] show any part of it (see `_views_that_show`).
         """
         shape = self.kind.load(record, sha256)
         visible = shape.visible(points, point_face) & shows[:, None]
         return {"visible": pack_visible(visible)}, Outcome(record.id, "done")
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
-        """The shapes of a shard without correspondences for a reason, by id; None: not tried."""
+        """Return the shapes of a shard whose matching failed, by id; None if it was not tried."""
         if not checksum(self.store, CORRESPONDENCES, shard):
             return None
         failures = self.store.markers(CORRESPONDENCES, [shard])[shard]["failures"]
         return {table["id"]: decode_outcome(table) for table in failures}
 
     def _visible(self, shard: int, stored: bool) -> NDArray[np.uint8]:
-        """A shard's `visible`, as it was committed, or nothing visible yet."""
+        """Return a shard's committed `visible`, or a blank one if not stored."""
         if stored:
             marker = self.store.markers(CORRESPONDENCES, [shard])[shard]
             return self.store.read_committed("visible", shard, marker)
@@ -205,9 +205,9 @@ class ShardRunner:
         return blank(array_specs(self.store.schema)["visible"], len(shapes))
 
     def _stored_arrays(self, marker: dict[str, Any]) -> Arrays:
-        """A shard's arrays as they were committed; nothing visible where that is not known yet.
+        """Return a shard's committed arrays; `visible` is blank if it is not known yet.
 
-        Raises DamageError where one is lost or changed: written again, it would count as intact.
+        Raises DamageError if an array is lost or changed: written again, it would count as intact.
         """
         shard, names = marker["shard"], render_arrays(self.store.schema)
         arrays = {name: self.store.read_committed(name, shard, marker) for name in names}
@@ -215,14 +215,14 @@ class ShardRunner:
         return {**arrays, "visible": self._visible(shard, stored)}
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
-        """What took a worker down before a repair would do so again: it is not tried by itself."""
+        """Return why a shape ended its worker before a repair; such a shape is not tried again."""
         before = self.job.before.get(record.id)
         if before is None or before.reason not in ENDED_WORKERS:
             return None
         return before.reason, before.detail
 
     def _blank_arrays(self, shapes: range) -> Arrays:
-        """Fill values for a shard, with what does not depend on rendering already in place."""
+        """Return blank arrays for a shard; those that do not depend on rendering are filled in."""
         specs = array_specs(self.store.schema)
         arrays = {name: blank(spec, len(shapes)) for name, spec in specs.items()}
         arrays["K"][:] = self.camera.K
@@ -234,9 +234,9 @@ class ShardRunner:
         return arrays
 
     def _commit(self, task: Task, stage: str, arrays: Arrays, ended: dict[str, Any]) -> None:
-        """Write a shard's arrays and commit them. Raises ClaimLost if it is another's by now."""
+        """Write a shard's arrays and commit them. Raises ClaimLost if the claim was taken over."""
         self._require_claim(task)
-        if task.retry and stage == RENDER:  # what is to be replaced as well must not outlive it
+        if task.retry and stage == RENDER:  # old correspondences must not outlive the images
             self.store.forget(task.shard, CORRESPONDENCES)
         files = self.store.write_shard(task.shard, arrays)
         try:
@@ -247,7 +247,7 @@ class ShardRunner:
         self.store.commit(stage, task.shard, {**ended, "files": files})
 
     def _undo(self, shard: int, stage: str, files: dict[str, str]) -> None:
-        """Have a shard done again whose files we wrote over after another process had committed."""
+        """Have a shard redone if we overwrote its files after another process had committed it."""
         if checksum(self.store, stage, shard):
             committed = self.store.markers(stage, [shard])[shard]["files"]
             if any(committed.get(key) != sha256 for key, sha256 in files.items()):
@@ -259,9 +259,9 @@ class ShardRunner:
 
 
 def _views_that_show(face_index: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which views [V] of a shape's face_index [V,H,W] show anything: no point is visible in others.
+    """Return which views [V] of a shape's face_index [V,H,W] show anything; others see no point.
 
-    What is thinner than a pixel may lie between all pixel centers.
+    A shape thinner than a pixel may lie between all pixel centers.
     """
     shows: NDArray[np.bool_] = face_index.reshape(len(face_index), -1).max(axis=1) >= 0
     return shows
@@ -276,9 +276,9 @@ def attempt(
     record: ShapeRecord,
     blame: tuple[Reason, str] | None,
 ) -> tuple[Arrays | None, Outcome]:
-    """Run `make` for one shape; whatever is wrong with that shape becomes its recorded reason.
+    """Run `make` for one shape; turn errors caused by the shape into its recorded reason.
 
-    Trouble with the store or the machine (a PointcmtError) is not the shape's: it is raised.
+    Errors of the store or the machine (a PointcmtError) are not the shape's fault and are raised.
     """
     try:
         if blame is not None:
@@ -290,6 +290,6 @@ def attempt(
         reason, detail = refused.reason, refused.detail
     except MemoryError:
         reason, detail = Reason.TOO_LARGE, "out of memory"
-    except Exception as error:  # a bug of ours or of a library must not stop 50,000 other shapes
+    except Exception as error:  # a bug here or in a library must not stop 50,000 other shapes
         reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
     return None, Outcome(record.id, "failed", reason, shortened(detail, MOST_DETAIL))

@@ -1,1 +1,1 @@
-"""From files to checked meshes and clouds."""
+"""Read files into checked meshes and clouds."""

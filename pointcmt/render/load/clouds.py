@@ -1,4 +1,4 @@
-"""`CloudLoader`: the clouds of a data set as checked `Cloud`s, or refusals of the fixed set."""
+"""`CloudLoader`: read the clouds of a data set as checked `Cloud`s, or refuse with a reason."""
 
 import os
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pointcmt.shapes import Cloud
 _TEXT = (".xyz", ".txt", ".pts")
 _PART_ARRAYS = ("pid", "seg")
 
-# What the numbers of a point are, by how many there are; .pts files are as Leica's scanners write.
+# The meaning of a point's numbers by their count; .pts files are like those of Leica scanners.
 Columns = dict[int, tuple[str, ...]]
 _ANY: Columns = {3: ("points",), 6: ("points", "normals")}
 _PTS: Columns = {3: ("points",), 4: ("points", "intensity"), 7: ("points", "intensity", "colors")}
@@ -32,7 +32,7 @@ _WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
 
 
 class CloudLoader:
-    """Loads the clouds of one data set; keeps the last HDF5 file open, whose rows come in turn."""
+    """Load the clouds of one data set. Keeps the last HDF5 file open for its next rows."""
 
     def __init__(self, dataset: str, root: Path, follow_links: bool = False) -> None:
         self._parts = dataset == "shapenetpart"
@@ -40,9 +40,9 @@ class CloudLoader:
         self._opened: tuple[Path, Any] | None = None
 
     def load(self, record: ShapeRecord) -> tuple[Cloud, str]:
-        """A shape's cloud, and the SHA-256 of what it was read from: its files, or its row of one.
+        """Return a shape's cloud and the SHA-256 of its source: its files, or an HDF5 file's row.
 
-        Raises ShapeRefused for whatever may be wrong with it, and DependencyError where a library
+        Raises ShapeRefused for anything wrong with the source, and DependencyError if a library
         that reads it is missing.
         """
         name, row = split_source(record.source)
@@ -81,9 +81,9 @@ class CloudLoader:
         return cloud, digest.hexdigest()
 
     def _read_parts(self, record: ShapeRecord, count: int) -> tuple[NDArray[np.uint8], bytes]:
-        """The parts of `count` points that are in a file of their own, and its bytes.
+        """Read the parts of `count` points from their own file; also return its bytes.
 
-        No link to it is followed out of the data set's directory, unless links are followed.
+        A link to it that leaves the data set's directory is only followed with follow_links.
         """
         name = labels_of(record.source)
         path = Path(os.path.realpath(self._root / name))
@@ -101,7 +101,7 @@ class CloudLoader:
             raise ShapeRefused(refused.reason, f"its parts: {refused.detail}") from refused
 
     def _read_row(self, path: Path, row: int, record: ShapeRecord) -> tuple[Cloud, str]:
-        """A row of an HDF5 file; its digest is that of its numbers, since files are large."""
+        """Read a row of an HDF5 file; hash the row's numbers, since files are large."""
         if self._opened is None or self._opened[0] != path:
             if self._opened is not None:
                 self._opened[1].close()
@@ -121,13 +121,13 @@ class CloudLoader:
                         Reason.COUNT_MISMATCH, f"{len(points)} points, {len(numbers)} parts"
                     )
                 part = own_parts(numbers.astype(np.float64), record.class_name)
-        with np.errstate(invalid="ignore"):  # signalling NaNs
+        with np.errstate(invalid="ignore"):  # signaling NaNs
             points = points.astype(np.float64)
         return Cloud(points, np.zeros_like(points), part=part), digest.hexdigest()
 
 
 def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord) -> Cloud:
-    """A cloud from rows of numbers [M,C]. Raises ShapeRefused: bad_syntax, bad_index."""
+    """Make a cloud from rows of numbers [M,C]. Raises ShapeRefused: bad_syntax, bad_index."""
     names = columns.get(table.shape[1])
     if names is None:
         known = "; ".join(f"{count}: {', '.join(names)}" for count, names in columns.items())
@@ -149,9 +149,9 @@ def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord
 def own_parts(
     part: NDArray[np.float64], class_name: str | None, first: int | None = None
 ) -> NDArray[np.uint8]:
-    """ShapeNetPart's numbers of parts, [M], as indices into the class's part names.
+    """Convert ShapeNetPart's part numbers [M] to indices into the class's part names.
 
-    first: the number of the class's first part, None = as all classes' parts are counted, 0..49.
+    first: number of the class's first part; None = the numbers count all classes' parts, 0..49.
     Raises ShapeRefused (bad_index) for a part that the class does not have.
     """
     if class_name not in FIRST_PART:
@@ -171,7 +171,7 @@ def own_parts(
 
 
 def _normals(normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Three columns taken for normals; refused where most of them can be none: colours, say."""
+    """Return the normals; refuse columns that mostly cannot be normals, such as colors."""
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.linalg.norm(normals, axis=1)
     likely = (np.abs(length - 1) <= TOLERANCE) | (length == 0) | ~np.isfinite(length)

@@ -1,4 +1,4 @@
-"""The file of a shape, of whatever kind: read whole, strangers refused, every failure a reason."""
+"""Read the file of a shape as a whole, refuse foreign files, and give a reason for each failure."""
 
 import errno
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from pointcmt.errors import (
 )
 from pointcmt.files import read_regular
 
-_MAX_BYTES = 4 << 30  # of one file
+_MAX_BYTES = 4 << 30  # per file
 _MAX_NOTES = 20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
@@ -26,12 +26,12 @@ _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"BZh
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into ShapeRefused, or DependencyError."""
+    """Turn any error while reading a file into ShapeRefused or DependencyError."""
     try:
         yield
     except (ShapeRefused, DependencyError):
         raise
-    except ShapeError as error:  # what a reader made is no mesh, or no cloud
+    except ShapeError as error:  # a reader's result is not a valid mesh or cloud
         raise ShapeRefused(error.reason, error.what) from error
     except ImportError as error:
         raise DependencyError(
@@ -39,15 +39,15 @@ def refusals(path: Path) -> Iterator[None]:
         ) from error
     except MemoryError as error:
         raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
-    except Exception as error:  # a fault of ours: recorded against this shape alone
+    except Exception as error:  # our own fault: recorded for this shape only
         what = f"reading failed: {type(error).__name__}: {error}"
         raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
 
 
 def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
-    """The content of a file that may hold a shape; text: suffixes of formats without binary data.
+    """Read a file that may hold a shape. text: suffixes of formats without binary data.
 
-    Raises ShapeRefused where it cannot be had, or is no such file whatever its name says.
+    Raises ShapeRefused if it cannot be read, or if it is clearly something else.
     """
     try:
         data = read_regular(path, _MAX_BYTES)
@@ -64,7 +64,7 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
 def path_in(root: Path, name: str) -> Path:
     """Return the path of a file that a plan names, relative to the data set's root.
 
-    Raises ShapeRefused for a name that leads out of it: a plan may be a stranger's.
+    Raises ShapeRefused for a name that leads out of the root, since plans may be untrusted.
     """
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
@@ -74,7 +74,7 @@ def path_in(root: Path, name: str) -> Path:
 
 
 def few_notes(notes: tuple[str, ...]) -> tuple[str, ...]:
-    """The notes without repetitions, not too many of them and none too long."""
+    """Return the notes without duplicates, limited in number and length."""
     notes = tuple(dict.fromkeys(shortened(note, MOST_DETAIL) for note in notes))
     if len(notes) > _MAX_NOTES:
         notes = (*notes[: _MAX_NOTES - 1], f"and {len(notes) - _MAX_NOTES + 1} more")

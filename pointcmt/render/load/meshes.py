@@ -1,4 +1,4 @@
-"""`load_mesh`: any mesh file to a checked `Mesh`, or a refusal with a reason of the fixed set."""
+"""`load_mesh`: read any mesh file as a checked `Mesh`, or refuse it with a reason."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,18 +14,18 @@ _TEXT = (".off", ".obj")
 
 
 def load_mesh(path: Path) -> Mesh:
-    """The mesh of an OFF, OBJ, PLY, STL or GLB file, by its suffix.
+    """Read the mesh of an OFF, OBJ, PLY, STL or GLB file, chosen by its suffix.
 
-    Triangles come in the file's order, degenerate ones too; `Mesh.notes` says what was odd but
-    harmless. Raises ShapeRefused for whatever may be wrong with the file, and DependencyError where
-    a library that reads it is missing.
+    Triangles keep the file's order, including degenerate ones; `Mesh.notes` lists what was odd but
+    harmless. Raises ShapeRefused for anything wrong with the file, and DependencyError if a library
+    that reads it is missing.
     """
     mesh, _ = load_hashed(path)
     return mesh
 
 
 def load_hashed(path: Path) -> tuple[Mesh, str]:
-    """`load_mesh`, and the SHA-256 of the bytes that the mesh was read from."""
+    """Run `load_mesh`; also return the SHA-256 of the bytes that the mesh was read from."""
     with refusals(path):
         data = read_shape_file(path, _TEXT)
         mesh = _reader(path)(path, data)
@@ -36,7 +36,7 @@ def load_hashed(path: Path) -> tuple[Mesh, str]:
 
 
 def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:
-    """The reader of a suffix; imported here, since each brings libraries and compiled code."""
+    """Return the reader for a suffix, imported only when needed: each imports compiled code."""
     match path.suffix.lower():
         case ".off":
             from pointcmt.render.load.readers.off import read_off as read

@@ -1,4 +1,4 @@
-"""Unit normals for clouds: those of the file where they are good, else estimated."""
+"""Unit normals for clouds: those of the file if they are good, else estimated."""
 
 from dataclasses import replace
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from pointcmt.render.startup import load_open3d
 from pointcmt.shapes import Cloud
 
-NEIGHBOURS = 16  # of a point, itself among them, whose plane gives its normal
-TOLERANCE = 0.01  # by how much the length of a normal may differ from 1
+NEIGHBOURS = 16  # of a point, including itself, whose plane gives its normal
+TOLERANCE = 0.01  # allowed difference of a normal's length from 1
 
 
 def complete_normals(cloud: Cloud) -> Cloud:
-    """A normalised cloud whose normals all have unit length.
+    """Return a normalized cloud whose normals all have unit length.
 
-    Normals of another length than 1 (zeros, placeholders) are replaced by estimated ones; where
-    only some are, a note says so.
+    Normals whose length is not 1 (zeros, placeholders) are replaced by estimated ones; if only some
+    are, a note says so.
     """
     with np.errstate(over="ignore"):
         length = np.linalg.norm(cloud.normals, axis=1)
@@ -33,10 +33,10 @@ def complete_normals(cloud: Cloud) -> Cloud:
 
 
 def estimate_normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit normals [M,3] of points [M,3] around the origin, which they point away from.
+    """Estimate unit normals [M,3] of points [M,3]; they point away from the origin.
 
-    Each is the direction in which the nearest neighbours of its point vary least (Hoppe et al.
-    1992). Away from the origin is outside for convex shapes only; images do not depend on it.
+    Each is the direction in which the nearest neighbors of its point vary least (Hoppe et al.
+    1992). Away from the origin is outward only for convex shapes; images do not depend on it.
     """
     open3d = load_open3d("the normals of clouds that come without")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))

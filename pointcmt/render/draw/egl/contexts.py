@@ -1,8 +1,8 @@
 """OpenGL without a display: the EGL devices of this machine, and contexts on them.
 
-A context belongs to the process that made it: a child forked later would hang in the driver, so it
-is refused there. Contexts are destroyed, displays never terminated (`eglTerminate` would kill every
-other context on the same GPU).
+A context belongs to the process that made it. In a process forked later, it would hang in the
+driver, so using it there raises an error. Contexts are destroyed, but displays are never
+terminated (`eglTerminate` would destroy all other contexts on the same GPU).
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from pointcmt.render.draw.egl import remedies as remedies
 
 MAX_DEVICES = 64
 GL_VERSION = (3, 3)
-SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer")  # GL_RENDERER of Mesa on a CPU
+SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer")  # Mesa's GL_RENDERER on a CPU
 
 # Numbers from the Khronos registry.
 EGL_EXTENSIONS = 0x3055
@@ -32,7 +32,7 @@ EGL_LOSE_CONTEXT_ON_RESET = 0x31BF
 
 
 class OutOfMemory(Exception):
-    """The device's memory is used up, by a shape that is too large or by other processes."""
+    """The device's memory is full, because of a large shape or of other processes."""
 
 
 class ContextLost(Exception):
@@ -41,7 +41,7 @@ class ContextLost(Exception):
 
 @dataclass(frozen=True)
 class Device:
-    """One EGL device. index: its number for --device; cuda: CUDA's number of the same GPU."""
+    """One EGL device. index: its number for --device; cuda: the same GPU's number in CUDA."""
 
     index: int
     handle: Any
@@ -57,7 +57,7 @@ class Device:
 
 
 def load() -> Any:
-    """PyOpenGL's EGL module. Raises DependencyError with the remedy where it cannot be loaded."""
+    """Import PyOpenGL's EGL module. Raises DependencyError with a remedy if that fails."""
     _refuse_after_fork()
     platform = os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     if platform != "egl":
@@ -67,7 +67,7 @@ def load() -> Any:
             fix="unset it, or set it to egl",
         )
     try:
-        import OpenGL.EGL as egl  # before OpenGL.GL: 3.1.10 needs it so
+        import OpenGL.EGL as egl  # before OpenGL.GL, as PyOpenGL 3.1.10 requires
         import OpenGL.GL  # noqa: F401  may fail too
     except (ImportError, AttributeError, TypeError) as error:
         raise DependencyError(
@@ -77,10 +77,10 @@ def load() -> Any:
 
 
 def list_devices() -> list[Device]:
-    """All devices: those with a CUDA number in its order, other GPUs, software.
+    """Return all devices: GPUs with a CUDA number in CUDA's order, other GPUs, software.
 
-    CUDA counts the GPUs that CUDA_VISIBLE_DEVICES leaves to this process, and so do we. Raises
-    DependencyError where there is no EGL, or no device at all.
+    Like CUDA, this counts only the GPUs in CUDA_VISIBLE_DEVICES. Raises DependencyError if there is
+    no EGL, or no device at all.
     """
     load()
     query = _extension("eglQueryDevicesEXT", c_uint, c_int, POINTER(c_void_p), POINTER(c_int))
@@ -93,9 +93,9 @@ def list_devices() -> list[Device]:
 
 
 def choose(devices: Sequence[Device], names: str, worker: int = 0) -> Device:
-    """A worker's device of those named by number ("1", "0,2"), which the workers share evenly.
+    """Return a worker's device among those named by number ("1", "0,2"); workers share them evenly.
 
-    Raises UsageError for a number that is none of them.
+    Raises UsageError for a number that does not name a device.
     """
     numbers = {str(device.index): device for device in devices}
     chosen = [name.strip() for name in names.split(",")]
@@ -110,15 +110,15 @@ def choose(devices: Sequence[Device], names: str, worker: int = 0) -> Device:
 
 
 def share(devices: Sequence[Device], worker: int) -> Device | None:
-    """A worker's GPU of those with a CUDA number, evenly; None where no device has one."""
+    """Return a worker's GPU among those with a CUDA number, shared evenly; None without any."""
     numbered = [device for device in devices if device.cuda is not None]
     return numbered[worker % len(numbered)] if numbered else None
 
 
 class Context:
-    """A GL context on a device; use it inside of `with context.current():`, from any thread.
+    """A GL context on a device. Use it within `with context.current():`, from any thread.
 
-    renderer: what the driver calls itself. Raises DependencyError where none can be made.
+    renderer: the driver's name for itself. Raises DependencyError if no context can be made.
     """
 
     def __init__(self, device: Device) -> None:
@@ -145,7 +145,7 @@ class Context:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Have GL calls of this thread go to this context. Raises ContextLost, PointcmtError."""
+        """Send this thread's GL calls to this context. Raises ContextLost, PointcmtError."""
         if os.getpid() != self._pid:
             raise PointcmtError(
                 "this renderer was made in a process that has been forked since",
@@ -157,7 +157,7 @@ class Context:
             if self._context is None:
                 raise ContextLost("this renderer is closed")
             surface = self._surface
-            _try(egl.eglBindAPI, egl.EGL_OPENGL_API)  # is every thread's own
+            _try(egl.eglBindAPI, egl.EGL_OPENGL_API)  # set per thread
             if not _try(egl.eglMakeCurrent, self._display, surface, surface, self._context):
                 raise ContextLost(f"eglMakeCurrent failed ({_error()})")
             try:
@@ -168,20 +168,20 @@ class Context:
 
     @contextmanager
     def drawing(self, what: str) -> Iterator[None]:
-        """`current`, with what the driver complains of as ContextLost or OutOfMemory."""
+        """Enter `current` and raise driver errors as ContextLost or OutOfMemory."""
         from OpenGL.error import Error
         from OpenGL.GL import GL_OUT_OF_MEMORY
 
         with self.current():
             try:
                 yield
-            except Error as error:  # PyOpenGL asks after every call
+            except Error as error:  # PyOpenGL checks after every call
                 if getattr(error, "err", None) == GL_OUT_OF_MEMORY:
                     raise OutOfMemory(f"the device ran out of memory {what}") from error
                 raise ContextLost(f"{describe(error)} {what}") from error
 
     def close(self) -> None:
-        """Destroy the context and all that was made in it; may be called twice."""
+        """Destroy the context and all objects made in it; may be called twice."""
         if self._context is None or os.getpid() != self._pid:
             return
         egl, context = self._egl, self._context
@@ -214,7 +214,7 @@ class Context:
         return configs[0]
 
     def _make_surface(self, config: Any) -> Any:
-        """A surface nobody draws on, only where the driver insists on one."""
+        """Return an unused surface if the driver requires one."""
         egl = self._egl
         if "EGL_KHR_surfaceless_context" in self._extensions:
             return egl.EGL_NO_SURFACE
@@ -249,15 +249,15 @@ class Context:
 
 
 def describe(error: Exception) -> str:
-    """A driver's error without PyOpenGL's page of arguments."""
+    """Return a driver's error without PyOpenGL's long list of arguments."""
     code = getattr(error, "err", None)
     return type(error).__name__ + (f" 0x{int(code):04x}" if isinstance(code, int) else "")
 
 
 def _extension(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of an EGL extension; None where this EGL lacks it.
+    """Look up a function of an EGL extension; return None if this EGL lacks it.
 
-    By hand, because PyOpenGL asks a display for leave first, and here is none yet.
+    PyOpenGL's own lookup needs a display to check for the extension, and none is open yet.
     """
     library = ctypes.CDLL("libEGL.so.1")
     library.eglGetProcAddress.restype = c_void_p
@@ -270,7 +270,7 @@ def _words(text: bytes | None) -> list[str]:
 
 
 def _describe(handle: int) -> tuple[int, bool, int | None, str]:
-    """A device's handle, whether it is software, CUDA's number of it, and its device file."""
+    """Return a device's handle, whether it is software, its CUDA number, and its device file."""
     text = _extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int)
     extensions = _words(text(handle, EGL_EXTENSIONS)) if text else []
     cuda, drm = None, ""
@@ -283,7 +283,7 @@ def _describe(handle: int) -> tuple[int, bool, int | None, str]:
 
 
 def _cuda_number(query: Any, handle: int) -> int | None:
-    """CUDA's number of a device; None for one that CUDA_VISIBLE_DEVICES hides from us."""
+    """Return the CUDA number of a device; None if CUDA_VISIBLE_DEVICES hides it."""
     number = c_ssize_t(-1)
     if query is None or not query(handle, EGL_CUDA_DEVICE_NV, byref(number)):
         return None
@@ -293,7 +293,7 @@ def _cuda_number(query: Any, handle: int) -> int | None:
 def _in_order(
     found: list[tuple[Any, bool, int | None, str]],
 ) -> list[tuple[Any, bool, int | None, str]]:
-    """CUDA's GPUs in CUDA's order, other GPUs, software; no GPU twice (two drivers may list it)."""
+    """Sort devices: CUDA's GPUs in CUDA's order, other GPUs, software. Drop duplicate GPUs."""
     numbered = {d[2]: d for d in reversed(found) if d[2] is not None}
     cuda = [numbered[number] for number in sorted(n for n in numbered if n is not None)]
     taken = {d[3] for d in cuda} - {""}
@@ -302,7 +302,7 @@ def _in_order(
 
 
 def _try(function: Any, *arguments: Any) -> Any:
-    """Call EGL; None instead of PyOpenGL's exception, whose message is no help to users."""
+    """Call EGL; return None instead of raising PyOpenGL's exception, whose message is unhelpful."""
     from OpenGL.EGL import EGLError
 
     _last_error.text = _LastError.text
@@ -327,14 +327,14 @@ def _error() -> str:
 def _load_triton() -> None:
     """Load triton, which training may need later in this process, before Mesa loads LLVM.
 
-    Mesa makes LLVM's symbols known to all libraries; triton, which has an LLVM of its own, takes
-    them for its and crashes.
+    Mesa makes LLVM's symbols visible to all libraries. Triton contains its own LLVM, would use
+    Mesa's symbols instead, and crashes.
     """
     with suppress(ImportError):
         importlib.import_module("triton._C.libtriton")
 
 
-_loaded_in: int | None = None  # the process that has loaded a driver
+_loaded_in: int | None = None  # the process that loaded a driver
 
 
 def _refuse_after_fork() -> None:

@@ -1,4 +1,4 @@
-"""What the rasterizer keeps on the device: programs, one shape, and the images it draws on."""
+"""The rasterizer's objects on the device: programs, one shape, and the images to draw on."""
 
 from collections.abc import Callable
 from importlib import resources
@@ -12,13 +12,13 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw import shading
 from pointcmt.render.draw.views import Views
 
-SAMPLES = 4  # at edges
-TEXEL_ROW = 8192  # texels in a row of the texture that holds all others
-LAYERS = ("albedo", "normal")  # in the order of the shader's outputs, after colour and face
+SAMPLES = 4  # per pixel at edges
+TEXEL_ROW = 8192  # texels per row of the texture that holds all others
+LAYERS = ("albedo", "normal")  # in the order of the shader's outputs, after color and face
 
 
 class Program:
-    """A compiled shader pair and where its uniforms are."""
+    """A compiled shader pair and the locations of its uniforms."""
 
     def __init__(self, gl: Any, name: str, constants: dict[str, float]) -> None:
         self.gl = gl
@@ -33,7 +33,7 @@ class Program:
             if not gl.glGetShaderiv(shader, gl.GL_COMPILE_STATUS):
                 raise _shader_error(f"{name}.{suffix}", gl.glGetShaderInfoLog(shader))
             gl.glAttachShader(self.program, shader)
-            gl.glDeleteShader(shader)  # once the program goes
+            gl.glDeleteShader(shader)  # deleted together with the program
         gl.glLinkProgram(self.program)
         if not gl.glGetProgramiv(self.program, gl.GL_LINK_STATUS):
             raise _shader_error(name, gl.glGetProgramInfoLog(self.program))
@@ -48,7 +48,7 @@ class Program:
                 gl.glUniform1i(self[sampler], unit)
 
     def __getitem__(self, uniform: str) -> int:
-        return self.uniforms.get(uniform, -1)  # -1: the compiler found no use for it
+        return self.uniforms.get(uniform, -1)  # -1: the compiler removed it as unused
 
     def use(self) -> None:
         self.gl.glUseProgram(self.program)
@@ -58,7 +58,7 @@ _SAMPLERS = ("face_normal", "face_color", "face_index", "levels", "texels", "sam
 
 
 def texel_rows(texels: NDArray[np.uint8]) -> int:
-    """Rows of the texture that holds all texels, of three bytes each; at least one."""
+    """Return the number of rows of the texture that holds all texels (3 bytes each), at least 1."""
     return max(1, -(-len(texels) // (3 * TEXEL_ROW)))
 
 
@@ -82,11 +82,11 @@ class MeshBuffers:
             gl.glVertexAttribPointer(location, width, gl.GL_FLOAT, gl.GL_FALSE, 0, None)
 
     def upload(self, surface: shading.Surface, faces: NDArray[np.int32]) -> None:
-        """Replace what is on the device by these faces of a surface."""
+        """Replace the shape on the device with these faces of a surface."""
         gl, count = self.gl, len(faces)
         corners = surface.faces[faces].reshape(-1)
         positions, colors = surface.vertices, surface.vertex_colors
-        if len(surface.uv):  # coordinates belong to corners, so no two faces share one
+        if len(surface.uv):  # texture coordinates belong to corners, so faces cannot share vertices
             positions = positions[corners]
             colors = colors[corners] if len(colors) else colors
             corners = np.arange(3 * count, dtype=np.int32)
@@ -117,7 +117,7 @@ class MeshBuffers:
         self._upload_texels(surface.texels)
 
     def bind(self, program: Program) -> None:
-        """Have the program draw this shape."""
+        """Bind this shape's buffers for drawing with the program."""
         gl = self.gl
         gl.glBindVertexArray(self._array)
         gl.glUniform1i(program["vertex_colors"], self._vertex_colors)
@@ -161,7 +161,7 @@ class MeshBuffers:
 
 
 class Targets:
-    """Images to draw on, for `views` of them at once, one below the other."""
+    """Images to draw on, for `views` views at once, stacked vertically."""
 
     def __init__(self, gl: Any, config: RenderConfig, views: int) -> None:
         self.gl = gl
@@ -192,7 +192,7 @@ class Targets:
             self._expect_complete()
 
     def fit(self, config: RenderConfig, views: int) -> bool:
-        """Whether these targets are the ones for `views` views of a configuration."""
+        """Return whether these targets suit `views` views of a configuration."""
         wanted = (config.size, config.layers, config.antialias, views)
         return wanted == (self.size, self.layers, self.antialias, self.views)
 
@@ -202,7 +202,7 @@ class Targets:
             delete(1, [name])
 
     def begin_surface(self, background: tuple[int, int, int]) -> None:
-        """Clear colour, faces and layers, and draw on them from now on."""
+        """Clear color, faces and layers, and make them the draw target."""
         gl = self.gl
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self.surface)
         buffers = [gl.GL_NONE] * (max(self._outputs) + 1)
@@ -219,7 +219,7 @@ class Targets:
                 gl.glClearBufferfv(gl.GL_COLOR, at, np.array(clear[at], np.float32))
 
     def begin_color(self, background: tuple[int, int, int]) -> None:
-        """Clear the samples, and draw on them from now on."""
+        """Clear the samples, and make them the draw target."""
         gl = self.gl
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self.color)
         gl.glClear(gl.GL_DEPTH_BUFFER_BIT)
@@ -227,7 +227,7 @@ class Targets:
         gl.glClearBufferfv(gl.GL_COLOR, 0, np.array(linear, np.float32))
 
     def begin_resolve(self, views: int) -> None:
-        """Draw on the colour that is read back, with the samples at hand."""
+        """Make the color image the draw target, with the samples as input."""
         gl = self.gl
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self.surface)
         gl.glDrawBuffers(1, [gl.GL_COLOR_ATTACHMENT0])
@@ -236,7 +236,7 @@ class Targets:
         gl.glBindTexture(gl.GL_TEXTURE_2D_MULTISAMPLE, self.samples)
 
     def read(self, views: Views, some: slice) -> None:
-        """Copy what was drawn to views[some]."""
+        """Copy the drawn images to views[some]."""
         gl, height = self.gl, self.size * (some.stop - some.start)
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self.surface)
 

@@ -1,4 +1,4 @@
-"""`python -m pointcmt.render.draw.egl.probe`: print what EGL can do here as one line of JSON."""
+"""`python -m pointcmt.render.draw.egl.probe`: print EGL's status here as one line of JSON."""
 
 import json
 from typing import Any
@@ -16,10 +16,10 @@ from pointcmt.shapes import Mesh
 
 
 def main() -> None:
-    """Draw a triangle on each device, and print what came of it.
+    """Draw a triangle on each device, and print the results.
 
-    works: whether any device draws, and a GPU's does where there is a GPU. devices: a text each.
-    remedy: for what does not work.
+    works: whether any device draws, and if there is a GPU, whether a GPU does. devices: a text for
+    each. remedy: how to fix what does not work.
     """
     try:
         devices = list_devices()
@@ -34,7 +34,7 @@ def main() -> None:
         except PointcmtError as error:
             texts.append(error.what)
             remedy = remedy or error.fix
-        except Exception as error:  # whatever a driver does, the others are looked at too
+        except Exception as error:  # whatever a driver raises, test the other devices too
             texts.append(f"EGL device {device} does not work: {describe(error)}")
             remedy = remedy or no_driver(device.software)
     if working and has_gpu() and all(device.software for device in working):
@@ -48,7 +48,7 @@ def tell(**facts: Any) -> None:
 
 
 def try_out(device: Device) -> str:
-    """What a device's driver calls itself. Raises PointcmtError where it draws nothing."""
+    """Return the driver's name for itself. Raises PointcmtError if the device draws nothing."""
     triangle = Mesh(np.eye(3), np.array([[0, 1, 2]], np.int32))
     config = RenderConfig(find_rig("ortho6"), size=16)
     with Rasterizer(device) as rasterizer:

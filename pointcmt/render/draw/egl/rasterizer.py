@@ -1,10 +1,10 @@
-"""The GPU renderer: all views of a shape drawn one below the other, each target read back once.
+"""The GPU renderer: draws all views of a shape stacked vertically, reads each target back once.
 
-One single-sample pass gives faces and colour at pixel centres, by the formulas of the CPU renderer
-(shaders/surface.frag, shading.py). Depth follows from the faces in float64, as there. Drivers move
-corners to a grid of 1/256 pixel: where a pixel's center does not lie on the face that they drew,
-the CPU renderer decides what it shows. Smooth edges take a second, multisampled pass of colour
-alone; ids never come from it.
+A single-sample pass gives faces and color at pixel centers, with the formulas of the CPU renderer
+(shaders/surface.frag, shading.py). Depth is computed from the faces in float64, as on the CPU.
+Drivers snap corners to a grid of 1/256 pixel: where a pixel's center does not lie on the face
+drawn there, the CPU renderer determines the face. Smooth edges take a second, multisampled pass
+for color only; face ids never come from it.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,17 @@ from pointcmt.render.draw.rays import CENTER, PackedCameras, locate, make_rays, 
 from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces_at
 from pointcmt.render.draw.views import Views
 
-EDGE_ON = 1e-2  # sine of the angle between a ray and a face whose plane is no help for depth
-FLAT = (
-    1e-6  # world units: faces this narrow, or with the camera this near their plane, are left out
-)
+EDGE_ON = 1e-2  # sine of the angle between ray and face: below it, the plane cannot give the depth
+FLAT = 1e-6  # world units: faces this narrow, or with the camera this near their plane, are skipped
 Cast = Callable[[NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.float32]]]
-PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: 60 bytes a pixel, 4 more per layer
+PIXELS_AT_ONCE = 1 << 22  # bounds the targets' memory: 60 bytes per pixel, and 4 more per layer
 
 
 class Rasterizer:
-    """Draws shapes on one EGL device: programs, buffers and targets, made once for all shapes.
+    """Draw shapes on one EGL device with programs, buffers and targets shared by all shapes.
 
-    Close it, or use it in a `with`. Raises DependencyError where the device cannot draw what is
-    needed.
+    Close it, or use it in a `with` statement. Raises DependencyError if the device lacks a required
+    feature.
     """
 
     def __init__(self, device: Device) -> None:
@@ -58,12 +56,12 @@ class Rasterizer:
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
 
-        cast: `Scene.cast` of the same faces, which makes it faster.
+        cast: `Scene.cast` of the same faces, which speeds this up.
 
-        Raises ShapeRefused for what the device can never hold, OutOfMemory, and ContextLost when
-        the driver gave up.
+        Raises ShapeRefused for a shape that never fits on the device, OutOfMemory, and ContextLost
+        when the driver dropped the context.
         """
-        # Drivers draw faces without area where they move a corner by 1/256 pixel; no ray hits them.
+        # Drivers that snap corners to 1/256 pixel may draw faces without area; no ray hits them.
         drawn = faces[is_wide(surface.vertices, surface.faces, faces, FLAT)]
         self._refuse_too_large(surface, drawn)
         size, count = config.size, len(camera)
@@ -86,8 +84,8 @@ class Rasterizer:
         return views
 
     def close(self) -> None:
-        """Give everything back to the device."""
-        self.context.close()  # and with it all objects made in it
+        """Free everything on the device."""
+        self.context.close()  # which also frees all objects made in it
 
     def __enter__(self) -> "Rasterizer":
         return self
@@ -145,7 +143,7 @@ class Rasterizer:
             raise ShapeRefused(Reason.TOO_LARGE, "more texture than the device takes")
 
     def _targets_for(self, config: RenderConfig, views: int) -> Targets:
-        """Those of the last shape, unless the configuration is another one."""
+        """Return the last shape's targets, or new ones if the configuration has changed."""
         if self.targets is None or not self.targets.fit(config, views):
             if self.targets is not None:
                 self.targets.delete()
@@ -196,9 +194,10 @@ def _faces_at(
     cameras: PackedCameras,
     cast: Cast | None,
 ) -> NDArray[np.int32]:
-    """The nearest of the `faces` at the centers of pixels [n], rising flat indices; -1 = none.
+    """Return the nearest of the `faces` at the centers of pixels [n], -1 = none.
 
-    Scan conversion looks at every face again: rays, where they leave no doubt, are faster.
+    pixels: ascending flat indices. Scan conversion tests every face again, so rays are used where
+    they are unambiguous: they are faster.
     """
     if cast is None:
         return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
@@ -218,9 +217,9 @@ def _correct(
     cameras: PackedCameras,
     config: RenderConfig,
 ) -> None:
-    """Have pixels [n], flat indices, show other faces [n] (-1 = none), as they do on the CPU.
+    """Make pixels [n], flat indices, show other faces [n] (-1 = none), as on the CPU.
 
-    Smooth colours are left as they are: they are the mean of samples all over the pixel.
+    Smooth colors are left unchanged: they are the mean of samples all over the pixel.
     """
     views.face_index.reshape(-1)[pixels] = hits
     views.depth.reshape(-1)[pixels] = 0
@@ -236,7 +235,7 @@ def _correct(
 
 
 def _clip_matrices(camera: Camera) -> NDArray[np.float32]:
-    """World → clip coordinates, [V,4,4]: x and y from -1 to 1 over the image, depth NEAR / z."""
+    """Return world → clip matrices [V,4,4]: x and y from -1 to 1 over the image, depth NEAR / z."""
     rows = camera.K @ camera.world_to_camera[:, :3]  # (u z, v z, z)
     clip = np.zeros((len(camera), 4, 4))
     clip[:, 0] = 2 * rows[:, 0] / camera.width - rows[:, 2]

@@ -1,4 +1,4 @@
-"""What to do where EGL does not work, from what can be seen of this machine."""
+"""Remedies for a failing EGL, from what can be seen of this machine."""
 
 import ctypes.util
 import glob
@@ -10,7 +10,7 @@ from pointcmt.errors import install
 MESA = "libegl1 libegl-mesa0 libgl1-mesa-dri libgl1"
 VENDOR_FOLDERS = ("/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d")
 NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version")
-# Where Linux shows a GPU to programs; "/dev/dxg" is Windows' subsystem for Linux.
+# Device files of GPUs; "/dev/dxg" is that of the Windows Subsystem for Linux.
 GPU_FILES = ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg")
 CONTAINER = (
     "the GPU is here but not its EGL driver: in a container set "
@@ -21,7 +21,7 @@ CONTAINER = (
 
 
 def no_library() -> str:
-    """libEGL or PyOpenGL could not be loaded."""
+    """Return the remedy if libEGL or PyOpenGL could not be loaded."""
     if ctypes.util.find_library("EGL") is None:
         return (
             f"apt-get install {MESA} (or the packages that have libEGL.so.1), or --backend embree"
@@ -30,7 +30,7 @@ def no_library() -> str:
 
 
 def no_vendor() -> str:
-    """libEGL works, but finds no driver behind it."""
+    """Return the remedy if libEGL works but finds no driver."""
     overridden = [
         f"{name}={os.environ[name]}"
         for name in ("__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS")
@@ -47,7 +47,7 @@ def no_vendor() -> str:
 
 
 def no_driver(software: bool) -> str:
-    """A device is listed but cannot be opened, or has no context for us."""
+    """Return the remedy if a device is listed but cannot be opened, or gives us no context."""
     if software:
         return f"apt-get install {MESA}, or --backend embree"
     return (
@@ -57,21 +57,21 @@ def no_driver(software: bool) -> str:
 
 
 def vendor_files() -> list[str]:
-    """Names of the files that tell libEGL of drivers."""
+    """Return the names of the files that list drivers for libEGL."""
     folders = [Path(folder) for folder in VENDOR_FOLDERS]
     return sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
 def no_gpu() -> str:
-    """EGL works, but on none of the GPUs that are here."""
+    """Return the remedy if EGL works, but on none of the GPUs of this machine."""
     return CONTAINER if has_nvidia() else no_driver(software=False)
 
 
 def has_gpu() -> bool:
-    """Whether the kernel has a GPU for us, whatever libraries are there."""
+    """Return whether the kernel offers a GPU, whichever libraries are installed."""
     return any(glob.glob(pattern) for pattern in GPU_FILES)
 
 
 def has_nvidia() -> bool:
-    """The same for NVIDIA's."""
+    """Return whether the kernel offers an NVIDIA GPU."""
     return any(glob.glob(pattern) for pattern in NVIDIA_FILES)

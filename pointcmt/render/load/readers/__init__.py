@@ -1,11 +1,11 @@
-"""Readers of mesh files, one format each; `pointcmt.render.load.meshes.load_mesh` picks among them.
+"""Readers of mesh files, one per format; `pointcmt.render.load.meshes.load_mesh` chooses one.
 
-Every reader is a function (path, content) -> Mesh that raises ShapeRefused for a file that is not
-right. What it gives back keeps the file's order: nothing is merged, dropped or moved, so that face
-k is the k-th triangle of the file after its polygons are cut in place.
+Every reader is a function (path, content) -> Mesh that raises ShapeRefused for an invalid file.
+The result keeps the file's order: nothing is merged, dropped or moved, so face k is the k-th
+triangle of the file after its polygons are triangulated in place.
 """
 
 from pointcmt.shapes import Material
 
-MAX_FACES = 20_000_000  # triangles of one shape; more is refused
-GREY = Material().color[0]  # of what has no colour where others have one
+MAX_FACES = 20_000_000  # triangles per shape; more are refused
+GREY = Material().color[0]  # for elements without a color if others have one

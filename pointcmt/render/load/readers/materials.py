@@ -1,4 +1,4 @@
-"""MTL files: the colours, opacities and textures of an OBJ's materials."""
+"""MTL files: the colors, opacities and textures of an OBJ's materials."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from pointcmt.render.load.readers.sidecars import (
 from pointcmt.render.load.readers.textures import Textures
 from pointcmt.shapes import Material
 
-# Options of map_ statements and how many words follow each; those of up to three numbers are apart.
+# Options of map_ statements and their number of words; options with up to three numbers are below.
 _OPTION_WORDS = {
     "-blendu": 1,
     "-blendv": 1,
@@ -30,15 +30,15 @@ _OPTION_WORDS = {
     "-texres": 1,
     "-type": 1,
 }
-_MOST_FILES = 100  # material files of one model
+_MOST_FILES = 100  # material files per model
 _LONGEST_LINE = 8192  # characters: twice the longest path, and options
 _OPTION_NUMBERS = {"-o", "-s", "-t"}
-_MATTERS = {"-t", "-mm", "-type", "-imfchan"}  # would change the picture, and are not honoured
+_MATTERS = {"-t", "-mm", "-type", "-imfchan"}  # would change the picture, and are not supported
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A material and where its texture lies: uv of the image = scale × uv + offset."""
+    """A material and the placement of its texture: uv of the image = scale × uv + offset."""
 
     material: Material
     scale: tuple[float, float] = (1.0, 1.0)
@@ -47,9 +47,9 @@ class Placed:
 
 @dataclass
 class _Draft:
-    """A material as its file describes it, before its texture is looked for."""
+    """A material as its file describes it, before its texture is searched for."""
 
-    place: Path  # the directory of the file
+    place: Path  # the directory of the MTL file
     material: Material
     has_d: bool = False
     texture: str = ""
@@ -60,7 +60,7 @@ class _Draft:
 
 @dataclass
 class MaterialLibrary:
-    """The materials an OBJ may use, from all its material files. What was odd goes to `notes`."""
+    """The materials that an OBJ may use, from all its material files. `notes` lists oddities."""
 
     folder: ModelFolder
     notes: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class MaterialLibrary:
 
     @classmethod
     def of(cls, model: Path, statements: Iterable[str]) -> "MaterialLibrary":
-        """Read the files that an OBJ's `mtllib` statements name; the first definition counts."""
+        """Read the files named by an OBJ's `mtllib` statements; the first definition counts."""
         library = cls(folder_of(model))
         names = [name for text in dict.fromkeys(statements) for name in library._file_names(text)]
         for name in names[:_MOST_FILES]:
@@ -83,7 +83,7 @@ class MaterialLibrary:
         return library
 
     def get(self, name: str) -> Placed | None:
-        """A material with its texture decoded; None, and a note, where nothing defines it."""
+        """Return a material with its texture decoded; None, with a note, if it is not defined."""
         draft = self._drafts.get(name)
         if draft is None:
             self.notes.append(f"material {printable(name)!r} is not defined")
@@ -100,7 +100,7 @@ class MaterialLibrary:
         return Placed(replace(draft.material, texture=pixels), draft.scale, draft.offset)
 
     def _file_names(self, statement: str) -> list[str]:
-        """One name with spaces if there is such a file, else several names, spaces escaped."""
+        """Return one name with spaces if that file exists, else several names (spaces escaped)."""
         try:
             find(self.folder, statement)
             return [statement]
@@ -109,7 +109,7 @@ class MaterialLibrary:
             return [word.replace("\0", " ") for word in words]
 
     def _find_texture(self, draft: _Draft) -> Path:
-        """The texture's file; a comment or an option behind its name is cut off if need be."""
+        """Find the texture's file; if needed, drop a comment or option after its name."""
         texture = draft.texture
         first: NotRead | None = None
         for name in dict.fromkeys((texture, texture.split(" #")[0], texture.split(" -")[0])):
@@ -138,10 +138,10 @@ class MaterialLibrary:
 
 
 def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
-    """Kd, d (opacity) or Tr (1 - opacity); d counts where both are given."""
+    """Set Kd, d (opacity) or Tr (1 - opacity); d takes precedence over Tr."""
     words = [word for word in rest.partition("#")[0].split() if word != "-halo"]
     try:
-        numbers = [min(1.0, max(0.0, float(word))) for word in words[:3]]  # nan: 0
+        numbers = [min(1.0, max(0.0, float(word))) for word in words[:3]]  # nan becomes 0
         number = numbers[0]
     except (ValueError, IndexError):
         draft.notes.append(f"material statement ignored: {printable(f'{keyword} {rest}')}")
@@ -156,7 +156,7 @@ def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
 
 
 def _set_texture(draft: _Draft, rest: str) -> None:
-    """map_Kd: options, then a file name that may contain spaces."""
+    """Set map_Kd: options, then a file name that may contain spaces."""
     option, behind = _first_word(rest)
     while option in _OPTION_WORDS or option in _OPTION_NUMBERS:
         if option in _OPTION_WORDS:
@@ -176,7 +176,7 @@ def _set_texture(draft: _Draft, rest: str) -> None:
 
 
 def decode_names(data: bytes) -> str:
-    """Text whose encoding nobody declares: UTF-16 by its mark, else UTF-8, else Latin-1."""
+    """Decode text of undeclared encoding: UTF-16 if it has a mark, else UTF-8, else Latin-1."""
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             return data.decode("utf-16")
@@ -186,13 +186,13 @@ def decode_names(data: bytes) -> str:
 
 
 def _first_word(text: str) -> tuple[str, str]:
-    """The first word and what comes behind it, both stripped; empty where there is nothing."""
+    """Return the first word and the rest, both stripped; empty strings if the text is empty."""
     words = text.split(maxsplit=1)
     return (words[0], words[1].strip() if len(words) > 1 else "") if words else ("", "")
 
 
 def _leading_numbers(text: str) -> tuple[list[float], str]:
-    """Up to three numbers that the text begins with, and what comes behind them."""
+    """Return up to three numbers at the start of the text, and the rest."""
     numbers: list[float] = []
     while len(numbers) < 3:
         word, behind = _first_word(text)

@@ -1,8 +1,8 @@
-"""OBJ files: vertices, faces of any size, materials per face, vertex colours.
+"""OBJ files: vertices, faces of any size, materials per face, vertex colors.
 
-Lines, points, normals, groups, smoothing and free-form curves are passed over. The format is
+Lines, points, normals, groups, smoothing and free-form curves are ignored. The format is
 Wavefront's (Advanced Visualizer manual, appendix B1), read as leniently as common exporters need;
-what decides the geometry (numbers, indices) is read strictly.
+numbers and indices, which determine the geometry, are read strictly.
 """
 
 from dataclasses import dataclass, replace
@@ -38,33 +38,33 @@ _SMALL_F, _SMALL_T, _SMALL_V, _SLASH = 102, 116, 118, 47
 _USEMTL, _MTLLIB = (np.frombuffer(word, np.uint8) for word in (b"usemtl", b"mtllib"))
 _NO_UV, _WRONG_UV = -1, -2
 _MAX_INDEX = 2**31 - 2
-_NO_INDEX = 1 << 60  # in place of a texture index that is not given
-_GREATEST_UV = 1e6  # beyond it float32 cannot tell the texels of a texture apart
+_NO_INDEX = 1 << 60  # in place of a missing texture index
+_GREATEST_UV = 1e6  # above this float32 cannot distinguish the texels of a texture
 
-# How the scan ended.
+# How a scan ended.
 _COMPLETE, _NO_NUMBER, _TOO_FEW, _NO_CORNERS, _BAD_VERTEX, _BAD_UV = range(6)
 
 
 @dataclass
 class _Statements:
-    """What the file says. P vertices, T texture coordinates, N polygons, K corners, E names."""
+    """The contents of a file. P vertices, T texture coordinates, N polygons, K corners, E names."""
 
     status: int
     at: int  # where the scan ended
     xyz: NDArray[np.float64]  # [P,3]
-    tints: NDArray[np.float64]  # [·,4]: a vertex that has a colour, and r, g, b
+    tints: NDArray[np.float64]  # [·,4]: index of a colored vertex, and r, g, b
     uv: NDArray[np.float64]  # [T,2]
     sizes: NDArray[np.int32]  # [N]
-    corners: NDArray[np.int32]  # [K,2] vertex, texture coordinate or _NO_UV, both from 0
-    names: NDArray[np.int64]  # [E,4]: is it usemtl, begin and end of its text, polygons before
-    spare: int  # vertices with numbers that mean nothing
+    corners: NDArray[np.int32]  # [K,2] vertex, texture coordinate or _NO_UV, both counted from 0
+    names: NDArray[np.int64]  # [E,4]: is usemtl, begin and end of its text, polygons before it
+    spare: int  # vertices with additional, unknown numbers
 
 
 def read_obj(path: Path, data: bytes) -> Mesh:
-    """The mesh of an OBJ file's content, its materials and textures read from path's directory.
+    """Read the mesh of an OBJ file; its materials and textures are in path's directory.
 
-    Raises ShapeRefused: bad_syntax, bad_index, no_faces, too_large. Materials that are missing or
-    damaged, and textures that are missing, damaged or elsewhere, become notes.
+    Raises ShapeRefused: bad_syntax, bad_index, no_faces, too_large. Missing or damaged materials,
+    and textures that are missing, damaged or outside the directory, become notes.
     """
     text = scannable(data)
     found, notes = _scan_checked(text)
@@ -94,7 +94,7 @@ def read_obj(path: Path, data: bytes) -> Mesh:
 
 
 def _scan_checked(text: NDArray[np.uint8]) -> tuple[_Statements, list[str]]:
-    """The file's statements with all indices in range, and notes."""
+    """Return the file's statements, with all indices in range, and notes."""
     found = _Statements(*_scan(text, -1, -1))
     notes = []
     vertices, uvs = len(found.xyz), len(found.uv)
@@ -104,7 +104,7 @@ def _scan_checked(text: NDArray[np.uint8]) -> tuple[_Statements, list[str]]:
             found.corners[:, 1] = _NO_UV
         wrong_uv = (found.corners[:, 1] == _WRONG_UV).any() or found.corners[:, 1].max() >= uvs
         if found.corners[:, 0].max() >= vertices or (uvs and wrong_uv):
-            found = _Statements(*_scan(text, vertices, uvs))  # once more, to say where
+            found = _Statements(*_scan(text, vertices, uvs))  # again, to find the location
     if found.status != _COMPLETE:
         raise _refusal(text, found, vertices, uvs)
     if not (found.sizes > 2).any():
@@ -133,10 +133,10 @@ def _refusal(text: NDArray[np.uint8], found: _Statements, vertices: int, uvs: in
 
 @compiled
 def _scan(text, vertex_limit, uv_limit):  # type: ignore[no-untyped-def]
-    """All statements, as the fields of _Statements.
+    """Return all statements, as the fields of _Statements.
 
-    The limits, where they are not negative, are the numbers of vertices and of texture coordinates
-    in the whole file: indices beyond them end the scan.
+    Limits that are not negative are the numbers of vertices and of texture coordinates in the whole
+    file: an index beyond them ends the scan.
     """
     xyz, vertices = np.empty((len(text) // 64 + 16, 3)), 0
     tints, tinted = np.empty((16, 4)), 0
@@ -171,7 +171,7 @@ def _scan(text, vertex_limit, uv_limit):  # type: ignore[no-untyped-def]
             spare += count == 5 or count > 7
             vertices += 1
         elif first == _SMALL_V and second == _SMALL_T and text[at + 2] <= SPACE:
-            row[1] = 0.0  # where only u is given
+            row[1] = 0.0  # if only u is given
             at, count = rest_of_line(text, at + 2, row)
             if count < 1:
                 status, at = (_NO_NUMBER, at) if count < 0 else (_TOO_FEW, begin)
@@ -208,9 +208,9 @@ def _scan(text, vertex_limit, uv_limit):  # type: ignore[no-untyped-def]
 
 @compiled
 def _parse_face(text, at, corners, used, counts):  # type: ignore[no-untyped-def]
-    """(status, where the face or what is wrong with it ends, its size, corners) of an f statement.
+    """Read an f statement: (status, end of the face or location of the error, its size, corners).
 
-    counts: of vertices so far and in all, of texture coordinates so far and in all; -1 = unknown.
+    counts: vertices so far and in total, texture coordinates so far and in total; -1 = unknown.
     """
     vertices, vertex_limit, uvs, uv_limit = counts
     begin, size = at - 1, 0
@@ -242,7 +242,7 @@ def _parse_face(text, at, corners, used, counts):  # type: ignore[no-untyped-def
 
 @compiled
 def _parse_corner(text, at):  # type: ignore[no-untyped-def]
-    """(vertex, texture or _NO_INDEX, end) of v, v/t, v/t/n or v//n; end is -1 for another word."""
+    """Read v, v/t, v/t/n or v//n: (vertex, texture or _NO_INDEX, end); end is -1 otherwise."""
     vertex, at = parse_integer(text, at)
     texture, part = _NO_INDEX, 0
     while at >= 0 and text[at] == _SLASH and part < 2:
@@ -259,7 +259,7 @@ def _parse_corner(text, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def _begins(text, at, word):  # type: ignore[no-untyped-def]
-    """Whether this word, and a blank or the line's end, come next."""
+    """Return whether this word comes next, followed by a blank or the line's end."""
     for i in range(len(word)):
         if text[at + i] != word[i]:
             return False
@@ -268,7 +268,7 @@ def _begins(text, at, word):  # type: ignore[no-untyped-def]
 
 @compiled
 def _skip_statement(text, at):  # type: ignore[no-untyped-def]
-    """The end of a line nobody needs; of all that backslashes join to it, but for comments."""
+    """Return the end of an ignored line; except in comments, backslashes join further lines."""
     joins = text[at] != HASH
     while text[at] != LINE_FEED and text[at] != RETURN:
         at = skip_blanks(text, at + 1) if joins else at + 1
@@ -278,7 +278,7 @@ def _skip_statement(text, at):  # type: ignore[no-untyped-def]
 def _materials_in_use(
     library: MaterialLibrary, names: list[str], statements: NDArray[np.int64], polygons: int
 ) -> tuple[list[Placed], NDArray[np.int32]]:
-    """The materials that polygons use, and their index per polygon (-1 = none)."""
+    """Return the materials that polygons use, and their index per polygon (-1 = none)."""
     uses = [(row[3], name) for name, row in zip(names, statements, strict=True) if row[0] == 1]
     ends = [*(begin for begin, _ in uses), polygons][1:]
     index = np.full(polygons, -1, np.int32)
@@ -299,10 +299,10 @@ def _lay_textures(
     material: NDArray[np.int32],
     placed: list[Placed],
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int32], list[Placed]]:
-    """Texture coordinates [F,3,2] of the faces whose material has a texture.
+    """Return texture coordinates [F,3,2] of the faces whose material has a texture.
 
     uv [T,2]; corner_uv [F,3] indices into it or _NO_UV; material [F] indices into placed. Faces
-    that have no coordinates get a copy of their material without texture.
+    without coordinates get a copy of their material without its texture.
     """
     textured = np.array([p.material.texture is not None for p in placed] + [False])[material]
     if not textured.any():
@@ -327,7 +327,7 @@ def _lay_textures(
 
 
 def _vertex_colors(tints: NDArray[np.float64], vertices: int) -> NDArray[np.float32] | None:
-    """Colours [P,3] where any vertex has one; given in 0..1, or in 0..255 where one exceeds 1."""
+    """Return colors [P,3] if any vertex has one; the input is 0..1, or 0..255 if any exceeds 1."""
     if not len(tints):
         return None
     colors = np.full((vertices, 3), GREY)

@@ -1,8 +1,8 @@
 """OFF files: a header of counts, then numbers in any layout.
 
-The counts decide what each number is, so line breaks matter only for colours of faces, which go
-on to the end of their face's line. A file is therefore read twice at most: as plain tokens, and by
-lines where that does not use up exactly what is there. The format is Geomview's
+The counts determine the meaning of each number. Line breaks matter only for face colors, which
+extend to the end of their face's line. So a file is read at most twice: as plain tokens, and by
+lines if the tokens do not match the counts exactly. The format is Geomview's
 (http://www.geomview.org/docs/html/OFF.html), without its binary, 4D and nD variants.
 """
 
@@ -36,13 +36,13 @@ _LONGEST_COLOR = 4
 _MAX_INDEX = 2**31 - 1
 _HEADER_ROOM = 1 << 16  # bytes that may come before the third count, comments included
 
-# How a walk over the numbers ended.
+# How a pass over the numbers ended.
 _COMPLETE, _ENDED, _NO_NUMBER, _NO_CORNERS, _LEFT_OVER, _BAD_COLOR = range(6)
 
 
 @dataclass(frozen=True)
 class _Header:
-    """vertices, faces: counts. at: where the numbers begin. prefix: of ST, C and N."""
+    """vertices, faces: counts. at: start of the numbers. prefix: of ST, C and N."""
 
     vertices: int
     faces: int
@@ -52,21 +52,21 @@ class _Header:
 
 @dataclass
 class _Walk:
-    """What one walk found. P vertices, F polygons, S numbers of colours behind faces."""
+    """Results of one pass. P vertices, F polygons, S numbers of colors after faces."""
 
     status: int
     at: int  # where it ended
     own_lines: bool  # whether each face has a line to itself
-    spare: int  # numbers on vertices' lines that mean nothing here
+    spare: int  # additional, unknown numbers on vertices' lines
     vertices: NDArray[np.float64]  # [P,3]
-    colors: NDArray[np.float64]  # [P,4], alpha NaN where it is not given; [0,4] without colours
+    colors: NDArray[np.float64]  # [P,4], alpha NaN if not given; [0,4] without colors
     sizes: NDArray[np.int32]  # [F] corners of each polygon
     corners: NDArray[np.int32]  # [sum of sizes]
-    specs: NDArray[np.float64]  # [F,4] colours of faces, NaN where not given; [0,4] in token mode
+    specs: NDArray[np.float64]  # [F,4] colors of faces, NaN if not given; [0,4] in token mode
 
 
 def read_off(path: Path, data: bytes) -> Mesh:
-    """The mesh of an OFF file's content; path is for other readers' sake.
+    """Read the mesh of an OFF file; path is unused, but other readers need it.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
@@ -94,7 +94,7 @@ def read_off(path: Path, data: bytes) -> Mesh:
 
 
 def _walk_text(text: NDArray[np.uint8]) -> _Walk:
-    """The reading of the file that uses up exactly its numbers; of several, the least odd."""
+    """Interpret the file so that its numbers match the counts; prefer the least odd reading."""
     headers = _read_header(text)
     plain = []
     for header in headers:
@@ -110,9 +110,9 @@ def _walk_text(text: NDArray[np.uint8]) -> _Walk:
 
 
 def _read_header(text: NDArray[np.uint8]) -> list[_Header]:
-    """The readings of the header that are possible, the likeliest first.
+    """Return the possible interpretations of the header, the most likely first.
 
-    There are two of them because some files leave the number of edges out.
+    There may be two, because some files omit the number of edges.
     """
     start = text[: min(_HEADER_ROOM, len(text) - len(TAIL))].tobytes()
     match = _TOKEN.match(start)
@@ -145,7 +145,7 @@ def _read_header(text: NDArray[np.uint8]) -> list[_Header]:
 
 
 def _counts(text: NDArray[np.uint8], tokens: list[re.Match[bytes]]) -> list[int]:
-    """The two or three counts of a header: vertices, faces, and edges where that is a number."""
+    """Return the two or three counts of a header: vertices, faces, and edges if numeric."""
     values = []
     for token in tokens:
         try:
@@ -165,7 +165,7 @@ def _counts(text: NDArray[np.uint8], tokens: list[re.Match[bytes]]) -> list[int]
 
 
 def _check_size(header: _Header, size: int) -> None:
-    """Refuse counts that the file is too short for, before anything is allocated for them."""
+    """Refuse counts that the file is too short for, before allocating memory for them."""
     least = 2 * (_least_width(header.prefix) * header.vertices + 2 * header.faces)
     if least > size - header.at + 2:
         raise ShapeRefused(
@@ -182,14 +182,14 @@ def _least_width(prefix: str) -> int:
 
 
 def _walk(text: NDArray[np.uint8], header: _Header, by_line: bool) -> _Walk:
-    """Read vertices and faces; by_line: what follows on a record's line belongs to it."""
+    """Read vertices and faces; by_line: the rest of a record's line belongs to it."""
     normals, colored, texture = (int(part in header.prefix) for part in ("N", "C", "ST"))
     vertices = np.empty((header.vertices, 3))
     colors = np.full((header.vertices * colored, _LONGEST_COLOR), np.nan)
     sizes = np.zeros(header.faces, np.int32)
     specs = np.full((header.faces * by_line, _LONGEST_COLOR), np.nan)
     room = max(0, (len(text) - header.at) // 2 - 3 * header.vertices - header.faces) + 1
-    corners = np.empty(room, np.int32)  # more than fit into what is left of the file
+    corners = np.empty(room, np.int32)  # more than fit into the rest of the file
     layout = (3 * normals, _LONGEST_COLOR * colored, 2 * texture)
     status, at, spare = _walk_vertices(text, header.at, layout, by_line, vertices, colors)
     used, own_lines = 0, by_line
@@ -202,7 +202,7 @@ def _walk(text: NDArray[np.uint8], header: _Header, by_line: bool) -> _Walk:
 
 @compiled
 def _walk_vertices(text, at, layout, by_line, vertices, colors):  # type: ignore[no-untyped-def]
-    """Fill vertices and colors; returns (status, where it ended, numbers nobody wants)."""
+    """Fill vertices and colors; return (status, where it ended, number of unused numbers)."""
     normals, color, texture = layout
     width = 3 + normals + (0 if by_line else color + texture)
     row, spare = np.empty(16), 0
@@ -231,7 +231,7 @@ def _walk_vertices(text, at, layout, by_line, vertices, colors):  # type: ignore
 
 @compiled
 def _walk_faces(text, at, by_line, sizes, corners, specs):  # type: ignore[no-untyped-def]
-    """Fill sizes, corners and specs; returns (status, where it ended, corners used, own_lines)."""
+    """Fill sizes, corners and specs; return (status, where it ended, corners used, own_lines)."""
     used, own_lines = 0, True
     for face in range(len(sizes)):
         at, new_line = skip_space(text, at)
@@ -263,7 +263,7 @@ def _walk_faces(text, at, by_line, sizes, corners, specs):  # type: ignore[no-un
 
 
 def _refusal(text: NDArray[np.uint8], header: _Header, walk: _Walk) -> ShapeRefused:
-    """What to say of a file that has no reading."""
+    """Return the error for a file that cannot be interpreted."""
     declared = f"{header.vertices} vertices and {header.faces} faces"
     where = f"line {line_of(text, walk.at)}"
     if walk.status == _ENDED:
@@ -299,7 +299,7 @@ def _vertex_colors(colors: NDArray[np.float64]) -> NDArray[np.float32] | None:
 
 
 def _face_colors(specs: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
-    """Colours [F,3] of faces, and a note on those that are indices into a map nobody has."""
+    """Return colors [F,3] of faces, and a note on colors that index an unknown color map."""
     if not len(specs):
         return None, ()
     mapped = np.isfinite(specs[:, 0]) & np.isnan(specs[:, 1])
@@ -309,7 +309,7 @@ def _face_colors(specs: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None
 
 
 def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """sRGB 0..1 of colours in 0..255 or 0..1, whichever the greatest shows; grey for none."""
+    """Return sRGB 0..1 of colors in 0..255 or 0..1, judged by the maximum; gray if missing."""
     scale = 255 if np.nanmax(colors) > 1 else 1
     unit = np.clip(colors[:, :3] / scale, 0, 1)
     return np.where(np.isfinite(unit), unit, GREY).astype(np.float32)

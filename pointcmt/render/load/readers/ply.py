@@ -1,8 +1,8 @@
-"""PLY files, ASCII and binary: vertices, polygons of any size, colours and texture coordinates.
+"""PLY files, ASCII and binary: vertices, polygons of any size, colors and texture coordinates.
 
-Read by us and not by trimesh, which moves larger polygons behind the triangles, refuses binary
-files whose polygons differ in size, and splits vertices along texture seams: the k-th triangle
-would not be the file's. The format is Greg Turk's (1994).
+trimesh is not used: it moves larger polygons after the triangles, refuses binary files whose
+polygons differ in size, and splits vertices along texture seams, so the k-th triangle would not
+be the file's. The format is Greg Turk's (1994).
 """
 
 from pathlib import Path
@@ -19,12 +19,12 @@ from pointcmt.render.load.readers.textures import Textures
 from pointcmt.shapes import Material, Mesh
 
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
-_MOST_TEXTURES = 100  # of one model
+_MOST_TEXTURES = 100  # per model
 _UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 
 
 def read_ply(path: Path, data: bytes) -> Mesh:
-    """The mesh of a PLY file's content, its textures read from path's directory.
+    """Read the mesh of a PLY file; its textures are in path's directory.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
@@ -64,7 +64,7 @@ def read_ply(path: Path, data: bytes) -> Mesh:
 def _geometry(
     tables: dict[str, Table],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Vertices [P,3], sizes of the polygons, their corners. Raises ShapeRefused where they lack."""
+    """Return vertices [P,3], polygon sizes, corners. Raises ShapeRefused if any are missing."""
     vertices = tables["vertex"].columns("xyz") if "vertex" in tables else None
     polygons = tables["face"].lists(_INDEX_LISTS) if "face" in tables else None
     if vertices is None or polygons is None:
@@ -76,7 +76,7 @@ def _geometry(
 def _indices(
     sizes: NDArray[np.int64], corners: NDArray[np.float64], vertices: int
 ) -> NDArray[np.int32]:
-    """The corners of polygons as indices into the vertices. Raises ShapeRefused (bad_index)."""
+    """Return polygon corners as indices into the vertices. Raises ShapeRefused (bad_index)."""
     if (sizes == 0).any():
         face = int(np.flatnonzero(sizes == 0)[0])
         raise ShapeRefused(Reason.BAD_SYNTAX, f"face {face} (from 0) has no corners")
@@ -94,7 +94,7 @@ def _indices(
 def _corner_uv(
     tables: dict[str, Table], sizes: NDArray[np.int32], corners: NDArray[np.int32]
 ) -> NDArray[np.float32] | None:
-    """Texture coordinates [corners,2], given per corner or per vertex; v runs upwards."""
+    """Return texture coordinates [corners,2], given per corner or per vertex; v points up."""
     per_corner = tables["face"].lists(("texcoord",))
     uv: NDArray[np.float64] | None = None
     if per_corner is not None and (per_corner[0] == 2 * sizes).all():
@@ -107,7 +107,7 @@ def _corner_uv(
 
 
 def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...], list[str]]:
-    """A material for each texture that the header names, and notes on those that are not read."""
+    """Return a material for each texture named in the header, and notes on those not read."""
     materials, notes, textures = [], [], Textures()
     if len(names) > _MOST_TEXTURES:
         notes.append(f"{len(names) - _MOST_TEXTURES} more textures are not read")
@@ -122,7 +122,7 @@ def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...]
 
 
 def _face_material(faces: Table, polygon: NDArray[np.int64], materials: int) -> NDArray[np.int32]:
-    """Which texture each triangle has: `texnumber` where that is given, else the first."""
+    """Return the texture index of each triangle: `texnumber` if given, else the first."""
     numbers = faces.columns(("texnumber",))
     if numbers is None:
         return np.zeros(len(polygon), np.int32)

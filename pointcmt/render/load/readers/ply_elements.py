@@ -1,4 +1,4 @@
-"""The two halves of a PLY file: its header, and the values of the elements the header declares."""
+"""The two parts of a PLY file: its header, and the values of the elements it declares."""
 
 import re
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from pointcmt.render.load.readers.text import (
 )
 
 _HEADER_ROOM = 1 << 20  # bytes within which the header must end
-_MOST_PARTS = 1000  # elements and properties of a header; scanners and splats write up to a hundred
+_MOST_PARTS = 1000  # elements and properties in a header; scanners and splats write up to a hundred
 _END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(?:\r\n|\n|\r|\Z)")
 _NUMPY = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 _NAMES = (
@@ -32,11 +32,11 @@ _NAMES = (
 _CODES = {name: code for names in _NAMES for code, name in enumerate(names)}
 _SIZES = np.array([np.dtype(name).itemsize for name in _NUMPY])
 _FLOAT, _DOUBLE = 6, 7
-_SCALAR = -1  # in place of the type of a list's length
+_SCALAR = -1  # in place of the type of a list's length, for scalars
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _COLOR_NAMES = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 
-_COMPLETE, _ENDED, _NO_NUMBER, _BAD_LENGTH = range(4)  # how the walk over an element ended
+_COMPLETE, _ENDED, _NO_NUMBER, _BAD_LENGTH = range(4)  # how a pass over an element ended
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Element:
-    """So many rows of the same properties."""
+    """An element: a number of rows with the same properties."""
 
     name: str
     rows: int
@@ -59,7 +59,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Header:
-    """order: byte order as numpy writes it, empty for ASCII. body: where the numbers begin."""
+    """order: numpy's character for the byte order, empty for ASCII. body: start of the numbers."""
 
     order: str
     elements: tuple[Element, ...]
@@ -70,7 +70,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Table:
-    """An element's values, R rows: S numbers a row, L lists a row whose values lie in one row."""
+    """An element's R rows of S numbers and L lists each; the values of all lists are in one row."""
 
     element: Element
     scalars: NDArray[np.float64]  # [R,S]
@@ -79,14 +79,14 @@ class Table:
     values: NDArray[np.float64]
 
     def columns(self, names: Iterable[str]) -> NDArray[np.float64] | None:
-        """The numbers [R,n] of these properties; None unless all are there."""
+        """Return the numbers [R,n] of these properties; None if any is missing."""
         scalars = [p.name for p in self.element.properties if p.length == _SCALAR]
         if not all(name in scalars for name in names):
             return None
         return self.scalars[:, [scalars.index(name) for name in names]]
 
     def lists(self, names: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-        """Lengths [R] and values of the first list of these names, row after row."""
+        """Return lengths [R] and values, row after row, of the first list found of these names."""
         lists = [p.name for p in self.element.properties if p.length != _SCALAR]
         for name in names:
             if name in lists:
@@ -98,7 +98,7 @@ class Table:
         return None
 
     def colors(self) -> NDArray[np.float32] | None:
-        """Colours [R,3], sRGB 0..1, scaled by their type, or for floats by the greatest."""
+        """Return colors [R,3], sRGB 0..1, scaled by their type; float colors by their maximum."""
         for names in _COLOR_NAMES:
             colors = self.columns(names)
             if colors is not None and len(colors):
@@ -112,7 +112,7 @@ class Table:
 
 
 def read_header(data: bytes) -> Header:
-    """The header. Raises ShapeRefused: unknown_format, bad_syntax, truncated, too_large."""
+    """Read the header. Raises ShapeRefused: unknown_format, bad_syntax, truncated, too_large."""
     start = data[:_HEADER_ROOM]
     if not re.match(rb"ply[ \t]*[\r\n]", start):
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, "the file does not begin with 'ply'")
@@ -162,7 +162,7 @@ def _property(words: list[str]) -> Property:
 
 
 def read_body(data: bytes, header: Header) -> dict[str, Table]:
-    """All elements by name (the first of a name); the file must end where they do.
+    """Read all elements by name (the first of each name); the file must end after them.
 
     Raises ShapeRefused: bad_syntax, truncated, count_mismatch.
     """
@@ -187,7 +187,7 @@ def read_body(data: bytes, header: Header) -> dict[str, Table]:
 
 
 def _check_room(element: Element, header: Header, room: int) -> None:
-    """Refuse counts that the file is too short for, before anything is allocated for them."""
+    """Refuse counts that the file is too short for, before allocating memory for them."""
     codes = [p.code if p.length == _SCALAR else p.length for p in element.properties]
     least = sum(int(_SIZES[code]) for code in codes) if header.order else 2 * len(codes)
     if least * element.rows > room + (0 if header.order else 2):
@@ -210,7 +210,7 @@ def _read_element(
         rows = np.frombuffer(text, np.dtype(kinds), element.rows, at) if element.rows else None
         if rows is None:
             return _table(element, np.empty((0, len(codes)))), at
-        with np.errstate(invalid="ignore"):  # signalling NaNs
+        with np.errstate(invalid="ignore"):  # signaling NaNs
             scalars = np.stack([rows[name].astype(np.float64) for name, _ in kinds], axis=1)
         return _table(element, scalars), at + rows.nbytes
     scalars = np.empty((element.rows, len(codes) - lists))
@@ -250,7 +250,7 @@ def _refusal(
 
 @compiled
 def _walk_text(text, at, length_codes, scalars, starts, lengths, values):  # type: ignore[no-untyped-def]
-    """Fill an element's arrays; returns (status, where it ended, values used, values)."""
+    """Fill an element's arrays; return (status, where it ended, values used, values)."""
     used = 0
     for row in range(len(scalars)):
         scalar, listed = 0, 0
@@ -284,7 +284,7 @@ def _walk_text(text, at, length_codes, scalars, starts, lengths, values):  # typ
 
 @compiled
 def _walk_bytes(data, at, codes, length_codes, big, scalars, starts, lengths, values):  # type: ignore[no-untyped-def]
-    """Fill an element's arrays; returns (status, where it ended, values used, values)."""
+    """Fill an element's arrays; return (status, where it ended, values used, values)."""
     used = 0
     words, longs = np.zeros(1, np.uint32), np.zeros(1, np.uint64)
     floats, doubles = words.view(np.float32), longs.view(np.float64)
@@ -337,6 +337,6 @@ def _bits(data, at, size, big):  # type: ignore[no-untyped-def]
 
 @compiled
 def _integer(bits, code):  # type: ignore[no-untyped-def]
-    """The value of an integer's bits; even codes are signed."""
+    """Return the value of an integer's bits; even codes are signed."""
     value, span = np.int64(bits), np.int64(1) << (8 * _SIZES[code])
     return value - span if code % 2 == 0 and 2 * value >= span else value

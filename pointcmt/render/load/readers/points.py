@@ -1,6 +1,6 @@
 """Readers of clouds: tables of numbers in text (.xyz, .txt, .pts) and .npy, and PLY without faces.
 
-What the columns of a table mean, its reader does not know: `pointcmt.render.load.clouds` does.
+The readers do not interpret the columns of a table; `pointcmt.render.load.clouds` does.
 """
 
 import io
@@ -22,15 +22,15 @@ from pointcmt.render.load.readers.text import (
 )
 from pointcmt.shapes import Cloud
 
-MAX_POINTS = 20_000_000  # of one shape; more is refused
+MAX_POINTS = 20_000_000  # per shape; more are refused
 _MOST_COLUMNS = 16
-_COMPLETE, _NO_NUMBER, _OTHER_COUNT = range(3)  # how the walk over the lines ended
+_COMPLETE, _NO_NUMBER, _OTHER_COUNT = range(3)  # how the pass over the lines ended
 
 
 def read_text(data: bytes, counted: bool = False) -> NDArray[np.float64]:
-    """The numbers [M,C] of lines of equal length, between spaces or commas.
+    """Read the numbers [M,C] of lines of equal length, separated by spaces or commas.
 
-    counted: whether a first line with a single number says how many follow, as in .pts files.
+    counted: whether a first line with a single number gives the number of lines, as in .pts files.
     Raises ShapeRefused: bad_syntax, truncated, count_mismatch, empty_file, too_large.
     """
     text = scannable(data.replace(b",", b" "))
@@ -61,7 +61,7 @@ def read_text(data: bytes, counted: bool = False) -> NDArray[np.float64]:
 
 
 def read_npy(data: bytes) -> NDArray[np.float64]:
-    """The numbers [M,C] of a .npy file. Nothing in it is ever unpickled.
+    """Read the numbers [M,C] of a .npy file. Nothing in it is ever unpickled.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch.
     """
@@ -75,9 +75,9 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
         formats = np.lib.format
         read = formats.read_array_header_1_0 if old else formats.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # about headers written by Python 2
             shape, by_column, dtype = read(stream)
-    except Exception as error:  # its parser, of Python's own syntax, fails in many ways
+    except Exception as error:  # its parser of Python syntax raises many kinds of errors
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the header: {error}") from error
     if dtype.kind not in "fiu" or len(shape) != 2 or min(shape) < 0:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"{dtype} {shape} is no table of numbers")
@@ -87,14 +87,14 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
         reason = Reason.TRUNCATED if len(body) < expected else Reason.COUNT_MISMATCH
         raise ShapeRefused(reason, f"{len(body)} bytes where the header declares {expected}")
     table = np.frombuffer(body, dtype).reshape(shape, order="F" if by_column else "C")
-    with np.errstate(invalid="ignore"):  # signalling NaNs
+    with np.errstate(invalid="ignore"):  # signaling NaNs
         return table.astype(np.float64, order="C")
 
 
 def read_ply_cloud(data: bytes) -> Cloud:
-    """The points of a PLY file without faces, with normals and colours where it has them.
+    """Read the points of a PLY file without faces, with normals and colors if present.
 
-    Raises ShapeRefused: unknown_format for a mesh, and as `read_header` and `read_body` do.
+    Raises ShapeRefused: unknown_format for a mesh, and the errors of `read_header` and `read_body`.
     """
     header = read_header(data)
     if any(e.name in ("face", "tristrips") and e.rows for e in header.elements):

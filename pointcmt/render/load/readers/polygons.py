@@ -1,4 +1,4 @@
-"""Polygons to triangles, in place and in order: a fan where that is right, ears where it is not."""
+"""Triangulate polygons in place and in order: a fan if that is correct, else ear clipping."""
 
 import mapbox_earcut
 import numpy as np
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 
-_EARS = -1  # in place of a fan's first corner
-_FLAT = 1e-10  # turns (of polygons scaled to 1) up to this are rounding noise, not concave
-_MOST_CORNERS = 10_000  # of a concave polygon: the time that cutting ears takes is quadratic
-_AREA_ERROR = 1e-6  # relative; ears that miss more of the polygon do not fit it
+_EARS = -1  # in place of a fan's first corner, for ear clipping
+_FLAT = 1e-10  # turns (of polygons scaled to 1) up to this are rounding errors, not concave
+_MOST_CORNERS = 10_000  # of a concave polygon: ear clipping takes quadratic time
+_AREA_ERROR = 1e-6  # relative; ears whose area differs by more do not fill the polygon
 
 
 def triangulate(
@@ -19,10 +19,10 @@ def triangulate(
     """Cut polygons of any size into triangles that keep their order and orientation.
 
     vertices [P,3]; corners [sum of sizes] indices into vertices, polygon after polygon, all in
-    range. Returns the triangles [F,3] as positions in `corners` and the polygon [F] each is of.
-    A polygon of n corners becomes n - 2 triangles (points and lines none), or fewer where a
+    range. Returns the triangles [F,3] as positions in `corners` and the polygon [F] of each.
+    A polygon of n corners becomes n - 2 triangles (points and lines: 0), or fewer where a
     concave one has corners on a straight line. Self-crossing polygons become fans. Raises
-    ShapeRefused (too_large) for concave polygons of more corners than can be cut in time.
+    ShapeRefused (too_large) for concave polygons with too many corners to cut in time.
     """
     if (sizes == 3).all():
         return np.arange(len(corners)).reshape(-1, 3), np.arange(len(sizes))
@@ -50,7 +50,7 @@ def triangulate(
 
 @compiled
 def _plan_fans(vertices, corners, starts, sizes):  # type: ignore[no-untyped-def]
-    """The corner [polygons] each polygon's fan begins at: 0 if convex, the notch of a quad."""
+    """Return the corner where each polygon's fan begins: 0 if convex, the notch of a quad."""
     fans = np.zeros(len(sizes), np.int64)
     for polygon in range(len(sizes)):
         size = sizes[polygon]
@@ -62,7 +62,7 @@ def _plan_fans(vertices, corners, starts, sizes):  # type: ignore[no-untyped-def
         if not 0 < extent < np.inf:
             continue
         points /= extent
-        normal = np.zeros(3)  # Newell's, twice the area long
+        normal = np.zeros(3)  # by Newell's method; its length is twice the area
         for i in range(1, size - 1):
             normal += _cross(points[i], points[i + 1])
         length = np.sqrt((normal**2).sum())
@@ -101,11 +101,11 @@ def _cross(a, b):  # type: ignore[no-untyped-def]
 
 
 def _cut_ears(points: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Triangles [n,3] of a polygon [c,3], as indices into it; None where ears do not fill it."""
+    """Cut a polygon [c,3] into triangles [n,3] of its indices; None if ears do not fill it."""
     points = points - points[0]
     points /= np.abs(points).max()
     normal = np.cross(points[1:-1], points[2:]).sum(axis=0)
-    flat = np.delete(points, np.abs(normal).argmax(), axis=1)  # seen along the nearest axis
+    flat = np.delete(points, np.abs(normal).argmax(), axis=1)  # projected along the nearest axis
     ring = np.array([len(flat)], np.uint32)
     cut = mapbox_earcut.triangulate_float64(np.ascontiguousarray(flat), ring)
     ears = cut.astype(np.int64).reshape(-1, 3)
@@ -118,6 +118,6 @@ def _cut_ears(points: NDArray[np.float64]) -> NDArray[np.int64] | None:
 
 
 def _doubled_areas(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Twice the signed areas [n] of triangles [n,3,2] in the plane."""
+    """Return twice the signed areas [n] of triangles [n,3,2] in the plane."""
     side, other = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     return side[:, 0] * other[:, 1] - side[:, 1] * other[:, 0]

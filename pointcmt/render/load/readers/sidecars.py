@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pointcmt.errors import printable as printable  # for the readers of what models name
+from pointcmt.errors import printable as printable  # for readers that print names from models
 from pointcmt.files import read_regular
 
-MAX_SIDECAR = 256 << 20  # bytes of one material file or texture
-_SETTLED = 3_000_000_000  # nanoseconds; the coarsest time stamps, FAT's, have steps of two seconds
+MAX_SIDECAR = 256 << 20  # bytes per material file or texture
+_SETTLED = 3_000_000_000  # nanoseconds; the coarsest time stamps (FAT's) have steps of two seconds
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:")
-_SHAPENET = ("models", "model_normalized.obj")  # ShapeNetCore v2: textures lie beside `models`
+_SHAPENET = ("models", "model_normalized.obj")  # ShapeNetCore v2: textures are beside `models`
 
 
 class NotRead(Exception):
-    """A file that a model names is not used; the text says why and becomes a note of the mesh."""
+    """A file that a model names is not used. The message says why and becomes a mesh note."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where names in a model file lead. Both paths are real ones, without symbolic links.
+    """Where to find files named in a model. Both paths are real ones, without symbolic links.
 
-    base: what names are relative to. limit: the directory that no file may lie outside of.
+    base: the directory that names are relative to. limit: files outside it are not read.
     """
 
     base: Path
@@ -33,17 +33,17 @@ class ModelFolder:
 
 
 def folder_of(mesh: Path) -> ModelFolder:
-    """The directory of a mesh file, and its parent in the layout of ShapeNetCore v2."""
+    """Return the directory of a mesh file, with its parent as limit in ShapeNetCore v2's layout."""
     base = mesh.parent.resolve()
     layout = (base.name, mesh.name)
     return ModelFolder(base, base.parent if layout == _SHAPENET else base)
 
 
 def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
-    """The real path of a file named in a model, looked for in `bases` and in the folder's own.
+    """Return the real path of a file named in a model, searching `bases` and the folder's own.
 
-    Backslashes count as slashes; of an absolute path only the last part is looked for; the case of
-    the last part may differ. Raises NotRead where it is missing or lies outside of the limit.
+    Backslashes count as slashes; of an absolute path only the last part is used; the case of the
+    last part may differ. Raises NotRead if the file is missing or outside the limit.
     """
     wanted = name.strip().strip('"').replace("\\", "/")
     if _ABSOLUTE.match(wanted):
@@ -56,7 +56,7 @@ def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
                 path = _in_any_case(path)
             if path.is_relative_to(folder.limit) and path.is_file():
                 return path
-        except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a ring of links
+        except (OSError, ValueError, RuntimeError):  # too long, contains a NUL, a cycle of links
             continue
         outside |= not path.is_relative_to(folder.limit)
     if outside:
@@ -65,7 +65,7 @@ def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
 
 
 def read_sidecar(path: Path) -> bytes:
-    """The content of a file that `find` found. Raises NotRead where it cannot be had."""
+    """Read a file that `find` returned. Raises NotRead if it cannot be read."""
     try:
         return read_regular(path, MAX_SIDECAR)
     except OSError as error:
@@ -73,7 +73,7 @@ def read_sidecar(path: Path) -> bytes:
 
 
 def _in_any_case(path: Path) -> Path:
-    """The real path of the file of this name in its directory, in another case if need be."""
+    """Return the real path of the file of this name in its directory, ignoring case if needed."""
     if path.exists() or not path.parent.is_dir():
         return path
     same = _names_in(path.parent).get(path.name.casefold())
@@ -81,9 +81,9 @@ def _in_any_case(path: Path) -> Path:
 
 
 def _names_in(folder: Path) -> dict[str, str]:
-    """The first name in a directory by its casefolded form, from a listing that is up to date.
+    """Return the first name in a directory per casefolded form, from an up-to-date listing.
 
-    A directory that has just been changed may change again at the same time stamp: not remembered.
+    A directory that has just changed may change again with the same time stamp: not cached.
     """
     status = folder.stat()
     settled = status.st_mtime_ns < time.time_ns() - _SETTLED
@@ -91,6 +91,6 @@ def _names_in(folder: Path) -> dict[str, str]:
     return read(folder, status.st_ino, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=4)  # directories; a worker meets one after the other
+@lru_cache(maxsize=4)  # directories; workers process them one after the other
 def _listed(folder: Path, _inode: int, _changed: int) -> dict[str, str]:
     return {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}

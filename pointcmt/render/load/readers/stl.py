@@ -1,7 +1,7 @@
 """STL files, binary and ASCII: triangles whose corners are not shared.
 
-Read by us and not by trimesh, which takes an ASCII file apart at the word "vertex" wherever it
-stands, and makes triangles across facets where one has a corner too few and another one too many.
+trimesh is not used: it splits an ASCII file at any word "vertex", and makes triangles across
+facets if one has a corner too few and another one too many.
 """
 
 import re
@@ -26,26 +26,26 @@ from pointcmt.render.load.readers.text import (
 )
 from pointcmt.shapes import Mesh
 
-_HEADER = 84  # bytes of a comment and of the count
+_HEADER = 84  # bytes of the comment and the count
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _WORDS = ("solid", "endsolid", "facet", "normal", "outer", "loop", "vertex", "endloop", "endfacet")
 _LETTERS = np.array([list(word.ljust(8, "\0").encode()) for word in _WORDS], np.uint8)
 _SOLID, _END_SOLID, _FACET_WORD, _NORMAL, _OUTER, _LOOP, _VERTEX, _END_LOOP, _END_FACET = range(9)
-_SKIPPED, _KEPT = -1, -2  # numbers: of the normal, and of the corners
-_GRAMMAR = np.array(  # of a facet, behind its first word
+_SKIPPED, _KEPT = -1, -2  # codes of numbers: those of the normal, and those of the corners
+_GRAMMAR = np.array(  # of a facet, after its first word
     [_NORMAL, *3 * [_SKIPPED], _OUTER, _LOOP, *3 * [_VERTEX, *3 * [_KEPT]], _END_LOOP, _END_FACET]
 )
 
-_COMPLETE, _ENDED, _BAD_WORD, _BAD_ORDER = range(4)  # how the walk over an ASCII file ended
+_COMPLETE, _ENDED, _BAD_WORD, _BAD_ORDER = range(4)  # how the pass over an ASCII file ended
 
 
 def read_stl(path: Path, data: bytes) -> Mesh:
-    """The mesh of an STL file's content, three vertices a face; path is for other readers' sake.
+    """Read the mesh of an STL file, three vertices per face; path is only for other readers.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, no_faces, too_large.
     """
     if len(data) >= _HEADER and len(data) == _HEADER + _FACET.itemsize * _count(data):
-        vertices = _read_binary(data)  # even if it begins with "solid": some exporters write that
+        vertices = _read_binary(data)  # even if it begins with "solid", as some exporters write
     elif re.match(rb"\s*solid\b", data, re.IGNORECASE) and b"\0" not in data:
         vertices = _read_ascii(data)
     else:
@@ -70,16 +70,16 @@ def _damaged_binary(data: bytes) -> ShapeRefused:
 
 
 def _read_binary(data: bytes) -> NDArray[np.float64]:
-    """The corners [3F,3] in the file's order."""
+    """Return the corners [3F,3] in the file's order."""
     if _count(data) > MAX_FACES:
         raise ShapeRefused(Reason.TOO_LARGE, f"{_count(data)} facets, at most {MAX_FACES} are read")
     facets = np.frombuffer(data, _FACET, offset=_HEADER)
-    with np.errstate(invalid="ignore"):  # signalling NaNs
+    with np.errstate(invalid="ignore"):  # signaling NaNs
         return facets["corners"].reshape(-1, 3).astype(np.float64)
 
 
 def _read_ascii(data: bytes) -> NDArray[np.float64]:
-    """The corners [3F,3] in the file's order, of all its solids."""
+    """Return the corners [3F,3] of all solids in the file's order."""
     text = scannable(data)
     status, at, corners = _walk(text)
     if status == _ENDED:
@@ -92,7 +92,7 @@ def _read_ascii(data: bytes) -> NDArray[np.float64]:
 
 @compiled
 def _walk(text):  # type: ignore[no-untyped-def]
-    """(status, where the walk ended, corners [3F,3])."""
+    """Return (status, where the pass ended, corners [3F,3])."""
     corners, used = np.empty((len(text) // 64 + 16, 3)), 0
     at, open_solid = 0, False
     while True:
@@ -133,7 +133,7 @@ def _walk(text):  # type: ignore[no-untyped-def]
 
 @compiled
 def _is_word(text, at, word):  # type: ignore[no-untyped-def]
-    """Whether this word of _WORDS, in any case, comes next."""
+    """Return whether this word of _WORDS comes next, in any case."""
     for letter in _LETTERS[word]:
         if letter == 0:
             break

@@ -1,8 +1,8 @@
-"""Numbers in text, scanned by compiled code: what the OFF, OBJ and ASCII PLY readers share.
+"""Compiled scanners of numbers in text, shared by the OFF, OBJ and ASCII PLY readers.
 
-All scanners take the file as u8 with TAIL behind it (`scannable`): two line ends and a byte that
-begins no number, so that no loop needs to look at the length. A number is rounded correctly,
-exactly as Python's `float` does.
+All scanners take the file as u8 followed by TAIL (`scannable`): two line ends and a byte that
+starts no number, so that loops do not need to check the length. Numbers are rounded correctly,
+exactly like Python's `float`.
 """
 
 import math
@@ -18,17 +18,17 @@ TAIL = b"\n\n\xff"
 _PLUS, _MINUS, _DOT, _ZERO, _BIG_E, _BIG_N, _SMALL_E = 43, 45, 46, 48, 69, 78, 101
 
 _NONE, _NINE, _TEN = np.uint64(0), np.uint64(9), np.uint64(10)
-_MOST_DIGITS = 19  # that fit into 64 bits whatever they are
-_LEAST_POWER, _GREATEST_POWER = -342, 308  # of ten, beyond which 19 digits are 0 or infinity
+_MOST_DIGITS = 19  # that always fit into 64 bits
+_LEAST_POWER, _GREATEST_POWER = -342, 308  # powers of ten beyond which 19 digits are 0 or infinity
 _EXACT_POWERS = 10.0 ** np.arange(23)  # powers of ten without rounding
-_LONGEST = 800  # significant digits compared exactly; no midpoint of two doubles has so many
-_LIMBS = 256  # of 32 bits: 800 digits times 10^342 or 2^1075 fit
+_LONGEST = 800  # significant digits compared exactly; the midpoint of two doubles never has more
+_LIMBS = 256  # of 32 bits, enough for 800 digits times 10^342 or 2^1075
 
 
 def scannable(data: bytes) -> NDArray[np.uint8]:
-    """The bytes of a text file as the scanners want them: UTF-8 without mark, and TAIL.
+    """Prepare the bytes of a text file for the scanners: UTF-8 without mark, followed by TAIL.
 
-    UTF-16 is recognised by its byte order mark. Raises ShapeRefused (bad_syntax) where it breaks.
+    UTF-16 is recognized by its byte order mark. Raises ShapeRefused (bad_syntax) if it is invalid.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
@@ -39,13 +39,13 @@ def scannable(data: bytes) -> NDArray[np.uint8]:
 
 
 def line_of(data: NDArray[np.uint8], at: int) -> int:
-    """The number, from 1, of the line that byte `at` is on; TAIL counts as the file's last one."""
+    """Return the number, from 1, of the line of byte `at`; TAIL counts as the file's last line."""
     before = data[: min(at, len(data) - len(TAIL))].tobytes()
     return 1 + (before.count(b"\n") or before.count(b"\r"))
 
 
 def token_at(data: NDArray[np.uint8], at: int) -> str:
-    """The word around byte `at`, shortened, for messages."""
+    """Return the word around byte `at`, shortened, for messages."""
     words = data[at : min(at + 80, len(data) - len(TAIL))].tobytes().split(maxsplit=1)
     word = words[0].decode("utf-8", "replace") if words else ""
     return repr(word if len(word) <= 24 else word[:20] + "…")
@@ -53,7 +53,7 @@ def token_at(data: NDArray[np.uint8], at: int) -> str:
 
 @compiled
 def skip_space(data, at):  # type: ignore[no-untyped-def]
-    """(where the next word begins, whether a line ended before it); a # hides the rest of a line.
+    """Return (start of the next word, whether a line ended before it). # starts a comment.
 
     At the end of the file the next word is the last byte, at len(data) - 1.
     """
@@ -70,7 +70,7 @@ def skip_space(data, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def skip_blanks(data, at):  # type: ignore[no-untyped-def]
-    """Where the line goes on or ends; a backslash at its end joins it to the next one."""
+    """Return where the line continues or ends; a backslash at its end joins it to the next line."""
     while True:
         if data[at] == BACKSLASH and (data[at + 1] == LINE_FEED or data[at + 1] == RETURN):
             at += 3 if data[at + 1] == RETURN and data[at + 2] == LINE_FEED else 2
@@ -82,21 +82,21 @@ def skip_blanks(data, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def ends_line(byte):  # type: ignore[no-untyped-def]
-    """Whether nothing more comes on this line, or only a comment."""
+    """Return whether the rest of this line is empty or a comment."""
     return byte in (LINE_FEED, RETURN, HASH)
 
 
 @compiled
 def ends_word(byte):  # type: ignore[no-untyped-def]
-    """Whether a word ends before this byte."""
+    """Return whether a word ends before this byte."""
     return byte <= SPACE or byte in (HASH, BACKSLASH)
 
 
 @compiled
 def rest_of_line(data, at, row):  # type: ignore[no-untyped-def]
-    """(where the line ends, how many numbers come before that) into row, as many as it holds.
+    """Read numbers into row, as many as fit. Return (end of the line, count of numbers before it).
 
-    The count is -1, and the place is the word's, where a word is no number.
+    If a word is not a number, the count is -1 and the place is the word's.
     """
     count = 0
     while True:
@@ -114,10 +114,10 @@ def rest_of_line(data, at, row):  # type: ignore[no-untyped-def]
 
 @compiled
 def parse_number(data, at):  # type: ignore[no-untyped-def]
-    """(value, end) of the decimal number, nan or inf at `at`; end is -1 where there is none.
+    """Return (value, end) of the decimal number, nan or inf at `at`; end is -1 if there is none.
 
-    The caller checks what follows. Decimal digits go through the fast path of Clinger (1990) where
-    it is exact, else through Lemire (2021), else, past 19 digits, through an exact comparison.
+    The caller checks what follows. Decimal digits use the fast path of Clinger (1990) where it is
+    exact, else Lemire (2021), and beyond 19 digits an exact comparison if needed.
     """
     negative = data[at] == _MINUS
     if negative or data[at] == _PLUS:
@@ -187,7 +187,7 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def parse_integer(data, at):  # type: ignore[no-untyped-def]
-    """(value, end) of the decimal integer at `at`; end is -1 where there is none, or it is huge."""
+    """Return (value, end) of the decimal integer at `at`; end is -1 if missing or too large."""
     negative = data[at] == _MINUS
     if negative or data[at] == _PLUS:
         at += 1
@@ -202,7 +202,7 @@ def parse_integer(data, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def grown(array):  # type: ignore[no-untyped-def]
-    """A copy with twice the room along axis 0."""
+    """Return a copy with twice the length along axis 0."""
     larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
@@ -210,7 +210,7 @@ def grown(array):  # type: ignore[no-untyped-def]
 
 @compiled
 def _parse_word(data, at):  # type: ignore[no-untyped-def]
-    """(value, end) of nan, inf or infinity in any case; end is -1 for another word."""
+    """Return (value, end) of nan, inf or infinity in any case; end is -1 for another word."""
     end = _end_of_letters(data, at)
     if end - at == 3 and data[at] | 32 == 110 and data[at + 1] | 32 == 97:
         return np.nan, (end if data[at + 2] | 32 == 110 else -1)
@@ -227,9 +227,9 @@ def _end_of_letters(data, at):  # type: ignore[no-untyped-def]
 
 
 def _powers_of_five() -> NDArray[np.uint64]:
-    """The leading 128 bits of 5^q for q = -342..308, [651,2] high and low words (Lemire 2021, §4).
+    """Return the leading 128 bits of 5^q for q = -342..308 (Lemire 2021, §4).
 
-    Rounded down for q >= 0; for q < 0 the reciprocal, rounded up.
+    [651,2], high and low words. Rounded down for q >= 0; for q < 0 the reciprocal, rounded up.
     """
     table = np.empty((_GREATEST_POWER - _LEAST_POWER + 1, 2), np.uint64)
     for row, q in enumerate(range(_LEAST_POWER, _GREATEST_POWER + 1)):
@@ -249,7 +249,7 @@ _FIVES = _powers_of_five()
 
 @compiled
 def _product(a, b):  # type: ignore[no-untyped-def]
-    """The high and low word of a product of two u64."""
+    """Return the high and low word of the product of two u64."""
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     a1, a0, b1, b0 = a >> half, a & low, b >> half, b & low
     middle = a1 * b0 + (a0 * b0 >> half)
@@ -259,10 +259,10 @@ def _product(a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _nearest_double(digits, power):  # type: ignore[no-untyped-def]
-    """digits × 10^power, correctly rounded; digits a u64 > 0.
+    """Return digits × 10^power, correctly rounded; digits is a u64 > 0.
 
-    Lemire, Number Parsing at a Gigabyte per Second (2021), algorithm 1; that 128 bits always
-    decide is the result of Mushtak and Lemire (2023).
+    Lemire, Number Parsing at a Gigabyte per Second (2021), algorithm 1. Mushtak and Lemire (2023)
+    proved that 128 bits always suffice.
     """
     if power < _LEAST_POWER:
         return 0.0
@@ -274,13 +274,13 @@ def _nearest_double(digits, power):  # type: ignore[no-untyped-def]
         digits <<= one
         zeros += 1
     high, low = _product(digits, _FIVES[power - _LEAST_POWER, 0])
-    if high & np.uint64(0x1FF) == np.uint64(0x1FF):  # too near to a step: take 64 more bits
+    if high & np.uint64(0x1FF) == np.uint64(0x1FF):  # too near a boundary: use 64 more bits
         carry, _ = _product(digits, _FIVES[power - _LEAST_POWER, 1])
         low += carry
         if low < carry:
             high += one
     top = high >> np.uint64(63)
-    mantissa = high >> (top + np.uint64(9))  # 53 bits and one to round by
+    mantissa = high >> (top + np.uint64(9))  # 53 bits and one for rounding
     exponent = ((217706 * power) >> 16) + 63 + np.int64(top) - zeros  # 217706/2^16 = log2(10)
     if exponent < -1022:  # subnormal: fewer bits are kept
         if exponent < -1022 - 62:
@@ -288,7 +288,7 @@ def _nearest_double(digits, power):  # type: ignore[no-untyped-def]
         mantissa >>= np.uint64(-1022 - exponent)
         return math.ldexp(np.float64((mantissa + (mantissa & one)) >> one), -1074)
     half_way = mantissa << (top + np.uint64(9)) == high and low <= one and -4 <= power <= 23
-    if half_way and mantissa & np.uint64(3) == one:  # to the even one, which is below
+    if half_way and mantissa & np.uint64(3) == one:  # round to the even neighbor, which is below
         mantissa -= one
     mantissa = (mantissa + (mantissa & one)) >> one
     if exponent > 1023:
@@ -298,10 +298,10 @@ def _nearest_double(digits, power):  # type: ignore[no-untyped-def]
 
 @compiled
 def _by_comparison(data, begin, end, power, below, above):  # type: ignore[no-untyped-def]
-    """Which of two neighbouring doubles the digits of data[begin:end] are nearer to.
+    """Return which of two neighboring doubles is nearer to the digits of data[begin:end].
 
-    power: of ten, behind the first 19 significant digits. The digits and the midpoint of the two
-    are scaled to whole numbers and compared exactly; equal goes to the even one.
+    power: of ten, after the first 19 significant digits. The digits and the midpoint of the two
+    are scaled to integers and compared exactly; ties go to the even one.
     """
     left, right = np.zeros(_LIMBS, np.uint64), np.zeros(_LIMBS, np.uint64)
     count, rest = 0, False
@@ -333,7 +333,7 @@ def _by_comparison(data, begin, end, power, below, above):  # type: ignore[no-un
 
 @compiled
 def _multiply(limbs, factor, addend):  # type: ignore[no-untyped-def]
-    """limbs × factor + addend in place; factor and addend below 2^32."""
+    """Compute limbs × factor + addend in place; factor and addend are below 2^32."""
     for i in range(len(limbs)):
         total = limbs[i] * factor + addend
         limbs[i] = total & np.uint64(0xFFFFFFFF)

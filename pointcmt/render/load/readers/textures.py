@@ -1,7 +1,7 @@
-"""Images of any kind to sRGB pixels, through Pillow.
+"""Decode images of any kind to sRGB pixels with Pillow.
 
-The memory that an image takes is computed from its header and paid for before it is decoded: a few
-bytes may declare any size, and a model may name one image many times.
+The memory that an image takes is computed from its header and charged before decoding: a few bytes
+may declare any size, and a model may name one image many times.
 """
 
 import io
@@ -26,17 +26,17 @@ from PIL.TiffImagePlugin import (
 from pointcmt.render.load.readers.sidecars import NotRead, printable, read_sidecar
 
 MAX_TEXTURE = 2048  # pixels of the longer side; larger images are reduced
-MAX_KEPT = 384 << 20  # bytes of all textures of one model together, as they are kept
-MAX_DECODING = 592 << 20  # bytes that one image takes while it is decoded: RGBA of 8192²
-MAX_DECODED = 4 << 30  # bytes of all images of one model, as they come out of their files
-# Those that Pillow decodes by itself: EPS, for one, would start another program.
+MAX_KEPT = 384 << 20  # bytes of all textures of one model as kept in memory
+MAX_DECODING = 592 << 20  # bytes to decode one image: RGBA of 8192²
+MAX_DECODED = 4 << 30  # bytes of all decoded images of one model
+# Formats that Pillow decodes itself: EPS, for example, would start another program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "TGA", "WEBP", "PCX", "PPM", "DDS", "SGI")
-_BLOCK = 1 << 16  # pixels of more than 8 bits that are narrowed at a time
+_BLOCK = 1 << 16  # pixels of more than 8 bits converted at a time
 
 
 @dataclass
 class Textures:
-    """The textures of one model: each image is decoded once, each variant of it made once."""
+    """The textures of one model: each image is decoded once, and each variant of it made once."""
 
     _kept: int = 0
     _decoded: int = 0
@@ -44,9 +44,9 @@ class Textures:
     _variants: dict[Hashable, NDArray[np.uint8]] = field(default_factory=dict)
 
     def opaque(self, path: Path, behind: tuple[float, float, float]) -> NDArray[np.uint8]:
-        """The image [h,w,3] of a file over the colour (sRGB, 0..1) that shows through its alpha.
+        """Return a file's image [h,w,3] over the color (sRGB, 0..1) that shows through its alpha.
 
-        Raises NotRead for a file that is no image Pillow can decode.
+        Raises NotRead for a file that Pillow cannot decode.
         """
         image = self.image(path, path.name, lambda: read_sidecar(path))
         if image.shape[2] == 3:
@@ -58,7 +58,7 @@ class Textures:
     ) -> NDArray[np.uint8]:
         """Return an image [h,w,3 or 4] by its key; `read` returns the content of its file.
 
-        Raises NotRead if it cannot be decoded; for the same key the same, without another try.
+        Raises NotRead if it cannot be decoded; a key that failed raises again without another try.
         """
         if key not in self._images:
             try:
@@ -75,7 +75,7 @@ class Textures:
     def variant(
         self, key: Hashable, image: NDArray[np.uint8], make: Callable[[], NDArray[np.uint8]]
     ) -> NDArray[np.uint8]:
-        """Return by its key what `make` makes of an image, [h,w,3]. Raises NotRead."""
+        """Return the image [h,w,3] made by `make`, cached by its key. Raises NotRead."""
         if key not in self._variants:
             self._keep(3 * image.shape[0] * image.shape[1])
             self._variants[key] = make()
@@ -96,11 +96,11 @@ class Textures:
 def decode(
     data: bytes | memoryview, name: str, pay: Callable[[int], None] = lambda size: None
 ) -> NDArray[np.uint8]:
-    """The first image of a file: [h,w,3] u8 sRGB, or [h,w,4] where it has an alpha channel.
+    """Decode the first image of a file: [h,w,3] u8 sRGB, or [h,w,4] if it has an alpha channel.
 
-    Reduced so that no side is longer than MAX_TEXTURE. pay: called with the bytes that are about to
-    be read or decoded, may raise NotRead. Raises NotRead where Pillow cannot decode it, where it
-    takes more than MAX_DECODING, or where Pillow's decompression bomb guard objects.
+    The image is reduced to at most MAX_TEXTURE per side. pay: called with the number of bytes about
+    to be read or decoded; may raise NotRead. Raises NotRead if Pillow cannot decode the image, if
+    that takes more than MAX_DECODING, or if Pillow's decompression bomb check fails.
     """
     pay(len(data))
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def decode(
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 coefficients = _jpeg_coefficients(image)
-                image.draft(None, (MAX_TEXTURE, MAX_TEXTURE))  # JPEG: at a lower resolution
+                image.draft(None, (MAX_TEXTURE, MAX_TEXTURE))  # decode JPEG at a lower resolution
                 size = coefficients + _decoding_bytes(image)
                 if size > MAX_DECODING:
                     raise NotRead(
@@ -120,13 +120,13 @@ def decode(
                 return _pixels(image)
         except NotRead:
             raise
-        except Exception as error:  # Pillow's decoders raise nearly anything, MemoryError too
+        except Exception as error:  # Pillow's decoders raise almost anything, including MemoryError
             reason = type(error).__name__
             raise NotRead(f"texture {printable(name)} cannot be decoded ({reason})") from error
 
 
 def lay_over(image: NDArray[np.uint8], behind: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """An image [h,w,4] over a colour (sRGB, 0..1): [h,w,3] u8."""
+    """Blend an image [h,w,4] over a color (sRGB, 0..1): [h,w,3] u8."""
     alpha = image[:, :, 3:].astype(np.float32) / 255
     below = np.array(behind, np.float32) * 255
     return np.rint(image[:, :, :3] * alpha + below * (1 - alpha)).astype(np.uint8)
@@ -139,24 +139,24 @@ def _jpeg_coefficients(image: Image.Image) -> int:
 
 def _decoding_bytes(image: Image.Image) -> int:
     """Return the peak memory of `_pixels` in bytes, without the reduced image."""
-    stored = 2 if "16" in image.mode else 1 if image.mode in ("1", "L", "P") else 4  # Pillow's own
+    stored = 2 if "16" in image.mode else 1 if image.mode in ("1", "L", "P") else 4  # by Pillow
     clear = image.has_transparency_data
-    if image.mode.startswith(("I", "F")):  # copied to numpy, then narrowed
+    if image.mode.startswith(("I", "F")):  # copied to numpy, then converted
         each = 2 * stored + 1
     elif image.mode in ("1", "L") and not clear:
         each = 2
-    else:  # converted unless it is RGB or RGBA; reducing RGBA takes another copy
+    else:  # converted unless it is RGB or RGBA; reducing RGBA makes another copy
         each = stored + 4 * (image.mode not in ("RGB", "RGBA")) + 4 * clear
-    if image.format == "WEBP":  # its decoder keeps two frames and copies the one that it gives back
+    if image.format == "WEBP":  # its decoder keeps two frames and copies the one it returns
         each += 12
     block = _tiff_block(image) if isinstance(image, TiffImageFile) else 0
-    # Decoders keep two rows of up to 64 bits a pixel; a row of Pillow's has a pointer and padding.
+    # Decoders keep two rows of up to 64 bits per pixel; Pillow's rows have a pointer and padding.
     edges = 16 * image.width + 32 * image.height
     return image.width * image.height * each + edges + block
 
 
 def _tiff_block(image: TiffImageFile) -> int:
-    """Return the bytes of a strip or tile: decoded whole, it may be larger than its image."""
+    """Return the bytes of a strip or tile: decoded as a whole, it may be larger than its image."""
     tags = image.tag_v2
     bits = tags.get(SAMPLESPERPIXEL, 1) * max(tags.get(BITSPERSAMPLE, (1,)))
     if TILEWIDTH in tags:
@@ -181,7 +181,7 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _narrow(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits, scaled to 8: from 0..1 or from 16 bits by their mode."""
+    """Scale gray values of more than 8 bits to 8: from 0..1 or from 16 bits, depending on mode."""
     blocks = [values.reshape(-1)[at : at + _BLOCK] for at in range(0, values.size, _BLOCK)]
     white = 255.0 if mode == "F" else 65535.0
     if mode == "F" and all(np.nan_to_num(block.astype(np.float64)).max() <= 1 for block in blocks):

@@ -1,4 +1,4 @@
-// The mean light of a pixel's samples, encoded by srgb.glsl: means of encoded values would be too dark.
+// Average the light of a pixel's samples before encoding: means of encoded values would be too dark.
 uniform sampler2DMS samples;
 
 layout(location = 0) out vec4 rgb_out;

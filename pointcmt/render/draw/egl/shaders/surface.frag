@@ -1,16 +1,16 @@
-// Colour and face of a surface: the formulas of shading.py, which #defines the constants, and srgb.glsl.
+// Color and face of a surface, by the formulas of srgb.glsl and shading.py (constants are #defined).
 centroid in vec3 color;
 centroid in vec2 uv;
 
-uniform vec3 origin;         // the camera's centre
+uniform vec3 origin;         // the camera's center
 uniform vec3 key;            // unit vector to the key light
 uniform float focal;         // pixels
-uniform mat3 pixel_to_ray;   // (column, row, 1) to a direction whose unit is z depth
+uniform mat3 pixel_to_ray;   // (column, row, 1) to a direction with a z depth of 1
 uniform float first_row;     // of this view in the target
-uniform bool vertex_colors;  // else the colour is the face's
+uniform bool vertex_colors;  // else the face's color
 uniform samplerBuffer face_normal;   // xyz unit, w: the plane's distance from the world's origin
 uniform samplerBuffer face_color;    // linear rgb, texels per world unit
-uniform isamplerBuffer face_index;   // the face's number in the mesh, its texture or -1
+uniform isamplerBuffer face_index;   // the face's index in the mesh, its texture or -1
 uniform sampler2D texels;            // all textures' levels in rows, sRGB decoded by the sampler
 uniform isamplerBuffer levels;       // offset in texels, height, width
 
@@ -50,7 +50,7 @@ vec3 texture_color(int image, float texels_per_pixel) {
         ivec4 entry = ivec4(0);
         for (level = min(level, MIP_LEVELS - 1); level >= 0; --level) {
             entry = texelFetch(levels, image * MIP_LEVELS + level);
-            if (entry.z > 0) break;  // the smallest level there is stands for further ones
+            if (entry.z > 0) break;  // use the smallest existing level for missing ones
         }
         sum += share * bilinear(entry);
     }
@@ -69,12 +69,12 @@ void main() {
     vec3 ray = pixel_to_ray * vec3(gl_FragCoord.x, gl_FragCoord.y - first_row, 1.0);
     float facing = dot(normal, ray);
 
-    // Surfaces often lie in one another. The driver moves corners to a grid of 1/256 pixel, which
-    // lifts one out of the other here and there: compare the depths of their planes instead.
+    // Surfaces often coincide. The driver snaps corners to a grid of 1/256 pixel, which may change
+    // which of them is in front: compare the depths of their planes instead.
     gl_FragDepth = gl_FragCoord.z;
     float away = plane.w - dot(normal, origin);
     if (abs(facing) > EDGE_ON * length(ray)) gl_FragDepth = NEAR * facing / away;
-    else if (abs(away) <= FLAT) discard;  // seen edge-on: without area in the image
+    else if (abs(away) <= FLAT) discard;  // seen edge-on: no area in the image
     float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
     float light = AMBIENT + HEADLIGHT * abs(facing) / length(ray) + KEY * max(toward, 0.0);
 

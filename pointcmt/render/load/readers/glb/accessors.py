@@ -1,7 +1,7 @@
-"""Accessors of glTF: checked against their data first, read only where their items are needed.
+"""Accessors of glTF: all are checked against their data first; items are read only when needed.
 
 A declared count costs nothing. An accessor is a view of its buffer, or zeros that take no memory,
-until `Accessor.take` copies items out of it. Callers pay for them from a `Budget` in advance.
+until `Accessor.take` copies items out of it. Callers charge them to a `Budget` in advance.
 """
 
 import base64
@@ -24,12 +24,12 @@ from pointcmt.render.load.readers.sidecars import (
 )
 
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_FULL_SCALE = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of integers that stand for -1..1
+_FULL_SCALE = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of normalized integers
 _UNSIGNED = (5121, 5123, 5125)
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_PER_BYTE = 32  # bytes per byte of the file: indices and positions may be of 8 bits
-_ALLOWANCE = 256 << 20  # more bytes for every file: a small one may place its mesh many times
-_ITEM_BYTES = 96  # what a vertex takes while it is read, and a triangle
+_PER_BYTE = 32  # bytes of memory per byte of the file: indices and positions may have 8 bits
+_ALLOWANCE = 256 << 20  # additional bytes for every file: a small one may place its mesh many times
+_ITEM_BYTES = 96  # bytes per vertex, and per triangle, while reading
 _MAX_EXTERNAL = 1 << 30  # bytes of all buffers outside the file
 
 
@@ -48,7 +48,7 @@ class Budget:
     vertices: int = 0
 
     def spend(self, size: int) -> None:
-        """Pay for `size` bytes. Raises ShapeRefused (too_large) when the file may not take them."""
+        """Charge `size` bytes. Raises ShapeRefused (too_large) if the file exceeds its limit."""
         self.spent += size
         limit = _ALLOWANCE + _PER_BYTE * self.file_size
         if self.spent > limit:
@@ -59,7 +59,7 @@ class Budget:
             )
 
     def add(self, faces: int, vertices: int) -> None:
-        """Pay for the faces and vertices of a primitive. Raises ShapeRefused (too_large)."""
+        """Charge the faces and vertices of a primitive. Raises ShapeRefused (too_large)."""
         self.faces += faces
         self.vertices += vertices
         if self.faces > self.most_faces:
@@ -73,10 +73,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Accessor:
-    """The items of an accessor, as they lie in the file.
+    """The items of an accessor as stored in the file.
 
-    stored: [count, width], a view. white: what an integer is divided by, None for plain numbers.
-    sparse: items [S] that are replaced, in ascending order, and their values [S, width].
+    stored: [count, width], a view. white: divisor for integers, None for plain numbers. sparse:
+    indices [S] of replaced items, ascending, and their values [S, width].
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Accessor:
         return len(self.stored)
 
     def take(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Copy the items [R] of these numbers, or all of them, as floats [R, width]."""
+        """Copy the items with indices `rows` [R], or all of them, as floats [R, width]."""
         with np.errstate(all="ignore"):
             values = self._take(rows).astype(np.float64)
         return values if self.white is None else np.maximum(values / self.white, -1)
@@ -115,7 +115,7 @@ class Accessor:
 
 @dataclass
 class Buffers:
-    """The buffers of a file: its binary chunk, data URIs and files beside it, each read once."""
+    """The buffers of a file, each read once: its binary chunk, data URIs and external files."""
 
     tree: dict[str, Any]
     binary: memoryview
@@ -126,7 +126,7 @@ class Buffers:
     def view(self, index: Any) -> memoryview:
         """Return the bytes of a buffer view, without a copy.
 
-        Raises ShapeRefused (truncated) when its buffer ends within it, NotRead when it has none.
+        Raises ShapeRefused (truncated) if its buffer is too short, NotRead if it has no buffer.
         """
         view = member(self.tree, "bufferViews", index)
         start, size = whole(view.get("byteOffset", 0)), whole(view["byteLength"])
@@ -157,7 +157,7 @@ class Buffers:
 
 
 class Accessors:
-    """The accessors of a file by their index. All of them are checked before any is read."""
+    """The accessors of a file by index. All of them are checked before any is read."""
 
     def __init__(self, tree: dict[str, Any], buffers: Buffers, budget: Budget) -> None:
         self._tree, self._buffers, self._budget = tree, buffers, budget
@@ -187,7 +187,7 @@ class Accessors:
         return Accessor(kind, stored, white, sparse)
 
     def _rows(self, view: int, start: int, shape: tuple[int, int], code: int) -> NDArray[Any]:
-        """Items [count, width] of a buffer view, which `_check` found long enough."""
+        """Return items [count, width] of a buffer view whose length `_check` has verified."""
         data, item = self._buffers.view(view), np.dtype(_TYPES[code])
         stride = self._tree["bufferViews"][view].get("byteStride", shape[1] * item.itemsize)
         if not shape[0]:
@@ -210,14 +210,14 @@ class Accessors:
 
 
 def whole(value: Any) -> int:
-    """Check that a number is one of 0, 1, 2, … and return it. Raises ValueError."""
+    """Return a number after checking that it is 0, 1, 2, … Raises ValueError."""
     if type(value) is not int or value < 0:
         raise ValueError(f"{printable(str(value))} instead of a whole number")
     return value
 
 
 def member(tree: dict[str, Any], name: str, index: Any) -> dict[str, Any]:
-    """Return an object of one of the file's lists. Raises ValueError, IndexError or KeyError."""
+    """Return an object from one of the file's lists. Raises ValueError, IndexError or KeyError."""
     found = tree[name][whole(index)]
     if not isinstance(found, dict):
         raise ValueError(f"{name} {index} is not an object")
@@ -225,7 +225,7 @@ def member(tree: dict[str, Any], name: str, index: Any) -> dict[str, Any]:
 
 
 def data_of(uri: str) -> bytes:
-    """Decode a data URI in base64. Raises NotRead."""
+    """Decode a base64 data URI. Raises NotRead."""
     try:
         return base64.b64decode(uri.partition(",")[2])
     except (binascii.Error, ValueError) as error:
@@ -233,7 +233,7 @@ def data_of(uri: str) -> bytes:
 
 
 def _check(tree: dict[str, Any], accessor: dict[str, Any], budget: Budget) -> None:
-    """Refuse an accessor that is longer than its data; pay for one that has no data."""
+    """Refuse an accessor that is longer than its data; charge one that has no data."""
     count, code, width = whole(accessor["count"]), accessor["componentType"], accessor["type"]
     size = np.dtype(_TYPES[code]).itemsize * _WIDTH[width]
     if count > 3 * MAX_FACES:
@@ -252,7 +252,7 @@ def _check(tree: dict[str, Any], accessor: dict[str, Any], budget: Budget) -> No
 
 
 def _check_view(tree: dict[str, Any], part: dict[str, Any], count: int, size: int) -> None:
-    """Refuse `count` items of `size` bytes that reach beyond their buffer view."""
+    """Refuse `count` items of `size` bytes that extend beyond their buffer view."""
     view = member(tree, "bufferViews", part["bufferView"])
     stride = whole(view.get("byteStride", size))
     if stride < size:

@@ -1,4 +1,4 @@
-"""Materials of glTF: a linear base colour and its texture, as sRGB for display."""
+"""Materials of glTF: a linear base color and its texture, converted to sRGB for display."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ _TRANSFORM = "KHR_texture_transform"
 
 @dataclass(frozen=True)
 class GlbMaterial:
-    """A material of the mesh. factor: linear base colour [3]. index: -1 for glTF's default."""
+    """A material of the mesh. factor: linear base color [3]. index: -1 for glTF's default."""
 
     index: int
     material: Material
@@ -30,11 +30,11 @@ class GlbMaterial:
 
     @property
     def textured(self) -> bool:
-        """Whether it has a texture, and coordinates to lay it by."""
+        """Whether it has a texture and texture coordinates."""
         return self.material.texture is not None
 
     def place(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates [·,2] in the image, v upwards, of those in the file, v downwards."""
+        """Convert texture coordinates [·,2] of the file (v down) to those of the image (v up)."""
         with np.errstate(all="ignore"):
             placed = uv * self.scale + self.offset
             placed[:, 1] = 1 - placed[:, 1]
@@ -47,7 +47,7 @@ _DEFAULT = GlbMaterial(-1, Material(), to_linear(np.array(Material().color)))
 
 @dataclass
 class GlbMaterials:
-    """The materials of one file that its primitives use. What was odd goes to `notes`."""
+    """The materials that a file's primitives use. `notes` lists oddities."""
 
     tree: dict[str, Any]
     buffers: Buffers
@@ -57,7 +57,7 @@ class GlbMaterials:
     _textures: Textures = field(default_factory=Textures)
 
     def get(self, index: int | None, has_uv: bool) -> GlbMaterial:
-        """A material by its index in the file; without texture where there are no coordinates."""
+        """Return a material by its index in the file; without coordinates, it has no texture."""
         if index is None:
             return _DEFAULT
         if (index, has_uv) not in self._known:
@@ -100,7 +100,7 @@ class GlbMaterials:
         return replace(placed, material=replace(material, texture=image))
 
     def _place(self, made: GlbMaterial, texture: dict[str, Any]) -> GlbMaterial:
-        """The material with its KHR_texture_transform. Raises NotRead where that cannot be done."""
+        """Apply the material's KHR_texture_transform. Raises NotRead if that is not possible."""
         transform = texture.get("extensions", {}).get(_TRANSFORM, {})
         if transform.get("texCoord", texture.get("texCoord", 0)) != 0:
             raise NotRead("a second set of texture coordinates is not read")
@@ -113,7 +113,7 @@ class GlbMaterials:
     def _image(
         self, index: Any, factor: NDArray[np.float64], behind: tuple[float, float, float] | None
     ) -> NDArray[np.uint8]:
-        """Return an image [h,w,3], times a factor; behind: the color that alpha shows."""
+        """Return an image [h,w,3], times a factor; behind: color that shows through its alpha."""
         key, image = self._decoded(index)
         plain = (factor == 1).all()
         if plain and image.shape[2] == 3:
@@ -129,7 +129,7 @@ class GlbMaterials:
         return self._textures.variant((key, *factor, shown), image, make)
 
     def _decoded(self, index: Any) -> tuple[Hashable, NDArray[np.uint8]]:
-        """Return an image [h,w,3 or 4] and its key: the place of its bytes."""
+        """Return an image [h,w,3 or 4] and its key: the location of its bytes."""
         source, name = member(self.tree, "images", index), f"image {index}"
         if "bufferView" in source:
             view = member(self.tree, "bufferViews", source["bufferView"])
@@ -145,7 +145,7 @@ class GlbMaterials:
 
 
 def _tinted(image: NDArray[np.uint8], factor: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """An image whose colours are multiplied, as linear light, by a factor [3]."""
+    """Multiply an image by a factor [3] in linear light."""
     if (factor == 1).all():
         return image
     light = to_linear(np.arange(256) / 255)

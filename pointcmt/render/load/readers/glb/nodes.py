@@ -1,6 +1,6 @@
-"""Nodes of glTF: where the meshes of a scene stand, and the matrices of the joints that bend them.
+"""Nodes of glTF: the placement of a scene's meshes, and the matrices of the joints that bend them.
 
-All matrices are [4,4] f64 and act on columns, from a node's own coordinates to the scene's.
+All matrices are [4,4] f64, act on columns, and map a node's own coordinates to the scene's.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, member, whole
 
 _DEEPEST = 200  # levels of nodes
-_JOINT_BYTES = 512  # what the matrices of a joint take
+_JOINT_BYTES = 512  # bytes of a joint's matrices
 
 
 @dataclass(frozen=True)
 class Skin:
-    """The joints of a skin: mesh to scene [J,4,4], and which of them mirror: -1, else 1 [J]."""
+    """The joints of a skin: mesh to scene [J,4,4], and signs [J]: -1 if a joint mirrors, else 1."""
 
     matrices: NDArray[np.float64]
     signs: NDArray[np.float64]
@@ -37,7 +37,7 @@ class Nodes:
     _skins: dict[int, Skin] = field(default_factory=dict)
 
     def placed(self) -> Iterator[tuple[NDArray[np.float64], dict[str, Any]]]:
-        """Yield (matrix, node) of all nodes of the scene that have a mesh, depth first."""
+        """Yield (matrix, node) for all nodes of the scene that have a mesh, depth first."""
         nodes = self.tree.get("nodes", [])
         path = [(np.eye(4), iter(self._roots()))]
         seen = 0
@@ -48,7 +48,7 @@ class Nodes:
                 path.pop()
                 continue
             seen += 1
-            if seen > 10 * len(nodes) + 10 or len(path) > _DEEPEST + 1:  # a ring, or as good as one
+            if seen > 10 * len(nodes) + 10 or len(path) > _DEEPEST + 1:  # a cycle, or nearly one
                 raise _ring()
             node = member(self.tree, "nodes", index)
             matrix = _compose(parent, node)
@@ -66,7 +66,7 @@ class Nodes:
         scenes = self.tree.get("scenes")
         if scenes:
             return member(self.tree, "scenes", self.tree.get("scene", 0)).get("nodes", [])
-        # Without a scene: each node without a parent.
+        # If there is no scene, start with all nodes without a parent.
         nodes = self.tree.get("nodes", [])
         children = {child for node in nodes for child in node.get("children", [])}
         return [index for index in range(len(nodes)) if index not in children]
@@ -103,14 +103,14 @@ class Nodes:
 
 
 def mirrors(matrices: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return whether matrices [...,4,4] turn surfaces inside out: a negative determinant."""
+    """Return whether matrices [...,4,4] turn surfaces inside out (a negative determinant)."""
     # slogdet: the determinant itself may underflow.
     with np.errstate(all="ignore"):
         return np.linalg.slogdet(matrices[..., :3, :3])[0] < 0
 
 
 def moved(points: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move points [P,3]; they stay as they are, bit by bit, where the matrix moves nothing."""
+    """Transform points [P,3]; an identity matrix keeps them bit for bit."""
     if (matrix == np.eye(4)).all():
         return points
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Primitives of glTF as triangles in the scene: strips and fans, morph targets, skins, mirrors."""
+"""Primitives of glTF as triangles in the scene: strips, fans, morph targets, skins, mirroring."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,30 +12,30 @@ from pointcmt.render.load.readers.glb.nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.load.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
-_TURNED = [0, 2, 1]  # corners of a triangle whose other side is the front
+_TURNED = [0, 2, 1]  # corner order that flips a triangle
 _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
 _COMPRESSED = ("KHR_draco_mesh_compression",)
-_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors stand for 0..1, normalized or not
-_PART_BYTES = 2048  # what a primitive takes beside its arrays
-_JOINTED_BYTES = 64  # what a set of four joints takes at a vertex
-_BLOCK = 1 << 14  # vertices that are bent at a time
+_COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors represent 0..1, normalized or not
+_PART_BYTES = 2048  # bytes that a primitive takes in addition to its arrays
+_JOINTED_BYTES = 64  # bytes that a set of four joints takes per vertex
+_BLOCK = 1 << 14  # vertices that are skinned at a time
 
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive where a node places it. P vertices, F faces."""
+    """One primitive as placed by a node. P vertices, F faces."""
 
     vertices: NDArray[np.float64]  # [P,3] in the scene
     faces: NDArray[np.int32]  # [F,3]
-    uv: NDArray[np.float64] | None  # [P,2], v downwards as glTF has it
+    uv: NDArray[np.float64] | None  # [P,2], v downwards as in glTF
     colors: NDArray[np.float64] | None  # [P,3] linear 0..1
     material: int | None
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """A primitive in its mesh. rows: the vertices that it uses of its accessors, None for all."""
+    """A primitive in its mesh. rows: the accessor items that it uses as vertices, None for all."""
 
     position: Accessor
     rows: NDArray[np.int64] | None
@@ -45,28 +45,28 @@ class _Shape:
 
     @property
     def used(self) -> int:
-        """How many vertices it uses."""
+        """Return the number of vertices that it uses."""
         return len(self.position) if self.rows is None else len(self.rows)
 
 
 @dataclass
 class Primitives:
-    """Read primitives of one file. `notes` lists what was odd, in order, each once."""
+    """Read primitives of one file. `notes` lists oddities, in order, without duplicates."""
 
     tree: dict[str, Any]
     accessors: Accessors
     nodes: Nodes
     budget: Budget
     notes: dict[str, None] = field(default_factory=dict)
-    _shapes: dict[int, _Shape] = field(default_factory=dict)  # by the identity of the tree's object
+    _shapes: dict[int, _Shape] = field(default_factory=dict)  # by `id` of the object in the tree
 
     def reserve(self, node: dict[str, Any]) -> None:
-        """Pay for the parts of a node's mesh in advance: a few bytes may place it many times."""
+        """Charge the parts of a node's mesh in advance: a few bytes may place it many times."""
         mesh = member(self.tree, "meshes", node["mesh"])
         self.budget.spend(_PART_BYTES * len(mesh["primitives"]))
 
     def parts(self, matrix: NDArray[np.float64], node: dict[str, Any]) -> list[Part]:
-        """Return the parts of triangles of a node's mesh, in the file's order."""
+        """Return the triangle parts of a node's mesh, in the file's order."""
         mesh = member(self.tree, "meshes", node["mesh"])
         for name in _NOT_READ:
             if name in node.get("extensions", {}):
@@ -103,7 +103,7 @@ class Primitives:
         return Part(vertices, faces, shape.uv, shape.colors, primitive.get("material"))
 
     def _shape(self, primitive: dict[str, Any], mode: int) -> _Shape:
-        """Read what is the same wherever a primitive is placed: once, but paid for each time."""
+        """Read what does not depend on a primitive's placement, once, but charge it each time."""
         known = self._shapes.get(id(primitive))
         if known is not None:
             self.budget.add(len(known.faces), known.used)
@@ -136,8 +136,8 @@ class Primitives:
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
         """Return the vertices [P] that a primitive uses (None for all) and its triangles [F,3].
 
-        The triangles index those vertices. Many primitives may share one long list of vertices, so
-        a primitive with fewer corners takes only what it uses.
+        The triangles index those vertices. Many primitives may share one long vertex list, so a
+        primitive with fewer corners takes only the vertices that it uses.
         """
         indices = primitive.get("indices")
         accessor = None if indices is None else self.accessors.get(indices)
@@ -161,7 +161,7 @@ class Primitives:
     def _morphed(
         self, primitive: dict[str, Any], shape: _Shape, weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return positions [P,3] plus the morph targets, each times its weight."""
+        """Return positions [P,3] plus the weighted morph targets."""
         vertices = shape.position.take(shape.rows)
         targets, count = primitive.get("targets", []), len(shape.position)
         if weights.shape != (len(targets),) and targets and weights.size:
@@ -180,7 +180,7 @@ class Primitives:
         return vertices
 
     def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
-        """Return the skin that bends a primitive, if any."""
+        """Return the skin of a primitive, if any."""
         if "skin" not in node:
             return None
         attributes = primitive["attributes"]
@@ -192,7 +192,7 @@ class Primitives:
     def _joint_sets(
         self, primitive: dict[str, Any], shape: _Shape
     ) -> list[tuple[Accessor, Accessor]]:
-        """Return the (joints, weights) of each vertex, four of each in a set."""
+        """Return (joints, weights) of each vertex, in sets of four."""
         attributes = primitive["attributes"]
         sets: list[tuple[Accessor, Accessor]] = []
         while f"JOINTS_{len(sets)}" in attributes:
@@ -212,7 +212,7 @@ class Primitives:
         vertices: NDArray[np.float64],
         skin: Skin,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return vertices [P,3] moved by their joints, and signs [P]: below 0 if these mirror."""
+        """Return vertices [P,3] moved by their joints, and signs [P]: below 0 if they mirror."""
         sets = self._joint_sets(primitive, shape)
         bent, signs = np.empty_like(vertices), np.empty(len(vertices))
         for start in range(0, len(vertices), _BLOCK):
@@ -236,7 +236,7 @@ class Primitives:
         return bent, signs
 
     def _normalized(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scale weights [P,K] to a sum of 1. If all of a vertex are 0, its first joint counts."""
+        """Scale weights [P,K] to a sum of 1. If a vertex has only zeros, use its first joint."""
         sums = weights.sum(axis=1)
         wrong = ~(np.abs(sums - 1) <= 1e-3)
         if wrong.any():
@@ -288,7 +288,7 @@ class Primitives:
 
 
 def _triangles(corners: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
-    """Return triangles [F,3] of a list, strip or fan of corners [C], wound as glTF says."""
+    """Return triangles [F,3] of a list, strip or fan of corners [C], with glTF's winding."""
     if mode == _LIST:
         return corners.reshape(-1, 3).copy()
     if len(corners) < 3:
@@ -297,5 +297,5 @@ def _triangles(corners: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
         first = np.broadcast_to(corners[0], len(corners) - 2)
         return np.stack([corners[1:-1], corners[2:], first], axis=1)
     faces = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
-    faces[1::2] = faces[1::2, ::-1].copy()  # every other triangle of a strip is turned
+    faces[1::2] = faces[1::2, ::-1].copy()  # every other triangle of a strip is flipped
     return faces

@@ -1,9 +1,9 @@
-"""GLB files (binary glTF 2.0): all meshes of the scene as one, where its nodes place them.
+"""GLB files (binary glTF 2.0): read all meshes of the scene as one, placed by its nodes.
 
-A mesh that several nodes place appears once for each. Triangles come node by node, depth first as
-the file lists them, and within a node's mesh primitive by primitive. trimesh is not used: it does
-not read fans, skins, morph targets or sparse accessors, keeps linear colors in 8 bits, and
-allocates whatever a file declares.
+A mesh that several nodes place appears once for each. Triangles come node by node, depth first in
+the file's order, and within a node's mesh primitive by primitive. trimesh is not used: it does not
+read fans, skins, morph targets or sparse accessors, keeps linear colors in 8 bits, and allocates
+whatever size a file declares.
 """
 
 import json
@@ -53,14 +53,14 @@ def read_glb(path: Path, data: bytes) -> Mesh:
         _check_tree(tree, len(binary))
         mesh = _read_scene(path, tree, binary, len(data))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        # The file's JSON does not have the shape of glTF.
+        # The JSON is not structured as glTF.
         what = f"{type(error).__name__}: {printable(str(error))}"
         raise ShapeRefused(Reason.BAD_SYNTAX, what) from error
     return replace(mesh, notes=(*notes, *mesh.notes))
 
 
 def _read_chunks(data: bytes) -> tuple[dict[str, Any], memoryview, list[str]]:
-    """The JSON and the binary chunk, whose lengths are checked against the file's."""
+    """Return the JSON and the binary chunk, after checking their lengths against the file's."""
     if data[:4] != b"glTF":
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, "the file does not begin with 'glTF'")
     if len(data) < 20:
@@ -93,7 +93,7 @@ def _read_chunks(data: bytes) -> tuple[dict[str, Any], memoryview, list[str]]:
 
 
 def _check_tree(tree: dict[str, Any], room: int) -> None:
-    """Refuse extensions that would be read wrongly, and a binary chunk that is cut off."""
+    """Refuse extensions that would be read incorrectly, and a truncated binary chunk."""
     unknown = set(tree.get("extensionsRequired", [])) - _UNDERSTOOD
     if unknown:
         names = ", ".join(sorted(printable(str(name)) for name in unknown)[:10])
@@ -124,7 +124,7 @@ def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int)
 
 
 def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
-    """Join all parts in one mesh."""
+    """Join all parts into one mesh."""
     if not any(len(one.part.faces) for one in placed):
         raise ShapeRefused(Reason.NO_FACES, "its scene holds no triangles")
     starts = np.cumsum([0, *(len(one.part.vertices) for one in placed[:-1])], dtype=np.int32)
@@ -151,7 +151,7 @@ def _corner_uv(one: _Placed) -> NDArray[np.float32]:
 
 
 def _colors(one: _Placed) -> NDArray[np.float32]:
-    """Return sRGB [P,3] of a part's vertices: its colors, if any, times its material's."""
+    """Return sRGB colors [P,3] of a part's vertices: their own, if any, times the material's."""
     colors = one.part.colors
     tint = np.ones((len(one.part.vertices), 3)) if colors is None else colors
     return to_srgb(tint * one.look.factor).astype(np.float32)
