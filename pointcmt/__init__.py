@@ -1,7 +1,7 @@
 """Multi-view images, exact correspondences and cross-modal training for 3D shapes.
 
-`import pointcmt as pc` loads nothing else: each name below is loaded when it is first used, and
-with it only the libraries that it needs. docs/python.md shows all of them.
+`import pointcmt as pc` loads nothing else: each name below is loaded on first use, together with
+only the libraries that it needs. docs/python.md shows all of them.
 """
 
 import importlib
@@ -79,7 +79,7 @@ __all__ = [
     "train",
 ]
 
-# Module → its names, and the extra whose libraries it needs.
+# Module → its public names, and the extra that installs its libraries.
 HOMES: dict[str, tuple[str, str]] = {
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
@@ -100,7 +100,7 @@ _HOME_OF = {name: home for home, (names, _) in HOMES.items() for name in names.s
 
 
 def load_public(name: str) -> Any:
-    """Load a public name from its module. Raises DependencyError where a library is missing."""
+    """Load a public name from its module. Raises DependencyError if a library is missing."""
     home = _HOME_OF[name]
     try:
         return getattr(importlib.import_module(f"pointcmt.{home}"), name)
@@ -115,12 +115,12 @@ def load_public(name: str) -> Any:
         ) from error
 
 
-if not TYPE_CHECKING:  # else any misspelled name would have a type
+if not TYPE_CHECKING:  # otherwise type checkers would accept any misspelled name
 
     def __getattr__(name):
         if name not in _HOME_OF:
             raise AttributeError(f"module 'pointcmt' has no attribute '{name}'")
-        if name == "render":  # the package of that name, which can be called: see its docstring
+        if name == "render":  # the package of that name is callable: see its docstring
             return importlib.import_module("pointcmt.render")
         value = globals()[name] = load_public(name)
         return value

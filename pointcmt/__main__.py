@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """The entry point. Spawned workers import this module again: it does nothing until called."""
+    """Run the command line. Spawned workers import this module: importing must do nothing."""
     from pointcmt.cli import main as run
 
     run()

@@ -1,4 +1,4 @@
-"""Arrays as `Mesh` and `Cloud` keep them: of one kind and shape, finite, else a ShapeError."""
+"""Validate the arrays of `Mesh` and `Cloud`: kind, shape and finite values."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pointcmt.errors import Reason, ShapeError
 
-_SLACK = 1e-6  # by how much rounding may take a color out of 0..1
+_SLACK = 1e-6  # how far rounding may take a color outside 0..1
 
 
 def number_array(
     name: str, values: ArrayLike, kind: DTypeLike, shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Return values as a C-ordered array of a kind and shape; -1 in the shape fits any length.
+    """Return values as a C-ordered array of this kind and shape; -1 in the shape fits any length.
 
-    Nothing is copied where it is that already. Floats are not taken for integers, and integers must
-    fit. name: of the argument, for the error. Raises ShapeError.
+    An array that already fits is not copied. Floats are not accepted as integers, and integers must
+    be in range. name: the argument's name, for the error. Raises ShapeError.
     """
     where, wanted = f"{name}=", np.dtype(kind)
     try:
@@ -24,7 +24,7 @@ def number_array(
     except ValueError as error:  # rows of different lengths
         raise ShapeError(f"this is no array: {error}", where=where, reason=_SYNTAX) from None
     if array.size == 0 and array.ndim == 1 and shape[0] == -1:
-        array = array.reshape(0, *shape[1:]).astype(wanted)  # as an empty list is
+        array = array.reshape(0, *shape[1:]).astype(wanted)  # an empty list has shape [0]
     allowed = "iu" if wanted.kind in "iu" else "iuf"
     if array.dtype.kind not in allowed:
         what = "integers" if wanted.kind in "iu" else "numbers"
@@ -44,12 +44,12 @@ def number_array(
         if array.min() < limits.min or array.max() > limits.max:
             what = f"{name} go from {array.min()} to {array.max()}: no {wanted} holds that"
             raise ShapeError(what, where=where, reason=Reason.BAD_INDEX)
-    with np.errstate(invalid="ignore", over="ignore"):  # found out by `require_finite`
+    with np.errstate(invalid="ignore", over="ignore"):  # `require_finite` checks the values
         return np.ascontiguousarray(array, wanted)
 
 
 def color_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return sRGB colors as f32 of 0..1, of such floats or of bytes. Raises ShapeError."""
+    """Convert sRGB colors, floats in 0..1 or bytes, to f32 in 0..1. Raises ShapeError."""
     given = np.asarray(values)
     if given.dtype == np.uint8:
         given = given / np.float32(255)
@@ -66,9 +66,9 @@ def color_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray
 
 
 def require_finite(name: str, array: NDArray[np.floating], rows: str) -> None:
-    """Raise ShapeError for infinities and NaN, with the first row that has one."""
+    """Raise ShapeError for infinities and NaN, naming the first row that has one."""
     if not array.size or (np.isfinite(array.min()) and np.isfinite(array.max())):
-        return  # a minimum is NaN where anything is
+        return  # a minimum is NaN if any value is
     wrong = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
     first = int(np.flatnonzero(wrong)[0])
     shown = " ".join(f"{value:g}" for value in array[first].ravel()[:6])

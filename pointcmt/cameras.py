@@ -1,7 +1,7 @@
-"""Cameras and rigs. OpenCV axes, pixels centred at (column + 0.5, row + 0.5), depth along z.
+"""Cameras and rigs. OpenCV axes, pixels centered at (column + 0.5, row + 0.5), depth along z.
 
 The conventions are those of docs/conventions.md: the world is right-handed with +Z up, a camera
-looks along its +z with x to the right and y down, and surfaces live in the unit sphere.
+looks along its +z with x to the right and y down, and surfaces lie in the unit sphere.
 """
 
 import math
@@ -24,7 +24,7 @@ DISTANCE = 3.0  # 1 / sin(FOV / 2) = 2.92 would touch the border
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """One pinhole camera, or a batch of them in leading axes.
+    """One pinhole camera, or a batch of cameras along leading axes.
 
     K: [..., 3, 3] f64, pixels, no skew. world_to_camera: [..., 4, 4] f64, rigid.
     width, height: pixels.
@@ -55,10 +55,10 @@ class Camera:
         return -(translation[..., None, :] @ rotation)[..., 0, :]
 
     def project(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """World points [..., N, 3] → pixel coordinates [..., N, 2] and depth [..., N].
+        """Project world points [..., N, 3] to pixel coordinates [..., N, 2] and depth [..., N].
 
-        The pixel that holds a point is `floor(uv)` as (column, row). Points in the plane of the
-        camera have no image: their coordinates are not finite. Behind it depth is negative.
+        The pixel that contains a point is `floor(uv)` as (column, row). Points in the plane of the
+        camera have no image: their coordinates are not finite. Behind it, depth is negative.
         """
         projection = self.K @ self.world_to_camera[..., :3, :]
         image = np.asarray(points, np.float64) @ projection[..., :3].swapaxes(-1, -2)
@@ -68,7 +68,7 @@ class Camera:
             return image[..., :2] / depth[..., None], depth
 
     def unproject(self, uv: ArrayLike, depth: ArrayLike) -> NDArray[np.float64]:
-        """Pixel coordinates [..., N, 2] and depth [..., N] → world points [..., N, 3]."""
+        """Unproject pixel coordinates [..., N, 2] and depth [..., N] to the world, [..., N, 3]."""
         uv, depth = np.asarray(uv, np.float64), np.asarray(depth, np.float64)
         pixels = np.concatenate([uv, np.ones_like(uv[..., :1])], axis=-1)
         local = pixels @ np.linalg.inv(self.K).swapaxes(-1, -2) * depth[..., None]
@@ -77,7 +77,7 @@ class Camera:
 
 
 def pixel_centers(width: int, height: int) -> NDArray[np.float64]:
-    """(u, v) of every pixel's centre, [height, width, 2]."""
+    """Return (u, v) of every pixel's center, [height, width, 2]."""
     v, u = np.mgrid[0:height, 0:width] + 0.5
     return np.stack([u, v], axis=-1)
 
@@ -111,18 +111,18 @@ class Rig:
     views: tuple[View, ...]
 
     def cameras(self, size: int) -> Camera:
-        """The rig's cameras for square images of `size` pixels, batched [V]."""
+        """Return the rig's cameras for square images of `size` pixels, batched [V]."""
         K = np.stack([_intrinsics(view.fov, size) for view in self.views])
         pose = np.stack([look_at(view.position, view.target, view.up) for view in self.views])
         return Camera(K, pose, size, size)
 
 
 def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike) -> NDArray[np.float64]:
-    """`world_to_camera` [4,4] of a camera at `position` that looks at `target`.
+    """Return `world_to_camera` [4,4] of a camera at `position` that looks at `target`.
 
-    Looking along `up` itself, the image's up direction is +Y (or +X should `up` be +Y).
+    If the camera looks along `up`, the image's up direction is +Y (+X if `up` is +Y).
 
-    Raises UsageError where position and target are the same point.
+    Raises UsageError if position and target are the same point.
     """
     position, target = np.asarray(position, np.float64), np.asarray(target, np.float64)
     forward = target - position
@@ -146,7 +146,7 @@ def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike) -> NDArray[np
 
 
 def on_sphere(azimuth: float, elevation: float, distance: float = DISTANCE) -> View:
-    """A view from azimuth (degrees from +X towards +Y) and elevation (degrees above XY)."""
+    """Return a view from azimuth (degrees from +X toward +Y) and elevation (degrees above XY)."""
     a, e = math.radians(azimuth), math.radians(elevation)
     position = (
         distance * math.cos(e) * math.cos(a),
@@ -196,20 +196,20 @@ def _fibonacci(count: int) -> list[View]:
 
 
 RIGS: dict[str, Callable[[], list[View]]] = {
-    "circle12": _circle12,  # 12 azimuths every 30°, 30° above: MVCNN's rig
-    "dodeca20": _dodeca20,  # the 20 corners of a dodecahedron: RotationNet's and PointCMT's
-    "ortho6": _ortho6,  # front (-Y), back, left (-X), right, top, bottom, in perspective
+    "circle12": _circle12,  # 12 azimuths every 30°, elevation 30°: MVCNN's rig
+    "dodeca20": _dodeca20,  # the 20 vertices of a dodecahedron: RotationNet's and PointCMT's
+    "ortho6": _ortho6,  # front (-Y), back, left (-X), right, top, bottom; perspective
     "mvnet12": _mvnet12,  # 8 at 20°, 2 at 60°, 2 at -20°
-    "simpleview6": _simpleview6,  # 4 around, top, bottom, near and wide: SimpleView's, for clouds
+    "simpleview6": _simpleview6,  # 4 around, top, bottom; near, wide FOV: SimpleView's, for clouds
 }
 MAX_VIEWS = 1024
 MAX_FILE = 256 << 10  # bytes of a rig file
 
 
 def find_rig(name: str) -> Rig:
-    """A rig by name (one of RIGS, or `fibonacciN`) or TOML file.
+    """Return a rig by name (one of RIGS, or `fibonacciN`) or from a TOML file.
 
-    Raises UsageError for an unknown name (the nearest is suggested) or a file that is no rig.
+    Raises UsageError for an unknown name (suggesting the nearest) or a file that is not a rig.
 
     >>> len(pc.find_rig("dodeca20").views), len(pc.find_rig("fibonacci7").views)
     (20, 7)
@@ -234,9 +234,9 @@ def find_rig(name: str) -> Rig:
 
 
 def read_rig(path: Path) -> Rig:
-    """A rig from TOML: `[[views]]` with azimuth and elevation, or position; see docs/rigs.md.
+    """Read a rig from TOML: `[[views]]` with azimuth and elevation, or position; see docs/rigs.md.
 
-    Raises UsageError naming the key that is wrong.
+    Raises UsageError naming the invalid key.
     """
     try:
         data = read_regular(path, MAX_FILE)
@@ -244,7 +244,7 @@ def read_rig(path: Path) -> Rig:
         table = tomllib.loads(data.decode())
     except FileNotFoundError:
         raise UsageError("no such rig file", where=str(path)) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: of decoding, of TOML
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: decoding or TOML errors
         raise UsageError(f"this rig file cannot be read: {error}", where=str(path)) from None
     defaults = {key: value for key, value in table.items() if key not in ("name", "views")}
     views = table.get("views")
@@ -263,11 +263,11 @@ def read_rig(path: Path) -> Rig:
 
 
 def _refuse_long_keys(data: bytes) -> None:
-    """Raise ValueError for keys of many parts, on which tomllib spends the square of their length.
+    """Raise ValueError for keys with many parts, on which tomllib takes quadratic time.
 
-    Rigs have no keys with dots at all.
+    Rigs have no dotted keys at all.
     """
-    if b'"""' in data or b"'''" in data:  # may hide a key from the search below
+    if b'"""' in data or b"'''" in data:  # could hide a key from the search below
         raise ValueError("strings of several lines are not read")
     dots = 0
     for piece in _TOML_PIECES.finditer(data):

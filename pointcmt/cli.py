@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; every PointcmtError becomes its text and exit code."""
+    """Run the command line; print a PointcmtError as text and exit with its code."""
     try:
         app()
     except PointcmtError as error:

@@ -1,4 +1,4 @@
-"""`compiled`: numba's njit, its machine code cached on disk wherever that can be written."""
+"""`compiled`: numba's njit with its machine code cached in the first writable folder."""
 
 import hashlib
 import os
@@ -17,16 +17,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile on first call, without the GIL; later processes find the result in a cache.
+    """Compile a function that releases the GIL on its first call; later processes use the cache.
 
-    Floating point keeps its order (no fastmath), so that results do not depend on the machine.
-    Division by zero gives inf or nan, as in numpy.
+    Floating-point operations keep their order (no fastmath), so that results do not depend on the
+    machine. Division by zero gives inf or nan, as in numpy.
     """
     place = _cache_folder()
     if place is None:
         return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
     settings: Any = numba.config
-    before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)  # numba reads it when decorating
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)  # numba reads it at decoration
     try:
         kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
@@ -36,12 +36,12 @@ def compiled(function: Function) -> Function:
 
 @cache
 def _cache_folder() -> Path | None:
-    """Where machine code goes: beside the package, else in a place of the user's; None = nowhere.
+    """Return the folder for machine code: beside the package, else the user's; None if neither.
 
     Its name is a digest of all files with compiled functions, because numba itself only notices
-    changes in a function's own file, not in those of the functions it calls. What lies beside the
-    package and cannot be written, as in a container's image, is copied to where it can: numba uses
-    no cache that it cannot write.
+    changes in a function's own file, not in those of the functions it calls. numba only uses a
+    cache that it can write, so a read-only cache beside the package, as in a container's image, is
+    copied to a writable folder.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
@@ -65,18 +65,18 @@ def _cache_folder() -> Path | None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which is made if it can be."""
+    """Create a folder if possible, and return whether it is writable."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return os.access(folder, os.W_OK)
 
 
 def _places_of_the_user() -> Iterator[Path]:
-    """The user's cache; then a folder of nobody else's among temporary files, for users without a
-    home and for read-only systems. What is in a cache is run: other users must not write there.
+    """Yield the user's cache, then a private temporary folder, for users without a home and for
+    read-only systems. Cached code is executed, so other users must not be able to write there.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if home.is_absolute():  # a container's user without a home
+    if home.is_absolute():  # it is not for a container's user without a home
         yield home / "pointcmt"
     with suppress(OSError):
         own = Path(tempfile.gettempdir()) / f"pointcmt-{os.getuid()}"
@@ -87,8 +87,8 @@ def _places_of_the_user() -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder's files, all or none: many processes may begin at once."""
-    with suppress(OSError):  # nothing can be written, or another was faster
+    """Copy a folder's files atomically: many processes may start at once."""
+    with suppress(OSError):  # the target is not writable, or another process was faster
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as draft:
             copy = Path(draft) / "copy"

@@ -1,7 +1,7 @@
-"""What users see while work goes on: messages, and progress as a bar, as lines or as JSON lines.
+"""Show messages, and progress as a bar, as lines or as JSON lines.
 
-All of it goes through the logger `pointcmt`. From Python it is quiet unless logging is set up
-(`logging.basicConfig(level="INFO")`, or `show_messages` for what the commands show).
+All output goes through the logger `pointcmt`. In Python nothing is shown unless logging is set up
+(`logging.basicConfig(level="INFO")`, or `show_messages` for the same output as the commands).
 """
 
 import json
@@ -24,7 +24,7 @@ def show_messages(log_format: str = "auto") -> None:
     """Send the package's messages and progress to standard error, as the commands do.
 
     log_format: "plain" for lines of text, "json" for one JSON object per line, "auto" for text with
-    a progress bar where standard error is a terminal.
+    a progress bar if standard error is a terminal.
     """
     hide_messages()
     logger.addHandler(_Console(log_format))
@@ -32,7 +32,7 @@ def show_messages(log_format: str = "auto") -> None:
 
 
 def hide_messages() -> None:
-    """Send the package's messages nowhere, not even to the handlers of the root logger."""
+    """Discard the package's messages; the handlers of the root logger do not get them either."""
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.addHandler(logging.NullHandler())
@@ -41,7 +41,7 @@ def hide_messages() -> None:
 
 @contextmanager
 def showing_messages(shown: bool = True) -> Iterator[None]:
-    """Show messages and progress while the `with` block runs, if `shown`, as the commands do."""
+    """Show messages and progress as the commands do during the `with` block, if `shown`."""
     before = list(logger.handlers), logger.propagate, logger.level
     if shown:
         show_messages()
@@ -53,7 +53,7 @@ def showing_messages(shown: bool = True) -> Iterator[None]:
 
 
 class _Console(logging.Handler):
-    """Writes each message as one line to what is standard error at that time."""
+    """Write each message as one line to the current `sys.stderr`."""
 
     def __init__(self, log_format: str) -> None:
         super().__init__()
@@ -76,23 +76,23 @@ class Meter(Protocol):
 
 
 def show(*parts: str) -> None:
-    """Print one line of a result to standard output: parts with a colon and a space between them.
+    """Print one line of a result to standard output: the parts joined by ": ".
 
-    Names come from files: whatever they hold, it stays on this line and commands no terminal.
+    Names may come from files: control characters and line breaks in them are made harmless.
     """
     print(": ".join(printable(part, MOST_TEXT) for part in parts))
 
 
 def show_text(text: str) -> None:
-    """Print a result of several lines to standard output, without control characters."""
+    """Print a multi-line result to standard output, without control characters."""
     print(printable_text(text))
 
 
 @contextmanager
 def meter(title: str, total: int, unit: str) -> Iterator[Meter]:
-    """Show the progress of `total` units: a bar, or a line a second and one for each failure.
+    """Show the progress of `total` units: a bar, or one line per second and one for each failure.
 
-    With JSON lines there is one whenever something finishes.
+    With JSON lines, print one whenever something finishes.
     """
     log_format = next((h.log_format for h in logger.handlers if isinstance(h, _Console)), "plain")
     if log_format == "auto" and sys.stderr.isatty():
@@ -103,12 +103,12 @@ def meter(title: str, total: int, unit: str) -> Iterator[Meter]:
 
 
 def in_words(name: str) -> str:
-    """A measure's name for people: instance_miou → instance mIoU."""
+    """Return a metric's display name: instance_miou → instance mIoU."""
     return name.replace("_", " ").replace("miou", "mIoU")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 0:42, 12:03 or 3:07:59."""
+    """Format seconds as 0:42, 12:03 or 3:07:59."""
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -153,7 +153,7 @@ class _Bar:
             TextColumn("{task.fields[rate]}", markup=False),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),  # names may hold brackets
+            TextColumn("{task.fields[note]}", markup=False),  # names may contain brackets
             console=Console(stderr=True),
         )
         self.task = self.progress.add_task(title, total=total, rate="", note="")
@@ -174,14 +174,14 @@ class _Bar:
 
 
 class Paced:
-    """Hands many small steps to a meter, which may print a line for each, as few large ones."""
+    """Combine many small steps into few large ones for a meter, which may print a line for each."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.count, self.reported = 0, time.monotonic()
 
     def advance(self, count: int, note: str = "", now: bool = False, **facts: Any) -> None:
-        """Count finished work; reported if some seconds have passed, or `now`."""
+        """Count finished work; report it if EVERY seconds have passed, or if `now`."""
         self.count += count
         if now or time.monotonic() - self.reported > EVERY:
             self.meter.advance(self.count, note, **facts)

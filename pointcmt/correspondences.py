@@ -1,6 +1,6 @@
-"""From what a store holds to correspondences: point → pixel, pixel → point, pixel ↔ pixel.
+"""Compute correspondences from stored data: point → pixel, pixel → point, pixel ↔ pixel.
 
-A store keeps which points each view sees; where they fall in the image follows by projection.
+A store holds which points each view sees; projection gives their positions in the image.
 Letters: V views, N points, H = W pixels.
 """
 
@@ -19,12 +19,12 @@ def points_to_pixels(
     camera: Camera,
     depth: NDArray[np.floating] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Where points [N,3] fall in views [V]: uv [V,N,2] f64 and (row, column) [V,N,2] i32.
+    """Project points [N,3] into views [V]: uv [V,N,2] f64 and (row, column) [V,N,2] i32.
 
-    uv is given for all points; row and column are -1 where the view does not see the point
-    (visible [V,N]), so that they can index no pixel by mistake. With the views' depth [V,H,W]
-    they are also -1 where the point falls on a background pixel: a visible point near a silhouette
-    may lie beside the pixel's center, and all that the pixel shows is background.
+    uv is given for all points; row and column are -1 if the view does not see the point
+    (visible [V,N]). With the views' depth [V,H,W] they are also -1 if the point falls on a
+    background pixel: the image is sampled at pixel centers, so the pixel of a visible point near a
+    silhouette may show only background.
     """
     uv, _ = camera.project(points)
     shown = visible[..., None]
@@ -44,11 +44,11 @@ def pixels_to_points(
     radius: float = 2.0,
     depth: NDArray[np.floating] | None = None,
 ) -> NDArray[np.int32]:
-    """The visible point nearest to each pixel's centre, [V,H,W] i32; -1 = none within `radius`.
+    """Return the visible point nearest to each pixel's center, [V,H,W] i32.
 
-    radius: pixels. Distances are in the image plane, ties go to the lower index. Hidden points
-    never win, because they do not take part. With the views' depth [V,H,W], background pixels
-    are -1 as well.
+    radius: pixels; -1 if no point is within it. Distances are in the image plane, ties go to the
+    lower index. Hidden points are ignored. With the views' depth [V,H,W], background pixels are -1
+    as well.
     """
     uv, _ = camera.project(points)
     index = np.full((len(uv), camera.height, camera.width, 1), NONE, np.int32)
@@ -64,13 +64,13 @@ def match_pixels(
     depth_tolerance: float = 0.02,
     cycle_tolerance: float = 1.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Where each pixel's surface point of view 1 falls in view 2: uv [H,W,2] and whether it shows.
+    """Match each pixel of view 1 with its position in view 2: uv [H,W,2] and whether it is valid.
 
-    depth: the two views' [H,W] in world units, 0 = background. A match holds when the pixel is
-    covered, its surface point falls into view 2 in front of the camera, view 2's depth there is
-    the point's within `depth_tolerance` (a share of it), and going back from there with that
-    depth ends within `cycle_tolerance` pixels of the beginning. What that misses at thin parts,
-    docs/correspondences.md says in numbers.
+    depth: the two views' [H,W] in world units, 0 = background. A match is valid if the pixel is
+    covered, its surface point falls into view 2 in front of the camera, view 2's depth there agrees
+    with the point's within `depth_tolerance` (relative), and projecting back from there with that
+    depth ends within `cycle_tolerance` pixels of the start. docs/correspondences.md measures the
+    matches that this misses at thin parts.
     """
     first, second = camera
     centers = pixel_centers(first.width, first.height)
@@ -97,11 +97,11 @@ def _transfer(
 def _depth_at(
     depth: NDArray[np.floating], uv: NDArray[np.float64], expected: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Depth of the image [H,W] at uv [h,w,2]: interpolated or that of the pixel there, whichever
-    is nearer to what is `expected` [h,w]; 0 = background.
+    """Return the image's depth [H,W] at uv [h,w,2], 0 = background: interpolated or the nearest
+    pixel's, whichever is closer to `expected` [h,w].
 
-    Inverse depth is linear in the image on a plane, so interpolating it is exact there, however
-    steep; where the four pixels around show two surfaces, only the pixel itself makes sense.
+    On a plane, inverse depth is linear in the image, so interpolating it is exact at any slope.
+    Where the four surrounding pixels show two surfaces, only the nearest pixel is meaningful.
     """
     height, width = depth.shape
     u, v = uv[..., 0], uv[..., 1]
@@ -121,10 +121,10 @@ def _depth_at(
 
 @compiled
 def nearest_points(uv, visible, index, radius):  # type: ignore[no-untyped-def]
-    """Fill index [V,H,W,k] i32 with the k visible points nearest to each pixel's centre, ascending.
+    """Fill index [V,H,W,k] i32 with the k visible points nearest to each pixel's center, ascending.
 
-    uv [V,N,2] f64, visible [V,N] bool, radius: pixels. Ties go to the lower index; what no point
-    within the radius is left for keeps its value.
+    uv [V,N,2] f64, visible [V,N] bool, radius: pixels. Ties go to the lower index. With fewer than
+    k points within the radius, the remaining entries keep their values.
     """
     views, height, width, k = index.shape
     away = np.empty((height, width, k))  # squared distances

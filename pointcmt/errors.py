@@ -1,4 +1,4 @@
-"""Every error a user can cause: what happened, where, and what fixes it."""
+"""The errors that users can cause: what happened, where, and how to fix it."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,15 +8,15 @@ from typing import Any
 from pointcmt import __version__
 from pointcmt.wording import as_arguments, place_as_arguments
 
-MOST_TEXT = 8000  # characters of one part of an error: what files hold may be part of it
-MOST_DETAIL = 1000  # characters of a shape's detail or note: they are kept by the million
-# PyTorch's own index of builds for CPUs; other builds for Linux bring gigabytes of CUDA.
+MOST_TEXT = 8000  # characters of one part of an error, which may quote a file
+MOST_DETAIL = 1000  # characters of a shape's detail or note: a store may hold millions
+# PyTorch's index of CPU builds; the default builds for Linux include gigabytes of CUDA.
 CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 WITH_TORCH = ("train", "export", "all")  # extras that install torch
 
 
 class PointcmtError(Exception):
-    """An error with a cause a user can act on; the base of all errors of this package.
+    """Base class of all errors of this package: something that the user can fix.
 
     what: the problem in one sentence. where: a path, option or key. fix: what to do next. Each is
     shortened to MOST_TEXT characters; the text of the error has no control characters. Settings are
@@ -54,7 +54,7 @@ class PointcmtError(Exception):
 
 
 class UsageError(PointcmtError):
-    """A setting, name or path that cannot be what was meant (exit code 2).
+    """An invalid setting, name or path (exit code 2).
 
     >>> try:
     ...     pc.find_rig("circle13")
@@ -67,7 +67,7 @@ class UsageError(PointcmtError):
 
 
 class StoreError(PointcmtError):
-    """A store or a run that is missing, damaged, unwritable, or not the one that was asked for.
+    """A store or a run that is missing, damaged, not writable, or not the requested one.
 
     >>> try:
     ...     pc.load_run("nowhere")
@@ -78,7 +78,7 @@ class StoreError(PointcmtError):
 
 
 class DamageError(StoreError):
-    """Something in a store is lost, or was changed after it was written.
+    """Data in a store is lost, or was changed after it was written.
 
     >>> issubclass(pc.DamageError, pc.StoreError)
     True
@@ -86,7 +86,7 @@ class DamageError(StoreError):
 
 
 class DependencyError(PointcmtError):
-    """A library that is needed here is not installed or cannot be loaded.
+    """A required library is not installed or cannot be loaded.
 
     >>> issubclass(pc.DependencyError, pc.PointcmtError)
     True
@@ -94,7 +94,7 @@ class DependencyError(PointcmtError):
 
 
 class Reason(StrEnum):
-    """Why a shape was refused or failed: the whole, fixed set (docs/store.md lists it)."""
+    """Why a shape was refused or failed: a fixed set, listed in docs/store.md."""
 
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
@@ -117,7 +117,7 @@ class Reason(StrEnum):
 
 
 class ShapeError(UsageError):
-    """A shape that cannot be used, with its `reason`: arrays that fit no mesh, or a bad file.
+    """A shape that cannot be used, with a `reason`: invalid arrays or a bad file.
 
     >>> try:
     ...     pc.Mesh(vertices=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], faces=[[0, 1, 3]])
@@ -142,7 +142,7 @@ class ShapeError(UsageError):
 
 
 class ShapeRefused(Exception):
-    """One shape cannot be rendered; it is recorded with its reason and the job goes on.
+    """One shape cannot be rendered; the job records the reason and continues.
 
     The detail is shortened to MOST_DETAIL characters.
     """
@@ -158,7 +158,7 @@ class ShapeRefused(Exception):
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` characters: a longer one loses its middle."""
+    """Return a text of at most `most` characters, cutting the middle of a longer one."""
     if len(text) <= most:
         return text
     head = most // 2
@@ -166,21 +166,21 @@ def shortened(text: str, most: int) -> str:
 
 
 def printable(name: str, most: int = 80) -> str:
-    """Return a name from outside, fit for a message: one line, no control characters, shortened."""
+    """Return an untrusted name for use in a message: one line, no control characters, shortened."""
     shown = _without_controls(shortened(name.strip(), 2 * most))
     return shown if len(shown) <= most else f"…{shown[1 - most :]}"
 
 
 def printable_text(text: str) -> str:
-    """Return a text of several lines without other control characters.
+    """Return a text without control characters except line breaks.
 
-    A terminal obeys them: some move, hide or reorder what it shows, or answer in the user's place.
+    In a terminal, some of them move, hide or reorder text, or even send input.
     """
     return "\n".join(map(_without_controls, text.split("\n")))
 
 
 def require_utf8(path: str, where: str) -> None:
-    """Raise UsageError for a path whose name a store's JSON cannot hold."""
+    """Raise UsageError for a path that is not valid UTF-8 and so cannot be stored as JSON."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -190,7 +190,7 @@ def require_utf8(path: str, where: str) -> None:
 
 
 def install(extra: str) -> str:
-    """Return how to install the libraries of an extra, from a checkout or the wheel's file."""
+    """Return how to install the libraries of an extra, from a checkout or a wheel file."""
     text = (
         f"in a checkout: pip install '.[{extra}]'; with the wheel: "
         f"pip install 'pointcmt-{__version__}-py3-none-any.whl[{extra}]'"
@@ -199,7 +199,7 @@ def install(extra: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the known values, the nearest first when one is near."""
+    """Return a sentence that lists the known values, suggesting a similar one first if any."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     listing = "known: " + ", ".join(known)
@@ -211,7 +211,7 @@ def _without_controls(line: str) -> str:
 
 
 def _lines(what: str, where: str, fix: str) -> str:
-    """The text of an error; indented, so that no line of a file's own can pass for one of ours."""
+    """Return the text of an error, indented so that quoted text cannot imitate its other lines."""
     lines = [printable_text(what).replace("\n", "\n  ").replace("\n    ", "\n  ")]
     if where:
         lines.append(f"  where: {printable(where, MOST_TEXT)}")

@@ -1,8 +1,8 @@
-"""Open files that anyone may have put there: regular files only, refused without waiting.
+"""Open untrusted files: regular files only; anything else is refused without blocking.
 
-A FIFO, a device or a socket where a file is expected would block or flood its reader for ever.
+A FIFO, a device or a socket in place of a file could block its reader or feed it data forever.
 Every file that comes from outside (meshes, lists, weights, configurations, a store's or a run's own
-files) is opened here. JSON is read with bounds on its size and depth.
+files) is opened here. JSON is read with limits on its size and depth.
 """
 
 import errno
@@ -13,20 +13,20 @@ from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any, NoReturn
 
-MOST_BYTES = 16 << 20  # of one file; in memory JSON takes up to thirty times as much
-MOST_DEEP = 100  # lists and tables within each other; Python's own limit depends on the caller
+MOST_BYTES = 16 << 20  # of one file; decoded JSON takes up to thirty times as much memory
+MOST_DEEP = 100  # nested lists and tables; Python's own limit depends on the caller
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading, after symbolic links.
+    """Open a regular file for reading, following symbolic links.
 
     Raises OSError, with EINVAL for anything that is not a regular file.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: opening may do things
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening may have side effects
         raise _not_regular(path)
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = open(handle, "rb")  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(handle).st_mode):  # it was replaced in between
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # it was replaced in the meantime
         file.close()
         raise _not_regular(path)
     return file
@@ -41,18 +41,18 @@ def read_regular(path: str | Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"{size} bytes, at most {most} are read", str(path))
-        return file.read(size)  # not `most`: so many bytes would be allocated
+        return file.read(size)  # not `most`: read allocates that many bytes
 
 
 def require_regular(path: str | Path) -> None:
-    """Raise OSError unless a path is a regular file: for libraries that open it themselves."""
+    """Raise OSError unless a path is a regular file; for libraries that open files themselves."""
     open_regular(path).close()
 
 
 def append_regular(path: str | Path) -> BufferedWriter:
-    """Open a regular file for writing at its end; it is made where it is missing.
+    """Open a regular file for appending, and create it if missing.
 
-    Raises OSError, with EINVAL for anything that is not a regular file; nothing is waited for.
+    Raises OSError, with EINVAL for anything that is not a regular file. Never blocks.
     """
     if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise _not_regular(path)
@@ -70,16 +70,16 @@ def _not_regular(path: str | Path) -> OSError:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """Return what a JSON file of at most `most` bytes holds.
+    """Return the value in a JSON file of at most `most` bytes.
 
-    Raises OSError where it cannot be read or is not a regular file, ValueError where it is damaged
-    or nested too deeply.
+    Raises OSError if it cannot be read or is not a regular file, ValueError if it is damaged or
+    nested too deeply.
     """
     return parse_json(read_regular(path, most))
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Return the value of a JSON text. Raises ValueError, for NaN and deep nesting too."""
+    """Return the value of a JSON text. Raises ValueError, also for NaN and deep nesting."""
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Surfaces and clouds: into the unit sphere, sampled by area, in farthest-point order."""
+"""Normalize surfaces and clouds to the unit sphere, and sample them in farthest-point order."""
 
 import hashlib
 from dataclasses import replace
@@ -10,22 +10,22 @@ from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
-# Rows are the world's x, y, z in a source's coordinates whose up axis is the key.
+# By up axis of a source: rows are the world's x, y, z in the source's coordinates.
 UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "x": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
     "y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
     "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
-MIN_AREA = 1e-12  # of the unit sphere's scale, below which a surface is only rounding noise
+MIN_AREA = 1e-12  # in the unit sphere; a smaller surface is only rounding noise
 CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
 _BUCKET = 64  # candidates that share one bounding box in the farthest-point search
 
 
 def normalize(mesh: Mesh, up: str) -> tuple[UnitMesh, NDArray[np.float64]]:
-    """Centre and scale into the unit sphere, +Z up; returns the mesh and `source_to_world` [4,4].
+    """Center and scale a mesh into the unit sphere, +Z up; return it and `source_to_world` [4,4].
 
-    The centre is that of the bounding box of the vertices that faces use, the radius the distance
-    of the farthest of them. Computed in float64, exact enough for offsets of 1e7 and for scales
+    Only vertices that faces use count: the center is that of their bounding box, the radius the
+    distance of the farthest. Computed in float64, exact enough for offsets of 1e7 and for scales
     from 1e-150 to 1e150. Raises ShapeRefused (no_area) for a surface without extent.
     """
     used = np.zeros(len(mesh.vertices), bool)
@@ -39,9 +39,9 @@ def normalize(mesh: Mesh, up: str) -> tuple[UnitMesh, NDArray[np.float64]]:
 
 
 def normalize_cloud(cloud: Cloud, up: str) -> tuple[Cloud, NDArray[np.float64]]:
-    """`normalize` for a cloud, all of whose points count; its normals are turned along.
+    """Normalize a cloud like `normalize`, using all points; rotate its normals too.
 
-    The result is rounded to float32's values, so that what is stored is exactly what was drawn.
+    The result is rounded to float32 values, so that the stored points are exactly those drawn.
     """
     points, source_to_world = _to_unit_sphere(cloud.points, up)
     normals = cloud.normals @ np.array(UP_AXES[up], np.float64).T
@@ -52,7 +52,8 @@ def normalize_cloud(cloud: Cloud, up: str) -> tuple[Cloud, NDArray[np.float64]]:
 def _to_unit_sphere(
     points: NDArray[np.float64], up: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points [n,3] centred by their bounding box, farthest at radius 1, +Z up; and how [4,4]."""
+    """Return points [n,3] centered by their bounding box, farthest at radius 1, +Z up, and the
+    transform [4,4]."""
     low, high = points.min(axis=0), points.max(axis=0)
     center = low / 2 + high / 2  # halves first: the sum may overflow
     half = np.max(high / 2 - low / 2)
@@ -69,27 +70,27 @@ def _to_unit_sphere(
 
 
 def face_normals(mesh: Mesh) -> NDArray[np.float64]:
-    """Unit normals [F,3] by the right-hand rule; zero for faces without area."""
+    """Return unit normals [F,3] by the right-hand rule; zero for faces without area."""
     return _normals_and_areas(mesh.vertices, mesh.faces)[0]
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:
-    """Areas [F] in the mesh's units squared."""
+    """Return face areas [F] in the mesh's units squared."""
     return _normals_and_areas(mesh.vertices, mesh.faces)[1]
 
 
 def first_twins(mesh: Mesh) -> NDArray[np.int32]:
-    """For each face the first one with the same three corner positions, [F] i32; often itself.
+    """Return for each face the first one with the same three corner positions (or itself), [F] i32.
 
-    CAD exports hold faces twice by the thousand. Which of them a ray meets first is chance, so
-    the first stands for all of them, in images as well as in sampling.
+    CAD exports contain thousands of duplicate faces. Which of them a ray hits first is arbitrary,
+    so the first represents all of them, in images and in sampling.
     """
     places = _first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
     return _first_equal_rows(np.sort(places[mesh.faces], axis=1))
 
 
 def shape_seed(seed: int, shape_id: str) -> np.random.Generator:
-    """The random stream of one shape: the same whatever else is rendered, and by whom."""
+    """Return the random generator of one shape, which depends only on the seed and the id."""
     words = np.frombuffer(hashlib.sha256(shape_id.encode()).digest(), np.uint32)
     return np.random.default_rng([seed, *words.tolist()])
 
@@ -97,10 +98,10 @@ def shape_seed(seed: int, shape_id: str) -> np.random.Generator:
 def sample_surface(
     mesh: Mesh, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """`count` points uniform by area: positions [count,3] f64 and their faces [count] i32.
+    """Sample `count` points uniformly by area: positions [count,3] f64 and faces [count] i32.
 
     Systematic sampling along the cumulative area: each face gets its share of points to within
-    one; of twin faces only the first takes part. The barycentric map is that of Osada et al.,
+    one. Only the first of duplicate faces is used. The barycentric map is that of Osada et al.,
     Shape Distributions (2002), equation 1.
     """
     once = first_twins(mesh) == np.arange(len(mesh.faces))
@@ -116,10 +117,10 @@ def sample_surface(
 def sample_points(
     mesh: Mesh, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """`count` surface points in farthest-point order, so that any first n are evenly spread.
+    """Sample `count` surface points in farthest-point order, so that any first n are evenly spread.
 
-    Chosen from CANDIDATES_PER_POINT times as many uniform samples. Returns positions [count,3]
-    f64 and faces [count] i32.
+    They are chosen from CANDIDATES_PER_POINT times as many uniform samples. Returns positions
+    [count,3] f64 and faces [count] i32.
     """
     points, faces = sample_surface(mesh, count * CANDIDATES_PER_POINT, rng)
     order = spatial_order(points)
@@ -128,10 +129,11 @@ def sample_points(
 
 
 def choose_points(points: NDArray[np.float64], count: int) -> NDArray[np.int32]:
-    """`count` of a cloud's points [M,3] in the unit sphere, in farthest-point order: [count] i32.
+    """Choose `count` of a cloud's points [M,3] in farthest-point order: indices [count] i32.
 
-    Of points at one place only the first takes part. Where fewer than `count` places are left,
-    their order is repeated from its beginning, so that all points come equally often, within one.
+    The cloud must be in the unit sphere.
+    Only the first of coinciding points is used. If fewer than `count` distinct points are left,
+    their order repeats from its start, so that the points' counts differ by at most one.
     """
     places = np.unique(_first_equal_rows((points + 0.0).view(np.int64)))  # + 0.0: -0.0 becomes 0.0
     places = places[spatial_order(points[places])]
@@ -141,7 +143,7 @@ def choose_points(points: NDArray[np.float64], count: int) -> NDArray[np.int32]:
 
 @compiled
 def _first_equal_rows(rows):  # type: ignore[no-untyped-def]
-    """For each row of integers [n,3] the index of the first row equal to it, [n] i32."""
+    """Return for each row of integers [n,3] the index of the first row equal to it, [n] i32."""
     size = 4
     while size < 2 * len(rows):
         size *= 2
@@ -171,11 +173,11 @@ def _first_equal_rows(rows):  # type: ignore[no-untyped-def]
 
 @compiled
 def farthest_points(points, count):  # type: ignore[no-untyped-def]
-    """Indices [count] of farthest-point sampling of points [M,3] f64, beginning with the first.
+    """Return indices [count] of farthest-point sampling of points [M,3] f64, starting at the first.
 
-    Exact (Eldar et al. 1997, ties to the lower index), but each step touches only the buckets of
-    consecutive points that the new sample can be nearest to; sort points along a space-filling
-    curve first, or it is slow.
+    The result is exact (Eldar et al. 1997, ties to the lower index), but each step only visits the
+    buckets of consecutive points that the new sample can be nearest to. Sort points along a
+    space-filling curve first; otherwise it is slow.
     """
     total = len(points)
     buckets = (total + _BUCKET - 1) // _BUCKET
@@ -242,7 +244,7 @@ def _normals_and_areas(vertices, faces):  # type: ignore[no-untyped-def]
 
 @compiled
 def is_wide(vertices, corners, faces, width):  # type: ignore[no-untyped-def]
-    """Whether each of a mesh's `faces` (indices) is more than `width` across at its narrowest."""
+    """Return for each of a mesh's `faces` (indices) whether its smallest height exceeds `width`."""
     wide = np.empty(len(faces), np.bool_)
     for n in range(len(faces)):
         a, b, c = corners[faces[n], 0], corners[faces[n], 1], corners[faces[n], 2]
@@ -264,7 +266,7 @@ def is_wide(vertices, corners, faces, width):  # type: ignore[no-untyped-def]
 
 
 def spatial_order(points: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Indices that sort points in [-1,1]³ along a Morton curve of 64³ cells."""
+    """Return indices that sort points in [-1,1]³ along a Morton curve of 64³ cells."""
     cells = np.clip((points + 1) * 32, 0, 63).astype(np.int64)
     spread = np.array([sum(((i >> b) & 1) << (3 * b) for b in range(6)) for i in range(64)])
     code = spread[cells[:, 0]] << 2 | spread[cells[:, 1]] << 1 | spread[cells[:, 2]]

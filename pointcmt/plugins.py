@@ -1,11 +1,11 @@
-"""Parts from outside the package: data sources, backbones, image networks and recipes.
+"""Plugins: data sources, backbones, image networks and recipes from outside the package.
 
-A part is named by an entry point of its group, or as `module:name`. The folders that hold the
-built-in parts say what each kind of part must be, and check it (docs/own-parts.md lists them).
+A plugin is named by an entry point of its group, or as `module:name`. The folders of the built-in
+parts define what each kind of plugin must be, and check it (docs/own-parts.md lists them).
 
-To import a module is to run its code. An entry point may always be imported: installing its package
-was the decision. A `module:name` is imported only if the user has given it to this process (see
-`trust`), since stores, runs, exported files and configuration files may be a stranger's.
+Importing a module runs its code. Entry points are always allowed, since the user has installed
+their packages. A `module:name` is imported only if the user has given it to this process (see
+`trust`), since stores, runs, exported files and configuration files may come from strangers.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _REFERENCE = re.compile(f"{_PATH}:{_PATH}")
 
 @dataclass(frozen=True)
 class Group:
-    """One kind of part. entry_points: the name of its group of entry points; what: in messages."""
+    """One kind of plugin. entry_points: its entry point group; what: its name in messages."""
 
     entry_points: str
     what: str
@@ -48,15 +48,15 @@ def is_reference(name: str) -> bool:
 
 
 def trust(*names: str) -> None:
-    """Allow this process to import these `module:name`. Names of another form change nothing.
+    """Allow this process to import these `module:name`; names of another form are ignored.
 
-    For names that the user has typed, or passed to a function; never for one that a file holds.
+    Only for names that the user has typed or passed to a function, never for names from a file.
     """
     _trusted.update(filter(is_reference, names))
 
 
 def look_in(folder: str) -> None:
-    """Have modules looked for in this folder too, after all other places."""
+    """Append this folder to the module search path."""
     if folder not in sys.path:
         sys.path.append(folder)
 
@@ -67,11 +67,11 @@ def names(group: Group) -> list[str]:
 
 
 def find(group: Group, name: str, where: str = "") -> Any:
-    """Import a part from outside the package. Returns None where no part has this name.
+    """Import a plugin. Returns None if there is no plugin with this name.
 
-    where: what names the part, such as a flag or a file, for messages. Raises UsageError for a
-    `module:name` that was read from a file and that the user has not allowed, and where the module
-    or the name in it cannot be imported.
+    where: the source of the name, such as a flag or a file, for messages. Raises UsageError for a
+    `module:name` that the user has not allowed, and if the module or the name in it cannot be
+    imported.
     """
     point = _installed(group, name)
     if point is not None:
@@ -91,10 +91,10 @@ def find(group: Group, name: str, where: str = "") -> Any:
 
 
 def origin(group: Group, name: str) -> str:
-    """Return what identifies the code of a part; "" where that is not known.
+    """Return what identifies a plugin's code; "" if unknown.
 
-    Package and version of an entry point; of a `module:name`, which is imported, the SHA-256 of the
-    module's file. Raises UsageError as `find`.
+    For an entry point: its package and version. For a `module:name`, which is imported: the SHA-256
+    of the module's file. Raises UsageError like `find`.
     """
     point = _installed(group, name)
     if point is not None:
@@ -110,7 +110,7 @@ def origin(group: Group, name: str) -> str:
 
 
 def mistake(group: Group, name: str, what: str) -> UsageError:
-    """Return the error for a part that is not what its group asks for. what: a sentence's end."""
+    """Return the error for a plugin of the wrong kind. what: the end of its sentence."""
     return UsageError(
         f"the {group.what} '{name}' {what}", fix="docs/own-parts.md says what it must be"
     )
@@ -121,7 +121,7 @@ def _all(group: Group) -> Iterable[EntryPoint]:
 
 
 def _installed(group: Group, name: str) -> EntryPoint | None:
-    """Return the entry point of this name. Raises UsageError where several packages have one."""
+    """Return the entry point of this name. Raises UsageError if several packages define it."""
     found = list({p.value: p for p in _all(group) if p.name == name}.values())
     if len(found) > 1:
         dists = ", ".join(sorted(point.dist.name for point in found if point.dist))
@@ -134,7 +134,7 @@ def _installed(group: Group, name: str) -> EntryPoint | None:
 
 
 def _load(reference: str, where: str) -> Any:
-    """Import what `module:name` names."""
+    """Import the object that `module:name` names."""
     module_name, _, path = reference.partition(":")
     try:
         module: Any = import_module(module_name)
@@ -152,7 +152,7 @@ def _load(reference: str, where: str) -> Any:
             where=where,
             fix=f"install {missing}",
         ) from error
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+    except (Exception, SystemExit) as error:  # the module's code may raise anything
         raise UsageError(
             f"the module {module_name} cannot be imported: {type(error).__name__}: {error}",
             where=where,

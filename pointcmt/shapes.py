@@ -1,7 +1,7 @@
-"""Meshes and clouds, as every reader makes them and every renderer draws them.
+"""Meshes and clouds: what readers return and renderers draw.
 
-They check themselves when they are made, so that nothing after has to. `UnitMesh` is a mesh in the
-unit sphere: renderers take no other (`geometry.normalize` makes it).
+Their arrays are validated on construction, so later code need not check them. `UnitMesh` is a mesh
+in the unit sphere, which renderers require (`geometry.normalize` makes it).
 """
 
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ from pointcmt.trimesh_scenes import Look, read_scene
 class Material:
     """One material. Transparency is kept in `opacity` but drawn opaque (docs/conventions.md).
 
-    color: sRGB, 0..1. opacity: 0..1. texture: [h, w, 3] u8, sRGB, row 0 at the top (v = 1), which
-    takes the place of `color` where it is present. Raises ShapeError for other values.
+    color: sRGB, 0..1. opacity: 0..1. texture: [h, w, 3] u8, sRGB, row 0 at the top (v = 1); if
+    present, it replaces `color`. Raises ShapeError for other values.
 
     >>> pc.Material("oak", color=(0.6, 0.4, 0.2)).opacity
     1.0
@@ -50,13 +50,13 @@ class Material:
 class Mesh:
     """Triangles in their file's order and coordinates. P vertices, F faces.
 
-    vertices [P,3] and faces [F,3] are numbers and integers of any kind; they are kept as f64 and
-    i32, without a copy where they are that already. What colors a face, first one present wins: its
-    material's texture (needs `uv`), `vertex_colors`, `face_colors`, its material's color, the
-    default gray. Colors are sRGB, as floats of 0..1 or bytes of 0..255.
+    vertices [P,3] and faces [F,3] are numbers and integers of any kind, stored as f64 and i32, and
+    not copied if they have that type already. A face gets its color from the first one present of:
+    its material's texture (needs `uv`), `vertex_colors`, `face_colors`, its material's color, the
+    default gray. Colors are sRGB, as floats in 0..1 or bytes in 0..255.
 
-    Raises ShapeError where an array does not fit: its shape or kind, an index out of range, values
-    that are not finite, no faces.
+    Raises ShapeError for an invalid array: wrong shape or kind, an index out of range, values that
+    are not finite, no faces.
 
     >>> mesh = pc.Mesh(vertices=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], faces=[[0, 1, 2]])
     >>> mesh
@@ -69,7 +69,7 @@ class Mesh:
     faces: NDArray[np.int32]
     materials: tuple[Material, ...] = ()
     face_material: NDArray[np.int32] | None = None  # [F], index into materials, -1 = default
-    uv: NDArray[np.float32] | None = None  # [F,3,2], v upwards, repeating
+    uv: NDArray[np.float32] | None = None  # [F,3,2], v upward, repeating
     vertex_colors: NDArray[np.float32] | None = None  # [P,3] sRGB 0..1
     face_colors: NDArray[np.float32] | None = None  # [F,3] sRGB 0..1
     face_part: NDArray[np.uint8] | None = None  # [F], index into the class's part names
@@ -119,11 +119,11 @@ class Mesh:
 
     @classmethod
     def from_trimesh(cls, source: Any) -> Self:
-        """Return the mesh of a `trimesh.Trimesh` or, joined as its graph places them, of a `Scene`.
+        """Convert a `trimesh.Trimesh`, or a `Scene`, whose meshes are placed and joined.
 
-        Kept are textures, vertex and face colors, and materials: PBR base colors, which are linear
-        light, and diffuse ones, which are sRGB. What is no triangle (paths, clouds) is left out.
-        Raises ShapeError where nothing is left, or where the arrays fit no mesh.
+        Textures, vertex and face colors, and materials are kept: PBR base colors, which are linear
+        light, and diffuse ones, which are sRGB. Other geometry (paths, clouds) is ignored. Raises
+        ShapeError if nothing is left, or if the arrays do not form a mesh.
 
         >>> import trimesh
         >>> pc.Mesh.from_trimesh(trimesh.creation.box())
@@ -145,7 +145,7 @@ class Mesh:
 class UnitMesh(Mesh):
     """A mesh in the unit sphere, +Z up, as `geometry.normalize` makes it: renderers draw these.
 
-    Whoever makes one by hand vouches for where its vertices are.
+    If you construct one directly, its vertices must already be in the unit sphere.
 
     >>> unit, source_to_world = pc.normalize(pc.load_mesh("chair.off"))
     >>> unit
@@ -154,7 +154,7 @@ class UnitMesh(Mesh):
 
     @classmethod
     def of(cls, mesh: Mesh, vertices: NDArray[np.float64]) -> "UnitMesh":
-        """A mesh with other vertices [P,3], which are in the unit sphere."""
+        """Return the mesh with new vertices [P,3], which are in the unit sphere."""
         kept = {each.name: getattr(mesh, each.name) for each in fields(mesh)}
         return cls(**{**kept, "vertices": vertices})
 
@@ -163,10 +163,9 @@ class UnitMesh(Mesh):
 class Cloud:
     """Points in their file's order and coordinates. M points.
 
-    points [M,3] and normals [M,3] are numbers of any kind and kept as f64. Normals whose length is
-    not 1 are unknown and estimated when the cloud is drawn, as are all where none are given. colors
-    [M,3] are sRGB, as floats of 0..1 or bytes of 0..255. Raises ShapeError where an array does not
-    fit.
+    points [M,3] and normals [M,3] are numbers of any kind, stored as f64. Missing normals, and
+    normals whose length is not 1, are estimated when the cloud is drawn. colors [M,3] are sRGB, as
+    floats in 0..1 or bytes in 0..255. Raises ShapeError for an invalid array.
 
     >>> pc.Cloud(points=[[0, 0, 0], [1, 0, 0]], colors=[[255, 0, 0], [0, 0, 0]])
     Traceback (most recent call last):
@@ -178,7 +177,7 @@ class Cloud:
     """
 
     points: NDArray[np.float64]  # [M,3]
-    normals: NDArray[np.float64]  # [M,3]; of another length than 1, such as 0, where unknown
+    normals: NDArray[np.float64]  # [M,3]; unknown if the length is not 1 (usually 0)
     colors: NDArray[np.float32] | None = None  # [M,3] sRGB 0..1
     part: NDArray[np.uint8] | None = None  # [M], index into the class's part names
     notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record

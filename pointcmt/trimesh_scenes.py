@@ -1,7 +1,7 @@
-"""What `Mesh.from_trimesh` reads of trimesh's objects: by their attributes, without the library.
+"""Read trimesh's objects for `Mesh.from_trimesh`, by their attributes, without the library.
 
-A scene's parts are joined in the order of its graph. Where some parts have colors per vertex and
-others per face or per material, all become colors of the kind that can say them all.
+A scene's parts are joined in the order of its graph. If some parts have colors per vertex and
+others per face or per material, all are converted to a kind that can represent them.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _GRAY = (0.75, 0.75, 0.75)
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """The fields of a `mesh.Material`."""
+    """The fields of a `shapes.Material`."""
 
     name: str = ""
     color: tuple[float, float, float] = _GRAY
@@ -29,7 +29,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One geometry where it is placed. P vertices, F faces; colors sRGB 0..1."""
+    """One geometry, placed in the scene. P vertices, F faces; colors sRGB 0..1."""
 
     vertices: NDArray[np.float64]  # [P,3]
     faces: NDArray[np.int64]  # [F,3]
@@ -41,11 +41,11 @@ class _Part:
 
 @dataclass
 class _Looks:
-    """The materials of a scene, each once; `notes` says what of them is not kept."""
+    """The unique materials of a scene; `notes` lists what is not kept of them."""
 
     looks: list[Look] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _known: dict[int, int] = field(default_factory=dict)  # by the identity of trimesh's material
+    _known: dict[int, int] = field(default_factory=dict)  # by id() of trimesh's material
 
     def index(self, material: Any) -> int:
         if id(material) not in self._known:
@@ -57,7 +57,7 @@ class _Looks:
 def read_scene(source: Any) -> dict[str, Any]:
     """Return the arguments of `Mesh` for a Trimesh or a Scene, with `looks` for its materials.
 
-    Raises ShapeError for another object, and where there are no triangles.
+    Raises ShapeError for any other object, and if there are no triangles.
     """
     if not hasattr(source, "geometry") and not _is_mesh(source):
         raise ShapeError(
@@ -95,7 +95,7 @@ def _is_mesh(geometry: Any) -> bool:
 
 
 def _placed(source: Any) -> Iterator[tuple[NDArray[np.float64], Any]]:
-    """The meshes of a scene and the matrices [4,4] that place them."""
+    """Yield the meshes of a scene and the matrices [4,4] that place them."""
     if not hasattr(source, "geometry"):
         yield np.eye(4), source
         return
@@ -123,14 +123,14 @@ def _read_part(geometry: Any, matrix: NDArray[np.float64], looks: _Looks) -> _Pa
     index = looks.index(material)
     if looks.looks[index].texture is None:
         uv = None
-    if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns surfaces inside out
+    if np.linalg.det(matrix[:3, :3]) < 0:  # mirroring flips the winding
         faces = faces[:, ::-1]
         uv = None if uv is None else uv[:, ::-1]
     return _Part(vertices, faces, index, uv, vertex_colors, face_colors)
 
 
 def _look(material: Any, notes: list[str]) -> Look:
-    """A material of trimesh, or its lack."""
+    """Convert a material of trimesh, or None."""
     if material is None:
         return Look()
     name = str(getattr(material, "name", None) or "")
@@ -142,7 +142,7 @@ def _look(material: Any, notes: list[str]) -> Look:
     elif hasattr(material, "diffuse"):
         image, rgba = material.image, _bytes_as_unit(material.diffuse)
         color, opaque = rgba[:3], True
-        linear = np.ones(3)  # an image takes the place of a diffuse color
+        linear = np.ones(3)  # an image replaces the diffuse color
     else:
         notes.append(f"a material of the kind {type(material).__name__} is drawn gray")
         return Look(name)
@@ -154,7 +154,10 @@ def _look(material: Any, notes: list[str]) -> Look:
 def _pixels(
     image: Any, factor: NDArray[np.float64], behind: NDArray[np.float64] | None
 ) -> NDArray[np.uint8]:
-    """A Pillow image as [h,w,3] u8 times a linear factor [3]; behind: sRGB that alpha shows."""
+    """Convert a Pillow image to [h,w,3] u8, times a linear factor [3].
+
+    behind: sRGB color behind transparent pixels; None ignores alpha.
+    """
     rgba = np.asarray(image.convert("RGBA"))
     rgb = np.ascontiguousarray(rgba[:, :, :3])
     if not (factor == 1).all():
@@ -169,7 +172,7 @@ def _pixels(
 
 
 def _per_vertex(part: _Part, looks: list[Look]) -> _Part:
-    """The part with colors per vertex; where they were per face, no two faces share a vertex."""
+    """Return the part with colors per vertex; from face colors, no two faces share a vertex."""
     if part.vertex_colors is not None:
         return part
     if part.face_colors is None:
@@ -192,7 +195,7 @@ def _uv(part: _Part) -> NDArray[np.float64]:
 
 
 def _joined(colors: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    """All colors, or None where no part has any: either all have them or none."""
+    """Concatenate the parts' colors (all parts have them or none); None if none."""
     present = [each for each in colors if each is not None]
     return np.concatenate(present) if present else None
 

@@ -1,8 +1,8 @@
-"""Settings in messages: written as the command line's options, worded for Python as arguments.
+"""Convert the options in messages (`--out`) to Python arguments (`out=`).
 
-A message is written once, with `--out` for a setting. The command line prints it as it is; Python
-shows `out=`, which is what the public functions call it. Commands in backticks stay as they are: a
-shell runs them, whoever reads of them.
+Messages are written with command-line options. The command line prints them unchanged; in Python
+they show the arguments of the public functions. Commands in backticks stay unchanged, since they
+are for a shell.
 """
 
 import re
@@ -10,7 +10,7 @@ import re
 SWITCHES = frozenset(
     ("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile")
 )
-# The options that are arguments of public functions as well, with `-` for `_`.
+# The options that are also arguments of public functions, with `-` for `_`.
 ARGUMENTS = SWITCHES | frozenset(
     (
         "dataset", "root", "out", "rig", "size", "points", "layers", "split", "limit", "up",
@@ -40,7 +40,7 @@ def as_arguments(text: str) -> str:
 
 
 def place_as_arguments(where: str) -> str:
-    """Return an error's `where`, which may be an option and its value to the end: a path, say."""
+    """Convert an error's `where`: an option's value may contain spaces, as paths do."""
     found = _WHERE.fullmatch(where)
     if found and found[1] == "set":
         return _nested(found[2])
@@ -63,6 +63,6 @@ def _argument(found: re.Match[str]) -> str:
 
 
 def _nested(setting: str) -> str:
-    """`a.b=c` → `a__b=c`: keys of a section, as an argument's name can hold them."""
+    """Convert nested keys to an argument: `a.b=c` → `a__b=c`."""
     key, equals, value = setting.partition("=")
     return f"{key.replace('.', '__')}{equals}{value}"

@@ -1,4 +1,4 @@
-"""What `import pointcmt` offers, by subject; `pointcmt/__init__.py` loads it on first use.
+"""The public API by subject; `pointcmt/__init__.py` loads it on first use.
 
-Only here, and in the commands, rendering and training meet.
+Only this package and the commands import both rendering and training.
 """

@@ -1,4 +1,4 @@
-"""Libraries that come with extras: where one is missing, the error names the extra."""
+"""Import libraries of extras; if one is missing, the error names its extra."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from pointcmt.errors import DependencyError
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Turn a missing library into a DependencyError that names the extra it comes with."""
+    """Turn an ImportError into a DependencyError that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

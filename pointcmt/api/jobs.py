@@ -1,4 +1,4 @@
-"""Whole data sets: rendered into a store on many processes, and looked at."""
+"""Render data sets into a store with many processes, and preview stores."""
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -19,7 +19,7 @@ from pointcmt.render.jobs.run import render as run_job
 
 
 class RenderSettings(TypedDict, total=False):
-    """What `render` takes besides; each is an option of `pointcmt render` of the same name.
+    """Further settings of `render`; each is an option of the same name of `pointcmt render`.
 
     >>> settings: pc.RenderSettings = {"limit": 10, "points": 256}
     """
@@ -30,13 +30,13 @@ class RenderSettings(TypedDict, total=False):
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
     up: str | None  # the files' up axis
-    follow_links: bool  # also to directories outside of the root
+    follow_links: bool  # also to directories outside the root
     backend: str  # auto, egl, embree or pyrender
     device: str  # GPUs: auto, or numbers
     antialias: bool
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
-    splat: float  # of clouds: a point's radius in pixels
+    splat: float  # for clouds: a point's radius in pixels
     seed: int
     correspondences: bool  # which points each view sees
     timeout: float  # seconds for one shape
@@ -44,7 +44,7 @@ class RenderSettings(TypedDict, total=False):
     shard_size: int | None  # shapes per shard
     overwrite: bool  # delete the store first
     retry_failed: bool
-    moved: bool  # the data set is in another directory than before
+    moved: bool  # the data set has moved to another directory
     changed_sources: bool  # files may have changed since shapes were rendered
 
 
@@ -58,15 +58,15 @@ def render(
     progress: bool = False,
     **settings: Unpack[RenderSettings],
 ) -> Summary:
-    """Render a data set into a view store; called again, it does exactly what is missing.
+    """Render a data set into a view store; another call renders only what is missing.
 
     dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
-    where it is. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
-    .toml file, or a `Rig`. workers: processes, 0 = one per core; they start afresh and do not
+    its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
+    .toml file, or a `Rig`. workers: processes, 0 = one per core; they are new processes and do not
     import the calling script. progress: show it on standard error. settings: `RenderSettings`.
 
-    Returns what was done, with the shapes that failed and why. Raises UsageError for a setting that
-    cannot be, StoreError where `out` holds something else or cannot be written.
+    Returns a summary, with the shapes that failed and why. Raises UsageError for an invalid
+    setting, StoreError if `out` holds something else or cannot be written.
 
     >>> done = pc.render("toy", out="toys", rig="ortho6", size=32, points=64, limit=4, workers=1)
     >>> done.done, done.failures
@@ -115,10 +115,10 @@ def preview(
     views: int = 10,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a contact sheet, points painted on their pixels, and a page that shows both.
+    """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both.
 
-    out: a folder. shapes, views: how many at most. overwrite: replace files that are not a
-    preview's, too. Returns the files. Raises StoreError where no shape is rendered yet.
+    out: a folder. shapes, views: the most to show. overwrite: also replace files that no preview
+    wrote. Returns the files. Raises StoreError if no shape is rendered yet.
 
     >>> [path.name for path in pc.preview("S", "pictures", shapes=4)]
     ['contact_sheet.png', 'points.png', 'index.html']

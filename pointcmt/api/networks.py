@@ -1,4 +1,4 @@
-"""Networks: made by name, loaded from runs, trained and evaluated."""
+"""Build networks by name, load them from runs, train and evaluate them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ def backbone(name: str, classes: int = 40) -> nn.Module:
     """Build a point network by name, with random weights.
 
     It maps points [B,N,3] in the unit sphere to a `Prediction` with `logits` [B,C] and `feature`
-    [B,512]; its `classifier` is one linear layer. Raises UsageError for an unknown name.
+    [B,512]; its `classifier` is a single linear layer. Raises UsageError for an unknown name.
 
     >>> import torch
     >>> net = pc.backbone("pointnet", classes=10).eval()
@@ -51,10 +51,10 @@ def backbone(name: str, classes: int = 40) -> nn.Module:
 
 
 class TrainedModel(nn.Module):
-    """The network of a run, in evaluation mode, with what the run says of it: see `load_run`.
+    """The network of a run, in evaluation mode, with information from the run; see `load_run`.
 
-    Called, it is its `network`. recipe: what trained it. class_names: in the order of the logits.
-    epoch: of the checkpoint.
+    Calling it calls its `network`. recipe: the recipe that trained it. class_names: in the order of
+    the logits. epoch: of the checkpoint.
 
     >>> model = pc.load_run("RUN")
     >>> model.recipe, model.class_names[:2], model.training
@@ -70,7 +70,7 @@ class TrainedModel(nn.Module):
 
     @property
     def classifier(self) -> nn.Linear:
-        """The last layer. Raises UsageError where what was trained does not classify shapes."""
+        """The last layer. Raises UsageError if the trained network does not classify shapes."""
         found = dict(self.network.named_modules()).get("classifier")
         if not isinstance(found, nn.Linear):
             raise UsageError(f"a {self.recipe} has no classifier of shapes", where="classifier")
@@ -89,9 +89,9 @@ class TrainedModel(nn.Module):
 def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> TrainedModel:
     """Load the network of a run, in evaluation mode, with its classifier and class names.
 
-    path: a run's folder; that of the recipe pointcmt means its student. checkpoint: best on
+    path: a run's folder; for the recipe pointcmt, its student is loaded. checkpoint: best on
     validation, last, or the number of an epoch that was kept. Nothing is unpickled. Raises
-    StoreError where there is no run, or a damaged one.
+    StoreError if the run is missing or damaged.
 
     >>> import torch
     >>> model = pc.load_run("RUN")
@@ -109,11 +109,11 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run stands after training.
+    """The result of a training run.
 
     folder: for `load_run`. last, best: metrics of the last epoch and of the best one on validation,
-    by name. cost: parameters, FLOPs, time, memory. stages: of the recipe pointcmt, by name; its
-    other fields are the student's.
+    by name. cost: parameters, FLOPs, time, memory. stages: by name, for the recipe pointcmt; the
+    other fields are then the student's.
 
     >>> settings = {"data__points": 64, "data__batch_size": 4}
     >>> result = pc.train("student", data="S", out="RUN", epochs=1, **settings)
@@ -141,16 +141,16 @@ def train(
     progress: bool = False,
     **settings: Any,
 ) -> TrainResult:
-    """Train a recipe from a view store; called again, it goes on where it stopped.
+    """Train a recipe from a view store; another call resumes where it stopped.
 
     recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune or partseg. data: a
-    store, or where it is. out: the run's folder. config: a YAML file. settings: those of the
-    recipe, `__` for the dot of nested ones: `epochs=10`, `optimizer__clip_norm=1.0`; they come
-    before the file's. features: where image features are kept, if not in the store. progress: show
-    it on standard error.
+    store, or its location. out: the run's folder. config: a YAML file. settings: keys of the
+    recipe's configuration, with `__` for the dots of nested keys: `epochs=10`,
+    `optimizer__clip_norm=1.0`; they override the file. features: where image features are kept, if
+    not in the store. progress: show it on standard error.
 
-    Raises UsageError for a setting that cannot be, with its name, StoreError for a store that
-    cannot be trained on or a folder that holds another run.
+    Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
+    trained on or a folder that holds another run.
 
     >>> settings = {"data__points": 64, "data__batch_size": 4}
     >>> result = pc.train("student", data="S", out="RUN", epochs=1, **settings)
@@ -183,10 +183,10 @@ def evaluate(
     votes: int = 1,
     device: str = "auto",
 ) -> Evaluation:
-    """Judge a run on a split of a store: accuracy, or mIoU of parts, overall and per class.
+    """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
     run: a folder, as for `load_run`. votes: predictions averaged per shape. Writes
-    evaluation.json and a picture into the run's folder. Raises StoreError and UsageError.
+    evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
 
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
@@ -200,7 +200,7 @@ def evaluate(
 def _config(
     recipe: str, config: str | Path | None, settings: Mapping[str, Any]
 ) -> TrainConfig | PipelineConfig:
-    """The configuration of a recipe; of the recipe pointcmt, EVERY are those of all its stages."""
+    """Return the configuration of a recipe; for pointcmt, EVERY sets keys of all its stages."""
     given = {
         key.replace("__", "."): str(value) if isinstance(value, Path) else value
         for key, value in settings.items()
@@ -214,7 +214,7 @@ def _config(
 
 
 def _run_folder(path: str | Path) -> Path:
-    """The folder of a run, or of the student of the recipe pointcmt."""
+    """Return the folder of a run; for the recipe pointcmt, that of its student."""
     folder = Path(path)
     student = folder / STUDENT
     return student if not (folder / FACTS).exists() and (student / FACTS).exists() else folder

@@ -1,4 +1,4 @@
-"""One shape at a time: load it, bring it into the unit sphere, sample it, look at it."""
+"""Single shapes: load, normalize, sample and render them."""
 
 import os
 import threading
@@ -30,14 +30,14 @@ from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.normals import complete_normals
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
-SLACK = 1e-6  # by how much rounding may take a mesh out of the unit sphere
+SLACK = 1e-6  # how far rounding may take a mesh outside the unit sphere
 
 
 def load_mesh(path: str | Path) -> Mesh:
-    """Load an OFF, OBJ, PLY, STL or GLB file, textures and colors included, as a checked mesh.
+    """Load an OFF, OBJ, PLY, STL or GLB file, with textures and colors, as a validated mesh.
 
-    Triangles come in the file's order and coordinates. Raises ShapeError with the reason where the
-    file is missing, damaged, or holds no triangles.
+    Triangles keep the file's order and coordinates. Raises ShapeError with the reason if the file
+    is missing, damaged, or has no triangles.
 
     >>> pc.load_mesh("chair.off")
     Mesh(4 vertices, 4 faces)
@@ -47,9 +47,9 @@ def load_mesh(path: str | Path) -> Mesh:
 
 
 def load_cloud(path: str | Path) -> Cloud:
-    """Load an XYZ, TXT, PTS, NPY or PLY file of points, with the normals and colors that it has.
+    """Load an XYZ, TXT, PTS, NPY or PLY file of points, with its normals and colors, if any.
 
-    Raises ShapeError with the reason where the file is missing, damaged, or holds no points.
+    Raises ShapeError with the reason if the file is missing, damaged, or has no points.
 
     >>> pc.load_cloud("chair.xyz")
     Cloud(3 points)
@@ -61,7 +61,7 @@ def load_cloud(path: str | Path) -> Cloud:
 
 
 def normalize(mesh: Mesh, up: str = "y") -> tuple[UnitMesh, NDArray[np.float64]]:
-    """Return a mesh centered and scaled into the unit sphere, +Z up, and the transform to there.
+    """Return a mesh centered and scaled into the unit sphere, +Z up, and the transform used.
 
     up: the axis that points up in the mesh: x, y or z. The transform is `source_to_world` [4,4].
     Raises ShapeError for a mesh without area.
@@ -80,11 +80,11 @@ def normalize(mesh: Mesh, up: str = "y") -> tuple[UnitMesh, NDArray[np.float64]]
 def sample_points(
     shape: Mesh | Cloud, count: int, *, seed: int | np.random.Generator = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Sample points of a surface, uniform by area; or choose points of a cloud.
+    """Sample points on a surface, uniformly by area, or choose points of a cloud.
 
-    Returns points [count,3] in the shape's own coordinates, and the face (of a cloud: the point)
-    that each belongs to, [count]. They are in farthest-point order: any first n are evenly spread.
-    A cloud's do not depend on the seed. Raises ShapeError for a mesh without area.
+    Returns points [count,3] in the shape's own coordinates, and the index of the face (for a cloud:
+    of the point) that each comes from, [count]. They are in farthest-point order: any first n are
+    evenly spread. The seed does not affect clouds. Raises ShapeError for a mesh without area.
 
     >>> points, faces = pc.sample_points(pc.load_mesh("chair.off"), 256, seed=0)
     >>> points.shape, faces.shape
@@ -96,7 +96,7 @@ def sample_points(
         if isinstance(shape, Cloud):
             chosen = geometry.choose_points(geometry.normalize_cloud(shape, "y")[0].points, count)
             return shape.points[chosen], chosen
-        unit, to_unit = normalize(shape, "y")  # as files are: the order is that of a store
+        unit, to_unit = normalize(shape, "y")  # the usual axis of files: gives a store's order
         points, faces = geometry.sample_points(unit, count, np.random.default_rng(seed))
     back = np.linalg.inv(to_unit)
     return points @ back[:3, :3].T + back[:3, 3], faces
@@ -107,10 +107,10 @@ class RenderedViews:
     """Images of one shape from V cameras, as `render_views` makes them; H = W pixels.
 
     rgb [V,H,W,3] u8 sRGB. depth [V,H,W] f32 along the optical axis, world units, 0 = background.
-    face_index [V,H,W] i32: the face (of a cloud: the point) at each pixel's center, -1 =
-    background. layers: `normal` and `albedo` [V,H,W,3] u8, where asked for. camera: all V, in the
-    world of the unit sphere. source_to_world [4,4]: from the shape's own coordinates to there.
-    backend: what drew it.
+    face_index [V,H,W] i32: the face (for a cloud: the point) at each pixel's center, -1 =
+    background. layers: `normal` and `albedo` [V,H,W,3] u8, if requested. camera: all V, in world
+    coordinates (the unit sphere). source_to_world [4,4]: from the shape's own coordinates to the
+    world. backend: the renderer used.
 
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views
@@ -136,10 +136,11 @@ class RenderedViews:
         return f"RenderedViews({V} view{'s' * (V != 1)} of {H}² pixels, {self.backend})"
 
     def visible(self, points: ArrayLike, faces: ArrayLike) -> NDArray[np.bool_]:
-        """Return which views see which points, [V,N], by one ray per point and view.
+        """Return which views see which points, [V,N], with one ray per point and view.
 
-        points [N,3]: on the surface, in the shape's own coordinates, as `sample_points` gives them.
-        faces [N]: where they lie. Of a cloud only `faces` counts: the indices of its points.
+        points [N,3]: on the surface, in the shape's own coordinates, as from `sample_points`.
+        faces [N]: the faces that they lie on; for a cloud, the indices of its points, which alone
+        determine the result.
         """
         points = number_array("points", points, np.float64, (-1, 3))
         faces = number_array("faces", faces, np.int32, (len(points),))
@@ -155,12 +156,12 @@ class RenderedViews:
         return seen
 
     def to_world(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Return points [N,3] of the shape's own coordinates in the world of the cameras."""
+        """Transform points [N,3] from the shape's own coordinates to the world."""
         turn = self.source_to_world
         return np.asarray(points, np.float64) @ turn[:3, :3].T + turn[:3, 3]
 
     def sheet(self, columns: int = 10) -> Image.Image:
-        """Return all views in one picture, row by row."""
+        """Return all views in one image, row by row."""
         rows = -(-len(self) // columns)
         V, H = self.rgb.shape[:2]
         sheet = Image.new("RGB", (min(columns, V) * H, rows * H), "white")
@@ -170,7 +171,7 @@ class RenderedViews:
 
 
 class DrawSettings(TypedDict, total=False):
-    """What `render_views` takes besides, as `render` does.
+    """Further settings of `render_views`, the same as in `render`.
 
     >>> settings: pc.DrawSettings = {"layers": ["normal"], "background": "black"}
     """
@@ -179,7 +180,7 @@ class DrawSettings(TypedDict, total=False):
     antialias: bool  # smooth edges in rgb
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
-    splat: float  # of clouds: a point's radius in pixels
+    splat: float  # for clouds: a point's radius in pixels
 
 
 def render_views(
@@ -193,14 +194,14 @@ def render_views(
     device: str = "auto",
     **settings: Unpack[DrawSettings],
 ) -> RenderedViews:
-    """Draw a mesh or a cloud from all cameras of a rig: the images that a view store holds.
+    """Render a mesh or a cloud from all cameras of a rig: the images that a view store holds.
 
     rig: a name, a .toml file, or a `Rig`. size: pixels, square. up: the axis that points up in the
-    shape, as in files (`pointcmt render --up`). normalize: bring it into the unit sphere first;
-    else it must be a mesh that is there already, +Z up, which a `UnitMesh` always is. backend:
-    auto, egl, embree or pyrender. device: of GPUs. settings: `DrawSettings`.
+    shape, as in `pointcmt render --up`. normalize: bring it into the unit sphere first; if False,
+    it must be a mesh in the unit sphere, +Z up, such as a `UnitMesh`. backend: auto, egl, embree or
+    pyrender. device: of GPUs. settings: `DrawSettings`.
 
-    Raises UsageError for a setting that cannot be, ShapeError for a shape that cannot be drawn.
+    Raises UsageError for an invalid setting, ShapeError for a shape that cannot be rendered.
 
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views.rgb.shape, views.depth.shape, views.face_index.shape
@@ -226,7 +227,7 @@ def render_views(
 
 
 class _Scene(Protocol):
-    """A shape in the unit sphere before its cameras. count: faces, or points of a cloud."""
+    """A shape in the unit sphere with its cameras. count: of faces, or of a cloud's points."""
 
     camera: Camera
 
@@ -256,7 +257,7 @@ def _scene(
 
 
 def _as_unit(mesh: Mesh) -> UnitMesh:
-    """A mesh that is in the unit sphere already. Raises UsageError where it is not."""
+    """Return a mesh as a `UnitMesh`. Raises UsageError if it is not in the unit sphere."""
     if isinstance(mesh, UnitMesh):
         return mesh
     radius = float(np.linalg.norm(mesh.vertices[mesh.faces.ravel()], axis=1).max())
@@ -305,11 +306,11 @@ class _CloudScene:
         return splatter.visible_points(self.cloud, faces, self.splats, self.camera)
 
 
-_made = threading.local()  # a GL context belongs to its thread, and dies with a fork
+_made = threading.local()  # a GL context belongs to one thread and does not survive a fork
 
 
 def _renderer(backend: str, device: str) -> Renderer:
-    """The renderer of this thread, made once."""
+    """Return this thread's renderer, created on first use."""
     known: dict[str, Renderer] = _made.__dict__
     key = f"{os.getpid()} {backend} {device}"
     if key not in known:
@@ -324,7 +325,7 @@ def _check_up(up: str) -> None:
 
 @contextmanager
 def _shape_errors(where: str = "") -> Iterator[None]:
-    """Turn the refusal of a shape into an error of the public ones."""
+    """Turn a ShapeRefused into the public ShapeError."""
     try:
         yield
     except ShapeRefused as refused:

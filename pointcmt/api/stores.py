@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def open_store(path: str | Path, *, features: str | Path | None = None) -> "ViewStore":
     """Open a view store: a folder, s3://bucket/path or gs://bucket/path.
 
-    features: where derived features are kept, if not in the store. Raises StoreError where there is
-    no store that can be read.
+    features: where derived features are kept, if not in the store. Raises StoreError if there is no
+    readable store.
 
     >>> pc.open_store("S")
     ViewStore('S', 40 shapes of 10 classes, 6 views of 32² pixels, 256 points)
@@ -33,10 +33,10 @@ def open_store(path: str | Path, *, features: str | Path | None = None) -> "View
 
 @dataclass(frozen=True, repr=False)
 class StoredShape:
-    """One shape of a store; each array is read when it is first asked for.
+    """One shape of a store; each array is read on first access.
 
-    Letters: V views, H = W pixels, N points. All arrays raise StoreError where the shape is not
-    rendered, with the reason where it failed, and DamageError where data is lost or damaged.
+    Letters: V views, H = W pixels, N points. All arrays raise StoreError if the shape is not
+    rendered, with the reason if it failed, and DamageError if data is lost or damaged.
 
     >>> shape = pc.open_store("S")["chair/0000"]
     >>> shape
@@ -54,7 +54,7 @@ class StoredShape:
 
     @property
     def class_name(self) -> str | None:
-        """None where the class is unknown."""
+        """None if the class is unknown."""
         return self.store.shapes[self.index].class_name
 
     @property
@@ -134,9 +134,9 @@ class StoredShape:
 class ViewStore(files.ViewStore):
     """A view store, open for reading; `open_store` opens it.
 
-    `store[7]`, `store[-1]` and `store["chair/0001"]` are shapes, `store[10:20]` a list of them, and
-    iterating gives all of them, without reading any array. `class_names` is in the order of labels.
-    A store may be used after a fork, and pickled: each process opens it for itself.
+    `store[7]`, `store[-1]` and `store["chair/0001"]` are shapes, `store[10:20]` is a list of them,
+    and iterating yields all of them, without reading any array. `class_names` is in label order. A
+    store can be used after a fork, and pickled: each process opens it itself.
 
     >>> store = pc.open_store("S")
     >>> len(store), store[0], [shape.id for shape in store[:2]]
@@ -213,12 +213,12 @@ class ViewStore(files.ViewStore):
     ) -> "ViewDataset":
         """Return batches of a split's rendered shapes as a torch IterableDataset.
 
-        split: train, test or val, or indices of shapes. arrays: what a batch holds, beside `label`,
-        `shape` and `view`, each a tensor with the batch in front. views: as many random ones of
-        each shape, 0 = all. points: the first n, 0 = all. shuffle: by the seed and the epoch; the
-        train split is, if nothing is said. rank, world_size: this process' share of each batch.
+        split: train, test or val, or indices of shapes. arrays: those in a batch, in addition to
+        `label`, `shape` and `view`; each is a tensor with the batch dimension first. views: random
+        views per shape, 0 = all. points: the first n, 0 = all. shuffle: by the seed and the epoch;
+        default: only the train split. rank, world_size: this process's share of each batch.
 
-        Raises UsageError for what the store does not have, StoreError where no shape is rendered.
+        Raises UsageError for what the store does not have, StoreError if no shape is rendered.
 
         >>> data = pc.open_store("S").dataset("train", batch_size=8, views=4)
         >>> batch = next(iter(data))
@@ -249,14 +249,14 @@ class ViewStore(files.ViewStore):
         )
         try:
             return ViewDataset(self, shapes, config)
-        except UsageError as error:  # whose settings are those of `pointcmt train`
+        except UsageError as error:  # it names settings of `pointcmt train`
             own = error.where.startswith("data.")
             where = f"{error.where.removeprefix('data.')}=" if own else error.where
             fix = error.fix.replace("--set data.", "").replace("data.", "")
             raise UsageError(error.what, where=where, fix=fix) from None
 
     def outcome(self, index: int) -> Outcome | None:
-        """Return how a shape's rendering ended, None where it has not been rendered yet."""
+        """Return the outcome of a shape's rendering, None if it has not been rendered yet."""
         shard = index // self.schema.shard
         if shard not in self._outcomes:
             found = self.markers(RENDER, [shard]) if shard in self._rendered else {}

@@ -1,1 +1,1 @@
-"""The commands, one file per group: parse, call one function, print."""
+"""The commands, one file per group. Each parses, calls one function and prints."""

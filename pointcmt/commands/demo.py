@@ -14,7 +14,7 @@ def demo(
     ),
     log_format: LogFormat = "auto",
 ) -> None:
-    """The whole way on built-in shapes: render, look, train, evaluate; two minutes on a CPU."""
+    """Render, preview, train and evaluate on built-in shapes; takes two minutes on a CPU."""
     start_logging(log_format)
     with needs("all"):
         from pointcmt.commands.demo_steps import run

@@ -1,6 +1,6 @@
-"""The steps of `pointcmt demo`: the whole way on the built-in shapes, on a CPU, in about two minutes.
+"""The steps of `pointcmt demo`: the whole pipeline on built-in shapes, about two minutes on a CPU.
 
-Everything it does is what the commands do; each step's command is printed, to be repeated at will.
+Each step calls the same functions as the corresponding command.
 """
 
 import time
@@ -34,7 +34,7 @@ KNOBS = {
     "student": (
         "data.points=128",
         "data.batch_size=10",
-        # a tenth of the official weights, which hold a student of so few steps back
+        # a tenth of the official weights, which slow down a student with so few steps
         "distillation.feature.weight=3",
         "distillation.classifier=1",
     ),
@@ -43,9 +43,9 @@ EPOCHS = {"teacher": 5, "cmpg": 6, "student": 22}
 
 
 def run(out: Path) -> None:
-    """Render, look, train PointCMT's three stages, evaluate; everything goes below `out`.
+    """Render, preview, train PointCMT's three stages and evaluate; write everything below `out`.
 
-    Running it again resumes. Raises PointcmtError as the commands do.
+    Running it again resumes. Raises PointcmtError like the commands.
     """
     started = time.monotonic()
     data = out / "store"
@@ -91,13 +91,13 @@ _SAYS = {
 
 
 def _knobs() -> list[str]:
-    """Short enough for two minutes on two cores, long enough for batch norm to settle."""
+    """Return settings for two minutes on two cores, long enough for batch norm to converge."""
     epochs = [f"{stage}.epochs={count}" for stage, count in EPOCHS.items()]
     return epochs + [f"{stage}.{knob}" for stage, knobs in KNOBS.items() for knob in knobs]
 
 
 def _few(listing: Listing) -> Listing:
-    """Some shapes of each class and split, in the listing's order."""
+    """Return some shapes of each class and split, in the listing's order."""
     chosen = {
         shape.id
         for split, count in (("train", TRAIN), ("test", TEST))

@@ -1,4 +1,4 @@
-"""`pointcmt doctor`: tries each thing the package stands on; what fails comes with its remedy."""
+"""`pointcmt doctor`: test everything the package depends on; each failure has a remedy."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from pointcmt.commands.options import Json, path_of
 from pointcmt.console import show_text
 from pointcmt.errors import PointcmtError, install
 
-# A square, or a triangle, in each format that compiled functions read.
+# A square or a triangle in each format that compiled functions read.
 MESHES = {
     "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
     "square.obj": b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
@@ -56,7 +56,7 @@ endsolid triangle
 
 @dataclass(frozen=True)
 class Finding:
-    """state: "ok", "missing" (an optional part) or "broken". remedy: what to do about it."""
+    """One test. state: "ok", "missing" (an optional part) or "broken". remedy: how to fix it."""
 
     name: str
     state: str
@@ -65,7 +65,7 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """All findings. folder: where stores will be written."""
+    """Return all findings. folder: where stores will be written."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
         *(_RENDERING if find_spec("open3d") else [("render", _no_render)]),
@@ -93,13 +93,13 @@ def _python() -> Finding:
 
 
 def _no_render() -> Finding:
-    """A node for training carries no ray caster."""
+    """Return the finding for a training-only installation, which has no ray caster."""
     remedy = f"for rendering, {install('render')}"
     return Finding("render", "missing", "open3d is not installed", remedy)
 
 
 def _meshes() -> Finding:
-    """A mesh of each format; also compiles and caches what reads them."""
+    """Read a mesh of each format; this also compiles and caches the readers."""
     from pointcmt.render.load.meshes import load_mesh
 
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def _meshes() -> Finding:
 
 
 def _embree() -> Finding:
-    """A textured shape through the whole CPU path; also compiles and caches its kernels."""
+    """Render a textured shape on the CPU; this also compiles and caches the kernels."""
     from pointcmt.render.startup import remedy
 
     try:
@@ -143,7 +143,7 @@ def _embree() -> Finding:
 
 
 def _egl() -> Finding:
-    """Draw a triangle on every EGL device, in a process of its own: a driver may take it down."""
+    """Draw a triangle on every EGL device, in a separate process, since a driver may crash it."""
     probe = [sys.executable, "-m", "pointcmt.render.draw.egl.probe"]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=120)
     if done.returncode < 0:
@@ -185,7 +185,7 @@ def _torch() -> Finding:
 
 
 def _parts() -> Finding:
-    """Import the data sources, networks and recipes that other packages have brought."""
+    """Import the data sources, networks and recipes that other packages provide."""
     found, broken = [], []
     for group in plugins.GROUPS:
         for name in plugins.names(group):
@@ -222,7 +222,7 @@ def doctor(
     ] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Try everything the package stands on; each failure comes with its remedy."""
+    """Test everything the package depends on; print a remedy for each failure."""
     findings = examine(folder)
     for finding in findings:
         show_text(f"{finding.state:8}{finding.name:8}{finding.detail}")

@@ -1,4 +1,4 @@
-"""`pointcmt evaluate`: the scores of a run, or of probes on its frozen features."""
+"""`pointcmt evaluate`: evaluate a run, or probes on its frozen features."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def evaluate(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Accuracy (of parts: mIoU) of a run, overall and per class, with a picture; or probes."""
+    """Evaluate a run: accuracy or part mIoU, overall and per class, with a figure; or probes."""
     start_logging(log_format)
     allow(trust)
     if probe or few_shot:
@@ -61,7 +61,7 @@ def evaluate(
 
 
 def _check_probe(probe: str, split: str, votes: int) -> None:
-    """Raise UsageError for a probe that there is not, or options that have no part in one."""
+    """Raise UsageError for an unknown probe, or for options that probes do not use."""
     if probe not in ("", "svm"):
         raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
     if split != "test" or votes != 1:

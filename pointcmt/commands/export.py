@@ -1,4 +1,4 @@
-"""`pointcmt export`: a trained network as one file."""
+"""`pointcmt export`: export a trained network as one file."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def export(
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
-    """A trained network as one file, checked against torch before it is written."""
+    """Export a trained network as one file, checked against torch before it is written."""
     _check_export(source, to)
     allow(trust)
     with needs("export" if to == "onnx" else "train"):
@@ -41,7 +41,7 @@ def export(
 
 
 def _check_export(source: Path, to: str) -> None:
-    """Raise UsageError where this format is not one of what is at `source`."""
+    """Raise UsageError if what is at `source` cannot be exported in this format."""
     is_store = is_url(source) or (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(

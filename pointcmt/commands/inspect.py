@@ -1,4 +1,4 @@
-"""`pointcmt info` and `pointcmt preview`: look at a store."""
+"""`pointcmt info` and `pointcmt preview`: inspect a store."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from pointcmt.console import show, show_text
 
 
 def info(store: Store, as_json: Json = False) -> None:
-    """What is in a store; exit code 1 where files of it are lost."""
+    """Summarize a store; exit code 1 if files are lost."""
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.datasets.summary import describe, summarize
 
@@ -32,7 +32,7 @@ def preview(
         bool, typer.Option("--overwrite", help="Replace files that are not a preview's, too.")
     ] = False,
 ) -> None:
-    """A contact sheet, points painted on their pixels, and a page that holds both."""
+    """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both."""
     require_folder(out, "--out")
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.preview import preview as draw

@@ -1,4 +1,4 @@
-"""What the commands share: options, and how they end."""
+"""Options and exit handling that the commands share."""
 
 import math
 import os
@@ -63,10 +63,10 @@ WITH_TORCH = ("train", "export", "all")  # extras
 
 
 def allow(trusted: list[str] | None, *typed: str) -> None:
-    """Allow this command to import the `module:name` among what the user typed.
+    """Allow this command to import the values typed by the user that have the form `module:name`.
 
-    Their modules may be in the current directory, too. trusted: the values of --trust. Raises
-    UsageError for one of those that has another form.
+    Their modules may also be in the current directory. trusted: the values of --trust. Raises
+    UsageError if one of those has another form.
     """
     for name in trusted or ():
         if not plugins.is_reference(name):
@@ -81,7 +81,7 @@ def allow(trusted: list[str] | None, *typed: str) -> None:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Prepare for the libraries of an extra; name the extra where one of them is missing."""
+    """Prepare for the libraries of an extra; if one is missing, the error names the extra."""
     if extra in WITH_TORCH:
         let_waiting_threads_sleep()
     try:
@@ -95,7 +95,7 @@ def needs(extra: str) -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C ends the command cleanly: whole shards are safe, and the same command goes on."""
+    """End cleanly on Ctrl-C: finished shards are kept, and the same command resumes."""
     try:
         yield
     except KeyboardInterrupt:
@@ -104,9 +104,9 @@ def resumable() -> Iterator[None]:
 
 
 def path_of(flag: str) -> dict[str, Any]:
-    """Return what makes a typer option a path that is not empty, for `typer.Option(**…)`.
+    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty.
 
-    An empty one, as of a variable that is not set, would be the current directory.
+    An empty path, as from an unset shell variable, would be the current directory.
     """
 
     def parse(text: str | Path) -> Path:
@@ -126,12 +126,12 @@ Root = Annotated[
 
 
 def is_url(path: Path) -> bool:
-    """Whether a path was meant as the URL of a store."""
+    """Return whether a path was meant as a store's URL."""
     return path.parts[:1] in (("s3:",), ("gs:",))
 
 
 def require_folder(path: Path, flag: str) -> None:
-    """Raise UsageError where a URL is given for what can only be kept on a file system."""
+    """Raise UsageError if a URL is given for something that needs a file system."""
     if is_url(path):
         raise UsageError(
             "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
@@ -141,7 +141,7 @@ def require_folder(path: Path, flag: str) -> None:
 def cluster(
     scheduler: str | None, resources: str, workers: int, num_shards: int | None
 ) -> dict[str, Any]:
-    """--scheduler and --resources as fields of render.run.Options. Raises UsageError."""
+    """Return --scheduler and --resources as fields of render.run.Options. Raises UsageError."""
     if scheduler is None:
         if resources:
             raise UsageError(
@@ -171,7 +171,7 @@ def cluster(
 
 
 def _amounts(text: str) -> dict[str, float]:
-    """ "GPU=1,disk=0.5" as numbers by name. Raises UsageError."""
+    """Parse "GPU=1,disk=0.5" into numbers by name. Raises UsageError."""
     pairs = [pair.partition("=") for pair in text.split(",")]
     try:
         amounts = {name.strip(): float(amount) for name, _, amount in pairs}
@@ -185,7 +185,7 @@ def _amounts(text: str) -> dict[str, float]:
 
 
 def share(index: int | None, count: int | None, overwrite: bool = False) -> tuple[int, int]:
-    """--shard-index and --num-shards as (i, n); (0, 1) without them. Raises UsageError."""
+    """Return --shard-index and --num-shards as (i, n); default (0, 1). Raises UsageError."""
     if index is None and count is None:
         return 0, 1
     if overwrite:

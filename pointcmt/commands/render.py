@@ -73,7 +73,7 @@ def render(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render meshes or clouds into a view store; running it again does exactly what is missing."""
+    """Render meshes or clouds into a view store; running it again renders only what is missing."""
     start_logging(log_format)
     allow(None, dataset)
     mine = share(shard_index, num_shards, overwrite)
@@ -145,7 +145,7 @@ def build_correspondences(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Add to a rendered store which of its points each view sees; resumes."""
+    """Add the visibility of points in each view to a rendered store; running it again resumes."""
     start_logging(log_format)
     allow(trust)
     from pointcmt.datasets.store.view_store import ViewStore
@@ -195,7 +195,7 @@ def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:
 
 
 def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> None:
-    """Print what a run did and end with the exit code that fits."""
+    """Print a summary of a run and exit with the matching code."""
     for outcome in summary.failures:
         show("failed", outcome.id, str(outcome.reason), outcome.detail)
     rate = summary.views / max(summary.seconds, 1e-9)

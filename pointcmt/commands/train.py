@@ -1,4 +1,4 @@
-"""`pointcmt train`: networks from a view store."""
+"""`pointcmt train`: train networks from a view store."""
 
 import json
 import os
@@ -60,8 +60,8 @@ def train(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Train networks from a view store; running it again goes on where it stopped."""
-    is_helper = os.environ.get("RANK", "0") != "0"  # of several processes; the first one reports
+    """Train networks from a view store; running it again resumes where it stopped."""
+    is_helper = os.environ.get("RANK", "0") != "0"  # of several processes, only the first reports
     if is_helper:
         hide_messages()
     else:
@@ -111,7 +111,7 @@ def _resolve(
     inputs: dict[str, str],
     flags: dict[str, Any],
 ) -> "TrainConfig | PipelineConfig":
-    """The configuration that the options of `train` ask for. inputs: runs to start from."""
+    """Return the configuration that `train`'s options select. inputs: runs to start from."""
     from pointcmt.training.config.files import load_config, load_pipeline
     from pointcmt.training.config.pointcmt import PIPELINE
 
@@ -128,7 +128,7 @@ def _resolve(
 
 
 def _require_run(out: Path) -> None:
-    """Raise StoreError where there is nothing to go on with: neither a run nor a folder of runs."""
+    """Raise StoreError if there is nothing to resume: neither a run nor a folder of runs."""
     if not any(path for level in ("", "*/", "*/*/") for path in out.glob(f"{level}run.json")):
         raise StoreError(
             "there is no run to go on with here",

@@ -43,7 +43,7 @@ def verify(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Check every checksum, count, camera and point of a store; exit code 1 names what is broken."""
+    """Check every checksum, count, camera and point of a store; exit with 1 if any is broken."""
     start_logging(log_format)
     allow(trust)
     from pointcmt.render.jobs.run import Options
@@ -74,20 +74,20 @@ def verify(
 
 
 def _verdict(store: str) -> "Verdict":
-    """`verify`."""
+    """Check the store."""
     from pointcmt.datasets.store.verify import verify as check
     from pointcmt.datasets.store.view_store import ViewStore
 
     try:
         total = ViewStore.open(store).schema.shapes
     except DamageError:
-        total = 0  # the verdict will say why
+        total = 0  # the verdict will explain it
     with meter("verifying", total, "shapes") as progress:
         return check(store, progress.advance)
 
 
 def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict":
-    """`verify --sources`: the verdict with what the data set's files add to it."""
+    """Add the findings in the data set's files to the verdict, for `verify --sources`."""
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
     from pointcmt.render.jobs.origins import changed_sources
@@ -106,7 +106,7 @@ def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict"
 
 
 def _repair(store: str, root: Path | None, options: "Options", as_json: bool) -> NoReturn:
-    """`verify --repair`."""
+    """Render broken shards again and delete leftovers, for `verify --repair`."""
     from pointcmt.render.jobs.repair import repair
 
     with resumable():

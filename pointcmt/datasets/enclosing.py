@@ -1,4 +1,4 @@
-"""Find the view store around a path, so that nothing else is ever written into one."""
+"""Find the view store that contains a path, so that nothing else is written into it."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from pointcmt.datasets.store.schema import ROOT
 from pointcmt.errors import UsageError
 from pointcmt.files import read_regular
 
-MOST = 64 << 20  # bytes of a root that are read
+MOST = 64 << 20  # bytes of a store's zarr.json to read
 
 
 def store_around(path: Path) -> Path | None:
@@ -25,7 +25,7 @@ def store_around(path: Path) -> Path | None:
 
 
 def require_outside(features: str, run: Path) -> None:
-    """Raise UsageError for a location of features that is empty, in a view store or in the run."""
+    """Raise UsageError if the location of features is empty, in a view store or in the run."""
     if not features:
         raise UsageError(
             "the location for features is empty", where="--features", fix="name a folder or a URL"
@@ -45,7 +45,7 @@ def require_outside(features: str, run: Path) -> None:
 
 
 def is_store(folder: Path) -> bool:
-    """Return whether a folder's root is that of a view store of any version."""
+    """Return whether a folder's zarr.json is that of a view store of any version."""
     try:
         return is_root(read_regular(folder / ROOT, MOST))
     except OSError:

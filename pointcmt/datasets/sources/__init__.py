@@ -1,4 +1,4 @@
-"""Data sets: which shapes there are, of which class and split. No shape is read here."""
+"""Data sets: list their shapes, classes and splits without reading any shape."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,19 +29,19 @@ __all__ = ["SOURCES", "Listing", "Source", "find_source", "list_shapes", "select
 def list_shapes(
     dataset: str, root: Path | None, up: str | None = None, follow_links: bool = False
 ) -> Listing:
-    """The shapes of a data set by its name; up: axis that overrides the data set's own.
+    """Return the shapes of a data set by name; up: axis that overrides the data set's own.
 
-    dataset: a name in SOURCES, or of a source from outside the package (see `find_source`).
-    follow_links: whether shapes are listed that lie in directories outside of the root, to which
-    links in it lead. Raises UsageError for an unknown name, and for a root that is missing or holds
-    something else: the error says what was expected and how to obtain the data.
+    dataset: a name in SOURCES, or a source from outside the package (see `find_source`).
+    follow_links: whether to list shapes in directories outside the root that links in it point to.
+    Raises UsageError for an unknown name, and for a root that is missing or holds something else:
+    the error tells what was expected and how to obtain the data.
     """
     source = find_source(dataset)
     if up is not None and up not in ("x", "y", "z"):
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
     root = None if root is None else Path(root)
     list_them = source.list_shapes
-    if list_them is list_folder:  # it walks: what a link leads to may be all of the disk
+    if list_them is list_folder:  # it walks directories: a link may lead to the whole disk
         list_them = partial(list_folder, follow_links=follow_links)
     listing = (list_them if dataset in SOURCES else _checked(source))(dataset, root)
     if follow_links:
@@ -53,10 +53,11 @@ def list_shapes(
 
 
 def find_source(dataset: str, where: str = "--dataset") -> Source:
-    """The source of a data set: of SOURCES, an entry point of `pointcmt.sources`, or `module:name`.
+    """Return a source: from SOURCES, an entry point of `pointcmt.sources`, or `module:name`.
 
-    where: what names it, for messages. Raises UsageError for an unknown name, and for one from
-    outside that cannot be imported or is neither a `Source` nor a function that lists shapes.
+    where: the setting that names it, for messages. Raises UsageError for an unknown name, and for
+    one from outside that cannot be imported or is neither a `Source` nor a function that lists
+    shapes.
     """
     found = SOURCES.get(dataset)
     if found is None:
@@ -73,26 +74,26 @@ def find_source(dataset: str, where: str = "--dataset") -> Source:
 
 
 def _checked(source: Source) -> Callable[[str, Path | None], Listing]:
-    """List the shapes of a source from outside the package, and check what it returns."""
+    """Return the source's `list_shapes` with its result checked; for sources from outside."""
 
     def list_and_check(dataset: str, root: Path | None) -> Listing:
         try:
             listing = source.list_shapes(dataset, root)
         except PointcmtError:
             raise
-        except Exception as error:  # whatever the source's own code raises
+        except Exception as error:  # the source's code may raise anything
             what = f"failed to list its shapes: {type(error).__name__}: {error}"
             raise plugins.mistake(plugins.SOURCES, dataset, what) from error
         wrong = _fault(listing)
         if wrong:
             raise plugins.mistake(plugins.SOURCES, dataset, wrong)
-        return replace(listing, name=dataset)  # by which a store finds its source again
+        return replace(listing, name=dataset)  # a store finds its source by this name
 
     return list_and_check
 
 
 def _fault(listing: object) -> str:
-    """What a listing from outside the package has wrong; "" for nothing."""
+    """Return what is wrong with a listing from outside the package; "" if it is valid."""
     if not isinstance(listing, Listing):
         return f"returned a {type(listing).__name__}, not a Listing"
     if listing.up not in ("x", "y", "z") or listing.kind not in ("mesh", "cloud"):
@@ -113,9 +114,9 @@ def _fault(listing: object) -> str:
 
 
 def _without_outsiders(listing: Listing, given: Path) -> Listing:
-    """Leave out, and note, the shapes in directories that links outside of the root lead to.
+    """Leave out shapes that are reached by links to directories outside the root, with a note.
 
-    given: the root that the user named. The listing's own lies above it where that was one class.
+    given: the root that the user passed. If it was a single class, the listing's root is above it.
     """
     root = listing.root or given
     limit = root if is_inside(given, root) else given
@@ -137,7 +138,7 @@ def _without_outsiders(listing: Listing, given: Path) -> Listing:
 
 
 def _list_toy(dataset: str, root: Path | None) -> Listing:
-    """The built-in shapes; they are made when they are rendered, and need no root."""
+    """List the built-in shapes; they are generated when rendered and need no root."""
     from pointcmt.datasets.sources.toy import CLASS_NAMES, PART_NAMES, list_toy
 
     if root is not None:

@@ -1,4 +1,4 @@
-"""Any tree of mesh or cloud files: classes and splits from its directories, or `labels.csv`."""
+"""Any tree of mesh or cloud files: classes and splits from directories or `labels.csv`."""
 
 import csv
 import io
@@ -21,13 +21,13 @@ from pointcmt.datasets.sources.listing import (
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
-# By name of the data set. A PLY file may be either: which, the user says, and never its content.
+# By name of the data set, which also decides whether a PLY file is read as a mesh or as a cloud.
 SUFFIXES = {
     "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
     "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),
 }
 LABELS = "labels.csv"
-MAX_LABELS = 256 << 20  # bytes of it: some millions of shapes
+MAX_LABELS = 256 << 20  # bytes of labels.csv: several million shapes
 OBTAIN = {
     "folder": "give --root a directory that holds mesh files, at any depth",
     "clouds": "give --root a directory that holds files of clouds, at any depth",
@@ -37,12 +37,12 @@ OBTAIN = {
 def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> Listing:
     """List every mesh ("folder") or cloud ("clouds") below `root`, in the order of their paths.
 
-    Hidden directories are left out, and without `follow_links` links to directories outside of the
-    root as well.
-    The class is the first directory that is not named like a split, the split the first that is
-    (else train). With a `labels.csv` (header id, class, split) in the root classes come from there
-    alone, so that a shape it does not list has none; an id is a path with or without its suffix.
-    Raises UsageError where there are none, and for lines of `labels.csv` that fit no shape.
+    Hidden directories are skipped; without `follow_links`, so are links to directories outside the
+    root. The class is the first directory that is not named like a split; the split is the first
+    that is (default: train). With a `labels.csv` (header id, class, split) in the root, classes
+    come only from there, and a shape that it does not list has none; an id is a path with or
+    without its suffix. Raises UsageError if there are no files, and for lines of `labels.csv` that
+    match no shape.
     """
     suffixes, obtain = SUFFIXES[dataset], OBTAIN[dataset]
     root = require_root(root, dataset, obtain)
@@ -81,9 +81,9 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
 
 
 def _walk(root: Path, follow_links: bool) -> tuple[set[str], list[str], list[str]]:
-    """All files below the root as posix paths relative to it, notes, and links not followed.
+    """Return all files below the root as relative posix paths, notes, and links not followed.
 
-    Links to directories are followed after all real ones; each directory is entered once.
+    Links to directories are visited after all real directories; each directory is visited once.
     """
     found: set[str] = set()
     unreadable: list[str] = []
@@ -118,7 +118,7 @@ def _walk(root: Path, follow_links: bool) -> tuple[set[str], list[str], list[str
 
 
 def _look_into(folder: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[str], list[str]]:
-    """The files, directories, and links to directories in a directory; empty if it was `seen`."""
+    """Return a directory's files, directories and links to directories; empty if `seen` before."""
     files: list[str] = []
     folders: list[str] = []
     links: list[str] = []
@@ -134,7 +134,7 @@ def _look_into(folder: Path, seen: set[tuple[int, int]]) -> tuple[list[str], lis
 
 
 def _stem(path: str) -> str:
-    """A posix path without its suffix."""
+    """Return a posix path without its suffix."""
     return path[: len(path) - len(Path(path).suffix)]
 
 
@@ -151,7 +151,7 @@ def _record(path: str, shape_id: str) -> ShapeRecord:
 
 
 def _label(shapes: list[ShapeRecord], path: Path) -> tuple[list[ShapeRecord], int]:
-    """The shapes with the classes and splits of `labels.csv`, and how many it does not list."""
+    """Return the shapes with classes and splits from `labels.csv`, and how many it omits."""
     names: dict[str, list[int]] = {}
     for index, shape in enumerate(shapes):
         for name in {shape.source, _stem(shape.source)}:
@@ -175,7 +175,7 @@ def _label(shapes: list[ShapeRecord], path: Path) -> tuple[list[ShapeRecord], in
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, id, class, split) of each line that is not empty; the last two may be empty."""
+    """Yield (line, id, class, split) of each line that is not empty; the last two may be empty."""
     reader = csv.reader(io.StringIO(read_list(path, MAX_LABELS), newline=""))
     try:
         header = [name.strip().lower() for name in next(reader, [])]

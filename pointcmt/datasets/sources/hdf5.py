@@ -1,8 +1,8 @@
-"""HDF5 files of clouds, as ShapeNetPart and ScanObjectNN are published: a shape is a row of one.
+"""HDF5 files of clouds, the published format of ShapeNetPart and ScanObjectNN: one shape per row.
 
-A row's source reads `ply_data_train0.h5#17`. Of a file only plain arrays are read that lie in it:
-links, external storage and virtual arrays may lead to any other file of the machine. The one place
-that imports h5py, and only once there is a file to open.
+The source of a row is written `ply_data_train0.h5#17`. Only plain arrays stored in the file itself
+are read: links, external storage and virtual arrays could point to any other file on the machine.
+Only this module imports h5py, and only when it opens a file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,15 +19,15 @@ from pointcmt.files import require_regular
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]
 MAX_ROWS = 10_000_000
-CHUNK_CACHE = 64 << 20  # bytes: a chunk of the published files holds parts of over a hundred rows
-MOST_PACKED = 1100  # a deflated byte gives 1032 bytes at most
-SPARE = 1 << 20  # bytes of an array that the file may declare without holding them
-BYTES_OF_ROW = 32  # at least, in a file of clouds
-MAX_DECODED = 1 << 30  # bytes of one chunk, or of one row: what reading a row may take
+CHUNK_CACHE = 64 << 20  # bytes: a chunk of the published files has parts of over a hundred rows
+MOST_PACKED = 1100  # largest accepted compression ratio; deflate reaches at most 1032
+SPARE = 1 << 20  # bytes that an array may declare without storing them
+BYTES_OF_ROW = 32  # the least in a file of clouds
+MAX_DECODED = 1 << 30  # bytes of one chunk or one row: limits the memory for reading a row
 
 
 def open_hdf5(path: Path) -> Any:
-    """The `h5py.File`, for reading. Raises ShapeRefused, and DependencyError without h5py."""
+    """Open an `h5py.File` for reading. Raises ShapeRefused, and DependencyError without h5py."""
     try:
         import h5py
     except ImportError as error:
@@ -53,7 +53,7 @@ def open_hdf5(path: Path) -> Any:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what h5py raises where a file is damaged into ShapeRefused (unreadable_file)."""
+    """Turn the exceptions of h5py for damaged files into ShapeRefused (unreadable_file)."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, ValueError) as error:
@@ -61,13 +61,13 @@ def damage(path: Path) -> Iterator[None]:
 
 
 def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
-    """The first `h5py.Dataset` of these names. kinds: of its numbers, as numpy's ("f", "iu").
+    """Return the first `h5py.Dataset` with one of these names. kinds: numpy kinds ("f", "iu").
 
-    Raises ShapeRefused (bad_syntax, too_large, truncated) where it is missing or not safe to read.
+    Raises ShapeRefused (bad_syntax, too_large, truncated) if it is missing or not safe to read.
     """
     import h5py
 
-    links = file.id.links  # h5py's own `in` and `get` would look where links lead
+    links = file.id.links  # h5py's own `in` and `get` would follow links
     name = next((name for name in names if links.exists(name.encode())), None)
     if name is None:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the file has no array '{'/'.join(names)}'")
@@ -94,9 +94,9 @@ def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
 def list_rows(
     root: Path, files: Iterable[tuple[str, str]], class_names: tuple[str, ...]
 ) -> tuple[list[ShapeRecord], list[str]]:
-    """The shapes of files (relative name, split), row by row, and notes.
+    """Return the shapes of files (relative name, split), row by row, and notes.
 
-    Raises UsageError for a file that cannot be read: how many shapes it has is not known then.
+    Raises UsageError for an unreadable file, since its number of shapes is then unknown.
     """
     shapes, notes = [], []
     for name, split in files:

@@ -1,4 +1,4 @@
-"""What a source gives back: the shapes of a data set, in order, with where they come from."""
+"""`Listing`: the shapes of a data set in order, with their sources. `Source`: a data set type."""
 
 import os
 from collections import Counter
@@ -12,8 +12,8 @@ from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
 from pointcmt.shapes import Cloud, Mesh
 
-MAX_LIST = 8 << 20  # bytes of a list that comes with a data set: the published ones have up to 3 MB
-SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
+MAX_LIST = 8 << 20  # bytes of a list in a data set: the published ones have up to 3 MB
+SPLIT_FOLDERS = {  # names of directories of a split, in lower case
     "train": "train",
     "training": "train",
     "test": "test",
@@ -28,12 +28,12 @@ SPLIT_FOLDERS = {  # what directories of a split are called, in lower case
 class Listing:
     """The shapes of a data set, found without reading any of them.
 
-    root: what `ShapeRecord.source` is relative to; None where nothing is on disk. class_names: the
-    order of the labels, the same whichever classes are present. up: axis of the sources, "x", "y"
-    or "z". official: shapes per split as published, to be compared with. notes: what a user should
-    know of this particular directory. part_names: per class, where shapes carry part labels. kind:
-    what all of the shapes are. follow_links: whether links to directories outside of the root may
-    be followed.
+    root: directory that `ShapeRecord.source` is relative to; None if nothing is on disk.
+    class_names: in label order, which does not depend on the classes present. up: axis of the
+    sources, "x", "y" or "z". official: published number of shapes per split, for comparison. notes:
+    what the user should know about this directory. part_names: per class, if shapes have part
+    labels. kind: of all shapes. follow_links: whether links to directories outside the root may be
+    followed.
     """
 
     name: str
@@ -50,23 +50,23 @@ class Listing:
     follow_links: bool = False
 
     def counts(self) -> dict[str, int]:
-        """How many shapes there are per split, for the splits that are present."""
+        """Number of shapes per split, for the splits that are present."""
         found = Counter(shape.split for shape in self.shapes)
         return {split: found[split] for split in SPLITS if found[split]}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set under one name: how its shapes are listed and, where they are no files, made.
+    """A data set: a function that lists its shapes and, unless they are files, one that loads them.
 
-    list_shapes(name, root): all shapes, without reading any. name: of the data set; root: the
-    user's --root, or None. Raises UsageError where the root does not hold the data set.
+    list_shapes(name, root): return all shapes, without reading any. name: of the data set; root:
+    the user's --root, or None. Raises UsageError if the root does not hold the data set.
 
-    load_shape(record, root): one shape of the listing, a `Mesh` or a `Cloud` as its `kind` says, in
-    the axes that its `up` says; root: the listing's. Raises ShapeRefused where it cannot be made.
-    The same record must always give the same shape, in any process. The record may be of a store
-    that someone else has written. Without it, `ShapeRecord.source` is a file below the root, in one
-    of the formats that pointcmt reads.
+    load_shape(record, root): return one shape, a `Mesh` or a `Cloud` according to the listing's
+    `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if that fails.
+    The same record must always give the same shape, in any process. The record may come from a
+    store written by someone else. Without load_shape, `ShapeRecord.source` is a file below the
+    root, in one of the formats that pointcmt reads.
     """
 
     list_shapes: Callable[[str, Path | None], Listing]
@@ -74,10 +74,10 @@ class Source:
 
 
 def select(listing: Listing, split: str | None = None, limit: int | None = None) -> Listing:
-    """The shapes of one split, and at most `limit` of them, in the listing's order.
+    """Select the shapes of one split, at most `limit`, in the listing's order.
 
-    A limit is spread evenly over splits and classes: each pair of them gives as many of its first
-    shapes as the others, as far as it has them. Raises UsageError where nothing would be left.
+    A limit is spread evenly over splits and classes: each pair of them gets the same number of
+    shapes, its first ones, if it has enough. Raises UsageError if nothing would be left.
     """
     shapes = listing.shapes
     if split is not None:
@@ -101,7 +101,7 @@ def select(listing: Listing, split: str | None = None, limit: int | None = None)
 
 
 def split_source(source: str) -> tuple[str, int | None]:
-    """The file of a shape's source, and the row of it: `a.h5#17` is row 17 of an HDF5 file."""
+    """Split a shape's source into file and row: `a.h5#17` is row 17 of an HDF5 file."""
     name, mark, row = source.rpartition(".h5#")
     if mark and row.isascii() and row.isdecimal():
         return f"{name}.h5", int(row)
@@ -109,7 +109,7 @@ def split_source(source: str) -> tuple[str, int | None]:
 
 
 def require_root(root: Path | None, dataset: str, obtain: str) -> Path:
-    """The directory of a data set. Raises UsageError with how to obtain it where it is missing."""
+    """Return a data set's directory. If missing, raises UsageError with how to obtain it."""
     if root is None:
         raise UsageError(f"{dataset} needs the directory it lies in", where="--root", fix=obtain)
     if not root.exists():
@@ -120,13 +120,13 @@ def require_root(root: Path | None, dataset: str, obtain: str) -> Path:
 
 
 def is_inside(path: str | Path, limit: str | Path) -> bool:
-    """Return whether a path is a directory or below it, links followed in both."""
+    """Return whether a path is equal to or below a directory, resolving links in both."""
     real, top = os.path.realpath(path), os.path.realpath(limit)
     return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
 def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
-    """The error for a directory that does not look like the data set."""
+    """Return the error for a directory that does not look like the data set."""
     names = sorted(folders(root)) + sorted(files(root))
     found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return UsageError(
@@ -135,17 +135,17 @@ def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
 
 
 def folders(path: Path) -> list[str]:
-    """The names of the directories in a directory, links to such included, hidden ones not."""
+    """Return the names of visible subdirectories, including links to directories."""
     return [entry.name for entry in _entries(path) if is_folder(entry)]
 
 
 def files(path: Path) -> list[str]:
-    """The names of the files in a directory, hidden ones not."""
+    """Return the names of the visible files in a directory."""
     return [entry.name for entry in _entries(path) if not is_folder(entry)]
 
 
 def read_list(path: Path, most: int = MAX_LIST, fix: str = "") -> str:
-    """Return the text of a list beside a data set. Raises UsageError where it cannot be read."""
+    """Return the text of a list file of a data set. Raises UsageError if it cannot be read."""
     try:
         return read_regular(path, most).decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
@@ -154,7 +154,7 @@ def read_list(path: Path, most: int = MAX_LIST, fix: str = "") -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file name is valid text: only then it can be written into a plan."""
+    """Return whether a file name is valid UTF-8, so that it can be stored in a plan."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -166,12 +166,12 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a directory, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where nobody may look
+    except OSError:  # a link to itself, or to where we lack permission
         return False
 
 
 def _entries(path: Path) -> Iterable[os.DirEntry[str]]:
-    """What is in a directory, sorted. Raises UsageError where it cannot be read."""
+    """Return the entries of a directory, sorted. Raises UsageError if it cannot be read."""
     try:
         entries = [e for e in os.scandir(path) if not e.name.startswith(".") and is_text(e.name)]
     except OSError as error:
@@ -193,7 +193,7 @@ def _spread(
     while len(chosen) < min(limit, len(shapes)):
         left = [queue for queue in queues if len(queue) > taken]
         room = limit - len(chosen)
-        if room < len(left):  # the last round: every so manieth of those that have more
+        if room < len(left):  # last round: evenly spaced queues among those with shapes left
             left = [left[(2 * i + 1) * len(left) // (2 * room)] for i in range(room)]
         chosen += [queue[taken] for queue in left]
         taken += 1

@@ -31,9 +31,9 @@ OFFICIAL = {
 
 
 def list_modelnet(dataset: str, root: Path | None) -> Listing:
-    """List "modelnet10" or "modelnet40". Raises UsageError where `root` does not hold it.
+    """List "modelnet10" or "modelnet40". Raises UsageError if `root` does not hold it.
 
-    A root one level too high, at one class, or at one split of a class is accepted and noted;
+    A root one level too high, at one class, or at one split of a class is accepted with a note;
     ids and sources are always those of the whole data set.
     """
     name = dataset.replace("modelnet", "ModelNet")
@@ -83,7 +83,7 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
 def _find(
     root: Path, classes: tuple[str, ...], name: str
 ) -> tuple[Path, str | None, str | None, list[str]] | None:
-    """(directory of the data set, the one class to list, the one split of it, notes)."""
+    """Return (directory of the data set, only class to list, only split to list, notes)."""
     if set(folders(root)) & set(classes):
         return root, None, None, []
     own = root.resolve()

@@ -18,9 +18,9 @@ OBTAIN = f"unpack {URL} ({LICENCE}) and give --root its directory"
 
 
 def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
-    """List "modelnet10-clouds" or "modelnet40-clouds": the shapes that split lists and disk share.
+    """List "modelnet10-clouds" or "modelnet40-clouds": listed shapes that are on disk.
 
-    Raises UsageError where `root` does not hold them. A root one level too high is accepted.
+    Raises UsageError if `root` does not hold them. A root one level too high is accepted.
     """
     name = dataset.removesuffix("-clouds")
     lists = {split: f"{name}_{split}.txt" for split in ("train", "test")}

@@ -1,4 +1,4 @@
-"""ScanObjectNN, scanned objects as clouds, in its published HDF5 layout and all its variants."""
+"""ScanObjectNN, clouds of scanned objects, in its published HDF5 layout; all variants."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ OBTAIN = f"agree to the terms at {URL} ({LICENCE}), and give --root the unpacked
 CLASSES = (  # in the order of the labels
     "bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet"
 )
-# By name of the data set: the directory, what its files' names end with, shapes as published.
+# By name of the data set: directory, suffix of its file names, published number of shapes.
 _ALL, _OBJECTS = {"train": 11416, "test": 2882}, {"train": 2309, "test": 581}
 VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
     "scanobjectnn": ("main_split", "_augmentedrot_scale75", _ALL),  # PB_T50_RS, the hardest
@@ -25,10 +25,10 @@ VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
 
 
 def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
-    """List a variant of ScanObjectNN. Raises UsageError where `root` does not hold it.
+    """List a variant of ScanObjectNN. Raises UsageError if `root` does not hold it.
 
-    The root is `h5_files`, the directory above it, or the split's own directory, whose name tells
-    objects with background from those without: their files have the same names.
+    The root is `h5_files`, the directory above it, or the split's own directory. File names are the
+    same with and without background; the split directory's name distinguishes them.
     """
     root = require_root(root, dataset, OBTAIN)
     folder, ending, official = VARIANTS[dataset]

@@ -23,7 +23,7 @@ LAYOUT = "ShapeNetCore as <synset>/<model>/model.obj or <synset>/<model>/models/
 
 V1, V2 = "model.obj", "models/model_normalized.obj"
 
-# The 55 synsets of ShapeNetCore (Chang et al. 2015), whose order is that of the labels.
+# The 55 synsets of ShapeNetCore (Chang et al. 2015), in label order.
 SYNSETS = {
     "02691156": "airplane",
     "02747177": "trash_bin",
@@ -84,10 +84,10 @@ SYNSETS = {
 
 
 def list_shapenet(dataset: str, root: Path | None) -> Listing:
-    """List "shapenetcore", either version. Raises UsageError where `root` does not hold it.
+    """List "shapenetcore", either version. Raises UsageError if `root` does not hold it.
 
-    Splits are those of `all.csv` in the root, where it is; `official` then counts its lines, so
-    that models missing on disk show. A root one level too high, or at one synset, is accepted.
+    Splits come from `all.csv` in the root, if present; `official` then counts its lines, which
+    reveals models missing on disk. A root one level too high, or at one synset, is accepted.
     """
     root = require_root(root, dataset, OBTAIN)
     found = _find(root)
@@ -140,7 +140,7 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
 
 
 def _find(root: Path) -> tuple[Path, list[str], list[str]] | None:
-    """(directory of the data set, synsets to list, notes)."""
+    """Return (directory of the data set, synsets to list, notes)."""
     synsets = [name for name in folders(root) if _is_synset(name)]
     if synsets:
         return root, synsets, []
@@ -160,7 +160,7 @@ def _is_synset(name: str) -> bool:
 
 
 def _source(model: Path, versions: Counter[str]) -> str | None:
-    """The model's file, and its version counted; None for a directory without one."""
+    """Return the model's file and count its version; None if the directory has no model."""
     first, second = (model / V1).is_file(), (model / V2).is_file()
     if not first and not second:
         return None
@@ -170,9 +170,9 @@ def _source(model: Path, versions: Counter[str]) -> str | None:
 
 
 def _read_splits(path: Path) -> tuple[dict[tuple[str, str], str], dict[str, int] | None]:
-    """(split by synset and model, models per split) of the official list; empty without one.
+    """Return (split by synset and model, models per split) of the official list, if present.
 
-    Its synsets are numbers, without the leading zeros of the directories' names.
+    The list writes synsets as numbers, without the leading zeros of the directory names.
     """
     if not path.is_file():
         return {}, None

@@ -37,8 +37,8 @@ LAYOUT = (
 )
 OFFICIAL = {"train": 12137, "test": 2874, "val": 1870}
 
-# The 16 synsets (Yi et al. 2016), whose order is that of the labels, and the parts of each in the
-# order of the official numbers 0 to 49. The names are descriptions of ours: the set has none.
+# The 16 synsets (Yi et al. 2016) in label order, and the parts of each in the order of the official
+# numbers 0 to 49. The part names are our own descriptions: the data set has none.
 CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "02691156": ("airplane", ("body", "wing", "tail", "engine")),
     "02773838": ("bag", ("handle", "body")),
@@ -61,17 +61,17 @@ PART_NAMES: dict[str, tuple[str, ...]] = dict(CATEGORIES.values())
 _FIRST = accumulate((len(parts) for parts in PART_NAMES.values()), initial=0)
 FIRST_PART: dict[str, int] = dict(zip(PART_NAMES, _FIRST, strict=False))  # by class: 0, 4, 6, …
 
-# Where files are in the directory of a synset, and what their names end with.
+# Subdirectory of a synset's directory, and suffix of the file names in it.
 _TXT, _PTS, _SEG = ("", ".txt"), ("points", ".pts"), ("points_label", ".seg")
 _HDF5 = re.compile(r"(?:ply_data_)?(train|test|val)(\d+)\.h5")
-MAX_FILES = 1 << 20  # bytes of a list of HDF5 files: the published ones have about a hundred
+MAX_FILES = 1 << 20  # bytes of a list of HDF5 files: the published ones have about 100
 
 
 def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
-    """List "shapenetpart", any layout. Raises UsageError where `root` does not hold it.
+    """List "shapenetpart", any layout. Raises UsageError if `root` does not hold it.
 
-    A root one level too high is accepted and noted. Shapes of a text layout that its split
-    lists do not name are train. What is listed and not there is noted.
+    A root one level too high is accepted with a note. In a text layout, shapes that the split
+    lists do not name are train. Listed shapes that are missing are noted.
     """
     root = require_root(root, dataset, OBTAIN)
     places = [root] if _holds(root) else [root / name for name in folders(root)]
@@ -106,7 +106,7 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
 
 
 def labels_of(source: str) -> str:
-    """The source of the parts that belong to a source of points, `<synset>/points/<id>.pts`."""
+    """Return the file of part labels for a file of points, `<synset>/points/<id>.pts`."""
     path = PurePosixPath(source)
     folder, suffix = _SEG
     return str(path.parent.parent / folder / f"{path.stem}{suffix}")
@@ -121,10 +121,10 @@ def _has_hdf5(folder: Path) -> bool:
 
 
 def _text_layout(folder: Path) -> tuple[str, str] | None:
-    """Where the shapes of the text layout are that is here; None for neither of the two.
+    """Return the subdirectory and suffix of the text layout found; None for neither of the two.
 
-    Points without labels are none: the full set, before its benchmark, has them in directories of
-    each part. Raises UsageError for both, whose shapes have the same ids.
+    Points without labels do not count: the full data set, from before the benchmark, has labels in
+    one directory per part. Raises UsageError for both layouts, since their shapes share ids.
     """
     shape = next(_find(folder, _TXT), None)
     older = next(_find(folder, _PTS), None) if any(_find(folder, _SEG)) else None
@@ -138,7 +138,7 @@ def _text_layout(folder: Path) -> tuple[str, str] | None:
 
 
 def _find(base: Path, place: tuple[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(synset, id, source) of each file in such a place, in the order of the labels."""
+    """Yield (synset, id, source) of each file of a layout, in label order."""
     folder, suffix = place
     present = set(folders(base))
     for synset in filter(present.__contains__, CATEGORIES):
@@ -184,7 +184,7 @@ def _list_text(base: Path, layout: tuple[str, str]) -> tuple[list[ShapeRecord], 
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:
-    """(synset, id) of each entry `shape_data/<synset>/<id>`; none where there is no such list."""
+    """Return (synset, id) of each entry `shape_data/<synset>/<id>`; empty without a list."""
     if not path.is_file():
         return []
     fix = 'it is a JSON list of "shape_data/<synset>/<id>"'
@@ -192,16 +192,16 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
     try:
         entries = [str(entry).split("/") for entry in parse_json(text)]
         return [(synset, shape) for _, synset, shape in entries]
-    except (ValueError, TypeError) as error:  # ValueError: of unpacking, too
+    except (ValueError, TypeError) as error:  # ValueError: also from unpacking
         raise UsageError(
             f"{path.name} cannot be read: {error}", where=str(path), fix=fix
         ) from error
 
 
 def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
-    """The names of the HDF5 files that lists beside them name, each once, and notes.
+    """Return the unique names of the HDF5 files that the file lists contain, and notes.
 
-    A name may follow a path of the machine that wrote the list: nothing is looked for there.
+    A list may contain paths of the machine that wrote it: only the file names are used.
     """
     listed: dict[str, None] = {}
     notes = []
@@ -210,7 +210,7 @@ def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
             continue
         try:
             lines = read_regular(path, MAX_FILES).decode("utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:  # ValueError: of decoding
+        except (OSError, ValueError) as error:  # ValueError: from decoding
             notes.append(f"{path.name} cannot be read, so what it lists may be missing: {error}")
             continue
         names = (re.split(r"[/\\]", line.strip())[-1] for line in lines)
@@ -219,7 +219,7 @@ def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
 
 
 def _missing(what: str, listed: Iterable[str], here: Container[str]) -> list[str]:
-    """A note where some of the names are not here, with the first of those."""
+    """Return a note, with the first missing name, if some of the names are missing."""
     names = list(listed)
     missing = [name for name in names if name not in here]
     if not missing:

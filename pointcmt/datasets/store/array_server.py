@@ -1,6 +1,6 @@
-"""`python -m pointcmt.datasets.store.array_server PIPE`: reads stores for a process that cannot.
+"""`python -m pointcmt.datasets.store.array_server PIPE`: read stores for a process that cannot.
 
-forks.py starts it and is the other end of the pipe (a file descriptor); it ends with that process.
+forks.py starts it and has the other end of the pipe (a file descriptor); it ends with that process.
 """
 
 import signal
@@ -20,7 +20,7 @@ _open = cache(Storage)
 
 def main(pipe: int) -> None:
     """Answer requests until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the other process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the other process handles it
     connection = Connection(pipe)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -29,7 +29,7 @@ def main(pipe: int) -> None:
                 answer = True, _answer(*request)
             except (PointcmtError, OSError, ValueError, IndexError, MemoryError) as error:
                 answer = False, error
-            except Exception as error:  # whatever it is, it may not be possible to send it
+            except Exception as error:  # any other error might not be picklable
                 answer = False, ValueError(f"{type(error).__name__}: {error}")
             connection.send(answer)
 

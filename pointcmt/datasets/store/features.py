@@ -1,12 +1,12 @@
-"""Features of every view, in the store they were computed from: `features/<key>/`.
+"""Image features of every view, in the store that they were computed from: `features/<key>/`.
 
-An image network's features take minutes to hours to compute and a thousandth of the images' disk
-space, so they are kept, shard by shard: features count once their commit marker
-`commits/features-<key>/<shard>.json` exists. It names the images they were made from by the SHA-256
-of the bytes that were read. When a shard is rendered again with different images, its features are
-stale: they are pending again and can no longer be read.
+An image network's features take minutes to hours to compute but only a thousandth of the images'
+disk space, so they are kept, shard by shard. Features are valid once their commit marker
+`commits/features-<key>/<shard>.json` exists. It identifies the images that they were made from by
+the SHA-256 of the bytes read. When a shard is rendered again with different images, its features
+are stale: they are pending again and can no longer be read.
 
-Features of a store that must not be written to are kept elsewhere: see `ViewStore.open`.
+Features of a read-only store are kept elsewhere: see `ViewStore.open`.
 """
 
 import json
@@ -57,8 +57,8 @@ class Images:
 class Features:
     """Features [O, V, D] f16 of one teacher, open for reading and, shard by shard, for writing.
 
-    width: D. facts: what made them, JSON-able; stored as the array's attributes. chunk: what is
-    read at once: all views of a shape, or one view if D is large.
+    width: D. facts: how they were made, JSON-able; stored as the array's attributes. chunk: the
+    unit of reading: all views of a shape, or one view if D is large.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Features:
         return self.images_of(shard, self.store.markers(RENDER, [shard])[shard])
 
     def images_of(self, shard: int, marker: dict[str, Any]) -> Images:
-        """Return `images` of a shard, given its commit marker."""
+        """Return a shard's images, given its commit marker."""
         done = np.array([outcome["status"] == "done" for outcome in marker["outcomes"]], bool)
         key = shard_key(self.store.specs["rgb"], "rgb", shard)
         return Images(shard, done, marker["files"][key])
@@ -105,10 +105,10 @@ class Features:
         return self.images_of(shard, marker), self.store.read_committed("rgb", shard, marker)
 
     def states(self, shards: Iterable[int] | None = None) -> dict[int, str]:
-        """Return MISSING, STALE or FRESH by shard, of all shards that have rendered shapes, or of
-        these.
+        """Return MISSING, STALE or FRESH by shard, for the given shards that have rendered shapes.
 
-        Stale: made from images that have been replaced since, or their file is lost.
+        shards: None = all. Stale: made from images that have been replaced since, or the features'
+        file is lost.
         """
         rendered = set(self.store.committed(RENDER))
         wanted = sorted(rendered if shards is None else rendered & set(shards))
@@ -135,9 +135,9 @@ class Features:
     def write(self, images: Images, features: NDArray[np.floating[Any]]) -> None:
         """Write and commit a shard's features [s, V, D]; those of failed shapes are set to 0.
 
-        images: of the shard, from before they were read: if the images have changed meanwhile, the
-        features are stale from the start. Raises StoreError for features that are not finite in
-        16 bits, or if the disk refuses.
+        images: the shard's `images`, obtained before reading the pixels: if they have changed
+        since, the features are stale from the start. Raises StoreError for features that are not
+        finite in 16 bits, or if writing fails.
         """
         with np.errstate(over="ignore"):
             array = np.asarray(features).astype(np.float16)
@@ -169,7 +169,7 @@ class Features:
         return features
 
     def read_fresh(self, shapes: NDArray[np.int64]) -> NDArray[np.float16]:
-        """`read` without checking the markers, for callers of `require_fresh`."""
+        """Read without checking the markers; call `require_fresh` first."""
         try:
             return self.home.read(self.name, np.asarray(shapes))
         except DamageError as error:
@@ -178,7 +178,7 @@ class Features:
             ) from error
 
     def require_fresh(self, shapes: NDArray[np.int64]) -> None:
-        """Raise StoreError unless all these shapes have features of their current images."""
+        """Raise StoreError unless all these shapes have features made from their current images."""
         shards = set(np.unique(np.asarray(shapes) // self.store.schema.shard).tolist())
         unrendered = sorted(shards - set(self.store.committed(RENDER)))
         if unrendered:
@@ -187,7 +187,7 @@ class Features:
             MISSING: "they have not been computed yet",
             STALE: "its images were rendered again since, or the file is lost",
         }
-        for shard, state in self.states(shards).items():  # not of shards where all shapes failed
+        for shard, state in self.states(shards).items():  # without shards whose shapes all failed
             if state != FRESH:
                 raise StoreError(
                     f"the features of shard {shard} are {state}: {reasons[state]}",
@@ -201,7 +201,7 @@ class Features:
 
 @contextmanager
 def _elsewhere(store: ViewStore) -> Iterator[None]:
-    """Add to the error of a read-only store how to keep its features elsewhere."""
+    """Add to a read-only store's error how to keep its features elsewhere."""
     try:
         yield
     except StoreError as error:
@@ -247,9 +247,9 @@ def open_features(store: ViewStore, key: str) -> Features | None:
 def create_features(
     store: ViewStore, key: str, width: int, facts: dict[str, Any], chunk: Chunk = "shape"
 ) -> Features:
-    """Create the features of a key, or open them where they exist with the same facts.
+    """Create the features of a key, or open them if they exist with the same facts.
 
-    facts: what makes them, JSON-able; the version of pointcmt is added and may differ. Safe when
+    facts: how they are made, JSON-able; the version of pointcmt is added and may differ. Safe when
     many processes start at once. Raises StoreError with the differences if the existing features
     were made differently.
     """
@@ -275,7 +275,7 @@ def create_features(
 
 
 def list_features(store: ViewStore) -> list[str]:
-    """Return the keys of all features that a store has metadata or commits of, sorted."""
+    """Return the keys of all features that have metadata or commits in a store, sorted."""
     storage, expected = store.derived.storage, store.schema.shards
     found = {key.split("/")[1] for key in storage.list_keys(f"{FEATURES}/", expected)} - {ROOT}
     stages = {key.split("/")[1] for key in storage.list_keys(f"{COMMITS}/{FEATURES}-", expected)}
@@ -283,13 +283,13 @@ def list_features(store: ViewStore) -> list[str]:
 
 
 def features_size(store: ViewStore, arrays: Iterable[str]) -> int | None:
-    """Return the bytes of the features among some arrays; None on object storage."""
+    """Return the size in bytes of those arrays that are features; None on object storage."""
     sizes = [store.derived.storage.size(name) for name in arrays if is_derived(name)]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def forget_shard(store: ViewStore, key: str, shard: int) -> None:
-    """Delete a shard's features: the next use computes them again."""
+    """Delete a shard's features; the next use computes them again."""
     storage, spec = store.derived.storage, _spec(store, 0, {}, "shape")
     storage.delete([marker_key(f"{FEATURES}-{key}", shard)])
     storage.delete([shard_key(spec, f"{FEATURES}/{key}", shard)])

@@ -1,8 +1,8 @@
-"""Stores in forked processes, such as a DataLoader's workers: read by a process started afresh.
+"""Read stores in forked processes, such as a DataLoader's workers, through a new process.
 
 tensorstore aborts a process that uses it after a fork if its parent has used it before. Such a
-process has its reading done by another one (array_server.py), started when it is first needed; all
-that it sends or gets goes through one pipe, in order. What is open is opened again in the child.
+process reads through another one (array_server.py), started on first use; all requests and answers
+go through one pipe, in order. Open objects are reopened in the child.
 """
 
 import os
@@ -21,7 +21,7 @@ from pointcmt.errors import StoreError
 
 
 class Open(Protocol):
-    """What holds tensorstore's objects; `reopen` replaces them by new ones."""
+    """A holder of tensorstore objects; `reopen` replaces them with new ones."""
 
     def reopen(self) -> None: ...
 
@@ -29,11 +29,11 @@ class Open(Protocol):
 _opened: "WeakSet[Open]" = WeakSet()
 _used = False  # whether this process has tensorstore's threads
 _forked = False  # whether its parent had them
-_kept: list[Any] = []  # the parent's objects: to destroy them is to use them
+_kept: list[Any] = []  # the parent's objects, since destroying them would use tensorstore
 
 
 def use() -> bool:
-    """Note that tensorstore is used from now on; returns whether another process must do it."""
+    """Record that tensorstore is in use; return whether it must run in another process."""
     global _used
     _used = True
     return _forked
@@ -45,14 +45,14 @@ def reopen_in_children(holder: Open) -> None:
 
 
 def keep(*parents_objects: Any) -> None:
-    """Keep a parent's objects until this process ends."""
+    """Keep a parent's objects alive until this process ends."""
     if _forked:
         _kept.extend(parents_objects)
 
 
 @dataclass(frozen=True)
 class Array:
-    """Stands for a tensorstore array: `array[index].read().result()`, and nothing else of it."""
+    """A proxy for a tensorstore array; only supports `array[index].read().result()`."""
 
     path: str
     name: str
@@ -65,7 +65,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Selection:
-    """A part of an array, not read yet."""
+    """A selection of an array that is not read yet."""
 
     array: Array
     index: Any
@@ -77,7 +77,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Files:
-    """Stands for a tensorstore.KvStore, as far as `Storage` uses it."""
+    """A proxy for the methods of tensorstore.KvStore that `Storage` uses."""
 
     path: str
     threads: int
@@ -110,7 +110,7 @@ def _ask(request: tuple[Any, ...]) -> "Future[Any]":
 
 @cache
 def _server() -> tuple[ThreadPoolExecutor, Connection]:
-    """The one thread that may use the pipe, and the pipe; the process ends with this one."""
+    """Start the server, which ends with this process; return its executor and pipe."""
     ours, theirs = Pipe()
     command = [
         sys.executable,
@@ -132,7 +132,7 @@ def _server() -> tuple[ThreadPoolExecutor, Connection]:
 
 def _after_fork() -> None:
     global _forked
-    _server.cache_clear()  # it is the parent's
+    _server.cache_clear()  # the cached server is the parent's
     _forked = _forked or _used
     if _forked:
         for holder in list(_opened):

@@ -1,7 +1,7 @@
-"""THE CONTRACT between rendering and training: the arrays of a view store and its metadata.
+"""The contract between rendering and training: the arrays of a view store and its metadata.
 
-docs/store.md says the same in prose. Everything here is a pure function of a `Schema`, so any
-process can create, check or read a store without asking another one.
+docs/store.md describes it in prose. Everything here is a pure function of a `Schema`, so any
+process can create, check or read a store without communicating with another one.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ SPLITS = ("train", "test", "val")
 PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
 OPTIONAL_LAYERS = ("normal", "albedo")
 BACKGROUND_FACE = -1
-# The stages, which fill a store shard by shard and end each shard with a commit marker: rendering,
-# and `build-correspondences` where rendering has left those out. Each kind of features is a stage
-# of its own, too.
+# The stages. Each fills a store shard by shard and ends each shard with a commit marker: rendering,
+# and `build-correspondences` if rendering has left those out. Each kind of features is a separate
+# stage, too.
 RENDER, CORRESPONDENCES = "render", "visible"
 ROOT, PLAN = "zarr.json", "shapes.jsonl"  # of the store; each array has a zarr.json, too
 COMMITS, FEATURES = "commits", "features"  # folders of markers and of arrays made from images
@@ -85,7 +85,7 @@ class ShapeRecord:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array: axis 0 is the shape, sharded by `Schema.shard`; the others belong to a shape."""
+    """One array: axis 0 is the shape, sharded by `Schema.shard`; the other axes are per shape."""
 
     dtype: str
     axes: tuple[str, ...]  # names of the axes after axis 0
@@ -198,7 +198,7 @@ def array_metadata(schema: Schema, name: str) -> bytes:
 
 
 def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
-    """Return the `zarr.json` of any array with a row per shape, sharded as the store is."""
+    """Return the `zarr.json` of any array with a row per shape, sharded like the store."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     crc32c = {"name": "crc32c"}
     codecs: list[dict[str, Any]] = [
@@ -233,7 +233,7 @@ def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:
-    """Return the root `zarr.json`, with `checksum` over all other attributes."""
+    """Return the root `zarr.json`, with a `checksum` of all other attributes."""
     attributes = with_checksum(attributes)
     return encode_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
@@ -261,9 +261,9 @@ def encode_plan(shapes: Iterable[ShapeRecord]) -> bytes:
 class Plan:
     """The shapes of a `shapes.jsonl`, each decoded on access.
 
-    A million shapes take 130 bytes each in every worker, and no time to decode. Indexing and
-    iterating raise DamageError for a line that `encode_plan` did not write. where: its path, for
-    messages.
+    Each shape takes 130 bytes in every worker, and a million shapes take no time to decode.
+    Indexing and iterating raise DamageError for a line that `encode_plan` did not write. where: its
+    path, for messages.
     """
 
     def __init__(self, data: bytes, where: str = "") -> None:
@@ -303,10 +303,10 @@ def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
 
 
 def as_prescribed(data: bytes, prescribed: bytes) -> bool:
-    """Return whether a `zarr.json` says what is prescribed, apart from additions of other tools.
+    """Return whether a `zarr.json` matches the prescribed one, apart from other tools' additions.
 
-    Other tools may reformat it and add attributes or consolidated metadata; none of them writes a
-    file in which a single bit has changed.
+    Other tools may reformat it and add attributes or consolidated metadata. To detect flipped bits,
+    the text must be formatted exactly as Python's json writes it.
     """
     if data == prescribed:
         return True
@@ -341,5 +341,5 @@ def encode_json(value: Any) -> bytes:
 
 
 def digest(data: bytes | memoryview) -> str:
-    """Return the SHA-256, hexadecimal."""
+    """Return the SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,9 +1,9 @@
-"""Batches for training, straight from a view store: no worker processes, no hand-over.
+"""Read training batches directly from a view store, without worker processes.
 
-One vectorised tensorstore read per array and batch; its threads decode the next batches while the
-training step runs. (A DataLoader's workers would spend more on handing batches over than on
-reading them.) The order is one seeded permutation of all shapes per epoch, cut into global batches
-and those into ranks: what is trained on does not depend on the number of processes.
+Each array of a batch is one vectorized tensorstore read, whose threads decode the next batches
+while the training step runs. (A DataLoader's workers would spend more time transferring batches
+than reading them.) The order is one seeded permutation of all shapes per epoch, cut into global
+batches and those into ranks: the training data does not depend on the number of processes.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
-Reads = dict[str, "ts.Future[Any]"]  # under way, by array
+Reads = dict[str, "ts.Future[Any]"]  # in progress, by array
 STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """What a batch holds and in which order batches come.
+    """The contents and the order of batches.
 
-    arrays: names of the store's arrays, those of open features among them. batch_size: shapes per
-    step over all ranks. views: random views per shape and epoch, 0 = all of them in the rig's
-    order. points: the first n, 0 = all. shuffle: a new permutation, and other views, each epoch.
-    drop_last: leave out the incomplete last batch.
+    arrays: names of the store's arrays, including those of open features. batch_size: shapes per
+    step over all ranks. views: random views per shape and epoch, 0 = all in the rig's order.
+    points: the first n, 0 = all. shuffle: a new permutation, and other views, each epoch.
+    drop_last: skip the incomplete last batch.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
@@ -52,7 +52,7 @@ class StreamConfig:
 
 
 def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
-    """Indices of the rendered shapes of a split. Raises StoreError where there is none."""
+    """Return indices of a split's rendered shapes. Raises StoreError if there are none."""
     shapes = np.flatnonzero((store.status() == DONE) & (store.splits == SPLITS.index(split)))
     if not len(shapes):
         raise StoreError(
@@ -64,14 +64,14 @@ def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
 
 
 class ViewStream:
-    """Iterate once for one epoch; iterate again for the next. A state resumes it in mid-epoch.
+    """A stream of batches: each iteration is one epoch. Its state can resume in mid-epoch.
 
     shapes: [n] indices of axis 0, rendered ones. A batch maps each array's name to a tensor with
-    the batch in front ([B,v,...] for per-view arrays), plus "label" [B] i64, "shape" [B] i64 and
-    "view" [B,v] i64. Images stay u8 in HWC: converting them is a job for the model's device.
+    the batch dimension first ([B,v,...] for per-view arrays), plus "label" [B] i64, "shape" [B] i64
+    and "view" [B,v] i64. Images stay u8 in HWC, to be converted on the model's device.
 
-    Raises UsageError for an unknown array or a batch larger than the split, and DamageError where a
-    file of these shapes is lost, at once and not when its batch comes.
+    Raises UsageError for an unknown array or a batch larger than the split, and DamageError if a
+    file of these shapes is lost, on construction and not only when its batch is read.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ViewStream:
     ) -> None:
         self.store, self.config = store, config
         self.shapes = np.asarray(shapes, np.int64)
-        self.epoch, self.position = 0, 0  # position: batches of this epoch already handed out
+        self.epoch, self.position = 0, 0  # position: batches of this epoch already yielded
         self.views = config.views or store.schema.views
         require_readable(store, self.shapes, config)
         self._shards = store.schema.shards_of(self.shapes)
@@ -93,7 +93,7 @@ class ViewStream:
         return {name: home.open_array(name, self._threads) for name, home in homes.items()}
 
     def reopen(self) -> None:
-        """Open the arrays again, in a process that was forked from the one that opened them."""
+        """Reopen the arrays in a process forked from the one that opened them."""
         forks.keep(self._arrays)
         self._arrays = self._open()
 
@@ -109,7 +109,7 @@ class ViewStream:
         self.epoch, self.position = epoch + 1, 0
 
     def batches(self, epoch: int, steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
-        """Some steps of an epoch with their batches; where the stream stands does not change."""
+        """Yield some steps of an epoch with their batches, without moving the stream's position."""
         order, todo = self._order(epoch), iter(steps)
         prefetch = self.config.prefetch
         waiting = deque(self._begin(order, epoch, step) for step in _take(todo, prefetch))
@@ -120,7 +120,7 @@ class ViewStream:
             yield step, self._finish(picked, reads)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: the batches handed out so far are not handed out again."""
+        """Return the stream's position; resuming from it does not repeat yielded batches."""
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch,
@@ -129,7 +129,7 @@ class ViewStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another stream stood. Raises UsageError where it read other data."""
+        """Resume from another stream's position. Raises UsageError if it read other data."""
         if state["version"] != STATE_VERSION or state["data"] != self._fingerprint():
             raise UsageError(
                 "this run was begun on other data, with another batch size or another seed",
@@ -139,7 +139,7 @@ class ViewStream:
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """The shapes of an epoch, in the order they are trained on."""
+        """Return the shapes of an epoch in training order."""
         if not self.config.shuffle:
             return self.shapes
         return np.random.default_rng([self.config.seed, epoch]).permutation(self.shapes)
@@ -156,7 +156,7 @@ class ViewStream:
         return step, picked, {name: self._read(name, *picked) for name in self._arrays}
 
     def _views(self, count: int, epoch: int, step: int) -> NDArray[np.int64]:
-        """Views [count,v] of a global batch: drawn before it is cut into ranks."""
+        """Return views [count,v] of a global batch, drawn before it is cut into ranks."""
         every = self.store.schema.views
         if self.views == every and not self.config.views:
             return np.tile(np.arange(every), (count, 1))
@@ -183,7 +183,7 @@ class ViewStream:
                 data = data.reshape(*views.shape, *data.shape[1:])
             if name == "visible":
                 data = unpack_visible(data, self.config.points or self.store.schema.points)
-            if data.dtype == np.uint16:  # torch computes little with it
+            if data.dtype == np.uint16:  # torch has little support for uint16
                 data = data.astype(np.float32) * np.float32(self.store.schema.depth_scale)
             batch[name] = torch.from_numpy(np.ascontiguousarray(data))
         batch["label"] = torch.from_numpy(self.store.labels[shapes])
@@ -206,7 +206,7 @@ class ViewStream:
 
 
 def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig) -> None:
-    """Check that a stream of these shapes can be read, without opening it.
+    """Check that these shapes can be streamed, without opening a stream.
 
     Raises UsageError for an unknown array or a batch larger than the split, and DamageError if a
     file of these shapes is lost.
@@ -253,10 +253,10 @@ def _count_batches(shapes: int, config: StreamConfig) -> int:
 class ViewDataset(IterableDataset[Batch]):
     """Batches of a store's shapes for torch: `pointcmt.ViewStore.dataset` makes it.
 
-    Iterate over it, or give it to a DataLoader with `batch_size=None`, since it makes batches by
-    itself, with any number of workers and any way of starting them: the batches and their order are
-    the same. They follow from the seed and the epoch, which `set_epoch` changes, as torch's
-    samplers have it. Batches are those of `ViewStream`.
+    Iterate over it, or pass it to a DataLoader with `batch_size=None`, since it makes batches
+    itself. The batches and their order do not depend on the number of workers or on how they are
+    started, only on the seed and the epoch. As with torch's samplers, call `set_epoch` before each
+    epoch. Batches are those of `ViewStream`.
 
     >>> data = pc.open_store("S").dataset("train", arrays=("points",), batch_size=8)
     >>> for epoch in range(2):
@@ -270,7 +270,7 @@ class ViewDataset(IterableDataset[Batch]):
         self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
         self._stream = ViewStream(store, shapes, config, threads)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # with lasting workers
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers too
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every rank."""
@@ -279,12 +279,12 @@ class ViewDataset(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        steps = range(first, len(self), count)  # a DataLoader asks its workers in turn
+        steps = range(first, len(self), count)  # a DataLoader polls its workers in turn
         for _, batch in self._stream.batches(int(self._epoch), steps):
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order, and the random views, of the next pass; all workers hear of it."""
+        """Set the epoch, and so the order and random views of the next pass, in all workers."""
         self._epoch.fill_(epoch)
 
     def __getstate__(self) -> dict[str, Any]:

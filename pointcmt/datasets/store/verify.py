@@ -1,4 +1,4 @@
-"""Check a store against what it says of itself: files, checksums, counts, cameras, points."""
+"""Check a store against its own metadata: files, checksums, counts, cameras, points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ POINT_TOLERANCE, CAMERA_TOLERANCE = 1e-5, 1e-9
 
 @dataclass(frozen=True)
 class Broken:
-    """One finding: which file, array or shape, and what is wrong with it.
+    """One finding: a file, array or shape, and what is wrong with it.
 
-    stage, shard: what has to be made again, if the finding concerns a single shard.
+    stage, shard: what must be made again, if the finding concerns a single shard.
     """
 
     where: str
@@ -51,7 +51,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Verdict:
-    """checked: files and shapes looked at. pending: shapes not rendered yet (not an error)."""
+    """All findings. checked: files and shapes. pending: shapes not rendered yet (not an error)."""
 
     checked: int
     pending: int
@@ -72,8 +72,8 @@ def verify(
 ) -> Verdict:
     """Read every byte of a store and check it.
 
-    place: as `ViewStore.open` takes it. advance: called with the number of shapes checked. Raises
-    StoreError if there is no store, or if it cannot be read; the verdict has everything else.
+    place: as for `ViewStore.open`. advance: called with the number of shapes checked. Raises
+    StoreError if there is no store, or if it cannot be read; the verdict reports everything else.
     """
     try:
         store = ViewStore.open(place)
@@ -139,7 +139,7 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
             broken.append(Broken(key, what, stage, shard))
     looked_at = len(expected) + len(stages)
     if broken or not outcomes:
-        return broken, looked_at  # what damaged bytes mean need not be checked
+        return broken, looked_at  # the contents of damaged files need no check
     shapes = store.schema.shapes_of(shard)
     try:
         arrays = {

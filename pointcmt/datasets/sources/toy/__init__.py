@@ -1,8 +1,8 @@
 """The built-in data set `toy`: ten classes of everyday objects, nothing to download.
 
-Every shape follows from its id alone, to the byte, on any machine. Classes vary in structure, not
-only in size, and resemble each other: stools look like small tables, club chairs like armchairs
-among the sofas, lava lamps like rockets, cups without a handle like jars.
+Every shape is determined by its id alone, to the byte, on any machine. Shapes of a class vary in
+structure, not only in size, and classes resemble each other: stools look like small tables, club
+chairs like armchairs among the sofas, lava lamps like rockets, cups without a handle like jars.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from pointcmt.shapes import Mesh
 TRAIN_PER_CLASS, TEST_PER_CLASS = 200, 50
 VERSION = 2  # part of every seed; raise it whenever a shape changes
 
-OBJECTS: dict[str, tuple[Callable[[Builder], Mesh], tuple[str, ...]]] = {  # and names of parts
+OBJECTS: dict[str, tuple[Callable[[Builder], Mesh], tuple[str, ...]]] = {  # and part names
     "chair": (seating.chair, ("seat", "back", "leg", "arm")),
     "table": (tables.table, ("top", "leg", "apron", "storage")),
     "lamp": (lamps.lamp, ("base", "pole", "shade", "bulb")),
@@ -41,7 +41,7 @@ PART_NAMES: dict[str, tuple[str, ...]] = {name: parts for name, (_, parts) in OB
 
 
 def list_toy() -> list[ShapeRecord]:
-    """Return all 2,500 shapes, class by class: 200 to train on, then 50 to test."""
+    """Return all 2,500 shapes, class by class: 200 for training, then 50 for testing."""
     return [
         ShapeRecord(
             id=f"{name}/{number:04d}",
@@ -55,7 +55,7 @@ def list_toy() -> list[ShapeRecord]:
 
 
 def build(shape_id: str) -> Mesh:
-    """Return the shape with this id (`chair/0007`), +Z up, front towards -Y, standing on z = 0.
+    """Return the shape with this id (`chair/0007`), +Z up, front toward -Y, standing on z = 0.
 
     `face_part` indexes the class's PART_NAMES. Raises ShapeRefused (missing_file) for an id that
     `list_toy` does not list.

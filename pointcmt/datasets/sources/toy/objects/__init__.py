@@ -1,5 +1,5 @@
-"""Single objects, one file per family of classes.
+"""The toy objects, one file per family of classes.
 
-From the bottom up: `dice` decides, `colors` and `textures` paint, `outlines` and `solids` shape,
-`builder` puts together, `parts` has what several classes share.
+The modules below them, from the bottom up: `dice` (random decisions), `colors` and `textures`,
+`outlines` and `solids`, `builder` (assembly), `parts` (shared by several classes).
 """

@@ -1,4 +1,4 @@
-"""Airplanes, nose towards -y, and rockets, upright; about 2 long."""
+"""Airplanes, nose toward -y, and rockets, upright; about 2 long."""
 
 from dataclasses import dataclass
 
@@ -33,11 +33,11 @@ Range = tuple[float, float]
 class Plane:
     """A kind of airplane. Widths and heights of the body are in units of its radius.
 
-    radius: from and to. body: stations (y, half width, lowest z, highest z), nose to tail.
-    canopy: y, z, and half its width, length and height. span, root: of one wing, from and to.
-    tip: its chord there, as a share of the root's. sweep: from and to. wing: y and z where it
-    joins the body. tail: height of the fin. engine: jets, propeller, nozzle or none. wheels:
-    (x, y) of each pair. levels: wings over each other.
+    radius: range. body: stations (y, half width, lowest z, highest z), nose to tail. canopy: y, z,
+    and half its width, length and height. span, root: of one wing, ranges. tip: the chord at the
+    tip relative to the root's. sweep: range. wing: y and z where it joins the body. tail: height of
+    the fin. engine: jets, propeller, nozzle or none. wheels: (x, y) of each pair. levels: number of
+    wings above each other.
     """
 
     radius: Range
@@ -142,7 +142,7 @@ def airplane(b: Builder) -> Mesh:
 
 
 def _jets(b: Builder, r: float, at: tuple[float, float, float]) -> None:
-    """Add a jet engine with its intake here, below a pylon, and its mirror image."""
+    """Add a jet engine with its intake at `at`, below a pylon, and its mirror image."""
     cowl = [(0.8, 0.06), (0.88, 0), (1, 0.12), (1, 0.45), (0.72, 1), (0.6, 1), (0.6, 0.3)]
     core = [(0, 0.08), (0.25, 0.2), (0.84, 0.22), (0.64, 0.9), (0.3, 1), (0, 1.15)]
     shell, size = b.paint("light", "accent"), (0.55 * r, 0.3)
@@ -154,7 +154,7 @@ def _jets(b: Builder, r: float, at: tuple[float, float, float]) -> None:
 
 
 def _propeller(b: Builder, r: float, nose: float) -> None:
-    """Add a cowling, two to four blades and a spinner to a nose at this y."""
+    """Add a cowling, two to four blades and a spinner to a nose at y = `nose`."""
     ring = np.array([(0.4, 0), (0.86, 0), (0.94, 0.1), (0.8, 0.16), (0.4, 0.16)]) * (r, 1)
     cowling = lathe(ring, 20, ring=True).turn("x", -90).move(y=nose - 0.07)
     b.add("engine", b.paint("light", "accent"), cowling)
@@ -177,7 +177,7 @@ def _gear(b: Builder, places: Points, r: float) -> None:
 
 
 def _livery(b: Builder, windows: bool) -> textures.Texture:
-    """Draw a painted fuselage: u around from +x over the top, v from nose to tail."""
+    """Draw the paint of a fuselage: u around from +x over the top, v from nose to tail."""
     u, v = grid()
     height = np.sin(2 * np.pi * u) + 0 * v  # -1 at the belly, 1 at the back
     swoosh = v + 0.22 * height
@@ -212,7 +212,7 @@ def rocket(b: Builder) -> Mesh:
 
 
 def _comic_rocket(b: Builder) -> None:
-    """A swelling hull with portholes on three to five fins, a nozzle and at times fire."""
+    """Add a bulging hull with portholes on three to five fins, a nozzle and sometimes fire."""
     tall, lift = b.between(1.1, 1.7), b.between(0.16, 0.34)
     girth = b.between(0.85, 1.15) * (1.25 if tall < 1.3 else 1.0)
     profile = spline(np.array(b.pick(HULLS)) * (girth, tall) + np.array([0.0, lift]), 5)
@@ -241,7 +241,7 @@ def _comic_rocket(b: Builder) -> None:
     swept = [(far - 0.05, 0.0), (far - 0.1, 0.24 * lift + 0.04), (inner, lift + 0.08)]
     delta = [(upper, top), (far, 0.2), (far, 0), (far - 0.14, 0), (inner, lift + 0.03)]
     outline = np.array(b.pick(([*curve, *swept], delta)))[::-1]
-    one = plate(outline, b.between(0.035, 0.06), 0.012)  # none right in front of the portholes
+    one = plate(outline, b.between(0.035, 0.06), 0.012)  # no fin directly in front of the portholes
     b.add("fin", b.paint("accent", "main", "dark"), around(one, count, 180.0 / count - 90.0))
     low = lift - min(0.12, 0.7 * lift)
     bell = [(0.7, lift + 0.03), (1.05, low), (0.9, low), (0.55, lift + 0.02)]
@@ -252,7 +252,7 @@ def _comic_rocket(b: Builder) -> None:
 
 
 def _launcher(b: Builder) -> None:
-    """One to three stages on top of each other, boosters or fins at the sides, bells below."""
+    """Add one to three stacked stages, boosters or fins at the sides, and nozzles below."""
     r, base, tall = b.between(0.13, 0.18), 0.13, b.between(1.1, 1.5)
     finish, second, z, radius = b.glaze("main", "light"), b.paint("light", "main"), base, r
     for i in range(b.whole(1, 3)):

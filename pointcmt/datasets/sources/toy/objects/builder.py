@@ -1,4 +1,4 @@
-"""`Builder`: makes one shape from random decisions, materials and solids."""
+"""`Builder`: make one shape from random decisions, materials and solids."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,8 +11,8 @@ from pointcmt.datasets.sources.toy.objects.dice import Dice
 from pointcmt.datasets.sources.toy.objects.solids import Solid
 from pointcmt.shapes import Material, Mesh
 
-DECIMALS = 6  # of coordinates: coarser than what sines differ by from machine to machine
-NUDGE = 1e-9  # so that values halfway between are rounded alike there too
+DECIMALS = 6  # of coordinates: coarser than the differences of sines between machines
+NUDGE = 1e-9  # so that all machines round values halfway between in the same direction
 
 
 def printed(texture: textures.Texture, name: str = "print") -> Material:
@@ -25,7 +25,7 @@ class Builder(Dice):
     """The random decisions of one shape, its color scheme, and the solids added so far.
 
     parts: the class's part names; faces are labeled with indices into it. patterned: whether the
-    shape's main materials are textured, which is so for about half of all shapes.
+    shape's main materials are textured, as in about half of all shapes.
     """
 
     def __init__(self, key: str, parts: tuple[str, ...]) -> None:
@@ -39,23 +39,23 @@ class Builder(Dice):
         self._pieces: list[tuple[Solid, NDArray[np.uint8], int]] = []
 
     def paint(self, *names: str) -> Material:
-        """Return one of these colors of the scheme: main, accent, light, dark."""
+        """Return one of the named colors of the scheme: main, accent, light, dark."""
         return Material("paint", getattr(self.scheme, self.pick(names)))
 
     def metal(self, *names: str) -> Material:
-        """Return one of these metals, or of all."""
+        """Return one of the named metals, or any metal."""
         name = self.pick(names or tuple(METALS))
         return Material(name, METALS[name])
 
     def wood(self, *names: str, plain: bool = False) -> Material:
-        """Return one of these woods, or of all; with its grain along v if patterned."""
+        """Return one of the named woods, or any wood; with its grain along v if patterned."""
         name = self.pick(names or tuple(WOODS))
         if self.patterned and not plain:
             return printed(textures.wood(self, *WOODS[name]), name)
         return Material(name, mix(*WOODS[name], self.between(0.2, 0.5)))
 
     def fabric(self, quiet: bool = False) -> Material:
-        """Return a cover in the main color, printed if patterned; quiet: in similar tones."""
+        """Return a fabric in the main color, printed if patterned; quiet: in similar tones."""
         s = self.scheme
         if not self.patterned:
             return Material("felt", s.main)
@@ -65,7 +65,7 @@ class Builder(Dice):
         return printed(textures.cloth(self, s), "cloth")
 
     def glaze(self, *names: str) -> Material:
-        """Return a decorated glaze if patterned, else one of these colors of the scheme."""
+        """Return a decorated glaze if patterned, else one of the named colors of the scheme."""
         if self.patterned:
             return printed(textures.glaze(self, self.scheme), "glaze")
         return self.paint(*(names or ("main",)))
@@ -92,7 +92,7 @@ class Builder(Dice):
         material: Material,
         solid: Solid,
     ) -> None:
-        """Add one solid of two parts; the function tells them apart by face centers [F,3]."""
+        """Add one solid of two parts, distinguished by a function of the face centers [F,3]."""
         labels = np.array([self._parts.index(part) for part in parts], np.uint8)
         second = is_second(solid.vertices[solid.faces].mean(axis=1))
         self._add(solid, labels[second.astype(int)], material)
@@ -107,7 +107,7 @@ class Builder(Dice):
         self._materials.append(material)
 
     def mesh(self, axis: str = "z", degrees: float = 0.0) -> Mesh:
-        """Return all solids as one mesh, turned about an axis, that then stands on z = 0."""
+        """Return all solids as one mesh, turned about an axis, then placed on z = 0."""
         solids, labels, materials = zip(*self._pieces, strict=True)
         first = np.cumsum([0, *(len(solid.vertices) for solid in solids)])
         faces = [solid.faces + start for solid, start in zip(solids, first[:-1], strict=True)]

@@ -35,11 +35,11 @@ TIRE, DARK = Material("rubber", RUBBER), Material("trim", INK)
 
 @dataclass(frozen=True)
 class Plan:
-    """A kind of car: 2 long, y from -1 at the nose to 1, its wheels on z = 0.
+    """A kind of car: 2 long, y from -1 at the nose to 1, with its wheels on z = 0.
 
-    ends: widths of nose and tail, as shares of the whole. low: z of its floor. hood, belt, trunk:
-    z of the body's upper side in front, in the middle, at the back. roof: z. cabin: y of the
-    windshield's foot and top, of the rear window's top and foot; none for open cars. wheel:
+    ends: widths of nose and tail, relative to the full width. low: z of the floor. hood, belt,
+    trunk: z of the body's upper side in front, in the middle, at the back. roof: z. cabin: y of the
+    windshield's bottom and top, of the rear window's top and bottom; none for open cars. wheel:
     radius. boxy: the power of the sections. axles: y.
     """
 
@@ -66,11 +66,11 @@ PLANS = {
     "roadster": Plan((0.6, 0.6), 0.13, 0.47, 0.54, 0.5, 0.8, (), 0.2, 3.4),
     "racer": Plan((0.3, 0.2), 0.14, 0.46, 0.53, 0.44, 0.7, (), 0.25, 2.6, (-0.62, 0.5)),
 }
-WEIGHTS = (1.4, 1.4, 1.2, 1.2, 1.4, 1.1, 1.2, 1.1, 1.1)  # how often, in this order
+WEIGHTS = (1.4, 1.4, 1.2, 1.2, 1.4, 1.1, 1.2, 1.1, 1.1)  # relative frequencies, in this order
 
 
 def car(b: Builder) -> Mesh:
-    """Make a car, about 2 long, with a rack, a load or a driver at times."""
+    """Make a car, about 2 long, sometimes with a rack, a load or a driver."""
     name = b.pick(tuple(PLANS), WEIGHTS)
     plan, half = PLANS[name], b.between(0.39, 0.46) * (0.56 if name == "racer" else 1.0)
     stretch, tall = b.between(0.88, 1.14), b.between(0.94, 1.08)
@@ -112,7 +112,7 @@ def car(b: Builder) -> Mesh:
 
 
 def _deck(plan: Plan) -> NDArray[np.float64]:
-    """Return stations (y, share of the half width, lowest z, highest z) below the windows."""
+    """Return stations (y, fraction of the half width, lowest z, highest z) below the windows."""
     (nose, tail), low, hood, belt, trunk = plan.ends, plan.low, plan.hood, plan.belt, plan.trunk
     front = [(-1, nose, low + 0.07, hood - 0.08), (-0.9, 0.3 + 0.7 * nose, low, hood - 0.01)]
     back = [(0.92, 0.3 + 0.7 * tail, low + 0.02, trunk), (1, tail, low + 0.08, trunk - 0.07)]
@@ -120,7 +120,7 @@ def _deck(plan: Plan) -> NDArray[np.float64]:
 
 
 def _lacquer(b: Builder) -> textures.Texture:
-    """Draw stripes, flames or a motif: u across and up, v along, both once."""
+    """Draw stripes, flames or a motif: u across and up, v along; shown once."""
     (u, v), s = grid(), b.scheme
     tongue = 0.17 * wave(5 * u) ** 1.5 + 0.07 * wave(10 * u + 0.5)
     outer, inner = (edge(at + tongue - v, 0.02) for at in (0.14, 0.06))
@@ -133,7 +133,7 @@ def _lacquer(b: Builder) -> textures.Texture:
 def _cabin(
     b: Builder, plan: Plan, deck: NDArray[np.float64], half: float, z: float, roof: Material
 ) -> tuple[float, float]:
-    """Add glass that narrows upwards, pillars and a roof; return y of its front and rear edge."""
+    """Add glass that narrows upward, pillars and a roof; return y of the roof's front and rear."""
     foot, head, tail, rear = np.array(plan.cabin) * deck[-1, 0]
     low = float(np.interp((foot, rear), deck[:, 0], deck[:, 3]).min()) - 0.06
     wide, narrow = 0.93 * half, b.between(0.74, 0.84) * half
@@ -155,7 +155,7 @@ def _cabin(
 
 
 def _cockpit(b: Builder, half: float, top: float, single: bool) -> None:
-    """Add a well with seats, a steering wheel, a windshield and at times a driver."""
+    """Add a well with seats, a steering wheel, a windshield and sometimes a driver."""
     w = (0.64 if single else 0.74) * half
     well = extrude(rounded_rectangle(2 * w, 0.5, 0.12), 0.05, 0.015)
     b.add("cabin", DARK, well.move(y=0.14, z=top - 0.03))
@@ -195,7 +195,7 @@ def _lights(b: Builder, deck: NDArray[np.float64], low: float) -> None:
 
 
 def _roof_load(b: Builder, half: float, roof: float, front: float, rear: float) -> None:
-    """Add suitcases, a surfboard or a fir on a rack, or a taxi sign."""
+    """Add suitcases, a surfboard or a fir tree on a rack, or a taxi sign."""
     kind, y, z = b.pick(("cases", "board", "fir", "taxi")), (front + rear) / 2, roof + 0.06
     w, reach = 0.7 * half, 0.4 * (rear - front)
     if kind == "taxi":

@@ -1,6 +1,6 @@
 """Colors and color schemes, sRGB in 0..1.
 
-All classes share the schemes, so that color alone never gives a class away.
+All classes share the schemes, so that color alone never identifies a class.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ def rgb(code: str) -> Color:
 
 
 def mix(a: Color, b: Color, share: float) -> Color:
-    """Return a blend of two colors with this share of b."""
+    """Return a blend of two colors; share: the fraction of b."""
     red, green, blue = (round(p + (q - p) * share, 4) for p, q in zip(a, b, strict=True))
     return red, green, blue
 
@@ -23,7 +23,7 @@ def mix(a: Color, b: Color, share: float) -> Color:
 IVORY, CREAM, INK, RUBBER = rgb("f1e9d8"), rgb("f4e8cf"), rgb("262a33"), rgb("2c2d31")
 GLASS, GLOW, BRASS, CHROME = rgb("3f5866"), rgb("ffe9ac"), rgb("c9a14a"), rgb("c6cbcf")
 METALS = {"brass": BRASS, "copper": rgb("bd7a4d"), "chrome": CHROME, "black steel": INK}
-WOODS = {  # the light and the dark of the grain
+WOODS = {  # light and dark color of the grain
     "ash": (rgb("ecdcc0"), rgb("d0b78e")),
     "beech": (rgb("e5c497"), rgb("c99f6c")),
     "oak": (rgb("d3a970"), rgb("ad7f48")),

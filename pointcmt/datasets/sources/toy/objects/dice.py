@@ -11,7 +11,7 @@ Choice = TypeVar("Choice")
 
 
 class Dice:
-    """Random draws seeded by a text. Only `Generator.random` is used: its stream never changes."""
+    """Random draws seeded by a string. Only uses `Generator.random`, whose stream is stable."""
 
     def __init__(self, key: str) -> None:
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest(), "little")

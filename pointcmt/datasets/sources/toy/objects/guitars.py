@@ -1,7 +1,7 @@
 """Guitars: acoustic and electric ones, lutes and ukuleles.
 
-They are built lying on their backs, z upwards from the front of the body, y towards the head, and
-set upright at the end.
+They are built lying on their backs, z upward from the front of the body, y toward the head, and
+are turned upright at the end.
 """
 
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ STRING, FRET = Material("string", rgb("d9d4c6")), Material("fret", rgb("a39a86")
 
 @dataclass(frozen=True)
 class Body:
-    """A kind of body, about 1 high, from y = 0 at the strap pin to where the neck joins.
+    """A kind of body, about 1 high, from y = 0 at the strap pin to the neck joint.
 
-    points: (x, y); the right half from bottom to top, or all the way around counter-clockwise.
+    points: (x, y); the right half from bottom to top, or the whole outline counter-clockwise.
     hollow: deep, with a sound hole. neck: y where the neck leaves the body. bridge: its y.
-    reach: from and to, the neck's length beyond the body. sharp: has corners, not curves.
+    reach: range of the neck's length beyond the body. sharp: has corners instead of curves.
     """
 
     points: Points
@@ -99,8 +99,8 @@ BODIES = (
         *(False, 0.96, 0.52, (0.85, 1.05), True),
     ),
 )
-WEIGHTS = (1.6, 1.5, 0.9, 1.6, 1.4, 1.0)  # how often, in this order
-HEADS = (  # outlines from the nut upwards: pegs on both sides, the last with all on the left
+WEIGHTS = (1.6, 1.5, 0.9, 1.6, 1.4, 1.0)  # relative frequencies, in this order
+HEADS = (  # outlines from the nut up: pegs on both sides, in the last all on the left
     symmetric(((0.055, 0), (0.085, 0.05), (0.09, 0.3), (0.03, 0.33))),
     symmetric(((0.05, 0), (0.09, 0.08), (0.1, 0.25), (0.085, 0.3), (0.03, 0.28))),
     symmetric(((0.05, 0), (0.12, 0.1), (0.0, 0.36))),
@@ -109,7 +109,7 @@ HEADS = (  # outlines from the nut upwards: pegs on both sides, the last with al
 
 
 def guitar(b: Builder) -> Mesh:
-    """Make a guitar, upright, its strings to the front; a body about 1 high."""
+    """Make an upright guitar with its strings in front and a body about 1 high."""
     body, strings = b.pick(BODIES, WEIGHTS), b.pick((6, 6, 4))
     points = np.array(body.points) * (b.between(0.92, 1.1), 1.0)
     corners = symmetric(points) if points[0, 0] == 0 else points
@@ -125,7 +125,7 @@ def guitar(b: Builder) -> Mesh:
     else:
         front = extrude(outline, deep, 0.016, steps=2).move(z=-deep)
         _pickups(b, body, 0.05 + 0.016 * strings)
-    # the texture once over the front, u = 0.5 in the middle
+    # the front shows the texture once, u = 0.5 in the middle
     b.add("body", _lacquer(b, outline), front.project(1.0, "y").tile(du=0.5))
     _neck(b, body.neck - (0.05 if body.hollow else 0.1), body.hollow, nut, half)
     _head(b, nut, half, strings, inline=not body.hollow and b.chance(0.5))
@@ -182,7 +182,7 @@ def _pickups(b: Builder, body: Body, wide: float) -> None:
 
 
 def _neck(b: Builder, heel: float, hollow: bool, nut: float, half: float) -> None:
-    """Add a neck with a round back, a fingerboard with frets and dots."""
+    """Add a neck with a round back, and a fingerboard with frets and dots."""
     x = np.array([-1, 1, 0.92, 0.6, -0.6, -0.92])
     z = np.array([0.01, 0.01, -0.03, -0.052, -0.052, -0.03])
     rings = [np.stack([w * x, 0 * x + y, z], axis=1) for w, y in ((1.2 * half, heel), (half, nut))]
@@ -202,7 +202,7 @@ def _neck(b: Builder, heel: float, hollow: bool, nut: float, half: float) -> Non
 
 
 def _head(b: Builder, nut: float, half: float, strings: int, inline: bool) -> None:
-    """Add the head with its pegs on both sides, or all on the left."""
+    """Add the head with pegs on both sides, or all on the left."""
     scale, tilt = 0.75 + 0.06 * strings, -b.between(0, 14)
     outline = rounded(scale * (HEADS[-1] if inline else b.pick(HEADS[:-1])), 0.025)
     walnut, steel = Material("head", mix(*WOODS["walnut"], 0.4)), b.metal()
@@ -222,7 +222,7 @@ def _head(b: Builder, nut: float, half: float, strings: int, inline: bool) -> No
 
 
 def _stand(b: Builder, back: float) -> None:
-    """Add what a guitar whose back is at this z stands in: legs, an upright and a cradle."""
+    """Add a stand of legs, an upright and a cradle for a guitar whose back is at z = `back`."""
     frame, floor = b.pick((b.metal(), b.paint("accent"))), -b.between(0.1, 0.16)
     b.add("stand", frame, rod((0, -0.03, back), (0, 0.5, back), 0.018))
     b.add("stand", frame, pair(rod((0, -0.01, back), (b.between(0.24, 0.34), floor, 0.24), 0.016)))

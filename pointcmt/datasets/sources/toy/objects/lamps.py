@@ -24,7 +24,7 @@ from pointcmt.datasets.sources.toy.objects.solids import (
 from pointcmt.shapes import Material, Mesh
 
 LIT = Material("bulb", GLOW)
-VASES = (  # silhouettes of ceramic bases, (radius, height) of 1
+VASES = (  # silhouettes of ceramic bases, (radius, height) in 0..1
     ((0.55, 0), (0.85, 0.1), (1.0, 0.35), (0.8, 0.65), (0.35, 0.88), (0.3, 1)),  # jar
     ((0.6, 0), (0.95, 0.15), (0.85, 0.4), (0.42, 0.58), (0.6, 0.78), (0.3, 1)),  # gourd
     ((0.75, 0), (0.72, 0.05), (0.9, 0.5), (1.0, 0.85), (0.7, 0.97), (0.25, 1)),  # shoulder
@@ -43,7 +43,7 @@ def lamp(b: Builder) -> Mesh:
 
 
 def _table_lamp(b: Builder) -> None:
-    """A vase, turned column, block or disc under a shade."""
+    """Add a vase, turned column, block or disc under a shade."""
     height, r = b.between(0.3, 0.5), b.between(0.12, 0.19)
     kind = b.pick(("vase", "turned", "block", "disc"), (2, 1, 1, 1))
     if kind == "vase":
@@ -62,7 +62,7 @@ def _table_lamp(b: Builder) -> None:
 
 
 def _floor_lamp(b: Builder) -> None:
-    """A tall pole or a tripod under a shade."""
+    """Add a tall pole or a tripod under a shade."""
     height, r = b.between(1.0, 1.35), b.between(0.2, 0.28)
     frame = b.pick((b.metal(), b.wood(), b.paint("main")))
     if b.chance(0.4):
@@ -101,7 +101,7 @@ def _shade(b: Builder, r: float, z: float) -> None:
 
 
 def _dome(b: Builder, r: float, at: Point, tilt: float) -> None:
-    """Add a half ball or a cone, open below and tilted about y, with its bulb."""
+    """Add a hemisphere or a cone, open below and tilted about y, with its bulb."""
     turn = np.radians(90 * np.arange(8) / 7)
     half = r * np.stack([np.cos(turn), np.sin(turn)], axis=1)
     cone = spline([(1.0, 0.0), (0.55, 0.55), (0.38, 0.8), (0.3, 1.1), (0.0, 1.15)], 3) * r
@@ -119,7 +119,7 @@ def _dome(b: Builder, r: float, at: Point, tilt: float) -> None:
 
 
 def _desk_lamp(b: Builder) -> None:
-    """Two arms with joints and a tilted reflector, leaning to the right."""
+    """Add two arms with joints and a tilted reflector, leaning to the right."""
     steel = b.metal("chrome", "black steel", "brass")
     plate = b.pick((cylinder(0.13, 0.035, 28, 0.01), box(0.2, 0.2, 0.045, 0.012))).project(0.25)
     b.add("base", b.wood() if b.patterned else b.paint("main"), plate)
@@ -138,7 +138,7 @@ def _desk_lamp(b: Builder) -> None:
 
 
 def _mushroom(b: Builder) -> None:
-    """A stem that flares out to a foot, under a smooth or spotted cap."""
+    """Add a stem that flares out to a foot, under a smooth or spotted cap."""
     r, height = b.between(0.2, 0.28), b.between(0.26, 0.4)
     base, neck = b.between(0.45, 0.8) * r, b.between(0.1, 0.3) * r
     stem = spline([(base, 0), (0.7 * base, 0.04), (neck, 0.4 * height), (neck, height)])
@@ -155,7 +155,7 @@ def _mushroom(b: Builder) -> None:
 
 
 def _lava_lamp(b: Builder) -> None:
-    """A rocket of a lamp: a cone, a glass with rising blobs, a cap."""
+    """Add a cone, a glass with rising blobs and a cap, shaped like a rocket."""
     steel, r = b.metal("chrome", "brass", "copper"), b.between(0.1, 0.13)
     low, tall, s = b.between(0.14, 0.2), b.between(0.3, 0.42), b.scheme
     b.add("base", steel, lathe([(r, 0), (0.55 * r, 0.55 * low), (0.85 * r, low)]))

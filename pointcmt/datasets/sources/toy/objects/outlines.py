@@ -1,4 +1,4 @@
-"""Curves and outlines: the drawings that `solids` turns into shapes.
+"""Curves and outlines, from which `solids` makes shapes.
 
 An outline is a closed polygon [S,2] that runs counter-clockwise; a curve is an open line [K,2] or
 [K,3].
@@ -14,10 +14,10 @@ Points = Sequence[Sequence[float]]
 
 
 def superellipse(rx: float, ry: float, power: float = 2.0, count: int = 24) -> Curve:
-    """Return |x/rx|^power + |y/ry|^power = 1: an ellipse at 2, nearly a rectangle from 5 on."""
+    """Return |x/rx|^power + |y/ry|^power = 1: an ellipse at 2, nearly a rectangle at 5 or more."""
     angle = 2 * np.pi * np.arange(count) / count
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    circle[np.abs(circle) < 1e-12] = 0.0  # cos(90°) is not quite 0, and a small power of it is not
+    circle[np.abs(circle) < 1e-12] = 0.0  # cos(90°) is not exactly 0; a small power enlarges it
     return np.sign(circle) * np.abs(circle) ** (2 / power) * (rx, ry)
 
 
@@ -28,9 +28,9 @@ def rectangle(width: float, depth: float) -> Curve:
 
 
 def rounded(points: ArrayLike, radius: float, steps: int = 3, closed: bool = True) -> Curve:
-    """Replace corners by curves that begin `radius` before each corner, or halfway if nearer.
+    """Replace corners by curves that start `radius` before each corner, at most halfway.
 
-    Each curve is a quadratic Bézier curve of `steps` segments; the ends of an open line stay.
+    Each curve is a quadratic Bézier curve of `steps` segments; the ends of an open line are kept.
     """
     corners = np.asarray(points, np.float64)
     sides = (np.roll(corners, shift, axis=0) - corners for shift in (1, -1))
@@ -72,7 +72,7 @@ def symmetric(right: Points | Curve) -> Curve:
 
 
 def inward(outline: Curve) -> Curve:
-    """Return how each corner moves [S,2] when all edges move inwards by 1, at most by 2."""
+    """Return each corner's movement [S,2], at most 2, when all edges move inward by 1."""
     side = np.roll(outline, -1, axis=0) - outline
     side /= _length(side)
     normal = np.stack([-side[:, 1], side[:, 0]], axis=1)
@@ -81,7 +81,7 @@ def inward(outline: Curve) -> Curve:
 
 
 def triangulate(outline: Curve) -> NDArray[np.int32]:
-    """Return triangles [S-2,3] that fill a simple polygon: a fan if it is convex, else ears."""
+    """Return triangles [S-2,3] that fill a simple polygon: a fan if convex, else ear clipping."""
     left, triangles = list(range(len(outline))), []
     while len(left) > 3:
         corner = _ear(outline[left])
@@ -95,7 +95,7 @@ def _ear(polygon: Curve) -> int:
     before, after = np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0)
     area = _cross(polygon - before, after - polygon)
     if (area > 1e-9).all():
-        return 1  # of a convex polygon, any corner is one
+        return 1  # in a convex polygon, any corner is an ear
     size = ((after - before) ** 2).sum(axis=1) + ((polygon - before) ** 2).sum(axis=1)
     for i in np.argsort(-np.round(area / size, 6), kind="stable").tolist():
         corners = [before[i], polygon[i], after[i]]

@@ -17,7 +17,7 @@ from pointcmt.datasets.sources.toy.objects.solids import (
     tube,
 )
 
-# Straight legs: how many segments around, and (radius, height) of 1.
+# Straight legs: number of segments around, and (radius, height) relative to the leg's own.
 TURNED: Points = (
     *((0.55, 0.0), (0.5, 0.04), (0.75, 0.08), (0.55, 0.12), (0.6, 0.3), (0.85, 0.5)),
     *((0.95, 0.62), (0.6, 0.68), (1.0, 0.72), (0.6, 0.76), (1.0, 0.8), (1.0, 1.0)),
@@ -31,7 +31,7 @@ LEGS: dict[str, tuple[int, Points]] = {
 
 
 def leg(kind: str, height: float, thickness: float, splay: tuple[float, float] = (0, 0)) -> Solid:
-    """Return a leg from z = 0 to `height`, its top on the z axis, its foot shifted by `splay`.
+    """Return a leg from z = 0 to `height`, top on the z axis, foot shifted by `splay`.
 
     kind: one of LEGS, or hairpin.
     """
@@ -75,7 +75,7 @@ def foot(kind: str, height: float, reach: float, neck: float, count: int = 4) ->
 
 
 def runners(width: float, depth: float, height: float, thickness: float) -> list[Solid]:
-    """Return sled runners: on either side a bar from the top down, along the floor and up."""
+    """Return sled runners: on each side, a bar from the top down, along the floor and up again."""
     y, x, r = depth / 2, width / 2, thickness / 2
     line = [(x, -0.75 * y, height), (x, -y, r), (x, y, r), (x, 0.75 * y, height)]
     return pair(tube(rounded(line, 3 * thickness, 3, closed=False), r))
@@ -96,16 +96,16 @@ def wheel(radius: float, width: float, segments: int = 16) -> tuple[Solid, Solid
 def wings(
     span: float, root: float, tip: float, sweep: float, thickness: float = 0.12, rise: float = 0.0
 ) -> Solid:
-    """Return two wings in one piece, mirror images in x = 0, their leading edge at y = 0 there.
+    """Return two wings in one piece, symmetric in x = 0, with the leading edge at y = 0 there.
 
-    root, tip: chords. thickness: of the root, as a share of its chord. rise: z at the tips.
+    root, tip: chords. thickness: of the root, relative to its chord. rise: z at the tips.
     """
     right = _ribs(span, root, tip, sweep, thickness, rise)
     return loft(np.concatenate([(right * np.array([-1.0, 1.0, 1.0]))[:0:-1], right]))
 
 
 def fin(height: float, root: float, tip: float, sweep: float, thickness: float = 0.12) -> Solid:
-    """Return one wing set on edge: from z = 0 up to `height`."""
+    """Return one upright wing from z = 0 up to `height`."""
     return loft(_ribs(height, root, tip, sweep, thickness, 0.0)).turn("y", -90)
 
 
@@ -114,7 +114,7 @@ def _ribs(
 ) -> Curve:
     share = np.array([0.0, 0.5, 0.93, 1.0])[:, None]
     chord, lead = root + (tip - root) * share, sweep * share
-    chord[-1] *= 0.72  # the tip is rounded off
+    chord[-1] *= 0.72  # round off the tip
     lead[-1] += 0.15 * tip
     thick = thickness * chord * np.array([[1.0], [0.85], [0.7], [0.25]])
     x, z = np.array([(0, 0), (0.06, 0.3), (0.22, 0.48), (0.45, 0.46), (0.75, 0.25), (1, 0.04)]).T

@@ -39,7 +39,7 @@ def chair(b: Builder) -> Mesh:
 
 
 def _framed_chair(b: Builder) -> None:
-    """A seat on four legs with one of many backs, often with arms."""
+    """Add a seat on four legs with one of many backs, often with arms."""
     frame = b.pick((b.wood(), b.paint("main")), (2, 1))
     second = b.pick((frame, frame, b.paint("accent", "dark")))
     width, depth, height = b.between(0.4, 0.5), b.between(0.38, 0.46), b.between(0.4, 0.48)
@@ -69,7 +69,7 @@ def _framed_chair(b: Builder) -> None:
 def _four_legs(
     b: Builder, material: Material, corner: tuple[float, float, float], thickness: float
 ) -> None:
-    """Add legs that end at a corner and its mirror images, perhaps with stretchers."""
+    """Add legs that end at a corner and its mirror images, sometimes with stretchers."""
     kind = b.pick(("round", "square", "turned", "block", "hairpin"), (3, 2, 1.5, 1, 0.7))
     dx, dy, (x, y, height) = b.between(0.0, 0.07), b.between(0.01, 0.08), corner
     b.add("leg", material, four(leg(kind, height, thickness, (dx, dy)).move(x, y)))
@@ -85,7 +85,7 @@ def _four_legs(
 def _arms(
     b: Builder, material: Material, width: float, front: float, back: float, height: float
 ) -> None:
-    """Add two bent bars from the back down to the seat, at times with flat rests on top."""
+    """Add two bent bars from the back down to the seat, sometimes with flat armrests on top."""
     x, z = width / 2, height + b.between(0.19, 0.25)
     ends = (x - 0.008, back + 0.03, z), (x - 0.023, front + 0.03, height - 0.025)
     line = rounded([ends[0], (x + 0.022, front, z), ends[1]], 0.16, 6, closed=False)
@@ -95,12 +95,12 @@ def _arms(
         b.add("arm", material, pair(rest.project(0.4, "y")))
 
 
-# Backs of chairs stand upright in the plane y = 0 on z = 0: their frame and what fills it.
+# The frame and the filling of a chair's back, upright in the plane y = 0, on z = 0.
 Back = tuple[list[Solid], list[Solid]]
 
 
 def _board(width: float, low: float, high: float, thickness: float, bow: float) -> Solid:
-    """Return a board bent backwards by `bow`, its upper corners rounded."""
+    """Return a board bent backward by `bow`, with rounded upper corners."""
     z, x = np.linspace(0, 1, 6)[:, None], np.linspace(-1, 1, 11)[None]
     top = low + (high - low) * z * (0.75 + 0.25 * np.sqrt(1 - 0.96 * x**2))
     grid = np.broadcast_arrays(x * width / 2, -bow * x**2, top)
@@ -132,7 +132,7 @@ def _spindles(b: Builder, width: float, height: float, t: float) -> Back:
 
 
 def _hoop(b: Builder, width: float, height: float, t: float) -> Back:
-    """A bent hoop with spindles, or with a smaller hoop inside, as in a coffee house."""
+    """Return a bent hoop with spindles, or with a smaller hoop inside, as on bistro chairs."""
     half = np.array([(0.42, 0.0), (0.5, 0.42), (0.47, 0.72), (0.3, 0.94)])
     x, z = spline([*half, (0.0, 1.0), *(half * (-1, 1))[::-1]], 5).T
     outer = np.stack([x * width, 0 * x, z * height], axis=1)
@@ -152,7 +152,7 @@ BACKS = (_panel, _ladder, _spindles, _hoop, _pad)
 
 
 def _shell_chair(b: Builder) -> None:
-    """A molded shell on dowels, runners, a star or a tulip foot."""
+    """Add a molded shell on dowels, runners, a star or a tulip foot."""
     width, depth, height = b.between(0.46, 0.54), b.between(0.42, 0.48), b.between(0.42, 0.47)
     rise, sides = b.between(0.3, 0.52), b.between(0.02, 0.12)
     line = np.array([(-0.5, -0.02), (-0.42, 0.02), (-0.1, -0.01), (0.26, 0.0), (0.42, 0.12)])
@@ -181,7 +181,7 @@ def _shell_chair(b: Builder) -> None:
 
 
 def _office_chair(b: Builder) -> None:
-    """A padded seat and back on a column with a star of casters."""
+    """Add a padded seat and back on a column with a star of casters."""
     soft, hard = b.fabric(), b.metal()
     width, depth, height = b.between(0.46, 0.52), b.between(0.44, 0.5), b.between(0.44, 0.52)
     tall, lean, y = b.between(0.38, 0.66), b.between(0.08, 0.16), depth / 2 + 0.05
@@ -198,7 +198,7 @@ def _office_chair(b: Builder) -> None:
 
 
 def _club_chair(b: Builder) -> None:
-    """An upholstered armchair, like a sofa for one, but slighter and on taller legs."""
+    """Add an upholstered armchair, like a sofa for one, but lighter and on taller legs."""
     soft, width, depth = b.fabric(), b.between(0.48, 0.56), b.between(0.48, 0.54)
     height, rise, lean = b.between(0.4, 0.44), b.between(0.36, 0.52), b.between(0.1, 0.22)
     b.add("seat", soft, soft_box(width, depth, 0.16, 0.04).move(z=height - 0.16))
@@ -215,7 +215,7 @@ def _club_chair(b: Builder) -> None:
 
 
 def _stool(b: Builder) -> None:
-    """No back: a low or a bar stool, easily taken for a small table."""
+    """Add a low stool or a bar stool, which resembles a small table."""
     frame, width = b.pick((b.wood(), b.paint("main")), (2, 1)), b.between(0.34, 0.42)
     depth, height = width * b.pick((1.0, 0.75)), b.pick((0.4, 0.6)) + b.between(0.0, 0.16)
     oval, square = superellipse(width / 2, depth / 2), rounded_rectangle(width, depth, 0.07)
@@ -241,7 +241,7 @@ def sofa(b: Builder) -> Mesh:
 
 @dataclass(frozen=True)
 class Size:
-    """Places to sit, the width of each, their depth and height."""
+    """The number of seats, the width of each, their depth and height."""
 
     places: int
     each: float
@@ -250,17 +250,17 @@ class Size:
 
     @property
     def width(self) -> float:
-        """The width of all places."""
+        """The width of all seats together."""
         return self.places * self.each
 
     def per_place(self, solid: Solid) -> list[Solid]:
-        """Return one copy of the solid per place, side by side."""
+        """Return one copy of the solid per seat, side by side."""
         middle = (self.places - 1) / 2
         return [solid.move(x=(i - middle) * self.each) for i in range(self.places)]
 
 
 def _settee(b: Builder, size: Size) -> None:
-    """The usual sofa: base, seat cushions, back, arms."""
+    """Add the usual sofa: base, seat cushions, back, arms."""
     width, depth, height, soft = size.width, size.depth, size.height, b.fabric(quiet=True)
     floor, rise, each = b.between(0.06, 0.17), b.between(0.36, 0.5), size.each
     second = b.pick((soft, b.paint("main")))
@@ -301,7 +301,7 @@ def _feet(b: Builder, width: float, depth: float, height: float, y: float = 0.0)
 
 
 def _pillows(b: Builder, size: Size, y: float) -> None:
-    """Add up to three pillows that lean on the back (at this y), some of them printed."""
+    """Add up to three pillows that lean on the back, which is at `y`; some are printed."""
     s, plain = b.scheme, b.paint("accent", "light")
     swapped = Scheme(s.accent, s.main, s.light, s.dark)
     patterned = printed(textures.cloth(b, swapped), "cloth") if b.patterned else plain
@@ -315,7 +315,7 @@ def _pillows(b: Builder, size: Size, y: float) -> None:
 
 
 def _chesterfield(b: Builder, size: Size) -> None:
-    """Rolled arms as high as the back."""
+    """Add a chesterfield, with rolled arms as high as the back."""
     width, depth, height, soft = size.width, size.depth, size.height, b.fabric(quiet=True)
     floor, rise, r = b.between(0.06, 0.12), b.between(0.24, 0.34), b.between(0.09, 0.12)
     top, x, y = height + rise, width / 2 + 0.045, depth / 2 + 0.04

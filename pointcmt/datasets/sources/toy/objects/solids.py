@@ -1,7 +1,7 @@
-"""Solids: closed surfaces with texture coordinates, and the few ways they are made.
+"""Solids: closed surfaces with texture coordinates, and functions that make them.
 
-Every solid is a loft (rings of points, joined) and comes back closed and wound outwards. Texture
-coordinates: u once around, v once along a loft; box projection for extruded outlines.
+Every solid is a loft (rings of points, joined), closed and wound outward. Texture coordinates: u
+once around, v once along a loft; box projection for extruded outlines.
 """
 
 import math
@@ -25,14 +25,14 @@ Floats = NDArray[np.float64]
 Faces = NDArray[np.int32]
 Point = tuple[float, float, float]
 AXES = {"x": 0, "y": 1, "z": 2}
-PREFERENCE = (1.0, 0.999, 0.998)  # of equally near axes, so that no rounding error decides
+PREFERENCE = (1.0, 0.999, 0.998)  # ranks equally near axes, so that rounding does not decide
 
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A closed triangle surface, wound outwards. Every method returns a new solid.
+    """A closed triangle surface, wound outward. Every method returns a new solid.
 
-    vertices: [P,3] f64. faces: [F,3] i32. uv: [F,3,2] f64, v upwards, repeating.
+    vertices: [P,3] f64. faces: [F,3] i32. uv: [F,3,2] f64, v upward, repeating.
     """
 
     vertices: Floats
@@ -44,7 +44,7 @@ class Solid:
         return replace(self, vertices=self.vertices + np.array([x, y, z]))
 
     def scale(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> "Solid":
-        """Stretch about the origin; negative factors mirror, and the winding follows."""
+        """Scale about the origin; negative factors mirror, and the winding is corrected."""
         scaled = replace(self, vertices=self.vertices * np.array([x, y, z]))
         return scaled if x * y * z > 0 else _reversed(scaled)
 
@@ -58,26 +58,26 @@ class Solid:
         return replace(self, vertices=turned)
 
     def warp(self, bend: Callable[[Floats], Floats]) -> "Solid":
-        """Map the vertices [P,3] by a function that keeps left and right apart."""
+        """Map the vertices [P,3] by a function that preserves orientation."""
         return replace(self, vertices=bend(self.vertices))
 
     def shear(self, x: float = 0.0, y: float = 0.0) -> "Solid":
-        """Lean: shift x and y in proportion to z."""
+        """Shift x and y in proportion to z."""
         return self.warp(lambda v: v + v[:, 2:] * np.array([x, y, 0.0]))
 
     def clip(self, low: float = 0.0, high: float = math.inf) -> "Solid":
-        """Flatten onto z = low what reaches below it, and onto z = high what reaches above."""
+        """Clamp the z of all vertices to [low, high]."""
         return self.warp(lambda v: np.clip(v, (-np.inf, -np.inf, low), (np.inf, np.inf, high)))
 
     def mirror(self, axis: str) -> "Solid":
-        """Mirror in the plane where this coordinate is 0."""
+        """Mirror in the plane where the coordinate `axis` is 0."""
         return self.scale(*(-1.0 if axis == name else 1.0 for name in AXES))
 
     def project(self, size: float = 1.0, along: str = "z") -> "Solid":
         """Set texture coordinates by box projection: one repeat of the texture per `size`.
 
-        Each face is seen along the axis nearest to its normal; v runs along `along`, the
-        direction of wood's grain, wherever the face is not across it.
+        Each face is projected along the axis nearest to its normal. v runs along `along`, the
+        direction of a wood's grain, except on faces perpendicular to it.
         """
         corners = self.vertices[self.faces]  # [F,3,3]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -109,15 +109,15 @@ def four(solid: Solid) -> list[Solid]:
 
 
 def around(solid: Solid, count: int, start: float = 0.0) -> list[Solid]:
-    """Return `count` copies evenly about the z axis, the first turned by `start` degrees."""
+    """Return `count` copies evenly spaced about the z axis, the first turned by `start` degrees."""
     return [solid.turn("z", start + 360.0 * i / count) for i in range(count)]
 
 
 def loft(rings: Floats, cap: Faces | None = None, closed: bool = False) -> Solid:
-    """Join rings [R,S,3] of S points each, one to the next.
+    """Join consecutive rings [R,S,3] of S points each.
 
     A first or last ring whose points coincide is a tip. Other ends are filled by a fan about
-    their mean, or by the triangles `cap` [T,3] (indices into a ring). closed: the last ring joins
+    their mean, or by the triangles `cap` [T,3] (indices into a ring). closed: join the last ring to
     the first instead.
     """
     looped = np.concatenate([rings, rings[:1]]) if closed else rings
@@ -134,7 +134,7 @@ def loft(rings: Floats, cap: Faces | None = None, closed: bool = False) -> Solid
         else:
             fan, fan_uv = _fan(start, count * size + len(vertices) - 1, size)
             vertices.append(rings[end].mean(axis=0, keepdims=True))
-        turn = slice(None, None, 1 if end else -1)  # the near end is seen from the other side
+        turn = slice(None, None, 1 if end else -1)  # the first end faces the other way
         faces, uv = np.concatenate([faces, fan[:, turn]]), np.concatenate([uv, fan_uv[:, turn]])
     return _outwards(Solid(np.concatenate(vertices), faces.astype(np.int32), uv))
 
@@ -154,7 +154,7 @@ def _sides(count: int, size: int, v: Floats) -> tuple[Faces, Floats]:
 
 
 def _fan(start: int, center: int, size: int) -> tuple[Faces, Floats]:
-    """Return a fan over the ring that begins at `start`, with the largest disc in the texture."""
+    """Return a fan over the ring that begins at `start`; its texture is the largest disc."""
     point = np.arange(size)
     faces = np.stack([start + point, start + (point + 1) % size, np.full(size, center)], axis=1)
     angle = 2 * np.pi * np.stack([point, point + 1], axis=1) / size
@@ -173,7 +173,7 @@ def _reversed(solid: Solid) -> Solid:
 
 
 def extrude(outline: Curve, height: float, bevel: float = 0.0, steps: int = 1) -> Solid:
-    """Raise an outline [S,2] from z = 0 to `height`, its edges beveled in so many steps."""
+    """Extrude an outline [S,2] from z = 0 to `height`, with its edges beveled in `steps` steps."""
     if bevel:
         turn = math.pi / 2 * np.arange(steps + 1) / steps
         inset, rise = bevel * (1 - np.sin(turn)), bevel * (1 - np.cos(turn))
@@ -187,12 +187,12 @@ def extrude(outline: Curve, height: float, bevel: float = 0.0, steps: int = 1) -
 
 
 def plate(outline: Curve, thickness: float, bevel: float = 0.0) -> Solid:
-    """Return an outline (x, z) as an upright plate about the plane y = 0."""
+    """Extrude an outline (x, z) to an upright plate centered on the plane y = 0."""
     return extrude(outline, thickness, bevel).turn("x", 90).move(y=thickness / 2)
 
 
 def box(width: float, depth: float, height: float, bevel: float = 0.0) -> Solid:
-    """Return a box that stands on z = 0 about the z axis; `bevel` cuts all of its edges."""
+    """Return a box on z = 0, centered on the z axis, with all of its edges beveled by `bevel`."""
     if not bevel:
         return extrude(rectangle(width, depth), height)
     return extrude(rounded_rectangle(width, depth, bevel, steps=1), height, bevel)
@@ -206,13 +206,13 @@ def soft_box(width: float, depth: float, height: float, softness: float) -> Soli
 
 
 def lathe(profile: ArrayLike, segments: int = 28, ring: bool = False) -> Solid:
-    """Turn a profile [K,2] of (radius, z), bottom to top, about the z axis.
+    """Revolve a profile [K,2] of (radius, z), bottom to top, about the z axis.
 
-    Ends on the axis close by themselves, others by a flat cap. ring: the profile is a closed loop
-    away from the axis, as a tire's.
+    Ends that are not on the axis are closed by flat caps. ring: the profile is a closed loop away
+    from the axis, such as a tire's.
     """
     radius, z = np.asarray(profile, np.float64).T[..., None]
-    angle = 2 * math.pi * (np.arange(segments) + 0.5) / segments  # a face at the front, no edge
+    angle = 2 * math.pi * (np.arange(segments) + 0.5) / segments  # a face in front, not an edge
     rings = np.stack(np.broadcast_arrays(radius * np.cos(angle), radius * np.sin(angle), z), -1)
     return loft(rings, closed=ring)
 
@@ -225,7 +225,7 @@ def cylinder(radius: float, height: float, segments: int = 20, bevel: float = 0.
 def frustum(
     bottom: float, top: float, height: float, segments: int = 20, bevel: float = 0.0
 ) -> Solid:
-    """Return a truncated cone on z = 0, or a whole one where `top` is 0."""
+    """Return a truncated cone on z = 0, or a full cone if `top` is 0."""
     if not bevel:
         return lathe([(bottom, 0.0), (top, height)], segments)
     low, high = [(bottom - bevel, 0.0), (bottom, bevel)], [(top, height - bevel)]
@@ -246,16 +246,16 @@ def ball(radius: float, segments: int = 16, rows: int = 10) -> Solid:
 
 
 def torus(radius: float, thickness: float, segments: int = 24, around: int = 8) -> Solid:
-    """Return a ring about the z axis; `radius` is that of its middle line."""
+    """Return a torus about the z axis; `radius` is that of its center line."""
     angle = 2 * math.pi * np.arange(around) / around
     section = np.stack([radius + thickness * np.cos(angle), thickness * np.sin(angle)], axis=1)
     return lathe(section, segments, ring=True)
 
 
 def cushion(width: float, depth: float, height: float, power: float = 4.0) -> Solid:
-    """Return a filled pillow about the origin: full in the middle, thin at its seam."""
+    """Return a pillow about the origin: thick in the middle, thin at its seam."""
     angle = math.pi * (np.arange(9) / 8 - 0.5)
-    reach = np.abs(np.cos(angle)) ** 0.45  # below 1: the seam is sharp, the faces are flat
+    reach = np.abs(np.cos(angle)) ** 0.45  # a power below 1 gives a sharp seam and flat faces
     reach[[0, -1]] = 0.0
     ring = superellipse(width / 2, depth / 2, power, 24)
     rings = np.empty((9, len(ring), 3))
@@ -271,16 +271,16 @@ def tube(
     section: Curve | None = None,
     closed: bool = False,
 ) -> Solid:
-    """Return a round bar along a curve [K,3], or one of any `section` [S,2] scaled by `radius`.
+    """Return a round bar along a curve [K,3], or one with any `section` [S,2] scaled by `radius`.
 
-    radius: one number, or one per point. The curve must keep off one axis.
+    radius: one number, or one per point. One axis must never be parallel to the curve.
     """
     path = np.asarray(path, np.float64)
     ahead, behind = np.roll(path, -1, axis=0), np.roll(path, 1, axis=0)
     if not closed:
         ahead[-1], behind[0] = path[-1], path[0]
     tangent = _unit(ahead - behind)
-    # across the axis that no part of the curve comes near to, so that nothing twists
+    # the axis that the curve's direction never comes near to, so that the bar does not twist
     axis = np.eye(3)[int(np.argmin(np.round(np.abs(tangent).max(axis=0), 9)))]
     right = _unit(np.cross(tangent, axis))
     up = np.cross(right, tangent)
@@ -292,7 +292,7 @@ def tube(
 
 
 def rod(start: ArrayLike, end: ArrayLike, radius: float, tip: float | None = None) -> Solid:
-    """Return a straight round bar between two points, `tip` being its radius at the end."""
+    """Return a straight round bar between two points; `tip` is its radius at the end."""
     return tube(np.array([start, end]), [radius, radius if tip is None else tip])
 
 
@@ -302,7 +302,7 @@ def lath(path: ArrayLike, width: float, height: float) -> Solid:
 
 
 def sheet(grid: Floats, thickness: float) -> Solid:
-    """Return a curved panel: a grid of points [R,S,3] given a thickness."""
+    """Return a curved panel: a grid of points [R,S,3] with a thickness."""
     rows, columns = np.gradient(grid, axis=0), np.gradient(grid, axis=1)
     offset = _unit(np.cross(columns, rows)) * thickness / 2
     rings = np.concatenate([grid + offset, (grid - offset)[:, ::-1]], axis=1)
@@ -315,13 +315,13 @@ def sheet(grid: Floats, thickness: float) -> Solid:
 def hull(stations: ArrayLike, power: float = 2.0, segments: int = 18, per: int = 3) -> Solid:
     """Return a body along y through stations (y, half width, lowest z, highest z), nose to tail.
 
-    Its sections are superellipses; a station without width or height ends in a tip. Texture: u
+    Its sections are superellipses; an end station without width or height is a tip. Texture: u
     around from +x over the top, v from the nose to the tail.
     """
     line = spline(np.asarray(stations, np.float64), per)
     y, width, low, high = line.T[..., None]
     inner = np.zeros_like(y)
-    inner[1:-1] = 0.002  # a spline may dip to nothing between stations, which only tips may
+    inner[1:-1] = 0.002  # a spline may dip to 0 between stations; only tips may be 0
     ring = superellipse(1.0, 1.0, power, segments)
     x = np.maximum(width, inner) * ring[:, 0]
     z = (low + high) / 2 + np.maximum((high - low) / 2, inner) * ring[:, 1]

@@ -19,17 +19,17 @@ from pointcmt.datasets.sources.toy.objects.solids import (
 )
 from pointcmt.shapes import Material, Mesh
 
-SIZES = (  # width, depth and height, from and to
+SIZES = (  # ranges of width, depth and height
     ((1.3, 1.9), (0.75, 0.95), (0.72, 0.76)),  # dining
     ((0.9, 1.3), (0.5, 0.7), (0.34, 0.44)),  # coffee
     ((0.4, 0.55), (0.4, 0.5), (0.42, 0.6)),  # side: as large as a stool
     ((0.9, 1.3), (0.3, 0.42), (0.74, 0.86)),  # console
 )
-SUNK = 0.008  # how deep legs reach into a top
+SUNK = 0.008  # how far legs reach into a top
 
 
 def table(b: Builder) -> Mesh:
-    """Make a table on legs, a foot or trestles, or one under a cloth."""
+    """Make a table on legs, a foot or trestles, or under a cloth."""
     plans = (_four_legged, _pedestal_table, _trestle_table, _draped)
     b.pick(plans, (0.5, 0.25, 0.17, 0.08))(b)
     return b.mesh()
@@ -47,7 +47,7 @@ def _frame(b: Builder) -> Material:
 
 
 def _add_top(b: Builder, material: Material, outline: Curve, height: float) -> float:
-    """Add the top at `height` and return where its lower side is."""
+    """Add the top at `height` and return the z of its lower side."""
     thickness = b.pick((0.022, 0.035, 0.055))
     board = extrude(outline, thickness, b.pick((0.006, 0.3 * thickness)), steps=2)
     b.add("top", material, board.project(0.6, "x").move(z=height - thickness))
@@ -55,7 +55,7 @@ def _add_top(b: Builder, material: Material, outline: Curve, height: float) -> f
 
 
 def _four_legged(b: Builder) -> None:
-    """A top on four legs, with or without an apron, a shelf or drawers."""
+    """Add a top on four legs, with or without an apron, a shelf or drawers."""
     width, depth, height = (b.between(*span) for span in b.pick(SIZES))
     outline, inset = b.pick(
         (
@@ -92,7 +92,7 @@ def _four_legged(b: Builder) -> None:
 
 
 def _pedestal_table(b: Builder) -> None:
-    """A top on one foot: bistro tables, tulip tables."""
+    """Add a top on one foot, as of bistro tables and tulip tables."""
     small = b.chance(0.4)
     height = b.between(0.45, 0.58) if small else b.pick((0.72, 0.74, 1.02))
     r = b.between(0.2, 0.3) if small else b.between(0.34, 0.62)
@@ -108,7 +108,7 @@ def _pedestal_table(b: Builder) -> None:
 
 
 def _trestle_table(b: Builder) -> None:
-    """A long top on two trestles, A- or X-shaped, joined by a beam."""
+    """Add a long top on two trestles, A- or X-shaped, joined by a beam."""
     width, depth, height = b.between(1.2, 1.9), b.between(0.65, 0.9), b.between(0.7, 0.76)
     outline = rounded_rectangle(width, depth, b.pick((0.012, 0.06)), 4)
     low, frame, crossed = _add_top(b, _surface(b), outline, height), _frame(b), b.chance(0.5)
@@ -127,7 +127,7 @@ def _trestle_table(b: Builder) -> None:
 
 
 def _draped(b: Builder) -> None:
-    """A round table under a cloth that falls in folds."""
+    """Add a round table under a cloth that falls in folds."""
     r, height, hem = b.between(0.4, 0.55), b.between(0.7, 0.76), b.between(0.2, 0.55)
     cloth = printed(textures.cloth(b, b.scheme), "cloth") if b.patterned else b.paint("light")
     folds, angle = b.whole(6, 9), 2 * np.pi * np.arange(54) / 54

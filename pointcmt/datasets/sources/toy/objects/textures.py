@@ -12,11 +12,11 @@ from pointcmt.datasets.sources.toy.objects.dice import Dice
 Floats = NDArray[np.floating[Any]]
 Texture = NDArray[np.uint8]
 SIZE = 128
-NUDGE = 1e-6  # so that values halfway between two bytes are rounded alike on every machine
+NUDGE = 1e-6  # so that all machines round values halfway between two bytes in the same direction
 
 
 def grid() -> tuple[Floats, Floats]:
-    """Return u to the right [1,SIZE] and v upwards [SIZE,1] at the pixel centers, 0..1."""
+    """Return u to the right [1,SIZE] and v upward [SIZE,1] at the pixel centers, 0..1."""
     middle = (np.arange(SIZE) + 0.5) / SIZE
     return middle[None, :], middle[::-1, None]
 
@@ -37,7 +37,7 @@ def wave(t: Floats) -> Floats:
 
 
 def cloud(dice: Dice, cells_v: int, cells_u: int) -> Floats:
-    """Return smooth tileable noise [SIZE,SIZE] in 0..1 with so many cells up and across."""
+    """Return smooth tileable noise [SIZE,SIZE] in 0..1 with the given number of cells."""
     return _stretch(_stretch(dice.field(cells_v, cells_u)).T).T
 
 
@@ -51,7 +51,7 @@ def _stretch(knots: Floats) -> Floats:
 
 
 def layers(ground: Color, *coats: tuple[Color, Floats]) -> Texture:
-    """Return a ground color with colors painted over it, each through its mask."""
+    """Paint colors over a ground color, each through its mask."""
     image: Floats = np.broadcast_to(np.array(ground), (SIZE, SIZE, 3))
     for color, mask in coats:
         image = image + np.asarray(mask)[..., None] * (np.array(color) - image)
@@ -59,13 +59,13 @@ def layers(ground: Color, *coats: tuple[Color, Floats]) -> Texture:
 
 
 def wood(dice: Dice, light: Color, dark: Color) -> Texture:
-    """Draw grain along v: year rings that wander, with fine streaks."""
+    """Draw grain along v: wavy growth rings with fine streaks."""
     rings = wave(dice.whole(3, 5) * grid()[0] + 0.9 * cloud(dice, 2, 4)) ** 2
     return layers(light, (dark, 0.6 * rings), (dark, 0.45 * cloud(dice, 4, 40)))
 
 
 def marble(dice: Dice, ground: Color, vein: Color) -> Texture:
-    """Draw sharp and faint veins where noise passes the middle of its range."""
+    """Draw sharp and faint veins where noise crosses the middle of its range."""
     first = cloud(dice, 4, 4) + 0.5 * cloud(dice, 9, 9) + 0.2 * cloud(dice, 21, 21)
     second = cloud(dice, 3, 5) + 0.4 * cloud(dice, 12, 8)
     sharp = np.clip(1 - np.abs(first - 0.85) / 0.06, 0, 1)
@@ -79,7 +79,7 @@ def spots(dice: Dice, ground: Color, *inks: Color) -> Texture:
 
 
 def stripes(ground: Color, *inks: Color, count: int = 4, level: bool = False) -> Texture:
-    """Draw `count` stripes of the inks in turn with equal gaps, upright or level."""
+    """Draw `count` stripes of alternating inks with equal gaps; level: horizontal stripes."""
     u, v = grid()
     t = count * (v if level else u)
     stripe, number = edge(wave(t) - 0.5, 0.02 * count), np.floor(t).astype(np.intp) % len(inks)
@@ -87,13 +87,13 @@ def stripes(ground: Color, *inks: Color, count: int = 4, level: bool = False) ->
 
 
 def checker(a: Color, b: Color, count: int = 4) -> Texture:
-    """Draw a chess board of `count` × `count` fields; even counts tile."""
+    """Draw a checkerboard of `count` × `count` squares; even counts tile."""
     u, v = grid()
     return layers(a, (b, (np.floor(count * u) + np.floor(count * v)) % 2))
 
 
 def chevron(a: Color, b: Color, count: int = 4) -> Texture:
-    """Draw zigzags one above the other."""
+    """Draw zigzags above each other."""
     u, v = grid()
     return layers(a, (b, edge(wave(count * v + 0.6 * wave(count * u)) - 0.5, 0.1)))
 
@@ -129,7 +129,7 @@ MOTIFS: dict[str, Callable[[Floats, Floats], Floats]] = {  # positive inside
 def motif(ground: Color, *inks: Color, shape: str = "dots", count: int = 4) -> Texture:
     """Draw rows of dots, hearts, stars or plus signs, every other row shifted by half.
 
-    It tiles where `count` is a multiple of the number of inks.
+    It tiles if `count` is a multiple of the number of inks.
     """
     u, v = grid()
     row = np.floor(2 * count * v).astype(np.intp)

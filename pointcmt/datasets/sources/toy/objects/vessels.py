@@ -27,8 +27,8 @@ from pointcmt.datasets.sources.toy.objects.solids import (
 from pointcmt.datasets.sources.toy.objects.textures import edge, grid, layers, line
 from pointcmt.shapes import Material, Mesh
 
-SMOOTH = 32  # segments around; fewer are facets
-CUPS: dict[str, Points] = {  # outsides, (radius, height) of 1, from the foot to the rim
+SMOOTH = 32  # segments around; fewer are drawn as facets
+CUPS: dict[str, Points] = {  # outsides, (radius, height) in 0..1, from the foot to the rim
     "straight": ((0.94, 0), (1.0, 0.06), (1.0, 0.5), (1.0, 1)),
     "tapered": ((0.7, 0), (0.76, 0.05), (0.88, 0.5), (1.0, 1)),
     "belly": ((0.62, 0), (0.88, 0.14), (1.0, 0.42), (0.93, 0.75), (0.88, 1)),
@@ -40,7 +40,7 @@ DRINKS = tuple(rgb(code) for code in ("4b2b1a", "b98552", "a9622f", "a3b763", "6
 
 
 def mug(b: Builder) -> Mesh:
-    """Make a mug with a rim 1 across and its handle to the right."""
+    """Make a mug with a rim 1 in diameter and its handle on the right."""
     kind, facets = b.pick(tuple(CUPS)), b.pick((SMOOTH, 8, 10, 12), (4, 1, 1, 1))
     height = 0.5 * (b.between(1.2, 1.8) if kind == "bowl" else b.between(1.4, 2.8))
     points, wall = np.array(CUPS[kind]) * (0.5, height), b.between(0.04, 0.075)
@@ -78,7 +78,7 @@ def mug(b: Builder) -> Mesh:
 
 
 def _handle(b: Builder, outside: Curve, wall: float) -> Solid:
-    """Return a handle in the plane y = 0 on the side of +x, its ends inside the wall."""
+    """Return a handle in the plane y = 0 on the +x side, with its ends inside the wall."""
     height, reach = float(outside[-1, 1]), b.between(0.26, 0.42)
     low, high = b.between(0.12, 0.3) * height, b.between(0.72, 0.88) * height
     start, end = ((at_height(outside, z) - 0.5 * wall, z) for z in (low, high))
@@ -101,8 +101,8 @@ class Form:
     """A kind of bottle; the radius of its body is 1.
 
     points: the silhouette (radius, z), joined by a curve if smooth. shoulder: z where the neck
-    begins. label: z from and to. caps: what may close it, names in CAPS or pump. section: the
-    body from above, as a superellipse's power and its depth to its width.
+    begins. label: range of z. caps: allowed closures, names in CAPS or pump. section: the body from
+    above: the power of a superellipse and its ratio of depth to width.
     """
 
     points: Points
@@ -114,7 +114,7 @@ class Form:
 
 
 def bottle(b: Builder) -> Mesh:
-    """Make a bottle with its label to the front."""
+    """Make a bottle with its label in front."""
     form, r = b.pick(FORMS), 0.35
     stretch = r * b.between(0.85, 1.2)
     points = np.array(form.points) * (r, stretch)
@@ -155,10 +155,10 @@ def bottle(b: Builder) -> Mesh:
 
 
 def _label(b: Builder, outside: Curve, low: float, high: float, facets: int) -> Solid:
-    """Return a label just outside of the body, the texture once over it."""
+    """Return a label just outside the body; it shows the texture once."""
     reach = b.pick((55.0, 65.0, 150.0))
     turn = np.radians(np.linspace(-reach, reach, 25))
-    if facets < SMOOTH:  # the paper has its folds where the bottle has its edges
+    if facets < SMOOTH:  # the paper folds at the bottle's edges
         turn = np.radians(360 / facets * (np.arange(4) - 1.5))
     z = np.linspace(low, high, 8)[:, None]
     radius = np.interp(z, outside[:, 1], outside[:, 0]) + 0.003
@@ -170,7 +170,7 @@ def _label(b: Builder, outside: Curve, low: float, high: float, facets: int) -> 
 
 
 def _label_art(b: Builder) -> textures.Texture:
-    """Draw a border, a motif on a disc, and lines that could be words."""
+    """Draw a border, a motif on a disc, and lines that suggest text."""
     (u, v), s = grid(), b.scheme
     x, y = 2 * u - 1, 2 * v - 1
     ground, ink = b.pick(((s.main, s.light), (s.light, s.main)))
@@ -181,8 +181,8 @@ def _label_art(b: Builder) -> textures.Texture:
     return layers(ground, *coats, (ground, edge(motif(x / 1.5, (y - 0.25) / 1.5), 0.02)))
 
 
-# What closes a bottle: profiles (radius, z) turned about the axis, in units of the mouth's radius
-# and from the mouth upwards, with their colors.
+# Closures of bottles: profiles (radius, z) revolved about the axis, in units of the mouth's radius
+# and from the mouth up, with their colors.
 CAPS: dict[str, tuple[str, Points]] = {
     "cork": ("cork", ((0.66, -0.6), (0.66, 0), (0.78, 1.2), (0.7, 1.3), (0, 1.3))),
     "foil": ("main accent", ((1.2, -2.5), (1.16, -0.3), (1.26, 0), (1.26, 0.5), (0, 0.6))),
