@@ -18,7 +18,7 @@ FORKED = """
 import os, sys
 import numpy as np
 import pointcmt as pc
-from pointcmt.datasets.store import ViewStore
+from pointcmt.datasets.store.view_store import ViewStore
 
 store = pc.open_store("S")
 expected = store[3].rgb, store.read("points", [1, 5, 2]), store.status()
@@ -176,6 +176,6 @@ def test_a_store_is_pickled_as_where_it_is(toy_store, tmp_path, kind):
     store = kind.open(toy_store.path, threads=2, features=tmp_path / "features")
     again = pickle.loads(pickle.dumps(store))
     assert type(again) is kind
-    assert (again.path, again.threads) == (toy_store.path, 2)
+    assert (again.path, again.storage.threads) == (toy_store.path, 2)
     assert again.derived.path == store.derived.path
     np.testing.assert_array_equal(again.read("rgb", 1), store.read("rgb", 1))

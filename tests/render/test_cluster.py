@@ -441,7 +441,7 @@ def test_a_worker_that_dask_considers_lost_but_that_still_works_keeps_its_shard(
 
 def engine(address, **resources):
     cluster = Cluster(address, resources=resources)
-    return ClusterWorkers(Work(make_runner, None, 1.0), cluster, "plain")
+    return ClusterWorkers(Work(make_runner, None, 1.0), cluster)
 
 
 def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config.pointcmt import Student
-from pointcmt.training.networks.backbones import BACKBONES
+from pointcmt.training.config.sections import DENSE_BACKBONES, POINT_BACKBONES
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.backbones.blocks import GroupMLP, maximum, pool
 from pointcmt.training.networks.backbones.pointnet import TransformNet
 from tests.training import textbooks
@@ -51,7 +51,8 @@ def build(name, classes=5):
 
 
 def test_the_configuration_knows_every_backbone():
-    assert Student.model_fields["backbone"].annotation.__args__ == tuple(BACKBONES)
+    assert tuple(BACKBONES) == POINT_BACKBONES
+    assert tuple(DENSE) == DENSE_BACKBONES
 
 
 @pytest.mark.parametrize("name", NAMES)

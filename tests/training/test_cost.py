@@ -57,7 +57,7 @@ def test_flops_of_a_network_are_those_of_its_layers():
 
 
 def test_a_run_says_what_it_cost(store, tmp_path):
-    told = train_command(store, small_config("student", epochs=2), (), tmp_path, "cpu", "auto")
+    told = train_command(store, small_config("student", epochs=2), (), tmp_path, "cpu")
     found = json.loads((tmp_path / "cost.json").read_text())
     assert told.facts["cost"] == found
     parameters = sum(p.numel() for p in PointNet(3).parameters())

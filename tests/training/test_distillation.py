@@ -41,7 +41,7 @@ def student_config(stages, *overrides, **flags):
 
 
 def context(store, shapes):
-    return RecipeContext(store, shapes, {}, torch.device("cpu"), Accelerator(cpu=True), "silent")
+    return RecipeContext(store, shapes, {}, torch.device("cpu"), Accelerator(cpu=True))
 
 
 def log_softmax(logits):

@@ -82,7 +82,7 @@ def test_what_is_cached_is_of_this_network_and_these_statistics(make_store, copy
     def cache():
         network = build_levels("auto", str(folder), [1.0], 0, stored=32)
         cpu = torch.device("cpu")
-        cache_levels(network, store, np.arange(2), cpu, Accelerator(cpu=True), "silent")
+        cache_levels(network, store, np.arange(2), cpu, Accelerator(cpu=True))
         return len(list_features(store)) - others
 
     assert [cache(), cache()] == [1, 1]

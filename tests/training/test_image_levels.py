@@ -176,7 +176,7 @@ def store(make_store, tmp_path):
 
 def cached(store, shapes, levels=(0.5, 1.0), backbone="dinov2-small"):
     network = build_levels(backbone, "random", levels, 0, stored=32)
-    return network, cache_levels(network, store, shapes, CPU, Accelerator(cpu=True), "plain")
+    return network, cache_levels(network, store, shapes, CPU, Accelerator(cpu=True))
 
 
 def batch_of(store, name, shapes, views):

@@ -69,7 +69,7 @@ def prepared(store, *knobs, shapes=None):
     torch.manual_seed(0)
     recipe = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     shapes = np.arange(store.schema.shapes) if shapes is None else shapes
-    context = RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True), "silent")
+    context = RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True))
     return recipe.prepare(context)
 
 

@@ -60,12 +60,12 @@ COMMANDS = {
     "evaluate": lambda store, run, new: evaluate(run, store, device="cpu"),
     "export": lambda store, run, new: export(run, "safetensors", new / "x"),
     "probe": lambda store, run, new: probe(run, store, device="cpu"),
-    "resume": lambda store, run, new: train(store, config(), run, "cpu", "silent"),
+    "resume": lambda store, run, new: train(store, config(), run, "cpu"),
     "init": lambda store, run, new: train(
-        store, config("finetune", init=str(run), epochs=1), new / "run", "cpu", "silent"
+        store, config("finetune", init=str(run), epochs=1), new / "run", "cpu"
     ),
     "teacher": lambda store, run, new: train(
-        store, config("student", LOGITS, teacher=str(run), epochs=1), new / "run", "cpu", "silent"
+        store, config("student", LOGITS, teacher=str(run), epochs=1), new / "run", "cpu"
     ),
 }
 
