@@ -1,17 +1,17 @@
-"""Everything breaks while a job runs on a dask cluster: is the finished store the undisturbed one?
+"""Inject faults into a job on a dask cluster; the finished store must equal an undisturbed one.
 
 Usage: python benchmarks/chaos.py [--shapes 300] [--seed 0] [--short]
 
-Two workers render a folder of meshes, some of which take down who reads them, while at random
-moments processes are killed or stopped, the disk is filled, and other jobs join in. What was killed
-is started again by the same command. When all is rendered, files are damaged, and mended by
-`pointcmt verify --repair`. Then every file is compared with those of a store that was rendered
-undisturbed; only `seconds` in the commit markers may differ. At last a student is trained from the
-store while files of it disappear, a copy of it is interrupted, and foreign files lie in all of its
-folders (chaos_training.py). Prints what was done and the verdict; exit code 1 if a byte differs, or
-if a shape failed that should not have, or for another reason.
+Two workers render a folder of meshes, some of which crash the process that reads them, while at
+random moments processes are killed or stopped, the disk is filled, and other jobs join in. Killed
+processes are restarted with the same command. When all is rendered, files are damaged, and repaired
+by `pointcmt verify --repair`. Then every file is compared with those of an undisturbed run; only
+`seconds` in the commit markers may differ. Finally a student is trained from the store while files
+of it disappear, a copy of it is interrupted, and foreign files lie in all of its folders
+(chaos_training.py). Prints what was done and the verdict; exit code 1 if a byte differs, or if a
+shape failed unexpectedly or for the wrong reason.
 
-Needs a POSIX system; the disk is filled only where a small file system may be mounted (root).
+Needs a POSIX system; filling the disk requires permission to mount a small file system (root).
 """
 
 import argparse
@@ -35,11 +35,11 @@ from kill import children, fingerprint
 from pointcmt.datasets.sources import list_shapes, select, toy
 
 REPOSITORY = Path(__file__).parents[1]
-HOOK = REPOSITORY / "tests" / "faults"  # meets the faults of the meshes that have one
+HOOK = REPOSITORY / "tests" / "faults"  # triggers the faults of faulty meshes
 REASONS = {"segfault": "crashed", "hang": "timeout", "greedy": "too_large"}
 SHARD = 3  # shapes
 LIMITS = ["--timeout", "4", "--memory-limit", "1"]
-FAULTS = {  # how often each happens; of the first three, how many meshes have it
+FAULTS = {  # how often each happens; for the first three, the number of meshes with it
     "segfault": 3,
     "hang": 2,
     "greedy": 2,
@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     faults = dict.fromkeys(FAULTS, 1) if options.short else FAULTS
     shapes = 60 if options.short else options.shapes
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # to leave no process behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that child processes are cleaned up
     with tempfile.TemporaryDirectory() as folder, disk(Path(folder) / "disk") as place:
         if not os.path.ismount(place):
             print("not root: the disk is not filled")
@@ -99,15 +99,15 @@ def main() -> None:
 
 
 class Chaos:
-    """A cluster and a job on it, to which things happen. done: how often each did."""
+    """A cluster, a job on it, and the faults injected. done: how often each happened."""
 
     def __init__(
         self, folder: Path, meshes: Path, out: Path, shards: int, chance: random.Random
     ) -> None:
         self.folder, self.meshes, self.out, self.chance = folder, meshes, out, chance
-        self.markers = 2 * shards  # of images, and of correspondences
+        self.markers = 2 * shards  # one for images, one for correspondences
         self.done: Counter[str] = Counter()
-        self.spared: set[str] = set()  # shards in which a process was killed: two kills are a crash
+        self.spared: set[str] = set()  # shards with a killed process: two kills count as a crash
         self.others: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.port = 0
@@ -115,7 +115,7 @@ class Chaos:
         self.job = self.start_job()
 
     def run(self, faults: dict[str, int]) -> None:
-        """Have all faults happen, finish the job, damage the files and have them mended."""
+        """Inject all faults, finish the job, damage the files and have them repaired."""
         damage = [kind for kind in DAMAGE for _ in range(faults[kind])]
         moments = [kind for kind in MOMENTS for _ in range(faults[kind])]
         self.chance.shuffle(moments)
@@ -142,7 +142,7 @@ class Chaos:
         print(f"  {kind}, at {shards} shards", flush=True)
 
     def keep_going(self, until: float = 0.0) -> None:
-        """Start again what does not run, and wait until a share is done and more is in progress."""
+        """Restart what has stopped; wait until a share is done and more is in progress."""
         while True:
             if self.job.poll() is not None and not self.missing():
                 self.lose_markers()
@@ -152,29 +152,29 @@ class Chaos:
             time.sleep(0.05)
 
     def start_again(self) -> None:
-        """What does not run: workers, and the job."""
+        """Restart workers and the job if they have stopped."""
         self.start_workers()
         if self.job.poll() is not None:
             self.job = self.start_job()
 
     def start_workers(self) -> None:
-        """Those that are missing; some leave late, when they have lost their scheduler."""
+        """Start missing workers; some exit late after losing their scheduler."""
         self.workers = [worker for worker in self.workers if worker.poll() is None]
         while len(self.workers) < 2:
             self.start_worker()
 
     def lose_markers(self) -> None:
-        """Half of the commit markers, so that there is something left to do."""
+        """Delete half of the commit markers, so that there is work left."""
         markers = sorted(self.out.glob("commits/render/*.json"))
         for marker in self.chance.sample(markers, len(markers) // 2):
             marker.unlink()
 
     def missing(self) -> int:
-        """Commit markers that are not there yet."""
+        """Return the number of missing commit markers."""
         return self.markers - len(list(self.out.glob("commits/*/*.json")))
 
     def claims(self) -> list[tuple[str, int]]:
-        """(shard, process that looks after it) of what is being rendered now."""
+        """Return (shard, owning process) of everything being rendered now."""
         found = []
         for path in self.out.glob("claims/*.json"):
             with suppress(OSError, ValueError):
@@ -211,7 +211,7 @@ class Chaos:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def kill_render_process(self) -> None:
-        """That of a shard where none was killed before: with two, its shape would be to blame."""
+        """Kill one in a shard without an earlier kill: after two, its shape would be blamed."""
         while True:
             self.keep_going()
             for shard, supervisor in self.claims():
@@ -236,7 +236,7 @@ class Chaos:
         self.job.wait()
 
     def kill_scheduler(self) -> None:
-        """Workers that were connected end by themselves, when they have finished their shards."""
+        """Kill the scheduler; connected workers exit by themselves after finishing their shards."""
         self.scheduler.kill()
         self.scheduler.wait()
         self.start_scheduler()
@@ -253,7 +253,7 @@ class Chaos:
         self.others.append(self.start(command, "other.log"))
 
     def fill_disk(self) -> None:
-        """Until the job has noticed, and the others too. Done again if it had just written all."""
+        """Fill the disk until all jobs notice. Repeat if the job had just finished writing."""
         ballast = self.out.parent / "ballast"
         with suppress(OSError), ballast.open("wb") as file:
             while True:
@@ -272,8 +272,8 @@ class Chaos:
             self.fill_disk()
 
     def some_file(self) -> Path:
-        """One that a shard consists of, or a marker: none that says what took processes down, as
-        without it that would be tried again."""
+        """Return a file of a shard, or a marker. Markers that record crashes are excluded: without
+        them the crashing shapes would be tried again."""
         arrays = [path for path in self.out.glob("*/c/**/*") if path.is_file()]
         markers = [
             path
@@ -317,7 +317,7 @@ DAMAGE: dict[str, Callable[[Path, random.Random], None]] = {
 
 
 def lay_out(folder: Path, shapes: int, faults: dict[str, int]) -> dict[str, str]:
-    """Mesh files, toy shapes, some with a fault; returns the reasons that those shall fail for."""
+    """Write toy meshes, some with a fault; return the reasons that those must fail for."""
     names = [kind for kind in REASONS for _ in range(faults[kind])]
     names += ["broken"] * max(1, shapes // 100)
     places = {number * shapes // len(names): name for number, name in enumerate(names)}
@@ -347,7 +347,7 @@ def judge(
     faults: dict[str, int],
     done: Counter[str],
 ) -> int:
-    """Print what happened and how it ended; 1 if anything is not as it should be."""
+    """Print what happened and the outcome; return 1 if anything is wrong."""
     found = fingerprint(out)
     different = sorted(key for key in {*found, *straight} if found.get(key) != straight.get(key))
     info = run(pointcmt("info", out, "--json"), codes=(0,))
@@ -404,7 +404,7 @@ def parent(pid: int) -> int:
 
 @contextmanager
 def disk(place: Path) -> Iterator[Path]:
-    """A file system of 200 MB, where it may be mounted."""
+    """Mount a file system of 200 MB if permitted."""
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
     mounted = not os.geteuid() and not subprocess.run(mount, capture_output=True).returncode

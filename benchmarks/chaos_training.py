@@ -1,10 +1,9 @@
-"""What happens to a store while somebody trains from it; the second half of chaos.py.
+"""Damage to a store during training; the second half of chaos.py.
 
 Chunk files disappear before, during and after training, a copy is interrupted, and a foreign file
-lies in every folder of the store and of the run. Each loss must be named by the command that meets
-it; after `pointcmt verify --repair` the same command goes on. The run must end with the weights and
-the metrics of one that nothing disturbed, the store with its own bytes, and what is foreign must be
-as it was.
+lies in every folder of the store and of the run. Each loss must be named by the command that finds
+it; after `pointcmt verify --repair` the same command continues. The run must end with the weights
+and metrics of an undisturbed run, the store with its original bytes, and foreign files unchanged.
 """
 
 import hashlib
@@ -30,15 +29,15 @@ FAULTS = (
 )
 ARRAYS = ("rgb", "points", "visible")
 FOREIGN = ("notes.txt", ".nfs0000000000000001", ".ipynb_checkpoints/notes-checkpoint.txt")
-EPOCHS, LONG = 3, 8  # of all epochs, those that are trained before the second fault; all
+EPOCHS, LONG = 3, 8  # epochs before the second fault, and in total
 SMALL = ["model.backbone=pointnet", "data.points=128", "data.batch_size=4"]
-TIMES = ("samples_per_second", "data_wait", "seconds")  # of metrics, which always differ
+TIMES = ("samples_per_second", "data_wait", "seconds")  # metrics that always differ
 LOST = "has lost a file"
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """The commands of one store. command: makes a command line of pointcmt's arguments."""
+    """The commands of one store. command: makes a command line from pointcmt's arguments."""
 
     store: Path
     run: Path
@@ -73,9 +72,9 @@ def train_disturbed(
     chance: random.Random,
     losses: int = 3,
 ) -> Counter[str]:
-    """Train from a whole store while files of it disappear; returns how often what happened.
+    """Train from a complete store while its files disappear; return the number of each fault.
 
-    losses: how many arrays lose a file after training. Exits where anything is not as it should be.
+    losses: how many arrays lose a file after training. Exits if anything is wrong.
     """
     quiet = Trainer(store, folder / "run", meshes, command)
     done = quiet.do(quiet.train())
@@ -128,7 +127,7 @@ def train_disturbed(
 
 
 def lose_while_training(trainer: Trainer, chance: random.Random) -> None:
-    """Train until some epochs are done, have chunk files disappear, and see the run end."""
+    """Train for some epochs, delete chunk files, and wait for the run to end."""
     process = subprocess.Popen(
         trainer.train(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -138,14 +137,14 @@ def lose_while_training(trainer: Trainer, chance: random.Random) -> None:
             sys.exit(f"training ended early:\n{process.stderr and process.stderr.read()}")
         time.sleep(0.01)
     for path in chunks(trainer.store, "points"):
-        path.unlink()  # all of them: which shards the next batches need is chance
+        path.unlink()  # all of them, since the shards of the next batches are random
     _, said = process.communicate()
     done = subprocess.CompletedProcess(trainer.train(), process.returncode, "", said)
     require(done.returncode == 1 and LOST in said, done, "the loss ends the run, and is named")
 
 
 def outcome(trainer: Trainer) -> tuple[object, ...]:
-    """Weights, metrics and scores of a finished run."""
+    """Return weights, metrics and scores of a finished run."""
     weights = [
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(trainer.run.glob("*/weights-*.safetensors"))
@@ -163,7 +162,7 @@ def outcome(trainer: Trainer) -> tuple[object, ...]:
 
 
 def chunks(store: Path, name: str) -> list[Path]:
-    """The chunk files of an array."""
+    """Return the chunk files of an array."""
     files = sorted(path for path in (store / name / "c").rglob("*") if path.is_file())
     return [path for path in files if path.name.isdigit()]
 
@@ -173,7 +172,7 @@ def lose_chunk(store: Path, name: str, chance: random.Random) -> None:
 
 
 def interrupted_copy(store: Path, target: Path, chance: random.Random) -> Path:
-    """A copy that stopped in the middle; commit markers travel before images, as names sort."""
+    """Make a partial copy; in the order of names, commit markers are copied before images."""
     files = sorted(path for path in store.rglob("*") if path.is_file())
     own = [path for path in files if not is_foreign(path.relative_to(store))]
     heads = [path for path in own if "/c/" not in path.as_posix()]
@@ -186,7 +185,7 @@ def interrupted_copy(store: Path, target: Path, chance: random.Random) -> Path:
 
 
 def lay_foreign(folder: Path) -> dict[Path, str]:
-    """Put foreign files into a folder and every folder in it; returns them and their texts."""
+    """Put foreign files into a folder and its subfolders; return them and their texts."""
     laid = {}
     for place in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
         for name in FOREIGN:
@@ -202,12 +201,12 @@ def is_foreign(path: Path) -> bool:
 
 
 def own_files(store: Path) -> dict[str, str]:
-    """The fingerprint of a store without what is foreign."""
+    """Return the fingerprint of a store without foreign files."""
     return {key: sha256 for key, sha256 in fingerprint(store).items() if not is_foreign(Path(key))}
 
 
 def require(right: bool, done: "subprocess.CompletedProcess[str]", what: str) -> None:
-    """Exit with what a command printed unless it did what it should."""
+    """Exit with a command's output unless it did what it should."""
     if not right:
         sys.exit(
             f"not so: {what}: {done.args[2:4]} ended with {done.returncode}\n"

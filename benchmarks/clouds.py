@@ -1,11 +1,11 @@
-"""Clouds as discs: how fast they are drawn, and how right their visibility is, on real meshes.
+"""Clouds as disks: drawing speed and accuracy of visibility, on real meshes.
 
 Usage: python benchmarks/clouds.py MESH [MESH ...]
 
-Points are sampled from each mesh and drawn as a cloud of their own, with the normals of their
-faces, 20 views of 224². Which of them each view sees is held against a ray per point on the mesh:
-how many (point, view) pairs are wrongly visible (through gaps between discs), how many wrongly
-hidden, mean over the meshes. views/s is the time of this thread, drawing alone.
+Points are sampled from each mesh and drawn as a cloud with the normals of their faces, 20 views of
+224². Visibility in each view is compared with a ray per point on the mesh: the share of (point,
+view) pairs wrongly visible (through gaps between disks) and wrongly hidden, mean over the meshes.
+views/s is this thread's time for drawing alone.
 """
 
 import sys
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(mesh: Mesh, count: int, radius: float) -> tuple[float, float, float]:
-    """Views per second, share of pairs that are wrongly visible, and wrongly hidden."""
+    """Return views per second, share of pairs that are wrongly visible, and wrongly hidden."""
     config = fit(RenderConfig(RIG, splat=radius), "cloud")
     camera = RIG.cameras(config.size)
     points, faces = sample_points(mesh, count, shape_seed(0, "benchmark"))

@@ -1,11 +1,11 @@
-"""How right correspondences are: visibility by depth tolerance, and pixel matches, on real meshes.
+"""Accuracy of correspondences on real meshes: visibility by depth tolerance, and pixel matches.
 
 Usage: python benchmarks/correspondences.py MESH [MESH ...]
 
-First table: the share of (point, view) pairs that a comparison with the depth image at the point's
-pixel gets wrong, for three tolerances, against a ray per point (what a store holds).
-Second table: pixel matches of `match_pixels` between views 45° and 90° apart, against a ray per
-pixel: how many are right, and how many of the true ones are found.
+First table: the share of (point, view) pairs mislabeled by comparing with the depth image at the
+point's pixel, for three tolerances, against a ray per point (which a store holds).
+Second table: precision and recall of `match_pixels` between views 45° and 90° apart, against a ray
+per pixel.
 """
 
 import sys
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def mislabelled(caster: RayCaster, views: Views) -> list[float]:
-    """Share of wrong labels per tolerance."""
+    """Return the share of wrong labels per tolerance."""
     points, faces = sample_points(caster.mesh, CONFIG.points, shape_seed(0, "benchmark"))
     points32 = points.astype(np.float32)
     truth = visible_points(caster, points32, faces, CAMERA)
@@ -58,7 +58,7 @@ def mislabelled(caster: RayCaster, views: Views) -> list[float]:
 
 
 def matched(caster: RayCaster, views: Views) -> list[tuple[int, int, float, float]]:
-    """(angle, matches, share that is right, share of the true ones found) of two pairs of views."""
+    """Return (angle, matches, precision, recall) of two pairs of views."""
     centers = pixel_centers(CONFIG.size, CONFIG.size)
     covered = views.face_index[0] >= 0
     points = CAMERA[0].unproject(centers[covered], views.depth[0][covered]).astype(np.float32)

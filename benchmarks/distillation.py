@@ -5,10 +5,10 @@ Usage: python benchmarks/distillation.py --out DIR [--seeds 0,1,2,3,4] [--fracti
 
 Renders 500 train and 500 test shapes of `toy` (12 views of 96²) into DIR/store. For each fraction
 of the labels, which all stages share, it trains a teacher (MVCNN, ResNet-18 from random weights,
-64², 3 random views a step) and a generator once, and PointNet students of 128 points, alone and
-with their help, once per seed; all are evaluated on the test split. Resumes. Runs of smaller
-fractions have more epochs, since theirs are shorter. On few cores, set OMP_WAIT_POLICY=passive
-(pointcmt/training/startup.py says why).
+64², 3 random views a step) and a generator once, and PointNet students of 128 points, vanilla and
+distilled, once per seed; all are evaluated on the test split. An interrupted study resumes. Smaller
+fractions train for more epochs, since theirs are shorter. On few cores, set OMP_WAIT_POLICY=passive
+(see pointcmt/training/startup.py).
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def knobs_of(fraction: float) -> list[str]:
-    """Epochs and batch sizes that fit a fraction of the labels."""
+    """Return epochs and batch sizes for a fraction of the labels."""
     epochs = dict(zip(("teacher", "cmpg", "student"), EPOCHS[fraction], strict=True))
     batch = min(32, max(5, round(450 * fraction) // 2))
     return [
@@ -78,7 +78,7 @@ def knobs_of(fraction: float) -> list[str]:
 
 
 def render_toy(out: Path) -> ViewStore:
-    """The shapes of the benchmark, rendered once."""
+    """Render the benchmark's shapes, or reuse them."""
     listing = list_shapes("toy", None)
     chosen = {
         shape.id for split in ("train", "test") for shape in select(listing, split, SHAPES).shapes

@@ -3,9 +3,9 @@
 Usage: python benchmarks/emd.py [--points 256 1024 2048] [--seconds 1]
 
 near: two samples of a sphere. far: a sphere and a box of another shape. Per solver and size: the
-median ms per cloud of the runs that fit into --seconds (one at least), how far its distance is
-above the optimum (sliced and chamfer measure other quantities), and how many times faster it is
-than scipy's cdist and linear_sum_assignment, which is solver exact.
+median ms per cloud of the runs that fit into --seconds (at least one), the excess of its distance
+over the optimum (sliced and chamfer measure other quantities), and the speedup over scipy's cdist
+and linear_sum_assignment, which is the solver exact.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def clouds(kind: str, points: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """[1, N, 3] each, float32."""
+    """Return two clouds, [1, N, 3] each, float32."""
     rng = torch.Generator().manual_seed(points)
     x, y = torch.nn.functional.normalize(torch.randn(2, 1, points, 3, generator=rng), dim=-1)
     if kind == "far":
@@ -50,7 +50,7 @@ def clouds(kind: str, points: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(x: torch.Tensor, y: torch.Tensor, solver: str, seconds: float) -> tuple[float, float]:
-    """ms per cloud, the median, and the distance."""
+    """Return the median ms per cloud and the distance."""
     earth_movers_distance(x[:, :50], y[:, :50], solver)  # imports, compilation
     times: list[float] = []
     while not times or (sum(times) < seconds and len(times) < 50):

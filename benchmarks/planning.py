@@ -1,16 +1,16 @@
-"""Planning and accounting at scale: what a job costs apart from rendering.
+"""Planning and accounting at scale: a job's overhead apart from rendering.
 
 Usage: python benchmarks/planning.py [--shapes 60000 1000000] [--place DIR]
 
 Shapes are simulated: a listing of that many, and the commit markers that rendering half of them
-would leave. Each step runs in a process of its own, which reports its seconds, those of CPU, and
-its peak memory:
-  list      the listing itself (what the other steps start from or do without)
+would leave. Each step runs in a separate process, which reports its wall seconds, CPU seconds and
+peak memory:
+  list      the listing itself (input of some of the other steps)
   plan      create the store
   commit    write the markers of half of the shards (both stages), milliseconds per shard
   resume    the same command again, until its tasks are known
   worker    what each worker does before its first task
-  end       count and list what failed, as at a job's end
+  end       count and list failures, as at a job's end
   info      `pointcmt info`
   train     open the store and choose the rendered shapes of a split
 The last line is the overhead per shape of a whole job whose shapes cost nothing to render: tasks,
@@ -54,14 +54,14 @@ from pointcmt.render.jobs.supervisor import LocalWorkers, Work
 
 STEPS = ("list", "plan", "commit", "resume", "worker", "end", "info", "train")
 CLASSES = tuple(f"class_{i:02}" for i in range(40))
-FREE = 6400  # shapes of the job whose shapes cost nothing
+FREE = 6400  # shapes of the job without rendering cost
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", type=int, nargs="+", default=[60_000, 1_000_000])
     parser.add_argument("--place", type=Path, help="where stores are written, and deleted again")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # one of them, as a child
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # one step, as a child
     options = parser.parse_args()
     if options.step:
         print(json.dumps(measure(options.step, options.shapes[0], options.place / "S")))
@@ -90,7 +90,7 @@ def child(step: str, count: int, folder: str) -> dict[str, float]:
 
 
 def measure(step: str, count: int, out: Path) -> dict[str, float]:
-    """Seconds and peak memory (MiB) of a step, and what else is worth a number."""
+    """Return seconds and peak memory (MiB) of a step, and its other measurements."""
     job = Job(str(out), "simulated", None, "z", RenderConfig(find_rig("dodeca20")))
     listing = simulated(count) if step in ("plan", "resume", "list") else None
     started, used = time.perf_counter(), time.process_time()
@@ -192,13 +192,13 @@ DO = {
 
 
 def overhead(folder: str) -> float:
-    """Milliseconds per shape of a job with one worker whose shapes cost nothing to draw."""
+    """Return milliseconds per shape of a one-worker job whose shapes cost nothing to draw."""
     config = RenderConfig(find_rig("ortho6"), size=8, points=8)
     job = Job(f"{folder}/S", "simulated", None, "z", config)
     store = create_store(simulated(FREE), job)
     backlog = Backlog(tasks(store, render=True, correspondences=True), store.claims.look)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    make = importlib.import_module("planning").make_free_runner  # workers can import it, too
+    make = importlib.import_module("planning").make_free_runner  # importable by workers
     running = carry_out(backlog, LocalWorkers(Work(make, job, timeout=600), 1, run_claimed))
     next(running)  # the worker has started
     started = time.perf_counter()
@@ -210,7 +210,7 @@ def make_free_runner(job: Job, worker: int):
     from pointcmt.render.jobs.shards import ShardRunner
 
     class FreeRunner(ShardRunner):
-        """Draws nothing: blank arrays, as if they had been rendered."""
+        """Return blank arrays instead of rendering."""
 
         def render_shape(self, record):
             specs = array_specs(self.store.schema)

@@ -1,13 +1,13 @@
-"""Point operations: `training.ops` against textbook torch, in turns, with the same threads.
+"""Point operations: `training.ops` against textbook torch, alternating, with the same threads.
 
 Usage: python benchmarks/point_ops.py [--threads 1 2] [--rounds 5]
 
 32 clouds of 1,024 points on the unit sphere, float32. Farthest points to 512; balls of radius 0.2
-around them, 32 neighbours; the 20 nearest of all points, in space and of 64 features; the 3
+around them, 32 neighbors; the 20 nearest of all points, in space and of 64 features; the 3
 nearest of 512 for all 1,024; rows of 64 features gathered for the balls, and their gradient.
-Textbook is how PointNet++ and DGCNN are usually written in PyTorch: a loop in Python over the
-samples, the whole distance matrix as |a|² - 2ab + |b|², sorted; topk; fancy indexing.
-First how often both find the same indices, then medians in milliseconds.
+Textbook is how PointNet++ and DGCNN are usually written in PyTorch: a Python loop over the samples,
+the whole distance matrix as |a|² - 2ab + |b|², sorting, topk and fancy indexing.
+Prints how often both find the same indices, then medians in milliseconds.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def prepare() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """Name → (textbook, ours), calls without arguments."""
+    """Return name → (textbook, ours), calls without arguments."""
     torch.manual_seed(0)
     points = torch.nn.functional.normalize(torch.randn(CLOUDS, POINTS, 3), dim=-1)
     chosen = ops.farthest_points(points, CENTERS)
@@ -90,7 +90,7 @@ def prepare() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
 def agreement(
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]],
 ) -> dict[str, float]:
-    """Share of equal indices; the textbook's matrix of distances loses digits, so not always 1."""
+    """Return the share of equal indices: below 1 where the textbook's distances lose digits."""
     found = {name: (textbook(), ours()) for name, (textbook, ours) in pairs.items()}
     return {
         name: float((a == b).double().mean())
@@ -100,7 +100,7 @@ def agreement(
 
 
 def clock(call: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
+    """Return the milliseconds of one call."""
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1e3

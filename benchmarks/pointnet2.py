@@ -1,13 +1,13 @@
-"""PointNet++ SSG, a training step's forward and backward: ours against the textbook's, in turns.
+"""PointNet++ SSG, forward and backward of a training step: ours and the textbook's, alternating.
 
 Usage: python benchmarks/pointnet2.py [--compile] [--threads 1] [--rounds 5]
 
 16 clouds of 1,024 points on the unit sphere, float32, cross entropy of 40 classes. The textbook
 (baselines/textbook_pointnet2.py) is how PointNet++ is usually written in PyTorch; both have the
-same weights and must give the same logits (but for points on the very edge of a
-ball, which the textbook's distances misplace), or the benchmark ends. `--compile` adds ours through
-torch.compile, which needs a C++ compiler and takes a minute on its first step; that step is not
-counted. Medians in milliseconds, ratios round by round.
+same weights and must give the same logits (except for points on the very edge of a ball, which the
+textbook's distances misplace), or the benchmark stops. `--compile` adds ours with torch.compile,
+which needs a C++ compiler and takes a minute on its first step; that step is not counted.
+Medians in milliseconds, ratios round by round.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pointcmt.training.networks.backbones.pointnet2 import PointNet2SSG
 
 CLOUDS, POINTS, CLASSES = 16, 1024, 40
-TOLERANCE = 1e-2  # between logits, some tenths large
+TOLERANCE = 1e-2  # for logits, which are some tenths large
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def take_over(textbook: nn.Module, ours: nn.Module) -> None:
-    """Give ours the textbook's weights; biases before a batch norm do nothing and become 0."""
+    """Copy the textbook's weights to ours; biases before a batch norm do nothing and become 0."""
     kinds = nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d
     pairs = zip(
         (module for module in textbook.modules() if isinstance(module, kinds)),
@@ -77,7 +77,7 @@ def take_over(textbook: nn.Module, ours: nn.Module) -> None:
 
 
 def difference(textbook: nn.Module, ours: nn.Module, points: Tensor) -> float:
-    """Largest difference of a cloud's logits in training, the median over the clouds."""
+    """Return the largest difference of a cloud's training logits, median over the clouds."""
     with torch.no_grad():
         found = textbook(points) - ours(points).logits
     median = float(found.abs().amax(dim=1).median())
@@ -95,7 +95,7 @@ def step(model: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Call
 
 
 def clock(call: Callable[[], None]) -> float:
-    """Milliseconds of one call."""
+    """Return the milliseconds of one call."""
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1e3

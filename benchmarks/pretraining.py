@@ -1,21 +1,21 @@
-"""Where the time of a pre-training step goes, and how many holes projected features have.
+"""Time of a pre-training step by part, and holes in projected features.
 
 Usage: python benchmarks/pretraining.py [--device auto] [--full] [--store S] [--steps 5]
        [--set KEY=VALUE …] [--holes]
 
-Renders 48 toy shapes first (12 views of 224², 2,048 points) unless a store is given. On a CPU a
-small configuration (--config mvnet-toy); on a GPU, or with --full, the defaults. The 2D network
-has random weights: they are there without a download, and take as long. Medians of the steps after
-the first, in milliseconds:
-  store read     what a step waits for its batch, which is read while the one before is computed
+Renders 48 toy shapes first (12 views of 224², 2,048 points) unless a store is given. Uses a small
+configuration on a CPU (--config mvnet-toy), the defaults on a GPU or with --full. The 2D network
+has random weights, which need no download and take as long. Medians of the steps after the first,
+in milliseconds:
+  store read     the wait for the batch, which is read while the previous one is computed
   3D network     the backbone, forward, with the points' features
   projection     index maps from cameras and visibility, masking, and the features' gather
-  2D network     the frozen one on all views; with --set images.cache=true little: it is read
+  2D network     the frozen one on all views; with --set images.cache=true only reading features
   heads, losses  the 2D head, the matcher, the ground truth of matches, both losses
-  backward       of all of it
+  backward       of everything
   optimizer      clipping and AdamW
-and reading a batch from the store on its own. --holes: instead, of maps of several sizes, the share
-of foreground pixels without a point at the default radius and at smaller ones.
+and reading a batch from the store by itself. --holes prints, instead, for maps of several sizes the
+share of foreground pixels without a point at the default radius and at smaller ones.
 """
 
 import argparse
@@ -61,7 +61,7 @@ PARTS = (
 
 
 class Clock:
-    """Milliseconds by part; what passes since the last mark belongs to the part that is named."""
+    """Milliseconds by part; a mark assigns the time since the last mark to the named part."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.parts = device, defaultdict(float)
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def toy(out: Path) -> ViewStore:
-    """48 shapes, spread over classes and splits."""
+    """Render 48 shapes, spread over classes and splits."""
     listing = select(list_shapes("toy", None), None, 48)
     config = RenderConfig(find_rig("circle12"), size=224, points=2048)
     job = Job(str(out), "toy", None, listing.up, config, True)
@@ -110,7 +110,7 @@ def toy(out: Path) -> ViewStore:
 
 
 def measure(store: ViewStore, config: MvnetConfig, device: torch.device, steps: int) -> None:
-    """Train for some steps and print where their time went."""
+    """Train for some steps and print the time of each part."""
     torch.manual_seed(0)
     recipe = build(config, 1, True)
     shapes = np.flatnonzero(store.status() == 1)
@@ -142,7 +142,7 @@ def measure(store: ViewStore, config: MvnetConfig, device: torch.device, steps: 
 
 
 def endless(stream: ViewStream) -> Iterator[Batch]:
-    """Epoch after epoch."""
+    """Yield batches, epoch after epoch."""
     while True:
         yield from stream
 
@@ -150,7 +150,7 @@ def endless(stream: ViewStream) -> Iterator[Batch]:
 def timed_steps(
     recipe: Mvnet, batches: Iterator[Batch], device: torch.device, steps: int
 ) -> Iterator[dict[str, float]]:
-    """Milliseconds by part of each step: those of `Mvnet.loss`, taken apart."""
+    """Yield milliseconds by part for each step, with `Mvnet.loss` split into its parts."""
     model, config = recipe.model.to(device).train(), recipe.config
     optimizer = make_optimizer(model, config.optimizer)
     generator = torch.Generator().manual_seed(0)
@@ -193,7 +193,7 @@ def timed_steps(
 
 
 def count_holes(store: ViewStore) -> None:
-    """Shares of foreground pixels without a point: of all, and of the worst shape's."""
+    """Print shares of foreground pixels without a point: over all shapes, and the worst shape's."""
     shapes = done_shapes(store, "train")
     arrays = ("points", "visible", "depth", "K", "world_to_camera")
     reads = StreamConfig(arrays, len(shapes), points=0, shuffle=False, drop_last=False)

@@ -1,25 +1,25 @@
-"""Does view-consistency pre-training help on the built-in shapes? Against random weights, by seed.
+"""Does view-consistency pre-training beat random weights on the built-in shapes? By seed.
 
 Usage: python benchmarks/pretraining_toy.py --out DIR [--quick] [--seeds 0,1,2,3,4] [--workers 2]
        [--backbone dgcnn] [--variants both L_k] [--images FOLDER] [--size 128]
 
 Renders 400 train and 400 test shapes of `toy` into DIR/store (12 views of 64²) and pre-trains a
-point network of 128 points on the former, without their labels, once per seed and variant:
+point network of 128 points on the train shapes, without labels, once per seed and variant:
     both      L_k + L_m, 30 % of the patches masked. The 2D network is EfficientNet-Lite0, trained
-              on ImageNet (`image_weights.py`), or what --images has; it sees the views at --size
+              on ImageNet (`image_weights.py`), or from --images; it sees the views at --size
     L_k, L_m  one of the losses alone
-    unmasked  both, nothing masked
-    untrained both, with a ResNet-18 of random weights as 2D network
-Then, with the same seed, each against random weights:
+    unmasked  both losses, nothing masked
+    untrained both losses, with a randomly initialized ResNet-18 as 2D network
+Then, with the same seed, compares each with random weights:
     probes    a linear SVM on all labels; few-shot
     finetune  classes, with few of the labels
     tenth     the same with a tenth of them
-    frozen    as finetune, and the encoder learns nothing: the head alone
+    frozen    as finetune, with a frozen encoder: only the head learns
     partseg   parts, with few of the labels
 All load the encoder alone, as the paper does. Nothing learns from test shapes; the last epoch
-counts. Writes DIR/RESULTS.md, anew with each network. What is finished is not trained again:
-the same command goes on, and one with more seeds or variants adds them; another backbone needs
-another DIR. Workers are processes of one thread.
+counts. DIR/RESULTS.md is rewritten after each network. Finished runs are not repeated: the same
+command resumes, and more seeds or variants can be added; another backbone needs another DIR.
+Workers are single-threaded processes.
 """
 
 import argparse
@@ -56,7 +56,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "unmasked": ("masking=0",),
     "untrained": ("images.backbone=resnet-18", "images.weights=random"),
 }
-TASKS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe, and its knobs
+TASKS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe and its options
     "finetune": ("finetune", ()),
     "tenth": ("finetune", ()),
     "frozen": ("finetune", ("model.encoder=frozen", "optimizer.learning_rate=0.002")),
@@ -68,7 +68,7 @@ NONE = "random weights"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. shapes: of each split. few: (share of labels, epochs) of a task."""
+    """Sizes of the study. shapes: per split. few: (share of labels, epochs) by task."""
 
     shapes: int = 400
     epochs: int = 20
@@ -84,9 +84,9 @@ QUICK = Plan(shapes=200, epochs=2, finetune=FEW, tenth=FEW, frozen=FEW, partseg=
 
 @dataclass(frozen=True)
 class Job:
-    """One pre-trained network, or none: all that is measured of it with one seed.
+    """All measurements of one pre-trained network (or random weights) with one seed.
 
-    images: the 2D network's folder. size: pixels that it sees.
+    images: the 2D network's folder. size: its input size in pixels.
     """
 
     out: Path
@@ -104,13 +104,13 @@ class Job:
 
     @property
     def load(self) -> str:
-        """What is loaded of it downstream."""
+        """The weights to load downstream."""
         return "none" if self.variant == NONE else "encoder"
 
 
 @dataclass(frozen=True)
 class Score:
-    """measures: of one run, by name. scores: of its test shapes [n], the first measure's terms."""
+    """measures: of one run, by name. scores: per test shape [n], averaged by the first measure."""
 
     task: str
     row: str
@@ -132,14 +132,14 @@ def main() -> None:
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     plan, out = QUICK if options.quick else Plan(), options.out
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they import torch
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they import torch
     render_toy(out / "store", plan.shapes)
     images = options.images or out / "images"
     if not (images / STATISTICS).exists() and not options.images:
         save_network(images)
     jobs = [
         Job(out, plan, options.backbone, images, options.size, variant, seed)
-        for seed in seeds  # all of a seed first: an interrupted study is a smaller one
+        for seed in seeds  # seed by seed: an interrupted study is a complete smaller one
         for variant in (NONE, *options.variants)
     ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def render_toy(folder: Path, shapes: int) -> None:
-    """The store, rendered once."""
+    """Render the store if it is not there yet."""
     listing = list_shapes("toy", None)
     chosen = {s.id for split in ("train", "test") for s in select(listing, split, shapes).shapes}
     listing = replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
@@ -162,7 +162,7 @@ def render_toy(folder: Path, shapes: int) -> None:
 
 
 def measure(job: Job) -> list[Score]:
-    """Pre-train, probe and use one network."""
+    """Pre-train, probe and fine-tune one network."""
     torch.set_num_threads(1)
     store, found = ViewStore.open(job.out / "store"), []
     if job.variant != NONE:
@@ -177,7 +177,7 @@ def measure(job: Job) -> list[Score]:
 
 
 def pretraining(job: Job) -> Any:
-    """The configuration of the pre-training."""
+    """Return the configuration of the pre-training."""
     knobs = [
         f"model.backbone={job.backbone}",
         "model.width=64",
@@ -201,7 +201,7 @@ def pretraining(job: Job) -> Any:
 
 
 def downstream(job: Job, task: str) -> Any:
-    """The configuration of a task with few labels; all variants of a seed see the same shapes."""
+    """Return a task's configuration; all variants of a seed see the same few labeled shapes."""
     recipe, more = TASKS[task]
     share, epochs = getattr(job.plan, task)
     knobs = [
@@ -221,7 +221,7 @@ def downstream(job: Job, task: str) -> Any:
 
 
 def probed(job: Job, store: ViewStore) -> Iterator[Score]:
-    """The SVM's accuracy and the few-shot means, of the network and of the same before training."""
+    """Yield SVM accuracy and few-shot means of the network, before and after pre-training."""
     for result in probe(job.pre, store, True, EPISODES, "last", "cpu"):
         if isinstance(result, FewShot):
             for name, values in result.accuracies.items():
@@ -236,7 +236,7 @@ def probed(job: Job, store: ViewStore) -> Iterator[Score]:
 
 
 def tables(scores: list[Score]) -> Iterator[str]:
-    """Markdown: by task a row for each network, with its difference to random weights."""
+    """Yield Markdown tables by task: a row per network, with its difference to random weights."""
     for task in dict.fromkeys(score.task for score in scores):
         mine = [score for score in scores if score.task == task]
         rows: dict[str, dict[int, Score]] = {}
@@ -255,7 +255,7 @@ def tables(scores: list[Score]) -> Iterator[str]:
 
 
 def gain(rows: dict[str, dict[int, Score]], row: str) -> str:
-    """The first measure's difference to random weights of the same seeds, with its interval."""
+    """Return the first measure's difference to random weights, by seed, with its interval."""
     seeds = sorted(rows[row].keys() & rows.get(NONE, {}).keys())
     if row == NONE or not seeds:
         return ""

@@ -1,12 +1,12 @@
-"""Rendering, end to end: `pointcmt render` against the usual pyrender script, in turns.
+"""Rendering, end to end: `pointcmt render` against the usual pyrender script, alternating.
 
 Usage: python benchmarks/render.py [--meshes DIR] [--copies 24] [--rounds 3] [--size 224]
            [--backends auto,egl,pyrender]
 
-DIR holds mesh files at any depth; default: the real meshes of the tests (POINTCMT_TEST_DATA). All
-start from nothing: a new process each, everything included (imports, loading, drawing 20 views, on
-our side anti-aliasing, points, correspondences and the store; on theirs PNG files). Prints a row
-per backend; benchmarks/RESULTS.md keeps some. Needs Mesa's EGL, or a GPU's.
+DIR holds mesh files at any depth; default: the real meshes of the tests (POINTCMT_TEST_DATA). Each
+run is a new process and includes everything (imports, loading, drawing 20 views; ours also
+anti-aliasing, points, correspondences and the store; theirs PNG files). Prints a row per
+backend; benchmarks/RESULTS.md keeps some. Needs Mesa's EGL, or a GPU's.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def lay_out(meshes: list[Path], copies: int, place: Path) -> list[Path]:
-    """One folder per mesh and copy, with copies of the mesh and of what lies beside it."""
+    """Make one folder per mesh and copy, with the mesh and the files beside it."""
     job = []
     for copy in range(copies):
         for index, mesh in enumerate(meshes):

@@ -1,11 +1,11 @@
-"""What a second worker with a core of its own is worth: the same job with one and two, in turns.
+"""Speedup from a second worker with its own core: the same job with one and two, alternating.
 
 Usage: python benchmarks/scaling.py [--meshes DIR] [--copies 48] [--rounds 3] [--workers 1 2]
 
 DIR holds mesh files at any depth; default: the real meshes of the tests (POINTCMT_TEST_DATA).
-Everything included, from a new process to the last byte: 20 views of 224², points, correspondences.
-With n workers the job has n cores, as on a cluster; --all-cores: it has all of them, of which a
-single worker uses more than one, since Embree and compression take idle ones. Linux.
+Times the whole job, from a new process to the last byte: 20 views of 224², points, correspondences.
+With n workers the job has n cores, as on a cluster. With --all-cores it has all of them, and a
+single worker uses more than one, since Embree and compression use idle ones. Linux only.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Streaming for training: batches from a view store against a folder of PNG files, in turns.
+"""Streaming for training: batches from a view store against a folder of PNG files, alternating.
 
 Usage: python benchmarks/stream.py [--store S] [--shapes 120] [--seconds 8] [--rounds 3]
 
 A sample is 4 random views and 2,048 points of one shape. Three ways to read them, each in a
-process of its own, batches of 32:
+separate process, with batches of 32:
   png      the usual way: a folder of PNG files and .npy clouds, torch's DataLoader, two workers
   store    `datasets.streaming.ViewStream`, no workers, two decoding threads
-  memmap   uncompressed arrays, one process: what reading costs at least
+  memmap   uncompressed arrays, one process: the lower bound on the cost of reading
 Without --store, a store of toy shapes is rendered first (20 views of 224²).
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)  # one way, as a child
+    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)  # one way, in a child
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def child(way: str, place: Path, seconds: float) -> float:
-    """Samples per second of one way, measured in a process of its own."""
+    """Return samples per second of one way, measured in a separate process."""
     command = [sys.executable, __file__, "--only", way, "--place", place, "--seconds", seconds]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if done.returncode:
@@ -74,7 +74,7 @@ def child(way: str, place: Path, seconds: float) -> float:
 
 
 def measure(way: str, place: Path, seconds: float) -> float:
-    """Samples per second after a first epoch's worth of warming up."""
+    """Return samples per second after one epoch of warm-up."""
     batches: Iterator[int] = WAYS_TO_READ[way](place)
     for _ in range(8):
         next(batches)
@@ -85,7 +85,7 @@ def measure(way: str, place: Path, seconds: float) -> float:
 
 
 def prepare(place: Path, options: argparse.Namespace) -> None:
-    """The same shapes as a store, as PNG files, and as plain arrays."""
+    """Write the same shapes as a store, as PNG files, and as plain arrays."""
     source = options.store or place / "toy"
     if options.store is None:
         command = ["render", "--dataset", "toy", "--out", source, "--limit", options.shapes]
@@ -117,7 +117,7 @@ def prepare(place: Path, options: argparse.Namespace) -> None:
 
 
 class PngFolder(Dataset):
-    """One shape: some random views and its points, from files."""
+    """Dataset of shapes, each with some random views and its points, from files."""
 
     def __init__(self, place: Path) -> None:
         facts = json.loads((place / "facts.json").read_text())

@@ -1,7 +1,7 @@
 """The usual research script: trimesh, a pyrender renderer per object, PNG files for rgb and depth.
 
 Usage: python pyrender_script.py OUT SIZE MESH [MESH ...]; the views are those of the rig dodeca20.
-Kept as such scripts are: one process, EGL, no correspondences, no resume.
+It is as simple as such scripts usually are: one process, EGL, no correspondences, no resume.
 """
 
 import os

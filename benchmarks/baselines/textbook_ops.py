@@ -1,7 +1,7 @@
-"""Point operations as PointNet++ and DGCNN are usually written in PyTorch, to measure ours against.
+"""Point operations as usually written in PyTorch for PointNet++ and DGCNN, a baseline for ours.
 
-A loop in Python over the samples, the whole distance matrix as |a|² - 2ab + |b|², sorted; topk;
-fancy indexing. Float32 on a CPU.
+They use a Python loop over the samples, the whole distance matrix as |a|² - 2ab + |b|², sorting,
+topk and fancy indexing. Float32 on a CPU.
 """
 
 import torch
@@ -53,6 +53,6 @@ def textbook_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def textbook_gather(features: Tensor, index: Tensor) -> Tensor:
-    """Rows of each cloud: features [B,N,D], index [B,...] → [B,...,D]."""
+    """Gather rows of each cloud: features [B,N,D], index [B,...] → [B,...,D]."""
     clouds = torch.arange(len(index)).view(-1, *[1] * (index.dim() - 1)).expand_as(index)
     return features[clouds, index]

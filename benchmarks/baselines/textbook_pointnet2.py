@@ -1,7 +1,8 @@
-"""PointNet++ SSG as it is usually written in PyTorch, to measure ours against.
+"""PointNet++ SSG as usually written in PyTorch, a baseline for ours.
 
-Images [B, D, K, M] and Conv2d layers with biases, a Python loop for the farthest points, the whole
-distance matrix sorted for the balls, fancy indexing. The head is ours: 1024 → 512 → classes.
+It uses images [B, D, K, M] and Conv2d layers with biases, a Python loop for the farthest points,
+the whole sorted distance matrix for the balls, and fancy indexing. The head is ours:
+1024 → 512 → classes.
 """
 
 from itertools import pairwise

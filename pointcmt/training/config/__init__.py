@@ -1,1 +1,1 @@
-"""The configurations of all recipes: sections, defaults and the files they come from."""
+"""The configurations of all recipes: sections, defaults and how they are read from files."""

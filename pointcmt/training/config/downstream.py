@@ -1,7 +1,7 @@
-"""Every option of what follows pre-training: a network that starts from another run's weights.
+"""Every option of the downstream recipes, which start from another run's weights.
 
-All defaults are ours. The schedule is the one that point transformers are fine-tuned with, AdamW
-with warm-up and cosine over 300 epochs (Point-MAE, Pang et al., ECCV 2022, arXiv 2203.06604).
+All defaults are ours. The schedule is the usual one for fine-tuning point transformers: AdamW with
+warm-up and cosine over 300 epochs (Point-MAE, Pang et al., ECCV 2022, arXiv 2203.06604).
 Imports no torch.
 """
 
@@ -26,7 +26,7 @@ from pointcmt.training.config.sections import (
 )
 
 Load = Literal["none", "encoder", "all"]
-LOADS: tuple[Load, ...] = ("none", "encoder", "all")  # in the order in which they are compared
+LOADS: tuple[Load, ...] = ("none", "encoder", "all")  # in order of comparison
 
 
 class Network(Section):

@@ -1,8 +1,8 @@
 """Configurations from files, `--set` and flags, with errors that name the key. Imports no torch.
 
-A value comes from, in rising order: the default in `config.py`, the preset, the YAML file,
-`--set a.b=c`, a flag. The resolved configuration is written into the run as `config.yaml`, which
-can be given as `--config`.
+Sources of a value, later ones override earlier ones: the default in the class, the preset, the YAML
+file, `--set a.b=c`, a flag. The resolved configuration is written into the run as `config.yaml`,
+which can be given as `--config`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,12 +37,12 @@ Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted 
 def load_config(
     recipe: str, file: Path | str | None = None, overrides: Given = (), **flags: Any
 ) -> TrainConfig:
-    """The resolved configuration of a recipe.
+    """Return the resolved configuration of a recipe.
 
-    file: YAML; a text is what `--config` takes: a path, or the name of a packaged configuration
-    (`find_config`). overrides: texts `a.b=c`, the value in YAML, or values by dotted key. flags:
+    file: YAML; a string is a path or the name of a packaged configuration, as for `--config`
+    (`find_config`). overrides: strings `a.b=c`, the value in YAML, or values by dotted key. flags:
     values by dotted key such as `epochs`; None = not given. Raises UsageError for an unknown
-    recipe, preset or key (with the nearest name), a value of the wrong kind (with the key), or a
+    recipe, preset or key (with the nearest name), a value of the wrong type (with the key), or a
     file that cannot be read.
     """
     plugins.trust(recipe)
@@ -59,9 +59,9 @@ def load_config(
 def load_pipeline(
     file: Path | str | None = None, overrides: Given = (), **flags: Any
 ) -> PipelineConfig:
-    """The resolved configuration of the three stages; flags apply to each of them.
+    """Return the resolved configuration of the three stages; flags apply to each of them.
 
-    Everything else as in `load_config`, with keys such as `student.data.points`.
+    Otherwise the same as `load_config`, with keys such as `student.data.points`.
     """
     every = {f"{stage}.{key}": value for stage in STAGES for key, value in flags.items()}
     table, origin = _read_all(PIPELINE, file, overrides, every)
@@ -84,7 +84,7 @@ def load_pipeline(
 
 
 def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
-    """A configuration that was written out in full. Raises StoreError where it is not."""
+    """Parse a configuration that was written in full. Raises StoreError for anything else."""
     kind = _config_of(recipe, where)
     if kind is None:
         raise StoreError(
@@ -103,12 +103,12 @@ def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
 
 
 def to_yaml(config: Section) -> str:
-    """The configuration as `load_config` reads it."""
+    """Return the configuration as YAML that `load_config` can read."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one: {"a": {"b": c}} → {"a.b": c}."""
+    """Flatten nested tables: {"a": {"b": c}} → {"a.b": c}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= (
@@ -118,7 +118,7 @@ def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _config_of(recipe: str, where: str) -> type[TrainConfig] | None:
-    """The settings of a recipe, of CONFIGS or from outside the package; None for no such name."""
+    """Return a recipe's configuration class, from CONFIGS or outside; None for an unknown name."""
     if recipe in CONFIGS:
         return CONFIGS[recipe]
     found = find_recipe(recipe, where)
@@ -128,7 +128,7 @@ def _config_of(recipe: str, where: str) -> type[TrainConfig] | None:
 def _read_all(
     recipe: str, file: Path | str | None, overrides: Given, flags: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """What was given besides the defaults, as one table, and where it comes from, in words."""
+    """Merge everything given besides the defaults, and describe where it comes from."""
     file = find_config(file) if isinstance(file, str) else file
     table = _read_yaml(file) if file else {}
     origins = [str(file)] if file else []
@@ -154,7 +154,7 @@ def _read_all(
 
 
 def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
-    """The preset that a table asks for: recipe → values."""
+    """Return the preset that a table selects: recipe → values."""
     name = table.get("preset", "official")
     if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(
@@ -193,7 +193,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[str, Any]:
-    """`a.b=c` as the key a.b and the YAML value c."""
+    """Split `a.b=c` into the key a.b and the YAML value c."""
     where = f"--set {text}"
     key, equals, value = text.partition("=")
     if key.count(".") > MOST_DEEP:
@@ -209,7 +209,7 @@ def _parse(text: str) -> tuple[str, Any]:
 
 
 def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Write the value of a dotted key into nested tables."""
+    """Set the value of a dotted key in nested tables."""
     *sections, last = key.split(".")
     for section in sections:
         table = table.setdefault(section, {})
@@ -219,7 +219,7 @@ def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 
 def _merge(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """The defaults with the table's values written over them, section by section."""
+    """Override the defaults with the table's values, section by section."""
     merged = dict(defaults)
     for key, value in table.items():
         known = defaults.get(key)
@@ -230,14 +230,14 @@ def _merge(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageError:
-    """The first thing pydantic found wrong, in words that name the key and what would fit."""
+    """Describe pydantic's first error with the key and the valid values."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     defaults = kind.model_validate({}).model_dump(mode="json")
     if first["type"] == "extra_forbidden":
         return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    together = isinstance(first["input"], dict)  # what does not fit, in a section or in all
+    together = isinstance(first["input"], dict)  # the error concerns a section, or the whole
     if first["type"] == "value_error" and together:
         return UsageError(f"'{key}': {reason}" if key else reason, where=origin)
     value = _look_up(defaults, key)
@@ -249,7 +249,7 @@ def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageE
 
 
 def _nearest_key(key: str, defaults: dict[str, Any]) -> str:
-    """Suggest the same name in another section, else the nearest name in this one."""
+    """Suggest the same name in another section, or else the nearest name in this one."""
     section, _, name = key.rpartition(".")
     same = [known for known in flatten(defaults) if known.rpartition(".")[2] == name]
     if same:

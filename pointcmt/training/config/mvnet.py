@@ -1,8 +1,8 @@
 """Every option of `mvnet`, view-consistency pre-training in the manner of MVNet. Imports no torch.
 
 Yan et al., Multi-View Representation is What You Need for Point-Cloud Pre-Training (ICLR 2024,
-arXiv 2306.02558). The paper's code is not public: what is optimised is the paper's, the numbers
-here are ours (docs/pretraining.md says which is which), and the preset is called mvnet-style.
+arXiv 2306.02558). The paper's code is not public: the objective is the paper's, the numbers
+here are ours (see docs/pretraining.md), and the preset is called mvnet-style.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -162,7 +162,7 @@ class MvnetConfig(TrainConfig):
 
     @classmethod
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Networks that are not transformers learn at twice the rate."""
+        """Double the learning rate for networks that are not transformers."""
         model = given.get("model")
         backbone = str(model.get("backbone", "")) if isinstance(model, dict) else ""
         if not backbone or backbone.startswith("pointvit"):

@@ -10,16 +10,16 @@ FOLDER = Path(str(files("pointcmt") / "configs"))
 
 
 def known_configs() -> list[str]:
-    """Return the names that `--config` takes."""
+    """Return the names that `--config` accepts."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def find_config(given: str) -> Path:
     """Return the file that `--config FILE|NAME` means.
 
-    A text with a path separator or a suffix is a path (`./mine`, `mine.yaml`), whether or not there
-    is such a file; any other text is the name of a packaged configuration. Raises UsageError for an
-    empty text and an unknown name.
+    A string with a path separator or a suffix is a path (`./mine`, `mine.yaml`), whether or not the
+    file exists; any other is the name of a packaged configuration. Raises UsageError for an empty
+    string or an unknown name.
     """
     if not given:
         raise UsageError("the path is empty", where="--config", fix="name a file or a packaged one")

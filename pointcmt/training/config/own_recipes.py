@@ -1,4 +1,4 @@
-"""Recipes from outside the package. Imports no torch; the modules that bring them may."""
+"""Recipes from outside the package. Imports no torch; the modules that define them may."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnRecipe:
-    """What is trained under one name.
+    """A recipe from outside the package.
 
-    config: all settings, each with a default (`recipe`, its name, is left to pointcmt). Its class
-    variables say what the commands may do with a run: see `TrainConfig`. build(config, classes,
-    pretrained) returns a `Recipe`, or a `ClassifyingRecipe` if the configuration says `classifies`
+    config: all settings, each with a default (pointcmt sets `recipe`, the name). Class variables
+    declare what the commands may do with a run: see `TrainConfig`. build(config, classes,
+    pretrained) returns a `Recipe`, or a `ClassifyingRecipe` if the configuration sets `classifies`
     (the default). classes: their number in the store. pretrained: whether to read weights that the
-    configuration names; False if a checkpoint is loaded anyway.
+    configuration names; False if a checkpoint is loaded afterward.
     """
 
     config: type[TrainConfig]
@@ -30,9 +30,9 @@ class OwnRecipe:
 
 
 def find_recipe(name: str, where: str = "") -> OwnRecipe | None:
-    """The recipe of an entry point of `pointcmt.recipes`, or of `module:name`; None for no such.
+    """Return the recipe of an entry point of `pointcmt.recipes` or of `module:name`, or None.
 
-    where: what names it, for messages. Raises UsageError where it cannot be imported, or is not a
+    where: what names it, for messages. Raises UsageError if it cannot be imported, or is not an
     `OwnRecipe` whose settings all have defaults.
     """
     found: Any = plugins.find(plugins.RECIPES, name, where)

@@ -1,8 +1,8 @@
-"""Every option of PointCMT's recipes, with its default and the reason for it. Imports no torch.
+"""Every option of PointCMT's recipes, with its default and the reason. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
-`config_mvnet.py` has pre-training, `config_downstream.py` what follows it, and `config_files.py`
-reads configurations.
+`mvnet.py` configures pre-training, `downstream.py` the recipes after it, and `files.py` reads
+configurations.
 """
 
 from pathlib import Path
@@ -192,11 +192,11 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline
 INPUTS = ("init", "teacher", "generator")  # options that name another run
-STAGE_INPUTS = ("teacher", "generator")  # those that the stages of a pipeline set for each other
+STAGE_INPUTS = ("teacher", "generator")  # inputs that a pipeline's stages set for each other
 
 
 def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
-    """Whether this is a student that learns from a teacher."""
+    """Return whether this is a student that learns from a teacher."""
     return (
         isinstance(config, StudentConfig)
         and bool(config.teacher)
@@ -205,7 +205,7 @@ def distilled(config: TrainConfig) -> TypeGuard[StudentConfig]:
 
 
 def input_folders(config: TrainConfig) -> dict[str, Path]:
-    """The runs (or weights) that this one starts from, by option; only those that are used."""
+    """Return the runs (or weights) that this one starts from, by option; only those used."""
     folders = {key: Path(getattr(config, key)) for key in INPUTS if getattr(config, key, "")}
     if isinstance(config, StudentConfig) and not distilled(config):
         folders = {key: folder for key, folder in folders.items() if key == "init"}

@@ -1,11 +1,11 @@
-"""Named settings that replace the defaults of `config.py`, by recipe.
+"""Named settings that replace the default configuration, by recipe.
 
 official: the PointCMT reference code (no entry: it is the defaults).
-modern: what today's strong baselines train with. Students: points drawn anew from a larger sample,
+modern: settings of today's strong baselines. Students: points resampled from a larger sample,
 gradient clipping, a warm-up (PointNeXt, Qian et al. 2022, section 3.1 and its ModelNet40 and
 ScanObjectNN settings), averaged weights. Teacher: AdamW with a warm-up and a cosine, a random
-subset of the views at each step. A generator has nothing to modernise but its schedule.
-mvnet-style: the only one of the recipe mvnet, whose defaults it is; nobody has published MVNet's.
+subset of the views at each step. For generators only the schedule changes.
+mvnet-style: the defaults and only preset of the recipe mvnet; MVNet's settings are unpublished.
 """
 
 from typing import Any

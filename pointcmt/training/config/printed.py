@@ -19,22 +19,22 @@ from pointcmt.training.config.pointcmt import (
 )
 from pointcmt.training.config.sections import Section
 
-WIDTH = 100  # characters of a line of YAML
-COMMENTS = 27  # column at which comments begin
+WIDTH = 100  # characters per line of YAML
+COMMENTS = 27  # column where comments start
 HELP_WIDTH = 80
 
 
 def commented_yaml(config: Section) -> str:
     """Return a configuration as YAML with a comment on each key, as `--config` reads it.
 
-    Of a pipeline, the keys that its stages set for each other are left out.
+    For a pipeline, omits the keys that its stages set for each other.
     """
     title = textwrap.wrap(_summary(type(config)), WIDTH - 2)
     return "\n".join([*(f"# {line}" for line in title), *_lines(config, config)]) + "\n"
 
 
 def describe_keys() -> str:
-    """Return a text that lists the keys of all recipes: those of every recipe first."""
+    """Return a list of the keys of all recipes as text, common keys first."""
     keys = {recipe: list(_keys(kind.model_validate({}))) for recipe, kind in CONFIGS.items()}
     shared = [key for key in next(iter(keys.values())) if all(key in k for k in keys.values())]
     rows = {"every recipe": ", ".join(shared)}
@@ -61,7 +61,7 @@ def describe_keys() -> str:
 
 
 def _keys(section: Section, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of all options."""
+    """Yield the dotted keys of all options."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -71,7 +71,7 @@ def _keys(section: Section, prefix: str = "") -> Iterator[str]:
 
 
 def _lines(section: Section, whole: Section, indent: str = "") -> Iterator[str]:
-    """The lines of one section; whole: the configuration that it is part of."""
+    """Yield the lines of one section; whole: the configuration that contains it."""
     kind = type(section)
     table = section.model_dump(mode="json")
     for name, field in kind.model_fields.items():
@@ -85,7 +85,7 @@ def _lines(section: Section, whole: Section, indent: str = "") -> Iterator[str]:
 
 
 def _line(text: str, comment: str) -> Iterator[str]:
-    """One key with its comment beside it, wrapped below itself."""
+    """Yield the lines of one key with its comment beside it, wrapped in the comment column."""
     column = max(COMMENTS, len(text) + 2) if len(text) < WIDTH // 2 else COMMENTS
     wrapped = textwrap.wrap(comment, WIDTH - 2 - column, break_on_hyphens=False)
     if wrapped and len(text) + 2 <= column:
@@ -95,7 +95,7 @@ def _line(text: str, comment: str) -> Iterator[str]:
 
 
 def _description(kind: type[Section], name: str) -> str:
-    """The docstring of an option, that of a parent class where the class itself has none."""
+    """Return an option's docstring, from a parent class if the class itself has none."""
     for parent in kind.__mro__:
         fields = parent.model_fields if issubclass(parent, Section) else {}
         if name in fields and fields[name].description:
@@ -104,12 +104,12 @@ def _description(kind: type[Section], name: str) -> str:
 
 
 def _summary(kind: type[Section]) -> str:
-    """The first paragraph of a class' docstring."""
+    """Return the first paragraph of a class's docstring."""
     return " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split())
 
 
 def _choices(annotation: Any) -> str:
-    """The values that an option can have, as a sentence; empty where they are not a list."""
+    """Return an option's possible values as a sentence; empty if they cannot be enumerated."""
     choices = [str(choice) for choice in get_args(annotation) if choice != ""]
     if get_origin(annotation) is not Literal or len(choices) < 2:
         return ""
@@ -117,8 +117,8 @@ def _choices(annotation: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value of JSON as YAML on one line."""
-    for style in (None, '"'):  # PyYAML breaks lines where a text has line breaks, but for quotes
+    """Format a JSON value as YAML on one line."""
+    for style in (None, '"'):  # unquoted, PyYAML breaks lines where a string has line breaks
         text = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=10**9)
         text = text.removesuffix("\n").removesuffix("\n...")
         if "\n" not in text:

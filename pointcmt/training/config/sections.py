@@ -1,6 +1,6 @@
 """The sections that the configurations of all recipes share. Imports no torch.
 
-`config.py` has PointCMT's recipes and the list of all of them.
+`pointcmt.py` has PointCMT's recipes and the list of all recipes.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -46,13 +46,13 @@ IMAGE_BACKBONES = (
     "clip-vit-b32",
     "clip-vit-b16",
     "clip-vit-l14",
-    "auto",  # whatever the weights are of
+    "auto",  # the network that the weights belong to
 )
 DENSE_BACKBONES = ("pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l")
 
 
 def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> AfterValidator:
-    """Refuse what is not the name of a part. empty: whether there may be no name."""
+    """Return a validator for names of parts. empty: whether an empty name is allowed."""
 
     def check(name: str) -> str:
         if name in known or plugins.is_reference(name) or (empty and not name):
@@ -75,7 +75,7 @@ ImageBackbone = Annotated[str, named(plugins.IMAGE_NETWORKS, IMAGE_BACKBONES)]
 
 
 def require_weights(backbone: str, weights: str, section: str) -> None:
-    """Raise ValueError for an image network `auto` whose weights name no network."""
+    """Raise ValueError for an image network `auto` whose weights do not identify a network."""
     if backbone == "auto" and weights in ("hub", "random"):
         raise ValueError(
             f"{section}.backbone=auto takes the network from its weights, and '{weights}' names "
@@ -100,7 +100,7 @@ class Section(BaseModel):
         switch = cls.model_fields[info.field_name or ""].annotation is bool
         if isinstance(value, bool) and not switch:  # pydantic would read `epochs: yes` as 1
             raise ValueError("Input should be a value, not true or false")
-        if switch and not isinstance(value, bool):  # and `compile: 1` as yes
+        if switch and not isinstance(value, bool):  # it would read `compile: 1` as yes
             raise ValueError("Input should be true or false")
         return value
 
@@ -203,14 +203,14 @@ class Loop(Section):
 
 
 class TrainConfig(Section):
-    """What every recipe has."""
+    """Options of every recipe."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     labelled: ClassVar[bool] = True  # whether its shapes need classes
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
-    # What precedes the names of its point network's weights; None = it has no such network.
+    # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None
-    dense: ClassVar[bool] = False  # whether that network is one of DENSE, with features of points
+    dense: ClassVar[bool] = False  # whether that network is one of DENSE, with per-point features
 
     recipe: str = ""
     """What to train: the RECIPE of `pointcmt train`. One from outside leaves it empty."""
@@ -229,10 +229,10 @@ class TrainConfig(Section):
 
     @classmethod
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Defaults that are other ones because of what was given."""
+        """Return defaults that depend on the given values."""
         return {}
 
     @property
     def effective_batch_size(self) -> int:
-        """Shapes per step: the batches that it accumulates, over all processes."""
+        """Shapes per optimizer step: all accumulated batches, over all processes."""
         return self.data.batch_size * self.optimizer.accumulate

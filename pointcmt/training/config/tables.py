@@ -1,4 +1,4 @@
-"""Check the JSON files of a run, which may come from anywhere, and report what is wrong clearly.
+"""Check the JSON files of a run, which may be untrusted, and report errors clearly.
 
 Each file of a run has one reader, which checks every field that the program uses. The rest of the
 code can rely on them.
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pointcmt.errors import StoreError
 
-MOST = 64 << 20  # bytes of a JSON file; usual ones have a few thousand
+MOST = 64 << 20  # maximum bytes of a JSON file; usual ones have a few thousand
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(ge=-1e39, le=1e39)]  # the range of float32, and finite
@@ -19,13 +19,13 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Table(BaseModel):
-    """A JSON object with the fields that are used; others are allowed. No value is converted."""
+    """A JSON object with typed fields; extra fields are allowed, and values are not converted."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def check(kind: type[Kind], value: Any, what: str, where: str, fix: str = "") -> Kind:
-    """Return a parsed value as a Table. Raises StoreError with the first field that is wrong.
+    """Return a parsed value as a Table. Raises StoreError naming the first invalid field.
 
     what: names the object in the message, such as "the run".
     """

@@ -1,7 +1,7 @@
-"""Read YAML that anyone may have written, in time and memory that go with its length.
+"""Read untrusted YAML in time and memory proportional to its length.
 
-PyYAML's safe loader runs no code, but a few lines of aliases stand for billions of values, nested
-lists end in a RecursionError, and numbers in base 60 take the square of their length.
+PyYAML's safe loader runs no code, but a few lines of aliases can expand to billions of values,
+nested lists end in a RecursionError, and numbers in base 60 take quadratic time.
 """
 
 from typing import Any
@@ -10,30 +10,30 @@ import yaml
 from yaml.events import AliasEvent
 from yaml.nodes import Node, ScalarNode
 
-MOST_BYTES = 1 << 20  # of a configuration; ours have a few thousand
-MOST_VALUES = 10_000  # aliases count as what they stand for
-MOST_DEEP = 32  # lists and tables within each other
+MOST_BYTES = 1 << 20  # ours have a few thousand
+MOST_VALUES = 10_000  # aliases count as their expansion
+MOST_DEEP = 32  # nesting levels of lists and tables
 LONGEST_NUMBER = 100  # characters
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text. Raises ValueError for what is damaged or out of bounds."""
+    """Return the value of a YAML text. Raises ValueError if it is malformed or exceeds a limit."""
     if len(text) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES} characters")
     try:
         return yaml.load(text, _Bounded)
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        # The latter three come of explicit tags on values that are not of their kind: !!bool foo
+        # The latter three come from explicit tags on values of another type: !!bool foo
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 class _Bounded(yaml.SafeLoader):
-    """The safe loader with bounds: counts what aliases stand for while it composes nodes."""
+    """The safe loader with limits: counts the expansion of aliases while composing nodes."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.values, self.depth = 0, 0
-        self.weights: dict[int, int] = {}  # by a finished node's id: the values that it stands for
+        self.weights: dict[int, int] = {}  # id of a finished node → number of its values
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         alias = self.check_event(AliasEvent)

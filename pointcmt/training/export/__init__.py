@@ -1,1 +1,1 @@
-"""Trained networks in one file, for use without their run."""
+"""Export of trained networks into one file, usable without their run."""

@@ -1,10 +1,10 @@
-"""A trained network in one file, for use without its run: `pointcmt export RUN --to …`.
+"""Export a trained network into one file, usable without its run: `pointcmt export RUN --to …`.
 
-safetensors  the weights; `load_exported` makes the network again, of them and the header alone
-onnx         the network itself, in standard operators: `onnx_export`
+safetensors  the weights; `load_exported` rebuilds the network from them and the header alone
+onnx         the network itself, in standard operators: `onnx.py`
 
-Both hold the same facts, each under its own key as JSON: which network, classes in the order of the
-logits, and what it takes (docs/export.md lists them). No path of this machine is among them.
+Both hold the same facts, each as JSON under its own key: the network, the classes in the order of
+the logits, and the input (docs/export.md lists them). They include no local paths.
 """
 
 import json
@@ -31,8 +31,8 @@ from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
 
 FORMATS = ("safetensors", "onnx")
 TEACHER = "teacher"
-POINT_RECIPES = ("student", "finetune")  # whose network takes points
-VERSION = 1  # of the facts
+POINT_RECIPES = ("student", "finetune")  # recipes whose network takes points
+VERSION = 1  # format version of the facts
 POINTS = (
     "points [B, N, 3] float32, +Z up, centred on the middle of their bounding box and scaled "
     "into the unit sphere; in farthest-point order, where the network samples points"
@@ -41,7 +41,7 @@ VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as a view store holds them"
 
 
 class NetworkFacts(Table):
-    """What a file must say of itself for its network to be built."""
+    """The facts required to rebuild a file's network."""
 
     recipe: str
     backbone: str
@@ -60,7 +60,7 @@ class NetworkFacts(Table):
 
 
 class TeacherFacts(NetworkFacts):
-    """The same of a teacher."""
+    """The facts required to rebuild a teacher."""
 
     pooling: Literal["max", "mean", "attention"]
     image_size: Count
@@ -69,8 +69,8 @@ class TeacherFacts(NetworkFacts):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. difference: the largest one to torch's outputs, as a share of their scale;
-    None where the weights are torch's own.
+    """Result of an export. difference: the largest one from torch's outputs, relative to their
+    scale; None for safetensors, which holds torch's own weights.
     """
 
     path: Path
@@ -79,12 +79,12 @@ class Exported:
     difference: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that `export --json` prints."""
+        """Return the fields that `export --json` prints."""
         measured = {"bytes": self.size, "difference": self.difference}
         return {"path": str(self.path), **measured, "facts": self.facts}
 
     def describe(self) -> str:
-        """The same for people."""
+        """Return a readable summary."""
         what = "{recipe} {backbone}, {classes} classes, {checkpoint} checkpoint (epoch {epoch})"
         lines = [f"{self.path}: {self.size / 1e6:.1f} MB, {what.format(**self.facts)}"]
         if self.difference is not None:
@@ -97,9 +97,9 @@ class Exported:
 def export(
     folder: Path, to: str, out: Path, which: str = "best", overwrite: bool = False
 ) -> Exported:
-    """Write a run's network into the file `out`: the whole file, or none.
+    """Write a run's network into the file `out`, atomically.
 
-    to: safetensors (teachers and point classifiers) or onnx (the latter). which: the checkpoint, as
+    to: safetensors (teachers, point classifiers) or onnx (point classifiers). which: checkpoint, as
     in `evaluate`: best on validation, last, or the number of an epoch that was kept. overwrite:
     replace a file that was not exported before, too.
 
@@ -110,7 +110,7 @@ def export(
     """
     if to not in FORMATS:
         raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
-    require_target(out, to, overwrite)  # before minutes of work
+    require_target(out, to, overwrite)  # check before minutes of work
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
@@ -125,7 +125,7 @@ def export(
     model = _build(facts).eval()
     facts["epoch"] = load_weights(folder / name, model)["epoch"]
     if to == "onnx":
-        from pointcmt.training.export.onnx import to_onnx  # libraries of their own
+        from pointcmt.training.export.onnx import to_onnx  # needs extra libraries
 
         data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder))
     else:
@@ -139,16 +139,16 @@ def export(
 
 
 def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of an exported .safetensors file, in evaluation mode on the CPU, and its facts.
+    """Load an exported .safetensors file: the network, in eval mode on the CPU, and its facts.
 
-    A student maps what facts["input"] says to a `backbones.blocks.Prediction`, a teacher to
-    (logits, feature). Raises StoreError where this is no such file, or a damaged one.
+    The input is what facts["input"] describes. A student returns a `backbones.blocks.Prediction`, a
+    teacher (logits, feature). Raises StoreError for a damaged file or one that was not exported.
     """
     try:
         require_regular(path)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
     except (OSError, SafetensorError) as error:
         raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
     facts = _read_facts(header, str(path))
@@ -160,12 +160,12 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def as_strings(facts: dict[str, Any]) -> dict[str, str]:
-    """Facts as they stand in a header: each value as JSON."""
+    """Return facts as a header holds them, each value as JSON."""
     return {key: json.dumps(value, allow_nan=False) for key, value in facts.items()}
 
 
 def _facts(run: Run, which: str) -> dict[str, Any]:
-    """What is known of a run's network, but for the epoch."""
+    """Collect the facts of a run's network, except for the epoch."""
     config: Any = run.config
     teacher = config.recipe == TEACHER
     about = {
@@ -190,7 +190,7 @@ def _facts(run: Run, which: str) -> dict[str, Any]:
 
 
 def _is_own_classifier(config: Any) -> bool:
-    """Whether this is a recipe from outside the package whose model is a backbone, and no more."""
+    """Return whether this is an outside recipe whose model is just a backbone."""
     return (
         config.recipe not in CONFIGS
         and config.classifies
@@ -211,7 +211,7 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
             fix="export a run with --to safetensors; `pointcmt train --init` reads other weights",
         ) from None
     known = (TEACHER, *POINT_RECIPES)
-    # A recipe from outside the package is not imported: its network is a backbone, by its name.
+    # An outside recipe is not imported: its network is a backbone, found by name.
     own = plugins.is_reference(recipe) or recipe in plugins.names(plugins.RECIPES)
     if version != VERSION or (recipe not in known and (recipe in CONFIGS or not own)):
         raise StoreError(
@@ -225,7 +225,7 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
 
 
 def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: str) -> None:
-    """Raise StoreError where the header's classes are not the classifier's, before it is built."""
+    """Raise StoreError if the header's classes do not match the classifier's, before building."""
     classifier = weights.get("classifier.weight")
     if classifier is None or classifier.shape[:1] != (facts["classes"],):
         raise StoreError(
@@ -237,7 +237,7 @@ def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: s
 
 
 def _build(facts: dict[str, Any]) -> nn.Module:
-    """The network that facts describe, with weights still to be loaded."""
+    """Build the network that facts describe, without loading weights."""
     if facts["recipe"] != TEACHER:
         return build_backbone(facts["backbone"], facts["classes"])
     knobs = (facts["classes"], facts["image_size"], facts["pooling"])

@@ -1,8 +1,8 @@
-"""A student as an ONNX model, which is held against torch before anyone gets it.
+"""Export a student as an ONNX model, after comparing its outputs with torch's.
 
 Input `points` [B, N, 3] float32, outputs `logits` [B, C] and `feature` [B, 512]; B and N are free
-(N from the least that the network takes). Only operators of the standard, opset 18, so that any
-runtime reads it; the weights are inside, so that it is one file of less than 2 GB.
+(N at least the network's minimum). It uses only standard operators, opset 18, so that any runtime
+can read it; the weights are inside, so that it is one file of less than 2 GB.
 """
 
 import logging
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from pointcmt.errors import StoreError
 from pointcmt.training.export.onnx_ops import OPSET, TRANSLATIONS
 
-TOLERANCE = 1e-4  # of the outputs' scale
+TOLERANCE = 1e-4  # relative to the outputs' scale
 OUTPUTS = ("logits", "feature")
 
 
 def to_onnx(
     model: nn.Module, points: int, header: dict[str, str], where: str
 ) -> tuple[bytes, float]:
-    """The model file's bytes, and how far its outputs are from torch's, as a share of their scale.
+    """Return the model file's bytes and its outputs' relative difference from torch's.
 
     model: a backbone, in evaluation mode on the CPU. points: N of the clouds it was trained with.
-    header: what the model says of itself (metadata_props). where: names the model in errors.
-    Raises StoreError where the difference is above 1e-4, or not a number.
+    header: the model's metadata_props. where: names the model in errors.
+    Raises StoreError if the difference is above 1e-4, or nan.
     """
     data = build(model, points, header)
     difference = largest_difference(model, data, points)
@@ -46,8 +46,8 @@ def to_onnx(
 
 
 def build(model: nn.Module, points: int, header: dict[str, str]) -> bytes:
-    """The model file's bytes, unchecked. Arguments as those of `to_onnx`."""
-    example = _clouds(2, points)  # torch would take a batch of 1 for a constant
+    """Return the model file's bytes, unchecked. Arguments as in `to_onnx`."""
+    example = _clouds(2, points)  # torch would specialize on a batch of 1
     with _quiet():
         exported = torch.onnx.export(
             _Outputs(model).eval(),
@@ -60,10 +60,10 @@ def build(model: nn.Module, points: int, header: dict[str, str]) -> bytes:
             dynamo=True,
             verbose=False,
         )
-    program = cast(torch.onnx.ONNXProgram, exported)  # None were a TorchScript export's answer
+    program = cast(torch.onnx.ONNXProgram, exported)  # None only for TorchScript exports
     graph = program.model.graph
     graph.metadata_props.clear()
-    # The exporter notes at each node which lines of which files it comes from.
+    # The exporter records the source lines and files of each node.
     for node in graph.all_nodes():
         node.metadata_props.clear()
         for value in node.outputs:
@@ -75,9 +75,9 @@ def build(model: nn.Module, points: int, header: dict[str, str]) -> bytes:
 
 
 def largest_difference(model: nn.Module, data: bytes, points: int) -> float:
-    """Between ONNX Runtime's outputs and torch's on random clouds, over the largest of torch's.
+    """Compare ONNX Runtime's outputs with torch's on random clouds, relative to torch's largest.
 
-    The clouds come alone and in a batch, with `points` points and with half as many more.
+    The clouds are tried singly and in a batch, with `points` points and with half as many more.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -91,13 +91,13 @@ def largest_difference(model: nn.Module, data: bytes, points: int) -> float:
         for name, ours in zip(OUTPUTS, found, strict=True):
             theirs = getattr(wanted, name).numpy()
             scale = max(np.abs(theirs).max(), np.finfo(np.float32).tiny)
-            with np.errstate(invalid="ignore"):  # between two infinities it is nan
+            with np.errstate(invalid="ignore"):  # inf - inf is nan
                 worst.append(np.abs(ours - theirs).max() / scale)
-    return float(np.max(worst))  # nan, if one is
+    return float(np.max(worst))  # nan if any is nan
 
 
 class _Outputs(nn.Module):
-    """A backbone whose answer is a plain pair."""
+    """A backbone that returns a plain pair."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Outputs(nn.Module):
 
 
 def _clouds(clouds: int, points: int) -> Tensor:
-    """Random ellipsoids in the unit sphere, [clouds, points, 3]; the same each time."""
+    """Return random ellipsoids in the unit sphere, [clouds, points, 3]; the same on every call."""
     generator = torch.Generator().manual_seed(points)
     directions = torch.randn(clouds, points, 3, generator=generator)
     axes = 0.2 + 0.8 * torch.rand(clouds, 1, 3, generator=generator)
@@ -118,14 +118,14 @@ def _clouds(clouds: int, points: int) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says to its own authors."""
+    """Suppress the exporter's messages for its own developers."""
     loggers = [logging.getLogger(name) for name in CHATTY]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # torch's trees copy themselves by a class that torch has deprecated
+            # torch copies its pytrees with a class that it has deprecated
             message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
             warnings.filterwarnings("ignore", message, FutureWarning)
             yield
@@ -135,6 +135,6 @@ def _quiet() -> Iterator[None]:
 
 
 CHATTY = (
-    "torch.onnx._internal.exporter._registration",  # that torchvision is not installed
-    "onnxscript.optimizer._constant_folding",  # which nodes it left as they are
+    "torch.onnx._internal.exporter._registration",  # warns that torchvision is not installed
+    "onnxscript.optimizer._constant_folding",  # lists nodes that it did not fold
 )

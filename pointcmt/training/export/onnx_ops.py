@@ -1,10 +1,10 @@
 """The point operations of `ops` in ONNX's standard operators, of opset 18.
 
-Each takes what `ops` takes and finds the same indices: squared distances are differences first,
-squared, summed from the first axis on, in float32; ties go to the lowest index, as ONNX defines it
+Each takes the arguments of `ops` and finds the same indices: squared distances are squared
+differences, summed from the first axis on, in float32; ties go to the lowest index, as ONNX defines
 for ArgMax, ArgMin and TopK. Only `k_nearest` of features works differently, see there.
-The exporter calls these functions with values of the graph that it builds: what they compute is
-computed when the graph runs. B clouds, N points, M queries, D axes.
+The exporter calls these functions with symbolic values of the graph that it builds; the computation
+happens when the graph runs. B clouds, N points, M queries, D axes.
 """
 
 from collections.abc import Callable
@@ -14,23 +14,23 @@ import torch
 from onnxscript import BOOL, FLOAT, INT64, graph, script
 from onnxscript import opset18 as op
 
-from pointcmt.training import ops  # noqa: F401, registers what TRANSLATIONS names
+from pointcmt.training import ops  # noqa: F401, registers the operations in TRANSLATIONS
 
 OPSET = 18
-INT, SINGLE, DOUBLE = 7, 1, 11  # ONNX's numbers of int64, float32 and float64
-LARGEST = 3.4028234663852886e38  # of float32, farther away than any point
+INT, SINGLE, DOUBLE = 7, 1, 11  # ONNX's type codes of int64, float32 and float64
+LARGEST = 3.4028234663852886e38  # the largest float32, farther than any point
 
-Value = Any  # of the graph: a tensor that is not there yet
+Value = Any  # a symbolic tensor of the graph
 
 
 @script(default_opset=op)
 def farthest_points(points: FLOAT[...], count: INT64, start: INT64[...]) -> INT64[...]:
-    """points [B,N,3] → index [B,count]. One Loop: its size does not grow with the count."""
+    """points [B,N,3] → index [B,count]. One Loop, so the graph does not grow with the count."""
     axes = op.Transpose(points, perm=[0, 2, 1])  # [B, 3, N]
     first = op.Expand(start, op.Shape(points, end=1))  # [B]
     far = op.Expand(LARGEST, op.Shape(points, end=2))  # [B, N]
 
-    @graph()  # onnxscript reads the annotations, and knows none for several results
+    @graph()  # onnxscript reads the annotations, and has none for several results
     def step(  # type: ignore[no-untyped-def]
         number: INT64, go_on: BOOL, chosen: INT64[...], distance: FLOAT[...]
     ):
@@ -51,7 +51,7 @@ def ball_query(points: FLOAT, centers: FLOAT, radius: FLOAT, count: INT64) -> Va
     inside = op.Cast(op.LessOrEqual(distance, op.Mul(radius, radius)), to=SINGLE)  # 1 or 0
     wanted = op.Reshape(count, _integers(1))
     there = op.Min(wanted, op.Shape(points, start=1, end=2))
-    # The largest of ones and noughts: the ones, and of equals the first by index.
+    # The largest of ones and zeros are the ones; of equals, the first by index.
     value, found = op.TopK(inside, there, axis=2, sorted=1)  # [B, M, min(count, N)]
     inside = op.Cast(value, to=9)
     zero, one, last = _integers(0), _integers(1), _integers(2)
@@ -67,9 +67,9 @@ def ball_query(points: FLOAT, centers: FLOAT, radius: FLOAT, count: INT64) -> Va
 def k_nearest(points: FLOAT, queries: FLOAT, k: INT64) -> tuple[Value, Value]:
     """points [B,N,D], queries [B,M,D] → index [B,M,k], squared distance [B,M,k], ascending.
 
-    But for D = 3 the distances are computed in float64 by a product of matrices, then rounded to
-    float32: nearer to the truth than sums in float32, so of two points whose distances differ by
-    no more than the rounding, the other one may be found.
+    Except for D = 3 the distances are computed in float64 by a matrix product, then rounded to
+    float32. This is more accurate than sums in float32, so if two points' distances differ by no
+    more than rounding, the other one may be found.
     """
     squared = _squared_distances if points.shape[2] == 3 else _rounded_distances
     count = op.Reshape(k, _integers(1))
@@ -78,10 +78,10 @@ def k_nearest(points: FLOAT, queries: FLOAT, k: INT64) -> tuple[Value, Value]:
 
 
 def standard_deviation(rows: FLOAT, dim: INT64) -> Value:
-    """aten::std.dim of rows [..., L] over the axes `dim`, unbiased, in float64.
+    """Compute aten::std.dim of rows [..., L] over the axes `dim`, unbiased, in float64.
 
-    ONNX Runtime adds up a row of 800,000 numbers one after the other: in float32 that is off by
-    1e-5, ten times as much as torch's.
+    ONNX Runtime sums a row of 800,000 numbers sequentially: in float32 the error is 1e-5, ten times
+    torch's.
     """
     exact = op.Cast(rows, to=DOUBLE)
     mean = op.ReduceMean(exact, dim, keepdims=1)
@@ -106,14 +106,14 @@ def _rounded_distances(points: Value, queries: Value) -> Value:
     qq = op.ReduceSumSquare(q, last, keepdims=1)  # [B, M, 1]
     qp = op.MatMul(q, op.Transpose(p, perm=[0, 2, 1]))  # [B, M, N]
     squared = op.Sub(op.Add(qq, op.Transpose(pp, perm=[0, 2, 1])), op.Add(qp, qp))
-    return op.Relu(op.Cast(squared, to=SINGLE))  # of a point from itself: 0, not a bit below
+    return op.Relu(op.Cast(squared, to=SINGLE))  # a point's distance to itself must not be negative
 
 
 def _integers(*values: int) -> Value:
     return op.Constant(value_ints=list(values))
 
 
-# torch's operation → its form in ONNX, for `torch.onnx.export`.
+# torch's operation → its ONNX translation, for `torch.onnx.export`.
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.pointcmt.farthest_points.default: farthest_points,
     torch.ops.pointcmt.ball_query.default: ball_query,

@@ -1,6 +1,6 @@
-"""The file that `export` may write: never a store's or a run's own, and no file of others unasked.
+"""The output file of `export`: never a store's or a run's own, nor an unrelated existing file.
 
-A file that an earlier export wrote in the same format is replaced; it says itself what it is.
+A file that an earlier export wrote in the same format is replaced; its metadata identifies it.
 """
 
 import os
@@ -18,7 +18,7 @@ from pointcmt.training.runs.folder import CONFIG, EVENTS, FACTS, LOCK
 from pointcmt.training.runs.metrics import METRICS
 
 MARKS = {"version", "pointcmt", "recipe"}  # keys that each exported file holds
-MOST = 1 << 31  # bytes of an ONNX file
+MOST = 1 << 31  # maximum bytes of an ONNX file
 STUDY = "study.json"
 
 _RUNS_OWN = re.compile(
@@ -34,7 +34,7 @@ _CHECKPOINT = re.compile(r"best|last|epoch-\d{6,}")
 
 
 def require_target(out: Path, to: str, overwrite: bool) -> Path:
-    """Return the file to write for --out, at the end of its links.
+    """Return the file to write for --out, with links resolved.
 
     to: the format. Raises UsageError for a store's or a run's own file, for anything but a regular
     file, and, unless `overwrite`, for a file that was not exported in this format; StoreError for a
@@ -70,7 +70,7 @@ def require_target(out: Path, to: str, overwrite: bool) -> Path:
 
 
 def is_exported(path: Path, to: str) -> bool:
-    """Whether a file was written by `export` in this format."""
+    """Return whether `export` wrote a file in this format."""
     try:
         if to == "onnx":
             return _onnx_keys(read_regular(path, MOST)) >= MARKS
@@ -82,12 +82,12 @@ def is_exported(path: Path, to: str) -> bool:
 
 
 def _onnx_keys(data: bytes) -> set[str]:
-    """The keys of what an ONNX model says of itself, none for other files."""
+    """Return an ONNX model's metadata keys, none for other files."""
     import onnx
 
     try:
         return {prop.key for prop in onnx.load_model_from_string(data).metadata_props}
-    except Exception:  # protobuf's own
+    except Exception:  # protobuf's own types
         return set()
 
 
@@ -110,7 +110,7 @@ def _require_outside(out: Path, target: Path) -> None:
 
 
 def _is_runs_own(path: Path) -> bool:
-    """Whether a path is that of a run's or a study's own file, which need not exist yet."""
+    """Return whether a path is a run's or a study's own file, which need not exist yet."""
     if path.name == STUDY and path.exists():
         return True
     folder = path.parent

@@ -1,1 +1,1 @@
-"""2D networks: what is known of them, their weights, blocks and features."""
+"""2D networks: their descriptions, weights, blocks and features."""

@@ -1,8 +1,8 @@
-"""The blocks of any image network, and what comes out of them as maps.
+"""The blocks of any image network, and their outputs as maps.
 
-They are the modules of the list that holds most of the network's weights and is not inside another
-one: of a transformer (ViT, DINO, CLIP, SigLIP, SAM) its blocks, of ResNet, ConvNeXt, RegNet and
-Swin the stages, of EfficientNet and MobileNet the blocks.
+The blocks are the modules of the outermost list that holds most of the network's weights: the
+blocks of a transformer (ViT, DINO, CLIP, SigLIP, SAM), the stages of ResNet, ConvNeXt, RegNet and
+Swin, the blocks of EfficientNet and MobileNet.
 """
 
 import inspect
@@ -17,11 +17,13 @@ from pointcmt.errors import UsageError
 from pointcmt.training.images.networks import ImageNetwork, require_size
 
 KNOB = "images.size"
-NOISE = 1e-3  # of a map: rounding, where it is computed with another one or alone
+NOISE = 1e-3  # relative rounding difference between a map computed alone and in a batch
 
 
 class Blocks:
-    """known: what `network` is built of. knob: what sets the size of its images, for messages.
+    """The blocks of `network`.
+
+    known: the network's description. knob: the option that sets its image size, for messages.
 
     Raises UsageError for a network without blocks.
     """
@@ -30,15 +32,15 @@ class Blocks:
         self.known, self.network, self.knob = known, network, knob
         name, self.blocks = _largest_list(known, network)
         self._norms = _norms_behind(network, name)
-        self._turned = False  # whether maps have their channels last; `shapes` finds it out
-        # Positions that were learned at another size are interpolated; some do so unasked.
+        self._turned = False  # whether maps have their channels last; set by `shapes`
+        # Ask for interpolation of position embeddings; some networks do so without the argument.
         accepts = inspect.signature(network.forward).parameters
         self._options = {knob: True for knob in ("interpolate_pos_encoding",) if knob in accepts}
 
     def find(self, levels: Sequence[float]) -> list[int]:
-        """The blocks, from 1, that lie at these shares of the depth.
+        """Return the blocks, counted from 1, at these shares of the depth.
 
-        Raises UsageError where two of them are the same.
+        Raises UsageError if two of them are the same.
         """
         depth = len(self.blocks)
         layers = [max(1, round(level * depth)) for level in levels]
@@ -52,19 +54,19 @@ class Blocks:
         return layers
 
     def maps(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """pixels [n,3,s,s], normalised → what comes out of these blocks, [n,D,h,w] each.
+        """Normalized pixels [n,3,s,s] → the maps of these blocks, [n,D,h,w] each.
 
-        `shapes` comes first: it learns what the maps are like. Raises ValueError for what is no
-        map, and what the network raises.
+        Call `shapes` first: it determines the layout of the maps. Raises ValueError for outputs
+        that are not maps, and whatever the network raises.
         """
         return [self._as_map(output, pixels.shape[-1]) for output in self._run(pixels, layers)]
 
     @torch.no_grad()
     def shapes(self, size: int, layers: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(D, h, w) of these blocks' maps of images [size, size], by trying.
+        """Return (D, h, w) of these blocks' maps of images [size, size], by a trial run.
 
-        Raises UsageError for a size that the network does not take, where there are no maps, or
-        where those of an image depend on the others of its batch.
+        Raises UsageError for a size that the network does not accept, if the outputs are not maps,
+        or if an image's maps depend on the rest of its batch.
         """
         require_size(self.known, size, self.knob)
         pair = self._images(size)
@@ -90,7 +92,7 @@ class Blocks:
         return [(level.shape[1], level.shape[2], level.shape[3]) for level in found]
 
     def _run(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """What these blocks give: maps, of either order, or tokens."""
+        """Return the outputs of these blocks: maps with channels first or last, or tokens."""
         found: dict[int, Any] = {}
 
         def keep(layer: int) -> Any:
@@ -108,14 +110,14 @@ class Blocks:
         return outputs
 
     def _as_map(self, output: Tensor, size: int) -> Tensor:
-        """A block's output as [n,D,h,w]: a map as it is; tokens without those that are no patches',
-        which come first, and through the norm that the network's last ones go through.
+        """Return a block's output as [n,D,h,w]. Maps are unchanged; of tokens, the patches', which
+        come last, go through the network's final norm.
         """
         if output.ndim == 4:
             return output.movedim(-1, 1) if self._turned else output
         count, width = output.shape[1:]
         side = size // self.known.patch
-        if side * side > count:  # patches were merged, or nothing says their size
+        if side * side > count:  # patches were merged, or their size is unknown
             side = isqrt(count)
             if side * side != count:
                 raise ValueError(f"{count} tokens are no square")
@@ -126,9 +128,9 @@ class Blocks:
     def _has_channels_last(
         self, outputs: Sequence[Tensor], size: int, layers: Sequence[int]
     ) -> bool:
-        """Whether maps come as [n,h,w,D], as SAM's do: the sides are the equal ones.
+        """Return whether maps come as [n,h,w,D], as SAM's do: the sides are the equal ones.
 
-        Where all three are equal, the sides are those that grow with the image.
+        If all three are equal, the sides are the dimensions that grow with the image.
         """
         for layer, output in zip(layers, outputs, strict=True):
             if output.ndim == 3:
@@ -143,16 +145,16 @@ class Blocks:
         return False
 
     def _images(self, size: int) -> Tensor:
-        """Two images of waves, [2,3,s,s]: no number of torch's generator is drawn for them."""
+        """Return two images of waves, [2,3,s,s], without using torch's random generator."""
         weights = next(self.network.parameters())
         phase = torch.arange(2 * 3 * size * size, device=weights.device, dtype=weights.dtype)
         return (0.1 * phase).sin().unflatten(0, (2, 3, size, size))
 
 
 def own_size(known: ImageNetwork) -> int:
-    """Pixels of the side of images that a network was trained on, in whole patches; 0 = unknown.
+    """Return the image side a network was trained on, in pixels of whole patches; 0 = unknown.
 
-    SigLIP's patches of 14 leave 6 of 384 pixels out.
+    SigLIP's patches of 14, for example, leave out 6 of 384 pixels.
     """
     size = known.config.get("image_size") or 0
     size = size if isinstance(size, int) else size[0]
@@ -174,7 +176,7 @@ def _largest_list(known: ImageNetwork, network: nn.Module) -> tuple[str, nn.Modu
 
 
 def _norms_behind(network: nn.Module, name: str) -> list[Any]:
-    """Layer norms that follow the blocks, in order: the first is the one before any pooling."""
+    """Return the layer norms after the blocks, in order; the first precedes any pooling."""
     modules = list(network.named_modules())
     last = max(i for i, (other, _) in enumerate(modules) if f"{other}.".startswith(f"{name}."))
     kinds = ("LayerNorm", "RMSNorm")
@@ -183,7 +185,7 @@ def _norms_behind(network: nn.Module, name: str) -> list[Any]:
 
 
 def _is_first(alone: Tensor, both: Tensor) -> bool:
-    """Whether what an image gives alone is the first half of what it gives with another one."""
+    """Return whether an image's output alone equals the first half of its output in a pair."""
     if (1, *both.shape[1:]) != alone.shape or len(both) != 2:
         return False
     if alone.is_meta:
@@ -192,5 +194,5 @@ def _is_first(alone: Tensor, both: Tensor) -> bool:
 
 
 def _first(output: Any) -> Any:
-    """Of a block's outputs the first; the others are attention, or the states of its layers."""
+    """Return a block's first output; the others are attention or the states of its layers."""
     return _first(output[0]) if isinstance(output, tuple) and output else output

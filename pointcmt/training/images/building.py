@@ -1,7 +1,7 @@
 """An image network from transformers' own classes, with its weights or with random ones.
 
-transformers sees no folder and downloads nothing: it is given the tensors of exactly the files that
-`find_weights` names, and so it reads no pickle, no adapter and no code that lies beside them.
+transformers reads no folder and downloads nothing: it receives the tensors of exactly the files
+that `find_weights` returns, so pickles, adapters and code beside them are never loaded.
 """
 
 import inspect
@@ -18,26 +18,26 @@ from pointcmt.training.images.files import find_class, quiet_transformers
 from pointcmt.training.images.networks import RANDOM, ImageNetwork
 from pointcmt.training.images.weights import Weights, find_network, find_weights
 
-# What no feature comes from: a checkpoint may lack it. The token stands in for masked patches.
+# No feature depends on these: a checkpoint may lack them. The token replaces masked patches.
 SPARE = ("pooler", "head", "mask_token")
 
 
 def build_network(backbone: str, weights: str) -> nn.Module:
-    """An image network in float32, without its head.
+    """Build an image network in float32, without its head.
 
-    backbone: a name (see `named_network`), or "auto": what the weights are of. weights: "random",
-    drawn from torch's global generator; a folder written by transformers' `save_pretrained`; "hub",
-    the usual weights of this name; or `organisation/name[@revision]` on the Hugging Face hub, from
-    its cache where they are there already. A folder that exists wins. Weights are read from
-    safetensors, never from a pickle; of several towers those of the images' one.
+    backbone: a name (see `named_network`), or "auto": the network that the weights belong to.
+    weights: "random", drawn from torch's global generator; a folder written by transformers'
+    `save_pretrained`; "hub", the usual weights of this name; or `organization/name[@revision]` on
+    the Hugging Face hub, from its cache if present. An existing folder takes precedence. Weights
+    are read from safetensors, never from a pickle; of several towers, the image tower's.
 
-    Raises UsageError where they cannot be had, or are those of another network.
+    Raises UsageError if they are not available, or belong to another network.
     """
     return build_known(backbone, weights)[1]
 
 
 def build_known(backbone: str, weights: str) -> tuple[ImageNetwork, nn.Module]:
-    """What is known of a network, and as `build_network` gives it."""
+    """Return a network's description and the network, built as by `build_network`."""
     if weights == RANDOM:
         known = find_network(backbone, weights)
         return known, build_random(known)
@@ -46,9 +46,9 @@ def build_known(backbone: str, weights: str) -> tuple[ImageNetwork, nn.Module]:
 
 
 def build_random(network: ImageNetwork) -> nn.Module:
-    """The network with random weights of torch's global generator; on torch's default device.
+    """Build the network with random weights of torch's global generator, on the default device.
 
-    Raises UsageError where transformers cannot build it.
+    Raises UsageError if transformers cannot build it.
     """
     own = network.build is not None
     try:
@@ -58,7 +58,7 @@ def build_random(network: ImageNetwork) -> nn.Module:
         return find_class(settings, network.hub)(settings, **_options(settings))
     except UsageError:
         raise
-    except Exception as error:  # a library that is not there, sizes that do not fit: of any kind
+    except Exception as error:  # of any type: a missing library, sizes that do not fit
         raise UsageError(
             f"{network.name} cannot be built: {error}",
             where=network.hub,
@@ -68,7 +68,7 @@ def build_random(network: ImageNetwork) -> nn.Module:
 
 
 def _own(network: ImageNetwork, built: Any) -> nn.Module:
-    """What a network from outside the package has built. Raises UsageError for anything else."""
+    """Return an outside network's module. Raises UsageError if it did not build an nn.Module."""
     if not isinstance(built, nn.Module):
         what = f"built a {type(built).__name__}, not an nn.Module"
         raise plugins.mistake(plugins.IMAGE_NETWORKS, network.name, what)
@@ -76,9 +76,9 @@ def _own(network: ImageNetwork, built: Any) -> nn.Module:
 
 
 def _settings(network: ImageNetwork) -> Any:
-    """transformers' configuration, in float32 and with torch's own attention.
+    """Return transformers' configuration, in float32 and with torch's own attention.
 
-    That is named so that no installed kernel library takes its place, nor one that a file names.
+    The attention is set explicitly so that no installed or configured kernel library replaces it.
     """
     import transformers
 
@@ -86,18 +86,18 @@ def _settings(network: ImageNetwork) -> Any:
     known = find_class(settings, network.hub)
     settings._attn_implementation = "sdpa" if known._supports_sdpa else "eager"
     settings.dtype = torch.float32
-    settings.transformers_weights = None  # a file to read in place of those that are found
+    settings.transformers_weights = None  # would name a file to read instead of those found
     return settings
 
 
 def _options(settings: Any) -> dict[str, Any]:
-    """Of the constructor: a pooler that nobody reads is left out where that can be."""
+    """Return constructor options: leave out an unused pooler where possible."""
     known = inspect.signature(find_class(settings, "")).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in known else {}
 
 
 def _load(weights: Weights) -> nn.Module:
-    """The network with these weights. Raises UsageError where they are not its or not finite."""
+    """Load a network's weights. Raises UsageError if they do not fit or are not finite."""
     where, fix = weights.where, weights.fix
     tensors: dict[str, Tensor] = {}
     try:
@@ -118,7 +118,7 @@ def _load(weights: Weights) -> nn.Module:
             )
     except UsageError:
         raise
-    except Exception as error:  # transformers and safetensors raise of all kinds
+    except Exception as error:  # transformers and safetensors raise many types
         raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
     built, report = loaded[0].to(torch.float32), loaded[1]
     found = {
@@ -137,7 +137,7 @@ def _load(weights: Weights) -> nn.Module:
 
 
 def _load_own(weights: Weights, tensors: dict[str, Tensor]) -> nn.Module:
-    """The same of a network from outside the package."""
+    """Load the weights of a network from outside the package."""
     network = build_random(weights.network)
     own = network.state_dict()
     wrong = [

@@ -1,4 +1,4 @@
-"""Features of every view by an image network, computed once and kept in the store."""
+"""Image-network features of every view, computed once and kept in the store."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from pointcmt.console import Paced, meter
 from pointcmt.datasets.store.features import Features, Images
 
-VIEWS_AT_ONCE = 64  # images in one pass of the encoder, whatever the shard holds
+VIEWS_AT_ONCE = 64  # images per pass of the encoder, whatever the shard size
 
 
 def teacher_key(encoder: nn.Module, backbone: str, image_size: int) -> str:
-    """16 hexadecimal digits that name an encoder's features: those of any other one differ.
+    """Return 16 hexadecimal digits that identify an encoder's features.
 
-    Of the SHA-256 over backbone, image size and every tensor's name, type, shape and bytes.
+    They are from the SHA-256 of backbone, image size and every tensor's name, type, shape and
+    bytes.
     """
     digest = hashlib.sha256(f"{backbone} {image_size}".encode())
     for name, tensor in sorted(encoder.state_dict().items()):
@@ -37,10 +38,10 @@ def compute_features(
     rank: int = 0,
     world_size: int = 1,
 ) -> None:
-    """Compute and store the features of all shards that hold one of these shapes and lack them.
+    """Compute and store missing features of all shards that hold any of these shapes.
 
-    rank, world_size: this process and their number, which share the shards.
-    A shard is committed as soon as it is done; killed, at most one is lost.
+    rank, world_size: this process and the number of processes, which share the shards.
+    A shard is committed as soon as it is done; an interruption loses at most one.
     """
     store = features.store
     wanted = set((shapes // store.schema.shard).tolist())
@@ -60,7 +61,7 @@ def compute_features(
 def _read_ahead(
     features: Features, shards: list[int]
 ) -> Iterator[tuple[Images, NDArray[np.uint8]]]:
-    """The images [s, V, H, W, 3] of each shard; the next one is decoded meanwhile."""
+    """Yield the images [s, V, H, W, 3] of each shard while decoding the next one."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(features.read_images, shards[0])
         for shard in [*shards[1:], None]:
@@ -72,7 +73,7 @@ def _read_ahead(
 
 @torch.no_grad()
 def _encode(encode: Encode, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Images [s, V, H, W, 3] → features [s, V, D], in batches that do not depend on the machine."""
+    """Images [s, V, H, W, 3] → features [s, V, D], in batches of a machine-independent size."""
     views = torch.from_numpy(rgb).flatten(0, 1)  # [s·V, H, W, 3]
     parts = [encode(part).half().cpu() for part in views.split(VIEWS_AT_ONCE)]
     return torch.cat(parts).view(*rgb.shape[:2], -1).numpy()

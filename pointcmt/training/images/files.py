@@ -1,7 +1,7 @@
-"""What the files beside an image network's weights say of it: architecture and image statistics.
+"""Read an image network's architecture and image statistics from the files beside its weights.
 
-Only JSON is read, and only networks that transformers itself has are built: a folder brings no code
-along. `transformers` takes seconds to import, so only what needs it imports it.
+Only JSON is read, and only networks of transformers itself are built: no code comes from a folder.
+`transformers` takes seconds to import, so it is imported only where needed.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from pointcmt.files import MOST_BYTES, read_json, read_regular
 from pointcmt.training.images.networks import IMAGENET, ImageNetwork, Statistics
 
 CONFIG = "config.json"
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the first that says it counts
-LEVEL = 255.0  # of a pixel that is 1 on the scale of the statistics
-BGR = ("mobilevit", "mobilevitv2")  # what takes it where its preprocessing does not say
-# What a description leaves out: nothing of the network depends on it.
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # by precedence
+LEVEL = 255.0  # pixel value that is 1 on the scale of the statistics
+BGR = ("mobilevit", "mobilevitv2")  # use BGR unless their preprocessing says otherwise
+# Keys that a description leaves out: the network does not depend on them.
 NOT_BUILT = (
     "_name_or_path",
     "architectures",
@@ -31,7 +31,7 @@ NOT_BUILT = (
     "torch_dtype",
     "transformers_version",
 )
-UNFIT = {  # whose tokens are not those of the image's patches, row by row
+UNFIT = {  # kinds whose tokens are not the image's patches, row by row
     "hiera": "its tokens lie in the order of its windows",
     "vit_mae": "it looks at a random quarter of the patches",
     "yolos": "tokens of objects follow those of the patches",
@@ -39,11 +39,11 @@ UNFIT = {  # whose tokens are not those of the image's patches, row by row
 
 
 def read_network(config: Path, processors: Iterable[Path], where: str, fix: str) -> ImageNetwork:
-    """The network that files describe; of several towers the one for images.
+    """Return the network that files describe; of several towers, the one for images.
 
-    processors: the files that say how its images are prepared; the first that says it counts. Its
-    statistics are theirs, or else ImageNet's, guessed. Raises UsageError where it is none, or one
-    whose blocks do not give maps.
+    processors: files that describe image preprocessing; the first with statistics counts. Without
+    one, ImageNet's statistics are assumed. Raises UsageError if the files do not describe an image
+    network, or if its blocks do not return maps.
     """
     settings = read_settings(config, where, fix)
     _require_images(settings, where, fix)
@@ -62,7 +62,7 @@ def read_network(config: Path, processors: Iterable[Path], where: str, fix: str)
 
 
 def describe_network(network: ImageNetwork) -> dict[str, Any]:
-    """Return a JSON object from which `described_network` makes the same network, without files."""
+    """Return a JSON object from which `described_network` restores the network without files."""
     kept = {key: value for key, value in network.config.items() if key not in NOT_BUILT}
     table = {"kind": network.kind, "config": kept, "statistics": network.statistics}
     described: dict[str, Any] = json.loads(json.dumps(table, default=str, sort_keys=True))
@@ -70,7 +70,7 @@ def describe_network(network: ImageNetwork) -> dict[str, Any]:
 
 
 def described_network(table: Any, where: str) -> ImageNetwork:
-    """The network of a JSON object by `describe_network`. Raises UsageError for anything else."""
+    """Return the network of a `describe_network` object. Raises UsageError for anything else."""
     fix = "train again into a new --out"
     try:
         mean, std = table["statistics"]
@@ -89,7 +89,7 @@ def described_network(table: Any, where: str) -> ImageNetwork:
 
 
 def _require_images(settings: Any, where: str, fix: str) -> None:
-    """Raise UsageError for a network that is no backbone for images."""
+    """Raise UsageError for a network that is not an image backbone."""
     kind = settings.model_type
     reason = UNFIT.get(kind, "")
     if find_class(settings, where).main_input_name != "pixel_values":
@@ -101,9 +101,9 @@ def _require_images(settings: Any, where: str, fix: str) -> None:
 
 
 def read_settings(config: Path, where: str, fix: str) -> Any:
-    """transformers' configuration of the network of a `config.json`; of several towers the images'.
+    """Read transformers' configuration from a `config.json`; of several towers, the image tower's.
 
-    Raises UsageError where there is none, or where its weights are quantised.
+    Raises UsageError if there is none, or if its weights are quantized.
     """
     try:
         table = read_table(config)
@@ -113,7 +113,7 @@ def read_settings(config: Path, where: str, fix: str) -> Any:
 
 
 def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
-    """`read_settings` of what a `config.json` holds."""
+    """Parse the content of a `config.json` for `read_settings`."""
     import transformers
 
     try:
@@ -123,7 +123,7 @@ def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
             raise ValueError(said if kind else f"{CONFIG} has no model_type, as transformers' have")
         with quiet_transformers():
             whole = transformers.CONFIG_MAPPING[kind].from_dict(table)
-    except Exception as error:  # a value that does not fit is transformers' own, of many kinds
+    except Exception as error:  # transformers raises many types for invalid values
         raise UsageError(f"the weights cannot be read: {error}", where=where, fix=fix) from error
     settings = getattr(whole, "vision_config", None) or whole
     if any(getattr(each, "quantization_config", None) is not None for each in (whole, settings)):
@@ -136,7 +136,7 @@ def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """A JSON file's table. Raises OSError and ValueError where it is none."""
+    """Read a JSON object from a file. Raises OSError, or ValueError for anything else."""
     table = read_json(path)
     if not isinstance(table, dict):
         raise ValueError(f"{path.name} is not a table")
@@ -144,7 +144,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
-    """Raise UsageError unless a folder's settings are those of this network of NETWORKS."""
+    """Raise UsageError unless a folder's settings match this network of NETWORKS."""
     fix = "name the backbone that these weights are of (or auto), or give others"
     kind = settings.model_type
     if kind != network.kind:
@@ -161,13 +161,13 @@ def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
 
 
 def find_class(settings: Any, where: str) -> Any:
-    """transformers' class for a configuration. Raises UsageError where it has none without head."""
+    """Return transformers' headless class for a configuration. Raises UsageError without one."""
     import transformers
 
     try:
         found: Any = transformers.MODEL_MAPPING[type(settings)]
         found = found[0] if isinstance(found, tuple) else found
-        found.main_input_name  # noqa: B018, a stand-in for a library that is not there raises
+        found.main_input_name  # noqa: B018, the placeholder for a missing library raises
     except Exception as error:
         said = "" if isinstance(error, KeyError) else f": {error}"
         raise UsageError(
@@ -181,9 +181,9 @@ def find_class(settings: Any, where: str) -> Any:
 def _read_statistics(
     kind: str, processors: Iterable[Path], where: str, fix: str
 ) -> tuple[Statistics, Statistics] | None:
-    """Mean and standard deviation of RGB from 0 to 1; None where no file says them.
+    """Return mean and standard deviation of RGB from 0 to 1; None if no file has them.
 
-    Raises UsageError for a file that is none, or for images that are prepared in another way.
+    Raises UsageError for an invalid file or unsupported preprocessing.
     """
     found, flips = None, kind in BGR
     for path in processors:
@@ -210,10 +210,10 @@ def _read_statistics(
 
 
 def _statistics(said: dict[str, Any]) -> tuple[Statistics, Statistics] | None:
-    """As transformers' image processors use them. Raises ValueError for what they are not."""
+    """Parse statistics as transformers' image processors do. Raises ValueError if invalid."""
     if said.get("rescale_offset"):
         raise ValueError("rescale_offset is not supported")
-    scale = LEVEL  # of what is normalised, where RGB from 0 to 1 is
+    scale = LEVEL  # range of the values to be normalized, in units of RGB from 0 to 1
     if said.get("do_rescale", True):
         scale *= said.get("rescale_factor", 1 / LEVEL)
     mean, std = said.get("image_mean"), said.get("image_std")
@@ -239,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bar and no report: the outcome is checked here."""
+    """Suppress transformers' progress bar and report, since the outcome is checked here."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()

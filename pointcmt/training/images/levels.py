@@ -1,9 +1,9 @@
-"""What a frozen image network sees in each patch of a view, at several depths: MVNet's 2D teacher.
+"""Patch features of a frozen image network at several depths: MVNet's 2D teacher.
 
-A level is what comes out of one block of a transformer, its patch tokens through the network's last
-norm (as DINOv2's own code does with intermediate layers), or out of one stage of a convolutional
-network, as it is (`image_blocks.py`). Computed as training goes, or once for all views and kept in
-the store (`Cached`).
+A level is the output of one block of a transformer (its patch tokens after the network's last
+norm, as in DINOv2's code for intermediate layers) or the unchanged output of one stage of a
+convolutional network (`blocks.py`). Levels are computed during training, or once for all views and
+kept in the store (`Cached`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,21 +26,20 @@ from pointcmt.training.images.features import compute_features, teacher_key
 from pointcmt.training.images.networks import ImageNetwork, to_pixels
 from pointcmt.training.images.weights import find_network
 
-FLOOR = 0.01  # of the mean channel's deviation: one that hardly changes says little
-LEAST = 1e-6  # share of a patch: there must be something
-SEED = 0  # of a random network: the same one each time, so that what is cached of it is found again
-USUAL = 224  # pixels of the images of a network that does not say what it was trained on
+FLOOR = 0.01  # lower bound of a channel's deviation, relative to the mean of all channels'
+LEAST = 1e-6  # smallest share of a patch that must be covered
+SEED = 0  # of a random network: always the same, so that its cached features can be reused
+USUAL = 224  # image side in pixels if the network's training size is unknown
 
 
 class ImageLevels(nn.Module):
     """A frozen image network → its levels.
 
-    known: what `network` is built of. levels: shares of the depth, rising, such as 0.5 and 1.0.
-    size: pixels that views are resized to, 0 = as they come. stored: pixels of the views as they
-    come.
+    known: the description of `network`. levels: shares of the depth, ascending, such as 0.5 and
+    1.0. size: pixels that views are resized to, 0 = as stored. stored: pixels of the stored views.
 
     Attributes: layers, the number of each level's block or stage, from 1; shapes, (D, h, w) of each
-    level. Raises UsageError for views that the network does not take, and as `Blocks`.
+    level. Raises UsageError for views that the network does not accept, and as `Blocks`.
     """
 
     mean: Tensor
@@ -66,11 +65,11 @@ class ImageLevels(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers in all levels of a view."""
+        """Return the number of values in all levels of a view."""
         return sum(D * h * w for D, h, w in self.shapes)
 
     def train(self, mode: bool = True) -> "ImageLevels":
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     @torch.no_grad()
@@ -85,10 +84,10 @@ class ImageLevels(nn.Module):
 def build_levels(
     backbone: str, weights: str, levels: Sequence[float], size: int, stored: int
 ) -> ImageLevels:
-    """A network with its weights (see `build_network`), on the CPU.
+    """Build a network with its weights (see `build_network`), on the CPU.
 
-    What is random of it is the same each time. Raises UsageError where weights cannot be had, and
-    as `ImageLevels`.
+    Random weights are the same each time. Raises UsageError if weights are not available, and as
+    `ImageLevels`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -99,7 +98,7 @@ def build_levels(
 def level_widths(backbone: str, weights: str, levels: Sequence[float], size: int) -> list[int]:
     """D of each level, without weights: from what is said of the network, on no device.
 
-    size: as of `ImageLevels`. Raises UsageError as `build_levels`.
+    size: as in `ImageLevels`. Raises the UsageErrors of `build_levels`.
     """
     known = find_network(backbone, weights)
     with torch.device("meta"):
@@ -112,17 +111,17 @@ ImageFeatures = Callable[[Batch], list[Tensor]]  # B shapes with v views → lev
 
 
 class Standardized:
-    """Levels whose channels have the mean 0 and the variance 1 over patches that show shapes."""
+    """Levels whose channels have mean 0 and variance 1 over patches that show shapes."""
 
     def __init__(
         self, image_features: ImageFeatures, batches: Iterable[Batch], coverage: float
     ) -> None:
-        """batches: some views, with their depth. coverage: share of a patch that shapes must cover.
+        """batches: sample views, with depth. coverage: share of a patch that shapes must cover.
 
-        Raises UsageError where they show nothing.
+        Raises UsageError if they show nothing.
         """
         self.image_features = image_features
-        rows: list[list[Tensor]] = []  # of each batch every level's patches [m, D]
+        rows: list[list[Tensor]] = []  # per batch: each level's patches [m, D]
         for batch in batches:
             shown = (batch["depth"].flatten(0, 1) > 0).float()[:, None]
             rows.append([])
@@ -132,13 +131,13 @@ class Standardized:
         self.statistics = [_statistics(torch.cat(level)) for level in zip(*rows, strict=True)]
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """As `ImageFeatures`."""
+        """Return standardized levels, as an `ImageFeatures`."""
         levels = self.image_features(batch)
         return [(x - mean) / std for x, (mean, std) in zip(levels, self.statistics, strict=True)]
 
 
 class Online:
-    """Levels of a batch's views, computed from the images. reads: the array that this takes."""
+    """Levels of a batch's views, computed from the images. reads: the array it needs."""
 
     reads = "rgb"
 
@@ -151,13 +150,13 @@ class Online:
 
 
 class Cached:
-    """Levels of a batch's views from the store, where they lie in 16 bits, in the array `reads`."""
+    """Levels of a batch's views, stored as 16-bit floats in the store's array `reads`."""
 
     def __init__(self, network: ImageLevels, features: Features) -> None:
         self.shapes, self.reads = network.shapes, features.name
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """All levels in a row, [B,v,W] f16 → levels [B·v, D, h, w]."""
+        """Concatenated levels [B,v,W] f16 → levels [B·v, D, h, w]."""
         rows = batch[self.reads].flatten(0, 1).float()
         parts = rows.split([D * h * w for D, h, w in self.shapes], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
@@ -170,11 +169,11 @@ def cache_levels(
     device: torch.device,
     processes: Accelerator,
 ) -> Cached:
-    """All levels of all views of shapes [n], rendered ones: from the store, or put there now.
+    """Return all levels of all views of rendered shapes [n], computing those not in the store.
 
-    They lie under a hash of network, levels and image size. What is missing or stale is computed,
-    whole shards at a time, after its size is said; killed, it goes on there. The processes share
-    the work. network: on the device. Raises StoreError for a damaged store.
+    They are stored under a hash of network, levels and image size. Missing or stale ones are
+    computed in whole shards, after reporting their size; an interrupted run resumes there. The
+    processes share the work. network: on the device. Raises StoreError for a damaged store.
     """
     known = network.known
     what = " ".join(filter(None, (known.name, known.fingerprint, f"layers {network.layers}")))
@@ -204,7 +203,7 @@ def cache_levels(
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of patches [m, D], as [D, 1, 1] each."""
+    """Return mean and standard deviation of patches [m, D], [D, 1, 1] each."""
     if not len(rows):
         raise UsageError(
             "none of the views that were looked at shows a shape",
@@ -213,12 +212,12 @@ def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
         )
     rows = rows.double()
     std = rows.std(dim=0, correction=0)
-    std = std.clamp(min=FLOOR * float(std.mean()) or 1.0)  # a channel that never changes
+    std = std.clamp(min=FLOOR * float(std.mean()) or 1.0)  # for constant channels
     return rows.mean(dim=0).float()[:, None, None], std.float()[:, None, None]
 
 
 def cost(views: int, width: int) -> str:
-    """What features of `width` numbers a view take on disk, before compression, in words."""
+    """Describe the disk space of features with `width` numbers per view, before compression."""
     size = 2 * views * width
     unit, scale = next(
         (unit, scale)

@@ -1,7 +1,7 @@
-"""Image networks: ten by name, and what is known of any other one before its weights are read.
+"""Image networks: ten by name, and the description of any other one before its weights are read.
 
-All are transformers' own, but those that come with code from outside the package. `image_files.py`
-reads what a folder says of a network, `image_weights.py` finds weights, `image_building.py` builds.
+All are transformers' own, except those with code from outside the package. `files.py` reads a
+network's description from a folder, `weights.py` finds weights, `building.py` builds the network.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pointcmt import plugins
 from pointcmt.errors import UsageError, nearest
 
-RANDOM, HUB = "random", "hub"  # what `weights` may be beside a folder and a hub id
-AUTO = "auto"  # the backbone that is whatever its weights' folder says
+RANDOM, HUB = "random", "hub"  # values of `weights` other than a folder or a hub id
+AUTO = "auto"  # the backbone that the folder of the weights describes
 
 Statistics = tuple[float, float, float]  # of RGB from 0 to 1
 IMAGENET: tuple[Statistics, Statistics] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -30,18 +30,18 @@ HALF: tuple[Statistics, Statistics] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class ImageNetwork:
     """One architecture, written out: a run must build the same network again without its weights.
 
-    name: in messages. kind: transformers' `model_type`. config: what weights must agree with, in
-    the words of the kind's configuration. hub: where its weights are when nobody says otherwise,
-    with a revision where the main one holds pickles only. statistics: mean and standard deviation
-    that the pixels are normalised with; guessed: why these are ImageNet's, where nothing says them.
-    fingerprint: of all of this, where the name alone does not tell it.
+    name: for messages. kind: transformers' `model_type`. config: settings that weights must match,
+    in the terms of the kind's configuration. hub: the default location of its weights, with a
+    revision where the main one holds pickles only. statistics: mean and standard deviation for
+    normalizing pixels; guessed: why these are ImageNet's, if no file has any. fingerprint: of all
+    of this, unless the name alone identifies it.
 
-    build: of a network that is not transformers': returns it with random weights of torch's global
-    generator. It takes normalised pixels [n, 3, H, W], whatever it returns, and has an
+    build: for a network outside transformers: returns it with random weights of torch's global
+    generator. It accepts normalized pixels [n, 3, H, W], may return anything, and has an
     nn.ModuleList of blocks, each of which returns a map [n, D, h, w] or tokens [n, T, D] whose last
-    ones are the patches, row by row. Its weights are in a `model.safetensors`, by the names of its
-    `state_dict`. Of its `config` only `patch_size` (default 1) and `image_size`, the side of the
-    images that it was trained on (default unknown), are read.
+    ones are the patches, row by row. Its weights are in a `model.safetensors`, under the names of
+    its `state_dict`. Of its `config` only `patch_size` (default 1) and `image_size`, the side of
+    its training images (default unknown), are read.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ImageNetwork:
 
     @property
     def width(self) -> int:
-        """D, of a view's feature."""
+        """D, the width of a view's feature."""
         sizes = self.config.get("hidden_sizes")
         return sizes[-1] if sizes else self.config["hidden_size"]
 
@@ -76,7 +76,7 @@ def _resnet(
 def _transformer(
     name: str, kind: str, depth: int, width: int, patch: int, hub: str, **more: Any
 ) -> ImageNetwork:
-    """Heads are 64 wide and the hidden layer four times the width in all of them."""
+    """Describe a transformer with heads 64 wide and hidden layers four times the width."""
     statistics = more.pop("statistics", IMAGENET)
     config = {
         "num_hidden_layers": depth,
@@ -133,11 +133,10 @@ NETWORKS: dict[str, ImageNetwork] = {network.name: network for network in _NETWO
 
 
 def named_network(name: str) -> ImageNetwork:
-    """The network of a name: of NETWORKS, an entry point of `pointcmt.image_networks`, or
-    `module:name`.
+    """Return a network of NETWORKS, an entry point of `pointcmt.image_networks`, or `module:name`.
 
-    Raises UsageError for an unknown name, and for one from outside that cannot be imported or is
-    not an `ImageNetwork`.
+    Raises UsageError for an unknown name, and for an outside one that cannot be imported or is not
+    an `ImageNetwork`.
     """
     if name in NETWORKS:
         return NETWORKS[name]
@@ -153,9 +152,9 @@ def named_network(name: str) -> ImageNetwork:
 
 
 def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
-    """images [n,H,W,3] u8 → what networks take, [n,3,h,w], channels last in memory.
+    """images [n,H,W,3] u8 → network input [n,3,h,w], channels last in memory.
 
-    size: h = w that they are resized to, 0 = as they come. mean, std [3,1,1]: of 0 to 255.
+    size: h = w that they are resized to, 0 = as they are. mean, std [3,1,1]: on the scale 0 to 255.
     """
     pixels = images.permute(0, 3, 1, 2).to(mean.dtype)
     if size and pixels.shape[-2:] != (size, size):

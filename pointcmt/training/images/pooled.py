@@ -1,8 +1,8 @@
-"""One feature of each view from an image network: what MVCNN pools over the views.
+"""One feature per view from an image network, for MVCNN to pool over the views.
 
-Four kinds of networks have a feature of an image by themselves. Of any other one, and of those from
-outside the package, it is the mean over the image of what the last block gives: over the patches of
-a transformer, after its last norm, as over the map of a convolutional network.
+Four kinds of networks define a feature of an image themselves. For any other one, and those from
+outside the package, it is the mean over the last block's map: of a transformer, over its patches
+after its last norm.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from pointcmt.training.images.blocks import Blocks, own_size
 from pointcmt.training.images.networks import ImageNetwork
 
 SIZE_KEY = "data.image_size"
-USUAL = 224  # pixels of the images of a network that does not say what it was trained on
+USUAL = 224  # image side in pixels if the network's training size is unknown
 Feature = Callable[[nn.Module, Tensor], Tensor]
 
 
 def feature_of(known: ImageNetwork, network: nn.Module, size: int) -> tuple[Feature, int]:
-    """What makes a feature [n, D] of normalized pixels [n, 3, s, s], and D.
+    """Return a function from normalized pixels [n, 3, s, s] to a feature [n, D], and D.
 
-    known: what `network` is built of. size: s, 0 = not known yet. Raises UsageError for a network
-    whose blocks give no maps of this size.
+    known: the description of `network`. size: s, 0 = not known yet. Raises UsageError for a network
+    whose blocks do not return maps at this size.
     """
     if known.build is None and known.kind in FEATURES:
         return FEATURES[known.kind], known.width
@@ -31,12 +31,12 @@ def feature_of(known: ImageNetwork, network: nn.Module, size: int) -> tuple[Feat
 
 
 class LastMap:
-    """The mean over the image of what the last block of a network gives."""
+    """The mean over the map of a network's last block."""
 
     def __init__(self, known: ImageNetwork, network: nn.Module) -> None:
         self.blocks = Blocks(known, network, SIZE_KEY)
         self.layers = self.blocks.find([1.0])
-        self._widths: dict[int, int] = {}  # by the size of the images that were tried
+        self._widths: dict[int, int] = {}  # by image size tried
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, network: nn.Module, pixels: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class LastMap:
         return level.mean(dim=(2, 3))
 
     def width_at(self, size: int) -> int:
-        """D, by trying images of this size once. Raises UsageError if there are no maps of it."""
+        """Return D, by trying images of this size once. Raises UsageError if there are no maps."""
         if size not in self._widths:
             network = self.blocks.network
             training, device = network.training, next(network.parameters()).device
@@ -57,7 +57,7 @@ class LastMap:
         return self._widths[size]
 
     def unused(self, size: int) -> list[nn.Parameter]:
-        """The parameters that the feature does not depend on, such as those of a head."""
+        """Return the parameters that the feature does not depend on, such as a head's."""
         network = self.blocks.network
         size = size or own_size(self.blocks.known) or USUAL
         parameters = [p for p in network.parameters() if p.requires_grad]
@@ -80,7 +80,7 @@ def _class_token(network: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _pooled_token(network: nn.Module, pixels: Tensor) -> Tensor:
-    return network(pixels).pooler_output  # DINOv2 interpolates its positions unasked
+    return network(pixels).pooler_output  # DINOv2 interpolates its positions by default
 
 
 def _clip_token(network: nn.Module, pixels: Tensor) -> Tensor:

@@ -22,14 +22,14 @@ from pointcmt.training.images.files import (
 from pointcmt.training.images.networks import AUTO, HUB, ImageNetwork, named_network
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD = r"model[\w.-]*\.safetensors"  # what an index may name: no folder, no pickle
+SHARD = r"model[\w.-]*\.safetensors"  # files an index may name: no folders or pickles
 HUB_ID = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
 PICKLES = "pickled weights are never read"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that are not random. files: all that is read of them; where, fix: for messages."""
+    """Weights that are not random. files: all files to read; where, fix: for messages."""
 
     network: ImageNetwork
     files: list[Path]
@@ -38,15 +38,15 @@ class Weights:
 
 
 def find_network(backbone: str, weights: str) -> ImageNetwork:
-    """The network of a name; "auto": the one that the weights' `config.json` describes.
+    """Return the network of a name; "auto": the one that the weights' `config.json` describes.
 
-    weights: see `build_network`. Raises UsageError where that cannot be had, or is not one whose
-    blocks give maps.
+    weights: see `build_network`. Raises UsageError if it is not available, or if its blocks do not
+    return maps.
     """
     if backbone != AUTO:
         return named_network(backbone)
     config = _need(backbone, weights, CONFIG)
-    # One after the other: the second is not asked for where the first one says it all.
+    # Lazily: the second is not requested if the first one is enough.
     processors = (path for name in PROCESSORS if (path := _find(backbone, weights, name)))
     network = read_network(config, processors, where=weights, fix=how_to_give(backbone))
     if network.guessed and not _is_folder(weights) and not _knows_all(weights, PROCESSORS):
@@ -56,12 +56,12 @@ def find_network(backbone: str, weights: str) -> ImageNetwork:
 
 
 def find_weights(backbone: str, weights: str) -> Weights:
-    """The network of weights that are not random, and their files, after a download if need be.
+    """Return the network and files of non-random weights, downloading them if necessary.
 
-    Raises UsageError where there are none in safetensors, or where they are of another network.
+    Raises UsageError if there are none in safetensors, or if they belong to another network.
     """
     where, fix = origin(backbone, weights), how_to_give(backbone)
-    network = find_network(backbone, weights)  # all checked before hundreds of megabytes come down
+    network = find_network(backbone, weights)  # check before downloading hundreds of megabytes
     if backbone != AUTO and network.build is None:
         config = _need(backbone, weights, CONFIG)
         require_same(network, read_settings(config, where, fix), where)
@@ -69,9 +69,9 @@ def find_weights(backbone: str, weights: str) -> Weights:
 
 
 def weights_key(backbone: str, weights: str) -> str:
-    """What weights that are not random are, wherever they lie: the SHA-256 of all of them.
+    """Return the SHA-256 of non-random weights, independent of their location.
 
-    And, where the name does not tell it, of what they are the weights of.
+    It includes the network's description unless the name identifies it.
     """
     found = find_weights(backbone, weights)
     digest = hashlib.sha256()
@@ -88,12 +88,12 @@ def weights_key(backbone: str, weights: str) -> str:
 
 
 def origin(backbone: str, weights: str) -> str:
-    """The folder of weights, or their id on the hub."""
+    """Return the folder of weights, or their id on the hub."""
     return named_network(backbone).hub if weights == HUB else weights
 
 
 def how_to_give(backbone: str) -> str:
-    """What to do about weights that cannot be had, in words."""
+    """Return advice for weights that are not available."""
     if backbone == AUTO:
         return (
             f"give a folder with {CONFIG} and {WEIGHTS}, as transformers' save_pretrained writes "
@@ -110,7 +110,7 @@ def how_to_give(backbone: str) -> str:
 
 
 def _find_files(backbone: str, weights: str) -> list[Path]:
-    """One file, or all that an index names, each of them beside it and in safetensors."""
+    """Return the single file, or all that an index names: safetensors files in its folder."""
     whole = _find(backbone, weights, WEIGHTS)
     index = None if whole else _find(backbone, weights, INDEX)
     if index is None:
@@ -129,7 +129,7 @@ def _find_files(backbone: str, weights: str) -> list[Path]:
 
 
 def _find(backbone: str, weights: str, file: str) -> Path | None:
-    """A file of the folder's, or of the hub's; None where there is none."""
+    """Return a file of the folder or the hub, or None."""
     if not _is_folder(weights):
         return _download(backbone, weights, file)
     path = Path(weights) / file
@@ -137,7 +137,7 @@ def _find(backbone: str, weights: str, file: str) -> Path | None:
 
 
 def _need(backbone: str, weights: str, file: str) -> Path:
-    """The same, of a file that must be there."""
+    """Return a file of the folder or the hub, which must exist."""
     if _is_folder(weights):
         path = _find(backbone, weights, file)
         what = f"the weights cannot be read: there is no {file} here"
@@ -159,10 +159,10 @@ def _is_folder(weights: str) -> bool:
 
 
 def _download(backbone: str, weights: str, file: str, needed: bool = False) -> Path | None:
-    """A file of the hub's, from its local cache if the hub cannot be reached; None where the model
-    has none.
+    """Return a file of the hub, or None if the model does not have it.
 
-    A cache that has the configuration is taken for all of the model, but for what is needed.
+    Reads the local cache if the hub cannot be reached. A cache with the configuration is assumed to
+    be complete, except for needed files.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -186,13 +186,13 @@ def _download(backbone: str, weights: str, file: str, needed: bool = False) -> P
         what = "the model on the hub has no such revision"
     except errors.EntryNotFoundError:
         return None
-    except Exception as error:  # the hub's HTTP and transfer libraries have kinds of their own
+    except Exception as error:  # the hub's HTTP and transfer libraries raise their own types
         what = f"the hub did not give {file}: {error}"
     raise UsageError(what, where=hub_id, fix=how_to_give(backbone))
 
 
 def _cached(hub_id: str, file: str) -> bool | None:
-    """Whether the model on the hub has a file; None where the local cache does not know."""
+    """Return whether the hub's model has a file; None if the local cache does not know."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
     name, _, revision = hub_id.partition("@")

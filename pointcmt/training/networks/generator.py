@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pointcmt.training.networks.backbones.blocks import FEATURE
 from pointcmt.training.ops.emd import earth_movers_distance
 
-SMALLEST = 1e-6  # side of a box that a cloud of one place is given
+SMALLEST = 1e-6  # minimum box side, for clouds whose points coincide
 
 
 class PointGenerator(nn.Module):
@@ -29,9 +29,9 @@ class PointGenerator(nn.Module):
 def scale(points: Tensor, norm: str) -> Tensor:
     """Scale every cloud by its longest side, [B, N, 3] → [B, N, 3].
 
-    norm: "unitbox" puts its box into the middle of [-1/2, 1/2]³. "pointcmt" is what the reference
-    code does instead of that: it halves the box's lower corner together with the margin around it,
-    so that clouds end up off-centre, by half of the corner: s·x - 1/2 - s·(low - margin) / 2.
+    norm: "unitbox" centers the cloud's box in [-1/2, 1/2]³. "pointcmt" follows the reference code,
+    which halves the box's lower corner together with the margin around it, so that clouds end up
+    off-center by half of the corner: s·x - 1/2 - s·(low - margin) / 2.
     """
     low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)  # [B, 1, 3]
     sides = high - low
@@ -43,10 +43,10 @@ def scale(points: Tensor, norm: str) -> Tensor:
 
 
 def matched_distance(points: Tensor, targets: Tensor, norm: str, solver: str) -> Tensor:
-    """mean_b EMD(scale(points), scale(targets)), a scalar, in boxes of side 1.
+    """Return mean_b EMD(scale(points), scale(targets)), a scalar, in boxes of side 1.
 
-    points, targets: [B, N, 3]. Both losses of PointCMT that match clouds use it. In float32
-    whatever the precision around it: an assignment needs the last bits.
+    points, targets: [B, N, 3]. Both of PointCMT's losses that match clouds use it. It runs in
+    float32 even under autocast, since an assignment needs the last bits.
     """
     with torch.autocast(points.device.type, enabled=False):
         x, y = scale(points.float(), norm), scale(targets.float(), norm)

@@ -10,17 +10,17 @@ from pointcmt.training.images.files import described_network
 from pointcmt.training.images.networks import AUTO, RANDOM, ImageNetwork, require_size, to_pixels
 from pointcmt.training.images.pooled import LastMap, feature_of
 
-WIDTH = 512  # of a shape's feature, the teacher's as the students'
+WIDTH = 512  # width of a shape's feature, for teacher and students
 ATTENTION = 128  # width of the attention's hidden layer, L in Ilse et al.
 
 
 class MVCNN(nn.Module):
-    """Views of a shape → class.
+    """Classify a shape from its views.
 
-    encoder: an image network, D wide; known: what it is built of. image_size: pixels the views are
-    resized to, 0 = as they come. pooling: over the views: "max" (the paper), "mean" or "attention"
-    (`GatedAttention`); neither the order nor the number of views matters. frozen: the encoder
-    stays as it is, without gradients and in evaluation mode; only what is behind it learns.
+    encoder: an image network, D wide; known: its description. image_size: pixels the views are
+    resized to, 0 = as they are. pooling over the views: "max" (the paper), "mean" or "attention"
+    (`GatedAttention`); neither the order nor the number of views matters. frozen: keep the encoder
+    fixed, without gradients and in evaluation mode; only the layers after it learn.
 
     A ResNet whose feature is 512 wide is followed by the pooling alone, as in the paper; all others
     by Linear(D, 512) and a ReLU too, so that the feature is of the same width and never negative.
@@ -42,7 +42,7 @@ class MVCNN(nn.Module):
         self.known, self.image_size, self.frozen = known, image_size, frozen
         self.encoder = encoder
         self._feature, self.width = feature_of(known, encoder, image_size)
-        for name, parameter in encoder.named_parameters():  # the token stands in for masked patches
+        for name, parameter in encoder.named_parameters():  # the mask token replaces masked patches
             parameter.requires_grad_(not frozen and not name.endswith("mask_token"))
         if not frozen and isinstance(self._feature, LastMap):
             for parameter in self._feature.unused(image_size):
@@ -80,7 +80,7 @@ class MVCNN(nn.Module):
         return self.projection(self.pooling(per_view))
 
     def train(self, mode: bool = True) -> "MVCNN":
-        """Training or evaluation mode; a frozen encoder stays in the latter."""
+        """Set training or evaluation mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -88,7 +88,7 @@ class MVCNN(nn.Module):
 
 
 class MaxPooling(nn.Module):
-    """The largest value over the views, for each of the D on its own."""
+    """The maximum over the views, per channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -145,11 +145,11 @@ def build_mvcnn(
     encoder: str = "train",
     architecture: Any = None,
 ) -> MVCNN:
-    """An MVCNN over an image network: one of NETWORKS, from outside the package, or "auto".
+    """Build an MVCNN over an image network: one of NETWORKS, from outside the package, or "auto".
 
-    weights: see `build_network`; the network of "auto" with random ones is that of `architecture`
-    (see `describe_network`). pooling: see `MVCNN`. encoder: "train", or "frozen" to learn only what
-    is behind it. Raises UsageError where network or weights cannot be had.
+    weights: see `build_network`; for "auto" with random weights, `architecture` describes the
+    network (see `describe_network`). pooling: see `MVCNN`. encoder: "train", or "frozen" to train
+    only the layers after it. Raises UsageError if network or weights are not available.
     """
     if backbone == AUTO and weights == RANDOM:
         known = described_network(architecture, "model.architecture")

@@ -1,8 +1,8 @@
-"""A dense backbone and what makes parts of its points: logits of every part for every point.
+"""A dense backbone with a segmentation head: logits of every part for every point.
 
-The head is that of the published segmentation networks: the point's own feature, the feature of the
-whole and the object's category, which is given, through a shared MLP with dropout (DGCNN, Wang et
-al. 2019; PointNet++, Qi et al. 2017; the widths are ours).
+The head is that of the published segmentation networks: the point's own feature, the global
+feature and the given object category go through a shared MLP with dropout (DGCNN, Wang et al. 2019;
+PointNet++, Qi et al. 2017; the widths are ours).
 """
 
 import torch
@@ -15,7 +15,7 @@ CATEGORY, HIDDEN, LAST = 64, 256, 128  # widths: of the category, and of the MLP
 
 
 class PartNetwork(nn.Module):
-    """backbone: one of DENSE, whose classifier is taken away. parts: of all classes together."""
+    """backbone: one of DENSE; its classifier is removed. parts: number over all classes."""
 
     def __init__(
         self, backbone: nn.Module, width: int, classes: int, parts: int, dropout: float
@@ -35,7 +35,7 @@ class PartNetwork(nn.Module):
     def forward(self, points: Tensor, labels: Tensor) -> Tensor:
         """points [B, N, 3], labels [B] i64, the category of each → logits [B, N, P].
 
-        The first layer is linear: the share of the whole is computed once for all of its points.
+        The first layer is linear, so the global feature's part is computed once per cloud.
         """
         found = self.backbone(points, local=True)
         category = self.category(F.one_hot(labels, self.classes).to(found.feature))

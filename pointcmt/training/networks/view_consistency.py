@@ -2,11 +2,11 @@
 
 The design is that of Yan et al., ICLR 2024 (arXiv 2306.02558): features of points are projected
 into views. Through a light 2D head they must match an image network's features, and by
-cross-attention they predict where each pixel's point is in a second view. The layers are ours.
+cross-attention they predict each pixel's position in a second view. The layers are ours.
 After pre-training only `backbone` is used.
 
-Letters: B shapes, V views, N points, D a point's features, W their width once projected, h = w
-pixels of a map.
+Letters: B shapes, V views, N points, D width of a point's feature, W its width when projected,
+h = w pixels of a map.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.images.levels import level_widths
 from pointcmt.training.ops.projection import gather_map, splat_map
 
-SHARPNESS = 10.0  # of the attention at the start: the inverse of a temperature
+SHARPNESS = 10.0  # initial inverse temperature of the attention
 Grid = tuple[int, int]  # rows and columns of a level's patches
 
 
@@ -37,7 +37,7 @@ class Maps(NamedTuple):
 
     @property
     def covered(self) -> Tensor:
-        """Which pixels show a point, [B,V,h,w] bool."""
+        """Return which pixels show a point, [B,V,h,w] bool."""
         return (self.nearest >= 0).any(dim=-1)
 
 
@@ -57,7 +57,7 @@ class MVNet(nn.Module):
     """A backbone with the heads of pre-training.
 
     backbone: a network of DENSE; its head and classifier are removed, since there are no classes.
-    config: says which heads there are, and their sizes.
+    config: defines the heads and their sizes.
     """
 
     def __init__(self, backbone: nn.Module, config: MvnetConfig) -> None:
@@ -109,8 +109,8 @@ class PointFeatures(nn.Module):
 class ImageHead(nn.Module):
     """Two convolutions; a mean over each patch; one linear layer for each level.
 
-    What InfoNCE compares is a linear layer of the same convolutions: behind them a point's feature
-    depends on the view, which it did not before.
+    InfoNCE compares the output of a linear layer on the same convolutions: after them a point's
+    feature depends on the view, before them it does not.
     """
 
     def __init__(self, width: int, levels: Sequence[int], contrast: bool) -> None:
@@ -129,8 +129,8 @@ class ImageHead(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """images [n,W,h,w], covered [n,h,w] bool → levels [n,D_l,h_l,w_l], keys [n,W,h,w] or [0].
 
-        A patch is the mean over its covered pixels. The linear layer after it is the same as before
-        it, and cheaper.
+        A patch is the mean over its covered pixels. The linear layer gives the same result after
+        the mean as before it, and is cheaper.
         """
         images = self.convolutions(images)
         patches = {grid: pool_covered(images, covered, grid) for grid in set(grids)}
@@ -169,14 +169,14 @@ class Matcher(nn.Module):
         self.correct = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the other one of the pair, f32."""
+        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the pair's other view, f32."""
         features = self.embed(images)  # [n, W, t, t]
         side = features.shape[-1]
         features = features.flatten(2).mT  # [n, T, W]
         tokens = features + self.place.to(features)
         looks = F.normalize(self._split(self.look(self.norm_look(features))), dim=-1)
         values = self._split(self.take(self.norm_take(other_view(tokens))))
-        with torch.autocast(looks.device.type, enabled=False):  # places need more than 8 bits
+        with torch.autocast(looks.device.type, enabled=False):  # positions need more than 8 bits
             center = self.center.expand(*values.shape[:2], -1, -1)
             looks = looks.to(center)
             values = torch.cat([values.to(center), center], dim=-1)
@@ -194,7 +194,7 @@ class Matcher(nn.Module):
 
 
 def without_classes(backbone: nn.Module) -> None:
-    """Remove head and classifier. They were built so that all other weights start the same."""
+    """Remove head and classifier. Building them first keeps all other initial weights the same."""
     for part in ("head", "classifier"):
         setattr(backbone, part, nn.Identity())
 
@@ -217,9 +217,9 @@ def cover(covered: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def sine_places(width: int, side: int) -> Tensor:
-    """Sines and cosines of row and column (Vaswani et al. 2017, for images as in He et al. 2022).
+    """Return sine and cosine position embeddings (Vaswani et al. 2017; He et al. 2022 for images).
 
-    → [side², width]; a quarter of the width for each of sin, cos of column and row.
+    → [side², width]; a quarter of the width each for sin and cos of column and row.
     """
     quarter = width // 4
     frequency = 10_000 ** (-torch.arange(quarter) / quarter)

@@ -1,4 +1,4 @@
-"""Operations on tensors. The point operations are here by name: `ops.gather(features, index)`."""
+"""Operations on tensors. The point operations are exported here, as in `ops.gather`."""
 
 from pointcmt.training.ops.points import (
     WEIGHT_FLOOR,

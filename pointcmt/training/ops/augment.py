@@ -1,11 +1,11 @@
-"""Random changes to training data, each drawn from a generator that a checkpoint can hold."""
+"""Random augmentations, drawn from a generator whose state can be checkpointed."""
 
 import torch
 from torch import Tensor
 
 from pointcmt.training import ops
 
-PATCH = 16  # points in a patch, on average: as many as PointViT's centers stand for
+PATCH = 16  # average points per patch, as many as PointViT has per center
 
 
 def scale_and_shift(
@@ -22,9 +22,9 @@ def scale_and_shift(
 
 
 def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` different random items of every shape (its views or its points), in random order.
+    """Choose `count` different random items (views or points) of each shape, in random order.
 
-    items: [B, N, ...], N >= count, another choice for each of the B; generator: on the CPU.
+    items: [B, N, ...], N >= count; each of the B gets its own choice. generator: on the CPU.
     Returns [B, count, ...].
     """
     B, N = items.shape[:2]
@@ -33,11 +33,11 @@ def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def keep_patches(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Leave out a share of every cloud, patch by patch; what stays is in random order.
+    """Drop a share of each cloud, patch by patch; the remaining points are in random order.
 
-    points: [B, N, 3] → index [B, n] i64, n = N - round(share · N). A patch is all that is nearest
-    to one of N / 16 farthest points. Random patches stay as a whole, up to the one that is cut so
-    that all clouds keep as many points. generator: on the CPU.
+    points: [B, N, 3] → index [B, n] i64, n = N - round(share · N). A patch is the set of points
+    nearest to one of N / 16 farthest points. Random patches are kept whole, except the one that is
+    cut so that all clouds keep the same number of points. generator: on the CPU.
     """
     B, N, _ = points.shape
     count, patches = N - round(share * N), max(1, N // PATCH)

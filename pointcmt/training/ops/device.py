@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""The device that a network runs on."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -9,9 +9,9 @@ from pointcmt.errors import UsageError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+    """Return the device for `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`.
 
-    Raises UsageError where that device is unknown or absent.
+    Raises UsageError if the device is unknown or not available.
     """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -40,12 +40,12 @@ def find_device(name: str) -> torch.device:
 
 @cache
 def has_triton() -> bool:
-    """Whether there is Triton, which comes with CUDA builds of torch on Linux."""
+    """Return whether Triton is installed; CUDA builds of torch on Linux include it."""
     return find_spec("triton") is not None
 
 
 def describe_device(device: torch.device) -> str:
-    """The device for people."""
+    """Return a readable description of the device."""
     if device.type == "cuda":
         missing = "" if has_triton() else "; no Triton here: point operations in plain torch"
         return f"{device} ({torch.cuda.get_device_name(device)}{missing})"

@@ -12,45 +12,45 @@ from pointcmt.errors import DependencyError, UsageError
 from pointcmt.training.ops.device import has_triton
 from pointcmt.training.ops.emd_auction import LANES, Indices, Reals, auction
 
-TOLERANCE = 0.01  # auction: its matching is proven to cost at most so much more than the best
-SINKHORN_EPSILON = 0.01  # over the mean distance between the clouds
+TOLERANCE = 0.01  # auction: largest proven relative excess over the optimum
+SINKHORN_EPSILON = 0.01  # relative to the mean distance between the clouds
 SINKHORN_STEPS = 200  # at that epsilon; 20 at each coarser one
 PROJECTIONS = 128  # sliced
-FLOOR = 1e-12  # distances below it count as it, and have gradient zero: sqrt has none at 0
+FLOOR = 1e-12  # smaller distances are clamped to it, with zero gradient: sqrt has none at 0
 
 
 def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tuple[Tensor, Tensor]:
-    """What moving cloud x onto cloud y costs: min over bijections a of mean_i |x_i - y_a(i)|.
+    """Compute the EMD of clouds x and y: min over bijections a of mean_i |x_i - y_a(i)|.
 
     The cost is the plain Euclidean distance, not its square (Rubner et al. 2000; Fan et al. 2017,
-    equation 3, divided by N). Both results are per cloud; distances have the points' unit.
+    equation 3, divided by N). Distances are in the points' unit.
 
     x, y: [B, N, 3], both float32 or both float64, on one device; B >= 0, N >= 1, finite.
-    Returns distance [B] in their dtype, assignment [B, N] i64: y's point that x_i goes to.
+    Returns distance [B] in their dtype, assignment [B, N] i64: the point of y matched to x_i.
 
     solver:
-    - auction: a matching proven to cost at most 1 % more than the best (or 1e-9 of the clouds'
-      extent, where the best is that near 0); a bijection. On the CPU, clouds run in
-      torch.get_num_threads() threads, whose number changes nothing. On CUDA devices they run there
-      where Triton can be imported (`emd_triton`), and what is not proven to be that good there is
-      matched again on the CPU; without Triton, all are matched on the CPU.
+    - auction: a bijection proven to cost at most 1 % more than the best (or 1e-9 of the clouds'
+      extent, where the best is that near 0). On the CPU, clouds are spread over
+      torch.get_num_threads() threads, whose number does not affect the result. CUDA tensors are
+      matched on their device if Triton can be imported (`emd_triton`); clouds without a proof are
+      matched again on the CPU. Without Triton, all are matched on the CPU.
     - exact: the best matching, by scipy's linear_sum_assignment, on the CPU. O(N³).
-    - sinkhorn: sum_ij P_ij |x_i - y_j|, at least the exact distance, for the plan P that entropy
-      of weight 0.01 times the mean distance makes smooth (Cuturi 2013), in the log domain, rounded
+    - sinkhorn: sum_ij P_ij |x_i - y_j|, at least the exact distance, for the plan P smoothed
+      by entropy of weight 0.01 times the mean distance (Cuturi 2013), in the log domain, rounded
       to exact marginals (Altschuler et al. 2017). The assignment is each row's largest entry: not
       a bijection in general. Holds [N, N] per cloud.
     - sliced: the mean over 128 fixed directions of the distance between the clouds' projections
       (Bonneel et al. 2015); at most the exact distance, about half of it. The assignment is the
-      bijection in the order of the one projection where it costs least in space.
+      bijection of the direction whose matching costs least in 3D.
     - chamfer: mean_i min_j |x_i - y_j| + mean_j min_i |x_i - y_j|, at most twice the exact
       distance. The assignment is x_i's nearest point of y. Holds [N, N] per cloud.
 
-    Gradients flow to x and y through the distances, matching or plan fixed: the true gradient
-    wherever the best matching is unique (envelope theorem; for sinkhorn without the entropy's
-    part). Points that coincide get gradient zero.
+    Gradients flow to x and y through the distances, with the matching or plan held fixed. This is
+    the true gradient wherever the best matching is unique (envelope theorem; for sinkhorn without
+    the entropy term). Points that coincide get zero gradient.
 
-    Raises UsageError for clouds or a solver that do not fit the above, DependencyError for exact
-    without scipy.
+    Raises UsageError for an unknown solver or clouds other than the above, DependencyError for
+    exact without scipy.
     """
     if solver not in SOLVERS:
         raise UsageError(
@@ -63,10 +63,10 @@ def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tupl
 def _auction(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cuda" or not has_triton():
         return _matched(x, y, _auction_one, threads=torch.get_num_threads())
-    from pointcmt.training.ops import emd_triton  # Triton takes a while to import
+    from pointcmt.training.ops import emd_triton  # slow to import
 
     assignment, proven = emd_triton.auction(x.detach(), y.detach(), TOLERANCE)
-    left = (~proven).nonzero()[:, 0]  # waits for the device
+    left = (~proven).nonzero()[:, 0]  # synchronizes with the device
     if len(left):
         threads = torch.get_num_threads()
         assignment[left] = _matchings(x[left], y[left], _auction_one, threads)
@@ -74,7 +74,7 @@ def _auction(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _auction_one(x: Reals, y: Reals) -> Indices:
-    # In the unit cube no square overflows or vanishes, whatever the clouds' unit.
+    # In the unit cube squares neither overflow nor underflow, whatever the clouds' unit.
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
     scale = max(np.abs(x - middle).max(), np.abs(y - middle).max()) or 1.0
     padded = np.zeros((3, -(-len(y) // LANES) * LANES))
@@ -102,7 +102,7 @@ def _exact(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _matched(
     x: Tensor, y: Tensor, solve: Callable[[Reals, Reals], Indices], threads: int
 ) -> tuple[Tensor, Tensor]:
-    """Match each pair of clouds ([N, 3] each → [N]), and measure the matching."""
+    """Match each pair of clouds ([N, 3] each → [N]), and compute the mean distance."""
     assignment = _matchings(x, y, solve, threads)
     return _distances(x, _gather(y, assignment)).mean(dim=1), assignment
 
@@ -134,7 +134,7 @@ def _sinkhorn(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plan(cost: Tensor) -> Tensor:
-    """The transport plan [N, N] with marginals 1/N: Sinkhorn's iterations, epsilon annealed."""
+    """Compute the transport plan [N, N] with marginals 1/N, by Sinkhorn with annealed epsilon."""
     n = len(cost)
     last = SINKHORN_EPSILON * float(cost.mean())
     if last == 0:  # all points coincide
@@ -150,7 +150,7 @@ def _plan(cost: Tensor) -> Tensor:
 
 
 def _rounded(plan: Tensor) -> Tensor:
-    """The plan with marginals of exactly 1/N: Altschuler et al. 2017, algorithm 2."""
+    """Round the plan to marginals of exactly 1/N (Altschuler et al. 2017, algorithm 2)."""
     share = 1 / len(plan)
     plan = plan * (share / plan.sum(dim=1, keepdim=True)).clamp(max=1)
     plan = plan * (share / plan.sum(dim=0, keepdim=True)).clamp(max=1)
@@ -177,7 +177,7 @@ def _sliced(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _directions() -> Tensor:
-    """[3, PROJECTIONS] unit vectors, uniform on the sphere, the same ones always."""
+    """Return fixed unit vectors, uniform on the sphere: [3, PROJECTIONS]."""
     normal = np.random.default_rng(0).normal(size=(3, PROJECTIONS))
     return torch.from_numpy(normal / np.linalg.norm(normal, axis=0))
 
@@ -193,17 +193,17 @@ def _chamfer(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x - y| of points side by side: [..., 3] → [...]."""
+    """Return |x - y| of corresponding points: [..., 3] → [...]."""
     return (x - y).square().sum(dim=-1).clamp(min=FLOOR**2).sqrt()
 
 
 def _all_distances(x: Tensor, y: Tensor) -> Tensor:
-    """[N, 3], [M, 3] → [N, M]; the difference itself, since products cancel for near points."""
+    """Return all distances, [N, 3], [M, 3] → [N, M], without products, which lose precision."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _gather(points: Tensor, index: Tensor) -> Tensor:
-    """points[b, index[b, i]]: [B, N, 3], [B, N] → [B, N, 3]."""
+    """Return points[b, index[b, i]]: [B, N, 3], [B, N] → [B, N, 3]."""
     return points.gather(1, index[..., None].expand(-1, -1, 3))
 
 

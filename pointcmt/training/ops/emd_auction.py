@@ -1,14 +1,14 @@
 """The auction algorithm for one pair of clouds, compiled.
 
 Bertsekas, "A distributed asynchronous relaxation algorithm for the assignment problem" (1985), with
-his epsilon scaling (1988): points of x bid for points of y; each takes the one of least distance
-plus price, and raises its price by how much the second best is worse, plus epsilon. Once all are
-matched, the total is at most N epsilon above the optimum. Each phase has a smaller epsilon and
-starts from the prices of the last one. Two things make it quick:
-- Prices never fall, so that a point that has kept the best candidates of a scan, and a bound below
-  all others, need not scan again until its candidates' prices have passed that bound.
-- Prices are a dual solution, whose value bounds the optimum from below: phases end as soon as the
-  matching is proven good enough, long before N epsilon would prove it.
+his epsilon scaling (1988): points of x bid for points of y. Each bids for the point of least
+distance plus price, and raises its price by the gap to the second best plus epsilon. Once all are
+matched, the total is at most N epsilon above the optimum. Each phase uses a smaller epsilon and
+starts from the prices of the previous one. Two things make it fast:
+- Prices never fall. A point keeps the best candidates of a scan and a lower bound on all others,
+  and need not scan again until its candidates' prices have passed that bound.
+- Prices are a dual solution, whose value bounds the optimum from below: the auction ends as soon as
+  the matching is proven good enough, long before N epsilon would prove it.
 """
 
 from typing import NamedTuple
@@ -21,41 +21,42 @@ from pointcmt.compiled import compiled
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-LANES = 64  # minima that a scan keeps side by side: y is padded to a multiple of it
-GROUPS = 8  # a scan keeps at least so many candidates, about 21 in the mean
-CAPACITY = 32  # candidates a point can hold
-START, SCALING = 0.1, 5.0  # the first epsilon over the extent; each epsilon over the next one
-FINEST = 1e-9  # the last epsilon over the extent: finer is lost in the rounding of prices
+LANES = 64  # minima that a scan keeps side by side; y is padded to a multiple of it
+GROUPS = 8  # a scan keeps at least this many candidates, about 21 on average
+CAPACITY = 32  # maximum candidates per point
+START, SCALING = 0.1, 5.0  # first epsilon over extent; ratio of successive epsilons
+FINEST = 1e-9  # last epsilon over extent: a finer one is lost in the rounding of prices
 
 
 class Market(NamedTuple):
-    """One auction. Of the points of y outside i's candidates, none is better than bounds[i]."""
+    """State of one auction. No point of y outside i's candidates has a value below bounds[i]."""
 
     x: Reals  # [3, N]
     y: Reals  # [3, P], padded
     price: Reals  # [P]
-    taken: Indices  # [N], the point of y that each of x has; -1 = none
-    owner: Indices  # [N], the reverse
+    taken: Indices  # [N], the point of y matched to each of x; -1 = none
+    owner: Indices  # [N], the point of x matched to each of y; -1 = none
     candidates: NDArray[np.int32]  # [N, CAPACITY]
     distances: Reals  # [N, CAPACITY], to the candidates
-    counts: Indices  # [N], how many there are
+    counts: Indices  # [N], number of candidates
     bounds: Reals  # [N], distance plus price
-    values: Reals  # [P], of one scan, like all below: distance plus price
-    lanes: Reals  # [LANES], the least values[lane::LANES]
+    values: Reals  # [P], distance plus price; this and all below hold for one scan
+    lanes: Reals  # [LANES], the minima of values[lane::LANES]
     groups: Reals  # [GROUPS]
     low: Indices  # [LANES + 1], the lanes to search
-    found: Indices  # [P + 1], what was found there; one more, as writing comes before counting
+    found: Indices  # [P + 1], points found there; one spare, as writing precedes counting
 
 
 @compiled
 def auction(x: Reals, y: Reals, tolerance: float) -> tuple[Indices, float, float]:
-    """Match every point of x to one of y, for a total distance near the least there is.
+    """Match every point of x to one of y so that the total distance is near the minimum.
 
-    x: [3, N], N >= 1. y: [3, P], N points and then padding to a multiple of LANES. Both centred and
-    scaled, lest squares overflow. tolerance: how far above the optimum the total may be, relative.
+    x: [3, N], N >= 1. y: [3, P], N points, then padding to a multiple of LANES. Both are centered
+    and scaled so that squares do not overflow. tolerance: the largest relative excess of the total
+    over the optimum.
 
-    Returns [N] indices into y, their total distance, and a lower bound of every matching's total.
-    The total is within the tolerance of that bound, or N * FINEST of the coordinates' range above.
+    Returns [N] indices into y, their total distance, and a lower bound on every matching's total.
+    The total exceeds that bound by at most the tolerance, or N * FINEST of the coordinates' range.
     """
     n = x.shape[1]
     extent = max(x.max(), y[:, :n].max()) - min(x.min(), y[:, :n].min())
@@ -98,7 +99,7 @@ def _open(x: Reals, y: Reals) -> Market:
 
 @compiled
 def _bid(market: Market, epsilon: float) -> None:
-    """Let points bid until each has one within epsilon of its best; whoever is outbid is next."""
+    """Run one phase: bid until each point's match is within epsilon of its best."""
     price, taken, owner = market.price, market.taken, market.owner
     for i in range(taken.size):  # a match from the last phase stays if it is still good enough
         j = taken[i]
@@ -114,7 +115,7 @@ def _bid(market: Market, epsilon: float) -> None:
 
 @compiled
 def _prove(market: Market) -> tuple[float, float]:
-    """The matching's total, and the dual value: the sum of least values less that of prices."""
+    """Return the matching's total and the dual value: the sum of least values minus prices."""
     total, bound = 0.0, 0.0
     for i in range(market.taken.size):
         _, least, _ = _best_two(market, i)
@@ -125,11 +126,11 @@ def _prove(market: Market) -> tuple[float, float]:
 
 @compiled
 def _best_two(market: Market, i: int) -> tuple[int, float, float]:
-    """Point i's best point of y, its value, and at most the second least value.
+    """Return point i's best point of y, its value, and a lower bound on the second least value.
 
-    A second that is too small only makes a bid smaller than it could be: it stays a valid one.
+    A bound below the second value only makes the bid smaller; it stays valid.
     """
-    for _ in range(2):  # not until it holds: rounding can leave the best of equals above the bound
+    for _ in range(2):  # at most twice: rounding can leave the best of equals above the bound
         best, least, second = -1, np.inf, market.bounds[i]
         for slot in range(market.counts[i]):
             j = market.candidates[i, slot]
@@ -146,7 +147,7 @@ def _best_two(market: Market, i: int) -> tuple[int, float, float]:
 
 @compiled
 def _scan(market: Market, i: int) -> None:
-    """Renew point i's candidates: all points of y up to a limit that holds at least GROUPS."""
+    """Update point i's candidates: all points of y up to a limit that admits at least GROUPS."""
     values, lanes, groups = market.values, market.lanes, market.groups
     low, found = market.low, market.found
     _evaluate(market.x[:, i], market.y, market.price, values, lanes)
@@ -155,7 +156,7 @@ def _scan(market: Market, i: int) -> None:
         groups[lane % GROUPS] = min(groups[lane % GROUPS], lanes[lane])
     limit = groups.max()
     lows = 0
-    for lane in range(LANES):  # without a branch, here and below: it would be mispredicted
+    for lane in range(LANES):  # here and below without a branch, which would be mispredicted
         low[lows] = lane
         lows += lanes[lane] <= limit
     count = 0
@@ -163,7 +164,7 @@ def _scan(market: Market, i: int) -> None:
         for j in range(low[k], market.taken.size, LANES):
             found[count] = j
             count += values[j] <= limit
-    if count > CAPACITY:  # rare but for duplicates: keep the best and any others
+    if count > CAPACITY:  # rare without duplicates: keep the best and any others
         best = values[found[:count]].argmin()
         found[0], found[best] = found[best], found[0]
         limit = values[found[CAPACITY:count]].min()
@@ -178,10 +179,10 @@ def _scan(market: Market, i: int) -> None:
 
 @compiled
 def _evaluate(point: Reals, y: Reals, price: Reals, values: Reals, lanes: Reals) -> None:
-    """Distance plus price of every point of y, and of each lane the least."""
+    """Compute distance plus price for every point of y, and the minimum of each lane."""
     x0, x1, x2 = point[0], point[1], point[2]
     lanes[:] = np.inf
-    width = lanes.size  # a constant would be unrolled, not turned into vectors: 4 times slower
+    width = lanes.size  # a constant would be unrolled instead of vectorized: 4 times slower
     for start in range(0, values.size, width):
         stop = start + width
         y0, y1, y2 = y[0, start:stop], y[1, start:stop], y[2, start:stop]

@@ -1,15 +1,15 @@
 """The auction algorithm for many pairs of clouds at once on a GPU, in Triton.
 
-The algorithm of `emd_auction`: points of x bid for points of y, epsilon shrinks from phase to
-phase, and prices prove how good the matching is. What differs:
+The algorithm is that of `emd_auction`: points of x bid for points of y, epsilon shrinks from phase
+to phase, and prices prove how good the matching is. The differences:
 - One program (a block of threads on one multiprocessor) auctions one pair of clouds, so that a
   whole phase is one launch. BIDDERS unmatched points bid at once; each point of y goes to the
-  highest bid, of equal ones to the lowest bidder. No atomics: the result is the same on every run.
-- A bidder looks at all of y, whose distances are computed anew: nothing of size [N, N] is held.
-- Bids are in float32: an auction only gets slower or worse by rounding. The proof is in float64,
-  from the very prices the auction ended with: any prices bound the optimum from below.
+  highest bid, ties to the lowest bidder. There are no atomics: every run gives the same result.
+- A bidder scans all of y and recomputes the distances: nothing of size [N, N] is stored.
+- Bids are in float32, whose rounding only makes an auction slower or worse. The proof is in
+  float64, from the final prices: any prices bound the optimum from below.
 - A phase ends after ROUNDS_PER_POINT · N rounds at the latest, and epsilon stays coarse enough for
-  float32. The clouds that are not proven by then are said to be so; the caller does them over.
+  float32. Clouds without a proof by then are reported as such, and the caller matches them again.
 
 The host only queues launches; it does not wait for the device between them.
 """
@@ -20,23 +20,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-START, SCALING, PHASES = 0.1, 5.0, 8  # the first epsilon over the extent; each over the next one
-ROUNDS_PER_POINT = 32  # of one phase; 1 to 4 are usual, clouds of many duplicates take more
+START, SCALING, PHASES = 0.1, 5.0, 8  # first epsilon over extent; ratio of successive ones
+ROUNDS_PER_POINT = 32  # per phase; usually 1 to 4, more with many duplicate points
 BIDDERS = 16  # points that bid at once
 NOWHERE = tl.constexpr(2**31 - 1)  # above every index
 
 
 def auction(x: Tensor, y: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Match every point of x to one of y, for a total distance near the least there is.
+    """Match every point of x to one of y so that the total distance is near the minimum.
 
-    x, y: [B, N, 3], N >= 1, finite, on one device. tolerance: how far above the optimum the total
-    may be, relative. Returns the assignment [B, N] i64, and proven [B] bool: whether that cloud's
-    is proven to be within the tolerance, or costs nothing. Where not, it may not be a bijection.
+    x, y: [B, N, 3], N >= 1, finite, on one device. tolerance: the largest relative
+    excess of the total over the optimum. Returns the assignment [B, N] i64, and proven [B] bool:
+    whether that cloud's total is proven to be within the tolerance, or is 0. An assignment without
+    a proof may not be a bijection.
     """
     clouds, total, _ = x.shape
     exact, extent = _in_unit_cube(x, y)
     short = [cloud.float() for cloud in exact]
-    # What costs nothing whatever the matching needs no auction: it would have no epsilon.
+    # Clouds of zero extent or a single point need no auction, and would have no epsilon.
     taken = torch.arange(total, dtype=torch.int32, device=x.device).repeat(clouds, 1)
     proven = (extent == 0) | (total == 1)
     taken = torch.where(proven[:, None], taken, -1)
@@ -85,9 +86,9 @@ def auction(x: Tensor, y: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
 
 
 def _in_unit_cube(x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Both [B,N,3] moved and scaled alike → [B,3,N] float64, and their range of coordinates [B].
+    """Center and scale both [B,N,3] alike → [B,3,N] float64, and their coordinate range [B].
 
-    There no square overflows or vanishes, and one ladder of epsilons fits all clouds.
+    There squares neither overflow nor underflow, and the same epsilons fit all clouds.
     """
     x, y = x.double(), y.double()
     middle = (x.amax(dim=1, keepdim=True) + x.amin(dim=1, keepdim=True)) / 2  # [B,1,3]
@@ -114,12 +115,11 @@ def _bid(
     ROWS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """One phase: points bid until each has one within epsilon of its best.
+    """Run one phase: bid until each point's match is within epsilon of its best.
 
-    x, y [B,3,N]; price, taken, owner, queue [B,N]; epsilons, done [B]. taken is the point of y that
-    each of x has, owner the reverse, -1 = none; queue is a stack of those of x that have none.
-    Threads read what others have written only across a barrier, and write what others have read
-    only across another one.
+    x, y [B,3,N]; price, taken, owner, queue [B,N]; epsilons, done [B]. taken is the point of y
+    matched to each of x, owner the reverse, -1 = none; queue is a stack of the unmatched of x.
+    Barriers separate a thread's write from another thread's read, and a read from the next write.
     """
     cloud = tl.program_id(0).to(tl.int64)
     x, y = all_x + cloud * 3 * total, all_y + cloud * 3 * total
@@ -188,7 +188,7 @@ def _prove(
     ROWS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """Each point's least value and its distance to what it has, infinite where that is none.
+    """Compute each point's least value and its distance to its match, infinite without one.
 
     x, y [B,3,N] float64; price, taken [B,N] → bounds, costs [B,N] float64.
     """
@@ -210,10 +210,10 @@ def _prove(
 
 @triton.jit
 def _best_two(x0, x1, x2, y, price, total, ROWS: tl.constexpr, LANES: tl.constexpr):
-    """x0, x1, x2 [ROWS], y [3,N], price [N] → each row's best point of y, its value, the second.
+    """x0, x1, x2 [ROWS], y [3,N], price [N] → each row's best point of y, its value, the second's.
 
-    A value is distance plus price, in x's dtype. Of equally good points, the first. Without a
-    second point, its value is infinite.
+    A value is distance plus price, in x's dtype. Ties go to the first. Without a second
+    point, its value is infinite.
     """
     least = tl.full([ROWS, LANES], float("inf"), x0.dtype)  # of each lane
     second = tl.full([ROWS, LANES], float("inf"), x0.dtype)
@@ -239,7 +239,7 @@ def _best_two(x0, x1, x2, y, price, total, ROWS: tl.constexpr, LANES: tl.constex
 
 @triton.jit
 def _place(points, total, at, real):
-    """points [3,N] at the indices → three coordinates of each, 0 where not real."""
+    """Load the three coordinates of points [3,N] at the indices, 0 where not real."""
     return (
         tl.load(points + at, mask=real, other=0.0),
         tl.load(points + total + at, mask=real, other=0.0),

@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def shape_iou(predicted: Tensor, true: Tensor, counts: Tensor, most: int) -> Tensor:
-    """The IoU of each shape, see the module: [B] f64.
+    """Compute the IoU of each shape, as the module defines it: [B] f64.
 
-    predicted, true: [B, N], parts counted within the category. counts: [B], its number of parts;
-    most: that of the category with the most.
+    predicted, true: [B, N], part numbers within the category. counts: [B], the category's number
+    of parts; most: the largest number of parts of any category.
     """
     mine, its = F.one_hot(predicted, most).bool(), F.one_hot(true, most).bool()  # [B, N, most]
     both, either = (mine & its).sum(dim=1).double(), (mine | its).sum(dim=1).double()

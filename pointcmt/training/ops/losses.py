@@ -21,7 +21,7 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> 
 
 
 def orthogonality(transform: Tensor) -> Tensor:
-    """mean_b ||I - A Aᵀ||²_F, PointNet's regulariser of its feature transform (equation 2).
+    """mean_b ||I - A Aᵀ||²_F, PointNet's regularizer of its feature transform (equation 2).
 
     transform: [B, K, K]. Returns a scalar.
     """
@@ -30,7 +30,7 @@ def orthogonality(transform: Tensor) -> Tensor:
 
 
 def classifier_enhancement(logits: Tensor, cross: Tensor) -> Tensor:
-    """KL(softmax(cross) || softmax(logits)), mean over the batch: PointCMT's L_CE.
+    """Return KL(softmax(cross) || softmax(logits)), mean over the batch: PointCMT's L_CE.
 
     logits: [B, C], the student's. cross: [B, C], the teacher's feature through the student's
     classifier: the target. The reference code sums over the batch instead.
@@ -44,7 +44,7 @@ def classifier_enhancement(logits: Tensor, cross: Tensor) -> Tensor:
 
 
 def logit_distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² KL(softmax(teacher / T) || softmax(logits / T)), mean over the batch.
+    """Return T² KL(softmax(teacher / T) || softmax(logits / T)), mean over the batch.
 
     Hinton et al. 2015 (arXiv 1503.02531), section 2. logits, teacher: [B, C].
     """
@@ -52,16 +52,16 @@ def logit_distillation(logits: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def feature_distance(feature: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over batch and width (FitNets, Romero et al. 2015): [B, D] each."""
+    """Return the mean squared difference of [B, D] features (FitNets, Romero et al. 2015)."""
     return F.mse_loss(feature, teacher)
 
 
 def transfer_distance(found: Tensor, wanted: Tensor, covered: Tensor, kind: str) -> Tensor:
-    """L_k of one level: how far features are from a 2D network's, for each view [n].
+    """Return L_k of one level: the distance to a 2D network's features, per view [n].
 
     found, wanted: [n, D, h, w]. covered: [n, h, w] bool, the patches that count. kind: "cosine",
     the mean over them of 1 - cos; or "smooth-l1" of the features after a layer norm without
-    weights. A view without such patches has the distance 0.
+    weights. Returns 0 for a view without such patches.
     """
     found, wanted = _single(found), _single(wanted)
     if kind == "cosine":
@@ -73,23 +73,23 @@ def transfer_distance(found: Tensor, wanted: Tensor, covered: Tensor, kind: str)
 
 
 def coordinate_distance(found: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
-    """L_m of each pair of views [P]: mean over valid pixels and both axes of |M - M*|.
+    """Return L_m of each pair of views [P]: mean over valid pixels and both axes of |M - M*|.
 
-    found, wanted: [P, h, w, 2], coordinates as shares of the image. valid: [P, h, w] bool. A pair
-    without a match has the distance 0.
+    found, wanted: [P, h, w, 2], coordinates as shares of the image. valid: [P, h, w] bool.
+    Returns 0 for a pair without a match.
     """
     distance = (_single(found) - _single(wanted)).abs().mean(dim=-1)
     return masked_mean(distance, valid)
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Contrastive loss of matched features [M, D], both ways (van den Oord et al. 2018,
+    """Return the symmetric contrastive loss of matched features [M, D] (van den Oord et al. 2018,
     arXiv 1807.03748; over matched pixels: PointInfoNCE, Xie et al. 2020, arXiv 2007.10985).
 
-    mean_m -log(exp(a_m·b_m / T) / Σ_k exp(a_m·b_k / T)), and the same of b; 0 for M = 0.
+    mean_m -log(exp(a_m·b_m / T) / Σ_k exp(a_m·b_k / T)), and the same for b; 0 for M = 0.
     """
     a, b = F.normalize(_single(first), dim=1), F.normalize(_single(second), dim=1)
-    with torch.autocast(a.device.type, enabled=False):  # 8 bits of a cosine are 6 % at T = 0.07
+    with torch.autocast(a.device.type, enabled=False):  # a bf16 cosine is off by 6 % at T = 0.07
         scores = a @ b.T / temperature  # [M, M]
     if not len(scores):
         return scores.sum()
@@ -98,11 +98,11 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of values [n, ...] over where mask [n, ...] is true, [n]; of nothing 0."""
+    """Return the mean of values [n, ...] where mask [n, ...] is true, [n]; 0 for an empty mask."""
     total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1)
     return total / mask.flatten(1).sum(dim=1).clamp(min=1)
 
 
 def _single(values: Tensor) -> Tensor:
-    """In float32 at least: half precision would round distances away."""
+    """Convert half precision, which would round distances away, to float32."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -3,8 +3,8 @@
 The batched version of `correspondences.match_pixels`, which computes the same for one pair in
 numpy. A pixel's surface point is unprojected with the stored depth and moved into the other view.
 It is a match if it falls inside the image, in front of the camera and within 2 % of the depth
-stored there (otherwise something hides it), and if the way back ends within a pixel. All in
-float64.
+stored there (otherwise something hides it), and if projecting back ends within a pixel of the
+start. All computations are in float64.
 Letters: P pairs of views, H = W pixels of the stored images, h = w of the grid of query pixels.
 """
 

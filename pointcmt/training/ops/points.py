@@ -1,19 +1,19 @@
-"""Point operations of point-cloud networks: sampling, neighbours, interpolation, gathering.
+"""Point operations of point-cloud networks: sampling, neighbors, interpolation, gathering.
 
-On a CPU they run as compiled kernels (`ops_compiled`), the clouds of a batch shared among
-`torch.get_num_threads()` threads; results do not depend on how many. On CUDA devices Triton kernels
-run (`ops_triton`) where Triton can be imported, as it can beside CUDA builds of torch; elsewhere
-the plain version (`ops_plain`) does. All give the same results.
+On a CPU they run as compiled kernels (`points_compiled`), with the clouds of a batch spread over
+`torch.get_num_threads()` threads; results do not depend on their number. On CUDA devices they run
+as Triton kernels (`points_triton`) if Triton can be imported; otherwise the plain version
+(`points_plain`) runs. All give the same results.
 
 Letters: B clouds, N points, M queries, D axes. Indices are i64 and count within a cloud.
 Distances are squared, in the points' units, summed in the points' dtype (float32 or float64;
 half-precision input is converted to float32 first). Nothing but `gather` has a gradient: indices,
 distances and weights are computed from detached data, as in PointNet++'s own operations.
 
-torch.compile takes sampling and neighbours as they are, a node each, and so needs no second graph.
+torch.compile treats sampling and neighbor search as one opaque node each, without a graph break.
 
-Whatever cannot be meant (shapes that do not fit, different dtypes or devices, coordinates that are
-nan or infinite, a count out of range) raises UsageError.
+Invalid arguments (shapes that do not fit, different dtypes or devices, coordinates that are nan or
+infinite, a count out of range) raise UsageError.
 """
 
 from collections.abc import Callable
@@ -32,16 +32,16 @@ from pointcmt.training.ops import points_compiled, points_plain
 from pointcmt.training.ops.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
-SHARES = 4  # of a batch for each thread
+SHARES = 4  # shares of a batch per thread
 
 
 def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tensor:
-    """Iterative farthest-point sampling (Eldar et al. 1997): points [B,N,3] → index [B,count].
+    """Sample farthest points iteratively (Eldar et al. 1997): points [B,N,3] → index [B,count].
 
-    Begins with the point `start` (an integer, or one for each cloud [B]); each next one is the
+    Starts with the point `start` (an integer, or one per cloud [B]); each next point is the
     farthest from all chosen so far, ties to the lowest index. The first n of a longer result are
-    the result for n. Once every distinct place is chosen, the lowest index repeats.
-    Raises UsageError for count > N, and as the module says.
+    the result for n. Once every distinct position is chosen, the lowest index repeats.
+    Raises UsageError for count > N and for invalid arguments.
     """
     if torch.compiler.is_compiling():
         return _traced_farthest_points(points.detach(), count, torch.as_tensor(start))
@@ -57,13 +57,13 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
 
 
 def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
-    """Neighbours within a ball (Qi et al. 2017, PointNet++): → index [B,M,count].
+    """Find neighbors within a ball (Qi et al. 2017, PointNet++): → index [B,M,count].
 
     points [B,N,3], centers [B,M,3], radius in their units. The first `count` points by index whose
     squared distance is ≤ radius² (the sphere itself belongs to the ball; radius is rounded to the
-    points' dtype, then squared in it). Slots left over repeat the first one found. A center whose
+    points' dtype, then squared in it). Remaining slots repeat the first one found. A center whose
     ball is empty gets the nearest point in all slots, ties to the lowest index.
-    Raises UsageError for a radius that is negative or not finite, and as the module says.
+    Raises UsageError for a radius that is negative or not finite and for invalid arguments.
     """
     if torch.compiler.is_compiling():
         return _traced_ball_query(points.detach(), centers.detach(), radius, count)
@@ -73,7 +73,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
         raise UsageError(f"a ball of radius {radius}", where="radius", fix="give one ≥ 0, finite")
     squared = torch.tensor(radius, dtype=points.dtype).square()
     if not _is_compiled(points):
-        squared = points.new_full((), squared.item())  # made there: a copy would wait for a GPU
+        squared = points.new_full((), squared.item())  # created on the device: a copy would sync
         return _kernels(points).ball_query(points, centers, squared, count)
     index = torch.empty(*centers.shape[:2], count, dtype=torch.int64)
     arrays = (points.numpy(), centers.numpy(), index.numpy())
@@ -82,11 +82,11 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
 
 
 def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k points nearest to each query: → index [B,M,k], squared distance [B,M,k], ascending.
+    """Find the k points nearest to each query → index [B,M,k], squared distance [B,M,k], ascending.
 
     points [B,N,D], queries [B,M,D], of any D, as DGCNN needs in feature space (Wang et al. 2019).
-    Ties go to the lowest index. A query that is itself a point finds itself, at distance 0.
-    Raises UsageError for k > N, and as the module says.
+    Ties go to the lowest index. A query that is one of the points finds itself, at distance 0.
+    Raises UsageError for k > N and for invalid arguments.
     """
     if torch.compiler.is_compiling():
         return _traced_k_nearest(points.detach(), queries.detach(), k)
@@ -102,11 +102,11 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """What a feature at each query is interpolated from: → index [B,M,3], weight [B,M,3].
+    """Compute interpolation weights for each query: → index [B,M,3], weight [B,M,3].
 
-    points [B,N,3], queries [B,M,3]. weight = 1 / (d² + 1e-8), normalised to sum 1 (Qi et al. 2017,
-    PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the slots left
-    over, with weight 0. Raises UsageError as the module says.
+    points [B,N,3], queries [B,M,3]. weight = 1 / (d² + 1e-8), normalized to sum 1 (Qi et al. 2017,
+    PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the
+    remaining slots, with weight 0. Raises UsageError for invalid arguments.
     """
     if not torch.compiler.is_compiling():
         points, queries = _pair(points, "queries", queries, width=3)
@@ -118,11 +118,11 @@ def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tens
 
 
 def gather(features: Tensor, index: Tensor) -> Tensor:
-    """Rows of each cloud: features [B,N,D], index [B,...] → [B,...,D], differentiable.
+    """Gather rows of each cloud: features [B,N,D], index [B,...] → [B,...,D], differentiable.
 
-    The gradient adds up in the order of the index: the same on every run, with any threads.
-    Raises UsageError for shapes that do not fit, or an index outside of 0 ... N-1. The latter is
-    not looked for inside torch.compile, where it would split the graph.
+    The gradient is summed in the order of the index: the same on every run, with any threads.
+    Raises UsageError for shapes that do not fit, or an index outside 0 ... N-1. The latter is
+    not checked inside torch.compile, where it would break the graph.
     """
     if features.dim() != 3 or index.dim() < 1 or len(index) != len(features):
         raise UsageError(
@@ -135,7 +135,7 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return points_plain.gather(features, index)
     if index.numel():
-        for value in torch.stack(torch.aminmax(index)).tolist():  # at once: a GPU is waited for
+        for value in torch.stack(torch.aminmax(index)).tolist():  # one synchronization
             _within("index", value, 0, features.shape[1] - 1)
     if _is_compiled(features):
         return _Gather.apply(features, index, _sum_rows)
@@ -146,9 +146,10 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
 
 
 def interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Σ_k weight_k f_k of three neighbours: features [B,N,D], index, weight [B,M,3] → [B,M,D].
+    """Σ_k weight_k f_k of three neighbors: features [B,N,D], index, weight [B,M,3] → [B,M,D].
 
-    Index and weight: `three_nearest_weights`. Differentiable in the features. Raises as `gather`.
+    Index and weight are those of `three_nearest_weights`. Differentiable in the features. Raises
+    the same errors as `gather`.
     """
     neighbours = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
     one, two, three = (gather(features, i) * w[..., None] for i, w in neighbours)
@@ -194,17 +195,17 @@ def _sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
 
 
 def _is_compiled(tensor: Tensor) -> bool:
-    """Whether `ops_compiled` takes it."""
+    """Return whether `points_compiled` supports the tensor."""
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 
 
 def _kernels(tensor: Tensor) -> ModuleType:
-    """What to take instead: `ops_triton` or `ops_plain`."""
+    """Return the module for all other tensors: `points_triton` or `points_plain`."""
     if tensor.device.type != "cuda" or tensor.dtype not in (torch.float32, torch.float64):
         return points_plain
     if not has_triton():
         return points_plain
-    from pointcmt.training.ops import points_triton  # Triton takes a while to import
+    from pointcmt.training.ops import points_triton  # slow to import
 
     return points_triton
 
@@ -214,14 +215,14 @@ def over_clouds(
 ) -> None:
     """Run a compiled kernel on arrays [B,...]; threads take turns at small shares of the clouds.
 
-    Small, because torch's own threads spin for a while after their work and may hold a core. The
-    threads live as long as the call: a lasting pool would be missing in a forked worker.
+    The shares are small because torch's own threads spin for a while after their work and may hold
+    a core. The threads live only during the call: a forked worker would lack a lasting pool.
     """
     clouds, extra = len(arrays[0]), () if setting is None else (setting,)
     threads = min(torch.get_num_threads(), clouds)
     share = -(-clouds // (threads * SHARES)) if threads > 1 else clouds
     parts = (slice(first, first + share) for first in range(0, clouds, share or 1))
-    todo = iter([[array[part] for array in arrays] for part in parts])  # a list's: safe to share
+    todo = iter([[array[part] for array in arrays] for part in parts])  # thread-safe
 
     def work() -> None:
         for part in todo:
@@ -237,7 +238,7 @@ def over_clouds(
 
 
 def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
-    """The argument `name`, [B,N,width], detached and laid out for the kernels; or UsageError."""
+    """Return `name`, [B,N,width], detached and contiguous for the kernels, or raise UsageError."""
     wanted = f"[B, {'N' if name == 'points' else 'M'}, {width or 'D'}]"
     if points.dim() != 3 or points.shape[2] != (width or points.shape[2]) or not points.shape[2]:
         raise UsageError(
@@ -248,7 +249,7 @@ def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
     if name == "points" and not points.shape[1]:
         raise UsageError("the clouds have no points", where=name, fix="give at least one point")
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous()
-    # numpy's check: torch's would wake threads that then spin on the kernels' cores.
+    # numpy's check, since torch's would wake threads that then spin on the kernels' cores.
     if not (np.isfinite(points.numpy()) if _is_compiled(points) else points.isfinite()).all():
         raise UsageError(
             "a coordinate is nan or infinite", where=name, fix=f"look where {name} come from"
@@ -259,7 +260,7 @@ def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
 def _pair(
     points: Tensor, name: str, queries: Tensor, width: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Points and queries, each checked, of the same B, D, dtype and device; or UsageError."""
+    """Check points and queries, which must share B, D, dtype and device, or raise UsageError."""
     found = (points.dtype, points.device), (queries.dtype, queries.device)
     if found[0] != found[1]:
         raise UsageError(
@@ -278,8 +279,8 @@ def _pair(
 
 
 def _starts(start: int | Tensor, clouds: int, total: int, device: torch.device) -> Tensor:
-    """Where each cloud begins [B] i64; or UsageError."""
-    if isinstance(start, int):  # made there: a copy would wait for a GPU
+    """Return the start of each cloud [B] i64, or raise UsageError."""
+    if isinstance(start, int):  # created on the device: a copy would synchronize
         _within("start", start, 0, total - 1)
         return torch.full((clouds,), start, device=device)
     begin = torch.as_tensor(start)

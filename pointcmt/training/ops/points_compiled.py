@@ -1,11 +1,11 @@
-"""Kernels of `ops` for CPUs: clouds in, results written into arrays the caller made.
+"""Kernels of `ops` for CPUs, which write their results into arrays from the caller.
 
 They run without the GIL, so that threads can share the clouds of a batch. Each does the same
-arithmetic in the same order as its twin in `ops_plain`, in the points' own dtype: the results are
-equal bit by bit. Coordinates lie one axis after another, and what decides (a minimum, a mask) is
-found for many points before it is looked at: that is what the compiler turns into SIMD without
-being allowed to reorder sums. (`geometry.farthest_points` is for one large cloud in float64: it
-skips whole buckets of points, for which they must be sorted in space.)
+arithmetic in the same order as its counterpart in `points_plain`, in the points' own dtype: the
+results are bitwise equal. Coordinates are stored axis by axis, and minima and masks are computed
+for many points before they are examined: the compiler can turn that into SIMD without reordering
+sums. (`geometry.farthest_points` is for one large cloud in float64: it skips whole buckets of
+points, which must be sorted in space.)
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from pointcmt.compiled import compiled
 
 LANES = 64  # points compared side by side in the farthest-point search
-CHUNK = 256  # points whose distances are computed before any of them is looked at
+CHUNK = 256  # points whose distances are computed before any is examined
 WORD = 8  # flags that are skipped with one comparison
 
 
@@ -37,8 +37,8 @@ def farthest_points(points, start, index):  # type: ignore[no-untyped-def]
 
 @compiled
 def _fill_rows(points, axes, distance):  # type: ignore[no-untyped-def]
-    """Lay points [N,3] out as axes [3,rows,LANES]; all are infinitely far from what is chosen."""
-    distance[:] = -1.0  # less than any distance: what fills up the last row is never chosen
+    """Lay points [N,3] out as axes [3,rows,LANES], with infinite distance to the chosen points."""
+    distance[:] = -1.0  # less than any distance: padding of the last row is never chosen
     for i in range(len(points)):
         row, lane = i // LANES, i % LANES
         distance[row, lane] = np.inf
@@ -48,7 +48,7 @@ def _fill_rows(points, axes, distance):  # type: ignore[no-untyped-def]
 
 @compiled
 def _approach(axes, x, y, z, distance, top, row_of_top):  # type: ignore[no-untyped-def]
-    """Account for a new chosen point at x, y, z; note each lane's largest distance and its row."""
+    """Update distances for a chosen point x, y, z; record each lane's largest and its row."""
     top[:] = -1.0
     row_of_top[:] = 0
     for row in range(len(distance)):
@@ -60,14 +60,14 @@ def _approach(axes, x, y, z, distance, top, row_of_top):  # type: ignore[no-unty
             old = distance[row, lane]
             near = new if new < old else old
             distance[row, lane] = near
-            higher = near > top[lane]  # strictly: the first row keeps a tie
+            higher = near > top[lane]  # strict: the first row wins ties
             top[lane] = near if higher else top[lane]
             row_of_top[lane] = row if higher else row_of_top[lane]
 
 
 @compiled
 def _first_of_top(top, row_of_top):  # type: ignore[no-untyped-def]
-    """The lowest index among the lanes' largest distances."""
+    """Return the lowest index among the lanes' largest distances."""
     best, best_at = top[0], row_of_top[0] * LANES
     for lane in range(1, LANES):
         at = row_of_top[lane] * LANES + lane
@@ -100,13 +100,13 @@ def ball_query(points, centers, index, squared_radius):  # type: ignore[no-untyp
 
 @compiled
 def _padded(total):  # type: ignore[no-untyped-def]
-    """Room for `total` points and for a whole chunk that begins at the last of them."""
+    """Return the size for `total` points plus a whole chunk that starts at the last of them."""
     return total + CHUNK
 
 
 @compiled
 def _fill_axes(points, axes):  # type: ignore[no-untyped-def]
-    """Lay points [N,D] out as axes [D,N+]; the rest is nan, which is near to nothing."""
+    """Lay points [N,D] out as axes [D,N+], padded with nan, which is never near."""
     for axis in range(len(axes)):
         for i in range(len(points)):
             axes[axis, i] = points[i, axis]
@@ -123,7 +123,7 @@ def _mark_inside(axes, first, x, y, z, squared_radius, inside):  # type: ignore[
 
 @compiled
 def _collect(flags, first, slots, found):  # type: ignore[no-untyped-def]
-    """Write the indices of set flags into slots from `found` on; returns how many there are now."""
+    """Write the indices of set flags into slots from `found` on; return the new number found."""
     words = flags.view(np.uint64)
     for word in range(len(words)):
         if words[word]:
@@ -170,7 +170,7 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
 
 @compiled
 def _reach(axes, first, query, reach):  # type: ignore[no-untyped-def]
-    """Squared distances of a chunk of points to the query, summed from the first axis on."""
+    """Compute squared distances of a chunk to the query, summed from the first axis on."""
     reach[:] = 0.0
     dims = len(query)
     for axis in range(0, dims - dims % 4, 4):
@@ -188,7 +188,7 @@ def _reach(axes, first, query, reach):  # type: ignore[no-untyped-def]
 
 @compiled
 def _take_nearer(reach, nearer, first, skip, at, near):  # type: ignore[no-untyped-def]
-    """Insert what is nearer than the farthest of the k kept so far."""
+    """Insert points that are nearer than the farthest of the k kept so far."""
     last = len(near) - 1
     worst = near[last]
     for i in range(CHUNK):
@@ -197,13 +197,13 @@ def _take_nearer(reach, nearer, first, skip, at, near):  # type: ignore[no-untyp
     for word in range(len(words)):
         if words[word]:
             for i in range(max(skip, word * WORD), (word + 1) * WORD):
-                if reach[i] < near[last]:  # again: `worst` has come nearer since
+                if reach[i] < near[last]:  # check again: `worst` may have decreased
                     _insert(at, near, last, first + i, reach[i])
 
 
 @compiled
 def _insert(at, near, slot, index, distance):  # type: ignore[no-untyped-def]
-    """Insert into the ascending lists, from slot on downwards; what was there first stays first."""
+    """Insert into the ascending lists, from slot downward; earlier entries win ties."""
     while slot > 0 and near[slot - 1] > distance:
         near[slot], at[slot] = near[slot - 1], at[slot - 1]
         slot -= 1

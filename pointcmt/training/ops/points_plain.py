@@ -1,7 +1,7 @@
 """The point operations of `ops` in plain torch, as their definitions read: any device, any dtype.
 
-These hold the compiled versions to their results, and do the work where there is none. Arguments
-are those of `ops`, already checked. B clouds, N points, M queries, D axes.
+These are the reference for the compiled versions and the fallback without them. Arguments are
+those of `ops`, already checked. B clouds, N points, M queries, D axes.
 """
 
 import torch
@@ -46,8 +46,8 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def squared_distances(points: Tensor, queries: Tensor) -> Tensor:
     """points [B,N,D], queries [B,M,D] → [B,M,N].
 
-    Differences first, squares after, summed from the first axis on: |a|² - 2ab + |b|² would be
-    faster and lose the digits that decide which of two close points is nearer.
+    Squares of differences, summed from the first axis on: |a|² - 2ab + |b|² would be faster but
+    lose the digits that decide which of two close points is nearer.
     """
     total = points.new_zeros(len(points), queries.shape[1], points.shape[1])
     for axis in range(points.shape[2]):
@@ -57,9 +57,9 @@ def squared_distances(points: Tensor, queries: Tensor) -> Tensor:
 
 
 def gather(features: Tensor, index: Tensor) -> Tensor:
-    """features [B,N,D], index [B,...] → [B,...,D]: an embedding look-up among all clouds' rows.
+    """features [B,N,D], index [B,...] → [B,...,D], by an embedding lookup in all clouds' rows.
 
-    Its gradient adds up in the order of the index: the same on every run, with any threads.
+    Its gradient is summed in the order of the index: the same on every run, with any threads.
     """
     clouds, total, width = features.shape
     first = torch.arange(clouds, device=index.device) * total  # row of each cloud's first point

@@ -1,13 +1,13 @@
 """Kernels of `ops` for GPUs, in Triton: float32 and float64 tensors on one CUDA device.
 
-Arguments and results are those of `ops_plain`, already checked. Each kernel does the same
-arithmetic in the same order as its twin there, in the points' own dtype, and is compiled without
-fusing products and sums: a fused multiply-add rounds once instead of twice, and would now and then
-call another of two near points the nearer. So results equal the plain version's bit by bit, and
-nothing depends on the order in which threads happen to run.
+Arguments and results are those of `points_plain`, already checked. Each kernel does the same
+arithmetic in the same order as its counterpart there, in the points' own dtype, and is compiled
+without fusing products and sums: a fused multiply-add rounds once instead of twice, and could swap
+two points at nearly the same distance. So results are bitwise equal to the plain version's, and do
+not depend on the order in which threads run.
 
-What a program keeps lies in registers, and no thread reads what another has written. Coordinates
-lie one axis after another, so that neighbouring threads read neighbouring numbers. Block sizes are
+Each program keeps its data in registers, and no thread reads what another has written. Coordinates
+are stored axis by axis, so that neighboring threads read neighboring numbers. Block sizes were
 chosen by counting registers, not by measuring. B clouds, N points, M queries, D axes.
 """
 
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from pointcmt.training.ops import points_plain
 
-MOST_POINTS = 16384  # of a cloud whose farthest points are found in the registers of one program
-MOST_NEIGHBOURS = 128  # that are kept in registers; sorting all distances is quicker for more
+MOST_POINTS = 16384  # largest cloud whose farthest points are found in one program's registers
+MOST_NEIGHBOURS = 128  # largest k kept in registers; for more, sorting all distances is faster
 NOWHERE = tl.constexpr(2**31 - 1)  # above every index
-ROUNDED_TWICE = {"enable_fp_fusion": False}  # a product, then the sum with it
+ROUNDED_TWICE = {"enable_fp_fusion": False}  # product and sum are rounded separately
 
 
 def farthest_points(points: Tensor, count: int, start: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _farthest(points, start, index, total, count, BLOCK: tl.constexpr):
     x = tl.load(cloud_points + at, mask=real, other=0.0)
     y = tl.load(cloud_points + total + at, mask=real, other=0.0)
     z = tl.load(cloud_points + 2 * total + at, mask=real, other=0.0)
-    # Squared, to the nearest chosen point; less than any distance where there is no point.
+    # Squared distance to the nearest chosen point; padding has less than any distance.
     distance = tl.where(real, float("inf"), -1.0).to(x.dtype)
     chosen = tl.load(start + cloud).to(tl.int32)
     for step in range(count):
@@ -122,7 +122,7 @@ def _balls(
     slots = index + cloud * queries * count + row.to(tl.int64) * count
     limit = tl.load(squared_radius)
 
-    found = tl.where(real_row, 0, count)  # how many slots of each row are filled, or could be
+    found = tl.where(real_row, 0, count)  # filled slots of each row; padding rows count as full
     first = tl.full([ROWS], NOWHERE, tl.int32)  # the first index found
     begin = 0
     fewest = 0
@@ -174,7 +174,7 @@ def _squared_distances(points, total, at, x, y, z):
 def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """points [B,N,D], queries [B,M,D] → index [B,M,k], squared distance [B,M,k], ascending.
 
-    More than MOST_NEIGHBOURS are found by the plain version, which holds all distances [B,M,N].
+    For more than MOST_NEIGHBOURS the plain version runs, which stores all distances [B,M,N].
     """
     if k > MOST_NEIGHBOURS:
         return points_plain.k_nearest(points, queries, k)
@@ -217,9 +217,9 @@ def _nearest(
     CHUNK: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """Keep the k nearest so far, in any order; the farthest of them gives way to a nearer point.
+    """Keep the k nearest so far, unordered; a nearer point replaces the farthest of them.
 
-    Of two points at the same distance, the one of the lower index counts as nearer throughout.
+    Of two points at the same distance, the one with the lower index counts as nearer.
     """
     blocks = tl.cdiv(rows, ROWS)
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
@@ -228,7 +228,7 @@ def _nearest(
     cloud_points = points + cloud * axes * total  # [D,N]
     query = queries + cloud * rows * axes + row.to(tl.int64) * axes
     slot = tl.arange(0, SLOTS)
-    # Empty slots are farther than any point, and no two alike; what is no slot is never farthest.
+    # Empty slots are farther than any point, all different; unused slots are never the farthest.
     empty = (slot < k)[None, :] & real_row[:, None]  # [ROWS,SLOTS]
     near = tl.where(empty, float("inf"), float("-inf")).to(points.dtype.element_ty)
     near_at = tl.where(empty, NOWHERE - slot[None, :], -1)
@@ -273,9 +273,9 @@ def _nearest(
 
 
 def sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
-    """rows [B,L,D], index [B,L] → sums [B,total,D]: each row added to the sum of its index.
+    """Add each row to the sum of its index: rows [B,L,D], index [B,L] → sums [B,total,D].
 
-    In the order of L, without atomics: the rows are sorted by index first, stably.
+    Rows are added in the order of L, without atomics, after a stable sort by index.
     """
     clouds, length, width = rows.shape
     sums = rows.new_empty(clouds, total, width)
@@ -307,7 +307,7 @@ def sum_rows(rows: Tensor, index: Tensor, total: int) -> Tensor:
 def _sums(
     rows, order, ends, sums, length, total, width, TARGETS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """order [B,L]: rows by index. ends [B,N+1]: where in it each index begins."""
+    """order [B,L]: rows sorted by index. ends [B,N+1]: where each index starts in it."""
     blocks = tl.cdiv(total, TARGETS)
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
     target = (tl.program_id(0) % blocks) * TARGETS + tl.arange(0, TARGETS)

@@ -1,9 +1,9 @@
-"""Per-point features as images: which point each pixel shows, and its feature there.
+"""Projection of per-point features into images: each pixel's point and its feature.
 
-A pixel of a view's map shows the nearest point that the view sees, within a splat radius; points
-that are hidden take no part, whatever lies behind them. Which points those are, the store knows
-exactly (docs/correspondences.md). Maps are square, h = w, and cover the whole image, whatever its
-size. On a CPU compiled code finds the points, elsewhere plain torch; both find the same.
+A pixel of a view's map shows the nearest point within a splat radius that is visible in the view;
+hidden points never show. Visibility comes from the store, where it is exact
+(docs/correspondences.md). Maps are square, h = w, and cover the whole image, whatever its size. On
+a CPU compiled code finds the points, elsewhere plain torch; both give the same result.
 
 Letters: B shapes, V views, N points, h = w pixels of the map, H = W of the stored images.
 """
@@ -19,18 +19,18 @@ from pointcmt.correspondences import NONE, nearest_points
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
 
-SPREAD = 1.3  # of the default radius, see `splat_radius`
-LEAST = 0.75  # pixels: a point always reaches the centre of the pixel that holds it
+SPREAD = 1.3  # factor of the default radius, see `splat_radius`
+LEAST = 0.75  # pixels: a point always reaches the center of the pixel that holds it
 REACH = 4  # radii from which holes are filled
-COVERED = 0.5  # share of a map's pixel that the shape covers where it counts as foreground
+COVERED = 0.5  # share of a map's pixel that the shape must cover to count as foreground
 
 
 def splat_radius(points: int, size: int) -> float:
-    """The default splat radius, in pixels of a map [size, size]: 1.3 · size / √points, ≥ 0.75.
+    """Return the default splat radius in pixels of a map: 1.3 · size / √points, at least 0.75.
 
-    Points in farthest-point order lie equally far apart everywhere, on surfaces of one size in
-    proportion to 1/√N. Of the foreground of the built-in shapes this leaves 0.6 % without a point,
-    6 % of the worst shape's; smaller radii leave more (`benchmarks/pretraining.py --holes`).
+    Points in farthest-point order are evenly spaced; for a given surface area the spacing is
+    proportional to 1/√N. On the built-in shapes this leaves 0.6 % of the foreground without a
+    point, 6 % on the worst shape; smaller radii leave more (`benchmarks/pretraining.py --holes`).
     """
     return max(SPREAD * size / math.sqrt(points), LEAST)
 
@@ -38,7 +38,7 @@ def splat_radius(points: int, size: int) -> float:
 def project(points: Tensor, K: Tensor, world_to_camera: Tensor) -> tuple[Tensor, Tensor]:
     """points [B,N,3], K [B,V,3,3], world_to_camera [B,V,4,4] → uv [B,V,N,2], depth [B,V,N], f64.
 
-    uv: pixels of the images that K is for. As `cameras.Camera.project`.
+    uv is in pixels of the images that K describes. Same as `cameras.Camera.project`.
     """
     projection = K.double() @ world_to_camera.double()[..., :3, :]  # [B, V, 3, 4]
     image = points[:, None].double() @ projection[..., :3].mT + projection[..., None, :, 3]
@@ -46,7 +46,7 @@ def project(points: Tensor, K: Tensor, world_to_camera: Tensor) -> tuple[Tensor,
 
 
 def index_map(uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1) -> Tensor:
-    """The k visible points nearest to each pixel's centre, [B,V,h,w,k] i64; -1 = none.
+    """Find the k visible points nearest to each pixel's center, [B,V,h,w,k] i64; -1 = none.
 
     uv [B,V,N,2] f64: in pixels of the map. visible [B,V,N] bool. radius: pixels; distances are in
     the image plane. Nearest first, ties to the lower index.
@@ -67,8 +67,8 @@ def nearest_points_plain(
 ) -> Tensor:
     """uv [V,N,2] f64, visible [V,N] → index [V,h,w,k], by scattered minima: any device.
 
-    Every point proposes itself to the pixels around it; of each pixel's proposals the nearest wins,
-    of equally near ones the lowest; then the next best.
+    Every point proposes itself to the pixels around it. Each pixel takes the nearest proposal, ties
+    to the lowest index, and then the next nearest.
     """
     V, N, _ = uv.shape
     view, point = visible.nonzero(as_tuple=True)  # [M] each
@@ -97,7 +97,7 @@ def nearest_points_plain(
 def foreground(depth: Tensor, size: int) -> Tensor:
     """depth [B,V,H,W], 0 = background → whether the shape covers half of a map's pixel [B,V,h,w].
 
-    Raises UsageError as `require_map`.
+    Raises the UsageError of `require_map`.
     """
     require_map(size, depth.shape[-1])
     return F.adaptive_avg_pool2d((depth > 0).float(), size) >= COVERED
@@ -116,10 +116,10 @@ def require_map(size: int, image: int) -> None:
 def fill_holes(
     index: Tensor, uv: Tensor, visible: Tensor, covered: Tensor, radius: float
 ) -> Tensor:
-    """The index map that covers what the rendered shape covers [B,V,h,w], no more and no less.
+    """Make an index map cover exactly the pixels that the rendered shape covers [B,V,h,w].
 
-    index: of `index_map`, whose other arguments follow. Its holes take the nearest visible point
-    within four radii (beyond those holes stay), and what lies outside the outline takes none.
+    index: from `index_map`, whose other arguments follow. Holes take the nearest visible point
+    within four radii, or stay holes if there is none; pixels outside the outline get no point.
     """
     far = index_map(uv, visible, index.shape[2], REACH * radius, index.shape[-1])
     shown = covered[..., None]
@@ -129,21 +129,22 @@ def fill_holes(
 def gather_map(features: Tensor, index: Tensor) -> Tensor:
     """Each pixel takes its point's feature: [B,N,D], index [B,V,h,w] → [B,V,h,w,D]; 0 = no point.
 
-    The gradient of a pixel goes to its point alone, and all of it.
+    A pixel's whole gradient goes to its point.
     """
     N = features.shape[1]
-    # Each pixel without a point takes one of N rows of nothing. With a single row for all of them
-    # a GPU would add up their gradients, to be thrown away, one after another.
+    # Each pixel without a point takes one of N zero rows. With a single zero row, a GPU would add
+    # up the discarded gradients of all of them one after another.
     rows = torch.cat([features, torch.zeros_like(features)], dim=1)
     pixels = torch.arange(index[0].numel(), device=index.device).view(index.shape[1:])
     return ops.gather(rows, torch.where(index < 0, N + pixels % N, index))
 
 
 def splat_map(features: Tensor, index: Tensor, uv: Tensor, radius: float) -> Tensor:
-    """Each pixel takes a mean over its k points: [B,N,D], index [B,V,h,w,k] → [B,V,h,w,D].
+    """Average the features of each pixel's k points: [B,N,D], index [B,V,h,w,k] → [B,V,h,w,D].
 
-    uv [B,V,N,2]: in pixels of the map. The weights are a Gaussian of half the radius in the
-    distance from the pixel's centre, and sum to 1; a pixel without a point is 0.
+    uv [B,V,N,2]: in pixels of the map. The weights are a Gaussian of the distance from the
+    pixel's center, with half the radius as standard deviation, and sum to 1; a pixel without a
+    point is 0.
     """
     size, k = index.shape[3:]
     centers = torch.arange(size, device=uv.device, dtype=uv.dtype) + 0.5
@@ -151,6 +152,6 @@ def splat_map(features: Tensor, index: Tensor, uv: Tensor, radius: float) -> Ten
     places = ops.gather(uv.flatten(0, 1), index.clamp(min=0).flatten(0, 1))  # [B·V, h, w, k, 2]
     away = (places - grid[:, :, None]).square().sum(dim=-1).view(index.shape)
     score = (-2 * away / radius**2).masked_fill(index < 0, -torch.inf)
-    weight = score.softmax(dim=-1).nan_to_num(0).to(features.dtype)  # of no point: nan
+    weight = score.softmax(dim=-1).nan_to_num(0).to(features.dtype)  # nan without a point
     parts = (gather_map(features, index[..., i]) * weight[..., i, None] for i in range(k))
     return torch.stack(list(parts)).sum(dim=0)

@@ -1,4 +1,4 @@
-"""How sure a measure is: intervals by the bootstrap (Efron 1979), seeded."""
+"""Confidence intervals by the seeded bootstrap (Efron 1979)."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Difference:
 
 
 def accuracy_interval(correct: int, shapes: int, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of correct / shapes, shapes drawn again with replacement.
+    """Return the 95 % interval of correct / shapes, resampling shapes with replacement.
 
-    The number of right ones among redrawn shapes is binomial, so it is drawn as that.
+    The number correct among resampled shapes is binomial, so it is drawn from that distribution.
     """
     draws = np.random.default_rng(seed).binomial(shapes, correct / shapes, DRAWS) / shapes
     return _interval(draws)
@@ -31,23 +31,23 @@ def accuracy_interval(correct: int, shapes: int, seed: int = 0) -> tuple[float, 
 def mean_interval(
     scores: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of scores [n], shapes drawn again with replacement."""
+    """Return the 95 % interval of the mean of scores [n], resampling shapes with replacement."""
     rng, n = np.random.default_rng(seed), len(scores)
     return _interval(np.array([scores[rng.integers(0, n, n)].mean() for _ in range(draws)]))
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of the sample, n - 1; 0 for a single value)."""
+    """Return mean and sample standard deviation (n - 1; 0 for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def paired_difference(
     a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0, draws: int = DRAWS
 ) -> Difference:
-    """How much higher A scores than B, trained with the same seeds.
+    """Estimate how much higher A scores than B, trained with the same seeds.
 
-    a, b: [S, n], the score of each shape by the run of each seed: 0 or 1, or an IoU. The interval
-    redraws seeds and shapes, both with replacement: it covers other seeds as well as other test
+    a, b: [S, n], the score of each shape in the run of each seed: 0 or 1, or an IoU. The interval
+    resamples both seeds and shapes with replacement, so it covers other seeds and other test
     shapes.
     """
     gain = a - b  # [S, n]

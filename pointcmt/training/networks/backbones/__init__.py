@@ -1,21 +1,21 @@
 """Point networks under one contract, by name.
 
 A backbone is built from the number of classes and maps points [B, N, 3] to a `Prediction`: logits
-[B, C], feature [B, 512] and what else it has. Its attribute `classifier` is exactly one
+[B, C], feature [B, 512] and optional fields. Its attribute `classifier` is a single
 nn.Linear(512, C) of that feature, so that another network's 512-d feature can go through it; the
-feature has gone through a ReLU, and nothing is dropped out on the way. In evaluation mode a cloud's
-result does not depend on its batch. All of them live in the store's world: unit sphere, +Z up.
+feature comes after a ReLU, with no dropout in between. In evaluation mode a cloud's result does
+not depend on its batch. Inputs are in the store's frame: unit sphere, +Z up.
 
-A dense backbone has a feature of each point too. `forward(points, local=True)` fills `local`
-[B, N, D] of the prediction, of width `local_width`; without it the answer costs what it costs any
-student. It takes `least` points or more. Parameters under `decoder` are what only the points'
-features need (DGCNN needs none), `head` and `classifier` what only classes need; all others are the
-encoder. BACKBONES has the same networks without a decoder: by the same name, PointNet++'s as
-pointnet2-ssg.
+A dense backbone also has a feature for each point. `forward(points, local=True)` fills `local`
+[B, N, D] of the prediction, of width `local_width`; without it the cost is a student's. It accepts
+`least` points or more. Parameters under `decoder` serve only the points' features (DGCNN has none),
+`head` and `classifier` only classes; all others are the encoder. BACKBONES has the same networks
+without a decoder under the same names, except PointNet++, which is pointnet2-ssg there.
 
 A backbone from outside the package is any function or class that, called with the number of
-classes, returns a module of this contract. One with the attributes `local_width` and `least` is a
-dense backbone, too. `build_backbone` and `build_dense` find it by its name and try it once.
+classes, returns a module that fulfills this contract. One with the attributes `local_width` and
+`least` is also a dense backbone. `build_backbone` and `build_dense` find it by name and run it
+once as a check.
 """
 
 from collections.abc import Callable
@@ -49,27 +49,27 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointnet": PointNet,  # Qi et al. 2017: one shared MLP per point and a maximum
     "pointnet2-ssg": PointNet2SSG,  # Qi et al. 2017: balls around farthest points, twice
     "pointnet2-msg": PointNet2MSG,  # with balls of three sizes: PointCMT's own student
-    "dgcnn": DGCNN,  # Wang et al. 2019: nearest neighbours in feature space
-    "pointmlp": PointMLP,  # Ma et al. 2022: residual MLPs over nearest neighbours, four stages
+    "dgcnn": DGCNN,  # Wang et al. 2019: nearest neighbors in feature space
+    "pointmlp": PointMLP,  # Ma et al. 2022: residual MLPs over nearest neighbors, four stages
     "pointnext-s": PointNeXtS,  # Qian et al. 2022: PointNet++ with residuals, smaller and deeper
     "pointvit-s": partial(PointViT, size=SMALL),  # Pang et al. 2022: a transformer on patches
     "pointvit-b": partial(PointViT, size=BASE),
     "pointvit-l": partial(PointViT, size=LARGE),
 }
 DENSE: dict[str, Callable[[int], nn.Module]] = {
-    "pointnet2": DensePointNet2,  # feature propagation behind single-scale grouping
+    "pointnet2": DensePointNet2,  # feature propagation after single-scale grouping
     "dgcnn": DGCNN,
     "pointvit-s": partial(DensePointViT, size=SMALL),
     "pointvit-b": partial(DensePointViT, size=BASE),
     "pointvit-l": partial(DensePointViT, size=LARGE),
 }
-TRIED = 1024  # points of the clouds that an outside backbone is tried with
+TRIED = 1024  # points per cloud in the trial run of an outside backbone
 
 
 class Backbone(Protocol):
-    """What a backbone is, beside an nn.Module."""
+    """The interface of a backbone, in addition to nn.Module."""
 
-    classifier: nn.Linear  # of 512 numbers to C
+    classifier: nn.Linear  # 512 → C
 
     def forward(self, points: Tensor) -> Prediction:
         """points [B, N, 3] → logits [B, C] and feature [B, 512], which is never negative."""
@@ -77,10 +77,10 @@ class Backbone(Protocol):
 
 
 class DenseBackbone(Backbone, Protocol):
-    """What a dense backbone is, beside an nn.Module."""
+    """The interface of a dense backbone, in addition to nn.Module."""
 
-    local_width: int  # D, of a point's feature
-    least: int  # points that it takes at least
+    local_width: int  # D, width of a point's feature
+    least: int  # minimum number of points
 
     def forward(self, points: Tensor, local: bool = False) -> Prediction:
         """points [B, N, 3] → logits, feature and, if asked for, local [B, N, D]."""
@@ -88,21 +88,21 @@ class DenseBackbone(Backbone, Protocol):
 
 
 def build_backbone(name: str, classes: int) -> nn.Module:
-    """The network of a name of BACKBONES, an entry point of `pointcmt.backbones` or `module:name`.
+    """Build a network of BACKBONES, an entry point of `pointcmt.backbones`, or `module:name`.
 
-    Raises UsageError for an unknown name, and for one from outside that cannot be imported or does
-    not keep the contract.
+    Raises UsageError for an unknown name, and for an outside one that cannot be imported or breaks
+    the contract.
     """
     return _build(name, classes, BACKBONES, dense=False)
 
 
 def build_dense(name: str, classes: int) -> nn.Module:
-    """As `build_backbone`, of DENSE or from outside, with a feature of each point."""
+    """Build a network of DENSE or from outside, like `build_backbone`."""
     return _build(name, classes, DENSE, dense=True)
 
 
 def is_known(name: str, known: dict[str, Callable[[int], nn.Module]]) -> bool:
-    """Whether a name is one of BACKBONES or DENSE, or that of a part from outside the package."""
+    """Return whether a name is among the known ones or a part from outside the package."""
     return name in known or plugins.is_reference(name) or name in plugins.names(plugins.BACKBONES)
 
 
@@ -132,7 +132,7 @@ def _build(
 
 
 def _fault(model: Any, classes: int, dense: bool) -> str:
-    """What a network from outside has wrong, by trying it; "" for nothing. It is left as it was."""
+    """Run an outside network and return its fault, "" for none. The network is left unchanged."""
     if not isinstance(model, nn.Module):
         return f"made a {type(model).__name__}, not an nn.Module"
     last = getattr(model, "classifier", None)

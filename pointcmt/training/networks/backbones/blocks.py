@@ -1,7 +1,7 @@
-"""What the point networks are made of, and the form in which all of them answer.
+"""Building blocks of the point networks, and their common output.
 
-Layers work on rows [M, D], one for each point or neighbour: the fastest layout on a CPU. Linear
-layers before a batch norm have no bias, which the norm would take away again.
+Layers work on rows [M, D], one for each point or neighbor: the fastest layout on a CPU. Linear
+layers before a batch norm have no bias, which the norm would cancel.
 """
 
 from itertools import pairwise
@@ -18,11 +18,11 @@ FEATURE = 512
 
 
 class Prediction(NamedTuple):
-    """What every backbone gives for points [B, N, 3].
+    """Output of every backbone for points [B, N, 3].
 
     logits [B, C]: `classifier` of the feature. feature [B, 512]: after a ReLU, so never negative.
-    local [B, N, D]: a feature of each point, where the network has them anyway or is asked for
-    them (see `DENSE`).
+    local [B, N, D]: a feature per point, if the network computes them anyway or on request (see
+    `DENSE`).
     transform [B, 64, 64]: PointNet's feature transform.
     """
 
@@ -44,7 +44,8 @@ def shared_mlp(*widths: int, last_relu: bool = True) -> nn.Sequential:
 def pool(rows: Tensor, groups: int) -> Tensor:
     """[G·K, D] → the maximum over each group's rows, through a ReLU, [G, D].
 
-    The ReLU comes after the maximum: the same values, and a layer less on the largest tensor.
+    The ReLU comes after the maximum: the values are the same, with one layer less on the largest
+    tensor.
     """
     return maximum(rows, groups).relu()
 
@@ -54,16 +55,16 @@ def maximum(rows: Tensor, groups: int) -> Tensor:
     members = rows.view(groups, -1, rows.shape[1])  # [G, K, D]
     if rows.device.type != "cpu" or torch.compiler.is_exporting():
         return members.max(dim=1).values
-    # On a CPU, pooling of images whose channels come last is much faster than max().
+    # On a CPU, pooling channels-last images is much faster than max().
     images = members.detach()[:, None].permute(0, 3, 1, 2)  # [G, D, 1, K]
     _, index = F.max_pool2d(images, (1, members.shape[1]), return_indices=True)
     return members.gather(1, index.view(groups, 1, -1))[:, 0]
 
 
 class GroupMLP(nn.Module):
-    """A shared MLP over the neighbours of each center, and their maximum (set abstraction).
+    """A shared MLP over the neighbors of each center, and their maximum (set abstraction).
 
-    widths: of a neighbour's input, 3 + D; then of each layer. There is no ReLU after the last.
+    widths: of a neighbor's input, 3 + D; then of each layer. The last layer has no ReLU.
     """
 
     def __init__(self, *widths: int) -> None:
@@ -82,10 +83,10 @@ class GroupMLP(nn.Module):
     ) -> Tensor:
         """points [B, N, 3], features [B, N, D] or None, centers [B, M, 3] → [B, M, D'].
 
-        index [B, M, K]: each center's neighbours among the points. A neighbour's input is
-        [(x - c) / radius, f]. The first linear layer is applied to the points before they are
-        grouped, and the center's share is taken off after: W·[(x - c)/r, f] = W·[x/r, f] -
-        W·[c/r, 0]. That is a product for each point, not for each of its appearances.
+        index [B, M, K]: each center's neighbors among the points. A neighbor's input is
+        [(x - c) / radius, f]. The first linear layer is applied to the points before
+        grouping, and the center's part is subtracted after: W·[(x - c)/r, f] = W·[x/r, f] -
+        W·[c/r, 0]. That is one product per point, not one per neighbor.
         """
         B, M, K = index.shape
         places = points / radius
@@ -97,9 +98,9 @@ class GroupMLP(nn.Module):
 
 
 class FeaturePropagation(nn.Module):
-    """Features of few points brought to many (Qi et al. 2017, PointNet++, section 3.4).
+    """Propagate features of few points to many (Qi et al. 2017, PointNet++, section 3.4).
 
-    A shared MLP of [features interpolated from the three nearest of the few, own features]; with
+    A shared MLP of [features interpolated from the three nearest coarse points, own features], with
     BatchNorm and ReLU after each layer. widths: of both inputs, coarse and own; then of each layer.
     """
 
@@ -117,7 +118,7 @@ class FeaturePropagation(nn.Module):
         """points [B, M, 3] with features [B, M, D], places [B, N, 3] with own features [B, N, D']
         or none → [B, N, D"]. One point gives its feature to all places.
 
-        The first layer is linear and so is interpolation: it is applied to the few points before.
+        The first layer is linear, as is interpolation, so it is applied first, to the few points.
         """
         coarse, mine = self.first.weight.split(self.widths, dim=1)
         rows = F.linear(features, coarse)  # [B, M, D"]
@@ -130,7 +131,7 @@ class FeaturePropagation(nn.Module):
 
 
 def require_points(points: Tensor, least: int, network: str) -> None:
-    """Raise UsageError for clouds [B, N, 3] of fewer points than the network can take."""
+    """Raise UsageError for clouds [B, N, 3] with fewer points than the network needs."""
     if points.shape[1] < least:
         raise UsageError(
             f"{network} takes clouds of {least} points or more, not of {points.shape[1]}",

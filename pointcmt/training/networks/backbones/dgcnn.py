@@ -1,11 +1,11 @@
 """DGCNN (Wang et al., ACM TOG 2019, arXiv 1801.07829) with a 512-d feature and a linear classifier.
 
-Four EdgeConvs over the 20 nearest neighbours, found again in each layer's features; of all their
-outputs a 1024-d embedding of each point; maximum and mean of it; a feature of 512. The paper has
-LeakyReLU throughout and a head of 512-256-C with dropout. Here the feature ends in a ReLU, so that
-it is non-negative like every student's, and one linear layer follows.
-The order of the points does not matter (but for points equally far, of which k-nearest takes the
-first).
+Four EdgeConvs over the 20 nearest neighbors, recomputed in each layer's features; a 1024-d
+embedding of each point from all their outputs; its maximum and mean; a feature of 512. The paper
+has LeakyReLU throughout and a head of 512-256-C with dropout. Here the feature ends in a ReLU, so
+that it is non-negative like every student's, and one linear layer follows.
+The order of the points does not matter, except for equally distant points, of which k-nearest takes
+the first.
 """
 
 import torch
@@ -21,17 +21,17 @@ from pointcmt.training.networks.backbones.blocks import (
     shared_mlp,
 )
 
-K = 20  # neighbours, the point itself among them
+K = 20  # neighbors, including the point itself
 SLOPE = 0.2  # of LeakyReLU
 WIDTHS = (64, 64, 128, 256)
 EMBEDDING = 1024
 
 
 class DGCNN(nn.Module):
-    """Edge convolutions on graphs that are built anew from each layer's features."""
+    """Edge convolutions on graphs that are rebuilt from each layer's features."""
 
     local_width = EMBEDDING
-    least = K  # points
+    least = K  # minimum number of points
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class DGCNN(nn.Module):
     def forward(self, points: Tensor, local: bool = True) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512], local [B, N, 1024].
 
-        local: it is there anyway, asked for or not. Raises UsageError for N < 20.
+        local is always returned, whatever the argument. Raises UsageError for N < 20.
         """
         require_points(points, K, "DGCNN")
         B, N, _ = points.shape
@@ -59,7 +59,7 @@ class DGCNN(nn.Module):
 
 
 class EdgeConv(nn.Module):
-    """max_j LeakyReLU(BN(W·[x_j - x_i, x_i])) over the nearest neighbours j of i (equation 7)."""
+    """max_j LeakyReLU(BN(W·[x_j - x_i, x_i])) over the nearest neighbors j of i (equation 7)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class EdgeConv(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features [B, N, D] → [B, N, D'].
 
-        W·[x_j - x_i, x_i] = U·x_j + (V - U)·x_i with W = [U, V]: two products for each point, not
-        for each edge. LeakyReLU grows, so it may follow the maximum.
+        W·[x_j - x_i, x_i] = U·x_j + (V - U)·x_i with W = [U, V]: two products per point, none per
+        edge. LeakyReLU is increasing, so it may follow the maximum.
         """
         B, N, D = features.shape
         index, _ = ops.k_nearest(features, features, K)  # [B, N, K]

@@ -1,12 +1,13 @@
 """PointMLP (Ma et al., ICLR 2022, arXiv 2202.07123) with a 512-d feature and a linear classifier.
 
-Four stages; each halves the points (farthest first), doubles the width, brings the 24 nearest
-neighbours of what is left to one scale (the paper's geometric affine module), and runs residual
-MLPs over the neighbours, then over their maxima. The published head is 512-256-C with dropout; here
-it ends in 512 and one linear layer. The published numbers of points per stage are those for 1,024;
-here they follow the number given. σ is each cloud's own, as in the paper's equation 2: the
-authors' first code took one for the whole batch, which made a cloud's result depend on the others.
-Sampling starts at point 0: the result depends on which point is first, and on no other order.
+Four stages; each halves the points (farthest first), doubles the width, normalizes the 24 nearest
+neighbors of each remaining point (the paper's geometric affine module), and runs residual MLPs over
+the neighbors, then over their maxima. The published head is 512-256-C with dropout; here it ends in
+512 and one linear layer. The published numbers of points per stage are those for 1,024; here they
+scale with the input. σ is computed per cloud, as in the paper's equation 2: the authors' first
+code computed one for the whole batch, which made a cloud's result depend on the others.
+Sampling starts at point 0: the result depends on which point is first, but not on the order of the
+others.
 """
 
 from itertools import pairwise
@@ -27,7 +28,7 @@ from pointcmt.training.networks.backbones.blocks import (
 
 K = 24
 WIDTHS = (64, 128, 256, 512, 1024)  # after the embedding and after each stage
-BLOCKS = 2  # residual blocks before the maximum over neighbours, and as many after it
+BLOCKS = 2  # residual blocks before and after the maximum over neighbors
 FLOOR = 1e-5  # added to σ
 LEAST = K * 2 ** (len(WIDTHS) - 2)  # so that the last stage still has K points to choose from
 
@@ -55,7 +56,7 @@ class PointMLP(nn.Module):
 
 
 class Stage(nn.Module):
-    """Half the points; of each, its neighbours' features relative to its own, made one feature."""
+    """Keep half the points; pool each one's neighbor features relative to its own."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class Stage(nn.Module):
         centers, anchors = ops.gather(points, chosen), ops.gather(features, chosen)
         index, _ = ops.k_nearest(points, centers, K)
         grouped = self._affine(ops.gather(features, index) - anchors[:, :, None])  # [B, M, K, D]
-        # W·[grouped, anchor]: the anchor's share is the same for all of its neighbours.
+        # W·[grouped, anchor]: the anchor's part is the same for all of its neighbors.
         relative, absolute = self.linear.weight.split(features.shape[2], dim=1)
         rows = F.linear(grouped, relative).add_(F.linear(anchors, absolute)[:, :, None])
         rows = self.neighbours(self.norm(rows.flatten(0, 2)).relu_())  # [B·M·K, D']
@@ -86,7 +87,7 @@ class Stage(nn.Module):
 
 
 class Residual(nn.Module):
-    """relu(x + BN(W·relu(BN(V·x)))) of rows [M, D]."""
+    """relu(x + BN(W·relu(BN(V·x)))) for rows [M, D]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """PointNet (Qi et al., CVPR 2017, arXiv 1612.00593) with a 512-d feature and a linear classifier.
 
-The paper's head is 1024-512-256-C with dropout; here it ends in 512 and one linear layer, the form
-PointCMT gives every student. The order of the points does not matter.
+The paper's head is 1024-512-256-C with dropout; here it ends in 512 and one linear layer, as
+PointCMT's students all do. The order of the points does not matter.
 """
 
 import torch
@@ -25,8 +25,8 @@ class PointNet(nn.Module):
     def forward(self, points: Tensor) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512], local [B, N, 64], transform.
 
-        The transform [B, 64, 64] is what `losses.orthogonality` keeps near a rotation; local are
-        the features that it has aligned, the paper's for segmentation.
+        `losses.orthogonality` keeps the transform [B, 64, 64] near a rotation; local holds the
+        features that it has aligned, which the paper uses for segmentation.
         """
         B, N, _ = points.shape
         points = points @ self.align_input(points)  # [B, N, 3]
@@ -39,7 +39,7 @@ class PointNet(nn.Module):
 
 
 class TransformNet(nn.Module):
-    """Predicts a K×K matrix for each cloud; begins as the identity."""
+    """Predict a K×K matrix for each cloud, initially the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
 """PointNet++ (Qi et al., NeurIPS 2017, arXiv 1706.02413) with a 512-d feature, of points alone.
 
-Single-scale and multi-scale grouping as in the paper's classification networks, its appendix B.1,
-and feature propagation as in its part segmentation network for a feature of each point.
+Single-scale and multi-scale grouping as in the paper's classification networks (appendix B.1), and,
+for a feature per point, feature propagation as in its part segmentation network.
 The head is PointCMT's: 1024 → 512 with batch norm and ReLU, then one linear layer, no dropout.
 Sampling starts at point 0 and balls take the first points by index, so both depend on the order
-of the points; the store's, farthest first, makes the first 512 points the centers.
+of the points; with the store's farthest-first order the first 512 points are the centers.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from pointcmt.training.networks.backbones.blocks import (
 
 
 class Scale(NamedTuple):
-    """Neighbours of a center, at most so many within the radius, and the widths of their MLP."""
+    """One grouping scale: the radius, the most neighbors within it, and the widths of the MLP."""
 
     radius: float
     neighbours: int
@@ -33,7 +33,7 @@ class Scale(NamedTuple):
 
 
 class PointNet2(nn.Module):
-    """Two set abstractions, a maximum over all that is left, a feature, a linear layer."""
+    """Two set abstractions, a maximum over the remaining points, a feature, a linear layer."""
 
     def __init__(self, classes: int, first: tuple[Scale, ...], second: tuple[Scale, ...]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class PointNet2(nn.Module):
         return self.classify(self.encode(points))
 
     def encode(self, points: Tensor) -> "Encoding":
-        """points [B, N, 3] → what is known near centers, farther around them, and of the whole."""
+        """points [B, N, 3] → features of near and far neighborhoods, and of the whole cloud."""
         require_points(points, self.near.centers, "PointNet++")
         near = self.near(points, None)  # [B, 512, 3], [B, 512, D]
         far = self.far(*near)  # [B, 128, 3], [B, 128, D]
@@ -56,13 +56,13 @@ class PointNet2(nn.Module):
         return Encoding(near, far, pool(self.all(rows), len(points)))  # [B·128, 1024] → [B, 1024]
 
     def classify(self, encoding: "Encoding") -> Prediction:
-        """The whole's [B, 1024] → logits [B, C], feature [B, 512]."""
+        """Global feature [B, 1024] → logits [B, C], feature [B, 512]."""
         feature = self.head(encoding.whole)
         return Prediction(self.classifier(feature), feature)
 
 
 class Encoding(NamedTuple):
-    """near, far: centers [B, M, 3] and their features [B, M, D]. whole: [B, 1024]."""
+    """near, far: centers [B, M, 3], their features [B, M, D]. whole: global feature [B, 1024]."""
 
     near: tuple[Tensor, Tensor]
     far: tuple[Tensor, Tensor]
@@ -78,7 +78,7 @@ class PointNet2SSG(PointNet2):
 
 
 class PointNet2MSG(PointNet2):
-    """Multi-scale grouping, PointCMT's student: every center sees balls of three sizes."""
+    """Multi-scale grouping with balls of three sizes, PointCMT's student."""
 
     def __init__(self, classes: int) -> None:
         near = Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128))
@@ -91,24 +91,24 @@ class PointNet2MSG(PointNet2):
 
 
 class DensePointNet2(PointNet2SSG):
-    """Single-scale grouping, and a feature of each point where it is asked for."""
+    """Single-scale grouping, with a feature per point on request."""
 
     local_width = 128
-    least = 512  # points
+    least = 512  # minimum number of points
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
         self.decoder = Decoder(self.near.width, self.far.width, self.local_width)
 
     def forward(self, points: Tensor, local: bool = False) -> Prediction:
-        """points [B, N, 3] → logits [B, C], feature [B, 512]; local: and local [B, N, 128]."""
+        """points [B, N, 3] → logits [B, C], feature [B, 512] and, if local, local [B, N, 128]."""
         encoding = self.encode(points)
         found = self.classify(encoding)
         return found._replace(local=self.decoder(points, encoding)) if local else found
 
 
 class Decoder(nn.Module):
-    """From the whole to 128 centers, to 512 centers, to all points; widths as published."""
+    """Propagate the global feature to 128 centers, 512 centers, all points; published widths."""
 
     def __init__(self, near: int, far: int, width: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         self.to_points = FeaturePropagation(128, 3, 128, 128, width)
 
     def forward(self, points: Tensor, encoding: Encoding) -> Tensor:
-        """points [B, N, 3] → [B, N, width]; a point's own feature is where it is."""
+        """points [B, N, 3] → [B, N, width]; a point's own feature is its position."""
         (near, near_features), (far, far_features), whole = encoding
         features = self.to_far(points[:, :1], whole[:, None], far, far_features)  # [B, 128, 256]
         features = self.to_near(far, features, near, near_features)  # [B, 512, 128]
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
 
 
 class SetAbstraction(nn.Module):
-    """Farthest points as centers; of the neighbours at each scale, a shared MLP's maximum."""
+    """Sample farthest points as centers; pool a shared MLP over their neighbors at each scale."""
 
     def __init__(self, centers: int, scales: tuple[Scale, ...], width: int) -> None:
         super().__init__()

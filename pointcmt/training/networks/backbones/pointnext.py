@@ -1,11 +1,11 @@
 """PointNeXt-S (Qian et al., NeurIPS 2022, arXiv 2206.04670) with a 512-d feature.
 
 The published configuration for ModelNet40 and ScanObjectNN: a linear stem of width 32; four set
-abstractions, each with half the points, twice the width, two layers over at most 32 neighbours in
+abstractions, each with half the points, twice the width, two layers over at most 32 neighbors in
 balls of 0.15 · 1.5^stage, positions divided by the radius, and a residual around them; one MLP over
-all that is left. S has no further blocks (InvResMLP). The published head is 512-256-C with dropout;
-here it ends in 512 and one linear layer. On ScanObjectNN the authors give a point's height as a
-fourth input; here a point is its position, as on ModelNet40.
+the remaining points. S has no further blocks (InvResMLP). The published head is 512-256-C with
+dropout; here it ends in 512 and one linear layer. On ScanObjectNN the authors give a point's height
+as a fourth input; here the input is the position alone, as on ModelNet40.
 Sampling starts at point 0 and balls take the first points by index: both depend on the order.
 """
 
@@ -25,7 +25,7 @@ from pointcmt.training.networks.backbones.blocks import (
 WIDTHS = (32, 64, 128, 256, 512)  # after the stem and after each set abstraction
 RADII = (0.15, 0.225, 0.3375, 0.50625)
 COUNT = 32
-LEAST = 2 ** len(RADII)  # so that one center is left
+LEAST = 2 ** len(RADII)  # leaves one center
 
 
 class PointNeXtS(nn.Module):

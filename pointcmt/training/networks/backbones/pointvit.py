@@ -1,14 +1,15 @@
 """A plain transformer on patches of points, as in Point-MAE (Pang et al., ECCV 2022, arXiv
 2203.06604), in the sizes of ViT (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, table 1).
 
-Patches are the 32 nearest neighbours of farthest points, one for every 16 points (64 of 1,024, 128
-of 2,048, as published); each becomes a token by a mini-PointNet, its center an embedding that is
-added before every block. The feature is made of the class token and the maximum over the patches.
-The published head is 256-256-C with dropout; here it ends in 512 and one linear layer. There is no
-stochastic depth. A point's own feature comes from the tokens after each third of the depth, which
-are interpolated from the three nearest centers, and from where it is (Point-MAE's segmentation
-network, without its features of the whole).
-Sampling starts at point 0: the result depends on which point is first, and on no other order.
+Patches are the 32 nearest neighbors of farthest points, one for every 16 points (64 of 1,024, 128
+of 2,048, as published); a mini-PointNet turns each into a token, and an MLP its center into an
+embedding that is added before every block. The feature is computed from the class token and the
+maximum over the patches. The published head is 256-256-C with dropout; here it ends in 512 and one
+linear layer. There is no stochastic depth. A point's own feature is computed from the tokens after
+each third of the depth, interpolated from the three nearest centers, and from its position
+(Point-MAE's segmentation network, without its global features).
+Sampling starts at point 0: the result depends on which point is first, but not on the order of the
+others.
 """
 
 from typing import NamedTuple
@@ -27,14 +28,14 @@ from pointcmt.training.networks.backbones.blocks import (
     shared_mlp,
 )
 
-NEIGHBOURS = 32  # points of a patch
-SHARE = 16  # points for each patch: every point is in about two
-TAPS = 3  # depths that the features of points are made of
+NEIGHBOURS = 32  # points per patch
+SHARE = 16  # points per patch center, so every point is in about two patches
+TAPS = 3  # depths whose tokens make the points' features
 SPREAD = 0.02  # standard deviation of the weights at the start, as in ViT's code
 
 
 class Size(NamedTuple):
-    """width: of a token. Heads are 64 wide, the hidden layers four times the width."""
+    """width: of a token. Heads are 64 wide, hidden layers four times the token's width."""
 
     width: int
     depth: int
@@ -94,17 +95,17 @@ class PointViT(nn.Module):
 
 
 class DensePointViT(PointViT):
-    """And a feature of each point where it is asked for."""
+    """PointViT with a feature per point on request."""
 
     local_width = 256
-    least = NEIGHBOURS  # points
+    least = NEIGHBOURS  # minimum number of points
 
     def __init__(self, classes: int, size: Size) -> None:
         super().__init__(classes, size)
         self.decoder = FeaturePropagation(TAPS * size.width, 3, 512, self.local_width)
 
     def forward(self, points: Tensor, local: bool = False) -> Prediction:
-        """points [B, N, 3] → logits [B, C], feature [B, 512]; local: and local [B, N, 256]."""
+        """points [B, N, 3] → logits [B, C], feature [B, 512] and, if local, local [B, N, 256]."""
         centers, tokens = self.encode(points)
         found = self.classify(tokens[-1])
         if not local:
@@ -114,7 +115,7 @@ class DensePointViT(PointViT):
 
 
 class PatchEmbedding(nn.Module):
-    """A mini-PointNet: of each point, of all of the patch, of both, and their maximum."""
+    """A mini-PointNet: point features, the patch's maximum, both combined, and their maximum."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, offsets: Tensor) -> Tensor:
         """Offsets from the centers [B, G, K, 3] → [B, G, D].
 
-        W·[whole, own] = U·whole + V·own: the patch's share is the same for all of its points.
+        W·[whole, own] = U·whole + V·own: the patch's part is the same for all of its points.
         """
         B, G, K, _ = offsets.shape
         own = self.near(offsets.reshape(-1, 3))  # [B·G·K, 256]
@@ -136,7 +137,7 @@ class PatchEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)): ViT's, without biases of q, k and v."""
+    """ViT's block, without q, k, v biases: x + attention(norm(x)), then x + MLP(norm(x))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm_mlp(tokens))
 
     def attend(self, tokens: Tensor) -> Tensor:
-        """Every token takes a mean over all tokens' values, weighted by softmax(q·k / 8)."""
+        """Average all tokens' values for every token, weighted by softmax(q·k / 8)."""
         B, T, D = tokens.shape
         q, k, v = self.qkv(tokens).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, T, 64]
@@ -167,5 +168,5 @@ class Block(nn.Module):
 
 
 def _after(first: Tensor, tokens: Tensor) -> Tensor:
-    """[1, 1, D] before [B, G, D]."""
+    """Prepend [1, 1, D] to [B, G, D]."""
     return torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
