@@ -42,7 +42,7 @@ def as_arguments(text: str) -> str:
 def place_as_arguments(where: str) -> str:
     """Convert an error's `where`: an option's value may contain spaces, as paths do."""
     found = _WHERE.fullmatch(where)
-    if found and found[1] == "set":
+    if found and found[1] == "set" and ", --" not in where:
         return _nested(found[2])
     if found and found[1] in ARGUMENTS and ", --" not in where:
         return f"{found[1].replace('-', '_')}={found[2]}"

@@ -42,6 +42,7 @@ def test_options_become_arguments(option, argument):
         ("--out /data/my store", "out=/data/my store"),
         ("--set data.points=many", "data__points=many"),
         ("--size", "size="),
+        ("--set a.b=1, --set c=2", "a__b=1, c=2"),
         ("--init, --teacher, --generator", "init=, teacher=, generator="),
         ("/data/S/zarr.json", "/data/S/zarr.json"),
         ("--scheduler tcp://a", "--scheduler tcp://a"),

@@ -263,7 +263,8 @@ def test_auto_needs_weights_to_look_at():
     for knobs in ([], ["images.weights=hub"], ["images.weights=random"]):
         with pytest.raises(UsageError, match="takes the network from its weights") as caught:
             load_config("mvnet", None, ["images.backbone=auto", *knobs])
-        assert "--set images.weights=… a folder" in str(caught.value)
+        assert "--set images.weights=… a folder" in caught.value.for_command_line()
+        assert "images__weights=… a folder" in str(caught.value)
     with pytest.raises(UsageError, match="auto"):
         load_config("mvnet", None, ["images.backbone=alexnet"])
     with pytest.raises(UsageError):
@@ -273,7 +274,7 @@ def test_auto_needs_weights_to_look_at():
 def test_another_network_than_the_named_one_can_be_had_with_auto(folder_of):
     with pytest.raises(UsageError, match="this is no dinov2-base: dinov3_vit") as caught:
         build_network("dinov2-base", str(folder_of("dinov3_vit")))
-    assert "images.backbone=auto" in caught.value.fix
+    assert "(or auto)" in caught.value.fix
 
 
 def empty(folder):

@@ -198,7 +198,7 @@ def report_shapes(store):
 
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
     for weights in ("hub", "random"):
-        with pytest.raises(UsageError, match=f"'{weights}' names none: give --set model.weights"):
+        with pytest.raises(UsageError, match=f"'{weights}' names none: give model__weights"):
             small_config("teacher", "model.backbone=auto", f"model.weights={weights}")
 
 

@@ -188,7 +188,7 @@ def test_only_parts_of_the_own_class_are_predicted(run, store):
     recipe = RECIPES["partseg"](config, 3, False)
     logits, labels = torch.zeros(3, 5, 7), torch.tensor([0, 1, 2])
     logits[..., [0, 3, 4]] = torch.tensor([9.0, 8.0, 7.0])  # ball 0, plate 1, rod 0
-    own = recipe._own(logits, labels)
+    own = recipe._own_class(logits, labels)
     assert own.argmax(dim=2)[:, 0].tolist() == [0, 1, 0]
     assert torch.isinf(own[:2, :, 2]).all()
     assert torch.isfinite(own[2]).all()
@@ -198,7 +198,7 @@ def test_cross_entropy_counts_the_parts_of_all_classes(run, store):
     recipe = RECIPES["partseg"](open_run(run).config, 3, False)
     logits = torch.randn(2, 5, 7)
     parts = torch.tensor([[0, 1, 0, 1, 1], [2, 2, 0, 1, 0]])
-    found = recipe._judge(logits, torch.tensor([1, 2]), parts)["loss"]
+    found = recipe._metrics(logits, torch.tensor([1, 2]), parts)["loss"]
     log_p = logits.log_softmax(dim=2)
     rows = [log_p[0, i, 2 + p] for i, p in enumerate(parts[0])]
     rows += [log_p[1, i, 4 + p] for i, p in enumerate(parts[1])]
@@ -232,8 +232,8 @@ def test_augmentation_moves_points_and_parts_together(run, store):
             seen["points"] = clouds
             return torch.zeros(4, 64, 7, requires_grad=True)
 
-    judged = recipe._judge
-    recipe._judge = lambda logits, labels, parts: judged(
+    judged = recipe._metrics
+    recipe._metrics = lambda logits, labels, parts: judged(
         logits, labels, seen.setdefault("p", parts)
     )
     recipe.loss(Looking(), batch, torch.Generator().manual_seed(0))
