@@ -160,13 +160,13 @@ import os, sys
 import numpy as np
 from pointcmt.cameras import find_rig
 from pointcmt.errors import PointcmtError
-from pointcmt.render import egl
+from pointcmt.render.draw.egl import contexts
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw.egl.rasterizer import Rasterizer
 from pointcmt.render.draw.raycaster import RayCaster
 from tests.render import shapes
 
-device = egl.list_devices()[0]
+device = contexts.list_devices()[0]
 rasterizer = Rasterizer(device)
 caster, config = RayCaster(shapes.box()), RenderConfig(find_rig("ortho6"), size=16)
 sys.stdout.flush()
@@ -197,8 +197,8 @@ def test_a_forked_child_is_refused_with_an_explanation():
 
 
 THEN_TRAINED = """
-from pointcmt.render import egl
-egl.Context(egl.list_devices()[-1])
+from pointcmt.render.draw.egl import contexts
+contexts.Context(contexts.list_devices()[-1])
 import torch
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 print("trained")

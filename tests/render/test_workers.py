@@ -68,7 +68,7 @@ def test_compile_time_does_not_count_for_a_shape(tmp_path):
 
 def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
     script = (
-        "from pointcmt.render import supervisor\n"
+        "from pointcmt.render.jobs import supervisor\n"
         "from tests.render import runners\n"
         "supervisor.POLL_INTERVAL = 0.2\n"
         "if __name__ == '__main__':\n"

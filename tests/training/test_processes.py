@@ -96,8 +96,9 @@ def test_two_processes_resume(pair, store, tmp_path):
     folder, _ = pair
     code = (
         "import sys; from pathlib import Path\n"
-        "from pointcmt.training import loop, processes\n"
-        "loop.SAVE, processes.ASK = 0.0, 3  # saved in the middle of epochs, too\n"
+        "from pointcmt.training import loop\n"
+        "from pointcmt.training.runs import distributed\n"
+        "loop.SAVE, distributed.ASK_EVERY = 0.0, 3  # saved in the middle of epochs, too\n"
         "from pointcmt.datasets.store.view_store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
         "from pointcmt.training.runs.folder import open_run\n"
