@@ -164,7 +164,12 @@ def test_clear_of_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
     for arrays, vertices, faces in shapes:
         corners, index = vertices[faces], arrays["face_index"]
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+        area = np.linalg.norm(normal, axis=1)
+        normal /= np.maximum(area[:, None], 1e-300)
+        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+        # Between the centers of two pixels there is room for a guitar's string.
+        pixel = arrays["z"].max() / arrays["K"][..., 0, 0].min()
+        wide = area / np.maximum(longest, 1e-300) > pixel
 
         def in_plane(face, of, corners=corners, normal=normal):
             away = ((corners[face] - corners[of][:, :1]) * normal[of][:, None]).sum(axis=2)
@@ -178,7 +183,7 @@ def test_clear_of_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
         view, point, column, row = view[inner], point[inner], column[inner], row[inner]
         around = [index[view, row + r, column + c] for r in (-1, 0, 1) for c in (-1, 0, 1)]
         here, own = around[4], arrays["point_face"][point]
-        clear = here >= 0
+        clear = (here >= 0) & wide[own]
         for other in around:
             clear &= (other >= 0) & in_plane(other, here)
         shown += np.sum((in_plane(here, own) | in_plane(own, here))[clear])

@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     here = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "pointcmt").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     metadata = f"pointcmt-{pointcmt.__version__}.dist-info/"
     assert {name for name in built[1] if not name.startswith(metadata)} == here
@@ -99,7 +99,7 @@ def test_the_sdist_holds_what_the_tests_read(built):
         expected = {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
+            if path.is_file() and "__pycache__" not in path.parts
         }
         assert expected <= files, folder
     # Each file at the root, but for what only git and our own CI read.
