@@ -162,9 +162,11 @@ def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
+        "from pointcmt.console import show_messages\n"
         "from pointcmt.datasets.store.view_store import ViewStore\n"
         "from pointcmt.training.loop import train\n"
         "from tests.training.stores import small_config\n"
+        "show_messages()\n"
         "train(ViewStore.open(sys.argv[1]), small_config('student', epochs=6), "
         "Path(sys.argv[2]), device='cpu')"
     )
