@@ -216,10 +216,10 @@ def test_features_are_never_made_from_other_images_than_were_committed(store, da
         key, other = key_of(store, "rgb"), shard_key(store.specs["rgb"], "rgb", 0)
         shutil.copyfile(files_of(store) / other, files_of(store) / key)
     with pytest.raises(DamageError, match=f"shard {SHARD}") as refused:
-        compute_features(mean_of_views, features, np.arange(6), "silent")
+        compute_features(mean_of_views, features, np.arange(6))
     assert refused.value.where == f"{store.path}/{key}"
     assert features.pending() == [1, 2]
     repair(store.path, None, Options(workers=1))
-    compute_features(mean_of_views, features, np.arange(6), "silent")
+    compute_features(mean_of_views, features, np.arange(6))
     expected = store.read("rgb").astype(np.float32).mean(axis=(2, 3))
     np.testing.assert_allclose(features.read(np.arange(6)), expected, rtol=1e-3)
