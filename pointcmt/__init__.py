@@ -102,6 +102,10 @@ _HOME_OF = {name: home for home, (names, _) in HOMES.items() for name in names.s
 def load_public(name: str) -> Any:
     """Load a public name from its module. Raises DependencyError if a library is missing."""
     home = _HOME_OF[name]
+    if HOMES[home][1] == "train":  # torch is about to be loaded
+        from pointcmt.training.startup import let_waiting_threads_sleep
+
+        let_waiting_threads_sleep()
     try:
         return getattr(importlib.import_module(f"pointcmt.{home}"), name)
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.datasets.store import view_store as files
+from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.schema import RENDER, SPLITS
 from pointcmt.errors import StoreError, UsageError, nearest
@@ -131,7 +131,7 @@ class StoredShape:
             )
 
 
-class ViewStore(files.ViewStore):
+class ViewStore(view_store.ViewStore):
     """A view store, open for reading; `open_store` opens it.
 
     `store[7]`, `store[-1]` and `store["chair/0001"]` are shapes, `store[10:20]` is a list of them,

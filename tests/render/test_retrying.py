@@ -164,7 +164,7 @@ def test_markers_of_another_store_are_no_shards_of_this_one(tmp_path):
     other = render_toy(tmp_path / "T", 2, shard=1, size=24, points=32)
     shutil.copy(f"{other.path}/commits/render/000000.json", f"{mine.path}/commits/render/")
     assert stage_to_run(mine, Task(RENDER, 0), correspondences=True) == RENDER
-    with pytest.raises(DamageError, match="of another store"):
+    with pytest.raises(DamageError, match="to another store"):
         mine.failures()
     broken = verify(mine.path).broken
     assert [b.where for b in broken] == ["commits/render/000000.json"]
@@ -265,7 +265,7 @@ def test_a_store_that_somebody_works_on_is_not_overwritten(store, root, monkeypa
     assert time.monotonic() - began >= 2.0, "only time can tell that the other machine is gone"
     signs = threading.Timer(0.5, lambda: path.write_text(path.read_text().replace("x", "y")))
     signs.start()
-    with pytest.raises(StoreError, match="process 1 on node17 is at work"):
+    with pytest.raises(StoreError, match="process 1 on node17 is working"):
         store.claims.require_idle()
 
 

@@ -89,7 +89,7 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     mended = [Broken(ROOT, "the root was damaged")] if mend_root(storage) else []
     store = ViewStore.open(storage)
     mended += _mend_metadata(store, root)
-    verdict = _checked(store, options)
+    verdict = _checked(store)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
     swept = [*found.orphans, *store.claims.sweep(finished)]
@@ -101,7 +101,7 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     forgotten = _forget_features(store)
     if mended or swept or again or forgotten:
         mended += verdict.broken
-        verdict = _checked(store, options)
+        verdict = _checked(store)
     still = {(broken.where, broken.what) for broken in verdict.broken}
     return Repair(
         verdict,
@@ -132,7 +132,7 @@ def _with_visible(found: Survey) -> set[int]:
     return {shard for shard, names in found.begun.items() if "visible" in names}
 
 
-def _checked(store: ViewStore, options: Options) -> Verdict:
+def _checked(store: ViewStore) -> Verdict:
     with meter("verifying", store.schema.shapes, "shapes") as progress:
         return verify(store.storage, progress.advance)
 
