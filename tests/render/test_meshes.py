@@ -150,7 +150,7 @@ def test_vertices_that_are_not_finite(tmp_path):
 
 def test_too_many_faces(tmp_path, monkeypatch):
     for module in ("meshes", "readers.off", "readers.obj", "readers.ply", "readers.stl"):
-        monkeypatch.setattr(f"pointcmt.render.{module}.MAX_FACES", 1)
+        monkeypatch.setattr(f"pointcmt.render.load.{module}.MAX_FACES", 1)
     monkeypatch.setattr("pointcmt.render.load.readers.ply_elements.MAX_FACES", 1)
     monkeypatch.setattr("pointcmt.render.load.readers.glb.scene.MAX_FACES", 10)
     for suffix, contents in SEEDS.items():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import Reason, ShapeError, ShapeRefused
 from pointcmt.render.load.readers import GREY
 from pointcmt.render.load.readers.off import read_off
 from pointcmt.shapes import Mesh
@@ -222,5 +222,6 @@ def test_every_truncation_between_words_is_noticed():
         assert refusal(" ".join(words[:count])).reason is Reason.TRUNCATED
 
 
-def test_numbers_that_are_not_finite_are_read_for_the_check_to_refuse():
-    assert np.isnan(read(TRIANGLE.replace("1 0 0", "1 nan 0")).vertices[1, 1])
+def test_numbers_that_are_not_finite_are_refused_by_the_mesh():
+    with pytest.raises(ShapeError, match="1 vertices are not finite, first 1: 1 nan 0"):
+        read(TRIANGLE.replace("1 0 0", "1 nan 0"))
