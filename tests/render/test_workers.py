@@ -107,7 +107,7 @@ def test_memory_that_earlier_tasks_left_in_a_worker_is_not_blamed_on_a_shape(tmp
 
 
 def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match=r"not working on any shape: .* --memory-limit 0\.01"):
+    with pytest.raises(PointcmtError, match=r"not working on any shape: .* memory_limit=0\.01"):
         run(tmp_path, {}, memory_limit=0.01)
 
 
