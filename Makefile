@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH_INDEX ?=
 # What test-oldest and test-newest run: paths and options of pytest.
 TESTS ?= tests
+# A file's tests stay together, for they share what was rendered or trained for them.
+PARALLEL ?= --numprocesses 2 --dist loadfile
 
 .PHONY: setup demo test lint types unit test-slow test-gpu test-oldest test-newest test-wheel \
 	configs oldest bench bench-gpu clean
@@ -36,7 +38,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -44,7 +46,7 @@ test-slow: setup
 # The oldest versions that pyproject.toml allows, on Python 3.11. They do not know today's versions
 # of what they themselves depend on and warn of it; so warnings are not errors here.
 test-oldest: .venv-oldest/.ready
-	.venv-oldest/bin/python -m pytest -W default $(TESTS)
+	.venv-oldest/bin/python -m pytest -W default $(PARALLEL) $(TESTS)
 
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt system-packages.sh
 	$(PYTHON) -c 'import sys; sys.exit("constraints-oldest.txt is for Python 3.11: make test-oldest PYTHON=python3.11") if sys.version_info[:2] != (3, 11) else None'
@@ -54,7 +56,7 @@ test-oldest: .venv-oldest/.ready
 # The newest versions that there are today.
 test-newest:
 	$(MAKE) other-venv OTHER=.venv-newest OPTIONS='--upgrade --upgrade-strategy eager'
-	.venv-newest/bin/python -m pytest $(TESTS)
+	.venv-newest/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 .PHONY: other-venv
 other-venv:

@@ -38,7 +38,7 @@ REPOSITORY = Path(__file__).parents[1]
 HOOK = REPOSITORY / "tests" / "faults"  # triggers the faults of faulty meshes
 REASONS = {"segfault": "crashed", "hang": "timeout", "greedy": "too_large"}
 SHARD = 3  # shapes
-LIMITS = ["--timeout", "4", "--memory-limit", "1"]
+LIMITS = ["--timeout", "8", "--memory-limit", "1"]
 FAULTS = {  # how often each happens; for the first three, the number of meshes with it
     "segfault": 3,
     "hang": 2,

@@ -21,7 +21,7 @@ def python(code):
 
 def pointcmt(*arguments):
     command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("code", ["import pointcmt", "import pointcmt.cli"])

@@ -39,7 +39,6 @@ from tests.stores import render_toy, tree
 
 QUIET = Options(workers=1)
 WRONG = (None, -1, 10**30, "x", [], {}, 1.5)
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

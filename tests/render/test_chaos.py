@@ -21,7 +21,7 @@ def test_whatever_breaks_the_finished_store_is_the_undisturbed_one():
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     ) as chaos:
         try:
-            said, _ = chaos.communicate(timeout=400)
+            said, _ = chaos.communicate(timeout=1000)
         except subprocess.TimeoutExpired:
             chaos.terminate()
             raise AssertionError(chaos.communicate()[0]) from None
