@@ -19,7 +19,7 @@ from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.training.config.files import load_pipeline
 from pointcmt.training.evaluation.evaluate import evaluate
@@ -85,7 +85,7 @@ def render_toy(out: Path) -> ViewStore:
     }
     listing = replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
     config = RenderConfig(find_rig("mvnet12"), size=96, points=256)
-    render(listing, Job(str(out), listing.name, None, listing.up, config), Options())
+    render(listing, job_of_listing(listing, str(out), config), Options())
     return ViewStore.open(out)
 
 

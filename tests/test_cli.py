@@ -46,7 +46,7 @@ def test_help_names_every_command():
         (("--dataset", "toy", "--backend", "embre"), "did you mean 'embree'?"),
         (("--dataset", "toy", "--layers", "normals"), "did you mean 'normal'?"),
         (("--dataset", "toy", "--light", "cam"), "did you mean 'camera'?"),
-        (("--dataset", "toy", "--backend", "embree", "--device", "1"), "draws on no device"),
+        (("--dataset", "toy", "--backend", "embree", "--device", "1"), "does not use a GPU"),
         (("--dataset", "toy", "--size", "1"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--size", "0"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--size", "20000"), "outside of 8 to 4096"),

@@ -1,7 +1,7 @@
 """Render data sets into a store with many processes, and preview stores."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,8 +12,8 @@ from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.locations import is_remote
 from pointcmt.errors import UsageError, nearest
-from pointcmt.render.config import RenderConfig, find_color, fit
-from pointcmt.render.jobs.job import Job
+from pointcmt.render.config import RenderConfig, find_color
+from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
 from pointcmt.render.jobs.run import render as run_job
 
@@ -79,24 +79,17 @@ def render(
         fix = nearest(name, RenderSettings.__annotations__)
         raise UsageError(f"render has no setting '{name}'", where=f"{name}=", fix=fix)
     plugins.trust(dataset)
-    on_device = given.get("device", "auto") != "auto"
-    if on_device and given.get("backend", "auto") not in ("auto", "egl"):
-        what = f"backend {given['backend']} draws on no device"
-        raise UsageError(what, where="--device", fix="leave it out")
     given["layers"] = tuple(sorted(given.get("layers", ())))
     if "background" in given:
         given["background"] = find_color(given["background"])
     own = {each.name for each in fields(RenderConfig)}
     found = rig if isinstance(rig, Rig) else find_rig(str(rig))
     config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
-    follow = given.get("follow_links", False)
-    listing = list_shapes(dataset, None if root is None else Path(root), given.get("up"), follow)
+    place, follow = None if root is None else Path(root), given.get("follow_links", False)
+    listing = list_shapes(dataset, place, given.get("up"), follow)
     listing = select(listing, given.get("split"), given.get("limit"))
-    config = fit(config, listing.kind)
-    if on_device and listing.kind == "cloud":
-        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
-    place, matched = str(out), given.get("correspondences", True)
-    job = Job(place, listing.name, listing.root, listing.up, config, matched)
+    matched, device = given.get("correspondences", True), given.get("device", "auto")
+    job = job_of_listing(listing, str(out), config, matched, device)
     kinds = {each.name for each in fields(Options)}
     options = Options(
         workers=workers,
@@ -104,7 +97,7 @@ def render(
         **{key: given[key] for key in given.keys() & kinds},
     )
     with showing_messages(progress):
-        return run_job(listing, replace(job, follow_links=follow), options)
+        return run_job(listing, job, options)
 
 
 def preview(

@@ -12,7 +12,7 @@ from pointcmt.console import duration, show, show_text
 from pointcmt.datasets.sources import Listing, list_shapes, select
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.render.preview import preview
 from pointcmt.training.config.files import load_pipeline
@@ -52,8 +52,7 @@ def run(out: Path) -> None:
 
     _title("1 · render toy shapes: 12 views each, with depth, face ids and correspondences")
     listing = _few(list_shapes("toy", None))
-    job = Job(str(data), listing.name, None, listing.up, CONFIG)
-    summary = render(listing, job, Options())
+    summary = render(listing, job_of_listing(listing, str(data), CONFIG), Options())
     show(f"{summary.done + summary.skipped} shapes in {data}")
     store = ViewStore.open(data)
     for path in preview(store, out / "preview", shapes=20, views=5):

@@ -1,7 +1,6 @@
 """`pointcmt render` and `pointcmt build-correspondences`."""
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +28,6 @@ from pointcmt.commands.options import (
     start_logging,
 )
 from pointcmt.console import duration, logger, show
-from pointcmt.errors import UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -80,12 +78,11 @@ def render(
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
-    from pointcmt.render.config import RenderConfig, find_color, fit
+    from pointcmt.render.config import RenderConfig, find_color
+    from pointcmt.render.jobs.job import job_of_listing
+    from pointcmt.render.jobs.run import Options
+    from pointcmt.render.jobs.run import render as run
 
-    if device != "auto" and backend not in ("auto", "egl"):
-        raise UsageError(
-            f"backend {backend} draws on no device", where="--device", fix="leave it out"
-        )
     config = RenderConfig(
         rig=find_rig(rig),
         size=size,
@@ -99,17 +96,8 @@ def render(
         splat=splat or 0.0,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
-    config = fit(config, listing.kind)
-    if device != "auto" and listing.kind == "cloud":
-        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
+    job = job_of_listing(listing, out, config, correspondences, device)
     _print_listing(listing)
-
-    from pointcmt.render.jobs.job import Job
-    from pointcmt.render.jobs.run import Options
-    from pointcmt.render.jobs.run import render as run
-
-    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
-    job = replace(job, follow_links=follow_links)
     options = Options(
         workers=workers,
         timeout=timeout,

@@ -30,6 +30,8 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
 
+GPU_BACKENDS = ("auto", "egl")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -72,6 +74,32 @@ class Finished:
 
     task: Task
     outcomes: tuple[Outcome, ...]  # of the shapes that were tried
+
+
+def job_of_listing(
+    listing: Listing,
+    out: str,
+    config: RenderConfig,
+    correspondences: bool = True,
+    device: str = "auto",
+) -> Job:
+    """Return the job that renders a listing into the store at `out`.
+
+    config: adapted to the listing's kind of shapes. Raises UsageError if it is for the other kind,
+    or if a GPU is named by `device` though none is used.
+    """
+    if device != "auto" and (config.backend not in GPU_BACKENDS or listing.kind != "mesh"):
+        by = f"backend {config.backend}" if listing.kind == "mesh" else "the renderer of clouds"
+        raise UsageError(f"{by} does not use a GPU", where="--device", fix="leave it out")
+    return Job(
+        out,
+        listing.name,
+        listing.root,
+        listing.up,
+        fit(config, listing.kind),
+        correspondences,
+        follow_links=listing.follow_links,
+    )
 
 
 def create_store(
