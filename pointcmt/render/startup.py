@@ -1,5 +1,6 @@
 """Import large libraries: only the needed parts in workers, and with helpful errors."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from pointcmt.errors import DependencyError, install
 # open3d imports its web plots and, with them, dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"
 NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_server=None)
+WEB_VISUALIZER = "OPEN3D_DISABLE_WEB_VISUALIZER"
 # numba imports a BLAS from scipy if it is installed, which no kernel here needs: 0.2 s.
 BLAS = "scipy.linalg"
 
@@ -28,7 +30,8 @@ SYSTEM_PACKAGES = {
 def load_open3d(where: str) -> Any:
     """Import open3d. where: the feature that needs it. Raises DependencyError with a remedy."""
     try:
-        import open3d
+        with _without_web_visualizer():
+            import open3d
     except ImportError as error:
         raise DependencyError(
             f"open3d cannot be loaded: {error}", where=where, fix=remedy(error)
@@ -52,6 +55,19 @@ def import_lightly() -> None:
     with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, BLAS: None}):
         import numba.np.arraymath  # noqa: F401
         import open3d  # noqa: F401
+
+
+@contextmanager
+def _without_web_visualizer() -> Iterator[None]:
+    """In a notebook, importing open3d would start a server for a viewer, and print so."""
+    if WEB_VISUALIZER in os.environ:  # the user's own choice
+        yield
+        return
+    os.environ[WEB_VISUALIZER] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[WEB_VISUALIZER]
 
 
 @contextmanager
