@@ -8,7 +8,7 @@ of the labels, which all stages share, it trains a teacher (MVCNN, ResNet-18 fro
 64², 3 random views a step) and a generator once, and PointNet students of 128 points, vanilla and
 distilled, once per seed; all are evaluated on the test split. An interrupted study resumes. Smaller
 fractions train for more epochs, since theirs are shorter. On few cores, set OMP_WAIT_POLICY=passive
-(see pointcmt/training/startup.py).
+(see pointcmt/extras.py).
 """
 
 import argparse

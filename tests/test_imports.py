@@ -13,7 +13,6 @@ PACKAGE = ROOT / "pointcmt"
 # The lowest floor: modules at the top of the package that import nothing but each other.
 GROUND = (
     "errors",
-    "differences",
     "console",
     "wording",
     "arrays",
@@ -26,6 +25,7 @@ GROUND = (
     "compiled",
     "files",
     "plugins",
+    "extras",
 )
 TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
 # Folder, or a module that has a rule of its own → what it may import besides itself and the ground.

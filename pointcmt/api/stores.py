@@ -14,6 +14,7 @@ from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.schema import RENDER, SPLITS
 from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.extras import needs
 
 if TYPE_CHECKING:
     from pointcmt.datasets.store.streaming import ViewDataset
@@ -225,9 +226,7 @@ class ViewStore(view_store.ViewStore):
         >>> tuple(batch["rgb"].shape), tuple(batch["points"].shape), tuple(batch["label"].shape)
         ((8, 4, 32, 32, 3), (8, 256, 3), (8,))
         """
-        from pointcmt.api.imports import needs
-
-        with needs("train"):
+        with needs("train", "a dataset of batches"):
             from pointcmt.datasets.store.streaming import StreamConfig, ViewDataset, done_shapes
         if isinstance(split, str):
             _require("split", split, SPLITS)

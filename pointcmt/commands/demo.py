@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import LogFormat, needs, path_of, resumable, start_logging
+from pointcmt.commands.options import LogFormat, path_of, resumable, start_logging
+from pointcmt.extras import needs
 
 
 def demo(

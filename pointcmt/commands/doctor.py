@@ -20,7 +20,8 @@ import typer
 from pointcmt import plugins
 from pointcmt.commands.options import Json, path_of
 from pointcmt.console import show_text
-from pointcmt.errors import PointcmtError, install
+from pointcmt.errors import PointcmtError
+from pointcmt.extras import install
 
 # A square or a triangle in each format that compiled functions read.
 MESHES = {

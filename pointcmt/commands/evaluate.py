@@ -12,12 +12,12 @@ from pointcmt.commands.options import (
     LogFormat,
     Trust,
     allow,
-    needs,
     path_of,
     start_logging,
 )
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
+from pointcmt.extras import needs
 
 
 def evaluate(

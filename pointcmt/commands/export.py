@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Json, Trust, allow, is_url, needs
+from pointcmt.commands.options import Json, Trust, allow, is_url
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
+from pointcmt.extras import needs
 
 STORE_FORMATS = ("png", "webdataset")
 

@@ -11,8 +11,8 @@ import typer
 
 from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
-from pointcmt.errors import DependencyError, UsageError, install, nearest
-from pointcmt.training.startup import let_waiting_threads_sleep
+from pointcmt.errors import UsageError, nearest
+from pointcmt.extras import needs
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -59,8 +59,6 @@ Trust = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
-WITH_TORCH = ("train", "export", "all")  # extras
-
 
 def allow(trusted: list[str] | None, *typed: str) -> None:
     """Allow this command to import the values typed by the user that have the form `module:name`.
@@ -77,20 +75,6 @@ def allow(trusted: list[str] | None, *typed: str) -> None:
     plugins.trust(*names)
     if names:
         plugins.look_in(os.getcwd())
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Prepare for the libraries of an extra; if one is missing, the error names the extra."""
-    if extra in WITH_TORCH:
-        let_waiting_threads_sleep()
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise DependencyError(
-            f"this command needs {error.name}, which is not installed",
-            fix=install(extra),
-        ) from None
 
 
 @contextmanager

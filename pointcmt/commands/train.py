@@ -14,7 +14,6 @@ from pointcmt.commands.options import (
     LogFormat,
     Trust,
     allow,
-    needs,
     path_of,
     require_folder,
     resumable,
@@ -22,6 +21,7 @@ from pointcmt.commands.options import (
 )
 from pointcmt.console import hide_messages, show_text
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.extras import needs
 
 if TYPE_CHECKING:
     from pointcmt.training.config.pointcmt import PipelineConfig

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
-from pointcmt.errors import DependencyError, install
+from pointcmt.errors import DependencyError
+from pointcmt.extras import install
 
 # open3d imports its web plots and, with them, dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"

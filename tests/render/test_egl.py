@@ -11,7 +11,8 @@ import pytest
 
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import UsageError, install
+from pointcmt.errors import UsageError
+from pointcmt.extras import install
 from pointcmt.render.draw.egl import contexts
 from pointcmt.render.draw.egl.contexts import Device
 from tests.render.jobs import pointcmt

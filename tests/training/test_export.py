@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pointcmt import cli
-from pointcmt.errors import StoreError, UsageError, install
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.extras import install
 from pointcmt.training import ops
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.export.networks import FORMATS, as_strings, export, load_exported

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.schema import ShapeRecord
-from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError, install
+from pointcmt.errors import DependencyError, Reason, ShapeRefused, UsageError
+from pointcmt.extras import install
 from pointcmt.files import require_regular
 
 POINTS, LABEL = ("data",), ("label",)  # names of the arrays [n,P,3] and [n] or [n,1]

@@ -30,8 +30,7 @@ from pointcmt.datasets.store.schema import (
 )
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.differences import brief, differing
-from pointcmt.errors import DamageError, StoreError
+from pointcmt.errors import DamageError, StoreError, brief, differing
 
 FOREIGN_SHOWN = 5  # names in an error
 

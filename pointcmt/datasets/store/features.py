@@ -35,8 +35,7 @@ from pointcmt.datasets.store.schema import (
     with_checksum,
 )
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.differences import differing
-from pointcmt.errors import DamageError, StoreError
+from pointcmt.errors import DamageError, StoreError, differing
 
 GROUP = encode_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 Chunk = Literal["shape", "view"]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.errors import DependencyError, install
+from pointcmt.errors import DependencyError
+from pointcmt.extras import install
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.scene import Scene

@@ -11,10 +11,10 @@ from pointcmt.errors import (
     Reason,
     ShapeError,
     ShapeRefused,
-    install,
     printable,
     shortened,
 )
+from pointcmt.extras import install
 from pointcmt.files import read_regular
 
 _MAX_BYTES = 4 << 30  # per file

@@ -28,8 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pointcmt.differences import differing
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, differing
 from pointcmt.files import open_regular, read_json
 from pointcmt.training.config.tables import Count, Table, check
 

@@ -5,7 +5,7 @@ from typing import Any
 from pointcmt import plugins
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.differences import brief, differing
+from pointcmt.errors import brief, differing
 from pointcmt.training.config.pointcmt import CONFIGS, TeacherConfig
 from pointcmt.training.config.sections import (
     DENSE_BACKBONES,

@@ -36,8 +36,7 @@ from numpy.typing import NDArray
 from pointcmt import __version__
 from pointcmt.datasets.enclosing import store_around
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.differences import differing
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, differing, nearest
 from pointcmt.files import append_regular, open_regular, read_json
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
 from pointcmt.training.config.mvnet import MvnetConfig

@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.differences import differing
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, differing
 
 Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
 

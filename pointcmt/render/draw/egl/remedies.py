@@ -5,7 +5,7 @@ import glob
 import os
 from pathlib import Path
 
-from pointcmt.errors import install
+from pointcmt.extras import install
 
 MESA = "libegl1 libegl-mesa0 libgl1-mesa-dri libgl1"
 VENDOR_FOLDERS = ("/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d")
