@@ -46,7 +46,7 @@ def test_help_names_every_command():
         (("--dataset", "toy", "--backend", "embre"), "did you mean 'embree'?"),
         (("--dataset", "toy", "--layers", "normals"), "did you mean 'normal'?"),
         (("--dataset", "toy", "--light", "cam"), "did you mean 'camera'?"),
-        (("--dataset", "toy", "--backend", "embree", "--device", "1"), "draws on no device"),
+        (("--dataset", "toy", "--backend", "embree", "--device", "1"), "does not use a GPU"),
         (("--dataset", "toy", "--size", "1"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--size", "0"), "outside of 8 to 4096"),
         (("--dataset", "toy", "--size", "20000"), "outside of 8 to 4096"),
@@ -158,7 +158,7 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     assert "this run is finished" in again.stderr
     other = pointcmt(*student, "--out", tmp_path / "nowhere")
     assert (other.returncode, other.stdout) == (1, "")
-    assert "no run to go on with" in other.stderr
+    assert "no run to resume" in other.stderr
     judged = pointcmt("evaluate", run, "--data", toy_store.path, "--json")
     assert judged.returncode == 0, judged.stderr
     report = json.loads(judged.stdout.splitlines()[-1])

@@ -81,7 +81,7 @@ def render(
     plugins.trust(dataset)
     on_device = given.get("device", "auto") != "auto"
     if on_device and given.get("backend", "auto") not in ("auto", "egl"):
-        what = f"backend {given['backend']} draws on no device"
+        what = f"backend {given['backend']} does not use a GPU"
         raise UsageError(what, where="--device", fix="leave it out")
     given["layers"] = tuple(sorted(given.get("layers", ())))
     if "background" in given:
@@ -94,7 +94,9 @@ def render(
     listing = select(listing, given.get("split"), given.get("limit"))
     config = fit(config, listing.kind)
     if on_device and listing.kind == "cloud":
-        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
+        raise UsageError(
+            "clouds are always rendered on the CPU", where="--device", fix="leave it out"
+        )
     place, matched = str(out), given.get("correspondences", True)
     job = Job(place, listing.name, listing.root, listing.up, config, matched)
     kinds = {each.name for each in fields(Options)}
@@ -127,7 +129,9 @@ def preview(
 
     if is_remote(str(out)):
         raise UsageError(
-            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
+            "only view stores can be on object storage",
+            where=f"--out {out}",
+            fix="use a local folder",
         )
     opened = store if isinstance(store, ViewStore) else open_store(store)
     return draw(opened, Path(out), shapes, views, overwrite)

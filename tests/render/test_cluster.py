@@ -557,14 +557,14 @@ def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
-        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
-        (("--resources", "GPU=1"), "only dask workers have resources"),
+        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "distributes all shards"),
+        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "determined by the scheduler"),
+        (("--resources", "GPU=1"), "resources need a dask scheduler"),
         *(
             (("--scheduler", "tcp://127.0.0.1:9", "--resources", nonsense), "such as GPU=1")
             for nonsense in ("GPU", "GPU=nan", "GPU=inf", "GPU=-1", "GPU=0", "=1", " =1", ",")
         ),
-        (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
+        (("--scheduler", "local", "--resources", "GPU=1"), "have no resources"),
     ],
 )
 def test_contradictory_options_are_a_usage_error(tmp_path, arguments, says):

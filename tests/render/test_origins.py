@@ -183,7 +183,7 @@ def test_built_in_shapes_have_no_files_to_compare(tmp_path):
     store = render_toy(tmp_path / "S", 3, **SMALL)
     done = pointcmt("verify", store.path, "--sources")
     assert done.returncode == 0
-    assert "there are no files to compare" in done.stderr
+    assert "there are no source files to compare" in done.stderr
 
 
 @pytest.mark.parametrize("write", [write_shapenetpart_pts, write_shapenetpart_hdf5])

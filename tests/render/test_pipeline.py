@@ -198,7 +198,7 @@ def test_names_that_are_not_utf8_are_said(meshes, tmp_path):
     for root, out in ((odd, tmp_path / "S"), (meshes, odd + "out")):
         done = render(root, out, "--limit", 1)
         assert done.returncode == 2, done.stderr
-        assert "not UTF-8" in done.stderr
+        assert "not valid UTF-8" in done.stderr
 
 
 def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):

@@ -76,8 +76,8 @@ def test_shares_of_correspondences(meshes, finished, tmp_path):
         (("--shard-index", 3, "--num-shards", 3), "0 to 2"),
         (("--shard-index", -1, "--num-shards", 3), "0 to 2"),
         (("--shard-index", 0, "--num-shards", 0), "--num-shards 1 or more"),
-        (("--shard-index", 3), "belong together"),
-        (("--num-shards", 3), "belong together"),
+        (("--shard-index", 3), "must be used together"),
+        (("--num-shards", 3), "must be used together"),
         (("--shard-index", 0, "--num-shards", 2, "--overwrite"), "others have rendered"),
     ],
 )

@@ -301,11 +301,11 @@ def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
     run, out = runs["pointnet"], tmp_path / "x"
     for arguments, says in (
         ((run, "onxx", out), "did you mean 'onnx'"),
-        ((run, "png", out), "png is for view stores"),
-        ((tmp_path / "none", "webdataset", out), "webdataset is for view stores"),
+        ((run, "png", out), "png only applies to view stores"),
+        ((tmp_path / "none", "webdataset", out), "webdataset only applies to view stores"),
         ((store.path, "png", out), "cannot be exported to png yet"),
-        ((store.path, "onnx", out), "onnx is for trained runs"),
-        ((store.path, "safetensors", out), "safetensors is for trained runs"),
+        ((store.path, "onnx", out), "onnx only applies to runs"),
+        ((store.path, "safetensors", out), "safetensors only applies to runs"),
         ((run, "onnx", tmp_path), "this is a folder"),
         ((run, "onnx", out, "bets"), "did you mean 'best'"),
         ((runs["teacher"], "onnx", out), "'teacher' cannot be exported to onnx"),
