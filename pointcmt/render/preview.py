@@ -164,7 +164,7 @@ table {{ border-collapse: collapse }} td, th {{ padding: .1rem .8rem .1rem 0; te
 </style>
 <h1>{html.escape(source["name"])}</h1>
 <p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
-{store.schema.size}² pixels · {store.schema.points} points · licence:
+{store.schema.size}² pixels · {store.schema.points} points · license:
 {html.escape(source["licence"])}</p>
 {images}
 <h2>Shapes</h2>

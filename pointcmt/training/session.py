@@ -80,7 +80,7 @@ def plan_session(
     """
     require_trackers(config)
     config = resolve_config(config, store)
-    split = (split_train if config.labelled else split_shapes)(store, config.data)
+    split = (split_train if config.labeled else split_shapes)(store, config.data)
     config, batch_notes = fit_batch(config, split)
     saved = checkpoint.read_scalars(out / LAST)
     run = plan_run(out, config, store, split)

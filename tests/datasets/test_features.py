@@ -105,7 +105,7 @@ def test_missing_features_are_said_and_a_shard_at_a_time_is_enough(store):
     with pytest.raises(StoreError, match="features of shard 0 are missing") as caught:
         features.read(np.array([16, 3]))
     assert f"features/{KEY}/c/0" in caught.value.where
-    assert "computes them again" in caught.value.fix
+    assert "recomputed by the next command" in caught.value.fix
 
 
 def test_features_of_images_rendered_again_are_stale(store):
@@ -166,7 +166,7 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
             features.write(features.images(0), array)
         assert "other weights for the image network" in caught.value.fix  # it may be no teacher
-        assert "with mvnet, images.cache=false" in caught.value.fix
+        assert "for mvnet, set images.cache=false" in caught.value.fix
 
 
 def test_what_is_damaged_is_named_with_its_remedy(store):

@@ -1,4 +1,4 @@
-"""The toy shapes: listed once, the same to the byte everywhere, sound as solids, labelled."""
+"""The toy shapes: listed once, the same to the byte everywhere, sound as solids, labeled."""
 
 import hashlib
 import subprocess

@@ -308,7 +308,7 @@ def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
     marker = {key: marker[key] for key in ("outcomes", "files")}
     store.commit("render", 0, marker)
     assert [broken.what for broken in verify(str(out)).broken] == [
-        "depth and face_index disagree about the background"
+        "depth and face_index have different backgrounds"
     ]
 
 

@@ -220,17 +220,17 @@ def encoded(image: Image.Image, tmp_path: Path, kind: str, **options: object) ->
 
 
 def test_every_kind_of_pixel_becomes_rgb(tmp_path):
-    grey = Image.new("L", (2, 2), 100)
+    gray = Image.new("L", (2, 2), 100)
     wide = Image.fromarray(np.full((2, 2), 25700, np.uint16))
     palette = Image.new("RGB", (2, 2), RED).convert("P")
     clear = palette.copy()
     clear.info["transparency"] = 0
     for image, kind, pixel in [
-        (grey, "png", [100, 100, 100]),
+        (gray, "png", [100, 100, 100]),
         (wide, "png", [100, 100, 100]),
         (wide, "tiff", [100, 100, 100]),
         (Image.fromarray(np.full((2, 2), 0.5, np.float32)), "tiff", [128, 128, 128]),
-        (grey.convert("LA"), "png", [100, 100, 100, 255]),
+        (gray.convert("LA"), "png", [100, 100, 100, 255]),
         (palette, "png", [255, 0, 0]),
         (palette, "gif", [255, 0, 0]),
         (Image.new("1", (2, 2), 1), "png", [255, 255, 255]),

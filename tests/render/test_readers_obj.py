@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers import GRAY
 from pointcmt.render.load.readers.obj import read_obj
 from pointcmt.shapes import Mesh
 
@@ -126,7 +126,7 @@ def test_points_and_lines_are_skipped():
 def test_vertex_colors(white):
     mesh = read(f"v 0 0 0\nv 1 0 0 {white} 0 {0.2 * white:g}\nv 0 1 0 0 {white} 0 1\nf 1 2 3\n")
     assert mesh.vertex_colors is not None
-    expected = np.array([3 * [GREY], [1, 0, 0.2], [0, 1, 0]])
+    expected = np.array([3 * [GRAY], [1, 0, 0.2], [0, 1, 0]])
     assert mesh.vertex_colors.tolist() == pytest.approx(expected)
 
 

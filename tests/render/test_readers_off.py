@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeError, ShapeRefused
-from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers import GRAY
 from pointcmt.render.load.readers.off import read_off
 from pointcmt.shapes import Mesh
 
@@ -134,7 +134,7 @@ def test_face_colors(scale):
     text = f"OFF\n3 3 0\n{CORNERS}3 0 1 2 {spec(1, 0, 0.2)}\n3 0 1 2\n3 0 2 1 {spec(0, 1, 0, 1)}\n"
     colors = read(text).face_colors
     assert colors is not None
-    assert colors.tolist() == pytest.approx(np.array([[1, 0, 0.2], 3 * [GREY], [0, 1, 0]]))
+    assert colors.tolist() == pytest.approx(np.array([[1, 0, 0.2], 3 * [GRAY], [0, 1, 0]]))
 
 
 def test_color_map_indices_are_noted():

@@ -18,13 +18,13 @@ from pointcmt.render.load.readers.textures import MAX_DECODING, Textures, _decod
 from tests.render.glb_files import Builder, picture
 
 MIB = 1 << 20
-GREY, RGB, RGBA = 0, 2, 6  # color types of PNG
+GRAY, RGB, RGBA = 0, 2, 6  # color types of PNG
 pytestmark = pytest.mark.timeout(60)
 
 
 def png(width: int, height: int, kind: int, bits: int = 8, *, header_only: bool = False) -> bytes:
     """A black PNG; header_only: without most of its pixels."""
-    row = bytes(1 + width * {GREY: 1, RGB: 3, RGBA: 4}[kind] * bits // 8)
+    row = bytes(1 + width * {GRAY: 1, RGB: 3, RGBA: 4}[kind] * bits // 8)
     pixels = bytes(9) if header_only else row * height
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(pixels, 1)), (b"IEND", b"")]
@@ -71,10 +71,10 @@ def textured(*views: bytes, factors: list[list[float]], images: list[int]) -> Bu
     [
         png(9_000, 9_000, RGBA, header_only=True),
         png(9_000, 9_000, RGBA, 16, header_only=True),
-        png(80_000_000, 1, GREY, header_only=True),
-        png(1, 80_000_000, GREY, header_only=True),
+        png(80_000_000, 1, GRAY, header_only=True),
+        png(1, 80_000_000, GRAY, header_only=True),
         png(40_000_000, 1, RGB, 16, header_only=True),
-        png(1_000_000_000, 1, GREY, header_only=True),
+        png(1_000_000_000, 1, GRAY, header_only=True),
     ],
     ids=["square", "16 bits", "wide", "tall", "wide, 16 bits", "wider than Pillow allows"],
 )
@@ -104,7 +104,7 @@ def test_images_of_8192_pixels_are_within_what_one_may_take(mode):
 
 
 def tiled(size: int, tile: int) -> bytes:
-    """A black, deflated, grey TIFF of one tile."""
+    """A black, deflated, gray TIFF of one tile."""
     data = zlib.compress(bytes(size * size))
     tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile}
     tags |= {324: 8, 325: len(data)}
@@ -160,7 +160,7 @@ def images_of_every_kind(width, height):
         "rgb16-wide.png": png(width * height >> 1, 1, RGB, 16),
         "rgb16-tall.png": png(1, width * height >> 1, RGB, 16),
         "gray16.png": saved(wide, "PNG"),
-        "gray16-tall.png": png(1, width * height >> 1, GREY, 16),
+        "gray16-tall.png": png(1, width * height >> 1, GRAY, 16),
         "gray16.tiff": saved(wide, "TIFF", **one_strip),
         "float.tiff": saved(floats, "TIFF", **one_strip),
         "cmyk.tiff": saved(rgb.convert("CMYK"), "TIFF", **one_strip),

@@ -254,7 +254,7 @@ def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(mes
     damage(folder / "visible/c/1/0/0", "truncate", random.Random(0))
     damage(folder / "commits/visible/000002.json", "delete", random.Random(0))
     damage(folder / "shapes.jsonl", "truncate", random.Random(0))
-    with pytest.raises(UsageError, match="no such directory"):
+    with pytest.raises(UsageError, match="no such folder"):
         repair(meshes.path, None, QUIET)
     rendered = stamps(folder / "rgb", {0, 1, 2})
     done = repair(meshes.path, tmp_path / "moved", QUIET)

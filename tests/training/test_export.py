@@ -1,4 +1,4 @@
-"""Exported networks: the same weights, the same neighbours, the same predictions as the run's."""
+"""Exported networks: the same weights, the same neighbors, the same predictions as the run's."""
 
 import json
 import os

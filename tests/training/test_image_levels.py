@@ -249,7 +249,7 @@ def test_damaged_and_lost_levels_are_noticed_and_computed_again(store):
     path.unlink()
     features = open_features(store, *list_features(store))
     assert features.states([0]) == {0: STALE}
-    with pytest.raises(StoreError, match="rendered again since, or the file is lost"):
+    with pytest.raises(StoreError, match="been rendered again, or the file is lost"):
         features.read(SHAPES)
     _, again = cached(store, SHAPES)
     assert path.read_bytes() == whole

@@ -191,9 +191,9 @@ def test_a_teacher_takes_whatever_its_weights_are_of(name, make_store, folder_of
 
 
 def report_shapes(store):
-    from pointcmt.training.runs.splits import labelled
+    from pointcmt.training.runs.splits import labeled
 
-    return labelled(store, "test")[0]
+    return labeled(store, "test")[0]
 
 
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
@@ -357,8 +357,8 @@ def test_a_backbone_without_features_of_points_is_no_dense_one():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not a Source"),
-        ("bad_parts:Net", "is a type, not a Source"),
+        ("bad_parts:number", "must be a Source or a function that returns a Listing, not a int"),
+        ("bad_parts:Net", "must be a Source or a function that returns a Listing, not a type"),
         ("bad_parts:lists_none", "listed no shapes"),
         ("bad_parts:lists_a_list", "returned a list, not a Listing"),
         ("bad_parts:lists_twice", "several shapes with the same id"),

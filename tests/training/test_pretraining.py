@@ -222,7 +222,7 @@ def smooth_keys(batch, size):
 
 
 def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(rendered):
-    """With keys of surface points its own neighbours are what a pixel is most like: not negatives.
+    """With keys of surface points its own neighbors are what a pixel is most like: not negatives.
 
     Against a plain reference: of each pair the first view's tokens whose pixel shows a point, where
     they fall on one that does.

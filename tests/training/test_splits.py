@@ -61,7 +61,7 @@ def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
 
 
 def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
-    store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabelled=3)
+    store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabeled=3)
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert len(split.train) + len(split.validation) == 2 + 1 + 5
     assert split.notes == (
@@ -83,7 +83,7 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
         ({"train": (4, 0, 4)}, "1 classes have shapes but none rendered in train: plate"),
         ({"train": (4, 0, 0), "test": (2, 0, 0)}, "at least two classes"),
         ({"train": (1, 1, 1)}, "none is left for validation"),
-        ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabelled": 2}, "has a class"),
+        ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabeled": 2}, "has a class"),
     ],
 )
 def test_what_cannot_be_learned_is_said(make_store, plan, says):

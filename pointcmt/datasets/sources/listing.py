@@ -41,7 +41,7 @@ class Listing:
     shapes: tuple[ShapeRecord, ...]
     class_names: tuple[str, ...]
     up: str
-    licence: str
+    license: str
     url: str
     official: dict[str, int] | None
     notes: tuple[str, ...]
@@ -89,13 +89,13 @@ def select(listing: Listing, split: str | None = None, limit: int | None = None)
         if not shapes:
             found = ", ".join(f"{n} {name}" for name, n in listing.counts().items())
             raise UsageError(
-                f"{listing.name} has no shapes of the split '{split}' here",
+                f"{listing.name} has no shapes in the split '{split}'",
                 where="--split",
-                fix=f"there are: {found}",
+                fix=f"choose a split that has some: {found}",
             )
     if limit is not None:
         if limit < 1:
-            raise UsageError(f"a limit of {limit} leaves no shapes", where="--limit")
+            raise UsageError(f"the limit must be at least 1, not {limit}", where="--limit")
         shapes = _spread(shapes, listing.class_names, limit)
     return replace(listing, shapes=shapes)
 
@@ -111,11 +111,11 @@ def split_source(source: str) -> tuple[str, int | None]:
 def require_root(root: Path | None, dataset: str, obtain: str) -> Path:
     """Return a data set's directory. If missing, raises UsageError with how to obtain it."""
     if root is None:
-        raise UsageError(f"{dataset} needs the directory it lies in", where="--root", fix=obtain)
+        raise UsageError(f"{dataset} needs a root folder", where="--root", fix=obtain)
     if not root.exists():
-        raise UsageError("there is no such directory", where=str(root), fix=obtain)
+        raise UsageError("no such folder", where=str(root), fix=obtain)
     if not root.is_dir():
-        raise UsageError("this is a file, not a directory", where=str(root), fix=obtain)
+        raise UsageError("this is a file, not a folder", where=str(root), fix=obtain)
     return root
 
 
@@ -125,12 +125,12 @@ def is_inside(path: str | Path, limit: str | Path) -> bool:
     return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
-def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
+def unrecognized(root: Path, expected: str, obtain: str) -> UsageError:
     """Return the error for a directory that does not look like the data set."""
     names = sorted(folders(root)) + sorted(files(root))
     found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return UsageError(
-        f"expected {expected}; found {found or 'an empty directory'}", where=str(root), fix=obtain
+        f"expected {expected}; found {found or 'an empty folder'}", where=str(root), fix=obtain
     )
 
 

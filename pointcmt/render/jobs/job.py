@@ -101,7 +101,7 @@ def create_store(
             "name": listing.name,
             "root": str(listing.root.absolute()) if listing.root else None,
             "up": listing.up,
-            "licence": listing.licence,
+            "licence": listing.license,
             "url": listing.url,
             "follow_links": listing.follow_links,
         },

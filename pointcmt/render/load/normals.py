@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pointcmt.render.startup import load_open3d
 from pointcmt.shapes import Cloud
 
-NEIGHBOURS = 16  # of a point, including itself, whose plane gives its normal
+NEIGHBORS = 16  # of a point, including itself, whose plane gives its normal
 TOLERANCE = 0.01  # allowed difference of a normal's length from 1
 
 
@@ -40,7 +40,7 @@ def estimate_normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     open3d = load_open3d("the normals of clouds that come without")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
-    search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS)
+    search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBORS)
     cloud.estimate_normals(search, fast_normal_computation=False)
     normals = np.asarray(cloud.normals)
     inward = (normals * points).sum(axis=1) < 0

@@ -133,7 +133,7 @@ class MvnetConfig(TrainConfig):
     """View-consistency pre-training in the manner of MVNet, without labels: L = L_k + λ L_m."""
 
     classifies: ClassVar[bool] = False
-    labelled: ClassVar[bool] = False
+    labeled: ClassVar[bool] = False
     all_views: ClassVar[bool] = False
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True

@@ -206,7 +206,7 @@ class TrainConfig(Section):
     """Options of every recipe."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
-    labelled: ClassVar[bool] = True  # whether its shapes need classes
+    labeled: ClassVar[bool] = True  # whether its shapes need classes
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None

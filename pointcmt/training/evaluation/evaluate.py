@@ -37,7 +37,7 @@ from pointcmt.training.runs.folder import (
     shapes_digest,
 )
 from pointcmt.training.runs.part_labels import require_labels, require_parts
-from pointcmt.training.runs.splits import labelled, split_train
+from pointcmt.training.runs.splits import labeled, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -353,7 +353,7 @@ def confusion_matrix(
 def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
-        return labelled(store, "test")[0]
+        return labeled(store, "test")[0]
     if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
         raise StoreError(
             f"the '{split}' shapes of this run are only known in the store it was trained on",

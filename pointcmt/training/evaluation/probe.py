@@ -31,7 +31,7 @@ from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.folder import find_checkpoint
 from pointcmt.training.runs.pretrained import open_network
-from pointcmt.training.runs.splits import Split, labelled, split_train
+from pointcmt.training.runs.splits import Split, labeled, split_train
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
 EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
@@ -126,7 +126,7 @@ def probe(
     """
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)
-    train, test = (labelled(store, split)[0] for split in ("train", "test"))
+    train, test = (labeled(store, split)[0] for split in ("train", "test"))
     for ways, shots in episodes:
         _eligible(store, train, test, ways, shots)  # before minutes of work
     shapes, split = [train, test], None

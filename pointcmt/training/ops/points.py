@@ -151,8 +151,8 @@ def interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     Index and weight are those of `three_nearest_weights`. Differentiable in the features. Raises
     the same errors as `gather`.
     """
-    neighbours = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
-    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbours)
+    neighbors = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
+    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbors)
     return one + two + three  # not all at once: that would take three times the memory
 
 

@@ -233,7 +233,7 @@ def open_run(folder: Path) -> Run:
         )
     recipe = check(Facts, facts, "the run", where).recipe
     config = parse_config(recipe, facts["config"], where)
-    if config.labelled and not facts["class_names"]:
+    if config.labeled and not facts["class_names"]:
         raise StoreError("the run is damaged: it names no classes", where=where)
     return Run(folder, config, facts)
 

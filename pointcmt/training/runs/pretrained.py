@@ -57,7 +57,7 @@ class PointNetwork:
         After seeding torch with the run's seed, the weights are those that the run began with.
         """
         build = build_dense if self.config.dense else build_backbone
-        classes = len(self.run.class_names) if self.config.labelled else 1  # like mvnet
+        classes = len(self.run.class_names) if self.config.labeled else 1  # like mvnet
         model: Any = build(self.config.model.backbone, classes)
         if self.config.classifies:
             model.classifier = nn.Identity()

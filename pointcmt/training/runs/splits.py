@@ -32,11 +32,11 @@ def split_train(store: ViewStore, config: Data) -> Split:
     Raises StoreError if nothing can be learned or selected: fewer than two classes, a class that
     the store has but train lacks, or no class with a shape to spare.
     """
-    shapes, notes = labelled(store, "train")
+    shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
     _require_classes(store, counts)
     if np.any(store.splits == SPLITS.index("val")):
-        train, (validation, more) = shapes, labelled(store, "val")
+        train, (validation, more) = shapes, labeled(store, "val")
         notes = (*notes, *more, "validating on the store's own val split")
     else:
         held = stratified(store.labels[shapes], config.validation, config.split_seed)
@@ -103,7 +103,7 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     return config.model_copy(update={"data": fitting}), (note,)
 
 
-def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def labeled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the rendered shapes of a split whose class is known, and notes on those left out.
 
     Raises StoreError if there is none.

@@ -210,8 +210,8 @@ class Targets:
             buffers[at] = gl.GL_COLOR_ATTACHMENT0 + at
         gl.glDrawBuffers(len(buffers), buffers)
         gl.glClear(gl.GL_DEPTH_BUFFER_BIT)
-        grey = 128 / 255
-        clear = {0: [*(c / 255 for c in background), 1], 2: [0, 0, 0, 1], 3: [grey, grey, grey, 1]}
+        gray = 128 / 255
+        clear = {0: [*(c / 255 for c in background), 1], 2: [0, 0, 0, 1], 3: [gray, gray, gray, 1]}
         for at in self._outputs:
             if at == 1:
                 gl.glClearBufferiv(gl.GL_COLOR, at, np.full(4, -1, np.int32))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.text import (
@@ -330,7 +330,7 @@ def _vertex_colors(tints: NDArray[np.float64], vertices: int) -> NDArray[np.floa
     """Return colors [P,3] if any vertex has one; the input is 0..1, or 0..255 if any exceeds 1."""
     if not len(tints):
         return None
-    colors = np.full((vertices, 3), GREY)
-    given = np.where(np.isfinite(tints[:, 1:]), tints[:, 1:], GREY)
+    colors = np.full((vertices, 3), GRAY)
+    given = np.where(np.isfinite(tints[:, 1:]), tints[:, 1:], GRAY)
     colors[tints[:, 0].astype(np.int64)] = np.clip(given / (255 if given.max() > 1 else 1), 0, 1)
     return colors.astype(np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.text import (
     TAIL,
@@ -312,4 +312,4 @@ def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return sRGB 0..1 of colors in 0..255 or 0..1, judged by the maximum; gray if missing."""
     scale = 255 if np.nanmax(colors) > 1 else 1
     unit = np.clip(colors[:, :3] / scale, 0, 1)
-    return np.where(np.isfinite(unit), unit, GREY).astype(np.float32)
+    return np.where(np.isfinite(unit), unit, GRAY).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
@@ -114,7 +114,7 @@ def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...]
     for name in names[:_MOST_TEXTURES]:
         texture = None
         try:
-            texture = textures.opaque(find(folder_of(path), name), (GREY, GREY, GREY))
+            texture = textures.opaque(find(folder_of(path), name), (GRAY, GRAY, GRAY))
         except NotRead as reason:
             notes.append(f"texture {reason}")
         materials.append(Material(name=name, texture=texture))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused, printable
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
@@ -103,7 +103,7 @@ class Table:
             colors = self.columns(names)
             if colors is not None and len(colors):
                 code = next(p.code for p in self.element.properties if p.name == names[0])
-                colors = np.where(np.isfinite(colors), colors, GREY)
+                colors = np.where(np.isfinite(colors), colors, GRAY)
                 white = 65535 if _NUMPY[code] == "u2" else 255
                 if code >= _FLOAT and colors.max() <= 1:
                     white = 1
