@@ -53,7 +53,9 @@ def choose_shapes(store: ViewStore, count: int) -> list[int]:
     done = np.flatnonzero(store.status() == DONE)
     if not len(done):
         raise StoreError(
-            "no shape of this store is rendered yet", where=store.path, fix="run `pointcmt render`"
+            "no shape of this store has been rendered yet",
+            where=store.path,
+            fix="run `pointcmt render`",
         )
     labels = store.labels[done]
     turn = np.zeros(len(done), np.int64)  # number of earlier shapes of the same class

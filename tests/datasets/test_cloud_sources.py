@@ -261,7 +261,7 @@ def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_pa
     )
     assert "0xff" in first
     assert second.startswith("val_hdf5_file_list.txt cannot be read")
-    assert "1099511627776 bytes, at most 1048576 are read" in second
+    assert "1099511627776 bytes, more than the maximum of 1048576" in second
 
 
 @pytest.mark.parametrize(

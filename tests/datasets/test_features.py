@@ -194,10 +194,10 @@ def test_what_is_damaged_is_named_with_its_remedy(store):
 
 def test_other_facts_are_refused_with_the_difference_but_another_version_is_fine(store):
     create_features(store, KEY, WIDTH, FACTS)
-    with pytest.raises(StoreError, match="image_size: 0 in the store, 64 asked for") as caught:
+    with pytest.raises(StoreError, match="image_size: 0 in the store, 64 requested") as caught:
         create_features(store, KEY, WIDTH, {**FACTS, "image_size": 64})
     assert "commits/features-" in caught.value.fix
-    with pytest.raises(StoreError, match="width: 5 in the store, 6 asked for"):
+    with pytest.raises(StoreError, match="width: 5 in the store, 6 requested"):
         create_features(store, KEY, 6, FACTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pointcmt.datasets.store.features.__version__", "99.0")

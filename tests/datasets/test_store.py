@@ -146,11 +146,11 @@ def test_many_may_create_the_same_store_at_once(tmp_path):
 
 def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
     make(tmp_path / "S")
-    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 asked for"):
+    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 requested"):
         create(Storage(tmp_path / "S"), attributes(seed=1), SHAPES)
     with pytest.raises(StoreError, match="plan_sha256"):
         create(Storage(tmp_path / "S"), attributes(), SHAPES[::-1])
-    with pytest.raises(StoreError, match='up: "z" in the store, "y" asked for'):
+    with pytest.raises(StoreError, match='up: "z" in the store, "y" requested'):
         create(Storage(tmp_path / "S"), attributes(up="y"), SHAPES)
 
 
@@ -375,7 +375,7 @@ def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
 
 
 def test_outcomes_survive_json():
-    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "asked for: a GPU"}
+    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "requested: a GPU"}
     outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9", **how, seconds=1.5, notes=("odd",))
     assert decode_outcome(json.loads(json.dumps(encode_outcome(outcome)))) == outcome
 

@@ -92,7 +92,7 @@ def test_a_job_on_two_workers_writes_these_bytes_and_names_what_is_broken(
     assert (facts["planned"], facts["done"], facts["failed"]) == (9, 5, 4)
     reasons = {f["id"].split("/")[1]: f["reason"] for f in facts["failures"]}
     assert reasons == BROKEN
-    assert "drawn by splat (a cloud)" in run.stderr
+    assert "rendering with splat (a cloud)" in run.stderr
     assert tree(tmp_path / "S") == tree(finished.path)
 
 
@@ -242,7 +242,7 @@ def test_a_row_that_has_changed_gets_no_correspondences(tmp_path):
     write_hdf5(
         tmp_path / "elsewhere/ply_data_train7.h5", data=np.zeros((1, 5, 3), np.float32), label=[0]
     )
-    with pytest.raises(UsageError, match="none of the store's 5 shapes is there"):
+    with pytest.raises(UsageError, match="none of the store's 5 shapes was found there"):
         job_of_store(store, tmp_path / "elsewhere")
 
 

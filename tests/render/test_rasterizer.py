@@ -269,7 +269,7 @@ def objects(gl):
 
 def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
     monkeypatch.setattr(shading, "AMBIENT", "no number at all")
-    with pytest.raises(DependencyError, match="does not compile") as raised:
+    with pytest.raises(DependencyError, match="failed to compile") as raised:
         Rasterizer(device)
     assert "error" in raised.value.what.lower()
     assert "--backend embree" in raised.value.fix

@@ -90,7 +90,7 @@ def test_images_that_would_take_too_much_become_notes(tmp_path, image):
         mesh = load_mesh(tmp_path / name)
         assert mesh.materials[0].texture is None
         assert len(mesh.notes) == 1
-        assert "MiB decoded, at most 592 are read" in mesh.notes[0] or (
+        assert "MiB decoded, more than the maximum of 592" in mesh.notes[0] or (
             "cannot be decoded (DecompressionBomb" in mesh.notes[0]
         )
 
@@ -232,7 +232,7 @@ def test_tinted_copies_count_as_textures(monkeypatch):
     build = textured(png(256, 256, RGB), factors=factors, images=[0])  # 192 KiB
     mesh = build.read()
     assert [material.texture is not None for material in mesh.materials] == [True] * 4 + [False] * 6
-    assert mesh.notes[0] == "texture of material 'm4': textures beyond 1 MiB in all are not read"
+    assert mesh.notes[0] == "texture of material 'm4': textures beyond 1 MiB in total are ignored"
     assert len(mesh.notes) == 6
 
 
@@ -242,4 +242,4 @@ def test_what_is_decoded_counts_even_if_it_is_reduced_or_broken(monkeypatch, ima
     monkeypatch.setattr(textures, "MAX_TEXTURE", 8)
     build = textured(*[image] * 10, factors=[[1, 1, 1, 1]] * 10, images=list(range(10)))
     notes = build.read().notes
-    assert sum("more than 1 MiB in all, decoded, are not read" in note for note in notes) >= 6
+    assert sum("beyond 1 MiB in total, decoded, are ignored" in note for note in notes) >= 6

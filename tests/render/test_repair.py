@@ -267,7 +267,7 @@ def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(mes
 def test_a_list_of_shapes_that_the_source_no_longer_gives_is_said(meshes, tmp_path):
     write_off(tmp_path / "meshes/box/train/00.off", shapes.box(0.9))
     (Path(meshes.path) / "shapes.jsonl").unlink()
-    with pytest.raises(StoreError, match="the data set now lists others"):
+    with pytest.raises(StoreError, match="the dataset now contains different shapes"):
         repair(meshes.path, None, QUIET)
 
 
@@ -281,7 +281,7 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
     done = repair(meshes.path, None, QUIET)  # the store says done where the marker says failed
     assert done.shards == (1,)
     assert done.notes[0] == (
-        "1 shapes were drawn by egl and are now by embree: their images differ slightly"
+        "1 shapes were rendered with egl before and with embree now: their images differ slightly"
     )
     assert done.changed == (1,)
     again = ViewStore.open(meshes.path).outcomes()[2]
@@ -304,11 +304,11 @@ def test_embree_draws_again_what_it_drew_even_where_auto_finds_a_gpu(meshes, mon
     assert done.notes == ()
     after = {name: data for name, data in tree(meshes.path).items() if "commits" not in name}
     assert {name: after[name] for name in before} == before
-    assert ViewStore.open(meshes.path).outcomes()[2].backend_reason == "asked for"
+    assert ViewStore.open(meshes.path).outcomes()[2].backend_reason == "requested"
 
 
 def test_a_job_whose_store_was_replaced_stops(meshes, tmp_path):
     job = Job(meshes.path, "folder", tmp_path, "y", RenderConfig(find_rig("ortho6"), **SMALL))
-    with pytest.raises(StoreError, match="another store here"):
+    with pytest.raises(StoreError, match="a different store here"):
         ShardRunner(replace(job, identity="of another"))
     assert ShardRunner(replace(job, identity=meshes.identity))

@@ -250,5 +250,5 @@ def test_normals_of_the_file_are_kept_where_they_have_unit_length():
     done = complete_normals(Cloud(points, given))
     np.testing.assert_allclose(done.normals[50:], np.roll(points, 1, axis=1)[50:], atol=1e-6)
     np.testing.assert_array_equal(done.normals[:50], estimate_normals(points)[:50])
-    assert done.notes == ("50 normals are not of unit length: estimated instead",)
+    assert done.notes == ("50 normals are not unit vectors: estimated instead",)
     assert complete_normals(Cloud(points, np.zeros_like(points))).notes == ()

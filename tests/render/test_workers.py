@@ -107,7 +107,9 @@ def test_memory_that_earlier_tasks_left_in_a_worker_is_not_blamed_on_a_shape(tmp
 
 
 def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match=r"not working on any shape: .* memory_limit=0\.01"):
+    with pytest.raises(
+        PointcmtError, match=r"keep dying before they work on a shape: .* memory_limit=0\.01"
+    ):
         run(tmp_path, {}, memory_limit=0.01)
 
 
@@ -162,7 +164,9 @@ def test_workers_that_cannot_start_stop_the_job(tmp_path):
 
 def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
     monkeypatch.setattr(supervisor, "LOADING_TIMEOUT", 1.0)
-    with pytest.raises(PointcmtError, match="not working on any shape: took longer than 1 s"):
+    with pytest.raises(
+        PointcmtError, match="keep dying before they work on a shape: took longer than 1 s"
+    ):
         list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
 
 

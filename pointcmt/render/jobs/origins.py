@@ -26,7 +26,7 @@ from pointcmt.render.load.files import path_in
 
 SAMPLE = 32  # number of shapes to compare when a job resumes
 NAMED = 5  # number of differing shapes to name
-MISSING = "there is no such file"
+MISSING = "no such file"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class SourceFiles:
             return f"the file cannot be read: {error.strerror}"
         except ShapeRefused as refused:
             missing = refused.reason == Reason.MISSING_FILE
-            return MISSING if missing else f"it no longer holds this shape: {refused}"
-        return "" if found == shape.sha256 else "the file is not the one that was rendered"
+            return MISSING if missing else f"the file no longer contains this shape: {refused}"
+        return "" if found == shape.sha256 else "the file has changed since it was rendered"
 
     def _sha256(self, record: ShapeRecord) -> str:
         name, row = split_source(record.source)
@@ -87,9 +87,9 @@ def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
         raise UsageError(
             found.text,
             where=f"--root {job.root}",
-            fix="name the data set that the store was made from, or choose another --out for this "
-            "one; where files were changed on purpose, add --changed-sources (`pointcmt verify "
-            "--sources` lists all of them)",
+            fix="set --root to the dataset that the store was rendered from, or choose another "
+            "--out for this one; if the files were changed on purpose, add --changed-sources "
+            "(`pointcmt verify --sources` lists all of them)",
         )
     if found.different:
         logger.warning(f"note: {found.text}")
@@ -105,7 +105,7 @@ def require_some_sources(store: ViewStore, job: Job) -> None:
         raise UsageError(
             found.text,
             where=f"--root {job.root}",
-            fix="name the data set that the store was made from",
+            fix="set --root to the dataset that the store was rendered from",
         )
 
 
@@ -125,7 +125,7 @@ class _Comparison:
         more = len(self.different) - NAMED
         return (
             f"{len(self.different)} of {self.same + len(self.different)} files compared are not "
-            "those that the store's shapes were rendered from: "
+            "those that the store was rendered from: "
             + ", ".join(self.different[:NAMED])
             + (f" and {more} more" if more > 0 else "")
         )
@@ -140,8 +140,8 @@ def _compare(store: ViewStore, job: Job) -> _Comparison:
     wrong = tuple(name for name, what in differences.items() if what not in ("", MISSING))
     same = list(differences.values()).count("")
     if differences and _is_elsewhere(store, job):
-        at = f"the data set was at {store.attributes['source']['root']} and is now at {job.root}"
-        logger.info(f"{at}: {same} of {len(differences)} files compared are the same")
+        at = f"the dataset was at {store.attributes['source']['root']} and is now at {job.root}"
+        logger.info(f"{at}: {same} of {len(differences)} files compared are identical")
     return _Comparison(same, wrong)
 
 
@@ -149,10 +149,10 @@ def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
     """Raise UsageError if the data set's location has changed, unless that is expected (moved)."""
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(
-            f"the store was made from another directory: {store.attributes['source']['root']}",
+            f"the store was rendered from another folder: {store.attributes['source']['root']}",
             where=f"--root {job.root}",
-            fix="give that one, or choose another --out; if the same data set is here now, add "
-            "--moved: its files are compared with those that were rendered",
+            fix="set --root to that folder, or choose another --out; if the dataset has moved "
+            "here, add --moved (its files are compared with those that were rendered)",
         )
 
 

@@ -86,7 +86,7 @@ def repair(path: str, root: Path | None, options: Options) -> Repair:
     UsageError if the source is not found.
     """
     storage = Storage(path)
-    mended = [Broken(ROOT, "the root was damaged")] if mend_root(storage) else []
+    mended = [Broken(ROOT, "the root zarr.json was damaged")] if mend_root(storage) else []
     store = ViewStore.open(storage)
     mended += _mend_metadata(store, root)
     verdict = _checked(store)
@@ -170,9 +170,9 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
         if digest(plan) == store.attributes["plan_sha256"]:
             return plan
     raise StoreError(
-        "the list of shapes is lost, and the data set now lists others",
+        "the list of shapes is lost, and the dataset now contains different shapes",
         where=store.storage.where(PLAN),
-        fix="bring the data set back to what it was, or name it with --root",
+        fix="restore the dataset, or set --root to it",
     )
 
 
@@ -206,8 +206,8 @@ def _render(
     changed = [shard for shard in whole if before.differs(after, shard)]
     notes = _redrawn(before.ended, after.ended)
     if changed:
-        what = f"{len(changed)} shards are not the bytes that they were, such as {changed[0]}"
-        why = "another backend, other versions of libraries, or changed materials and textures"
+        what = f"{len(changed)} shards have different bytes than before, such as {changed[0]}"
+        why = "the backend, the versions of libraries, or materials and textures have changed"
         notes.append(f"{what}: {why}")
     return Made(tuple(lost.values()), tuple(changed), tuple(notes))
 
@@ -295,7 +295,8 @@ def _redrawn(before: Outcomes, after: Outcomes) -> list[str]:
         if id_ in before and before[id_].backend and now.backend
     )
     return [
-        f"{count} shapes were drawn by {old} and are now by {new}: their images differ slightly"
+        f"{count} shapes were rendered with {old} before and with {new} now: their images differ "
+        "slightly"
         for (old, new), count in changes.items()
         if old != new
     ]

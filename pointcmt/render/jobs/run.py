@@ -109,7 +109,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
-        logger.info(f"{before} of {planned} shapes were tried before")
+        logger.info(f"resuming: {before} of {planned} shapes were processed before")
     return complete(store, job, RENDER, options)
 
 
@@ -122,7 +122,7 @@ def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summa
     require_some_sources(store, job)
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
-        logger.info(f"{waiting} shapes are not rendered yet and wait for `render`")
+        logger.info(f"{waiting} shapes are not rendered yet; run `pointcmt render` for them")
     return complete(store, job, CORRESPONDENCES, options)
 
 
@@ -155,7 +155,7 @@ def complete(
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
                 backends.add(backend)
                 if backend[0]:
-                    logger.info(f"drawn by {backend[0]} ({backend[1]})")
+                    logger.info(f"rendering with {backend[0]} ({backend[1]})")
             shard = finished.task.shard
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
@@ -185,10 +185,10 @@ def _require_done(
     lost = wanted - rendered | (wanted - matched if correspondences else set())
     if lost:
         raise StoreError(
-            f"{len(lost)} of {len(wanted)} shards that this job has finished are not there",
+            f"{len(lost)} of {len(wanted)} shards that this job has finished are missing",
             where=store.path,
-            fix="something else has deleted or replaced them, or they were written to another "
-            "place of the same name on another machine; then run the same command again",
+            fix="they were deleted or replaced, or written to a different folder with the same "
+            "path on another machine; check --out, then run the same command again",
         )
 
 
@@ -210,7 +210,8 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
         work = replace(work, memory_limit=shares.limit)
         if shares.workers < wanted:
             what = (
-                f"{shares.workers} workers instead of {wanted}: each needs at least {need:.1f} GiB"
+                f"using {shares.workers} workers instead of {wanted}, since each needs at least "
+                f"{need:.1f} GiB"
             )
             logger.info(what)
     workers = shares.workers

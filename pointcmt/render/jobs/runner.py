@@ -66,8 +66,8 @@ def make_remote_runner(job: Job, worker: int) -> "ShardRunner":
     makes_shapes = find_source(job.dataset).load_shape is not None
     if root is not None and not makes_shapes and not any((root / name).exists() for name in files):
         raise PointcmtError(
-            f"this machine has none of {len(sample)} files of the data set",
+            f"none of {len(sample)} files of the dataset exists on this machine",
             where=f"--root {root}",
-            fix="mount the data set at the same path on all workers",
+            fix="mount the dataset at the same path on all workers",
         )
     return runner

@@ -28,7 +28,7 @@ def complete_normals(cloud: Cloud) -> Cloud:
     normals[~good] = estimate_normals(cloud.points)[~good]
     notes = cloud.notes
     if good.any():
-        notes = (*notes, f"{int((~good).sum())} normals are not of unit length: estimated instead")
+        notes = (*notes, f"{int((~good).sum())} normals are not unit vectors: estimated instead")
     return replace(cloud, normals=normals, notes=notes)
 
 
@@ -38,7 +38,7 @@ def estimate_normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
     Each is the direction in which the nearest neighbors of its point vary least (Hoppe et al.
     1992). Away from the origin is outward only for convex shapes; images do not depend on it.
     """
-    open3d = load_open3d("the normals of clouds that come without")
+    open3d = load_open3d("estimating the normals of clouds")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
     search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBORS)
     cloud.estimate_normals(search, fast_normal_computation=False)

@@ -74,7 +74,7 @@ def read_obj(path: Path, data: bytes) -> Mesh:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
     lines = int((found.sizes < 3).sum())
     if lines:
-        notes.append(f"{lines} faces of fewer than 3 corners skipped")
+        notes.append(f"{lines} faces with fewer than 3 corners skipped")
     names = [decode_names(text[b:e].tobytes()).strip() for _, b, e, _ in found.names]
     is_use = found.names[:, 0] == 1
     library = MaterialLibrary.of(path, [n for n, use in zip(names, is_use, strict=True) if not use])
@@ -112,7 +112,7 @@ def _scan_checked(text: NDArray[np.uint8]) -> tuple[_Statements, list[str]]:
             Reason.NO_FACES, f"{vertices} vertices, but no face of 3 corners or more"
         )
     if found.spare:
-        notes.append(f"numbers behind the coordinates of {found.spare} vertices ignored")
+        notes.append(f"extra numbers after the coordinates of {found.spare} vertices ignored")
     return found, notes
 
 
@@ -121,14 +121,14 @@ def _refusal(text: NDArray[np.uint8], found: _Statements, vertices: int, uvs: in
     if found.status == _NO_NUMBER:
         return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {word} is not a number")
     if found.status == _TOO_FEW:
-        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: fewer coordinates than there must be")
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: too few coordinates")
     if found.status == _NO_CORNERS:
         return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face without corners")
     face = len(found.sizes) + 1
     what = f"vertex of {vertices}"
     if found.status == _BAD_UV:
         what = f"texture coordinate of {uvs}"
-    return ShapeRefused(Reason.BAD_INDEX, f"{where}: {word} of face {face} names no {what}")
+    return ShapeRefused(Reason.BAD_INDEX, f"{where}: {word} of face {face} is not a valid {what}")
 
 
 @compiled
