@@ -87,7 +87,7 @@ def _verdict(store: str) -> "Verdict":
 
 
 def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict":
-    """Add the findings in the data set's files to the verdict, for `verify --sources`."""
+    """Add the findings in the dataset's files to the verdict, for `verify --sources`."""
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
     from pointcmt.render.jobs.origins import changed_sources
@@ -111,10 +111,10 @@ def _repair(store: str, root: Path | None, options: "Options", as_json: bool) ->
 
     with resumable():
         done = repair(store, root, options)
-    for broken in done.mended:
-        show("mended", broken.where, broken.what)
-    for name in done.swept:
-        show("swept", name)
+    for broken in done.repaired:
+        show("repaired", broken.where, broken.what)
+    for name in done.deleted:
+        show("deleted", name)
     for name in done.foreign:
         show("not part of this store, left unchanged", name)
     for outcome in done.lost:

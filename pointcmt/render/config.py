@@ -85,7 +85,7 @@ class RenderConfig:
 
 
 def fit(config: RenderConfig, kind: str) -> RenderConfig:
-    """Adapt the configuration to a data set of this kind ("mesh" or "cloud").
+    """Adapt the configuration to a dataset of this kind ("mesh" or "cloud").
 
     Raises UsageError for settings that only apply to the other kind.
     """

@@ -145,5 +145,5 @@ def _require_batch(config: TrainConfig, processes: int, few_labels: bool) -> Non
             where="data.batch_size",
             fix="use fewer processes, or a larger data.fraction"
             if few_labels
-            else f"set it to {2 * processes} or more: it counts the shapes of all processes",
+            else f"set it to {2 * processes} or more: it is the total over all processes",
         )

@@ -163,7 +163,7 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         array[2] = bad  # of a failed shape: never seen
         features.write(features.images(0), array)
         array[1, 0, 0] = bad
-        with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
+        with pytest.raises(StoreError, match="not finite in float16") as caught:
             features.write(features.images(0), array)
         assert "other weights for the image network" in caught.value.fix  # it may be no teacher
         assert "for mvnet, set images.cache=false" in caught.value.fix

@@ -305,7 +305,7 @@ def test_labels(tmp_path):
         "chair/b": ("Tür", "train"),
     }
     assert listing.class_names == ("Tür", "sofa")
-    assert listing.notes == ("1 shapes are not in labels.csv: they have no class",)
+    assert listing.notes == ("1 shapes are not listed in labels.csv and have no class",)
 
 
 def test_labels_may_lack_a_column(tmp_path):
@@ -404,7 +404,7 @@ def test_selections_that_leave_nothing_are_refused():
     listing = listing_of({("a", "train"): 3})
     with pytest.raises(UsageError, match="no shapes in the split 'val'") as raised:
         select(listing, "val")
-    assert raised.value.fix == "there are: 3 train"
+    assert raised.value.fix == "choose a split that has some: 3 train"
     with pytest.raises(UsageError, match="unknown split 'tran'") as raised:
         select(listing, "tran")
     assert "did you mean 'train'" in raised.value.fix

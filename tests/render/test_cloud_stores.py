@@ -255,7 +255,7 @@ def test_a_damaged_store_is_repaired_to_the_same_bytes(shapes, finished, tmp_pat
         path.write_bytes(data)
     mended = repair(str(out), None, Options(workers=1))
     assert mended.verdict.ok
-    assert len(mended.mended) == 2
+    assert len(mended.repaired) == 2
     assert (mended.lost, mended.notes) == ((), ())
     assert tree(out) == tree(finished.path)
 

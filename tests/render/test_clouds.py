@@ -232,7 +232,7 @@ def test_a_source_outside_of_the_data_set_is_not_read(tmp_path):
     for source in names:
         with pytest.raises(ShapeRefused) as refused:
             loader.load(ShapeRecord("x", None, "train", source))
-        assert "outside of the data set" in refused.value.detail
+        assert "is outside the dataset" in refused.value.detail
 
 
 # ShapeNetPart's parts

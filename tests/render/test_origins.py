@@ -160,7 +160,7 @@ def test_verify_compares_all_sources_when_asked_to(copy, meshes, tmp_path):
             "where": f"{root}/box/train/3.off",
             "what": "the file has changed since it was rendered",
         },
-        {"where": f"{root}/box/train/5.off", "what": "there is no such file"},
+        {"where": f"{root}/box/train/5.off", "what": "no such file"},
     ]
     done = pointcmt("verify", copy.path, "--root", root)
     assert done.returncode == 2

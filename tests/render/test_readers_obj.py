@@ -160,7 +160,11 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (CORNERS, Reason.NO_FACES, "3 vertices"),
         (f"{CORNERS}f 1 2\n", Reason.NO_FACES, "3 corners"),
         (f"{CORNERS}l 1 2 3\np 1 2 3\n", Reason.NO_FACES, "no face"),
-        (f"{CORNERS}f 1 2 4\n", Reason.BAD_INDEX, "line 4: '4' of face 1 is not a valid vertex of 3"),
+        (
+            f"{CORNERS}f 1 2 4\n",
+            Reason.BAD_INDEX,
+            "line 4: '4' of face 1 is not a valid vertex of 3",
+        ),
         (f"{CORNERS}f 1 2 3\n\nf 1 2 0\n", Reason.BAD_INDEX, "line 6: '0' of face 2"),
         (f"{CORNERS}f 1 2 -4\n", Reason.BAD_INDEX, "'-4'"),
         (f"f -1 -2 -3\n{CORNERS}", Reason.BAD_INDEX, "line 1"),

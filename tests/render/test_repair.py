@@ -100,7 +100,7 @@ def test_metadata_is_written_again_and_nothing_is_rendered(whole, store, how):
         damage(folder / name, how, chance)
     done = repair(store.path, None, QUIET)
     assert done.verdict.ok
-    assert {b.where for b in done.mended} == {"shapes.jsonl", "K/zarr.json", "rgb/zarr.json"}
+    assert {b.where for b in done.repaired} == {"shapes.jsonl", "K/zarr.json", "rgb/zarr.json"}
     assert done.shards == ()
     assert tree(folder) == tree(whole.path)
 
@@ -172,7 +172,7 @@ def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
         fcntl.lockf(writer, fcntl.LOCK_EX)
         done = run_elsewhere(store.path)
     held.unlink()
-    assert sorted(done["swept"]) == sorted([*orphans, *locks])
+    assert sorted(done["deleted"]) == sorted([*orphans, *locks])
     assert sorted(done["foreign"]) == sorted(foreign)
     assert done["ok"]
     left = tree(folder)
@@ -292,7 +292,7 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
 def test_a_store_that_is_whole_is_left_as_it_is(whole):
     before = stamps(Path(whole.path), set(range(20)))
     done = repair(whole.path, None, QUIET)
-    assert (done.mended, done.shards, done.swept, done.foreign) == ((), (), (), ())
+    assert (done.repaired, done.shards, done.deleted, done.foreign) == ((), (), (), ())
     assert stamps(Path(whole.path), set(range(20))) == before
 
 

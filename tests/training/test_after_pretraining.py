@@ -135,5 +135,5 @@ def test_the_same_encoder_with_and_without_a_decoder(recipe, backbone, dense, fo
 
 
 def test_some_networks_have_no_features_of_points():
-    with pytest.raises(UsageError, match="pointmlp has no features of points"):
+    with pytest.raises(UsageError, match="pointmlp has no per-point features"):
         same_network(named("student", "pointmlp"), True)

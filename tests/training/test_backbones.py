@@ -93,7 +93,7 @@ def test_any_number_of_points_that_the_network_can_take(name, size):
         with torch.no_grad():
             assert model(points).logits.isfinite().all()
     else:
-        with pytest.raises(UsageError, match=f"{LEAST[name]} points or more") as caught:
+        with pytest.raises(UsageError, match=f"at least {LEAST[name]} points") as caught:
             model(points)
         assert caught.value.where == "data.points"
 

@@ -223,7 +223,7 @@ def test_a_generator_learns_the_shapes(stages, store):
 def test_another_teachers_generator_is_refused(stages, store, tmp_path):
     train(store, small_config("teacher", seed=5, epochs=1), tmp_path / "other", device="cpu")
     config = student_config(stages, teacher=str(tmp_path / "other"))
-    with pytest.raises(StoreError, match="trained with another teacher"):
+    with pytest.raises(StoreError, match="trained with a different teacher"):
         train(store, config, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "last").exists()
 
@@ -237,14 +237,14 @@ def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_pat
     assert len(tensors(tmp_path / "run"))
     train(store, small_config("teacher", seed=5, epochs=1), tmp_path / "other", device="cpu")
     other = student_config(stages, "distillation.method=logits", teacher=str(tmp_path / "other"))
-    with pytest.raises(StoreError, match=r"teacher: \w+ in the run, \w+ asked for"):
+    with pytest.raises(StoreError, match=r"teacher: \w+ in the run, \w+ requested"):
         train(store, other, tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize(
     ("recipe", "flags", "kind", "says"),
     [
-        ("cmpg", {}, UsageError, "no teacher is given"),
+        ("cmpg", {}, UsageError, "a generator needs a teacher"),
         ("cmpg", {"teacher": "/nowhere"}, StoreError, "no run here"),
         ("cmpg", {"teacher": "cmpg"}, UsageError, "not a teacher; its recipe is cmpg"),
         ("student", {"teacher": "teacher"}, UsageError, "needs a generator"),
@@ -264,5 +264,5 @@ def test_inputs_that_do_not_fit_are_said(recipe, flags, kind, says, stages, stor
 
 def test_a_teacher_of_other_classes_is_refused(stages, make_store, tmp_path):
     other = make_store(class_names=("ball", "plate", "cone"))
-    with pytest.raises(StoreError, match="the store has other classes"):
+    with pytest.raises(StoreError, match="the store's classes differ"):
         train(other, student_config(stages), tmp_path / "run", device="cpu")

@@ -23,7 +23,7 @@ class Glutton(PlainStudent):
 def test_memory_that_runs_out_names_the_knobs(store, tmp_path, monkeypatch):
     """The allocator's own failure, in the middle of a step."""
     monkeypatch.setitem(BACKBONES, "pointnet", Glutton)
-    with pytest.raises(PointcmtError, match="memory ran out while training student") as caught:
+    with pytest.raises(PointcmtError, match="out of memory while training student") as caught:
         train(store, small_config("student", epochs=1), tmp_path, device="cpu")
     for knob in ("data.batch_size below 8", "optimizer.accumulate", "bf16", "data.points"):
         assert knob in caught.value.fix

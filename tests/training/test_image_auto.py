@@ -254,7 +254,7 @@ def test_networks_of_bgr_are_refused(kind, says, taken, tmp_path):
     if taken:
         assert level_widths("auto", str(tmp_path), [1.0], 224)
         return
-    with pytest.raises(UsageError, match=f"{kind} takes images in BGR") as caught:
+    with pytest.raises(UsageError, match=f"{kind} takes BGR images") as caught:
         level_widths("auto", str(tmp_path), [1.0], 224)
     assert caught.value.where == str(tmp_path)
     assert "do_flip_channel_order: false" in caught.value.fix

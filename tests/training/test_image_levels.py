@@ -149,7 +149,7 @@ def test_a_channel_that_never_changes_is_not_blown_up():
     assert found[:, 1].abs().max() < 1e-4
     constant = Standardized(lambda _: [torch.full((4, 2, 4, 4), 3.0)], [batch], 0.25)(batch)[0]
     assert (constant == 0).all()
-    with pytest.raises(UsageError, match="none of the views") as caught:
+    with pytest.raises(UsageError, match="none of the sampled views") as caught:
         Standardized(lambda _: [still], [{**batch, "depth": batch["depth"] * 0}], 0.25)
     assert caught.value.where == "images.standardize"
 
@@ -159,7 +159,7 @@ def test_bad_settings_are_refused_with_the_knob():
         build_levels("vit-base", "random", [1.0], 36, stored=32)
     assert caught.value.where == "images.size"
     assert "32 or 40" in caught.value.fix
-    with pytest.raises(UsageError, match="one twice") as caught:
+    with pytest.raises(UsageError, match="one of them twice") as caught:
         build_levels("vit-base", "random", [0.9, 1.0], 0, stored=32)
     assert caught.value.where == "images.levels"
     with pytest.raises(UsageError, match="no such folder") as caught:

@@ -198,7 +198,9 @@ def report_shapes(store):
 
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
     for weights in ("hub", "random"):
-        with pytest.raises(UsageError, match=f"'{weights}' names none: give model__weights"):
+        with pytest.raises(
+            UsageError, match=f"'{weights}' does not identify one: set model__weights"
+        ):
             small_config("teacher", "model.backbone=auto", f"model.weights={weights}")
 
 
@@ -323,12 +325,12 @@ def bad(monkeypatch, tmp_path):
         ("worse_module:Net", "cannot be imported: ZeroDivisionError"),
         ("exits:Net", "cannot be imported: SystemExit"),
         ("bad_parts:Nett", "has no 'Nett'"),
-        ("bad_parts:number", "cannot be called"),
+        ("bad_parts:number", "must be callable"),
         ("bad_parts:listing", "made a Listing, not an nn.Module"),
         ("bad_parts:broken", "fails: RuntimeError: out of ideas"),
-        ("bad_parts:Narrow", r"not nn.Linear\(512, 3\)"),
-        ("bad_parts:Tuple", "returns a tuple, not a Prediction"),
-        ("bad_parts:Negative", "negative numbers"),
+        ("bad_parts:Narrow", r"must have the classifier nn.Linear\(512, 3\)"),
+        ("bad_parts:Tuple", "must return a Prediction, not a tuple"),
+        ("bad_parts:Negative", "negative values"),
         ("bad_parts:Points", r"gives logits \[2, 1\] for points \[2, 1024, 3\], not \[2, 3\]"),
     ],
 )
@@ -349,7 +351,7 @@ def test_a_backbone_without_features_of_points_is_no_dense_one():
     state = torch.random.get_rng_state()
     assert build_backbone("bad_parts:Net", 3).training
     torch.random.set_rng_state(state)
-    with pytest.raises(UsageError, match="no local_width and least"):
+    with pytest.raises(UsageError, match="must have local_width and least"):
         build_dense("bad_parts:Net", 3)
 
 
@@ -380,9 +382,9 @@ def test_a_source_that_is_none_is_said(name, says):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not an OwnRecipe"),
+        ("bad_parts:number", "must be an OwnRecipe, not a int"),
         ("bad_parts:recipe_of_nothing", "not a subclass of TrainConfig"),
-        ("bad_parts:recipe_without_defaults", "not valid without settings: epochs"),
+        ("bad_parts:recipe_without_defaults", "not valid with its defaults: epochs"),
     ],
 )
 def test_a_recipe_that_is_none_is_said(name, says):
@@ -395,7 +397,7 @@ def test_an_image_network_that_is_none_is_said():
     from pointcmt.training.images.networks import named_network
 
     plugins.trust("bad_parts:Net")
-    with pytest.raises(UsageError, match="is a type, not an ImageNetwork"):
+    with pytest.raises(UsageError, match="must be an ImageNetwork, not a type"):
         named_network("bad_parts:Net")
 
 

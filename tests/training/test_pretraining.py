@@ -321,7 +321,7 @@ def test_an_epoch_without_a_match_has_no_l_m(tmp_path):
 
 
 def test_maps_that_no_point_reaches_are_refused(rendered):
-    with pytest.raises(UsageError, match="no pixel of the maps shows a point") as caught:
+    with pytest.raises(UsageError, match="no point is visible in the maps") as caught:
         prepared(rendered, "projection.radius=0.001", "projection.fill=false")
     assert "projection.radius=0" in caught.value.fix
 
@@ -400,7 +400,7 @@ def test_shapes_are_split_without_classes(rendered, make_store, tmp_path):
     other = split_shapes(rendered, data.model_copy(update={"split_seed": 1}))
     assert not np.array_equal(other.validation, split.validation)
     own = split_shapes(make_store(val=(1, 2, 0)), data)
-    assert (len(own.validation), own.notes) == (3, ("validating on the store's own val split",))
+    assert (len(own.validation), own.notes) == (3, ("validating on the store's val split",))
     with pytest.raises(StoreError, match="one rendered shape"):
         split_shapes(make_store(train=(1, 0, 0), test=(1, 1, 1)), data)
 
@@ -446,7 +446,7 @@ def test_interrupted_at_any_step_it_ends_with_the_same_bits(
 
 def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
-    assert "random weights: it only detects edges and colors" in messages()
+    assert "random weights and only detects edges and colors" in messages()
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
@@ -474,11 +474,11 @@ def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered
         return train(rendered, config, tmp_path / "run", device="cpu", until=until)
 
     run("here", until=1)
-    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked for"):
+    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} requested"):
         run("other")
     shutil.rmtree(tmp_path / "here")
     shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
-    with pytest.raises(StoreError, match="started with other settings"):
+    with pytest.raises(StoreError, match="started with different settings"):
         run("here")
     assert run("moved").epochs == 2
 
@@ -648,7 +648,7 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages)
         ("data.views=14", "14 views per shape, but the store has 12", "data.views"),
         ("data.points=512", "512 points per shape, but the store has 256", "data.points"),
         ("projection.size=64", "64² pixels is larger than the images of 32²", "projection.size"),
-        ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
+        ("images.levels=[0.9, 1.0]", "one of them twice", "images.levels"),
     ],
 )
 def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp_path):
@@ -669,7 +669,7 @@ def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
 
 def test_too_few_points_are_left_by_masking():
     knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
-    with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
+    with pytest.raises(UsageError, match="at least 512 points, but masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
 
@@ -685,10 +685,10 @@ def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_pa
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        (["data.views=3"], "even: views come in pairs"),
+        (["data.views=3"], "even, since views are used in pairs"),
         (["data.views=1"], "greater than or equal to 2"),
-        (["images.levels=[]"], "rising shares"),
-        (["images.levels=[1.0, 0.5]"], "rising shares"),
+        (["images.levels=[]"], "increasing fractions"),
+        (["images.levels=[1.0, 0.5]"], "increasing fractions"),
         (["images.levels=[12]"], "less than or equal to 1"),
         (["transfer.weight=0", "matching.weight=0"], "both 0: nothing is learned"),
         (["projection.size=57"], "multiple of matching.stride, 2"),

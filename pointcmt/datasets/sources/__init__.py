@@ -1,4 +1,4 @@
-"""Data sets: list their shapes, classes and splits without reading any shape."""
+"""Datasets: list their shapes, classes and splits without reading any shape."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ __all__ = ["SOURCES", "Listing", "Source", "find_source", "list_shapes", "select
 def list_shapes(
     dataset: str, root: Path | None, up: str | None = None, follow_links: bool = False
 ) -> Listing:
-    """Return the shapes of a data set by name; up: axis that overrides the data set's own.
+    """Return the shapes of a dataset by name; up: axis that overrides the dataset's own.
 
     dataset: a name in SOURCES, or a source from outside the package (see `find_source`).
     follow_links: whether to list shapes in directories outside the root that links in it point to.

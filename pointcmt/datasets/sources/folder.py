@@ -21,7 +21,7 @@ from pointcmt.datasets.sources.listing import (
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
-# By name of the data set, which also decides whether a PLY file is read as a mesh or as a cloud.
+# By name of the dataset, which also decides whether a PLY file is read as a mesh or as a cloud.
 SUFFIXES = {
     "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
     "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),

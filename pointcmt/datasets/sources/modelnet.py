@@ -34,7 +34,7 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
     """List "modelnet10" or "modelnet40". Raises UsageError if `root` does not hold it.
 
     A root one level too high, at one class, or at one split of a class is accepted with a note;
-    ids and sources are always those of the whole data set.
+    ids and sources are always those of the whole dataset.
     """
     name = dataset.replace("modelnet", "ModelNet")
     obtain = f"download {name} from {URL} ({LICENSE}), unzip it, and set --root to its folder"
@@ -83,7 +83,7 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
 def _find(
     root: Path, classes: tuple[str, ...], name: str
 ) -> tuple[Path, str | None, str | None, list[str]] | None:
-    """Return (directory of the data set, only class to list, only split to list, notes)."""
+    """Return (directory of the dataset, only class to list, only split to list, notes)."""
     if set(folders(root)) & set(classes):
         return root, None, None, []
     own = root.resolve()

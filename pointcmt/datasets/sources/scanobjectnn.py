@@ -12,7 +12,7 @@ OBTAIN = f"agree to the terms at {URL} ({LICENSE}), and set --root to the unpack
 CLASSES = (  # in the order of the labels
     "bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet"
 )
-# By name of the data set: directory, suffix of its file names, published number of shapes.
+# By name of the dataset: directory, suffix of its file names, published number of shapes.
 _ALL, _OBJECTS = {"train": 11416, "test": 2882}, {"train": 2309, "test": 581}
 VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
     "scanobjectnn": ("main_split", "_augmentedrot_scale75", _ALL),  # PB_T50_RS, the hardest

@@ -142,7 +142,7 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
 
 
 def _find(root: Path) -> tuple[Path, list[str], list[str]] | None:
-    """Return (directory of the data set, synsets to list, notes)."""
+    """Return (directory of the dataset, synsets to list, notes)."""
     synsets = [name for name in folders(root) if _is_synset(name)]
     if synsets:
         return root, synsets, []

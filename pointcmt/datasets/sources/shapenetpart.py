@@ -38,7 +38,7 @@ LAYOUT = (
 OFFICIAL = {"train": 12137, "test": 2874, "val": 1870}
 
 # The 16 synsets (Yi et al. 2016) in label order, and the parts of each in the order of the official
-# numbers 0 to 49. The part names are our own descriptions: the data set has none.
+# numbers 0 to 49. The part names are our own descriptions: the dataset has none.
 CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "02691156": ("airplane", ("body", "wing", "tail", "engine")),
     "02773838": ("bag", ("handle", "body")),
@@ -127,7 +127,7 @@ def _has_hdf5(folder: Path) -> bool:
 def _text_layout(folder: Path) -> tuple[str, str] | None:
     """Return the subdirectory and suffix of the text layout found; None for neither of the two.
 
-    Points without labels do not count: the full data set, from before the benchmark, has labels in
+    Points without labels do not count: the full dataset, from before the benchmark, has labels in
     one directory per part. Raises UsageError for both layouts, since their shapes share ids.
     """
     shape = next(_find(folder, _TXT), None)

@@ -168,12 +168,12 @@ def _claim_root(storage: Storage, attributes: dict[str, Any], plan: bytes) -> di
         return attributes
 
 
-def mend_root(storage: Storage) -> bool:
+def repair_root(storage: Storage) -> bool:
     """Rewrite a damaged root from what it still says, if all commit markers agree with it.
 
     The attributes that decide the store's bytes have a digest, which every marker repeats; the
     origin of the data and the versions of libraries are taken as they are. Returns whether anything
-    was mended. Raises StoreError if there is no store, DamageError if no marker agrees.
+    was repaired. Raises StoreError if there is no store, DamageError if no marker agrees.
     """
     where = storage.where(ROOT)
     data = storage.first_read(ROOT)

@@ -221,7 +221,7 @@ class Storage:
             self.kv.write(key, value).result()
 
     def write_new(self, key: str, value: bytes) -> bytes:
-        """Write a key unless it exists; returns what is stored now, whoever wrote it.
+        """Write a key unless it exists; returns the stored value, also if another wrote it.
 
         Of many concurrent writers one wins, on object storage too if its server honors conditional
         writes (If-None-Match, ifGenerationMatch). On other servers the last one may win, which the

@@ -70,7 +70,7 @@ class ViewStore(StoreRecords):
             )
         store = cls(storage, root_attributes(found, storage.where(ROOT)))
         if features is not None:
-            # Data sets with equal names make stores of equal identity: the location decides.
+            # Datasets with equal names make stores of equal identity: the location decides.
             own = digest(f"{store.identity} {absolute(store.path)}".encode())[:16]
             home = Storage(f"{tidy(str(features))}/{own}", storage.threads)
             store.derived = cls(home, store.attributes)

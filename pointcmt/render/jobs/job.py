@@ -131,7 +131,7 @@ def store_of_job(job: Job, threads: int) -> ViewStore:
 
 
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
-    """Return the job that made a store, to continue it. root: the data set's place, if it moved.
+    """Return the job that made a store, to continue it. root: the dataset's place, if it moved.
 
     Raises UsageError if none of the store's shapes is found in root, and for a data source from
     outside the package that cannot be imported or that the user has not trusted.

@@ -1,6 +1,6 @@
-"""Compare a data set's files, by SHA-256, with those that a store was rendered from.
+"""Compare a dataset's files, by SHA-256, with those that a store was rendered from.
 
-Commit markers hold the hash of each shape's source. Two data sets may use the same names; without
+Commit markers hold the hash of each shape's source. Two datasets may use the same names; without
 comparing hashes, a resumed job would mix both in one store.
 """
 
@@ -38,7 +38,7 @@ class Recorded:
 
 
 class SourceFiles:
-    """The files of a job's data set, hashed in the same way as by the shape loaders."""
+    """The files of a job's dataset, hashed in the same way as by the shape loaders."""
 
     def __init__(self, job: Job) -> None:
         self.root = job.root or Path()
@@ -77,10 +77,10 @@ class SourceFiles:
 
 
 def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
-    """Compare a sample of the data set's files with the sources of the store's shapes.
+    """Compare a sample of the dataset's files with the sources of the store's shapes.
 
     changed: accept differences. Raises UsageError, with the shapes' names, if a file differs, since
-    further shapes would be rendered from another data set.
+    further shapes would be rendered from another dataset.
     """
     found = _compare(store, job)
     if found.different and not changed:
@@ -98,7 +98,7 @@ def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
 def require_some_sources(store: ViewStore, job: Job) -> None:
     """Run `require_same_sources` for callers that compare each shape's file and record changes.
 
-    Raises UsageError only if every file of the sample differs: it is another data set.
+    Raises UsageError only if every file of the sample differs: it is another dataset.
     """
     found = _compare(store, job)
     if found.different and not found.same:
@@ -132,7 +132,7 @@ class _Comparison:
 
 
 def _compare(store: ViewStore, job: Job) -> _Comparison:
-    """Compare the store's sample; report the data set's new location if it has moved."""
+    """Compare the store's sample; report the dataset's new location if it has moved."""
     if job.root is None:
         return _Comparison(0, ())
     files = SourceFiles(job)
@@ -146,7 +146,7 @@ def _compare(store: ViewStore, job: Job) -> _Comparison:
 
 
 def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
-    """Raise UsageError if the data set's location has changed, unless that is expected (moved)."""
+    """Raise UsageError if the dataset's location has changed, unless that is expected (moved)."""
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(
             f"the store was rendered from another folder: {store.attributes['source']['root']}",
@@ -182,7 +182,7 @@ def changed_sources(
 
 
 def _is_elsewhere(store: ViewStore, job: Job) -> bool:
-    """Return whether a job's data set is in another directory than the one that the store names."""
+    """Return whether a job's dataset is in another directory than the one that the store names."""
     recorded = store.attributes["source"].get("root")
     if job.root is None or recorded is None:
         return False

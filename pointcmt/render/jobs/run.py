@@ -44,7 +44,7 @@ class Options:
 
     workers: processes, 0 = one per core. timeout: seconds per shape. memory_limit: GiB per worker,
     0 = none, None = its share of the machine or container. shard: shapes per shard, None = chosen.
-    share: (i, n) does every n-th shard, from the i-th on. moved: accept that the data set is in
+    share: (i, n) does every n-th shard, from the i-th on. moved: accept that the dataset is in
     another directory than before. changed_sources: accept that its files have changed since shapes
     were rendered from them (render).
     """
@@ -116,7 +116,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it.
 
-    Raises StoreError, and UsageError if the store was rendered from another data set.
+    Raises StoreError, and UsageError if the store was rendered from another dataset.
     """
     store.require_complete(options.share)
     require_some_sources(store, job)

@@ -1,4 +1,4 @@
-"""`CloudLoader`: read the clouds of a data set as checked `Cloud`s, or refuse with a reason."""
+"""`CloudLoader`: read the clouds of a dataset as checked `Cloud`s, or refuse with a reason."""
 
 import os
 from dataclasses import replace
@@ -32,7 +32,7 @@ _WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
 
 
 class CloudLoader:
-    """Load the clouds of one data set. Keeps the last HDF5 file open for its next rows."""
+    """Load the clouds of one dataset. Keeps the last HDF5 file open for its next rows."""
 
     def __init__(self, dataset: str, root: Path, follow_links: bool = False) -> None:
         self._parts = dataset == "shapenetpart"
@@ -83,7 +83,7 @@ class CloudLoader:
     def _read_parts(self, record: ShapeRecord, count: int) -> tuple[NDArray[np.uint8], bytes]:
         """Read the parts of `count` points from their own file; also return its bytes.
 
-        A link to it that leaves the data set's directory is only followed with follow_links.
+        A link to it that leaves the dataset's directory is only followed with follow_links.
         """
         name = labels_of(record.source)
         path = Path(os.path.realpath(self._root / name))

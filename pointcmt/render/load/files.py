@@ -62,7 +62,7 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
 
 
 def path_in(root: Path, name: str) -> Path:
-    """Return the path of a file that a plan names, relative to the data set's root.
+    """Return the path of a file that a plan names, relative to the dataset's root.
 
     Raises ShapeRefused for a name that leads out of the root, since plans may be untrusted.
     """

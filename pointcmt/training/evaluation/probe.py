@@ -155,8 +155,8 @@ def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
         raise UsageError(
             f"'{text}' is not a few-shot task",
             where="--few-shot",
-            fix="such as 5w10s: 5 classes (at least 2), 10 shapes of each to learn from; several: "
-            "5w10s,5w20s,10w10s,10w20s",
+            fix="use the form 5w10s: 5 classes (at least 2) with 10 shapes each to train on; "
+            "several: 5w10s,5w20s,10w10s,10w20s",
         )
     return episodes
 
@@ -207,9 +207,9 @@ def _eligible(
     if len(classes) < ways:
         raise UsageError(
             f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {QUERIES} test "
-            f"shapes each; only {len(classes)} of the store's {C} have them",
+            f"shapes each; only {len(classes)} of the store's {C} have that many",
             where=f"--few-shot {ways}w{shots}s",
-            fix="ask for fewer ways or shots, or render more shapes of each class",
+            fix="use fewer ways or shots, or render more shapes of each class",
         )
     return classes
 

@@ -62,8 +62,7 @@ def build_random(network: ImageNetwork) -> nn.Module:
         raise UsageError(
             f"{network.name} cannot be built: {error}",
             where=network.hub,
-            fix="choose another network, or put right what "
-            + ("its code does" if own else "its config.json says"),
+            fix="choose another network, or correct " + ("its code" if own else "its config.json"),
         ) from error
 
 
