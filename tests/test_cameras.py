@@ -1,4 +1,4 @@
-"""Axioms of cameras and rigs: rigid, centred, what is projected comes back."""
+"""Axioms of cameras and rigs: rigid, centered, what is projected comes back."""
 
 import numpy as np
 import pytest

@@ -338,9 +338,9 @@ def test_the_commands_take_urls(bucket, local, remote, tmp_path):
 
 def test_training_and_evaluation_read_it(s3, local, remote, tmp_path):
     url = remote["s3"].path
-    knobs = [f"--set={knob}" for knob in ("data.points=32", "data.batch_size=5")]
+    overrides = [f"--set={override}" for override in ("data.points=32", "data.batch_size=5")]
     for store, run in ((url, tmp_path / "R"), (local.path, tmp_path / "L")):
-        options = ("--data", store, "--out", run, "--epochs", 1, "--device", "cpu", *knobs)
+        options = ("--data", store, "--out", run, "--epochs", 1, "--device", "cpu", *overrides)
         assert pointcmt("train", "student", *options)[0] == 0
     for name in ("R", "L"):
         command = ("evaluate", tmp_path / name, "--data", url, "--checkpoint", "last", "--json")

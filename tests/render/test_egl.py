@@ -237,7 +237,7 @@ def test_auto_says_what_it_chose_and_why(tmp_path):
 
 @pytest.mark.parametrize("background", ["#ff00ff"])
 def test_pyrender_draws_the_same_silhouettes_with_the_same_cameras(tmp_path, background):
-    """An independent renderer: colour other than the background where, and only where, we cover."""
+    """An independent renderer: color other than the background where, and only where, we cover."""
     shared = (*TOY, "--limit", 10, "--background", background, "--size", 96)
     for backend in ("egl", "pyrender"):
         done = pointcmt(*shared, "--out", tmp_path / backend, "--backend", backend)

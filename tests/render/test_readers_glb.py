@@ -1,4 +1,4 @@
-"""GLB: nodes in their places, linear colours turned to sRGB, external files confined."""
+"""GLB: nodes in their places, linear colors turned to sRGB, external files confined."""
 
 import struct
 from pathlib import Path

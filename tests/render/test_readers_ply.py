@@ -1,4 +1,4 @@
-"""PLY in all its encodings: polygons in place, colours and texture coordinates as written."""
+"""PLY in all its encodings: polygons in place, colors and texture coordinates as written."""
 
 from pathlib import Path
 
@@ -226,7 +226,7 @@ def test_strange_header_lines_are_noted():
         (TRIANGLE.replace(b"vertex 3", b"vertex -3"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"double x", b"quad x"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"double x", b"double w"), Reason.BAD_SYNTAX),
-        (TRIANGLE.replace(b"vertex_indices", b"colours"), Reason.BAD_SYNTAX),
+        (TRIANGLE.replace(b"vertex_indices", b"colors"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"element vertex 3\n", b""), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"list uchar", b"list float"), Reason.BAD_SYNTAX),
         (

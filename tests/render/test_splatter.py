@@ -41,7 +41,7 @@ def draw(shape, settings):
 
 
 def plain_splat(points, camera, radius):
-    """The nearest point of all whose centre lies within the radius, pixel by pixel."""
+    """The nearest point of all whose center lies within the radius, pixel by pixel."""
     index = np.full((len(camera), camera.height, camera.width), -1, np.int32)
     depth = np.zeros(index.shape, np.float32)
     centers = pixel_centers(camera.width, camera.height)
@@ -165,7 +165,7 @@ def test_a_closed_wall_hides_what_is_behind_it():
     assert visible[1, len(wall) :].all()
 
 
-# Colour
+# Color
 
 
 def test_colours_of_a_cloud_are_drawn_as_they_are():

@@ -126,7 +126,7 @@ def write_store(folder, plan):
 
 
 def draw_views(name, rng):
-    """[V, H, W, 3] u8: a disc, a lying bar or a standing bar, of some dark colour, on noise."""
+    """[V, H, W, 3] u8: a disc, a lying bar or a standing bar, of some dark color, on noise."""
     rows, columns = np.mgrid[0:SIZE, 0:SIZE] - SIZE / 2 + 0.5
     inside = {
         "plate": (abs(rows) < 3) & (abs(columns) < 12),

@@ -32,8 +32,8 @@ def apart(rng, n):
 
 def clustered(rng, n):
     """Tight clusters that hold unequal numbers: some points must go from one to another."""
-    centres = rng.normal(size=(6, 3))
-    return tuple(centres[rng.integers(0, 6, n)] + 0.01 * rng.normal(size=(n, 3)) for _ in "xy")
+    centers = rng.normal(size=(6, 3))
+    return tuple(centers[rng.integers(0, 6, n)] + 0.01 * rng.normal(size=(n, 3)) for _ in "xy")
 
 
 def duplicate(rng, n):

@@ -57,9 +57,9 @@ HEAVY = [
 def runs(small_resnet, store, tmp_path_factory):
     """Runs that still make mistakes."""
     folders = {}
-    for name, (recipe, knobs, epochs) in RUNS.items():
+    for name, (recipe, overrides, epochs) in RUNS.items():
         folders[name] = tmp_path_factory.mktemp(name)
-        config = small_config(recipe, *knobs, "loop.keep_every=1", epochs=epochs)
+        config = small_config(recipe, *overrides, "loop.keep_every=1", epochs=epochs)
         train(store, config, folders[name], device="cpu")
     return folders
 
@@ -204,12 +204,12 @@ def test_onnx_runtime_classifies_the_test_split_as_evaluate_does(name, runs, sto
 @pytest.mark.parametrize("name", ["pointnet", "teacher"])
 @pytest.mark.parametrize("which", ["best", "last", "1"])
 def test_a_network_comes_back_from_its_file_alone(name, which, runs, store, tmp_path):
-    recipe, knobs, _ = RUNS[name]
+    recipe, overrides, _ = RUNS[name]
     out = tmp_path / "weights.safetensors"
     exported = export(runs[name], "safetensors", out, which)
     model, facts = load_exported(out)
 
-    task = RECIPES[recipe](small_config(recipe, *knobs), len(CLASSES), False)
+    task = RECIPES[recipe](small_config(recipe, *overrides), len(CLASSES), False)
     folder = runs[name] / ("epoch-000001" if which == "1" else which)
     epoch = checkpoint.load_weights(folder, task.model)["epoch"]
     wanted = task.model.state_dict()

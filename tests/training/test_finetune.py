@@ -77,10 +77,10 @@ def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
 
 
 def test_none_is_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
-    knobs = ("schedule.warmup=1", "optimizer.learning_rate=0.001")
-    student = small_config("student", *knobs, epochs=2)
+    overrides = ("schedule.warmup=1", "optimizer.learning_rate=0.001")
+    student = small_config("student", *overrides, epochs=2)
     train(store, student, tmp_path / "student", device="cpu")
-    train(store, config(*knobs, "load=none", init=str(pre)), tmp_path / "none", device="cpu")
+    train(store, config(*overrides, "load=none", init=str(pre)), tmp_path / "none", device="cpu")
     assert_equal_runs(tmp_path / "student", tmp_path / "none")
     assert open_run(tmp_path / "none").facts["inputs"] == {}
 
@@ -114,8 +114,8 @@ def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
 
 def test_pretraining_helps_at_once(pre, store, tmp_path):
     """After one epoch at a rate that changes nothing, the whole student is as good as it was."""
-    knobs = ("load=all", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0")
-    train(store, config(*knobs, epochs=1, init=str(pre)), tmp_path, device="cpu")
+    overrides = ("load=all", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0")
+    train(store, config(*overrides, epochs=1, init=str(pre)), tmp_path, device="cpu")
     assert metrics(tmp_path)[0]["accuracy"] > 0.8
     assert evaluate(tmp_path, store, device="cpu").shapes == 18
 

@@ -260,9 +260,9 @@ def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, t
 
 def test_auto_needs_weights_to_look_at():
     assert load_config("mvnet", None, ["images.backbone=auto", "images.weights=x"]).images
-    for knobs in ([], ["images.weights=hub"], ["images.weights=random"]):
+    for overrides in ([], ["images.weights=hub"], ["images.weights=random"]):
         with pytest.raises(UsageError, match="selects the network by its weights") as caught:
-            load_config("mvnet", None, ["images.backbone=auto", *knobs])
+            load_config("mvnet", None, ["images.backbone=auto", *overrides])
         assert "--set images.weights=… a folder" in caught.value.for_command_line()
         assert "images__weights=… a folder" in str(caught.value)
     with pytest.raises(UsageError, match="auto"):
@@ -314,7 +314,7 @@ def cut(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def quantised(folder):
+def quantized(folder):
     change(folder, quantization_config={"quant_method": "fp8"})
 
 
@@ -336,7 +336,7 @@ def infinite(folder):
         (uneven, "have other shapes in 14 tensors"),
         (pickled, r"model\.safetensors not found \(pickled weights are not supported\)"),
         (cut, "cannot be read: .*incomplete metadata"),
-        (quantised, "cannot be read: .* says that vit is quantized"),
+        (quantized, "cannot be read: .* says that vit is quantized"),
         (infinite, r"are not finite in 1 tensors, such as layers\.1\.mlp\.fc2\.bias"),
     ],
 )

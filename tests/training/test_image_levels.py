@@ -14,7 +14,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.training.images import levels
 from pointcmt.training.images.levels import Online, Standardized, build_levels, cache_levels, cost
-from tests.training.test_image_networks import folders, normalised, tiny  # noqa: F401, fixtures
+from tests.training.test_image_networks import folders, normalized, tiny  # noqa: F401, fixtures
 
 CPU = torch.device("cpu")
 CASES = {  # shares of the depth → layers
@@ -31,7 +31,7 @@ def images(count, size=32, seed=0):
 
 
 def reference(name, folder, pixels, layers):
-    """transformers' own hidden states of normalised pixels as [n, D, h, w], patch by patch."""
+    """transformers' own hidden states of normalized pixels as [n, D, h, w], patch by patch."""
     import transformers as t
 
     kinds = {
@@ -73,7 +73,7 @@ def test_levels_are_transformers_own_hidden_states(name, size, folders):  # noqa
     views = images(3, size or 32)
     if size:  # nothing is resized here: the stored views have the size that is asked for
         found = build_levels(name, str(folders[name]), levels, size, stored=48)
-    wanted = reference(name, folders[name], normalised(name, views[None]), layers)
+    wanted = reference(name, folders[name], normalized(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.dtype == torch.float32
         assert one.shape == other.shape == (3, *shape)

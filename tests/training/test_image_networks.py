@@ -74,7 +74,7 @@ def views(B, V, size=32):
 
 
 def reference(name, folder, pixels):
-    """What transformers' own classes make of normalised pixels [n, 3, H, W]: [n, D]."""
+    """What transformers' own classes make of normalized pixels [n, 3, H, W]: [n, D]."""
     import transformers as t
 
     if name == "resnet-18":
@@ -94,7 +94,7 @@ def reference(name, folder, pixels):
     return next(m for n, m in whole.named_modules() if n.endswith("post_layernorm"))(found)
 
 
-def normalised(name, images):
+def normalized(name, images):
     """Pixels as the network was trained on: transformers' constants, in float64."""
     from transformers import image_utils
 
@@ -145,7 +145,7 @@ def test_features_are_transformers_own(source, size, folders, capfd):
     images = views(2, 3, size)
     with torch.no_grad():
         found = built.double().eval().encode(images)
-        expected = reference(source, folders[source], normalised(name, images))
+        expected = reference(source, folders[source], normalized(name, images))
     assert found.shape == (2, 3, NETWORKS[name].width)
     # the pixels' mean and deviation are float32 numbers
     torch.testing.assert_close(found.flatten(0, 1), expected, rtol=1e-5, atol=1e-5)
@@ -224,7 +224,7 @@ def test_another_family_is_refused(other, folders):
 
 
 @pytest.mark.parametrize(
-    ("name", "knob", "value"),
+    ("name", "override", "value"),
     [
         ("vit-base", "num_hidden_layers", 3),
         ("vit-base", "hidden_act", "relu"),  # nothing in the tensors would tell
@@ -235,15 +235,15 @@ def test_another_family_is_refused(other, folders):
         ("resnet-18", "depths", [1, 2]),
     ],
 )
-def test_what_differs_is_said(name, knob, value, folders, tmp_path):
+def test_what_differs_is_said(name, override, value, folders, tmp_path):
     shutil.copytree(folders[name], tmp_path, dirs_exist_ok=True)
-    config = json.loads((tmp_path / "config.json").read_text()) | {knob: value}
+    config = json.loads((tmp_path / "config.json").read_text()) | {override: value}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    expected = NETWORKS[name].config[knob]
+    expected = NETWORKS[name].config[override]
     with pytest.raises(UsageError) as caught:
         build_network(name, str(tmp_path))
     assert f"not of {name}, but of " in caught.value.what
-    assert f"{knob} is {value}, not {expected}" in caught.value.what
+    assert f"{override} is {value}, not {expected}" in caught.value.what
 
 
 @pytest.mark.parametrize(

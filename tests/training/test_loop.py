@@ -329,9 +329,9 @@ def test_lost_metrics_are_said(store, tmp_path):
         train(store, config, tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("knob", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
-def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, knob):
-    config = small_config("student", knob, "optimizer.weight_decay=0", epochs=3)
+@pytest.mark.parametrize("override", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
+def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, override):
+    config = small_config("student", override, "optimizer.weight_decay=0", epochs=3)
     with pytest.raises(PointcmtError, match=r"the loss is (nan|inf) at (step \d+|validation)") as e:
         train(store, config, tmp_path, device="cpu")
     assert "optimizer.learning_rate" in e.value.fix

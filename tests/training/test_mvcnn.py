@@ -231,14 +231,14 @@ def test_a_frozen_encoder_stays_as_it_is(pooling, small_resnet):
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "overrides",
     [
         ("model.encoder=frozen",),
         ("model.pooling=attention", "data.image_size=16"),
     ],
 )
-def test_a_run_of_either_kind_resumes_to_the_same_bits(knobs, store, small_resnet, tmp_path):
-    config = small_config("teacher", *knobs, epochs=2)
+def test_a_run_of_either_kind_resumes_to_the_same_bits(overrides, store, small_resnet, tmp_path):
+    config = small_config("teacher", *overrides, epochs=2)
     train(store, config, tmp_path / "whole", device="cpu")
     train(store, config, tmp_path / "halves", device="cpu", until=1)
     train(store, config, tmp_path / "halves", device="cpu")

@@ -55,13 +55,13 @@ def pointcmt(*arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def knobs(recipe, *more):
+def overrides(recipe, *more):
     return [word for text in (*SMALL[recipe], *more) for word in ("--set", text)]
 
 
 def begin(recipe, store, out, *more):
     options = ("--data", store.path, "--out", out, "--epochs", 1, "--device", "cpu")
-    return pointcmt("train", recipe, *options, *knobs(recipe, *more))
+    return pointcmt("train", recipe, *options, *overrides(recipe, *more))
 
 
 @pytest.mark.usefixtures("installed")
@@ -140,8 +140,8 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     weights = Images().state_dict()
     (tmp_path / "weights").mkdir()
     save_file(weights, tmp_path / "weights/model.safetensors")
-    run, knob = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
-    config = small_config("teacher", "model.backbone=outside-images", knob, epochs=1)
+    run, override = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
+    config = small_config("teacher", "model.backbone=outside-images", override, epochs=1)
     from pointcmt.training.recipes import build_recipe
 
     model = build_recipe(config, 3, True).model
@@ -151,7 +151,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert "encoder.head.weight" not in trained  # no feature goes through it
     feature = model.eval()(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8))[1]
     assert feature.shape == (1, 512)
-    begin("teacher", store, run, "model.backbone=outside-images", knob)
+    begin("teacher", store, run, "model.backbone=outside-images", override)
     assert "overall_accuracy" in pointcmt("evaluate", run, "--data", store.path)
     begin("student", store, tmp_path / "S", f"teacher={run}", "distillation.method=features")
     file = tmp_path / "t.safetensors"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 def pipeline_config(*overrides, **flags):
     """A pipeline that fits the small stores."""
-    small = [f"{stage}.{knob}" for stage in STAGES for knob in SMALL[stage]]
+    small = [f"{stage}.{override}" for stage in STAGES for override in SMALL[stage]]
     return load_pipeline(None, [*small, *overrides], **flags)
 
 
