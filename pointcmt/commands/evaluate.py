@@ -23,8 +23,8 @@ from pointcmt.errors import UsageError
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
     data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    checkpoint: Annotated[str, typer.Option(help="best (on validation) or last.")] = "best",
+    split: Annotated[str, typer.Option(help="Split to evaluate on: test, val or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation) or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
     probe: Annotated[str, typer.Option(help="svm: train a linear SVM on a point network's frozen features.")] = "",
     few_shot: Annotated[str, typer.Option(help="The same with few labels, as N-way K-shot tasks: 5w10s, or 5w10s,10w20s.")] = "",

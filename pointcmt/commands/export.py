@@ -16,11 +16,15 @@ STORE_FORMATS = ("png", "webdataset")
 def export(
     source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="safetensors (weights) or onnx (a student, for any ONNX runtime).")
+        str,
+        typer.Option(
+            help="Format: safetensors (weights) or onnx (a student, for any ONNX runtime)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write; replaces an earlier export.")],
     checkpoint: Annotated[
-        str, typer.Option(help="best (on validation), last, or the number of a kept epoch.")
+        str,
+        typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch."),
     ] = "best",
     overwrite: Annotated[
         bool,

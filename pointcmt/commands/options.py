@@ -54,16 +54,21 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed sh
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")
 ]
-LogFormat = Annotated[str, typer.Option(help="auto (a progress bar on a terminal), plain or json.")]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        help="Format of messages: auto (with a progress bar on a terminal), plain or json."
+    ),
+]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        help="Code that a store, a run or a file refers to and that may be imported.",
+        help="Allow importing this code, which a store, a run or a file refers to.",
         metavar="MODULE:NAME",
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 
 WITH_TORCH = ("train", "export", "all")  # extras
 

@@ -267,7 +267,7 @@ def test_shapes_without_parts_are_no_shapenetpart(tmp_path):
     path = written(tmp_path / "a.txt", text_of(*CHAIR[:2]))
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_SYNTAX
-    assert "known are 7: points, normals, part" in refused.detail
+    assert "supported: 7: points, normals, part" in refused.detail
 
 
 # ShapeNetPart's older text layout
@@ -338,15 +338,15 @@ OF_CHAIRS = "those of chair are 1 to 4"
         (None, Reason.MISSING_FILE, "file ccc.seg not found"),
         ("", Reason.EMPTY_FILE, "0 bytes"),
         ("# nothing\n", Reason.EMPTY_FILE, "no"),
-        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, 119 parts"),
-        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, 121 parts"),
+        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, but 119 part labels"),
+        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, but 121 part labels"),
         (seg(7, "0"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 0; {OF_CHAIRS}"),
         (seg(7, "5"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 5; {OF_CHAIRS}"),
-        (seg(7, "-1"), Reason.BAD_INDEX, "part -1"),
-        (seg(7, "257"), Reason.BAD_INDEX, "part 257"),
-        (seg(7, "1.5"), Reason.BAD_INDEX, "part 1.5"),
-        (seg(7, "nan"), Reason.BAD_INDEX, "part nan"),
-        (seg(7, "inf"), Reason.BAD_INDEX, "part inf"),
+        (seg(7, "-1"), Reason.BAD_INDEX, "part label -1"),
+        (seg(7, "257"), Reason.BAD_INDEX, "part label 257"),
+        (seg(7, "1.5"), Reason.BAD_INDEX, "part label 1.5"),
+        (seg(7, "nan"), Reason.BAD_INDEX, "part label nan"),
+        (seg(7, "inf"), Reason.BAD_INDEX, "part label inf"),
         (seg(7, "wing"), Reason.BAD_SYNTAX, "line 8: 'wing' is not a number"),
         (seg(7, "1 2"), Reason.BAD_SYNTAX, "line 8: has 2 numbers"),
         (text_of(CHAIR[0]), Reason.BAD_SYNTAX, "3 numbers per line, not one"),
@@ -358,7 +358,7 @@ def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, say
     replace_file(older[2], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
-    assert refused.detail.startswith("its parts: ")
+    assert refused.detail.startswith("its part labels: ")
     assert says in refused.detail
 
 
@@ -369,7 +369,7 @@ def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, say
         ("", Reason.EMPTY_FILE, ""),
         (f"120\n{text_of(CHAIR[0])}", Reason.BAD_SYNTAX, "line 2: has 3 numbers"),
         (text_of(*CHAIR), Reason.BAD_SYNTAX, "7 numbers per point; supported: 3: points"),
-        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, 120 parts"),
+        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, but 120 part labels"),
         (text_of(CHAIR[0]).strip().rpartition(" ")[0], Reason.TRUNCATED, "has 2 numbers"),
     ],
 )

@@ -96,7 +96,7 @@ def test_what_cannot_fit_is_refused_with_the_number_and_what_would_fit():
     with pytest.raises(UsageError) as raised:
         require_memory(large, 8.0, math.inf)
     assert f"60 views of 4096² pixels needs {need:.1f} GiB" in raised.value.what
-    assert "may hold 8.0 GiB" in raised.value.what
+    assert "may only use 8.0 GiB" in raised.value.what
     assert raised.value.where == "--memory-limit 8"
     size = int(raised.value.fix.split("--size of ")[1].split()[0])
     require_memory(schema("fibonacci60", size, 100, 1), 8.0, math.inf)

@@ -163,7 +163,7 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (
             f"{CORNERS}f 1 2 4\n",
             Reason.BAD_INDEX,
-            "line 4: '4' of face 1 is not a valid vertex of 3",
+            "line 4: '4' of face 1 is not one of the 3 vertices",
         ),
         (f"{CORNERS}f 1 2 3\n\nf 1 2 0\n", Reason.BAD_INDEX, "line 6: '0' of face 2"),
         (f"{CORNERS}f 1 2 -4\n", Reason.BAD_INDEX, "'-4'"),
@@ -172,7 +172,7 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (
             f"{CORNERS}vt 0 0\nf 1/1 2/1 3/2\n",
             Reason.BAD_INDEX,
-            "is not a valid texture coordinate of 1",
+            "is not one of the 1 texture coordinates",
         ),
         (f"{CORNERS}vt 0 0\nf 1/1 2/1 3/0\n", Reason.BAD_INDEX, "'3/0'"),
         (f"{CORNERS}vt 0 0\nf 1/1 2/1 3/-2\n", Reason.BAD_INDEX, "'3/-2'"),
@@ -181,8 +181,8 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (f"{CORNERS}f 1 2 x\n", Reason.BAD_SYNTAX, "line 4: 'x'"),
         (f"{CORNERS}f 1 2 3/1/1/1\n", Reason.BAD_SYNTAX, "'3/1/1/1'"),
         (f"{CORNERS}f 1 2 3.0\n", Reason.BAD_SYNTAX, "'3.0'"),
-        (f"{CORNERS}v 1 2\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: fewer"),
-        (f"{CORNERS}vt\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: fewer"),
+        (f"{CORNERS}v 1 2\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: too few coordinates"),
+        (f"{CORNERS}vt\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: too few coordinates"),
         ("v 0 0 0\nv 1,0 0 0\n", Reason.BAD_SYNTAX, "line 2: '1,0'"),
     ],
 )

@@ -198,10 +198,10 @@ def test_more_numbers_on_vertex_lines_than_declared_are_noted():
         (
             TRIANGLE.replace("0 1 2", "0 1 3"),
             Reason.BAD_INDEX,
-            "face 0 (from 0) uses vertex 3 of 3",
+            "face 0 (from 0) uses vertex 3, but there are only 3",
         ),
         (TRIANGLE.replace("0 1 2", "0 1 -1"), Reason.BAD_INDEX, "vertex -1"),
-        (TRIANGLE.replace("0 1 2", f"0 1 {2**40}"), Reason.BAD_INDEX, "of 3"),
+        (TRIANGLE.replace("0 1 2", f"0 1 {2**40}"), Reason.BAD_INDEX, "but there are only 3"),
         ("OFF\n3 0 0\n" + CORNERS, Reason.NO_FACES, "0 faces"),
         ("4OFF\n3 1 0\n", Reason.UNKNOWN_FORMAT, "convert"),
         ("nOFF\n3\n3 1 0\n", Reason.UNKNOWN_FORMAT, "convert"),

@@ -115,7 +115,7 @@ def tiled(size: int, tile: int) -> bytes:
 
 def test_tiles_larger_than_their_image_count():
     assert decode(tiled(64, 64), "t").shape == (64, 64, 3)
-    with pytest.raises(NotRead, match="takes 1024 MiB decoded"):
+    with pytest.raises(NotRead, match="needs 1024 MiB decoded"):
         decode(tiled(64, 1 << 15), "t")
 
 

@@ -690,7 +690,7 @@ def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_pa
         (["images.levels=[]"], "increasing fractions"),
         (["images.levels=[1.0, 0.5]"], "increasing fractions"),
         (["images.levels=[12]"], "less than or equal to 1"),
-        (["transfer.weight=0", "matching.weight=0"], "both 0: nothing is learned"),
+        (["transfer.weight=0", "matching.weight=0"], "both 0, so there is no loss"),
         (["projection.size=57"], "multiple of matching.stride, 2"),
         (["model.width=100", "matching.heads=3"], "multiple of 4 · matching.heads, 12"),
         (["preset=official"], "should be 'mvnet-style'"),

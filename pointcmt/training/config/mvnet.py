@@ -173,7 +173,9 @@ class MvnetConfig(TrainConfig):
     @model_validator(mode="after")
     def _check_together(self) -> "MvnetConfig":
         if not self.transfer.weight and not self.matching.weight:
-            raise ValueError("transfer.weight and matching.weight are both 0: nothing is learned")
+            raise ValueError(
+                "transfer.weight and matching.weight are both 0, so there is no loss to train with"
+            )
         if self.projection.size % self.matching.stride:
             raise ValueError(
                 f"projection.size should be a multiple of matching.stride, {self.matching.stride}"

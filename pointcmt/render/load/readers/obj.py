@@ -125,10 +125,12 @@ def _refusal(text: NDArray[np.uint8], found: _Statements, vertices: int, uvs: in
     if found.status == _NO_CORNERS:
         return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face without corners")
     face = len(found.sizes) + 1
-    what = f"vertex of {vertices}"
+    what = f"{vertices} vertices"
     if found.status == _BAD_UV:
-        what = f"texture coordinate of {uvs}"
-    return ShapeRefused(Reason.BAD_INDEX, f"{where}: {word} of face {face} is not a valid {what}")
+        what = f"{uvs} texture coordinates"
+    return ShapeRefused(
+        Reason.BAD_INDEX, f"{where}: {word} of face {face} is not one of the {what}"
+    )
 
 
 @compiled
