@@ -332,7 +332,7 @@ GOOD = torch.rand(2, 4, 3)
     ("x", "y", "said"),
     [
         (GOOD[0], GOOD[0], "x must have the shape [B, N, 3], not [4, 3]"),
-        (GOOD, GOOD[..., :2], "y is [2, 4, 2]"),
+        (GOOD, GOOD[..., :2], "y must have the shape [B, N, 3], not [2, 4, 2]"),
         (GOOD, GOOD[:, :3], "y is [2, 3, 3]"),
         (GOOD, GOOD[:1], "y is [1, 4, 3]"),
         (GOOD[:, :0], GOOD[:, :0], "no points"),

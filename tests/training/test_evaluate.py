@@ -285,7 +285,7 @@ def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
         evaluate(runs["student"], store, which="bets", device="cpu")
     with pytest.raises(UsageError, match="unknown split 'tset'"):
         evaluate(runs["student"], store, split="tset", device="cpu")
-    with pytest.raises(UsageError, match="0 votes"):
+    with pytest.raises(UsageError, match="votes must be at least 1, not 0"):
         evaluate(runs["student"], store, votes=0, device="cpu")
 
 

@@ -154,7 +154,7 @@ def test_an_index_names_weights_beside_it_alone(
 
 def test_what_an_index_names_must_be_there(copy_of):
     folder = indexed(copy_of("vit"), "model-00001-of-00001.safetensors")
-    with pytest.raises(UsageError, match=r"no model-00001-of-00001\.safetensors here \(pickled"):
+    with pytest.raises(UsageError, match=r"model-00001-of-00001\.safetensors not found \(pickled"):
         build_network("auto", str(folder))
     index = folder / "model.safetensors.index.json"
     for text, says in (("[]", "is not a table"), ('{"weight_map": {}}', "refers to files other")):
@@ -263,8 +263,8 @@ def test_auto_needs_weights_to_look_at():
     for overrides in ([], ["images.weights=hub"], ["images.weights=random"]):
         with pytest.raises(UsageError, match="selects the network by its weights") as caught:
             load_config("mvnet", None, ["images.backbone=auto", *overrides])
-        assert "--set images.weights=… a folder" in caught.value.for_command_line()
-        assert "images__weights=… a folder" in str(caught.value)
+        assert "--set images.weights=… with a folder" in caught.value.for_command_line()
+        assert "images__weights=… with a folder" in str(caught.value)
     with pytest.raises(UsageError, match="auto"):
         load_config("mvnet", None, ["images.backbone=alexnet"])
     with pytest.raises(UsageError):
@@ -360,7 +360,7 @@ def test_a_damaged_folder_is_refused(damage, says, copy_of):
         ("vit_mae", "a random quarter of the patches"),
         ("yolos", "object tokens"),
         ("detr", "it has a decoder"),
-        ("blip-2", "no network of the type blip_2_vision_model"),
+        ("blip-2", "cannot build a network of the type blip_2_vision_model"),
     ],
 )
 def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path):

@@ -253,7 +253,10 @@ def test_what_differs_is_said(name, override, value, folders, tmp_path):
         ("[]", r"config\.json is not a table"),
         ("{}", r"config\.json has no model_type"),
         ('{"model_type": "vit", "hidden_size": "many"}', ".*hidden_size"),
-        ('{"model_type": "vit", "quantization_config": {}}', "says that vit is quantized"),
+        (
+            '{"model_type": "vit", "quantization_config": {}}',
+            r"config\.json says that vit is quantized",
+        ),
     ],
 )
 def test_a_configuration_that_is_none_is_said(text, says, folders, tmp_path):

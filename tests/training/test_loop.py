@@ -189,7 +189,7 @@ def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
 
 def test_another_configuration_is_refused_with_the_difference(straight, store):
     config = small_config("student", "optimizer.learning_rate=0.01", epochs=7)
-    with pytest.raises(StoreError, match="other settings") as caught:
+    with pytest.raises(StoreError, match="different settings") as caught:
         train(store, config, straight, device="cpu")
     assert "optimizer.learning_rate: 0.001 in the run, 0.01 requested" in str(caught.value)
     assert "epochs: 6 in the run, 7 requested" in str(caught.value)
@@ -205,10 +205,10 @@ def test_other_data_is_refused(straight, make_store):
 
 def test_a_folder_with_other_things_is_refused(store, tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match=r"such as thesis\.tex"):
+    with pytest.raises(StoreError, match=r"it contains thesis\.tex"):
         train(store, small_config("student"), tmp_path, device="cpu")
     assert os.listdir(tmp_path) == ["thesis.tex"]
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write here"):
         train(store, small_config("student"), tmp_path / "thesis.tex", device="cpu")
 
 
@@ -379,7 +379,7 @@ def test_a_published_file_to_start_from(store, tmp_path):
     assert start_from(config, model, ["a", "b", "c"]) == ()
     assert torch.equal(model.classifier.weight, theirs.state_dict()["fc_layer2.0.weight"])
     config = small_config("student", init=str(tmp_path / "published.pth"))
-    with pytest.raises(StoreError, match="another architecture"):  # this one is PointNet
+    with pytest.raises(StoreError, match="a different architecture"):  # this one is PointNet
         train(store, config, tmp_path / "run", device="cpu")
 
 

@@ -199,7 +199,7 @@ def report_shapes(store):
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
     for weights in ("hub", "random"):
         with pytest.raises(
-            UsageError, match=f"'{weights}' does not identify one: set model__weights"
+            UsageError, match=f"'{weights}' does not identify one: use model__weights"
         ):
             small_config("teacher", "model.backbone=auto", f"model.weights={weights}")
 
@@ -326,12 +326,15 @@ def bad(monkeypatch, tmp_path):
         ("exits:Net", "cannot be imported: SystemExit"),
         ("bad_parts:Nett", "has no 'Nett'"),
         ("bad_parts:number", "must be callable"),
-        ("bad_parts:listing", "made a Listing, not an nn.Module"),
+        ("bad_parts:listing", "must return an nn.Module, not a Listing"),
         ("bad_parts:broken", "fails: RuntimeError: out of ideas"),
         ("bad_parts:Narrow", r"must have the classifier nn.Linear\(512, 3\)"),
         ("bad_parts:Tuple", "must return a Prediction, not a tuple"),
         ("bad_parts:Negative", "negative values"),
-        ("bad_parts:Points", r"gives logits \[2, 1\] for points \[2, 1024, 3\], not \[2, 3\]"),
+        (
+            "bad_parts:Points",
+            r"must return logits \[2, 3\] for points \[2, 1024, 3\], not \[2, 1\]",
+        ),
     ],
 )
 def test_a_backbone_that_is_none_is_said(name, says):

@@ -39,7 +39,7 @@ def test_a_share_of_the_labels_says_what_else_selects(store):
     said = (
         "10% of the labels: 3 of 33 shapes; selecting the best epoch uses 9 more, the last epoch "
     )
-    said += "with none"
+    said += "none"
     assert split.notes == (said,)
 
 

@@ -79,8 +79,8 @@ def require_weights(backbone: str, weights: str, section: str) -> None:
     if backbone == "auto" and weights in ("hub", "random"):
         raise ValueError(
             f"{section}.backbone=auto selects the network by its weights, but '{weights}' does "
-            f"not identify one: set --set {section}.weights=… to a folder written by "
-            "transformers' save_pretrained, or to organization/name on the hub"
+            f"not identify one: use --set {section}.weights=… with a folder written by "
+            "transformers' save_pretrained, or with organization/name on the hub"
         )
 
 

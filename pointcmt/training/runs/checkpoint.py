@@ -275,7 +275,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
         full = number in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(
-            f"cannot write the checkpoint: {reason}",
+            f"cannot write here: {reason}",
             where=str(path),
             fix="free some space and run the same command again; it continues after the last "
             "finished epoch"
