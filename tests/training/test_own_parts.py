@@ -159,7 +159,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert type(load_exported(file)[0].encoder).__name__ == "Images"
     del weights["head.bias"]
     save_file(weights, tmp_path / "weights/model.safetensors")
-    with pytest.raises(UsageError, match=r"do not fit 1 tensors of outside-images, such as head"):
+    with pytest.raises(UsageError, match=r"do not match 1 tensors of outside-images, such as head"):
         build_recipe(config, 3, True)
 
 

@@ -232,10 +232,11 @@ def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: Stream
         )
     if not 0 <= config.rank < config.world_size <= config.batch_size:
         raise UsageError(
-            f"invalid rank {config.rank} of {config.world_size} processes, or a batch of "
-            f"{config.batch_size} shapes that is too small",
+            f"invalid rank {config.rank} for {config.world_size} processes with "
+            f"{config.batch_size} shapes per batch",
             where="data.batch_size",
-            fix="use ranks from 0 and at least one shape per process and batch",
+            fix="use a rank from 0 to the number of processes - 1, and at least one shape per "
+            "process",
         )
     if not _count_batches(len(shapes), config):
         raise UsageError(

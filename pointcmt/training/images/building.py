@@ -145,7 +145,7 @@ def _load_own(weights: Weights, tensors: dict[str, Tensor]) -> nn.Module:
         if name not in own or name not in tensors or tensors[name].shape != own[name].shape
     ]
     infinite = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    for names, how in ((wrong, "do not fit"), (infinite, "are not finite in")):
+    for names, how in ((wrong, "do not match"), (infinite, "are not finite in")):
         if names:
             raise UsageError(
                 f"the weights {how} {len(names)} tensors of {weights.network.name}, such as "
