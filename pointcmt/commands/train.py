@@ -39,7 +39,7 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, " "finetune, partseg, or your own as module:name.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
     data: Annotated[str | None, typer.Option(help="Required. The view store to train on: a folder or a URL.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Required. The run's folder, created or continued.", show_default=False, **path_of("--out"))] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
@@ -48,7 +48,7 @@ def train(
     init: Annotated[Path | None, typer.Option(help="A run or a published checkpoint to start from.", **path_of("--init"))] = None,
     teacher: Annotated[Path | None, typer.Option(help="For cmpg and student: the teacher's run.", **path_of("--teacher"))] = None,
     generator: Annotated[Path | None, typer.Option(help="For student: the generator's run.", **path_of("--generator"))] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is a run to resume. (Runs are always resumed; without this option, a " "new one may be started.)")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is a run to resume. (Runs are always resumed; without this option, a new one may be started.)")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Random seeds, such as 0,1,2: train once per seed, and report mean ± std and paired differences of variants.")] = None,
