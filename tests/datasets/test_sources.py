@@ -408,7 +408,7 @@ def test_selections_that_leave_nothing_are_refused():
     with pytest.raises(UsageError, match="unknown split 'tran'") as raised:
         select(listing, "tran")
     assert "did you mean 'train'" in raised.value.fix
-    with pytest.raises(UsageError, match="limit of 0"):
+    with pytest.raises(UsageError, match="limit must be at least 1, not 0"):
         select(listing, limit=0)
 
 

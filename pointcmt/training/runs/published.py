@@ -44,8 +44,9 @@ NUMPY = (  # skipped without being created; both of numpy's spellings
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 RESCUE = (
     "no code in it was run. If you trust its source, load it with its own code in a safe "
-    "environment, such as a container, and save only the weights:\n    from safetensors.torch "
-    'import save_file\n    save_file(model.state_dict(), "weights.safetensors")'
+    "environment, such as a container, and save only the weights:\n"
+    "    from safetensors.torch import save_file\n"
+    '    save_file(model.state_dict(), "weights.safetensors")'
 )
 HEADLESS = "the classifier was not loaded: this checkpoint has a 512-256-C head"
 
