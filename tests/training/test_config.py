@@ -149,7 +149,7 @@ def test_switches_are_true_or_false():
 
 
 def test_fewer_points_to_draw_from_than_are_drawn_is_said():
-    with pytest.raises(UsageError, match="resample should be 0 or 1024"):
+    with pytest.raises(UsageError, match=r"should be 0, or at least data\.points, 1024"):
         load_config("student", None, ["data.resample=512"])
 
 
