@@ -271,8 +271,14 @@ def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_pa
         ({"label": [0, 1]}, "bad_syntax: the file has no array 'data'"),
         ({"data": np.zeros((2, 5, 3)), "label": [0, 1, 2]}, "count_mismatch"),
         ({"data": np.zeros((2, 5, 2)), "label": [0, 1]}, "count_mismatch"),
-        ({"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]}, "bad_syntax: 'label' holds float64"),
-        ({"data": np.zeros((2, 5, 3)), "label": 3}, "bad_syntax: 'label' holds"),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]},
+            "bad_syntax: 'label' has an unexpected type or shape: float64",
+        ),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": 3},
+            "bad_syntax: 'label' has an unexpected type or shape: int64",
+        ),
     ],
 )
 def test_an_hdf5_file_that_cannot_be_listed_is_named(tmp_path, arrays, says):

@@ -285,7 +285,7 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
 
 def test_one_class_for_everything_is_asked_about(tmp_path):
     touch(tmp_path, "data/chair/a.off", "data/table/b.off")
-    assert "one level too high?" in list_shapes("folder", tmp_path).notes[0]
+    assert "--root may be one level too high" in list_shapes("folder", tmp_path).notes[0]
     assert list_shapes("folder", tmp_path / "data").notes == ()
 
 

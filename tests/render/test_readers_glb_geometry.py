@@ -497,7 +497,7 @@ def test_looks_that_do_not_fit_their_vertices_are_noted(name):
     )
     read = build.read()
     assert read.vertices.tolist() == POINTS
-    assert read.notes == (f"{name} has 5 VEC{width} for 3 vertices: left out",)
+    assert read.notes == (f"{name} has 5 VEC{width} for 3 vertices: ignored",)
 
 
 @pytest.mark.parametrize("name", ["EXT_mesh_gpu_instancing", "KHR_node_visibility"])
