@@ -141,7 +141,7 @@ def test_shape_errors_cross_processes():
 
 def test_only_what_is_in_the_unit_sphere_is_drawn():
     mesh = triangle()
-    with pytest.raises(TypeError, match="unit sphere"):
+    with pytest.raises(TypeError, match="normalized to the unit sphere"):
         RayCaster(mesh)
     unit, _ = normalize(mesh, "z")
     assert isinstance(unit, UnitMesh)

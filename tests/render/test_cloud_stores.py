@@ -281,7 +281,10 @@ def test_a_cloud_of_fewer_points_than_asked_for_repeats_them(tmp_path):
     assert sorted(chosen[:30]) == list(range(30))
     np.testing.assert_array_equal(chosen, np.resize(chosen[:30], 100))
     outcome = store.outcomes()[0]
-    assert (outcome.faces, outcome.notes) == (35, ("30 points for 100: repeated",))
+    assert (outcome.faces, outcome.notes) == (
+        35,
+        ("the cloud only has 30 different points for 100: some are repeated",),
+    )
 
 
 def test_scanobjectnn_through_its_own_rig(tmp_path):

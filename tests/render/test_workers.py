@@ -158,7 +158,7 @@ def test_a_failure_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
 
 
 def test_workers_that_cannot_start_stop_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match="exit code 1"):
+    with pytest.raises(PointcmtError, match="exited with code 1"):
         list(run_tasks(range(3), Work(runners.make_dead, None, 60.0), 2))
 
 

@@ -100,7 +100,7 @@ def test_any_number_of_points_that_the_network_can_take(name, size):
 
 @pytest.mark.parametrize("name", LEAST)
 def test_one_point_less_than_the_least_is_refused(name):
-    with pytest.raises(UsageError, match=f"not of {LEAST[name] - 1}"):
+    with pytest.raises(UsageError, match=f"points, not {LEAST[name] - 1}"):
         BACKBONES[name](4)(clouds(2, LEAST[name] - 1).float())
 
 
