@@ -263,7 +263,9 @@ def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, loca
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", wire.address)
         patch.setattr(storage, "TRIES", 2)
-        with pytest.raises(StoreError, match=f"nothing answers.*: {wire.address}"):
+        with pytest.raises(
+            StoreError, match=f"no server answers at this address.*: {wire.address}"
+        ):
             render_toy(s3.url("gone"), **SMALL)
     assert 0 < len(s3.names("gone/commits/render/")) < 10
     render_toy(s3.url("gone"), **SMALL)

@@ -209,8 +209,8 @@ def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
         assert another != process
         assert ended[1][1:] == (
             Reason.TIMEOUT,
-            f"took longer than 5 s; its process {process} on {socket.gethostname()} cannot be "
-            "killed",
+            f"took longer than 5 s; its worker process {process} on {socket.gethostname()} cannot "
+            "be killed",
         )
         second = pool.submit(workers.run, work, 1)
         hold(another)

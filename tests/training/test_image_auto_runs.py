@@ -54,11 +54,13 @@ def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, 
     (folder / "preprocessor_config.json").unlink()
     run = tmp_path / "run"
     train(rendered, settings(folder, epochs=2), run, device="cpu", until=1)
-    assert "nothing beside" in messages()
+    assert "has no image normalization settings" in messages()
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
 
     def refused(other):
-        with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked"):
+        with pytest.raises(
+            StoreError, match=r"images\.weights: \w{64} in the run, \w{64} requested"
+        ):
             train(rendered, settings(other, epochs=2), run, device="cpu")
         shutil.rmtree(other)
         return Path(shutil.copytree(folder, other))

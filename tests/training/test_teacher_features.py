@@ -252,7 +252,7 @@ def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
     other = make_store(class_names=("ball", "plate", "rot"))
     with pytest.raises(StoreError, match="was trained on: 1 missing"):
         teacher_features(other, run, np.array([0]), CPU)
-    with pytest.raises(StoreError, match="not rendered"):
+    with pytest.raises(StoreError, match="have not been rendered"):
         teacher_features(store, run, np.arange(16), CPU)
     shutil.copytree(run.folder, tmp_path / "run", ignore=lambda *_: ["best"])
     with pytest.raises(StoreError, match="there is no checkpoint here"):
