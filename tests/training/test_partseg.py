@@ -348,9 +348,11 @@ def test_part_labels_that_a_class_has_not_are_said(run, store, tmp_path):
     part = zarr.open_array(tmp_path / "store" / "part", mode="r+")
     shape = int(np.flatnonzero((store.splits == 1) & (store.labels == 1))[0])
     part[shape, 5] = 2
-    with pytest.raises(StoreError, match="plate-test-0 has part 2, but its class only has 2"):
+    with pytest.raises(
+        StoreError, match="plate-test-0 has the part label 2, but its class only has 2"
+    ):
         evaluate(run, copy, device="cpu")
     shape = int(np.flatnonzero((store.splits == 0) & (store.labels == 2))[3])
     part[shape, 0] = 9
-    with pytest.raises(StoreError, match="rod-train-3 has part 9"):
+    with pytest.raises(StoreError, match="rod-train-3 has the part label 9"):
         train(copy, baseline(), tmp_path / "run", device="cpu")
