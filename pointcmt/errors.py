@@ -185,7 +185,9 @@ def require_utf8(path: str, where: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            "the name of this directory is not UTF-8", where=f"{where} {path!r}", fix="rename it"
+            "the name of this folder is not valid UTF-8",
+            where=f"{where} {path!r}",
+            fix="rename the folder",
         ) from None
 
 

@@ -58,10 +58,12 @@ def _to_unit_sphere(
     center = low / 2 + high / 2  # halves first: the sum may overflow
     half = np.max(high / 2 - low / 2)
     if not half > np.abs(points).max() * 1e-15:
-        raise ShapeRefused(Reason.NO_AREA, "everything lies at one point")
+        raise ShapeRefused(Reason.NO_AREA, "all points coincide")
     radius = half * np.sqrt((((points - center) / half) ** 2).sum(axis=1).max())
     if not np.isfinite(radius) or not np.isfinite(1 / radius):
-        raise ShapeRefused(Reason.NOT_FINITE, f"a radius of {radius:g} is outside of float64")
+        raise ShapeRefused(
+            Reason.NOT_FINITE, f"a radius of {radius:g} is out of the range of float64"
+        )
     turn = np.array(UP_AXES[up], np.float64)
     source_to_world = np.eye(4)
     source_to_world[:3, :3] = turn / radius

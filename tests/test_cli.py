@@ -158,7 +158,7 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     assert "this run is finished" in again.stderr
     other = pointcmt(*student, "--out", tmp_path / "nowhere")
     assert (other.returncode, other.stdout) == (1, "")
-    assert "no run to go on with" in other.stderr
+    assert "no run to resume" in other.stderr
     judged = pointcmt("evaluate", run, "--data", toy_store.path, "--json")
     assert judged.returncode == 0, judged.stderr
     report = json.loads(judged.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Render data sets into a store with many processes, and preview stores."""
+"""Render datasets into a store with many processes, and preview stores."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -44,7 +44,7 @@ class RenderSettings(TypedDict, total=False):
     shard_size: int | None  # shapes per shard
     overwrite: bool  # delete the store first
     retry_failed: bool
-    moved: bool  # the data set has moved to another directory
+    moved: bool  # the dataset has moved to another directory
     changed_sources: bool  # files may have changed since shapes were rendered
 
 
@@ -58,7 +58,7 @@ def render(
     progress: bool = False,
     **settings: Unpack[RenderSettings],
 ) -> Summary:
-    """Render a data set into a view store; another call renders only what is missing.
+    """Render a dataset into a view store; another call renders only what is missing.
 
     dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
     its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
@@ -120,7 +120,9 @@ def preview(
 
     if is_remote(str(out)):
         raise UsageError(
-            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
+            "only view stores can be on object storage",
+            where=f"--out {out}",
+            fix="use a local folder",
         )
     opened = store if isinstance(store, ViewStore) else open_store(store)
     return draw(opened, Path(out), shapes, views, overwrite)

@@ -43,10 +43,12 @@ def backbone(name: str, classes: int = 40) -> nn.Module:
     """
     plugins.trust(name)
     if not is_known(name, BACKBONES):
-        what = f"no backbone is called '{name}'"
+        what = f"unknown backbone '{name}'"
         raise UsageError(what, where="name=", fix=nearest(name, BACKBONES))
     if classes < 1:
-        raise UsageError(f"{classes} classes", where="classes=", fix="give 1 or more")
+        raise UsageError(
+            f"invalid number of classes: {classes}", where="classes=", fix="use 1 or more"
+        )
     return build_backbone(name, classes)
 
 
@@ -73,7 +75,7 @@ class TrainedModel(nn.Module):
         """The last layer. Raises UsageError if the trained network does not classify shapes."""
         found = dict(self.network.named_modules()).get("classifier")
         if not isinstance(found, nn.Linear):
-            raise UsageError(f"a {self.recipe} has no classifier of shapes", where="classifier")
+            raise UsageError(f"a {self.recipe} network has no shape classifier", where="classifier")
         return found
 
     def forward(self, *inputs: Tensor) -> Any:

@@ -91,7 +91,7 @@ def sample_points(
     ((256, 3), (256,))
     """
     if count < 1:
-        raise UsageError(f"{count} points cannot be sampled", where="count=", fix="give 1 or more")
+        raise UsageError(f"cannot sample {count} points", where="count=", fix="use 1 or more")
     with _shape_errors():
         if isinstance(shape, Cloud):
             chosen = geometry.choose_points(geometry.normalize_cloud(shape, "y")[0].points, count)
@@ -146,7 +146,8 @@ class RenderedViews:
         faces = number_array("faces", faces, np.int32, (len(points),))
         if len(faces) and not 0 <= faces.min() <= faces.max() < self._scene.count:
             raise ShapeError(
-                f"faces go from {faces.min()} to {faces.max()}; there are {self._scene.count}",
+                f"face indices range from {faces.min()} to {faces.max()}; "
+                f"valid: 0 to {self._scene.count - 1}",
                 where="faces=",
                 reason=Reason.BAD_INDEX,
             )
@@ -263,7 +264,7 @@ def _as_unit(mesh: Mesh) -> UnitMesh:
     radius = float(np.linalg.norm(mesh.vertices[mesh.faces.ravel()], axis=1).max())
     if radius > 1 + SLACK:
         raise UsageError(
-            f"this mesh reaches {radius:g} from the origin, out of the unit sphere",
+            f"this mesh extends to {radius:g} from the origin, outside the unit sphere",
             where="normalize=False",
             fix="leave it out, or scale the mesh first",
         )

@@ -128,7 +128,7 @@ class StoredShape:
             raise StoreError(
                 f"{self.id} could not be rendered ({ended.reason}): {ended.detail}",
                 where=self.store.path,
-                fix="mend the file, then `pointcmt render --retry-failed`",
+                fix="fix the file, then run `pointcmt render --retry-failed`",
             )
 
 
@@ -159,14 +159,14 @@ class ViewStore(view_store.ViewStore):
         if isinstance(key, str):
             if key not in self._index_of:
                 raise UsageError(
-                    f"no shape is called '{key}'",
+                    f"unknown shape '{key}'",
                     where=self.path,
                     fix=nearest(key, list(self._index_of)).split(" known:")[0],
                 )
             return StoredShape(self, self._index_of[key])
         index = int(key)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there are {len(self)} shapes, none is {index}")
+            raise IndexError(f"index {index} is out of range for a store of {len(self)} shapes")
         return StoredShape(self, index % len(self))
 
     def __iter__(self) -> Iterator[StoredShape]:
@@ -234,7 +234,9 @@ class ViewStore(view_store.ViewStore):
         else:
             shapes = np.asarray(split, np.int64)
         if batch_size < 1:
-            raise UsageError(f"batches of {batch_size} shapes", where="batch_size=")
+            raise UsageError(
+                f"batch_size must be at least 1, not {batch_size}", where="batch_size="
+            )
         config = StreamConfig(
             arrays=tuple(arrays),
             batch_size=batch_size,
@@ -280,4 +282,4 @@ class ViewStore(view_store.ViewStore):
 def _require(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         where = "split=" if kind == "split" else "class_name="
-        raise UsageError(f"no {kind} is called '{name}'", where=where, fix=nearest(name, known))
+        raise UsageError(f"unknown {kind} '{name}'", where=where, fix=nearest(name, known))

@@ -10,9 +10,10 @@ from pointcmt.extras import needs
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.", **path_of("--out"))] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the store, the runs and the pictures.", **path_of("--out")),
+    ] = Path("demo"),
     log_format: LogFormat = "auto",
 ) -> None:
     """Render, preview, train and evaluate on built-in shapes; takes two minutes on a CPU."""

@@ -17,14 +17,19 @@ STORE_FORMATS = ("png", "webdataset")
 def export(
     source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
+        str,
+        typer.Option(
+            help="Format: safetensors (weights) or onnx (a student, for any ONNX runtime)."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; an earlier export is replaced.")],
+    out: Annotated[Path, typer.Option(help="The file to write; replaces an earlier export.")],
     checkpoint: Annotated[
-        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
+        str,
+        typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch."),
     ] = "best",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
+        bool,
+        typer.Option("--overwrite", help="Replace any existing file, not only an earlier export."),
     ] = False,
     trust: Trust = None,
     as_json: Json = False,
@@ -46,19 +51,19 @@ def _check_export(source: Path, to: str) -> None:
     is_store = is_url(source) or (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(
-            f"a view store cannot be exported to {to} yet",
+            f"exporting a view store to {to} is not supported yet",
             where=str(source),
-            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
+            fix="read it with pointcmt.open_store or any zarr v3 reader (docs/store.md)",
         )
     if to in STORE_FORMATS:
         raise UsageError(
-            f"{to} is for view stores, and this is none",
+            f"the format {to} only applies to view stores; this is not a view store",
             where=str(source),
             fix="export a run --to safetensors or onnx",
         )
     if is_store:
         raise UsageError(
-            f"{to} is for trained runs, and this is a view store",
+            f"the format {to} only applies to runs; this is a view store",
             where=str(source),
-            fix="give the folder of a `pointcmt train --out`",
+            fix="pass the folder of a run (the --out of `pointcmt train`)",
         )

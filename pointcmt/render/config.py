@@ -55,7 +55,8 @@ class RenderConfig:
                 f"a camera of rig '{self.rig.name}' is too far away for depth to be exact to "
                 f"{MAX_DEPTH_ERROR:g}",
                 where="--rig",
-                fix="bring the cameras within 12 radii of the shape and narrow `fov` instead",
+                fix="keep the cameras within 12 times the shape's radius and use a smaller `fov` "
+                "instead",
             )
 
     @property
@@ -84,17 +85,19 @@ class RenderConfig:
 
 
 def fit(config: RenderConfig, kind: str) -> RenderConfig:
-    """Adapt the configuration to a data set of this kind ("mesh" or "cloud").
+    """Adapt the configuration to a dataset of this kind ("mesh" or "cloud").
 
     Raises UsageError for settings that only apply to the other kind.
     """
     if kind == "mesh":
         if config.splat:
-            raise UsageError("meshes have no discs", where="--splat", fix="leave it out")
+            raise UsageError(
+                "this option only applies to clouds", where="--splat", fix="leave it out"
+            )
         return config
     if config.backend != "auto":
         raise UsageError(
-            f"clouds are splatted; {config.backend} draws meshes",
+            f"backend {config.backend} only renders meshes; clouds have their own renderer",
             where="--backend",
             fix="leave it out",
         )
@@ -112,7 +115,7 @@ def find_color(color: str | tuple[int, int, int]) -> tuple[int, int, int]:
             red, green, blue = bytes(color)
     except (TypeError, ValueError):
         raise UsageError(
-            f"{color!r} is not a color", where="--background", fix="white, black or #rrggbb"
+            f"{color!r} is not a color", where="--background", fix="use white, black or #rrggbb"
         ) from None
     return red, green, blue
 
@@ -144,9 +147,9 @@ def schema_for(
 
 def _check_range(flag: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise UsageError(f"{value} is outside of {low} to {high}", where=flag)
+        raise UsageError(f"{value} is out of range: expected {low} to {high}", where=flag)
 
 
 def _check_name(flag: str, kind: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UsageError(f"no {kind} is called '{value}'", where=flag, fix=nearest(value, known))
+        raise UsageError(f"unknown {kind} '{value}'", where=flag, fix=nearest(value, known))

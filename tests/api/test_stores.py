@@ -24,9 +24,11 @@ def test_shapes_by_number_id_and_slice(store):
     assert ids[3] in store
     assert "nothing" not in store
     for index in (40, -41):
-        with pytest.raises(IndexError, match=f"there are 40 shapes, none is {index}"):
+        with pytest.raises(
+            IndexError, match=f"index {index} is out of range for a store of 40 shapes"
+        ):
             store[index]
-    with pytest.raises(pc.UsageError, match="no shape is called 'chiar/0000'") as raised:
+    with pytest.raises(pc.UsageError, match="unknown shape 'chiar/0000'") as raised:
         store["chiar/0000"]
     assert raised.value.fix == "did you mean 'chair/0000'?"
 
@@ -39,9 +41,9 @@ def test_shapes_by_split_and_class(store):
     assert store.select(split="val") == []
     assert len(store.select(class_name="chair")) == 4
     assert len(store.select()) == 40
-    with pytest.raises(pc.UsageError, match="no class is called 'chiar'"):
+    with pytest.raises(pc.UsageError, match="unknown class 'chiar'"):
         store.select(class_name="chiar")
-    with pytest.raises(pc.UsageError, match="no split is called 'trian'"):
+    with pytest.raises(pc.UsageError, match="unknown split 'trian'"):
         store.dataset("trian")
 
 

@@ -100,7 +100,9 @@ def test_reading_any_array_without_its_file_names_it_and_the_repair(store, stage
         for index in ((), (2,), (slice(0, 4), 0), (np.array([0, 3]),), (...,)):
             if len(index) == 2 and len(store.specs[name].shape) == 0:
                 continue
-            with pytest.raises(DamageError, match=f"shard {SHARD} has lost a file") as lost:
+            with pytest.raises(
+                DamageError, match=f"a file of shard {SHARD} is missing or unreadable"
+            ) as lost:
                 ViewStore.open(store.path).read(name, *index)
             assert lost.value.where == f"{store.path}/{key}"
             assert "verify" in lost.value.fix
@@ -126,7 +128,7 @@ def test_every_command_says_so_and_fails(store, tmp_path, name, how):
     ):
         code, said = pointcmt(*command)
         assert code == 1, command
-        assert f"shard {SHARD} has lost a file" in said, command
+        assert f"a file of shard {SHARD} is missing or unreadable" in said, command
         assert f"{S}/{key}" in said, command
         assert "verify" in said, command
     assert not run.exists()
@@ -138,7 +140,7 @@ def test_an_interrupted_copy_is_noticed(store, tmp_path):
     for command in (("info",), ("preview", "--out", tmp_path / "P"), ("build-correspondences",)):
         code, said = pointcmt(command[0], store.path, *command[1:])
         assert code == 1, command
-        assert "has lost a file" in said, command
+        assert "is missing or unreadable" in said, command
     assert not (tmp_path / "P/contact_sheet.png").exists()
 
 
@@ -158,7 +160,7 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
     next(batches)
     for shard in range(store.schema.shards):
         (files_of(store) / shard_key(store.specs["rgb"], "rgb", shard)).unlink()
-    with pytest.raises(DamageError, match=r"shard \d has lost a file") as lost:
+    with pytest.raises(DamageError, match=r"a file of shard \d is missing or unreadable") as lost:
         list(batches)
     assert "/rgb/c/" in lost.value.where
 

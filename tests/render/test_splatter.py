@@ -41,7 +41,7 @@ def draw(shape, settings):
 
 
 def plain_splat(points, camera, radius):
-    """The nearest point of all whose centre lies within the radius, pixel by pixel."""
+    """The nearest point of all whose center lies within the radius, pixel by pixel."""
     index = np.full((len(camera), camera.height, camera.width), -1, np.int32)
     depth = np.zeros(index.shape, np.float32)
     centers = pixel_centers(camera.width, camera.height)
@@ -165,7 +165,7 @@ def test_a_closed_wall_hides_what_is_behind_it():
     assert visible[1, len(wall) :].all()
 
 
-# Colour
+# Color
 
 
 def test_colours_of_a_cloud_are_drawn_as_they_are():
@@ -250,5 +250,5 @@ def test_normals_of_the_file_are_kept_where_they_have_unit_length():
     done = complete_normals(Cloud(points, given))
     np.testing.assert_allclose(done.normals[50:], np.roll(points, 1, axis=1)[50:], atol=1e-6)
     np.testing.assert_array_equal(done.normals[:50], estimate_normals(points)[:50])
-    assert done.notes == ("50 normals are not of unit length: estimated instead",)
+    assert done.notes == ("50 normals are not unit vectors: estimated instead",)
     assert complete_normals(Cloud(points, np.zeros_like(points))).notes == ()

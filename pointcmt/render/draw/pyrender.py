@@ -21,7 +21,7 @@ from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Material, Mesh
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"
+NO_OPENGL = "run `pointcmt doctor`: its advice on EGL also applies to pyrender"
 LIGHT = 3.0  # intensity of the light at the camera
 AMBIENT = 0.2
 
@@ -40,7 +40,7 @@ class Pyrender:
             raise DependencyError(
                 f"pyrender cannot be loaded: {error}",
                 where="--backend pyrender",
-                fix=f"{install('pyrender')}; apt-get install libegl1 libgl1 libxrender1",
+                fix=f"{install('pyrender')}; then run `apt-get install libegl1 libgl1 libxrender1`",
             ) from error
         self._pyrender = pyrender
         self._size = 0
@@ -70,7 +70,9 @@ class Pyrender:
                 self._renderer = self._pyrender.OffscreenRenderer(size, size)
             except Exception as error:  # its platforms raise whatever their libraries raise
                 raise DependencyError(
-                    f"pyrender finds no OpenGL: {error}", where="--backend pyrender", fix=NO_OPENGL
+                    f"pyrender cannot use OpenGL: {error}",
+                    where="--backend pyrender",
+                    fix=NO_OPENGL,
                 ) from error
             self._size = size
         image, _ = self._renderer.render(scene, flags=flags)

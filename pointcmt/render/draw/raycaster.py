@@ -22,7 +22,9 @@ class RayCaster:
 
     def __init__(self, mesh: UnitMesh, threads: int = 1) -> None:
         if not isinstance(mesh, UnitMesh):  # cameras are placed around the unit sphere
-            raise TypeError("a mesh is drawn in the unit sphere: see pointcmt.geometry.normalize")
+            raise TypeError(
+                "expected a mesh normalized to the unit sphere (see pointcmt.geometry.normalize)"
+            )
         self.mesh: Mesh = mesh
         self.surface = shading.make_surface(mesh)
         self.threads = threads

@@ -197,7 +197,9 @@ class CloudShape:
             normals=cloud.normals[chosen],
             point_face=chosen,
             part=None if cloud.part is None else cloud.part[chosen],
-            notes=(f"{places} points for {count}: repeated",) if places < count else (),
+            notes=(f"the cloud only has {places} different points for {count}: some are repeated",)
+            if places < count
+            else (),
         )
 
     def draw(self) -> Views:

@@ -30,7 +30,7 @@ from pointcmt.render.jobs.kinds import kind_of
 Arrays = dict[str, NDArray[Any]]
 MATCHED = ("points", "point_face", "face_index")  # inputs of correspondences
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
-NO_PIXEL = "no pixel shows it: it is thinner than a pixel, or outside of every image"
+NO_PIXEL = "not visible in any pixel: it is thinner than a pixel, or outside all images"
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung earlier, and how
 
 

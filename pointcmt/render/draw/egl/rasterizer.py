@@ -67,7 +67,7 @@ class Rasterizer:
         size, count = config.size, len(camera)
         cameras, views = pack_cameras(camera, config.light), _blank(count, config)
         at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
-        with self.context.drawing(f"drawing {len(drawn)} faces"):
+        with self.context.drawing(f"rendering {len(drawn)} faces"):
             targets = self._targets_for(config, at_once)
             self.mesh.upload(surface, drawn)
             for first in range(0, count, at_once):
@@ -137,10 +137,10 @@ class Rasterizer:
 
     def _refuse_too_large(self, surface: shading.Surface, faces: NDArray[np.int32]) -> None:
         if max(len(faces), len(surface.levels) * shading.MIP_LEVELS) > self.max_entries:
-            what = f"{len(faces)} faces, the device takes {self.max_entries}"
+            what = f"{len(faces)} faces, more than the device's maximum of {self.max_entries}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
         if texel_rows(surface.texels) > self.max_side:
-            raise ShapeRefused(Reason.TOO_LARGE, "more texture than the device takes")
+            raise ShapeRefused(Reason.TOO_LARGE, "the textures exceed the device's maximum")
 
     def _targets_for(self, config: RenderConfig, views: int) -> Targets:
         """Return the last shape's targets, or new ones if the configuration has changed."""
