@@ -11,7 +11,7 @@ import typer
 
 from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import UsageError, nearest, require_named
 from pointcmt.extras import needs
 
 INTERRUPTED = 130
@@ -88,16 +88,10 @@ def resumable() -> Iterator[None]:
 
 
 def path_of(flag: str) -> dict[str, Any]:
-    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty.
-
-    An empty path, as from an unset shell variable, would be the current directory.
-    """
+    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty."""
 
     def parse(text: str | Path) -> Path:
-        if not str(text):
-            raise UsageError(
-                "the path is empty", where=flag, fix="name it; . is the current directory"
-            )
+        require_named(text, flag)
         return Path(text)
 
     return {"parser": parse, "metavar": "PATH"}
