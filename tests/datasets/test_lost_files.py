@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
@@ -23,7 +24,12 @@ from pointcmt.datasets.store.schema import (
     marker_key,
     shard_key,
 )
-from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.streaming import (
+    StreamConfig,
+    ViewDataset,
+    ViewStream,
+    done_shapes,
+)
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, PointcmtError, StoreError
@@ -161,6 +167,19 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
     with pytest.raises(DamageError, match=r"shard \d has lost a file") as lost:
         list(batches)
     assert "/rgb/c/" in lost.value.where
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [("fork", "rgb/c/1/0/0/0/0"), ("spawn", "rgb/c/1/0/0/0/0"), ("spawn", ROOT)],
+)
+def test_a_loss_before_workers_start_is_an_error_of_ours_in_their_parent(store, start, name):
+    """torch passes on what a worker raises while it iterates, but not while it is unpickled."""
+    data = ViewDataset(store, np.arange(6), StreamConfig(arrays=("rgb",), batch_size=2, points=8))
+    (files_of(store) / name).unlink()
+    loader = DataLoader(data, batch_size=None, num_workers=1, multiprocessing_context=start)
+    with pytest.raises(StoreError, match=r"has lost a file|no view store here"):
+        list(loader)
 
 
 @pytest.mark.parametrize("how", [make_fifo, make_ring])
