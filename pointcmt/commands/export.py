@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Json, Trust, allow, is_url
+from pointcmt.commands.options import Json, Trust, allow, is_url, path_of, require_folder
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 from pointcmt.extras import needs
@@ -19,7 +19,10 @@ def export(
     to: Annotated[
         str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; an earlier export is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The file to write; an earlier export is replaced.", **path_of("--out")),
+    ],
     checkpoint: Annotated[
         str, typer.Option(help="best on validation, last, or a kept epoch's number.")
     ] = "best",
@@ -30,6 +33,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a trained network as one file, checked against torch before it is written."""
+    require_folder(out, "--out")
     _check_export(source, to)
     allow(trust)
     with needs("export" if to == "onnx" else "train"):

@@ -111,8 +111,9 @@ def is_url(path: Path) -> bool:
 def require_folder(path: Path, flag: str) -> None:
     """Raise UsageError if a URL is given for something that needs a file system."""
     if is_url(path):
+        url = str(path).replace(":/", "://", 1)  # a Path keeps one of two slashes
         raise UsageError(
-            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
+            "only view stores can be on object storage", where=f"{flag} {url}", fix="name a folder"
         )
 
 
