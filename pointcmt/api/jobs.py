@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store.locations import is_remote
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import UsageError, nearest, require_named
 from pointcmt.render.config import RenderConfig, find_color
 from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
@@ -85,6 +85,8 @@ def render(
     own = {each.name for each in fields(RenderConfig)}
     found = rig if isinstance(rig, Rig) else find_rig(str(rig))
     config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
+    if root is not None:
+        require_named(root, "--root")
     place, follow = None if root is None else Path(root), given.get("follow_links", False)
     listing = list_shapes(dataset, place, given.get("up"), follow)
     listing = select(listing, given.get("split"), given.get("limit"))
@@ -118,11 +120,6 @@ def preview(
     """
     from pointcmt.render.preview import preview as draw
 
-    if is_remote(str(out)):
-        raise UsageError(
-            "only view stores can be on object storage",
-            where=f"--out {out}",
-            fix="use a local folder",
-        )
+    folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
-    return draw(opened, Path(out), shapes, views, overwrite)
+    return draw(opened, folder, shapes, views, overwrite)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointcmt import plugins
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.enclosing import require_outside
@@ -159,7 +160,7 @@ def train(
     >>> result.recipe, result.folder.name
     ('student', 'RUN')
     """
-    folder, chosen = Path(out), _config(recipe, config, settings)
+    folder, chosen = local_path(out, "--out"), _config(recipe, config, settings)
     if features is not None:
         require_outside(str(features), folder)
     store = data
@@ -217,7 +218,7 @@ def _config(
 
 def _run_folder(path: str | Path) -> Path:
     """Return the folder of a run; for the recipe pointcmt, that of its student."""
-    folder = Path(path)
+    folder = local_path(path, "RUN")
     student = folder / STUDENT
     return student if not (folder / FACTS).exists() and (student / FACTS).exists() else folder
 

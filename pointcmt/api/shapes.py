@@ -18,12 +18,13 @@ from pointcmt.arrays import number_array
 from pointcmt.cameras import Camera, Rig, find_rig
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeError, ShapeRefused, UsageError, nearest
-from pointcmt.render.config import RenderConfig, find_color, fit
+from pointcmt.render.config import RenderConfig, find_color, fit, schema_for
 from pointcmt.render.draw import splatter
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.views import Views
 from pointcmt.render.draw.visibility import visible_points
 from pointcmt.render.jobs.backends import Renderer, make_renderer
+from pointcmt.render.jobs.memory import drawing_memory, usable_memory
 from pointcmt.render.limits import usable_cores
 from pointcmt.render.load import meshes
 from pointcmt.render.load.clouds import CloudLoader
@@ -202,7 +203,8 @@ def render_views(
     it must be a mesh in the unit sphere, +Z up, such as a `UnitMesh`. backend: auto, egl, embree or
     pyrender. device: of GPUs. settings: `DrawSettings`.
 
-    Raises UsageError for an invalid setting, ShapeError for a shape that cannot be rendered.
+    Raises UsageError for an invalid setting or images that do not fit into memory, ShapeError for a
+    shape that cannot be rendered.
 
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views.rgb.shape, views.depth.shape, views.face_index.shape
@@ -220,11 +222,24 @@ def render_views(
     given["background"] = find_color(given.get("background", "white"))
     config = RenderConfig(found, size=size, backend=backend, points=1, **given)
     config = fit(config, "cloud" if isinstance(shape, Cloud) else "mesh")
+    _require_memory(config)
     with _shape_errors():
         scene, transform = _scene(shape, config, up, normalize, device)
         views, camera = scene.draw(), scene.camera
     parts = views.rgb, views.depth, views.face_index, views.layers
     return RenderedViews(*parts, camera, transform, scene.backend, _scene=scene)
+
+
+def _require_memory(config: RenderConfig) -> None:
+    """Raise UsageError for images that need more memory than there is: a kill would say nothing."""
+    need, usable = drawing_memory(schema_for(config, 1, shard=1)), usable_memory()
+    if need > usable:
+        raise UsageError(
+            f"{len(config.rig.views)} views of {config.size}² pixels take {need:.1f} GiB, and this "
+            f"machine or container has {usable:.1f} GiB",
+            where="--size",
+            fix="a smaller --size, or a --rig of fewer views",
+        )
 
 
 class _Scene(Protocol):

@@ -13,7 +13,7 @@ from pointcmt.cameras import Camera
 from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.schema import RENDER, SPLITS
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.extras import needs
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ class StoredShape:
         return self.store.read(name, self.index)
 
     def __repr__(self) -> str:
-        return f"StoredShape('{self.id}', {self.class_name}, {self.split})"
+        class_name = None if self.class_name is None else printable(self.class_name)
+        return f"StoredShape({self.id!r}, {class_name}, {self.split})"
 
     def _require_done(self) -> None:
         ended = self.store.outcome(self.index)
@@ -178,7 +179,7 @@ class ViewStore(view_store.ViewStore):
     def __repr__(self) -> str:
         s = self.schema
         return (
-            f"ViewStore('{self.path}', {s.shapes} shapes of {len(self.class_names)} classes, "
+            f"ViewStore({self.path!r}, {s.shapes} shapes of {len(self.class_names)} classes, "
             f"{s.views} views of {s.size}² pixels, {s.points} points)"
         )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Json, Trust, allow, is_url
+from pointcmt.commands.options import Json, Trust, allow, is_url, path_of, require_folder
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 from pointcmt.extras import needs
@@ -22,7 +22,10 @@ def export(
             help="Format: safetensors (weights) or onnx (a student, for any ONNX runtime)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; replaces an earlier export.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The file to write; replaces an earlier export.", **path_of("--out")),
+    ],
     checkpoint: Annotated[
         str,
         typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch."),
@@ -35,6 +38,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a trained network as one file, checked against torch before it is written."""
+    require_folder(out, "--out")
     _check_export(source, to)
     allow(trust)
     with needs("export" if to == "onnx" else "train"):

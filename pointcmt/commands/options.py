@@ -11,7 +11,7 @@ import typer
 
 from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import UsageError, nearest, require_named
 from pointcmt.extras import needs
 
 INTERRUPTED = 130
@@ -101,16 +101,10 @@ def resumable() -> Iterator[None]:
 
 
 def path_of(flag: str) -> dict[str, Any]:
-    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty.
-
-    An empty path, as from an unset shell variable, would be the current directory.
-    """
+    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty."""
 
     def parse(text: str | Path) -> Path:
-        if not str(text):
-            raise UsageError(
-                "the path is empty", where=flag, fix="pass a path; . is the current directory"
-            )
+        require_named(text, flag)
         return Path(text)
 
     return {"parser": parse, "metavar": "PATH"}
@@ -130,9 +124,10 @@ def is_url(path: Path) -> bool:
 def require_folder(path: Path, flag: str) -> None:
     """Raise UsageError if a URL is given for something that needs a file system."""
     if is_url(path):
+        url = str(path).replace(":/", "://", 1)  # a Path keeps one of two slashes
         raise UsageError(
             "only view stores can be on object storage",
-            where=f"{flag} {path}",
+            where=f"{flag} {url}",
             fix="use a local folder",
         )
 

@@ -119,6 +119,7 @@ def test_visible_points_project_onto_the_pixels_that_show_them():
         (lambda mesh: pc.render_views(mesh, splat=2.0), "  where: splat="),
         (lambda mesh: pc.render_views(mesh, normalize=False), "extends to 5 from the origin"),
         (lambda mesh: pc.sample_points(mesh, 0), "  where: count="),
+        (lambda mesh: pc.render_views(mesh, "fibonacci1024", 4096), "views of 4096² pixels take 4"),
         (lambda mesh: pc.normalize(pc.Mesh(mesh.vertices * 0, mesh.faces)), "all points coincide"),
         (
             lambda mesh: pc.render_views(mesh, "ortho6", 32).visible([[0, 0, 0]], [1]),

@@ -74,6 +74,20 @@ def test_a_failed_shape_says_why_it_has_no_images(tmp_path):
             getattr(store["torn"], name)
 
 
+def test_no_name_commands_the_terminal(tmp_path):
+    """Python shows a repr as it is."""
+    name = "chair\x1b]0;owned\x07\r\x9b2J"
+    folder = tmp_path / f"meshes/{name}/train"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    render_listing(list_shapes("folder", tmp_path / "meshes"), tmp_path / name)
+    store = pc.open_store(tmp_path / name)
+    assert store[0].class_name == name
+    for shown in (repr(store), repr(store[0]), repr(store[:1])):
+        assert shown.isprintable()
+        assert "owned" in shown
+
+
 def test_data_sets_by_split_or_by_shapes(store):
     train = store.dataset("train", arrays=("points",), batch_size=7)
     shapes = np.concatenate([batch["shape"] for batch in train])

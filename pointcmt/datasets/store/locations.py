@@ -80,8 +80,19 @@ def tidy(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """Return a location that does not depend on the current directory."""
-    return path if is_remote(path) else str(Path(path).absolute())
+    """Return a location that does not depend on the current directory.
+
+    A folder's `..` are resolved as the system resolves them, since tensorstore refuses them. A link
+    at the end is kept.
+    """
+    if is_remote(path):
+        return path
+    folder = Path(path).absolute()
+    if ".." not in folder.parts:
+        return str(folder)
+    if folder.name == "..":
+        return os.path.realpath(folder)
+    return os.path.join(os.path.realpath(folder.parent), folder.name)
 
 
 def kvstore_spec(path: str) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def kvstore_spec(path: str) -> dict[str, Any]:
             raise UsageError(
                 "this is neither a folder nor a URL", where=path, fix=f"{scheme[1]}://bucket/path"
             )
-        return {"driver": "file", "path": f"{Path(path).absolute()}/".replace("//", "/")}
+        return {"driver": "file", "path": f"{absolute(path)}/".replace("//", "/")}
     scheme_, rest = path.split("://", 1)
     bucket, *parts = rest.rstrip("/").split("/")
     if scheme_ not in DRIVERS:

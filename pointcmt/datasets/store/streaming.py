@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -271,6 +272,7 @@ class ViewDataset(IterableDataset[Batch]):
     def __init__(
         self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
+        self._made = store.__reduce__(), shapes, config, threads
         self._stream = ViewStream(store, shapes, config, threads)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers too
 
@@ -290,12 +292,19 @@ class ViewDataset(IterableDataset[Batch]):
         self._epoch.fill_(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = self._stream
-        made = own.store, own.shapes, own.config, own._threads
-        return {"made": made, "epoch": self._epoch}
+        return {"made": self._made, "epoch": self._epoch}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._stream, self._epoch = ViewStream(*state["made"]), state["epoch"]
+        self._made, self._epoch = state["made"], state["epoch"]
+
+    @cached_property
+    def _stream(self) -> ViewStream:
+        """The stream, opened on first use in another process.
+
+        A DataLoader passes on what its worker raises then, but not what unpickling raises.
+        """
+        (open_store, place), shapes, config, threads = self._made
+        return ViewStream(open_store(*place), shapes, config, threads)
 
 
 def _require_correspondences(store: ViewStore) -> None:

@@ -216,14 +216,24 @@ class ViewStore(StoreRecords):
         raise DamageError(what, where=self.storage.where(key), fix=REPAIR)
 
     def require_complete(self, share: tuple[int, int] = (0, 1)) -> None:
-        """Raise DamageError unless every file of the committed shards exists.
+        """Raise DamageError unless every file of the committed shards and of their arrays exists.
 
         Cheap: it looks at the files and does not read them; on object storage it lists them. share:
         (i, n) = every n-th shard from the i-th on.
         """
         for stage in (RENDER, CORRESPONDENCES):
+            names = arrays_of(self.schema, stage)
             mine = [shard for shard in self.committed(stage) if shard % share[1] == share[0]]
-            self.require_files(arrays_of(self.schema, stage), mine)
+            if mine:
+                self._require_metadata(names)
+            self.require_files(names, mine)
+
+    def _require_metadata(self, names: Iterable[str]) -> None:
+        """Raise DamageError where the `zarr.json` of an array is lost or unreadable."""
+        keys = [f"{name}/{ROOT}" for name in names]
+        for key, problem in self.storage.absent({key: [key] for key in keys}).items():
+            what = f"an array has lost its metadata ({problem})"
+            raise DamageError(what, where=self.storage.where(key), fix=REPAIR)
 
     def unreadable(self, name: str, shards: Collection[int], error: Exception) -> StoreError:
         """Return the error for an array that could not be read: lost files, else damaged data."""

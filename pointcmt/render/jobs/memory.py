@@ -49,11 +49,18 @@ def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 
 def shard_memory(schema: Schema) -> float:
     """Return the minimum GiB to render one shard: its arrays, and drawing one shape."""
-    shape = sum(
-        np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
-        for spec in array_specs(schema).values()
-    )
-    return LIBRARIES + shape * (schema.shard + DRAWING) / GIB
+    return drawing_memory(schema) + schema.shard * _shape_memory(schema)
+
+
+def drawing_memory(schema: Schema) -> float:
+    """Return the minimum GiB to draw one shape."""
+    return LIBRARIES + DRAWING * _shape_memory(schema)
+
+
+def _shape_memory(schema: Schema) -> float:
+    """Return the GiB of one shape's arrays."""
+    specs = array_specs(schema).values()
+    return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs) / GIB
 
 
 @dataclass(frozen=True)
