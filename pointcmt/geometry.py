@@ -18,6 +18,9 @@ UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 MIN_AREA = 1e-12  # in the unit sphere; a smaller surface is only rounding noise
 CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
+SAME_PLANE = 1e-3  # in the unit sphere: how much normals and offsets of planes may differ
+_LEAD = 0.53  # of a unit normal, a component that exceeds it gives its side: 1/√3 is the least
+_PACK = 4096 ** np.arange(4)  # packs whole numbers below 2,048 into one
 _BUCKET = 64  # candidates that share one bounding box in the farthest-point search
 
 
@@ -83,10 +86,26 @@ def first_twins(mesh: Mesh) -> NDArray[np.int32]:
     """Return for each face the first one with the same three corner positions (or itself), [F] i32.
 
     CAD exports contain thousands of duplicate faces. Which of them a ray hits first is arbitrary,
-    so the first represents all of them, in images and in sampling.
+    so the first represents all of them in sampling, and those with its winding in images.
     """
     places = _first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
     return _first_equal_rows(np.sort(places[mesh.faces], axis=1))
+
+
+def opposed_faces(
+    mesh: Mesh, normals: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the faces that lie in one plane, to SAME_PLANE, with faces that face the other way.
+
+    Two lists of indices, one per way: only faces of different lists can coincide and show different
+    sides. normals [F,3]: of the faces.
+    """
+    lead = np.argmax(np.abs(normals) > _LEAD, axis=1)[:, None]
+    way = np.sign(np.take_along_axis(normals, lead, axis=1))
+    offset = np.einsum("fi,fi->f", normals, mesh.vertices[mesh.faces[:, 0]])
+    plane = np.rint(np.column_stack([normals, offset]) * way / SAME_PLANE).astype(np.int64) @ _PACK
+    one, other = (np.flatnonzero(way[:, 0] == sign).astype(np.int32) for sign in (1, -1))
+    return one[np.isin(plane[one], plane[other])], other[np.isin(plane[other], plane[one])]
 
 
 def shape_seed(seed: int, shape_id: str) -> np.random.Generator:

@@ -53,6 +53,7 @@ def render(
     background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
     splat: Annotated[float | None, typer.Option(help="Of clouds: a point's radius in pixels; 3 of 224 if absent.")] = None,
+    cull: Annotated[str, typer.Option(help="Faces to leave out: none, or back (where they are turned away).")] = "none",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
     workers: Workers = 0,
@@ -94,6 +95,7 @@ def render(
         light=light,
         seed=seed,
         splat=splat or 0.0,
+        cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
     job = job_of_listing(listing, out, config, correspondences, device)

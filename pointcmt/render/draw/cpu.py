@@ -44,7 +44,9 @@ def _draw_some(scene: Scene, camera: Camera, config: RenderConfig) -> Views:
     cameras = pack_cameras(camera, config.light)
     rgb = _filled(total, config.background)
     depth = np.zeros(total, np.float32)
-    face_index = nearest_faces(scene.mesh.vertices, scene.mesh.faces, scene.faces, camera).ravel()
+    face_index = nearest_faces(
+        scene.mesh.vertices, scene.mesh.faces, scene.faces, camera, config.cull == "back"
+    ).ravel()
     pixels = np.flatnonzero(face_index >= 0)
     hits = face_index[pixels]
     images = {"rgb": rgb}
@@ -79,7 +81,7 @@ def _smooth(
         rays[shown, :3] += np.float32(NEAR) * rays[shown, 3:]
     hits, _ = scene.cast(rays)
     _, weights, width, light, _ = locate(edges, EDGE_SAMPLES, hits, size, cameras, surface)
-    colors = shading.base_colors(hits, weights, width, surface)
+    colors = shading.reflected(shading.base_colors(hits, weights, width, surface))
     missed = hits < 0
     colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], 1.0
     shading.smooth(rgb, edges, colors, light, len(EDGE_SAMPLES))
@@ -100,7 +102,7 @@ def paint(
     depth, weights, width, light, _ = locate(pixels, CENTER, hits, camera.width, cameras, surface)
     albedo = shading.base_colors(hits, weights, width, surface)
     if "rgb" in images:
-        images["rgb"][pixels] = shading.encode_lit(albedo, light)
+        images["rgb"][pixels] = shading.encode_lit(shading.reflected(albedo), light)
     if "albedo" in images:
         images["albedo"][pixels] = shading.encode_lit(albedo, np.ones(len(albedo), np.float32))
     if "normal" in images:

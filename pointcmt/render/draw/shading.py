@@ -14,9 +14,12 @@ from pointcmt.geometry import face_areas, face_normals
 from pointcmt.shapes import Material, Mesh
 from pointcmt.srgb import to_linear, to_srgb
 
-# Weights of the light; they sum to 1 on a face turned to the camera. The headlight lights every
-# visible face; the key light (over the viewer's left shoulder) distinguishes faces of equal tilt.
-AMBIENT, HEADLIGHT, KEY = 0.16, 0.34, 0.68
+# Weights of the light. The headlight lights every visible face; the key light (over the viewer's
+# left shoulder) distinguishes faces of equal tilt. Their sum, 0.9, is 243 in an image: the whitest
+# surface stands out from a white background.
+AMBIENT, HEADLIGHT, KEY = 0.12, 0.26, 0.52
+# The least that a surface reflects, linear: black surfaces show their shape.
+LEAST_REFLECTED = np.float32(0.02)
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
@@ -144,6 +147,11 @@ def base_colors(
     if len(surface.face_texture):
         _texture_colors(hits, weights, width, *surface[5:], colors)
     return colors
+
+
+def reflected(colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what surfaces of linear colors [n,3] reflect, LEAST_REFLECTED to 1."""
+    return LEAST_REFLECTED + (1 - LEAST_REFLECTED) * colors
 
 
 @compiled
