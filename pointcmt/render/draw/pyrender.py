@@ -22,7 +22,7 @@ from pointcmt.shapes import Material, Mesh
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"
-LIGHT = 3.0  # intensity of the light at the camera
+LIGHT = 2.0  # intensity of the light at the camera: white surfaces stay below 245
 AMBIENT = 0.2
 # World units along its normal that each face is moved: of coincident faces, the one turned to the
 # camera is then nearer by more than a depth buffer's steps.
