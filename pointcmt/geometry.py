@@ -18,9 +18,8 @@ UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 MIN_AREA = 1e-12  # in the unit sphere; a smaller surface is only rounding noise
 CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
-SAME_PLANE = 1e-3  # in the unit sphere: how much normals and offsets of planes may differ
+SAME_PLANE = 1e-4  # in the unit sphere: how much normals and offsets of planes may differ
 _LEAD = 0.53  # of a unit normal, a component that exceeds it gives its side: 1/√3 is the least
-_PACK = 4096 ** np.arange(4)  # packs whole numbers below 2,048 into one
 _BUCKET = 64  # candidates that share one bounding box in the farthest-point search
 
 
@@ -100,12 +99,13 @@ def opposed_faces(
     Two lists of indices, one per way: only faces of different lists can coincide and show different
     sides. normals [F,3]: of the faces.
     """
-    lead = np.argmax(np.abs(normals) > _LEAD, axis=1)[:, None]
-    way = np.sign(np.take_along_axis(normals, lead, axis=1))
-    offset = np.einsum("fi,fi->f", normals, mesh.vertices[mesh.faces[:, 0]])
-    plane = np.rint(np.column_stack([normals, offset]) * way / SAME_PLANE).astype(np.int64) @ _PACK
-    one, other = (np.flatnonzero(way[:, 0] == sign).astype(np.int32) for sign in (1, -1))
-    return one[np.isin(plane[one], plane[other])], other[np.isin(plane[other], plane[one])]
+    plane, way = _planes(mesh.vertices, mesh.faces, normals)
+    order = np.argsort(plane)
+    group = np.cumsum(np.diff(plane[order], prepend=plane[order[:1]]) != 0)
+    found = [np.bincount(group, way[order] == sign) > 0 for sign in (1, -1)]
+    opposed = order[(found[0] & found[1])[group]]
+    one, other = (np.sort(opposed[way[opposed] == sign]).astype(np.int32) for sign in (1, -1))
+    return one, other
 
 
 def shape_seed(seed: int, shape_id: str) -> np.random.Generator:
@@ -259,6 +259,26 @@ def _normals_and_areas(vertices, faces):  # type: ignore[no-untyped-def]
                 nz / length,
             )
     return normals, areas
+
+
+@compiled
+def _planes(vertices, faces, normals):  # type: ignore[no-untyped-def]
+    """Return a number per face that faces in one plane share, and the way that it faces: 1, -1, or
+    0 without area."""
+    plane, way = np.zeros(len(faces), np.int64), np.zeros(len(faces), np.int8)
+    for face in range(len(faces)):
+        offset = lead = 0.0
+        for axis in range(2, -1, -1):
+            offset += normals[face, axis] * vertices[faces[face, 0], axis]
+            if abs(normals[face, axis]) > _LEAD:
+                lead = normals[face, axis]
+        if lead != 0.0:
+            way[face] = 1 if lead > 0.0 else -1
+            for value in (normals[face, 0], normals[face, 1], normals[face, 2], offset):
+                plane[face] = 32768 * plane[face] + np.int64(
+                    np.rint(way[face] * value / SAME_PLANE)
+                )
+    return plane, way
 
 
 @compiled

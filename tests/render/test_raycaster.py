@@ -241,7 +241,7 @@ def test_srgb_tables_are_the_standards_curve():
     linear = np.where(low, exact / 12.92, ((exact + 0.055) / 1.055) ** 2.4)
     np.testing.assert_allclose(shading.LINEAR_OF_BYTE, linear, atol=1e-7)
     greys = np.repeat(shading.LINEAR_OF_BYTE[:, None], 3, axis=1)
-    back = shading.encode_lit(greys, np.ones(256, np.float32))
+    back = shading.encode_lit(greys, np.ones(256, np.float32), np.float32(0))
     np.testing.assert_array_equal(back[:, 0], np.arange(256))  # there and back is the identity
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.compiled import compiled
 from pointcmt.geometry import first_twins, opposed_faces
 from pointcmt.render import startup
 from pointcmt.render.draw import shading
@@ -13,6 +14,11 @@ from pointcmt.render.draw.scanline import TIE
 from pointcmt.render.draw.scene import Sides
 from pointcmt.shapes import Mesh, UnitMesh
 
+# Barycentric coordinates of the place where a face is tested for others that coincide with it (not
+# the centroid, through which a quad's other diagonal passes), and how far from its plane these may
+# be, in world units.
+PLACE = (0.4, 0.35, 0.25)
+REACH = 1e-5
 BEYOND = 1e-6  # of a ray's distance: where it goes on behind a culled face
 
 open3d = startup.load_open3d("the Embree renderer")
@@ -39,29 +45,32 @@ class RayCaster:
         self.faces = self._face_of_hit[:-1]
         self.scene = self._scene_of(kept)
 
-    def cast(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def cast(
+        self, rays: NDArray[np.float32], by_side: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return first face [n] i32 (-1 = none) of rays [n,6] and distance [n] in ray lengths.
 
-        Of coincident faces, returns one that is turned to the ray's origin, if there is one.
+        by_side: of coincident faces, return one that is turned to the ray's origin, if there is
+        one; otherwise any, which is faster.
         """
         hits, distance = self._cast(self.scene, rays)
         hits = self._face_of_hit[hits]
-        away = self._turned_away(hits, rays)
-        if len(away):
-            self._prefer_front(away, rays, hits, distance)
-        while self.cull and len(away := self._turned_away(hits, rays)):  # look behind them
+        if by_side or self.cull:
+            self._prefer_front(rays, hits, distance)
+        while self.cull and len(away := self._backs(hits, rays)):  # look behind them
             origin, direction = rays[away, :3], rays[away, 3:]
             passed = distance[away] * np.float32(1 + BEYOND)
             rest = np.column_stack([origin + passed[:, None] * direction, direction])
             found, more = self._cast(self.scene, rest)
             hits[away], distance[away] = self._face_of_hit[found], passed + more
-            self._prefer_front(away, rays, hits, distance)
+            self._prefer_front(rays, hits, distance)
         return hits, distance
 
     @property
     def sides(self) -> Sides:
         """How the two sides of the faces are drawn."""
-        return Sides(self.cull, bool(self._opposed))
+        opposed = not shading.has_one_color(self.surface) and bool(self._opposed)
+        return Sides(self.cull, opposed)
 
     def has_both_sides(self, faces: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return for each of some first twins whether one of its twins has the opposite winding."""
@@ -79,10 +88,33 @@ class RayCaster:
         return np.sort(kept)
 
     @cached_property
-    def _opposed(self) -> list[tuple[Any, NDArray[np.int32]]]:
-        """Scenes whose faces do not coincide with others of the same scene, and their faces."""
-        sides = opposed_faces(self.mesh, self.surface.normals)
-        return [(self._scene_of(faces), np.append(faces, -1)) for faces in sides if len(faces)]
+    def _opposed(self) -> list[tuple[NDArray[np.bool_], NDArray[np.int32], Any]]:
+        """Where else to look if a ray hits the back of a face that coincides with another.
+
+        For each kind of faces: which they are, [F], and the faces that they may coincide with, as a
+        list and as a scene, none of which coincide with each other.
+        """
+        kinds = opposed_faces(self.mesh, self.surface.normals)
+        if not len(kinds[0]):
+            return []
+        scenes = [self._scene_of(faces) for faces in kinds]
+        found = []
+        for mine, theirs, scene in zip(kinds, reversed(kinds), reversed(scenes), strict=True):
+            coincides = np.zeros(len(self.mesh.faces), np.bool_)
+            coincides[mine] = self._touch(mine, scene)
+            if coincides.any():
+                found.append((coincides, np.append(theirs, -1), scene))
+        return found
+
+    def _touch(self, faces: NDArray[np.int32], scene: Any) -> NDArray[np.bool_]:
+        """Return whether a scene has a surface at one place of each face, PLACE."""
+        corners = (self.mesh.vertices[self.mesh.faces[faces, corner]] for corner in range(3))
+        place = sum(share * corner for share, corner in zip(PLACE, corners, strict=True))
+        normals = self.surface.normals[faces]
+        rays = np.column_stack([place + REACH * normals, -normals]).astype(np.float32)
+        met = scene.test_occlusions(_tensor(rays), tfar=2 * REACH, nthreads=self.threads)
+        found: NDArray[np.bool_] = met.numpy()
+        return found
 
     def _scene_of(self, faces: NDArray[np.integer[Any]]) -> Any:
         scene = open3d.t.geometry.RaycastingScene(nthreads=self.threads)
@@ -98,27 +130,40 @@ class RayCaster:
         # Embree reports a miss as 2³²-1.
         return found["primitive_ids"].numpy().view(np.int32), found["t_hit"].numpy()
 
-    def _turned_away(self, hits: NDArray[np.int32], rays: NDArray[np.float32]) -> NDArray[np.int64]:
+    def _backs(self, hits: NDArray[np.int32], rays: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the indices of the rays that hit the back of a face."""
-        return np.flatnonzero((hits >= 0) & (self._facing(hits, rays) > 0))
-
-    def _facing(self, faces: NDArray[np.int32], rays: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.einsum("ni,ni->n", self.surface.normals[faces], rays[:, 3:])
+        backs: NDArray[np.int64] = _backs(hits, rays, self.surface.normals)
+        return backs
 
     def _prefer_front(
-        self,
-        away: NDArray[np.int64],
-        rays: NDArray[np.float32],
-        hits: NDArray[np.int32],
-        distance: NDArray[np.float32],
+        self, rays: NDArray[np.float32], hits: NDArray[np.int32], distance: NDArray[np.float32]
     ) -> None:
-        """Replace hits of the rays `away` (indices) by fronts of faces at the same place."""
-        for scene, faces in self._opposed:
-            found, t = self._cast(scene, rays[away])
-            found = faces[found]
-            same = np.abs(t - distance[away]) <= np.float32(TIE) * distance[away]
-            chosen = same & (found >= 0) & (self._facing(found, rays[away]) < 0)
-            hits[away[chosen]] = found[chosen]
+        """Replace hits of backs by fronts of other faces at the same place."""
+        away = self._backs(hits, rays)
+        for is_mine, theirs, scene in self._opposed if len(away) else ():
+            some = away[is_mine[hits[away]]]
+            found, t = self._cast(scene, rays[some])
+            found = theirs[found]
+            same = np.abs(t - distance[some]) <= np.float32(TIE) * distance[some]
+            facing = np.einsum("ni,ni->n", self.surface.normals[found], rays[some, 3:])
+            chosen = same & (found >= 0) & (facing < 0)
+            hits[some[chosen]] = found[chosen]
+
+
+@compiled
+def _backs(hits, rays, normals):  # type: ignore[no-untyped-def]
+    """Return the indices of the rays [n,6] whose hits [n], -1 = none, are turned away."""
+    backs, count = np.empty(len(hits), np.int64), 0
+    for n in range(len(hits)):
+        face = hits[n]
+        if face >= 0:
+            facing = 0.0
+            for axis in range(3):
+                facing += normals[face, axis] * rays[n, 3 + axis]
+            if facing > 0.0:
+                backs[count] = n
+                count += 1
+    return backs[:count]
 
 
 def _tensor(array: NDArray[Any]) -> Any:

@@ -11,7 +11,7 @@ from pointcmt.shapes import Mesh
 
 class Sides(NamedTuple):
     """The two sides of faces. cull: faces are left out where they are turned away. opposed: some
-    faces lie in one plane with others that face the other way, and may coincide with them."""
+    faces coincide with others that face the other way and may have another color."""
 
     cull: bool = False
     opposed: bool = False
@@ -38,8 +38,13 @@ class Scene(Protocol):
         """How the two sides of the faces are drawn."""
         ...
 
-    def cast(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return first face [n] i32 (-1 = none) of rays [n,6] and distance [n] in ray lengths."""
+    def cast(
+        self, rays: NDArray[np.float32], by_side: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return first face [n] i32 (-1 = none) of rays [n,6] and distance [n] in ray lengths.
+
+        by_side: of coincident faces, return one that is turned to the ray's origin; else any.
+        """
         ...
 
     def has_both_sides(self, faces: NDArray[np.int32]) -> NDArray[np.bool_]:

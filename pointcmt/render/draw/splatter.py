@@ -49,13 +49,13 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
     layers = {name: np.empty_like(rgb) for name in config.layers}
     cameras = pack_cameras(camera, config.light)
     own = _own_colors(cloud)
-    gray = shading.reflected(shading.LINEAR_OF_BYTE[own])
+    gray = shading.LINEAR_OF_BYTE[own]
     for view, shown in enumerate(face_index):
         lit = own
         if cloud.colors is None:
             place = cameras.origin[view], cameras.light[view]
             light = shading.light_points(cloud.points, cloud.normals, *place)
-            lit = shading.encode_lit(gray, light)
+            lit = shading.encode_lit(gray, light, shading.LEAST_REFLECTED)
         _paint(shown, lit, np.array(config.background, np.uint8), rgb[view])
         if "albedo" in layers:
             _paint(shown, own, np.zeros(3, np.uint8), layers["albedo"][view])

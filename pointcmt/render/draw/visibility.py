@@ -33,7 +33,7 @@ def visible_points(
     rays = _rays_to_points(centers, ordered)
     for view in np.flatnonzero(close_views(vertices, camera)):
         _start_at_near_plane(rays.reshape(len(camera), -1, 6)[view], ordered, camera[view])
-    hits, distance = scene.cast(rays)
+    hits, distance = scene.cast(rays, by_side=False)
     shape = (len(camera), len(points))
     seen = np.empty(shape, bool)
     seen[:, order] = _unhidden(
