@@ -37,6 +37,7 @@ class RenderSettings(TypedDict, total=False):
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
+    cull: str  # faces to leave out: none, or back (those turned away)
     seed: int
     correspondences: bool  # which points each view sees
     timeout: float  # seconds for one shape

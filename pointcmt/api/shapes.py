@@ -183,6 +183,7 @@ class DrawSettings(TypedDict, total=False):
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
+    cull: str  # faces to leave out: none, or back (those turned away)
 
 
 def render_views(
@@ -290,7 +291,7 @@ class _MeshScene:
     def __init__(self, mesh: UnitMesh, config: RenderConfig, device: str) -> None:
         self.count, self.config, self.device = len(mesh.faces), config, device
         self.camera = config.rig.cameras(config.size)
-        self.caster = RayCaster(mesh, usable_cores())
+        self.caster = RayCaster(mesh, usable_cores(), config.cull == "back")
 
     @property
     def backend(self) -> str:

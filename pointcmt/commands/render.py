@@ -53,6 +53,7 @@ def render(
     background: Annotated[str, typer.Option(help="Background color: white, black or #rrggbb.")] = "white",
     light: Annotated[str, typer.Option(help="What the light is fixed to: camera or world.")] = "camera",
     splat: Annotated[float | None, typer.Option(help="Clouds only: radius of a point in pixels. Default: 3 per 224 pixels of image size.")] = None,
+    cull: Annotated[str, typer.Option(help="Faces to leave out: none, or back (those facing away from the camera).")] = "none",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Compute which points each view sees.")] = True,
     workers: Workers = 0,
@@ -94,6 +95,7 @@ def render(
         light=light,
         seed=seed,
         splat=splat or 0.0,
+        cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
     job = job_of_listing(listing, out, config, correspondences, device)

@@ -306,16 +306,32 @@ def test_scanobjectnn_through_its_own_rig(tmp_path):
         assert store.visible(index).any(axis=1).all()
 
 
-def test_colours_of_a_cloud_are_in_the_store(tmp_path):
-    (tmp_path / "clouds").mkdir()
-    rng = np.random.default_rng(0)
-    points, colors = rng.normal(size=(200, 3)), rng.integers(0, 256, (200, 3))
+def write_colored_cloud(folder, colors):
+    """Write one cloud with these colors [200,3]."""
+    folder.mkdir()
+    points = np.random.default_rng(0).normal(size=(200, 3))
     rows = zip(points.tolist(), colors.tolist(), strict=True)
     header = "ply\nformat ascii 1.0\nelement vertex 200\n"
     header += "".join(f"property float {axis}\n" for axis in "xyz")
     header += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
     body = "".join(" ".join(map(str, [*point, *color])) + "\n" for point, color in rows)
-    (tmp_path / "clouds/a.ply").write_text(header + "end_header\n" + body)
+    (folder / "a.ply").write_text(header + "end_header\n" + body)
+
+
+def test_a_cloud_of_nearly_the_color_of_the_background_gets_a_note(tmp_path):
+    write_colored_cloud(tmp_path / "clouds", np.full((200, 3), 250))
+    listing = list_shapes("clouds", tmp_path / "clouds")
+    on_white = render_listing(listing, tmp_path / "white", **SMALL)
+    assert on_white.outcomes()[0].notes == (
+        "100% of what is seen has nearly the background's color",
+    )
+    on_black = render_listing(listing, tmp_path / "black", background=(0, 0, 0), **SMALL)
+    assert on_black.outcomes()[0].notes == ()
+
+
+def test_colours_of_a_cloud_are_in_the_store(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (200, 3))
+    write_colored_cloud(tmp_path / "clouds", colors)
     store = render_listing(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
     face, rgb = store.read("face_index", 0), store.read("rgb", 0)
     np.testing.assert_array_equal(rgb[face >= 0], colors[face[face >= 0]])

@@ -19,7 +19,6 @@ from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Cloud, Material
 
 GRAY_BYTE = round(255 * Material().color[0])  # of points without a color
-GRAY = shading.LINEAR_OF_BYTE[GRAY_BYTE]
 
 
 class Splats(NamedTuple):
@@ -50,12 +49,13 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
     layers = {name: np.empty_like(rgb) for name in config.layers}
     cameras = pack_cameras(camera, config.light)
     own = _own_colors(cloud)
+    gray = shading.LINEAR_OF_BYTE[own]
     for view, shown in enumerate(face_index):
         lit = own
         if cloud.colors is None:
             place = cameras.origin[view], cameras.light[view]
             light = shading.light_points(cloud.points, cloud.normals, *place)
-            lit = shading.encode_lit(np.full(cloud.points.shape, GRAY, np.float32), light)
+            lit = shading.encode_lit(gray, light, shading.LEAST_REFLECTED)
         _paint(shown, lit, np.array(config.background, np.uint8), rgb[view])
         if "albedo" in layers:
             _paint(shown, own, np.zeros(3, np.uint8), layers["albedo"][view])

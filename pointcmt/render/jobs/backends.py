@@ -89,7 +89,7 @@ class _Egl:
     def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
         from pointcmt.render.draw.egl.contexts import ContextLost, OutOfMemory
 
-        drawn = scene.surface, scene.faces, camera, config, scene.cast
+        drawn = scene.surface, scene.faces, camera, config, scene.cast, scene.sides
         try:
             return self._rasterizer.render(*drawn)
         except (ContextLost, OutOfMemory):

@@ -131,7 +131,7 @@ class MeshShape:
     def __init__(self, kind: Meshes, source: Source, mesh: UnitMesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
-        self._scene = RayCaster(mesh, kind.job.threads)
+        self._scene = RayCaster(mesh, kind.job.threads, kind.job.config.cull == "back")
 
     def sample(self) -> Sample:
         config, mesh = self._kind.job.config, self._mesh
