@@ -195,8 +195,9 @@ def _explain(error: Exception, path: str) -> tuple[str, str] | None:
     text = str(error)
     if isinstance(error, TimeoutError):
         return _CURL_ERRORS[28]
-    system = re.search(r"os_error_code='(\d+)'", text)
-    number = int(system[1]) if system else getattr(error, "errno", None)
+    # The second form is that of older versions.
+    system = re.search(r"os_error_code='(\d+)'|\[OS error (\d+)", text)
+    number = int(system[1] or system[2]) if system else getattr(error, "errno", None)
     if number is not None:
         return _SYSTEM_ERRORS.get(number, (os.strerror(number), ""))
     if not is_remote(path):
