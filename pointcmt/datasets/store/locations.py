@@ -70,13 +70,16 @@ def is_remote(path: str) -> bool:
 
 
 def tidy(path: str) -> str:
-    """Return a location without trailing slashes. Raises UsageError for an empty one."""
+    """Return a location without trailing slashes, and with ~ as the home directory.
+
+    Raises UsageError for an empty one.
+    """
     if not path:
         raise UsageError(
             "the store's path is empty",
             fix="use a folder, s3://bucket/path or gs://bucket/path",
         )
-    return path.rstrip("/") or "/"
+    return os.path.expanduser(path).rstrip("/") or "/"
 
 
 def absolute(path: str) -> str:
