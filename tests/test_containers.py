@@ -21,7 +21,7 @@ from pointcmt import __version__
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from tests.commands import unknown_options
-from tests.render.test_pipeline import tree
+from tests.stores import tree
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"

@@ -1,15 +1,12 @@
 """Fixtures of the training tests."""
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from pointcmt.training.images.networks import NETWORKS
 from tests.stores import render_toy
-from tests.training.hub import served
 from tests.training.image_folders import save_small
 from tests.training.stores import Plan, write_store
 
@@ -74,16 +71,3 @@ def folder_of(tmp_path_factory):
         return made[name]
 
     return find
-
-
-@pytest.fixture
-def copy_of(folder_of, tmp_path):
-    """A name of SMALL → a folder of it to be changed."""
-    return lambda name: Path(shutil.copytree(folder_of(name), tmp_path / f"{name}-copy"))
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub on this machine, with nothing on it; its local cache is empty."""
-    with served(monkeypatch, tmp_path / "cache") as found:
-        yield found
