@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
-from tests.test_imports import MODULES, PACKAGE
+from tests.test_imports import MODULES, PACKAGE, ROOT
 
-MOST_LINES = 400  # of a module
+MOST_LINES = 400  # of a module, and of a test file
 MOST_IN_FUNCTION = 80  # lines, without the option list of a command
 MOST_MODULES = 15  # in a folder
 
@@ -34,3 +34,13 @@ def test_no_folder_is_crowded():
         > MOST_MODULES
     }
     assert crowded == {}
+
+
+def test_test_files_are_short():
+    files = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path, text in files.items()
+        if (lines := text.count("\n")) > MOST_LINES
+    }
+    assert long == {}

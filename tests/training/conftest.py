@@ -1,11 +1,13 @@
 """Fixtures of the training tests."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from pointcmt.training.images.networks import NETWORKS
+from tests.outside import install
 from tests.stores import render_toy
 from tests.training.image_folders import save_small
 from tests.training.stores import Plan, write_store
@@ -71,3 +73,13 @@ def folder_of(tmp_path_factory):
         return made[name]
 
     return find
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """The outside package, installed for one test."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(install(tmp_path / "site"))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "outside_parts"]:
+        del sys.modules[name]

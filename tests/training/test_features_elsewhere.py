@@ -13,9 +13,9 @@ from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from tests.stores import tree
+from tests.training.equal_runs import metrics
 from tests.training.plain_dense import PlainDense
 from tests.training.stores import small_config
-from tests.training.test_loop import metrics
 
 pytestmark = pytest.mark.usefixtures("small_resnet", "plain")
 

@@ -15,9 +15,9 @@ from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.optimization import ModelEMA
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL, small_config
-from tests.training.test_loop import assert_equal_runs
 
 OPTIONS = {
     "plain": (),

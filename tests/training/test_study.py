@@ -16,8 +16,8 @@ from pointcmt.training.ops.statistics import accuracy_interval, paired_differenc
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.study import study
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.stores import SMALL, small_config
-from tests.training.test_loop import assert_equal_runs
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
 

@@ -1,22 +1,17 @@
-"""Stores on object storage, against real servers: the bytes of a folder, and nothing lost."""
+"""Stores on object storage, against real servers: the same bytes as in a folder."""
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from pointcmt.cli import app
-from pointcmt.datasets.store import claims, storage
-from pointcmt.datasets.store.creation import create, remove
+from pointcmt.datasets.store import storage
+from pointcmt.datasets.store.creation import remove
 from pointcmt.datasets.store.features import create_features, open_features
 from pointcmt.datasets.store.schema import shard_key
 from pointcmt.datasets.store.storage import Storage
@@ -24,45 +19,12 @@ from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_sha
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.datasets.summary import summarize
-from pointcmt.errors import DamageError, PointcmtError, StoreError
+from pointcmt.errors import DamageError, StoreError
 from tests.datasets.store.object_storage import (
-    SECRETS,
     Wire,
-    endless_listing,
-    free_port,
-    gcs_server,
-    s3_server,
 )
-from tests.datasets.store.test_store import SHAPES, attributes, make_with
+from tests.datasets.store.remote_jobs import COMMAND, HALF_WAY, SMALL, pointcmt, running
 from tests.stores import render_toy, settled, tree
-
-SMALL = {"limit": 40, "shard": 4, "points": 64, "size": 32}
-COMMAND = ("render", "--dataset", "toy", "--rig", "ortho6", "--limit", "40", "--shard-size", "4")
-COMMAND += ("--size", "32", "--points", "64", "--workers", "2", "--out")
-HALF_WAY = 330_000  # bytes of requests; the whole job sends twice as many
-
-
-@pytest.fixture(scope="module")
-def servers():
-    """A bucket by scheme, and the environment in which they are found."""
-    with s3_server() as s3, gcs_server() as gs, pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
-            patch.delenv(name, raising=False)
-        found = {**SECRETS, "AWS_ENDPOINT_URL": s3.server, "AWS_EC2_METADATA_DISABLED": "true"}
-        found |= {"TENSORSTORE_GCS_HTTP_URL": gs.server, "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token"}
-        for name, value in found.items():
-            patch.setenv(name, value)
-        yield {"s3": s3, "gs": gs}
-
-
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request, servers):
-    return servers[request.param]
-
-
-@pytest.fixture
-def s3(servers):
-    return servers["s3"]
 
 
 @pytest.fixture(scope="module")
@@ -84,48 +46,6 @@ def upload(bucket, store, path):
             name = file.relative_to(store.path).as_posix()
             bucket.put(f"{path}/{name}", file.read_bytes())
     return ViewStore.open(bucket.url(path))
-
-
-def test_a_shard_has_one_owner(bucket, monkeypatch):
-    store_claims = claims.Claims(Storage(bucket.url("claimed")))
-    monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
-    first = store_claims.take(3)
-    seen = store_claims.look(3)
-    assert store_claims.take(3).token == seen
-    first.renew()
-    store_claims.require(3, first.owner)
-    assert isinstance(store_claims.take(3, void=seen), claims.Held), "it has given a sign of life"
-    second = store_claims.take(3, void=store_claims.look(3))
-    for lost in (first.renew, lambda: store_claims.require(3, first.owner)):
-        with pytest.raises(claims.ClaimLost, match="taken over") as raised:
-            lost()
-        assert raised.value.where == f"{bucket.url('claimed')}/claims/000003.json"
-    first.release()
-    second.renew()
-    second.release()
-    assert store_claims.look(3) == ""
-    assert isinstance(store_claims.take(3), claims.Claim)
-    assert store_claims.sweep({3}) == ["claims/000003.json"]
-
-
-def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
-    """The write is repeated, and refused: what it was to replace is our own by now."""
-    wire = Wire(s3.server, 1 << 60)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
-    monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
-    store_claims = claims.Claims(Storage(s3.url("unheard")))
-    wire.forget = b"PUT "
-    claim = store_claims.take(3)
-    assert not wire.forget
-    assert isinstance(claim, claims.Claim)
-    for forgotten in (b"PUT ", b""):
-        wire.forget = forgotten
-        claim.renew()
-        assert not wire.forget
-    store_claims.require(3, claim.owner)
-    claim.release()
-    assert not s3.names("unheard/claims/")
-    wire.cut()
 
 
 def test_a_lost_object_is_named_by_every_reader(bucket, local):
@@ -151,28 +71,6 @@ def test_a_lost_object_is_named_by_every_reader(bucket, local):
     store.require_complete()
 
 
-def test_a_server_that_lists_for_ever_is_given_up(s3, monkeypatch):
-    """Each page of its listing names the next one."""
-    monkeypatch.setattr(storage, "LISTING", 1.0)
-    with endless_listing() as address:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        endless = Storage("s3://bucket/store")
-        began = time.monotonic()
-        with pytest.raises(StoreError, match="took over"):
-            endless.list_keys("commits/")
-        assert time.monotonic() - began < 30
-
-
-def pointcmt(*arguments, **more):
-    """Run a command in this process; returns its exit code and all it says."""
-    found = CliRunner().invoke(app, [str(argument) for argument in arguments], **more)
-    error = found.exception
-    if isinstance(error, PointcmtError):
-        return error.exit_code, found.output + str(error)
-    assert error is None or isinstance(error, SystemExit), repr(error)
-    return found.exit_code, found.output
-
-
 def test_a_store_on_object_storage_has_the_bytes_of_one_in_a_folder(bucket, local):
     render_toy(bucket.url("rendered"), **SMALL)
     assert settled(bucket.objects("rendered")) == tree(local.path)
@@ -195,18 +93,6 @@ def test_batches_are_the_same(bucket, local, remote):
     for ours, theirs in zip(*streams, strict=True):
         for name, value in ours.items():
             np.testing.assert_array_equal(value.numpy(), theirs[name].numpy(), err_msg=name)
-
-
-@contextmanager
-def running(wire, *command):
-    """A job whose requests go over a wire that is about to break."""
-    environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-m", "pointcmt", *command]
-    with subprocess.Popen(command, env=environment, **quiet) as job:
-        assert wire.broken.wait(60)
-        yield job
-    wire.cut()
 
 
 def test_a_killed_job_goes_on_to_the_same_bytes(s3, local):
@@ -349,15 +235,6 @@ def test_training_and_evaluation_read_it(s3, local, remote, tmp_path):
     assert json.loads((tmp_path / "R/run.json").read_text())["data"]["path"] == url
 
 
-def test_what_belongs_to_others_is_neither_used_nor_deleted(bucket):
-    bucket.put("others/thing.txt", b"mine")
-    with pytest.raises(StoreError, match=r"such as thing\.txt"):
-        create(Storage(bucket.url("others")), attributes(), SHAPES)
-    with pytest.raises(StoreError, match="not deleted"):
-        remove(Storage(bucket.url("others")))
-    assert bucket.objects("others") == {"thing.txt": b"mine"}
-
-
 def test_removing_a_store_leaves_its_neighbours(bucket, local):
     upload(bucket, local, "old")
     upload(bucket, local, "older")
@@ -382,79 +259,6 @@ def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
         Storage(bucket.url("shared")).delete([name.removeprefix("shared/")])
     remove(Storage(bucket.url("shared")))
     assert bucket.names("shared/") == []
-
-
-@pytest.mark.parametrize("seeds", [(0, 0, 0, 0), (1, 2, 1, 2)])
-def test_many_may_create_a_store_at_once_and_those_who_differ_notice(bucket, seeds):
-    context = multiprocessing.get_context("spawn")
-    url, said = bucket.url(f"race{seeds[1]}"), context.SimpleQueue()
-    processes = [context.Process(target=make_with, args=(url, seed, said)) for seed in seeds]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    store = ViewStore.open(url)
-    winner = store.attributes["render"]["seed"]
-    found = [said.get() for _ in seeds]
-    assert found.count(winner) == seeds.count(winner)
-    for what in found:
-        assert what == winner or f"render.seed: {winner} in the store" in what
-    assert len(store.shapes) == 7
-    assert verify(url).ok
-
-
-def refused(command, *match, within=10.0):
-    """A command's message, which has to come soon and to hold no secrets."""
-    started = time.monotonic()
-    code, said = pointcmt(*command)
-    assert time.monotonic() - started < within
-    assert code != 0
-    assert "  where: " in said
-    assert "  fix:   " in said
-    for secret in SECRETS.values():
-        assert secret not in said
-    for text in match:
-        assert text in said
-    return said
-
-
-def test_a_wrong_bucket_path_or_url_is_said(bucket, tmp_path):
-    lost = bucket.url("x").replace("bucket", "bocket")
-    refused((*COMMAND, lost), "there is no such bucket", lost)
-    for command in ("info", "verify"):
-        refused((command, lost), "there is no ", lost)  # for GCS, an empty listing
-    refused(("info", bucket.url("nowhere")), "there is no view store here")
-    refused(("info", f"{bucket.scheme}://No/x"), "not a valid bucket name")
-    refused(("info", bucket.url("a/../b")), "this URL is not a valid location")
-    refused(("info", f"{bucket.scheme}:/bucket/x"), "neither a folder nor a URL")
-    refused(("preview", bucket.url("x"), "--out", bucket.url("P")), "only view stores")
-    refused(("info", "s4://bucket/x"), "did you mean 's3'")
-
-
-def test_wrong_and_missing_credentials_are_said_but_never_shown(s3, monkeypatch):
-    s3.ask("POST", "moto-api/reset-auth", b"0")  # how many requests need no valid key
-    try:
-        said = refused(("info", s3.url("whole")), "access is denied (403", "AWS_ACCESS_KEY_ID")
-        assert "InvalidAccessKeyId" in said
-    finally:
-        s3.ask("POST", "moto-api/reset-auth", b"inf")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    refused(("info", s3.url("whole")), "no credentials were found")
-
-
-def test_servers_that_are_none_do_not_answer_or_hang_are_said(s3, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:pass@127.0.0.1:{free_port()}")
-    said = refused(("info", s3.url("whole")), "nothing answers at the server's address: http://127")
-    assert "pass" not in said
-    monkeypatch.setattr(storage, "FIRST_TRIES", 1)  # that the default takes seconds is seen above
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
-    refused(("info", s3.url("whole")), "name cannot be resolved: http://nowhere.invalid")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
-    refused(("info", s3.url("whole")), "not the address of an S3 server")
-    monkeypatch.setattr(storage, "FIRST_ANSWER", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        refused(("info", s3.url("whole")), "the server does not answer")
 
 
 def test_the_region_and_the_endpoint_of_s3_alone_are_honoured(s3, remote, monkeypatch):

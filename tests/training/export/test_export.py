@@ -1,8 +1,7 @@
-"""Exported networks: the same weights, the same neighbours, the same predictions as the run's."""
+"""Exported files: they come back as the run's network, and replace nothing else."""
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,25 +9,22 @@ from contextlib import suppress
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from pointcmt import cli
 from pointcmt.errors import StoreError, UsageError, install
-from pointcmt.training import ops
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.export.networks import FORMATS, as_strings, export, load_exported
-from pointcmt.training.export.onnx import TOLERANCE, largest_difference, to_onnx
-from pointcmt.training.export.onnx_ops import OPSET, TRANSLATIONS
+from pointcmt.training.export.onnx import TOLERANCE
 from pointcmt.training.export.target import is_exported
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.runs import checkpoint
+from tests.training.export.onnx_inputs import session
 from tests.training.stores import CLASSES, small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -38,19 +34,6 @@ RUNS = {
     "dgcnn": ("student", ("model.backbone=dgcnn",), 1),
     "teacher": ("teacher", ("model.pooling=attention", "data.image_size=32"), 1),
 }
-LEAST = {  # clouds of the fewest points that each network takes, where they are quick
-    "pointnet": 16,
-    "pointnet2-ssg": 512,
-    "pointnet2-msg": 512,
-    "dgcnn": 40,
-    "pointmlp": 192,
-    "pointnext-s": 40,
-    "pointvit-s": 64,
-}
-HEAVY = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("pointnet2-msg", "pointmlp", "pointnext-s", "pointvit-s")
-]
 
 
 @pytest.fixture(scope="module")
@@ -62,124 +45,6 @@ def runs(small_resnet, store, tmp_path_factory):
         config = small_config(recipe, *knobs, "loop.keep_every=1", epochs=epochs)
         train(store, config, folders[name], device="cpu")
     return folders
-
-
-def session(model):
-    """ONNX Runtime on a file or its bytes; nothing of it reaches the tests' output."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def clouds(count, points, seed=0):
-    """Clouds on ellipsoids; a third of each one's points are there twice."""
-    rng = np.random.default_rng(seed)
-    directions = rng.normal(size=(count, points, 3))
-    directions /= np.linalg.norm(directions, axis=2, keepdims=True)
-    directions[:, -(points // 3) :] = directions[:, : points // 3]
-    return (directions * rng.uniform(0.3, 1, (count, 1, 3))).astype(np.float32)
-
-
-def used_backbone(name, points):
-    """A network whose batch norms have seen data, in evaluation mode."""
-    torch.manual_seed(0)
-    model = BACKBONES[name](5).train()
-    with torch.no_grad():
-        for seed in range(2):
-            model(torch.from_numpy(clouds(4, points, seed)))
-    return model.eval()
-
-
-class EveryOp(nn.Module):
-    """All point operations, in one graph."""
-
-    def forward(self, points, centers, features):
-        ball, wide = ops.ball_query(points, centers, 0.5, 8), ops.ball_query(points, centers, 9, 40)
-        some, every = (ops.farthest_points(points, n, 2) for n in (5, points.shape[1]))
-        near, squared = ops.k_nearest(points, centers, 7)
-        far, there = ops.k_nearest(features, features, 7)
-        deviation = features.flatten(1).std(dim=1)
-        return ball, wide, some, every, near, squared, far, there, deviation
-
-
-@pytest.fixture(scope="module")
-def every_op():
-    """(points, centers, features) → what EveryOp gives in ONNX Runtime."""
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    example = (torch.rand(2, 32, 3), torch.rand(2, 9, 3), torch.rand(2, 24, 16))
-    with pytest.warns(FutureWarning, match="treespec"):
-        program = torch.onnx.export(
-            EveryOp().eval(),
-            example,
-            dynamic_shapes=(free, free, free),
-            custom_translation_table=TRANSLATIONS,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    ready = session(program.model_proto.SerializeToString())
-    names = [value.name for value in ready.get_inputs()]
-    return lambda *arrays: ready.run(None, dict(zip(names, arrays, strict=True)))
-
-
-LATTICE = np.stack(np.meshgrid(*[np.arange(4) * 0.25] * 3), axis=-1).reshape(1, 64, 3)
-
-
-@pytest.mark.parametrize(
-    ("points", "centers"),
-    [
-        pytest.param(clouds(3, 50), clouds(3, 20, 1), id="curved"),
-        pytest.param(clouds(1, 30), clouds(1, 30), id="fewer-points-than-slots"),
-        pytest.param(LATTICE, LATTICE[:, ::5], id="lattice: ties, points on the sphere itself"),
-        pytest.param(LATTICE, LATTICE[:, :7] + 5, id="empty balls"),
-        pytest.param(np.zeros((2, 40, 3)), np.zeros((2, 3, 3)), id="one place"),
-    ],
-)
-def test_neighbours_in_onnx_are_those_of_the_point_operations(points, centers, every_op):
-    points, centers = points.astype(np.float32), centers.astype(np.float32)
-    features = np.random.default_rng(2).normal(size=(len(points), 30, 16)).astype(np.float32)
-    found = every_op(points, centers, features)
-    wanted = EveryOp()(*map(torch.from_numpy, (points, centers, features)))
-    for ours, theirs in zip(found[:6], wanted, strict=False):
-        assert np.array_equal(ours, theirs.numpy())
-    exact = features.astype(np.float64)
-    squared = ((exact[:, None] - exact[:, :, None]) ** 2).sum(axis=-1)
-    assert np.array_equal(found[6], np.argsort(squared, axis=-1, kind="stable")[..., :7])
-    np.testing.assert_allclose(found[7], np.sort(squared)[..., :7], rtol=1e-6, atol=1e-12)
-    deviation = exact.reshape(len(exact), -1).std(axis=1, ddof=1)
-    np.testing.assert_allclose(found[8], deviation, rtol=1e-7)
-
-
-@pytest.mark.parametrize("name", ["pointnet", "pointnet2-ssg", "dgcnn", *HEAVY])
-def test_each_backbone_gives_torchs_numbers_for_any_batch_and_number_of_points(name):
-    points = LEAST[name]
-    model = used_backbone(name, points)
-    data, difference = to_onnx(model, points, {"made": "here"}, name)
-    assert difference <= 2e-5
-    ready = session(data)
-    for count, total in ((1, points), (5, points), (2, points + 33)):
-        batch = clouds(count, total, seed=count)
-        logits, feature = ready.run(["logits", "feature"], {"points": batch})
-        with torch.no_grad():
-            wanted = model(torch.from_numpy(batch))
-        for ours, theirs in ((logits, wanted.logits), (feature, wanted.feature)):
-            assert ours.shape == theirs.shape
-            assert np.abs(ours - theirs.numpy()).max() <= 2e-5 * theirs.abs().max()
-
-    parsed = onnx.load_from_string(data)
-    onnx.checker.check_model(parsed, full_check=True)
-    assert {(o.domain, o.version) for o in parsed.opset_import} == {("", OPSET)}
-    assert not parsed.functions
-    assert [v.name for v in parsed.graph.output] == ["logits", "feature"]
-    (given,) = parsed.graph.input
-    shape = given.type.tensor_type.shape.dim
-    assert (shape[0].dim_param, shape[1].dim_param, shape[2].dim_value) == ("B", "N", 3)
-    # The exporter would note the lines of code behind each node.
-    assert not re.search(rb"\w{5}\.py", data)
-    assert len(data) < 4 * sum(t.numel() for t in model.state_dict().values()) + 100_000
-
-    with torch.no_grad():
-        model.classifier.weight[0] += 0.01
-    assert largest_difference(model, data, points) > TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["pointnet", "dgcnn"])

@@ -16,10 +16,10 @@ from pointcmt.errors import StoreError
 from pointcmt.training.images.levels import build_levels, cache_levels
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from tests.training.equal_runs import metrics
 from tests.training.image_folders import IMAGES, change
 from tests.training.plain_dense import PlainDense
 from tests.training.stores import small_config
-from tests.training.test_loop import metrics
 
 
 def settings(folder, *knobs, epochs=1):

@@ -17,8 +17,8 @@ from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.pretrained import load_parts, part_of, resolve_config, start_from
 from pointcmt.training.study import study
 from tests.training import textbooks
+from tests.training.equal_runs import assert_equal_runs, metrics, tensors
 from tests.training.stores import small_config
-from tests.training.test_loop import assert_equal_runs, metrics, tensors
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from pointcmt.training.runs.pretrained import (
     start_from,
 )
 from pointcmt.training.study import study
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.stores import PARTS, small_config
-from tests.training.test_loop import assert_equal_runs
 
 NAMES = {name: tuple(parts) for name, parts in PARTS.items()}
 COUNTS = (2, 2, 3)

@@ -19,8 +19,8 @@ from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import open_run
+from tests.training.equal_runs import assert_equal_runs, tensors
 from tests.training.stores import small_config
-from tests.training.test_loop import assert_equal_runs, tensors
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
 

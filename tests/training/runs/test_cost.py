@@ -19,8 +19,8 @@ from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.networks.backbones.pointnet import PointNet
 from pointcmt.training.runs import cost
 from pointcmt.training.runs.cost import count_flops
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.stores import small_config
-from tests.training.test_loop import assert_equal_runs
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
