@@ -1,4 +1,4 @@
-"""Data sets of clouds in their published layouts, made up by the tests."""
+"""Data sets of clouds in their published layouts, made by the tests."""
 
 import json
 
@@ -23,7 +23,7 @@ def banded_cloud(synset, count=120, seed=0):
 
 
 def text_of(*columns):
-    """A line of numbers per point, which float32 values survive."""
+    """A line of numbers per point, precise enough for float32."""
     table = np.column_stack([np.asarray(c, np.float64) for c in columns])
     return "".join(" ".join(map(repr, row)) + "\n" for row in table.tolist())
 
@@ -48,7 +48,7 @@ def write_shapenetpart_pts(root, shapes):
 
 
 def write_shapenetpart_lists(root, shapes, listed=True):
-    """What both text layouts have beside the shapes; listed: whether there are lists of splits."""
+    """Write the lists that both text layouts have; listed: whether to write lists of splits."""
     (root / "train_test_split").mkdir(exist_ok=True)
     for split in ("train", "val", "test") if listed else ():
         mine = [f"shape_data/{s}/{name}" for s, name, own in shapes if own == split]

@@ -31,7 +31,7 @@ def make(path):
 
 
 def make_with(path, seed, said):
-    """Create a store; puts its seed where that succeeds, else the error's text."""
+    """Create a store; put its seed into `said`, or the error's text."""
     try:
         create(Storage(path), attributes(seed), SHAPES)
         said.put(seed)

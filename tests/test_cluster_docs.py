@@ -1,4 +1,4 @@
-"""What docs/clusters.md says of dask: on loopback alone, and over TLS with its certificates."""
+"""The commands of docs/clusters.md for dask: loopback only, and TLS with its certificates."""
 
 import re
 import shlex
@@ -52,7 +52,7 @@ for client in ask_without_certificate, ask_with_another_certificate, ask_in_plai
 
 
 def documented(command, port):
-    """A command of the page, with another port, TLS and one thread."""
+    """A command from the page, with another port, TLS and one thread."""
     (line,) = re.findall(rf"^\$ ({command} .*)$", PAGE, re.MULTILINE)
     for shown, instead in {
         "tcp://127.0.0.1:8786": f"tls://127.0.0.1:{port}",
@@ -76,7 +76,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(folder):
-    """What the page has one set, the certificates made."""
+    """The environment variables that the page sets, with certificates made by its script."""
     (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     shown = subprocess.run(
         ["bash", "-euc", f"{block}\nenv -0"], cwd=folder, capture_output=True, check=True
@@ -88,7 +88,7 @@ def environment(folder):
 
 @pytest.fixture(scope="module")
 def cluster(folder, environment):
-    """(address, processes) of a scheduler and a worker, begun as on the page."""
+    """(address, processes) of a scheduler and a worker, started as on the page."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -105,7 +105,7 @@ def cluster(folder, environment):
         process.wait(timeout=60)
 
 
-def test_nobody_without_the_certificate_is_served(cluster, environment, folder):
+def test_clients_without_the_certificate_are_refused(cluster, environment, folder):
     address, _, log = cluster
     done = subprocess.run(
         [sys.executable, "-c", CLIENTS, address, folder / "certificates", folder / "others"],
@@ -120,7 +120,7 @@ def test_nobody_without_the_certificate_is_served(cluster, environment, folder):
     assert "CERTIFICATE_VERIFY_FAILED" in log.read_text()
 
 
-def test_all_listen_on_loopback_alone(cluster):
+def test_all_processes_listen_on_loopback_only(cluster):
     _, begun, log = cluster
     deadline = time.monotonic() + 60
     while "Registered to" not in log.read_text() and time.monotonic() < deadline:
@@ -141,7 +141,7 @@ def family(pid):
     return [parent, *parent.children(recursive=True)]
 
 
-def test_a_job_over_tls(cluster, environment, tmp_path):
+def test_a_job_runs_over_tls(cluster, environment, tmp_path):
     address, _, _ = cluster
     done = subprocess.run(
         [

@@ -29,7 +29,7 @@ def rendered(out, *arguments):
 
 @pytest.fixture(scope="module")
 def real(real_data, tmp_path_factory):
-    """Eight ModelNet40 meshes with the rig and sizes that are the default."""
+    """Eight ModelNet40 meshes with the default rig and sizes."""
     root = real_data / "ModelNet40"
     group = rendered(
         tmp_path_factory.mktemp("real") / "S", "--dataset", "modelnet40", "--root", root
@@ -119,7 +119,7 @@ def test_points_are_in_farthest_point_order(shapes):
         assert np.all(np.diff(gaps) <= 1e-6)  # each point is as far from the earlier ones as it can
 
 
-def test_the_face_at_a_pixel_centre_is_the_nearest_one_hit(shapes):
+def test_the_face_at_a_pixel_center_is_the_nearest_hit(shapes):
     right, total = 0, 0
     for arrays, vertices, faces in shapes:
         rng = np.random.default_rng(0)
@@ -159,7 +159,7 @@ def test_visibility_agrees_with_brute_force(shapes):
     assert agreed / total >= 0.998
 
 
-def test_clear_of_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
+def test_away_from_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
     shown, total = 0, 0
     for arrays, vertices, faces in shapes:
         corners, index = vertices[faces], arrays["face_index"]

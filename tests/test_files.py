@@ -43,14 +43,14 @@ def listener(path):
 @pytest.mark.parametrize(
     "use", [open_regular, require_regular, lambda path: read_regular(path, 100)]
 )
-def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, make, use):
+def test_files_that_are_not_regular_are_refused_at_once(tmp_path, make, use):
     make(tmp_path / "it")
     with pytest.raises(OSError, match=r"not a regular file|symbolic links") as refused:
         use(tmp_path / "it")
     assert refused.value.errno in (errno.EINVAL, errno.ELOOP)
 
 
-def test_a_regular_file_is_read_whole_through_a_link_too(tmp_path):
+def test_a_regular_file_is_read_whole_also_through_a_link(tmp_path):
     (tmp_path / "it").write_bytes(b"0123456789")
     (tmp_path / "link").symlink_to("it")
     assert read_regular(tmp_path / "link", 10) == b"0123456789"
@@ -59,7 +59,7 @@ def test_a_regular_file_is_read_whole_through_a_link_too(tmp_path):
     assert refused.value.errno == errno.EFBIG
 
 
-def test_values_are_read_as_json_reads_them(tmp_path):
+def test_json_values_are_read_exactly(tmp_path):
     value = {"a": [1, 2.5, None, {"b": "ü"}], "c": {}}
     (tmp_path / "a.json").write_text(json.dumps(value))
     assert read_json(tmp_path / "a.json") == value
@@ -68,12 +68,12 @@ def test_values_are_read_as_json_reads_them(tmp_path):
 
 @pytest.mark.parametrize("depth", [MOST_DEEP + 2, 900, 5_000, 100_000])
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
-def test_deep_nesting_is_refused(depth, begin, end):
+def test_deeply_nested_json_is_refused(depth, begin, end):
     with pytest.raises(ValueError, match="nested more than"):
         parse_json(begin * depth + "0" * bool(end == "}") + end * depth)
 
 
-def test_what_is_damaged_or_too_large_is_refused(tmp_path):
+def test_damaged_or_oversized_json_is_refused(tmp_path):
     for text in ("", "{", b"\xff\xfe\xfd", "1" * 5000):
         with pytest.raises(ValueError):  # noqa: PT011, whatever the words
             parse_json(text)

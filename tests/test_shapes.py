@@ -1,4 +1,4 @@
-"""Meshes and clouds check themselves, whoever makes them; what fits is kept as it is."""
+"""Meshes and clouds validate their arrays, and keep valid arrays without copying."""
 
 import pickle
 from dataclasses import replace
@@ -18,7 +18,7 @@ def triangle(faces=((0, 1, 2),), **more):
     return Mesh(CORNERS, faces, **more)
 
 
-def test_what_fits_is_kept_without_a_copy():
+def test_valid_arrays_are_kept_without_a_copy():
     faces, uv = np.array([[0, 1, 2]], np.int32), np.zeros((1, 3, 2), np.float32)
     mesh = Mesh(CORNERS, faces, uv=uv)
     assert np.shares_memory(mesh.vertices, CORNERS)
@@ -27,7 +27,7 @@ def test_what_fits_is_kept_without_a_copy():
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.uint64, np.int16])
-def test_numbers_of_any_kind_become_those_that_are_kept(kind):
+def test_arrays_are_converted_to_the_stored_dtypes(kind):
     mesh = Mesh(
         CORNERS.astype(np.float16),
         np.array([[0, 1, 2]], kind),
@@ -64,7 +64,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_mesh_that_does_not_fit_is_refused_by_its_argument(name):
+def test_an_invalid_mesh_is_refused_with_the_argument_name(name):
     arguments, reason, says = BAD[name]
     with pytest.raises(ShapeError) as raised:
         triangle(**arguments)
@@ -98,7 +98,7 @@ def test_vertices_that_are_not_finite_are_counted():
         ({"texture": np.zeros((0, 2, 3), np.uint8)}, "[h, w, 3], not [0, 2, 3]"),
     ],
 )
-def test_a_material_checks_itself(arguments, says):
+def test_an_invalid_material_is_refused(arguments, says):
     with pytest.raises(ShapeError) as raised:
         Material(**arguments)
     assert says in raised.value.what
@@ -123,7 +123,7 @@ def test_a_replaced_mesh_is_checked_again():
         ({"part": [0, 1, -1]}, Reason.BAD_INDEX, "no uint8 holds that"),
     ],
 )
-def test_a_cloud_that_does_not_fit_is_refused(arguments, reason, says):
+def test_an_invalid_cloud_is_refused(arguments, reason, says):
     with pytest.raises(ShapeError) as raised:
         Cloud(**{"points": CORNERS, **arguments})
     assert raised.value.reason is reason
@@ -131,7 +131,7 @@ def test_a_cloud_that_does_not_fit_is_refused(arguments, reason, says):
     assert f"  where: {next(iter(arguments))}=" in str(raised.value)
 
 
-def test_shape_errors_cross_processes():
+def test_shape_errors_can_be_pickled():
     with pytest.raises(ShapeError) as raised:
         triangle(faces=[[0, 1, 3]])
     again = pickle.loads(pickle.dumps(raised.value))
@@ -139,7 +139,7 @@ def test_shape_errors_cross_processes():
     assert isinstance(again, PointcmtError)
 
 
-def test_only_what_is_in_the_unit_sphere_is_drawn():
+def test_the_ray_caster_only_accepts_unit_meshes():
     mesh = triangle()
     with pytest.raises(TypeError, match="unit sphere"):
         RayCaster(mesh)
@@ -148,7 +148,7 @@ def test_only_what_is_in_the_unit_sphere_is_drawn():
     RayCaster(unit)
 
 
-def test_meshes_say_what_they_hold():
+def test_the_repr_of_a_mesh_describes_its_contents():
     assert repr(triangle()) == "Mesh(3 vertices, 1 face)"
     assert repr(triangle(face_part=[0])) == "Mesh(3 vertices, 1 face, face_part)"
     assert repr(normalize(triangle(), "z")[0]) == "UnitMesh(3 vertices, 1 face)"

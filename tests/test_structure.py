@@ -1,4 +1,4 @@
-"""The sizes that keep the package readable."""
+"""Limits on the size of files, functions and folders."""
 
 import ast
 
@@ -21,11 +21,11 @@ def test_modules_and_functions_are_short(module):
 
 
 def _begin(node, module):
-    """The line that counts as a function's first: of a command, that of its body."""
+    """The line a function starts at; for commands, the first line of the body."""
     return node.body[0].lineno if module.startswith("commands.") else node.lineno
 
 
-def test_no_folder_is_crowded():
+def test_no_folder_has_too_many_modules():
     folders = {path.parent for path in MODULES.values()}
     crowded = {
         str(folder.relative_to(PACKAGE)): count

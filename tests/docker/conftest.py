@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def tools(tmp_path):
-    """Make stand-ins for commands, to be found before the real ones: `tools(name, body)`."""
+    """`tools(name, body)` makes a stand-in that is found before the real command."""
     folder = tmp_path / "bin"
     folder.mkdir()
 

@@ -50,7 +50,7 @@ def pinned():
 
 
 def kubernetes_job(pods):
-    """The job as the command in its header makes it, for a number of pods."""
+    """Return the job for a number of pods, as made by the command in its header."""
     shown = re.search(r"#   (sed .*) \| kubectl apply -f -", JOB_FILE.read_text())[1]
     command = shown.replace("16", str(pods))
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -26,7 +26,7 @@ from tests.docker.files import (
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_images_drop_root_and_carry_no_tools(path):
+def test_images_do_not_run_as_root_and_contain_no_build_tools(path):
     stage = final_stage(path)
     names = [name for name, _ in stage]
     (user,) = [argument for name, argument in stage if name == "USER"]
@@ -45,7 +45,7 @@ def test_images_drop_root_and_carry_no_tools(path):
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_images_copy_what_is_there_and_not_ignored(path):
+def test_copied_files_exist_and_are_not_ignored_by_docker(path):
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = [line[1:] for line in lines if line.startswith("!")]
     for name, argument in instructions(path):
@@ -55,7 +55,7 @@ def test_images_copy_what_is_there_and_not_ignored(path):
                 assert any(fnmatch(source, pattern) for pattern in allowed)
 
 
-def test_the_render_image_has_its_system_packages_from_one_list():
+def test_the_render_image_takes_system_packages_from_one_list():
     found = dict(instructions(DOCKER / "render.Dockerfile"))
     assert not any("apt-get install" in argument for argument in found.values())
     assert "HEALTHCHECK" in found
@@ -78,7 +78,7 @@ def test_the_base_image_is_pinned_by_its_digest_in_one_place():
     assert not [path for path in texts if "@sha256:" in path.read_text()]
 
 
-def test_every_image_of_ours_is_named_by_the_version():
+def test_our_images_are_tagged_with_the_version():
     pages = [*DOCKER.rglob("*"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
     found = []
     for path in (path for path in pages if path.is_file()):
@@ -92,7 +92,7 @@ def test_every_image_of_ours_is_named_by_the_version():
 
 
 @pytest.mark.parametrize("name", ["render", "train"])
-def test_an_image_is_built_on_the_pinned_base_and_named_by_the_version(tools, name):
+def test_build_script_uses_the_pinned_base_and_tags_the_version(tools, name):
     tools("docker", 'printf "%s\\n" "$PWD" "$@"')
     command = [DOCKER / "build.sh", name, "--no-cache"]
     done = subprocess.run(command, env=tools.environment, capture_output=True, text=True)
@@ -123,9 +123,7 @@ def test_an_image_is_built_on_the_pinned_base_and_named_by_the_version(tools, na
         ((), "", 1),
     ],
 )
-def test_another_base_is_pinned_by_what_the_registry_answers(
-    tools, tmp_path, arguments, answer, code
-):
+def test_pin_script_writes_the_digest_from_the_registry(tools, tmp_path, arguments, answer, code):
     copy = tmp_path / "docker"
     copy.mkdir()
     for name in ("pin-base.sh", ".env"):
@@ -147,8 +145,8 @@ def test_another_base_is_pinned_by_what_the_registry_answers(
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_the_command_that_a_header_shows_works_for_an_ordinary_user_s_folder(path):
-    """The image's own user may not write there; whoever owns the folder may."""
+def test_documented_docker_commands_write_to_a_users_folder(path):
+    """The image's own user cannot write there, so the command sets the user's id."""
     runs = list(shown_runs(path))
     assert runs
     for options, image, _ in runs:
@@ -180,7 +178,7 @@ sys.addaudithook(refuse)
 """
 
 
-def test_the_health_check_is_light_and_writes_nowhere(tmp_path):
+def test_the_health_check_loads_little_and_writes_nothing(tmp_path):
     (check,) = [a for n, a in instructions(DOCKER / "render.Dockerfile") if n == "HEALTHCHECK"]
     words = json.loads(check.partition("CMD")[2])
     (tmp_path / "sitecustomize.py").write_text(NO_WRITING)

@@ -14,7 +14,7 @@ from tests.stores import tree
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_parse(path):
+def test_scripts_have_valid_syntax(path):
     shell = path.read_text().splitlines()[0].removeprefix("#!")
     done = subprocess.run([shell, "-n", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -23,7 +23,7 @@ def test_scripts_parse(path):
 
 @pytest.fixture
 def submit(tmp_path):
-    """Begin one task of a batch script's array, with stand-ins for SLURM's own commands."""
+    """Start one task of a batch script's array, with stand-ins for SLURM's commands."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, body in {
@@ -82,10 +82,8 @@ SMALL = (
         ({"SLURM_MEM_PER_NODE": 16384}, ("--memory-limit", "3"), "3"),
     ],
 )
-def test_each_worker_of_an_array_may_take_its_part_of_the_memory(
-    submit, tmp_path, memory, more, limit
-):
-    """As Click has it, the last of a repeated option counts."""
+def test_array_tasks_pass_the_memory_limit_per_worker(submit, tmp_path, memory, more, limit):
+    """If an option is repeated, Click uses the last one."""
     (tmp_path / "bin/pointcmt").write_text('#!/bin/sh\necho "$@" >&2\n')
     task = submit("render-array.sbatch", (0,), 0, *more, SLURM_CPUS_PER_TASK=8, **memory)
     words = task.communicate(timeout=60)[1].split()
@@ -94,7 +92,7 @@ def test_each_worker_of_an_array_may_take_its_part_of_the_memory(
 
 
 def test_an_array_of_two_renders_a_whole_store(submit, tmp_path):
-    """Both at once; the same bytes as one job's."""
+    """Both tasks run at once and write the same bytes as a single job."""
     arguments = (*SMALL, "--out", tmp_path / "S")
     running = [submit("render-array.sbatch", (0, 1), i, *arguments) for i in (0, 1)]
     for task in running:
@@ -108,7 +106,7 @@ def test_an_array_of_two_renders_a_whole_store(submit, tmp_path):
 
 
 @pytest.mark.parametrize("indices", [(1, 2), (0, 2)], ids=["from 1", "a gap"])
-def test_an_array_that_leaves_shards_to_nobody_is_refused(submit, indices, tmp_path):
+def test_an_array_that_leaves_shards_unassigned_is_refused(submit, indices, tmp_path):
     arguments = (*SMALL, "--out", tmp_path / "S")
     task = submit("render-array.sbatch", indices, indices[-1], *arguments)
     _, said = task.communicate(timeout=60)
@@ -126,7 +124,7 @@ def test_an_array_that_leaves_shards_to_nobody_is_refused(submit, indices, tmp_p
         ({"SLURM_GPUS_ON_NODE": 8, "SLURM_CPUS_PER_TASK": 4}, "8", "1"),
     ],
 )
-def test_training_starts_a_process_for_each_gpu_or_one_without(
+def test_training_starts_one_process_per_gpu_or_one_without_gpus(
     tools, tmp_path, given, processes, threads
 ):
     tools("scontrol", "echo node0")
@@ -152,7 +150,7 @@ def test_training_starts_a_process_for_each_gpu_or_one_without(
     ]
 
 
-def test_certificates_are_the_owners_alone(tmp_path):
+def test_only_the_owner_can_read_the_certificates(tmp_path):
     if shutil.which("openssl") is None:
         pytest.skip("no openssl here")
     script = [DOCKER / "make-certificates.sh", tmp_path / "tls", "2"]

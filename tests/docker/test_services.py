@@ -49,12 +49,12 @@ def commands():
 @pytest.mark.parametrize(
     "words", [pytest.param(w, id=f"{name}: {shlex.join(w)[:80]}") for name, w in commands()]
 )
-def test_commands_have_the_options_they_are_given(words):
+def test_commands_in_docker_files_use_existing_options(words):
     assert unknown_options(words) == []
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
-def test_services_have_no_rights_and_no_open_ports(name):
+def test_services_have_no_capabilities_and_no_open_ports(name):
     service = COMPOSE["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -68,8 +68,8 @@ def test_services_have_no_rights_and_no_open_ports(name):
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
-def test_every_service_speaks_tls_with_what_the_script_writes(name):
-    """As dask itself understands the variables."""
+def test_every_service_uses_tls_with_the_scripts_certificates(name):
+    """The variables are interpreted by dask itself."""
     service = TLS["services"][name]
     given = dask.config.collect_env(service["environment"])
     with dask.config.set(dask.config.merge(dask.config.config, given)):
@@ -87,7 +87,7 @@ def test_every_service_speaks_tls_with_what_the_script_writes(name):
 
 
 @pytest.mark.parametrize("pods", [1, 16, 250])
-def test_one_number_decides_how_many_pods_share_a_store(pods):
+def test_one_number_sets_how_many_pods_share_a_store(pods):
     spec = kubernetes_job(pods)["spec"]
     assert (spec["completions"], spec["parallelism"]) == (pods, pods)
     (container,) = spec["template"]["spec"]["containers"]

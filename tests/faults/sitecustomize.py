@@ -1,4 +1,4 @@
-"""Files that take down who reads them, without a hook in the product: loaded by Python's start.
+"""Files that crash their reader, without a hook in the package: Python loads this at startup.
 
 With this folder on PYTHONPATH, a process that opens `mesh.off` meets the fault that is written in
 `mesh.fault` beside it, as if the code that reads the mesh had it.

@@ -1,4 +1,4 @@
-"""Whole jobs through the command line, and what they read."""
+"""Run whole jobs through the command line, and write meshes for them."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ def render(meshes, out, *more):
 
 
 def facts(done):
-    """What a command printed with --json."""
+    """The JSON that a command printed with --json."""
     assert done.stdout, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -22,7 +22,7 @@ SMALL_RESNET = {
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread():
-    """The same bits on any machine, and no fight for the cores."""
+    """Use one thread, for the same bits on any machine and no contention for cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,7 +31,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def small_resnet():
-    """`resnet-18` stands for a hundredth of it."""
+    """Replace `resnet-18` by a network of a hundredth of its size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "resnet-18", replace(NETWORKS["resnet-18"], config=SMALL_RESNET))
         yield
@@ -39,7 +39,7 @@ def small_resnet():
 
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory):
-    """Settings of a Plan → store; each is written once."""
+    """A function: settings of a Plan → store. Each store is written once."""
     made = {}
 
     def make(**settings):
@@ -53,7 +53,7 @@ def make_store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
-    """24 toy shapes, rendered: 12 views of 32² around each, 256 points, all that pairs need."""
+    """24 rendered toy shapes: 12 views of 32² around each, 256 points, correspondences."""
     return render_toy(tmp_path_factory.mktemp("rendered") / "S", limit=24, rig="circle12", shard=8)
 
 
@@ -64,7 +64,7 @@ def store(make_store):
 
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory):
-    """A name of SMALL → its folder; each is written once."""
+    """A function: a name of SMALL → its folder. Each folder is written once."""
     made = {}
 
     def find(name):

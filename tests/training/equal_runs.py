@@ -1,4 +1,4 @@
-"""What must be equal in two runs of the same training."""
+"""Comparing two runs of the same training, bit for bit."""
 
 import json
 
@@ -9,7 +9,7 @@ TIMING = ("seconds", "samples_per_second", "data_wait")
 
 
 def metrics(folder):
-    """The lines of metrics.jsonl without what a clock says."""
+    """The lines of metrics.jsonl without timings."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
 

@@ -95,7 +95,7 @@ IMAGES = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}  # as no
 
 
 def save_small(name, folder, processor=IMAGES):
-    """A network of SMALL whose every tensor says something; beside it how its images are made."""
+    """Save a network of SMALL with random values in every tensor, and its image processor."""
     import transformers
 
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""Commands for parts from outside the package."""
+"""Run commands with parts from outside the package."""
 
 import json
 
@@ -11,7 +11,7 @@ OWN = "from outside_parts.networks import IMAGES, Net\nfrom outside_parts.recipe
 
 
 def pointcmt(*arguments):
-    """Run a command in this process; returns what it prints with --json."""
+    """Run a command in this process; return what it prints with --json."""
     done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -1,4 +1,4 @@
-"""Training from stores that must not be written to: image features lie in a place of their own."""
+"""Training from read-only stores: image features are kept in a separate place."""
 
 import os
 import shutil
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("small_resnet", "plain")
 
 @pytest.fixture
 def plain(monkeypatch):
-    """`dgcnn` stands for something that takes a millisecond."""
+    """Replace `dgcnn` by a network that takes a millisecond."""
     monkeypatch.setitem(DENSE, "dgcnn", PlainDense)
     monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)
 
 
 def read_only(path):
-    """Every folder of a store without write permission, which root alone ignores."""
+    """Remove write permission from every folder of a store; only root ignores this."""
     for folder, _, _ in os.walk(path):
         os.chmod(folder, 0o555)
 
@@ -40,7 +40,7 @@ def writable(path):
 
 @pytest.fixture
 def stores(store, rendered, tmp_path):
-    """By recipe a store without features that nobody may write to."""
+    """A read-only store without features for each recipe."""
     found = {}
     for recipe, each in (("student", store), ("mvnet", rendered)):
         found[recipe] = Path(shutil.copytree(each.path, tmp_path / f"store of {recipe}"))
@@ -54,7 +54,7 @@ def stores(store, rendered, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["student", "mvnet"])
-def test_a_recipe_trains_the_same_and_leaves_the_store_alone(stores, recipe, tmp_path):
+def test_a_recipe_trains_equally_without_writing_to_the_store(stores, recipe, tmp_path):
     path, features, before = stores[recipe], tmp_path / "F", tree(stores[recipe])
     if recipe == "student":
         teacher = small_config("teacher", epochs=1)
@@ -85,8 +85,8 @@ def test_a_recipe_trains_the_same_and_leaves_the_store_alone(stores, recipe, tmp
     assert inside == {name.partition("/")[2]: data for name, data in kept.items()}
 
 
-def test_two_stores_do_not_mix_in_one_place(stores, tmp_path):
-    """Not even those of two data sets with the same names, which nothing in their roots tells."""
+def test_features_of_two_stores_do_not_mix_in_one_place(stores, tmp_path):
+    """Not even for data sets with the same names, whose roots do not tell them apart."""
     other = shutil.copytree(stores["mvnet"], tmp_path / "other")
     first, second = (
         ViewStore.open(path, features=tmp_path / "F") for path in (stores["mvnet"], other)
@@ -96,8 +96,8 @@ def test_two_stores_do_not_mix_in_one_place(stores, tmp_path):
     assert first.derived.path != second.derived.path
 
 
-def test_a_store_that_cannot_be_written_says_what_to_do(stores, tmp_path):
-    """Not even by root, who may write into folders without permission."""
+def test_a_read_only_store_is_reported_with_a_fix(stores, tmp_path):
+    """Not even root can write to it."""
     writable(stores["mvnet"])
     (stores["mvnet"] / "features").write_text("in the way")
     config = small_config("mvnet", "images.cache=true", epochs=1)

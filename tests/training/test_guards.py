@@ -1,4 +1,4 @@
-"""What goes wrong within a step is said with the knobs that help, by the process itself."""
+"""Errors within a training step are reported with the options that help."""
 
 import pytest
 import torch
@@ -13,15 +13,15 @@ from tests.training.stores import small_config
 
 
 class Glutton(PlainStudent):
-    """Asks for more memory than any machine can address."""
+    """A network that asks for more memory than any machine can address."""
 
     def forward(self, points):
         torch.empty(2**46, 1)
         return super().forward(points)
 
 
-def test_memory_that_runs_out_names_the_knobs(store, tmp_path, monkeypatch):
-    """The allocator's own failure, in the middle of a step."""
+def test_running_out_of_memory_is_reported_with_options(store, tmp_path, monkeypatch):
+    """The allocator fails in the middle of a step."""
     monkeypatch.setitem(BACKBONES, "pointnet", Glutton)
     with pytest.raises(PointcmtError, match="memory ran out while training student") as caught:
         train(store, small_config("student", epochs=1), tmp_path, device="cpu")
@@ -29,7 +29,7 @@ def test_memory_that_runs_out_names_the_knobs(store, tmp_path, monkeypatch):
         assert knob in caught.value.fix
 
 
-def test_a_teachers_knobs_are_other_ones():
+def test_running_out_of_memory_in_a_teacher_is_reported_with_its_options():
     with pytest.raises(PointcmtError) as caught, memory_errors(load_config("teacher")):
         raise MemoryError("Unable to allocate 5 GiB")
     assert "data.views" in caught.value.fix
@@ -46,19 +46,19 @@ def test_a_teachers_knobs_are_other_ones():
         "std::bad_alloc",
     ],
 )
-def test_libraries_that_say_so_in_their_own_words_ran_out_of_memory_too(said):
+def test_out_of_memory_errors_of_libraries_are_recognized(said):
     with pytest.raises(PointcmtError) as caught, memory_errors(load_config("student")):
         raise RuntimeError(said)
     assert said in caught.value.what
 
 
-def test_other_errors_pass_through():
+def test_other_errors_are_not_changed():
     with pytest.raises(RuntimeError, match="shapes"), memory_errors(load_config("student")):
         raise RuntimeError("shapes cannot be multiplied")
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
-def test_the_first_loss_that_is_not_finite_is_named(loss, tmp_path):
+def test_the_first_loss_that_is_not_finite_is_reported(loss, tmp_path):
     require_finite([(1, 0.5), (2, 1e30)], "(epoch 1)", tmp_path)
     with pytest.raises(PointcmtError, match=r"at step 7 \(epoch 2\)") as caught:
         require_finite([(6, 0.5), (7, loss), (8, loss)], "(epoch 2)", tmp_path)

@@ -37,8 +37,8 @@ def straight(store, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("recipe", "epochs"), [("student", 20), ("teacher", 6)])
-def test_it_learns(recipe, epochs, make_store, tmp_path):
-    """Every shape it is shown, and those of the same classes that it is not shown."""
+def test_training_learns_to_classify(recipe, epochs, make_store, tmp_path):
+    """Shapes seen in training, and unseen shapes of the same classes."""
     store = make_store(train=(10, 10, 10), test=(0, 0, 0))
     config = small_config(recipe, "loss.label_smoothing=0", "schedule.name=cosine", epochs=epochs)
     result = train(store, config, tmp_path / "run", device="cpu")
@@ -47,7 +47,7 @@ def test_it_learns(recipe, epochs, make_store, tmp_path):
     assert result.as_json()["metrics"]["last"]["epoch"] == epochs
 
 
-def test_a_run_holds_what_it_is(straight, store):
+def test_a_run_records_its_configuration_data_and_metrics(straight, store):
     facts = json.loads((straight / "run.json").read_text())
     assert facts["recipe"] == "student"
     assert facts["class_names"] == list(store.class_names)
@@ -69,7 +69,7 @@ def test_a_run_holds_what_it_is(straight, store):
     assert best["epoch"] == best_of(records)["epoch"]
 
 
-def test_a_finished_run_is_left_alone(straight, store, messages):
+def test_a_finished_run_is_not_changed(straight, store, messages):
     before = {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
     result = train(store, small_config("student", epochs=6), straight, device="cpu")
     assert "this run is finished: all 6 epochs" in messages()
@@ -78,7 +78,7 @@ def test_a_finished_run_is_left_alone(straight, store, messages):
 
 
 @pytest.mark.parametrize("stops", [(1, 5), (3,)])
-def test_a_resumed_run_equals_a_straight_one(straight, store, tmp_path, stops):
+def test_a_resumed_run_equals_an_uninterrupted_one(straight, store, tmp_path, stops):
     config = small_config("student", epochs=6)
     for epoch in stops:
         torch.manual_seed(999)  # nothing may come from what happened before
@@ -87,7 +87,7 @@ def test_a_resumed_run_equals_a_straight_one(straight, store, tmp_path, stops):
     assert_equal_runs(straight, tmp_path)
 
 
-def test_a_resumed_teacher_equals_a_straight_one(store, tmp_path):
+def test_a_resumed_teacher_equals_an_uninterrupted_one(store, tmp_path):
     config = small_config("teacher", epochs=2)
     train(store, config, tmp_path / "a", device="cpu")
     for epoch in (1, 2):
@@ -96,8 +96,10 @@ def test_a_resumed_teacher_equals_a_straight_one(store, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["step", "append_metrics", "last", "best"])
-def test_interrupted_anywhere_it_ends_the_same(straight, store, tmp_path, monkeypatch, moment):
-    """Ctrl-C between two steps of an epoch, and before each thing that the epoch writes."""
+def test_a_run_interrupted_anywhere_equals_an_uninterrupted_one(
+    straight, store, tmp_path, monkeypatch, moment
+):
+    """Ctrl-C between two steps of an epoch, and before each file that the epoch writes."""
     config, records = small_config("student", epochs=6), metrics(straight)
     epoch = max(e for e in (1, 2, 3, 4, 5) if best_of(records[:e])["epoch"] == e)
     due = {
@@ -127,8 +129,8 @@ def test_interrupted_anywhere_it_ends_the_same(straight, store, tmp_path, monkey
     assert_equal_runs(straight, tmp_path)
 
 
-def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
-    """kill -9 in a process of its own, twice, then the same command to the end."""
+def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one(straight, store, tmp_path):
+    """The process is killed with SIGKILL twice, then the command runs to the end."""
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
@@ -173,8 +175,8 @@ def test_other_data_is_refused(straight, make_store):
         train(other, small_config("student", epochs=6), straight, device="cpu")
 
 
-def test_files_of_others_in_a_run_are_left_alone(straight, store, tmp_path):
-    """Beside each checkpoint, while it trains, resumes, and is repeated when it is finished."""
+def test_foreign_files_in_a_run_are_kept(straight, store, tmp_path):
+    """Beside each checkpoint, while the run trains, resumes, and is repeated when finished."""
     config = small_config("student", epochs=6)
     train(store, config, tmp_path, device="cpu", until=1)
     names = [f"{where}/{name}" for where in ("best", "last") for name in ("x.onnx", ".nfs/a.txt")]
@@ -187,8 +189,8 @@ def test_files_of_others_in_a_run_are_left_alone(straight, store, tmp_path):
     assert_equal_runs(straight, tmp_path)
 
 
-def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monkeypatch):
-    """Killed after the last checkpoint, before anything that follows it."""
+def test_figures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monkeypatch):
+    """It is interrupted right after the last checkpoint."""
     config = small_config("student", epochs=2)
     train(store, config, tmp_path / "straight", device="cpu")
 
@@ -224,7 +226,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, knob):
         ("teacher", "model.weights=/nowhere", "no such folder of weights"),
     ],
 )
-def test_settings_that_do_not_fit_are_said_before_anything_is_made(
+def test_settings_that_do_not_fit_are_reported_before_writing_anything(
     recipe, override, says, store, tmp_path
 ):
     with pytest.raises(UsageError, match=says):
@@ -232,7 +234,7 @@ def test_settings_that_do_not_fit_are_said_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_to_start_from(straight, store, tmp_path):
+def test_training_starts_from_the_weights_of_a_run(straight, store, tmp_path):
     config = small_config("student", "optimizer.learning_rate=1e-30", epochs=1, init=str(straight))
     result = train(store, config, tmp_path / "run", device="cpu")
     started = {k.split(":")[1]: v for k, v in tensors(straight).items() if k.startswith("best")}
@@ -244,8 +246,8 @@ def test_weights_to_start_from(straight, store, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_published_file_to_start_from(store, tmp_path):
-    """Weights of another code's naming, in a file: the trained classifier begins as theirs."""
+def test_training_starts_from_a_published_file(store, tmp_path):
+    """A file of weights named as in other code; the classifier starts from its weights."""
     theirs = textbooks.msg(3)
     weights = {f"module.model.{key}": value for key, value in theirs.state_dict().items()}
     torch.save({"model_state": weights}, tmp_path / "published.pth")
@@ -260,7 +262,7 @@ def test_a_published_file_to_start_from(store, tmp_path):
         train(store, config, tmp_path / "run", device="cpu")
 
 
-def test_progress_is_a_line_per_epoch(store, tmp_path, messages):
+def test_progress_is_one_line_per_epoch(store, tmp_path, messages):
     show_messages("json")
     train(store, small_config("student", epochs=2), tmp_path, device="cpu")
     lines = [json.loads(line) for line in messages().splitlines()]

@@ -21,7 +21,7 @@ from tests.training.stores import small_config
 
 @pytest.fixture
 def own(installed, monkeypatch, tmp_path):
-    """The current directory, with a module `own` that nobody has installed."""
+    """The current directory, with a module `own` that is not installed."""
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "own.py").write_text(OWN)
@@ -49,7 +49,7 @@ def test_an_installed_backbone_is_trained_evaluated_probed_and_exported(store, t
     assert type(network).__name__ == "Net"
 
 
-def test_code_that_a_run_names_is_imported_only_if_the_user_says_so(own, store, tmp_path):
+def test_code_named_in_a_run_is_imported_only_with_permission(own, store, tmp_path):
     run, file = tmp_path / "RUN", tmp_path / "net.safetensors"
     begin("student", store, run, "model.backbone=own:Net")
     assert open_run(run).facts["versions"]["own:Net"].startswith("sha256 ")
@@ -77,7 +77,7 @@ def test_code_that_a_run_names_is_imported_only_if_the_user_says_so(own, store, 
         pointcmt("evaluate", run, "--data", store.path, "--trust", "own")
 
 
-def test_what_an_entry_point_names_may_be_named_as_module_and_name(installed, monkeypatch):
+def test_parts_of_entry_points_can_be_given_as_module_and_name(installed, monkeypatch):
     monkeypatch.setattr(plugins, "_trusted", set())
     assert plugins.find(plugins.BACKBONES, "outside_parts.networks:Net").__name__ == "Net"
     with pytest.raises(UsageError, match=r"outside_parts\.networks:IMAGES"):
@@ -132,8 +132,8 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["dinov3_vit", "siglip", "regnet", "clip", "sam2_hiera"])
-def test_a_teacher_takes_whatever_its_weights_are_of(name, make_store, folder_of, tmp_path):
-    """The run is read, resumed by its students and exported without the weights' folder."""
+def test_a_teacher_with_auto_uses_the_network_of_its_weights(name, make_store, folder_of, tmp_path):
+    """Its run can be read, used by students and exported without the folder of weights."""
     from pointcmt.training.evaluation.evaluate import evaluate
     from pointcmt.training.export.networks import export
     from pointcmt.training.recipes.teacher_features import teacher_features
@@ -196,7 +196,7 @@ def test_an_outside_recipe_is_trained_resumed_evaluated_and_exported(store, tmp_
     assert again == config
 
 
-def test_a_recipe_of_the_current_directory_is_named_as_module_and_name(own, store, tmp_path):
+def test_a_recipe_in_the_current_directory_is_given_as_module_and_name(own, store, tmp_path):
     run = tmp_path / "RUN"
     command = ("train", "own:RECIPE", "--data", store.path, "--out", run, "--device", "cpu")
     pointcmt(*command, "--epochs", 1, "--set", "model.backbone=own:Net")

@@ -1,7 +1,7 @@
-"""Runs from strangers: each field of each of their files missing or wrong, for each command.
+"""Untrusted runs: each field of each file missing or wrong, for each command.
 
-A command ends well, or with an error of ours. Fields that nothing reads may hold anything; whether
-one does is decided where its file is read, not by the commands.
+A command succeeds or raises one of our errors. Unused fields may hold anything; whether a field
+is used is decided where its file is read, not by the commands.
 """
 
 import copy
@@ -47,7 +47,7 @@ def config(recipe="student", *knobs, **flags):
 
 @pytest.fixture(scope="module")
 def runs(tiny, tmp_path_factory):
-    """A student and a teacher, each with an epoch to go."""
+    """A student and a teacher, each with one epoch left."""
     folders = {}
     for recipe in ("student", "teacher"):
         folders[recipe] = tmp_path_factory.mktemp(recipe) / "run"
@@ -82,8 +82,8 @@ FILES = {
 
 
 @pytest.mark.parametrize(("recipe", "file"), FILES)
-def test_each_field_missing_or_wrong_ends_with_an_error_of_ours(recipe, file, tiny, runs, tmp_path):
-    """Each with one command, in turn."""
+def test_each_missing_or_wrong_field_raises_our_errors(recipe, file, tiny, runs, tmp_path):
+    """Each field is tried with one of the commands, in turn."""
     cases = list(strange_values(runs[recipe] / file, STRANGE))
     commands = itertools.cycle(FILES[recipe, file])
     refused = sum(
@@ -95,14 +95,14 @@ def test_each_field_missing_or_wrong_ends_with_an_error_of_ours(recipe, file, ti
 
 @pytest.mark.slow  # every command, and more values
 @pytest.mark.parametrize(("recipe", "file"), FILES)
-def test_each_field_missing_or_wrong_for_every_command(recipe, file, tiny, runs, tmp_path):
+def test_each_missing_or_wrong_field_with_every_command(recipe, file, tiny, runs, tmp_path):
     commands = [name for name in COMMANDS if (name == "teacher") == (recipe == "teacher")]
     cases = itertools.product(strange_values(runs[recipe] / file, STRANGER), commands)
     for number, (value, command) in enumerate(cases):
         ends_well(command, tiny, runs[recipe], file, value, tmp_path / str(number))
 
 
-def test_a_cost_with_a_field_missing_or_wrong_is_measured_again(runs, tmp_path):
+def test_a_cost_with_a_missing_or_wrong_field_is_measured_again(runs, tmp_path):
     cases = list(strange_values(runs["student"] / "cost.json", STRANGER))
     for value in cases:
         (tmp_path / "cost.json").write_text(value)
@@ -112,8 +112,8 @@ def test_a_cost_with_a_field_missing_or_wrong_is_measured_again(runs, tmp_path):
     assert read_cost(tmp_path, 1)
 
 
-def test_a_configuration_with_a_field_missing_or_wrong_ends_with_an_error_of_ours(runs, tmp_path):
-    """That of a run, given as --config."""
+def test_a_configuration_with_a_missing_or_wrong_field_raises_our_errors(runs, tmp_path):
+    """The configuration of a run, given with --config."""
     file, refused = tmp_path / "config.yaml", 0
     whole = yaml.safe_load((runs["student"] / "config.yaml").read_text())
     for path, new in itertools.product(fields(whole), (*STRANGER, {2: 3}, {None: {}})):
@@ -133,7 +133,7 @@ BROKEN = ("", "{", "[]", "null", "7", '"x"', "[" * 99_999, '{"a":' * 9_999, "NaN
 
 
 @pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
-def test_what_is_no_json_or_no_object_is_an_error_of_ours(text, tiny, runs, tmp_path):
+def test_files_that_are_not_json_objects_raise_our_errors(text, tiny, runs, tmp_path):
     for number, ((recipe, file), commands) in enumerate(FILES.items()):
         for command in commands:
             work = tmp_path / f"{number}-{command}"
@@ -141,7 +141,7 @@ def test_what_is_no_json_or_no_object_is_an_error_of_ours(text, tiny, runs, tmp_
 
 
 def strange_values(file, values):
-    """A run's JSON file with each of its fields removed, or replaced by each of the values."""
+    """Copies of a run's JSON file with each field removed, or replaced by each of the values."""
     whole = json.loads(file.read_text())
     for path, new in itertools.product(fields(whole), values):
         value = changed(whole, path, new)
@@ -150,7 +150,7 @@ def strange_values(file, values):
 
 
 def ends_well(command, store, run, file, text, work):
-    """Whether a command takes a run with this text in a file; another error than ours is raised."""
+    """Whether a command accepts a run with this text in a file. Errors not ours are raised."""
     (work / "new").mkdir(parents=True)
     shutil.copytree(run, work / "run", copy_function=os.link)
     (work / "run" / file).unlink()

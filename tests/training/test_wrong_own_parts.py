@@ -1,4 +1,4 @@
-"""Parts from outside the package that cannot be used, and how the messages name them."""
+"""Invalid parts from outside the package are reported by name."""
 
 import sys
 
@@ -92,7 +92,7 @@ def bad(monkeypatch, tmp_path):
         ("bad_parts:Points", r"gives logits \[2, 1\] for points \[2, 1024, 3\], not \[2, 3\]"),
     ],
 )
-def test_a_backbone_that_is_none_is_said(name, says):
+def test_an_invalid_backbone_is_reported(name, says):
     from pointcmt.training.networks.backbones import build_backbone
 
     plugins.trust(name)
@@ -102,7 +102,7 @@ def test_a_backbone_that_is_none_is_said(name, says):
 
 
 @pytest.mark.usefixtures("bad")
-def test_a_backbone_without_features_of_points_is_no_dense_one():
+def test_a_backbone_without_point_features_is_not_a_dense_one():
     from pointcmt.training.networks.backbones import build_backbone, build_dense
 
     plugins.trust("bad_parts:Net")
@@ -128,7 +128,7 @@ def test_a_backbone_without_features_of_points_is_no_dense_one():
         ("bad_parts:fails", "failed to list its shapes: TypeError"),
     ],
 )
-def test_a_source_that_is_none_is_said(name, says):
+def test_an_invalid_source_is_reported(name, says):
     from pointcmt.datasets.sources import list_shapes
 
     plugins.trust(name)
@@ -145,13 +145,13 @@ def test_a_source_that_is_none_is_said(name, says):
         ("bad_parts:recipe_without_defaults", "not valid without settings: epochs"),
     ],
 )
-def test_a_recipe_that_is_none_is_said(name, says):
+def test_an_invalid_recipe_is_reported(name, says):
     with pytest.raises(UsageError, match=says):
         load_config(name)
 
 
 @pytest.mark.usefixtures("bad")
-def test_an_image_network_that_is_none_is_said():
+def test_an_invalid_image_network_is_reported():
     from pointcmt.training.images.networks import named_network
 
     plugins.trust("bad_parts:Net")
@@ -160,7 +160,7 @@ def test_an_image_network_that_is_none_is_said():
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_typo_is_answered_with_the_nearest_name_installed_ones_too():
+def test_a_typo_is_refused_with_the_nearest_name_also_of_installed_parts():
     with pytest.raises(UsageError, match=r"did you mean 'outside-net'"):
         load_config("student", None, ["model.backbone=outside-nett"])
     with pytest.raises(UsageError, match=r"did you mean 'outside-recipe'"):
@@ -170,7 +170,7 @@ def test_a_typo_is_answered_with_the_nearest_name_installed_ones_too():
 
 
 @pytest.mark.usefixtures("installed")
-def test_two_packages_with_one_name_are_told_apart(monkeypatch, tmp_path):
+def test_two_packages_with_the_same_entry_point_name_are_refused(monkeypatch, tmp_path):
     folder = tmp_path / "site/other-2.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 2\n")

@@ -1,4 +1,4 @@
-"""Point networks as their papers and usual implementations have them: plain, slow, independent.
+"""Point networks as in their papers and usual implementations: plain, slow, independent.
 
 Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbours in loops over the clouds. What
 tests hold ours against; nothing here uses pointcmt.
@@ -225,7 +225,7 @@ class Propagation(nn.Module):
 
 
 class DensePointNet2(nn.Module):
-    """Part segmentation's PointNet++ SSG: the classifier and three propagations."""
+    """PointNet++ SSG for part segmentation: the classifier and three propagations."""
 
     def __init__(self, classes):
         super().__init__()
@@ -245,7 +245,7 @@ class DensePointNet2(nn.Module):
 
 
 class PointViT(nn.Module):
-    """Point-MAE's network of a classification, and of the points: tokens after each third."""
+    """Point-MAE's network for classification and for points: tokens after each third."""
 
     def __init__(self, classes, width, depth):
         super().__init__()
@@ -312,7 +312,7 @@ def farthest(points, count):
 
 
 def balls(points, centers, radius, count):
-    """The first `count` points inside, the first of them again where there are fewer."""
+    """The first `count` points inside; if there are fewer, the first one is repeated."""
     distance = ((centers[:, :, None] - points[:, None]) ** 2).sum(-1)  # [B, M, N]
     inside = distance <= radius**2
     number = torch.where(inside, torch.arange(points.shape[1]), points.shape[1])
@@ -321,7 +321,7 @@ def balls(points, centers, radius, count):
 
 
 def disturb(model):
-    """Norms, biases and statistics as after some training, in place."""
+    """Set norms, biases and statistics as after training, in place."""
     for name, value in model.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.1, 0.3)  # small: the cloud shall matter in the logits

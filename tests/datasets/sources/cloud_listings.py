@@ -1,4 +1,4 @@
-"""What listings of clouds hold, and errors of listing a folder."""
+"""Read a listing of clouds as a dict; catch the error of listing a folder."""
 
 import h5py
 import pytest
@@ -9,7 +9,7 @@ from pointcmt.errors import UsageError
 
 
 def found(listing):
-    """Class and split by id; sources are files of the root, whose rows there are."""
+    """Class and split by id; checks that sources are files of the root and rows exist."""
     assert len({shape.id for shape in listing.shapes}) == len(listing.shapes)
     for shape in listing.shapes:
         name, row = split_source(shape.source)

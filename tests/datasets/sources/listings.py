@@ -1,4 +1,4 @@
-"""What listings of meshes hold, and errors of listing a folder."""
+"""Read a listing of meshes as a dict; catch the error of listing a folder."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def found(listing: Listing) -> dict[str, tuple[str | None, str]]:
-    """Class and split by id; ids and sources must differ, and sources be files of the root."""
+    """Class and split by id; checks that ids and sources are unique, and sources are files."""
     assert len({shape.id for shape in listing.shapes}) == len(listing.shapes)
     assert len({shape.source for shape in listing.shapes}) == len(listing.shapes)
     assert listing.root is not None

@@ -20,7 +20,7 @@ CLOUDS = [name for name in CLOUDS if name not in ("folder", "toy")]
 
 
 @pytest.mark.parametrize("dataset", CLOUDS)
-def test_a_missing_or_strange_root_says_how_to_obtain_the_data(tmp_path, dataset):
+def test_a_missing_or_wrong_root_reports_how_to_obtain_the_data(tmp_path, dataset):
     (tmp_path / "empty").mkdir()
     (tmp_path / "strange/notes").mkdir(parents=True)
     (tmp_path / "strange/photo.jpg").touch()
@@ -32,13 +32,13 @@ def test_a_missing_or_strange_root_says_how_to_obtain_the_data(tmp_path, dataset
     assert "found notes, photo.jpg" in error(dataset, tmp_path / "strange").what
 
 
-def test_sources_name_a_row_only_of_hdf5_files():
+def test_only_sources_in_hdf5_files_name_a_row():
     assert split_source("main_split/a.h5#17") == ("main_split/a.h5", 17)
     for source in ("a.txt", "a#1.txt", "a.h5", "a.h5#", "a.h5#x", "a.h5#-1", "a.h5#1/b", "b#1"):
         assert split_source(source) == (source, None)
 
 
-def test_listing_files_of_text_loads_no_hdf5(tmp_path):
+def test_listing_text_files_does_not_load_h5py(tmp_path):
     write_shapenetpart_text(tmp_path, SHAPES)
     code = (
         "import sys, pathlib, pointcmt.datasets.sources as s;"
@@ -63,7 +63,7 @@ def modelnet_clouds(root):
     return root
 
 
-def test_clouds_of_modelnet_are_those_that_the_lists_and_the_disk_share(tmp_path):
+def test_modelnet_clouds_must_be_both_listed_and_on_disk(tmp_path):
     listing = list_shapes("modelnet40-clouds", modelnet_clouds(tmp_path / "resampled"))
     assert found(listing) == {
         "bed/bed_0003": ("bed", "train"),
@@ -93,7 +93,7 @@ def test_real_clouds_of_modelnet(real_data):
 # Folders
 
 
-def test_a_folder_of_clouds_is_named_as_such(tmp_path):
+def test_a_folder_of_clouds_is_recognized(tmp_path):
     names = ("chair/a.xyz", "chair/test/b.PLY", "table/c.npy", "d.pts", "table/e.txt", "f.off")
     for name in names:
         path = tmp_path / Path(name)

@@ -45,7 +45,7 @@ def test_ids_keep_the_suffix_where_two_files_share_the_rest(tmp_path):
 
 
 def test_links_are_followed_once_and_without_loops(tmp_path):
-    """Links out of the root only where that is asked for."""
+    """Links that lead out of the root are followed only on request."""
     touch(tmp_path, "root/b/a.off", "elsewhere/c.off")
     os.symlink(tmp_path / "root", tmp_path / "root" / "b" / "up")
     os.symlink(tmp_path / "root" / "b", tmp_path / "root" / "a")
@@ -57,7 +57,7 @@ def test_links_are_followed_once_and_without_loops(tmp_path):
     assert any("such as linked (see --follow-links)" in note for note in listing.notes)
 
 
-def test_names_that_are_no_text_are_left_out(tmp_path):
+def test_names_that_are_not_valid_text_are_skipped(tmp_path):
     touch(tmp_path, "a.off")
     (tmp_path / os.fsdecode(b"\xff.off")).touch()
     listing = list_shapes("folder", tmp_path)
@@ -65,7 +65,7 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
     assert listing.notes == ("1 files whose names are not valid text ignored",)
 
 
-def test_one_class_for_everything_is_asked_about(tmp_path):
+def test_a_root_one_level_too_high_adds_a_note(tmp_path):
     touch(tmp_path, "data/chair/a.off", "data/table/b.off")
     assert "one level too high?" in list_shapes("folder", tmp_path).notes[0]
     assert list_shapes("folder", tmp_path / "data").notes == ()
@@ -77,7 +77,7 @@ def labelled(root: Path, text: str | bytes) -> Path:
     return root
 
 
-def test_labels(tmp_path):
+def test_labels_come_from_a_csv_file(tmp_path):
     text = "\ufeffid,class,split\n chair/a , sofa ,test\nc.obj,,validation\n\nchair\\b.off,Tür,\n"
     listing = list_shapes("folder", labelled(tmp_path, text))
     assert found(listing) == {

@@ -15,7 +15,7 @@ def modelnet(root: Path) -> Path:
     return touch(root, *names, "airplane/train/._airplane_0001.off", "airplane/train/readme.txt")
 
 
-def test_modelnet(tmp_path):
+def test_modelnet_has_its_classes_and_splits(tmp_path):
     listing = list_shapes("modelnet40", modelnet(tmp_path))
     assert list(found(listing).items()) == [
         ("airplane/airplane_0001", ("airplane", "train")),
@@ -30,7 +30,7 @@ def test_modelnet(tmp_path):
     assert listing.counts() == {"train": 3, "test": 2}
 
 
-def test_modelnet_roots_too_high_and_too_low(tmp_path):
+def test_modelnet_roots_one_level_too_high_or_too_low(tmp_path):
     whole = found(list_shapes("modelnet40", modelnet(tmp_path / "ModelNet40")))
     modelnet(tmp_path / "copy")
     high = list_shapes("modelnet40", tmp_path)
@@ -61,7 +61,7 @@ def test_modelnet_names_that_occur_in_both_splits_stay_apart(tmp_path):
     ]
 
 
-def test_official_lists_agree_with_what_the_code_says(real_data):
+def test_official_lists_have_the_classes_in_the_code(real_data):
     for number in ("10", "40"):
         lists = real_data / "modelnet_lists"
         root = real_data / f"ModelNet{number}"

@@ -11,7 +11,7 @@ from tests.datasets.sources.cloud_listings import error, found
 
 
 def scanobjectnn(root, endings=("", "_augmentedrot_scale75"), folders=("main_split",)):
-    """Files as published, of two rows to train and one to test; the labels tell them apart."""
+    """Files as published, with two rows for training and one for testing; labels differ."""
     for number, (folder, ending) in enumerate((f, e) for f in folders for e in endings):
         for name, labels in (("training", [number, 14]), ("test", [6])):
             write_hdf5(
@@ -23,7 +23,7 @@ def scanobjectnn(root, endings=("", "_augmentedrot_scale75"), folders=("main_spl
     return root
 
 
-def test_scanobjectnn_is_its_hardest_variant(tmp_path):
+def test_scanobjectnn_is_the_hardest_variant_by_default(tmp_path):
     scanobjectnn(tmp_path / "h5_files")
     listing = list_shapes("scanobjectnn", tmp_path / "h5_files")
     assert list(found(listing).items()) == [
@@ -51,7 +51,7 @@ def test_every_variant_has_its_own_files(tmp_path):
     assert len(set(first.values())) == len(VARIANTS) == 6
 
 
-def test_with_and_without_background_are_told_apart_by_their_directory(tmp_path):
+def test_the_directory_decides_between_with_and_without_background(tmp_path):
     scanobjectnn(tmp_path, folders=("main_split", "main_split_nobg"))
     bg = list_shapes("scanobjectnn-obj_bg", tmp_path / "main_split")
     assert bg.shapes == list_shapes("scanobjectnn-obj_bg", tmp_path).shapes

@@ -23,7 +23,7 @@ def test_shapenet_v1_and_v2(tmp_path):
     assert len(SYNSETS) == len(set(SYNSETS.values())) == 55
 
 
-def test_shapenet_prefers_v2_and_says_so(tmp_path):
+def test_shapenet_prefers_v2_and_adds_a_note(tmp_path):
     touch(tmp_path, "02691156/a/model.obj", "02691156/a/models/model_normalized.obj")
     touch(tmp_path, "02691156/b/model.obj")
     listing = list_shapes("shapenetcore", tmp_path)
@@ -51,7 +51,7 @@ def test_a_broken_all_csv_is_reported(tmp_path, text):
     assert "all.csv cannot be read" in error("shapenetcore", tmp_path).what
 
 
-def test_shapenet_roots_too_high_and_too_low(tmp_path):
+def test_shapenet_roots_one_level_too_high_or_too_low(tmp_path):
     base = touch(tmp_path / "ShapeNetCore.v2", "02691156/a/model.obj", "03001627/b/model.obj")
     high = list_shapes("shapenetcore", tmp_path)
     assert found(high) == found(list_shapes("shapenetcore", base))

@@ -62,7 +62,7 @@ def test_the_older_text_layout(tmp_path):
     assert listing.notes == ("4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'",)
 
 
-def test_the_older_text_layout_without_any_labels_is_none(tmp_path):
+def test_the_older_text_layout_without_labels_is_not_recognized(tmp_path):
     root = write_shapenetpart_pts(tmp_path, SHAPES)
     for path in root.glob("*/points_label/*.seg"):  # by part, as the set is before its benchmark
         (path.parent / "wing").mkdir(exist_ok=True)
@@ -81,7 +81,7 @@ def test_both_text_layouts_in_one_directory_are_refused(tmp_path):
         assert raised.where == str(tmp_path / "both")
 
 
-def test_text_is_read_rather_than_hdf5_beside_it_and_that_is_said(tmp_path):
+def test_text_is_preferred_to_hdf5_beside_it_with_a_note(tmp_path):
     write_shapenetpart_text(tmp_path, SHAPES)
     write_shapenetpart_hdf5(tmp_path, SHAPES)
     listing = list_shapes("shapenetpart", tmp_path)
@@ -106,7 +106,7 @@ def test_the_hdf5_layouts(tmp_path, prefix, parts):
     assert listing.part_names == PART_NAMES
 
 
-def test_files_of_many_rows_come_in_the_order_of_their_numbers(tmp_path):
+def test_hdf5_files_are_listed_in_the_order_of_their_numbers(tmp_path):
     for number in (10, 9, 1):
         arrays = {"data": np.zeros((2, 5, 3), np.float32), "label": [[1], [200]]}
         write_hdf5(tmp_path / f"ply_data_train{number}.h5", **arrays)
@@ -118,7 +118,7 @@ def test_files_of_many_rows_come_in_the_order_of_their_numbers(tmp_path):
     assert listing.notes[0] == "ply_data_train1.h5: 1 rows are of no known class"
 
 
-def test_a_root_one_level_too_high(tmp_path):
+def test_a_root_one_level_too_high_is_accepted(tmp_path):
     write_shapenetpart_text(tmp_path / "benchmark_v0_normal", {**SHAPES})
     high = list_shapes("shapenetpart", tmp_path)
     assert found(high) == EXPECTED
@@ -127,7 +127,7 @@ def test_a_root_one_level_too_high(tmp_path):
     assert "more than once: benchmark_v0_normal, hdf5_data" in error("shapenetpart", tmp_path).what
 
 
-def test_shapes_that_no_list_names_are_train_and_noted(tmp_path):
+def test_unlisted_shapes_are_in_train_with_a_note(tmp_path):
     write_shapenetpart_text(tmp_path, SHAPES)
     path = tmp_path / "train_test_split/shuffled_test_file_list.json"
     path.unlink()
@@ -143,7 +143,7 @@ def test_shapes_that_no_list_names_are_train_and_noted(tmp_path):
     assert found(list_shapes("shapenetpart", tmp_path)) == EXPECTED
 
 
-def test_shapes_that_are_listed_and_not_there_are_noted(tmp_path):
+def test_listed_shapes_that_are_missing_are_noted(tmp_path):
     write_shapenetpart_text(tmp_path, SHAPES)
     (tmp_path / "02691156/bbb.txt").unlink()
     listing = list_shapes("shapenetpart", tmp_path)
@@ -162,7 +162,7 @@ def test_shapes_that_are_listed_and_not_there_are_noted(tmp_path):
 
 
 @pytest.mark.parametrize("before", ["", "hdf5_data/", "./data/hdf5_data/", "C:\\data\\", "/no/"])
-def test_files_of_rows_that_are_listed_and_not_there_are_noted(tmp_path, before):
+def test_listed_hdf5_files_that_are_missing_are_noted(tmp_path, before):
     write_shapenetpart_hdf5(tmp_path, SHAPES)
     names = [f"{before}ply_data_train{number}.h5" for number in (0, 1, 2)]
     lines = "\r\n".join([*names, "", "../../secret"])
@@ -177,7 +177,7 @@ def test_files_of_rows_that_are_listed_and_not_there_are_noted(tmp_path, before)
     assert list_shapes("shapenetpart", tmp_path).notes == ()
 
 
-def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_path):
+def test_an_unreadable_list_of_files_is_ignored_with_a_note(tmp_path):
     write_shapenetpart_hdf5(tmp_path, SHAPES)
     whole = list_shapes("shapenetpart", tmp_path)
     (tmp_path / "train_hdf5_file_list.txt").write_bytes(b"ply_data_train9.h5\n\xff\n")
@@ -205,7 +205,7 @@ def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_pa
         ({"data": np.zeros((2, 5, 3)), "label": 3}, "bad_syntax: 'label' holds"),
     ],
 )
-def test_an_hdf5_file_that_cannot_be_listed_is_named(tmp_path, arrays, says):
+def test_an_hdf5_file_that_cannot_be_listed_is_reported(tmp_path, arrays, says):
     with h5py.File(tmp_path / "ply_data_test0.h5", "w") as file:
         for name, array in arrays.items():
             file[name] = array
@@ -215,7 +215,7 @@ def test_an_hdf5_file_that_cannot_be_listed_is_named(tmp_path, arrays, says):
     assert "ply_data_test0.h5 cannot be read" in error("shapenetpart", tmp_path).what
 
 
-def test_labels_in_another_file_are_not_read(tmp_path):
+def test_labels_linked_from_another_file_are_not_read(tmp_path):
     write_hdf5(tmp_path / "labels.h5", label=[0, 1])
     with h5py.File(tmp_path / "ply_data_test0.h5", "w") as file:
         file["data"] = np.zeros((2, 5, 3))

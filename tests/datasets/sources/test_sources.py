@@ -15,7 +15,7 @@ from tests.datasets.sources.listings import error, touch
 # All sources
 
 
-def test_unknown_names_are_answered_with_the_nearest():
+def test_unknown_names_are_refused_with_the_nearest_name():
     assert "did you mean 'modelnet40'" in error("modlenet40", None).fix
     assert "known: x, y, z" in error("folder", Path(), up="w").fix
 
@@ -29,7 +29,7 @@ def test_unknown_names_are_answered_with_the_nearest():
         ("folder", ["--root"]),
     ],
 )
-def test_a_missing_root_says_how_to_obtain_the_data(tmp_path, dataset, says):
+def test_a_missing_root_reports_how_to_obtain_the_data(tmp_path, dataset, says):
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "file")
     for root in (None, tmp_path / "nowhere", tmp_path / "empty", tmp_path / "file"):
@@ -39,7 +39,7 @@ def test_a_missing_root_says_how_to_obtain_the_data(tmp_path, dataset, says):
 
 
 @pytest.mark.parametrize("dataset", ["modelnet40", "shapenetcore", "folder"])
-def test_a_directory_of_something_else_is_described(tmp_path, dataset):
+def test_the_error_for_a_wrong_directory_lists_its_contents(tmp_path, dataset):
     touch(tmp_path, *(f"photo{i}.jpg" for i in range(9)), "notes/a.txt")
     what = error(dataset, tmp_path).what
     assert "expected" in what
@@ -106,7 +106,7 @@ def test_limits_take_more_from_others_where_a_class_has_few():
     assert groups(chosen) == {("a", "train"): 1, ("b", "train"): 4, ("c", "train"): 4}
 
 
-def test_shapes_without_class_are_selected_too():
+def test_shapes_without_a_class_can_be_selected():
     bare = Listing(
         "x", Path(), (ShapeRecord("a", None, "train", "a.off"),), (), "y", "", "", None, ()
     )

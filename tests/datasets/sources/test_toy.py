@@ -1,4 +1,4 @@
-"""The toy shapes: listed once, the same to the byte everywhere, sound as solids, labelled."""
+"""The toy shapes: listed once, identical bytes everywhere, closed solids with part labels."""
 
 import hashlib
 import subprocess
@@ -56,7 +56,7 @@ def digest(mesh):
 
 
 def components(mesh):
-    """The connected component of each face, [F]: the lowest vertex it can be walked to from."""
+    """The connected component of each face, [F]: the lowest vertex that is connected to it."""
     label = np.arange(len(mesh.vertices))
     while True:
         lowest = label.copy()
@@ -68,13 +68,13 @@ def components(mesh):
 
 
 def cross_products(mesh):
-    """Normals [F,3] of twice the faces' areas' length."""
+    """Normals [F,3], each twice as long as its face's area."""
     a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
     return np.cross(b - a, c - a)
 
 
 def overlapping_faces(mesh):
-    """Pairs of faces of different components that cover each other in one plane."""
+    """Pairs of coplanar faces of different components that overlap."""
     normal = cross_products(mesh)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     first = np.argmax(np.abs(normal) > 1e-4, axis=1)
@@ -124,7 +124,7 @@ def test_unknown_shapes_are_refused(shape_id):
 
 
 @pytest.mark.parametrize("shape_id", GOLDEN)
-def test_shapes_are_what_they_always_were(shape_id):
+def test_shapes_have_their_recorded_digests(shape_id):
     assert digest(toy.build(shape_id)) == GOLDEN[shape_id]
 
 
@@ -146,7 +146,7 @@ def test_another_process_makes_the_same_bytes(sample):
         assert there.stdout.split() == here[::-1]
 
 
-def test_no_two_shapes_are_alike():
+def test_no_two_shapes_are_equal():
     digests = Counter(
         hashlib.sha256(toy.build(shape.id).vertices.tobytes()).digest() for shape in toy.list_toy()
     )
@@ -211,7 +211,7 @@ def test_every_solid_is_closed_and_wound_outwards(sample, name):
 
 
 @pytest.mark.parametrize("name", toy.CLASS_NAMES)
-def test_no_faces_fight_for_one_plane(sample, name):
+def test_no_coplanar_faces_overlap(sample, name):
     for shape_id, mesh in list(sample[name].items())[::2]:
         parts = toy.PART_NAMES[name]
         fights = [
@@ -221,7 +221,7 @@ def test_no_faces_fight_for_one_plane(sample, name):
 
 
 @pytest.mark.parametrize("name", toy.CLASS_NAMES)
-def test_every_part_is_common(sample, name):
+def test_every_part_occurs_in_a_tenth_of_its_class(sample, name):
     used = Counter()
     for mesh in sample[name].values():
         used.update(np.unique(mesh.face_part).tolist())
@@ -238,8 +238,8 @@ def test_about_half_of_the_shapes_are_textured(sample):
     assert 0.35 <= np.mean(textured) <= 0.65
 
 
-def test_neither_proportions_nor_colour_give_a_class_away(sample):
-    """What the most similar other shape says: right by far not always, by colour hardly ever."""
+def test_neither_proportions_nor_colors_reveal_the_class(sample):
+    """A nearest-neighbor classifier is often wrong by proportions, and mostly wrong by color."""
     proportions, colors, labels = [], [], []
     for label, shapes in enumerate(sample.values()):
         for mesh in shapes.values():

@@ -1,4 +1,4 @@
-"""Directories from anywhere: links that lead out, files that are none, lists of any size."""
+"""Untrusted directories: links out of the root, special files, lists of any size."""
 
 import json
 import os
@@ -76,8 +76,8 @@ def parts_hdf5(root):
 
 @pytest.mark.parametrize("make", [fifo, device, ring, listener, sparse])
 @pytest.mark.parametrize("lay", [folder, shapenet, modelnet_clouds, parts_text, parts_hdf5])
-def test_what_is_not_a_file_of_sensible_size_is_never_waited_for(tmp_path, lay, make):
-    """Refused, or passed over where it does not even look like a file; soon in any case."""
+def test_pipes_devices_and_huge_files_are_refused_without_waiting(tmp_path, lay, make):
+    """Refused, or skipped if it does not look like a file; quickly in either case."""
     dataset, name = lay(tmp_path)
     make(tmp_path / name)
     began, said = time.monotonic(), ""
@@ -101,7 +101,7 @@ def test_labels_that_cannot_be_read_are_refused(tmp_path):
 
 
 def test_links_out_of_the_root_are_not_followed(tmp_path):
-    """The walk does not enter them at all: one may lead to the whole disk."""
+    """The walk does not enter them, since one may lead to the whole disk."""
     touch(tmp_path, "root/in/a.off", "out/b.off", "file.off")
     (tmp_path / "root/everything").symlink_to("/")
     (tmp_path / "root/linked").symlink_to(tmp_path / "out")
@@ -123,13 +123,13 @@ def test_links_out_of_the_root_are_not_followed(tmp_path):
     assert followed.follow_links
 
 
-def test_a_root_that_is_a_link_itself_is_where_it_leads(tmp_path):
+def test_a_root_may_itself_be_a_link(tmp_path):
     touch(tmp_path, "data/chair/a.off")
     (tmp_path / "root").symlink_to("data")
     assert [s.id for s in list_shapes("folder", tmp_path / "root").shapes] == ["chair/a"]
 
 
-def test_a_root_of_nothing_but_links_says_what_to_do(tmp_path):
+def test_a_root_with_only_links_reports_the_flag_that_follows_them(tmp_path):
     touch(tmp_path, "data/a.off", "root/readme.txt")
     (tmp_path / "root/linked").symlink_to(tmp_path / "data")
     with pytest.raises(UsageError) as refused:
@@ -145,7 +145,9 @@ def test_a_root_of_nothing_but_links_says_what_to_do(tmp_path):
         ("shapenetcore", "02691156/a/model.obj", "02691156/b/model.obj"),
     ],
 )
-def test_published_layouts_are_no_exception(tmp_path, dataset, kept, moved):
+def test_links_out_of_the_root_are_not_followed_in_published_layouts(
+    tmp_path, dataset, kept, moved
+):
     root, outside = tmp_path / "root", tmp_path / "outside"
     touch(root, kept)
     touch(outside, moved)
@@ -168,7 +170,7 @@ def test_published_layouts_are_no_exception(tmp_path, dataset, kept, moved):
     assert "--follow-links" in refused.value.fix
 
 
-def test_a_root_at_one_class_still_finds_its_own(tmp_path):
+def test_a_root_at_one_class_of_modelnet_is_accepted(tmp_path):
     touch(tmp_path, "ModelNet40/bed/train/a.off")
     listing = list_shapes("modelnet40", tmp_path / "ModelNet40/bed")
     assert [shape.source for shape in listing.shapes] == ["bed/train/a.off"]
@@ -186,8 +188,8 @@ def test_a_link_to_itself_is_not_a_directory(tmp_path, dataset):
     assert len(list_shapes(dataset, tmp_path).shapes) == 1
 
 
-def test_directories_within_each_other_without_end(tmp_path):
-    """Deeper than Python's stack, and than a path may be long."""
+def test_very_deep_directories_are_noted(tmp_path):
+    """Deeper than Python's stack, and with paths longer than the system allows."""
     touch(tmp_path, "a.off")
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1100):
@@ -211,7 +213,7 @@ def test_directories_within_each_other_without_end(tmp_path):
 # Work and memory
 
 
-def test_json_nested_without_end(tmp_path):
+def test_deeply_nested_json_is_refused(tmp_path):
     write_shapenetpart_text(tmp_path, SHAPES)
     path = tmp_path / "train_test_split/shuffled_test_file_list.json"
     for text in ("[" * 100_000 + "]" * 100_000, "[" * 900 + "]" * 900, json.dumps([[[["a"]]]])):
@@ -220,8 +222,8 @@ def test_json_nested_without_end(tmp_path):
             list_shapes("shapenetpart", tmp_path)
 
 
-def test_arrays_that_are_declared_and_not_there(tmp_path):
-    """Two kilobytes that say they hold ten million shapes, or one of a gigabyte."""
+def test_declared_but_missing_hdf5_arrays_are_refused(tmp_path):
+    """Two kilobytes that declare ten million shapes, or one shape of a gigabyte."""
     for shape, rows in (((9_000_000, 1, 3), 9_000_000), ((1, 80_000_000, 3), 1)):
         with h5py.File(tmp_path / "ply_data_train0.h5", "w") as file:
             file.create_dataset("data", shape, "f4", chunks=(1, *shape[1:]))
@@ -230,7 +232,7 @@ def test_arrays_that_are_declared_and_not_there(tmp_path):
             list_shapes("shapenetpart", tmp_path)
 
 
-def test_rows_that_are_packed_away_to_nothing(tmp_path):
+def test_highly_compressed_hdf5_rows_are_refused(tmp_path):
     """Deflated zeros: a million shapes of a single point take a few kilobytes."""
     points, labels = np.zeros((1_000_000, 1, 3), np.float32), np.zeros(1_000_000, np.uint8)
     with h5py.File(tmp_path / "ply_data_train0.h5", "w") as file:
@@ -240,7 +242,7 @@ def test_rows_that_are_packed_away_to_nothing(tmp_path):
         list_shapes("shapenetpart", tmp_path)
 
 
-def test_notes_are_short_however_much_is_odd(tmp_path):
+def test_notes_are_short_for_any_number_of_irregularities(tmp_path):
     touch(tmp_path, "bed/train/a.off")
     for i in range(500):
         (tmp_path / f"no_class_of_modelnet_{i:04d}").mkdir()

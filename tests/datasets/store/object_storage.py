@@ -18,7 +18,7 @@ SECRETS = {"AWS_ACCESS_KEY_ID": "AKIATHEKEY", "AWS_SECRET_ACCESS_KEY": "the+secr
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, seen past the package: plain HTTP. server: its address."""
+    """A bucket accessed over plain HTTP, without the package. server: its address."""
 
     scheme: str
     server: str
@@ -79,7 +79,7 @@ class Bucket:
 
 @contextmanager
 def s3_server():
-    """moto's S3 server in a process of its own, with one bucket."""
+    """Run moto's S3 server with one bucket in its own process."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with server(command, port) as address:
@@ -90,7 +90,7 @@ def s3_server():
 
 @contextmanager
 def gcs_server():
-    """gcs_server.py in a process of its own, with one bucket."""
+    """Run gcs_server.py with one bucket in its own process."""
     port = free_port()
     command = [sys.executable, str(Path(__file__).parent / "gcs_server.py"), str(port), "bucket"]
     with server(command, port) as address:
@@ -98,7 +98,7 @@ def gcs_server():
 
 
 class _Endless(BaseHTTPRequestHandler):
-    """An S3 server whose listings have no end: each page of one key names the next page."""
+    """An S3 server with endless listings: each page has one key and names the next page."""
 
     protocol_version = "HTTP/1.1"
     pages = 0
@@ -123,7 +123,7 @@ class _Endless(BaseHTTPRequestHandler):
 
 @contextmanager
 def endless_listing():
-    """The address of a server that lists for ever."""
+    """Yield the address of a server whose listings never end."""
     listener = ThreadingHTTPServer(("127.0.0.1", 0), _Endless)
     listener.daemon_threads = True
     threading.Thread(target=listener.serve_forever, daemon=True).start()

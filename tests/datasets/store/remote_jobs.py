@@ -17,7 +17,7 @@ HALF_WAY = 330_000  # bytes of requests; the whole job sends twice as many
 
 
 def pointcmt(*arguments, **more):
-    """Run a command in this process; returns its exit code and all it says."""
+    """Run a command in this process; return its exit code and output."""
     found = CliRunner().invoke(app, [str(argument) for argument in arguments], **more)
     error = found.exception
     if isinstance(error, PointcmtError):
@@ -28,7 +28,7 @@ def pointcmt(*arguments, **more):
 
 @contextmanager
 def running(wire, *command):
-    """A job whose requests go over a wire that is about to break."""
+    """Run a job through a connection that will break; yield it when it has broken."""
     environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "pointcmt", *command]

@@ -1,4 +1,4 @@
-"""Claims: of many processes one has a shard; who is gone loses it, at once or after a while."""
+"""Claims: one process owns a shard at a time; dead owners lose it, at once or after a lease."""
 
 import json
 import os
@@ -29,13 +29,13 @@ def stored(tmp_path, shard=3):
 
 
 def forge(tmp_path, shard=3, **facts):
-    """Have a claim say something else of its owner."""
+    """Change what a claim says about its owner."""
     path = tmp_path / claims.claim_key(shard)
     path.write_text(json.dumps(stored(tmp_path, shard) | facts))
 
 
 def elsewhere(tmp_path, shard=3):
-    """Turn a claim into one of another machine."""
+    """Make a claim look as if another machine owned it."""
     forge(tmp_path, shard, machine="another boot pid:[1]", host="node17", pid=4242)
 
 
@@ -52,7 +52,7 @@ def test_a_shard_has_one_owner_until_it_is_released(tmp_path, store_claims):
 
 
 def test_many_processes_never_own_a_shard_at_once(tmp_path):
-    """Each notes when it had which shard: no two spans of one shard overlap."""
+    """Each process records when it owned which shard; no two spans of a shard overlap."""
     script = (
         "import sys, time\n"
         "from pointcmt.datasets.store.claims import Claim, Claims\n"
@@ -106,7 +106,7 @@ def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path, stor
     assert isinstance(store_claims.take(3), Claim)
 
 
-def test_a_zombie_counts_as_gone(tmp_path, store_claims):
+def test_a_zombie_process_counts_as_dead(tmp_path, store_claims):
     store_claims.take(3)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     while claims._state(zombie.pid)[0] != "Z":
@@ -116,13 +116,13 @@ def test_a_zombie_counts_as_gone(tmp_path, store_claims):
     zombie.wait()
 
 
-def test_a_process_number_that_was_given_to_another_process_counts_as_gone(tmp_path, store_claims):
+def test_the_owner_is_dead_if_its_pid_belongs_to_another_process(tmp_path, store_claims):
     store_claims.take(3)
     forge(tmp_path, started="1")
     assert isinstance(store_claims.take(3), Claim)
 
 
-def test_another_machines_claim_is_void_only_when_it_was_seen_unchanged(tmp_path, store_claims):
+def test_another_machines_claim_is_void_only_if_unchanged_for_a_lease(tmp_path, store_claims):
     store_claims.take(3)
     elsewhere(tmp_path)
     held = store_claims.take(3)
@@ -134,7 +134,7 @@ def test_another_machines_claim_is_void_only_when_it_was_seen_unchanged(tmp_path
     store_claims.require(3, claim.owner)
 
 
-def test_of_two_that_gave_up_waiting_one_wins(tmp_path, store_claims):
+def test_only_one_of_two_processes_takes_over_an_expired_claim(tmp_path, store_claims):
     store_claims.take(3)
     elsewhere(tmp_path)
     token = store_claims.look(3)
@@ -143,7 +143,7 @@ def test_of_two_that_gave_up_waiting_one_wins(tmp_path, store_claims):
     assert isinstance(second, Held)
 
 
-def test_a_damaged_claim_can_be_waited_for_like_any_other(tmp_path, store_claims):
+def test_a_damaged_claim_expires_like_any_other(tmp_path, store_claims):
     store_claims.take(3)
     huge = json.dumps({"machine": claims._machine(), "pid": 10**30}).encode()
     for damage in (b"", b"\xff{", b"[1]", b'{"machine": 7}', huge):
@@ -153,7 +153,7 @@ def test_a_damaged_claim_can_be_waited_for_like_any_other(tmp_path, store_claims
     assert isinstance(store_claims.take(3, void=held.token), Claim)
 
 
-def test_signs_of_life_come_when_they_are_due(tmp_path, store_claims, monkeypatch):
+def test_claims_are_renewed_when_due(tmp_path, store_claims, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.4)
     claim = store_claims.take(3)
     claim.renew()
@@ -167,7 +167,9 @@ def test_signs_of_life_come_when_they_are_due(tmp_path, store_claims, monkeypatc
     store_claims.require(3, claim.owner)
 
 
-def test_who_was_taken_for_dead_learns_it_and_harms_nobody(tmp_path, store_claims, monkeypatch):
+def test_an_owner_that_lost_its_claim_notices_and_changes_nothing(
+    tmp_path, store_claims, monkeypatch
+):
     monkeypatch.setattr(claims, "LEASE", 0.0)
     late = store_claims.take(3)
     new = store_claims.take(3, void=store_claims.look(3))
@@ -180,7 +182,7 @@ def test_who_was_taken_for_dead_learns_it_and_harms_nobody(tmp_path, store_claim
     new.renew()
 
 
-def test_a_store_that_was_deleted_has_no_owners(tmp_path, store_claims, monkeypatch):
+def test_a_deleted_store_has_no_owners(tmp_path, store_claims, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.0)
     claim = store_claims.take(3)
     (tmp_path / claims.claim_key(3)).unlink()
@@ -190,7 +192,7 @@ def test_a_store_that_was_deleted_has_no_owners(tmp_path, store_claims, monkeypa
         claim.renew()
 
 
-def test_sweeping_leaves_the_claims_of_those_who_may_work(tmp_path, store_claims):
+def test_sweeping_keeps_the_claims_of_processes_that_may_be_alive(tmp_path, store_claims):
     for shard in range(4):
         store_claims.take(shard)
     forge(tmp_path, 1, started="1")  # gone

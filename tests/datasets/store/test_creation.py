@@ -16,7 +16,7 @@ from pointcmt.errors import StoreError, UsageError
 from tests.empty_stores import SHAPES, attributes, make
 
 
-def test_many_may_create_the_same_store_at_once(tmp_path):
+def test_many_processes_can_create_the_same_store_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=make, args=(tmp_path / "S",)) for _ in range(6)]
     for process in processes:
@@ -44,7 +44,7 @@ def test_names_may_hold_any_line_separator(tmp_path):
     assert list(Plan(encode_plan(shapes))) == shapes
 
 
-def test_creation_that_was_killed_half_way_is_completed(tmp_path):
+def test_interrupted_creation_is_completed(tmp_path):
     make(tmp_path / "S")
     (tmp_path / "S/shapes.jsonl").unlink()
     (tmp_path / "S/depth/zarr.json").unlink()

@@ -1,4 +1,4 @@
-"""Derived features: fresh or refused, the same whoever writes them, readable by anybody."""
+"""Derived features: stale ones are refused, many processes may write, zarr can read them."""
 
 import json
 import multiprocessing
@@ -44,7 +44,7 @@ def store(made, tmp_path):
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """A real store, which `verify` is content with, with features."""
+    """A rendered store with features, which `verify` accepts."""
     store = render_toy(tmp_path_factory.mktemp("rendered") / "S", limit=5, shard=2)
     fill(create_features(store, KEY, WIDTH, FACTS))
     return store
@@ -61,7 +61,7 @@ def fill(features):
 
 
 def render_again(store, shard, value):
-    """Commit a shard with other images, as `--retry-failed` may."""
+    """Commit a shard with other images, as `--retry-failed` can do."""
     shapes, specs = store.schema.shapes_of(shard), array_specs(store.schema)
     marker = store.markers(RENDER, [shard])[shard]
     store.forget(shard)
@@ -70,7 +70,7 @@ def render_again(store, shard, value):
     store.commit(RENDER, shard, {key: marker[key] for key in ("files", "outcomes")})
 
 
-def test_what_is_written_is_read_back_in_16_bits_and_failed_shapes_are_0(store):
+def test_features_are_read_back_in_16_bits_and_are_0_for_failed_shapes(store):
     features = create_features(store, KEY, WIDTH, FACTS)
     assert features.pending() == [0, 1]
     fill(features)
@@ -84,7 +84,7 @@ def test_what_is_written_is_read_back_in_16_bits_and_failed_shapes_are_0(store):
     np.testing.assert_array_equal(found, expected[shapes])
 
 
-def test_zarr_python_reads_them(store):
+def test_zarr_python_reads_features(store):
     features = create_features(store, KEY, WIDTH, FACTS)
     fill(features)
     group = zarr.open_group(store.path, mode="r")
@@ -96,7 +96,7 @@ def test_zarr_python_reads_them(store):
     assert FACTS.items() <= dict(array.attrs).items()
 
 
-def test_missing_features_are_said_and_a_shard_at_a_time_is_enough(store):
+def test_missing_features_are_reported_and_shards_can_be_written_singly(store):
     assert open_features(store, KEY) is None
     features = create_features(store, KEY, WIDTH, FACTS)
     features.write(features.images(1), values(store, 1))
@@ -120,7 +120,7 @@ def test_features_of_images_rendered_again_are_stale(store):
     assert features.pending() == []
 
 
-def test_images_rendered_again_to_the_same_bytes_change_nothing(store):
+def test_features_stay_fresh_if_images_are_rendered_to_the_same_bytes(store):
     render_again(store, 1, 7)
     features = create_features(store, KEY, WIDTH, FACTS)
     fill(features)
@@ -169,7 +169,7 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         assert "with mvnet, images.cache=false" in caught.value.fix
 
 
-def test_what_is_damaged_is_named_with_its_remedy(store):
+def test_damaged_features_are_reported_with_a_fix(store):
     features = create_features(store, KEY, WIDTH, FACTS)
     fill(features)
     folder = Path(store.path) / "features" / KEY
@@ -192,7 +192,7 @@ def test_what_is_damaged_is_named_with_its_remedy(store):
     assert create_features(store, KEY, WIDTH, FACTS).pending() == []
 
 
-def test_other_facts_are_refused_with_the_difference_but_another_version_is_fine(store):
+def test_other_facts_are_refused_except_for_another_version(store):
     create_features(store, KEY, WIDTH, FACTS)
     with pytest.raises(StoreError, match="image_size: 0 in the store, 64 asked for") as caught:
         create_features(store, KEY, WIDTH, {**FACTS, "image_size": 64})
@@ -212,7 +212,7 @@ def files_of(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_many_may_create_and_write_the_same_features_at_once(made, tmp_path):
+def test_many_processes_can_write_the_same_features_at_once(made, tmp_path):
     alone, together = (shutil.copytree(made.path, tmp_path / name) for name in ("A", "B"))
     make(alone)
     context = multiprocessing.get_context("spawn")
@@ -244,7 +244,7 @@ def test_verify_finds_every_flipped_bit_of_features(rendered, tmp_path):
     assert verify(str(out)).ok
 
 
-def test_verify_says_what_is_stale_and_how_to_be_rid_of_it(rendered, tmp_path):
+def test_verify_reports_stale_features_and_how_to_delete_them(rendered, tmp_path):
     out = shutil.copytree(rendered.path, tmp_path / "S")
     store = ViewStore.open(out)
     marker = store.markers(RENDER, [1])[1]
@@ -265,7 +265,7 @@ def test_verify_says_what_is_stale_and_how_to_be_rid_of_it(rendered, tmp_path):
     assert verify(str(out)).ok
 
 
-def test_info_lists_them(rendered, store):
+def test_info_lists_features(rendered, store):
     facts = summarize(rendered.path)
     assert facts["features"] == [
         {**FACTS, "pointcmt": facts["features"][0]["pointcmt"]}
@@ -275,7 +275,7 @@ def test_info_lists_them(rendered, store):
     json.dumps(facts)
 
 
-def test_info_counts_no_stale_shapes(rendered, tmp_path):
+def test_info_does_not_count_stale_shapes(rendered, tmp_path):
     store = ViewStore.open(shutil.copytree(rendered.path, tmp_path / "S"))
     create_features(store, "ffff", 3, {})
     render_again(store, 1, 7)

@@ -1,4 +1,4 @@
-"""Stores after a fork, in which tensorstore itself would abort the process; and pickled ones."""
+"""Stores after a fork, where tensorstore itself would abort the process, and pickled stores."""
 
 import os
 import pickle
@@ -75,7 +75,7 @@ def test_a_store_is_read_in_a_forked_process(toy_store, tmp_path):
     ]  # fmt: skip
 
 
-def test_damage_is_an_error_in_a_forked_process_too(toy_store, tmp_path):
+def test_damage_is_reported_in_a_forked_process(toy_store, tmp_path):
     code = """
 import os, shutil
 import pointcmt as pc
@@ -140,7 +140,7 @@ if __name__ == "__main__":
         ("forkserver", 2, "lasting"),
     ],
 )
-def test_batches_are_the_same_whoever_reads_them(toy_store, tmp_path, method, workers, lasting):
+def test_batches_are_the_same_in_any_loader_process(toy_store, tmp_path, method, workers, lasting):
     (tmp_path / "S").symlink_to(toy_store.path)
     code = LOADERS.replace("sys.argv[1]", repr(method)).replace("sys.argv[2]", str(workers))
     done = run(code.replace("sys.argv[3]", repr(lasting)), tmp_path)
@@ -148,7 +148,7 @@ def test_batches_are_the_same_whoever_reads_them(toy_store, tmp_path, method, wo
     assert done.stdout == "same\n"
 
 
-def test_a_map_style_data_set_of_ones_own_works_in_forked_workers(toy_store, tmp_path):
+def test_a_users_map_style_data_set_works_in_forked_workers(toy_store, tmp_path):
     code = """
 from torch.utils.data import DataLoader, Dataset
 import pointcmt as pc
@@ -172,7 +172,7 @@ print(sum(len(labels) for _, labels in loader))
 
 
 @pytest.mark.parametrize("kind", [ViewStore, pc.ViewStore])
-def test_a_store_is_pickled_as_where_it_is(toy_store, tmp_path, kind):
+def test_a_store_is_pickled_by_its_location(toy_store, tmp_path, kind):
     store = kind.open(toy_store.path, threads=2, features=tmp_path / "features")
     again = pickle.loads(pickle.dumps(store))
     assert type(again) is kind

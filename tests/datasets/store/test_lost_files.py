@@ -1,4 +1,4 @@
-"""Files of a committed shard that are lost: every reader says which, and how to mend it.
+"""Lost files of a committed shard: every reader reports which file and how to repair it.
 
 An interrupted copy loses them (commit markers travel before images), and so does a dying disk. A
 missing chunk must never be read as black images and zero points.
@@ -50,7 +50,7 @@ def store(whole, tmp_path):
 
 
 def pointcmt(*arguments):
-    """Run a command in this process; returns its exit code and all it says."""
+    """Run a command in this process; return its exit code and output."""
     found = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(found.exception, PointcmtError):
         return found.exception.exit_code, found.output + str(found.exception)
@@ -82,7 +82,7 @@ def make_ring(path):
 
 
 def lose(store, name, how=remove):
-    """Returns the key of the file that is lost."""
+    """Delete a file of a shard; return its key."""
     key = key_of(store, name)
     how(files_of(store) / key)
     return key
@@ -94,7 +94,7 @@ def files_of(store):
 
 @pytest.mark.parametrize("how", [remove, make_folder, make_fifo, make_ring])
 @pytest.mark.parametrize("stage", [RENDER, CORRESPONDENCES])
-def test_reading_any_array_without_its_file_names_it_and_the_repair(store, stage, how):
+def test_reading_any_array_reports_its_lost_file_and_the_repair(store, stage, how):
     for name in arrays_of(store.schema, stage):
         key = lose(store, name, how)
         for index in ((), (2,), (slice(0, 4), 0), (np.array([0, 3]),), (...,)):
@@ -109,8 +109,8 @@ def test_reading_any_array_without_its_file_names_it_and_the_repair(store, stage
 
 @pytest.mark.parametrize("how", [remove, make_fifo])
 @pytest.mark.parametrize("name", ["rgb", "points", "visible", "status"])
-def test_every_command_says_so_and_fails(store, tmp_path, name, how):
-    """Looked at before anything is done, whatever arrays the command is going to use."""
+def test_every_command_reports_a_lost_file_and_fails(store, tmp_path, name, how):
+    """Commands check this first, for all arrays, whichever ones they use."""
     key = lose(store, name, how)
     run, S = tmp_path / "RUN", store.path
     for command in (
@@ -142,7 +142,7 @@ def test_an_interrupted_copy_is_noticed(store, tmp_path):
     assert not (tmp_path / "P/contact_sheet.png").exists()
 
 
-def test_a_repair_brings_back_what_was_there(store, whole):
+def test_a_repair_restores_the_lost_bytes(store, whole):
     for how, name in ((remove, "rgb"), (make_fifo, "points"), (make_ring, "visible")):
         lose(store, name, how)
     assert not verify(store.path).ok
@@ -151,7 +151,7 @@ def test_a_repair_brings_back_what_was_there(store, whole):
     store.require_complete()
 
 
-def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
+def test_a_file_lost_while_batches_are_read_ends_the_stream(store):
     shapes = done_shapes(store, "train")
     config = StreamConfig(arrays=("rgb",), batch_size=1, points=8, shuffle=False, prefetch=1)
     batches = iter(ViewStream(store, shapes, config))
@@ -165,7 +165,7 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
 
 @pytest.mark.parametrize("how", [make_fifo, make_ring])
 @pytest.mark.parametrize("name", [ROOT, PLAN, f"rgb/{ROOT}", marker_key(RENDER, SHARD)])
-def test_metadata_that_cannot_be_read_is_said_at_once(store, whole, name, how):
+def test_unreadable_metadata_is_reported_at_once(store, whole, name, how):
     how(files_of(store) / name)
     for command in (("info",), ("build-correspondences",), ("verify",)):
         if name == f"rgb/{ROOT}" and command != ("verify",):
@@ -178,7 +178,7 @@ def test_metadata_that_cannot_be_read_is_said_at_once(store, whole, name, how):
         assert tree(store.path) == tree(whole.path)
 
 
-def test_a_stream_looks_before_its_first_batch(store):
+def test_a_stream_checks_for_lost_files_before_its_first_batch(store):
     key = lose(store, "points")
     with pytest.raises(DamageError) as lost:
         ViewStream(store, np.arange(6), StreamConfig(arrays=("points",), batch_size=2, points=8))
@@ -186,7 +186,7 @@ def test_a_stream_looks_before_its_first_batch(store):
     ViewStream(store, np.array([0, 1, 4]), StreamConfig(arrays=("points",), batch_size=2, points=8))
 
 
-def test_what_is_not_rendered_yet_is_not_called_lost(store):
+def test_shards_that_are_not_rendered_yet_are_not_reported_as_lost(store):
     store.forget(SHARD, CORRESPONDENCES)
     lose(store, "visible")
     with pytest.raises(StoreError, match="no correspondences yet") as pending:
@@ -208,7 +208,7 @@ def mean_of_views(views):
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])
-def test_features_are_never_made_from_other_images_than_were_committed(store, damage):
+def test_features_are_made_only_from_committed_images(store, damage):
     features = create_features(store, FACTS["teacher"], 3, FACTS)
     if damage == "lost":
         key = lose(store, "rgb")

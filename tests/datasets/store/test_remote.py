@@ -40,7 +40,7 @@ def remote(servers, local):
 
 
 def upload(bucket, store, path):
-    """Copy a store's files into a bucket, past the package."""
+    """Copy a store's files into a bucket over plain HTTP, without the package."""
     for file in sorted(store.storage.folder.rglob("*")):
         if file.is_file():
             name = file.relative_to(store.path).as_posix()
@@ -48,7 +48,7 @@ def upload(bucket, store, path):
     return ViewStore.open(bucket.url(path))
 
 
-def test_a_lost_object_is_named_by_every_reader(bucket, local):
+def test_every_reader_reports_a_lost_object(bucket, local):
     store = upload(bucket, local, "lost")
     for name in ("rgb", "points", "visible"):
         key = shard_key(store.specs[name], name, 3)
@@ -71,13 +71,13 @@ def test_a_lost_object_is_named_by_every_reader(bucket, local):
     store.require_complete()
 
 
-def test_a_store_on_object_storage_has_the_bytes_of_one_in_a_folder(bucket, local):
+def test_a_remote_store_has_the_same_bytes_as_a_local_one(bucket, local):
     render_toy(bucket.url("rendered"), **SMALL)
     assert settled(bucket.objects("rendered")) == tree(local.path)
     assert verify(bucket.url("rendered/")).ok
 
 
-def test_every_array_reads_the_same(bucket, local, remote):
+def test_every_remote_array_equals_the_local_one(bucket, local, remote):
     store = remote[bucket.scheme]
     for name in local.specs:
         np.testing.assert_array_equal(store.read(name), local.read(name))
@@ -85,7 +85,7 @@ def test_every_array_reads_the_same(bucket, local, remote):
     assert store.outcomes() == local.outcomes()
 
 
-def test_batches_are_the_same(bucket, local, remote):
+def test_remote_batches_equal_local_ones(bucket, local, remote):
     config = StreamConfig(("rgb", "depth", "points", "visible"), batch_size=3, views=2, points=32)
     streams = [
         ViewStream(s, done_shapes(s, "train"), config) for s in (local, remote[bucket.scheme])
@@ -95,7 +95,7 @@ def test_batches_are_the_same(bucket, local, remote):
             np.testing.assert_array_equal(value.numpy(), theirs[name].numpy(), err_msg=name)
 
 
-def test_a_killed_job_goes_on_to_the_same_bytes(s3, local):
+def test_a_killed_remote_job_resumes_to_the_same_bytes(s3, local):
     wire = Wire(s3.server, HALF_WAY)
     with running(wire, *COMMAND, s3.url("killed")) as job:
         assert 0 < len(s3.names("killed/commits/render/")) < 10
@@ -104,7 +104,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(s3, local):
     assert settled(s3.objects("killed")) == tree(local.path)
 
 
-def test_a_job_outlives_a_server_that_is_away_for_a_while(s3, local):
+def test_a_job_survives_a_temporary_outage_of_the_server(s3, local):
     wire = Wire(s3.server, HALF_WAY)
     with running(wire, *COMMAND, s3.url("away")) as job:
         time.sleep(2)
@@ -115,7 +115,7 @@ def test_a_job_outlives_a_server_that_is_away_for_a_while(s3, local):
     assert settled(s3.objects("away")) == tree(local.path)
 
 
-def test_so_does_one_whose_workers_start_meanwhile(s3, local):
+def test_a_job_survives_an_outage_while_its_workers_start(s3, local):
     wire = Wire(s3.server, 1 << 60)
     environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}
     command = [sys.executable, "-m", "pointcmt", *COMMAND, s3.url("starting")]
@@ -131,7 +131,7 @@ def test_so_does_one_whose_workers_start_meanwhile(s3, local):
     assert settled(s3.objects("starting")) == tree(local.path)
 
 
-def test_a_job_that_is_stopped_does_not_wait_for_a_server_that_is_away(s3):
+def test_an_interrupted_job_does_not_wait_for_an_unreachable_server(s3):
     wire = Wire(s3.server, HALF_WAY)
     with running(wire, *COMMAND, s3.url("stopped")) as job:
         time.sleep(2)
@@ -142,7 +142,7 @@ def test_a_job_that_is_stopped_does_not_wait_for_a_server_that_is_away(s3):
     assert "Traceback" not in said
 
 
-def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, local, monkeypatch):
+def test_a_job_ends_if_the_server_stays_down_and_can_be_resumed(s3, local, monkeypatch):
     wire = Wire(s3.server, HALF_WAY)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", wire.address)
@@ -154,7 +154,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_next_one_goes_on(s3, loca
     assert settled(s3.objects("gone")) == tree(local.path)
 
 
-def test_a_server_that_goes_away_is_no_damage(s3, remote, monkeypatch):
+def test_verify_does_not_report_damage_if_the_server_goes_down(s3, remote, monkeypatch):
     wire = Wire(s3.server, 30_000)  # bytes, of some 100,000 that it takes to ask for everything
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
     monkeypatch.setattr(storage, "TRIES", 2)
@@ -163,7 +163,7 @@ def test_a_server_that_goes_away_is_no_damage(s3, remote, monkeypatch):
     assert wire.broken.is_set()
 
 
-def test_damaged_and_lost_objects_are_found(bucket, local):
+def test_verify_finds_damaged_and_lost_objects(bucket, local):
     store = upload(bucket, local, "damaged")
     name = "damaged/rgb/c/1/0/0/0/0"
     whole = bucket.get(name)
@@ -178,7 +178,7 @@ def test_damaged_and_lost_objects_are_found(bucket, local):
     assert verify(store.path).ok
 
 
-def test_what_is_broken_is_mended_there(s3, local):
+def test_verify_repairs_a_remote_store(s3, local):
     store = upload(s3, local, "broken")
     for name in ("rgb/c/1/0/0/0/0", "commits/visible/000002.json", "shapes.jsonl"):
         s3.put(f"broken/{name}", s3.get(f"broken/{name}")[:-7])
@@ -193,7 +193,7 @@ def test_what_is_broken_is_mended_there(s3, local):
     assert settled(s3.objects("broken")) == {**tree(local.path), "notes.txt": b"mine"}
 
 
-def test_features_are_kept_there(bucket, local):
+def test_features_are_stored_on_object_storage(bucket, local):
     store = upload(bucket, local, "features")
     features = create_features(store, "0123", 5, {"teacher": "0123"})
     expected = np.random.default_rng(0).normal(size=(40, 6, 5)).astype(np.float16)
@@ -206,7 +206,7 @@ def test_features_are_kept_there(bucket, local):
     assert summarize(store.path)["features"][0]["shapes"] == 40
 
 
-def test_the_commands_take_urls(bucket, local, remote, tmp_path):
+def test_commands_accept_urls(bucket, local, remote, tmp_path):
     url = remote[bucket.scheme].path
     code, said = pointcmt("info", url, "--json")
     facts, expected = json.loads(said), summarize(local.path)
@@ -220,7 +220,7 @@ def test_the_commands_take_urls(bucket, local, remote, tmp_path):
     assert (tmp_path / "P/points.png").stat().st_size > 1000
 
 
-def test_training_and_evaluation_read_it(s3, local, remote, tmp_path):
+def test_training_and_evaluation_read_a_remote_store(s3, local, remote, tmp_path):
     url = remote["s3"].path
     knobs = [f"--set={knob}" for knob in ("data.points=32", "data.batch_size=5")]
     for store, run in ((url, tmp_path / "R"), (local.path, tmp_path / "L")):
@@ -235,7 +235,7 @@ def test_training_and_evaluation_read_it(s3, local, remote, tmp_path):
     assert json.loads((tmp_path / "R/run.json").read_text())["data"]["path"] == url
 
 
-def test_removing_a_store_leaves_its_neighbours(bucket, local):
+def test_removing_a_store_keeps_its_neighbors(bucket, local):
     upload(bucket, local, "old")
     upload(bucket, local, "older")
     remove(Storage(bucket.url("old/")))
@@ -244,7 +244,7 @@ def test_removing_a_store_leaves_its_neighbours(bucket, local):
     remove(Storage(bucket.url("old")))  # there is nothing: no error
 
 
-def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
+def test_a_remote_store_with_foreign_objects_is_not_deleted(bucket, local):
     store = upload(bucket, local, "shared")
     create_features(store, "0123456789abcdef", 3, {})
     foreign = {"shared/run/best/model.safetensors", "shared/rgb/c/notes.txt", "shared/notes"}
@@ -261,7 +261,7 @@ def test_a_store_with_anything_else_below_its_url_is_not_deleted(bucket, local):
     assert bucket.names("shared/") == []
 
 
-def test_the_region_and_the_endpoint_of_s3_alone_are_honoured(s3, remote, monkeypatch):
+def test_the_region_and_the_endpoint_variable_of_s3_are_used(s3, remote, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.server + "/")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")

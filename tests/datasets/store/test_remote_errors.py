@@ -22,7 +22,7 @@ from tests.datasets.store.remote_jobs import COMMAND, pointcmt
 from tests.empty_stores import SHAPES, attributes, make_with
 
 
-def test_a_shard_has_one_owner(bucket, monkeypatch):
+def test_a_remote_shard_has_one_owner(bucket, monkeypatch):
     store_claims = claims.Claims(Storage(bucket.url("claimed")))
     monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
     first = store_claims.take(3)
@@ -44,8 +44,8 @@ def test_a_shard_has_one_owner(bucket, monkeypatch):
     assert store_claims.sweep({3}) == ["claims/000003.json"]
 
 
-def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
-    """The write is repeated, and refused: what it was to replace is our own by now."""
+def test_a_claim_succeeds_even_if_the_servers_response_is_lost(s3, monkeypatch):
+    """The write is repeated and refused, because the claim is already our own."""
     wire = Wire(s3.server, 1 << 60)
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
     monkeypatch.setattr(claims, "LEASE", 0.0)  # signs of life are always due
@@ -64,7 +64,7 @@ def test_a_claim_is_ours_though_the_servers_answer_was_lost(s3, monkeypatch):
     wire.cut()
 
 
-def test_a_server_that_lists_for_ever_is_given_up(s3, monkeypatch):
+def test_an_endless_listing_is_given_up(s3, monkeypatch):
     """Each page of its listing names the next one."""
     monkeypatch.setattr(storage, "LISTING", 1.0)
     with endless_listing() as address:
@@ -76,7 +76,7 @@ def test_a_server_that_lists_for_ever_is_given_up(s3, monkeypatch):
         assert time.monotonic() - began < 30
 
 
-def test_what_belongs_to_others_is_neither_used_nor_deleted(bucket):
+def test_foreign_objects_are_neither_used_nor_deleted(bucket):
     bucket.put("others/thing.txt", b"mine")
     with pytest.raises(StoreError, match=r"such as thing\.txt"):
         create(Storage(bucket.url("others")), attributes(), SHAPES)
@@ -86,7 +86,7 @@ def test_what_belongs_to_others_is_neither_used_nor_deleted(bucket):
 
 
 @pytest.mark.parametrize("seeds", [(0, 0, 0, 0), (1, 2, 1, 2)])
-def test_many_may_create_a_store_at_once_and_those_who_differ_notice(bucket, seeds):
+def test_concurrent_creation_of_different_remote_stores_is_detected(bucket, seeds):
     context = multiprocessing.get_context("spawn")
     url, said = bucket.url(f"race{seeds[1]}"), context.SimpleQueue()
     processes = [context.Process(target=make_with, args=(url, seed, said)) for seed in seeds]
@@ -105,7 +105,7 @@ def test_many_may_create_a_store_at_once_and_those_who_differ_notice(bucket, see
 
 
 def refused(command, *match, within=10.0):
-    """A command's message, which has to come soon and to hold no secrets."""
+    """Run a command that must fail soon; check that its message contains no secrets."""
     started = time.monotonic()
     code, said = pointcmt(*command)
     assert time.monotonic() - started < within
@@ -119,7 +119,7 @@ def refused(command, *match, within=10.0):
     return said
 
 
-def test_a_wrong_bucket_path_or_url_is_said(bucket, tmp_path):
+def test_a_wrong_bucket_path_or_url_is_reported(bucket, tmp_path):
     lost = bucket.url("x").replace("bucket", "bocket")
     refused((*COMMAND, lost), "there is no such bucket", lost)
     for command in ("info", "verify"):
@@ -132,7 +132,7 @@ def test_a_wrong_bucket_path_or_url_is_said(bucket, tmp_path):
     refused(("info", "s4://bucket/x"), "did you mean 's3'")
 
 
-def test_wrong_and_missing_credentials_are_said_but_never_shown(s3, monkeypatch):
+def test_wrong_or_missing_credentials_are_reported_but_never_shown(s3, monkeypatch):
     s3.ask("POST", "moto-api/reset-auth", b"0")  # how many requests need no valid key
     try:
         said = refused(("info", s3.url("whole")), "access is denied (403", "AWS_ACCESS_KEY_ID")
@@ -143,7 +143,7 @@ def test_wrong_and_missing_credentials_are_said_but_never_shown(s3, monkeypatch)
     refused(("info", s3.url("whole")), "no credentials were found")
 
 
-def test_servers_that_are_none_do_not_answer_or_hang_are_said(s3, monkeypatch):
+def test_unreachable_silent_and_invalid_servers_are_reported(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:pass@127.0.0.1:{free_port()}")
     said = refused(("info", s3.url("whole")), "nothing answers at the server's address: http://127")
     assert "pass" not in said

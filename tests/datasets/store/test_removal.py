@@ -17,7 +17,7 @@ def files_of(folder):
 
 
 def stop_after(steps, real):
-    """A function that deletes, until it has been called too often."""
+    """Return a function that deletes, and raises KeyboardInterrupt after `steps` calls."""
     left = [steps]
 
     def delete(*where, **more):
@@ -29,9 +29,7 @@ def stop_after(steps, real):
     return delete
 
 
-def test_a_removal_that_is_stopped_anywhere_leaves_no_shard_that_counts_without_its_data(
-    tmp_path, monkeypatch
-):
+def test_an_interrupted_removal_never_leaves_a_marker_without_its_data(tmp_path, monkeypatch):
     store = create(Storage(tmp_path / "whole"), attributes(), SHAPES)
     for shard in range(store.schema.shards):
         store.commit("render", shard, {"outcomes": [], "files": {}})
@@ -75,7 +73,7 @@ FOREIGN = {  # what is put into a store's folder: what the refusal calls it
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_store_with_anything_else_in_its_folder_is_not_deleted_and_that_is_named(tmp_path, name):
+def test_a_store_with_foreign_files_is_not_deleted_and_they_are_reported(tmp_path, name):
     out, other = tmp_path / "S", tmp_path / "mine"
     store = create(Storage(out), attributes(), SHAPES)
     store.commit("render", 1, {"outcomes": [], "files": {}})
@@ -97,9 +95,7 @@ def test_a_store_with_anything_else_in_its_folder_is_not_deleted_and_that_is_nam
 
 
 @pytest.mark.parametrize("harm", ["", "another version", "unknown attributes"])
-def test_everything_of_a_store_is_deleted_half_written_files_and_empty_folders_too(
-    tmp_path, harm, monkeypatch
-):
+def test_all_of_a_store_is_deleted_with_leftovers_and_empty_folders(tmp_path, harm, monkeypatch):
     monkeypatch.setattr(claims, "LEASE", 0.1)
     out = tmp_path / "S"
     create(Storage(out), attributes(), SHAPES)
@@ -126,7 +122,7 @@ def test_everything_of_a_store_is_deleted_half_written_files_and_empty_folders_t
     assert not out.exists()
 
 
-def test_where_the_root_does_not_say_that_it_is_a_store_nothing_is_deleted(tmp_path):
+def test_nothing_is_deleted_unless_the_root_identifies_a_store(tmp_path):
     make(tmp_path / "S")
     root = tmp_path / "S/zarr.json"
     root.write_bytes(root.read_bytes()[:100])
@@ -136,7 +132,7 @@ def test_where_the_root_does_not_say_that_it_is_a_store_nothing_is_deleted(tmp_p
     assert everything(tmp_path) == before
 
 
-def test_a_link_to_a_store_stays_and_its_target_is_emptied(tmp_path):
+def test_removing_a_linked_store_keeps_the_link_and_empties_its_target(tmp_path):
     make(tmp_path / "disk")
     (tmp_path / "S").symlink_to(tmp_path / "disk")
     remove(Storage(tmp_path / "S"))

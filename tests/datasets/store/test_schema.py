@@ -30,7 +30,7 @@ def test_visibility_packs_and_unpacks_any_number_of_points():
         np.testing.assert_array_equal(unpack_visible(packed, 1), visible[:, :1])
 
 
-def test_depth_is_quantised_to_half_a_step_and_surfaces_never_vanish():
+def test_depth_is_quantized_within_half_a_step_and_never_to_background():
     depth = np.array([0.0, 1e-9, 1.0, 3.99, 4.0])
     scale = depth_scale(4.0)
     stored = quantize_depth(depth, scale)

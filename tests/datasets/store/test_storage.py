@@ -14,7 +14,7 @@ def storage(tmp_path):
     return Storage(tmp_path / "S")
 
 
-def test_what_is_written_is_read_back_and_found(storage, tmp_path):
+def test_written_values_are_read_back_and_listed(storage, tmp_path):
     assert storage.read("a/b") is None
     assert storage.list_keys() == []
     assert storage.top_names() == set()
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back_and_found(storage, tmp_path):
     assert storage.absent({"a/": ["a/b", "a/c"], "d": ["d"]}) == {"a/b": MISSING}
 
 
-def test_a_folder_stays_the_same_when_the_current_directory_changes(tmp_path, monkeypatch):
+def test_a_relative_folder_does_not_follow_the_current_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     storage = Storage("S/")
     monkeypatch.chdir("/")
@@ -42,7 +42,7 @@ def test_a_folder_stays_the_same_when_the_current_directory_changes(tmp_path, mo
     assert (storage.path, storage.where("key"), repr(storage)) == ("S", "S/key", "Storage('S')")
 
 
-def test_a_key_is_replaced_only_if_it_is_the_one_that_was_read(storage):
+def test_a_key_is_replaced_only_if_unchanged_since_it_was_read(storage):
     assert storage.write_new("key", b"old") == b"old"
     assert storage.write_new("key", b"other") == b"old"
     value, generation = storage.read_version("key")
@@ -54,7 +54,7 @@ def test_a_key_is_replaced_only_if_it_is_the_one_that_was_read(storage):
     assert storage.read("key") is None
 
 
-def test_what_would_block_or_is_too_large_is_not_opened(storage, tmp_path):
+def test_blocking_and_oversized_files_are_not_opened(storage, tmp_path):
     storage.write("large", b"x" * 11)
     os.mkfifo(tmp_path / "S/pipe")
     for key, says in (("pipe", "not a regular file"), ("large", "11 bytes, more than the limit")):
@@ -65,6 +65,6 @@ def test_what_would_block_or_is_too_large_is_not_opened(storage, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", "s3://", "s3:/bucket/x", "gs://bucket/../x", "ftp://host/x"])
-def test_what_cannot_be_a_location_is_refused(path):
+def test_invalid_locations_are_refused(path):
     with pytest.raises(UsageError):
         Storage(path)

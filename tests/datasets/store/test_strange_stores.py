@@ -53,7 +53,7 @@ def store(whole, tmp_path):
 
 
 def places(value, path=()):
-    """The paths of all fields of a JSON value; of a list only those of its first entry."""
+    """The paths of all fields of a JSON value; for lists, only those of the first entry."""
     if isinstance(value, dict):
         for key in value:
             yield (*path, key)
@@ -64,7 +64,7 @@ def places(value, path=()):
 
 
 def changed(value, path, new):
-    """A copy of a JSON value with another value, or (new = KeyError) none, at a path."""
+    """A copy of a JSON value with a field replaced, or removed if new is KeyError."""
     value = copy.deepcopy(value)
     inner = value
     for key in path[:-1]:
@@ -77,14 +77,14 @@ def changed(value, path, new):
 
 
 def forgeries(value):
-    """Every field of a JSON value missing, and of each kind that is wrong for it."""
+    """Copies of a JSON value with each field missing, and of each wrong type."""
     for path in places(value):
         for new in (KeyError, *WRONG):
             yield path, new, changed(value, path, new)
 
 
 def use(path, run):
-    """Everything that reads a store; each ends well or with the project's error."""
+    """Call everything that reads a store; each call succeeds or raises the project's error."""
     with suppress(PointcmtError):
         verify(path)
     try:
@@ -108,7 +108,7 @@ def write_root(store, attributes):
 
 
 def adopt_markers(store, attributes):
-    """Have all commit markers belong to the store that a forged root makes of this one."""
+    """Rewrite all commit markers so that they belong to the store with the forged root."""
     try:
         identity = identity_digest(attributes)
     except (KeyError, TypeError):
@@ -120,7 +120,7 @@ def adopt_markers(store, attributes):
 
 
 def write_marker(path, marker):
-    """Write a marker with the checksum that is right for it."""
+    """Write a marker with a valid checksum."""
     body = {key: value for key, value in marker.items() if key != "checksum"}
     body["checksum"] = digest(encode_line(body))
     path.write_bytes(encode_line(body))
@@ -169,7 +169,7 @@ def test_a_plan_with_any_field_missing_or_wrong(store, tmp_path):
 
 @pytest.mark.parametrize("name", [ROOT, PLAN, f"rgb/{ROOT}", marker_key(RENDER, 0)])
 @pytest.mark.parametrize("data", [b"", b"[" * 100_000, b"null", b"[]", b'{"a": 1' + b"0" * 9999])
-def test_a_file_that_is_not_what_it_should_be(store, tmp_path, name, data):
+def test_a_file_replaced_by_something_else(store, tmp_path, name, data):
     Path(store.path, name).write_bytes(data + b"\n")
     use(store.path, tmp_path / "P")
 
@@ -207,7 +207,7 @@ TOOLS = [consolidate, add_attribute, add_attribute_to_an_array, add_attribute_to
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently", "ignore:Object at ")
 @pytest.mark.parametrize("tool", TOOLS)
-def test_what_another_tool_adds_leaves_a_store_as_usable_as_before(store, whole, tool):
+def test_a_store_stays_usable_after_another_tool_adds_metadata(store, whole, tool):
     features = create_features(store, "0123456789abcdef", 2, {"teacher": "x"})
     for shard in features.pending():
         images = features.images(shard)
@@ -229,8 +229,8 @@ def test_what_another_tool_adds_leaves_a_store_as_usable_as_before(store, whole,
 
 
 @pytest.mark.parametrize("what", ["versions", "source", "checksum"])
-def test_a_root_that_was_changed_is_mended_from_what_is_there(store, whole, what):
-    """What decides the bytes is in the markers; versions and addresses do not."""
+def test_a_changed_root_is_repaired_from_the_rest_of_the_store(store, whole, what):
+    """The markers determine the bytes; versions and addresses do not."""
     path = Path(store.path, ROOT)
     root = json.loads(path.read_bytes())
     if what == "versions":
@@ -250,7 +250,7 @@ def test_a_root_that_was_changed_is_mended_from_what_is_there(store, whole, what
 
 
 @pytest.mark.parametrize("how", ["another seed", "sorted"])
-def test_a_root_is_not_mended_into_another_store(store, how):
+def test_a_repair_never_turns_a_root_into_another_store(store, how):
     path = Path(store.path, ROOT)
     root = json.loads(path.read_bytes())
     if how == "another seed":

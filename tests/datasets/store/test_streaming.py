@@ -1,4 +1,4 @@
-"""Batches hold what the store holds, each shape once an epoch, whoever reads and resumes."""
+"""Batches equal the store, with each shape once per epoch, for any ranks and after resuming."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def shapes_of(batches):
     return torch.cat([batch["shape"] for batch in batches]).tolist()
 
 
-def test_batches_equal_what_the_store_says(toy_store):
+def test_batches_equal_the_arrays_of_the_store(toy_store):
     scale = np.float32(toy_store.schema.depth_scale)
     for batch in stream(toy_store, arrays=EVERYTHING, views=3):
         for slot, shape in enumerate(batch["shape"].tolist()):
@@ -41,7 +41,7 @@ def test_batches_equal_what_the_store_says(toy_store):
             assert batch["label"][slot] == toy_store.labels[shape]
 
 
-def test_an_epoch_is_each_shape_once_and_the_next_one_is_another_order(toy_store):
+def test_an_epoch_has_each_shape_once_in_a_new_order(toy_store):
     everyone = done_shapes(toy_store, "train").tolist()
     batches = stream(toy_store, drop_last=False)
     first, second = shapes_of(batches), shapes_of(batches)
@@ -51,7 +51,7 @@ def test_an_epoch_is_each_shape_once_and_the_next_one_is_another_order(toy_store
     assert shapes_of(stream(toy_store, drop_last=False, seed=1)) != first
 
 
-def test_views_are_distinct_seeded_and_change_with_the_epoch(toy_store):
+def test_views_are_distinct_and_depend_on_the_seed_and_epoch(toy_store):
     batches = stream(toy_store, views=4)
     first = torch.cat([batch["view"] for batch in batches])
     second = torch.cat([batch["view"] for batch in batches])
@@ -64,7 +64,7 @@ def test_views_are_distinct_seeded_and_change_with_the_epoch(toy_store):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_ranks_share_the_batches_of_one_process_exactly(toy_store, world_size):
+def test_ranks_split_the_batches_of_one_process_exactly(toy_store, world_size):
     whole = list(stream(toy_store, views=2, batch_size=6))
     parts = [
         list(stream(toy_store, views=2, batch_size=6, rank=rank, world_size=world_size))
@@ -95,7 +95,7 @@ def test_a_stream_resumes_where_another_stopped(toy_store, stop, prefetch):
         assert torch.equal(left["rgb"], right["rgb"])
 
 
-def test_a_state_of_other_data_or_settings_is_refused(toy_store):
+def test_resuming_with_other_data_or_settings_is_refused(toy_store):
     state = stream(toy_store).state_dict()
     for other in (stream(toy_store, batch_size=5), stream(toy_store, seed=7)):
         with pytest.raises(UsageError, match="begun on other data"):
@@ -113,12 +113,12 @@ def test_a_state_of_other_data_or_settings_is_refused(toy_store):
         ({"world_size": 5}, "at least one shape"),
     ],
 )
-def test_what_the_store_cannot_give_is_said(toy_store, settings, says):
+def test_requests_that_the_store_cannot_serve_are_reported(toy_store, settings, says):
     with pytest.raises(UsageError, match=says):
         stream(toy_store, **settings)
 
 
-def test_missing_splits_and_correspondences_are_said(toy_store, tmp_path):
+def test_missing_splits_and_correspondences_are_reported(toy_store, tmp_path):
     with pytest.raises(StoreError, match="val split"):
         done_shapes(toy_store, "val")
     bare = render_toy(tmp_path / "S", limit=10, correspondences=False)
@@ -126,7 +126,7 @@ def test_missing_splits_and_correspondences_are_said(toy_store, tmp_path):
         stream(bare, arrays=("visible",))
 
 
-def test_a_damaged_chunk_is_an_error_that_names_the_array(toy_store, tmp_path):
+def test_a_damaged_chunk_is_reported_with_its_array(toy_store, tmp_path):
     store = render_toy(tmp_path / "S", limit=10, shard=5)
     path = tmp_path / "S/rgb/c/0/0/0/0/0"
     data = bytearray(path.read_bytes())

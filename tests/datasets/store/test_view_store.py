@@ -28,7 +28,7 @@ from tests.empty_stores import SHAPES, attributes, make
 from tests.stores import named_files
 
 
-def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_path):
+def test_shards_are_read_back_as_written_and_are_independent(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     rng = np.random.default_rng(0)
     written = {}
@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back_and_shards_do_not_touch_each_other(tmp_pat
         np.testing.assert_array_equal(again.read(name), expected)
 
 
-def test_every_chunk_is_on_disk_even_where_all_values_are_the_fill_value(tmp_path):
+def test_chunks_with_only_fill_values_are_on_disk(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     specs = array_specs(store.schema)
     store.write_shard(0, {name: blank(spec, 3) for name, spec in specs.items()})
@@ -57,7 +57,7 @@ def test_every_chunk_is_on_disk_even_where_all_values_are_the_fill_value(tmp_pat
         assert (tmp_path / "S" / shard_key(spec, name, 0)).stat().st_size > 0
 
 
-def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
+def test_leftovers_of_a_killed_writer_do_not_end_up_in_new_files(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     arrays = {name: blank(spec, 3) for name, spec in store.specs.items()}
     keys = [shard_key(spec, name, 0) for name, spec in store.specs.items()]
@@ -78,7 +78,7 @@ def test_what_a_killed_writer_left_does_not_become_the_end_of_a_file(tmp_path):
         np.testing.assert_array_equal(store.read(name, slice(0, 3)), array)
 
 
-def test_a_file_that_a_living_writer_holds_is_not_emptied(tmp_path):
+def test_a_file_held_by_a_living_writer_is_not_emptied(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     path = tmp_path / "S/fresh.__lock"
     path.write_bytes(b"half of it")
@@ -103,7 +103,7 @@ def use(path):
     ("file", "says"),
     [("zarr.json", "damaged"), ("shapes.jsonl", "damaged"), ("rgb/zarr.json", "cannot be opened")],
 )
-def test_damaged_files_are_refused_by_name(tmp_path, file, says):
+def test_damaged_files_are_reported_by_name(tmp_path, file, says):
     make(tmp_path / "S")
     path = tmp_path / "S" / file
     path.write_bytes(path.read_bytes()[:-20])
@@ -123,7 +123,7 @@ def test_unknown_arrays_and_damaged_markers_are_refused(tmp_path):
         store.markers()
 
 
-def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
+def test_failures_of_all_stages_are_listed_in_plan_order(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     bad = {"reason": Reason.BAD_INDEX, "detail": "9"}
     ended = [
@@ -142,7 +142,7 @@ def test_failures_of_all_stages_are_in_the_order_of_the_plan(tmp_path):
     assert store.outcomes() == ended
 
 
-def test_markers_of_another_store_do_not_count_as_whole(tmp_path):
+def test_markers_of_another_store_are_broken(tmp_path):
     mine, other = (create(Storage(tmp_path / n), attributes(i), SHAPES) for i, n in enumerate("ab"))
     other.commit("render", 0, {"outcomes": [], "files": {}})
     shutil.copytree(tmp_path / "b/commits", tmp_path / "a/commits")
@@ -151,7 +151,7 @@ def test_markers_of_another_store_do_not_count_as_whole(tmp_path):
     ]
 
 
-def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
+def test_unpaired_surrogates_from_files_do_not_stop_a_commit(tmp_path):
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     odd = Outcome("thing/0", "failed", Reason.BAD_SYNTAX, "\ud800", notes=("\udc80",))
     named = named_files(store, "render", 0)
@@ -159,8 +159,8 @@ def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
     assert store.outcomes()[0] == replace(odd, detail="?", notes=("?",))
 
 
-def test_a_file_that_was_just_committed_is_not_taken_for_a_leftover(tmp_path, monkeypatch):
-    """Its writer renames it between our opening it and our locking it."""
+def test_a_file_that_was_just_committed_is_not_emptied_as_a_leftover(tmp_path, monkeypatch):
+    """Its writer renames it after we open it and before we lock it."""
     storage = Storage(tmp_path)
     (tmp_path / f"key{LOCK}").write_bytes(b"whole")
     real = fcntl.lockf
@@ -175,8 +175,8 @@ def test_a_file_that_was_just_committed_is_not_taken_for_a_leftover(tmp_path, mo
     assert (tmp_path / "key").read_bytes() == b"whole"
 
 
-def test_data_of_any_size_is_compared_with_its_marker(tmp_path, monkeypatch):
-    """The limit of metadata is not one of shards."""
+def test_shards_of_any_size_are_compared_with_their_marker(tmp_path, monkeypatch):
+    """The size limit for metadata does not apply to shards."""
     store = create(Storage(tmp_path / "S"), attributes(), SHAPES)
     specs = array_specs(store.schema)
     written = store.write_shard(0, {"points": blank(specs["points"], 3)})

@@ -1,4 +1,4 @@
-"""Depth is that of the named face's plane, for any mesh, size and rig, on the CPU and with EGL.
+"""Depth equals that of the named face's plane, for any mesh, size and rig, on the CPU and EGL.
 
 The reference is in extended precision and tries every face at every pixel: nothing of the package
 takes part but the cameras.
@@ -35,7 +35,7 @@ def rasterizer():
 
 @pytest.fixture
 def draw(request, rasterizer):
-    """A back end as a function: mesh, rig, size, settings → views."""
+    """A backend as a function: mesh, rig, size, settings → views."""
 
     def draw(mesh, rig, size, **settings):
         config, caster = RenderConfig(rig, size=size, **settings), RayCaster(mesh)
@@ -75,7 +75,7 @@ def meet(mesh, faces, camera, row, column):
 
 
 def check(mesh, rig, views):
-    """The promise: background is one thing, a covered center lies on its face, at its depth."""
+    """Check that background agrees in all arrays, and a covered center lies on its face."""
     np.testing.assert_array_equal(views.face_index >= 0, views.depth > 0)
     size = views.depth.shape[-1]
     stored = quantize_depth(views.depth, depth_scale(RenderConfig(rig, size=size).farthest))
@@ -125,7 +125,7 @@ def odd_mesh(seed, rig):
 @every_backend
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("rig", ["ortho6", "simpleview6"])
-def test_depth_is_that_of_the_named_face_on_odd_meshes(draw, rig, size):
+def test_depth_equals_the_named_faces_depth_on_odd_meshes(draw, rig, size):
     rig = find_rig(rig)
     for seed in range(12):
         mesh = odd_mesh(seed, rig)
@@ -134,14 +134,14 @@ def test_depth_is_that_of_the_named_face_on_odd_meshes(draw, rig, size):
 
 @every_backend
 @pytest.mark.parametrize("size", [224, 225])
-def test_depth_is_that_of_the_named_face_at_full_size(draw, size):
+def test_depth_equals_the_named_faces_depth_at_full_size(draw, size):
     rig = find_rig("ortho6")
     mesh = odd_mesh(0, rig)
     check(mesh, rig, draw(mesh, rig, size))
 
 
 @pytest.mark.parametrize("size", [32, 33])
-def test_nothing_is_missing_and_nothing_is_in_front(size):
+def test_the_nearest_face_is_drawn_at_every_pixel(size):
     rig = find_rig("ortho6")
     for seed in range(6):
         mesh = odd_mesh(seed, rig)
@@ -155,7 +155,7 @@ def test_nothing_is_missing_and_nothing_is_in_front(size):
 
 
 def board(along, half=0.6):
-    """An upright board through the origin, in the direction `along` [2]."""
+    """An upright board through the origin in the direction `along` [2]."""
     x, y = half * np.array(along) / np.hypot(*along)
     vertices = [[-x, -y, -half], [x, y, -half], [x, y, half], [-x, -y, half]]
     return UnitMesh(np.array(vertices), np.array([[0, 1, 2], [0, 2, 3]], np.int32))
@@ -163,7 +163,7 @@ def board(along, half=0.6):
 
 @every_backend
 @pytest.mark.parametrize("size", [32, 33, 224])
-def test_boards_that_cross_at_45_degrees(draw, size):
+def test_boards_that_cross_at_45_degrees_are_drawn_exactly(draw, size):
     rig = find_rig("ortho6")
     mesh = shapes.join(board((1, 1)), board((1, -1)))
     views = draw(mesh, rig, size)
@@ -175,7 +175,7 @@ def test_boards_that_cross_at_45_degrees(draw, size):
 @every_backend
 @pytest.mark.parametrize("size", [32, 33, 225])
 @pytest.mark.parametrize("antialias", [True, False])
-def test_a_board_seen_edge_on_leaves_what_is_behind_it(draw, size, antialias):
+def test_a_board_seen_edge_on_does_not_hide_the_shape_behind_it(draw, size, antialias):
     rig = Rig("front", (View((0.0, -3.0, 0.0)),))
     settings = {"antialias": antialias, "layers": ("albedo", "normal")}
     wall = board((1, 0))
@@ -212,7 +212,7 @@ CLOSE = {
 
 @every_backend
 @pytest.mark.parametrize("position", CLOSE.values(), ids=CLOSE)
-def test_a_camera_on_or_inside_the_surface(draw, position):
+def test_a_camera_on_or_inside_the_surface_sees_exact_depth(draw, position):
     views = [(0.0, 0.0, 0.0), (2.0, 0.3, 0.1), (-0.2, -2.0, 0.4), (0.1, 0.0, 3.0)]
     rig = Rig("close", tuple(View(position, target=target, fov=70.0) for target in views))
     mesh = shapes.box()
@@ -225,7 +225,7 @@ def test_a_camera_on_or_inside_the_surface(draw, position):
         np.testing.assert_allclose(found[sure], expected[sure], rtol=0, atol=EXACT)
 
 
-def test_the_same_faces_wherever_they_are_looked_for():
+def test_a_crop_in_camera_coordinates_shows_the_same_faces():
     """A few pixels alone, and in camera coordinates, as from a camera that is close."""
     mesh = shapes.sphere(12)
     rig = Rig("two", (View((0.0, -3.0, 0.0)), View((0.3, -0.9, 0.2), fov=90.0), View((0, 0, 3.0))))
@@ -257,7 +257,7 @@ def test_points_on_faces_seen_edge_on_are_not_visible():
     np.testing.assert_array_equal(seen, expected)
 
 
-def test_from_a_vertex_the_far_faces_of_a_box_are_visible():
+def test_the_far_faces_of_a_box_are_visible_from_its_vertex():
     mesh = shapes.box()
     points, faces = sample_points(mesh, 400, shape_seed(0, "box"))
     rig = Rig("vertex", (View((HALF, HALF, HALF), fov=120.0),))
@@ -266,7 +266,7 @@ def test_from_a_vertex_the_far_faces_of_a_box_are_visible():
     np.testing.assert_array_equal(seen[0], far)
 
 
-def test_a_camera_inside_a_cloud():
+def test_a_camera_inside_a_cloud_sees_exact_depth():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(500, 3)) * 0.2
     points[0] = (0.1, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""EGL's devices and errors: chosen as asked, and every failure with its cause and remedy."""
+"""EGL devices and errors: devices are chosen as requested, failures have a cause and a fix."""
 
 import ctypes
 import json
@@ -33,14 +33,14 @@ def test_gpus_with_cuda_numbers_are_shared_evenly():
 
 
 @pytest.mark.parametrize("name", ["9", "-1", "gpu", "", "0,", "0,9"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
+def test_a_missing_device_is_refused_with_a_list_of_devices(name):
     with pytest.raises(UsageError) as raised:
         contexts.choose([device(0, cuda=0), device(1, software=True)], name)
     assert "0: GPU (CUDA 0); 1: software" in raised.value.fix
     assert raised.value.where == "--device"
 
 
-def test_devices_come_in_cudas_order():
+def test_devices_are_listed_in_cuda_order():
     """EGL lists them in another order, and one GPU twice: through its own driver and Mesa's."""
     listed = [
         ("s", True, None, ""),
@@ -56,7 +56,7 @@ def test_devices_come_in_cudas_order():
 @pytest.mark.parametrize(
     ("answers", "number", "expected"), [(1, 3, 3), (1, 0, 0), (0, 5, None), (1, -1, None)]
 )
-def test_cudas_number_is_read_through_the_pointer(answers, number, expected):
+def test_the_cuda_number_of_a_device_is_read(answers, number, expected):
     def query(handle, attribute, value):
         assert (handle, attribute) == (0xAB, contexts.EGL_CUDA_DEVICE_NV)
         value[0] = number
@@ -69,7 +69,7 @@ def test_cudas_number_is_read_through_the_pointer(answers, number, expected):
 
 
 @pytest.mark.gpu
-def test_every_gpu_opens_and_nvidias_have_cudas_numbers():
+def test_every_gpu_opens_and_nvidia_gpus_have_cuda_numbers():
     gpus = [device for device in contexts.list_devices() if not device.software]
     assert gpus
     for gpu in gpus:
@@ -80,7 +80,7 @@ def test_every_gpu_opens_and_nvidias_have_cudas_numbers():
 
 
 def probe(**environment):
-    """What `doctor` sees in a process with these variables."""
+    """The output of `doctor` in a process with these variables."""
     done = subprocess.run(
         [sys.executable, "-m", "pointcmt.render.draw.egl.probe"],
         env={**os.environ, **environment},
@@ -96,7 +96,7 @@ def has_gpu():
     return not contexts.list_devices()[0].software
 
 
-def test_a_working_device_is_named():
+def test_doctor_names_a_working_device():
     found = probe()
     assert found["works"]
     assert found["devices"][0].startswith("device 0: ")
@@ -113,8 +113,8 @@ def test_a_working_device_is_named():
         ({"PYOPENGL_PLATFORM": "glx"}, "'glx' instead of EGL", "unset it"),
     ],
 )
-def test_a_broken_egl_is_explained(environment, cause, remedy):
-    """Broken on purpose, through Mesa's and libEGL's own switches."""
+def test_doctor_explains_a_broken_egl(environment, cause, remedy):
+    """Broken on purpose with variables of Mesa and libEGL."""
     if any("MESA" in name or "LIBGL" in name for name in environment) and has_gpu():
         pytest.skip("a GPU's own driver does not heed Mesa's switches")
     found = probe(**environment)
@@ -123,7 +123,7 @@ def test_a_broken_egl_is_explained(environment, cause, remedy):
     assert remedy in found["remedy"]
 
 
-def test_without_pyopengl_the_remedy_is_its_installation(tmp_path):
+def test_without_pyopengl_the_fix_is_to_install_it(tmp_path):
     (tmp_path / "OpenGL.py").write_text("raise ImportError('no OpenGL here')")
     found = probe(PYTHONPATH=str(tmp_path))
     assert not found["works"]
@@ -133,9 +133,7 @@ def test_without_pyopengl_the_remedy_is_its_installation(tmp_path):
 @pytest.mark.parametrize(
     ("backend", "remedy"), [("egl", "__EGL_VENDOR_LIBRARY_DIRS"), ("pyrender", "pointcmt doctor")]
 )
-def test_without_egl_the_command_ends_with_the_remedy_and_blames_no_shape(
-    tmp_path, backend, remedy
-):
+def test_without_egl_rendering_fails_with_a_fix_and_blames_no_shape(tmp_path, backend, remedy):
     environment = {**os.environ, "__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}
     command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", backend)
     done = pointcmt(*command, env=environment)
@@ -147,7 +145,7 @@ def test_without_egl_the_command_ends_with_the_remedy_and_blames_no_shape(
     assert again.returncode == 0, again.stderr  # and goes on once that is mended
 
 
-def test_an_unknown_device_ends_the_command_with_those_there_are(tmp_path):
+def test_an_unknown_device_is_refused_with_a_list_of_devices(tmp_path):
     command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "egl")
     done = pointcmt(*command, "--device", "9")
     assert done.returncode == 2
@@ -187,7 +185,7 @@ print("the parent draws on")
 """
 
 
-def test_a_forked_child_is_refused_with_an_explanation():
+def test_rendering_in_a_forked_child_is_refused():
     command = [sys.executable, "-W", "ignore", "-c", FORKED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     lines = done.stdout.splitlines()
@@ -205,14 +203,14 @@ print("trained")
 """
 
 
-def test_a_process_that_has_drawn_can_train():
-    """Mesa and triton both bring an LLVM."""
+def test_a_process_that_has_rendered_can_train():
+    """Mesa and triton each contain a copy of LLVM."""
     command = [sys.executable, "-W", "ignore", "-c", THEN_TRAINED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout == "trained\n", done.stderr
 
 
-def test_a_store_drawn_by_egl_keeps_the_promises_of_any_store(tmp_path):
+def test_a_store_rendered_with_egl_verifies(tmp_path):
     for workers in (1, 2):
         done = pointcmt(
             *TOY, "--limit", 10, "--out", tmp_path / f"S{workers}",
@@ -227,7 +225,7 @@ def test_a_store_drawn_by_egl_keeps_the_promises_of_any_store(tmp_path):
     assert outcome.backend_reason.startswith("asked for: ")
 
 
-def test_auto_says_what_it_chose_and_why(tmp_path):
+def test_auto_reports_its_choice_and_the_reason(tmp_path):
     done = pointcmt(*TOY, "--limit", 2, "--out", tmp_path / "S")
     outcome = ViewStore.open(tmp_path / "S").outcomes()[0]
     assert f"drawn by {outcome.backend} ({outcome.backend_reason})" in done.stderr

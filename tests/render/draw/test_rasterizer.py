@@ -1,4 +1,4 @@
-"""The EGL renderer: the images of the CPU renderer, from a real driver, for as long as it lasts."""
+"""The EGL renderer: the same images as the CPU renderer; errors and lost contexts of drivers."""
 
 import gc
 import os
@@ -60,7 +60,7 @@ def around(mask, combine):
 
 
 def assert_agree(rasterizer, mesh, **settings):
-    """Every promise of docs/rendering.md on what EGL and Embree have in common."""
+    """Check everything that docs/rendering.md promises EGL and Embree have in common."""
     config = RenderConfig(find_rig("dodeca20"), layers=("albedo", "normal"), **settings)
     caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
     cpu, gpu = draw_views(caster, camera, config), draw(rasterizer, mesh, config)
@@ -134,7 +134,7 @@ def test_agrees_with_embree_on_textures_vertex_colors_and_many_materials(drawer)
 
 
 def test_faces_without_area_are_never_drawn(drawer):
-    """Nor by the smallest of roundings: along its edge a needle lies on hundreds of pixels."""
+    """Not even by rounding, although the edge of a needle touches hundreds of pixels."""
     needle = np.array([[-0.7, 0.1, -0.31], [0.7, 0.2, 0.42], [0.0, 0.15, 0.055]])
     box = shapes.box(0.2)
     vertices = np.concatenate([needle, box.vertices])
@@ -145,13 +145,13 @@ def test_faces_without_area_are_never_drawn(drawer):
     )
 
 
-def test_the_first_of_two_faces_in_one_place_is_shown(drawer):
+def test_the_first_of_two_coincident_faces_is_shown(drawer):
     box = shapes.box()
     twice = UnitMesh(box.vertices, np.concatenate([box.faces, box.faces[:, [1, 2, 0]]]))
     assert draw(drawer, twice, SMALL).face_index.max() == 11
 
 
-def test_anti_aliasing_changes_colours_at_edges_and_nothing_else(drawer):
+def test_antialiasing_only_changes_colors_at_edges(drawer):
     mesh = shapes.sphere(12)
     smooth = draw(drawer, mesh, SMALL)
     hard = draw(drawer, mesh, RenderConfig(SMALL.rig, size=32, antialias=False))
@@ -175,7 +175,7 @@ def test_views_do_not_depend_on_how_many_are_drawn_at_once(drawer, monkeypatch, 
 
 
 @pytest.mark.parametrize(("rig", "size"), [("fibonacci128", 64), ("fibonacci1", 1024)])
-def test_one_and_many_views_small_and_large(drawer, rig, size):
+def test_one_and_many_views_of_small_and_large_images(drawer, rig, size):
     mesh = shapes.sphere(8)
     config = RenderConfig(find_rig(rig), size=size)
     gpu = draw(drawer, mesh, config)
@@ -184,7 +184,7 @@ def test_one_and_many_views_small_and_large(drawer, rig, size):
     assert np.mean(gpu.face_index == cpu.face_index) > 0.998
 
 
-def test_a_million_faces(drawer):
+def test_a_million_faces_are_drawn(drawer):
     side = np.linspace(-0.6, 0.6, 710)
     x, y = np.meshgrid(side, side)
     vertices = np.stack([x, y, 0.2 * np.sin(9 * x) * np.cos(7 * y)], axis=-1).reshape(-1, 3)
@@ -203,7 +203,7 @@ def test_a_million_faces(drawer):
     assert np.quantile(np.abs(gpu.depth - cpu.depth)[gpu.face_index >= 0], 0.99) < 2e-3
 
 
-def test_two_renderers_at_once_do_not_touch_each_other(device):
+def test_two_renderers_at_once_are_independent(device):
     ball, box = shapes.sphere(9), shapes.box()
     with Rasterizer(device) as one, Rasterizer(device) as two:
         first, second = draw(one, ball, SMALL), draw(two, box, SMALL)
@@ -212,7 +212,7 @@ def test_two_renderers_at_once_do_not_touch_each_other(device):
         same(draw(two, box, SMALL), second)
 
 
-def test_a_renderer_works_in_pool_threads_and_from_several_of_them(device):
+def test_a_renderer_works_from_several_threads(device):
     mesh = shapes.box()
     expected = draw_views(RayCaster(mesh), SMALL.rig.cameras(32), SMALL).face_index
 
@@ -234,7 +234,7 @@ def resident():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="/proc is Linux's")
-def test_three_thousand_shapes_and_a_hundred_contexts_leave_nothing_behind(device):
+def test_many_shapes_and_contexts_leak_no_objects_or_memory(device):
     meshes = [shapes.box(0.3), shapes.sphere(6), shapes.wall(np.zeros((64, 64, 3), np.uint8))]
     casters = [RayCaster(mesh) for mesh in meshes]
     config = RenderConfig(find_rig("fibonacci2"), size=16)
@@ -262,12 +262,12 @@ def test_three_thousand_shapes_and_a_hundred_contexts_leave_nothing_behind(devic
 
 
 def objects(gl):
-    """How many GL objects there are, by kind."""
+    """The number of GL objects by kind."""
     kinds = (gl.glIsBuffer, gl.glIsTexture, gl.glIsFramebuffer, gl.glIsRenderbuffer)
     return [sum(bool(exists(name)) for name in range(1, 500)) for exists in kinds]
 
 
-def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
+def test_a_shader_that_does_not_compile_is_reported_with_the_drivers_log(device, monkeypatch):
     monkeypatch.setattr(shading, "AMBIENT", "no number at all")
     with pytest.raises(DependencyError, match="does not compile") as raised:
         Rasterizer(device)
@@ -275,7 +275,7 @@ def test_a_driver_that_compiles_no_shader_is_quoted(device, monkeypatch):
     assert "--backend embree" in raised.value.fix
 
 
-def test_what_the_driver_complains_of_is_told_apart(drawer):
+def test_driver_errors_mean_a_lost_context_or_out_of_memory(drawer):
     gl = drawer.gl
     with (
         pytest.raises(contexts.ContextLost, match="0x0500 testing"),
@@ -287,7 +287,7 @@ def test_what_the_driver_complains_of_is_told_apart(drawer):
     draw(drawer, shapes.box(), SMALL)
 
 
-def test_a_closed_renderer_draws_nothing_rather_than_anything(device):
+def test_a_closed_renderer_refuses_to_draw(device):
     made = Rasterizer(device)
     made.close()
     made.close()
@@ -295,7 +295,7 @@ def test_a_closed_renderer_draws_nothing_rather_than_anything(device):
         draw(made, shapes.box(), SMALL)
 
 
-def test_a_gpu_that_does_not_come_back_stops_the_job_and_blames_no_shape(monkeypatch):
+def test_a_gpu_that_does_not_recover_stops_the_job_and_blames_no_shape(monkeypatch):
     renderer = backends.make_renderer("egl")
     caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
     before = renderer.render(caster, camera, SMALL)
@@ -312,7 +312,7 @@ def test_a_gpu_that_does_not_come_back_stops_the_job_and_blames_no_shape(monkeyp
 
 
 class Full:
-    """A rasterizer on a device whose memory others have taken."""
+    """A rasterizer on a device whose memory is full."""
 
     def render(self, *_):
         raise contexts.OutOfMemory("the device ran out of memory")
@@ -321,7 +321,7 @@ class Full:
         pass
 
 
-def test_a_full_gpu_is_the_machines_fault_but_for_enormous_shapes(monkeypatch):
+def test_a_full_gpu_is_a_machine_error_except_for_enormous_shapes(monkeypatch):
     renderer = backends.make_renderer("egl")
     caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
     renderer.close()
@@ -336,7 +336,7 @@ def test_a_full_gpu_is_the_machines_fault_but_for_enormous_shapes(monkeypatch):
     assert refused.value.reason is Reason.TOO_LARGE
 
 
-def test_what_the_device_cannot_hold_is_refused(drawer, monkeypatch):
+def test_images_and_textures_too_large_for_the_device_are_refused(drawer, monkeypatch):
     monkeypatch.setattr(drawer, "max_entries", 10)
     with pytest.raises(ShapeRefused) as refused:
         draw(drawer, shapes.box(), SMALL)
@@ -352,12 +352,12 @@ def test_what_the_device_cannot_hold_is_refused(drawer, monkeypatch):
 
 
 def lose(renderer):
-    """Take a renderer's context away from it, as a driver does that resets."""
+    """Make a renderer lose its context, as when a driver resets."""
     context = renderer._rasterizer.context
     context._egl.eglDestroyContext(context._display, context._context)
 
 
-def test_a_lost_context_is_made_anew_and_the_shape_drawn_again():
+def test_a_lost_context_is_recreated_and_the_shape_is_drawn_again():
     renderer = backends.make_renderer("egl")
     caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
     before = renderer.render(caster, camera, SMALL)
@@ -366,7 +366,7 @@ def test_a_lost_context_is_made_anew_and_the_shape_drawn_again():
     renderer.close()
 
 
-def test_a_context_lost_twice_is_the_shapes_fault(monkeypatch):
+def test_a_context_lost_twice_is_blamed_on_the_shape(monkeypatch):
     renderer = backends.make_renderer("egl")
     caster, camera = RayCaster(shapes.box()), SMALL.rig.cameras(32)
     make = renderer._make

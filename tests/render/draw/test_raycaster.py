@@ -1,4 +1,4 @@
-"""Images against plain float64 ray casting, and against what light and colour must do."""
+"""Images against plain float64 ray casting, and the properties of light and color."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def rays_of(cameras, view, row, column):
 
 
 def check_exact(mesh, size=224, pixels=3000):
-    """The promises of the store on one mesh, on a sample of its pixels."""
+    """Check face ids and depth of one mesh on a sample of its pixels."""
     settings = config(size=size)
     cameras = settings.rig.cameras(size)
     views = draw(mesh, settings)
@@ -78,7 +78,7 @@ def test_ids_and_depth_are_exact_on_real_meshes(real_data, name):
     check_exact(mesh, pixels=min(3000, int(6e7 / len(mesh.faces))))
 
 
-def test_twin_faces_show_the_first_of_them():
+def test_the_first_of_two_coincident_faces_is_shown():
     mesh = shapes.box()
     twins = replace(mesh, faces=np.concatenate([mesh.faces, mesh.faces[:, [1, 0, 2]], mesh.faces]))
     np.testing.assert_array_equal(first_twins(twins), np.tile(np.arange(12), 3))
@@ -95,7 +95,7 @@ def test_surfaces_are_two_sided():
     assert np.abs(there.rgb.astype(int) - back.rgb).max() <= 1  # rounding of another corner order
 
 
-def test_antialiasing_changes_rgb_at_edges_alone():
+def test_antialiasing_only_changes_rgb_at_edges():
     mesh = shapes.box()
     plain, smooth = draw(mesh, config(antialias=False)), draw(mesh, config())
     np.testing.assert_array_equal(plain.face_index, smooth.face_index)
@@ -117,7 +117,7 @@ def test_antialiasing_comes_close_to_many_samples(name):
     assert error[True] < 0.4 * error[False]
 
 
-def test_light_follows_the_camera_unless_asked():
+def test_light_follows_the_camera_by_default():
     mesh = shapes.sphere(60)
     fixed_to_camera = draw(mesh, config("ortho6")).rgb.astype(int)
     spread = np.ptp(fixed_to_camera[:4].mean(axis=(1, 2, 3)))
@@ -136,7 +136,7 @@ def test_depth_and_ids_do_not_depend_on_light_background_or_antialiasing():
     assert np.all(other.rgb[other.face_index < 0] == 0)
 
 
-def test_material_colours_are_srgb_and_face_the_camera_at_full_light():
+def test_material_colors_are_srgb_and_fully_lit_when_facing_the_camera():
     mesh = shapes.wall(color=(0.8, 0.4, 0.2))
     image = draw(mesh, config("front", layers=("albedo", "normal")))
     inside = interior(image.face_index)
@@ -150,7 +150,7 @@ def test_material_colours_are_srgb_and_face_the_camera_at_full_light():
     assert np.abs(center - [204, 102, 51]).max() <= 1
 
 
-def test_vertex_colours_are_interpolated_in_linear_light():
+def test_vertex_colors_are_interpolated_in_linear_light():
     mesh = shapes.wall()
     colors = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0]], np.float32)
     mesh = replace(mesh, uv=None, vertex_colors=colors)
@@ -161,7 +161,7 @@ def test_vertex_colours_are_interpolated_in_linear_light():
     assert row[100] == 188  # half the light, in sRGB
 
 
-def test_face_colours_and_materials_meet_their_faces():
+def test_face_colors_and_materials_are_on_their_faces():
     parts = (shapes.box(0.3, (-0.5, 0, 0)), shapes.box(0.3, (0.5, 0, 0)))
     materials = (Material("red", (1, 0, 0)), Material("blue", (0, 0, 1)))
     mesh = shapes.join(*parts, materials=materials, face_material=np.repeat([0, 1], 12))
@@ -176,7 +176,7 @@ def test_face_colours_and_materials_meet_their_faces():
 
 
 def test_transparent_materials_are_drawn_opaque():
-    """What a pixel shows, its depth, its id and visibility speak of the same surface."""
+    """Color, depth, id and visibility of a pixel belong to the same surface."""
     materials = (Material("glass", (0, 1, 0), opacity=0.1), Material("core", (1, 0, 0)))
     parts = (shapes.box(0.5), shapes.box(0.2))
     mesh = shapes.join(*parts, materials=materials, face_material=np.repeat([0, 1], 12))
@@ -212,7 +212,7 @@ def test_mip_levels_keep_the_mean_light():
     assert shading.mip_levels(texture)[-1].shape == (1, 1, 3)
 
 
-def test_srgb_tables_are_the_standards_curve():
+def test_srgb_tables_follow_the_standards_curve():
     exact = np.arange(256) / 255
     low = exact <= 0.04045
     linear = np.where(low, exact / 12.92, ((exact + 0.055) / 1.055) ** 2.4)
@@ -223,7 +223,7 @@ def test_srgb_tables_are_the_standards_curve():
 
 
 @pytest.mark.parametrize(("size", "rig"), [(8, "dodeca20"), (1024, "front"), (33, "fibonacci128")])
-def test_sizes_and_counts_of_views(size, rig):
+def test_images_have_the_requested_sizes_and_number_of_views(size, rig):
     mesh = shapes.sphere(60)
     image = draw(mesh, config(rig, size=size))
     share = np.mean(image.face_index >= 0, axis=(1, 2))
@@ -247,7 +247,7 @@ def test_views_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
 
 
 def interior(face_index):
-    """Pixels whose 3x3 neighbourhood shows one face."""
+    """Pixels whose 3x3 neighborhood shows a single face."""
     inside = face_index >= 0
     for row in (-1, 0, 1):
         for column in (-1, 0, 1):
@@ -267,7 +267,7 @@ def supersampled(mesh, settings, factor=8):
     return 255 * np.where(low, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def test_pixel_centres_used_here_are_the_projects(tmp_path):
+def test_the_pixel_centers_of_these_tests_match_the_package(tmp_path):
     cameras = config().rig.cameras(4)
     origin, direction = rays_of(cameras, np.array([0]), np.array([2]), np.array([1]))
     uv, depth = cameras[0].project(origin + 2 * direction)

@@ -20,7 +20,7 @@ def sphere(count, seed=0):
 
 
 def ball(count, seed=0):
-    """Points in the unit ball, some of them twice."""
+    """Points in the unit ball, some of them duplicated."""
     rng = np.random.default_rng(seed)
     points = sphere(count, seed) * rng.random((count, 1))
     points[count // 2 :: 7] = points[: len(points[count // 2 :: 7])]
@@ -41,7 +41,7 @@ def draw(shape, settings):
 
 
 def plain_splat(points, camera, radius):
-    """The nearest point of all whose centre lies within the radius, pixel by pixel."""
+    """For each pixel, the nearest point among all whose center lies within the radius."""
     index = np.full((len(camera), camera.height, camera.width), -1, np.int32)
     depth = np.zeros(index.shape, np.float32)
     centers = pixel_centers(camera.width, camera.height)
@@ -66,7 +66,7 @@ RIGS = [find_rig("fibonacci5"), find_rig("simpleview6"), INSIDE]
 
 @pytest.mark.parametrize("radius", [1.0, 1.7, 3.0])
 @pytest.mark.parametrize("rig", RIGS, ids=lambda rig: rig.name)
-def test_every_pixel_shows_the_nearest_point_that_covers_its_centre(rig, radius):
+def test_every_pixel_shows_the_nearest_point_that_covers_its_center(rig, radius):
     camera = rig.cameras(40)
     for points in (ball(400), np.round(ball(400, 1) * 4) / 4):  # the second: many equally far
         index, depth = splat(points, camera, radius)
@@ -84,7 +84,7 @@ def test_points_beside_and_behind_the_camera_are_not_drawn():
     assert not depth.any()
 
 
-def test_the_order_of_points_changes_nothing_but_their_numbers():
+def test_the_order_of_points_only_changes_their_ids():
     points, camera = sphere(500), find_rig("fibonacci5").cameras(40)
     order = np.random.default_rng(0).permutation(500)
     index, depth = splat(points, camera, 2.0)
@@ -97,7 +97,7 @@ def test_the_order_of_points_changes_nothing_but_their_numbers():
 
 
 def see(shape, rig, size, radius):
-    """Visibility of all points, and the splats."""
+    """Return the visibility of all points, and the splats."""
     camera = rig.cameras(size)
     splats = splat(shape.points, camera, radius)
     everything = np.arange(len(shape.points), dtype=np.int32)
@@ -118,14 +118,14 @@ def plain_visible(shape, camera, index):
 
 
 @pytest.mark.parametrize("rig", RIGS, ids=lambda rig: rig.name)
-def test_visible_points_are_of_the_surface_that_their_pixel_shows(rig):
+def test_visible_points_are_on_the_surface_their_pixel_shows(rig):
     shape = cloud(ball(600), sphere(600, 2))
     visible, splats, camera = see(shape, rig, 40, 2.0)
     np.testing.assert_array_equal(visible, plain_visible(shape, camera, splats.face_index))
     assert 0.05 < visible.mean() < 0.9
 
 
-def test_visible_points_lie_on_their_own_disc_or_a_neighbours():
+def test_visible_points_lie_on_their_own_disc_or_a_neighbors():
     shape = cloud(sphere(600))
     visible, splats, camera = see(shape, find_rig("fibonacci5"), 40, 2.0)
     own = 0
@@ -168,7 +168,7 @@ def test_a_closed_wall_hides_what_is_behind_it():
 # Colour
 
 
-def test_colours_of_a_cloud_are_drawn_as_they_are():
+def test_colors_of_a_cloud_are_drawn_unshaded():
     rng = np.random.default_rng(0)
     own = rng.integers(0, 256, (300, 3))
     shape = cloud(sphere(300), colors=(own / 255).astype(np.float32))
@@ -181,7 +181,7 @@ def test_colours_of_a_cloud_are_drawn_as_they_are():
 
 
 @pytest.mark.parametrize("light", ["camera", "world"])
-def test_points_without_colours_are_grey_in_the_light_of_meshes(light):
+def test_points_without_colors_are_gray_and_lit_like_meshes(light):
     shape = cloud(sphere(300))
     settings = config(find_rig("fibonacci5"), light=light, layers=("normal",))
     views, camera = draw(shape, settings), settings.rig.cameras(settings.size)
@@ -207,7 +207,7 @@ def test_points_without_colours_are_grey_in_the_light_of_meshes(light):
     )
 
 
-def test_which_way_normals_point_changes_no_image():
+def test_the_sign_of_normals_does_not_change_images():
     points = sphere(300)
     sign = np.where(np.random.default_rng(0).random((300, 1)) < 0.5, -1, 1)
     settings = config(find_rig("fibonacci5"), layers=("albedo", "normal"))
@@ -219,7 +219,7 @@ def test_which_way_normals_point_changes_no_image():
 # Normals
 
 
-def test_normals_are_those_of_the_plane_through_the_neighbours():
+def test_normals_are_those_of_the_plane_through_the_neighbors():
     points = sphere(3000)
     assert (estimate_normals(points) * points).sum(axis=1).min() > 0.99  # and point outwards
     rng = np.random.default_rng(0)
@@ -237,12 +237,12 @@ def test_normals_are_those_of_the_plane_through_the_neighbours():
     ],
     ids=["two points", "a line", "two places", "three points"],
 )
-def test_normals_have_unit_length_whatever_the_points(points):
+def test_normals_have_unit_length_for_any_points(points):
     normals = complete_normals(Cloud(points, np.zeros_like(points))).normals
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-12)
 
 
-def test_normals_of_the_file_are_kept_where_they_have_unit_length():
+def test_unit_normals_of_the_file_are_kept():
     points = sphere(500)
     given = np.roll(points, 1, axis=1) * 1.004  # as rounded in a file
     given[:40] = 1.0

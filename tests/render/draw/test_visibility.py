@@ -1,4 +1,4 @@
-"""Which points are visible, against plain float64 ray casting and against what the images show."""
+"""Visibility of points, against plain float64 ray casting and against the images."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def check_agreement(mesh, tests=3000):
 
 
 @pytest.mark.parametrize("mesh", [shapes.box(), shapes.sphere()], ids=["box", "sphere"])
-def test_visibility_of_convex_solids_is_which_side_faces_the_camera(mesh):
+def test_points_of_convex_solids_are_visible_if_their_face_faces_the_camera(mesh):
     points, faces, cameras, visible, _ = see(mesh)
     toward = cameras.center[:, None] - points[None]
     facing = (toward * face_normals(mesh)[faces]).sum(axis=2)
@@ -55,7 +55,7 @@ def test_visibility_of_convex_solids_is_which_side_faces_the_camera(mesh):
     np.testing.assert_array_equal(visible[clear], (facing > 0)[clear])
 
 
-def test_hidden_by_another_part():
+def test_points_behind_another_part_are_hidden():
     mesh = shapes.join(shapes.box(0.2, (0, -0.6, 0)), shapes.box(0.15, (0, 0.6, 0)))
     _, faces, _, visible, _ = see(mesh, "ortho6")
     assert not np.any(visible[0, faces >= 12])  # from the front the near box hides the far one
@@ -81,7 +81,7 @@ def test_visibility_agrees_with_float64_on_real_meshes(real_data, name):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_where_a_visible_point_projects_clear_of_edges_the_pixel_shows_its_plane(real_data, name):
+def test_away_from_edges_the_pixel_of_a_visible_point_shows_its_plane(real_data, name):
     mesh, _ = normalize(load_mesh(real_data / name), "z")
     points, faces, cameras, visible, caster = see(mesh)
     face_index = draw_views(caster, cameras, RenderConfig(find_rig("dodeca20"))).face_index

@@ -1,4 +1,4 @@
-"""Jobs on a dask cluster: started in the background, watched, and engines of them."""
+"""Start jobs on a dask cluster in the background, wait for them, and create engines."""
 
 import json
 import subprocess

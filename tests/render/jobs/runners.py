@@ -80,7 +80,7 @@ def make(argument, worker):
 
 
 class CompilingRunner(Runner):
-    """Compiles a long function in the middle of a shape; returns the seconds that took."""
+    """Compiles a long function in the middle of a shape; returns how many seconds it took."""
 
     def __call__(self, task, blame, report):
         lines = "\n".join(f"    if x > {i}.5: x = x * 1.1 + y / {i + 1}" for i in range(200))

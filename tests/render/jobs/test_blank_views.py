@@ -1,4 +1,4 @@
-"""Shapes that some or all images show nothing of: noted, and none of their points is on a pixel."""
+"""Shapes with blank images: they are noted, and none of their points is visible there."""
 
 import shutil
 
@@ -39,7 +39,7 @@ def finished(odd, tmp_path_factory):
     return out
 
 
-def test_a_shape_that_no_pixel_shows_is_noted_and_none_of_its_points_is_visible(finished):
+def test_a_shape_in_no_pixel_is_noted_and_has_no_visible_points(finished):
     store = ViewStore.open(str(finished))
     ball, needle, wall = store.outcomes()
     assert needle.status == "done"
@@ -54,7 +54,7 @@ def test_a_shape_that_no_pixel_shows_is_noted_and_none_of_its_points_is_visible(
     assert verify(str(finished)).ok
 
 
-def test_views_that_show_nothing_see_no_point(finished):
+def test_blank_views_have_no_visible_points(finished):
     store = ViewStore.open(str(finished))
     shows = np.any(store.read("face_index", 2) >= 0, axis=(1, 2))
     assert shows.tolist() == [True, True, False, False, False, False]
@@ -62,7 +62,7 @@ def test_views_that_show_nothing_see_no_point(finished):
     assert store.visible(2)[shows].all()
 
 
-def test_correspondences_built_later_are_the_same(finished, tmp_path):
+def test_correspondences_of_blank_views_built_later_are_the_same(finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "S")
     shutil.rmtree(out / "visible/c")
     for shard in (0, 1):

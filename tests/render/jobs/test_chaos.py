@@ -1,4 +1,4 @@
-"""Everything breaks, a little: the short version of benchmarks/chaos.py."""
+"""A short run of benchmarks/chaos.py, in which everything breaks."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ CHAOS = REPOSITORY / "benchmarks" / "chaos.py"
 
 
 @pytest.mark.skipif(not CHAOS.exists(), reason="a source distribution has no benchmarks")
-def test_whatever_breaks_the_finished_store_is_the_undisturbed_one():
+def test_the_store_of_a_disturbed_job_equals_an_undisturbed_one():
     with subprocess.Popen(
         [sys.executable, CHAOS, "--short"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Stores of clouds: every promise of the contract, whatever layout the clouds came in."""
+"""Stores of clouds, from every layout of files."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ BROKEN = {"nan": "not_finite", "part": "bad_index", "cut": "truncated", "xyz": "
 
 @pytest.fixture(scope="session")
 def finished(shapes, tmp_path_factory):
-    """Their store, rendered in this process."""
+    """The store of `shapes`, rendered in this process."""
     out = tmp_path_factory.mktemp("finished") / "S"
     return render_listing(list_shapes("shapenetpart", shapes), out, **SMALL)
 
@@ -83,7 +83,7 @@ def done(store):
     ]
 
 
-def test_a_job_on_two_workers_writes_these_bytes_and_names_what_is_broken(
+def test_a_job_with_two_workers_writes_the_same_bytes_and_lists_failures(
     shapes, finished, tmp_path
 ):
     run = command(shapes, tmp_path / "S", "--workers", 2, "--json")
@@ -96,7 +96,7 @@ def test_a_job_on_two_workers_writes_these_bytes_and_names_what_is_broken(
     assert tree(tmp_path / "S") == tree(finished.path)
 
 
-def test_the_store_verifies_and_can_be_looked_at(finished, tmp_path):
+def test_a_store_of_clouds_verifies_and_has_a_preview(finished, tmp_path):
     verdict = verify(finished.path)
     assert verdict.broken == ()
     assert verdict.pending == 0
@@ -107,7 +107,7 @@ def test_the_store_verifies_and_can_be_looked_at(finished, tmp_path):
             assert (outcome.backend, outcome.faces) == ("splat", 120)
 
 
-def test_points_are_the_files_and_parts_follow_them(finished):
+def test_points_equal_the_files_points_and_keep_their_parts(finished):
     assert len(done(finished)) == 5
     for shape_id, index in done(finished):
         synset, name = shape_id.split("/")
@@ -129,7 +129,7 @@ def test_points_are_the_files_and_parts_follow_them(finished):
         assert part.max() < len(names)
 
 
-def test_what_a_pixel_shows_is_a_point_of_the_file_at_its_depth(finished):
+def test_pixels_show_points_of_the_file_at_their_depth(finished):
     scale = finished.schema.depth_scale
     for shape_id, index in done(finished):
         synset, name = shape_id.split("/")
@@ -174,7 +174,7 @@ def test_every_layout_gives_the_same_shapes(tmp_path):
                 )
 
 
-def test_parts_in_files_of_their_own_are_in_the_store_and_harm_no_other_shape(tmp_path):
+def test_parts_in_separate_files_are_stored_and_their_errors_stay_local(tmp_path):
     root, out = write_shapenetpart_pts(tmp_path / "pts", SHAPES), tmp_path / "S"
     wrong, gone = root / "03001627/points_label/ccc.seg", root / "02691156/points_label/bbb.seg"
     kept = wrong.read_text(), gone.read_text()
@@ -202,7 +202,7 @@ def test_parts_in_files_of_their_own_are_in_the_store_and_harm_no_other_shape(tm
         assert (part.dtype, part.tobytes()) == (np.uint8, expected.tobytes())
 
 
-def test_parts_that_have_changed_get_no_correspondences(tmp_path):
+def test_no_correspondences_are_built_for_changed_parts(tmp_path):
     root = write_shapenetpart_pts(tmp_path / "pts", SHAPES)
     listing = list_shapes("shapenetpart", root)
     store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
@@ -212,7 +212,7 @@ def test_parts_that_have_changed_get_no_correspondences(tmp_path):
     assert [(f.id, f.reason) for f in summary.failures] == [("03001627/ccc", Reason.SOURCE_CHANGED)]
 
 
-def test_correspondences_built_later_are_the_same_bytes(shapes, finished, tmp_path):
+def test_correspondences_of_clouds_built_later_are_the_same_bytes(shapes, finished, tmp_path):
     listing = list_shapes("shapenetpart", shapes)
     store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
     summary = build_correspondences(store, job_of_store(store, None), Options(workers=1))
@@ -220,7 +220,7 @@ def test_correspondences_built_later_are_the_same_bytes(shapes, finished, tmp_pa
     assert tree(tmp_path / "S") == tree(finished.path)
 
 
-def test_a_row_that_has_changed_gets_no_correspondences(tmp_path):
+def test_no_correspondences_are_built_for_a_changed_row(tmp_path):
     root = write_shapenetpart_hdf5(tmp_path / "h5", SHAPES)
     listing = list_shapes("shapenetpart", root)
     store = render_listing(listing, tmp_path / "S", correspondences=False, **SMALL)
@@ -246,7 +246,7 @@ def test_a_row_that_has_changed_gets_no_correspondences(tmp_path):
         job_of_store(store, tmp_path / "elsewhere")
 
 
-def test_a_damaged_store_is_repaired_to_the_same_bytes(shapes, finished, tmp_path):
+def test_a_damaged_store_of_clouds_is_repaired_to_the_same_bytes(shapes, finished, tmp_path):
     out = tmp_path / "S"
     shutil.copytree(finished.path, out)
     for path in (out / "rgb/c/0/0/0/0/0", out / "visible/c/1/0/0"):
@@ -260,7 +260,7 @@ def test_a_damaged_store_is_repaired_to_the_same_bytes(shapes, finished, tmp_pat
     assert tree(out) == tree(finished.path)
 
 
-def test_retry_failed_renders_a_mended_cloud(shapes, tmp_path):
+def test_retry_failed_renders_a_fixed_cloud(shapes, tmp_path):
     root, out = tmp_path / "parts", tmp_path / "S"
     shutil.copytree(shapes, root)
     render_listing(list_shapes("shapenetpart", root), out, **SMALL)
@@ -271,7 +271,7 @@ def test_retry_failed_renders_a_mended_cloud(shapes, tmp_path):
     assert verify(str(out)).ok
 
 
-def test_a_cloud_of_fewer_points_than_asked_for_repeats_them(tmp_path):
+def test_a_cloud_with_fewer_points_than_requested_repeats_them(tmp_path):
     points = np.random.default_rng(0).normal(size=(30, 3))
     (tmp_path / "clouds").mkdir()
     (tmp_path / "clouds/a.xyz").write_text(text_of(np.concatenate([points, points[:5]])))
@@ -303,7 +303,7 @@ def test_scanobjectnn_through_its_own_rig(tmp_path):
         assert store.visible(index).any(axis=1).all()
 
 
-def test_colours_of_a_cloud_are_in_the_store(tmp_path):
+def test_colors_of_a_cloud_are_in_the_images(tmp_path):
     (tmp_path / "clouds").mkdir()
     rng = np.random.default_rng(0)
     points, colors = rng.normal(size=(200, 3)), rng.integers(0, 256, (200, 3))
@@ -325,7 +325,7 @@ def test_colours_of_a_cloud_are_in_the_store(tmp_path):
 # The configuration
 
 
-def test_the_hash_of_stores_of_meshes_is_what_it_was_before_there_were_clouds():
+def test_support_for_clouds_did_not_change_the_hash_of_mesh_stores():
     config = RenderConfig(Rig("one", (View((0.0, -3.0, 0.0)),)))
     attributes = config.attributes()
     assert digest(encode_json(attributes)) == (
@@ -348,7 +348,9 @@ def test_the_hash_of_stores_of_meshes_is_what_it_was_before_there_were_clouds():
         ("shapenetpart", ("--device", "0"), "--device"),
     ],
 )
-def test_settings_of_the_other_kind_are_refused(shapes, tmp_path, dataset, more, where):
+def test_settings_for_meshes_are_refused_for_clouds_and_vice_versa(
+    shapes, tmp_path, dataset, more, where
+):
     root = () if dataset == "toy" else ("--root", shapes)
     run = pointcmt("render", "--dataset", dataset, *root, "--out", tmp_path / "S", *more)
     assert run.returncode == 2
@@ -356,7 +358,7 @@ def test_settings_of_the_other_kind_are_refused(shapes, tmp_path, dataset, more,
     assert not (tmp_path / "S").exists()
 
 
-def test_a_configuration_for_meshes_makes_no_store_of_clouds(shapes, tmp_path):
+def test_a_configuration_for_meshes_is_refused_for_clouds(shapes, tmp_path):
     listing = list_shapes("shapenetpart", shapes)
     config = RenderConfig(find_rig("ortho6"))
     with pytest.raises(UsageError, match="kind 'cloud'"):

@@ -59,7 +59,7 @@ def test_a_cluster_writes_the_same_bytes(pair, meshes, finished, tmp_path):
     assert tree(out) == tree(finished)
 
 
-def test_a_stopped_or_killed_client_that_comes_back_resumes(pair, meshes, finished, tmp_path):
+def test_a_stopped_or_killed_client_can_resume(pair, meshes, finished, tmp_path):
     out = tmp_path / "S"
     job = start(meshes, out, "--scheduler", pair.address)
     wait_for(lambda: claimants(out), job)
@@ -152,7 +152,7 @@ def test_an_engine_runs_inside_the_event_loop_of_a_notebook(pair):
     asyncio.run(cell())
 
 
-def test_no_thread_is_left_behind(pair, monkeypatch):
+def test_engines_leave_no_threads_behind(pair, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
     before = set(threading.enumerate())
     with pytest.raises(PointcmtError, match="no scheduler answers"):

@@ -32,7 +32,7 @@ def test_a_worker_killed_in_the_middle_of_a_shard_loses_nothing(meshes, finished
     assert tree(out) == tree(finished)
 
 
-def test_a_job_resumes_when_a_killed_scheduler_comes_back(meshes, finished, tmp_path):
+def test_a_job_resumes_when_a_killed_scheduler_restarts(meshes, finished, tmp_path):
     out = tmp_path / "S"
     with cluster(tmp_path, workers=1) as own:
         job = start(meshes, out, "--scheduler", own.address)

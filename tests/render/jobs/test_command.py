@@ -1,4 +1,4 @@
-"""The whole job through the command line: same bytes always, nothing lost, everything said."""
+"""Whole render jobs through the command line: always the same bytes, and every error reported."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.render.job_commands import SMALL, pointcmt, render, write_off
 from tests.stores import tree
 
 
-def test_a_broken_mesh_is_recorded_and_the_others_are_done(finished):
+def test_a_broken_mesh_is_recorded_and_the_others_are_rendered(finished):
     store = ViewStore.open(finished)
     outcomes = {outcome.id: outcome for outcome in store.outcomes()}
     failed = [outcome for outcome in outcomes.values() if outcome.status == "failed"]
@@ -35,7 +35,7 @@ def test_a_broken_mesh_is_recorded_and_the_others_are_done(finished):
     assert not np.any(store.read("rgb", shape))
 
 
-def test_the_summary_counts_and_lists(meshes, tmp_path):
+def test_the_summary_counts_shapes_and_lists_failures(meshes, tmp_path):
     done = render(meshes, tmp_path / "S", "--json")
     facts = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 3
@@ -83,7 +83,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(meshes, finished, t
 
 
 def written(folder):
-    """How many files there are, half-written ones included."""
+    """The number of files, including half-written ones."""
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
@@ -126,7 +126,7 @@ def test_overwrite_replaces_a_store_and_nothing_else(meshes, finished, tmp_path)
         assert (tmp_path / "mine/thesis.txt").read_text() == "dear"
 
 
-def test_retry_failed_renders_a_mended_shape(meshes, tmp_path):
+def test_retry_failed_renders_a_fixed_shape(meshes, tmp_path):
     root, out = tmp_path / "meshes", tmp_path / "S"
     shutil.copytree(meshes, root)
     assert render(root, out).returncode == 3
@@ -136,13 +136,13 @@ def test_retry_failed_renders_a_mended_shape(meshes, tmp_path):
     assert all(outcome.status == "done" for outcome in ViewStore.open(out).outcomes())
 
 
-def test_the_up_axis_cannot_change_half_way(meshes, finished):
+def test_the_up_axis_of_a_store_cannot_change(meshes, finished):
     done = render(meshes, finished, "--up", "x")
     assert done.returncode == 1
     assert 'up: "y" in the store, "x" asked for' in done.stderr
 
 
-def test_correspondences_need_the_right_root_and_accept_one_too_high(meshes, finished, tmp_path):
+def test_correspondences_need_the_right_root_or_one_level_higher(meshes, finished, tmp_path):
     root, out = tmp_path / "moved/meshes", tmp_path / "S"
     assert render(meshes, out, "--no-correspondences").returncode == 3
     shutil.copytree(meshes, root)
@@ -156,7 +156,7 @@ def test_correspondences_need_the_right_root_and_accept_one_too_high(meshes, fin
     assert tree(out) == tree(finished)
 
 
-def test_an_interrupted_shard_is_never_matched_before_it_is_rendered(meshes, finished):
+def test_correspondences_of_a_shard_are_committed_after_its_images(meshes, finished):
     store = ViewStore.open(finished)
     assert set(store.committed("visible")) <= set(store.committed("render"))
     times = {
@@ -169,7 +169,7 @@ def test_an_interrupted_shard_is_never_matched_before_it_is_rendered(meshes, fin
     assert all(np.array(times["render"]) <= np.array(times["visible"]))
 
 
-def test_half_a_store_says_what_is_skipped_and_what_waits(meshes, finished, tmp_path):
+def test_building_correspondences_reports_skipped_and_unrendered_shapes(meshes, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "S")
     store = ViewStore.open(tmp_path / "S")
     for shard in range(3):
@@ -183,7 +183,7 @@ def test_half_a_store_says_what_is_skipped_and_what_waits(meshes, finished, tmp_
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
-def test_an_out_that_is_a_file_or_leads_through_one_is_said(meshes, tmp_path, more):
+def test_an_out_that_is_or_contains_a_file_is_reported(meshes, tmp_path, more):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file/S"):
         done = render(meshes, out, *more)
@@ -192,7 +192,7 @@ def test_an_out_that_is_a_file_or_leads_through_one_is_said(meshes, tmp_path, mo
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_names_that_are_not_utf8_are_said(meshes, tmp_path):
+def test_names_that_are_not_utf8_are_reported(meshes, tmp_path):
     odd = os.fsdecode(bytes(tmp_path) + b"/\xff")
     shutil.copytree(meshes, odd)
     for root, out in ((odd, tmp_path / "S"), (meshes, odd + "out")):
@@ -201,7 +201,7 @@ def test_names_that_are_not_utf8_are_said(meshes, tmp_path):
         assert "not UTF-8" in done.stderr
 
 
-def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):
+def test_no_correspondences_are_built_for_a_changed_source(meshes, tmp_path):
     root, out = tmp_path / "meshes", tmp_path / "S"
     shutil.copytree(meshes, root)
     render(root, out, "--no-correspondences")
@@ -217,7 +217,7 @@ def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):
     assert verify(str(out)).ok
 
 
-def test_ctrl_c_stops_cleanly_and_can_be_resumed(meshes, finished, tmp_path):
+def test_ctrl_c_stops_a_job_cleanly_and_it_can_be_resumed(meshes, finished, tmp_path):
     out = tmp_path / "S"
     arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "1"]
     with subprocess.Popen(
@@ -246,7 +246,7 @@ def test_plain_zarr_reads_the_same_arrays(finished):
         np.testing.assert_array_equal(array[...], store.read(name))
 
 
-def test_stored_depth_and_points_keep_their_promises(finished, meshes):
+def test_stored_depth_and_points_lie_on_the_surface(finished, meshes):
     store = ViewStore.open(finished)
     scale = zarr.open_group(finished, mode="r")["depth"].attrs["scale"]
     assert scale / 2 <= 1e-4
@@ -260,7 +260,7 @@ def test_stored_depth_and_points_keep_their_promises(finished, meshes):
     assert point_triangle_distance(points.astype(float), corners[faces]).max() <= 1e-6
 
 
-def test_verify_is_content_with_a_healthy_store(finished):
+def test_verify_accepts_an_intact_store(finished):
     verdict = verify(str(finished))
     assert verdict.ok, verdict.broken
     assert verdict.pending == 0
@@ -285,7 +285,7 @@ def test_verify_finds_every_flipped_bit(finished, tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["rgb/c/0/0/0/0/0", "visible/zarr.json", "shapes.jsonl"])
-def test_verify_names_a_lost_file(finished, tmp_path, victim):
+def test_verify_reports_a_lost_file(finished, tmp_path, victim):
     out = tmp_path / "S"
     shutil.copytree(finished, out)
     (out / victim).unlink()
@@ -296,7 +296,7 @@ def test_verify_names_a_lost_file(finished, tmp_path, victim):
     assert any(victim in broken["where"] for broken in facts["broken"])
 
 
-def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
+def test_verify_reports_contradictory_arrays(finished, tmp_path):
     out = tmp_path / "S"
     shutil.copytree(finished, out)
     store = ViewStore.open(out)
@@ -312,7 +312,7 @@ def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
     ]
 
 
-def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(meshes, finished, small_disk):
+def test_a_full_disk_stops_the_job_which_resumes_when_there_is_space(meshes, finished, small_disk):
     out = small_disk / "S"
     done = render(meshes, out)
     assert done.returncode == 1
@@ -323,7 +323,7 @@ def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(meshes, fini
     assert tree(out) == tree(finished)
 
 
-def test_a_read_only_disk_is_named(meshes, small_disk):
+def test_a_read_only_disk_is_reported(meshes, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     done = render(meshes, small_disk / "S")
     assert done.returncode == 1

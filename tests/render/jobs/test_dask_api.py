@@ -1,4 +1,4 @@
-"""The project uses only the documented API of dask, which survives a user's upgrade."""
+"""The project uses only the documented API of dask, so that upgrades do not break it."""
 
 import ast
 import inspect

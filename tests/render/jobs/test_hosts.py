@@ -51,9 +51,7 @@ def on(name, shared):
 
 
 @pytest.mark.slow
-def test_a_host_that_vanishes_loses_its_shards_to_the_other_after_a_while(
-    meshes, finished, tmp_path
-):
+def test_shards_of_a_vanished_host_are_taken_over_by_the_other(meshes, finished, tmp_path):
     shared = tmp_path / "shared"
     shutil.copytree(meshes, shared / "meshes")
     with network() as (first, second):

@@ -1,4 +1,4 @@
-"""Links out of the root, and names that would command a terminal, through whole jobs."""
+"""Links out of the root, and names with terminal escapes, in whole jobs."""
 
 import json
 import os
@@ -29,7 +29,7 @@ NASTY = "sofa\x1b[2J\x1b]0;owned\x07[red]\u202e"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A class whose name clears screens, a broken shape of one, and a class behind a link."""
+    """A class whose name contains terminal escapes, with a broken shape, and a linked class."""
     base = tmp_path_factory.mktemp("links")
     write_off(base / "root" / NASTY / "a.off", box())
     (base / "root" / NASTY / f"{NASTY}.off").write_text("OFF 1 1 0\n")
@@ -44,7 +44,7 @@ def done(root, tmp_path_factory):
     return out, render(root, out, "--follow-links", "--json")
 
 
-def test_no_name_commands_the_terminal(done, tmp_path):
+def test_names_with_terminal_escapes_are_printed_safely(done, tmp_path):
     out, rendered = done
     shown = [rendered.stderr, *rendered.stdout.splitlines()[:-1], pointcmt("info", out).stdout]
     text = "\n".join(shown)
@@ -70,7 +70,7 @@ def test_a_store_remembers_that_links_were_followed(done, root):
     assert (out / "shapes.jsonl").read_bytes() == before
 
 
-def test_without_them_a_store_says_that_links_were_not_followed(root, tmp_path):
+def test_a_store_records_that_links_were_not_followed(root, tmp_path):
     rendered = render(root, tmp_path / "S")
     assert rendered.returncode == 3, rendered.stderr
     assert "such as chair (see --follow-links)" in rendered.stderr
@@ -79,14 +79,14 @@ def test_without_them_a_store_says_that_links_were_not_followed(root, tmp_path):
     assert store.class_names == [NASTY]
 
 
-def test_a_store_of_earlier_versions_follows_links_as_they_did(done):
-    """Its root does not say."""
+def test_a_store_of_an_earlier_version_follows_links(done):
+    """Its root does not say whether links were followed, and earlier versions followed them."""
     store = ViewStore.open(done[0])
     del store.attributes["source"]["follow_links"]
     assert job_of_store(store, None).follow_links
 
 
-def test_sources_behind_a_link_are_compared_as_they_were_read(tmp_path):
+def test_linked_sources_are_compared_with_their_recorded_hashes(tmp_path):
     root = write_shapenetpart_pts(tmp_path / "root", SHAPES)
     synset = next(iter(SHAPES))[0]
     os.rename(root / synset, tmp_path / "elsewhere")
@@ -98,7 +98,7 @@ def test_sources_behind_a_link_are_compared_as_they_were_read(tmp_path):
     assert changed_sources(store, job)[0] == []
 
 
-def test_parts_behind_a_link_are_read_where_links_are_followed(tmp_path):
+def test_linked_files_of_parts_are_read_if_links_are_followed(tmp_path):
     root = write_shapenetpart_pts(tmp_path / "root", SHAPES)
     synset, name, _ = next(iter(SHAPES))
     os.rename(root / synset / "points_label", tmp_path / "elsewhere")
@@ -110,8 +110,8 @@ def test_parts_behind_a_link_are_read_where_links_are_followed(tmp_path):
     assert len(np.unique(cloud.part)) > 1
 
 
-def test_a_store_of_links_says_how_to_find_them_again(done, tmp_path):
-    """The store remembers; a root that has nothing but links needs the flag."""
+def test_a_store_of_linked_shapes_reports_the_flag_it_needs(done, tmp_path):
+    """The store records the flag; a root that contains only links needs it again."""
     (tmp_path / "root").mkdir()
     os.symlink(done[0].parent, tmp_path / "root/linked")
     with pytest.raises(UsageError) as refused:
@@ -120,7 +120,7 @@ def test_a_store_of_links_says_how_to_find_them_again(done, tmp_path):
 
 
 def test_a_mesh_outside_of_the_data_set_is_not_read(tmp_path):
-    """Whatever a stranger's plan names."""
+    """Even if the plan of an untrusted store names it."""
     write_off(tmp_path / "secret.off", box())
     (tmp_path / "root").mkdir()
     config = RenderConfig(find_rig("ortho6"), size=16, points=16)

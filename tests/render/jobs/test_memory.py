@@ -54,7 +54,7 @@ def test_the_smallest_limit_of_a_container_and_the_groups_around_it(pod, me, all
     assert usable == min(allowed, machine)
 
 
-def test_version_1_of_control_groups(tmp_path):
+def test_the_memory_limit_of_control_groups_version_1(tmp_path):
     (tmp_path / "cgroup").write_text(VERSION_1)
     group(tmp_path / "fs/memory/other", memory__limit_in_bytes="9223372036854771712")
     assert memory_quota(tmp_path / "cgroup", tmp_path / "fs") == math.inf
@@ -62,7 +62,7 @@ def test_version_1_of_control_groups(tmp_path):
     assert memory_quota(tmp_path / "cgroup", tmp_path / "fs") == 3 * GIB
 
 
-def test_workers_share_the_memory_and_are_fewer_where_it_is_too_little():
+def test_workers_share_the_memory_and_are_fewer_if_it_is_small():
     assert share_out(4, None, need=0.5, memory=32).limit == 32 * SHARED / 4
     assert share_out(4, None, need=0.5, memory=32).workers == 4
     few = share_out(16, None, need=0.6, memory=8)
@@ -74,7 +74,7 @@ def test_workers_share_the_memory_and_are_fewer_where_it_is_too_little():
         assert share_out(16, limit, need=0.6, memory=8).workers == 16
 
 
-def test_a_worker_of_a_cluster_takes_the_share_of_its_own_machine():
+def test_a_cluster_worker_uses_the_memory_of_its_own_machine():
     work = Work(print, None, 1.0, None, need=0.5)
     limit = with_share(work, 1).memory_limit
     assert limit == pytest.approx(usable_memory() * SHARED / usable_cores(), abs=0.01)
@@ -89,7 +89,7 @@ def schema(rig, size, shapes, shard=None):
     return schema_for(RenderConfig(find_rig(rig), size), shapes, shard=shard)
 
 
-def test_what_cannot_fit_is_refused_with_the_number_and_what_would_fit():
+def test_shards_too_large_for_memory_are_refused_with_numbers():
     large = schema("fibonacci60", 4096, 100)
     need = shard_memory(large)
     assert need > 4 * 60 * 4096**2 * 9 / GIB
@@ -108,7 +108,7 @@ def test_what_cannot_fit_is_refused_with_the_number_and_what_would_fit():
     require_memory(large, 0.0, memory=1)  # no limit
 
 
-def test_a_shard_that_is_too_large_is_refused_with_the_size_that_fits():
+def test_an_oversized_shard_is_refused_with_the_size_that_fits():
     with pytest.raises(UsageError, match="a shard of 1000 shapes") as raised:
         require_memory(schema("dodeca20", 224, 4000, 1000), 1.0, math.inf)
     shard = int(raised.value.fix.removeprefix("--shard-size ").split(",")[0])
@@ -118,7 +118,7 @@ def test_a_shard_that_is_too_large_is_refused_with_the_size_that_fits():
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",), ("--overwrite",)])
-def test_a_plan_that_cannot_fit_does_nothing(tmp_path, more):
+def test_a_plan_that_does_not_fit_creates_no_store(tmp_path, more):
     out = tmp_path / "S"
     command = ("render", "--dataset", "toy", "--limit", 2, "--out", out, "--memory-limit", 2, *more)
     done = pointcmt(*command, *HUGE)
@@ -127,7 +127,7 @@ def test_a_plan_that_cannot_fit_does_nothing(tmp_path, more):
     assert not out.exists()
 
 
-def test_what_the_default_refuses_depends_on_the_machine(tmp_path):
+def test_the_default_limit_depends_on_the_machine(tmp_path):
     listing = select(list_shapes("toy", None), None, 2)
     config = RenderConfig(find_rig("fibonacci60"), 4096)
     job = Job(str(tmp_path / "S"), listing.name, None, listing.up, config)
@@ -137,7 +137,7 @@ def test_what_the_default_refuses_depends_on_the_machine(tmp_path):
         render(listing, job, Options())
 
 
-def test_a_store_is_rendered_with_no_limit_and_with_the_default(tmp_path):
+def test_a_store_is_rendered_without_a_limit_and_with_the_default(tmp_path):
     small = ("--dataset", "toy", "--limit", 2, "--rig", "ortho6", "--size", 16, "--points", 16)
     for name, more in (("S", ()), ("T", ("--memory-limit", 0))):
         done = pointcmt("render", *small, "--out", tmp_path / name, "--json", *more)
@@ -157,7 +157,7 @@ print(peak() / 2**30, shard_memory(store.schema))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("rig", "shapes", "size"), [("ortho6", 4, 512), ("dodeca20", 1, 1024)])
-def test_a_shard_takes_about_what_the_plan_expects(tmp_path, rig, shapes, size):
+def test_a_shard_takes_about_as_much_memory_as_planned(tmp_path, rig, shapes, size):
     def run(out, *settings):
         code = [sys.executable, "-c", PEAK, tmp_path / out, *map(str, settings)]
         return subprocess.run(code, capture_output=True, text=True, check=True)

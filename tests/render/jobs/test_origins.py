@@ -1,4 +1,4 @@
-"""Two data sets with the same names never mix in one store: hashes and the root are looked at."""
+"""Data sets with the same names never mix in one store: source hashes and roots are compared."""
 
 import shutil
 from dataclasses import replace
@@ -42,7 +42,7 @@ def meshes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory):
-    """Another data set of the same names."""
+    """Another data set with the same names."""
     return boxes(tmp_path_factory.mktemp("others"), 0.01)
 
 
@@ -66,7 +66,7 @@ def half(copy):
 
 
 def run(root, store, **more):
-    """What `pointcmt render` does once it has parsed its options."""
+    """Do what `pointcmt render` does after parsing its options."""
     listing = list_shapes("folder", root)
     config = fit(RenderConfig(find_rig("ortho6"), **SMALL), listing.kind)
     job = Job(store.path, listing.name, listing.root, listing.up, config)
@@ -74,7 +74,7 @@ def run(root, store, **more):
 
 
 @pytest.mark.parametrize("name", ["half", "copy"], ids=["half done", "complete"])
-def test_another_data_set_of_the_same_names_is_refused(others, meshes, name, request):
+def test_another_data_set_with_the_same_names_is_refused(others, meshes, name, request):
     store = request.getfixturevalue(name)
     before = tree(store.path)
     with pytest.raises(UsageError, match="made from another directory") as raised:
@@ -88,9 +88,7 @@ def test_another_data_set_of_the_same_names_is_refused(others, meshes, name, req
     assert tree(store.path) == before
 
 
-def test_files_replaced_under_the_same_root_are_refused_unless_that_is_asked_for(
-    half, whole, meshes, tmp_path
-):
+def test_replaced_files_are_refused_unless_allowed(half, whole, meshes, tmp_path):
     root = shutil.copytree(meshes, tmp_path / "meshes")
     run(root, half, moved=True)
     half.forget(2)
@@ -104,7 +102,7 @@ def test_files_replaced_under_the_same_root_are_refused_unless_that_is_asked_for
     assert tree(half.path) == tree(whole.path)
 
 
-def test_a_data_set_that_has_moved_goes_on_when_that_is_said(half, whole, meshes, tmp_path):
+def test_a_moved_data_set_resumes_with_the_flag(half, whole, meshes, tmp_path):
     root = shutil.copytree(meshes, tmp_path / "moved")
     command = ("render", "--dataset", "folder", "--root", root, "--out", half.path, "--workers", 1)
     command += ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 2)
@@ -118,14 +116,14 @@ def test_a_data_set_that_has_moved_goes_on_when_that_is_said(half, whole, meshes
     assert tree(half.path) == tree(whole.path)
 
 
-def test_the_same_root_by_another_name_is_the_same_root(half, meshes, tmp_path, monkeypatch):
+def test_another_path_to_the_same_root_is_accepted(half, meshes, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(meshes)
     monkeypatch.chdir(meshes.parent)
     for root in (tmp_path / "link", Path(meshes.name), meshes / "../" / meshes.name):
         assert run(root, half).planned == 6
 
 
-def test_correspondences_of_another_data_set_are_refused(meshes, others, tmp_path):
+def test_correspondences_from_another_data_set_are_refused(meshes, others, tmp_path):
     listing = list_shapes("folder", meshes)
     store = render_listing(
         listing, tmp_path / "S", shard=2, correspondences=False, rig="ortho6", **SMALL
@@ -145,7 +143,7 @@ def test_a_shard_that_has_lost_its_marker_is_not_repaired_from_another_data_set(
     assert tree(half.path) == before
 
 
-def test_verify_compares_all_sources_when_asked_to(copy, meshes, tmp_path):
+def test_verify_compares_all_sources_on_request(copy, meshes, tmp_path):
     root = shutil.copytree(meshes, tmp_path / "meshes")
     done = pointcmt("verify", copy.path, "--sources", "--json")
     assert done.returncode == 0, done.stderr
@@ -168,7 +166,7 @@ def test_verify_compares_all_sources_when_asked_to(copy, meshes, tmp_path):
     assert pointcmt("verify", copy.path, "--sources", "--repair").returncode == 2
 
 
-def test_a_store_is_verified_on_a_machine_without_its_sources(meshes, tmp_path):
+def test_a_store_can_be_verified_without_its_sources(meshes, tmp_path):
     root = shutil.copytree(meshes, tmp_path / "meshes")
     listing = list_shapes("folder", root)
     store = render_listing(listing, tmp_path / "S", shard=2, **SMALL)
@@ -179,7 +177,7 @@ def test_a_store_is_verified_on_a_machine_without_its_sources(meshes, tmp_path):
     assert str(root) in done.stderr
 
 
-def test_built_in_shapes_have_no_files_to_compare(tmp_path):
+def test_toy_shapes_have_no_files_to_compare(tmp_path):
     store = render_toy(tmp_path / "S", 3, **SMALL)
     done = pointcmt("verify", store.path, "--sources")
     assert done.returncode == 0
@@ -187,7 +185,7 @@ def test_built_in_shapes_have_no_files_to_compare(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_shapenetpart_pts, write_shapenetpart_hdf5])
-def test_the_hashes_of_clouds_are_those_that_were_recorded(write, tmp_path):
+def test_the_hashes_of_clouds_are_compared(write, tmp_path):
     root = write(tmp_path / "parts", SHAPES)
     store = render_listing(list_shapes("shapenetpart", root), tmp_path / "S", **SMALL)
     job = job_of_store(store, None)
@@ -201,7 +199,7 @@ def test_the_hashes_of_clouds_are_those_that_were_recorded(write, tmp_path):
     assert [finding.what for finding in broken] == ["the file is not the one that was rendered"]
 
 
-def test_a_large_store_is_compared_by_a_sample_that_is_always_the_same(tmp_path):
+def test_sources_of_a_large_store_are_compared_on_a_fixed_sample(tmp_path):
     many = [ShapeRecord(f"{i:03}", "thing", "train", f"{i:03}.off") for i in range(360)]
     table = attributes()
     table["schema"] |= {"shapes": 360, "shard": 4}

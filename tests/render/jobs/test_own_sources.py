@@ -44,7 +44,7 @@ def boxes(installed, tmp_path_factory):
 
 @pytest.fixture
 def module(installed, tmp_path):
-    """A folder with a module `own.py`, which nobody has installed, and the mark of its import."""
+    """A folder with a module `own.py` that is not installed, and the file its import writes."""
     folder, mark = tmp_path / "work", tmp_path / "imported"
     folder.mkdir()
     (folder / "own.py").write_text(BOXES.format(mark=str(mark)))
@@ -60,7 +60,7 @@ def damaged(store, folder):
     return copy
 
 
-def test_an_entry_point_is_rendered_and_the_store_says_what_made_it(boxes):
+def test_an_entry_point_is_rendered_and_recorded_in_the_store(boxes):
     store = ViewStore.open(boxes)
     assert store.attributes["source"]["name"] == "outside-boxes"
     assert store.attributes["versions"]["outside-boxes"] == "outside-parts 1.2"
@@ -69,7 +69,7 @@ def test_an_entry_point_is_rendered_and_the_store_says_what_made_it(boxes):
     assert heights[0] < 0.4 < 1.5 < heights[1]  # a flat box and a tall one, in the unit sphere
 
 
-def test_a_repair_makes_its_shapes_again_to_the_same_bytes(boxes, installed, tmp_path):
+def test_a_repair_renders_shapes_of_a_plugin_to_the_same_bytes(boxes, installed, tmp_path):
     copy = damaged(boxes, tmp_path)
     done = pointcmt("verify", copy, "--repair", "--workers", 2, "--json", env=installed)
     assert facts(done)["ok"], done.stderr
@@ -77,7 +77,7 @@ def test_a_repair_makes_its_shapes_again_to_the_same_bytes(boxes, installed, tmp
     assert tree(copy) == tree(boxes)
 
 
-def test_a_repair_without_the_package_says_so(boxes, tmp_path):
+def test_a_repair_without_the_plugin_reports_it(boxes, tmp_path):
     copy = damaged(boxes, tmp_path)
     done = pointcmt("verify", copy, "--repair", "--workers", 1)
     assert done.returncode == 2
@@ -85,7 +85,7 @@ def test_a_repair_without_the_package_says_so(boxes, tmp_path):
     assert str(copy) in done.stderr
 
 
-def test_code_that_a_store_names_is_imported_only_if_the_user_says_so(module, installed, tmp_path):
+def test_code_named_in_a_store_is_imported_only_with_permission(module, installed, tmp_path):
     folder, mark = module
     out = tmp_path / "S"
     name = ("--dataset", "own:BOXES", "--out", out, *SMALL)
@@ -108,8 +108,8 @@ def test_code_that_a_store_names_is_imported_only_if_the_user_says_so(module, in
     assert tree(out) == whole
 
 
-def test_clouds_that_a_source_makes_are_rendered_and_resumed(module, installed, tmp_path):
-    """Below a root: what the shapes were made from is compared by the loader, not as files."""
+def test_clouds_made_by_a_plugin_are_rendered_and_resumed(module, installed, tmp_path):
+    """With a root: the loader compares what the shapes were made from, not files."""
     folder, out = module[0], tmp_path / "S"
     (tmp_path / "root").mkdir()
     more = ("--root", tmp_path / "root", "--out", out, *SMALL, "--workers", 1, "--json")
@@ -122,7 +122,7 @@ def test_clouds_that_a_source_makes_are_rendered_and_resumed(module, installed, 
     assert facts(compared)["ok"], compared.stderr
 
 
-def test_a_function_that_lists_files_is_a_source(installed, tmp_path):
+def test_a_function_that_lists_files_can_be_a_source(installed, tmp_path):
     from pointcmt.shapes import Mesh
     from tests.outside.outside_parts.boxes import CORNERS, FACES
 
@@ -144,7 +144,7 @@ def test_a_job_of_a_store_checks_before_a_worker_imports(boxes):
 
 
 @pytest.mark.slow
-def test_dask_workers_find_the_module_that_was_named(module, installed, tmp_path):
+def test_dask_workers_import_the_named_module(module, installed, tmp_path):
     folder, out = module[0], tmp_path / "S"
     name = ("--dataset", "own:BOXES", "--limit", 4, "--out", out, *SMALL)
     local = ("--scheduler", "local", "--workers", 1, "--json")

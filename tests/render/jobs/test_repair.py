@@ -1,4 +1,4 @@
-"""`verify --repair`: whatever was damaged, the same bytes as before; nothing else is touched."""
+"""`verify --repair` restores the same bytes after any damage, and changes nothing else."""
 
 import fcntl
 import json
@@ -64,7 +64,7 @@ HOW = ("flip", "truncate", "delete")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_shards_damaged_in_any_way_are_rendered_to_the_same_bytes(whole, store, seed):
+def test_damaged_shards_are_rendered_again_to_the_same_bytes(whole, store, seed):
     chance, folder = random.Random(seed), Path(store.path)
     kinds = [f"{name}/c/{{}}" for name in store.specs]
     kinds += [f"commits/{stage}/{{:06d}}.json" for stage in (RENDER, CORRESPONDENCES)]
@@ -83,7 +83,7 @@ def test_shards_damaged_in_any_way_are_rendered_to_the_same_bytes(whole, store, 
 
 
 def stamps(folder, shards):
-    """When each file of these shards was written."""
+    """The modification times of the files of these shards."""
     found = {}
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
@@ -94,7 +94,7 @@ def stamps(folder, shards):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_metadata_is_written_again_and_nothing_is_rendered(whole, store, how):
+def test_metadata_is_restored_without_rendering(whole, store, how):
     chance, folder = random.Random(how), Path(store.path)
     for name in ("shapes.jsonl", "K/zarr.json", "rgb/zarr.json"):
         damage(folder / name, how, chance)
@@ -106,7 +106,7 @@ def test_metadata_is_written_again_and_nothing_is_rendered(whole, store, how):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_lost_root_comes_back_with_the_settings_it_was_made_with(whole, store, how):
+def test_a_lost_root_is_restored_with_its_settings(whole, store, how):
     folder = Path(store.path)
     damage(folder / "zarr.json", how, random.Random(how))
     with pytest.raises(StoreError) as raised:
@@ -121,7 +121,7 @@ def test_a_lost_root_comes_back_with_the_settings_it_was_made_with(whole, store,
     assert tree(folder) == tree(whole.path)
 
 
-def test_a_root_without_any_shard_comes_back_with_its_list_of_shapes(tmp_path):
+def test_a_damaged_root_without_shards_is_restored_by_the_same_job(tmp_path):
     create_store(*toy_job(tmp_path / "S", 4))
     before = tree(tmp_path / "S")
     (tmp_path / "S/zarr.json").write_bytes(b"{")
@@ -154,7 +154,7 @@ def test_features_that_are_damaged_or_without_metadata_are_deleted(store):
     assert open_features(ViewStore.open(folder), key).pending() == [3, 5]
 
 
-def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
+def test_leftovers_are_deleted_except_foreign_and_locked_files(whole, store):
     folder = Path(store.path)
     orphans = ["rgb/c/20/0/0/0/0", "depth/c/0/0/0/9", "commits/render/000020.json"]
     orphans += ["claims/000099.json"]
@@ -182,13 +182,13 @@ def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
 
 
 def run_elsewhere(store, *more, code=0):
-    """The command in another process; its JSON."""
+    """Run the command in another process; return its JSON."""
     done = pointcmt("verify", store, "--repair", "--json", "--workers", 1, *more)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_store_without_correspondences_gets_none(tmp_path):
+def test_a_repair_does_not_add_correspondences(tmp_path):
     store = render_toy(tmp_path / "S", limit=4, shard=2, correspondences=False, **SMALL)
     before = tree(store.path)
     (tmp_path / "S/rgb/c/1/0/0/0/0").unlink()
@@ -196,7 +196,7 @@ def test_a_store_without_correspondences_gets_none(tmp_path):
     assert tree(store.path) == before
 
 
-def test_shards_that_nobody_began_are_left_to_render(store):
+def test_a_repair_does_not_render_pending_shards(store):
     for shard in (0, 1):
         store.forget(shard)
     for path in [p for p in Path(store.path).rglob("c/1") if "features" not in p.parts]:
@@ -223,7 +223,7 @@ def meshes(tmp_path):
     return store
 
 
-def test_a_source_that_changed_or_went_is_named_and_never_drawn(meshes, tmp_path):
+def test_a_changed_or_missing_source_is_reported_and_not_rendered(meshes, tmp_path):
     root, folder = tmp_path / "meshes", Path(meshes.path)
     good = tree(folder)
     write_off(root / "box/train/0.off", shapes.box(0.9))
@@ -248,7 +248,7 @@ def test_a_source_that_changed_or_went_is_named_and_never_drawn(meshes, tmp_path
     assert tree(folder) == good
 
 
-def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(meshes, tmp_path):
+def test_only_correspondences_are_repaired_from_a_moved_data_set(meshes, tmp_path):
     folder, good = Path(meshes.path), tree(meshes.path)
     (tmp_path / "meshes").rename(tmp_path / "moved")
     damage(folder / "visible/c/1/0/0", "truncate", random.Random(0))
@@ -264,14 +264,14 @@ def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(mes
     assert stamps(folder / "rgb", {0, 1, 2}) == rendered
 
 
-def test_a_list_of_shapes_that_the_source_no_longer_gives_is_said(meshes, tmp_path):
+def test_a_plan_that_the_source_no_longer_matches_is_reported(meshes, tmp_path):
     write_off(tmp_path / "meshes/box/train/00.off", shapes.box(0.9))
     (Path(meshes.path) / "shapes.jsonl").unlink()
     with pytest.raises(StoreError, match="the data set now lists others"):
         repair(meshes.path, None, QUIET)
 
 
-def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes):
+def test_shapes_that_hung_are_not_retried_and_other_backends_are_noted(meshes):
     marker = meshes.markers(RENDER, [1])[1]
     ended = [decode_outcome(table) for table in marker["outcomes"]]
     hung = replace(ended[0], status="failed", reason=Reason.TIMEOUT, detail="took 1 s", sha256="")
@@ -289,14 +289,14 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
     assert done.lost == ()
 
 
-def test_a_store_that_is_whole_is_left_as_it_is(whole):
+def test_an_intact_store_is_left_unchanged(whole):
     before = stamps(Path(whole.path), set(range(20)))
     done = repair(whole.path, None, QUIET)
     assert (done.mended, done.shards, done.swept, done.foreign) == ((), (), (), ())
     assert stamps(Path(whole.path), set(range(20))) == before
 
 
-def test_embree_draws_again_what_it_drew_even_where_auto_finds_a_gpu(meshes, monkeypatch):
+def test_a_repair_uses_embree_for_its_shapes_even_if_auto_finds_a_gpu(meshes, monkeypatch):
     monkeypatch.setattr(repairing, "has_gpu", lambda: True)
     (Path(meshes.path) / "rgb/c/1/0/0/0/0").unlink()
     before = {name: data for name, data in tree(meshes.path).items() if "commits" not in name}

@@ -1,4 +1,4 @@
-"""Doing shapes again: what is done keeps its bytes, and nothing ends well that is not there."""
+"""Retrying failed shapes: finished ones keep their bytes, and lost or changed data is reported."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ SETTINGS = ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 3)
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder of six boxes in which the second one is no mesh."""
+    """A folder of six boxes, of which the second is not a valid mesh."""
     for i in range(6):
         write_off(tmp_path / f"meshes/box/train/{i}.off", shapes.box(0.2 + 0.1 * i))
     (tmp_path / "meshes/box/train/1.off").write_text("OFF\n")
@@ -45,7 +45,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def store(root, tmp_path):
-    """Their store, in two shards."""
+    """The store of `root`, in two shards."""
     return render_listing(list_shapes("folder", root), tmp_path / "S", shard=3, **SMALL)
 
 
@@ -59,14 +59,14 @@ def contents(store, indices):
 
 
 def lose(store, name):
-    """Returns the key of the file of shard 0 that is deleted."""
+    """Delete a file of shard 0; return its key."""
     key = shard_key(store.specs[name], name, 0)
     (Path(store.path) / key).unlink()
     return key
 
 
 def change(store, name):
-    """Returns the key of the file of shard 0 that is now shard 1's: whole, readable, and wrong."""
+    """Replace a file of shard 0 by that of shard 1, readable but wrong; return its key."""
     key, other = (shard_key(store.specs[name], name, shard) for shard in (0, 1))
     (Path(store.path) / key).write_bytes((Path(store.path) / other).read_bytes())
     return key
@@ -74,7 +74,7 @@ def change(store, name):
 
 @pytest.mark.parametrize("damage", [lose, change])
 @pytest.mark.parametrize("name", ["rgb", "points", "source_to_world", "visible"])
-def test_a_retry_never_commits_what_was_lost_or_changed_since(store, root, name, damage):
+def test_a_retry_never_commits_lost_or_changed_files(store, root, name, damage):
     write_off(root / "box/train/1.off", shapes.box(0.9))
     key = damage(store, name)
     before = tree(store.path)
@@ -88,9 +88,7 @@ def test_a_retry_never_commits_what_was_lost_or_changed_since(store, root, name,
 
 @pytest.mark.parametrize("damage", [lose, change])
 @pytest.mark.parametrize("name", ["points", "point_face"])
-def test_correspondences_are_never_made_of_points_that_were_lost_or_changed(
-    store, root, name, damage
-):
+def test_no_correspondences_are_built_from_lost_or_changed_points(store, root, name, damage):
     store.forget(0, CORRESPONDENCES)
     key = damage(store, name)
     runner = ShardRunner(job_of_store(store, root))
@@ -100,7 +98,7 @@ def test_correspondences_are_never_made_of_points_that_were_lost_or_changed(
     assert store.pending(CORRESPONDENCES) == [0]
 
 
-def test_a_retry_renders_what_failed_and_keeps_what_is_done(store, root):
+def test_a_retry_renders_failed_shapes_and_keeps_finished_ones(store, root):
     write_off(root / "box/train/0.off", shapes.box(0.9))  # changed since
     (root / "box/train/2.off").write_text("spoilt since")
     before = contents(store, (0, 2))
@@ -119,7 +117,7 @@ def test_a_retry_renders_what_failed_and_keeps_what_is_done(store, root):
     assert contents(after, (1,)) == contents(straight, (1,))
 
 
-def test_a_retry_matches_again_only_what_could_not_be_matched(root, tmp_path):
+def test_a_retry_of_correspondences_only_repeats_failed_shapes(root, tmp_path):
     listing = list_shapes("folder", root)
     store = render_listing(listing, tmp_path / "S", shard=3, correspondences=False, **SMALL)
     moved = root / "box/train/0.off"
@@ -140,7 +138,7 @@ def test_a_retry_matches_again_only_what_could_not_be_matched(root, tmp_path):
     assert tree(store.path) == tree(straight.path)
 
 
-def test_a_job_whose_shards_vanish_does_not_end_well(tmp_path):
+def test_a_job_whose_shards_vanish_fails(tmp_path):
     listing = list_shapes("toy", None)
     listing = replace(listing, shapes=listing.shapes[:4])
     marker = tmp_path / "S/commits/render/000000.json"
@@ -159,7 +157,7 @@ def test_a_job_whose_shards_vanish_does_not_end_well(tmp_path):
     assert run.render(listing, replace(job, out=str(tmp_path / "S")), QUIET).done == 1
 
 
-def test_markers_of_another_store_are_no_shards_of_this_one(tmp_path):
+def test_markers_of_another_store_are_ignored(tmp_path):
     mine = render_toy(tmp_path / "S", 2, shard=1, **SMALL)
     other = render_toy(tmp_path / "T", 2, shard=1, size=24, points=32)
     shutil.copy(f"{other.path}/commits/render/000000.json", f"{mine.path}/commits/render/")
@@ -171,7 +169,7 @@ def test_markers_of_another_store_are_no_shards_of_this_one(tmp_path):
     assert repair(mine.path, None, QUIET).verdict.ok
 
 
-def test_nothing_is_done_for_a_store_that_was_replaced(tmp_path):
+def test_a_job_does_nothing_if_its_store_was_replaced(tmp_path):
     store = render_toy(tmp_path / "S", 2, shard=1, **SMALL)
     job = replace(job_of_store(store, None), identity=store.identity)
     shutil.rmtree(store.path)
@@ -183,7 +181,7 @@ def test_nothing_is_done_for_a_store_that_was_replaced(tmp_path):
     assert tree(store.path) == before
 
 
-def test_a_repair_that_is_stopped_forgets_nothing(store, root, monkeypatch):
+def test_a_repair_after_an_interruption_reports_all_lost_shapes(store, root, monkeypatch):
     (Path(store.path) / "depth/c/1/0/0/0").unlink()
     write_off(root / "box/train/4.off", shapes.box(0.95))
     with monkeypatch.context() as context:
@@ -198,7 +196,7 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
-def test_a_repair_says_where_the_bytes_are_others(tmp_path):
+def test_a_repair_reports_bytes_that_differ(tmp_path):
     root = tmp_path / "meshes/box/train/0"
     root.mkdir(parents=True)
     triangle = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\n"
@@ -214,7 +212,7 @@ def test_a_repair_says_where_the_bytes_are_others(tmp_path):
     assert json.loads(done.stdout.splitlines()[-1])["changed"] == [0]
 
 
-def test_what_never_was_done_is_not_lost(store):
+def test_a_repair_does_not_report_failed_shapes_as_lost(store):
     (Path(store.path) / "commits/render/000000.json").write_text("?")
     done = repair(store.path, None, QUIET)
     assert done.verdict.ok
@@ -222,8 +220,8 @@ def test_what_never_was_done_is_not_lost(store):
     assert [o.id for o in ViewStore.open(store.path).failures()] == ["box/train/1"]
 
 
-def test_a_late_writer_leaves_no_damage_behind(tmp_path):
-    """It is stopped after its first look at its claim, and writes when another has committed."""
+def test_a_late_writer_does_not_damage_the_store(tmp_path):
+    """It is suspended after checking its claim, and writes after another process has committed."""
     store = render_toy(tmp_path / "S", 1, shard=1, **SMALL)
     good = tree(store.path)
     store.forget(0)
@@ -246,7 +244,7 @@ def test_a_late_writer_leaves_no_damage_behind(tmp_path):
     assert tree(store.path) == good
 
 
-def test_a_store_that_somebody_works_on_is_not_overwritten(store, root, monkeypatch, tmp_path):
+def test_a_store_in_use_is_not_overwritten(store, root, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "LEASE", 2.0)
     held = store.claims.take(1)
     command = ("render", "--dataset", "folder", "--root", root, "--out", store.path, *SETTINGS)
@@ -269,7 +267,7 @@ def test_a_store_that_somebody_works_on_is_not_overwritten(store, root, monkeypa
         store.claims.require_idle()
 
 
-def test_options_of_repairs_alone_are_refused_without_one(store):
+def test_repair_options_are_refused_without_repair(store):
     done = pointcmt("verify", store.path, "--workers", 3)
     assert done.returncode == 2
     assert "add --repair" in done.stderr

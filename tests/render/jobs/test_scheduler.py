@@ -35,7 +35,7 @@ def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):
         engine("tcp://127.0.0.1:9")
 
 
-def test_a_refusal_is_reported_however_short_the_last_attempt():
+def test_a_refused_connection_is_reported_even_after_a_short_attempt():
     for _ in range(40):
         with pytest.raises(PointcmtError, match=r"\[Errno \d+\] Connection refused"):
             SchedulerConnection("tcp://127.0.0.1:9", 0.05)

@@ -27,7 +27,7 @@ from tests.stores import render_toy, tree
 
 
 def start(command, *arguments):
-    """A job in the background, whose last line of output is its summary."""
+    """Start a job in the background; its last line of output is its summary."""
     line = [sys.executable, "-m", "pointcmt", command, *map(str, arguments), "--json"]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -41,7 +41,7 @@ def summaries(jobs):
     return found
 
 
-def test_the_shares_of_an_array_started_at_once_fill_one_store(meshes, finished, tmp_path):
+def test_tasks_of_an_array_started_at_once_fill_one_store(meshes, finished, tmp_path):
     out = tmp_path / "S"
     arguments = ("--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", 1)
     shares = [("--shard-index", i, "--num-shards", 3) for i in range(3)]
@@ -56,7 +56,7 @@ def test_the_shares_of_an_array_started_at_once_fill_one_store(meshes, finished,
     assert [share["failed"] for share in found].count(1) == 1
 
 
-def test_shares_of_correspondences(meshes, finished, tmp_path):
+def test_correspondences_can_be_shared_by_array_tasks(meshes, finished, tmp_path):
     out = tmp_path / "S"
     shutil.copytree(finished, out)
     shutil.rmtree(out / "commits/visible")
@@ -81,7 +81,7 @@ def test_shares_of_correspondences(meshes, finished, tmp_path):
         (("--shard-index", 0, "--num-shards", 2, "--overwrite"), "others have rendered"),
     ],
 )
-def test_a_share_that_there_is_not_is_a_usage_error(tmp_path, arguments, says):
+def test_an_invalid_shard_index_is_a_usage_error(tmp_path, arguments, says):
     done = pointcmt("render", "--dataset", "toy", "--out", tmp_path / "S", *arguments)
     assert done.returncode == 2
     assert says in done.stderr
@@ -123,7 +123,7 @@ def small_job(out):
     return listing, Job(str(out), "toy", None, listing.up, config)
 
 
-def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
+def test_the_claim_of_a_vanished_machine_is_taken_over_after_its_lease(
     tmp_path, monkeypatch, messages
 ):
     monkeypatch.setattr(claims, "LEASE", 3.0)
@@ -160,7 +160,7 @@ def test_a_shard_that_another_process_took_over_is_not_committed(tmp_path):
     assert not list((tmp_path / "S/rgb/c").glob("**/*"))
 
 
-def test_what_another_job_did_meanwhile_is_not_done_again(tmp_path):
+def test_shards_that_another_job_finished_meanwhile_are_skipped(tmp_path):
     store = render_toy(tmp_path / "S", limit=2, shard=1, correspondences=False)
     job = job_of_store(store, None)
     pool, work = WorkerPool(), Work(make_runner, job, 60.0)
@@ -175,7 +175,7 @@ def test_what_another_job_did_meanwhile_is_not_done_again(tmp_path):
     assert {key: after[key] for key in before} == before
 
 
-def test_a_killed_job_started_again_at_once_waits_for_nobody(meshes, finished, tmp_path):
+def test_a_killed_job_restarts_without_waiting(meshes, finished, tmp_path):
     out = tmp_path / "S"
     arguments = ("--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", 2)
     with start("render", *arguments) as job:

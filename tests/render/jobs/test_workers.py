@@ -39,7 +39,7 @@ def started(script, folder):
     )
 
 
-def test_all_tasks_are_done_and_shared_among_processes(tmp_path):
+def test_all_tasks_are_done_by_several_processes(tmp_path):
     blamed, results = run(tmp_path, {0: "slow", 5: "slow", 10: "slow"}, tasks=6)
     assert blamed == {}
     assert len({process for process, _ in results.values()}) == 2
@@ -66,7 +66,7 @@ def test_compile_time_does_not_count_for_a_shape(tmp_path):
     assert blame == {}
 
 
-def test_a_job_that_was_suspended_blames_no_shape(tmp_path):
+def test_a_suspended_job_blames_no_shape(tmp_path):
     script = (
         "from pointcmt.render.jobs import supervisor\n"
         "from tests.render.jobs import runners\n"
@@ -100,7 +100,7 @@ def test_a_shape_that_exhausts_memory_is_stopped_at_once_and_blamed(tmp_path):
     assert (tmp_path / "greedy").read_text() == "6 "
 
 
-def test_memory_that_earlier_tasks_left_in_a_worker_is_not_blamed_on_a_shape(tmp_path):
+def test_memory_left_by_earlier_tasks_is_not_blamed_on_a_shape(tmp_path):
     blamed, results = run(tmp_path, {0: "heavy", 4: "heavy"}, tasks=2, workers=1, memory_limit=0.45)
     assert blamed == {}
     assert results[0][0] != results[1][0], "the worker was not replaced, as this test needs"
@@ -111,13 +111,13 @@ def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
         run(tmp_path, {}, memory_limit=0.01)
 
 
-def test_a_worker_killed_once_loses_nothing(tmp_path):
+def test_no_task_is_lost_when_a_worker_is_killed_once(tmp_path):
     blamed, _ = run(tmp_path, {3: "killed once", 8: "killed once", "task 2": "killed once"})
     assert blamed == {}
 
 
 class SlowSupervisor(Worker):
-    """Gets no processor time for a while after it has read which shape its process has begun."""
+    """A supervisor that is paused after reading which shape its process has started."""
 
     def _messages(self):
         yield from super()._messages()
@@ -126,7 +126,7 @@ class SlowSupervisor(Worker):
 
 
 @pytest.mark.parametrize("death", ["killed", "exit"])
-def test_a_shape_that_ended_while_its_supervisor_was_paused_is_not_blamed(tmp_path, death):
+def test_a_shape_that_finished_while_its_supervisor_was_paused_is_not_blamed(tmp_path, death):
     faults = {0: "slow", 2: f"{death} once", "task 0": f"{death} once"}
     worker = SlowSupervisor(Work(runners.make, (faults, str(tmp_path)), 60.0), 0)
     _, _, ended = worker.run(0)
@@ -142,7 +142,7 @@ def test_the_shape_that_took_the_memory_is_blamed(tmp_path):
     assert [how for _, how, _ in ended] == ["done", Reason.TOO_LARGE, "done", "done"]
 
 
-def test_the_detail_names_the_signal(tmp_path):
+def test_the_failure_detail_names_the_signal(tmp_path):
     work = Work(runners.make, ({2: "segfault"}, str(tmp_path)), 60.0)
     found = run_tasks(range(1), work, 1)
     ((_, _, ended),) = found
@@ -168,7 +168,7 @@ def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
 
 @pytest.fixture
 def hold(monkeypatch):
-    """Make the kernel keep a killed process for its tracer, as a driver that hangs would."""
+    """Trace a process so that it cannot be reaped when killed, as with a hanging driver."""
     monkeypatch.setattr(supervisor, "KILL_TIMEOUT", 1.0)
     script = (
         "import ctypes, sys, time\n"
@@ -192,7 +192,7 @@ def hold(monkeypatch):
 
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform != "linux", reason="ptrace")
-def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
+def test_a_process_that_cannot_be_killed_does_not_block_the_job(tmp_path, hold):
     work = Work(runners.make, ({1: "wait once", 5: "hang"}, str(tmp_path)), 5.0)
     workers = WorkerPool()
     with ThreadPoolExecutor(1) as pool:
@@ -224,7 +224,7 @@ def test_a_real_time_signal_is_named(tmp_path):
     assert ended[2][1:] == (Reason.CRASHED, "the worker process was killed by signal 40")
 
 
-def test_no_process_is_left_when_the_caller_stops(tmp_path):
+def test_no_worker_is_left_when_the_caller_stops(tmp_path):
     work = Work(runners.make, ({20: "hang"}, str(tmp_path)), 60.0)
     found = run_tasks(range(6), work, 2)
     _, process, _ = next(found)

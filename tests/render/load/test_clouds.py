@@ -60,13 +60,13 @@ def test_points_are_read_exactly_from_every_format(tmp_path, name):
         ),
     ],
 )
-def test_normals_are_read_where_they_are_given(tmp_path, name, content):
+def test_normals_in_the_file_are_read(tmp_path, name, content):
     cloud = load(written(tmp_path / name, content))
     np.testing.assert_array_equal(cloud.points, POINTS)
     np.testing.assert_array_equal(cloud.normals, NORMALS)
 
 
-def test_colours_are_read_where_the_format_says_that_they_are_colours(tmp_path):
+def test_colors_are_read_only_from_formats_that_declare_them(tmp_path):
     colors = RNG.integers(0, 256, (40, 3))
     lines = zip(POINTS.tolist(), colors.tolist(), strict=True)
     rows = [[*point, 17, *color] for point, color in lines]
@@ -83,7 +83,7 @@ def test_colours_are_read_where_the_format_says_that_they_are_colours(tmp_path):
     assert "no unit normals" in refused.detail
 
 
-def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
+def test_files_of_meshes_are_refused_as_clouds(tmp_path):
     faces = "element face 1\nproperty list uchar int vertex_indices\n"
     mesh = ply(XYZ, POINTS, faces) + "3 0 1 2\n"
     refused = refusal(written(tmp_path / "mesh.ply", mesh))
@@ -132,13 +132,13 @@ def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
         ("a.ply", ply(XYZ[:2], POINTS[:, :2]), Reason.BAD_SYNTAX, "no x, y, z"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(tmp_path, name, content, reason, says):
+def test_broken_files_are_refused_with_a_reason(tmp_path, name, content, reason, says):
     refused = refusal(written(tmp_path / name, content))
     assert refused.reason is reason
     assert says in refused.detail
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_npy_files_are_not_unpickled(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -148,14 +148,14 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_header_that_declares_too_much_allocates_nothing(tmp_path):
+def test_oversized_npy_headers_allocate_nothing(tmp_path):
     content = npy(POINTS).replace(b"(40, 3)", b"(9999999999999, 3)")
     content = content.replace(b" " * 11 + b"\n", b"\n", 1)  # the header keeps its length
     assert refusal(written(tmp_path / "a.npy", content)).reason is Reason.TRUNCATED
 
 
 @pytest.mark.parametrize("value", [1e200, -1e300, 1e-320])
-def test_huge_and_tiny_numbers_make_no_noise(tmp_path, value):
+def test_huge_and_tiny_numbers_cause_no_warnings(tmp_path, value):
     normals = NORMALS.copy()
     normals[3] = value
     cloud = load(written(tmp_path / "a.xyz", text_of(POINTS * 1e100, normals)))
@@ -168,7 +168,7 @@ def test_huge_and_tiny_numbers_make_no_noise(tmp_path, value):
     assert refusal(tmp_path / "a.h5", row=0).reason is Reason.NOT_FINITE
 
 
-def test_too_many_points(tmp_path, monkeypatch):
+def test_too_many_points_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_POINTS", 10)
     monkeypatch.setattr("pointcmt.render.load.clouds.MAX_POINTS", 10)
     for name in CONTENTS:

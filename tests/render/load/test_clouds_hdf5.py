@@ -31,7 +31,7 @@ def test_rows_are_read_with_their_parts(tmp_path, name):
         assert plain.part is None
 
 
-def test_the_digest_of_a_row_follows_what_is_read_of_it(tmp_path):
+def test_the_digest_of_a_row_covers_its_points_and_parts(tmp_path):
     record, loader = ShapeRecord("x", "chair", "train", "a.h5#1"), "shapenetpart"
     digests = []
     changed = [DATA.copy(), PID.copy()]
@@ -59,14 +59,14 @@ def test_the_digest_of_a_row_follows_what_is_read_of_it(tmp_path):
         ({"data": DATA[:, :0], "pid": PID[:, :0]}, 0, Reason.EMPTY_FILE),
     ],
 )
-def test_what_is_wrong_with_a_row_is_named(tmp_path, arrays, row, reason):
+def test_broken_rows_are_refused_with_a_reason(tmp_path, arrays, row, reason):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, array in arrays.items():
             file[name] = array
     assert refusal(tmp_path / "a.h5", "shapenetpart", row=row).reason is reason
 
 
-def test_arrays_that_lie_in_other_files_are_not_read(tmp_path):
+def test_arrays_in_other_files_are_not_read(tmp_path):
     write_hdf5(tmp_path / "secret.h5", data=DATA)
     (tmp_path / "secret.bin").write_bytes(DATA.tobytes())
 
@@ -94,7 +94,7 @@ def test_arrays_that_lie_in_other_files_are_not_read(tmp_path):
         assert says in refused.detail, make
 
 
-def test_a_file_that_decodes_to_too_much_is_refused_unread(tmp_path):
+def test_a_file_that_decodes_to_too_much_is_refused_before_reading(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         shape = (4, 1 << 30, 3)  # of fill values: the file itself stays small
         file.create_dataset("data", shape, "f4", chunks=(1, 1024, 3))
@@ -102,7 +102,7 @@ def test_a_file_that_decodes_to_too_much_is_refused_unread(tmp_path):
     assert refusal(tmp_path / "a.h5", row=0).reason is Reason.TOO_LARGE
 
 
-def test_files_that_are_no_hdf5(tmp_path):
+def test_files_that_are_not_hdf5_are_refused(tmp_path):
     write_hdf5(tmp_path / "a.h5", data=DATA)
     content = (tmp_path / "a.h5").read_bytes()
     written(tmp_path / "cut.h5", content[: len(content) // 2])

@@ -16,7 +16,7 @@ from tests.render.load.cloud_files import load, refusal, written
 CHAIR = SHAPES["03001627", "ccc", "train"]
 
 
-def test_parts_become_those_of_the_class(tmp_path):
+def test_parts_are_numbered_within_their_class(tmp_path):
     points, normals, parts = CHAIR
     cloud = load(written(tmp_path / "a.txt", text_of(*CHAIR)), "shapenetpart")
     np.testing.assert_array_equal(cloud.points, points)
@@ -26,7 +26,7 @@ def test_parts_become_those_of_the_class(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [11, 16, -1, 12.5, 255])
-def test_parts_that_the_class_does_not_have_are_refused(tmp_path, wrong):
+def test_parts_of_another_class_are_refused(tmp_path, wrong):
     points, normals, parts = CHAIR
     parts = parts.astype(float)
     parts[7] = wrong
@@ -39,7 +39,7 @@ def test_parts_that_the_class_does_not_have_are_refused(tmp_path, wrong):
     assert refusal(path, "shapenetpart", class_name=None).reason is Reason.BAD_INDEX
 
 
-def test_shapes_without_parts_are_no_shapenetpart(tmp_path):
+def test_shapes_without_parts_are_refused(tmp_path):
     path = written(tmp_path / "a.txt", text_of(*CHAIR[:2]))
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_SYNTAX
@@ -73,7 +73,7 @@ def refused_older(root, record=PTS):
     return refused.value
 
 
-def test_parts_in_a_file_of_their_own_become_those_of_the_class(older):
+def test_parts_in_a_separate_file_are_numbered_within_their_class(older):
     points, _, parts = CHAIR
     cloud, _ = CloudLoader("shapenetpart", older[0]).load(PTS)
     np.testing.assert_array_equal(cloud.points, points)
@@ -82,7 +82,7 @@ def test_parts_in_a_file_of_their_own_become_those_of_the_class(older):
     assert older[2].read_text().split() == [str(part - 11) for part in parts.tolist()]
 
 
-def test_the_digest_follows_both_files(older):
+def test_the_digest_covers_points_and_parts(older):
     def digest():
         return CloudLoader("shapenetpart", older[0]).load(PTS)[1]
 
@@ -101,7 +101,7 @@ CHAIR_SEG = [str(part - 11) for part in CHAIR[2].tolist()]
 
 
 def seg(at, word):
-    """The chair's parts with another word for one point."""
+    """The chair's parts with another value for one point."""
     return "".join(f"{w}\n" for w in [*CHAIR_SEG[:at], word, *CHAIR_SEG[at + 1 :]])
 
 
@@ -130,7 +130,7 @@ OF_CHAIRS = "the parts of chair are 1 to 4"
         ("<html>", Reason.HTML_PAGE, "web page"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, says):
+def test_broken_files_of_parts_are_refused_with_a_reason(older, content, reason, says):
     replace_file(older[2], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
@@ -149,7 +149,7 @@ def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, say
         (text_of(CHAIR[0]).strip().rpartition(" ")[0], Reason.TRUNCATED, "has 2 numbers"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_points_is_named(older, content, reason, says):
+def test_broken_files_of_points_are_refused_with_a_reason(older, content, reason, says):
     replace_file(older[1], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
@@ -161,7 +161,7 @@ def test_parts_of_an_unknown_class_are_refused(older):
     assert refused.reason is Reason.BAD_INDEX
 
 
-def test_no_link_to_parts_leads_out_of_the_data_set(older, tmp_path):
+def test_links_to_parts_outside_of_the_data_set_are_refused(older, tmp_path):
     root, _, path = older
     good = CloudLoader("shapenetpart", root).load(PTS)[1]
     outside = path.rename(tmp_path / "secret.seg")

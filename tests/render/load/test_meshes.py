@@ -1,4 +1,4 @@
-"""`load_mesh` on files good and bad: a valid mesh, or a refusal whose reason fits."""
+"""`load_mesh` on good and bad files: a valid mesh, or a refusal with the right reason."""
 
 import os
 import socket
@@ -55,7 +55,7 @@ SEEDS = seeds()
 
 
 @pytest.mark.parametrize("suffix", SEEDS)
-def test_every_format_is_found_by_its_suffix(tmp_path, suffix):
+def test_every_format_is_recognized_by_its_suffix(tmp_path, suffix):
     for content in SEEDS[suffix]:
         for written in (suffix, suffix.upper()):
             path = tmp_path / f"mesh{written}"
@@ -81,14 +81,14 @@ def test_every_format_is_found_by_its_suffix(tmp_path, suffix):
         (b"PK\x03\x04\0\0", Reason.UNKNOWN_FORMAT),
     ],
 )
-def test_strangers_are_recognised_whatever_their_name(tmp_path, suffix, content, reason):
+def test_other_file_types_are_recognized_by_their_content(tmp_path, suffix, content, reason):
     path = tmp_path / f"mesh{suffix}"
     path.write_bytes(content)
     assert refusal(path).reason is reason
 
 
 @pytest.mark.parametrize("suffix", SEEDS)
-def test_binary_junk(tmp_path, suffix):
+def test_binary_junk_is_refused(tmp_path, suffix):
     path = tmp_path / f"mesh{suffix}"
     path.write_bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
     expected = {".stl": Reason.TRUNCATED}  # an STL header may be anything, its count as well
@@ -96,21 +96,21 @@ def test_binary_junk(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", ["mesh", "mesh.txt", "mesh.gltf", ".off"])
-def test_unknown_suffixes(tmp_path, name):
+def test_unknown_suffixes_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(OFF)
     refused = refusal(tmp_path / name)
     assert refused.reason is Reason.UNKNOWN_FORMAT
     assert ".off, .obj, .ply, .stl, .glb" in refused.detail
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_missing_files_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     os.symlink(tmp_path / "gone.off", tmp_path / "link.off")
     for name in ("missing.off", "file/mesh.off", "link.off"):
         assert refusal(tmp_path / name).reason is Reason.MISSING_FILE
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+def test_special_files_are_refused_without_waiting(tmp_path):
     (tmp_path / "folder.off").mkdir()
     os.mkfifo(tmp_path / "pipe.off")
     os.symlink("/dev/zero", tmp_path / "zero.off")
@@ -122,14 +122,14 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_files_without_permission(tmp_path):
+def test_files_without_permission_are_refused(tmp_path):
     path = tmp_path / "mesh.off"
     path.write_bytes(OFF)
     path.chmod(0)
     assert refusal(path).reason is Reason.UNREADABLE_FILE
 
 
-def test_huge_files_are_refused_by_their_size(tmp_path):
+def test_huge_files_are_refused_by_size(tmp_path):
     path = tmp_path / "mesh.off"
     with path.open("wb") as file:
         file.truncate(5 << 30)  # a hole: nothing is on the disk
@@ -139,7 +139,7 @@ def test_huge_files_are_refused_by_their_size(tmp_path):
 # What the checks refuse
 
 
-def test_vertices_that_are_not_finite(tmp_path):
+def test_vertices_that_are_not_finite_are_refused(tmp_path):
     for word in (b"nan", b"inf", b"-inf", b"1e999"):
         path = tmp_path / "mesh.off"
         path.write_bytes(OFF.replace(b"0 0 1", b"0 0 " + word))
@@ -148,7 +148,7 @@ def test_vertices_that_are_not_finite(tmp_path):
         assert "first 3" in refused.detail
 
 
-def test_too_many_faces(tmp_path, monkeypatch):
+def test_too_many_faces_are_refused(tmp_path, monkeypatch):
     for module in ("meshes", "readers.off", "readers.obj", "readers.ply", "readers.stl"):
         monkeypatch.setattr(f"pointcmt.render.load.{module}.MAX_FACES", 1)
     monkeypatch.setattr("pointcmt.render.load.readers.ply_elements.MAX_FACES", 1)
@@ -169,7 +169,7 @@ def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
     assert refusal(path).reason is Reason.TOO_LARGE
 
 
-def test_a_mesh_that_a_reader_makes_wrongly_is_refused_with_its_reason(tmp_path, monkeypatch):
+def test_an_invalid_mesh_from_a_reader_is_refused_with_its_reason(tmp_path, monkeypatch):
     def read(path: Path, data: bytes) -> Mesh:
         return Mesh(np.eye(3), [[0, 1, 3]])
 
@@ -180,7 +180,7 @@ def test_a_mesh_that_a_reader_makes_wrongly_is_refused_with_its_reason(tmp_path,
     assert refusal(path).detail == "faces use vertices 0 to 3 of 3"
 
 
-def test_notes_are_few_and_different(tmp_path):
+def test_notes_are_few_and_distinct(tmp_path):
     path = tmp_path / "mesh.obj"
     uses = b"".join(b"usemtl m%d\nf 1 2 3\n" % (i % 50) for i in range(100))
     path.write_bytes(b"v 0 0 0\nv 1 0 0\nv 0 1 0\n" + uses)
@@ -278,7 +278,7 @@ def test_odd_meshes_are_read_or_refused_with_the_right_reason(real_data):
     assert {name: outcomes[name] for name in FACES} == FACES
 
 
-def test_a_missing_library_is_not_the_files_fault(tmp_path, monkeypatch):
+def test_a_missing_library_is_not_blamed_on_the_file(tmp_path, monkeypatch):
     (tmp_path / "triangle.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
     monkeypatch.setitem(
         sys.modules, "pointcmt.render.load.readers.off", None

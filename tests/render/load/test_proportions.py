@@ -1,6 +1,6 @@
-"""Readers take time and memory in proportion to the file, whatever it says of itself.
+"""Readers take time and memory in proportion to the file, whatever its header declares.
 
-Every file here is of a few megabytes at most and took seconds to hours, or gigabytes, before.
+Each file is at most a few megabytes, and once took seconds to hours, or gigabytes.
 """
 
 import os
@@ -30,7 +30,7 @@ SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
 
 @pytest.fixture(scope="module", autouse=True)
 def warm():
-    """Compiled before anything is timed."""
+    """Compile the readers before anything is timed."""
     triangulate(np.eye(4, 3), np.arange(4, dtype=np.int32), np.array([4], np.int32))
     read_obj(NOWHERE, f"{SQUARE}f 1 2 3 4\n".encode())
     read_text(b"1 2 3\n")
@@ -64,13 +64,13 @@ def header(*lines, form="ascii"):
 
 @pytest.mark.parametrize("form", ["ascii", "binary_little_endian"])
 @pytest.mark.parametrize("word", ["property char a", "element face 1"])
-def test_ply_headers_of_tens_of_thousands_of_parts(form, word):
+def test_ply_headers_with_tens_of_thousands_of_elements(form, word):
     data = header("element vertex 1", *[word] * 64_000, form=form)
     with within(2):
         assert refusal(read_ply, NOWHERE, data).reason is Reason.TOO_LARGE
 
 
-def test_ply_headers_of_many_properties_are_read():
+def test_ply_headers_with_many_properties_are_read():
     names = ["x", "y", "z", *(f"f_rest_{i}" for i in range(900))]
     data = header(
         "element vertex 3",
@@ -85,7 +85,7 @@ def test_ply_headers_of_many_properties_are_read():
     np.testing.assert_array_equal(mesh.vertices, np.eye(3))
 
 
-def test_ply_headers_of_thousands_of_textures(tmp_path):
+def test_ply_headers_with_thousands_of_textures(tmp_path):
     uv = "property list uchar float texcoord"
     faces = ("element face 1", "property list uchar int vertex_indices", uv)
     vertices = ("element vertex 3", *(f"property float {axis}" for axis in "xyz"))
@@ -97,8 +97,8 @@ def test_ply_headers_of_thousands_of_textures(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["off", "obj"])
-def test_concave_polygons_of_a_hundred_thousand_corners(form):
-    """Ears are looked for in all of a polygon for each corner."""
+def test_concave_polygons_with_a_hundred_thousand_corners(form):
+    """Ear clipping searches the whole polygon for each corner."""
     count = 100_000
     x = np.arange(count)
     points = np.stack([(x * 7919 % count) / count, (x % 3) / 3, 0 * x], axis=1)
@@ -115,7 +115,7 @@ def test_concave_polygons_of_a_hundred_thousand_corners(form):
     assert "concave polygon of 100000 corners" in refused.detail
 
 
-def test_convex_polygons_of_a_million_corners_are_fans():
+def test_convex_polygons_with_a_million_corners_become_fans():
     angle = np.linspace(0, 2 * np.pi, 1_000_000, endpoint=False)
     vertices = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     corners = np.arange(len(angle), dtype=np.int32)
@@ -126,7 +126,7 @@ def test_convex_polygons_of_a_million_corners_are_fans():
 
 
 def test_many_materials_whose_faces_have_no_texture_coordinates(tmp_path):
-    """Each material used to be copied, and all faces looked through, for each of them."""
+    """Each material used to be copied, and all faces searched, once per material."""
     count = 20_000
     (tmp_path / "t.ppm").write_bytes(b"P6 1 1 255\n\xff\x00\x00")
     library = "".join(f"newmtl m{i}\nmap_Kd t.ppm\n" for i in range(count))
@@ -141,7 +141,7 @@ def test_many_materials_whose_faces_have_no_texture_coordinates(tmp_path):
     assert textured == [False, True] * count
 
 
-def test_material_lines_of_megabytes(tmp_path):
+def test_megabytes_of_text_in_one_material_line(tmp_path):
     options = "-clamp on " * 400_000
     (tmp_path / "a.mtl").write_text(f"newmtl m\nmap_Kd {options}t.png\nKd 1 0 0\n")
     (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{SQUARE}usemtl m\nf 1 2 3 4\n")
@@ -151,7 +151,7 @@ def test_material_lines_of_megabytes(tmp_path):
     assert any("material statement ignored" in note for note in mesh.notes)
 
 
-def test_a_material_file_of_line_ends(tmp_path):
+def test_a_material_file_of_only_line_ends(tmp_path):
     """A list of its lines took thirty times its size."""
     (tmp_path / "a.mtl").write_text("newmtl m\nKd 1 0 0\n" + "a\n" * 200_000)
     (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{SQUARE}usemtl m\nf 1 2 3 4\n")
@@ -160,8 +160,8 @@ def test_a_material_file_of_line_ends(tmp_path):
     assert mesh.materials[0].color == (1, 0, 0)
 
 
-def test_missing_files_of_models_in_a_large_directory_cost_nothing(tmp_path):
-    """The directory is listed once, not for each name that it lacks; later changes are seen."""
+def test_missing_files_in_a_large_directory_are_found_missing_quickly(tmp_path):
+    """The directory is listed once, not once per missing name; later changes are noticed."""
     for i in range(2_000):
         (tmp_path / f"model{i:05d}.mtl").touch()
     (tmp_path / "here.mtl").write_text("newmtl m\nKd 1 0 0\n")
@@ -180,7 +180,7 @@ def test_missing_files_of_models_in_a_large_directory_cost_nothing(tmp_path):
     assert read_obj(tmp_path / "a.obj", text).materials == ()
 
 
-def test_a_cloud_of_line_ends_is_as_large_as_its_numbers():
+def test_line_ends_in_a_cloud_take_no_memory():
     data = " ".join(map(str, range(16))).encode() + b"\n" * 2_000_000
     with within(5, 40):  # 2,000,000 rows of 16 numbers would be 244
         assert read_text(data).shape == (1, 16)
@@ -193,7 +193,7 @@ def test_a_cloud_of_line_ends_is_as_large_as_its_numbers():
 @pytest.mark.parametrize(
     "shape", ["(-1, -3)", "(10**18, 3)", "(1000000000000000000, 3)", "(1, -3)", "(" * 5000]
 )
-def test_npy_headers_that_declare_anything(shape):
+def test_npy_headers_with_false_sizes_are_refused(shape):
     text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
     data = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(24)
     with within(2):
@@ -201,7 +201,7 @@ def test_npy_headers_that_declare_anything(shape):
     assert reason in (Reason.BAD_SYNTAX, Reason.TRUNCATED, Reason.COUNT_MISMATCH)
 
 
-def test_rows_of_hdf5_files_that_are_not_there(tmp_path):
+def test_missing_rows_of_hdf5_files_are_refused(tmp_path):
     from pointcmt.datasets.store.schema import ShapeRecord
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -212,7 +212,7 @@ def test_rows_of_hdf5_files_that_are_not_there(tmp_path):
     assert reason is Reason.TRUNCATED
 
 
-def test_a_header_of_numbers_without_end_is_a_short_refusal():
+def test_a_header_with_endless_numbers_is_refused_with_a_short_message():
     digits = "9" * 4000
     for read, text in (
         (read_off, f"OFF {digits} {digits} 0\n"),

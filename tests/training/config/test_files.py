@@ -1,4 +1,4 @@
-"""Configurations: defaults are the paper's, and what cannot be meant is said with its key."""
+"""Configurations: the paper's defaults, files, presets and overrides, and errors with their key."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def test_reading_a_configuration_loads_no_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_the_defaults_are_those_of_the_reference_code():
+def test_the_defaults_equal_those_of_the_reference_code():
     teacher, student = load_config("teacher"), load_config("student")
     assert (teacher.epochs, teacher.data.batch_size, teacher.data.views) == (50, 32, 0)
     assert teacher.optimizer.model_dump() == {
@@ -38,7 +38,7 @@ def test_the_defaults_are_those_of_the_reference_code():
     assert teacher.loss.label_smoothing == student.loss.label_smoothing == 0.2
 
 
-def test_flags_win_over_set_over_the_file_over_the_defaults(tmp_path):
+def test_flags_override_set_which_overrides_the_file_and_defaults(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(
         "epochs: 2\nseed: 2\ndata: {batch_size: 2}\noptimizer:\n  learning_rate: 2e-3\n"
@@ -52,13 +52,13 @@ def test_flags_win_over_set_over_the_file_over_the_defaults(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", CONFIGS)
-def test_the_resolved_copy_is_the_same_configuration(recipe, tmp_path):
+def test_the_saved_copy_is_the_same_configuration(recipe, tmp_path):
     config = load_config(recipe, None, ["seed=7", "optimizer.learning_rate=0.00123"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config(recipe, tmp_path / "config.yaml") == config
 
 
-def test_a_preset_replaces_defaults_and_is_replaced():
+def test_a_preset_overrides_defaults_and_can_be_overridden():
     modern = load_config("student", None, ["preset=modern", "optimizer.ema=0.5"])
     assert (modern.preset, modern.data.resample, modern.optimizer.ema) == ("modern", 2048, 0.5)
     assert modern.optimizer.weight_decay == 0.05  # the rest of a section
@@ -70,7 +70,7 @@ def test_a_preset_replaces_defaults_and_is_replaced():
     ("preset", "recipe"),
     [(p, r) for p in PRESETS for r in CONFIGS if (p == "mvnet-style") == (r == "mvnet")],
 )
-def test_every_preset_is_a_configuration_and_survives_its_copy(preset, recipe, tmp_path):
+def test_every_preset_is_valid_and_equals_its_saved_copy(preset, recipe, tmp_path):
     config = load_config(recipe, None, [f"preset={preset}"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config(recipe, tmp_path / "config.yaml") == config
@@ -86,7 +86,7 @@ def test_every_preset_is_a_configuration_and_survives_its_copy(preset, recipe, t
         (["model.backbone=dgcnn", "optimizer.learning_rate=0.0005"], 5e-4),
     ],
 )
-def test_pretraining_learns_at_the_rate_of_its_network_unless_told_otherwise(given, rate, tmp_path):
+def test_the_learning_rate_of_pretraining_depends_on_the_network(given, rate, tmp_path):
     config = load_config("mvnet", None, given)
     assert config.optimizer.learning_rate == rate
     assert config.optimizer.name == "adamw"
@@ -94,12 +94,12 @@ def test_pretraining_learns_at_the_rate_of_its_network_unless_told_otherwise(giv
     assert load_config("mvnet", tmp_path / "config.yaml") == config
 
 
-def test_a_network_that_is_no_section_is_said():
+def test_a_network_setting_that_is_not_a_section_is_reported():
     with pytest.raises(UsageError, match="model"):
         load_config("mvnet", None, ["model=dgcnn"])
 
 
-def test_a_pipeline_is_its_stages():
+def test_a_pipeline_has_the_settings_of_its_stages():
     config = load_pipeline(None, ["student.data.points=512", "preset=modern"], seed=3, epochs=None)
     assert config.teacher == load_config("teacher", None, ["preset=modern"], seed=3)
     assert config.student == load_config(
@@ -123,18 +123,18 @@ def test_a_stage_may_have_a_preset_of_its_own():
 
 
 @pytest.mark.parametrize("key", ["student.teacher", "student.generator", "cmpg.teacher"])
-def test_stages_of_a_pipeline_find_each_other(key):
+def test_stages_of_a_pipeline_are_linked(key):
     with pytest.raises(UsageError, match=f"'{key}' cannot be given"):
         load_pipeline(None, [f"{key}=/some/run"])
 
 
-def test_a_generator_without_its_teacher_is_said():
+def test_a_generator_without_its_teacher_is_reported():
     with pytest.raises(UsageError, match="of no use without its teacher"):
         load_config("student", generator="/some/run")
 
 
 @pytest.mark.parametrize("value", ["2020-13-45", "["])
-def test_values_that_yaml_cannot_read(value, tmp_path):
+def test_values_that_yaml_cannot_parse_are_reported(value, tmp_path):
     with pytest.raises(UsageError, match="no YAML value"):
         load_config("student", None, [f"init={value}"])
     (tmp_path / "c.yaml").write_text(f"init: {value}\n")
@@ -148,7 +148,7 @@ def test_switches_are_true_or_false():
         load_config("student", None, ["loop.compile=1"])
 
 
-def test_fewer_points_to_draw_from_than_are_drawn_is_said():
+def test_sampling_more_points_than_available_is_reported():
     with pytest.raises(UsageError, match="resample should be 0 or 1024"):
         load_config("student", None, ["data.resample=512"])
 
@@ -182,7 +182,7 @@ def test_fewer_points_to_draw_from_than_are_drawn_is_said():
         ("epochs=[", "'[' is no YAML value"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_names_its_key(override, says):
+def test_invalid_values_are_reported_with_their_key(override, says):
     with pytest.raises(UsageError) as caught:
         load_config("student", None, [override])
     assert says in str(caught.value)
@@ -201,7 +201,7 @@ def test_what_cannot_be_meant_names_its_key(override, says):
         ("optimiser: {name: adam}", "did you mean 'optimizer'?"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_said(text, says, tmp_path):
+def test_a_file_that_is_not_a_configuration_is_reported(text, says, tmp_path):
     file = tmp_path / "c.yaml"
     if text is not None:
         file.write_text(text)
@@ -211,20 +211,20 @@ def test_a_file_that_is_no_configuration_is_said(text, says, tmp_path):
     assert str(file) in caught.value.where
 
 
-def test_a_flag_that_does_not_fit_is_named():
+def test_an_invalid_flag_value_is_reported():
     with pytest.raises(UsageError) as caught:
         load_config("student", epochs=0)
     assert caught.value.where == "--epochs 0"
 
 
-def test_an_override_inside_a_value_is_said(tmp_path):
+def test_an_override_inside_a_value_is_reported(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 3")
     with pytest.raises(UsageError, match="'epochs' is a value, not a section"):
         load_config("student", file, ["epochs.more=5"])
 
 
-def test_an_unknown_recipe_gets_the_nearest_one():
+def test_an_unknown_recipe_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="did you mean 'teacher'"):
         load_config("techer")
 

@@ -1,4 +1,4 @@
-"""Configurations that come with the package, and configurations as commented YAML."""
+"""Packaged configurations, and configurations printed as commented YAML."""
 
 import re
 
@@ -38,13 +38,13 @@ def test_every_packaged_configuration_loads_by_name(name):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_each_recipe_has_a_packaged_configuration_that_is_its_defaults(recipe):
-    """To renew them: `make configs`."""
+def test_packaged_configurations_equal_the_defaults_of_their_recipes(recipe):
+    """Update them with `make configs`."""
     assert (FOLDER / f"{recipe}.yaml").read_text() == commented_yaml(load(recipe))
     assert load(recipe, recipe) == load(recipe)
 
 
-def test_an_unknown_name_lists_the_known_ones_the_nearest_first():
+def test_an_unknown_name_is_refused_with_known_names_nearest_first():
     with pytest.raises(UsageError) as caught:
         load_config("student", "studen-toy")
     assert caught.value.where == "--config"
@@ -53,7 +53,7 @@ def test_an_unknown_name_lists_the_known_ones_the_nearest_first():
         assert name in caught.value.fix
 
 
-def test_a_separator_or_a_suffix_makes_a_path(tmp_path, monkeypatch):
+def test_a_name_with_a_separator_or_suffix_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("student-toy", "student.yaml", "mine"):
         (tmp_path / name).write_text("epochs: 3\n")
@@ -77,7 +77,7 @@ GIVEN = ["seed=7", 'init="/runs/a: b #1\\n\u00e9"']  # a text that YAML has to q
 
 @pytest.mark.parametrize("overrides", [[], GIVEN], ids=["defaults", "changed"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_is_printed_is_the_same_configuration(recipe, overrides, tmp_path):
+def test_the_printed_yaml_loads_as_the_same_configuration(recipe, overrides, tmp_path):
     if recipe == PIPELINE:
         overrides = [f"student.{override}" for override in overrides]
     config = load(recipe, None, overrides)
@@ -86,7 +86,7 @@ def test_what_is_printed_is_the_same_configuration(recipe, overrides, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "cmpg", "student", PIPELINE])
-def test_what_is_printed_of_a_preset_is_the_same_configuration(recipe, tmp_path):
+def test_the_printed_yaml_of_a_preset_loads_as_the_same_configuration(recipe, tmp_path):
     config = load(recipe, None, ["preset=modern"])
     (tmp_path / "c.yaml").write_text(commented_yaml(config))
     assert load(recipe, tmp_path / "c.yaml") == config
@@ -134,8 +134,8 @@ def test_every_option_and_section_is_described_in_a_sentence(recipe):
         ("mvnet", "  fraction: 1.0 # Share of the remaining train shapes to train on."),
     ],
 )
-def test_comments_say_what_the_classes_say(recipe, line):
-    """The docstring of the option, else the parent's; of a section the field's, else the class'."""
+def test_comments_are_the_docstrings_of_options_and_sections(recipe, line):
+    """For options, their own docstring or the parent's; for sections, the field's or the class'."""
     text = re.sub(r" +#", " #", commented_yaml(load_config(recipe)))
     assert line in text
 

@@ -1,4 +1,4 @@
-"""Evaluation: every number against scikit-learn and numpy, from the predictions themselves."""
+"""Evaluation: every number against scikit-learn and numpy, computed from the predictions."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 @pytest.fixture(scope="module")
 def runs(small_resnet, store, tmp_path_factory):
-    """Runs that still make mistakes."""
+    """Runs whose predictions still contain mistakes."""
     folders = {}
     for recipe, epochs in (("student", 6), ("teacher", 1)):
         folders[recipe] = tmp_path_factory.mktemp(recipe)
@@ -46,7 +46,7 @@ def runs(small_resnet, store, tmp_path_factory):
     return folders
 
 
-def test_numbers_equal_scikit_learns():
+def test_metrics_equal_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
     confusion = confusion_matrix(true, predicted, 6)
@@ -57,8 +57,8 @@ def test_numbers_equal_scikit_learns():
     assert report.shapes == 500
 
 
-def test_a_class_takes_one_line_whatever_its_name_holds():
-    """In the table, in the list of classes without shapes, and in that of parts."""
+def test_a_class_takes_one_line_for_any_name():
+    """In the table, in the list of classes without shapes, and in the table of parts."""
     names, labels = ["a\nb", "c\x1b[31m", "d\r\ne"], np.array([0, 1, 1])
     report = Report("student", "test", "best", 1, 1, names, labels, labels)
     lines = report.describe().splitlines()
@@ -72,7 +72,7 @@ def test_a_class_takes_one_line_whatever_its_name_holds():
     assert len(segmented.describe().splitlines()) == 4 + 2
 
 
-def test_a_class_without_shapes_does_not_count():
+def test_a_class_without_shapes_is_left_out_of_the_mean():
     labels = np.array([0, 0, 0, 2])
     report = Report("student", "test", "best", 1, 1, ["a", "b", "c"], labels, labels)
     assert report.mean_class_accuracy == report.overall_accuracy == 1
@@ -85,8 +85,8 @@ def test_a_class_without_shapes_does_not_count():
 
 @pytest.mark.parametrize("recipe", ["student", "teacher"])
 @pytest.mark.parametrize("which", ["best", "last"])
-def test_numbers_follow_from_the_predictions(recipe, which, runs, store):
-    """The whole test split at once, outside of evaluate: plain tensors through the network."""
+def test_metrics_equal_those_of_plain_predictions(recipe, which, runs, store):
+    """Computed without evaluate: the whole test split at once as plain tensors."""
     report = evaluate(runs[recipe], store, which=which, device="cpu")
     shapes = np.flatnonzero(store.splits == 1)
     config = small_config(recipe)
@@ -117,7 +117,7 @@ def test_numbers_follow_from_the_predictions(recipe, which, runs, store):
     assert (runs[recipe] / f"confusion{suffix}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_best_epochs_validation_accuracy_comes_back(runs, store):
+def test_evaluating_validation_reproduces_the_best_epochs_accuracy(runs, store):
     lines = (runs["student"] / "metrics.jsonl").read_text().splitlines()
     report = evaluate(runs["student"], store, split="val", device="cpu")
     record = json.loads(lines[report.epoch - 1])
@@ -127,7 +127,7 @@ def test_the_best_epochs_validation_accuracy_comes_back(runs, store):
 
 
 @pytest.mark.parametrize("recipe", ["student", "teacher"])
-def test_votes_are_the_same_each_time_and_average_probabilities(recipe, runs, store):
+def test_votes_are_deterministic_and_average_probabilities(recipe, runs, store):
     reports = [evaluate(runs[recipe], store, votes=5, device="cpu") for _ in range(2)]
     assert np.array_equal(reports[0].confusion, reports[1].confusion)
 
@@ -149,15 +149,15 @@ def test_votes_are_the_same_each_time_and_average_probabilities(recipe, runs, st
     torch.testing.assert_close(log_p[: len(mean)].exp(), mean)
 
 
-def test_evaluation_does_not_depend_on_the_past(runs, store):
+def test_evaluation_does_not_depend_on_random_state(runs, store):
     torch.manual_seed(5)
     first = evaluate(runs["student"], store, device="cpu").confusion
     torch.manual_seed(6)
     assert np.array_equal(first, evaluate(runs["student"], store, device="cpu").confusion)
 
 
-def test_what_validated_is_only_known_as_long_as_the_same_is_rendered(make_store, tmp_path):
-    """A store that is finished after training would move trained shapes into `val`."""
+def test_validation_needs_the_same_rendered_shapes_as_in_training(make_store, tmp_path):
+    """Rendering more shapes after training would move trained shapes into `val`."""
     store = ViewStore.open(shutil.copytree(make_store().path, tmp_path / "store"))
     marker = tmp_path / "store" / "commits" / "render" / "000001.json"
     marker.rename(tmp_path / "later.json")
@@ -217,7 +217,7 @@ OTHERWISE = {
 
 @pytest.fixture(scope="module")
 def on_rendered(make_store, tmp_path_factory):
-    """A student of one epoch, whose run knows how its store was rendered."""
+    """A student of one epoch, whose run records how its store was rendered."""
     folder = tmp_path_factory.mktemp("rendered") / "run"
     train(make_store(render=RENDERED), small_config("student", epochs=1), folder, device="cpu")
     return folder
@@ -225,9 +225,7 @@ def on_rendered(make_store, tmp_path_factory):
 
 @pytest.mark.parametrize("setting", OTHERWISE)
 @pytest.mark.parametrize("command", [(), ("--probe", "svm")], ids=["evaluate", "probe"])
-def test_another_rig_light_or_background_than_the_runs_is_said(
-    setting, command, on_rendered, make_store
-):
+def test_a_different_rig_light_or_background_is_reported(setting, command, on_rendered, make_store):
     config, says = OTHERWISE[setting]
     arguments = ["evaluate", str(on_rendered), *command, "--device", "cpu", "--json", "--data"]
     told = CliRunner().invoke(app, [*arguments, make_store(render=config).path])
@@ -240,7 +238,7 @@ def test_another_rig_light_or_background_than_the_runs_is_said(
     assert json.loads(written.read_text())["notes"] == [note]
 
 
-def test_a_store_rendered_alike_is_not_mentioned(on_rendered, make_store, messages):
+def test_a_store_with_the_same_render_settings_adds_no_note(on_rendered, make_store, messages):
     alike = replace(RENDERED, layers=("normal",))  # images that no network reads
     for config in (RENDERED, alike):
         store = make_store(render=config, test=(4, 4, 4))
@@ -248,7 +246,7 @@ def test_a_store_rendered_alike_is_not_mentioned(on_rendered, make_store, messag
     assert "note" not in messages()
 
 
-def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
+def test_a_run_of_an_older_version_reports_unknown_render_settings(
     on_rendered, make_store, tmp_path
 ):
     folder = shutil.copytree(on_rendered, tmp_path / "run")
@@ -261,7 +259,9 @@ def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
     assert "which ones is unknown" in note
 
 
-def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, messages):
+def test_a_teacher_trained_with_another_rig_is_reported(
+    on_rendered, make_store, tmp_path, messages
+):
     teacher, store = tmp_path / "teacher", make_store(render=RENDERED)
     train(store, small_config("teacher", epochs=1), teacher, device="cpu")
     other = make_store(render=OTHERWISE["rig"][0])
@@ -274,7 +274,7 @@ def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, mes
     assert 'rig: "ortho6" in the run\'s store, "circle12"' in messages()
 
 
-def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
+def test_runs_that_cannot_be_evaluated_are_reported(runs, store, make_store, tmp_path):
     with pytest.raises(StoreError, match="no rendered shape in its test split"):
         evaluate(runs["student"], make_store(test=(0, 0, 0)), device="cpu")
     with pytest.raises(StoreError, match="no run here"):
@@ -287,7 +287,7 @@ def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
         evaluate(runs["student"], store, votes=0, device="cpu")
 
 
-def test_a_run_without_a_finished_epoch_is_said(store, tmp_path):
+def test_a_run_without_a_finished_epoch_is_reported(store, tmp_path):
     config = small_config("student")
     with begin_run(plan_run(tmp_path, config, store, split_train(store, config.data))):
         pass
@@ -295,6 +295,6 @@ def test_a_run_without_a_finished_epoch_is_said(store, tmp_path):
         evaluate(tmp_path, store, device="cpu")
 
 
-def test_what_validates_never_tests(store):
+def test_validation_shapes_are_never_test_shapes(store):
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert not set(split.validation) & set(np.flatnonzero(store.splits == 1))

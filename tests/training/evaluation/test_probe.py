@@ -1,4 +1,4 @@
-"""Probes of frozen features, against plain torch, plain standardisation and scikit-learn's SVM."""
+"""Probes of frozen features, against plain torch, standardization and scikit-learn's SVM."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def store(make_store):
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
-    """A student of two epochs, on a third of the labels."""
+    """A student of two epochs with a third of the labels."""
     folder = tmp_path_factory.mktemp("student")
     train(store, small_config("student", "data.fraction=0.34", epochs=2), folder, device="cpu")
     return folder
@@ -44,7 +44,7 @@ def features(store, model):
 
 
 def predict(x, y, learned, asked, C):
-    """Standardised by hand, then scikit-learn's SVM."""
+    """Predictions of scikit-learn's SVM on features standardized with numpy."""
     mean, std = x[learned].mean(axis=0), x[learned].std(axis=0)
     x = (x - mean) / np.where(std == 0, 1, std)
     return SVC(C=C, kernel="linear").fit(x[learned], y[learned]).predict(x[asked])
@@ -52,7 +52,7 @@ def predict(x, y, learned, asked, C):
 
 @pytest.fixture(scope="module")
 def plain(run, store):
-    """Features of the trained network, and of the one its training began with."""
+    """Features of the trained network and of its initial weights."""
     trained = BACKBONES["pointnet"](3)
     load_weights(run / "best", trained)
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def test_the_svm_equals_a_plain_one(run, store, plain):
 
 
 def test_c_is_chosen_on_the_stores_own_val_split(make_store, run, tmp_path):
-    """As ShapeNetPart has one. The SVM that is judged learns the train split alone."""
+    """As for ShapeNetPart. The SVM that is evaluated is fit only to the train split."""
     own = make_store(test=TEST, val=(6, 5, 4))
     folder = shutil.copytree(run, tmp_path / "run")
     (found,) = probe(folder, own, device="cpu")
@@ -104,7 +104,7 @@ def test_c_is_chosen_on_the_stores_own_val_split(make_store, run, tmp_path):
     assert np.array_equal(found.reports["trained"].predicted, predict(x, y, train_, test, C))
 
 
-def test_weights_that_are_not_finite_are_said(run, store, tmp_path):
+def test_weights_that_are_not_finite_are_reported(run, store, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     model = BACKBONES["pointnet"](3)
     load_weights(folder / "best", model)
@@ -115,8 +115,8 @@ def test_weights_that_are_not_finite_are_said(run, store, tmp_path):
         probe(folder, store, device="cpu")
 
 
-def test_few_shot_episodes_are_what_they_say(run, store, plain, monkeypatch):
-    """Ten times the classes, shots and queries; shapes of test are never learned from."""
+def test_few_shot_episodes_have_their_classes_shots_and_queries(run, store, plain, monkeypatch):
+    """Ten episodes each; test shapes are never used for fitting."""
     seen = []
 
     def watching(x, labels, learned, asked, C):
@@ -157,7 +157,7 @@ def test_few_shot_episodes_are_what_they_say(run, store, plain, monkeypatch):
 
 
 def test_a_store_of_other_classes_can_be_probed(run, make_store):
-    """That is what pre-training is for."""
+    """This is the purpose of pre-training."""
     names = ("ball", "cone", "plate", "rod")
     other = make_store(class_names=names, train=(9,) * 4, test=(3,) * 4, val=(0,) * 4)
     (found,) = probe(run, other, which="last", device="cpu")
@@ -166,7 +166,7 @@ def test_a_store_of_other_classes_can_be_probed(run, make_store):
     assert (run / "probe-last.json").exists()
 
 
-def test_on_the_command_line(run, store):
+def test_probes_run_on_the_command_line(run, store):
     arguments = ["evaluate", str(run), "--data", store.path, "--device", "cpu"]
     said = CliRunner().invoke(
         app, [*arguments, "--probe", "svm", "--few-shot", "2w5s,3w5s", "--json"]
@@ -180,12 +180,12 @@ def test_on_the_command_line(run, store):
 
 
 @pytest.mark.parametrize("text", ["5w", "w5s", "5w10", "5w10s;5w20s", "1w5s", "5w0s", "-5w5s", ""])
-def test_what_names_no_task(text):
+def test_invalid_episodes_are_refused(text):
     with pytest.raises(UsageError, match="is not a few-shot task"):
         parse_episodes(text)
 
 
-def test_more_than_there_is(run, store, make_store):
+def test_few_shot_tasks_larger_than_the_data_are_refused(run, store, make_store):
     for episode in ((4, 5), (3, 15), (2, 10**9)):
         with pytest.raises(UsageError, match="classes with") as caught:
             probe(run, store, episodes=(episode,), device="cpu")
@@ -195,7 +195,7 @@ def test_more_than_there_is(run, store, make_store):
 
 
 @pytest.mark.usefixtures("small_resnet")
-def test_a_run_without_a_point_network(store, tmp_path):
+def test_a_run_without_a_point_network_is_refused(store, tmp_path):
     train(store, small_config("teacher", epochs=1), tmp_path, device="cpu")
     with pytest.raises(UsageError, match="recipe 'teacher' has no point network"):
         probe(tmp_path, store, device="cpu")
@@ -212,7 +212,7 @@ def test_a_run_without_a_point_network(store, tmp_path):
         (["--few-shot", "five"], "is not a few-shot task"),
     ],
 )
-def test_options_that_do_not_fit(options, says, run, store):
+def test_options_that_contradict_probing_are_refused(options, says, run, store):
     said = CliRunner().invoke(app, ["evaluate", str(run), "--data", store.path, *options])
     assert isinstance(said.exception, UsageError)
     assert says in str(said.exception)

@@ -18,14 +18,14 @@ LEAST = {  # clouds of the fewest points that each network takes, where they are
 
 
 def session(model):
-    """ONNX Runtime on a file or its bytes; nothing of it reaches the tests' output."""
+    """An ONNX Runtime session for a file or its bytes, with one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def clouds(count, points, seed=0):
-    """Clouds on ellipsoids; a third of each one's points are there twice."""
+    """Clouds on ellipsoids; a third of the points of each are duplicated."""
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(count, points, 3))
     directions /= np.linalg.norm(directions, axis=2, keepdims=True)

@@ -1,4 +1,4 @@
-"""Exported files: they come back as the run's network, and replace nothing else."""
+"""Exported files: they load as the run's network, and never replace other files."""
 
 import json
 import os
@@ -38,7 +38,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def runs(small_resnet, store, tmp_path_factory):
-    """Runs that still make mistakes."""
+    """Runs whose predictions still contain mistakes."""
     folders = {}
     for name, (recipe, knobs, epochs) in RUNS.items():
         folders[name] = tmp_path_factory.mktemp(name)
@@ -68,7 +68,7 @@ def test_onnx_runtime_classifies_the_test_split_as_evaluate_does(name, runs, sto
 
 @pytest.mark.parametrize("name", ["pointnet", "teacher"])
 @pytest.mark.parametrize("which", ["best", "last", "1"])
-def test_a_network_comes_back_from_its_file_alone(name, which, runs, store, tmp_path):
+def test_a_network_is_loaded_from_its_exported_file_alone(name, which, runs, store, tmp_path):
     recipe, knobs, _ = RUNS[name]
     out = tmp_path / "weights.safetensors"
     exported = export(runs[name], "safetensors", out, which)
@@ -98,7 +98,7 @@ def test_a_network_comes_back_from_its_file_alone(name, which, runs, store, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {out.name}
 
 
-def test_what_is_no_exported_file_is_said(runs, tmp_path):
+def test_files_that_are_not_exports_are_reported(runs, tmp_path):
     path = tmp_path / "x.safetensors"
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
         load_exported(path)
@@ -125,8 +125,8 @@ def test_what_is_no_exported_file_is_said(runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pointnet", "teacher"])
-def test_each_fact_of_a_header_missing_or_wrong_is_an_error_of_ours(name, runs, tmp_path):
-    """Or makes no difference, as that of a fact which is only told."""
+def test_missing_or_wrong_header_fields_raise_our_errors(name, runs, tmp_path):
+    """Or make no difference, for fields that are only displayed."""
     path = tmp_path / "x.safetensors"
     facts = export(runs[name], "safetensors", path).facts
     weights = load_exported(path)[0].state_dict()
@@ -148,7 +148,7 @@ def test_each_fact_of_a_header_missing_or_wrong_is_an_error_of_ours(name, runs, 
                     load_exported(path)
 
 
-def test_weights_that_compute_nothing_leave_no_file(runs, store, tmp_path):
+def test_no_file_is_written_if_the_weights_give_nan(runs, store, tmp_path):
     train(store, small_config("student", epochs=1), tmp_path / "RUN", device="cpu")
     model = BACKBONES["pointnet"](len(CLASSES))
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_weights_that_compute_nothing_leave_no_file(runs, store, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "x.onnx"}
 
 
-def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
+def test_runs_that_cannot_be_exported_are_reported(runs, store, tmp_path):
     run, out = runs["pointnet"], tmp_path / "x"
     for arguments, says in (
         ((run, "onxx", out), "did you mean 'onnx'"),
@@ -187,8 +187,8 @@ def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
     assert not out.exists()
 
 
-def test_an_earlier_export_is_replaced_and_nothing_else_unasked(runs, tmp_path):
-    """Not even the other format, or weights of torch's; --overwrite replaces them, too."""
+def test_only_earlier_exports_are_replaced_without_overwrite(runs, tmp_path):
+    """The other format and torch's weights are kept; --overwrite replaces them."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
     foreign = {
         "thesis": b"years",
@@ -212,8 +212,8 @@ def test_an_earlier_export_is_replaced_and_nothing_else_unasked(runs, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_stores_and_a_runs_own_files_are_never_written(runs, store, tmp_path, overwrite):
-    """Whether they exist or not, as they are named and as links lead."""
+def test_files_of_stores_and_runs_are_never_replaced(runs, store, tmp_path, overwrite):
+    """Whether they exist or not, by their own path or through links."""
     run, view_store, study = tmp_path / "run", tmp_path / "S", tmp_path / "study"
     shutil.copytree(runs["pointnet"], run)
     shutil.copytree(store.path, view_store)
@@ -240,7 +240,7 @@ def test_a_stores_and_a_runs_own_files_are_never_written(runs, store, tmp_path, 
         assert load_exported(path)
 
 
-def test_what_is_not_a_regular_file_is_said_at_once(runs, tmp_path):
+def test_special_files_are_reported_without_waiting(runs, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "to-folder").symlink_to(tmp_path)
@@ -255,7 +255,7 @@ def test_what_is_not_a_regular_file_is_said_at_once(runs, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"fifo", "loop", "to-folder"}
 
 
-def test_a_link_leads_to_the_file_that_is_written(runs, tmp_path):
+def test_exporting_to_a_link_writes_its_target(runs, tmp_path):
     (tmp_path / "latest").symlink_to(tmp_path / "models" / "v1")
     for _ in range(2):  # made, then replaced
         export(runs["pointnet"], "safetensors", tmp_path / "latest")
@@ -264,8 +264,8 @@ def test_a_link_leads_to_the_file_that_is_written(runs, tmp_path):
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["v1"]
 
 
-def test_a_killed_export_leaves_the_old_file_and_the_next_one_sweeps(runs, tmp_path, monkeypatch):
-    """What it leaves has a name of ours; files of others that look like it are left alone."""
+def test_a_killed_export_keeps_the_old_file_and_the_next_one_cleans_up(runs, tmp_path, monkeypatch):
+    """Leftovers have names of ours; similar files of others are kept."""
     path, foreign = tmp_path / "x", tmp_path / "x.part"
     export(runs["pointnet"], "safetensors", path, "last")
     foreign.write_text("a download")
@@ -286,7 +286,7 @@ def test_a_killed_export_leaves_the_old_file_and_the_next_one_sweeps(runs, tmp_p
 
 
 def contents(folder):
-    """Every file and link of a folder."""
+    """The contents of every file and link of a folder."""
     return {
         path: os.readlink(path) if path.is_symlink() else path.read_bytes()
         for path in folder.rglob("*")
@@ -300,7 +300,7 @@ def python(*arguments):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_the_command_says_what_it_wrote_and_nothing_else(to, runs, tmp_path):
+def test_the_command_prints_only_what_it_wrote(to, runs, tmp_path):
     out = tmp_path / "x"
     done = python("-m", "pointcmt", "export", runs["pointnet"], "--to", to, "--out", out, "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -311,7 +311,7 @@ def test_the_command_says_what_it_wrote_and_nothing_else(to, runs, tmp_path):
     assert (len(told), facts["difference"] is None) == ((2, False) if to == "onnx" else (1, True))
 
 
-def test_a_missing_library_is_said(runs, tmp_path):
+def test_a_missing_library_is_reported(runs, tmp_path):
     code = "import sys; sys.modules['onnxruntime'] = None; from pointcmt.cli import main; main()"
     done = python("-c", code, "export", runs["pointnet"], "--to", "onnx", "--out", tmp_path / "x")
     assert done.returncode == 1

@@ -35,7 +35,7 @@ class EveryOp(nn.Module):
 
 @pytest.fixture(scope="module")
 def every_op():
-    """(points, centers, features) → what EveryOp gives in ONNX Runtime."""
+    """A function: (points, centers, features) → results of EveryOp in ONNX Runtime."""
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     example = (torch.rand(2, 32, 3), torch.rand(2, 9, 3), torch.rand(2, 24, 16))
     with pytest.warns(FutureWarning, match="treespec"):
@@ -65,7 +65,7 @@ LATTICE = np.stack(np.meshgrid(*[np.arange(4) * 0.25] * 3), axis=-1).reshape(1, 
         pytest.param(np.zeros((2, 40, 3)), np.zeros((2, 3, 3)), id="one place"),
     ],
 )
-def test_neighbours_in_onnx_are_those_of_the_point_operations(points, centers, every_op):
+def test_neighbors_in_onnx_equal_those_of_the_point_operations(points, centers, every_op):
     points, centers = points.astype(np.float32), centers.astype(np.float32)
     features = np.random.default_rng(2).normal(size=(len(points), 30, 16)).astype(np.float32)
     found = every_op(points, centers, features)
@@ -81,7 +81,7 @@ def test_neighbours_in_onnx_are_those_of_the_point_operations(points, centers, e
 
 
 @pytest.mark.parametrize("name", ["pointnet", "pointnet2-ssg", "dgcnn", *HEAVY])
-def test_each_backbone_gives_torchs_numbers_for_any_batch_and_number_of_points(name):
+def test_each_backbone_equals_torch_for_any_batch_and_number_of_points(name):
     points = LEAST[name]
     model = used_backbone(name, points)
     data, difference = to_onnx(model, points, {"made": "here"}, name)

@@ -1,4 +1,4 @@
-"""Pictures: drawn for any length of run and any number of classes."""
+"""Figures are drawn for any length of run and any number of classes."""
 
 import io
 
@@ -33,7 +33,7 @@ def size(png):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 1000])
-def test_a_curve_of_any_length(epochs):
+def test_curves_of_any_length_are_drawn(epochs):
     keys = ("loss", "accuracy", "val_loss", "val_accuracy")
     records = [{"epoch": e, **dict.fromkeys(keys, 1 / e)} for e in range(1, epochs + 1)]
     assert size(draw_curve(records, best=1, title="student")) == (1080, 432)
@@ -41,7 +41,7 @@ def test_a_curve_of_any_length(epochs):
 
 @pytest.mark.parametrize("keys", [("matching",), ("val_matching",), ()])
 def test_a_term_that_some_epochs_lack_is_drawn_with_gaps(keys):
-    """And one that all of them lack is not."""
+    """A term that all epochs lack is not drawn."""
     every = dict.fromkeys(("loss", "val_loss", "transfer", "val_transfer"), 0.5)
     records = [{"epoch": 1, **every}, {"epoch": 2, **every, **dict.fromkeys(keys, 0.7)}]
     panels = 3 if keys else 2
@@ -49,15 +49,15 @@ def test_a_term_that_some_epochs_lack_is_drawn_with_gaps(keys):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 40, 100])
-def test_a_confusion_matrix_of_any_size(classes):
+def test_confusion_matrices_of_any_size_are_drawn(classes):
     names = [f"class {i}" for i in range(classes)]
     confusion = np.random.default_rng(0).integers(0, 9, (classes, classes))
     width, height = size(draw_confusion(confusion, names, "test"))
     assert 500 < width == height < 1500
 
 
-def test_parts_have_colours_and_wrong_ones_show():
-    """A shape that is right, and one of which a part is predicted where it is not."""
+def test_parts_have_colors_and_wrong_parts_are_marked():
+    """One shape with correct parts, and one with a wrongly predicted part."""
     rng = np.random.default_rng(0)
     cloud = rng.uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
     true = (cloud[:, 2] > 0).astype(np.int64)
@@ -82,7 +82,7 @@ def test_parts_have_colours_and_wrong_ones_show():
             assert colors.count(orange) == (parts == 1).sum()
 
 
-def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same_features():
+def test_feature_colors_are_principal_components_and_deterministic():
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     scores = rng.normal(size=(500, 8)) * [9, 5, 3, 0.1, 0.1, 0.1, 0.1, 0.1]
@@ -101,7 +101,7 @@ def test_principal_colours_are_those_of_the_components_and_the_same_for_the_same
     assert not principal_colors(np.ones((0, 5))).paint(np.ones((4, 5))).any()
 
 
-def test_matches_that_are_drawn_are_far_from_each_other():
+def test_drawn_matches_are_far_from_each_other():
     places = np.stack(np.meshgrid(np.arange(10), np.arange(10)), -1).reshape(-1, 2) / 10
     chosen = places[spread_out(places, 5)]
     away = np.linalg.norm(chosen[:, None] - chosen, axis=2) + 9 * np.eye(5)
@@ -111,7 +111,7 @@ def test_matches_that_are_drawn_are_far_from_each_other():
 
 
 @pytest.mark.parametrize(("shapes", "network"), [(1, True), (4, True), (2, False)])
-def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
+def test_pretraining_figures_of_any_number_of_shapes_are_drawn(shapes, network):
     image, points = np.ones((20, 20, 3), np.float32), np.full((7, 7, 3), np.nan, np.float32)
     level = np.full((3, 3, 3), 0.5, np.float32) if network else None
     looks = [Look("a shape", image, points, level, level)] * (2 * shapes)
@@ -126,7 +126,7 @@ def test_pictures_of_pretraining_of_any_number_of_shapes(shapes, network):
     assert min(size(draw_matches(pairs[: min(shapes, 2)]))) > 300
 
 
-def test_names_from_data_sets_are_never_formulas_nor_left_out():
+def test_names_from_data_sets_are_drawn_literally():
     names = [r"$\frac$", "a$b", "_hidden", "two\nlines", "\x1b[2J"]
     draw_confusion(np.eye(5, dtype=np.int64), names, "title")  # which would raise for a formula
     cloud, parts = np.zeros((4, 3), np.float32), np.arange(4)

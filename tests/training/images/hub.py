@@ -1,4 +1,4 @@
-"""A hub of image networks on this machine, for tests of what is downloaded and what is not."""
+"""A hub of image networks on this machine, for tests of downloads."""
 
 import http.server
 import threading
@@ -48,7 +48,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def served(monkeypatch, cache):
-    """A hub on this machine, with nothing on it; its local cache is empty."""
+    """Serve an empty hub on this machine, with an empty local cache."""
     import huggingface_hub
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""images.backbone=auto: levels of any network are its own, of images as its folder says."""
+"""images.backbone=auto: the levels of each network, for images prepared as its folder says."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def normalised(views, mean, std):
 
 
 def tokens(network, pixels, prefix, norm, **more):
-    """Of both blocks, from hidden states: the last one is already what the network gives out."""
+    """Tokens of both blocks from hidden states, of which the last is the network's output."""
     output = network(pixels, output_hidden_states=True, **more)
     first, last = norm(output.hidden_states[1]), output.last_hidden_state
     side = pixels.shape[-1] // 8
@@ -43,13 +43,13 @@ def clip(network, pixels, prefix, **more):
 
 
 def stages(network, pixels, first, last, levels):
-    """Of networks that give maps; hidden_states[first:last] are of all blocks."""
+    """Levels of networks that return maps; hidden_states[first:last] are those of all blocks."""
     found = network(pixels, output_hidden_states=True).hidden_states[first:last]
     return [found[level] for level in levels]
 
 
 def swin(network, pixels):
-    """The first stage's patches are not as wide as the last norm, the second's are."""
+    """Only the second stage's patches are as wide as the last norm."""
     output = network(pixels, output_hidden_states=True)
     each = (
         output.hidden_states[1],
@@ -68,7 +68,7 @@ def sam(network, pixels):
 
 
 def sam2(network, pixels):
-    """Block by block; at 64 pixels the first one's 16 channels are as many as its rows."""
+    """Block by block; at 64 pixels, the first block has as many channels (16) as rows."""
     found, hidden = [], network.patch_embed(pixels)
     hidden = hidden + network._get_pos_embed(hidden.shape[1:3])
     for block in network.blocks:
@@ -107,14 +107,14 @@ CASES = {
 }
 
 
-def test_every_small_network_is_a_case():
+def test_every_small_network_is_tested():
     assert CASES.keys() == SMALL.keys()
 
 
 @pytest.mark.parametrize(
     ("name", "size"), [(name, size) for name, (_, sizes, _) in CASES.items() for size in sizes]
 )
-def test_levels_are_the_networks_own(name, size, folder_of, capfd):
+def test_levels_equal_the_networks_hidden_states(name, size, folder_of, capfd):
     import transformers
 
     kind, _, reference = CASES[name]
@@ -134,7 +134,7 @@ def test_levels_are_the_networks_own(name, size, folder_of, capfd):
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_map_with_as_many_channels_as_rows_is_not_turned(folder_of):
+def test_a_map_with_as_many_channels_as_rows_is_not_transposed(folder_of):
     import transformers
 
     folder = folder_of("convnextv2")
@@ -147,7 +147,7 @@ def test_a_map_with_as_many_channels_as_rows_is_not_turned(folder_of):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_widths_are_known_without_weights_and_without_random_numbers(name, folder_of, tmp_path):
+def test_widths_are_found_without_weights_or_random_numbers(name, folder_of, tmp_path):
     shutil.copy(folder_of(name) / "config.json", tmp_path)
     size = CASES[name][1][0]
     before = torch.get_rng_state()
@@ -196,7 +196,7 @@ def test_widths_are_known_without_weights_and_without_random_numbers(name, folde
         (None, None, None),
     ],
 )
-def test_images_are_normalised_as_the_folder_says(file, says, statistics, copy_of):
+def test_images_are_normalized_as_the_folder_says(file, says, statistics, copy_of):
     folder = copy_of("convnextv2")
     (folder / "preprocessor_config.json").unlink()
     if file:
@@ -226,7 +226,7 @@ def test_images_are_normalised_as_the_folder_says(file, says, statistics, copy_o
         json.dumps({**IMAGES, "rescale_offset": True}),
     ],
 )
-def test_images_that_cannot_be_prepared_so_are_refused(says, copy_of):
+def test_unsupported_image_preprocessing_is_refused(says, copy_of):
     folder = copy_of("vit")
     (folder / "preprocessor_config.json").write_text(says)
     with pytest.raises(UsageError, match=r"preprocessor_config\.json cannot be used") as caught:
@@ -246,8 +246,8 @@ def test_images_that_cannot_be_prepared_so_are_refused(says, copy_of):
         ("vit", {"do_flip_channel_order": True}, False),
     ],
 )
-def test_networks_of_bgr_are_refused(kind, says, taken, tmp_path):
-    """MobileViT's images are BGR where nothing says that they are not."""
+def test_networks_for_bgr_images_are_refused(kind, says, taken, tmp_path):
+    """MobileViT uses BGR images unless its configuration says otherwise."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     if says is not None:
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(says))

@@ -1,4 +1,4 @@
-"""images.backbone=auto in a run: online and cached, resumed, and with nothing else's features."""
+"""images.backbone=auto in runs: online and cached, resumed, never with stale features."""
 
 import json
 import shutil
@@ -29,13 +29,13 @@ def settings(folder, *knobs, epochs=1):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """`dgcnn` stands for something that takes a millisecond."""
+    """Replace `dgcnn` by a network that takes a millisecond."""
     monkeypatch.setitem(DENSE, "dgcnn", PlainDense)
     monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_path, messages):
+def test_online_and_cached_features_give_the_same_training(rendered, folder_of, tmp_path, messages):
     folder = folder_of("dinov3_vit")
     for cache in ("false", "true"):
         train(rendered, settings(folder, f"images.cache={cache}"), tmp_path / cache, device="cpu")
@@ -49,7 +49,7 @@ def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_p
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, messages):
+def test_a_run_resumes_only_with_the_same_network(rendered, copy_of, tmp_path, messages):
     folder = copy_of("regnet")
     (folder / "preprocessor_config.json").unlink()
     run = tmp_path / "run"
@@ -73,8 +73,8 @@ def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, 
     assert train(rendered, settings(moved, epochs=2), run, device="cpu").epochs == 2
 
 
-def test_what_is_cached_is_of_this_network_and_these_statistics(make_store, copy_of, tmp_path):
-    """The same tensors mean something else with another activation, or of other pixels."""
+def test_the_cache_depends_on_the_network_and_its_statistics(make_store, copy_of, tmp_path):
+    """The same tensors give other features with another activation or other pixels."""
     store = ViewStore.open(shutil.copytree(make_store().path, tmp_path / "S"))
     others = len(list_features(store))  # what tests before this one have left in it
     folder = copy_of("vit")

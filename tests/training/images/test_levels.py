@@ -1,4 +1,4 @@
-"""The 2D teacher: levels of transformers' own networks, computed as training goes or cached."""
+"""The 2D teacher: levels of transformers' networks, computed during training or cached."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def images(count, size=32, seed=0):
 
 
 def reference(name, folder, pixels, layers):
-    """transformers' own hidden states of normalised pixels as [n, D, h, w], patch by patch."""
+    """transformers' hidden states of normalized pixels as [n, D, h, w], patch by patch."""
     import transformers as t
 
     kinds = {
@@ -66,7 +66,7 @@ def reference(name, folder, pixels, layers):
 @pytest.mark.filterwarnings("ignore:.*were not used")
 @pytest.mark.parametrize("size", [0, 48])
 @pytest.mark.parametrize("name", CASES)
-def test_levels_are_transformers_own_hidden_states(name, size, folders):  # noqa: F811
+def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noqa: F811
     levels, layers = CASES[name]
     found = build_levels(name, str(folders[name]), levels, size, stored=32)
     assert found.layers == layers
@@ -81,7 +81,7 @@ def test_levels_are_transformers_own_hidden_states(name, size, folders):  # noqa
     assert found.width == sum(level[0].numel() for level in wanted)
 
 
-def test_views_are_resized_to_what_is_asked_for():
+def test_views_are_resized_to_the_requested_size():
     network = build_levels("dinov2-small", "random", [1.0], 16, stored=32)
     assert network.shapes == [(32, 2, 2)]
     assert network(images(2))[0].shape == (2, 32, 2, 2)
@@ -90,7 +90,7 @@ def test_views_are_resized_to_what_is_asked_for():
     torch.testing.assert_close(network(one_color)[0], there[0], rtol=1e-5, atol=1e-5)
 
 
-def test_the_network_is_frozen_whatever_happens_to_it():
+def test_the_network_stays_frozen_in_training_mode():
     network = build_levels("vit-base", "random", [0.5, 1.0], 0, stored=32).train()
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -101,7 +101,7 @@ def test_the_network_is_frozen_whatever_happens_to_it():
     torch.testing.assert_close(alone, one[:1], rtol=1e-5, atol=1e-5)
 
 
-def test_a_random_network_is_the_same_each_time_and_takes_no_random_numbers():
+def test_a_random_network_is_deterministic_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -113,14 +113,14 @@ def test_a_random_network_is_the_same_each_time_and_takes_no_random_numbers():
 
 
 def shown_depth(views, seed=0):
-    """Depth [1, views, 32, 32] of a half-covered image, each another half."""
+    """Depth [1, views, 32, 32] of images that are half covered, on alternating sides."""
     depth = torch.zeros(1, views, 32, 32)
     for view in range(views):
         depth[0, view, :, (view % 2) * 16 : 16 + (view % 2) * 16] = 2.0
     return depth
 
 
-def test_standardized_channels_have_mean_0_and_variance_1_over_what_shows_shapes():
+def test_standardized_channels_have_mean_0_and_variance_1_on_foreground():
     network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=32)
     batches = [{"rgb": images(4, seed=s)[None], "depth": shown_depth(4)} for s in range(3)]
     teach = Standardized(Online(network), batches, 0.25)
@@ -139,7 +139,7 @@ def test_standardized_channels_have_mean_0_and_variance_1_over_what_shows_shapes
         torch.testing.assert_close(rows, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_channel_that_never_changes_is_not_blown_up():
+def test_a_constant_channel_is_not_amplified():
     still = torch.zeros(4, 2, 4, 4)
     still[:, 0] = torch.randn(4, 4, 4)
     still[:, 1] = 7.0
@@ -154,7 +154,7 @@ def test_a_channel_that_never_changes_is_not_blown_up():
     assert caught.value.where == "images.standardize"
 
 
-def test_bad_settings_are_refused_with_the_knob():
+def test_bad_settings_are_refused_with_the_option():
     with pytest.raises(UsageError, match="do not tile 36²") as caught:
         build_levels("vit-base", "random", [1.0], 36, stored=32)
     assert caught.value.where == "images.size"
@@ -185,7 +185,7 @@ def batch_of(store, name, shapes, views):
 
 
 def streamed(store, levels):
-    """All levels of the first 16 shapes' views, as a run reads them."""
+    """All levels of the views of the first 16 shapes, as a run reads them."""
     reads = StreamConfig((levels.reads,), batch_size=16, points=0, shuffle=False)
     (batch,) = ViewStream(store, np.arange(16), reads)
     return levels(batch)
@@ -194,7 +194,7 @@ def streamed(store, levels):
 SHAPES, VIEWS = np.array([40, 0, 17]), np.array([[3, 0], [1, 2], [2, 2]])
 
 
-def test_cached_levels_are_those_computed_online_to_16_bits(store, messages):
+def test_cached_levels_equal_online_ones_to_16_bits(store, messages):
     rendered = np.flatnonzero(store.status() == 1)
     network, levels = cached(store, rendered)
     kept, images = (batch_of(store, name, SHAPES, VIEWS) for name in (levels.reads, "rgb"))
@@ -208,7 +208,7 @@ def test_cached_levels_are_those_computed_online_to_16_bits(store, messages):
     assert "caching" not in messages()
 
 
-def test_only_what_is_missing_is_computed_and_other_levels_are_others(store, monkeypatch):
+def test_only_missing_levels_are_computed(store, monkeypatch):
     cached(store, SHAPES[:1])
     (key,) = list_features(store)
     assert open_features(store, key).states() == {
@@ -238,7 +238,7 @@ def test_only_what_is_missing_is_computed_and_other_levels_are_others(store, mon
     ]
 
 
-def test_damaged_and_lost_levels_are_noticed_and_computed_again(store):
+def test_damaged_and_lost_levels_are_computed_again(store):
     _, levels = cached(store, SHAPES)
     (path,) = Path(store.path).glob("features/*/c/0/0/0")
     whole = path.read_bytes()
@@ -256,6 +256,6 @@ def test_damaged_and_lost_levels_are_noticed_and_computed_again(store):
     assert all(torch.equal(*pair) for pair in zip(streamed(store, again), good, strict=True))
 
 
-def test_the_cost_is_said_in_bytes():
+def test_the_size_of_cached_levels_is_reported():
     assert "600,000 views takes up to 707.8 GB (707,788,800,000 bytes)" in cost(600_000, 589_824)
     assert "1,000,000 views takes up to 1.2 TB" in cost(10**6, 589_824)

@@ -1,4 +1,4 @@
-"""Image networks: transformers' own, from a folder or the hub, and never another one."""
+"""Image networks of transformers from a folder or the hub; other networks are refused."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ TRANSFORMERS = ("vit-base", "dinov2-small", "clip-vit-b32")
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Names stand for thousandths of their networks."""
+    """Replace each network by one of a thousandth of its size."""
     for name, config in TINY.items():
         known = NETWORKS[name]
         config = {**known.config, **config} if name != "resnet-18" else config
@@ -43,7 +43,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Networks as they are downloaded: classifiers with heads, and a CLIP with its text tower."""
+    """Folders as downloaded: classifiers with heads, and a CLIP with its text tower."""
     import transformers as t
 
     torch.manual_seed(1)
@@ -74,7 +74,7 @@ def views(B, V, size=32):
 
 
 def reference(name, folder, pixels):
-    """What transformers' own classes make of normalised pixels [n, 3, H, W]: [n, D]."""
+    """Features [n, D] of transformers' own classes for normalized pixels [n, 3, H, W]."""
     import transformers as t
 
     if name == "resnet-18":
@@ -95,7 +95,7 @@ def reference(name, folder, pixels):
 
 
 def normalised(name, images):
-    """Pixels as the network was trained on: transformers' constants, in float64."""
+    """Pixels normalized with transformers' constants, in float64."""
     from transformers import image_utils
 
     mean, std = {
@@ -107,7 +107,7 @@ def normalised(name, images):
     return ((rgb - mean) / std).permute(0, 3, 1, 2)
 
 
-def test_the_configuration_knows_all_of_them():
+def test_the_configuration_lists_all_image_networks():
     for name in NETWORKS:
         assert load_config("teacher", None, [f"model.backbone={name}"]).model.backbone == name
     with pytest.raises(UsageError) as caught:
@@ -127,7 +127,7 @@ def test_the_configuration_knows_all_of_them():
         ("clip-vit-l14", 303_179_776),
     ],
 )
-def test_networks_have_the_size_of_the_published_ones(backbone, parameters, monkeypatch):
+def test_networks_have_their_published_sizes(backbone, parameters, monkeypatch):
     monkeypatch.undo()
     with torch.device("meta"):
         built = build_network(backbone, "random")
@@ -137,7 +137,7 @@ def test_networks_have_the_size_of_the_published_ones(backbone, parameters, monk
 
 @pytest.mark.parametrize("size", [32, 48, 16])  # as it was trained; positions interpolated
 @pytest.mark.parametrize("source", [*TINY, "whole-clip"])
-def test_features_are_transformers_own(source, size, folders, capfd):
+def test_features_equal_those_of_transformers(source, size, folders, capfd):
     name = {"whole-clip": "clip-vit-b32"}.get(source, source)
     built = build_mvcnn(name, str(folders[source]), classes=3, image_size=0)
     assert capfd.readouterr() == ("", "")
@@ -152,7 +152,7 @@ def test_features_are_transformers_own(source, size, folders, capfd):
 
 
 @pytest.mark.parametrize("source", [*TINY, "whole-clip"])
-def test_every_tensor_is_the_stored_one(source, folders):
+def test_every_tensor_equals_the_stored_one(source, folders):
     from safetensors.torch import load_file
 
     name = {"whole-clip": "clip-vit-b32"}.get(source, source)
@@ -195,8 +195,8 @@ def test_images_that_patches_do_not_tile_are_refused(name):
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_the_same_step_gives_the_same_bits(name):
-    """Attention forwards and backwards, on a CPU."""
+def test_a_training_step_is_deterministic(name):
+    """Attention in forward and backward passes on a CPU."""
     gradients = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -208,7 +208,7 @@ def test_the_same_step_gives_the_same_bits(name):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_the_whole_network_compiles_without_a_break(name):
+def test_networks_compile_into_one_graph(name):
     built, images = build_mvcnn(name, "random", classes=3, image_size=0).eval(), views(2, 3)
     with torch.no_grad():
         compiled = torch.compile(built, backend="eager", fullgraph=True)
@@ -235,7 +235,7 @@ def test_another_family_is_refused(other, folders):
         ("resnet-18", "depths", [1, 2]),
     ],
 )
-def test_what_differs_is_said(name, knob, value, folders, tmp_path):
+def test_differences_from_the_named_network_are_reported(name, knob, value, folders, tmp_path):
     shutil.copytree(folders[name], tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text()) | {knob: value}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -256,14 +256,14 @@ def test_what_differs_is_said(name, knob, value, folders, tmp_path):
         ('{"model_type": "vit", "quantization_config": {}}', "vit's are quantised"),
     ],
 )
-def test_a_configuration_that_is_none_is_said(text, says, folders, tmp_path):
+def test_an_invalid_configuration_file_is_reported(text, says, folders, tmp_path):
     shutil.copytree(folders["vit-base"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UsageError, match=f"the weights cannot be read: {says}"):
         build_network("vit-base", str(tmp_path))
 
 
-def test_a_teacher_too_reads_no_pickle_that_an_index_names(folders, tmp_path):
+def test_no_pickle_named_in_an_index_is_read(folders, tmp_path):
     from safetensors.torch import load_file
 
     shutil.copytree(folders["vit-base"], tmp_path, dirs_exist_ok=True)
@@ -276,7 +276,7 @@ def test_a_teacher_too_reads_no_pickle_that_an_index_names(folders, tmp_path):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_missing_and_misshapen_tensors_are_said(name, folders, tmp_path):
+def test_missing_and_misshapen_tensors_are_reported(name, folders, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folders[name], tmp_path, dirs_exist_ok=True)
@@ -291,7 +291,7 @@ def test_missing_and_misshapen_tensors_are_said(name, folders, tmp_path):
             build_network(name, str(tmp_path))
 
 
-def test_weights_come_from_the_hub_once_and_then_from_its_cache(hub, folders, monkeypatch):
+def test_weights_are_downloaded_once_and_then_cached(hub, folders, monkeypatch):
     from huggingface_hub import constants
 
     hub_id = NETWORKS["vit-base"].hub
@@ -305,7 +305,7 @@ def test_weights_come_from_the_hub_once_and_then_from_its_cache(hub, folders, mo
     assert len(hub.asked) == downloads
 
 
-def test_a_revision_is_the_one_that_is_asked_for(hub, folders):
+def test_the_requested_revision_is_downloaded(hub, folders):
     name, _, revision = NETWORKS["clip-vit-b32"].hub.partition("@")
     publish(hub, name, folders["whole-clip"], revision)
     expected = build_network("clip-vit-b32", str(folders["whole-clip"]))
@@ -315,14 +315,14 @@ def test_a_revision_is_the_one_that_is_asked_for(hub, folders):
         build_network("clip-vit-b32", f"{name}@other")
 
 
-def test_a_folder_wins_over_the_hub(hub, folders, tmp_path, monkeypatch):
+def test_a_folder_has_priority_over_the_hub(hub, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folders["vit-base"], tmp_path / "google/vit")
     build_network("vit-base", "google/vit")
     assert hub.asked == []
 
 
-def test_what_the_hub_does_not_have_is_said(hub, folders):
+def test_missing_repositories_and_files_on_the_hub_are_reported(hub, folders):
     with pytest.raises(UsageError, match="neither a folder of this name nor a") as caught:
         build_network("vit-base", "somebody/nothing")
     assert caught.value.where == "somebody/nothing"
@@ -343,7 +343,7 @@ def test_another_network_is_refused_before_its_weights_are_downloaded(hub, folde
     assert {file for *_, file in hub.asked} == {"config.json"}
 
 
-def test_a_hub_that_cannot_be_reached_is_said(hub, monkeypatch):
+def test_an_unreachable_hub_is_reported(hub, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -357,7 +357,7 @@ def test_a_hub_that_cannot_be_reached_is_said(hub, monkeypatch):
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("pooling", ["max", "attention"])
 def test_every_parameter_that_trains_gets_a_gradient(name, pooling):
-    """Several processes wait for the gradient of each: one that never comes stops them all."""
+    """In distributed training, a missing gradient would block all processes."""
     model = build_mvcnn(name, "random", 3, 32, pooling)
     logits, _ = model(views(2, 3))
     logits.square().sum().backward()

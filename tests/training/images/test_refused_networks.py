@@ -21,7 +21,7 @@ from tests.training.image_folders import TRANSFORMER, change
 BENCHMARK = Path(__file__).parents[3] / "benchmarks/image_weights.py"
 
 
-def test_auto_needs_weights_to_look_at():
+def test_auto_needs_weights():
     assert load_config("mvnet", None, ["images.backbone=auto", "images.weights=x"]).images
     for knobs in ([], ["images.weights=hub"], ["images.weights=random"]):
         with pytest.raises(UsageError, match="takes the network from its weights") as caught:
@@ -34,7 +34,7 @@ def test_auto_needs_weights_to_look_at():
         load_config("teacher", None, ["model.backbone=auto"])
 
 
-def test_another_network_than_the_named_one_can_be_had_with_auto(folder_of):
+def test_the_error_for_another_network_suggests_auto(folder_of):
     with pytest.raises(UsageError, match="this is no dinov2-base: dinov3_vit") as caught:
         build_network("dinov2-base", str(folder_of("dinov3_vit")))
     assert "(or auto)" in caught.value.fix
@@ -126,7 +126,7 @@ def test_a_damaged_folder_is_refused(damage, says, copy_of):
         ("blip-2", "no network of the type blip_2_vision_model"),
     ],
 )
-def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path):
+def test_models_that_are_not_image_backbones_are_refused_unbuilt(kind, says, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UsageError, match=says) as caught:
         level_widths("auto", str(tmp_path), [1.0], 224)
@@ -142,14 +142,14 @@ def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path)
         ("videomae", "not enough values to unpack"),
     ],
 )
-def test_what_gives_no_maps_is_refused(kind, says, tmp_path):
+def test_networks_that_return_no_maps_are_refused(kind, says, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UsageError, match=says) as caught:
         level_widths("auto", str(tmp_path), [1.0], 224)
     assert "another network" in caught.value.fix
 
 
-def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_knob(folder_of):
+def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_option(folder_of):
     with pytest.raises(UsageError, match="vit cuts images into patches of 8²") as caught:
         build_levels("auto", str(folder_of("vit")), [1.0], 36, stored=32)
     assert (caught.value.where, "32 or 40" in caught.value.fix) == ("images.size", True)
@@ -179,8 +179,8 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
         assert "another network" in caught.value.fix
 
 
-def test_a_network_that_mixes_without_a_trace_in_the_shapes_is_refused():
-    """Batch norm that is in training, which no network here is."""
+def test_a_network_with_batch_norm_in_training_is_refused():
+    """It mixes the images of a batch, which the shapes of its outputs do not reveal."""
     known = ImageNetwork("net", "net", {}, "some/net")
     torch.manual_seed(0)
     network = torch.nn.ModuleList([torch.nn.Conv2d(3, 8, 4, 4), torch.nn.BatchNorm2d(8)])
@@ -209,8 +209,8 @@ def test_a_network_without_blocks_is_refused(tmp_path):
     assert caught.value.where == str(tmp_path)
 
 
-def test_the_size_that_nobody_gives_is_in_whole_patches(copy_of):
-    """SigLIP SO400M's 384 pixels are no multiple of its 14: six of them are left out."""
+def test_the_default_size_is_a_multiple_of_the_patch_size(copy_of):
+    """SigLIP SO400M's 384 pixels are not a multiple of its patches of 14: 378 are used."""
     import transformers
 
     folder = copy_of("vit")
@@ -229,7 +229,7 @@ def test_the_size_that_nobody_gives_is_in_whole_patches(copy_of):
         ({"model_type": "dinov2", "hidden_act": "loud"}, "dinov2 cannot be built: .*loud"),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_a_way_out(kind, says, tmp_path):
+def test_networks_that_cannot_be_built_are_refused_with_a_fix(kind, says, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(kind))
     with pytest.raises(UsageError, match=says) as caught:
         level_widths("auto", str(tmp_path), [1.0], 224)
@@ -238,7 +238,7 @@ def test_what_cannot_be_built_is_refused_with_a_way_out(kind, says, tmp_path):
 
 
 @pytest.mark.skipif(not BENCHMARK.exists(), reason="a source distribution has no benchmarks")
-def test_weights_that_pip_does_not_give_are_said(tmp_path):
+def test_the_benchmark_reports_weights_that_pip_cannot_find(tmp_path):
     none = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
     run = subprocess.run(
         [sys.executable, BENCHMARK, "--out", tmp_path / "out"],

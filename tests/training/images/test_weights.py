@@ -19,7 +19,7 @@ from tests.training.images.hub import publish
 from tests.training.images.test_levels import images
 
 
-def test_what_nobody_reads_may_be_missing_and_changes_nothing(copy_of, folder_of):
+def test_unused_tensors_may_be_missing(copy_of, folder_of):
     folder = copy_of("siglip")
     stored = load_file(folder / "model.safetensors")
     left = {key: t for key, t in stored.items() if "vision_model.head" not in key}
@@ -44,7 +44,7 @@ def test_what_nobody_reads_may_be_missing_and_changes_nothing(copy_of, folder_of
         ("sam", "vision_encoder.layers.1.attn.qkv.bias"),
     ],
 )
-def test_missing_and_misshapen_tensors_are_said(name, tensor, copy_of):
+def test_missing_and_misshapen_tensors_are_reported(name, tensor, copy_of):
     folder = copy_of(name)
     stored = load_file(folder / "model.safetensors")
     for damage, says in (("cut", "have other shapes in 1 tensors"), ("drop", "lack 1 tensors")):
@@ -58,7 +58,7 @@ def test_missing_and_misshapen_tensors_are_said(name, tensor, copy_of):
 
 
 def shards(folder, name, tmp_path):
-    """The same weights in several files."""
+    """A copy of the folder with its weights in several files."""
     import transformers
 
     network = getattr(transformers, SMALL[name][0]).from_pretrained(folder)
@@ -69,7 +69,7 @@ def shards(folder, name, tmp_path):
     return tmp_path / "shards"
 
 
-def test_weights_in_several_files_come_from_folder_and_hub(
+def test_weights_in_several_files_are_read_from_folder_and_hub(
     folder_of,
     hub,
     tmp_path,
@@ -92,7 +92,7 @@ def test_weights_in_several_files_come_from_folder_and_hub(
 
 
 def indexed(folder, file):
-    """The weights' one file is gone; an index says that all of them are in another one."""
+    """Remove the file of weights; write an index that says they are in another file."""
     whole = folder / "model.safetensors"
     names = dict.fromkeys(load_file(whole), file)
     index = json.dumps({"metadata": {}, "weight_map": names})
@@ -102,7 +102,7 @@ def indexed(folder, file):
 
 
 class Mark:
-    """Unpickled it leaves a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -115,7 +115,7 @@ class Mark:
 @pytest.mark.parametrize(
     "file", ["evil.bin", "../other/model.safetensors", "part-1.safetensors", "a/model.safetensors"]
 )
-def test_an_index_names_weights_beside_it_alone(
+def test_an_index_may_only_name_files_beside_it(
     file,
     source,
     copy_of,
@@ -142,7 +142,7 @@ def test_an_index_names_weights_beside_it_alone(
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_an_index_names_must_be_there(copy_of):
+def test_files_named_in_an_index_must_exist(copy_of):
     folder = indexed(copy_of("vit"), "model-00001-of-00001.safetensors")
     with pytest.raises(UsageError, match=r"no model-00001-of-00001\.safetensors here \(pickled"):
         build_network("auto", str(folder))
@@ -155,7 +155,7 @@ def test_what_an_index_names_must_be_there(copy_of):
 
 @pytest.mark.parametrize("names", ["evil.bin", "other.safetensors", "adapter_model.bin"])
 def test_files_beside_the_weights_are_neither_read_nor_hashed(names, copy_of, folder_of, tmp_path):
-    """Half precision beside the whole one, adapters, and what the configuration points at."""
+    """Half-precision copies, adapters, and files that the configuration points to."""
     folder, expected = copy_of("dinov2"), build_network("auto", str(folder_of("dinov2")))
     change(folder, transformers_weights=names)
     key = weights_key("auto", str(folder))
@@ -172,13 +172,13 @@ def test_files_beside_the_weights_are_neither_read_nor_hashed(names, copy_of, fo
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_complete_download_needs_no_hub(
+def test_a_complete_download_is_used_without_the_hub(
     folder_of,
     hub,
     tmp_path,
     monkeypatch,
 ):
-    """As snapshot_download leaves it: without a word on files that the model does not have."""
+    """As made by snapshot_download, which does not record files the model does not have."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -202,7 +202,7 @@ def test_a_complete_download_needs_no_hub(
     assert hub.asked == []
 
 
-def test_the_hub_says_how_images_are_made_or_that_it_does_not(
+def test_the_hubs_image_processor_is_used_or_its_absence_is_known(
     folder_of,
     hub,
     monkeypatch,
@@ -228,7 +228,9 @@ def test_the_hub_says_how_images_are_made_or_that_it_does_not(
     assert "save_pretrained" in caught.value.fix
 
 
-def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, tmp_path):
+def test_a_folder_is_read_without_the_internet_and_without_running_code(
+    hub, copy_of, folder_of, tmp_path
+):
     folder = copy_of("dinov3_vit")
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     code = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}

@@ -1,4 +1,4 @@
-"""Point networks: the contract, each against a plain textbook version, and what the papers say."""
+"""Point networks: the interface, plain textbook versions, and published sizes."""
 
 from itertools import pairwise
 
@@ -43,20 +43,20 @@ def clouds(batch, size, seed=0):
 
 
 def build(name, classes=5):
-    """A network in float64 with weights, norms and statistics as after some training."""
+    """A network in float64 with weights, norms and statistics as after training."""
     torch.manual_seed(0)
     model = BACKBONES[name](classes).double()
     disturb(model)
     return model
 
 
-def test_the_configuration_knows_every_backbone():
+def test_the_configuration_lists_every_backbone():
     assert tuple(BACKBONES) == POINT_BACKBONES
     assert tuple(DENSE) == DENSE_BACKBONES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_backbone_ends_in_a_feature_and_one_linear_layer(name):
+def test_a_backbone_returns_a_feature_and_a_linear_classification(name):
     torch.manual_seed(0)
     model = BACKBONES[name](7)
     found = model(clouds(2, 512).float())
@@ -68,7 +68,8 @@ def test_a_backbone_ends_in_a_feature_and_one_linear_layer(name):
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())
 
 
-def test_every_parameter_of_pointnet_learns():  # of the others, see test_equals_the_textbook
+def test_every_parameter_of_pointnet_gets_a_gradient():
+    """For the other networks, see test_backbones_equal_their_textbook_versions."""
     model = build("pointnet").eval()
     model(clouds(8, 50)).logits.square().sum().backward()
     assert all(p.grad.abs().max() > 1e-6 for p in model.parameters())
@@ -86,7 +87,7 @@ def test_a_cloud_does_not_depend_on_its_batch_in_evaluation(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [16, 20, 64, 192, 512, 1111, 2048])
-def test_any_number_of_points_that_the_network_can_take(name, size):
+def test_backbones_accept_any_sufficient_number_of_points(name, size):
     torch.manual_seed(0)
     model, points = BACKBONES[name](4).eval(), clouds(1, size).float()
     if size >= LEAST.get(name, 1):
@@ -99,13 +100,13 @@ def test_any_number_of_points_that_the_network_can_take(name, size):
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_one_point_less_than_the_least_is_refused(name):
+def test_too_few_points_are_refused(name):
     with pytest.raises(UsageError, match=f"not of {LEAST[name] - 1}"):
         BACKBONES[name](4)(clouds(2, LEAST[name] - 1).float())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_the_order_of_points_changes(name):
+def test_predictions_depend_on_the_order_of_points_as_documented(name):
     model, points = build(name).eval(), clouds(1, 600) * 0.3  # balls overflow
     later = 1 + torch.randperm(599, generator=torch.Generator().manual_seed(1))
     behind_first = points[:, torch.cat([torch.zeros(1, dtype=torch.long), later])]
@@ -133,8 +134,8 @@ def test_local_features_follow_their_points(name):
 
 @pytest.mark.parametrize("name", TEXTBOOKS)
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_the_textbook(name, training):
-    """Logits, features, gradients of all weights, and the running statistics after it."""
+def test_backbones_equal_their_textbook_versions(name, training):
+    """Logits, features, gradients of all weights, and running statistics are equal."""
     ours = build(name).train(training)
     textbook = TEXTBOOKS[name](5).double().train(training)
     with torch.no_grad():
@@ -161,7 +162,7 @@ def test_equals_the_textbook(name, training):
 
 
 def pairs(ours, textbook):
-    """Tensors in the order of definition, which is the same in both."""
+    """Pairs of tensors in order of definition, which is the same in both."""
     return list(zip(ours.values(), textbook.values(), strict=True))
 
 
@@ -170,7 +171,7 @@ def norm(width):
 
 
 def published_head(before, bias):
-    """Parameters of before-512-256-40 as published, with the biases before batch norms or not."""
+    """Parameters of the head width-512-256-40, with or without biases before batch norms."""
     hidden = before * 512 + 512 * 256 + norm(512) + norm(256) + bias
     return hidden + 256 * 40 + 40
 
@@ -210,7 +211,7 @@ def test_pointnet_and_msg_have_their_layers():
     assert size["pointnet2-msg"] == near + far + block(643, 256, 512, 1024) + end
 
 
-def test_transforms_begin_as_the_identity_and_depend_on_the_cloud_later():
+def test_transforms_start_as_the_identity_and_then_depend_on_the_cloud():
     torch.manual_seed(0)
     net, points = TransformNet(3), torch.rand(4, 50, 3)
     assert torch.equal(net(points), torch.eye(3).expand(4, 3, 3))
@@ -218,7 +219,7 @@ def test_transforms_begin_as_the_identity_and_depend_on_the_cloud_later():
     assert not torch.allclose(net(points)[0], net(points)[1])
 
 
-def test_pointnet_alone_gives_a_transform():
+def test_only_pointnet_returns_a_transform():
     for name in NAMES:
         torch.manual_seed(0)
         transform = BACKBONES[name](5).eval()(clouds(1, 512).float()).transform
@@ -228,7 +229,7 @@ def test_pointnet_alone_gives_a_transform():
             assert transform is None
 
 
-def test_the_maximum_is_that_of_each_group_with_one_gradient():
+def test_group_maximum_sends_the_gradient_to_one_point():
     rows = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
     expected = rows.view(3, 4, 5).max(dim=1).values
     assert torch.equal(maximum(rows, 3), expected)
@@ -240,7 +241,7 @@ def test_the_maximum_is_that_of_each_group_with_one_gradient():
     assert torch.equal(ties.grad, torch.eye(4)[:, :1].expand(4, 2))  # to the first, and all of it
 
 
-def test_the_first_layer_may_go_before_the_grouping():
+def test_applying_the_first_layer_before_grouping_is_equivalent():
     mlp = GroupMLP(3 + 6, 16, 8).double()
     points, features = clouds(2, 40), torch.randn(2, 40, 6, dtype=torch.float64)
     centers, index = points[:, :7], torch.randint(0, 40, (2, 7, 5))

@@ -1,4 +1,4 @@
-"""Dense backbones: a feature of each point, each held against a plain textbook version."""
+"""Dense backbones: per-point features, against plain textbook versions."""
 
 from functools import partial
 from itertools import pairwise
@@ -32,7 +32,7 @@ TEXTBOOKS = {
 
 
 def build(name):
-    """A network in float64, the PointViT a tiny one, as after some training."""
+    """A network in float64 as after training; the PointViT is a tiny one."""
     torch.manual_seed(0)
     model = SMALLER[name](5).double()
     textbooks.disturb(model)
@@ -40,7 +40,7 @@ def build(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_local_features_are_there_where_asked_for_and_change_nothing_else(name):
+def test_local_features_are_optional_and_do_not_change_predictions(name):
     model, points = build(name).eval(), clouds(2, 600)
     with torch.no_grad():
         asked, plain = model(points, local=True), model(points)
@@ -53,7 +53,7 @@ def test_local_features_are_there_where_asked_for_and_change_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_its_decoder_it_is_the_student_of_its_name(name):
+def test_a_dense_backbone_without_its_decoder_equals_the_student(name):
     with torch.device("meta"):
         dense, student = DENSE[name](7), BACKBONES[STUDENTS.get(name, name)](7)
     shapes = {key: value.shape for key, value in dense.state_dict().items()}
@@ -71,8 +71,8 @@ def test_a_clouds_local_features_do_not_depend_on_its_batch_in_evaluation(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_who_only_classifies_asks_nothing_of_the_decoder(name):
-    """And who only wants local features leaves the head alone: every other weight learns."""
+def test_classification_sends_no_gradient_to_the_decoder(name):
+    """Local features send none to the head. All other weights get one."""
     for local, idle in ((False, ("decoder.",)), (True, ("head.", "classifier."))):
         model = build(name).eval()
         found = model(clouds(2, 512), local=True) if local else model(clouds(2, 512))
@@ -86,8 +86,8 @@ def test_who_only_classifies_asks_nothing_of_the_decoder(name):
 
 @pytest.mark.parametrize("name", TEXTBOOKS)
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_the_textbook(name, training):
-    """Predictions, gradients of all weights, and the running statistics after it."""
+def test_dense_backbones_equal_their_textbook_versions(name, training):
+    """Predictions, gradients of all weights, and running statistics are equal."""
     ours, textbook = build(name).train(training), TEXTBOOKS[name](5).double().train(training)
     with torch.no_grad():
         for one, other in matched(ours, textbook, "state_dict"):
@@ -109,7 +109,7 @@ def test_equals_the_textbook(name, training):
 
 
 def matched(ours, textbook, kind):
-    """Tensors of both in the order of definition, which is the same in both."""
+    """Pairs of tensors in order of definition, which is the same in both."""
     return pairs(dict(getattr(ours, kind)()), dict(getattr(textbook, kind)()))
 
 
@@ -142,7 +142,7 @@ def test_vits_have_their_published_sizes(size):
         assert encoder + 128 + 256 + 512 + head == 22_099_752
 
 
-def test_pointnet2s_decoder_has_its_layers():
+def test_the_decoder_of_pointnet2_has_its_published_layers():
     def block(*widths):
         return sum(a * b + 2 * b for a, b in pairwise(widths))
 
@@ -151,7 +151,7 @@ def test_pointnet2s_decoder_has_its_layers():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_number_of_points_from_the_least_on(name):
+def test_dense_backbones_accept_any_sufficient_number_of_points(name):
     least = {"pointnet2": 512, "dgcnn": 20, "pointvit-s": 32}[name]
     model = build(name).eval()
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_a_dense_network_compiles_into_one_graph():
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_interpolated_features_are_weighted_means_of_three_neighbours():
+def test_interpolated_features_are_weighted_means_of_three_neighbors():
     points, places = clouds(2, 40), clouds(2, 70, seed=1)
     features = torch.randn(2, 40, 6, dtype=torch.float64, requires_grad=True)
     index, weight = ops.three_nearest_weights(points, places)

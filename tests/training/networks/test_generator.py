@@ -1,4 +1,4 @@
-"""CMPG and its boxes, against the spec's formulas written out with numpy."""
+"""CMPG and its boxes, against the specification's formulas in numpy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def clouds(seed, B=3, N=40):
 
 
 def boxed(cloud, norm):
-    """One cloud [N, 3] by the spec: a centred unit box, or the reference code's slip."""
+    """Box one cloud [N, 3]: a centered unit box, or the reference code's off-center one."""
     low, high = cloud.min(axis=0), cloud.max(axis=0)
     longest = (high - low).max()
     margin = longest - (high - low)
@@ -33,7 +33,7 @@ def test_boxes_follow_their_formula(norm):
     np.testing.assert_allclose(scale(x, norm).numpy(), expected, atol=1e-12)
 
 
-def test_the_unit_box_is_centred_and_its_longest_side_one():
+def test_the_unit_box_is_centered_with_a_longest_side_of_1():
     x = scale(clouds(1), "unitbox")
     low, high = x.amin(dim=1), x.amax(dim=1)
     torch.testing.assert_close(
@@ -44,7 +44,7 @@ def test_the_unit_box_is_centred_and_its_longest_side_one():
     torch.testing.assert_close(moved, x)
 
 
-def test_the_references_box_is_off_by_half_of_its_scaled_corner():
+def test_the_reference_codes_box_is_off_by_half_its_scaled_corner():
     x = clouds(2)
     low, high = x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
     off = low / (2 * (high - low).amax(dim=2, keepdim=True))
@@ -52,7 +52,7 @@ def test_the_references_box_is_off_by_half_of_its_scaled_corner():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_cloud_of_one_place_stays_finite(norm):
+def test_boxing_coincident_points_stays_finite(norm):
     x = torch.full((2, 5, 3), 0.25, requires_grad=True)
     y = scale(x, norm)
     assert torch.isfinite(y).all()
@@ -61,7 +61,7 @@ def test_a_cloud_of_one_place_stays_finite(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_matching_is_the_mean_distance_of_the_best_assignment(norm):
+def test_the_matching_loss_is_the_mean_distance_of_the_best_assignment(norm):
     x, y = clouds(3), clouds(4)
     expected = []
     for one, other in zip(x.numpy(), y.numpy(), strict=True):

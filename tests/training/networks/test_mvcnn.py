@@ -21,7 +21,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A classifier as it is downloaded: with a head that we do not want."""
+    """A classifier as downloaded, with a head that is not used."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(1)
@@ -39,13 +39,13 @@ def views(B, V, size=32):
     ("backbone", "parameters"),  # torchvision's, without its last layer
     [("resnet-18", 11_176_512), ("resnet-34", 21_284_672), ("resnet-50", 23_508_032)],
 )
-def test_layouts_are_those_of_the_paper(backbone, parameters):
+def test_encoders_have_the_papers_layouts(backbone, parameters):
     built = build_mvcnn(backbone, "random", classes=5, image_size=0)
     assert sum(p.numel() for p in built.encoder.parameters()) == parameters
     assert built.classifier.in_features == 512
 
 
-def test_the_feature_is_the_largest_over_the_views(model):
+def test_the_feature_is_the_maximum_over_the_views(model):
     images = views(3, 4)
     logits, feature = model(images)
     single = torch.stack([model(images[:, v : v + 1])[1] for v in range(4)])  # [V, B, D]
@@ -61,7 +61,7 @@ def test_the_order_of_views_does_not_matter(model):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_images_are_normalised_as_for_imagenet(model):
+def test_images_are_normalized_as_for_imagenet(model):
     images, seen = views(1, 2), []
     hook = model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(images)
@@ -72,7 +72,7 @@ def test_images_are_normalised_as_for_imagenet(model):
     torch.testing.assert_close(seen[0], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_image_size_resizes_on_the_way_in(model):
+def test_images_are_resized_to_image_size(model):
     seen = []
     hook = model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     model.image_size = 16
@@ -82,7 +82,7 @@ def test_image_size_resizes_on_the_way_in(model):
     assert seen == [(2, 3, 16, 16)]
 
 
-def test_weights_come_from_a_folder_without_noise(folder, capfd):
+def test_weights_are_read_from_a_folder_without_messages(folder, capfd):
     from safetensors.torch import load_file
 
     torch.manual_seed(2)
@@ -98,7 +98,7 @@ def test_weights_come_from_a_folder_without_noise(folder, capfd):
 @pytest.mark.parametrize(
     "weights", ["weights", "/nowhere/resnet", "./a/b/c", "a/b/c", "../nowhere"]
 )
-def test_no_such_folder_is_said(weights):
+def test_a_missing_folder_is_reported(weights):
     with pytest.raises(UsageError, match="no such folder of weights") as caught:
         build_mvcnn("resnet-18", weights, classes=5, image_size=0)
     assert "model.weights" in caught.value.fix
@@ -117,7 +117,7 @@ def test_another_network_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"half of a file"])
-def test_missing_or_damaged_weights_are_said(folder, tmp_path, content):
+def test_missing_or_damaged_weights_are_reported(folder, tmp_path, content):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle that nobody opens")
     if content is not None:
@@ -126,7 +126,7 @@ def test_missing_or_damaged_weights_are_said(folder, tmp_path, content):
         build_mvcnn("resnet-18", str(tmp_path), classes=5, image_size=0)
 
 
-def test_incomplete_weights_are_said(folder, tmp_path):
+def test_incomplete_weights_are_reported(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
@@ -153,7 +153,7 @@ def small(small_resnet):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("V", [1, 2, 7])
-def test_no_pooling_sees_the_order_of_views(pooling, V, small):
+def test_no_pooling_depends_on_the_order_of_views(pooling, V, small):
     model, images = small[pooling], views(2, V)
     with torch.no_grad():
         for one, other in zip(model(images), model(images[:, torch.randperm(V)]), strict=True):
@@ -176,7 +176,7 @@ def test_forward_is_encode_pool_and_classify(small):
 
 
 def test_attention_is_the_papers_formula(small):
-    """Ilse et al. 2018, equations 7 and 9, a view at a time, with numpy."""
+    """Ilse et al. 2018, equations 7 and 9, one view at a time, in numpy."""
     rng = np.random.default_rng(0)
     attention = small["attention"].pooling
     weights = {name: tensor.numpy() for name, tensor in attention.state_dict().items()}
@@ -208,7 +208,7 @@ def test_other_widths_are_projected_to_512_and_never_negative(small):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_512_wide_resnets_are_exactly_the_papers(model):
+def test_512_wide_resnets_have_no_projection_as_in_the_paper(model):
     names = {name.split(".")[0] for name in model.state_dict()}
     assert names == {"encoder", "classifier"}
     per_view = torch.rand(2, 3, 512, dtype=torch.float64)
@@ -216,7 +216,7 @@ def test_512_wide_resnets_are_exactly_the_papers(model):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_frozen_encoder_stays_as_it_is(pooling, small_resnet):
+def test_a_frozen_encoder_does_not_change(pooling, small_resnet):
     torch.manual_seed(4)
     model = build_mvcnn("resnet-18", "random", 5, 0, pooling, encoder="frozen")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -237,7 +237,7 @@ def test_a_frozen_encoder_stays_as_it_is(pooling, small_resnet):
         ("model.pooling=attention", "data.image_size=16"),
     ],
 )
-def test_a_run_of_either_kind_resumes_to_the_same_bits(knobs, store, small_resnet, tmp_path):
+def test_runs_with_any_pooling_resume_to_the_same_bits(knobs, store, small_resnet, tmp_path):
     config = small_config("teacher", *knobs, epochs=2)
     train(store, config, tmp_path / "whole", device="cpu")
     train(store, config, tmp_path / "halves", device="cpu", until=1)
@@ -250,7 +250,7 @@ def test_a_run_of_either_kind_resumes_to_the_same_bits(knobs, store, small_resne
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_pooling_compiles_without_a_break(pooling, small):
+def test_poolings_compile_into_one_graph(pooling, small):
     model, per_view = small[pooling], torch.rand(2, 3, 32, dtype=torch.float64)
     with torch.no_grad():
         compiled = torch.compile(model.pool, backend="eager", fullgraph=True)

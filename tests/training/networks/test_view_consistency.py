@@ -1,4 +1,4 @@
-"""MVNet's networks: both heads against plain versions, and what belongs to whom."""
+"""MVNet's networks: both heads against plain versions, and which weights and views they use."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def scene(B=3, V=4, N=40, k=1):
     return torch.rand(B, N, 3, generator=generator), Maps(nearest, uv, 2.0)
 
 
-def test_each_head_gives_what_the_losses_compare():
+def test_each_head_has_the_shapes_that_the_losses_compare():
     points, maps = scene()
     answer = build()(points, maps, GRIDS)
     assert [tuple(level.shape) for level in answer.levels] == [(12, 16, 4, 4), (12, 32, 2, 2)]
@@ -63,7 +63,7 @@ def test_each_head_gives_what_the_losses_compare():
     ],
     ids=" ".join,
 )
-def test_every_trained_parameter_learns_and_the_classifier_waits(knobs):
+def test_every_parameter_except_the_classifier_gets_a_gradient(knobs):
     model = build(*knobs)
     if model.matcher:
         nn.init.normal_(model.matcher.correct[1].weight)  # it begins as 0, and all behind it waits
@@ -77,7 +77,7 @@ def test_every_trained_parameter_learns_and_the_classifier_waits(knobs):
             assert parameter.grad.abs().max() > 0, name
 
 
-def test_a_view_answers_for_its_pair_alone():
+def test_the_matching_of_a_view_depends_only_on_its_pair():
     model, (points, maps) = build().eval(), scene()
     whole = model(points, maps, GRIDS)
     part = Maps(maps.nearest[:, 2:], maps.uv[:, 2:], maps.radius)
@@ -94,7 +94,7 @@ def test_a_view_answers_for_its_pair_alone():
     torch.testing.assert_close(other.levels[0][:3], whole.levels[0][:3])
 
 
-def test_what_no_point_shows_does_not_count_in_a_patch():
+def test_pixels_without_points_do_not_count_in_a_patch():
     images = torch.randn(2, 5, SIZE, SIZE, dtype=torch.float64)
     covered = torch.rand(2, SIZE, SIZE) < 0.4
     covered[0, :4, :4] = False
@@ -144,7 +144,7 @@ def test_the_matcher_is_one_block_of_cross_attention():
         torch.testing.assert_close(found[view].flatten(0, 1), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_at_the_start_a_token_is_where_the_others_are_like_it():
+def test_initially_a_token_matches_the_tokens_most_similar_to_it():
     torch.manual_seed(0)
     model = Matcher(32, tokens=4, stride=1, heads=2)
     first = torch.randn(32, 4, 4)
@@ -156,7 +156,7 @@ def test_at_the_start_a_token_is_where_the_others_are_like_it():
     assert found[1, 1, 3].tolist() == pytest.approx([1.5 / 4, 0.5 / 4], abs=0.02)
 
 
-def test_places_differ_and_are_those_of_row_and_column():
+def test_position_encodings_are_distinct_and_separate_rows_and_columns():
     places = sine_places(32, 12)
     assert len({tuple(row.tolist()) for row in places}) == 144
     grid = places.view(12, 12, 32)
@@ -166,7 +166,7 @@ def test_places_differ_and_are_those_of_row_and_column():
     torch.testing.assert_close(grid[7, 0, 24], torch.tensor(7.0).cos())
 
 
-def test_keys_at_a_pixels_centre_are_that_pixels_and_between_them_a_mean():
+def test_keys_are_interpolated_between_pixel_centers():
     keys = torch.randn(2, 6, 8, 8)
     places = torch.tensor([[2.5, 4.5], [0.5, 7.5], [3.0, 5.5]]) / 8
     found = sample_keys(keys, places.expand(2, -1, -1).double())
@@ -175,7 +175,7 @@ def test_keys_at_a_pixels_centre_are_that_pixels_and_between_them_a_mean():
     torch.testing.assert_close(found[:, 2], (keys[:, :, 5, 2] + keys[:, :, 5, 3]) / 2)
 
 
-def test_a_place_is_looked_up_in_the_pixel_that_holds_it():
+def test_coordinates_are_looked_up_in_the_pixel_that_contains_them():
     covered = torch.rand(2, 4, 8) < 0.5
     places = torch.rand(2, 50, 2, dtype=torch.float64)
     places[:, :3] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.75]])
@@ -185,7 +185,7 @@ def test_a_place_is_looked_up_in_the_pixel_that_holds_it():
         assert found[n, m] == covered[n, min(int(4 * v), 3), min(int(8 * u), 7)]
 
 
-def test_the_other_view_is_that_of_the_pair():
+def test_swapping_views_exchanges_the_views_of_each_pair():
     views = torch.arange(6)
     assert other_view(views).tolist() == [1, 0, 3, 2, 5, 4]
     assert torch.equal(other_view(other_view(views)), views)

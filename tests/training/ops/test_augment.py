@@ -1,4 +1,4 @@
-"""Augmentation: exactly the change that is promised, and the same one for the same state."""
+"""Augmentation: exactly the documented changes, the same for the same random state."""
 
 import torch
 
@@ -6,7 +6,7 @@ from pointcmt.training.ops.augment import choose, keep_patches, scale_and_shift
 from tests.training.textbooks import farthest
 
 
-def test_every_cloud_is_scaled_and_moved_per_axis_within_bounds():
+def test_clouds_are_scaled_and_shifted_per_axis_within_bounds():
     rng = torch.Generator().manual_seed(0)
     points = torch.rand(500, 20, 3, dtype=torch.float64)
     changed = scale_and_shift(points, (2 / 3, 3 / 2), 0.2, rng)
@@ -35,7 +35,7 @@ def test_a_state_gives_the_same_numbers_again():
     assert torch.equal(first[1], choose(images, 3, rng))
 
 
-def test_chosen_views_are_different_ones_of_the_shape():
+def test_chosen_views_are_distinct_views_of_the_shape():
     images = torch.arange(40)[:, None] * 100 + torch.arange(6)  # [B, V]: shape and view
     chosen = choose(images, 4, torch.Generator().manual_seed(2))
     assert chosen.shape == (40, 4)
@@ -44,7 +44,7 @@ def test_chosen_views_are_different_ones_of_the_shape():
     assert len({tuple(sorted(row.tolist())) for row in chosen % 100}) > 5
 
 
-def test_chosen_points_are_points_of_their_cloud_each_once():
+def test_chosen_points_are_distinct_points_of_their_cloud():
     points = torch.arange(2 * 50 * 3, dtype=torch.float32).view(2, 50, 3)
     for count in (50, 20):
         chosen = choose(points, count, torch.Generator().manual_seed(0))
@@ -56,7 +56,7 @@ def test_chosen_points_are_points_of_their_cloud_each_once():
     assert torch.equal(again, chosen)
 
 
-def test_patches_are_left_out_as_a_whole_but_for_one():
+def test_masking_removes_whole_patches_and_part_of_one():
     rng = torch.Generator().manual_seed(3)
     points = torch.rand(20, 160, 3, generator=rng)
     kept = keep_patches(points, 0.3, rng)
@@ -71,7 +71,7 @@ def test_patches_are_left_out_as_a_whole_but_for_one():
     assert len({tuple(row.tolist()) for row in here}) == 20  # of each cloud other ones
 
 
-def test_what_stays_is_in_random_order():
+def test_points_kept_by_masking_are_in_random_order():
     rng = torch.Generator().manual_seed(4)
     points = torch.rand(2, 400, 3, generator=rng)
     for share in (0.0, 0.3):

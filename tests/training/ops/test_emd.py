@@ -31,13 +31,13 @@ def apart(rng, n):
 
 
 def clustered(rng, n):
-    """Tight clusters that hold unequal numbers: some points must go from one to another."""
+    """Tight clusters of unequal sizes, so that some points must move between clusters."""
     centres = rng.normal(size=(6, 3))
     return tuple(centres[rng.integers(0, 6, n)] + 0.01 * rng.normal(size=(n, 3)) for _ in "xy")
 
 
 def duplicate(rng, n):
-    """Few distinct points, each many times: more equals than a shortlist can hold."""
+    """Few distinct points, each many times: more duplicates than a shortlist holds."""
     return tuple(sphere(rng, 4)[rng.integers(0, 4, n)] for _ in "xy")
 
 
@@ -46,7 +46,7 @@ def collinear(rng, n):
 
 
 def grid(rng, n):
-    """Ties everywhere."""
+    """Points on a grid, with many ties."""
     return tuple(rng.integers(0, 5, (n, 3)).astype(float) for _ in "xy")
 
 
@@ -86,8 +86,8 @@ def test_auction_is_within_one_percent_at_4096():
     assert least * (1 - 1e-6) <= distance <= 1.01 * least
 
 
-def test_far_clouds_at_4096_by_the_kernels_own_bound():
-    """scipy takes half a minute here; the bound is held against it below, on smaller clouds."""
+def test_far_clouds_at_4096_are_within_the_kernels_own_bound():
+    """scipy takes half a minute here; the next test checks the bound on smaller clouds."""
     x, y = far(np.random.default_rng(0), 4096)
     taken, total, bound = auction(x.T.copy(), y.T.copy(), 0.01)
     assert sorted(taken) == list(range(4096))
@@ -112,7 +112,7 @@ def test_the_kernels_bound_is_below_the_optimum(pair, tolerance):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_scale_changes_only_the_unit(pair, scale):
+def test_the_distance_scales_with_the_clouds(pair, scale):
     x, y = tensors(pair(np.random.default_rng(3), 128))
     distance, _ = earth_movers_distance(x, y)
     scaled, _ = earth_movers_distance(scale * x, scale * y)
@@ -138,7 +138,7 @@ def test_a_cloud_with_duplicates_is_at_distance_zero_from_itself():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_one_place_holds_all(solver):
+def test_a_cloud_of_coincident_points(solver):
     x = torch.full((1, 300, 3), 0.3, requires_grad=True)
     y = torch.full((1, 300, 3), 0.3, requires_grad=True)
     distance, assignment = earth_movers_distance(x, y, solver)
@@ -150,7 +150,7 @@ def test_one_place_holds_all(solver):
         assert_bijection(assignment)
 
 
-def test_two_places_that_hold_all():
+def test_clouds_with_two_distinct_points():
     x, y = torch.zeros(1, 2000, 3), torch.ones(1, 2000, 3)
     x[:, :500] = 1
     distance, _ = earth_movers_distance(x, y)
@@ -161,14 +161,14 @@ def test_two_places_that_hold_all():
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_symmetric(pair):
+def test_the_distance_is_symmetric(pair):
     x, y = tensors(pair(np.random.default_rng(1), 200))
     there, back = earth_movers_distance(x, y)[0], earth_movers_distance(y, x)[0]
     torch.testing.assert_close(there, back, rtol=0.01, atol=0)  # both in [1, 1.01] × the optimum
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_neither_order_nor_place_matters(solver):
+def test_the_distance_ignores_order_and_translation(solver):
     x, y = tensors(near(np.random.default_rng(2), 100))
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     distance, _ = earth_movers_distance(x, y, solver)
@@ -180,7 +180,7 @@ def test_neither_order_nor_place_matters(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_clouds_of_a_batch_do_not_mix(solver):
+def test_clouds_of_a_batch_are_independent(solver):
     pairs = [tensors(pair(np.random.default_rng(4), 60)) for pair in (near, far, clustered)]
     x, y = (torch.cat(clouds) for clouds in zip(*pairs, strict=True))
     distance, assignment = earth_movers_distance(x, y, solver)
@@ -190,7 +190,7 @@ def test_clouds_of_a_batch_do_not_mix(solver):
         assert torch.equal(assignment[b], its_assignment[0])
 
 
-def test_threads_change_nothing():
+def test_results_do_not_depend_on_the_number_of_threads():
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 7, 150, 3, generator=rng)
     before, results = torch.get_num_threads(), []
@@ -221,7 +221,7 @@ def test_empty_batches_and_single_points(solver):
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("n", [2, 20, 200])
-def test_inequalities_between_solvers(pair, n):
+def test_distances_of_solvers_are_ordered(pair, n):
     x, y = tensors(pair(np.random.default_rng(n), n))
     results = {solver: earth_movers_distance(x, y, solver) for solver in SOLVERS}
     least = results["exact"][0] * (1 + 1e-9)
@@ -238,13 +238,13 @@ def test_inequalities_between_solvers(pair, n):
 
 @pytest.mark.parametrize("pair", [near, far])
 @pytest.mark.parametrize("n", [5, 30])
-def test_sinkhorn_is_near_the_optimum_of_small_clouds(pair, n):
+def test_sinkhorn_is_near_the_optimum_for_small_clouds(pair, n):
     x, y = tensors(pair(np.random.default_rng(n), n))
     least, _ = earth_movers_distance(x, y, "exact")
     assert least <= earth_movers_distance(x, y, "sinkhorn")[0] <= 1.03 * least
 
 
-def test_chamfer_finds_nearest_neighbours():
+def test_chamfer_finds_nearest_neighbors():
     x, y = tensors(near(np.random.default_rng(0), 50))
     distance, assignment = earth_movers_distance(x, y, "chamfer")
     table = (x[0, :, None] - y[0, None]).norm(dim=-1)
@@ -253,8 +253,8 @@ def test_chamfer_finds_nearest_neighbours():
     torch.testing.assert_close(distance[0], expected)
 
 
-def test_sliced_is_half_of_a_translation():
-    """E|cos| over the sphere is 1/2; 128 directions come within a tenth of that."""
+def test_the_sliced_distance_is_half_of_a_translation():
+    """E|cos| over the sphere is 1/2; 128 directions are within a tenth of it."""
     x, _ = tensors(near(np.random.default_rng(0), 50))
     distance, assignment = earth_movers_distance(x, x + torch.tensor([0.0, 0.0, 2.0]), "sliced")
     assert float(distance) == pytest.approx(1, rel=0.1)
@@ -265,8 +265,8 @@ def test_sliced_is_half_of_a_translation():
 
 
 @pytest.mark.parametrize("solver", ["auction", "exact", "sliced", "chamfer"])
-def test_gradients_by_finite_differences(solver):
-    """Away from ties: y is x, moved by less than points are apart."""
+def test_gradients_equal_finite_differences(solver):
+    """Without ties: y is x moved by less than the distance between points."""
     rng = torch.Generator().manual_seed(1)
     corners = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * 3)
     x = torch.stack([corners, 2 * corners])
@@ -288,8 +288,8 @@ def test_gradients_are_unit_vectors_over_n(solver):
     torch.testing.assert_close(y.grad[0, assignment[0]], -expected)
 
 
-def test_sinkhorns_gradients_on_a_separated_pair():
-    """Where entropy cannot blur the matching, its gradients are the matching's."""
+def test_sinkhorn_gradients_of_separated_clouds():
+    """Entropy cannot blur this matching, so the gradients are those of the matching."""
     corners = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * 3)[None]
     shift = torch.tensor([0.01, 0.0, 0.02], dtype=torch.float64)
     x, y = corners.clone().requires_grad_(), (corners + shift).requires_grad_()
@@ -345,19 +345,19 @@ GOOD = torch.rand(2, 4, 3)
     ],
 )
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_clouds_that_cannot_be_matched(x, y, said, solver):
+def test_clouds_of_different_sizes_or_shapes_are_refused(x, y, said, solver):
     with pytest.raises(UsageError) as caught:
         earth_movers_distance(x, y, solver)
     assert said in caught.value.what
     assert caught.value.fix
 
 
-def test_an_unknown_solver_names_the_nearest():
+def test_an_unknown_solver_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="did you mean 'sinkhorn'"):
         earth_movers_distance(GOOD, GOOD, "sinkhorm")
 
 
-def test_exact_without_scipy(monkeypatch):
+def test_the_exact_solver_without_scipy_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(DependencyError, match="scipy"):
         earth_movers_distance(GOOD, GOOD, "exact")

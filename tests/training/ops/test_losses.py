@@ -1,4 +1,4 @@
-"""Losses against their formulas, written out densely in float64."""
+"""Losses against their formulas, written densely in float64."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from pointcmt.training.ops.losses import (
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.7])
 @pytest.mark.parametrize("classes", [2, 3, 40])
-def test_smoothing_is_dgcnns(classes, smoothing):
+def test_label_smoothing_equals_that_of_dgcnn(classes, smoothing):
     rng = torch.Generator().manual_seed(classes)
     logits = 5 * torch.randn(7, classes, generator=rng, dtype=torch.float64)
     labels = torch.randint(classes, (7,), generator=rng)
@@ -27,7 +27,7 @@ def test_smoothing_is_dgcnns(classes, smoothing):
     torch.testing.assert_close(smoothed_cross_entropy(logits, labels, smoothing), expected)
 
 
-def test_smoothing_is_torchs_with_another_epsilon():
+def test_label_smoothing_equals_torchs_with_another_epsilon():
     logits, labels = torch.randn(9, 5, dtype=torch.float64), torch.randint(5, (9,))
     torch.testing.assert_close(
         smoothed_cross_entropy(logits, labels, 0.2),
@@ -35,7 +35,7 @@ def test_smoothing_is_torchs_with_another_epsilon():
     )
 
 
-def test_smoothing_stays_finite_for_any_finite_logits():
+def test_label_smoothing_is_finite_for_any_finite_logits():
     logits = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
     loss = smoothed_cross_entropy(logits, torch.tensor([1]), 0.2)
     loss.backward()
@@ -43,7 +43,7 @@ def test_smoothing_stays_finite_for_any_finite_logits():
     assert torch.isfinite(logits.grad).all()
 
 
-def test_rotations_cost_nothing_and_the_rest_its_formula():
+def test_orthogonality_loss_is_0_for_rotations_and_else_its_formula():
     turned = torch.linalg.qr(torch.randn(4, 8, 8, dtype=torch.float64)).Q
     assert orthogonality(turned).item() == pytest.approx(0, abs=1e-12)
     A = torch.randn(4, 8, 8, dtype=torch.float64)
@@ -57,14 +57,14 @@ def features(seed, n=3, D=7, h=4):
 
 
 def some(n=3, h=4):
-    """[n, h, h] bool, nothing in the last one."""
+    """[n, h, h] bool, empty in the last one."""
     mask = torch.rand(n, h, h, generator=torch.Generator().manual_seed(9)) < 0.5
     mask[-1] = False
     return mask
 
 
 @pytest.mark.parametrize("kind", ["cosine", "smooth-l1"])
-def test_transfer_is_its_formula_over_covered_patches(kind):
+def test_transfer_loss_equals_its_formula_over_covered_patches(kind):
     found, wanted, covered = features(0), features(1), some()
     expected = torch.zeros(3, dtype=torch.float64)
     for view in range(3):
@@ -84,7 +84,7 @@ def test_transfer_is_its_formula_over_covered_patches(kind):
 
 
 @pytest.mark.parametrize("kind", ["cosine", "smooth-l1"])
-def test_transfer_is_nothing_where_the_head_says_what_the_network_says(kind):
+def test_transfer_loss_is_0_if_the_head_equals_the_network(kind):
     wanted = features(1)
     found = (5 * wanted).requires_grad_()  # whatever its scale
     distance = transfer_distance(found, wanted, some(), kind)
@@ -94,14 +94,14 @@ def test_transfer_is_nothing_where_the_head_says_what_the_network_says(kind):
     assert found.grad.abs().max() < 1e-5
 
 
-def test_what_is_not_covered_has_no_gradient():
+def test_uncovered_patches_have_no_gradient():
     found, covered = features(0).requires_grad_(), some()
     transfer_distance(found, features(1), covered, "cosine").sum().backward()
     reached = (found.grad != 0).any(dim=1)
     assert torch.equal(reached, covered)
 
 
-def test_coordinates_cost_nothing_where_they_are_right_and_their_mean_error_elsewhere():
+def test_coordinate_loss_is_the_mean_error_over_valid_places():
     truth = torch.rand(3, 4, 4, 2, dtype=torch.float64)
     wrong = torch.where(some()[..., None], truth, 77.0)  # what is not valid may be anything
     assert (coordinate_distance(wrong, truth, some()) == 0).all()
@@ -110,7 +110,7 @@ def test_coordinates_cost_nothing_where_they_are_right_and_their_mean_error_else
     torch.testing.assert_close(found, torch.tensor([0.2, 0.2, 0.0], dtype=torch.float64))
 
 
-def test_info_nce_is_its_formula_both_ways():
+def test_info_nce_equals_its_formula_in_both_directions():
     a, b = features(0)[0].flatten(1).T, features(1)[0].flatten(1).T  # [16, 7]
     unit_a, unit_b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
     expected = 0.0
@@ -125,14 +125,14 @@ def test_info_nce_is_its_formula_both_ways():
     assert nothing.grad.shape == (0, 7)
 
 
-def test_distances_in_half_precision_are_computed_in_single():
+def test_distances_in_half_precision_are_computed_in_float32():
     found, wanted = features(0).bfloat16(), features(1).float()
     assert transfer_distance(found, wanted, some(), "cosine").dtype == torch.float32
     assert info_nce(found[0].flatten(1), found[1].flatten(1), 0.07).dtype == torch.float32
 
 
-def test_similarities_are_computed_in_single_under_autocast():
-    """In bf16 two cosines near 1 that differ by 0.003 would be one: e^(0.003 / 0.07) = 1.04."""
+def test_similarities_are_computed_in_float32_under_autocast():
+    """In bf16, cosines near 1 that differ by 0.003 would be equal: e^(0.003 / 0.07) = 1.04."""
     a, b = (features(seed)[0].flatten(1).T.float() for seed in (0, 1))
     a = (b + 0.05 * a).requires_grad_()
     expected = info_nce(a, b, 0.07)

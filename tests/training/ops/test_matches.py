@@ -1,4 +1,4 @@
-"""Ground-truth matches: on a rendered box the analytic map, and the same as in numpy elsewhere."""
+"""Ground-truth matches: against an analytic map on a box, and against numpy on toy shapes."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def box(tmp_path_factory):
 
 
 def views(store, shapes, which):
-    """A store's views as tensors, and the cameras and depths that they are made of."""
+    """The views of a store as tensors, and the cameras and depths they are made of."""
     depth, camera = store.depth(shapes, which), store.camera(shapes, which)
     arrays = (depth, camera.K, camera.world_to_camera)
     return DepthViews(*(torch.from_numpy(a) for a in arrays)), camera, depth
@@ -54,7 +54,7 @@ def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
     assert (found.uv[~found.valid] == 0).all()
 
 
-def test_forward_then_backward_ends_where_it_began(box):
+def test_matching_forward_then_backward_returns_to_the_start(box):
     first, second = np.array([0]), np.array([1])
     there, one, two = pairs_of(box, np.zeros(1, int), first, second, SIZE)
     back = match_views(two[0], one[0], SIZE)
@@ -78,7 +78,7 @@ def test_a_view_matches_itself(box):
     torch.testing.assert_close(found.uv[covered], pixel[covered], rtol=0, atol=1e-9)
 
 
-def test_the_batched_version_finds_what_correspondences_find_on_toy_shapes(toy_store):
+def test_the_batched_version_equals_correspondences_on_toy_shapes(toy_store):
     shapes, pairs = range(0, 40, 3), list(itertools.permutations(range(6), 2))
     matched = 0
     for shape in shapes:
@@ -93,7 +93,7 @@ def test_the_batched_version_finds_what_correspondences_find_on_toy_shapes(toy_s
     assert matched > 10_000
 
 
-def test_a_coarser_grid_asks_for_some_of_the_same_pixels(box):
+def test_a_coarser_grid_is_a_subset_of_the_pixels(box):
     fine, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     for size in (16, 24):
         coarse: Matches = match_views(one[0], two[0], size)
@@ -104,7 +104,7 @@ def test_a_coarser_grid_asks_for_some_of_the_same_pixels(box):
         assert torch.equal(coarse.uv, fine.uv[:, at[..., 1], at[..., 0]])
 
 
-def test_no_gradient_and_no_match_where_nothing_is_seen(box):
+def test_background_has_no_matches_and_no_gradient(box):
     _, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     empty = two[0]._replace(depth=torch.zeros_like(two[0].depth))
     for first, second in ((one[0], empty), (empty, one[0])):

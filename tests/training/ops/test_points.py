@@ -1,4 +1,4 @@
-"""Point operations: compiled and plain against each other and against their definitions."""
+"""Point operations: compiled against plain, and both against their definitions."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def clouds(size, kind="random", dtype=torch.float64, batch=2, seed=0):
-    """Points [batch,size,3] in the unit cube, more or less."""
+    """Points [batch,size,3] roughly in the unit cube."""
     generator = torch.Generator().manual_seed(seed + size)
     points = torch.rand(batch, size, 3, generator=generator, dtype=torch.float64)
     if kind == "duplicates":
@@ -31,7 +31,7 @@ def clouds(size, kind="random", dtype=torch.float64, batch=2, seed=0):
 
 
 def squared(points, queries):
-    """One cloud's [M,N], in numpy, summed from the first axis on."""
+    """Squared distances [M,N] of one cloud in numpy, summed over axes in order."""
     difference = (queries[:, None] - points[None]) ** 2
     return np.add.accumulate(difference, axis=-1)[..., -1]
 
@@ -58,7 +58,7 @@ def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 5, 64, 67])
-def test_neighbours_in_feature_space(width):
+def test_neighbors_in_feature_space_are_the_nearest(width):
     generator = torch.Generator().manual_seed(width)
     features = torch.randn(2, 300, width, generator=generator, dtype=torch.float64)
     found, expected = (
@@ -83,7 +83,7 @@ def test_each_next_point_is_the_farthest(size, kind):
             assert order[step] == np.flatnonzero(nearest == nearest.max())[0]
 
 
-def test_distinct_points_are_chosen_once_and_shorter_results_are_prefixes():
+def test_farthest_points_are_distinct_and_shorter_results_are_prefixes():
     points = clouds(500)
     long = ops.farthest_points(points, 500)
     assert torch.equal(long.sort(dim=1).values, torch.arange(500).expand(2, -1))
@@ -91,7 +91,7 @@ def test_distinct_points_are_chosen_once_and_shorter_results_are_prefixes():
         assert torch.equal(ops.farthest_points(points, count), long[:, :count])
 
 
-def test_equal_points_repeat_the_lowest_index():
+def test_farthest_points_of_coincident_points_repeat_the_lowest_index():
     assert not ops.farthest_points(clouds(9, "equal"), 9).any()
     chosen = ops.farthest_points(clouds(9, "equal"), 9, start=5)
     assert chosen.tolist() == [[5] + [0] * 8] * 2
@@ -99,7 +99,7 @@ def test_equal_points_repeat_the_lowest_index():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("radius", [0.0, 0.1, 0.25, 9.0])
-def test_balls_hold_the_first_points_inside(kind, radius):
+def test_ball_query_returns_the_first_points_inside(kind, radius):
     points, centers = clouds(300, kind), clouds(50, kind, seed=1)
     index = ops.ball_query(points, centers, radius, 8).numpy()
     for cloud, middle, rows in zip(points.numpy(), centers.numpy(), index, strict=True):
@@ -113,7 +113,7 @@ def test_balls_hold_the_first_points_inside(kind, radius):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("radius", [0.1, 0.2, 0.5, 0.7])
-def test_the_sphere_belongs_to_the_ball_and_no_more(dtype, radius):
+def test_points_exactly_on_the_sphere_are_inside_the_ball(dtype, radius):
     exact = torch.tensor(radius, dtype=dtype)
     beyond = torch.nextafter(exact, exact.new_tensor(9.0))
     for axis in range(3):
@@ -130,7 +130,7 @@ def test_an_empty_ball_gets_the_nearest_point():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1, 7, 600])
-def test_nearest_are_the_first_of_a_stable_sort(size, kind):
+def test_nearest_points_are_the_first_of_a_stable_sort(size, kind):
     points, queries = clouds(size, kind), clouds(30, kind, seed=1)
     k = min(size, 11)
     index, distance = ops.k_nearest(points, queries, k)
@@ -141,7 +141,7 @@ def test_nearest_are_the_first_of_a_stable_sort(size, kind):
         np.testing.assert_array_equal(distance[b], np.take_along_axis(expected, order, axis=1))
 
 
-def test_points_infinitely_far_by_overflow_are_found_last():
+def test_points_at_infinite_distance_by_overflow_come_last():
     points = torch.tensor([[[3e38, 0, 0], [-3e38, 0, 0], [1.0, 0, 0]]])
     index, distance = ops.k_nearest(points, torch.zeros(1, 1, 3), 3)
     assert index.tolist() == [[[2, 0, 1]]]
@@ -149,7 +149,7 @@ def test_points_infinitely_far_by_overflow_are_found_last():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
-def test_weights_are_inverse_squared_distances(size):
+def test_interpolation_weights_are_inverse_squared_distances(size):
     points, queries = clouds(size), clouds(30, seed=1)
     index, weight = ops.three_nearest_weights(points, queries)
     assert index.shape == weight.shape == (2, 30, 3)
@@ -163,7 +163,7 @@ def test_weights_are_inverse_squared_distances(size):
     torch.testing.assert_close(ratio, (distance + 1e-8) / (distance[..., :1] + 1e-8))
 
 
-def test_interpolating_at_a_point_gives_its_feature_but_for_the_floor():
+def test_interpolating_at_a_point_gives_nearly_its_feature():
     points = clouds(50)
     index, weight = ops.three_nearest_weights(points, points)
     features = torch.randn(2, 50, 6, dtype=torch.float64)
@@ -174,7 +174,7 @@ def test_interpolating_at_a_point_gives_its_feature_but_for_the_floor():
 
 
 def test_permuted_points_give_permuted_results():
-    """Without ties, and for a ball query with room for all."""
+    """Without ties, and with room for all points in a ball query."""
     points, queries = clouds(200), clouds(20, seed=1)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(3))
     moved, place = points[:, order], order.argsort()  # point i is now at place[i]
@@ -192,7 +192,7 @@ def test_permuted_points_give_permuted_results():
 @given(
     st.integers(1, 70), st.integers(1, 9), st.sampled_from(KINDS), st.floats(0, 2), st.integers(0)
 )
-def test_any_cloud(size, count, kind, radius, seed):
+def test_operations_on_arbitrary_clouds(size, count, kind, radius, seed):
     points, centers = clouds(size, kind, seed=seed % 999), clouds(4, kind, seed=seed % 998)
     limit = torch.tensor(radius, dtype=torch.float64).square()
     index = ops.ball_query(points, centers, radius, count)
@@ -203,7 +203,7 @@ def test_any_cloud(size, count, kind, radius, seed):
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 5), (2, 3, 4), (2, 0)])
-def test_gathered_rows_are_the_indexed_ones(shape):
+def test_gathered_rows_equal_the_indexed_ones(shape):
     features = torch.arange(2 * 6 * 3.0).view(2, 6, 3)
     index = torch.randint(0, 6, shape, generator=torch.Generator().manual_seed(0))
     for kind in (features, features.bfloat16(), features.long()):
@@ -214,7 +214,7 @@ def test_gathered_rows_are_the_indexed_ones(shape):
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 5), (2, 3, 4)])
-def test_gradients_of_gather(shape):
+def test_gradients_of_gather_equal_finite_differences(shape):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     index = torch.randint(0, 6, shape, generator=generator)
@@ -223,7 +223,7 @@ def test_gradients_of_gather(shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_equal_those_of_an_embedding(dtype):
+def test_gradients_of_gather_equal_those_of_an_embedding(dtype):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 50, 16, generator=generator, dtype=dtype, requires_grad=True)
     index = torch.randint(0, 50, (3, 200, 8), generator=generator)
@@ -236,7 +236,7 @@ def test_gradients_equal_those_of_an_embedding(dtype):
 
 
 def everything(points, queries):
-    """All results and a gradient, as one list of tensors."""
+    """All results and a gradient as one list of tensors."""
     features = torch.randn(*points.shape[:2], 5, generator=torch.Generator().manual_seed(1))
     features.requires_grad_()
     index, distance = ops.k_nearest(points, queries, 9)
@@ -248,7 +248,7 @@ def everything(points, queries):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 32])
-def test_threads_change_nothing(batch):
+def test_results_do_not_depend_on_the_number_of_threads(batch):
     points = clouds(150, dtype=torch.float32, batch=batch)
     queries = clouds(33, dtype=torch.float32, batch=batch, seed=1)
     before, results = torch.get_num_threads(), []
@@ -271,7 +271,7 @@ def test_a_cloud_does_not_depend_on_its_batch():
         assert torch.equal(ops.farthest_points(one, 9)[0], whole[1][b])
 
 
-def test_strided_and_gradient_carrying_input_is_read_as_it_is():
+def test_strided_inputs_and_inputs_with_gradients_are_accepted():
     points = clouds(60)
     strided = points.mT.contiguous().mT.requires_grad_()
     assert not strided.is_contiguous()
@@ -344,7 +344,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named_with_place_and_fix(mistake):
+def test_invalid_arguments_are_reported_with_place_and_fix(mistake):
     call, text = MISTAKES[mistake]
     with pytest.raises(UsageError, match=text) as caught:
         call()

@@ -1,4 +1,4 @@
-"""Projection: index maps against brute force, gradients that reach exactly the winning points."""
+"""Projection: index maps against brute force, and gradients only to the nearest points."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def brute_force(uv, visible, radius, k):
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_the_map_is_that_of_brute_force(k):
+def test_the_index_map_equals_brute_force(k):
     uv, visible = scene()
     found = index_map(uv, visible, SIZE, RADIUS, k)
     for shape in range(2):
@@ -51,7 +51,7 @@ def test_the_map_is_that_of_brute_force(k):
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_compiled_and_plain_find_the_same_also_where_points_are_equally_near(k):
+def test_compiled_and_plain_agree_also_on_ties(k):
     uv, visible = scene(points=300)
     uv = (2 * uv).round() / 2  # on a lattice: ties, and points on the circle itself
     for radius in (0.5, 1.0, RADIUS, 40.0):
@@ -63,7 +63,7 @@ def test_compiled_and_plain_find_the_same_also_where_points_are_equally_near(k):
     assert index_map(twice, seen, SIZE, 1.0, 4)[0, 0, 2, 3].tolist() == [1, 2, 3, -1]
 
 
-def test_a_hidden_point_never_wins():
+def test_hidden_points_are_never_in_the_map():
     uv, visible = scene()
     alone = index_map(uv, visible, SIZE, RADIUS, 2)
     uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a centre
@@ -73,7 +73,7 @@ def test_a_hidden_point_never_wins():
     assert visible.gather(2, chosen)[crowded.flatten(2) >= 0].all()
 
 
-def test_nothing_is_seen_where_nothing_is_visible():
+def test_views_without_visible_points_have_empty_maps():
     uv, visible = scene()
     assert (index_map(uv, torch.zeros_like(visible), SIZE, RADIUS) == -1).all()
     assert (nearest_points_plain(uv[0], torch.zeros_like(visible[0]), SIZE, RADIUS) == -1).all()
@@ -89,7 +89,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(1)
 
 
-def test_points_project_as_cameras_do_and_maps_are_those_of_correspondences():
+def test_projection_equals_cameras_and_correspondences():
     camera = find_rig("circle12").cameras(48)[[0, 3, 5]]
     rng = np.random.default_rng(0)
     points, visible = rng.normal(size=(200, 3)) * 0.4, rng.random((3, 200)) < 0.5
@@ -103,7 +103,7 @@ def test_points_project_as_cameras_do_and_maps_are_those_of_correspondences():
     np.testing.assert_array_equal(found, pixels_to_points(points, visible, camera, 2.0))
 
 
-def test_each_pixel_has_its_points_feature_and_the_gradient_reaches_the_winners_alone():
+def test_pixels_have_their_points_feature_and_send_it_the_gradient():
     uv, visible = scene()
     index = index_map(uv, visible, SIZE, RADIUS)[..., 0]
     features = torch.randn(2, 150, 5, dtype=torch.float64, requires_grad=True)
@@ -126,7 +126,7 @@ def test_each_pixel_has_its_points_feature_and_the_gradient_reaches_the_winners_
     assert not winners.all()
 
 
-def test_half_precision_features_stay_so():
+def test_half_precision_features_stay_in_half_precision():
     uv, visible = scene()
     index = index_map(uv, visible, SIZE, RADIUS)[..., 0]
     features = torch.randn(2, 150, 5)
@@ -135,7 +135,7 @@ def test_half_precision_features_stay_so():
     assert torch.equal(found, gather_map(features, index).bfloat16())
 
 
-def test_a_soft_splat_is_a_weighted_mean_of_the_nearest():
+def test_a_soft_splat_is_a_weighted_mean_of_the_nearest_points():
     uv, visible = scene()
     index = index_map(uv, visible, SIZE, RADIUS, 3)
     features = torch.randn(2, 150, 5, dtype=torch.float64, requires_grad=True)
@@ -193,7 +193,7 @@ def test_filled_maps_cover_the_rendered_shape_and_nothing_else(rendered):
     assert torch.equal(filled[hole], wide[hole])
 
 
-def test_a_pixel_is_foreground_where_half_of_it_is_covered():
+def test_a_map_pixel_is_foreground_if_half_of_it_is_covered():
     depth = torch.zeros(1, 1, 4, 4)
     depth[0, 0, 0, :2] = depth[0, 0, 2, 2] = 2.0
     assert foreground(depth, 2).tolist() == [[[[True, False], [False, False]]]]

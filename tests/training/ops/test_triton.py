@@ -54,7 +54,7 @@ def auction(device):
 
 @pytest.mark.skipif(INTERPRETED, reason="this is where it runs them")
 def test_this_file_under_the_interpreter():
-    """None fails, and they are not left out there too."""
+    """All tests pass there, and are not skipped."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     root = Path(__file__).parents[3]
@@ -76,7 +76,7 @@ def same(found, expected):
     [(1, "random"), (2, "equal"), (7, "lattice"), *((130, kind) for kind in KINDS)],
 )
 def test_kernels_equal_plain_bit_by_bit(kernels, device, size, kind, dtype):
-    """Sizes that fill no block; ties, duplicates and empty balls; the plain version on a CPU."""
+    """Sizes that do not fill blocks; ties, duplicates and empty balls; plain version on a CPU."""
     points, queries = clouds(size, kind, dtype), clouds(5, kind, dtype, seed=1)
     on, queries_on = points.to(device), queries.to(device)
     count, start = min(size, 30), torch.tensor([0, size - 1])
@@ -93,7 +93,7 @@ def test_kernels_equal_plain_bit_by_bit(kernels, device, size, kind, dtype):
 
 @pytest.mark.parametrize("kind", ["random", "lattice"])
 @pytest.mark.parametrize("size", [3, 33, 129])
-def test_all_points_in_order(kernels, device, size, kind):
+def test_all_points_are_returned_in_order(kernels, device, size, kind):
     """count = k = N; the last size is one more than k_nearest holds in registers."""
     points = clouds(size, kind, torch.float32, batch=1)
     every = torch.tensor([size // 2])
@@ -103,8 +103,8 @@ def test_all_points_in_order(kernels, device, size, kind):
     assert all(map(same, found, points_plain.k_nearest(points, points[:, :4], size)))
 
 
-def test_chunks_of_a_large_cloud(kernels, device):
-    """More points than a program looks at in one go."""
+def test_a_large_cloud_is_processed_in_chunks(kernels, device):
+    """More points than one program processes at once."""
     points = clouds(2100, "lattice", torch.float32, batch=1)
     queries = clouds(3, dtype=torch.float32, batch=1, seed=1)
     found = kernels.k_nearest(points.to(device), queries.to(device), 5)
@@ -113,7 +113,7 @@ def test_chunks_of_a_large_cloud(kernels, device):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 2, 5, 64])
-def test_neighbours_in_feature_space(kernels, device, width, dtype):
+def test_neighbors_in_feature_space_equal_plain(kernels, device, width, dtype):
     generator = torch.Generator().manual_seed(width)
     features = torch.randn(1, 40, width, generator=generator, dtype=torch.float64).to(dtype)
     found = kernels.k_nearest(features.to(device), features.to(device), 7)
@@ -122,7 +122,7 @@ def test_neighbours_in_feature_space(kernels, device, width, dtype):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_clouds_of_a_batch_do_not_mix(kernels, device, batch):
+def test_clouds_of_a_batch_are_independent(kernels, device, batch):
     points = clouds(50, batch=batch)
     queries = clouds(1, batch=batch, seed=1)
     start, limit = torch.arange(batch), torch.tensor(0.2, dtype=torch.float64)
@@ -136,7 +136,7 @@ def test_clouds_of_a_batch_do_not_mix(kernels, device, batch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_sphere_belongs_to_the_ball_and_no_more(kernels, device, dtype):
+def test_points_exactly_on_the_sphere_are_inside_the_ball(kernels, device, dtype):
     exact = torch.tensor(0.7, dtype=dtype)
     points = torch.zeros(1, 3, 3, dtype=dtype)
     points[0, :, 1] = torch.stack([torch.nextafter(exact, exact + 9) * 1.0001, exact, -exact])
@@ -153,7 +153,7 @@ def test_an_empty_ball_gets_the_nearest_point(kernels, device):
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, interpreting
-def test_points_infinitely_far_by_overflow_are_found_last(kernels, device):
+def test_points_at_infinite_distance_by_overflow_come_last(kernels, device):
     points = torch.tensor([[[3e38, 0, 0], [-3e38, 0, 0], [1.0, 0, 0]]], device=device)
     index, distance = kernels.k_nearest(points, torch.zeros(1, 1, 3, device=device), 3)
     assert index.tolist() == [[[2, 0, 1]]]
@@ -173,7 +173,7 @@ def test_no_queries_and_no_clouds_give_empty_results(kernels, device):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("total", "width"), [(1, 3), (50, 16), (70, 130)])
 def test_row_sums_equal_gradients_of_an_embedding(kernels, device, total, width, dtype):
-    """The same sums in the same order, on a CPU: equal bit by bit."""
+    """The same sums in the same order as on a CPU, so they are equal bit by bit."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, total, width, generator=generator, dtype=dtype, requires_grad=True)
     index = torch.randint(0, total, (3, 90), generator=generator)
@@ -182,7 +182,7 @@ def test_row_sums_equal_gradients_of_an_embedding(kernels, device, total, width,
     assert same(kernels.sum_rows(grad.to(device), index.to(device), total), expected)
 
 
-def test_gradients_of_gather(kernels, device):
+def test_gradients_of_gather_equal_finite_differences(kernels, device):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 3, 2, generator=generator, dtype=torch.float64).to(device)
     features.requires_grad_()
@@ -195,7 +195,7 @@ def test_gradients_of_gather(kernels, device):
     assert torch.autograd.gradgradcheck(gather, features)
 
 
-def test_the_same_bits_again(kernels, device):
+def test_results_are_deterministic(kernels, device):
     points = clouds(90, dtype=torch.float32).to(device)
     rows, index = points[:, :70].contiguous(), torch.arange(140, device=device).view(2, 70) % 6
     results = [
@@ -228,7 +228,7 @@ def test_auction_is_within_one_percent_of_the_optimum(auction, device, pair, n):
     assert_near_the_optimum(auction, x, y, device)
 
 
-def test_float32_clouds_of_any_unit_in_one_batch(auction, device):
+def test_float32_clouds_of_different_scales_in_one_batch(auction, device):
     scales = torch.tensor([1e-6, 1.0, 1e6])[:, None, None]
     pairs = [tensors(near(np.random.default_rng(seed), 12), torch.float32) for seed in range(3)]
     x, y = (torch.cat(parts) * scales for parts in zip(*pairs, strict=True))
@@ -238,27 +238,27 @@ def test_float32_clouds_of_any_unit_in_one_batch(auction, device):
         assert torch.equal(together[b], alone[0])
 
 
-def test_a_shuffled_cloud_costs_nothing(auction, device):
+def test_a_shuffled_cloud_is_at_distance_zero(auction, device):
     rng = torch.Generator().manual_seed(0)
     x, order = torch.randn(1, 100, 3, generator=rng), torch.randperm(100, generator=rng)
     assignment = assert_near_the_optimum(auction, x, x[:, order], device)
     assert torch.equal(order[assignment[0].cpu()], torch.arange(100))
 
 
-def test_one_place_holds_all(auction, device):
+def test_a_cloud_of_coincident_points(auction, device):
     x = torch.full((2, 30, 3), 0.3)
     x[1, 7] = 0.5
     assert_near_the_optimum(auction, x, x.flip(1), device)
 
 
-def test_no_clouds(auction, device):
+def test_an_empty_batch_gives_empty_results(auction, device):
     assignment, proven = auction(*torch.zeros(2, 0, 5, 3, device=device), 0.01)
     assert assignment.shape == (0, 5)
     assert proven.shape == (0,)
 
 
-def test_what_is_not_proven_is_said(auction, device):
-    """No matching is proven to be better than the best one."""
+def test_the_auction_reports_unproven_matchings(auction, device):
+    """No matching can be proven to be better than the best one."""
     x, y = (cloud.to(device) for cloud in tensors(near(np.random.default_rng(0), 5)))
     assert not auction(x, y, -0.5)[1].any()
 
@@ -268,7 +268,7 @@ def test_what_is_not_proven_is_said(auction, device):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-def test_what_users_call_is_the_same_on_a_gpu():
+def test_public_point_operations_are_the_same_on_a_gpu():
     points, queries = clouds(300, dtype=torch.float32), clouds(50, dtype=torch.float32, seed=1)
     features = torch.randn(2, 300, 5, requires_grad=True)
     results = []
@@ -284,7 +284,7 @@ def test_what_users_call_is_the_same_on_a_gpu():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-def test_the_distance_users_call_on_a_gpu():
+def test_the_public_distance_on_a_gpu():
     pairs = [tensors(pair(np.random.default_rng(1), 500), torch.float32) for pair in (near, far)]
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     least, _ = earth_movers_distance(x, y, "exact")
@@ -342,7 +342,7 @@ def test_auction_kernels_compile(lanes, architecture, tmp_path, monkeypatch):
 
 
 def compile_kernel(kernel, types, constants, architecture, options):
-    """The stages of its compilation by name, for an NVIDIA GPU that need not be there.
+    """The stages of its compilation by name, for an NVIDIA GPU that need not be present.
 
     types: of the arguments that are not in constants, or a number that one of them is known to be.
     """

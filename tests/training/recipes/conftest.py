@@ -8,6 +8,6 @@ from tests.training.plain_dense import PlainDense
 
 @pytest.fixture
 def plain_dgcnn(monkeypatch):
-    """`dgcnn` stands for something that takes a millisecond."""
+    """Replace `dgcnn` by a network that takes a millisecond."""
     monkeypatch.setitem(DENSE, "dgcnn", PlainDense)
     monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def prepared(store, *knobs, shapes=None):
-    """The recipe with these settings, ready to train."""
+    """Return the recipe with these settings, ready to train."""
     torch.manual_seed(0)
     recipe = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     shapes = np.arange(store.schema.shapes) if shapes is None else shapes
@@ -26,7 +26,7 @@ def prepared(store, *knobs, shapes=None):
 
 
 def evaluation_stream(recipe, store, shapes, batch_size, all_views=True, **share):
-    """What is validated: these shapes in order. share: rank and world_size."""
+    """Batches of these shapes in order, as in validation. share: rank and world_size."""
     config = evaluation_config(recipe.stream, batch_size, all_views)
     return ViewStream(store, shapes, replace(config, **share))
 
@@ -37,7 +37,7 @@ def batch_of(recipe, store, shapes=range(6)):
 
 
 def front_and_back(folder, count):
-    """A store of cubes, of which no face is seen in two of the views."""
+    """A store of cubes with two views, which share no visible face."""
     (folder / "two.toml").write_text("".join(f"[[views]]\nazimuth = {a}\n" for a in (0, 180)))
     (folder / "meshes").mkdir()
     return render_box(folder / "S", folder / "meshes", count, rig=str(folder / "two.toml"))

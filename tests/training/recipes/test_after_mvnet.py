@@ -1,4 +1,4 @@
-"""From a run of `mvnet`: classes, parts and probes begin with its encoder and nothing else."""
+"""Using a run of `mvnet`: classification, parts and probes start from its encoder only."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 @pytest.fixture(scope="module")
 def pre(small_resnet, toy_store, tmp_path_factory):
-    """One epoch of pre-training on built-in shapes."""
+    """One epoch of pre-training on toy shapes."""
     folder = tmp_path_factory.mktemp("mvnet") / "run"
     config = small_config("mvnet", "data.points=128", epochs=1)
     train(toy_store, config, folder, device="cpu")
@@ -41,7 +41,7 @@ def best(run):
     return load_file(next((run / "best").glob("weights-*")))
 
 
-def test_its_point_network_has_the_names_of_any_other(pre):
+def test_the_point_network_has_the_usual_parameter_names(pre):
     network = open_network(pre)
     names = DENSE["dgcnn"](1).state_dict().keys()
     assert network.weights.keys() == {n for n in names if not n.startswith(("head", "classifier"))}
@@ -50,8 +50,10 @@ def test_its_point_network_has_the_names_of_any_other(pre):
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "partseg"])
-def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, messages):
-    """The whole way: found by name, loaded, trained, and a head made anew."""
+def test_fine_tuning_with_a_frozen_encoder_keeps_its_weights(
+    recipe, pre, toy_store, tmp_path, messages
+):
+    """End to end: weights are found by name, loaded and trained with a new head."""
     knobs = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
     knobs += ["schedule.warmup=0"]
     config = load_config(recipe, None, knobs, epochs=1, init=str(pre))
@@ -66,8 +68,8 @@ def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, 
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "partseg"])
-def test_it_has_no_head_to_be_loaded(recipe, pre, toy_store):
-    """For what has no decoder `all` is the encoder alone, and that is said."""
+def test_load_all_loads_only_the_encoder(recipe, pre, toy_store):
+    """If the new network has no decoder, `all` means the encoder, and a note says so."""
     states, notes = {}, {}
     for load in ("encoder", "all"):
         config = load_config(recipe, None, [f"load={load}", "data.points=64"], init=str(pre))
@@ -83,8 +85,8 @@ def test_it_has_no_head_to_be_loaded(recipe, pre, toy_store):
     assert "the same" not in notes["encoder"]
 
 
-def test_its_features_are_those_of_the_points_pooled(pre, toy_store):
-    """It has learned no classes: of all points' features the maximum and the mean."""
+def test_probed_features_are_pooled_point_features(pre, toy_store):
+    """They are the maximum and the mean of all point features, as no classes were learned."""
     (found,) = probe(pre, toy_store, device="cpu")
     model = DENSE["dgcnn"](1)
     without_classes(model)
@@ -109,8 +111,8 @@ def named(recipe, backbone, classes=0):
 @pytest.mark.parametrize(
     ("recipe", "backbone"), [("mvnet", "pointnet2"), ("student", "pointnet2-ssg")]
 )
-def test_the_random_network_is_that_of_the_run_before_any_training(recipe, backbone):
-    """Whatever the classes that it will know: what is made after them has the same weights."""
+def test_the_random_baseline_has_the_initial_weights_of_the_run(recipe, backbone):
+    """The number of classes does not change the initial weights of the other layers."""
     network = named(recipe, backbone, classes=7)
     torch.manual_seed(3)
     model = RECIPES[recipe](network.config, 7, True).model
@@ -130,10 +132,10 @@ def test_the_random_network_is_that_of_the_run_before_any_training(recipe, backb
         ("student", "pointmlp", False, "pointmlp"),
     ],
 )
-def test_the_same_encoder_with_and_without_a_decoder(recipe, backbone, dense, found):
+def test_the_matching_network_with_or_without_a_decoder_is_found(recipe, backbone, dense, found):
     assert same_network(named(recipe, backbone), dense) == found
 
 
-def test_some_networks_have_no_features_of_points():
+def test_a_network_without_point_features_is_refused():
     with pytest.raises(UsageError, match="pointmlp has no features of points"):
         same_network(named("student", "pointmlp"), True)

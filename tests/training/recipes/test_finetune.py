@@ -1,4 +1,4 @@
-"""Fine-tuning: exactly what is loaded, what is held still, and every load compared."""
+"""Fine-tuning: what is loaded, what is frozen, and comparisons of all loads."""
 
 import json
 
@@ -23,7 +23,7 @@ from tests.training.stores import small_config
 
 @pytest.fixture(scope="module")
 def pre(store, tmp_path_factory):
-    """A student of three epochs, to start from."""
+    """A student of three epochs to start from."""
     folder = tmp_path_factory.mktemp("pre") / "run"
     train(store, small_config("student", epochs=3, seed=7), folder, device="cpu")
     return folder
@@ -38,7 +38,7 @@ def weights(run):
 
 
 def begun(settings, class_names, pre, store):
-    """A network as the run would begin with, and what it was and what it was given."""
+    """The network of a new run, its weights before loading, and the weights to load."""
     settled = resolve_config(settings, store)
     torch.manual_seed(settled.seed)
     model = BACKBONES[settled.model.backbone](len(class_names))
@@ -49,7 +49,7 @@ def begun(settings, class_names, pre, store):
 
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("load", ["encoder", "all", "none"])
-def test_exactly_what_is_asked_for_is_loaded(load, same, pre, store):
+def test_exactly_the_requested_layers_are_loaded(load, same, pre, store):
     names = list(store.class_names) if same else ["ball", "rod", "plate"]  # another order
     before, after, theirs, notes = begun(config(f"load={load}", init=str(pre)), names, pre, store)
     expected = {
@@ -68,7 +68,7 @@ def test_exactly_what_is_asked_for_is_loaded(load, same, pre, store):
             assert f"{part} {total if part in expected else 0} of {total} tensors" in notes[0]
 
 
-def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
+def test_the_classifier_is_not_loaded_for_another_number_of_classes(pre, store):
     names = ["ball", "plate", "rod", "cone"]
     before, after, theirs, notes = begun(config("load=all", init=str(pre)), names, pre, store)
     for name, tensor in after.items():
@@ -76,7 +76,7 @@ def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
     assert "classifier 0 of 2 tensors (2 more are not used)" in notes[0]
 
 
-def test_none_is_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
+def test_load_none_equals_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
     knobs = ("schedule.warmup=1", "optimizer.learning_rate=0.001")
     student = small_config("student", *knobs, epochs=2)
     train(store, student, tmp_path / "student", device="cpu")
@@ -85,7 +85,7 @@ def test_none_is_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
     assert open_run(tmp_path / "none").facts["inputs"] == {}
 
 
-def test_a_resumed_run_equals_a_straight_one(pre, store, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(pre, store, tmp_path):
     settings = config("load=all", epochs=3, init=str(pre))
     train(store, settings, tmp_path / "straight", device="cpu")
     for epoch in (1, 2, 3):
@@ -97,8 +97,8 @@ def test_a_resumed_run_equals_a_straight_one(pre, store, tmp_path):
     assert run.facts["inputs"].keys() == {"init"}
 
 
-def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
-    """Its running statistics, too; what is behind it learns."""
+def test_a_frozen_encoder_does_not_change(pre, store, tmp_path):
+    """Its running statistics do not change either; the layers after it are trained."""
     settings = config("model.encoder=frozen", "optimizer.learning_rate=0.01", init=str(pre))
     result = train(store, settings, tmp_path, device="cpu")
     theirs, mine = weights(pre), weights(tmp_path)
@@ -112,15 +112,15 @@ def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
     assert result.cost.trainable_parameters == trained
 
 
-def test_pretraining_helps_at_once(pre, store, tmp_path):
-    """After one epoch at a rate that changes nothing, the whole student is as good as it was."""
+def test_loaded_weights_predict_as_well_as_before(pre, store, tmp_path):
+    """After one epoch at a negligible learning rate, the student is as accurate as before."""
     knobs = ("load=all", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0")
     train(store, config(*knobs, epochs=1, init=str(pre)), tmp_path, device="cpu")
     assert metrics(tmp_path)[0]["accuracy"] > 0.8
     assert evaluate(tmp_path, store, device="cpu").shapes == 18
 
 
-def test_it_is_exported_as_any_student(pre, store, tmp_path):
+def test_a_fine_tuned_student_is_exported(pre, store, tmp_path):
     train(store, config(epochs=1, init=str(pre)), tmp_path / "run", device="cpu")
     export(tmp_path / "run", "safetensors", tmp_path / "weights.safetensors")
     model, facts = load_exported(tmp_path / "weights.safetensors")
@@ -130,7 +130,7 @@ def test_it_is_exported_as_any_student(pre, store, tmp_path):
 
 
 def test_each_load_is_compared_with_each_seed(pre, store, tmp_path):
-    """And each starts from the same weights, but for those that it loads."""
+    """Each starts from the same weights, except for those that it loads."""
     settings = config("load=all", "data.fraction=0.5", epochs=1, init=str(pre))
     found = study(store, settings, (0, 1), tmp_path, device="cpu")
     assert list(found.reports) == [
@@ -160,8 +160,8 @@ def test_each_load_is_compared_with_each_seed(pre, store, tmp_path):
     ]  # fmt: skip
 
 
-def test_label_fractions(pre, store, tmp_path, messages):
-    """A tenth of 33 labels is one for each class; they make a batch smaller than what is asked."""
+def test_runs_with_fractions_of_the_labels(pre, store, tmp_path, messages):
+    """A tenth of 33 labels is one per class; the batch is smaller than configured."""
     for fraction, batch in (("0.1", 3), ("1", 8)):
         settings = config(f"data.fraction={fraction}", epochs=1, init=str(pre))
         folder = tmp_path / fraction
@@ -177,8 +177,8 @@ def test_label_fractions(pre, store, tmp_path, messages):
         assert set(shares.true) == {0, 1, 2}
 
 
-def test_a_published_checkpoint_to_start_from(store, tmp_path):
-    """Its encoder and head, by our names; of its classes nothing is known."""
+def test_training_starts_from_a_published_checkpoint(store, tmp_path):
+    """Its encoder and head are loaded; its classes are unknown."""
     theirs = textbooks.msg(3)
     torch.save({"model_state": theirs.state_dict()}, tmp_path / "published.pth")
     settings = config("model.backbone=pointnet2-msg", "load=all", init=f"{tmp_path}/published.pth")
@@ -206,7 +206,7 @@ def test_another_width_is_refused_with_the_shapes():
 
 
 @pytest.mark.usefixtures("small_resnet")
-def test_what_cannot_be_started_from_is_said(store, tmp_path):
+def test_runs_that_cannot_be_started_from_are_reported(store, tmp_path):
     with pytest.raises(UsageError, match="load=encoder needs a run to load from"):
         train(store, config(), tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="no network is named"):
@@ -219,7 +219,7 @@ def test_what_cannot_be_started_from_is_said(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_none_needs_no_run(store, tmp_path):
+def test_load_none_needs_no_run(store, tmp_path):
     settings = config("load=none", "model.backbone=pointnet", epochs=1)
     assert input_folders(settings) == {}
     assert train(store, settings, tmp_path, device="cpu").epochs == 1

@@ -30,14 +30,14 @@ from tests.training.stores import small_config
 pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 
-def test_maps_that_no_point_reaches_are_refused(rendered):
+def test_maps_without_points_are_refused(rendered):
     with pytest.raises(UsageError, match="no pixel of the maps shows a point") as caught:
         prepared(rendered, "projection.radius=0.001", "projection.fill=false")
     assert "projection.radius=0" in caught.value.fix
 
 
-def test_what_is_used_afterwards_gives_features_of_points(rendered):
-    """So its cost counts a decoder, and no head for classes."""
+def test_the_deployed_network_returns_point_features(rendered):
+    """Its cost includes a decoder and no classification head."""
     recipe = prepared(rendered, "model.backbone=pointvit-s")
     batch = batch_of(recipe, rendered)
     network, inputs = recipe.deployable(recipe.model.eval(), batch)
@@ -48,7 +48,7 @@ def test_what_is_used_afterwards_gives_features_of_points(rendered):
     assert sum(p.numel() for p in network.parameters()) == counts[0] - counts[1]
 
 
-def test_what_is_validated_is_the_same_each_time(rendered):
+def test_validation_is_deterministic(rendered):
     recipe = prepared(
         rendered, "matching.method=infonce", "matching.matches=50", "matching.weight=1"
     )
@@ -71,8 +71,8 @@ def test_what_is_validated_is_the_same_each_time(rendered):
 # Data without labels
 
 
-def test_labels_are_never_looked_at(rendered, tmp_path):
-    """The same shapes without a class train the same network, bit for bit."""
+def test_labels_are_not_used(rendered, tmp_path):
+    """The same shapes without classes train the same network, bit for bit."""
     listing = select(list_shapes("toy", None), None, 24)
     unknown = tuple(replace(shape, class_name=None) for shape in listing.shapes)
     bare = replace(listing, shapes=unknown, class_names=())
@@ -112,8 +112,8 @@ def test_a_store_without_correspondences_is_refused(tmp_path):
     assert "build-correspondences" in caught.value.fix
 
 
-def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages):
-    """Of a cube seen from the front and from behind, no face is seen twice."""
+def test_a_rig_without_overlapping_views_is_reported(rendered, tmp_path, messages):
+    """The front and back views of a cube share no face."""
     said = "no two of the sampled views"
     store = front_and_back(tmp_path, 1)
     knobs = {"transfer.weight=0": True, "matching.weight=0": False}
@@ -136,7 +136,7 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages)
         ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
     ],
 )
-def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp_path):
+def test_settings_that_do_not_fit_the_store_are_reported(knob, message, where, rendered, tmp_path):
     with pytest.raises(UsageError, match=message) as caught:
         train(rendered, small_config("mvnet", knob, epochs=1), tmp_path / "run", device="cpu")
     assert caught.value.where == where
@@ -145,21 +145,21 @@ def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp
         assert f"--set {where}=" in caught.value.fix
 
 
-def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
+def test_an_image_size_that_patches_do_not_tile_is_refused(rendered, tmp_path):
     knobs = ("images.backbone=dinov2-small", "images.size=30")
     with pytest.raises(UsageError, match=r"patches of 14², which do not tile 30²") as caught:
         train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path / "run", device="cpu")
     assert (caught.value.where, "28 or 42" in caught.value.fix) == ("images.size", True)
 
 
-def test_too_few_points_are_left_by_masking():
+def test_masking_that_leaves_too_few_points_is_refused():
     knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
     with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
         RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
     assert caught.value.where == "data.points"
 
 
-def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_path):
+def test_missing_image_weights_are_reported_with_their_option(rendered, tmp_path):
     (tmp_path / "empty").mkdir()
     config = small_config("mvnet", f"images.weights={tmp_path / 'empty'}")
     with pytest.raises(UsageError, match="weights cannot be read") as caught:
@@ -181,15 +181,15 @@ def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_pa
         (["preset=official"], "should be 'mvnet-style'"),
     ],
 )
-def test_configurations_that_cannot_be_meant(knobs, message):
+def test_invalid_configurations_are_refused(knobs, message):
     with pytest.raises(UsageError) as caught:
         load_config("mvnet", None, knobs)
     assert message in str(caught.value)
     assert "{" not in str(caught.value)  # not all of the configuration
 
 
-def test_the_defaults_are_those_of_the_specification():
-    """But for λ, which docs/pretraining.md gives reasons for."""
+def test_the_defaults_equal_the_specification():
+    """Except for λ, which docs/pretraining.md explains."""
     config = load_config("mvnet")
     assert (config.preset, config.epochs, config.masking) == ("mvnet-style", 100, 0.3)
     assert (config.images.backbone, config.images.size) == ("dinov2-base", 224)

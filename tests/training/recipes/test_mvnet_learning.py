@@ -21,12 +21,12 @@ pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 @pytest.fixture
 def transformer(monkeypatch):
-    """`pointvit-s` stands for a tenth of its width and depth."""
+    """Replace `pointvit-s` by one of about a third of its width and a quarter of its depth."""
     monkeypatch.setitem(DENSE, "pointvit-s", partial(DensePointViT, size=Size(128, 3)))
 
 
 def fit(recipe, store, shapes, steps, rate=2e-3):
-    """Train on the same shapes over and over; returns the terms of each step."""
+    """Train on the same shapes repeatedly; return the terms of each step."""
     model, generator = recipe.model.train(), torch.Generator().manual_seed(0)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0)
@@ -49,7 +49,7 @@ STILL = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "model.backbone=po
 
 
 @pytest.mark.slow  # a minute
-def test_it_can_learn_eight_shapes_by_heart(rendered, transformer):
+def test_mvnet_can_memorize_eight_shapes(rendered, transformer):
     """L_k falls to a fifth, and coordinates are predicted within 5 % of the image."""
     shapes = np.arange(0, 24, 3)
     recipe = prepared(rendered, *STILL, "masking=0", shapes=shapes)
@@ -65,8 +65,8 @@ def test_it_can_learn_eight_shapes_by_heart(rendered, transformer):
     assert torch.cat(errors).mean() < 0.05
 
 
-def test_both_losses_fall(rendered, transformer):
-    """The same in a few steps."""
+def test_both_losses_fall_in_a_few_steps(rendered, transformer):
+    """A quick version of memorizing eight shapes."""
     shapes = np.arange(0, 24, 3)
     recipe = prepared(rendered, *STILL, shapes=shapes)
     history = fit(recipe, rendered, shapes, steps=30)
@@ -76,8 +76,8 @@ def test_both_losses_fall(rendered, transformer):
 
 
 @pytest.mark.slow  # a minute
-def test_linear_probes_of_what_it_has_learned_beat_random_weights(transformer, tmp_path):
-    """With few labels, on 200 test shapes, the same episodes for both, of two seeds."""
+def test_few_shot_probes_of_pretrained_features_beat_random_weights(transformer, tmp_path):
+    """With few labels, on 200 test shapes, with the same episodes for both, for two seeds."""
     store = render_toy(tmp_path / "S", limit=400, rig="circle12")
     gains = []
     for seed in (0, 1):

@@ -18,7 +18,7 @@ from tests.training.stores import small_config
 pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 
-def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
+def test_pictures_show_pairs_of_views_that_overlap_by_half(rendered):
     recipe = prepared(rendered)
     batches = evaluation_stream(recipe, rendered, np.arange(4), 4)
     (batch,) = batches
@@ -41,8 +41,8 @@ def test_pictures_show_pairs_of_which_about_half_is_seen_by_both(rendered):
             assert torch.equal(pair[name][shape, 1], batch[name][shape, second])
 
 
-def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
-    """Not of the first ones, which may be of one class; each row says which shape it shows."""
+def test_pictures_show_shapes_from_the_whole_batch(rendered, monkeypatch):
+    """Not only the first ones, which may be of one class; each row names its shape."""
     recipe = prepared(rendered)
     (batch,) = evaluation_stream(recipe, rendered, np.arange(0, 24, 3), 8)
     drawn = {}
@@ -58,8 +58,8 @@ def test_pictures_are_of_shapes_from_all_over_the_batch(rendered, monkeypatch):
         )
 
 
-def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
-    """Of the deepest level one patch is the whole image."""
+def test_shapes_too_thin_to_cover_a_patch_are_drawn(rendered):
+    """A patch of the deepest level is the whole image."""
     recipe = prepared(rendered, "transfer.coverage=1", "images.standardize=false")
     (batch,) = evaluation_stream(recipe, rendered, np.arange(0, 24, 3), 8)
     pictures = recipe.pictures(recipe.model.eval(), batch)
@@ -99,7 +99,7 @@ def test_pictures_show_images_that_training_did_not_read(rendered, tmp_path, mon
         np.testing.assert_allclose(look.image, shown, rtol=1e-6)
 
 
-def test_the_key_that_is_most_alike_says_where_it_is():
+def test_the_most_similar_key_gives_the_matched_position():
     places = centers(4).view(4, 4, 2)
     keys = torch.randn(2, 8, 4, 4)
     keys[1] = keys[0].roll((1, 0), dims=(1, 2))  # a row further down

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 
-def test_cached_features_are_part_of_the_cost(tmp_path):
+def test_the_cost_of_a_run_includes_cached_features(tmp_path):
     store = render_toy(tmp_path / "S", limit=24, rig="circle12", shard=8)
     costs = {}
     for cache in ("false", "true"):
@@ -53,7 +53,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_interrupted_at_any_step_it_ends_with_the_same_bits(
+def test_a_run_interrupted_at_any_step_ends_with_the_same_bits(
     option, rendered, tmp_path, monkeypatch
 ):
     config = small_config("mvnet", *OPTIONS[option], epochs=2)
@@ -81,7 +81,7 @@ def test_interrupted_at_any_step_it_ends_with_the_same_bits(
     assert_equal_runs(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, messages):
+def test_a_run_contains_the_named_backbone_and_all_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
     assert "random weights: it only detects edges and colors" in messages()
     assert result.recipe == "mvnet"
@@ -100,7 +100,7 @@ def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, me
     assert metrics(tmp_path / "on")[0]["loss"] < metrics(tmp_path / "run")[0]["loss"]
 
 
-def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered, tmp_path):
+def test_a_run_resumes_only_with_the_same_2d_network_at_any_path(rendered, tmp_path):
     for name in ("one", "other"):
         build_network("resnet-18", "random").save_pretrained(tmp_path / name)
     shutil.copytree(tmp_path / "one", tmp_path / "moved")
@@ -120,7 +120,7 @@ def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered
     assert run("moved").epochs == 2
 
 
-def test_what_follows_starts_from_it(rendered, tmp_path):
+def test_fine_tuning_starts_from_a_run_of_mvnet(rendered, tmp_path):
     train(rendered, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     knobs = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
     config = load_config("finetune", None, knobs, epochs=1, init=str(tmp_path / "run"))
@@ -128,10 +128,10 @@ def test_what_follows_starts_from_it(rendered, tmp_path):
     assert math.isfinite(result.last["loss"])
 
 
-def test_two_processes_make_the_step_that_one_makes(tmp_path):
-    """A batch of 5 is 3 and 2: losses are means over shapes, whoever computes them.
+def test_two_processes_make_the_same_step_as_one(tmp_path):
+    """A batch of 5 is split into 3 and 2: losses are means over shapes in any process.
 
-    So they are where every pair of views has matches; L_m is a mean over those that do.
+    This holds if every pair of views has matches, since L_m is a mean over such pairs.
     """
     near = "".join(f"[[views]]\nazimuth = {15 * i}\nelevation = 30\n" for i in range(3))
     (tmp_path / "near.toml").write_text(near)
@@ -159,9 +159,7 @@ def test_two_processes_make_the_step_that_one_makes(tmp_path):
         assert two[name] == pytest.approx(one[name], rel=1e-5)
 
 
-def test_with_cached_features_the_images_are_not_read_and_the_losses_are_the_same(
-    rendered, tmp_path
-):
+def test_cached_features_give_the_same_losses_without_reading_images(rendered, tmp_path):
     online, cached = (
         small_config("mvnet", f"images.cache={cache}", epochs=1) for cache in ("false", "true")
     )

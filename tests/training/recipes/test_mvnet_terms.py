@@ -25,7 +25,7 @@ from tests.training.stores import small_config
 pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 
-def test_each_pixel_shows_the_point_that_correspondences_say(rendered):
+def test_index_maps_equal_correspondences(rendered):
     recipe = prepared(rendered, "projection.size=32", "projection.fill=false")
     batch = batch_of(recipe, rendered)
     maps = recipe.project(batch)
@@ -40,7 +40,7 @@ def test_each_pixel_shows_the_point_that_correspondences_say(rendered):
     assert torch.equal(smaller.covered, share.view(6, 2, 16, 16) >= 0.5)
 
 
-def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered):
+def test_matches_within_pairs_equal_correspondences(rendered):
     recipe = prepared(rendered, "data.views=4", "projection.size=32", "matching.stride=1")
     batch = batch_of(recipe, rendered, range(3))
     found = recipe.match(batch)
@@ -55,8 +55,8 @@ def test_matches_are_those_of_correspondences_for_each_view_in_its_pair(rendered
         np.testing.assert_array_equal(found.foreground[number], depth[one] > 0)
 
 
-def test_standardized_features_have_no_mean_to_be_content_with(rendered):
-    """To say what all patches have in common costs 1, and of raw features almost nothing."""
+def test_predicting_the_mean_feature_is_costly_after_standardization(rendered):
+    """Predicting the mean of all patches costs about 1; with raw features, almost nothing."""
     lost = {}
     for standardize in ("true", "false"):
         recipe = prepared(rendered, f"images.standardize={standardize}", "matching.weight=0")
@@ -79,8 +79,8 @@ def test_standardized_features_have_no_mean_to_be_content_with(rendered):
 
 
 @pytest.mark.parametrize("distance", ["cosine", "smooth-l1"])
-def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
-    """L_k = 0 when the head says what the 2D network says, L_m = 0 when M = M*."""
+def test_both_losses_are_0_for_perfect_predictions(distance, rendered):
+    """L_k = 0 if the head equals the 2D network, and L_m = 0 if M = M*."""
     recipe = prepared(rendered, f"transfer.distance={distance}")
     batch = batch_of(recipe, rendered)
     batch["depth"][0, 1] = 0  # a view without a match does not count, nor does its pair's other one
@@ -96,8 +96,8 @@ def test_nothing_is_lost_where_all_is_as_it_should_be(distance, rendered):
     assert terms["matching"].value == pytest.approx(0.25 / GUESS, rel=1e-5)
 
 
-def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
-    """As L_k does of a head that says the mean: both terms begin at about 1."""
+def test_predicting_one_position_per_view_costs_about_1(rendered):
+    """Like L_k for a head that predicts the mean, so both terms start at about 1."""
     recipe = prepared(rendered, "transfer.weight=0")
     batch = batch_of(recipe, rendered, range(24))
     matches = recipe.match(batch)
@@ -110,7 +110,7 @@ def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
 
 
 def masked(store, *knobs, views=2):
-    """A recipe, and a batch of six shapes with the maps of the points that masking keeps."""
+    """A recipe and a batch of six shapes, with maps of the points that masking keeps."""
     recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
     batch = batch_of(recipe, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
@@ -118,8 +118,8 @@ def masked(store, *knobs, views=2):
     return recipe, batch, maps
 
 
-def test_tokens_whose_points_are_left_out_take_no_part(rendered):
-    """Neither in L_m nor in its gradient: where nothing is shown there is nothing to match."""
+def test_tokens_without_points_after_masking_do_not_count(rendered):
+    """They affect neither L_m nor its gradient, as there is nothing to match."""
     recipe, batch, maps = masked(rendered, views=4)
     matches, covered = recipe.match(batch), maps.covered.flatten(0, 1)
     found = torch.rand(24, 8, 8, 2, requires_grad=True)
@@ -144,7 +144,7 @@ def test_tokens_whose_points_are_left_out_take_no_part(rendered):
 
 
 def smooth_keys(batch, size):
-    """Keys [B·V,64,h,w] that are smooth functions of the surface point that a pixel shows."""
+    """Keys [B·V,64,h,w] that are smooth functions of the surface point in a pixel."""
     generator = torch.Generator().manual_seed(3)
     waves, phases = 3 * torch.randn(3, 64, generator=generator), 7 * torch.rand(64, 1, 1)
     depth = batch["depth"].flatten(0, 1)
@@ -159,10 +159,10 @@ def smooth_keys(batch, size):
     return (torch.einsum("nihw,ik->nkhw", points.float(), waves) + phases).cos()
 
 
-def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(rendered):
-    """With keys of surface points its own neighbours are what a pixel is most like: not negatives.
+def test_negatives_of_info_nce_are_only_from_the_other_view(rendered):
+    """A pixel's neighbors in its own view are the most similar, so they must not be negatives.
 
-    Against a plain reference: of each pair the first view's tokens whose pixel shows a point, where
+    The plain reference uses the tokens of each pair's first view whose pixel shows a point, where
     they fall on one that does.
     """
     knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
@@ -187,7 +187,7 @@ def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(
     torch.testing.assert_close(gradient, reference)
 
 
-def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(rendered):
+def test_masking_removes_points_from_maps_and_keeps_the_others_in_place(rendered):
     for splat in (1, 3):
         recipe = prepared(rendered, f"projection.splat={splat}")
         batch = batch_of(recipe, rendered)
@@ -204,7 +204,7 @@ def test_a_point_that_is_left_out_shows_nowhere_and_the_others_where_they_did(re
         assert 0.5 < left.covered.float().sum() / maps.covered.float().sum() < 0.95
 
 
-def test_gradients_reach_the_points_that_are_shown_and_no_others(rendered):
+def test_only_points_in_the_maps_get_gradients(rendered):
     recipe = prepared(rendered, "transfer.weight=0", "masking=0")
     batch = batch_of(recipe, rendered)
     features = []
@@ -220,7 +220,7 @@ def test_gradients_reach_the_points_that_are_shown_and_no_others(rendered):
     assert 0.2 < shown.float().mean() < 0.99
 
 
-def test_views_without_points_or_matches_cost_nothing_and_break_nothing(rendered):
+def test_views_without_points_or_matches_have_no_loss_and_finite_gradients(rendered):
     for knobs in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
         recipe = prepared(rendered, *knobs)
         batch = batch_of(recipe, rendered)
@@ -234,15 +234,15 @@ def test_views_without_points_or_matches_cost_nothing_and_break_nothing(rendered
         assert all(grad.isfinite().all() for grad in grads)
 
 
-def test_one_match_has_no_negatives_and_is_no_perfect_answer(rendered):
+def test_a_single_match_has_no_negatives_and_no_matching_loss(rendered):
     recipe = prepared(rendered, "matching.method=infonce", "matching.matches=1")
     _, terms = recipe.loss(recipe.model, batch_of(recipe, rendered), torch.Generator())
     assert terms["matching"].isnan()
     assert terms["matched"] > 0.1
 
 
-def test_an_epoch_without_a_match_has_no_l_m(tmp_path):
-    """Rather than one of 0, which would look perfect."""
+def test_an_epoch_without_matches_logs_no_matching_loss(tmp_path):
+    """A loss of 0 would look perfect."""
     store = front_and_back(tmp_path, 8)
     train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     (record,) = metrics(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Part segmentation: its numbers by hand and by plain loops, its runs bit for bit."""
+"""Part segmentation: metrics by hand and by plain loops, runs compared bit for bit."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def baseline(*overrides, **flags):
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
-    """A segmenter of six epochs, on random weights."""
+    """A segmentation run of six epochs, from random weights."""
     folder = tmp_path_factory.mktemp("partseg") / "run"
     train(store, baseline(epochs=6), folder, device="cpu")
     return folder
@@ -67,7 +67,7 @@ def pre(store, tmp_path_factory):
 
 
 def plain_iou(predicted, true, parts):
-    """One shape, part by part, in sets of point numbers."""
+    """The IoU of one shape, part by part, with sets of point indices."""
     found = []
     for part in range(parts):
         mine = {i for i, p in enumerate(predicted) if p == part}
@@ -87,14 +87,14 @@ def plain_iou(predicted, true, parts):
         ([1, 1, 1, 1], [0, 0, 0, 0], 2, 0.0),
     ],
 )
-def test_iou_by_hand(predicted, true, parts, iou):
+def test_iou_equals_values_computed_by_hand(predicted, true, parts, iou):
     labels = torch.tensor([predicted]), torch.tensor([true])
     found = shape_iou(*labels, torch.tensor([parts]), most=4)
     assert found.item() == pytest.approx(iou, abs=1e-15)
 
 
-def test_iou_equals_a_plain_one():
-    """Shapes of classes with other numbers of parts, side by side."""
+def test_iou_equals_a_plain_version():
+    """A batch with shapes of classes that have different numbers of parts."""
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 7, 60)
     true, predicted = (np.array([rng.integers(0, n, 40) for n in counts]) for _ in range(2))
@@ -103,8 +103,8 @@ def test_iou_equals_a_plain_one():
     assert found.tolist() == pytest.approx(expected, abs=1e-14)
 
 
-def test_the_means_are_those_of_the_protocol():
-    """Two shapes of one class and one of another: instances and classes weigh differently."""
+def test_mean_ious_follow_the_protocol():
+    """With two shapes of one class and one of another, instance and class means differ."""
     true = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 2, 2]])
     predicted = np.array([[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 2, 1]])
     about = ("partseg", "test", "best", 1, 1, {"a": ("x", "y"), "b": ("x", "y", "z"), "c": ("x",)})
@@ -125,7 +125,7 @@ def test_the_means_are_those_of_the_protocol():
 
 
 def predict(run, store, shapes):
-    """The run's parts of whole shapes, one after another, by the network and plain loops alone."""
+    """Parts predicted for whole shapes one by one, with only the network and plain loops."""
     network = DENSE["dgcnn"](3)
     model = PartNetwork(network, network.local_width, 3, sum(COUNTS), 0.5)
     load_weights(run / "best", model)
@@ -141,7 +141,7 @@ def predict(run, store, shapes):
     return np.array(found)
 
 
-def test_numbers_follow_from_the_predictions(run, store):
+def test_metrics_equal_those_of_plain_predictions(run, store):
     report = evaluate(run, store, device="cpu")
     shapes = np.flatnonzero(store.splits == 1)
     predicted, true = predict(run, store, shapes), store.read("part", shapes)
@@ -166,7 +166,7 @@ def test_numbers_follow_from_the_predictions(run, store):
     assert "instance mIoU" in report.describe()
 
 
-def test_it_learns_and_the_best_epoch_is_the_one_of_the_highest_instance_miou(run, store):
+def test_training_learns_and_keeps_the_epoch_of_the_best_instance_miou(run, store):
     lines = (run / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     scores = [record["val_instance_miou"] for record in records]
@@ -179,8 +179,8 @@ def test_it_learns_and_the_best_epoch_is_the_one_of_the_highest_instance_miou(ru
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_parts_of_the_own_class_are_predicted(run, store):
-    """Whatever the network thinks of those of others."""
+def test_only_parts_of_the_shapes_class_are_predicted(run, store):
+    """Even if the logits of other classes' parts are higher."""
     report = evaluate(run, store, device="cpu")
     counts = np.array(COUNTS)[report.labels]
     assert np.all(report.predicted < counts[:, None])
@@ -205,13 +205,13 @@ def test_cross_entropy_counts_the_parts_of_all_classes(run, store):
     assert found.item() == pytest.approx(-torch.stack(rows).mean().item())
 
 
-def test_votes_are_fixed(run, store):
+def test_votes_are_deterministic(run, store):
     reports = [evaluate(run, store, votes=3, device="cpu") for _ in range(2)]
     assert np.array_equal(reports[0].predicted, reports[1].predicted)
     assert reports[0].votes == 3
 
 
-def test_a_resumed_run_equals_a_straight_one(run, store, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(run, store, tmp_path):
     for epoch in (1, 4, 6):
         torch.manual_seed(999)
         train(store, baseline(epochs=6), tmp_path, device="cpu", until=epoch)
@@ -219,7 +219,7 @@ def test_a_resumed_run_equals_a_straight_one(run, store, tmp_path):
 
 
 def test_augmentation_moves_points_and_parts_together(run, store):
-    """Each point keeps its part, in whatever order and place it is shown."""
+    """Each point keeps its part when points are reordered and moved."""
     recipe = RECIPES["partseg"](open_run(run).config, 3, False)
     shapes = np.flatnonzero(store.labels == 2)[:4]
     points = torch.from_numpy(store.read("points", shapes))
@@ -244,7 +244,7 @@ def test_augmentation_moves_points_and_parts_together(run, store):
 
 
 @pytest.mark.parametrize("load", ["encoder", "all", "none"])
-def test_what_is_loaded_from_a_classifier(load, pre, store):
+def test_the_requested_layers_of_a_classifier_are_loaded(load, pre, store):
     settled = resolve_config(config("model.backbone=''", f"load={load}", init=str(pre)), store)
     assert (settled.model.backbone, settled.parts) == ("dgcnn", NAMES)
     torch.manual_seed(0)
@@ -262,8 +262,8 @@ def test_what_is_loaded_from_a_classifier(load, pre, store):
 
 
 @pytest.mark.parametrize("load", ["encoder", "all"])
-def test_a_decoder_is_loaded_with_all_alone(load):
-    """From one dense network to another; and the encoder into the same one without a decoder."""
+def test_a_decoder_is_loaded_only_with_load_all(load):
+    """From one dense network to another; the encoder also into a network without a decoder."""
     theirs, mine = DENSE["pointnet2"](3).state_dict(), DENSE["pointnet2"](3)
     load_parts(mine, theirs, load, True, "a run")
     for name, tensor in mine.state_dict().items():
@@ -278,7 +278,7 @@ def test_a_decoder_is_loaded_with_all_alone(load):
     assert f"decoder 0 of 0 tensors ({unused} more are not used)" in note
 
 
-def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
+def test_a_frozen_encoder_does_not_change(pre, store, tmp_path):
     settings = config("model.encoder=frozen", epochs=1, init=str(pre))
     train(store, settings, tmp_path, device="cpu")
     theirs = load_file(next((pre / "best").glob("weights-*")))
@@ -289,7 +289,7 @@ def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
     assert not torch.equal(mine["backbone.head.0.weight"], theirs["head.0.weight"])
 
 
-def test_each_load_is_compared(pre, store, tmp_path):
+def test_each_load_is_compared_in_a_study(pre, store, tmp_path):
     settings = config("data.fraction=0.3", epochs=1, init=str(pre))
     found = study(store, settings, (0, 1), tmp_path, device="cpu")
     assert {variant for variant, _ in found.reports} == {"none", "encoder", "all"}
@@ -303,8 +303,8 @@ def test_each_load_is_compared(pre, store, tmp_path):
     assert open_run(tmp_path / "seed-0" / "none").facts["inputs"] == {}
 
 
-def test_the_layers_that_make_parts_begin_anew_and_that_is_said(run, store):
-    """Of one segmenter another takes the backbone with its head; the rest is as it was."""
+def test_the_part_classifier_is_not_loaded_and_a_note_says_so(run, store):
+    """From another segmentation run, the backbone with its head is loaded, and nothing else."""
     settled = resolve_config(config("load=all", init=str(run)), store)
     torch.manual_seed(0)
     model = RECIPES["partseg"](settled, 3, True).model
@@ -317,14 +317,14 @@ def test_the_layers_that_make_parts_begin_anew_and_that_is_said(run, store):
     assert note.endswith("; the layers that predict parts start from random weights")
 
 
-def test_its_network_can_be_probed(run, store):
+def test_a_segmentation_network_can_be_probed(run, store):
     (found,) = probe(run, store, device="cpu")
     assert found.frozen.network.config.recipe == "partseg"
     assert not any("classifier" in name for name in open_network(run).weights)
     assert found.reports["trained"].overall_accuracy > 0.5
 
 
-def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
+def test_stores_and_networks_unfit_for_segmentation_are_reported(pre, store, make_store, tmp_path):
     with pytest.raises(StoreError, match="have no part labels") as caught:
         train(make_store(), baseline(), tmp_path / "run", device="cpu")
     assert "shapenetpart" in caught.value.fix
@@ -342,8 +342,8 @@ def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_part_labels_that_a_class_has_not_are_said(run, store, tmp_path):
-    """Of training shapes before training, of test shapes before they are judged."""
+def test_part_labels_of_another_class_are_reported(run, store, tmp_path):
+    """For training shapes before training, for test shapes before evaluation."""
     copy = ViewStore.open(shutil.copytree(store.path, tmp_path / "store"))
     part = zarr.open_array(tmp_path / "store" / "part", mode="r+")
     shape = int(np.flatnonzero((store.splits == 1) & (store.labels == 1))[0])

@@ -1,4 +1,4 @@
-"""The student's losses, against an independent plain implementation on stored numbers."""
+"""The student's losses, against an independent plain implementation."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def emd(x, y):
 
 
 def plain_losses(found, teacher, weights, classifier, labels, boxes):
-    """Every term by the spec, float64: found and teacher are dicts of logits and feature."""
+    """Every term by the specification in float64; found, teacher: dicts of logits and feature."""
     C = found["logits"].shape[1]
     target = np.full_like(found["logits"], 0.2 / (C - 1))
     target[np.arange(len(labels)), labels] = 0.8
@@ -86,7 +86,7 @@ def plain_losses(found, teacher, weights, classifier, labels, boxes):
 
 @pytest.fixture(scope="module")
 def stored(stages, store):
-    """One batch with every number that goes into the losses, as float64."""
+    """One batch with everything that goes into the losses, in float64."""
     shapes = np.flatnonzero(store.splits == 0)[:12]
     batch = {
         "points": torch.from_numpy(store.read("points", shapes)),
@@ -111,7 +111,7 @@ def stored(stages, store):
         (("distillation.method=none",), {}),
     ],
 )
-def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
+def test_losses_equal_the_specification(knobs, expected, stages, store, stored):
     batch, shapes, teacher, weights = stored
     still = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "model.orthogonality=0")
     exact = ("distillation.feature.solver=exact",)
@@ -138,7 +138,7 @@ def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
             assert metrics[name].item() == pytest.approx(terms[name], rel=1e-4)
 
 
-def test_the_official_weights_equal_the_references_sum_at_its_batch_size(stages, store):
+def test_the_official_weights_equal_the_reference_codes_sum(stages, store):
     """0.3 · sum over 32 shapes and classes = 9.6 · mean over the batch."""
     official = student_config(stages).distillation
     assert official.classifier == pytest.approx(0.3 * 32)
@@ -146,8 +146,8 @@ def test_the_official_weights_equal_the_references_sum_at_its_batch_size(stages,
 
 
 @pytest.mark.parametrize("detach", ["true", "false"])
-def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
-    """Detached, CE moves the student's own prediction; attached, its classifier through f_t too."""
+def test_gradients_of_ce_with_and_without_detaching(detach, stages, store, stored):
+    """Detached, CE trains the student's prediction; attached, also its classifier through f_t."""
     batch, shapes, *_ = stored
     knobs = ("distillation.feature.weight=0", f"distillation.detach={detach}")
     found = {}
@@ -173,7 +173,7 @@ def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
         assert (difference - direct).abs().max() > 1e-3
 
 
-def test_fe_moves_the_student_and_leaves_the_generator_alone(stages, store, stored):
+def test_fe_trains_the_student_and_not_the_generator(stages, store, stored):
     batch, shapes, *_ = stored
     config = student_config(stages, "distillation.classifier=0")
     recipe = RECIPES["student"](config, 3, True)
@@ -187,7 +187,7 @@ def test_fe_moves_the_student_and_leaves_the_generator_alone(stages, store, stor
     assert all(p.grad is not None for p in recipe.model.parameters())
 
 
-def test_without_fe_and_ce_it_is_the_vanilla_student_bit_for_bit(stages, store, tmp_path):
+def test_without_fe_and_ce_the_student_is_vanilla_bit_for_bit(stages, store, tmp_path):
     vanilla = small_config("student", epochs=3)
     train(store, vanilla, tmp_path / "vanilla", device="cpu")
     off = ("distillation.feature.weight=0", "distillation.classifier=0")
@@ -228,7 +228,7 @@ def test_another_teachers_generator_is_refused(stages, store, tmp_path):
     assert not (tmp_path / "run" / "last").exists()
 
 
-def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_path):
+def test_a_teachers_run_may_be_moved_but_not_replaced(stages, store, tmp_path):
     shutil.copytree(stages, tmp_path / "moved")
     config = student_config(stages, epochs=2)
     train(store, config, tmp_path / "run", device="cpu", until=1)
@@ -256,7 +256,7 @@ def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_pat
         ),
     ],
 )
-def test_inputs_that_do_not_fit_are_said(recipe, flags, kind, says, stages, store, tmp_path):
+def test_inputs_that_do_not_fit_are_reported(recipe, flags, kind, says, stages, store, tmp_path):
     flags = {key: str(stages / name) for key, name in flags.items()}
     with pytest.raises(kind, match=says):
         train(store, small_config(recipe, **flags), tmp_path / "run", device="cpu")

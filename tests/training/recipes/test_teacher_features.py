@@ -1,4 +1,4 @@
-"""Teacher features: what the network itself says, to 16 bits, however often it is interrupted."""
+"""Teacher features: the network's outputs to 16 bits, also after interruptions."""
 
 import multiprocessing
 import shutil
@@ -53,7 +53,7 @@ def run(whole, tmp_path_factory):
 
 
 def make_run(store, folder, *knobs, seed=0, head=0):
-    """A teacher that was begun and has a best checkpoint: random weights, of two seeds."""
+    """A teacher's run with a best checkpoint of random weights, for two seeds."""
     config = small_config("teacher", *knobs, epochs=1)
     with begin_run(plan_run(folder, config, store, split_train(store, config.data))):
         checkpoint.save(folder / "best", 1, {}, build(config, seed, head))
@@ -76,7 +76,7 @@ def rendered(store):
 
 
 def direct(store, model, shapes):
-    """The images themselves through the network, one shape at a time: feature, logits, views."""
+    """Feature, logits and view features computed from the images, one shape at a time."""
     found = []
     with torch.no_grad():
         for shape in shapes.tolist():
@@ -87,12 +87,12 @@ def direct(store, model, shapes):
 
 
 def rounding(x):
-    """The largest error of x in 16 bits: half a step of the normal and of the smallest numbers."""
+    """The largest rounding error of x in 16 bits, for normal and subnormal numbers."""
     return 2.0**-11 * x.abs() + 2.0**-25
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_features_are_the_networks_to_16_bits(pooling, store, tmp_path):
+def test_features_equal_the_networks_to_16_bits(pooling, store, tmp_path):
     run = make_run(store, tmp_path / "run", f"model.pooling={pooling}")
     shapes = np.random.default_rng(0).permutation(rendered(store))
     shapes = np.append(shapes, shapes[:3])  # any order, and some twice
@@ -110,8 +110,8 @@ def test_features_are_the_networks_to_16_bits(pooling, store, tmp_path):
     assert bound.max() < 0.02 * feature.max()  # it says something
 
 
-def test_a_512_wide_resnet_is_stored_and_pooled_as_it_is(store, tmp_path, monkeypatch):
-    """The paper's teacher: each number of its feature is a view's, rounded to 16 bits."""
+def test_features_of_a_512_wide_resnet_are_stored_without_projection(store, tmp_path, monkeypatch):
+    """The paper's teacher: each value of its feature is one view's, rounded to 16 bits."""
     wide = {**SMALL_RESNET, "hidden_sizes": [16, 16, 32, 512]}
     monkeypatch.setitem(NETWORKS, "resnet-18", replace(NETWORKS["resnet-18"], config=wide))
     run = make_run(store, tmp_path / "run")
@@ -124,7 +124,7 @@ def test_a_512_wide_resnet_is_stored_and_pooled_as_it_is(store, tmp_path, monkey
     torch.testing.assert_close(found.logits, build(run.config).classifier(found.feature).detach())
 
 
-def test_only_the_shards_of_the_shapes_are_computed(store, run, messages):
+def test_only_shards_of_the_requested_shapes_are_computed(store, run, messages):
     teacher_features(store, run, np.array([17, 40]), CPU)
     key = list_features(store)[0]
     states = open_features(store, key).states()
@@ -153,7 +153,7 @@ def test_another_encoder_or_image_size_has_another_key(store, run, tmp_path):
     assert len(list_features(store)) == 3
 
 
-def test_the_key_depends_on_every_bit_and_on_nothing_else():
+def test_the_key_depends_on_every_bit_of_the_weights_and_nothing_else():
     torch.manual_seed(0)
     encoder = build_mvcnn("resnet-18", "random", 3, 0).encoder
     key = teacher_key(encoder, "resnet-18", 0)
@@ -179,7 +179,9 @@ def files_of(store):
 
 
 @pytest.mark.parametrize("written", [0, 1, 3])
-def test_an_interrupted_run_goes_on_with_the_next_shard(written, whole, run, tmp_path, monkeypatch):
+def test_an_interrupted_computation_resumes_with_the_next_shard(
+    written, whole, run, tmp_path, monkeypatch
+):
     alone, stopped = (ViewStore.open(shutil.copytree(whole.path, tmp_path / name)) for name in "AB")
     shapes = rendered(alone)
     expected = teacher_features(alone, run, shapes, CPU)
@@ -242,7 +244,7 @@ def test_images_rendered_again_are_encoded_again(store, run):
     torch.testing.assert_close(after.feature[changed], expected, rtol=5e-3, atol=5e-3)
 
 
-def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
+def test_invalid_teachers_are_reported(store, run, make_store, tmp_path):
     student = small_config("student", epochs=1)
     split = split_train(store, student.data)
     with begin_run(plan_run(tmp_path / "student", student, store, split)):

@@ -15,7 +15,7 @@ POINTS = torch.randn(2, 512, 3, generator=torch.Generator().manual_seed(0)).doub
 
 
 def reference(name="msg", **names):
-    """A network in the reference's naming, weights and running statistics at random, float64."""
+    """A network named as in the reference code, with random weights and statistics, float64."""
     torch.manual_seed(0)
     model = getattr(textbooks, name)(CLASSES, **names).double()
     textbooks.disturb(model)

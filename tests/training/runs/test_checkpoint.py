@@ -1,4 +1,4 @@
-"""Checkpoints: the same bits back, whole after any kill, and no other architecture's."""
+"""Checkpoints: exact, complete after a kill at any moment, refused for other architectures."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_goes_on_with_the_same_bits(kind, tmp_path):
+def test_training_resumes_with_the_same_bits(kind, tmp_path):
     model = small_model()
     optimizer = KINDS[kind](model.parameters(), lr=0.1, weight_decay=0.1)
     for seed in range(3):
@@ -58,14 +58,14 @@ def test_training_goes_on_with_the_same_bits(kind, tmp_path):
 
 
 def test_moments_go_to_their_parameters_device_and_step_counts_stay():
-    """Of a scalar parameter too, whose moments have the shape of the count."""
+    """Also for a scalar parameter, whose moments have the same shape as the step count."""
     scalar = nn.Parameter(torch.empty((), device="meta"))
     assert checkpoint._as_state("exp_avg", torch.tensor(0.5), scalar).device.type == "meta"
     assert checkpoint._as_state("step", torch.tensor(3.0), scalar).device.type == "cpu"
 
 
 def test_an_average_is_kept_beside_the_model(tmp_path):
-    """What is evaluated is the average; training goes on from the model's own weights."""
+    """The average is evaluated; training resumes from the model's own weights."""
     model, average = small_model(seed=1), small_model(seed=2)
     optimizer = torch.optim.Adam(model.parameters())
     step(model, optimizer, seed=0)
@@ -82,14 +82,14 @@ def test_an_average_is_kept_beside_the_model(tmp_path):
     assert same(other.state_dict(), model.state_dict())
 
 
-def test_one_checkpoint_replaces_the_other(tmp_path):
+def test_a_new_checkpoint_replaces_the_old_one(tmp_path):
     model = small_model()
     for epoch in (1, 2):
         checkpoint.save(tmp_path, epoch, {}, model)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.json", "weights-000000002.safetensors"]
 
 
-def test_a_folder_without_a_checkpoint_is_said(tmp_path):
+def test_a_folder_without_a_checkpoint_is_reported(tmp_path):
     assert checkpoint.read_scalars(tmp_path) is None
     with pytest.raises(StoreError, match="no checkpoint here"):
         checkpoint.load_weights(tmp_path, small_model())
@@ -103,10 +103,10 @@ MOMENTS = 14  # one more than the calls of `save` that change the disk
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, moment):
-    """Every call that changes the disk is a moment; at the last one nothing is killed.
+def test_a_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path, monkeypatch, moment):
+    """The process is killed at each call that changes the disk, and finally not at all.
 
-    Files that others have put there stay as they are, and what the killed process left is swept.
+    Foreign files are kept, and leftovers of the killed process are deleted.
     """
     foreign = put_foreign_things(tmp_path)
     old, new = small_model(seed=1), small_model(seed=2)
@@ -153,8 +153,8 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, monkeypatch, 
     }  # fmt: skip
 
 
-def test_only_files_of_the_checkpoints_own_list_are_replaced_or_removed(tmp_path):
-    """Not even those whose names look like ours; a foreign file of the same name keeps it."""
+def test_only_listed_files_of_a_checkpoint_are_replaced_or_removed(tmp_path):
+    """Foreign files are kept, even if their names look like ours or are equal."""
     checkpoint.save(tmp_path, 1, {}, small_model(seed=1))
     foreign = put_foreign_things(tmp_path)
     (tmp_path / "weights-000000002.safetensors").write_text("a backup")
@@ -171,7 +171,7 @@ def test_only_files_of_the_checkpoints_own_list_are_replaced_or_removed(tmp_path
 
 
 @pytest.mark.parametrize("listing", ["checkpoint.json", "checkpoint.files.json"])
-def test_a_strangers_list_removes_nothing_else(tmp_path, listing):
+def test_an_untrusted_list_of_files_cannot_remove_other_files(tmp_path, listing):
     folder, victim = tmp_path / "best", tmp_path / "weights-000000001.safetensors"
     checkpoint.save(folder, 1, {}, small_model())
     for path in (victim, folder / "mine.txt"):
@@ -188,7 +188,7 @@ def test_a_strangers_list_removes_nothing_else(tmp_path, listing):
     assert (folder / "weights-000000007.safetensors").is_dir()
 
 
-def test_the_same_checkpoint_again_changes_nothing_but_mends(tmp_path):
+def test_saving_the_same_checkpoint_again_only_repairs_it(tmp_path):
     checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
     before = contents(tmp_path)
     checkpoint.save(tmp_path, 1, {"epoch": 1}, small_model())
@@ -238,7 +238,7 @@ def test_another_architecture_is_refused_with_its_tensors(tmp_path):
         checkpoint.load_weights(tmp_path, small_model()[:3])
 
 
-def test_of_many_differences_some_are_shown(tmp_path):
+def test_long_lists_of_differences_are_shortened(tmp_path):
     checkpoint.save(tmp_path, 1, {}, small_model())
     other = nn.Sequential(*[nn.Linear(2, 2) for _ in range(50)])
     with pytest.raises(StoreError, match=r"and \d+ more"):
@@ -260,7 +260,7 @@ FORGED = {
 
 @pytest.mark.parametrize("how", FORGED)
 def test_a_state_that_does_not_fit_is_refused(tmp_path, how):
-    """One whose SHA-256 is right, as a stranger can write it."""
+    """Even with a correct SHA-256, which anybody can write."""
     model, average = small_model(), small_model(seed=1)
     optimizer = torch.optim.Adam(model.parameters())
     step(model, optimizer, seed=0)
@@ -280,7 +280,7 @@ def test_weights_alone_cannot_be_resumed(tmp_path):
 
 @pytest.mark.parametrize("content", [None, b"", b"abc", b"\x00" * 100])
 @pytest.mark.parametrize("file", ["checkpoint.json", "weights-000000001.safetensors"])
-def test_damage_is_said(tmp_path, file, content):
+def test_damage_is_reported(tmp_path, file, content):
     checkpoint.save(tmp_path, 1, {}, small_model())
     (tmp_path / file).unlink()
     if content is not None:
@@ -291,7 +291,7 @@ def test_damage_is_said(tmp_path, file, content):
 
 
 @pytest.mark.parametrize("kind", ["weights", "training"])
-def test_a_single_flipped_bit_is_damage(tmp_path, kind):
+def test_a_single_flipped_bit_is_reported_as_damage(tmp_path, kind):
     model = small_model()
     optimizer = torch.optim.Adam(model.parameters())
     step(model, optimizer, seed=0)
@@ -311,8 +311,8 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
         checkpoint.load_weights(tmp_path, small_model())
 
 
-def test_a_disk_that_fills_up_under_the_tensors(tmp_path, monkeypatch):
-    """What safetensors says of a full tmpfs; its error has no number of its own."""
+def test_a_disk_that_fills_up_while_writing_tensors_is_reported(tmp_path, monkeypatch):
+    """safetensors' error for a full tmpfs has no errno."""
     text = "Error while serializing: I/O error: No space left on device (os error 28)"
 
     def full(*_):
@@ -325,7 +325,7 @@ def test_a_disk_that_fills_up_under_the_tensors(tmp_path, monkeypatch):
 
 
 def test_writers_of_a_file_do_not_share_a_half_written_one(tmp_path):
-    """Several replace it at the same time: readers always see all of what one of them wrote."""
+    """Several writers replace it at once; readers always see one complete version."""
     path, contents = tmp_path / "metrics.jsonl", [100_000 * letter for letter in (b"a", b"b", b"c")]
     with ThreadPoolExecutor(len(contents)) as pool:
         writers = [pool.submit(checkpoint.write_file, path, data) for data in contents * 30]
@@ -335,8 +335,8 @@ def test_writers_of_a_file_do_not_share_a_half_written_one(tmp_path):
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
-def test_a_half_written_file_is_swept_only_if_its_writer_is_dead(tmp_path):
-    """As is one of an older version; files of others are left alone."""
+def test_half_written_files_are_deleted_only_if_their_writer_is_dead(tmp_path):
+    """Also those of older versions; files of others are kept."""
     path, names = tmp_path / "x", (".x.0123abcd.pointcmt-half", ".x.pointcmt-half")
     foreign = tmp_path / ".x.of-mine.pointcmt-half"
     for left in (*(tmp_path / name for name in names), foreign):

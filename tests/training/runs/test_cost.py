@@ -1,4 +1,4 @@
-"""What a run costs: counts that can be done by hand, hours that add up, nothing that changes it."""
+"""The cost of a run: FLOPs checked by hand, hours summed over sessions, no effect on training."""
 
 import json
 import os
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 
 class Attention(nn.Module):
-    """Attention over the tokens themselves, which a CPU computes in an operator of its own."""
+    """Self-attention, which a CPU computes with an operator of its own."""
 
     def forward(self, tokens):
         return F.scaled_dot_product_attention(tokens, tokens, tokens)
 
 
-def test_flops_are_those_of_the_formulas():
+def test_flops_equal_the_formulas():
     layers = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 7, bias=False))
     assert count_flops(layers, (torch.rand(11, 3),)) == 2 * 11 * (3 * 5 + 5 * 7)
     convolution = nn.Conv2d(3, 4, 3, padding=1)
@@ -42,7 +42,7 @@ def test_flops_are_those_of_the_formulas():
 
 
 def pointnet_flops(points, classes):
-    """By hand: every matrix product of PointNet for one cloud."""
+    """FLOPs of every matrix product of PointNet for one cloud, written out."""
     per_point = 3 * 64 + 64 * 128 + 128 * 1024  # the alignment of the input
     per_point += 3 * 3 + 3 * 64 + 64 * 64  # aligned, the local MLP
     per_point += 64 * 64 + 64 * 128 + 128 * 1024  # the alignment of the features
@@ -51,12 +51,12 @@ def pointnet_flops(points, classes):
     return 2 * (points * per_point + heads)
 
 
-def test_flops_of_a_network_are_those_of_its_layers():
+def test_flops_of_a_network_are_the_sum_over_its_layers():
     model = BACKBONES["pointnet"](10)
     assert count_flops(model, (torch.rand(1, 128, 3),)) == pointnet_flops(128, 10)
 
 
-def test_a_run_says_what_it_cost(store, tmp_path):
+def test_a_run_records_its_cost(store, tmp_path):
     told = train_command(store, small_config("student", epochs=2), (), tmp_path, "cpu")
     found = json.loads((tmp_path / "cost.json").read_text())
     assert told.facts["cost"] == found
@@ -93,8 +93,8 @@ def test_hours_add_up_over_sessions(store, tmp_path, monkeypatch):
     assert sum(seconds) < 60
 
 
-def test_measured_or_not_a_run_is_the_same(store, tmp_path, monkeypatch):
-    """After every epoch, or never."""
+def test_measuring_the_cost_does_not_change_a_run(store, tmp_path, monkeypatch):
+    """Measured after every epoch, or never."""
     config = small_config("student", epochs=3)
     for epoch in (1, 2, 3):
         train(store, config, tmp_path / "measured", "cpu", until=epoch)
@@ -105,7 +105,7 @@ def test_measured_or_not_a_run_is_the_same(store, tmp_path, monkeypatch):
 
 
 def test_a_finished_run_is_measured_once(store, tmp_path):
-    """And where a killed process did not get there, or left half of it, the next one does it."""
+    """If a killed process did not finish the measurement, the next one does."""
     config = small_config("student", epochs=1)
     first = train(store, config, tmp_path, "cpu").cost
     assert train(store, config, tmp_path, "cpu").cost == first
@@ -117,8 +117,8 @@ def test_a_finished_run_is_measured_once(store, tmp_path):
         assert os.listdir(tmp_path).count("cost.json") == 1
 
 
-def test_the_memory_of_whoever_starts_a_run_does_not_count():
-    """A child of a large process: only what it used itself is its peak."""
+def test_memory_of_the_parent_process_is_not_counted():
+    """The peak of a large process' child is only what the child used."""
     measure = (
         "import torch; from pointcmt.training.runs.cost import Usage\n"
         "print(Usage(torch.device('cpu')).peak)"
@@ -133,7 +133,7 @@ def test_the_memory_of_whoever_starts_a_run_does_not_count():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_what_is_frozen_is_not_trained(frozen, store, tmp_path):
+def test_frozen_parameters_are_not_counted_as_trained(frozen, store, tmp_path):
     knobs = ["model.encoder=frozen"] if frozen else []
     found = train(store, small_config("teacher", *knobs, epochs=1), tmp_path, "cpu").cost
     assert (found.trainable_parameters < found.total_parameters) == frozen

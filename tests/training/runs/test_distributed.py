@@ -1,4 +1,4 @@
-"""Two processes on loopback make the step that one makes of the same two halves."""
+"""Two processes on loopback make the same steps as one that accumulates both halves."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_two_processes_equal_one_that_accumulates(pair):
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=2e-5)
 
 
-def test_only_the_main_process_talks(pair):
+def test_only_the_main_process_prints_messages(pair):
     _, said = pair
     assert len(said.stdout.splitlines()) == 3  # the summary, the cost and the JSON object
     assert json.loads(said.stdout.splitlines()[2])["epochs"] == 3
@@ -78,7 +78,7 @@ def test_only_the_main_process_talks(pair):
 
 
 def test_a_study_by_two_processes_with_one_shape_to_validate(make_store, tmp_path):
-    """All train, one judges; a process without a validation shape adds nothing to its means."""
+    """A process without validation shapes does not affect the means."""
     store = make_store(train=(9, 9, 1), test=(2, 2, 2), val=(1, 0, 0))
     settings = [f"--set={knob}" for knob in SMALL["student"]]
     options = ["--data", store.path, "--out", str(tmp_path / "S"), "--epochs", "1", "--device=cpu"]
@@ -92,7 +92,7 @@ def test_a_study_by_two_processes_with_one_shape_to_validate(make_store, tmp_pat
 
 
 def test_two_processes_resume(pair, store, tmp_path):
-    """Stopped after two epochs and run again, it ends as it did without interruption."""
+    """Stopped after two epochs and resumed, it ends as without the interruption."""
     folder, _ = pair
     code = (
         "import sys; from pathlib import Path\n"
@@ -120,16 +120,16 @@ def test_two_processes_resume(pair, store, tmp_path):
             assert torch.equal(resumed[name], tensor)
 
 
-def test_too_few_labels_for_the_processes_are_said(store, tmp_path):
-    """Not that the batch should be larger: no more labels are known."""
+def test_too_few_labels_for_the_processes_are_reported(store, tmp_path):
+    """The message does not ask for a larger batch, as there are no more labels."""
     said = command(store, tmp_path / "run", "data.fraction=0.01", processes=2, code=1)
     assert "a batch of 3 gives some of the 2 processes fewer than two shapes" in said.stderr
     assert "use fewer processes, or a larger data.fraction" in said.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_shares_of_unequal_size(store, tmp_path, monkeypatch):
-    """A batch of 9 is 5 and 4: the gradient is still the mean over nine shapes."""
+def test_shares_of_unequal_size_give_the_mean_gradient(store, tmp_path, monkeypatch):
+    """A batch of 9 is split into 5 and 4; the gradient is the mean over nine shapes."""
     script = ROOT / "tests" / "training" / "plain_student.py"
     launch([*LAUNCH[:-1], str(script), store.path, str(tmp_path / "two"), "9", "1"])
     monkeypatch.setitem(BACKBONES, "pointnet", PlainStudent)

@@ -19,7 +19,7 @@ from tests.training.stores import small_config
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
 
-def test_a_folder_with_other_things_is_refused(store, tmp_path):
+def test_a_folder_with_other_files_is_refused(store, tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(StoreError, match=r"such as thesis\.tex"):
         train(store, small_config("student"), tmp_path, device="cpu")
@@ -29,8 +29,8 @@ def test_a_folder_with_other_things_is_refused(store, tmp_path):
 
 
 @pytest.mark.parametrize("made", ["config.yaml", "run.json", "metrics.jsonl", "best/notes.txt"])
-def test_a_folder_with_names_of_ours_but_no_run_is_refused(store, tmp_path, made):
-    """Such as a `config.yaml` that was written by hand."""
+def test_a_folder_with_file_names_of_a_run_but_no_run_is_refused(store, tmp_path, made):
+    """For example with a `config.yaml` written by hand."""
     (tmp_path / made).parent.mkdir(exist_ok=True)
     (tmp_path / made).write_text("{}")
     with pytest.raises(StoreError, match="holds other things"):
@@ -41,8 +41,8 @@ def test_a_folder_with_names_of_ours_but_no_run_is_refused(store, tmp_path, made
 
 @pytest.mark.parametrize("inside", [".", "run", "a/b/run", "commits"])
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_run_is_not_put_into_a_store(store, make_store, tmp_path, inside, linked):
-    """Neither the one that is trained on nor another one, as it is named or as links lead."""
+def test_a_run_inside_a_store_is_refused(store, make_store, tmp_path, inside, linked):
+    """For the store that is trained on and for others, directly or through links."""
     other = Path(make_store(train=(2, 2, 2), test=(4, 4, 4)).path)
     for folder in (Path(store.path), other):
         out = folder / inside
@@ -59,7 +59,7 @@ def test_a_run_is_not_put_into_a_store(store, make_store, tmp_path, inside, link
         assert sorted(folder.rglob("*")) == before
 
 
-def test_a_run_that_was_put_into_a_store_can_be_moved_out(store, tmp_path):
+def test_a_run_inside_a_store_can_be_moved_out(store, tmp_path):
     inside = tmp_path / "S" / "run"
     config = small_config("student", epochs=2)
     train(store, config, inside, device="cpu", until=1)
@@ -71,7 +71,7 @@ def test_a_run_that_was_put_into_a_store_can_be_moved_out(store, tmp_path):
     assert train(store, config, tmp_path / "run", device="cpu").epochs == 2
 
 
-def test_a_run_has_one_trainer(store, tmp_path):
+def test_only_one_process_can_train_a_run(store, tmp_path):
     config = small_config("student", epochs=1)
     train(store, config, tmp_path, device="cpu")
     run = plan_run(tmp_path, config, store, split_train(store, config.data))
@@ -81,7 +81,7 @@ def test_a_run_has_one_trainer(store, tmp_path):
 
 
 def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, tmp_path):
-    """Planned before the other one began, locked after it had ended."""
+    """It was planned before the other process started, and locked after it had ended."""
     config = small_config("student", epochs=1)
     planned = plan_run(tmp_path, config, store, split_train(store, config.data))
     train(store, config, tmp_path, device="cpu")
@@ -104,7 +104,7 @@ def test_settings_may_change_until_an_epoch_is_finished(store, tmp_path, monkeyp
     assert load_config("student", tmp_path / "config.yaml") == other
 
 
-def test_lost_metrics_are_said(store, tmp_path):
+def test_lost_metrics_are_reported(store, tmp_path):
     config = small_config("student", epochs=2)
     train(store, config, tmp_path, device="cpu", until=1)
     (tmp_path / "metrics.jsonl").unlink()

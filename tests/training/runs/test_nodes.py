@@ -1,4 +1,4 @@
-"""docker/slurm/train.sbatch on two nodes, by stand-ins for SLURM's commands: two agents of torchrun
+"""docker/slurm/train.sbatch on two nodes, with stand-ins for SLURM's commands: two torchrun agents
 that meet on loopback, a process each.
 """
 
@@ -30,7 +30,7 @@ wait $!
 
 
 def free_job():
-    """A number of a job whose port is free."""
+    """The number of a job whose port is free."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -21,7 +21,7 @@ from tests.training.runs.published_files import (
 )
 
 
-def test_the_reference_codes_msg_gives_its_outputs(tmp_path):
+def test_a_pointnet2_msg_of_the_reference_code_gives_its_outputs(tmp_path):
     theirs, model = reference().eval(), ours().eval()
     assert load_published(save(tmp_path / "best.pth", prefixed(theirs)), model) == ()
     with torch.no_grad():
@@ -31,7 +31,7 @@ def test_the_reference_codes_msg_gives_its_outputs(tmp_path):
     assert (logits[0] - logits[1]).abs().max() > 1e-3
 
 
-def test_and_its_gradients_and_statistics_in_training(tmp_path):
+def test_a_pointnet2_msg_of_the_reference_code_trains_equally(tmp_path):
     theirs, model = reference(), ours()
     load_published(save(tmp_path / "best.pth", prefixed(theirs)), model)
     points = torch.cat([POINTS, POINTS[:1].flip(2)])
@@ -51,7 +51,9 @@ def test_and_its_gradients_and_statistics_in_training(tmp_path):
 @pytest.mark.parametrize("norm", ["normlayer", "bn"])
 @pytest.mark.parametrize("fc_norm", ["normlayer", "bn"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "model.module.", "module.model."])
-def test_every_release_of_its_layers_and_every_prefix(tmp_path, norm, fc_norm, prefix):
+def test_all_layer_names_and_prefixes_of_the_reference_code_are_read(
+    tmp_path, norm, fc_norm, prefix
+):
     theirs, model = reference("ssg", norm=norm, fc_norm=fc_norm), ours("pointnet2-ssg")
     load_published(save(tmp_path / "best.pth", prefixed(theirs, prefix)), model)
     for one, other in zip(model.state_dict().values(), theirs.state_dict().values(), strict=True):
@@ -62,7 +64,7 @@ WRAPPED = [("pointnet2-ssg", k) for k in ("model_state", "model_state_dict", "st
 
 
 @pytest.mark.parametrize(("name", "key"), [*WRAPPED, *((name, None) for name in NAMES)])
-def test_our_own_weights_in_any_wrapping(tmp_path, name, key):
+def test_weights_with_our_names_are_read_from_any_wrapping(tmp_path, name, key):
     torch.manual_seed(0)
     source, model = BACKBONES[name](CLASSES), ours(name).float()
     weights = source.state_dict()
@@ -71,7 +73,7 @@ def test_our_own_weights_in_any_wrapping(tmp_path, name, key):
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
 
 
-def test_safetensors_and_torchs_older_format(tmp_path):
+def test_safetensors_and_the_older_torch_format_are_read(tmp_path):
     source = reference("ssg")
     save_file(prefixed(source), tmp_path / "a.safetensors")
     torch.save(prefixed(source), tmp_path / "b.pth.tar", _use_new_zipfile_serialization=False)
@@ -81,7 +83,7 @@ def test_safetensors_and_torchs_older_format(tmp_path):
         assert torch.equal(model.classifier.weight, source.fc_layer2[0].weight)
 
 
-def test_accuracies_of_numpy_beside_the_weights_do_no_harm(tmp_path):
+def test_numpy_numbers_beside_the_weights_are_accepted(tmp_path):
     beside = {"acc": np.float64(0.93), "loss": np.float32(1.5), "all": np.arange(3.0)}
     path, old = tmp_path / "a.pth", tmp_path / "old.pth"
     found = {"model_state": prefixed(reference("ssg")), "test_perf": beside, "cfg": {"lr": 0.1}}
@@ -95,7 +97,7 @@ def test_accuracies_of_numpy_beside_the_weights_do_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pointnet2-ssg", "pointnet2-msg"])
-def test_yanx27s_encoder_gives_its_feature_and_the_classifier_stays(tmp_path, name):
+def test_the_encoder_of_yanx27_is_loaded_without_its_classifier(tmp_path, name):
     torch.manual_seed(0)
     theirs = Yanx27(multi=name.endswith("msg")).double().eval()
     textbooks.disturb(theirs)
@@ -113,7 +115,7 @@ def test_yanx27s_encoder_gives_its_feature_and_the_classifier_stays(tmp_path, na
         torch.testing.assert_close(model(POINTS).feature, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_what_does_not_fit_is_named_and_changes_nothing(tmp_path):
+def test_weights_that_do_not_fit_are_reported_and_change_nothing(tmp_path):
     theirs = reference("ssg").state_dict()
     wide = torch.zeros(64, 6, 1, 1)  # with normals
     changes = {
@@ -137,7 +139,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(tmp_path):
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_another_networks_checkpoint_is_refused(tmp_path):
+def test_the_checkpoint_of_another_network_is_refused(tmp_path):
     path = save(tmp_path / "a.pth", reference("ssg").state_dict())
     for name in NAMES:
         if name != "pointnet2-ssg":

@@ -1,4 +1,4 @@
-"""Published checkpoints that hold code, are damaged, or hold something else: refused unexecuted."""
+"""Published checkpoints with code, damage or other contents are refused and never executed."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from tests.training.runs.published_files import Yanx27, ours, prefixed, referenc
 
 
 class Harmful:
-    """An object whose unpickling leaves a trace."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -26,7 +26,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_objects_are_refused_and_not_made(tmp_path, zipped):
+def test_pickled_objects_are_refused_and_not_created(tmp_path, zipped):
     trace, path = tmp_path / "trace", tmp_path / "a.pth"
     found = {"model_state": reference("ssg").state_dict(), "extra": Harmful(trace)}
     torch.save(found, path, _use_new_zipfile_serialization=zipped)
@@ -37,7 +37,7 @@ def test_objects_are_refused_and_not_made(tmp_path, zipped):
 
 
 class Calls:
-    """Unpickled, it calls a function."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -53,7 +53,7 @@ def scripted(path):
 
 
 def old_class(path):
-    """The opcodes of protocol 0 that make an instance, in today's archive."""
+    """Write protocol 0 opcodes that create an instance into a current archive."""
     torch.save({"a": torch.zeros(2)}, path)
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -64,7 +64,7 @@ def old_class(path):
 
 
 CODE = {  # how it is written → what is named
-    "a class": (lambda path: torch.save(Yanx27(False), path), "test_published.Yanx27"),
+    "a class": (lambda path: torch.save(Yanx27(False), path), "published_files.Yanx27"),
     "torch's module": (lambda path: torch.save(nn.Linear(2, 2), path), "torch.nn.modules.linear"),
     "a blocked module": (
         lambda path: torch.save({"a": Calls(os.system, "touch trace")}, path),
@@ -89,8 +89,8 @@ CODE = {  # how it is written → what is named
 
 
 @pytest.mark.parametrize("kind", CODE)
-def test_what_would_run_is_named_with_the_way_out(tmp_path, monkeypatch, kind):
-    """As a refusal, not as damage, and without torch's advice to load it unsafely."""
+def test_code_in_a_checkpoint_is_refused_by_name_with_a_fix(tmp_path, monkeypatch, kind):
+    """It is not called damage, and torch's advice to load it unsafely is not repeated."""
     monkeypatch.chdir(tmp_path)
     write, named = CODE[kind]
     write("a.pth")
@@ -119,8 +119,8 @@ def test_a_name_in_a_checkpoint_cannot_write_to_the_terminal(tmp_path):
     assert len(caught.value.what) < 200
 
 
-def test_damage_is_not_mistaken_for_code_and_repeats_no_advice(tmp_path):
-    """Bytes of the pickle inside, changed or cut off."""
+def test_damaged_checkpoints_are_not_mistaken_for_code(tmp_path):
+    """The bytes of the pickle inside are changed or cut off."""
     path = tmp_path / "a.pth"
     torch.save({"model_state": {"a": torch.zeros(2)}}, path)
     with zipfile.ZipFile(path) as archive:
@@ -140,7 +140,7 @@ def test_damage_is_not_mistaken_for_code_and_repeats_no_advice(tmp_path):
             assert "add_safe_globals" not in said
 
 
-def test_files_that_are_no_checkpoints(tmp_path):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path):
     whole = save(tmp_path / "whole.pth", prefixed(reference("ssg"))).read_bytes()
     old = tmp_path / "old.pth"
     torch.save(prefixed(reference("ssg")), old, _use_new_zipfile_serialization=False)
@@ -167,13 +167,13 @@ def test_files_that_are_no_checkpoints(tmp_path):
 
 
 @pytest.mark.parametrize("found", [{"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}])
-def test_a_file_without_weights_says_what_it_holds(tmp_path, found):
+def test_a_file_without_weights_is_refused_with_its_contents(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
     with pytest.raises(StoreError, match="not hold weights by name, but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
 
 
-def test_an_entry_that_cannot_be_unpacked_does_not_hide_what_would_run(tmp_path):
+def test_an_entry_that_cannot_be_unpacked_does_not_hide_code(tmp_path):
     path = tmp_path / "c.pth"
     torch.save({"a": torch.zeros(2), "b": Harmful(tmp_path / "trace")}, path)
     with zipfile.ZipFile(path, "a") as archive:

@@ -1,4 +1,4 @@
-"""The validation split: stratified, disjoint, the same again, and blind to the test split."""
+"""The validation split: stratified, disjoint, deterministic, independent of the test split."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pointcmt.training.config.sections import Data
 from pointcmt.training.runs.splits import split_train, stratified
 
 
-def test_every_class_gives_its_share():
+def test_every_class_contributes_its_share():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(6), (1, 2, 3, 10, 95, 1000)))
     for share in (0.01, 0.1, 0.5, 0.99):
@@ -18,13 +18,13 @@ def test_every_class_gives_its_share():
             assert np.sum(held[labels == label]) == expected
 
 
-def test_the_same_seed_gives_the_same_split_and_another_one_another():
+def test_the_split_depends_on_the_seed():
     labels = np.repeat(np.arange(4), 50)
     assert np.array_equal(stratified(labels, 0.2, 1), stratified(labels, 0.2, 1))
     assert not np.array_equal(stratified(labels, 0.2, 1), stratified(labels, 0.2, 2))
 
 
-def test_train_and_validation_are_all_of_train_and_nothing_of_test(store):
+def test_train_and_validation_partition_the_train_split(store):
     split = split_train(store, Data(validation=0.2, split_seed=0))
     both = np.concatenate([split.train, split.validation])
     assert np.array_equal(np.sort(both), np.flatnonzero(store.splits == 0))
@@ -32,8 +32,8 @@ def test_train_and_validation_are_all_of_train_and_nothing_of_test(store):
     assert split.notes == ()
 
 
-def test_a_share_of_the_labels_says_what_else_selects(store):
-    """The validation split is of all labels, and best is selected with more than were asked for."""
+def test_a_fraction_of_the_labels_adds_a_note_on_validation(store):
+    """Validation uses all labels, so the best epoch is selected with more than requested."""
     split = split_train(store, Data(validation=0.2, fraction=0.1))
     assert (len(split.train), len(split.validation)) == (3, 9)
     said = (
@@ -43,7 +43,7 @@ def test_a_share_of_the_labels_says_what_else_selects(store):
     assert split.notes == (said,)
 
 
-def test_the_test_split_does_not_matter(make_store, store):
+def test_the_split_does_not_depend_on_test_shapes(make_store, store):
     others = make_store(test=(0, 1, 3))
     ids = [
         [s.shapes[i].id for i in split_train(s, Data(validation=0.2, split_seed=0)).validation]
@@ -52,7 +52,7 @@ def test_the_test_split_does_not_matter(make_store, store):
     assert ids[0] == ids[1]
 
 
-def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
+def test_the_stores_own_val_split_is_used(make_store):
     store = make_store(val=(2, 0, 1))
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert np.array_equal(split.train, np.flatnonzero(store.splits == 0))
@@ -60,7 +60,7 @@ def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
     assert split.notes == ("validating on the store's own val split",)
 
 
-def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
+def test_failed_and_unlabeled_shapes_are_left_out_with_a_note(make_store):
     store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabelled=3)
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert len(split.train) + len(split.validation) == 2 + 1 + 5
@@ -71,7 +71,7 @@ def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
     )
 
 
-def test_a_class_that_nobody_has_is_no_obstacle(make_store):
+def test_a_class_without_shapes_is_accepted(make_store):
     store = make_store(train=(4, 0, 4), test=(2, 0, 2))
     assert len(split_train(store, Data(validation=0.2, split_seed=0)).validation) == 2
 
@@ -86,7 +86,7 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
         ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabelled": 2}, "has a class"),
     ],
 )
-def test_what_cannot_be_learned_is_said(make_store, plan, says):
+def test_impossible_splits_are_reported(make_store, plan, says):
     with pytest.raises(StoreError, match=says) as caught:
         split_train(make_store(**plan), Data(validation=0.2, split_seed=0))
     assert caught.value.fix

@@ -1,4 +1,4 @@
-"""GLB files that tests make themselves, part by part."""
+"""GLB files made by the tests, part by part."""
 
 import io
 import json

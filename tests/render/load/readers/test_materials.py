@@ -1,4 +1,4 @@
-"""MTL files and textures: what they say, and that nothing is read from elsewhere."""
+"""MTL files and textures: how they are read, and that no file of another directory is read."""
 
 import os
 from pathlib import Path
@@ -54,14 +54,14 @@ def texture_of(mesh: Mesh) -> np.ndarray | None:
         ("Ka 1 0 0\nKs 1 0 0", Material().color, 1),
     ],
 )
-def test_colors_and_opacity(tmp_path, statements, color, opacity):
+def test_colors_and_opacity_are_read(tmp_path, statements, color, opacity):
     mesh = load_mesh(model(tmp_path, f"newmtl m\n{statements}\n"))
     assert mesh.materials[0] == Material("m", color, opacity)
     assert mesh.face_material is not None
     assert mesh.face_material.tolist() == [0, 0]
 
 
-def test_each_face_has_the_material_in_use(tmp_path):
+def test_each_face_has_the_current_material(tmp_path):
     mtl = "newmtl a\nKd 1 0 0\nnewmtl unused\nKd 0 0 0\nnewmtl b c\nKd 0 1 0\n"
     body = "f 1 2 3\nusemtl a\nf 1 2 3 4\nusemtl b c \nf 1 2 3\nusemtl nobody\nf 3 2 1\n"
     body += "usemtl never\nusemtl a\nf 1 3 4\n"
@@ -72,7 +72,7 @@ def test_each_face_has_the_material_in_use(tmp_path):
     assert mesh.notes == ("material 'nobody' is not defined",)
 
 
-def test_statements_that_make_no_sense_are_noted(tmp_path):
+def test_invalid_statements_are_noted(tmp_path):
     mesh = load_mesh(model(tmp_path, "newmtl m\nKd spectral x.rfl\nd\n"))
     assert mesh.notes == (
         "material statement ignored: kd spectral x.rfl",
@@ -84,7 +84,7 @@ def test_statements_that_make_no_sense_are_noted(tmp_path):
     "statement",
     ["mtllib one.mtl two 2.mtl", "mtllib none.mtl one.mtl", "mtllib one.mtl\nmtllib two 2.mtl"],
 )
-def test_material_files(tmp_path, statement):
+def test_material_files_are_found(tmp_path, statement):
     (tmp_path / "one.mtl").write_text("newmtl a\nKd 1 0 0\n")
     (tmp_path / "two 2.mtl").write_text("newmtl b\nKd 0 1 0\n")
     path = tmp_path / "mesh.obj"
@@ -98,7 +98,7 @@ def test_material_files(tmp_path, statement):
         assert any(".mtl is missing" in note for note in mesh.notes)
 
 
-def test_spaces_in_names_may_be_escaped(tmp_path):
+def test_spaces_in_file_names_may_be_escaped(tmp_path):
     (tmp_path / "a b.mtl").write_text("newmtl a\nKd 1 0 0\n")
     library = MaterialLibrary.of(tmp_path / "mesh.obj", [r"x.mtl a\ b.mtl"])
     assert library.notes == ["material file x.mtl is missing"]
@@ -110,7 +110,7 @@ def test_spaces_in_names_may_be_escaped(tmp_path):
 # Textures
 
 
-def test_a_texture_lies_by_its_coordinates(tmp_path):
+def test_a_texture_is_placed_by_its_coordinates(tmp_path):
     paint(tmp_path / "t.png")
     mesh = load_mesh(model(tmp_path, "newmtl m\nKd 0 1 0\nmap_Kd t.png\n"))
     assert mesh.uv is not None
@@ -155,14 +155,14 @@ def test_scale_and_offset_move_the_coordinates(tmp_path):
         "my texture 1.png # the best",
     ],
 )
-def test_names_of_textures(tmp_path, statement):
+def test_names_of_textures_are_parsed(tmp_path, statement):
     paint(tmp_path / "my texture 1.png")
     (tmp_path / "sub").mkdir()
     mesh = load_mesh(model(tmp_path, f"newmtl m\nmap_Kd {statement}\n"))
     assert texture_of(mesh) is not None
 
 
-def test_textures_may_lie_beside_their_material_file(tmp_path):
+def test_textures_may_be_beside_their_material_file(tmp_path):
     paint(tmp_path / "sub" / "t.png")
     (tmp_path / "sub" / "m.mtl").write_text("newmtl m\nmap_Kd t.png\n")
     path = tmp_path / "mesh.obj"
@@ -170,14 +170,14 @@ def test_textures_may_lie_beside_their_material_file(tmp_path):
     assert texture_of(load_mesh(path)) is not None
 
 
-def test_a_file_that_several_materials_use_is_decoded_once(tmp_path):
+def test_a_texture_of_several_materials_is_decoded_once(tmp_path):
     paint(tmp_path / "t.png")
     mtl = "newmtl a\nKd 1 1 1\nmap_Kd t.png\nnewmtl b\nKd 0 0 0\nmap_Kd ./T.png\n"
     mesh = load_mesh(model(tmp_path, mtl, "usemtl a\nf 1/1 2/2 3/3\nusemtl b\nf 1/1 2/2 3/3\n"))
     assert mesh.materials[0].texture is mesh.materials[1].texture
 
 
-def test_alpha_shows_the_color_behind(tmp_path):
+def test_alpha_blends_with_the_color_of_the_material(tmp_path):
     paint(tmp_path / "t.png", (255, 0, 0, 51), "RGBA")
     mtl = "newmtl a\nKd 0 0 1\nmap_Kd t.png\nnewmtl b\nKd 1 1 1\nmap_Kd t.png\n"
     mesh = load_mesh(model(tmp_path, mtl, "usemtl a\nf 1/1 2/2 3/3\nusemtl b\nf 1/1 2/2 3/3\n"))
@@ -260,12 +260,12 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
             decode(data, "image")
 
 
-def test_formats_that_start_programs_are_not_opened():
+def test_image_formats_that_start_programs_are_not_opened():
     with pytest.raises(NotRead):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "x.eps")
 
 
-def test_real_textures(real_data):
+def test_real_textures_are_read(real_data):
     cow = load_mesh(real_data / "textured/cow/cow.obj")
     fuze = load_mesh(real_data / "textured/fuze/fuze.obj")
     for mesh in (cow, fuze):
@@ -282,7 +282,7 @@ def test_real_textures(real_data):
 
 @pytest.fixture
 def secret(tmp_path):
-    """A picture one directory above the model's, which nothing may show."""
+    """An image one directory above the model, which must not be read."""
     path = tmp_path / "secret.png"
     paint(path, (1, 2, 3))
     return path
@@ -339,7 +339,7 @@ def shapenet_model(folder: Path, texture: str) -> Path:
     return path.rename(path.with_name("model_normalized.obj"))
 
 
-def test_shapenet_textures_lie_beside_the_models_directory(tmp_path, secret):
+def test_shapenet_textures_beside_the_models_directory_are_read(tmp_path, secret):
     folder = tmp_path / "02691156" / "abc"
     paint(folder / "images" / "texture0.jpg")
     mesh = load_mesh(shapenet_model(folder, "../images/texture0.jpg"))
@@ -347,7 +347,7 @@ def test_shapenet_textures_lie_beside_the_models_directory(tmp_path, secret):
     assert mesh.notes == ()
 
 
-def test_shapenet_models_read_nothing_of_their_neighbours(tmp_path, secret):
+def test_shapenet_models_read_no_files_of_their_neighbors(tmp_path, secret):
     paint(tmp_path / "02691156" / "other" / "images" / "t.jpg")
     folder = tmp_path / "02691156" / "abc"
     for name in ("../../other/images/t.jpg", "../../../secret.png"):
@@ -356,20 +356,20 @@ def test_shapenet_models_read_nothing_of_their_neighbours(tmp_path, secret):
         assert "lies outside" in mesh.notes[0]
 
 
-def test_the_wider_directory_is_for_shapenet_alone(tmp_path):
+def test_only_shapenet_models_read_the_parent_directory(tmp_path):
     paint(tmp_path / "images" / "t.jpg")
     mesh = load_mesh(model(tmp_path / "models", "newmtl m\nmap_Kd ../images/t.jpg\n"))
     assert "lies outside" in mesh.notes[0]
 
 
-def test_a_pipe_for_a_texture_is_not_waited_for(tmp_path):
+def test_a_texture_that_is_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "t.png")
     mesh = load_mesh(model(tmp_path, "newmtl m\nmap_Kd t.png\n"))
     assert mesh.notes == ("texture t.png is missing",)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b.png", "ring.png", ".", "..", "/"])
-def test_names_that_no_file_can_have(tmp_path, name):
+def test_impossible_file_names_are_noted(tmp_path, name):
     os.symlink(tmp_path / "ring.png", tmp_path / "ring.png")
     mesh = load_mesh(model(tmp_path, f"newmtl m\nmap_Kd {name}\n"))
     assert len(mesh.notes) == 1

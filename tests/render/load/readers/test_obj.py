@@ -1,4 +1,4 @@
-"""OBJ statements: geometry exactly as written, materials per face, what is wrong is refused."""
+"""OBJ statements: exact geometry, a material per face, invalid files are refused."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def refusal(text: str | bytes) -> ShapeRefused:
         "f 1/ 2/ 3/",
     ],
 )
-def test_forms_of_faces(face):
+def test_all_forms_of_faces_are_read(face):
     mesh = read(f"{CORNERS}vt 0 0\nvt 1 0\nvt 0 1\nvn 0 0 1\nvn 0 0 1\nvn 0 0 1\n{face}\n")
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert mesh.faces.tolist() == [[0, 1, 2]]
@@ -105,7 +105,7 @@ def test_real_meshes_agree_with_a_slow_reader(real_data):
             assert len(mesh.faces) == sum(len(face) - 2 for face in faces)
 
 
-def test_polygons_are_cut_in_place():
+def test_polygons_are_triangulated_in_place():
     mesh = read("v 0 0 0\nv 2 0 0\nv 2 2 0\nv 1 .5 0\nv 0 2 0\nf 1 2 3\nf 1 2 3 4 5\nf 3 2 1\n")
     assert mesh.faces[0].tolist() == [0, 1, 2]
     assert mesh.faces[-1].tolist() == [2, 1, 0]
@@ -123,33 +123,33 @@ def test_points_and_lines_are_skipped():
 
 
 @pytest.mark.parametrize("white", [1, 255])
-def test_vertex_colors(white):
+def test_vertex_colors_are_read(white):
     mesh = read(f"v 0 0 0\nv 1 0 0 {white} 0 {0.2 * white:g}\nv 0 1 0 0 {white} 0 1\nf 1 2 3\n")
     assert mesh.vertex_colors is not None
     expected = np.array([3 * [GREY], [1, 0, 0.2], [0, 1, 0]])
     assert mesh.vertex_colors.tolist() == pytest.approx(expected)
 
 
-def test_a_fourth_coordinate_is_no_color():
+def test_a_fourth_coordinate_is_not_a_color():
     mesh = read("v 0 0 0 1\nv 1 0 0 .5\nv 0 1 0 2\nf 1 2 3\n")
     assert mesh.vertex_colors is None
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert mesh.notes == ()
 
 
-def test_other_numbers_behind_coordinates_are_noted():
+def test_other_numbers_after_coordinates_are_noted():
     mesh = read(f"{CORNERS}v 1 2 3 4 5\nv 1 2 3 4 5 6 7 8 9\nf 1 2 3\n")
     assert mesh.notes == ("numbers behind the coordinates of 2 vertices ignored",)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
-def test_encodings(encoding):
+def test_all_text_encodings_are_read(encoding):
     mesh = read(f"# Tür\n{CORNERS}g Tür\nusemtl Tür\nf 1 2 3\n".encode(encoding))
     assert mesh.faces.tolist() == [[0, 1, 2]]
     assert mesh.notes == ("material 'Tür' is not defined",)
 
 
-def test_a_backslash_ends_no_comment_and_no_file():
+def test_a_backslash_continues_neither_a_comment_nor_the_last_line():
     assert read(f"# C:\\\n{CORNERS}f 1 2 3 \\").faces.tolist() == [[0, 1, 2]]
 
 
@@ -178,12 +178,12 @@ def test_a_backslash_ends_no_comment_and_no_file():
         ("v 0 0 0\nv 1,0 0 0\n", Reason.BAD_SYNTAX, "line 2: '1,0'"),
     ],
 )
-def test_refusals(text, reason, says):
+def test_invalid_files_are_refused_with_a_reason(text, reason, says):
     refused = refusal(text)
     assert refused.reason is reason
     assert says in refused.detail
 
 
-def test_texture_indices_without_any_coordinates_are_noted():
+def test_texture_indices_without_coordinates_are_noted():
     mesh = read(f"{CORNERS}f 1/1 2/2 3/3\n")
     assert mesh.notes == ("texture indices without any texture coordinates ignored",)

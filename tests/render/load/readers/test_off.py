@@ -1,4 +1,4 @@
-"""OFF in every layout: the vertices and faces are exactly the file's, or the file is refused."""
+"""OFF in every layout: vertices and faces are read exactly, or the file is refused."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def refusal(text: str | bytes) -> ShapeRefused:
 
 
 def slow_read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of a file of triangles, with nothing but `split`, `float` and `int`."""
+    """Vertices and faces of a file of triangles, read only with `split`, `float` and `int`."""
     words = re.sub(r"^OFF", "", path.read_text()).split()
     vertices, faces = int(words[0]), int(words[1])
     numbers = [float(word) for word in words[3 : 3 + 3 * vertices]]
@@ -72,7 +72,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_layouts(text):
+def test_all_layouts_are_read(text):
     mesh = read(text)
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert mesh.faces.tolist() == [[0, 1, 2]]
@@ -106,7 +106,7 @@ def test_any_layout_is_read_exactly(case):
     assert mesh.faces.tolist() == polygons
 
 
-def test_polygons_are_cut_in_place():
+def test_polygons_are_triangulated_in_place():
     square = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n.4 .5 0\n"
     mesh = read(f"OFF\n5 4 0\n{square}3 0 1 2\n4 0 1 2 3\n5 0 1 2 3 4\n3 3 2 1\n")
     assert mesh.faces[:3].tolist() == [[0, 1, 2], [0, 1, 2], [0, 2, 3]]
@@ -120,14 +120,14 @@ def test_points_and_lines_are_skipped_and_noted():
     assert mesh.notes == ("2 faces of fewer than 3 corners skipped",)
 
 
-def test_degenerate_faces_and_unused_vertices_stay():
+def test_degenerate_faces_and_unused_vertices_are_kept():
     mesh = read(f"OFF\n4 2 0\n{CORNERS}9 9 9\n3 0 0 0\n3 0 1 2\n")
     assert mesh.faces.tolist() == [[0, 0, 0], [0, 1, 2]]
     assert len(mesh.vertices) == 4
 
 
 @pytest.mark.parametrize("scale", [1, 255])
-def test_face_colors(scale):
+def test_face_colors_are_read(scale):
     def spec(*values):
         return " ".join(f"{value * scale:g}" for value in values)
 
@@ -143,14 +143,14 @@ def test_color_map_indices_are_noted():
     assert mesh.notes == ("colour map indices of 2 faces ignored",)
 
 
-def test_colors_that_look_like_faces_are_colors():
+def test_colors_that_look_like_faces_are_read_as_colors():
     mesh = read(f"OFF\n3 2 0\n{CORNERS}3 0 1 2 4\n3 0 1 2\n")  # as tokens: a triangle and a quad
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("alpha", ["", " 255"])
 @pytest.mark.parametrize("prefix", ["C", "NC", "STCN"])
-def test_vertex_colors(alpha, prefix):
+def test_vertex_colors_are_read(alpha, prefix):
     rows = ["0 0 0", "1 0 0", "0 1 0"]
     colors = ["255 0 0", "0 51 0", "0 0 0"]
     normal, place = " 0 0 1" * ("N" in prefix), " .5 .5" * ("ST" in prefix)
@@ -165,7 +165,7 @@ def test_vertex_colors(alpha, prefix):
     )
 
 
-def test_normals_and_texture_coordinates_are_passed_over():
+def test_normals_and_texture_coordinates_are_skipped():
     lines = [f"{row} 0 0 1 .5 .5" for row in CORNERS.splitlines()]
     mesh = read("STNOFF\n3 1 0\n" + " ".join(lines) + " 3 0 1 2")
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
@@ -210,13 +210,13 @@ def test_more_numbers_on_vertex_lines_than_declared_are_noted():
         ("#" * 100_000, Reason.UNKNOWN_FORMAT, "no header"),
     ],
 )
-def test_refusals(text, reason, says):
+def test_invalid_files_are_refused_with_a_reason(text, reason, says):
     refused = refusal(text)
     assert refused.reason is reason
     assert says in refused.detail
 
 
-def test_every_truncation_between_words_is_noticed():
+def test_truncation_after_any_word_is_refused():
     words = TRIANGLE.split()
     for count in range(1, len(words)):
         assert refusal(" ".join(words[:count])).reason is Reason.TRUNCATED

@@ -1,4 +1,4 @@
-"""PLY in all its encodings: polygons in place, colours and texture coordinates as written."""
+"""PLY in all encodings: polygons in place, colors and texture coordinates as written."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_triangles_are_read_exactly(form, case):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_polygons_of_mixed_sizes_stay_in_place(form):
+def test_polygons_of_mixed_sizes_keep_their_order(form):
     points = [*CORNERS, (1.0, 1.0, 0.0), (0.4, 0.3, 0.0)]
     faces = [[0, 1, 2], [0, 1, 3, 2], [1, 2], [2, 1, 0], [0, 1, 3, 2, 4], [3, 2, 1]]
     mesh = read(ply(form, ("vertex", XYZ, points), ("face", INDICES, [(f,) for f in faces])))
@@ -87,7 +87,7 @@ def test_polygons_of_mixed_sizes_stay_in_place(form):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_other_elements_and_properties_are_stepped_over(form):
+def test_other_elements_and_properties_are_skipped(form):
     vertices = [(c[0], 7, c[1], [1, 2], c[2]) for c in CORNERS]
     properties = ["float x", "uchar quality", "float y", "list char int tags", "float z"]
     face = ["uchar flags", "list uchar int vertex_index", "list uchar float weights", "int part"]
@@ -109,7 +109,7 @@ def test_other_elements_and_properties_are_stepped_over(form):
 @pytest.mark.parametrize(
     ("kind", "white"), [("uchar", 255), ("ushort", 65535), ("float", 1.0), ("float", 255.0)]
 )
-def test_colors(form, kind, white):
+def test_colors_are_read(form, kind, white):
     colors = [(white, 0, 0), (0, white, 0), (white, white, white)]
     names = [f"{kind} {name}" for name in ("red", "green", "blue")]
     rows = [(*corner, *color) for corner, color in zip(CORNERS, colors, strict=True)]
@@ -135,7 +135,7 @@ def textured(names: list[str], tmp_path: Path, comment: str = "t.png") -> Mesh:
 
 
 @pytest.mark.parametrize("names", [["s", "t"], ["u", "v"], ["texture_u", "texture_v"]])
-def test_textures_by_vertex(tmp_path, names):
+def test_texture_coordinates_of_vertices_are_read(tmp_path, names):
     mesh = textured(names, tmp_path)
     assert mesh.uv is not None
     assert mesh.uv.tolist() == [[[0, 1], [0, 0], [1, 0]]]
@@ -146,7 +146,7 @@ def test_textures_by_vertex(tmp_path, names):
     assert (texture == (255, 0, 0)).all()
 
 
-def test_textures_by_corner_and_number(tmp_path):
+def test_texture_coordinates_and_numbers_of_corners_are_read(tmp_path):
     for name, color in (("a.png", (255, 0, 0)), ("b.png", (0, 255, 0))):
         Image.new("RGB", (2, 2), color).save(tmp_path / name)
     faces = [([0, 1, 2], [0.0, 0.0, 1.0, 0.0, 0.0, 1.0], 1), ([0, 1, 2], 6 * [0.5], 0)]
@@ -163,7 +163,7 @@ def test_textures_by_corner_and_number(tmp_path):
     assert mesh.face_material.tolist() == [1, 0]
 
 
-def test_textures_elsewhere_are_not_read(tmp_path):
+def test_textures_outside_of_the_directory_are_not_read(tmp_path):
     (tmp_path / "model").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
     mesh = textured(["s", "t"], tmp_path / "model", "../secret.png")
@@ -185,7 +185,7 @@ BINARY = ply("binary_little_endian", ("vertex", XYZ, CORNERS), ("face", INDICES,
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
-def test_line_ends_of_the_header(end):
+def test_all_line_ends_of_the_header_are_read(end):
     header, body = BINARY.split(b"end_header\n")
     data = header.replace(b"\n", end) + b"end_header" + end + body
     assert read(data).vertices.tolist() == [list(corner) for corner in CORNERS]
@@ -235,5 +235,5 @@ def test_strange_header_lines_are_noted():
         ),
     ],
 )
-def test_refusals(data, reason):
+def test_invalid_files_are_refused_with_a_reason(data, reason):
     assert refusal(data).reason is reason

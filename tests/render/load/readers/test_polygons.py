@@ -1,4 +1,4 @@
-"""Polygons to triangles: they cover the polygon, keep its orientation, and keep the order."""
+"""Triangulation: triangles cover their polygon, keep its orientation, and keep the order."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ NOTCHED = [(0, 0), (4, 0), (4, 4), (2, 1), (0, 4)]
 ARROW = [(0, 0), (2, 1), (0, 2), (0.5, 1)]
 
 
-def test_a_triangle_and_a_convex_polygon_are_fans():
+def test_triangles_and_convex_polygons_become_fans():
     points = np.zeros((5, 3))
     points[:, :2] = [(0, 0), (1, 0), (2, 1), (1, 2), (0, 1)]
     corners = np.array([4, 0, 1, 0, 1, 2, 3, 4], np.int32)
@@ -72,7 +72,7 @@ def test_order_is_kept_between_polygons_of_all_kinds():
     assert [len(triangles) for triangles in cut(*kinds)] == [2, 3, 0, 0, 1, 2]
 
 
-def test_polygons_that_cannot_be_cut_become_fans():
+def test_polygons_that_cannot_be_triangulated_become_fans():
     bow_tie = [(0, 0), (1, 1), (1, 0), (0, 1), (0.5, 2)]
     flat = [(0, 0), (1, 0), (2, 0), (3, 0)]
     point = [(5, 5)] * 5

@@ -1,4 +1,4 @@
-"""STL, binary and ASCII: three vertices a facet, in order; cut off files are refused."""
+"""STL, binary and ASCII: three vertices per facet, in order; truncated files are refused."""
 
 from pathlib import Path
 
@@ -44,11 +44,11 @@ def binary(triangles: np.ndarray, header: bytes = b"") -> bytes:
 TRIANGLES = np.random.default_rng(0).normal(size=(7, 3, 3)).astype(np.float32)
 
 
-def test_binary():
+def test_binary_files_are_read():
     assert (read(binary(TRIANGLES)) == TRIANGLES).all()
 
 
-def test_binary_that_says_solid():
+def test_binary_files_that_begin_with_solid_are_read():
     assert (read(binary(TRIANGLES, b"solid facet endsolid")) == TRIANGLES).all()
 
 
@@ -64,11 +64,11 @@ def test_binary_that_says_solid():
         "\n  " + ASCII + "solid empty\nendsolid\n",
     ],
 )
-def test_ascii(text):
+def test_ascii_files_are_read(text):
     assert read(text).tolist() == [[[0, 0, 0], [1, 0, 0], [0, 0.1, 0]]]
 
 
-def test_several_solids_follow_one_another():
+def test_several_solids_in_one_file_are_read():
     assert read(ASCII + ASCII.replace("1e0", "2"))[:, 1, 0].tolist() == [1, 2]
 
 
@@ -99,5 +99,5 @@ def test_agrees_with_trimesh(tmp_path, kind):
         (ASCII.replace("  facet", "endsolid\n  facet"), Reason.BAD_SYNTAX),
     ],
 )
-def test_refusals(data, reason):
+def test_invalid_files_are_refused_with_a_reason(data, reason):
     assert refusal(data) is reason

@@ -1,4 +1,4 @@
-"""Numbers in text: what the scanner reads is what Python's `float` and `int` read, bit by bit."""
+"""Numbers in text: the scanner returns the same bits as Python's `float` and `int`."""
 
 import struct
 from decimal import Decimal, localcontext
@@ -51,7 +51,7 @@ def test_decimals_are_rounded_as_by_float(text):
 
 @given(FLOATS, st.integers(0, 25))
 @settings(max_examples=1000, deadline=None)
-def test_every_float_is_read_back(value, digits):
+def test_every_float_is_read_back_exactly(value, digits):
     assert bits(number(repr(value))[0]) == bits(value)
     shorter = f"{value:.{digits}e}"
     assert bits(number(shorter)[0]) == bits(float(shorter))
@@ -73,25 +73,25 @@ def test_midpoints_are_decided_by_their_last_digit(value, behind, below):
 @pytest.mark.parametrize(
     "text", ["nan", "-NaN", "inf", "+Infinity", "1.#INF", "-1.#IND", "1.#QNAN"]
 )
-def test_what_is_not_finite_is_a_number(text):
+def test_nan_and_infinity_are_read_as_numbers(text):
     value, end = number(text)
     assert not np.isfinite(value)
     assert end == len(text)
 
 
 @pytest.mark.parametrize("text", ["", "-", ".", "+.", "e5", "1e", "1e+", "x", "--1", "na", "infi"])
-def test_words_that_are_no_numbers(text):
+def test_words_that_are_not_numbers_are_refused(text):
     assert number(text)[1] == -1
 
 
 @pytest.mark.parametrize(("text", "end"), [("1.2.3", 3), ("1-2", 1), ("3.1+e2", 3), ("1_0", 1)])
-def test_a_number_ends_where_it_cannot_go_on(text, end):
+def test_a_number_ends_at_the_first_character_that_does_not_fit(text, end):
     assert number(text)[1] == end
 
 
 @given(st.integers(-(10**18) + 1, 10**18 - 1))
 @settings(max_examples=300, deadline=None)
-def test_integers(value):
+def test_integers_are_read(value):
     text = str(value)
     assert parse_integer(scannable(text.encode()), 0) == (value, len(text))
 

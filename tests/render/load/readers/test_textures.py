@@ -1,4 +1,4 @@
-"""Images that take far more memory than their files: counted from their headers, decoded once."""
+"""Memory of images is estimated from their headers, and each image is decoded once."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def textured(*views: bytes, factors: list[list[float]], images: list[int]) -> Builder:
-    """A triangle for each factor, with the image entry of that place in the list."""
+    """A triangle for each factor, with the corresponding entry of the list of images."""
     build = Builder()
     uv = {"TEXCOORD_0": build.accessor([[0, 0], [1, 0], [0, 1]])}
     places = [build.view(data) for data in views]
@@ -96,7 +96,7 @@ def test_images_that_would_take_too_much_become_notes(tmp_path, image):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
-def test_images_of_8192_pixels_are_within_what_one_may_take(mode):
+def test_images_of_8192_pixels_are_within_the_limit(mode):
     image = Image.new(mode, (8192, 8192))
     if mode == "P":
         image.info["transparency"] = 0
@@ -113,7 +113,7 @@ def tiled(size: int, tile: int) -> bytes:
     return head + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
 
 
-def test_tiles_larger_than_their_image_count():
+def test_tiles_larger_than_their_image_are_counted():
     assert decode(tiled(64, 64), "t").shape == (64, 64, 3)
     with pytest.raises(NotRead, match="takes 1024 MiB decoded"):
         decode(tiled(64, 1 << 15), "t")
@@ -171,7 +171,7 @@ def images_of_every_kind(width, height):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_image_takes_more_than_is_counted(tmp_path):
+def test_no_image_takes_more_memory_than_estimated(tmp_path):
     small, large = images_of_every_kind(64, 64), images_of_every_kind(16_000, 256)
     paths = []
     for name, data in large.items():
@@ -191,7 +191,7 @@ def test_no_image_takes_more_than_is_counted(tmp_path):
 # What all images of a model may take
 
 
-def test_each_image_is_read_once_whatever_becomes_of_it():
+def test_each_image_is_read_once_even_if_it_fails():
     read: list[bytes] = []
 
     def reading(data: bytes) -> bytes:
@@ -237,7 +237,7 @@ def test_tinted_copies_count_as_textures(monkeypatch):
 
 
 @pytest.mark.parametrize("image", [png(1024, 64, RGB), b"x" * 256 * 1024])
-def test_what_is_decoded_counts_even_if_it_is_reduced_or_broken(monkeypatch, image):
+def test_decoded_images_are_counted_even_if_reduced_or_broken(monkeypatch, image):
     monkeypatch.setattr(textures, "MAX_DECODED", MIB)
     monkeypatch.setattr(textures, "MAX_TEXTURE", 8)
     build = textured(*[image] * 10, factors=[[1, 1, 1, 1]] * 10, images=list(range(10)))

@@ -18,7 +18,7 @@ LIST, STRIP, FAN = 4, 5, 6
 
 
 def triangles(mode: int, corners: list[int]) -> list[tuple[int, ...]]:
-    """Section 3.7.2.1 of the specification, word by word."""
+    """Section 3.7.2.1 of the specification, literally."""
     if mode == LIST:
         return [(corners[i], corners[i + 1], corners[i + 2]) for i in range(0, len(corners), 3)]
     found = []
@@ -31,7 +31,7 @@ def triangles(mode: int, corners: list[int]) -> list[tuple[int, ...]]:
 
 
 def turned(triangle: Any) -> tuple[Any, ...]:
-    """A triangle from its smallest corner on; the same for all three ways to begin it."""
+    """A triangle rotated to begin with its smallest corner, so that equal ones compare equal."""
     corners = [tuple(corner) if np.ndim(corner) else corner for corner in triangle]
     return min(tuple(corners[first:] + corners[:first]) for first in range(3))
 
@@ -45,7 +45,7 @@ def signed_volume(mesh: Mesh) -> float:
 
 
 def local_matrix(node: dict[str, Any]) -> np.ndarray:
-    """Translation · rotation · scale, each a matrix of its own."""
+    """Translation · rotation · scale, each as a separate matrix."""
     move, scale = np.eye(4), np.diag([*node.get("scale", (1, 1, 1)), 1])
     move[:3, 3] = node.get("translation", (0, 0, 0))
     *axis, w = node.get("rotation", (0, 0, 0, 1))
@@ -84,7 +84,7 @@ SECOND = {"translation": [0, 3, 0], "rotation": [0.6, 0, 0, 0.8]}
 
 
 def stored_weights(white: int) -> np.ndarray:
-    """WEIGHTS as numbers whose sum is `white` in each row, as the specification demands."""
+    """WEIGHTS as integers whose rows sum to `white`, as the specification requires."""
     if white == 1:
         return WEIGHTS
     values = np.floor(WEIGHTS * white)

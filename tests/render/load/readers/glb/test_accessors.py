@@ -17,7 +17,7 @@ from tests.render.load.readers.glb_files import (
 )
 
 
-def test_sparse_positions_and_indices():
+def test_sparse_positions_and_indices_are_replaced():
     build = Builder()
     base = build.accessor(TETRAHEDRON)
     view = build.tree["accessors"][base]["bufferView"]
@@ -41,7 +41,7 @@ def test_sparse_positions_and_indices():
     assert read.faces.ravel().tolist() == [3, *np.ravel(OUTWARD)[1:-1].tolist(), 3]
 
 
-def test_sparse_items_of_a_part_of_the_vertices():
+def test_sparse_items_apply_to_part_of_the_vertices():
     build = Builder()
     position = build.sparse(1000, [1, 500, 999], [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     indices = build.accessor([999, 500, 7, 500, 1, 999], SHORT)
@@ -65,7 +65,7 @@ def test_sparse_items_out_of_order_are_refused(items):
     ("kind", "white"), [(SIGNED_BYTE, 127), (BYTE, 255), (SIGNED_SHORT, 32767), (SHORT, 65535)]
 )
 @pytest.mark.parametrize("normalized", [False, True])
-def test_quantized_positions(kind, white, normalized):
+def test_quantized_positions_are_decoded(kind, white, normalized):
     low = -white - 1 if kind in (SIGNED_BYTE, SIGNED_SHORT) else 0
     values = np.array([[0, white, low], [white, 0, 0], [1, 2, 3]])
     build = Builder()
@@ -76,7 +76,7 @@ def test_quantized_positions(kind, white, normalized):
     assert np.array_equal(build.read().vertices, 2 * np.array(expected, np.float64))
 
 
-def test_interleaved_vertices():
+def test_interleaved_vertices_are_read():
     build = Builder()
     rows = np.hstack([TETRAHEDRON, np.arange(8).reshape(4, 2)]).astype("<f4")
     view = build.view(rows.tobytes())
@@ -88,7 +88,7 @@ def test_interleaved_vertices():
     assert build.read().vertices.tolist() == TETRAHEDRON.tolist()
 
 
-def test_primitives_of_one_pool_of_vertices_take_what_they_use():
+def test_primitives_take_only_the_vertices_they_use_from_a_shared_pool():
     build = Builder()
     pool = np.random.default_rng(0).random((1000, 3)).astype(np.float32)
     colors = np.random.default_rng(1).random((1000, 3)).astype(np.float32)
@@ -114,7 +114,7 @@ def test_primitives_of_one_pool_of_vertices_take_what_they_use():
 
 
 @pytest.mark.parametrize("name", ["TEXCOORD_0", "COLOR_0"])
-def test_looks_that_do_not_fit_their_vertices_are_noted(name):
+def test_colors_and_coordinates_that_do_not_match_the_vertices_are_noted(name):
     build = Builder()
     width = 2 if name == "TEXCOORD_0" else 3
     build.node(

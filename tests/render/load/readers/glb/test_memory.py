@@ -1,4 +1,4 @@
-"""GLB files of a few bytes that ask for gigabytes: refused before anything is allocated."""
+"""Tiny GLB files that ask for gigabytes are refused before memory is allocated."""
 
 import re
 import tracemalloc
@@ -53,7 +53,7 @@ def strip_of_little(build: Builder) -> None:
 
 
 def overlapping_rows(build: Builder) -> None:
-    """Primitives whose vertices are all the same long list."""
+    """Primitives that all use the same long list of vertices."""
     primitive = first(build)
     primitive["attributes"]["POSITION"] = build.accessor(np.zeros((30_000, 3)))
     del primitive["indices"]
@@ -80,7 +80,7 @@ def targets(build: Builder) -> None:
 
 
 def sparse_targets(build: Builder) -> None:
-    """Targets of their own that all replace the same items."""
+    """Separate morph targets that all replace the same items."""
     targets(build)
     build.sparse(30_000, range(30_000), np.zeros((30_000, 3)))
     start = len(build.tree["accessors"]) - 1
@@ -129,7 +129,7 @@ BOMBS = (
 
 
 def outcome(build: Builder) -> tuple[Reason | None, str, int]:
-    """How reading ends, and the bytes that it took at most."""
+    """The result of reading, and the peak of bytes it took."""
     data = build.bytes()
     tracemalloc.start()
     try:
@@ -143,7 +143,7 @@ def outcome(build: Builder) -> tuple[Reason | None, str, int]:
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_what_would_take_far_more_than_the_file_is_refused(bomb: Callable[[Builder], None]):
+def test_files_that_expand_far_beyond_their_size_are_refused(bomb: Callable[[Builder], None]):
     build = simple()
     bomb(build)
     reason, detail, peak = outcome(build)
@@ -152,7 +152,7 @@ def test_what_would_take_far_more_than_the_file_is_refused(bomb: Callable[[Build
     assert peak < 160 * MIB
 
 
-def test_a_file_at_its_limit_takes_no_more_than_it_was_allowed():
+def test_a_file_at_the_limit_takes_no_more_memory_than_allowed():
     build = Builder()
     random = np.random.default_rng(0)
     looks = {
@@ -177,7 +177,7 @@ def test_a_file_at_its_limit_takes_no_more_than_it_was_allowed():
 
 
 def test_larger_files_may_take_more():
-    """One mesh whose indices lie in the file, then without them."""
+    """One mesh with indices in the file, then without them."""
     build = Builder()
     corners = np.zeros(1_500_000)
     primitive = {"attributes": {"POSITION": build.accessor(POINTS)}, "mode": 5}
@@ -193,7 +193,7 @@ def test_larger_files_may_take_more():
 
 
 @pytest.mark.parametrize("children", [[0] * 1_000_000, [1, 0, 1]])
-def test_rings_of_nodes_take_nothing(children):
+def test_cycles_of_nodes_are_refused_with_little_memory(children):
     build = simple()
     build.tree["nodes"] = [{"children": children}, {}]
     build.tree["scenes"] = [{"nodes": [0]}]
@@ -202,7 +202,7 @@ def test_rings_of_nodes_take_nothing(children):
     assert peak < 100 * MIB
 
 
-def test_a_ring_of_joints():
+def test_a_cycle_of_joints_is_refused():
     build = simple()
     joints(build)
     build.tree["nodes"] += [{"children": [2]}, {"children": [1]}]
@@ -211,7 +211,7 @@ def test_a_ring_of_joints():
     assert outcome(build)[0] is Reason.BAD_SYNTAX
 
 
-def test_many_names_of_one_pool_of_vertices_are_no_bomb():
+def test_many_primitives_of_shared_vertices_take_little_memory():
     build = simple()
     pool = build.accessor(np.random.default_rng(0).random((200_000, 3)))
     few = build.accessor([0, 100, 199_999], INT)
@@ -222,7 +222,7 @@ def test_many_names_of_one_pool_of_vertices_are_no_bomb():
     assert peak < 32 * MIB
 
 
-def test_messages_stay_short():
+def test_error_messages_stay_short():
     build = simple()
     build.tree["accessors"][0]["type"] = "x" * MIB
     build.tree["extensionsUsed"] = ["y" * MIB]

@@ -34,7 +34,7 @@ from tests.render.load.readers.glb_files import (
 @pytest.mark.parametrize("mode", [LIST, STRIP, FAN])
 @pytest.mark.parametrize("kind", [None, BYTE, SHORT, INT])
 @pytest.mark.parametrize("count", [3, 6, 9, 12])
-def test_lists_strips_and_fans(mode, kind, count):
+def test_lists_strips_and_fans_follow_the_specification(mode, kind, count):
     random = np.random.default_rng(count)
     points = random.integers(-9, 9, (count, 3)).astype(np.float64)
     build = Builder()
@@ -77,7 +77,7 @@ def test_primitives_without_surface_are_noted(mode, kind):
 
 
 @pytest.mark.parametrize("mode", [STRIP, FAN])
-def test_strips_and_fans_of_two_corners_are_nothing(mode):
+def test_strips_and_fans_of_two_corners_have_no_triangles(mode):
     build = Builder()
     short = {"attributes": {"POSITION": build.accessor(POINTS[:2])}, "mode": mode}
     build.node(mesh=build.mesh(short, build.primitive()))
@@ -90,7 +90,7 @@ def test_strips_and_fans_of_two_corners_are_nothing(mode):
 @pytest.mark.parametrize("signs", list(itertools.product([1, -1], repeat=3)))
 @pytest.mark.parametrize("of", ["parent", "child", "both"])
 @pytest.mark.parametrize("size", [1, 1e-120])
-def test_surfaces_keep_their_outside_in_mirrored_nodes(signs, of, size):
+def test_mirrored_nodes_keep_the_outside_of_surfaces(signs, of, size):
     half = np.sqrt(0.5)
     scale = [size * sign * length for sign, length in zip(signs, (2, 3, 0.5), strict=True)]
     child = {"rotation": [half, 0, 0, half], "translation": [1, 2, 3]}
@@ -114,7 +114,7 @@ def test_surfaces_keep_their_outside_in_mirrored_nodes(signs, of, size):
     assert [turned(face) for face in read.faces.tolist()] == [turned(face) for face in faces]
 
 
-def test_one_mesh_may_stand_plain_and_mirrored():
+def test_one_mesh_can_be_used_plain_and_mirrored():
     build = Builder()
     mesh = build.mesh(build.primitive(TETRAHEDRON, OUTWARD))
     build.node(mesh=mesh, translation=[5, 0, 0])
@@ -128,7 +128,7 @@ def test_one_mesh_may_stand_plain_and_mirrored():
     assert (read.faces[8:] - 8).tolist() == [list(face) for face in OUTWARD]
 
 
-def test_corners_keep_their_coordinates_and_colors_in_mirrored_nodes():
+def test_mirrored_nodes_keep_coordinates_and_colors_of_corners():
     build = Builder()
     uv, colors = [[0.25, 0.5], [1, 0], [0, 0.75]], np.eye(3)
     attributes = {"TEXCOORD_0": build.accessor(uv), "COLOR_0": build.accessor(colors)}

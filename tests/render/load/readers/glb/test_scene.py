@@ -1,4 +1,4 @@
-"""GLB: nodes in their places, linear colours turned to sRGB, external files confined."""
+"""GLB scenes: nodes in place, linear colors as sRGB, external files only from the directory."""
 
 import struct
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_nodes_place_their_meshes_in_the_files_order():
     assert corners[3].tolist() == [[0, 0, 0], [2, 0, 0], [0, 2, 0]]
 
 
-def test_strips_and_lists_without_indices():
+def test_strips_and_lists_are_read_without_indices():
     build = Builder()
     square = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]]
     strip = {"attributes": {"POSITION": build.accessor(square)}, "mode": 5}
@@ -118,7 +118,7 @@ def textured(image: dict[str, Any], factor: list[float] | None = None, **texture
     return build
 
 
-def test_textures_and_their_coordinates():
+def test_textures_are_read_with_their_coordinates():
     mesh = textured({"data": picture((255, 128, 0))}).read()
     assert mesh.uv is not None
     assert mesh.uv.tolist() == [[[0, 1], [1, 1], [0, 0.75]]]  # v upwards
@@ -136,14 +136,14 @@ def test_factors_multiply_textures_as_light():
     assert texture[0, 0].tolist() == [round(255 * srgb(0.5)), round(255 * srgb(light / 4)), 0]
 
 
-def test_texture_transforms():
+def test_texture_transforms_move_the_coordinates():
     place = {"KHR_texture_transform": {"offset": [0.5, 0.25], "scale": [2, 4]}}
     mesh = textured({"data": picture((255, 0, 0))}, extensions=place).read()
     assert mesh.uv is not None
     assert mesh.uv.tolist() == [[[0.5, 0.75], [2.5, 0.75], [0.5, -0.25]]]
 
 
-def test_alpha_counts_only_where_it_is_asked_for():
+def test_alpha_counts_only_if_the_material_uses_it():
     build = textured({"data": picture((255, 0, 0, 51))})
     texture = build.read().materials[0].texture
     assert texture is not None
@@ -165,7 +165,7 @@ def test_alpha_counts_only_where_it_is_asked_for():
         (textured({"uri": "data:image/png;base64,AAAA"}), "cannot be decoded"),
     ],
 )
-def test_textures_that_cannot_be_had_are_noted(tmp_path, build, says):
+def test_textures_that_cannot_be_read_are_noted(tmp_path, build, says):
     (tmp_path / "model").mkdir()
     (tmp_path / "secret.png").write_bytes(picture((1, 2, 3)))
     mesh = build.read(tmp_path / "model" / "mesh.glb")
@@ -220,7 +220,7 @@ def broken(change: Any) -> bytes:
 
 
 def compress(build: Builder) -> None:
-    """The geometry lies in an extension alone, which the file does not require."""
+    """Put the geometry only into an extension that the file does not require."""
     del build.tree["accessors"][0]["bufferView"]
     primitive = build.tree["meshes"][0]["primitives"][0]
     primitive["extensions"] = {"KHR_draco_mesh_compression": {}}
@@ -278,14 +278,14 @@ GLB = simple().bytes()
         (simple(faces=[(0, 1, 3)]).bytes(), Reason.BAD_INDEX),
     ],
 )
-def test_refusals(data, reason):
+def test_invalid_files_are_refused_with_a_reason(data, reason):
     with pytest.raises(ShapeRefused) as refused:
         read_glb(Path("mesh.glb"), data)
     assert refused.value.reason is reason
 
 
 @pytest.mark.parametrize("of", ["primitives", "nodes"])
-def test_little_data_used_without_end_is_refused(of):
+def test_data_that_is_reused_too_often_is_refused(of):
     build = simple(points=np.zeros((20_001, 3)), faces=np.arange(20_001))
     few = build.tree["meshes"][0]["primitives"] if of == "primitives" else build.tree["nodes"]
     few *= 6_001
@@ -294,6 +294,6 @@ def test_little_data_used_without_end_is_refused(of):
     assert refused.value.reason is Reason.TOO_LARGE
 
 
-def test_what_comes_behind_the_declared_length_is_noted():
+def test_data_after_the_declared_length_is_noted():
     mesh = read_glb(Path("mesh.glb"), GLB + b"junk")
     assert mesh.notes == ("4 bytes behind the end ignored",)

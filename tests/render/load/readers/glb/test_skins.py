@@ -31,7 +31,7 @@ from tests.render.load.readers.glb_files import (
 
 @pytest.mark.parametrize("kind", [FLOAT, BYTE, SHORT])
 @pytest.mark.parametrize("bound", [False, True])
-def test_joints_place_a_skinned_mesh_and_its_node_does_not(kind, bound):
+def test_a_skinned_mesh_is_placed_by_its_joints_not_its_node(kind, bound):
     inverse = [np.linalg.inv(local_matrix(FIRST)), local_matrix({"translation": [1, 2, 3]})]
     build, _, matrices = skin(kind, inverse if bound else None)
     read = build.read()
@@ -42,7 +42,7 @@ def test_joints_place_a_skinned_mesh_and_its_node_does_not(kind, bound):
     assert read.notes == ()
 
 
-def test_several_sets_of_joints_add_up():
+def test_several_sets_of_joints_are_summed():
     build, primitive, matrices = skin()
     more = np.array([[1, 0, 0, 0]] * 4)
     primitive["attributes"] |= {
@@ -60,7 +60,7 @@ def test_several_sets_of_joints_add_up():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_joints_that_mirror_keep_the_outside_out(sign):
+def test_mirroring_joints_keep_the_outside_of_surfaces(sign):
     build, _, _ = skin(inverse=[np.diag([sign, 1.0, 1, 1])] * 2)
     build.tree["nodes"][0] = {}  # both joints move as one, by the determinant of the first
     assert signed_volume(build.read()) == pytest.approx(2 / 6)
@@ -92,7 +92,7 @@ def test_joints_without_a_skin_change_nothing():
     assert np.allclose(build.read().vertices, transformed(TETRAHEDRON, matrix @ own))
 
 
-def test_joints_that_are_not_there():
+def test_missing_joints_are_refused():
     build, _, _ = skin()
     build.tree["skins"][0]["joints"].pop()
     with pytest.raises(ShapeRefused) as refused:
@@ -124,7 +124,7 @@ def morphed(weights: list[float]) -> np.ndarray:
     ("of_mesh", "of_node"),
     [([0.5, 0, 2], None), ([0.5, 0, 2], [0, 1, 0]), (None, [-1, 0.25, 3]), (None, None)],
 )
-def test_morph_targets_by_the_weights_of_the_node_or_the_mesh(of_mesh, of_node):
+def test_morph_targets_use_the_weights_of_the_node_or_the_mesh(of_mesh, of_node):
     build, _ = morphing(**({} if of_mesh is None else {"weights": of_mesh}))
     if of_node is not None:
         build.tree["nodes"][0]["weights"] = of_node
@@ -133,7 +133,7 @@ def test_morph_targets_by_the_weights_of_the_node_or_the_mesh(of_mesh, of_node):
     assert read.notes == ()
 
 
-def test_targets_without_positions_and_sparse_ones():
+def test_morph_targets_may_be_sparse_or_lack_positions():
     build, primitive = morphing(weights=[1, 1, 1])
     sparse = build.sparse(4, [1, 3], DELTAS[0][[1, 3]])
     primitive["targets"][:2] = [{"POSITION": sparse}, {"NORMAL": 0}]
@@ -144,21 +144,21 @@ def test_targets_without_positions_and_sparse_ones():
     assert read.notes == ()
 
 
-def test_targets_move_points_before_their_joints_do():
+def test_morph_targets_apply_before_joints():
     build, primitive, matrices = skin(weights=[0.5])
     primitive["targets"] = [{"POSITION": build.accessor(DELTAS[0])}]
     expected = skinned(TETRAHEDRON + 0.5 * DELTAS[0], matrices, JOINTS, WEIGHTS)
     assert np.allclose(build.read().vertices, expected, rtol=0, atol=1e-12)
 
 
-def test_what_targets_do_beside_positions_is_noted():
+def test_morph_targets_of_other_attributes_are_noted():
     build, primitive = morphing(weights=[1, 0, 0])
     primitive["targets"][0]["COLOR_0"] = 0
     primitive["targets"][1]["TEXCOORD_0"] = 0
     assert build.read().notes == ("morph targets of COLOR_0 are not applied",)
 
 
-def test_weights_that_do_not_fit_are_noted():
+def test_morph_weights_of_the_wrong_number_are_noted():
     build, _ = morphing(weights=[1, 1])
     read = build.read()
     assert np.array_equal(read.vertices, morphed([1, 1, 0]))
