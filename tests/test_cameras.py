@@ -9,7 +9,7 @@ from pointcmt.cameras import RIGS, Camera, find_rig, look_at, pixel_centers
 from pointcmt.errors import UsageError
 
 ALL_RIGS = [*RIGS, "fibonacci1", "fibonacci37"]
-REACH = {"simpleview6": 0.98}  # by name, where a rig does not see the sphere to its rim
+REACH = {"simpleview6": 0.98}  # rigs that do not see the sphere to its rim, by name
 NUMBER = st.floats(-5, 5)
 
 

@@ -147,7 +147,7 @@ def test_a_job_runs_over_tls(cluster, environment, tmp_path):
         [
             *(sys.executable, "-m", "pointcmt", "render", "--dataset", "toy", "--limit", "3"),
             *("--rig", "ortho6", "--size", "32", "--points", "64", "--shard-size", "2"),
-            # as compose.yaml has it: which protocol is a matter of configuration
+            # as in compose.yaml, where the configuration decides the protocol
             *("--out", tmp_path / "S", "--scheduler", address.removeprefix("tls://")),
         ],
         env=environment,

@@ -11,7 +11,7 @@ import pytest
 
 import pointcmt.compiled
 
-# root writes whatever the mode says, unless these are taken from it
+# capabilities with which root ignores file modes
 AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
 CODE = """
 import numpy as np

@@ -99,7 +99,8 @@ def test_matches_on_a_box_agree_with_the_analytic_map():
         uv, valid = match_pixels(depths, pair)
         truth, shows, points = box_truth(*pair, half)
         np.testing.assert_allclose(uv[valid], truth[valid], atol=1e-6)
-        hidden = points[valid & ~shows]  # never further from what shows than a pixel is wide
+        # Never farther from visible faces than the width of a pixel.
+        hidden = points[valid & ~shows]
         assert distance_to_visible_faces(hidden, pair[1], half).max(initial=0) < 1.5 * PIXEL
         assert valid[shows].mean() > 0.97
 

@@ -92,7 +92,7 @@ def test_commands_in_the_docs_use_existing_options(line):
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_in_the_docs_name_existing_data_sets_and_rigs(line):
     named = pairwise(shlex.split(line.split("·")[0]))
-    for option, value in ((o, v) for o, v in named if not v.isupper()):  # NAME, RIG: one's own
+    for option, value in ((o, v) for o, v in named if not v.isupper()):  # NAME, RIG: placeholders
         if option == "--dataset" and not is_reference(value):
             assert value in SOURCES
         if option == "--rig" and not value.endswith(".toml"):

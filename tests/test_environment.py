@@ -37,7 +37,7 @@ def test_imports_do_not_change_the_environment():
     assert run(code, *names) == "unchanged\n"
 
 
-WATCH = (  # tells the policy at the moment when torch is imported
+WATCH = (  # prints the policy at the time when torch is imported
     "import os, sys\n"
     "class Watch:\n"
     "    def find_spec(self, name, *more):\n"

@@ -116,7 +116,8 @@ def test_points_are_in_farthest_point_order(shapes):
         points = arrays["points"][:300].astype(np.float64)
         apart = np.linalg.norm(points[:, None] - points[None], axis=2)
         gaps = [apart[i, :i].min() for i in range(1, len(points))]
-        assert np.all(np.diff(gaps) <= 1e-6)  # each point is as far from the earlier ones as it can
+        # Each point is as far from the earlier ones as possible.
+        assert np.all(np.diff(gaps) <= 1e-6)
 
 
 def test_the_face_at_a_pixel_center_is_the_nearest_hit(shapes):
@@ -167,7 +168,7 @@ def test_away_from_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
         area = np.linalg.norm(normal, axis=1)
         normal /= np.maximum(area[:, None], 1e-300)
         longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-        # Between the centers of two pixels there is room for a guitar's string.
+        # A guitar's string fits between the centers of two pixels.
         pixel = arrays["z"].max() / arrays["K"][..., 0, 0].min()
         wide = area / np.maximum(longest, 1e-300) > pixel
 

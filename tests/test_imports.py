@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pointcmt"
 
-# The lowest floor: modules at the top of the package that import nothing but each other.
+# The base layer: modules at the top of the package that import only each other.
 GROUND = (
     "errors",
     "differences",
@@ -28,7 +28,7 @@ GROUND = (
     "plugins",
 )
 TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
-# Folder, or a module that has a rule of its own → what it may import besides itself and the ground.
+# Folder, or module with its own rule → what it may import besides itself and the base layer.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "ground": (),
     "datasets": ("datasets.store", "datasets.store.schema"),
@@ -72,7 +72,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training.export": ("datasets", "datasets.store", *(f"training.{name}" for name in TRAINING)),
     "training": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
 }
-# Libraries that a folder and everything in it must do without.
+# Libraries that a folder and everything in it must not import.
 FORBIDDEN: dict[str, set[str]] = {
     "ground": {"torch", "open3d", "trimesh", "OpenGL", "dask", "distributed", "tensorstore"},
     "datasets": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},

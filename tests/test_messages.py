@@ -19,7 +19,7 @@ from pointcmt.errors import (
     shortened,
 )
 
-# Clears the screen, sets the title, overwrites the line, reverses the text, half a character.
+# Clear the screen, set the title, overwrite the line, reverse the text, a lone surrogate.
 NASTY = "chair\x1b[2J\x1b]0;owned\x07\r\b\x9b31m\u202e\u2028\udcff\x00"
 
 

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*")
 }
-# Files that git does not hold, or that nobody needs outside of the repository.
+# Files that are not in git, or not needed outside of the repository.
 NOT_PACKED = (".git", ".ci", ".venv", "build", "dist", "demo", "out")
 
 
@@ -69,7 +69,7 @@ def built(tmp_path_factory):
     return files, inside, (archive.name, wheel.name)
 
 
-# What is packed.
+# Contents of the wheel and the sdist.
 
 
 def test_the_version_is_in_one_place(built):
@@ -102,19 +102,19 @@ def test_the_sdist_holds_everything_the_tests_read(built):
             if path.is_file() and "__pycache__" not in path.parts
         }
         assert expected <= files, folder
-    # Each file at the root, but for what only git and our own CI read.
+    # Each file at the root, except those that only git and our own CI read.
     root = {p.name for p in ROOT.iterdir() if p.is_file()} - {".git", ".coverage"}
     assert root <= files
     assert not any(name.split("/")[0] in NOT_PACKED for name in files)
 
 
-# What is pinned.
+# Pinned versions.
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
 def test_every_direct_dependency_is_pinned(file):
     pinned = pins(ROOT / file)
-    # open3d is for other platforms, the fuzzer in a group of its own.
+    # open3d is for other platforms, the fuzzer in a separate group.
     assert {name for name, _ in requirements()} - pinned.keys() == {"open3d"}
 
 
@@ -129,7 +129,7 @@ def test_the_oldest_constraints_match_the_lower_bounds():
             assert version == re.sub(r"(\.0)+$", "", bound[1]), text
 
 
-# What people are told.
+# Installation instructions.
 
 
 def test_no_text_installs_this_package_from_an_index():
@@ -223,4 +223,4 @@ def test_the_citation_names_the_project_and_both_papers():
     assert "version" not in citation  # that is in one place
     found = [paper["identifiers"][0]["value"] for paper in citation["references"]]
     assert found == ["arXiv:2210.04208", "arXiv:2306.02558"]
-    assert json.dumps(citation)  # plain values alone: no dates
+    assert json.dumps(citation)  # plain values only, no dates

@@ -81,7 +81,7 @@ def test_vertices_that_are_not_finite_are_counted():
         Mesh(CORNERS[:, :2], [[0, 1, 2]])
     with pytest.raises(ShapeError, match="vertices are numbers, not <U1"):
         Mesh([["a"] * 3], [[0, 0, 0]])
-    largest = np.finfo(np.float64).max  # finite, though its sum is not
+    largest = np.finfo(np.float64).max  # finite, although the sum is not
     assert len(Mesh(CORNERS * largest, [[0, 1, 2]]).faces) == 1
 
 

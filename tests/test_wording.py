@@ -71,7 +71,7 @@ def functions():
 
 
 def test_every_argument_named_in_messages_exists():
-    known = {"precision", "compile"}  # of the section `loop`, as options are short for
+    known = {"precision", "compile"}  # of the section `loop`, for which there are options
     known |= {"init", "teacher", "generator", "epochs", "seed", "dataset"}  # of configurations
     for function in functions():
         known |= set(inspect.signature(function).parameters)
@@ -79,8 +79,8 @@ def test_every_argument_named_in_messages_exists():
     assert {name.replace("-", "_") for name in ARGUMENTS} <= known
 
 
-# What is only reached from the command line (clusters, exports, probes, repairs, `info`), and what
-# names an option of torchrun or pip.
+# Modules used only from the command line (clusters, exports, probes, repairs, `info`), and those
+# that name an option of torchrun or pip.
 COMMANDS = ("cli", "doctor", "demo", "cluster", "export", "study", "probe", "repair", "onnx_export")
 COMMANDS += ("summary", "distributed", "scheduler")
 OF_PIP = "--index-url"

@@ -43,7 +43,7 @@ def test_views_of_a_mesh_equal_those_in_its_store(tmp_path, backend):
         points = store.read("points", index).astype(np.float64)  # in the world: back to the source
         own = (points - where[:3, 3]) @ np.linalg.inv(where[:3, :3]).T
         seen = views.visible(own, store.read("point_face", index))
-        # A point that went there and back may be rounded by one unit in the last place.
+        # Transforming a point back may change it by one unit in the last place.
         assert np.mean(seen == store.visible(index)) > 0.999
         unit, _ = pc.normalize(mesh, up="z")
         again = pc.render_views(unit, "ortho6", 32, backend=backend)
@@ -260,7 +260,7 @@ def test_parts_with_different_kinds_of_colors_keep_them():
 
 def test_alpha_blends_only_where_the_material_is_not_opaque():
     rgba = np.zeros((2, 2, 4), np.uint8)
-    rgba[..., 0] = 255  # red, and nothing of it shows
+    rgba[..., 0] = 255  # red, but fully transparent
     look = {"baseColorTexture": Image.fromarray(rgba), "baseColorFactor": [255, 255, 255, 255]}
     opaque, blended = (
         pc.Mesh.from_trimesh(unwrapped(trimesh.creation.box(), PBRMaterial(alphaMode=mode, **look)))

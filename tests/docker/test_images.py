@@ -30,7 +30,7 @@ def test_images_do_not_run_as_root_and_contain_no_build_tools(path):
     stage = final_stage(path)
     names = [name for name, _ in stage]
     (user,) = [argument for name, argument in stage if name == "USER"]
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)  # a name could be root's, for all one knows
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)  # a name could be an alias of root
     assert names.index("USER") < names.index("ENTRYPOINT")
     assert not {"RUN", "COPY", "ADD"} & set(names[names.index("USER") :])
     assert dict(stage)["ENTRYPOINT"] == '["pointcmt"]'
@@ -63,7 +63,7 @@ def test_the_render_image_takes_system_packages_from_one_list():
         argument for name, argument in final_stage(DOCKER / "render.Dockerfile") if name == "ENV"
     )
     assert "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility" in variables
-    assert "NVIDIA_VISIBLE_DEVICES" not in variables  # GPUs are for the user to give
+    assert "NVIDIA_VISIBLE_DEVICES" not in variables  # the user chooses the GPUs
 
 
 def test_the_base_image_is_pinned_by_its_digest_in_one_place():
@@ -71,7 +71,8 @@ def test_the_base_image_is_pinned_by_its_digest_in_one_place():
     for path in DOCKERFILES:
         own = {"${BASE_IMAGE} AS system", "system AS build", "system"}
         assert {argument for name, argument in instructions(path) if name == "FROM"} == own
-        assert instructions(path)[0] == ("ARG", "BASE_IMAGE")  # no default: that were another place
+        # There is no default, which would be a second place.
+        assert instructions(path)[0] == ("ARG", "BASE_IMAGE")
     for service in COMPOSE["services"].values():
         assert service["build"]["args"]["BASE_IMAGE"].startswith("${BASE_IMAGE:?")
     texts = [path for path in DOCKER.rglob("*") if path.is_file() and path.name != ".env"]
@@ -160,7 +161,7 @@ def test_documented_docker_commands_write_to_a_users_folder(path):
     volumes = [options[i + 1] for options, *_ in runs for i, w in enumerate(options) if w == "-v"]
     made = " ".join(argument for name, argument in stage if name == "RUN")
     for volume in volumes:
-        if not volume.startswith("$PWD"):  # a new volume takes over the mode of its folder
+        if not volume.startswith("$PWD"):  # a new volume gets the mode of its folder
             assert f"install -d -m 1777 {volume.partition(':')[2]}" in made
 
 

@@ -76,7 +76,7 @@ SMALL = (
     [
         ({"SLURM_MEM_PER_NODE": 16384}, (), "1.75"),
         ({"SLURM_MEM_PER_CPU": 4096}, (), "3.5"),
-        ({"SLURM_MEM_PER_NODE": 0}, (), None),  # all that the node has: pointcmt shares it out
+        ({"SLURM_MEM_PER_NODE": 0}, (), None),  # all memory of the node, which pointcmt divides
         ({}, (), None),
         ({}, ("--memory-limit", "3"), "3"),
         ({"SLURM_MEM_PER_NODE": 16384}, ("--memory-limit", "3"), "3"),

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-MOST = 4 << 30  # bytes a greedy mesh takes at most, should nobody stop it
+MOST = 4 << 30  # the most bytes a greedy mesh takes if it is not stopped
 
 
 def meet(event: str, arguments: tuple[object, ...]) -> None:

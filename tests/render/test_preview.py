@@ -35,7 +35,7 @@ def test_points_are_painted_on_the_pixels_they_project_to():
     painted = paint_points(image, np.array([[15.5, 3.5]]), red, scale=2)
     assert painted.shape == (20, 40, 3)
     rows, columns = np.nonzero(painted[..., 1] < 128)
-    assert (rows.mean(), columns.mean()) == (7, 31)  # the centre of that pixel, twice as large
+    assert (rows.mean(), columns.mean()) == (7, 31)  # the center of that pixel, at twice the size
 
 
 def test_a_preview_replaces_an_earlier_one(toy_store, tmp_path):

@@ -56,7 +56,7 @@ def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(
     monkeypatch.setattr(loop, "learning_rate", interrupting)
     interruptions = 0
     while True:
-        torch.manual_seed(999)  # nothing may come from what happened before
+        torch.manual_seed(999)  # earlier random state must not matter
         try:
             train(store, config, tmp_path, device="cpu")
             break

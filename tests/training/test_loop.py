@@ -81,7 +81,7 @@ def test_a_finished_run_is_not_changed(straight, store, messages):
 def test_a_resumed_run_equals_an_uninterrupted_one(straight, store, tmp_path, stops):
     config = small_config("student", epochs=6)
     for epoch in stops:
-        torch.manual_seed(999)  # nothing may come from what happened before
+        torch.manual_seed(999)  # earlier random state must not matter
         assert train(store, config, tmp_path, device="cpu", until=epoch).epochs == epoch
     train(ViewStore.open(store.path), config, tmp_path, device="cpu")
     assert_equal_runs(straight, tmp_path)

@@ -116,7 +116,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert all(torch.equal(model.encoder.state_dict()[k], t) for k, t in weights.items())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "encoder.blocks.0.0.weight" in trained
-    assert "encoder.head.weight" not in trained  # no feature goes through it
+    assert "encoder.head.weight" not in trained  # features do not use it
     feature = model.eval()(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8))[1]
     assert feature.shape == (1, 512)
     begin("teacher", store, run, "model.backbone=outside-images", knob)

@@ -55,7 +55,7 @@ def runs(tiny, tmp_path_factory):
     return folders
 
 
-# What takes a run: the store, the run, a new folder.
+# Functions that read a run. Arguments: the store, the run, a new folder.
 COMMANDS = {
     "evaluate": lambda store, run, new: evaluate(run, store, device="cpu"),
     "export": lambda store, run, new: export(run, "safetensors", new / "x"),

@@ -143,7 +143,7 @@ def test_confidence_intervals_have_their_coverage():
 def test_paired_differences_equal_their_formula():
     rng = np.random.default_rng(1)
     b = rng.random((5, 400)) < 0.7
-    a = b | (rng.random((5, 400)) < 0.2)  # right wherever B is, and on some more
+    a = b | (rng.random((5, 400)) < 0.2)  # right wherever B is right, and on some more shapes
     a, b = a.astype(float), b.astype(float)
     found = paired_difference(a, b)
     gains = (a - b).mean(axis=1)

@@ -55,7 +55,7 @@ def deep(path):
     path.write_text("[" * 100_000 + "]" * 100_000)
 
 
-# Name of a file, and what reads it from its folder.
+# The name of a file, and a function that reads it from its folder.
 READERS = {
     "rig.toml": lambda at: find_rig(str(at / "rig.toml")),
     "config.yaml": lambda at: load_config("student", at / "config.yaml"),

@@ -324,7 +324,7 @@ def disturb(model):
     """Set norms, biases and statistics as after training, in place."""
     for name, value in model.state_dict().items():
         if name.endswith("running_var"):
-            value.uniform_(0.1, 0.3)  # small: the cloud shall matter in the logits
+            value.uniform_(0.1, 0.3)  # small, so that the logits depend on the cloud
         elif value.dim() == 1 and value.is_floating_point():  # norms, biases, running means
             value.add_(torch.randn_like(value) * 0.1)
         elif name.endswith("matrix.weight"):  # PointNet's transforms begin at 0

@@ -52,7 +52,7 @@ def test_the_older_text_layout(tmp_path):
     newer = list_shapes("shapenetpart", write_shapenetpart_text(tmp_path / "new", SHAPES))
     root = write_shapenetpart_pts(tmp_path / "old", SHAPES)
     listing = list_shapes("shapenetpart", root)
-    assert list(found(listing).items()) == list(found(newer).items())  # the same ids, too
+    assert list(found(listing).items()) == list(found(newer).items())  # with the same ids
     assert listing.shapes[0].source == "02691156/points/aaa.pts"
     assert (listing.up, listing.notes, listing.part_names) == ("y", (), PART_NAMES)
     (root / "02691156/points/bbb.pts").unlink()
@@ -64,7 +64,8 @@ def test_the_older_text_layout(tmp_path):
 
 def test_the_older_text_layout_without_labels_is_not_recognized(tmp_path):
     root = write_shapenetpart_pts(tmp_path, SHAPES)
-    for path in root.glob("*/points_label/*.seg"):  # by part, as the set is before its benchmark
+    # Files by part, as in the data set before its benchmark.
+    for path in root.glob("*/points_label/*.seg"):
         (path.parent / "wing").mkdir(exist_ok=True)
         path.rename(path.parent / "wing" / path.name)
     assert "<synset>/points/<id>.pts with points_label/<id>.seg" in error("shapenetpart", root).what
@@ -184,7 +185,7 @@ def test_an_unreadable_list_of_files_is_ignored_with_a_note(tmp_path):
     with (tmp_path / "val_hdf5_file_list.txt").open("wb") as file:
         file.truncate(1 << 40)  # a sparse file: reading it all would fill the memory
     (tmp_path / "test_hdf5_file_list.txt").unlink()
-    os.mkfifo(tmp_path / "test_hdf5_file_list.txt")  # which would be waited for
+    os.mkfifo(tmp_path / "test_hdf5_file_list.txt")  # which would block a reader
     listing = list_shapes("shapenetpart", tmp_path)
     assert listing.shapes == whole.shapes
     first, second = listing.notes

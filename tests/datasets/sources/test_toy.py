@@ -11,14 +11,14 @@ import pytest
 from pointcmt.datasets.sources import toy
 from pointcmt.errors import Reason, ShapeRefused
 
-STEP = 8  # every eighth shape of a class is looked at closely: 32 per class
-OVERLAP = 2e-5  # units within which two parallel faces count as lying in one plane
-INSIDE = np.array(  # barycentric points that tell whether triangles overlap
+STEP = 8  # every eighth shape of a class is examined: 32 per class
+OVERLAP = 2e-5  # distance within which parallel faces count as coplanar
+INSIDE = np.array(  # barycentric points to test whether triangles overlap
     [(1, 1, 1), (8, 1, 1), (1, 8, 1), (1, 1, 8), (5, 5, 1), (1, 5, 5), (5, 1, 5)], float
 )
 INSIDE /= INSIDE.sum(axis=1, keepdims=True)
 
-# What the first test shape of each class must always be; toy.VERSION changes when these do.
+# Digests of the first test shape of each class; toy.VERSION changes when these do.
 GOLDEN = {
     "chair/0200": "1800a1b2c6915188dd410a929531d71aad82ec954c3821c8be2e67f0f0469217",
     "table/0200": "636b8bc4b8892c0e03e84c3434bffc15c34ebe9924f245f574a4383211e7471c",
@@ -191,7 +191,8 @@ def test_textures_have_coordinates(sample, name):
         edges = mesh.uv[drawn][:, 1:] - mesh.uv[drawn][:, :1]
         spread = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0])
         area = np.linalg.norm(cross_products(mesh), axis=1)[drawn]
-        flat = area[spread < 1e-9].sum() / area.sum()  # the ends of what is wrapped by height
+        # The caps of surfaces that are unwrapped by height.
+        flat = area[spread < 1e-9].sum() / area.sum()
         assert flat < 0.3, f"{shape_id}: a texture is smeared over {flat:.0%}"
 
 

@@ -47,7 +47,7 @@ def sparse(path):
         file.truncate(1 << 40)
 
 
-# A file of each layout that is read while shapes are listed.
+# One file of each layout that is read for listing.
 def folder(root):
     touch(root, "chair/a.off")
     return "folder", "labels.csv"
@@ -201,7 +201,7 @@ def test_very_deep_directories_are_noted(tmp_path):
         listing = list_shapes("folder", tmp_path)
         assert [shape.id for shape in listing.shapes] == ["a"]
         assert any("cannot be read" in note for note in listing.notes)
-    finally:  # from the bottom up: no path leads there
+    finally:  # from the bottom up, as no path can be that long
         for _ in range(1100):
             above = os.open("..", os.O_RDONLY, dir_fd=here)
             os.close(here)

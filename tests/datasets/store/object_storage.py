@@ -69,7 +69,7 @@ class Bucket:
     def ask(self, method, where, data=None):
         headers = {
             "Content-Type": "application/octet-stream",
-            # moto wants to see whose request it is, and believes it
+            # moto requires an identity, and accepts any
             "Authorization": "AWS4-HMAC-SHA256 Credential=t/20261125/us-east-1/s3/aws4",
         }
         request = urllib.request.Request(f"{self.server}/{where}", data, headers, method=method)
@@ -166,7 +166,8 @@ class Wire:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.broken = threading.Event()
-        self.forget, self._lost = b"", False  # how the request begins whose answer is to be lost
+        # The beginning of the request whose response will be lost.
+        self.forget, self._lost = b"", False
         self.mend(length)
 
     def mend(self, length=1 << 60):

@@ -160,12 +160,13 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
     features = create_features(store, KEY, WIDTH, FACTS)
     for bad in (1e6, np.nan):
         array = values(store, 0)
-        array[2] = bad  # of a failed shape: never seen
+        array[2] = bad  # of a failed shape, never read
         features.write(features.images(0), array)
         array[1, 0, 0] = bad
         with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
             features.write(features.images(0), array)
-        assert "other weights for the image network" in caught.value.fix  # it may be no teacher
+        # The features may not be from a teacher.
+        assert "other weights for the image network" in caught.value.fix
         assert "with mvnet, images.cache=false" in caught.value.fix
 
 
@@ -180,7 +181,7 @@ def test_damaged_features_are_reported_with_a_fix(store):
     with pytest.raises(StoreError, match="damaged data") as caught:
         features.read(np.arange(16))
     assert "delete" in caught.value.fix
-    path.unlink()  # what the remedy says
+    path.unlink()  # as the fix says
     assert features.states() == {0: STALE, 1: FRESH}
     fill(features)
     features.read(np.arange(16))
@@ -239,7 +240,8 @@ def test_verify_finds_every_flipped_bit_of_features(rendered, tmp_path):
             path.write_bytes(flipped)
             assert not verify(str(out)).ok, (path, byte)
         path.unlink()
-        assert verify(str(out)).ok == ("commits" in path.parts), path  # a shard less is no damage
+        # A missing shard is not damage.
+        assert verify(str(out)).ok == ("commits" in path.parts), path
         path.write_bytes(whole)
     assert verify(str(out)).ok
 

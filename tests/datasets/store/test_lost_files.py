@@ -173,7 +173,7 @@ def test_unreadable_metadata_is_reported_at_once(store, whole, name, how):
         code, said = pointcmt(command[0], store.path)
         assert code == 1, command
         assert name in said, command
-    if name != ROOT:  # it names the settings, which nothing else does
+    if name != ROOT:  # it names the settings, which are nowhere else
         assert repair(store.path, None, Options(workers=1)).verdict.ok
         assert tree(store.path) == tree(whole.path)
 
@@ -200,7 +200,7 @@ def test_shards_that_are_not_rendered_yet_are_not_reported_as_lost(store):
     store.require_complete()
 
 
-# What is read to be written again, or to make something of, is what was committed.
+# Data that is rewritten or used must be the committed data.
 
 
 def mean_of_views(views):

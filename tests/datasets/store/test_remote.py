@@ -120,10 +120,10 @@ def test_a_job_survives_an_outage_while_its_workers_start(s3, local):
     environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}
     command = [sys.executable, "-m", "pointcmt", *COMMAND, s3.url("starting")]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as job:
-        while not s3.names("starting/claims/"):  # then its supervisor starts a worker
+        while not s3.names("starting/claims/"):  # its supervisor then starts a worker
             assert job.poll() is None
         wire.cut()
-        time.sleep(12)  # longer than the four tries of a first contact take
+        time.sleep(12)  # longer than the four attempts of a first connection
         wire.mend()
         said = job.communicate()[1]
     wire.cut()
@@ -155,7 +155,7 @@ def test_a_job_ends_if_the_server_stays_down_and_can_be_resumed(s3, local, monke
 
 
 def test_verify_does_not_report_damage_if_the_server_goes_down(s3, remote, monkeypatch):
-    wire = Wire(s3.server, 30_000)  # bytes, of some 100,000 that it takes to ask for everything
+    wire = Wire(s3.server, 30_000)  # bytes, of about 100,000 that verify sends
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.address)
     monkeypatch.setattr(storage, "TRIES", 2)
     with pytest.raises(StoreError, match="nothing answers"):
@@ -241,7 +241,7 @@ def test_removing_a_store_keeps_its_neighbors(bucket, local):
     remove(Storage(bucket.url("old/")))
     assert bucket.names("old/") == []
     assert len(bucket.names("older/")) == len(tree(local.path))
-    remove(Storage(bucket.url("old")))  # there is nothing: no error
+    remove(Storage(bucket.url("old")))  # nothing is there, which is not an error
 
 
 def test_a_remote_store_with_foreign_objects_is_not_deleted(bucket, local):

@@ -133,7 +133,7 @@ def test_a_wrong_bucket_path_or_url_is_reported(bucket, tmp_path):
 
 
 def test_wrong_or_missing_credentials_are_reported_but_never_shown(s3, monkeypatch):
-    s3.ask("POST", "moto-api/reset-auth", b"0")  # how many requests need no valid key
+    s3.ask("POST", "moto-api/reset-auth", b"0")  # the number of requests that need no valid key
     try:
         said = refused(("info", s3.url("whole")), "access is denied (403", "AWS_ACCESS_KEY_ID")
         assert "InvalidAccessKeyId" in said
@@ -147,7 +147,7 @@ def test_unreachable_silent_and_invalid_servers_are_reported(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:pass@127.0.0.1:{free_port()}")
     said = refused(("info", s3.url("whole")), "nothing answers at the server's address: http://127")
     assert "pass" not in said
-    monkeypatch.setattr(storage, "FIRST_TRIES", 1)  # that the default takes seconds is seen above
+    monkeypatch.setattr(storage, "FIRST_TRIES", 1)  # the default takes seconds, as above
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
     refused(("info", s3.url("whole")), "name cannot be resolved: http://nowhere.invalid")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")

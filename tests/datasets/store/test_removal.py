@@ -53,7 +53,7 @@ def everything(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-FOREIGN = {  # what is put into a store's folder: what the refusal calls it
+FOREIGN = {  # name in the store's folder: name in the refusal
     "run/best/model.safetensors": "run/",
     "notes.txt": "notes.txt",
     "rgb/notes.txt": "rgb/notes.txt",
@@ -100,7 +100,7 @@ def test_all_of_a_store_is_deleted_with_leftovers_and_empty_folders(tmp_path, ha
     out = tmp_path / "S"
     create(Storage(out), attributes(), SHAPES)
     for name in (
-        "rgb/c/7/0/0/0/0",  # of no shard any more
+        "rgb/c/7/0/0/0/0",  # of a shard that no longer exists
         "rgb/c/0/0/0/0/0.__lock",
         "zarr.json.__lock",
         "claims/000002.json",

@@ -128,7 +128,7 @@ def write_marker(path, marker):
 
 def test_a_root_with_any_field_missing_or_wrong(store, tmp_path):
     for path, new, attributes in forgeries(store.attributes):
-        if path[0] == "versions" or len(path) > 4:  # never read; the first view stands for all
+        if path[0] == "versions" or len(path) > 4:  # never read; only the first view is tested
             continue
         write_root(store, attributes)
         adopt_markers(store, attributes)

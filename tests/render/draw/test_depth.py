@@ -22,7 +22,7 @@ from pointcmt.shapes import Cloud, UnitMesh
 from tests.render import shapes
 
 NEAR = 1e-4  # docs/conventions.md
-EXACT = 1e-6  # what is left when depth becomes float32
+EXACT = 1e-6  # rounding of depth to float32
 LONG = np.longdouble
 HALF = 0.577350269  # of shapes.box()
 

@@ -142,7 +142,7 @@ def test_without_egl_rendering_fails_with_a_fix_and_blames_no_shape(tmp_path, ba
     assert "Traceback" not in done.stderr
     assert not ViewStore.open(tmp_path / "S").committed("render")
     again = pointcmt(*command)
-    assert again.returncode == 0, again.stderr  # and goes on once that is mended
+    assert again.returncode == 0, again.stderr  # and resumes once that is fixed
 
 
 def test_an_unknown_device_is_refused_with_a_list_of_devices(tmp_path):

@@ -68,7 +68,7 @@ def assert_agree(rasterizer, mesh, **settings):
     agree = cpu.face_index == gpu.face_index
     assert np.mean((cpu.face_index >= 0) == (gpu.face_index >= 0)) >= 0.999
     assert np.mean(agree[covered]) >= 0.99
-    # Where they differ there is an edge within a pixel, or one surface lies in another.
+    # They differ only within a pixel of an edge, or where one surface lies in another.
     twins = np.abs(cpu.depth - gpu.depth) <= 1e-5
     edge = np.maximum(around(cpu.face_index, np.max), around(gpu.face_index, np.max)) != np.minimum(
         around(cpu.face_index, np.min), around(gpu.face_index, np.min)
@@ -83,10 +83,11 @@ def assert_agree(rasterizer, mesh, **settings):
         step = np.abs(left[inside].astype(int) - right[inside]).max(axis=-1)
         assert np.sum(step > 4) <= 0.01 * len(step), name  # the finest meshes have no inside
     empty = ~around((cpu.face_index >= 0) | (gpu.face_index >= 0), np.max)
-    left, right = cpu.rgb[empty], gpu.rgb[empty]  # a sample may hit what no pixel's centre does
+    # A sample may hit a face that no pixel's center hits.
+    left, right = cpu.rgb[empty], gpu.rgb[empty]
     assert np.mean(np.all(left == config.background, axis=-1)) >= 0.999
     assert np.mean(np.all(right == config.background, axis=-1)) >= 0.999
-    # At edges the smooth images are nearer to each other than to one that is not smooth.
+    # At edges, the antialiased images are closer to each other than to a plain one.
     hard = draw_views(caster, camera, replace(config, antialias=False)).rgb.astype(int)
     border = covered & (around(cpu.face_index, np.min) == -1)
     assert (

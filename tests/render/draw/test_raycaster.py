@@ -145,7 +145,7 @@ def test_material_colors_are_srgb_and_fully_lit_when_facing_the_camera():
     normal = image.layers["normal"][inside].astype(int)
     np.testing.assert_array_equal(normal, np.broadcast_to([128, 128, 1], normal.shape))
     lit = shading.AMBIENT + shading.HEADLIGHT - shading.KEY * shading.KEY_FROM_CAMERA[2]
-    assert lit == pytest.approx(1, abs=0.002)  # a face that looks at the camera shows its colour
+    assert lit == pytest.approx(1, abs=0.002)  # a face that faces the camera shows its color
     center = image.rgb[0, 48, 48].astype(int)
     assert np.abs(center - [204, 102, 51]).max() <= 1
 

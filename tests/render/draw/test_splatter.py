@@ -68,7 +68,7 @@ RIGS = [find_rig("fibonacci5"), find_rig("simpleview6"), INSIDE]
 @pytest.mark.parametrize("rig", RIGS, ids=lambda rig: rig.name)
 def test_every_pixel_shows_the_nearest_point_that_covers_its_center(rig, radius):
     camera = rig.cameras(40)
-    for points in (ball(400), np.round(ball(400, 1) * 4) / 4):  # the second: many equally far
+    for points in (ball(400), np.round(ball(400, 1) * 4) / 4):  # the second cloud has many ties
         index, depth = splat(points, camera, radius)
         expected_index, expected_depth = plain_splat(points, camera, radius)
         np.testing.assert_array_equal(index, expected_index)
@@ -93,7 +93,7 @@ def test_the_order_of_points_only_changes_their_ids():
     np.testing.assert_array_equal(np.where(shuffled < 0, -1, order[shuffled]), index)
 
 
-# What can be seen
+# Visibility
 
 
 def see(shape, rig, size, radius):
@@ -138,7 +138,7 @@ def test_visible_points_lie_on_their_own_disc_or_a_neighbors():
         own += np.sum(shown == np.flatnonzero(visible[view]))
         column, row = np.floor(uv).astype(int).T
         mine = splats.face_index[view, row, column] == np.arange(600)
-        assert np.all(visible[view, mine])  # whoever is shown on its own pixel is visible
+        assert np.all(visible[view, mine])  # a point shown on its own pixel is visible
     assert own > 100
 
 
@@ -165,7 +165,7 @@ def test_a_closed_wall_hides_what_is_behind_it():
     assert visible[1, len(wall) :].all()
 
 
-# Colour
+# Color
 
 
 def test_colors_of_a_cloud_are_drawn_unshaded():

@@ -228,7 +228,7 @@ def test_no_correspondences_are_built_for_a_changed_row(tmp_path):
     points, normals, parts = SHAPES["03001627", "ccc", "train"]
     changed["03001627", "ccc", "train"] = points[::-1].copy(), normals, parts
     at_one_place = np.zeros_like(points), *SHAPES["02691156", "bbb", "test"][1:]
-    changed["02691156", "bbb", "test"] = at_one_place  # which no longer could be drawn at all
+    changed["02691156", "bbb", "test"] = at_one_place  # which could no longer be drawn
     write_shapenetpart_hdf5(root, changed)
     shutil.move(root, tmp_path / "moved")
     summary = build_correspondences(
@@ -318,7 +318,7 @@ def test_colors_of_a_cloud_are_in_the_images(tmp_path):
     np.testing.assert_array_equal(rgb[face >= 0], colors[face[face >= 0]])
     meshes = render_listing(list_shapes("folder", tmp_path / "clouds"), tmp_path / "M", **SMALL)
     outcome = meshes.outcomes()[0]
-    assert outcome.reason is Reason.NO_FACES  # a mesh that lost its faces is no cloud by itself
+    assert outcome.reason is Reason.NO_FACES  # a mesh without its faces is not a cloud
     assert "--dataset clouds" in outcome.detail
 
 

@@ -20,7 +20,7 @@ def test_a_worker_killed_in_the_middle_of_a_shard_loses_nothing(meshes, finished
     with cluster(tmp_path, workers=1) as own:
         own.start_worker(nanny=True)
         job = start(meshes, out, "--scheduler", own.address)
-        for victim in range(2):  # without a nanny, the first stays dead: the second has one
+        for victim in range(2):  # the first has no nanny and stays dead, the second has one
             pid = wait_for(lambda: claimants(out), job)[0]
             if victim == 0:
                 assert pid in (own.workers[0].pid, *children(own.workers[1].pid))

@@ -71,7 +71,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(meshes, finished, t
     for _ in range(4):
         command = [sys.executable, "-m", "pointcmt", "render", *map(str, arguments)]
         job = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        # Killed when it has written so many files more; the job may end before, the first does not.
+        # Killed after writing so many more files; only the last job may end before that.
         moment = written(out) + chance.randrange(1, 25)
         while written(out) < moment and job.poll() is None:
             time.sleep(0.001)
@@ -131,7 +131,7 @@ def test_retry_failed_renders_a_fixed_shape(meshes, tmp_path):
     shutil.copytree(meshes, root)
     assert render(root, out).returncode == 3
     shutil.copy(root / "ball/test/ball_0.off", root / "ball/train/broken.off")
-    assert render(root, out).returncode == 3  # without being asked to, nothing is tried again
+    assert render(root, out).returncode == 3  # nothing is retried without the flag
     assert render(root, out, "--retry-failed").returncode == 0
     assert all(outcome.status == "done" for outcome in ViewStore.open(out).outcomes())
 

@@ -23,7 +23,7 @@ HOLDERS = {
     "local_cluster": distributed.LocalCluster,
     "get_worker()": distributed.Worker,
 }
-# Without docstrings of their own, but used in dask's pages and in the docstring of get_worker.
+# Without docstrings, but used in dask's pages and in the docstring of get_worker.
 DOCUMENTED = {
     ("local_cluster", "close"),
     ("local_cluster", "scheduler_address"),

@@ -16,7 +16,7 @@ from tests.render.jobs.clusters import REPOSITORY, Cluster, environment, kill_gr
 from tests.stores import tree
 
 NETWORK = "10.77.0"
-# A host: its own process numbers, /tmp of its own, and what it shares at /mnt.
+# A host: its own process numbers, its own /tmp, and the shared mount at /mnt.
 HOST = 'mount --bind "$0" /mnt && mount -t tmpfs none /tmp && mount -t proc proc /proc && exec "$@"'
 
 
@@ -81,5 +81,5 @@ def test_shards_of_a_vanished_host_are_taken_over_by_the_other(meshes, finished,
         finally:
             own.close()
     found, expected = tree(shared / "S"), tree(finished)
-    del found["zarr.json"], expected["zarr.json"]  # the data set's path is another one
+    del found["zarr.json"], expected["zarr.json"]  # the data set has another path
     assert found == expected

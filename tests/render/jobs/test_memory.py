@@ -78,7 +78,7 @@ def test_a_cluster_worker_uses_the_memory_of_its_own_machine():
     work = Work(print, None, 1.0, None, need=0.5)
     limit = with_share(work, 1).memory_limit
     assert limit == pytest.approx(usable_memory() * SHARED / usable_cores(), abs=0.01)
-    threads = 1000  # more than the memory is for: at least what a shard takes, and some more
+    threads = 1000  # more than the memory: at least what a shard takes
     assert with_share(work, threads).memory_limit == HEADROOM * 0.5
     assert with_share(replace(work, memory_limit=0.0), 1).memory_limit == 0.0
     with pytest.raises(PointcmtError, match=r"a shard takes 100000\.0 GiB, and a worker may"):

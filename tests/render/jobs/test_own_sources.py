@@ -66,7 +66,7 @@ def test_an_entry_point_is_rendered_and_recorded_in_the_store(boxes):
     assert store.attributes["versions"]["outside-boxes"] == "outside-parts 1.2"
     assert store.class_names == ["flat", "tall"]
     heights = np.ptp(store.read("points", 0)[:, 2]), np.ptp(store.read("points", 10)[:, 2])
-    assert heights[0] < 0.4 < 1.5 < heights[1]  # a flat box and a tall one, in the unit sphere
+    assert heights[0] < 0.4 < 1.5 < heights[1]  # a flat box and a tall one in the unit sphere
 
 
 def test_a_repair_renders_shapes_of_a_plugin_to_the_same_bytes(boxes, installed, tmp_path):

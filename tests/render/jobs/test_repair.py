@@ -278,7 +278,7 @@ def test_shapes_that_hung_are_not_retried_and_other_backends_are_noted(meshes):
     drawn = replace(ended[1], backend="egl", backend_reason="a GPU")
     outcomes = [encode_outcome(outcome) for outcome in (hung, drawn)]
     meshes.commit(RENDER, 1, {"outcomes": outcomes, "files": marker["files"]})
-    done = repair(meshes.path, None, QUIET)  # the store says done where the marker says failed
+    done = repair(meshes.path, None, QUIET)  # the store says done, but the marker says failed
     assert done.shards == (1,)
     assert done.notes[0] == (
         "1 shapes were drawn by egl and are now by embree: their images differ slightly"

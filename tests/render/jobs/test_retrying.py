@@ -103,7 +103,7 @@ def test_a_retry_renders_failed_shapes_and_keeps_finished_ones(store, root):
     (root / "box/train/2.off").write_text("spoilt since")
     before = contents(store, (0, 2))
     outcomes = store.outcomes()
-    write_off(root / "box/train/1.off", shapes.box(0.3))  # mended
+    write_off(root / "box/train/1.off", shapes.box(0.3))  # fixed
     assert "--changed-sources" in retried(store, root).stderr, "this has to be asked for"
     done = retried(store, root, "--json", "--changed-sources")
     assert done.returncode == 0

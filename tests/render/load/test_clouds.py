@@ -162,7 +162,7 @@ def test_huge_and_tiny_numbers_cause_no_warnings(tmp_path, value):
     made, _ = normalize_cloud(cloud, "y")
     done = complete_normals(made)
     np.testing.assert_allclose(np.linalg.norm(done.normals, axis=1), 1, atol=1e-12)
-    noise = np.full((2, 3), 0x7F800001, np.uint32).view(np.float32)  # signalling NaNs
+    noise = np.full((2, 3), 0x7F800001, np.uint32).view(np.float32)  # signaling NaNs
     assert refusal(written(tmp_path / "a.npy", npy(noise))).reason is Reason.NOT_FINITE
     write_hdf5(tmp_path / "a.h5", data=noise[None])
     assert refusal(tmp_path / "a.h5", row=0).reason is Reason.NOT_FINITE

@@ -96,7 +96,7 @@ def test_arrays_in_other_files_are_not_read(tmp_path):
 
 def test_a_file_that_decodes_to_too_much_is_refused_before_reading(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        shape = (4, 1 << 30, 3)  # of fill values: the file itself stays small
+        shape = (4, 1 << 30, 3)  # only fill values, so the file stays small
         file.create_dataset("data", shape, "f4", chunks=(1, 1024, 3))
         file.create_dataset("label", data=[0] * 4)
     assert refusal(tmp_path / "a.h5", row=0).reason is Reason.TOO_LARGE

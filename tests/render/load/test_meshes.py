@@ -64,7 +64,7 @@ def test_every_format_is_recognized_by_its_suffix(tmp_path, suffix):
             assert len(mesh.faces) >= 1
 
 
-# What is no mesh file
+# Files that are not meshes
 
 
 @pytest.mark.parametrize("suffix", [*SEEDS, ".x"])
@@ -91,7 +91,7 @@ def test_other_file_types_are_recognized_by_their_content(tmp_path, suffix, cont
 def test_binary_junk_is_refused(tmp_path, suffix):
     path = tmp_path / f"mesh{suffix}"
     path.write_bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
-    expected = {".stl": Reason.TRUNCATED}  # an STL header may be anything, its count as well
+    expected = {".stl": Reason.TRUNCATED}  # an STL header may hold anything, and so may its count
     assert refusal(path).reason is expected.get(suffix, Reason.UNKNOWN_FORMAT)
 
 
@@ -132,11 +132,11 @@ def test_files_without_permission_are_refused(tmp_path):
 def test_huge_files_are_refused_by_size(tmp_path):
     path = tmp_path / "mesh.off"
     with path.open("wb") as file:
-        file.truncate(5 << 30)  # a hole: nothing is on the disk
+        file.truncate(5 << 30)  # a sparse file, which takes no space on the disk
     assert refusal(path).reason is Reason.TOO_LARGE
 
 
-# What the checks refuse
+# Refusals
 
 
 def test_vertices_that_are_not_finite_are_refused(tmp_path):
@@ -241,7 +241,7 @@ REFUSED = {
     "tinyobjloader/points-prim.obj": Reason.NO_FACES,
     "tinyobjloader/test-nan.obj": Reason.NOT_FINITE,
 }
-FACES = {  # of some that are read
+FACES = {  # some are read
     "assimp/OBJ/box_longline.obj": 944,
     "assimp/OBJ/box_UTF16BE.obj": 12,
     "assimp/OBJ/concave_polygon.obj": 64,

@@ -72,7 +72,7 @@ def test_a_name_with_a_separator_or_suffix_is_a_path(tmp_path, monkeypatch):
 
 # Commented YAML.
 
-GIVEN = ["seed=7", 'init="/runs/a: b #1\\n\u00e9"']  # a text that YAML has to quote
+GIVEN = ["seed=7", 'init="/runs/a: b #1\\n\u00e9"']  # text that YAML must quote
 
 
 @pytest.mark.parametrize("overrides", [[], GIVEN], ids=["defaults", "changed"])

@@ -239,7 +239,7 @@ def test_a_different_rig_light_or_background_is_reported(setting, command, on_re
 
 
 def test_a_store_with_the_same_render_settings_adds_no_note(on_rendered, make_store, messages):
-    alike = replace(RENDERED, layers=("normal",))  # images that no network reads
+    alike = replace(RENDERED, layers=("normal",))  # images that no network uses
     for config in (RENDERED, alike):
         store = make_store(render=config, test=(4, 4, 4))
         assert evaluate(on_rendered, store, device="cpu").as_json()["notes"] == []

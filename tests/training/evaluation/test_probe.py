@@ -67,7 +67,7 @@ def test_the_svm_equals_a_plain_one(run, store, plain):
     labels, test = store.labels, np.flatnonzero(store.splits == 1)
     split = split_train(store, small_config("student").data)
     everything = np.flatnonzero(store.splits == 0)
-    assert len(everything) == found.train == 42  # all labels, whatever the run's fraction
+    assert len(everything) == found.train == 42  # all labels, for any fraction of the run
     for name, x in plain.items():
         shares = {
             C: np.mean(predict(x, labels, split.train, split.validation, C)

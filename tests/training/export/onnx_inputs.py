@@ -6,7 +6,7 @@ import torch
 
 from pointcmt.training.networks.backbones import BACKBONES
 
-LEAST = {  # clouds of the fewest points that each network takes, where they are quick
+LEAST = {  # number of points to export with: the fewest that each network accepts, if quick
     "pointnet": 16,
     "pointnet2-ssg": 512,
     "pointnet2-msg": 512,

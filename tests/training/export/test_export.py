@@ -144,7 +144,7 @@ def test_missing_or_wrong_header_fields_raise_our_errors(name, runs, tmp_path):
                 with pytest.raises(StoreError):
                     load_exported(path)
             elif key not in needed:
-                with suppress(StoreError):  # of what is no JSON
+                with suppress(StoreError):  # not JSON
                     load_exported(path)
 
 
@@ -152,7 +152,7 @@ def test_no_file_is_written_if_the_weights_give_nan(runs, store, tmp_path):
     train(store, small_config("student", epochs=1), tmp_path / "RUN", device="cpu")
     model = BACKBONES["pointnet"](len(CLASSES))
     with torch.no_grad():
-        model.classifier.weight[1] = 3e38  # finite, and what it computes is not
+        model.classifier.weight[1] = 3e38  # finite, but its outputs are not
     checkpoint.save(tmp_path / "RUN/best", 99, {"epoch": 1}, model)
     out = tmp_path / "x.onnx"
     out.write_text("the old one")

@@ -104,7 +104,7 @@ def test_each_backbone_equals_torch_for_any_batch_and_number_of_points(name):
     (given,) = parsed.graph.input
     shape = given.type.tensor_type.shape.dim
     assert (shape[0].dim_param, shape[1].dim_param, shape[2].dim_value) == ("B", "N", 3)
-    # The exporter would note the lines of code behind each node.
+    # Otherwise the exporter records the lines of code of each node.
     assert not re.search(rb"\w{5}\.py", data)
     assert len(data) < 4 * sum(t.numel() for t in model.state_dict().values()) + 100_000
 

@@ -20,7 +20,7 @@ def normalised(views, mean, std):
     return ((rgb - mean) / std).permute(0, 3, 1, 2)
 
 
-# What comes out of a network, against its own outputs
+# Levels, against the networks' own outputs
 
 
 def tokens(network, pixels, prefix, norm, **more):
@@ -182,7 +182,7 @@ def test_widths_are_found_without_weights_or_random_numbers(name, folder_of, tmp
             ([0.2] * 3, [0.4] * 3),
         ),
         (
-            "preprocessor_config.json",  # null is as absent
+            "preprocessor_config.json",  # null is the same as absent
             {"do_rescale": None, "rescale_factor": None, "do_flip_channel_order": None, **IMAGES},
             (IMAGES["image_mean"], IMAGES["image_std"]),
         ),

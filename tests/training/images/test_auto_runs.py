@@ -76,7 +76,7 @@ def test_a_run_resumes_only_with_the_same_network(rendered, copy_of, tmp_path, m
 def test_the_cache_depends_on_the_network_and_its_statistics(make_store, copy_of, tmp_path):
     """The same tensors give other features with another activation or other pixels."""
     store = ViewStore.open(shutil.copytree(make_store().path, tmp_path / "S"))
-    others = len(list_features(store))  # what tests before this one have left in it
+    others = len(list_features(store))  # features of earlier tests
     folder = copy_of("vit")
 
     def cache():

@@ -71,7 +71,7 @@ def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noq
     found = build_levels(name, str(folders[name]), levels, size, stored=32)
     assert found.layers == layers
     views = images(3, size or 32)
-    if size:  # nothing is resized here: the stored views have the size that is asked for
+    if size:  # nothing is resized here: the stored views have the requested size
         found = build_levels(name, str(folders[name]), levels, size, stored=48)
     wanted = reference(name, folders[name], normalised(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
@@ -204,7 +204,7 @@ def test_cached_levels_equal_online_ones_to_16_bits(store, messages):
     assert store.specs[levels.reads].shape == (4, 2 * 32 * 4 * 4)
     said = messages()
     assert f"{60 * 4} views takes up to 0.5 MB ({60 * 4 * 1024 * 2:,} bytes)" in said
-    cached(store, rendered)  # all is there: nothing to say, nothing to do
+    cached(store, rendered)  # everything is cached: no message and no computation
     assert "caching" not in messages()
 
 

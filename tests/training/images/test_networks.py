@@ -62,7 +62,7 @@ def folders(tmp_path_factory):
     found = {}
     for name, network in made.items():
         with torch.no_grad():
-            for parameter in network.parameters():  # biases too are something
+            for parameter in network.parameters():  # biases too are not zero
                 parameter.add_(0.02 * torch.randn_like(parameter))
         found[name] = tmp_path_factory.mktemp(name)
         network.save_pretrained(found[name])
@@ -227,7 +227,7 @@ def test_another_family_is_refused(other, folders):
     ("name", "knob", "value"),
     [
         ("vit-base", "num_hidden_layers", 3),
-        ("vit-base", "hidden_act", "relu"),  # nothing in the tensors would tell
+        ("vit-base", "hidden_act", "relu"),  # the tensors alone do not show this
         ("vit-base", "image_size", 40),
         ("dinov2-small", "use_swiglu_ffn", True),
         ("dinov2-small", "num_attention_heads", 4),

@@ -212,7 +212,7 @@ def test_the_hubs_image_processor_is_used_or_its_absence_is_known(
     folder = folder_of("vit")
     publish(hub, "some/vit", folder)
     publish(hub, "other/vit", folder, files=[path.name for path in folder.iterdir()])
-    for offline in (False, True):  # that there is no such file is remembered, too
+    for offline in (False, True):  # a missing file is remembered, too
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         networks = [
             build_levels("auto", name, [1.0], 0, stored=32) for name in ("some/vit", "other/vit")
@@ -222,7 +222,7 @@ def test_the_hubs_image_processor_is_used_or_its_absence_is_known(
             "",
         ]
         asked = [file for name, _, file in hub.asked if name == "other/vit"]
-        assert "processor_config.json" not in asked  # the first file says it
+        assert "processor_config.json" not in asked  # according to the first file
     with pytest.raises(UsageError, match="the hub cannot be reached") as caught:
         build_levels("auto", "third/vit", [1.0], 0, stored=32)
     assert "save_pretrained" in caught.value.fix

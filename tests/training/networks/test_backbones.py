@@ -14,7 +14,7 @@ from pointcmt.training.networks.backbones.pointnet import TransformNet
 from tests.training import textbooks
 from tests.training.textbooks import disturb
 
-# Of PointViT's three sizes the smallest stands for all; see also test_vits_have_their_sizes.
+# Only the smallest of PointViT's sizes; for all, see test_vits_have_their_published_sizes.
 NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]
 LEAST = {
     "pointnet2-ssg": 512,
@@ -30,8 +30,8 @@ TEXTBOOKS = {  # PointNet++ MSG: runs/test_published.py; PointViT: test_dense_ba
     "pointmlp": textbooks.PointMLP,
     "pointnext-s": textbooks.PointNeXtS,
 }
-UNORDERED = ("pointnet", "dgcnn")  # the order of the points does not matter to them
-FIRST_ALONE = ("pointmlp", "pointvit-s")  # nor here, but for which is the first
+UNORDERED = ("pointnet", "dgcnn")  # they do not depend on the order of points
+FIRST_ALONE = ("pointmlp", "pointvit-s")  # they depend only on which point is the first
 
 
 def clouds(batch, size, seed=0):
@@ -157,7 +157,7 @@ def test_backbones_equal_their_textbook_versions(name, training):
         strict=True,
     ):
         torch.testing.assert_close(one.grad, other.grad.view_as(one), rtol=0, atol=1e-8 * steepest)
-        # In training, what is added to all rows before a batch norm has no effect.
+        # In training, a constant added to all rows before a batch norm has no effect.
         assert training or one.grad.abs().max() > 1e-6, key
 
 
@@ -238,7 +238,7 @@ def test_group_maximum_sends_the_gradient_to_one_point():
     assert torch.equal(*grads)
     ties = torch.ones(4, 2, requires_grad=True)
     maximum(ties, 1).sum().backward()
-    assert torch.equal(ties.grad, torch.eye(4)[:, :1].expand(4, 2))  # to the first, and all of it
+    assert torch.equal(ties.grad, torch.eye(4)[:, :1].expand(4, 2))  # all of it goes to the first
 
 
 def test_applying_the_first_layer_before_grouping_is_equivalent():

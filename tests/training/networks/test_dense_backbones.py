@@ -21,10 +21,10 @@ from pointcmt.training.networks.backbones.pointvit import (
 from tests.training import textbooks
 from tests.training.networks.test_backbones import clouds, pairs
 
-TINY = Size(width=128, depth=6)  # two heads, two blocks to each third
+TINY = Size(width=128, depth=6)  # two heads, two blocks per third
 SMALLER = DENSE | {"pointvit-s": partial(DensePointViT, size=TINY)}
 NAMES = ("pointnet2", "dgcnn", "pointvit-s")
-STUDENTS = {"pointnet2": "pointnet2-ssg"}  # the other ones have the same name in both lists
+STUDENTS = {"pointnet2": "pointnet2-ssg"}  # the others have the same name in both lists
 TEXTBOOKS = {
     "pointnet2": textbooks.DensePointNet2,
     "pointvit-s": partial(textbooks.PointViT, width=TINY.width, depth=TINY.depth),
@@ -48,7 +48,8 @@ def test_local_features_are_optional_and_do_not_change_predictions(name):
     assert torch.equal(asked.logits, plain.logits)
     assert torch.equal(asked.feature, plain.feature)
     assert plain.local is None or name == "dgcnn"  # which has them anyway
-    assert (asked.local[0, 0] - asked.local[0, 300]).abs().max() > 1e-3  # not one for the cloud
+    # Features differ between points: there is not one per cloud.
+    assert (asked.local[0, 0] - asked.local[0, 300]).abs().max() > 1e-3
     assert (asked.local[0] - asked.local[1]).abs().max() > 1e-3
 
 
@@ -137,7 +138,7 @@ def test_vits_have_their_published_sizes(size):
     place = 3 * 128 + 128 + 128 * W + W
     encoder = published_vit(W, depth) + tokens + place + 2 * W
     assert parameters(model) == encoder + 2 * W * 512 + 2 * 512 + 512 * 40 + 40
-    if size == SMALL:  # Point-MAE's "22.1 M", with biases that batch norms take away again
+    if size == SMALL:  # Point-MAE's "22.1 M", with biases that batch norms cancel
         head = 2 * W * 256 + 256 + 512 + 256 * 256 + 256 + 512 + 256 * 40 + 40
         assert encoder + 128 + 256 + 512 + head == 22_099_752
 

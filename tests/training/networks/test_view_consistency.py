@@ -66,7 +66,8 @@ def test_each_head_has_the_shapes_that_the_losses_compare():
 def test_every_parameter_except_the_classifier_gets_a_gradient(knobs):
     model = build(*knobs)
     if model.matcher:
-        nn.init.normal_(model.matcher.correct[1].weight)  # it begins as 0, and all behind it waits
+        # It starts as 0, so layers after it get no gradient yet.
+        nn.init.normal_(model.matcher.correct[1].weight)
     points, maps = scene(k=3 if "splat" in " ".join(knobs) else 1)
     answer = model(points, maps, [] if "transfer.weight=0" in knobs else GRIDS)
     sum(x.float().square().sum() for x in (*answer.levels, answer.matching)).backward()

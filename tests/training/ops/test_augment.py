@@ -17,7 +17,7 @@ def test_clouds_are_scaled_and_shifted_per_axis_within_bounds():
     assert scale.min() >= 2 / 3
     assert scale.max() <= 3 / 2
     assert shift.abs().max() <= 0.2
-    for drawn in (scale, shift):  # every axis of every cloud draws its own number
+    for drawn in (scale, shift):  # every axis of every cloud has its own number
         assert len(drawn.float().unique()) > 1400
     assert abs(scale.mean() - 13 / 12) < 0.03
     assert abs(shift.mean()) < 0.02
@@ -68,7 +68,7 @@ def test_masking_removes_whole_patches_and_part_of_one():
     for cloud in range(20):
         shares = [here[cloud, patch[cloud] == each].float().mean().item() for each in range(10)]
         assert sum(0 < share < 1 for share in shares) <= 1
-    assert len({tuple(row.tolist()) for row in here}) == 20  # of each cloud other ones
+    assert len({tuple(row.tolist()) for row in here}) == 20  # different ones per cloud
 
 
 def test_points_kept_by_masking_are_in_random_order():

@@ -86,7 +86,7 @@ def test_transfer_loss_equals_its_formula_over_covered_patches(kind):
 @pytest.mark.parametrize("kind", ["cosine", "smooth-l1"])
 def test_transfer_loss_is_0_if_the_head_equals_the_network(kind):
     wanted = features(1)
-    found = (5 * wanted).requires_grad_()  # whatever its scale
+    found = (5 * wanted).requires_grad_()  # for any scale
     distance = transfer_distance(found, wanted, some(), kind)
     torch.testing.assert_close(distance, torch.zeros_like(distance), rtol=0, atol=1e-6)
     transfer_distance(found, wanted, some(), kind).sum().backward()
@@ -103,7 +103,7 @@ def test_uncovered_patches_have_no_gradient():
 
 def test_coordinate_loss_is_the_mean_error_over_valid_places():
     truth = torch.rand(3, 4, 4, 2, dtype=torch.float64)
-    wrong = torch.where(some()[..., None], truth, 77.0)  # what is not valid may be anything
+    wrong = torch.where(some()[..., None], truth, 77.0)  # invalid places may hold anything
     assert (coordinate_distance(wrong, truth, some()) == 0).all()
     off = truth + torch.tensor([0.1, -0.3])
     found = coordinate_distance(off, truth, some())

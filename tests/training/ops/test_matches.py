@@ -45,7 +45,8 @@ def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
         valid = found.valid[pair].numpy()
         away = np.linalg.norm(found.uv[pair].numpy() - truth, axis=-1)
         assert away[valid].max() < 0.5
-        hidden = points[valid & ~shows]  # never farther from what shows than a pixel is wide
+        # Never farther from visible faces than the width of a pixel.
+        hidden = points[valid & ~shows]
         assert distance_to_visible_faces(hidden, cameras[1], HALF).max(initial=0) < 1.5 * PIXEL
         assert valid[shows].mean() > 0.95
         occluded += (~shows & (one[2][pair] > 0)).sum()
@@ -63,7 +64,7 @@ def test_matching_forward_then_backward_returns_to_the_start(box):
     column, row = landed.floor().long().unbind(-1)
     seen = back.valid[0, row, column]
     assert seen.float().mean() > 0.95
-    inside = landed - back.pixel[row, column]  # where in its pixel each one lands
+    inside = landed - back.pixel[row, column]  # position within the pixel
     returned = (back.uv[0, row, column] - there.pixel[rows, columns])[seen]
     assert inside[seen].abs().max() <= 0.5
     assert returned.abs().median() < 0.5

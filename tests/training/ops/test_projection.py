@@ -66,7 +66,7 @@ def test_compiled_and_plain_agree_also_on_ties(k):
 def test_hidden_points_are_never_in_the_map():
     uv, visible = scene()
     alone = index_map(uv, visible, SIZE, RADIUS, 2)
-    uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a centre
+    uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a center
     crowded = index_map(uv, visible, SIZE, RADIUS, 2)
     assert torch.equal(crowded, alone)
     chosen = crowded.clamp(min=0).flatten(2)
@@ -122,7 +122,7 @@ def test_pixels_have_their_points_feature_and_send_it_the_gradient():
     winners = torch.zeros(2, 150, dtype=torch.bool)
     for shape in range(2):
         winners[shape, index[shape][index[shape] >= 0]] = True
-    assert torch.equal((grad != 0).any(dim=-1), winners)  # exactly these: the first point, too
+    assert torch.equal((grad != 0).any(dim=-1), winners)  # exactly these, including the first point
     assert not winners.all()
 
 

@@ -25,7 +25,7 @@ from tests.training.ops.test_points import DTYPES, KINDS, clouds
 triton = pytest.importorskip("triton", reason="there is no Triton for this platform")
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-# Found by trying: seeds of clouds that take few rounds; one takes the interpreter 10 ms.
+# Seeds found by trial, of clouds that need few rounds: the interpreter takes 10 ms per round.
 QUICK = {near: {64: 127, 200: 119}, far: {64: 59, 200: 50}, duplicate: {64: 27, 200: 90}}
 
 
@@ -233,7 +233,7 @@ def test_float32_clouds_of_different_scales_in_one_batch(auction, device):
     pairs = [tensors(near(np.random.default_rng(seed), 12), torch.float32) for seed in range(3)]
     x, y = (torch.cat(parts) * scales for parts in zip(*pairs, strict=True))
     together = assert_near_the_optimum(auction, x, y, device)
-    for b in range(3):  # neither the batch nor another run changes anything
+    for b in range(3):  # independent of the batch and deterministic
         alone = assert_near_the_optimum(auction, x[b : b + 1], y[b : b + 1], device)
         assert torch.equal(together[b], alone[0])
 
@@ -263,7 +263,7 @@ def test_the_auction_reports_unproven_matchings(auction, device):
     assert not auction(x, y, -0.5)[1].any()
 
 
-# --- on a GPU: what users call; without one: whether the kernels compile
+# --- public functions on a GPU; without one, whether the kernels compile
 
 
 @pytest.mark.gpu
@@ -318,7 +318,8 @@ def test_point_kernels_compile_without_fused_arithmetic(
     types = [f"*{number}" if kind == "*" else kind for kind in types.split()]
     options = {"num_warps": warps, **points_triton.ROUNDED_TWICE}
     kernel = getattr(points_triton, name)
-    for sizes in types, [1 if kind == "i32" else kind for kind in types]:  # Triton builds ones in
+    # Triton compiles arguments of value 1 into the kernel.
+    for sizes in types, [1 if kind == "i32" else kind for kind in types]:
         made = compile_kernel(kernel, sizes, constants, architecture, options)
         assert made["cubin"]
         assert not re.search(r"\bfma\.|\.ftz", made["ptx"])

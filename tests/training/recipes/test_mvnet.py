@@ -102,7 +102,7 @@ def test_shapes_are_split_without_classes(rendered, make_store, tmp_path):
         split_shapes(make_store(train=(1, 0, 0), test=(1, 1, 1)), data)
 
 
-# Bad input
+# Invalid stores and settings
 
 
 def test_a_store_without_correspondences_is_refused(tmp_path):

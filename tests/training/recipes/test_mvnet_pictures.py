@@ -23,7 +23,7 @@ def test_pictures_show_pairs_of_views_that_overlap_by_half(rendered):
     batches = evaluation_stream(recipe, rendered, np.arange(4), 4)
     (batch,) = batches
     batch["features/of-one"] = torch.arange(4 * 12).view(4, 12, 1)
-    batch["viewers"] = torch.arange(4)  # of a shape, not of a view
+    batch["viewers"] = torch.arange(4)  # per shape, not per view
     pair = choose_pairs(batch)
     assert torch.equal(pair["viewers"], batch["viewers"])
     assert pair["view"].shape == pair["depth"].shape[:2] == (4, 2)
@@ -36,7 +36,7 @@ def test_pictures_show_pairs_of_views_that_overlap_by_half(rendered):
             _, valid = match_pixels((depth[0], depth[other]), (camera[0], camera[other]))
             shares[other] = valid.sum() / (depth[0] > 0).sum()
         closest = min(abs(share - 0.5) for share in shares.values())
-        assert abs(shares[second] - 0.5) < closest + 0.15  # there on a coarser grid
+        assert abs(shares[second] - 0.5) < closest + 0.15  # computed on a coarser grid
         for name in ("rgb", "features/of-one"):
             assert torch.equal(pair[name][shape, 1], batch[name][shape, second])
 

@@ -71,7 +71,7 @@ def test_a_run_interrupted_at_any_step_ends_with_the_same_bits(
     monkeypatch.setattr(loop, "learning_rate", interrupting)
     interruptions = 0
     while True:
-        torch.manual_seed(999)  # nothing may come from what happened before
+        torch.manual_seed(999)  # earlier random state must not matter
         try:
             train(rendered, config, tmp_path / "stopped", device="cpu")
             break

@@ -83,7 +83,8 @@ def test_both_losses_are_0_for_perfect_predictions(distance, rendered):
     """L_k = 0 if the head equals the 2D network, and L_m = 0 if M = M*."""
     recipe = prepared(rendered, f"transfer.distance={distance}")
     batch = batch_of(recipe, rendered)
-    batch["depth"][0, 1] = 0  # a view without a match does not count, nor does its pair's other one
+    # A view without matches does not count, nor does the other view of its pair.
+    batch["depth"][0, 1] = 0
     maps, matches = recipe.project(batch), recipe.match(batch)
     right = MVNetOutput(recipe.teacher.image_features(batch), (matches.uv / 32).float())
     terms = recipe.terms(right, maps, batch)
@@ -137,7 +138,7 @@ def test_tokens_without_points_after_masking_do_not_count(rendered):
                 errors.append((found[view, row, column] - truth).abs().mean().item())
         distances += [np.mean(errors)] if errors else []
         shares.append(len(errors) / max(shown, 1))
-    assert counts.sum() < 0.9 * matches.valid.sum()  # so it is something that is left out
+    assert counts.sum() < 0.9 * matches.valid.sum()  # masking does leave out matches
     assert terms["matching"].value.item() == pytest.approx(np.mean(distances) / GUESS, rel=1e-5)
     assert terms["matched"].value.item() == pytest.approx(np.mean(shares), rel=1e-5)
     assert torch.equal((found.grad != 0).any(dim=-1), counts)
@@ -229,7 +230,7 @@ def test_views_without_points_or_matches_have_no_loss_and_finite_gradients(rende
         loss.backward()
         assert loss == 0
         assert terms.keys() == {"transfer", "matching", "matched"}
-        assert all(term.isnan() for term in terms.values())  # to be left out, as nothing was judged
+        assert all(term.isnan() for term in terms.values())  # so that they are not logged
         grads = (p.grad for p in recipe.model.parameters() if p.grad is not None)
         assert all(grad.isfinite().all() for grad in grads)
 

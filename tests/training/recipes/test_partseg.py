@@ -82,8 +82,8 @@ def plain_iou(predicted, true, parts):
         ([0, 0, 1, 1], [0, 0, 1, 1], 2, 1.0),
         ([0, 0, 0, 0], [0, 0, 1, 1], 2, (2 / 4 + 0) / 2),
         ([0, 0, 1, 1], [0, 1, 1, 1], 2, (1 / 2 + 2 / 3) / 2),
-        ([0, 0, 0, 0], [0, 0, 0, 0], 3, 1.0),  # two parts are neither there nor predicted
-        ([0, 0, 0, 2], [0, 0, 0, 0], 3, (3 / 4 + 1 + 0) / 3),  # one is predicted where it is not
+        ([0, 0, 0, 0], [0, 0, 0, 0], 3, 1.0),  # two parts neither exist nor are predicted
+        ([0, 0, 0, 2], [0, 0, 0, 0], 3, (3 / 4 + 1 + 0) / 3),  # one is predicted but does not exist
         ([1, 1, 1, 1], [0, 0, 0, 0], 2, 0.0),
     ],
 )
@@ -239,7 +239,7 @@ def test_augmentation_moves_points_and_parts_together(run, store):
     recipe.loss(Looking(), batch, torch.Generator().manual_seed(0))
     height, parts = seen["points"][..., 2], seen["p"]
     assert not torch.equal(parts, batch["part"].long())  # shuffled
-    for h, p in zip(height, parts, strict=True):  # scaled and shifted, the thirds stay thirds
+    for h, p in zip(height, parts, strict=True):  # scaling and shifting keeps the thirds
         assert h[p == 0].min() > h[p == 1].max() > h[p == 1].min() > h[p == 2].max()
 
 

@@ -159,7 +159,7 @@ def test_gradients_of_ce_with_and_without_detaching(detach, stages, store, store
         loss, _ = recipe.loss(recipe.model.train(), batch, torch.Generator().manual_seed(0))
         loss.backward()
         found[ce] = recipe.model.classifier.weight.grad.clone()
-    with torch.no_grad():  # the direct term, written out: 9.6 · mean (softmax(s) - softmax(x)) f_s
+    with torch.no_grad():  # the direct term: 9.6 · mean (softmax(s) - softmax(x)) f_s
         a = config.augmentation
         generator = torch.Generator().manual_seed(0)
         moved = choose(batch["points"], 64, generator)

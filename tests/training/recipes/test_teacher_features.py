@@ -95,7 +95,7 @@ def rounding(x):
 def test_features_equal_the_networks_to_16_bits(pooling, store, tmp_path):
     run = make_run(store, tmp_path / "run", f"model.pooling={pooling}")
     shapes = np.random.default_rng(0).permutation(rendered(store))
-    shapes = np.append(shapes, shapes[:3])  # any order, and some twice
+    shapes = np.append(shapes, shapes[:3])  # in any order, some repeated
     model = build(run.config)
     found = teacher_features(store, run, shapes, CPU)
     feature, logits, per_view = direct(store, model, shapes)
@@ -107,7 +107,7 @@ def test_features_equal_the_networks_to_16_bits(pooling, store, tmp_path):
     bound = pooled @ linear.weight.abs().T + noise
     assert torch.all((found.feature - feature).abs() <= bound)
     assert torch.all((found.logits - logits).abs() <= bound @ model.classifier.weight.abs().T)
-    assert bound.max() < 0.02 * feature.max()  # it says something
+    assert bound.max() < 0.02 * feature.max()  # it is not constant
 
 
 def test_features_of_a_512_wide_resnet_are_stored_without_projection(store, tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from pointcmt.training.networks.backbones import BACKBONES
 from tests.training import textbooks
 
 CLASSES = 6
-NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]  # as -s, but large
+# These two are like pointvit-s, but large.
+NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]
 POINTS = torch.randn(2, 512, 3, generator=torch.Generator().manual_seed(0)).double() * 0.4
 
 

@@ -21,7 +21,7 @@ def small_model(classes=3, seed=0):
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes)
     )
-    return model.to(memory_format=torch.channels_last)  # strides that a file does not keep
+    return model.to(memory_format=torch.channels_last)  # strides, which a file does not keep
 
 
 def step(model, optimizer, seed):
@@ -145,7 +145,7 @@ def test_a_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path, monkeypatch
     scalars = checkpoint.load_training(tmp_path, found, torch.optim.Adam(found.parameters()))
     expected = {"old": old, "new": new}[scalars["name"]]
     assert same(found.state_dict(), expected.state_dict())
-    checkpoint.save(tmp_path, 3, {"name": "new"}, new, states[1])  # and it goes on
+    checkpoint.save(tmp_path, 3, {"name": "new"}, new, states[1])  # and training resumes
     assert contents(tmp_path).items() >= foreign.items()
     left = set(os.listdir(tmp_path)) - {name.split("/")[0] for name in foreign}
     assert left == {

@@ -64,7 +64,7 @@ def test_two_processes_equal_one_that_accumulates(pair):
         assert two["accuracy"] == one["accuracy"]
     two, one = weights(folder / "two"), weights(folder / "one")
     for name, tensor in one.items():
-        # statistics of halves are averaged by two, taken in one after another by one
+        # two processes average the statistics of halves; one process updates them in turn
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=2e-5)
 

@@ -79,7 +79,7 @@ def test_two_nodes_equal_one_process_that_accumulates(submit, store, tmp_path):
         *("student", "--data", store.path, "--out", tmp_path / "two", "--epochs", 2),
         *("--device", "cpu", *settings, "--json"),
     )
-    assert said.stdout.count('"recipe"') == 1  # rank 0 alone talks
+    assert said.stdout.count('"recipe"') == 1  # only rank 0 prints
     assert "cpu (1 threads) and 1 more, 33 train, 9 validation shapes" in said.stderr
     command(store, tmp_path / "one", "data.batch_size=4", "optimizer.accumulate=2", RATE, epochs=2)
     for two, one in zip(records(tmp_path / "two"), records(tmp_path / "one"), strict=True):
@@ -87,7 +87,7 @@ def test_two_nodes_equal_one_process_that_accumulates(submit, store, tmp_path):
         assert two["accuracy"] == one["accuracy"]
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     for name, tensor in one.items():
-        # running statistics are averaged by nodes, taken in one after another by one process
+        # nodes average running statistics; one process updates them in turn
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=2e-5)
 

@@ -63,7 +63,7 @@ def old_class(path):
             archive.writestr(name, harmful if name.endswith("data.pkl") else data)
 
 
-CODE = {  # how it is written → what is named
+CODE = {  # name: (a function that writes the file, what the error names)
     "a class": (lambda path: torch.save(Yanx27(False), path), "published_files.Yanx27"),
     "torch's module": (lambda path: torch.save(nn.Linear(2, 2), path), "torch.nn.modules.linear"),
     "a blocked module": (

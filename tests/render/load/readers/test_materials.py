@@ -277,7 +277,7 @@ def test_real_textures_are_read(real_data):
     assert load_mesh(real_data / "textured/fuze/wood.obj").uv is not None
 
 
-# Confinement: a model reads its own directory alone
+# A model reads only its own directory
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_textures_outside_of_the_directory_are_not_read(tmp_path, secret, name):
     mesh = load_mesh(model(folder, f"newmtl m\nKd 0 1 0\nmap_Kd {name.format(secret=secret)}\n"))
     assert mesh.materials[0] == Material("m", (0, 1, 0))
     assert len(mesh.notes) == 1
-    if name == "{secret}":  # only its last part is looked for, in the model's directory
+    if name == "{secret}":  # only the file name is searched, in the model's directory
         assert mesh.notes[0].endswith("is missing")
     else:
         assert mesh.notes[0].endswith("lies outside of the model's directory: not read")

@@ -47,7 +47,7 @@ def test_concave_polygons_are_covered_without_overlap(shape, turn, flip):
     x, y = np.array(polygon).T
     expected = (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2
     assert areas.sum() == pytest.approx(expected)
-    assert (areas * expected >= 0).all()  # all turn as the polygon does: none overlap
+    assert (areas * expected >= 0).all()  # all are oriented like the polygon, so none overlap
 
 
 @given(st.integers(3, 40), st.integers(0, 10**6))

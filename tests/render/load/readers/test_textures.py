@@ -63,7 +63,7 @@ def textured(*views: bytes, factors: list[list[float]], images: list[int]) -> Bu
     return build
 
 
-# What one image may take
+# Memory of one image
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_no_image_takes_more_memory_than_estimated(tmp_path):
     assert max(taken for _, _, taken in measured) > 32 * MIB  # something was measured
 
 
-# What all images of a model may take
+# Memory of all images of a model
 
 
 def test_each_image_is_read_once_even_if_it_fails():

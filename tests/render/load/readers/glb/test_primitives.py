@@ -119,7 +119,8 @@ def test_one_mesh_can_be_used_plain_and_mirrored():
     mesh = build.mesh(build.primitive(TETRAHEDRON, OUTWARD))
     build.node(mesh=mesh, translation=[5, 0, 0])
     build.node(mesh=mesh, matrix=np.diag([-1.0, 1, 1, 1]).ravel().tolist())
-    build.node(mesh=mesh, matrix=np.diag([1.0, 1, 0, 1]).ravel().tolist())  # flat: as it is
+    # A node that is flat in z keeps the order of corners.
+    build.node(mesh=mesh, matrix=np.diag([1.0, 1, 0, 1]).ravel().tolist())
     read = build.read()
     assert read.faces[:4].tolist() == [list(face) for face in OUTWARD]
     assert [turned(face) for face in (read.faces[4:8] - 4).tolist()] == [

@@ -38,7 +38,8 @@ def test_a_skinned_mesh_is_placed_by_its_joints_not_its_node(kind, bound):
     white = {FLOAT: 1, BYTE: 255, SHORT: 65535}[kind]
     expected = skinned(TETRAHEDRON, matrices, JOINTS, stored_weights(white) / white)
     assert np.allclose(read.vertices, expected, rtol=0, atol=1e-12)
-    assert read.faces.tolist() == [list(face) for face in OUTWARD]  # its node's mirror counts not
+    # The mirroring of its node does not count.
+    assert read.faces.tolist() == [list(face) for face in OUTWARD]
     assert read.notes == ()
 
 
@@ -62,7 +63,7 @@ def test_several_sets_of_joints_are_summed():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_mirroring_joints_keep_the_outside_of_surfaces(sign):
     build, _, _ = skin(inverse=[np.diag([sign, 1.0, 1, 1])] * 2)
-    build.tree["nodes"][0] = {}  # both joints move as one, by the determinant of the first
+    build.tree["nodes"][0] = {}  # the determinant of the first joint decides
     assert signed_volume(build.read()) == pytest.approx(2 / 6)
 
 
