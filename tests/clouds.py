@@ -11,7 +11,7 @@ from pointcmt.datasets.sources.shapenetpart import CATEGORIES, FIRST_PART
 def banded_cloud(synset, count=120, seed=0):
     """(points [M,3] f32, unit normals [M,3], parts [M] of 0..49): a part is a band of x.
 
-    The bands are 1 wide and begin at 0, so that a point's part follows from where it is.
+    The bands are 1 wide and begin at 0, so that a point's part follows from its x.
     """
     class_name, names = CATEGORIES[synset]
     rng = np.random.default_rng(seed)

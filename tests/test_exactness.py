@@ -1,7 +1,7 @@
-"""The promises of a store, checked from outside: files as written, sources as given.
+"""The guarantees of a store, checked without the package.
 
-Stores are made by the command line and read with plain zarr; meshes are read by the slowest
-means; rays are cast by brute force in float64. Nothing of the package takes part in the judgement.
+Stores are made by the command line and read with plain zarr; meshes are read by the slowest means;
+rays are cast by brute force in float64.
 """
 
 import json

@@ -34,9 +34,9 @@ def test_no_shell_is_started():
 
 
 def test_compiled_functions_use_only_constants_of_their_own_file():
-    """numba compiles globals in; a constant from elsewhere could change without a recompilation.
+    """numba compiles globals in, so a constant of another file could change without recompilation.
 
-    Functions from elsewhere are fine: the cache's name is a digest of all files that have any.
+    Functions of other files are fine, as the cache's name is a digest of all files with any.
     """
     for path in MODULES.values():
         tree = ast.parse(path.read_text())

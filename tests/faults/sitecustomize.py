@@ -1,7 +1,7 @@
 """Files that crash their reader, without a hook in the package: Python loads this at startup.
 
-With this folder on PYTHONPATH, a process that opens `mesh.off` meets the fault that is written in
-`mesh.fault` beside it, as if the code that reads the mesh had it.
+With this folder on PYTHONPATH, a process that opens `mesh.off` fails in the way that `mesh.fault`
+beside it names, as if the code that reads the mesh had that fault.
 """
 
 import os

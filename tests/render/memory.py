@@ -1,6 +1,6 @@
-"""The peak memory of this process alone, on Linux.
+"""The peak memory of this process only, on Linux.
 
-`ru_maxrss` is not enough: a process starts with the peak of the one that has started it.
+`ru_maxrss` does not work, because a process starts with the peak of its parent.
 """
 
 import re
@@ -14,6 +14,6 @@ def peak():
 
 
 def reset_peak():
-    """Let the peak begin at what is resident now, and return that in bytes."""
+    """Set the peak to the current resident size; return that in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()

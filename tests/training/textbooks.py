@@ -1,7 +1,7 @@
 """Point networks as in their papers and usual implementations: plain, slow, independent.
 
-Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbours in loops over the clouds. What
-tests hold ours against; nothing here uses pointcmt.
+Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbors in loops over the clouds. Tests
+compare ours with them; nothing here uses pointcmt.
 """
 
 from itertools import pairwise
@@ -209,7 +209,7 @@ class Propagation(nn.Module):
         self.layers = nn.ModuleList(Conv(*pair) for pair in pairwise(widths))
 
     def forward(self, points, features, places, own):
-        """Features of the points [B, M, D], own ones of the places [B, N, D'] → [B, N, D"]."""
+        """Features of points [B, M, D], and of the target points [B, N, D'] → [B, N, D"]."""
         if points is None:
             x = features.expand(-1, places.shape[1], -1)
         else:

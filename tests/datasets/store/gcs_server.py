@@ -1,7 +1,7 @@
-"""A server of the calls of Google Cloud Storage's JSON API that a store needs: list, get, insert,
+"""A server with the calls of Google Cloud Storage's JSON API that a store needs: list, get, insert,
 delete, with generations as conditions. Usage: python gcs_server.py PORT BUCKET ...
 
-https://cloud.google.com/storage/docs/json_api/v1/objects says what they do.
+They are documented at https://cloud.google.com/storage/docs/json_api/v1/objects.
 """
 
 import json

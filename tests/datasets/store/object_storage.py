@@ -28,7 +28,7 @@ class Bucket:
         return f"{self.scheme}://{self.name}/{path}"
 
     def objects(self, path):
-        """The data of everything below a path, by the rest of its name."""
+        """The data of all objects below a path, by the rest of their names."""
         return {name.removeprefix(f"{path}/"): self.get(name) for name in self.names(f"{path}/")}
 
     def names(self, prefix):
@@ -156,9 +156,9 @@ def free_port():
 
 
 class Wire:
-    """A TCP connection to a server that is cut after so many bytes have been sent over it.
+    """A TCP connection to a server that breaks after a number of bytes have been sent.
 
-    From then on nothing answers, until it is mended.
+    From then on nothing answers until `mend` is called.
     """
 
     def __init__(self, server, length):

@@ -1,7 +1,7 @@
 """Lost files of a committed shard: every reader reports which file and how to repair it.
 
-An interrupted copy loses them (commit markers travel before images), and so does a dying disk. A
-missing chunk must never be read as black images and zero points.
+Files are lost by interrupted copies, which copy commit markers before images, and by failing disks.
+A missing chunk must never be read as black images and zero points.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""Stores from strangers, with fields that are missing or wrong, and stores other tools have written
-to: the project's error or none at all, never a traceback, and no end of memory or time.
+"""Untrusted stores with missing or wrong fields, and stores changed by other tools: they work or
+raise one of our errors, without a traceback and in bounded memory and time.
 """
 
 import copy

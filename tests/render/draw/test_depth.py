@@ -1,7 +1,7 @@
 """Depth equals that of the named face's plane, for any mesh, size and rig, on the CPU and EGL.
 
-The reference is in extended precision and tries every face at every pixel: nothing of the package
-takes part but the cameras.
+The reference uses extended precision and tries every face at every pixel. It shares only the
+cameras with the package.
 """
 
 import numpy as np
@@ -56,8 +56,8 @@ every_backend = pytest.mark.parametrize("draw", ["embree", "egl"], indirect=True
 
 
 def meet(mesh, faces, camera, row, column):
-    """Depth of faces' planes at pixel centers, and by how much the centers lie inside of the faces
-    (barycentric units, negative outside), all broadcast; nan for planes that are met nowhere."""
+    """Depth of faces' planes at pixel centers, and how far the centers lie inside the faces
+    (barycentric units, negative outside), all broadcast; nan for planes that are not met."""
     K, pose = camera.K.astype(LONG), camera.world_to_camera.astype(LONG)
     corners = (mesh.vertices.astype(LONG) @ pose[:3, :3].T + pose[:3, 3])[mesh.faces[faces]]
     half = LONG(0.5)
@@ -90,8 +90,8 @@ def check(mesh, rig, views):
 
 
 def nearest(mesh, camera):
-    """Depth [H,W] of the nearest face at each pixel center, inf = none, and how clear that is: the
-    least distance (barycentric units) of the center from the outline of any face in its plane."""
+    """Depth [H,W] of the nearest face at each pixel center, inf = none, and how certain it is: the
+    smallest distance (barycentric units) of the center to the outline of any face in its plane."""
     row, column = np.mgrid[0 : camera.height, 0 : camera.width]
     depth, inside = meet(
         mesh, np.arange(len(mesh.faces)), camera, row[..., None], column[..., None]
@@ -102,8 +102,8 @@ def nearest(mesh, camera):
 
 
 def odd_mesh(seed, rig):
-    """Faces seen edge-on, or so but for 1e-3 to 1e-17, through pixel centers or not; needles that
-    thin; faces without area; and a few ordinary ones."""
+    """Faces seen edge-on, exactly or up to 1e-3 to 1e-17, through pixel centers or not; needles of
+    these widths; faces without area; and a few ordinary faces."""
     rng, triangles, cameras = np.random.default_rng(seed), [], rig.cameras(33)
     middle = 3.0 if rig.name == "ortho6" else 1.4  # depth
     for _ in range(40):

@@ -284,7 +284,7 @@ def test_a_cloud_with_fewer_points_than_requested_repeats_them(tmp_path):
     assert (outcome.faces, outcome.notes) == (35, ("30 points for 100: repeated",))
 
 
-def test_scanobjectnn_through_its_own_rig(tmp_path):
+def test_scanobjectnn_is_rendered_with_its_own_rig(tmp_path):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(3, 300, 3)).astype(np.float32)
     for name, rows in (("training", data[:2]), ("test", data[2:])):

@@ -61,9 +61,9 @@ PACKAGE = {path: tree for path, tree in USERS.items() if path.is_relative_to(ROO
 
 
 def faults(tree, strict):
-    """Yield what a file uses of dask beside its documented names.
+    """Yield what a file uses of dask apart from its documented names.
 
-    strict: check attributes, too, as in the package, where variables have the names of HOLDERS.
+    strict: also check attributes, as in the package, where variables have the names in HOLDERS.
     """
     for module, name in dask_imports(tree):
         if module not in IMPORTS or name not in {"", *IMPORTS[module]}:

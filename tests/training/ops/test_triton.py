@@ -1,8 +1,8 @@
 """The GPU kernels against the plain versions and scipy: interpreted without a GPU, or on one.
 
-Triton decides whether to interpret when it is imported. So the tests of this file run in a pytest
-of their own that has TRITON_INTERPRET set, on CPU tensors, and here with `-m gpu` on a GPU. What
-the interpreter cannot show, that they can be compiled, is tested without a GPU too.
+Triton decides whether to interpret when it is imported. So the tests of this file run in a separate
+pytest with TRITON_INTERPRET set, on CPU tensors, and here with `-m gpu` on a GPU. That the kernels
+can be compiled, which the interpreter cannot show, is tested without a GPU too.
 """
 
 import os
@@ -345,7 +345,7 @@ def test_auction_kernels_compile(lanes, architecture, tmp_path, monkeypatch):
 def compile_kernel(kernel, types, constants, architecture, options):
     """The stages of its compilation by name, for an NVIDIA GPU that need not be present.
 
-    types: of the arguments that are not in constants, or a number that one of them is known to be.
+    types: the types of arguments not in constants, or the known value of an argument.
     """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

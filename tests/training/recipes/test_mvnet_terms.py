@@ -163,8 +163,8 @@ def smooth_keys(batch, size):
 def test_negatives_of_info_nce_are_only_from_the_other_view(rendered):
     """A pixel's neighbors in its own view are the most similar, so they must not be negatives.
 
-    The plain reference uses the tokens of each pair's first view whose pixel shows a point, where
-    they fall on one that does.
+    The plain reference uses the tokens of each pair's first view whose pixel shows a point, and
+    whose match does so too.
     """
     knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
     recipe, batch, maps = masked(rendered, *knobs)

@@ -1,5 +1,5 @@
 """docker/slurm/train.sbatch on two nodes, with stand-ins for SLURM's commands: two torchrun agents
-that meet on loopback, a process each.
+on loopback with one process each.
 """
 
 import os
@@ -71,8 +71,8 @@ def submit(tmp_path):
 
 
 def test_two_nodes_equal_one_process_that_accumulates(submit, store, tmp_path):
-    """33 shapes train in batches of 8, the last is left for another epoch; of the 9 that validate
-    node 1 has none of the last batch.
+    """33 shapes are trained in batches of 8, so one is left for another epoch; of the 9 validation
+    shapes, node 1 has none of the last batch.
     """
     settings = [f"--set={knob}" for knob in (*SMALL["student"], RATE)]
     said = submit(

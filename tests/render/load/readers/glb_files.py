@@ -58,7 +58,7 @@ class Builder:
         )
 
     def declared(self, **fields: Any) -> int:
-        """An accessor of whatever fields."""
+        """An accessor with these fields."""
         self.tree["accessors"].append(fields)
         return len(self.tree["accessors"]) - 1
 
