@@ -80,7 +80,7 @@ def test_modelnet_clouds_must_be_both_listed_and_on_disk(tmp_path):
     assert "modelnet40_test.txt cannot be read" in error("modelnet40-clouds", tmp_path).what
 
 
-def test_real_clouds_of_modelnet(real_data):
+def test_real_clouds_of_modelnet_are_listed(real_data):
     listing = list_shapes("modelnet40-clouds", real_data / "modelnet40_normal_resampled")
     shapes = found(listing)
     assert len(shapes) == 124

@@ -115,7 +115,7 @@ def test_wrong_labels_name_their_line(tmp_path, text, says):
     assert raised.where == str(tmp_path / "labels.csv")
 
 
-def test_real_folders(real_data):
+def test_real_folders_are_listed(real_data):
     listing = list_shapes("folder", real_data / "textured")
     assert found(listing) == {
         "cow/cow": ("cow", "train"),

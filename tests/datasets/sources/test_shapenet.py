@@ -7,7 +7,7 @@ from pointcmt.datasets.sources.shapenet import SYNSETS
 from tests.datasets.sources.listings import error, found, touch
 
 
-def test_shapenet_v1_and_v2(tmp_path):
+def test_shapenet_v1_and_v2_are_listed(tmp_path):
     v1, v2 = tmp_path / "v1", tmp_path / "v2"
     touch(v1, "02691156/b/model.obj", "02691156/a/model.obj", "03001627/c/model.mtl")
     touch(v2, "02691156/a/models/model_normalized.obj", "99999999/z/models/model_normalized.obj")
@@ -32,7 +32,7 @@ def test_shapenet_prefers_v2_and_adds_a_note(tmp_path):
     assert "1 models are here in both versions: v2 is used" in listing.notes
 
 
-def test_shapenet_splits(tmp_path):
+def test_shapenet_splits_come_from_all_csv(tmp_path):
     touch(tmp_path, *(f"02691156/{model}/model.obj" for model in "abcd"))
     (tmp_path / "all.csv").write_text(
         "id,synsetId,subSynsetId,modelId,split\n1,02691156,02690373,a,test\n"

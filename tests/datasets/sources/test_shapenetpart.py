@@ -38,7 +38,7 @@ def test_there_are_16_categories_and_50_parts():
     assert sum(map(len, PART_NAMES.values())) == 50
 
 
-def test_the_text_layout(tmp_path):
+def test_the_text_layout_is_listed(tmp_path):
     listing = list_shapes("shapenetpart", write_shapenetpart_text(tmp_path, SHAPES))
     assert found(listing) == EXPECTED
     assert listing.shapes[0].source == "02691156/aaa.txt"
@@ -48,7 +48,7 @@ def test_the_text_layout(tmp_path):
     assert listing.official == {"train": 12137, "test": 2874, "val": 1870}
 
 
-def test_the_older_text_layout(tmp_path):
+def test_the_older_text_layout_is_listed(tmp_path):
     newer = list_shapes("shapenetpart", write_shapenetpart_text(tmp_path / "new", SHAPES))
     root = write_shapenetpart_pts(tmp_path / "old", SHAPES)
     listing = list_shapes("shapenetpart", root)
@@ -93,7 +93,7 @@ def test_text_is_preferred_to_hdf5_beside_it_with_a_note(tmp_path):
 
 
 @pytest.mark.parametrize(("prefix", "parts"), [("ply_data_", "pid"), ("", "seg")])
-def test_the_hdf5_layouts(tmp_path, prefix, parts):
+def test_the_hdf5_layouts_are_listed(tmp_path, prefix, parts):
     write_shapenetpart_hdf5(tmp_path, SHAPES, prefix, parts)
     listing = list_shapes("shapenetpart", tmp_path)
     assert list(found(listing).items()) == [

@@ -64,7 +64,7 @@ def test_correspondences_built_later_are_the_same_bytes(meshes, finished, tmp_pa
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random_and_run_again_gives_the_same_bytes(meshes, finished, tmp_path, seed):
+def test_a_job_killed_at_random_resumes_to_the_same_bytes(meshes, finished, tmp_path, seed):
     out, chance = tmp_path / "S", random.Random(seed)
     arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "2"]
     kills = 0

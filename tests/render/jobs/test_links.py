@@ -56,7 +56,7 @@ def test_names_with_terminal_escapes_are_printed_safely(done, tmp_path):
     assert len(preview(ViewStore.open(out), tmp_path / "P", 4, 2)) == 3
 
 
-def test_a_store_remembers_that_links_were_followed(done, root):
+def test_a_store_records_that_links_were_followed(done, root):
     out, rendered = done
     assert rendered.returncode == 3, rendered.stderr
     store = ViewStore.open(out)
