@@ -12,7 +12,7 @@ TESTS ?= tests
 PARALLEL ?= --numprocesses 2 --dist loadfile
 
 .PHONY: setup demo test lint types unit test-slow test-gpu test-oldest test-newest test-wheel \
-	configs oldest bench bench-gpu clean
+	configs notebook oldest bench bench-gpu clean
 
 setup: $(VENV)/.ready
 
@@ -76,6 +76,11 @@ SDIST_TESTS ?=
 DIST ?=
 test-wheel: setup
 	DIST=$(DIST) packaging/check.sh $(BIN)/python $(SDIST_TESTS)
+
+# Executes the example notebook again.
+notebook: setup
+	$(PIP) install --constraint constraints.txt nbclient ipykernel
+	$(BIN)/python packaging/notebook.py examples/quickstart.ipynb
 
 # Renews the packaged configurations that are the defaults of a recipe.
 configs: setup

@@ -43,6 +43,12 @@ pointcmt evaluate RUN --data S | head -n 3
 pointcmt train student --config student-toy --print-config >mine.yaml
 pointcmt train student --config mine.yaml --print-config | cmp - mine.yaml
 pointcmt demo --out demo
+mkdir notebook && cd notebook
+python - "$work/sdist/examples/quickstart.ipynb" <<END
+import json, sys
+cells = json.load(open(sys.argv[1]))["cells"]
+exec("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+END
 
 say "the sdist's tests"
 cd "$work/sdist"

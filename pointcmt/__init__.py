@@ -101,22 +101,11 @@ _HOME_OF = {name: home for home, (names, _) in HOMES.items() for name in names.s
 
 def load_public(name: str) -> Any:
     """Load a public name from its module. Raises DependencyError if a library is missing."""
+    from pointcmt.extras import needs
+
     home = _HOME_OF[name]
-    if HOMES[home][1] == "train":  # torch is about to be loaded
-        from pointcmt.training.startup import let_waiting_threads_sleep
-
-        let_waiting_threads_sleep()
-    try:
+    with needs(HOMES[home][1] or "render", f"pointcmt.{name}"):
         return getattr(importlib.import_module(f"pointcmt.{home}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "pointcmt").startswith("pointcmt"):
-            raise
-        from pointcmt.errors import DependencyError, install
-
-        raise DependencyError(
-            f"pointcmt.{name} needs {error.name}, which is not installed",
-            fix=install(HOMES[home][1] or "all"),
-        ) from error
 
 
 if not TYPE_CHECKING:  # otherwise type checkers would accept any misspelled name

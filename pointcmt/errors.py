@@ -1,18 +1,19 @@
 """The errors that users can cause: what happened, where, and how to fix it."""
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pointcmt import __version__
 from pointcmt.wording import as_arguments, place_as_arguments
 
 MOST_TEXT = 8000  # characters of one part of an error, which may quote a file
+MOST_VALUE = 60  # characters of a setting's value
 MOST_DETAIL = 1000  # characters of a shape's detail or note: a store may hold millions
-# PyTorch's index of CPU builds; the default builds for Linux include gigabytes of CUDA.
-CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
-WITH_TORCH = ("train", "export", "all")  # extras that install torch
+
+Key = TypeVar("Key")
 
 
 class PointcmtError(Exception):
@@ -185,17 +186,21 @@ def require_utf8(path: str, where: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            "the name of this directory is not UTF-8", where=f"{where} {path!r}", fix="rename it"
+            "the name of this folder is not valid UTF-8",
+            where=f"{where} {path!r}",
+            fix="rename the folder",
         ) from None
 
 
-def install(extra: str) -> str:
-    """Return how to install the libraries of an extra, from a checkout or a wheel file."""
-    text = (
-        f"in a checkout: pip install '.[{extra}]'; with the wheel: "
-        f"pip install 'pointcmt-{__version__}-py3-none-any.whl[{extra}]'"
-    )
-    return f"{text}; for CPUs only, first: {CPU_TORCH}" if extra in WITH_TORCH else text
+def require_named(path: str | Path, where: str) -> None:
+    """Raise UsageError for an empty path, which would be the current directory.
+
+    An unset shell variable or an empty field of a configuration is one.
+    """
+    if not str(path):
+        raise UsageError(
+            "the path is empty", where=where, fix="pass a path; . is the current directory"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -204,6 +209,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     listing = "known: " + ", ".join(known)
     return f"did you mean '{close[0]}'? {listing}" if close else listing
+
+
+def differing(left: Mapping[Key, Any], right: Mapping[Key, Any]) -> dict[Key, tuple[Any, Any]]:
+    """Return both values of every key whose values differ, in the order of left, then of right.
+
+    The value is None if a mapping lacks the key.
+    """
+    pairs = {key: (left.get(key), right.get(key)) for key in {**left, **right}}
+    return {key: (here, there) for key, (here, there) in pairs.items() if here != there}
+
+
+def brief(value: Any) -> str:
+    """Return a JSON-able value as JSON; for a long one, its beginning and its length."""
+    text = json.dumps(value)
+    return text if len(text) <= MOST_VALUE else f"{text[:45]}… ({len(text)} characters)"
 
 
 def _without_controls(line: str) -> str:

@@ -1,15 +1,14 @@
 """Stores rendered in this process, and the parts of two stores that must be equal."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.schema import arrays_of, shard_key
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.render.config import RenderConfig, fit
-from pointcmt.render.jobs.job import Job, create_store, tasks
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.jobs.job import create_store, job_of_listing, tasks
 from pointcmt.render.jobs.shards import ShardRunner
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 
@@ -32,9 +31,7 @@ def render_box(out, meshes, count=1, **settings):
 def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
     """A store of a listing's shapes; settings: those of RenderConfig."""
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
-    config = fit(config, listing.kind)
-    job = Job(str(out), listing.name, listing.root, listing.up, config, correspondences)
-    job = replace(job, follow_links=listing.follow_links)
+    job = job_of_listing(listing, str(out), config, correspondences)
     store = create_store(listing, job, shard)
     runner = ShardRunner(job)
     for task in tasks(store, render=True, correspondences=correspondences):

@@ -48,9 +48,11 @@ WATCH = (  # prints the policy at the time when torch is imported
 )
 
 
-@pytest.mark.parametrize("name", ["train", "load_run", "ViewDataset"])
-def test_the_python_interface_sets_the_policy_before_torch_is_loaded(name):
-    assert run(f"{WATCH}import pointcmt as pc\npc.{name}\n") == "passive\n"
+@pytest.mark.parametrize(
+    "use", ["train", "load_run", "ViewDataset", "open_store(sys.argv[1]).dataset()"]
+)
+def test_the_python_interface_sets_the_policy_before_torch_is_loaded(use, toy_store):
+    assert run(f"{WATCH}import pointcmt as pc\npc.{use}\n", toy_store.path) == "passive\n"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "demo"])

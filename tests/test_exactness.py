@@ -72,7 +72,7 @@ def sources(group):
 
 
 def rays(arrays, view, row, column):
-    """Origins and directions (length 1 = depth 1) of the rays through pixel centres, by hand."""
+    """Origins and directions (length 1 = depth 1) of the rays through pixel centers, by hand."""
     focal, center = arrays["K"][view, 0, 0], arrays["K"][view, 0, 2]
     local = np.stack(
         [(column + 0.5 - center) / focal, (row + 0.5 - center) / focal, np.ones(len(view))], axis=1

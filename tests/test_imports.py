@@ -13,7 +13,6 @@ PACKAGE = ROOT / "pointcmt"
 # The base layer: modules at the top of the package that import only each other.
 GROUND = (
     "errors",
-    "differences",
     "console",
     "wording",
     "arrays",
@@ -26,6 +25,7 @@ GROUND = (
     "compiled",
     "files",
     "plugins",
+    "extras",
 )
 TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
 # Folder, or module with its own rule → what it may import besides itself and the base layer.

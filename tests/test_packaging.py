@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import pointcmt
-from pointcmt.errors import CPU_TORCH, install
+from pointcmt.extras import CPU_TORCH, install
 from pointcmt.training.config.names import known_configs
 
 ROOT = Path(__file__).parents[1]

@@ -1,19 +1,19 @@
-"""Render data sets into a store with many processes, and preview stores."""
+"""Render datasets into a store with many processes, and preview stores."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store.locations import is_remote
-from pointcmt.errors import UsageError, nearest
-from pointcmt.render.config import RenderConfig, find_color, fit
-from pointcmt.render.jobs.job import Job
+from pointcmt.errors import UsageError, nearest, require_named
+from pointcmt.render.config import RenderConfig, find_color
+from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
 from pointcmt.render.jobs.run import render as run_job
 
@@ -37,6 +37,7 @@ class RenderSettings(TypedDict, total=False):
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
+    cull: str  # faces to leave out: none, or back (those turned away)
     seed: int
     correspondences: bool  # which points each view sees
     timeout: float  # seconds for one shape
@@ -44,7 +45,7 @@ class RenderSettings(TypedDict, total=False):
     shard_size: int | None  # shapes per shard
     overwrite: bool  # delete the store first
     retry_failed: bool
-    moved: bool  # the data set has moved to another directory
+    moved: bool  # the dataset has moved to another directory
     changed_sources: bool  # files may have changed since shapes were rendered
 
 
@@ -58,7 +59,7 @@ def render(
     progress: bool = False,
     **settings: Unpack[RenderSettings],
 ) -> Summary:
-    """Render a data set into a view store; another call renders only what is missing.
+    """Render a dataset into a view store; another call renders only what is missing.
 
     dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
     its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
@@ -79,24 +80,19 @@ def render(
         fix = nearest(name, RenderSettings.__annotations__)
         raise UsageError(f"render has no setting '{name}'", where=f"{name}=", fix=fix)
     plugins.trust(dataset)
-    on_device = given.get("device", "auto") != "auto"
-    if on_device and given.get("backend", "auto") not in ("auto", "egl"):
-        what = f"backend {given['backend']} draws on no device"
-        raise UsageError(what, where="--device", fix="leave it out")
     given["layers"] = tuple(sorted(given.get("layers", ())))
     if "background" in given:
         given["background"] = find_color(given["background"])
     own = {each.name for each in fields(RenderConfig)}
     found = rig if isinstance(rig, Rig) else find_rig(str(rig))
     config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
-    follow = given.get("follow_links", False)
-    listing = list_shapes(dataset, None if root is None else Path(root), given.get("up"), follow)
+    if root is not None:
+        require_named(root, "--root")
+    place, follow = None if root is None else Path(root), given.get("follow_links", False)
+    listing = list_shapes(dataset, place, given.get("up"), follow)
     listing = select(listing, given.get("split"), given.get("limit"))
-    config = fit(config, listing.kind)
-    if on_device and listing.kind == "cloud":
-        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
-    place, matched = str(out), given.get("correspondences", True)
-    job = Job(place, listing.name, listing.root, listing.up, config, matched)
+    matched, device = given.get("correspondences", True), given.get("device", "auto")
+    job = job_of_listing(listing, str(out), config, matched, device)
     kinds = {each.name for each in fields(Options)}
     options = Options(
         workers=workers,
@@ -104,7 +100,7 @@ def render(
         **{key: given[key] for key in given.keys() & kinds},
     )
     with showing_messages(progress):
-        return run_job(listing, replace(job, follow_links=follow), options)
+        return run_job(listing, job, options)
 
 
 def preview(
@@ -125,9 +121,6 @@ def preview(
     """
     from pointcmt.render.preview import preview as draw
 
-    if is_remote(str(out)):
-        raise UsageError(
-            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
-        )
+    folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
-    return draw(opened, Path(out), shapes, views, overwrite)
+    return draw(opened, folder, shapes, views, overwrite)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import Json, Trust, allow, is_url, needs
+from pointcmt.commands.options import Json, Trust, allow, is_url, path_of, require_folder
 from pointcmt.console import show_text
 from pointcmt.errors import UsageError
+from pointcmt.extras import needs
 
 STORE_FORMATS = ("png", "webdataset")
 
@@ -16,19 +17,28 @@ STORE_FORMATS = ("png", "webdataset")
 def export(
     source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="safetensors (weights) or onnx (a student, for any runtime).")
+        str,
+        typer.Option(
+            help="Format: safetensors (weights) or onnx (a student, for any ONNX runtime)."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; an earlier export is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The file to write; replaces an earlier export.", **path_of("--out")),
+    ],
     checkpoint: Annotated[
-        str, typer.Option(help="best on validation, last, or a kept epoch's number.")
+        str,
+        typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch."),
     ] = "best",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that no export wrote, too.")
+        bool,
+        typer.Option("--overwrite", help="Replace any existing file, not only an earlier export."),
     ] = False,
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Export a trained network as one file, checked against torch before it is written."""
+    require_folder(out, "--out")
     _check_export(source, to)
     allow(trust)
     with needs("export" if to == "onnx" else "train"):
@@ -45,19 +55,19 @@ def _check_export(source: Path, to: str) -> None:
     is_store = is_url(source) or (source / "zarr.json").exists()
     if to in STORE_FORMATS and is_store:
         raise UsageError(
-            f"a view store cannot be exported to {to} yet",
+            f"exporting a view store to {to} is not supported yet",
             where=str(source),
-            fix="read it with pointcmt.datasets.store.ViewStore or any zarr v3 reader, docs/store.md",
+            fix="read it with pointcmt.open_store or any zarr v3 reader (docs/store.md)",
         )
     if to in STORE_FORMATS:
         raise UsageError(
-            f"{to} is for view stores, and this is none",
+            f"the format {to} only applies to view stores; this is not a view store",
             where=str(source),
             fix="export a run --to safetensors or onnx",
         )
     if is_store:
         raise UsageError(
-            f"{to} is for trained runs, and this is a view store",
+            f"the format {to} only applies to runs; this is a view store",
             where=str(source),
-            fix="give the folder of a `pointcmt train --out`",
+            fix="pass the folder of a run (the --out of `pointcmt train`)",
         )

@@ -1,7 +1,6 @@
 """`pointcmt render` and `pointcmt build-correspondences`."""
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +28,6 @@ from pointcmt.commands.options import (
     start_logging,
 )
 from pointcmt.console import duration, logger, show
-from pointcmt.errors import UsageError
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -38,25 +36,26 @@ if TYPE_CHECKING:
 
 
 def render(
-    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own, module:name (docs/own-parts.md).")],
-    out: Annotated[str, typer.Option(help="The view store, made or continued: a folder, s3://bucket/path, gs://bucket/path.")],
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own as module:name (docs/own-parts.md).")],
+    out: Annotated[str, typer.Option(help="The view store to create or continue: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
-    rig: Annotated[str, typer.Option(help="circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN, a .toml.")] = "dodeca20",
-    size: Annotated[int, typer.Option(help="Pixels, square.")] = 224,
+    rig: Annotated[str, typer.Option(help="Camera rig: circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN or a .toml file.")] = "dodeca20",
+    size: Annotated[int, typer.Option(help="Width and height of the images in pixels.")] = 224,
     points: Annotated[int, typer.Option(help="Surface points per shape.")] = 2048,
-    layers: Annotated[str, typer.Option(help="Further images: normal,albedo.")] = "",
-    split: Annotated[str | None, typer.Option(help="Only train, test or val.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="N shapes, spread evenly.")] = None,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links to directories outside of the root.")] = False,
-    up: Annotated[str | None, typer.Option(help="The files' up axis: x, y or z (folder, clouds: y).")] = None,
-    backend: Annotated[str, typer.Option(help="auto, egl, embree or pyrender.")] = "auto",
+    layers: Annotated[str, typer.Option(help="Additional image layers: normal,albedo.")] = "",
+    split: Annotated[str | None, typer.Option(help="Only this split: train, test or val.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many shapes, spread evenly over classes and splits.")] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links to folders outside the root.")] = False,
+    up: Annotated[str | None, typer.Option(help="Up axis of the files: x, y or z. Default: the dataset's (folder, clouds: y).")] = None,
+    backend: Annotated[str, typer.Option(help="Renderer: auto, egl, embree or pyrender.")] = "auto",
     device: Gpus = "auto",
-    antialias: Annotated[bool, typer.Option(help="Smooth edges in rgb, never in ids or depth.")] = True,
-    background: Annotated[str, typer.Option(help="white, black or #rrggbb.")] = "white",
-    light: Annotated[str, typer.Option(help="camera or world.")] = "camera",
-    splat: Annotated[float | None, typer.Option(help="Of clouds: a point's radius in pixels; 3 of 224 if absent.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    correspondences: Annotated[bool, typer.Option(help="Which points each view sees.")] = True,
+    antialias: Annotated[bool, typer.Option(help="Anti-alias rgb, never face indices or depth.")] = True,
+    background: Annotated[str, typer.Option(help="Background color: white, black or #rrggbb.")] = "white",
+    light: Annotated[str, typer.Option(help="What the light is fixed to: camera or world.")] = "camera",
+    splat: Annotated[float | None, typer.Option(help="Clouds only: radius of a point in pixels. Default: 3 per 224 pixels of image size.")] = None,
+    cull: Annotated[str, typer.Option(help="Faces to leave out: none, or back (those facing away from the camera).")] = "none",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    correspondences: Annotated[bool, typer.Option(help="Compute which points each view sees.")] = True,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
     memory_limit: MemoryLimit = None,
@@ -64,12 +63,12 @@ def render(
     resources: Resources = "",
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
-    shard_size: Annotated[int | None, typer.Option(help="Shapes per shard; chosen if absent.")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Shapes per shard. Default: chosen automatically.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
     retry_failed: RetryFailed = False,
-    moved: Annotated[bool, typer.Option("--moved", help="The data set is in another directory than before.")] = False,
-    changed_sources: Annotated[bool, typer.Option("--changed-sources", help="Go on though files have changed since shapes were rendered.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    moved: Annotated[bool, typer.Option("--moved", help="The dataset has moved to another folder.")] = False,
+    changed_sources: Annotated[bool, typer.Option("--changed-sources", help="Continue although source files have changed since they were rendered.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -80,12 +79,11 @@ def render(
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
-    from pointcmt.render.config import RenderConfig, find_color, fit
+    from pointcmt.render.config import RenderConfig, find_color
+    from pointcmt.render.jobs.job import job_of_listing
+    from pointcmt.render.jobs.run import Options
+    from pointcmt.render.jobs.run import render as run
 
-    if device != "auto" and backend not in ("auto", "egl"):
-        raise UsageError(
-            f"backend {backend} draws on no device", where="--device", fix="leave it out"
-        )
     config = RenderConfig(
         rig=find_rig(rig),
         size=size,
@@ -97,19 +95,11 @@ def render(
         light=light,
         seed=seed,
         splat=splat or 0.0,
+        cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
-    config = fit(config, listing.kind)
-    if device != "auto" and listing.kind == "cloud":
-        raise UsageError("clouds are drawn on no device", where="--device", fix="leave it out")
+    job = job_of_listing(listing, out, config, correspondences, device)
     _print_listing(listing)
-
-    from pointcmt.render.jobs.job import Job
-    from pointcmt.render.jobs.run import Options
-    from pointcmt.render.jobs.run import render as run
-
-    job = Job(out, listing.name, listing.root, listing.up, config, correspondences)
-    job = replace(job, follow_links=follow_links)
     options = Options(
         workers=workers,
         timeout=timeout,

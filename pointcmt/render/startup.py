@@ -1,16 +1,19 @@
 """Import large libraries: only the needed parts in workers, and with helpful errors."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
-from pointcmt.errors import DependencyError, install
+from pointcmt.errors import DependencyError
+from pointcmt.extras import install
 
 # open3d imports its web plots and, with them, dash and plotly: 0.25 s of 0.55 s.
 WEB_PLOTS = "open3d.visualization.draw_plotly"
 NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_server=None)
+WEB_VISUALIZER = "OPEN3D_DISABLE_WEB_VISUALIZER"
 # numba imports a BLAS from scipy if it is installed, which no kernel here needs: 0.2 s.
 BLAS = "scipy.linalg"
 
@@ -28,7 +31,8 @@ SYSTEM_PACKAGES = {
 def load_open3d(where: str) -> Any:
     """Import open3d. where: the feature that needs it. Raises DependencyError with a remedy."""
     try:
-        import open3d
+        with _without_web_visualizer():
+            import open3d
     except ImportError as error:
         raise DependencyError(
             f"open3d cannot be loaded: {error}", where=where, fix=remedy(error)
@@ -40,7 +44,10 @@ def remedy(error: ImportError) -> str:
     """Return what to install if importing open3d failed."""
     library = str(error).split(":")[0]
     if library in SYSTEM_PACKAGES:
-        return f"apt-get install {SYSTEM_PACKAGES[library]}, or the package that has {library}"
+        return (
+            f"run `apt-get install {SYSTEM_PACKAGES[library]}`, or install the package that "
+            f"provides {library}"
+        )
     return install("render")
 
 
@@ -52,6 +59,19 @@ def import_lightly() -> None:
     with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, BLAS: None}):
         import numba.np.arraymath  # noqa: F401
         import open3d  # noqa: F401
+
+
+@contextmanager
+def _without_web_visualizer() -> Iterator[None]:
+    """In a notebook, importing open3d would start a server for a viewer, and print so."""
+    if WEB_VISUALIZER in os.environ:  # the user's own choice
+        yield
+        return
+    os.environ[WEB_VISUALIZER] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[WEB_VISUALIZER]
 
 
 @contextmanager

@@ -40,6 +40,21 @@ def test_running_the_notebook_prints_its_stored_output(tmp_path):
     assert done.stderr == ""
 
 
+def test_rendering_in_a_notebook_prints_nothing(tmp_path):
+    """Open3D prints when it is imported in a Jupyter kernel, which it knows by this class."""
+    code = (
+        "import builtins\n"
+        "class ZMQInteractiveShell: pass\n"
+        "builtins.get_ipython = ZMQInteractiveShell\n"
+        "import pointcmt as pc\n"
+        "from pointcmt.datasets.sources.toy import build\n"
+        "pc.render_views(build('chair/0003'), rig='ortho6', size=32)\n"
+        "import open3d\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_notebook_is_stored_executed_and_small():
     cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]

@@ -68,7 +68,7 @@ def test_foreign_files_in_the_preview_folder_need_the_overwrite_flag(
         preview(toy_store, out, shapes=2, views=1)
     assert os.listdir(out) == [name]
     if kind == "folder":
-        with pytest.raises(StoreError, match="a folder where a preview would write"):
+        with pytest.raises(StoreError, match="a folder has the name of a file to write"):
             preview(toy_store, out, shapes=2, views=1, overwrite=True)
     else:
         preview(toy_store, out, shapes=2, views=1, overwrite=True)
@@ -82,7 +82,7 @@ def test_no_preview_is_written_into_a_store(toy_store, tmp_path, place):
     (tmp_path / "link").symlink_to(tmp_path / "S/depth")
     before = tree(store)
     out = tmp_path / "link" if place == "link" else tmp_path / "S" / place
-    with pytest.raises(StoreError, match=r"not written into the view store .*S"):
+    with pytest.raises(StoreError, match=r"cannot be written into the view store .*S"):
         preview(toy_store, out, shapes=2, views=1, overwrite=True)
     assert tree(store) == before
 
@@ -91,6 +91,6 @@ def test_no_preview_is_written_into_a_store(toy_store, tmp_path, place):
 def test_no_preview_is_written_into_a_run(toy_store, tmp_path, place):
     (tmp_path / "RUN").mkdir()
     (tmp_path / "RUN/run.json").write_text('{"recipe": "student"}')
-    with pytest.raises(StoreError, match=r"not written into the run .*RUN"):
+    with pytest.raises(StoreError, match=r"cannot be written into the run .*RUN"):
         preview(toy_store, tmp_path / "RUN" / place, shapes=2, views=1, overwrite=True)
     assert os.listdir(tmp_path / "RUN") == ["run.json"]

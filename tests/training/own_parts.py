@@ -19,19 +19,19 @@ def pointcmt(*arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def knobs(recipe, *more):
+def overrides(recipe, *more):
     return [word for text in (*SMALL[recipe], *more) for word in ("--set", text)]
 
 
 def begin(recipe, store, out, *more):
     options = ("--data", store.path, "--out", out, "--epochs", 1, "--device", "cpu")
-    return pointcmt("train", recipe, *options, *knobs(recipe, *more))
+    return pointcmt("train", recipe, *options, *overrides(recipe, *more))
 
 
 def report_shapes(store):
-    from pointcmt.training.runs.splits import labelled
+    from pointcmt.training.runs.splits import labeled
 
-    return labelled(store, "test")[0]
+    return labeled(store, "test")[0]
 
 
 def export_of(run, out):

@@ -77,19 +77,22 @@ def bad(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("no_module_at_all:Net", "no module 'no_module_at_all'"),
-        ("bad_parts.sub:Net", "no module 'bad_parts.sub'"),
+        ("no_module_at_all:Net", "module 'no_module_at_all' of"),
+        ("bad_parts.sub:Net", "module 'bad_parts.sub' of"),
         ("bad_module:Net", "bad_module needs no_such_library"),
         ("worse_module:Net", "cannot be imported: ZeroDivisionError"),
         ("exits:Net", "cannot be imported: SystemExit"),
         ("bad_parts:Nett", "has no 'Nett'"),
-        ("bad_parts:number", "cannot be called"),
-        ("bad_parts:listing", "made a Listing, not an nn.Module"),
+        ("bad_parts:number", "must be callable"),
+        ("bad_parts:listing", "must return an nn.Module, not a Listing"),
         ("bad_parts:broken", "fails: RuntimeError: out of ideas"),
-        ("bad_parts:Narrow", r"not nn.Linear\(512, 3\)"),
-        ("bad_parts:Tuple", "returns a tuple, not a Prediction"),
-        ("bad_parts:Negative", "negative numbers"),
-        ("bad_parts:Points", r"gives logits \[2, 1\] for points \[2, 1024, 3\], not \[2, 3\]"),
+        ("bad_parts:Narrow", r"must have the classifier nn.Linear\(512, 3\)"),
+        ("bad_parts:Tuple", "must return a Prediction, not a tuple"),
+        ("bad_parts:Negative", "negative values"),
+        (
+            "bad_parts:Points",
+            r"must return logits \[2, 3\] for points \[2, 1024, 3\], not \[2, 1\]",
+        ),
     ],
 )
 def test_an_invalid_backbone_is_reported(name, says):
@@ -109,7 +112,7 @@ def test_a_backbone_without_point_features_is_not_a_dense_one():
     state = torch.random.get_rng_state()
     assert build_backbone("bad_parts:Net", 3).training
     torch.random.set_rng_state(state)
-    with pytest.raises(UsageError, match="no local_width and least"):
+    with pytest.raises(UsageError, match="must have local_width and least"):
         build_dense("bad_parts:Net", 3)
 
 
@@ -117,8 +120,8 @@ def test_a_backbone_without_point_features_is_not_a_dense_one():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not a Source"),
-        ("bad_parts:Net", "is a type, not a Source"),
+        ("bad_parts:number", "must be a Source or a function that returns a Listing, not a int"),
+        ("bad_parts:Net", "must be a Source or a function that returns a Listing, not a type"),
         ("bad_parts:lists_none", "listed no shapes"),
         ("bad_parts:lists_a_list", "returned a list, not a Listing"),
         ("bad_parts:lists_twice", "several shapes with the same id"),
@@ -140,9 +143,9 @@ def test_an_invalid_source_is_reported(name, says):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not an OwnRecipe"),
+        ("bad_parts:number", "must be an OwnRecipe, not a int"),
         ("bad_parts:recipe_of_nothing", "not a subclass of TrainConfig"),
-        ("bad_parts:recipe_without_defaults", "not valid without settings: epochs"),
+        ("bad_parts:recipe_without_defaults", "not valid with its defaults: epochs"),
     ],
 )
 def test_an_invalid_recipe_is_reported(name, says):
@@ -155,7 +158,7 @@ def test_an_invalid_image_network_is_reported():
     from pointcmt.training.images.networks import named_network
 
     plugins.trust("bad_parts:Net")
-    with pytest.raises(UsageError, match="is a type, not an ImageNetwork"):
+    with pytest.raises(UsageError, match="must be an ImageNetwork, not a type"):
         named_network("bad_parts:Net")
 
 

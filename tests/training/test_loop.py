@@ -161,11 +161,11 @@ def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one(straight, st
 
 def test_another_configuration_is_refused_with_the_difference(straight, store):
     config = small_config("student", "optimizer.learning_rate=0.01", epochs=7)
-    with pytest.raises(StoreError, match="other settings") as caught:
+    with pytest.raises(StoreError, match="different settings") as caught:
         train(store, config, straight, device="cpu")
-    assert "optimizer.learning_rate: 0.001 in the run, 0.01 asked for" in str(caught.value)
-    assert "epochs: 6 in the run, 7 asked for" in str(caught.value)
-    with pytest.raises(StoreError, match="recipe: student in the run, teacher asked for"):
+    assert "optimizer.learning_rate: 0.001 in the run, 0.01 requested" in str(caught.value)
+    assert "epochs: 6 in the run, 7 requested" in str(caught.value)
+    with pytest.raises(StoreError, match="recipe: student in the run, teacher requested"):
         train(store, small_config("teacher", epochs=6), straight, device="cpu")
 
 
@@ -208,9 +208,9 @@ def test_figures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monke
     assert pictures[0] == pictures[1]
 
 
-@pytest.mark.parametrize("knob", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
-def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, knob):
-    config = small_config("student", knob, "optimizer.weight_decay=0", epochs=3)
+@pytest.mark.parametrize("override", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
+def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, override):
+    config = small_config("student", override, "optimizer.weight_decay=0", epochs=3)
     with pytest.raises(PointcmtError, match=r"the loss is (nan|inf) at (step \d+|validation)") as e:
         train(store, config, tmp_path, device="cpu")
     assert "optimizer.learning_rate" in e.value.fix
@@ -258,7 +258,7 @@ def test_training_starts_from_a_published_file(store, tmp_path):
     assert start_from(config, model, ["a", "b", "c"]) == ()
     assert torch.equal(model.classifier.weight, theirs.state_dict()["fc_layer2.0.weight"])
     config = small_config("student", init=str(tmp_path / "published.pth"))
-    with pytest.raises(StoreError, match="another architecture"):  # this one is PointNet
+    with pytest.raises(StoreError, match="a different architecture"):  # this one is PointNet
         train(store, config, tmp_path / "run", device="cpu")
 
 

@@ -63,7 +63,7 @@ def test_code_named_in_a_run_is_imported_only_with_permission(own, store, tmp_pa
          "--out", tmp_path / "OTHER"),
     )  # fmt: skip
     for command in refused:
-        with pytest.raises(UsageError, match="Python code that a file names") as caught:
+        with pytest.raises(UsageError, match="Python code that a file refers to") as caught:
             pointcmt(*command)
         assert "--trust own:Net" in caught.value.fix
     assert "own" not in sys.modules
@@ -71,9 +71,9 @@ def test_code_named_in_a_run_is_imported_only_with_permission(own, store, tmp_pa
     assert "overall_accuracy" in pointcmt("evaluate", run, "--data", store.path, *trust)
     pointcmt("export", run, "--to", "safetensors", "--out", file, *trust)
     plugins._trusted.clear()
-    with pytest.raises(UsageError, match="Python code that a file names"):
+    with pytest.raises(UsageError, match="Python code that a file refers to"):
         load_exported(file)
-    with pytest.raises(UsageError, match="does not name code"):
+    with pytest.raises(UsageError, match="does not have the form module:name"):
         pointcmt("evaluate", run, "--data", store.path, "--trust", "own")
 
 
@@ -108,8 +108,8 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     weights = Images().state_dict()
     (tmp_path / "weights").mkdir()
     save_file(weights, tmp_path / "weights/model.safetensors")
-    run, knob = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
-    config = small_config("teacher", "model.backbone=outside-images", knob, epochs=1)
+    run, override = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
+    config = small_config("teacher", "model.backbone=outside-images", override, epochs=1)
     from pointcmt.training.recipes import build_recipe
 
     model = build_recipe(config, 3, True).model
@@ -119,7 +119,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert "encoder.head.weight" not in trained  # features do not use it
     feature = model.eval()(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8))[1]
     assert feature.shape == (1, 512)
-    begin("teacher", store, run, "model.backbone=outside-images", knob)
+    begin("teacher", store, run, "model.backbone=outside-images", override)
     assert "overall_accuracy" in pointcmt("evaluate", run, "--data", store.path)
     begin("student", store, tmp_path / "S", f"teacher={run}", "distillation.method=features")
     file = tmp_path / "t.safetensors"
@@ -127,7 +127,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert type(load_exported(file)[0].encoder).__name__ == "Images"
     del weights["head.bias"]
     save_file(weights, tmp_path / "weights/model.safetensors")
-    with pytest.raises(UsageError, match=r"do not fit 1 tensors of outside-images, such as head"):
+    with pytest.raises(UsageError, match=r"do not match 1 tensors of outside-images, such as head"):
         build_recipe(config, 3, True)
 
 
@@ -160,7 +160,9 @@ def test_a_teacher_with_auto_uses_the_network_of_its_weights(name, make_store, f
 
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
     for weights in ("hub", "random"):
-        with pytest.raises(UsageError, match=f"'{weights}' names none: give model__weights"):
+        with pytest.raises(
+            UsageError, match=f"'{weights}' does not identify one: use model__weights"
+        ):
             small_config("teacher", "model.backbone=auto", f"model.weights={weights}")
 
 

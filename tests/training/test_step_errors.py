@@ -23,10 +23,10 @@ class Glutton(PlainStudent):
 def test_running_out_of_memory_is_reported_with_options(store, tmp_path, monkeypatch):
     """The allocator fails in the middle of a step."""
     monkeypatch.setitem(BACKBONES, "pointnet", Glutton)
-    with pytest.raises(PointcmtError, match="memory ran out while training student") as caught:
+    with pytest.raises(PointcmtError, match="out of memory while training student") as caught:
         train(store, small_config("student", epochs=1), tmp_path, device="cpu")
-    for knob in ("data.batch_size below 8", "optimizer.accumulate", "bf16", "data.points"):
-        assert knob in caught.value.fix
+    for override in ("data.batch_size below 8", "optimizer.accumulate", "bf16", "data.points"):
+        assert override in caught.value.fix
 
 
 def test_running_out_of_memory_in_a_teacher_is_reported_with_its_options():

@@ -70,11 +70,11 @@ def test_modelnet_clouds_must_be_both_listed_and_on_disk(tmp_path):
         "chair/chair_0001": ("chair", "train"),
         "chair/chair_0002": ("chair", "test"),
     }
-    assert listing.notes == ("1 files are in no list: left out",)
+    assert listing.notes == ("1 files are ignored: no split file lists them",)
     assert (listing.up, len(listing.class_names)) == ("y", 40)
     high = list_shapes("modelnet40-clouds", tmp_path)
     assert high.shapes == listing.shapes
-    assert high.notes[0] == "the root is one level too high: 'resampled' in it is used"
+    assert high.notes[0] == "the root is one level too high: using its subfolder 'resampled'"
     assert "modelnet10_train.txt" in error("modelnet10-clouds", tmp_path).what
     (tmp_path / "resampled/modelnet40_test.txt").write_bytes(b"\xff")
     assert "modelnet40_test.txt cannot be read" in error("modelnet40-clouds", tmp_path).what

@@ -62,16 +62,16 @@ def test_names_that_are_not_valid_text_are_skipped(tmp_path):
     (tmp_path / os.fsdecode(b"\xff.off")).touch()
     listing = list_shapes("folder", tmp_path)
     assert list(found(listing)) == ["a"]
-    assert listing.notes == ("1 files whose names are not valid text ignored",)
+    assert listing.notes == ("1 files ignored: their names are not valid UTF-8",)
 
 
 def test_a_root_one_level_too_high_adds_a_note(tmp_path):
     touch(tmp_path, "data/chair/a.off", "data/table/b.off")
-    assert "one level too high?" in list_shapes("folder", tmp_path).notes[0]
+    assert "--root may be one level too high" in list_shapes("folder", tmp_path).notes[0]
     assert list_shapes("folder", tmp_path / "data").notes == ()
 
 
-def labelled(root: Path, text: str | bytes) -> Path:
+def labeled(root: Path, text: str | bytes) -> Path:
     touch(root, "chair/a.off", "chair/b.off", "c.obj", "c.ply")
     (root / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
@@ -79,7 +79,7 @@ def labelled(root: Path, text: str | bytes) -> Path:
 
 def test_labels_come_from_a_csv_file(tmp_path):
     text = "\ufeffid,class,split\n chair/a , sofa ,test\nc.obj,,validation\n\nchair\\b.off,Tür,\n"
-    listing = list_shapes("folder", labelled(tmp_path, text))
+    listing = list_shapes("folder", labeled(tmp_path, text))
     assert found(listing) == {
         "c.obj": (None, "val"),
         "c.ply": (None, "train"),
@@ -87,11 +87,11 @@ def test_labels_come_from_a_csv_file(tmp_path):
         "chair/b": ("Tür", "train"),
     }
     assert listing.class_names == ("Tür", "sofa")
-    assert listing.notes == ("1 shapes are not in labels.csv: they have no class",)
+    assert listing.notes == ("1 shapes are not listed in labels.csv and have no class",)
 
 
 def test_labels_may_lack_a_column(tmp_path):
-    assert found(list_shapes("folder", labelled(tmp_path, "split,id\ntest,c.ply\n")))["c.ply"] == (
+    assert found(list_shapes("folder", labeled(tmp_path, "split,id\ntest,c.ply\n")))["c.ply"] == (
         None,
         "test",
     )
@@ -100,9 +100,12 @@ def test_labels_may_lack_a_column(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("id,class,split\nchair/a,x,test\nnobody,x,test\n", "line 3: 'nobody' is no shape here"),
+        (
+            "id,class,split\nchair/a,x,test\nnobody,x,test\n",
+            "line 3: 'nobody' is not a shape of this folder",
+        ),
         ("id,class,split\nchair/a,x,test\nchair/a.off,x,test\n", "line 3: 'chair/a.off' is listed"),
-        ("id,class,split\nc,x,test\n", "line 2: 'c' may be several files"),
+        ("id,class,split\nc,x,test\n", "line 2: 'c' is ambiguous"),
         ("id,class,split\n\nchair/a,x,tset\n", "line 3: unknown split 'tset'"),
         ("name,class\nchair/a,x\n", "line 1: the header must be id,class,split"),
         ("", "line 1: the header"),
@@ -110,7 +113,7 @@ def test_labels_may_lack_a_column(tmp_path):
     ],
 )
 def test_wrong_labels_name_their_line(tmp_path, text, says):
-    raised = error("folder", labelled(tmp_path, text))
+    raised = error("folder", labeled(tmp_path, text))
     assert says in raised.what
     assert raised.where == str(tmp_path / "labels.csv")
 

@@ -35,13 +35,13 @@ def test_modelnet_roots_one_level_too_high_or_too_low(tmp_path):
     modelnet(tmp_path / "copy")
     high = list_shapes("modelnet40", tmp_path)
     assert found(high) == whole
-    assert high.notes == ("the root is one level too high: 'ModelNet40' in it is used",)
+    assert high.notes == ("the root is one level too high: using its subfolder 'ModelNet40'",)
     low = list_shapes("modelnet40", tmp_path / "ModelNet40" / "airplane")
     assert found(low) == {key: value for key, value in whole.items() if value[0] == "airplane"}
-    assert low.notes == ("the root is one class: only 'airplane' is listed",)
+    assert low.notes == ("the root is the folder of one class: only 'airplane' is listed",)
     lowest = list_shapes("modelnet40", tmp_path / "ModelNet40" / "airplane" / "test")
     assert found(lowest) == {"airplane/airplane_0003": ("airplane", "test")}
-    assert lowest.notes == ("the root is one split of a class: only 'airplane/test' is listed",)
+    assert lowest.notes == ("the root is the folder of one split: only 'airplane/test' is listed",)
     assert low.root == lowest.root == tmp_path / "ModelNet40"
 
 
@@ -49,7 +49,7 @@ def test_modelnet10_leaves_other_classes_out(tmp_path):
     listing = list_shapes("modelnet10", modelnet(tmp_path))
     assert {shape.class_name for shape in listing.shapes} == {"night_stand"}
     assert listing.class_names == tuple(CLASSES_10.split())
-    assert listing.notes == ("directories that are no class of ModelNet10 are left out: airplane",)
+    assert listing.notes == ("folders that are not classes of ModelNet10 are ignored: airplane",)
 
 
 def test_modelnet_names_that_occur_in_both_splits_stay_apart(tmp_path):

@@ -67,4 +67,4 @@ def test_one_of_the_two_files_may_be_missing(tmp_path):
     (tmp_path / "main_split/training_objectdataset.h5").unlink()
     listing = list_shapes("scanobjectnn-obj_bg", tmp_path)
     assert listing.counts() == {"test": 1}
-    assert listing.notes == ("of its two files only test_objectdataset.h5 is here",)
+    assert listing.notes == ("only one of its two files was found: test_objectdataset.h5",)

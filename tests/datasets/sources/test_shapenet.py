@@ -28,8 +28,8 @@ def test_shapenet_prefers_v2_and_adds_a_note(tmp_path):
     touch(tmp_path, "02691156/b/model.obj")
     listing = list_shapes("shapenetcore", tmp_path)
     assert [shape.source.count("/") for shape in listing.shapes] == [3, 2]
-    assert "both versions are here: v2 for 1 models, v1 for 1" in listing.notes
-    assert "1 models are here in both versions: v2 is used" in listing.notes
+    assert "both versions are present: v2 for 1 models, v1 for 1" in listing.notes
+    assert "1 models are present in both versions: using v2" in listing.notes
 
 
 def test_shapenet_splits_come_from_all_csv(tmp_path):
@@ -41,7 +41,7 @@ def test_shapenet_splits_come_from_all_csv(tmp_path):
     listing = list_shapes("shapenetcore", tmp_path)
     assert [split for _, split in found(listing).values()] == ["test", "val", "train", "train"]
     assert listing.official == {"train": 2, "test": 1, "val": 1}
-    assert listing.notes == ("1 models are not in all.csv: listed as train",)
+    assert listing.notes == ("1 models are not in all.csv and are listed as train",)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "synsetId,modelId,split\n1,2,x\n", "modelId\n\xff"])

@@ -59,7 +59,7 @@ def test_the_older_text_layout_is_listed(tmp_path):
     (root / "03001627/points_label/ccc.seg").unlink()  # refused when it is read
     listing = list_shapes("shapenetpart", root)
     assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
-    assert listing.notes == ("4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'",)
+    assert listing.notes == ("4 of 5 listed shapes are present: 1 missing, such as '02691156/bbb'",)
 
 
 def test_the_older_text_layout_without_labels_is_not_recognized(tmp_path):
@@ -77,7 +77,8 @@ def test_both_text_layouts_in_one_directory_are_refused(tmp_path):
     for root in (tmp_path / "both", tmp_path):
         raised = error("shapenetpart", root)
         assert raised.what == (
-            "both text layouts of ShapeNetPart are here: 02691156/aaa.txt, 02691156/points/aaa.pts"
+            "both text layouts of ShapeNetPart are present: "
+            "02691156/aaa.txt, 02691156/points/aaa.pts"
         )
         assert raised.where == str(tmp_path / "both")
 
@@ -87,9 +88,7 @@ def test_text_is_preferred_to_hdf5_beside_it_with_a_note(tmp_path):
     write_shapenetpart_hdf5(tmp_path, SHAPES)
     listing = list_shapes("shapenetpart", tmp_path)
     assert found(listing) == EXPECTED
-    assert listing.notes == (
-        "text and HDF5 files are here: the text is read, the HDF5 files are not",
-    )
+    assert listing.notes == ("both text and HDF5 files are present: using the text files",)
 
 
 @pytest.mark.parametrize(("prefix", "parts"), [("ply_data_", "pid"), ("", "seg")])
@@ -116,16 +115,21 @@ def test_hdf5_files_are_listed_in_the_order_of_their_numbers(tmp_path):
         f"ply_data_train{n}/{row}" for n in (1, 9, 10) for row in (0, 1)
     ]
     assert [shape.class_name for shape in listing.shapes] == ["bag", None] * 3
-    assert listing.notes[0] == "ply_data_train1.h5: 1 rows are of no known class"
+    assert listing.notes[0] == "ply_data_train1.h5: 1 rows have an unknown class"
 
 
 def test_a_root_one_level_too_high_is_accepted(tmp_path):
     write_shapenetpart_text(tmp_path / "benchmark_v0_normal", {**SHAPES})
     high = list_shapes("shapenetpart", tmp_path)
     assert found(high) == EXPECTED
-    assert high.notes == ("the root is one level too high: 'benchmark_v0_normal' in it is used",)
+    assert high.notes == (
+        "the root is one level too high: using its subfolder 'benchmark_v0_normal'",
+    )
     write_shapenetpart_hdf5(tmp_path / "hdf5_data", SHAPES)
-    assert "more than once: benchmark_v0_normal, hdf5_data" in error("shapenetpart", tmp_path).what
+    assert (
+        "more than one copy of ShapeNetPart found: benchmark_v0_normal, hdf5_data"
+        in error("shapenetpart", tmp_path).what
+    )
 
 
 def test_unlisted_shapes_are_in_train_with_a_note(tmp_path):
@@ -134,7 +138,9 @@ def test_unlisted_shapes_are_in_train_with_a_note(tmp_path):
     path.unlink()
     listing = list_shapes("shapenetpart", tmp_path)
     assert found(listing)["02691156/bbb"] == ("airplane", "train")
-    assert listing.notes == ("1 shapes are in no list of train_test_split: listed as train",)
+    assert listing.notes == (
+        "1 shapes are not in the lists of train_test_split and are listed as train",
+    )
     for text in ("[", '["a/b"]', "{}x", "5", "[" * 10_000):
         path.write_text(text)
         raised = error("shapenetpart", tmp_path)
@@ -149,7 +155,7 @@ def test_listed_shapes_that_are_missing_are_noted(tmp_path):
     (tmp_path / "02691156/bbb.txt").unlink()
     listing = list_shapes("shapenetpart", tmp_path)
     assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
-    says = "4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'"
+    says = "4 of 5 listed shapes are present: 1 missing, such as '02691156/bbb'"
     assert listing.notes == (says,)
     path = tmp_path / "train_test_split/shuffled_val_file_list.json"
     path.write_text(json.dumps(["shape_data/03001627/ddd", f"shape_data/0/\n\ud800{'x' * 999}"]))
@@ -157,7 +163,7 @@ def test_listed_shapes_that_are_missing_are_noted(tmp_path):
     assert notes == (says.replace("4 of 5", "4 of 6").replace("1 missing", "2 missing"),)
     (tmp_path / "02691156/bbb.txt").touch()
     (note,) = list_shapes("shapenetpart", tmp_path).notes
-    assert note.startswith(r"5 of 6 listed shapes are here: 1 missing, such as '0/\n\ud800xxx")
+    assert note.startswith(r"5 of 6 listed shapes are present: 1 missing, such as '0/\n\ud800xxx")
     assert len(note) < 200
     assert note.isprintable()
 
@@ -171,7 +177,7 @@ def test_listed_hdf5_files_that_are_missing_are_noted(tmp_path, before):
     listing = list_shapes("shapenetpart", tmp_path)
     assert len(found(listing)) == 5
     assert listing.notes == (
-        "3 of 5 listed files are here: 2 missing, such as 'ply_data_train1.h5'",
+        "3 of 5 listed files are present: 2 missing, such as 'ply_data_train1.h5'",
     )
     for number in (1, 2):
         shutil.copy(tmp_path / "ply_data_train0.h5", tmp_path / f"ply_data_train{number}.h5")
@@ -189,10 +195,12 @@ def test_an_unreadable_list_of_files_is_ignored_with_a_note(tmp_path):
     listing = list_shapes("shapenetpart", tmp_path)
     assert listing.shapes == whole.shapes
     first, second = listing.notes
-    assert first.startswith("train_hdf5_file_list.txt cannot be read, so what it lists may be ")
+    assert first.startswith(
+        "train_hdf5_file_list.txt cannot be read, so files that it lists may be "
+    )
     assert "0xff" in first
     assert second.startswith("val_hdf5_file_list.txt cannot be read")
-    assert "1099511627776 bytes, at most 1048576 are read" in second
+    assert "1099511627776 bytes, more than the maximum of 1048576" in second
 
 
 @pytest.mark.parametrize(
@@ -202,8 +210,14 @@ def test_an_unreadable_list_of_files_is_ignored_with_a_note(tmp_path):
         ({"label": [0, 1]}, "bad_syntax: the file has no array 'data'"),
         ({"data": np.zeros((2, 5, 3)), "label": [0, 1, 2]}, "count_mismatch"),
         ({"data": np.zeros((2, 5, 2)), "label": [0, 1]}, "count_mismatch"),
-        ({"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]}, "bad_syntax: 'label' holds float64"),
-        ({"data": np.zeros((2, 5, 3)), "label": 3}, "bad_syntax: 'label' holds"),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]},
+            "bad_syntax: 'label' has an unexpected type or shape: float64",
+        ),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": 3},
+            "bad_syntax: 'label' has an unexpected type or shape: int64",
+        ),
     ],
 )
 def test_an_hdf5_file_that_cannot_be_listed_is_reported(tmp_path, arrays, says):
@@ -221,4 +235,4 @@ def test_labels_linked_from_another_file_are_not_read(tmp_path):
     with h5py.File(tmp_path / "ply_data_test0.h5", "w") as file:
         file["data"] = np.zeros((2, 5, 3))
         file["label"] = h5py.ExternalLink("labels.h5", "label")
-    assert "'label' is a link: not followed" in error("shapenetpart", tmp_path).what
+    assert "'label' is a link, which is not followed" in error("shapenetpart", tmp_path).what

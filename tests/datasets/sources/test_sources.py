@@ -120,13 +120,13 @@ def test_a_split_is_selected_before_the_limit():
 
 def test_selections_that_leave_nothing_are_refused():
     listing = listing_of({("a", "train"): 3})
-    with pytest.raises(UsageError, match="no shapes of the split 'val'") as raised:
+    with pytest.raises(UsageError, match="no shapes in the split 'val'") as raised:
         select(listing, "val")
-    assert raised.value.fix == "there are: 3 train"
+    assert raised.value.fix == "choose a split that has some: 3 train"
     with pytest.raises(UsageError, match="unknown split 'tran'") as raised:
         select(listing, "tran")
     assert "did you mean 'train'" in raised.value.fix
-    with pytest.raises(UsageError, match="limit of 0"):
+    with pytest.raises(UsageError, match="limit must be at least 1, not 0"):
         select(listing, limit=0)
 
 

@@ -179,7 +179,7 @@ def test_textures_have_coordinates(sample, name):
             if material.texture is not None:
                 assert material.texture.dtype == np.uint8
                 assert material.texture.shape[2:] == (3,)
-                assert material.texture.std(axis=(0, 1)).max() > 2, f"{shape_id}: one colour"
+                assert material.texture.std(axis=(0, 1)).max() > 2, f"{shape_id}: one color"
         assert (mesh.uv is not None) == textured.any(), shape_id
         if mesh.uv is None:
             continue

@@ -31,11 +31,11 @@ def test_many_processes_can_create_the_same_store_at_once(tmp_path):
 
 def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
     make(tmp_path / "S")
-    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 asked for"):
+    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 requested"):
         create(Storage(tmp_path / "S"), attributes(seed=1), SHAPES)
     with pytest.raises(StoreError, match="plan_sha256"):
         create(Storage(tmp_path / "S"), attributes(), SHAPES[::-1])
-    with pytest.raises(StoreError, match='up: "z" in the store, "y" asked for'):
+    with pytest.raises(StoreError, match='up: "z" in the store, "y" requested'):
         create(Storage(tmp_path / "S"), attributes(up="y"), SHAPES)
 
 
@@ -55,7 +55,7 @@ def test_interrupted_creation_is_completed(tmp_path):
 
 def test_a_location_needs_a_name():
     for use in (ViewStore.open, Storage):
-        with pytest.raises(UsageError, match="the name of the store is empty"):
+        with pytest.raises(UsageError, match="the store's path is empty"):
             use("")
     with pytest.raises(StoreError, match="there is no view store here") as raised:
         ViewStore.open("/")

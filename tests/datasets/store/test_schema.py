@@ -15,7 +15,7 @@ from pointcmt.errors import Reason
 
 
 def test_outcomes_survive_json():
-    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "asked for: a GPU"}
+    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "requested: a GPU"}
     outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9", **how, seconds=1.5, notes=("odd",))
     assert decode_outcome(json.loads(json.dumps(encode_outcome(outcome)))) == outcome
 

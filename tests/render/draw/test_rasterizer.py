@@ -52,7 +52,7 @@ def same(left, right):
 
 
 def around(mask, combine):
-    """`combine` over each pixel's 3×3 neighbourhood; outside of the image is like its edge."""
+    """`combine` over each pixel's 3×3 neighborhood; outside of the image is like its edge."""
     wide = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
     height, width = mask.shape[1:]
     shifted = [wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -270,7 +270,7 @@ def objects(gl):
 
 def test_a_shader_that_does_not_compile_is_reported_with_the_drivers_log(device, monkeypatch):
     monkeypatch.setattr(shading, "AMBIENT", "no number at all")
-    with pytest.raises(DependencyError, match="does not compile") as raised:
+    with pytest.raises(DependencyError, match="failed to compile") as raised:
         Rasterizer(device)
     assert "error" in raised.value.what.lower()
     assert "--backend embree" in raised.value.fix

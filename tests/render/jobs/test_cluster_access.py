@@ -116,4 +116,4 @@ def test_a_cluster_with_tls_accepts_only_clients_with_its_certificates(
                 capture_output=True,
                 text=True,
             )
-            assert "PointcmtError: no scheduler answers" in done.stderr
+            assert "PointcmtError: cannot connect to the scheduler" in done.stderr

@@ -81,7 +81,7 @@ def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path,
         code, _, said = ended(start(meshes, out, "--scheduler", own.address))
         assert code == 1
         assert re.search(rf"--root {meshes}, worker tcp://127.0.0.1:\d+ on ", said)
-        assert "mount the data set at the same path" in said
+        assert "mount the dataset at the same path" in said
         assert "Traceback" not in said
         assert ViewStore.open(out).committed() == [], "missing files are not a shape's fault"
 
@@ -122,7 +122,7 @@ def test_processes_with_another_pointcmt_or_none_are_named(meshes, tmp_path):
         code, _, said = ended(start(meshes, tmp_path / "S", "--scheduler", own.address))
         assert all(process.poll() is None for process in own.workers), "nothing was sent to them"
     assert code == 1
-    assert re.search("is needed everywhere: the scheduler has none, ", said)
+    assert re.search("all workers need pointcmt .*: the scheduler has none, ", said)
     assert re.search(r"tcp://127.0.0.1:\d+ has 0.0.7", said)
     assert re.search(r"tcp://127.0.0.1:\d+ has none", said)
     assert "Traceback" not in said

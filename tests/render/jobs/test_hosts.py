@@ -76,7 +76,7 @@ def test_shards_of_a_vanished_host_are_taken_over_by_the_other(meshes, finished,
             kill_group(lost)
             said = job.communicate(timeout=300)[1]
             assert job.returncode == 3, said
-            assert "waiting for 1 shards that others work on" in said, held
+            assert "waiting for 1 shards that other processes are working on" in said, held
             assert time.monotonic() - began > claims.LEASE
         finally:
             own.close()

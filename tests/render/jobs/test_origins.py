@@ -77,11 +77,11 @@ def run(root, store, **more):
 def test_another_data_set_with_the_same_names_is_refused(others, meshes, name, request):
     store = request.getfixturevalue(name)
     before = tree(store.path)
-    with pytest.raises(UsageError, match="made from another directory") as raised:
+    with pytest.raises(UsageError, match="rendered from another folder") as raised:
         run(others, store)
     assert str(meshes) in raised.value.what
     assert "--moved" in raised.value.fix
-    with pytest.raises(UsageError, match="are not those that the store's shapes were") as raised:
+    with pytest.raises(UsageError, match="are not those that the store was rendered") as raised:
         run(others, store, moved=True)
     assert "box/train/0, box/train/1" in raised.value.what
     assert raised.value.where == f"--root {others}"
@@ -108,10 +108,10 @@ def test_a_moved_data_set_resumes_with_the_flag(half, whole, meshes, tmp_path):
     command += ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 2)
     done = pointcmt(*command)
     assert done.returncode == 2
-    assert f"the store was made from another directory: {meshes}" in done.stderr
+    assert f"the store was rendered from another folder: {meshes}" in done.stderr
     done = pointcmt(*command, "--moved")
     assert done.returncode == 0, done.stderr
-    said = f"was at {meshes} and is now at {root}: 4 of 4 files compared are the same"
+    said = f"was at {meshes} and is now at {root}: 4 of 4 files compared are identical"
     assert said in done.stderr
     assert tree(half.path) == tree(whole.path)
 
@@ -156,9 +156,9 @@ def test_verify_compares_all_sources_on_request(copy, meshes, tmp_path):
     assert facts(done)["broken"] == [
         {
             "where": f"{root}/box/train/3.off",
-            "what": "the file is not the one that was rendered",
+            "what": "the file has changed since it was rendered",
         },
-        {"where": f"{root}/box/train/5.off", "what": "there is no such file"},
+        {"where": f"{root}/box/train/5.off", "what": "no such file"},
     ]
     done = pointcmt("verify", copy.path, "--root", root)
     assert done.returncode == 2
@@ -181,7 +181,7 @@ def test_toy_shapes_have_no_files_to_compare(tmp_path):
     store = render_toy(tmp_path / "S", 3, **SMALL)
     done = pointcmt("verify", store.path, "--sources")
     assert done.returncode == 0
-    assert "there are no files to compare" in done.stderr
+    assert "there are no source files to compare" in done.stderr
 
 
 @pytest.mark.parametrize("write", [write_shapenetpart_pts, write_shapenetpart_hdf5])
@@ -196,7 +196,7 @@ def test_the_hashes_of_clouds_are_compared(write, tmp_path):
     shutil.rmtree(root)
     write(root, changed)
     broken, _ = changed_sources(store, job)
-    assert [finding.what for finding in broken] == ["the file is not the one that was rendered"]
+    assert [finding.what for finding in broken] == ["the file has changed since it was rendered"]
 
 
 def test_sources_of_a_large_store_are_compared_on_a_fixed_sample(tmp_path):

@@ -21,7 +21,7 @@ from tests.render.jobs.clusters import cluster, kill_group
 
 def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
-    with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
+    with pytest.raises(PointcmtError, match="cannot connect to the scheduler") as raised:
         engine("tcp://127.0.0.1:9")
     assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
     assert "Connection refused" in raised.value.what
@@ -74,7 +74,7 @@ def greet(listener):
 @pytest.mark.parametrize("other", [web_server, silent, greeter])
 def test_a_server_that_is_not_a_scheduler_is_reported(other, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 2.0)
-    says = "no scheduler answers: something listens there"
+    says = "cannot connect to the scheduler: the address is in use, but not by a dask scheduler"
     with other() as port, pytest.raises(PointcmtError, match=says):
         engine(f"tcp://127.0.0.1:{port}")
 
@@ -88,7 +88,7 @@ def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkey
         workers.finished(0)
         own.scheduler.send_signal(signal.SIGSTOP)
         monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 3.0)
-        with pytest.raises(PointcmtError, match="it does not answer as a scheduler does"):
+        with pytest.raises(PointcmtError, match="not by a dask scheduler that answers"):
             workers.finished(0)
         monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 30.0)
         again = Thread(
@@ -103,14 +103,14 @@ def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
-        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
-        (("--resources", "GPU=1"), "only dask workers have resources"),
+        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "distributes all shards"),
+        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "determined by the scheduler"),
+        (("--resources", "GPU=1"), "resources need a dask scheduler"),
         *(
             (("--scheduler", "tcp://127.0.0.1:9", "--resources", nonsense), "such as GPU=1")
             for nonsense in ("GPU", "GPU=nan", "GPU=inf", "GPU=-1", "GPU=0", "=1", " =1", ",")
         ),
-        (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
+        (("--scheduler", "local", "--resources", "GPU=1"), "have no resources"),
     ],
 )
 def test_contradictory_options_are_a_usage_error(tmp_path, arguments, says):

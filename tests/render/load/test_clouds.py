@@ -72,7 +72,7 @@ def test_colors_are_read_only_from_formats_that_declare_them(tmp_path):
     rows = [[*point, 17, *color] for point, color in lines]
     pts = "40\n" + "".join(" ".join(map(str, row)) + "\n" for row in rows)
     scan = load(written(tmp_path / "a.pts", pts))
-    assert scan.notes == ("intensities are not used",)
+    assert scan.notes == ("intensities ignored",)
     names = (*XYZ, "uchar intensity", "uchar red", "uchar green", "uchar blue")
     stored = load(written(tmp_path / "a.ply", ply(names, np.array(rows, object))))
     for cloud in (scan, stored):
@@ -80,7 +80,7 @@ def test_colors_are_read_only_from_formats_that_declare_them(tmp_path):
         np.testing.assert_array_equal(np.rint(cloud.colors * 255), colors)
     refused = refusal(written(tmp_path / "a.xyz", text_of(POINTS, colors)))
     assert refused.reason is Reason.BAD_SYNTAX
-    assert "no unit normals" in refused.detail
+    assert "not unit normals" in refused.detail
 
 
 def test_files_of_meshes_are_refused_as_clouds(tmp_path):
@@ -98,12 +98,12 @@ def test_files_of_meshes_are_refused_as_clouds(tmp_path):
         ("a.xyz", "1 2 3\n4 5\n6 7 8\n", Reason.BAD_SYNTAX, "line 2: has 2 numbers"),
         ("a.xyz", "1 2 3\n4 5 6 7\n", Reason.BAD_SYNTAX, "line 2: has 4 numbers"),
         ("a.xyz", "1 2 3\n4 5", Reason.TRUNCATED, "line 2: has 2 numbers"),
-        ("a.xyz", "1 2 3\n4 5 -", Reason.TRUNCATED, "line 2: '-' is no number"),
-        ("a.xyz", "1 2 3\n4 x 6\n7 8 9\n", Reason.BAD_SYNTAX, "line 2: 'x' is no number"),
-        ("a.xyz", "x y z\n1 2 3\n", Reason.BAD_SYNTAX, "line 1: 'x' is no number"),
-        ("a.xyz", "1 2 3 4\n", Reason.BAD_SYNTAX, "4 numbers a point"),
+        ("a.xyz", "1 2 3\n4 5 -", Reason.TRUNCATED, "line 2: '-' is not a number"),
+        ("a.xyz", "1 2 3\n4 x 6\n7 8 9\n", Reason.BAD_SYNTAX, "line 2: 'x' is not a number"),
+        ("a.xyz", "x y z\n1 2 3\n", Reason.BAD_SYNTAX, "line 1: 'x' is not a number"),
+        ("a.xyz", "1 2 3 4\n", Reason.BAD_SYNTAX, "4 numbers per point"),
         ("a.xyz", "1 " * 40 + "\n", Reason.BAD_SYNTAX, "40 numbers"),
-        ("a.xyz", "1,,3\n", Reason.BAD_SYNTAX, "2 numbers a point"),
+        ("a.xyz", "1,,3\n", Reason.BAD_SYNTAX, "2 numbers per point"),
         ("a.xyz", "1 2 3\n4 nan 6\n", Reason.NOT_FINITE, "points are not finite, first 1: 4 nan 6"),
         (
             "a.xyz",
@@ -114,7 +114,7 @@ def test_files_of_meshes_are_refused_as_clouds(tmp_path):
         ("a.xyz", "# nothing\n", Reason.EMPTY_FILE, "no points"),
         ("a.xyz", "", Reason.EMPTY_FILE, ""),
         ("a.xyz", b"1 2 3\0\n", Reason.UNKNOWN_FORMAT, "binary"),
-        ("a.pts", "3\n1 2 3\n4 5 6\n", Reason.TRUNCATED, "declares 3 points, there are 2"),
+        ("a.pts", "3\n1 2 3\n4 5 6\n", Reason.TRUNCATED, "declares 3 points, but there are 2"),
         ("a.pts", "1\n1 2 3\n4 5 6\n", Reason.COUNT_MISMATCH, "declares 1"),
         ("a.pts", "nan\n1 2 3\n", Reason.COUNT_MISMATCH, "declares 0"),
         ("a.pts", "7\n", Reason.EMPTY_FILE, "no points"),
@@ -124,10 +124,10 @@ def test_files_of_meshes_are_refused_as_clouds(tmp_path):
         ("a.npy", npy(POINTS)[:20], Reason.BAD_SYNTAX, "header"),
         ("a.npy", npy(POINTS).replace(b"3)", b"3 "), Reason.BAD_SYNTAX, "header"),
         ("a.npy", npy(POINTS[:0]), Reason.EMPTY_FILE, "no points"),
-        ("a.npy", npy(POINTS[0]), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", npy(POINTS.astype(complex)), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", npy(POINTS.astype("S4")), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", text_of(POINTS), Reason.UNKNOWN_FORMAT, "no .npy"),
+        ("a.npy", npy(POINTS[0]), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", npy(POINTS.astype(complex)), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", npy(POINTS.astype("S4")), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", text_of(POINTS), Reason.UNKNOWN_FORMAT, "not a .npy"),
         ("a.ply", ply(XYZ, POINTS[:0]), Reason.EMPTY_FILE, "no points"),
         ("a.ply", ply(XYZ[:2], POINTS[:, :2]), Reason.BAD_SYNTAX, "no x, y, z"),
     ],
@@ -203,7 +203,7 @@ def test_a_source_outside_of_the_data_set_is_not_read(tmp_path):
     for source in names:
         with pytest.raises(ShapeRefused) as refused:
             loader.load(ShapeRecord("x", None, "train", source))
-        assert "outside of the data set" in refused.value.detail
+        assert "is outside the dataset" in refused.value.detail
 
 
 def test_real_clouds_are_read_exactly(real_data):

@@ -34,7 +34,7 @@ def test_parts_of_another_class_are_refused(tmp_path, wrong):
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_INDEX
     assert refused.detail == (
-        f"point 7 (from 0) is of part {wrong:g}; the parts of chair are 12 to 15"
+        f"point 7 (from 0) has the part label {wrong:g}; those of chair are 12 to 15"
     )
     assert refusal(path, "shapenetpart", class_name=None).reason is Reason.BAD_INDEX
 
@@ -43,7 +43,7 @@ def test_shapes_without_parts_are_refused(tmp_path):
     path = written(tmp_path / "a.txt", text_of(*CHAIR[:2]))
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_SYNTAX
-    assert "known are 7: points, normals, part" in refused.detail
+    assert "supported: 7: points, normals, part" in refused.detail
 
 
 # ShapeNetPart's older text layout
@@ -105,47 +105,47 @@ def seg(at, word):
     return "".join(f"{w}\n" for w in [*CHAIR_SEG[:at], word, *CHAIR_SEG[at + 1 :]])
 
 
-OF_CHAIRS = "the parts of chair are 1 to 4"
+OF_CHAIRS = "those of chair are 1 to 4"
 
 
 @pytest.mark.parametrize(
     ("content", "reason", "says"),
     [
-        (None, Reason.MISSING_FILE, "there is no file ccc.seg"),
+        (None, Reason.MISSING_FILE, "file ccc.seg not found"),
         ("", Reason.EMPTY_FILE, "0 bytes"),
         ("# nothing\n", Reason.EMPTY_FILE, "no"),
-        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, 119 parts"),
-        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, 121 parts"),
-        (seg(7, "0"), Reason.BAD_INDEX, f"point 7 (from 0) is of part 0; {OF_CHAIRS}"),
-        (seg(7, "5"), Reason.BAD_INDEX, f"point 7 (from 0) is of part 5; {OF_CHAIRS}"),
-        (seg(7, "-1"), Reason.BAD_INDEX, "part -1"),
-        (seg(7, "257"), Reason.BAD_INDEX, "part 257"),
-        (seg(7, "1.5"), Reason.BAD_INDEX, "part 1.5"),
-        (seg(7, "nan"), Reason.BAD_INDEX, "part nan"),
-        (seg(7, "inf"), Reason.BAD_INDEX, "part inf"),
-        (seg(7, "wing"), Reason.BAD_SYNTAX, "line 8: 'wing' is no number"),
+        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, but 119 part labels"),
+        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, but 121 part labels"),
+        (seg(7, "0"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 0; {OF_CHAIRS}"),
+        (seg(7, "5"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 5; {OF_CHAIRS}"),
+        (seg(7, "-1"), Reason.BAD_INDEX, "part label -1"),
+        (seg(7, "257"), Reason.BAD_INDEX, "part label 257"),
+        (seg(7, "1.5"), Reason.BAD_INDEX, "part label 1.5"),
+        (seg(7, "nan"), Reason.BAD_INDEX, "part label nan"),
+        (seg(7, "inf"), Reason.BAD_INDEX, "part label inf"),
+        (seg(7, "wing"), Reason.BAD_SYNTAX, "line 8: 'wing' is not a number"),
         (seg(7, "1 2"), Reason.BAD_SYNTAX, "line 8: has 2 numbers"),
-        (text_of(CHAIR[0]), Reason.BAD_SYNTAX, "3 numbers a line, not one"),
+        (text_of(CHAIR[0]), Reason.BAD_SYNTAX, "3 numbers per line, not one"),
         (b"1\n\0\n", Reason.UNKNOWN_FORMAT, "binary data, not SEG text"),
-        ("<html>", Reason.HTML_PAGE, "web page"),
+        ("<html>", Reason.HTML_PAGE, "HTML page"),
     ],
 )
 def test_broken_files_of_parts_are_refused_with_a_reason(older, content, reason, says):
     replace_file(older[2], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
-    assert refused.detail.startswith("its parts: ")
+    assert refused.detail.startswith("its part labels: ")
     assert says in refused.detail
 
 
 @pytest.mark.parametrize(
     ("content", "reason", "says"),
     [
-        (None, Reason.MISSING_FILE, "there is no file ccc.pts"),
+        (None, Reason.MISSING_FILE, "file ccc.pts not found"),
         ("", Reason.EMPTY_FILE, ""),
         (f"120\n{text_of(CHAIR[0])}", Reason.BAD_SYNTAX, "line 2: has 3 numbers"),
-        (text_of(*CHAIR), Reason.BAD_SYNTAX, "7 numbers a point; known are 3: points"),
-        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, 120 parts"),
+        (text_of(*CHAIR), Reason.BAD_SYNTAX, "7 numbers per point; supported: 3: points"),
+        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, but 120 part labels"),
         (text_of(CHAIR[0]).strip().rpartition(" ")[0], Reason.TRUNCATED, "has 2 numbers"),
     ],
 )
@@ -168,7 +168,7 @@ def test_links_to_parts_outside_of_the_data_set_are_refused(older, tmp_path):
     path.symlink_to(outside)
     refused = refused_older(root)
     assert refused.reason is Reason.UNREADABLE_FILE
-    assert "ccc.seg lies outside of the data set" in refused.detail
+    assert "ccc.seg is outside the dataset" in refused.detail
     path.unlink()
     path.symlink_to(path)  # a ring
     assert refused_older(root).reason is Reason.UNREADABLE_FILE

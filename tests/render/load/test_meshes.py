@@ -11,7 +11,8 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcmt.errors import DependencyError, Reason, ShapeRefused, install
+from pointcmt.errors import DependencyError, Reason, ShapeRefused
+from pointcmt.extras import install
 from pointcmt.render.load import meshes
 from pointcmt.render.load.meshes import load_mesh
 from pointcmt.shapes import Mesh

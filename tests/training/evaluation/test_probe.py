@@ -206,9 +206,9 @@ def test_a_run_without_a_point_network_is_refused(store, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--probe", "knn"], "no probe is called 'knn'"),
+        (["--probe", "knn"], "unknown probe 'knn'"),
         (["--probe", "svm", "--votes", "3"], "without votes"),
-        (["--few-shot", "5w10s", "--split", "val"], "judged on the test split"),
+        (["--few-shot", "5w10s", "--split", "val"], "evaluated on the test split"),
         (["--few-shot", "five"], "is not a few-shot task"),
     ],
 )

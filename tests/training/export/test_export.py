@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pointcmt import cli
-from pointcmt.errors import StoreError, UsageError, install
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.extras import install
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.export.networks import FORMATS, as_strings, export, load_exported
 from pointcmt.training.export.onnx import TOLERANCE
@@ -40,9 +41,9 @@ RUNS = {
 def runs(small_resnet, store, tmp_path_factory):
     """Runs whose predictions still contain mistakes."""
     folders = {}
-    for name, (recipe, knobs, epochs) in RUNS.items():
+    for name, (recipe, overrides, epochs) in RUNS.items():
         folders[name] = tmp_path_factory.mktemp(name)
-        config = small_config(recipe, *knobs, "loop.keep_every=1", epochs=epochs)
+        config = small_config(recipe, *overrides, "loop.keep_every=1", epochs=epochs)
         train(store, config, folders[name], device="cpu")
     return folders
 
@@ -69,12 +70,12 @@ def test_onnx_runtime_classifies_the_test_split_as_evaluate_does(name, runs, sto
 @pytest.mark.parametrize("name", ["pointnet", "teacher"])
 @pytest.mark.parametrize("which", ["best", "last", "1"])
 def test_a_network_is_loaded_from_its_exported_file_alone(name, which, runs, store, tmp_path):
-    recipe, knobs, _ = RUNS[name]
+    recipe, overrides, _ = RUNS[name]
     out = tmp_path / "weights.safetensors"
     exported = export(runs[name], "safetensors", out, which)
     model, facts = load_exported(out)
 
-    task = RECIPES[recipe](small_config(recipe, *knobs), len(CLASSES), False)
+    task = RECIPES[recipe](small_config(recipe, *overrides), len(CLASSES), False)
     folder = runs[name] / ("epoch-000001" if which == "1" else which)
     epoch = checkpoint.load_weights(folder, task.model)["epoch"]
     wanted = task.model.state_dict()
@@ -116,8 +117,8 @@ def test_files_that_are_not_exports_are_reported(runs, tmp_path):
         ({"version": "one"}, "not written by"),
         (as_strings({**facts, "version": 2}), "version 2"),
         (as_strings({**facts, "recipe": "baker"}), "holds a baker"),
-        (as_strings({**facts, "backbone": "dgcnn"}), "another architecture"),
-        (as_strings({**facts, "classes": 4}), "another architecture"),
+        (as_strings({**facts, "backbone": "dgcnn"}), "a different architecture"),
+        (as_strings({**facts, "classes": 4}), "does not have the 4 classes"),
     ):
         save_file(weights, path, header)
         with pytest.raises(StoreError, match=says):
@@ -156,7 +157,7 @@ def test_no_file_is_written_if_the_weights_give_nan(runs, store, tmp_path):
     checkpoint.save(tmp_path / "RUN/best", 99, {"epoch": 1}, model)
     out = tmp_path / "x.onnx"
     out.write_text("the old one")
-    with pytest.raises(StoreError, match="computes other outputs than torch: they differ by nan"):
+    with pytest.raises(StoreError, match="and torch differ by nan"):
         export(tmp_path / "RUN", "onnx", out, overwrite=True)
     assert out.read_text() == "the old one"
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "x.onnx"}
@@ -166,11 +167,11 @@ def test_runs_that_cannot_be_exported_are_reported(runs, store, tmp_path):
     run, out = runs["pointnet"], tmp_path / "x"
     for arguments, says in (
         ((run, "onxx", out), "did you mean 'onnx'"),
-        ((run, "png", out), "png is for view stores"),
-        ((tmp_path / "none", "webdataset", out), "webdataset is for view stores"),
-        ((store.path, "png", out), "cannot be exported to png yet"),
-        ((store.path, "onnx", out), "onnx is for trained runs"),
-        ((store.path, "safetensors", out), "safetensors is for trained runs"),
+        ((run, "png", out), "png only applies to view stores"),
+        ((tmp_path / "none", "webdataset", out), "webdataset only applies to view stores"),
+        ((store.path, "png", out), "exporting a view store to png is not supported yet"),
+        ((store.path, "onnx", out), "onnx only applies to runs"),
+        ((store.path, "safetensors", out), "safetensors only applies to runs"),
         ((run, "onnx", tmp_path), "this is a folder"),
         ((run, "onnx", out, "bets"), "did you mean 'best'"),
         ((runs["teacher"], "onnx", out), "'teacher' cannot be exported to onnx"),
@@ -179,10 +180,10 @@ def test_runs_that_cannot_be_exported_are_reported(runs, store, tmp_path):
             cli.export(type(tmp_path)(arguments[0]), *arguments[1:])
     with pytest.raises(StoreError, match="no run here"):
         cli.export(tmp_path, "onnx", out)
-    with pytest.raises(UsageError, match="no format is called 'png'"):
+    with pytest.raises(UsageError, match="unknown format 'png'"):
         export(run, "png", out)
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write here"):
         export(run, "safetensors", tmp_path / "file" / "x")
     assert not out.exists()
 
@@ -232,7 +233,7 @@ def test_files_of_stores_and_runs_are_never_replaced(runs, store, tmp_path, over
     own += [tmp_path / "best" / "checkpoint.json", run / "best" / ".." / "run.json"]
     before = contents(tmp_path)
     for path in own:
-        with pytest.raises(UsageError, match=r"a run keeps for itself|into a view store"):
+        with pytest.raises(UsageError, match=r"one of the run's own files|into a view store"):
             export(runs["pointnet"], "safetensors", path, overwrite=overwrite)
     assert contents(tmp_path) == before
     for path in (run / "best" / "x.onnx", run / "x", study / "x"):  # names of their own

@@ -160,7 +160,7 @@ def test_dense_backbones_accept_any_sufficient_number_of_points(name):
             found = model(clouds(1, size), local=True).local
             assert found.shape == (1, size, model.local_width)
             assert found.isfinite().all()
-    with pytest.raises(UsageError, match=f"{least} points or more"):
+    with pytest.raises(UsageError, match=f"at least {least} points"):
         model(clouds(1, least - 1), local=True)
 
 

@@ -26,9 +26,9 @@ SIZE = 16
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
 
-def build(*knobs):
+def build(*overrides):
     torch.manual_seed(0)
-    return MVNet(PlainDense(1), small_config("mvnet", *knobs))
+    return MVNet(PlainDense(1), small_config("mvnet", *overrides))
 
 
 def scene(B=3, V=4, N=40, k=1):
@@ -52,7 +52,7 @@ def test_each_head_has_the_shapes_that_the_losses_compare():
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "overrides",
     [
         (),
         ("matching.method=infonce",),
@@ -63,13 +63,13 @@ def test_each_head_has_the_shapes_that_the_losses_compare():
     ],
     ids=" ".join,
 )
-def test_every_parameter_except_the_classifier_gets_a_gradient(knobs):
-    model = build(*knobs)
+def test_every_parameter_except_the_classifier_gets_a_gradient(overrides):
+    model = build(*overrides)
     if model.matcher:
         # It starts as 0, so layers after it get no gradient yet.
         nn.init.normal_(model.matcher.correct[1].weight)
-    points, maps = scene(k=3 if "splat" in " ".join(knobs) else 1)
-    answer = model(points, maps, [] if "transfer.weight=0" in knobs else GRIDS)
+    points, maps = scene(k=3 if "splat" in " ".join(overrides) else 1)
+    answer = model(points, maps, [] if "transfer.weight=0" in overrides else GRIDS)
     sum(x.float().square().sum() for x in (*answer.levels, answer.matching)).backward()
     for name, parameter in model.named_parameters():
         waits = name.startswith(("backbone.head.", "backbone.classifier."))

@@ -16,10 +16,10 @@ from tests.training.stores import small_config
 CPU = torch.device("cpu")
 
 
-def prepared(store, *knobs, shapes=None):
+def prepared(store, *overrides, shapes=None):
     """Return the recipe with these settings, ready to train."""
     torch.manual_seed(0)
-    recipe = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
+    recipe = RECIPES["mvnet"](small_config("mvnet", *overrides), 1, True)
     shapes = np.arange(store.schema.shapes) if shapes is None else shapes
     context = RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True))
     return recipe.prepare(context)

@@ -54,9 +54,9 @@ def test_fine_tuning_with_a_frozen_encoder_keeps_its_weights(
     recipe, pre, toy_store, tmp_path, messages
 ):
     """End to end: weights are found by name, loaded and trained with a new head."""
-    knobs = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
-    knobs += ["schedule.warmup=0"]
-    config = load_config(recipe, None, knobs, epochs=1, init=str(pre))
+    overrides = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
+    overrides += ["schedule.warmup=0"]
+    config = load_config(recipe, None, overrides, epochs=1, init=str(pre))
     train(toy_store, config, tmp_path, device="cpu")
     assert open_run(tmp_path).config.model.backbone == "dgcnn"
     theirs, mine = open_network(pre).weights, open_network(tmp_path).weights
@@ -137,5 +137,5 @@ def test_the_matching_network_with_or_without_a_decoder_is_found(recipe, backbon
 
 
 def test_a_network_without_point_features_is_refused():
-    with pytest.raises(UsageError, match="pointmlp has no features of points"):
+    with pytest.raises(UsageError, match="pointmlp has no per-point features"):
         same_network(named("student", "pointmlp"), True)

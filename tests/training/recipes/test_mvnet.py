@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet", "plain_dgcnn")
 
 
 def test_maps_without_points_are_refused(rendered):
-    with pytest.raises(UsageError, match="no pixel of the maps shows a point") as caught:
+    with pytest.raises(UsageError, match="no point is visible in the maps") as caught:
         prepared(rendered, "projection.radius=0.001", "projection.fill=false")
     assert "projection.radius=0" in caught.value.fix
 
@@ -97,7 +97,7 @@ def test_shapes_are_split_without_classes(rendered, make_store, tmp_path):
     other = split_shapes(rendered, data.model_copy(update={"split_seed": 1}))
     assert not np.array_equal(other.validation, split.validation)
     own = split_shapes(make_store(val=(1, 2, 0)), data)
-    assert (len(own.validation), own.notes) == (3, ("validating on the store's own val split",))
+    assert (len(own.validation), own.notes) == (3, ("validating on the store's val split",))
     with pytest.raises(StoreError, match="one rendered shape"):
         split_shapes(make_store(train=(1, 0, 0), test=(1, 1, 1)), data)
 
@@ -116,9 +116,9 @@ def test_a_rig_without_overlapping_views_is_reported(rendered, tmp_path, message
     """The front and back views of a cube share no face."""
     said = "no two of the sampled views"
     store = front_and_back(tmp_path, 1)
-    knobs = {"transfer.weight=0": True, "matching.weight=0": False}
-    for knob, noted in knobs.items():
-        recipe = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
+    overrides = {"transfer.weight=0": True, "matching.weight=0": False}
+    for override, noted in overrides.items():
+        recipe = RECIPES["mvnet"](small_config("mvnet", override), 1, True)
         context = RecipeContext(store, np.arange(1), {}, CPU, Accelerator(cpu=True))
         recipe.prepare(context)
         assert (said in messages()) is noted
@@ -128,17 +128,19 @@ def test_a_rig_without_overlapping_views_is_reported(rendered, tmp_path, message
 
 
 @pytest.mark.parametrize(
-    ("knob", "message", "where"),
+    ("override", "message", "where"),
     [
         ("data.views=14", "14 views per shape, but the store has 12", "data.views"),
         ("data.points=512", "512 points per shape, but the store has 256", "data.points"),
         ("projection.size=64", "64² pixels is larger than the images of 32²", "projection.size"),
-        ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
+        ("images.levels=[0.9, 1.0]", "one of them twice", "images.levels"),
     ],
 )
-def test_settings_that_do_not_fit_the_store_are_reported(knob, message, where, rendered, tmp_path):
+def test_settings_that_do_not_fit_the_store_are_reported(
+    override, message, where, rendered, tmp_path
+):
     with pytest.raises(UsageError, match=message) as caught:
-        train(rendered, small_config("mvnet", knob, epochs=1), tmp_path / "run", device="cpu")
+        train(rendered, small_config("mvnet", override, epochs=1), tmp_path / "run", device="cpu")
     assert caught.value.where == where
     assert caught.value.fix
     if where.startswith("data."):
@@ -146,16 +148,16 @@ def test_settings_that_do_not_fit_the_store_are_reported(knob, message, where, r
 
 
 def test_an_image_size_that_patches_do_not_tile_is_refused(rendered, tmp_path):
-    knobs = ("images.backbone=dinov2-small", "images.size=30")
+    overrides = ("images.backbone=dinov2-small", "images.size=30")
     with pytest.raises(UsageError, match=r"patches of 14², which do not tile 30²") as caught:
-        train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path / "run", device="cpu")
+        train(rendered, small_config("mvnet", *overrides, epochs=1), tmp_path / "run", device="cpu")
     assert (caught.value.where, "28 or 42" in caught.value.fix) == ("images.size", True)
 
 
 def test_masking_that_leaves_too_few_points_is_refused():
-    knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
-    with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
-        RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
+    overrides = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
+    with pytest.raises(UsageError, match="at least 512 points, but masking leaves 420") as caught:
+        RECIPES["mvnet"](small_config("mvnet", *overrides), 1, True)
     assert caught.value.where == "data.points"
 
 
@@ -168,22 +170,22 @@ def test_missing_image_weights_are_reported_with_their_option(rendered, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("overrides", "message"),
     [
-        (["data.views=3"], "even: views come in pairs"),
+        (["data.views=3"], "even, since views are used in pairs"),
         (["data.views=1"], "greater than or equal to 2"),
-        (["images.levels=[]"], "rising shares"),
-        (["images.levels=[1.0, 0.5]"], "rising shares"),
+        (["images.levels=[]"], "increasing fractions"),
+        (["images.levels=[1.0, 0.5]"], "increasing fractions"),
         (["images.levels=[12]"], "less than or equal to 1"),
-        (["transfer.weight=0", "matching.weight=0"], "both 0: nothing is learned"),
+        (["transfer.weight=0", "matching.weight=0"], "both 0, so there is no loss"),
         (["projection.size=57"], "multiple of matching.stride, 2"),
         (["model.width=100", "matching.heads=3"], "multiple of 4 · matching.heads, 12"),
         (["preset=official"], "should be 'mvnet-style'"),
     ],
 )
-def test_invalid_configurations_are_refused(knobs, message):
+def test_invalid_configurations_are_refused(overrides, message):
     with pytest.raises(UsageError) as caught:
-        load_config("mvnet", None, knobs)
+        load_config("mvnet", None, overrides)
     assert message in str(caught.value)
     assert "{" not in str(caught.value)  # not all of the configuration
 

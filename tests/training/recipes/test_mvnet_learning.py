@@ -81,9 +81,9 @@ def test_few_shot_probes_of_pretrained_features_beat_random_weights(transformer,
     store = render_toy(tmp_path / "S", limit=400, rig="circle12")
     gains = []
     for seed in (0, 1):
-        knobs = ("data.batch_size=16", "model.backbone=pointvit-s", "schedule.warmup=2")
+        overrides = ("data.batch_size=16", "model.backbone=pointvit-s", "schedule.warmup=2")
         rate = "optimizer.learning_rate=0.002"
-        config = small_config("mvnet", *knobs, rate, epochs=10, seed=seed)
+        config = small_config("mvnet", *overrides, rate, epochs=10, seed=seed)
         train(store, config, tmp_path / str(seed), device="cpu")
         found = probe(
             tmp_path / str(seed), store, svm=False, episodes=((10, 1), (10, 5)), device="cpu"

@@ -67,7 +67,7 @@ def test_shapes_too_thin_to_cover_a_patch_are_drawn(rendered):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "names"),
+    ("overrides", "names"),
     [
         ((), {"features.png", "matches.png"}),
         (("matching.method=infonce",), {"features.png", "matches.png"}),
@@ -75,8 +75,8 @@ def test_shapes_too_thin_to_cover_a_patch_are_drawn(rendered):
         (("transfer.weight=0",), {"features.png", "matches.png"}),
     ],
 )
-def test_a_finished_run_has_pictures(knobs, names, rendered, tmp_path):
-    train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path, device="cpu")
+def test_a_finished_run_has_pictures(overrides, names, rendered, tmp_path):
+    train(rendered, small_config("mvnet", *overrides, epochs=1), tmp_path, device="cpu")
     assert {path.name for path in tmp_path.glob("*.png")} == names | {"curve.png"}
     for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

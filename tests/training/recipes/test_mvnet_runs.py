@@ -83,7 +83,7 @@ def test_a_run_interrupted_at_any_step_ends_with_the_same_bits(
 
 def test_a_run_contains_the_named_backbone_and_all_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
-    assert "random weights: it only detects edges and colors" in messages()
+    assert "random weights and only detects edges and colors" in messages()
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
@@ -111,19 +111,19 @@ def test_a_run_resumes_only_with_the_same_2d_network_at_any_path(rendered, tmp_p
         return train(rendered, config, tmp_path / "run", device="cpu", until=until)
 
     run("here", until=1)
-    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked for"):
+    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} requested"):
         run("other")
     shutil.rmtree(tmp_path / "here")
     shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
-    with pytest.raises(StoreError, match="started with other settings"):
+    with pytest.raises(StoreError, match="started with different settings"):
         run("here")
     assert run("moved").epochs == 2
 
 
 def test_fine_tuning_starts_from_a_run_of_mvnet(rendered, tmp_path):
     train(rendered, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
-    knobs = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
-    config = load_config("finetune", None, knobs, epochs=1, init=str(tmp_path / "run"))
+    overrides = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
+    config = load_config("finetune", None, overrides, epochs=1, init=str(tmp_path / "run"))
     result = train(rendered, config, tmp_path / "tuned", device="cpu")
     assert math.isfinite(result.last["loss"])
 

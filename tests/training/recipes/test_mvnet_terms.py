@@ -110,9 +110,9 @@ def test_predicting_one_position_per_view_costs_about_1(rendered):
     assert 0.7 < cost < 1.4
 
 
-def masked(store, *knobs, views=2):
+def masked(store, *overrides, views=2):
     """A recipe and a batch of six shapes, with maps of the points that masking keeps."""
-    recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
+    recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *overrides)
     batch = batch_of(recipe, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
     _, maps = keep_points(batch["points"], recipe.project(batch), kept)
@@ -166,8 +166,8 @@ def test_negatives_of_info_nce_are_only_from_the_other_view(rendered):
     The plain reference uses the tokens of each pair's first view whose pixel shows a point, and
     whose match does so too.
     """
-    knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
-    recipe, batch, maps = masked(rendered, *knobs)
+    overrides = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
+    recipe, batch, maps = masked(rendered, *overrides)
     keys = smooth_keys(batch, 32).requires_grad_()
     found = recipe.terms(MVNetOutput([], keys), maps, batch)["matching"].value
     matches, covered = recipe.match(batch), maps.covered.flatten(0, 1)
@@ -222,8 +222,8 @@ def test_only_points_in_the_maps_get_gradients(rendered):
 
 
 def test_views_without_points_or_matches_have_no_loss_and_finite_gradients(rendered):
-    for knobs in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
-        recipe = prepared(rendered, *knobs)
+    for overrides in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
+        recipe = prepared(rendered, *overrides)
         batch = batch_of(recipe, rendered)
         batch["visible"], batch["depth"] = batch["visible"] & False, batch["depth"] * 0
         loss, terms = recipe.loss(recipe.model, batch, torch.Generator())

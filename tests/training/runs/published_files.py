@@ -69,8 +69,8 @@ class Yanx27(nn.Module):
         for stage, count, scales in ((self.sa1, 512, near), (self.sa2, 128, far)):
             centers = textbooks.take(points, textbooks.farthest(points, count))
             found = []
-            for (radius, neighbours), layers in zip(scales, self.layers(stage), strict=True):
-                index = textbooks.balls(points, centers, radius, neighbours)
+            for (radius, neighbors), layers in zip(scales, self.layers(stage), strict=True):
+                index = textbooks.balls(points, centers, radius, neighbors)
                 group = textbooks.take(points, index) - centers[:, :, None]
                 if features is not None:
                     parts = [group, textbooks.take(features, index)]

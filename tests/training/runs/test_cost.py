@@ -134,8 +134,8 @@ def test_memory_of_the_parent_process_is_not_counted():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_parameters_are_not_counted_as_trained(frozen, store, tmp_path):
-    knobs = ["model.encoder=frozen"] if frozen else []
-    found = train(store, small_config("teacher", *knobs, epochs=1), tmp_path, "cpu").cost
+    overrides = ["model.encoder=frozen"] if frozen else []
+    found = train(store, small_config("teacher", *overrides, epochs=1), tmp_path, "cpu").cost
     assert (found.trainable_parameters < found.total_parameters) == frozen
     assert found.inference_parameters == found.total_parameters
     assert found.flops > 0

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 def test_a_folder_with_other_files_is_refused(store, tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match=r"such as thesis\.tex"):
+    with pytest.raises(StoreError, match=r"it contains thesis\.tex"):
         train(store, small_config("student"), tmp_path, device="cpu")
     assert os.listdir(tmp_path) == ["thesis.tex"]
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot write here"):
         train(store, small_config("student"), tmp_path / "thesis.tex", device="cpu")
 
 
@@ -33,7 +33,7 @@ def test_a_folder_with_file_names_of_a_run_but_no_run_is_refused(store, tmp_path
     """For example with a `config.yaml` written by hand."""
     (tmp_path / made).parent.mkdir(exist_ok=True)
     (tmp_path / made).write_text("{}")
-    with pytest.raises(StoreError, match="holds other things"):
+    with pytest.raises(StoreError, match="this folder is not empty"):
         train(store, small_config("student"), tmp_path, device="cpu")
     assert len(list(tmp_path.iterdir())) == 1
     assert (tmp_path / made).read_text() == "{}"
@@ -52,7 +52,7 @@ def test_a_run_inside_a_store_is_refused(store, make_store, tmp_path, inside, li
             link.symlink_to(folder / inside.partition("/")[0])
             out = link / inside.partition("/")[2] / "run"
         before = sorted(folder.rglob("*"))
-        with pytest.raises(UsageError, match="cannot be kept inside a view store") as caught:
+        with pytest.raises(UsageError, match="cannot be inside a view store") as caught:
             train(store, small_config("student", epochs=1), out, device="cpu")
         assert str(folder) in caught.value.what
         assert str(out) in caught.value.where
@@ -86,7 +86,7 @@ def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, 
     planned = plan_run(tmp_path, config, store, split_train(store, config.data))
     train(store, config, tmp_path, device="cpu")
     before = tensors(tmp_path)
-    with pytest.raises(StoreError, match="while this one was preparing"), begin_run(planned):
+    with pytest.raises(StoreError, match="in the meantime"), begin_run(planned):
         pass
     assert before.keys() == tensors(tmp_path).keys()
 
@@ -108,5 +108,5 @@ def test_lost_metrics_are_reported(store, tmp_path):
     config = small_config("student", epochs=2)
     train(store, config, tmp_path, device="cpu", until=1)
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(StoreError, match=r"metrics\.jsonl does not hold the 1 finished"):
+    with pytest.raises(StoreError, match=r"metrics\.jsonl does not contain the 1 finished"):
         train(store, config, tmp_path, device="cpu")

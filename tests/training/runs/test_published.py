@@ -125,7 +125,7 @@ def test_weights_that_do_not_fit_are_reported_and_change_nothing(tmp_path):
         "classifier.weight: [40, 512] in the checkpoint, [6, 512]": {
             "fc_layer2.0.weight": torch.zeros(40, 512)
         },
-        "SA_modules.9.mlps.0.layer0.conv.weight: unknown": {
+        "SA_modules.9.mlps.0.layer0.conv.weight: not in the model": {
             "SA_modules.9.mlps.0.layer0.conv.weight": wide
         },
     }
@@ -143,5 +143,5 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path):
     path = save(tmp_path / "a.pth", reference("ssg").state_dict())
     for name in NAMES:
         if name != "pointnet2-ssg":
-            with pytest.raises(StoreError, match="another architecture"):
+            with pytest.raises(StoreError, match="a different architecture"):
                 load_published(path, ours(name))

@@ -147,12 +147,12 @@ def test_files_that_are_not_checkpoints_are_refused(tmp_path):
     save_file(prefixed(reference("ssg")), tmp_path / "whole.safetensors")
     tensors = (tmp_path / "whole.safetensors").read_bytes()
     cases = {
-        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "not a file of torch"),
-        "empty.pth": (b"", "not a file of torch"),
+        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "not a torch or safetensors file"),
+        "empty.pth": (b"", "not a torch or safetensors file"),
         "cut.pth": (whole[: len(whole) // 2], "damaged"),
         "start.pth": (whole[:100], "damaged"),
         "cut_old.pth": (old.read_bytes()[: len(whole) // 2], "damaged"),
-        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|not hold weights"),
+        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|not contain weights"),
         "cut.safetensors": (tensors[: len(tensors) // 2], "cannot be read"),
         "page.safetensors": (b"<!DOCTYPE html><html>Sign in</html>", "cannot be read"),
     }
@@ -169,7 +169,7 @@ def test_files_that_are_not_checkpoints_are_refused(tmp_path):
 @pytest.mark.parametrize("found", [{"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}])
 def test_a_file_without_weights_is_refused_with_its_contents(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
-    with pytest.raises(StoreError, match="not hold weights by name, but"):
+    with pytest.raises(StoreError, match="not contain weights by name, but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
 
 

@@ -1,8 +1,8 @@
 """Compiled scanners of numbers in text, shared by the OFF, OBJ and ASCII PLY readers.
 
 All scanners take the file as u8 followed by TAIL (`scannable`): two line ends and a byte that
-starts no number, so that loops do not need to check the length. Numbers are rounded correctly,
-exactly like Python's `float`.
+starts no number, so that loops do not need to check the length. Numbers are rounded like Python's
+`float` rounds their first 19 significant digits; the others are ignored.
 """
 
 import math
@@ -21,8 +21,6 @@ _NONE, _NINE, _TEN = np.uint64(0), np.uint64(9), np.uint64(10)
 _MOST_DIGITS = 19  # that always fit into 64 bits
 _LEAST_POWER, _GREATEST_POWER = -342, 308  # powers of ten beyond which 19 digits are 0 or infinity
 _EXACT_POWERS = 10.0 ** np.arange(23)  # powers of ten without rounding
-_LONGEST = 800  # significant digits compared exactly; the midpoint of two doubles never has more
-_LIMBS = 256  # of 32 bits, enough for 800 digits times 10^342 or 2^1075
 
 
 def scannable(data: bytes) -> NDArray[np.uint8]:
@@ -34,7 +32,7 @@ def scannable(data: bytes) -> NDArray[np.uint8]:
         try:
             data = data.decode("utf-16").encode()
         except UnicodeError as error:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"broken UTF-16 text: {error}") from error
+            raise ShapeRefused(Reason.BAD_SYNTAX, f"invalid UTF-16 text: {error}") from error
     return np.frombuffer(data.removeprefix(b"\xef\xbb\xbf") + TAIL, np.uint8)
 
 
@@ -117,14 +115,14 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
     """Return (value, end) of the decimal number, nan or inf at `at`; end is -1 if there is none.
 
     The caller checks what follows. Decimal digits use the fast path of Clinger (1990) where it is
-    exact, else Lemire (2021), and beyond 19 digits an exact comparison if needed.
+    exact, else Lemire (2021).
     """
     negative = data[at] == _MINUS
     if negative or data[at] == _PLUS:
         at += 1
     begin = at
     digits = np.uint64(0)
-    kept, power, inexact = 0, 0, False
+    kept, power = 0, 0
     while True:
         digit = np.uint64(data[at]) - np.uint64(_ZERO)
         if digit > _NINE:
@@ -133,7 +131,6 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
             digits = digits * _TEN + digit
             kept += digits != _NONE
         else:
-            inexact |= digit != _NONE
             power += 1
         at += 1
     any_digit = at > begin
@@ -148,8 +145,6 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
                 digits = digits * _TEN + digit
                 kept += digits != _NONE
                 power -= 1
-            else:
-                inexact |= digit != _NONE
             at += 1
         any_digit |= at > point
     if not any_digit:
@@ -159,7 +154,6 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
         end = _end_of_letters(data, at + 1)
         if end - at >= 4 and data[at + 2] == _BIG_N:
             return np.nan, end
-    mantissa_end, written = at, 0
     if data[at] == _SMALL_E or data[at] == _BIG_E:
         at += 1
         down = data[at] == _MINUS
@@ -167,21 +161,18 @@ def parse_number(data, at):  # type: ignore[no-untyped-def]
             at += 1
         if data[at] < _ZERO or data[at] > _ZERO + 9:
             return 0.0, -1
+        written = 0
         while data[at] >= _ZERO and data[at] <= _ZERO + 9:
             written = min(written * 10 + data[at] - _ZERO, 1_000_000)
             at += 1
         power += -written if down else written
     if digits == np.uint64(0):
         value = 0.0
-    elif not inexact and digits <= np.uint64(1 << 53) and -22 <= power <= 22:
+    elif digits <= np.uint64(1 << 53) and -22 <= power <= 22:
         value = np.float64(digits)
         value = value * _EXACT_POWERS[power] if power >= 0 else value / _EXACT_POWERS[-power]
     else:
         value = _nearest_double(digits, power)
-        if inexact:
-            above = _nearest_double(digits + np.uint64(1), power)
-            if above != value:
-                value = _by_comparison(data, begin, mantissa_end, power, value, above)
     return (-value if negative else value), at
 
 
@@ -294,47 +285,3 @@ def _nearest_double(digits, power):  # type: ignore[no-untyped-def]
     if exponent > 1023:
         return np.inf
     return math.ldexp(np.float64(mantissa), exponent - 52)
-
-
-@compiled
-def _by_comparison(data, begin, end, power, below, above):  # type: ignore[no-untyped-def]
-    """Return which of two neighboring doubles is nearer to the digits of data[begin:end].
-
-    power: of ten, after the first 19 significant digits. The digits and the midpoint of the two
-    are scaled to integers and compared exactly; ties go to the even one.
-    """
-    left, right = np.zeros(_LIMBS, np.uint64), np.zeros(_LIMBS, np.uint64)
-    count, rest = 0, False
-    for at in range(begin, end):
-        if data[at] != _DOT:
-            digit = np.uint64(data[at] - _ZERO)
-            if count >= _LONGEST:
-                rest |= digit != np.uint64(0)
-            elif count > 0 or digit != np.uint64(0):
-                _multiply(left, np.uint64(10), digit)
-                count += 1
-    power -= count - _MOST_DIGITS
-    twos = max(math.frexp(below)[1] - 53, -1074)  # below = whole × 2^twos
-    whole = np.uint64(math.ldexp(below, -twos))
-    midpoint = whole * np.uint64(2) + np.uint64(1)
-    _multiply(right, np.uint64(1), midpoint >> np.uint64(32))
-    for _ in range(32):
-        _multiply(right, np.uint64(2), np.uint64(0))
-    _multiply(right, np.uint64(1), midpoint & np.uint64(0xFFFFFFFF))
-    for _ in range(abs(power)):
-        _multiply(left if power > 0 else right, np.uint64(10), np.uint64(0))
-    for _ in range(abs(twos - 1)):
-        _multiply(right if twos > 1 else left, np.uint64(2), np.uint64(0))
-    for limb in range(_LIMBS - 1, -1, -1):
-        if left[limb] != right[limb]:
-            return above if left[limb] > right[limb] else below
-    return above if rest or whole & np.uint64(1) else below
-
-
-@compiled
-def _multiply(limbs, factor, addend):  # type: ignore[no-untyped-def]
-    """Compute limbs × factor + addend in place; factor and addend are below 2^32."""
-    for i in range(len(limbs)):
-        total = limbs[i] * factor + addend
-        limbs[i] = total & np.uint64(0xFFFFFFFF)
-        addend = total >> np.uint64(32)

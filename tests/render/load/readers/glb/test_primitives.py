@@ -73,7 +73,7 @@ def test_primitives_without_surface_are_noted(mode, kind):
     assert len(mesh.faces) == 1
     assert len(mesh.notes) == 1
     assert mesh.notes[0].startswith(kind)
-    assert mesh.notes[0].endswith("are left out: they have no surface")
+    assert mesh.notes[0].endswith("are ignored: they have no surface")
 
 
 @pytest.mark.parametrize("mode", [STRIP, FAN])

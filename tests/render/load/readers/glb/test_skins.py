@@ -73,7 +73,7 @@ def test_weights_that_do_not_sum_to_one_are_scaled_and_noted():
     primitive["attributes"]["WEIGHTS_0"] = build.accessor(wrong)
     read = build.read()
     assert np.allclose(read.vertices, skinned(TETRAHEDRON, matrices, JOINTS, WEIGHTS), atol=1e-12)
-    assert read.notes == ("weights of joints do not sum to 1: scaled",)
+    assert read.notes == ("joint weights do not sum to 1: rescaled",)
 
 
 def test_a_skin_without_joints_in_the_mesh_is_noted():
@@ -82,7 +82,7 @@ def test_a_skin_without_joints_in_the_mesh_is_noted():
     build.tree["skins"] = [{"joints": [0]}]
     read = build.read()
     assert read.vertices.tolist() == [[x + 5, y, z] for x, y, z in POINTS]
-    assert read.notes == ("a skin is not applied: its mesh has no JOINTS_0 and WEIGHTS_0",)
+    assert read.notes == ("a skin is ignored: its mesh has no JOINTS_0 and WEIGHTS_0",)
 
 
 def test_joints_without_a_skin_change_nothing():

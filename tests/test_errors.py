@@ -1,6 +1,6 @@
 """What differs between two mappings."""
 
-from pointcmt.differences import brief, differing
+from pointcmt.errors import brief, differing
 
 
 def test_values_that_differ_are_paired_in_the_order_of_left_then_right():
