@@ -89,7 +89,7 @@ configs: setup
 	done
 
 test-gpu: setup
-	$(BIN)/python -m pytest -m "gpu or not slow" tests/render/test_egl.py tests/render/test_rasterizer.py
+	$(BIN)/python -m pytest -m "gpu or not slow" tests/render/draw/test_egl.py tests/render/draw/test_rasterizer.py
 	$(BIN)/python -m pytest -m gpu tests/training
 
 bench-gpu: setup

@@ -1,4 +1,4 @@
-"""Data sets of clouds in their published layouts, made up by the tests."""
+"""Data sets of clouds in their published layouts, made by the tests."""
 
 import json
 
@@ -11,7 +11,7 @@ from pointcmt.datasets.sources.shapenetpart import CATEGORIES, FIRST_PART
 def banded_cloud(synset, count=120, seed=0):
     """(points [M,3] f32, unit normals [M,3], parts [M] of 0..49): a part is a band of x.
 
-    The bands are 1 wide and begin at 0, so that a point's part follows from where it is.
+    The bands are 1 wide and begin at 0, so that a point's part follows from its x.
     """
     class_name, names = CATEGORIES[synset]
     rng = np.random.default_rng(seed)
@@ -23,7 +23,7 @@ def banded_cloud(synset, count=120, seed=0):
 
 
 def text_of(*columns):
-    """A line of numbers per point, which float32 values survive."""
+    """A line of numbers per point, precise enough for float32."""
     table = np.column_stack([np.asarray(c, np.float64) for c in columns])
     return "".join(" ".join(map(repr, row)) + "\n" for row in table.tolist())
 
@@ -48,7 +48,7 @@ def write_shapenetpart_pts(root, shapes):
 
 
 def write_shapenetpart_lists(root, shapes, listed=True):
-    """What both text layouts have beside the shapes; listed: whether there are lists of splits."""
+    """Write the lists that both text layouts have; listed: whether to write lists of splits."""
     (root / "train_test_split").mkdir(exist_ok=True)
     for split in ("train", "val", "test") if listed else ():
         mine = [f"shape_data/{s}/{name}" for s, name, own in shapes if own == split]

@@ -1,4 +1,4 @@
-"""Holding the commands that files show against what the command line knows."""
+"""Compare commands shown in files with the command line's own options."""
 
 import os
 import subprocess
@@ -20,6 +20,6 @@ def help_of(command):
 
 
 def unknown_options(words):
-    """The options of a command (`pointcmt COMMAND --option …`) that its help does not name."""
+    """The options of a command (`pointcmt COMMAND --option …`) that are not in its help."""
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     return [option for option in options if option not in help_of(words[1])]

@@ -12,7 +12,7 @@ from tests.stores import render_toy
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Real meshes, which no checkout holds: POINTCMT_TEST_DATA, else shared/data beside it."""
+    """Real meshes, in POINTCMT_TEST_DATA or in shared/data beside the checkout."""
     beside = Path(__file__).parents[2] / "shared" / "data"
     data = Path(os.environ.get("POINTCMT_TEST_DATA", beside))
     if not data.is_dir():
@@ -28,7 +28,7 @@ def toy_store(tmp_path_factory):
 
 @pytest.fixture
 def messages(capsys):
-    """Show the package's messages as the commands do; call it for those since the last call."""
+    """Show messages as the commands do; calling it returns those since the last call."""
     show_messages("plain")
     yield lambda: capsys.readouterr().err
     logger.handlers.clear()

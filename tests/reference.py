@@ -1,4 +1,4 @@
-"""Plain float64 answers to hold the fast paths against; shares no code with the package."""
+"""Plain float64 references for the fast paths; they share no code with the package."""
 
 import numba
 import numpy as np
@@ -21,7 +21,7 @@ def nearest_hits(vertices, faces, origins, directions):
 
 @numba.njit(cache=True, error_model="numpy")
 def distance_to_face(vertices, faces, chosen, origins, directions, slack):
-    """Where each ray meets its chosen face, `slack` wider (barycentric units); inf = misses."""
+    """Where each ray meets its face, enlarged by `slack` (barycentric units); inf = misses."""
     out = np.empty(len(origins))
     for n in range(len(origins)):
         out[n] = _meet(vertices, faces[chosen[n]], origins[n], directions[n], slack)
@@ -30,7 +30,7 @@ def distance_to_face(vertices, faces, chosen, origins, directions, slack):
 
 @numba.njit(cache=True, error_model="numpy")
 def visible(vertices, faces, points, own, origins, clearance):
-    """Whether nothing lies between each origin and its point, except within `clearance` of it."""
+    """Whether the segment from each origin to its point is free up to `clearance` before it."""
     seen = np.ones(len(points), np.bool_)
     for n in range(len(points)):
         direction = points[n] - origins[n]

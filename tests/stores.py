@@ -1,4 +1,4 @@
-"""Real stores for tests, rendered in this process; and what must be equal in two of them."""
+"""Stores rendered in this process, and the parts of two stores that must be equal."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def named_files(store, stage, shard):
 
 
 def tree(folder):
-    """Every file's bytes by its name, without what may differ."""
+    """The bytes of every file by name, without what may differ."""
     files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
     return settled({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
 

@@ -1,4 +1,4 @@
-"""Axioms of cameras and rigs: rigid, centered, what is projected comes back."""
+"""Axioms of cameras and rigs: poses are rigid and look at the origin, unproject inverts project."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from pointcmt.cameras import RIGS, Camera, find_rig, look_at, pixel_centers
 from pointcmt.errors import UsageError
 
 ALL_RIGS = [*RIGS, "fibonacci1", "fibonacci37"]
-REACH = {"simpleview6": 0.98}  # by name, where a rig does not see the sphere to its rim
+REACH = {"simpleview6": 0.98}  # rigs that do not see the sphere to its rim, by name
 NUMBER = st.floats(-5, 5)
 
 
@@ -46,7 +46,7 @@ def test_poses_are_rigid_and_look_at_the_origin(name):
     ("name", "count"),
     [("circle12", 12), ("dodeca20", 20), ("ortho6", 6), ("mvnet12", 12), ("simpleview6", 6)],
 )
-def test_named_rigs_have_their_views_and_no_two_are_alike(name, count):
+def test_named_rigs_have_their_number_of_distinct_views(name, count):
     cameras = find_rig(name).cameras(64)
     assert len(cameras) == count
     apart = np.linalg.norm(cameras.center[:, None] - cameras.center[None], axis=2)
@@ -73,7 +73,7 @@ def test_up_is_up_and_right_is_right_in_the_image():
     assert uv[0, 1] < 32  # looking straight down, +Y is up
 
 
-def test_a_pixels_centre_is_half_a_pixel_in():
+def test_pixel_centers_are_at_half_pixels():
     one = camera((0, -3, 0), size=4, focal=6.0)
     uv, _ = one.project(one.unproject(pixel_centers(4, 4).reshape(-1, 2), np.full(16, 3.0)))
     np.testing.assert_allclose(uv[0], [0.5, 0.5], atol=1e-12)
@@ -92,7 +92,7 @@ def test_unproject_inverts_project(position, points):
     np.testing.assert_allclose(one.unproject(uv[ahead], depth[ahead]), points[ahead], atol=1e-8)
 
 
-def test_a_batch_is_its_cameras_one_by_one():
+def test_a_batch_of_cameras_equals_its_single_cameras():
     cameras = find_rig("dodeca20").cameras(64)
     points = np.random.default_rng(1).normal(size=(50, 3))
     uv, depth = cameras.project(points)
@@ -112,7 +112,7 @@ def test_an_unknown_rig_is_refused_with_a_suggestion(name, says):
         find_rig(name)
 
 
-def test_a_rig_from_toml(tmp_path):
+def test_a_rig_is_read_from_toml(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(
         "distance = 4.0\nfov = 30\n"
@@ -143,7 +143,7 @@ def test_a_rig_from_toml(tmp_path):
         ("not toml", "cannot be read"),
     ],
 )
-def test_a_broken_rig_file_says_what_is_wrong(tmp_path, text, says):
+def test_a_broken_rig_file_is_reported_with_the_reason(tmp_path, text, says):
     path = tmp_path / "rig.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=says):

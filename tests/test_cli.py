@@ -1,4 +1,4 @@
-"""The command line: light to start, and clear about what it cannot do."""
+"""The command line: quick to start, with clear usage errors."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def pointcmt(*arguments, **more):
 
 
 @pytest.mark.parametrize("code", ["import pointcmt", "import pointcmt.cli"])
-def test_importing_loads_nothing_heavy(code):
+def test_importing_the_package_loads_no_heavy_library(code):
     loaded = python(f"{code}; import sys; print(*sys.modules)").stdout.split()
     assert [name for name in HEAVY if name in loaded] == []
 
@@ -58,7 +58,7 @@ def test_help_names_every_command():
         (("--dataset", "folder", "--root", ""), "the path is empty"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error_with_a_way_out(arguments, says, tmp_path):
+def test_invalid_options_are_usage_errors_with_a_fix(arguments, says, tmp_path):
     done = pointcmt("render", *arguments, "--out", tmp_path / "S")
     assert done.returncode == 2
     assert says in done.stderr
@@ -85,7 +85,7 @@ def test_what_needs_a_file_system_is_not_written_to_a_folder_named_like_a_url(co
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "preview", "build-correspondences"])
-def test_a_store_that_is_not_there_is_said(command, tmp_path):
+def test_a_missing_store_is_reported(command, tmp_path):
     more = ("--out", tmp_path / "P") if command == "preview" else ()
     done = pointcmt(command, tmp_path / "none", *more)
     assert done.returncode == 1
@@ -93,20 +93,20 @@ def test_a_store_that_is_not_there_is_said(command, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_an_empty_folder_is_said(tmp_path):
+def test_an_empty_folder_is_reported(tmp_path):
     done = pointcmt("render", "--dataset", "folder", "--root", tmp_path, "--out", tmp_path / "S")
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr
 
 
-def test_doctor_finds_the_renderer_working():
+def test_doctor_reports_a_working_renderer():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
     for name in ("meshes", "embree"):
         assert any(line.startswith(f"ok      {name}") for line in done.stdout.splitlines())
 
 
-def test_doctor_is_content_with_a_node_for_training():
+def test_doctor_accepts_a_node_with_only_the_training_extra():
     code = "import sys; sys.modules['open3d'] = None; from pointcmt.cli import app; app(['doctor'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -137,7 +137,7 @@ def test_the_configuration_is_printed_without_data_or_torch(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
 
 
-def test_training_without_data_and_out_is_said(tmp_path):
+def test_training_without_data_or_out_is_a_usage_error(tmp_path):
     done = pointcmt("train", "student")
     assert (done.returncode, done.stdout) == (2, "")
     assert "training needs --data and --out" in done.stderr
@@ -188,7 +188,7 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     assert (run / "confusion.png").exists()
 
 
-def test_training_stops_cleanly_at_ctrl_c_and_goes_on(toy_store, tmp_path):
+def test_training_stops_cleanly_at_ctrl_c_and_resumes(toy_store, tmp_path):
     run = tmp_path / "RUN"
     arguments = [
         "train",
@@ -228,14 +228,14 @@ def test_training_stops_cleanly_at_ctrl_c_and_goes_on(toy_store, tmp_path):
         (("train", "teacher", "--set", "data.batch_size=900"), 2, "larger than the split"),
     ],
 )
-def test_training_says_what_cannot_be_meant(toy_store, tmp_path, arguments, code, says):
+def test_invalid_training_options_are_usage_errors(toy_store, tmp_path, arguments, code, says):
     done = pointcmt(*arguments, "--data", toy_store.path, "--out", tmp_path / "RUN")
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_trains_networks_that_have_learned_something(tmp_path):
+def test_the_networks_of_the_demo_reach_their_accuracy(tmp_path):
     done = pointcmt("demo", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     for run, least in (("teacher", 0.8), ("student", 0.7)):

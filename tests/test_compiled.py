@@ -1,4 +1,4 @@
-"""Where machine code is cached: also for users who can write neither the package nor a home."""
+"""Where machine code is cached, also for users who cannot write to the package or a home."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 import pointcmt.compiled
 
-# root writes whatever the mode says, unless these are taken from it
+# capabilities with which root ignores file modes
 AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
 CODE = """
 import numpy as np
@@ -30,7 +30,7 @@ def double(values):
 
 @pytest.fixture
 def site(tmp_path):
-    """A package with one compiled function, its cache not yet filled."""
+    """A package with one compiled function and an empty cache."""
     package = tmp_path / "site" / "pointcmt"
     package.mkdir(parents=True)
     shutil.copy(pointcmt.compiled.__file__, package)
@@ -43,7 +43,7 @@ def site(tmp_path):
 
 
 def call(site, home, temporary):
-    """Where the cache is, and which files numba read and wrote."""
+    """Call the function; return where the cache is and which files numba read and wrote."""
     done = subprocess.run(
         [*AS_A_USER, sys.executable, "-B", "-c", CODE],
         env={
@@ -71,8 +71,8 @@ def lock(folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
 
 
-def test_a_shipped_cache_is_used_where_it_cannot_be_written(site, tmp_path):
-    """Compiled once beside the package, as while an image is built; read only from then on."""
+def test_a_read_only_cache_beside_the_package_is_used(site, tmp_path):
+    """Compiled once beside the package, as when building an image; read-only from then on."""
     locked, home, temporary = tmp_path / "locked", tmp_path / "home", tmp_path / "temporary"
     locked.mkdir()
     temporary.mkdir()
@@ -89,8 +89,8 @@ def test_a_shipped_cache_is_used_where_it_cannot_be_written(site, tmp_path):
     assert [path.name for path in own.iterdir()] == [Path(place).name]  # no draft is left
 
 
-def test_a_folder_that_others_may_write_is_no_cache(site, tmp_path):
-    """What is in a cache is run."""
+def test_a_folder_that_others_can_write_is_not_used_as_a_cache(site, tmp_path):
+    """Code in a cache is executed."""
     own = tmp_path / f"pointcmt-{os.getuid()}"
     own.mkdir()
     own.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Progress: never more than a line a second, but for trouble; every end is said."""
+"""Progress: at most one line per second except for failures, and always a last line."""
 
 import json
 
@@ -13,7 +13,7 @@ def lines_of(messages, log_format):
     return messages().splitlines()
 
 
-def test_plain_progress_is_short_and_leaves_no_trouble_out(messages):
+def test_plain_progress_is_short_and_shows_every_failure(messages):
     lines = lines_of(messages, "plain")
     assert len(lines) < 10
     assert any("501/1000" in line and line.endswith("ball: bad_index") for line in lines)
@@ -37,12 +37,12 @@ def test_nothing_is_shown_unless_asked_for(capsys, caplog):
     assert caplog.messages[0].startswith("verifying: 10/10 shapes")
 
 
-def test_a_message_commands_no_terminal(messages):
+def test_messages_contain_no_terminal_escapes(messages):
     logger.info("a\x1b[2Jb\nc")
     shown = messages()
     assert "\x1b" not in shown
     assert shown.count("\n") == 1
 
 
-def test_durations():
+def test_durations_are_formatted():
     assert [duration(s) for s in (-1, 42, 723, 11279)] == ["0:00", "0:42", "12:03", "3:07:59"]

@@ -1,4 +1,4 @@
-"""Point ↔ pixel ↔ pixel against brute force and against a box whose answer is known."""
+"""Point ↔ pixel ↔ pixel against brute force and against the analytic map of a box."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def cloud(count=300, views=3, size=48):
     return points, rng.random((views, count)) < 0.6, cameras
 
 
-def test_points_fall_on_the_pixels_that_hold_their_projection():
+def test_points_map_to_the_pixels_that_contain_their_projection():
     points, visible, cameras = cloud()
     uv, pixel = points_to_pixels(points, visible, cameras)
     np.testing.assert_allclose(uv, cameras.project(points)[0])
@@ -39,7 +39,7 @@ def test_pixels_get_the_nearest_visible_point_like_brute_force():
     assert np.any(index >= 0)
 
 
-def test_with_depth_nothing_is_matched_to_background():
+def test_with_depth_no_background_pixel_gets_a_point():
     points, visible, cameras = cloud()
     depth = np.random.default_rng(1).uniform(0.5, 3, (3, 48, 48))
     depth[:, ::2] = 0
@@ -65,7 +65,7 @@ def box_depth(camera, half):
 
 
 def box_truth(first, second, half):
-    """Analytic map: where each pixel's point on the box falls, and whether the box hides it."""
+    """Analytic map: where each pixel's point on the box projects, and whether the box hides it."""
     depth, ray = box_depth(first, half)
     points = first.center + ray * depth.reshape(-1, 1)
     uv, _ = second.project(points)
@@ -99,7 +99,8 @@ def test_matches_on_a_box_agree_with_the_analytic_map():
         uv, valid = match_pixels(depths, pair)
         truth, shows, points = box_truth(*pair, half)
         np.testing.assert_allclose(uv[valid], truth[valid], atol=1e-6)
-        hidden = points[valid & ~shows]  # never further from what shows than a pixel is wide
+        # Never farther from visible faces than the width of a pixel.
+        hidden = points[valid & ~shows]
         assert distance_to_visible_faces(hidden, pair[1], half).max(initial=0) < 1.5 * PIXEL
         assert valid[shows].mean() > 0.97
 

@@ -1,4 +1,4 @@
-"""What the README and the docs show, runs."""
+"""The code blocks and commands in the README and the docs work."""
 
 import re
 import shlex
@@ -45,7 +45,7 @@ def exported(toy_store, tmp_path_factory):
 
 
 def scripts():
-    """Those of own-parts.md are modules, which a test of their own imports."""
+    """The blocks of own-parts.md are modules, which another test imports."""
     return [block for block in blocks("python") if not block.id.startswith("own-parts")]
 
 
@@ -69,7 +69,7 @@ def rigs():
 
 
 @pytest.mark.parametrize("text", rigs())
-def test_rig_files_in_the_docs_are_rigs(text, tmp_path):
+def test_rig_files_in_the_docs_are_valid(text, tmp_path):
     path = tmp_path / "rig.toml"
     path.write_text(text)
     assert len(read_rig(path).views) > 1
@@ -84,23 +84,23 @@ def commands():
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_commands_in_the_docs_have_the_options_they_show(line):
-    """Each command exists, and its help names each option it is shown with."""
+def test_commands_in_the_docs_use_existing_options(line):
+    """Each command exists, and its help names each option."""
     assert unknown_options(shlex.split(line.split("·")[0])) == []
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_commands_in_the_docs_name_data_sets_and_rigs_that_there_are(line):
+def test_commands_in_the_docs_name_existing_data_sets_and_rigs(line):
     named = pairwise(shlex.split(line.split("·")[0]))
-    for option, value in ((o, v) for o, v in named if not v.isupper()):  # NAME, RIG: one's own
+    for option, value in ((o, v) for o, v in named if not v.isupper()):  # NAME, RIG: placeholders
         if option == "--dataset" and not is_reference(value):
             assert value in SOURCES
         if option == "--rig" and not value.endswith(".toml"):
             find_rig(value)
 
 
-def test_the_parts_of_the_page_about_ones_own_are_parts(tmp_path, monkeypatch):
-    """Each keeps the contract of its kind: what builds it has tried it."""
+def test_the_example_parts_in_own_parts_md_are_valid(tmp_path, monkeypatch):
+    """Each satisfies the contract of its kind, which is checked when it is built."""
     page = (ROOT / "docs/own-parts.md").read_text()
     modules = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL)
     for name, text in modules.findall(page):
@@ -119,7 +119,7 @@ def test_the_parts_of_the_page_about_ones_own_are_parts(tmp_path, monkeypatch):
     assert type(build_recipe(config, 40, True).model).__name__ == "Tiny"
 
 
-def test_links_lead_somewhere():
+def test_links_in_the_docs_are_not_broken():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

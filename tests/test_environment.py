@@ -1,4 +1,4 @@
-"""The process' environment: imports leave it alone; commands set what libraries read on loading."""
+"""Environment variables: imports do not change them; commands set those that libraries read."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ OWN = ("OMP_WAIT_POLICY", "TENSORSTORE_CURL_", "PYOPENGL_PLATFORM", "LP_NUM_THRE
 
 
 def run(code, *arguments, **settings):
-    """Run code in a fresh process without the variables that we set; returns its output."""
+    """Run code in a fresh process without the variables that we set; return its output."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(OWN)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**inherited, **settings}
@@ -22,7 +22,7 @@ def run(code, *arguments, **settings):
     return done.stdout
 
 
-def test_imports_leave_the_environment_alone():
+def test_imports_do_not_change_the_environment():
     """Apart from what open3d and torch set for themselves when they are imported."""
     names = [f"pointcmt.{name}" for name in MODULES if name not in ("", "__main__")]
     code = (
@@ -37,7 +37,7 @@ def test_imports_leave_the_environment_alone():
     assert run(code, *names) == "unchanged\n"
 
 
-WATCH = (  # tells the policy at the moment when torch is imported
+WATCH = (  # prints the policy at the time when torch is imported
     "import os, sys\n"
     "class Watch:\n"
     "    def find_spec(self, name, *more):\n"
@@ -57,8 +57,8 @@ def test_the_python_interface_sets_the_policy_before_torch_is_loaded(use, toy_st
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "demo"])
 @pytest.mark.parametrize("policy", ["", "active"])
-def test_openmp_threads_sleep_while_they_wait(command, policy, toy_store, tmp_path):
-    """OpenMP reads its policy when torch is loaded; that of the user comes first."""
+def test_openmp_threads_sleep_while_waiting(command, policy, toy_store, tmp_path):
+    """OpenMP reads its policy when torch is loaded; the user's own policy has priority."""
     arguments = {
         "train": ("student", "--data", toy_store.path, "--out", tmp_path / "R"),
         "evaluate": (tmp_path / "R", "--data", toy_store.path),
@@ -69,7 +69,7 @@ def test_openmp_threads_sleep_while_they_wait(command, policy, toy_store, tmp_pa
     assert run(code, command, *arguments, **settings) == f"{policy or 'passive'}\n"
 
 
-def test_a_silent_server_is_given_up_by_the_limits_set_on_opening():
+def test_time_limits_set_on_opening_a_store_apply_to_silent_servers():
     """tensorstore reads them when it first opens a remote location, long after its import."""
     code = (
         "import os, sys, time\n"

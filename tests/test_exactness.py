@@ -1,7 +1,7 @@
-"""The promises of a store, checked from outside: files as written, sources as given.
+"""The guarantees of a store, checked without the package.
 
-Stores are made by the command line and read with plain zarr; meshes are read by the slowest
-means; rays are cast by brute force in float64. Nothing of the package takes part in the judgment.
+Stores are made by the command line and read with plain zarr; meshes are read by the slowest means;
+rays are cast by brute force in float64.
 """
 
 import json
@@ -29,7 +29,7 @@ def rendered(out, *arguments):
 
 @pytest.fixture(scope="module")
 def real(real_data, tmp_path_factory):
-    """Eight ModelNet40 meshes with the rig and sizes that are the default."""
+    """Eight ModelNet40 meshes with the default rig and sizes."""
     root = real_data / "ModelNet40"
     group = rendered(
         tmp_path_factory.mktemp("real") / "S", "--dataset", "modelnet40", "--root", root
@@ -116,10 +116,11 @@ def test_points_are_in_farthest_point_order(shapes):
         points = arrays["points"][:300].astype(np.float64)
         apart = np.linalg.norm(points[:, None] - points[None], axis=2)
         gaps = [apart[i, :i].min() for i in range(1, len(points))]
-        assert np.all(np.diff(gaps) <= 1e-6)  # each point is as far from the earlier ones as it can
+        # Each point is as far from the earlier ones as possible.
+        assert np.all(np.diff(gaps) <= 1e-6)
 
 
-def test_the_face_at_a_pixel_centre_is_the_nearest_one_hit(shapes):
+def test_the_face_at_a_pixel_center_is_the_nearest_hit(shapes):
     right, total = 0, 0
     for arrays, vertices, faces in shapes:
         rng = np.random.default_rng(0)
@@ -159,7 +160,7 @@ def test_visibility_agrees_with_brute_force(shapes):
     assert agreed / total >= 0.998
 
 
-def test_clear_of_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
+def test_away_from_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
     shown, total = 0, 0
     for arrays, vertices, faces in shapes:
         corners, index = vertices[faces], arrays["face_index"]
@@ -167,7 +168,7 @@ def test_clear_of_edges_the_pixel_of_a_visible_point_shows_its_plane(shapes):
         area = np.linalg.norm(normal, axis=1)
         normal /= np.maximum(area[:, None], 1e-300)
         longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-        # Between the centers of two pixels there is room for a guitar's string.
+        # A guitar's string fits between the centers of two pixels.
         pixel = arrays["z"].max() / arrays["K"][..., 0, 0].min()
         wide = area / np.maximum(longest, 1e-300) > pixel
 

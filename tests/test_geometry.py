@@ -1,4 +1,4 @@
-"""Normalizing, sampling and ordering: exact where they promise it."""
+"""Normalization, sampling and ordering of points: exact where exactness is promised."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_normalized_meshes_touch_the_unit_sphere_at_any_scale(scale, up):
     np.testing.assert_allclose(moved, mesh.vertices, atol=1e-12)
 
 
-def test_an_offset_of_ten_million_survives():
+def test_normalization_is_accurate_at_an_offset_of_ten_million():
     mesh, source_to_world = normalize(box(offset=1e7), "z")
     centered, _ = normalize(box(), "z")
     np.testing.assert_allclose(mesh.vertices, centered.vertices, atol=2e-9)
@@ -60,7 +60,7 @@ def test_the_up_axis_becomes_z_without_mirroring():
         assert np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_vertices_that_no_face_uses_do_not_count():
+def test_unused_vertices_do_not_affect_normalization():
     mesh = Mesh(np.vstack([BOX, [[1e30, 0, 0]]]), BOX_FACES)
     np.testing.assert_array_equal(normalize(mesh, "z")[1], normalize(box(), "z")[1])
 
@@ -106,7 +106,7 @@ def test_farthest_points_equal_the_textbook(count):
     )
 
 
-def test_farthest_points_with_twins_pick_every_place_before_a_twin():
+def test_farthest_points_visit_every_position_before_any_duplicate():
     places = np.random.default_rng(0).normal(size=(40, 3))
     points = np.repeat(places, 3, axis=0)
     chosen = farthest_points(points, 40)
@@ -122,7 +122,7 @@ def test_the_first_n_points_are_evenly_spread():
         assert spread > 3 * chance
 
 
-def test_points_depend_on_seed_and_id_alone():
+def test_points_depend_only_on_seed_and_id():
     mesh, _ = normalize(box(), "z")
     draw = [sample_points(mesh, 64, shape_seed(*key))[0] for key in ((0, "a"), (0, "a"), (1, "a"))]
     other = sample_points(mesh, 64, shape_seed(0, "b"))[0]
@@ -150,7 +150,7 @@ def test_clouds_are_normalized_like_the_vertices_of_meshes():
         np.testing.assert_allclose(made.normals, np.tile(turned, (300, 1)), atol=1e-12)
 
 
-def test_a_cloud_at_one_place_has_no_extent():
+def test_a_cloud_of_coincident_points_is_refused():
     with pytest.raises(ShapeRefused) as refused:
         normalize_cloud(cloud([[1.0, 2, 3]] * 5), "z")
     assert refused.value.reason is Reason.NO_AREA
@@ -166,13 +166,13 @@ def test_points_of_a_cloud_are_chosen_in_farthest_point_order():
     np.testing.assert_array_equal(choose_points(points, 50), chosen[:50])
 
 
-def test_of_points_at_one_place_the_first_is_chosen():
+def test_the_first_of_coincident_points_is_chosen():
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
     chosen = choose_points(np.concatenate([points, points[::-1], points]), 50)
     assert sorted(chosen) == list(range(50))
 
 
-def test_too_few_points_are_repeated_in_their_order():
+def test_too_few_points_are_repeated_in_order():
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 3))
     once = choose_points(points, 30)
     np.testing.assert_array_equal(choose_points(points, 70), [*once, *once, *once[:10]])

@@ -1,4 +1,4 @@
-"""Who may import whom: one table of folders. Every import runs down, without circles."""
+"""Which folder may import which, in one table; no import cycles."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pointcmt"
 
-# The lowest floor: modules at the top of the package that import nothing but each other.
+# The base layer: modules at the top of the package that import only each other.
 GROUND = (
     "errors",
     "console",
@@ -28,7 +28,7 @@ GROUND = (
     "extras",
 )
 TRAINING = ("config", "ops", "figures", "images", "networks", "runs", "recipes", "evaluation")
-# Folder, or a module that has a rule of its own → what it may import besides itself and the ground.
+# Folder, or module with its own rule → what it may import besides itself and the base layer.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "ground": (),
     "datasets": ("datasets.store", "datasets.store.schema"),
@@ -72,7 +72,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training.export": ("datasets", "datasets.store", *(f"training.{name}" for name in TRAINING)),
     "training": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
 }
-# Libraries that a folder and everything in it must do without.
+# Libraries that a folder and everything in it must not import.
 FORBIDDEN: dict[str, set[str]] = {
     "ground": {"torch", "open3d", "trimesh", "OpenGL", "dask", "distributed", "tensorstore"},
     "datasets": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},
@@ -96,7 +96,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 @cache
 def imported(path: Path) -> tuple[str, ...]:
-    """Everything a file imports, inside of functions too, except what only type checkers see."""
+    """Everything a file imports, also inside functions, except under TYPE_CHECKING."""
     return tuple(_imported(path))
 
 
@@ -130,7 +130,7 @@ def own_imports(path: Path) -> set[str]:
 
 
 def rule_of(module: str) -> str:
-    """The key of ALLOWED that holds for a module: its own, or that of the nearest folder."""
+    """The key of ALLOWED that applies to a module: its own, or that of the nearest folder."""
     if module in GROUND:
         return "ground"
     while module not in ALLOWED:
@@ -145,7 +145,7 @@ IMPORTS = {module: own_imports(path) for module, path in MODULES.items()}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_run_down(module):
+def test_imports_follow_the_table(module):
     own = rule_of(module)
     for name in IMPORTS[module]:
         other = rule_of(name)
@@ -163,7 +163,7 @@ def _is_in(module: str, own: str, rule: str) -> bool:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """The nodes from which one comes back to where one began."""
+    """The nodes that are on a cycle or lead to one."""
     left = {node: set(others) - {node} for node, others in graph.items()}
     while ends := [node for node, others in left.items() if not others & left.keys()]:
         for node in ends:
@@ -171,12 +171,12 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
     return sorted(left)
 
 
-def test_no_file_is_in_a_circle():
+def test_no_import_cycles_between_files():
     assert circles(IMPORTS) == []
 
 
-def test_no_folder_is_in_a_circle():
-    """Files at the top of the package count alone: the ground, and the entry points above all."""
+def test_no_import_cycles_between_folders():
+    """Each file at the top of the package counts as a folder of its own."""
 
     def folder(module):
         return str(MODULES[module].parent) if "." in module else module
@@ -187,7 +187,7 @@ def test_no_folder_is_in_a_circle():
     assert circles(graph) == []
 
 
-def test_datasets_use_torch_in_streaming_alone():
+def test_datasets_import_torch_only_in_streaming():
     users = [
         module
         for module, path in MODULES.items()
@@ -198,7 +198,7 @@ def test_datasets_use_torch_in_streaming_alone():
 
 
 def test_hdf5_files_are_opened_in_one_place():
-    """It refuses links to other files, and is loaded only where there is such a file."""
+    """That module refuses links to other files, and imports h5py only when needed."""
     users = {module for module, path in MODULES.items() if "h5py" in set(imported(path))}
     assert users == {"datasets.sources.hdf5"}
     tree = ast.parse(MODULES["datasets.sources.hdf5"].read_text())

@@ -1,4 +1,4 @@
-"""Messages: of bounded length, and without a character that a terminal would obey."""
+"""Messages: of bounded length, without control characters that a terminal would interpret."""
 
 import io
 import pickle
@@ -19,7 +19,7 @@ from pointcmt.errors import (
     shortened,
 )
 
-# Clears the screen, sets the title, overwrites the line, reverses the text, half a character.
+# Clear the screen, set the title, overwrite the line, reverse the text, a lone surrogate.
 NASTY = "chair\x1b[2J\x1b]0;owned\x07\r\b\x9b31m\u202e\u2028\udcff\x00"
 
 
@@ -30,19 +30,19 @@ def assert_tame(text, lines=1):
     text.encode()
 
 
-def test_an_error_is_tame_and_its_fields_are_faithful():
+def test_errors_print_without_control_characters_and_keep_their_fields():
     error = StoreError(NASTY, where=NASTY, fix=NASTY)
     assert error.what == NASTY
     assert_tame(str(error), lines=2)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_no_line_of_a_message_passes_for_one_of_ours():
+def test_lines_inside_a_message_are_indented():
     lines = str(PointcmtError("two differences:\n  a\n  b\nok: all is well")).splitlines()
     assert lines == ["two differences:", "  a", "  b", "  ok: all is well"]
 
 
-def test_megabytes_do_not_become_messages():
+def test_long_texts_are_shortened_in_messages():
     long = "begin" + "x" * 10_000_000 + "end"
     error = PointcmtError(long, where=long, fix=long)
     assert all(len(part) == MOST_TEXT for part in (error.what, error.where, error.fix))
@@ -55,7 +55,7 @@ def test_megabytes_do_not_become_messages():
     assert printable("  tidy \n") == "tidy"
 
 
-def test_what_is_printed_is_tame(capsys, messages):
+def test_printed_text_has_no_control_characters(capsys, messages):
     show("failed", NASTY, NASTY)
     assert_tame(capsys.readouterr().out)
     show_text(f"{NASTY}\n{NASTY}")
@@ -78,7 +78,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("name", [NASTY, "chair[/nothing]", "chair[bold red]x"])
-def test_the_bar_takes_names_as_they_are(monkeypatch, messages, name):
+def test_the_progress_bar_shows_names_literally(monkeypatch, messages, name):
     """Brackets are names, not markup, and control characters do not reach the terminal."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -1,4 +1,4 @@
-"""What is packed, what is pinned, and what pages and messages say of installing it."""
+"""Contents of the wheel and sdist, pinned versions, and installation instructions."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*")
 }
-# Files that git does not hold, or that nobody needs outside of the repository.
+# Files that are not in git, or not needed outside of the repository.
 NOT_PACKED = (".git", ".ci", ".venv", "build", "dist", "demo", "out")
 
 
@@ -69,7 +69,7 @@ def built(tmp_path_factory):
     return files, inside, (archive.name, wheel.name)
 
 
-# What is packed.
+# Contents of the wheel and the sdist.
 
 
 def test_the_version_is_in_one_place(built):
@@ -93,7 +93,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert f"{metadata}licenses/LICENSE" in built[1]
 
 
-def test_the_sdist_holds_what_the_tests_read(built):
+def test_the_sdist_holds_everything_the_tests_read(built):
     files = built[0]
     for folder in ("pointcmt", "tests", "benchmarks", "docs", "docker", "packaging", ".github"):
         expected = {
@@ -102,24 +102,24 @@ def test_the_sdist_holds_what_the_tests_read(built):
             if path.is_file() and "__pycache__" not in path.parts
         }
         assert expected <= files, folder
-    # Each file at the root, but for what only git and our own CI read.
+    # Each file at the root, except those that only git and our own CI read.
     root = {p.name for p in ROOT.iterdir() if p.is_file()} - {".git", ".coverage"}
     assert root <= files
     assert not any(name.split("/")[0] in NOT_PACKED for name in files)
 
 
-# What is pinned.
+# Pinned versions.
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
 def test_every_direct_dependency_is_pinned(file):
     pinned = pins(ROOT / file)
-    # open3d is for other platforms, the fuzzer in a group of its own.
+    # open3d is for other platforms, the fuzzer in a separate group.
     assert {name for name, _ in requirements()} - pinned.keys() == {"open3d"}
 
 
-def test_the_oldest_versions_are_those_that_the_project_allows():
-    """To renew them: `make oldest`. pyrender2, which only tests use, wants a newer PyOpenGL."""
+def test_the_oldest_constraints_match_the_lower_bounds():
+    """Update them with `make oldest`. pyrender2, which only tests use, needs a newer PyOpenGL."""
     oldest = pins(ROOT / "constraints-oldest.txt")
     for name, text in requirements():
         bound = re.search(r">=([\d.]+)", text)
@@ -129,11 +129,11 @@ def test_the_oldest_versions_are_those_that_the_project_allows():
             assert version == re.sub(r"(\.0)+$", "", bound[1]), text
 
 
-# What people are told.
+# Installation instructions.
 
 
-def test_nobody_is_sent_to_an_index_for_this_package():
-    """It is on none: pages and messages name the checkout or the wheel's file."""
+def test_no_text_installs_this_package_from_an_index():
+    """It is not on any index: pages and messages name the checkout or the wheel's file."""
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*")]
     modules = (ROOT / "pointcmt").rglob("*.py")
     told = re.compile(r"pip install[^\n]*[\s'\"]pointcmt(\[|['\"\s`]|$)")
@@ -142,7 +142,7 @@ def test_nobody_is_sent_to_an_index_for_this_package():
         assert not told.search(path.read_text()), path
 
 
-def test_one_sentence_says_how_to_install_an_extra():
+def test_installing_an_extra_is_explained_in_one_sentence():
     for extra in PROJECT["project"]["optional-dependencies"]:
         assert f"pip install '.[{extra}]'" in install(extra)
         assert f"pointcmt-{pointcmt.__version__}-py3-none-any.whl[{extra}]" in install(extra)
@@ -154,7 +154,7 @@ def test_one_sentence_says_how_to_install_an_extra():
 # Completion.
 
 
-def test_the_shell_completes_commands():
+def test_shell_completion_works():
     code = "import sys; sys.argv[0] = 'pointcmt'; from pointcmt.cli import main; main()"
     environment = {
         **os.environ,
@@ -176,7 +176,7 @@ def steps(workflow):
             yield job, step
 
 
-def test_workflows_run_targets_that_there_are():
+def test_workflows_run_existing_make_targets():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     run_targets = set()
@@ -198,7 +198,7 @@ def test_every_supported_python_is_tested():
     assert named == pythons
 
 
-def test_workflows_may_not_write_unless_they_release():
+def test_only_the_release_workflow_has_write_permission():
     for workflow in WORKFLOWS.values():
         assert workflow["permissions"] == {"contents": "read"}
     jobs = WORKFLOWS["release"]["jobs"].items()
@@ -207,7 +207,7 @@ def test_workflows_may_not_write_unless_they_release():
     assert WORKFLOWS["release"]["jobs"]["publish"]["if"] == "vars.PUBLISH == 'true'"
 
 
-def test_issue_forms_have_what_the_site_asks_for():
+def test_issue_forms_have_the_required_fields():
     for name in ("bug", "feature"):
         form = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text())
         assert form["name"]
@@ -223,4 +223,4 @@ def test_the_citation_names_the_project_and_both_papers():
     assert "version" not in citation  # that is in one place
     found = [paper["identifiers"][0]["value"] for paper in citation["references"]]
     assert found == ["arXiv:2210.04208", "arXiv:2306.02558"]
-    assert json.dumps(citation)  # plain values alone: no dates
+    assert json.dumps(citation)  # plain values only, no dates

@@ -1,4 +1,4 @@
-"""What no code of this package may do: unpickle, start a shell, compile in others' constants."""
+"""What the package must not do: unpickle, start a shell, compile in constants of other files."""
 
 import ast
 
@@ -8,7 +8,7 @@ from tests.test_imports import MODULES, ROOT, imported
 
 
 def test_nothing_is_unpickled():
-    """What a user downloads is never executed: no pickle, and torch.load only with weights_only."""
+    """Downloaded files are never executed: no pickle, and torch.load only with weights_only."""
     for path in MODULES.values():
         assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & set(imported(path)), path
         for node in ast.walk(ast.parse(path.read_text())):
@@ -18,8 +18,8 @@ def test_nothing_is_unpickled():
                 assert keywords.get("allow_pickle") != "True", path
 
 
-def test_arrays_of_numpy_files_are_made_from_their_bytes():
-    """numpy's own reading of arrays unpickles where a header says so: only headers are read."""
+def test_numpys_array_reader_is_not_used():
+    """numpy's array reader unpickles if the header says so; the package reads only headers."""
     for path in MODULES.values():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
@@ -33,10 +33,10 @@ def test_no_shell_is_started():
         assert "os.system" not in text, path
 
 
-def test_compiled_functions_use_constants_of_their_own_file():
-    """numba compiles globals in; a constant from elsewhere could change without a recompilation.
+def test_compiled_functions_use_only_constants_of_their_own_file():
+    """numba compiles globals in, so a constant of another file could change without recompilation.
 
-    Functions from elsewhere are fine: the cache's name is a digest of all files that have any.
+    Functions of other files are fine, as the cache's name is a digest of all files with any.
     """
     for path in MODULES.values():
         tree = ast.parse(path.read_text())
@@ -66,8 +66,8 @@ def _source_of(tree, name):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_checkpoints_of_others_are_read_in_one_place(module):
-    """Only `training.runs.published` calls torch.load, with weights_only; nothing torch.save."""
+def test_torch_load_is_called_in_one_module_only(module):
+    """Only `training.runs.published` calls torch.load, with weights_only; torch.save is unused."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
     safe = {
         node.func

@@ -1,12 +1,12 @@
-"""The sizes that keep the package readable."""
+"""Limits on the size of files, functions and folders."""
 
 import ast
 
 import pytest
 
-from tests.test_imports import MODULES, PACKAGE
+from tests.test_imports import MODULES, PACKAGE, ROOT
 
-MOST_LINES = 400  # of a module
+MOST_LINES = 400  # of a module, and of a test file
 MOST_IN_FUNCTION = 80  # lines, without the option list of a command
 MOST_MODULES = 15  # in a folder
 
@@ -21,11 +21,11 @@ def test_modules_and_functions_are_short(module):
 
 
 def _begin(node, module):
-    """The line that counts as a function's first: of a command, that of its body."""
+    """The line a function starts at; for commands, the first line of the body."""
     return node.body[0].lineno if module.startswith("commands.") else node.lineno
 
 
-def test_no_folder_is_crowded():
+def test_no_folder_has_too_many_modules():
     folders = {path.parent for path in MODULES.values()}
     crowded = {
         str(folder.relative_to(PACKAGE)): count
@@ -34,3 +34,13 @@ def test_no_folder_is_crowded():
         > MOST_MODULES
     }
     assert crowded == {}
+
+
+def test_test_files_are_short():
+    files = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path, text in files.items()
+        if (lines := text.count("\n")) > MOST_LINES
+    }
+    assert long == {}

@@ -1,4 +1,4 @@
-"""Settings in errors: options on the command line, arguments in Python."""
+"""Settings in error messages: options on the command line, arguments in Python."""
 
 import ast
 import inspect
@@ -48,11 +48,11 @@ def test_options_become_arguments(option, argument):
         ("--scheduler tcp://a", "--scheduler tcp://a"),
     ],
 )
-def test_where_holds_a_value_to_its_end(where, worded):
+def test_places_with_values_become_arguments(where, worded):
     assert place_as_arguments(where) == worded
 
 
-def test_an_error_is_worded_by_who_prints_it():
+def test_an_error_is_worded_for_python_or_for_the_command_line():
     error = UsageError("9 views", where="--size 9", fix="use --overwrite")
     assert str(error) == "9 views\n  where: size=9\n  fix:   use overwrite=True"
     shown = "9 views\n  where: --size 9\n  fix:   use --overwrite"
@@ -70,8 +70,8 @@ def functions():
     yield pc.load_public("render")
 
 
-def test_every_argument_that_messages_name_is_one():
-    known = {"precision", "compile"}  # of the section `loop`, as options are short for
+def test_every_argument_named_in_messages_exists():
+    known = {"precision", "compile"}  # of the section `loop`, for which there are options
     known |= {"init", "teacher", "generator", "epochs", "seed", "dataset"}  # of configurations
     for function in functions():
         known |= set(inspect.signature(function).parameters)
@@ -79,15 +79,15 @@ def test_every_argument_that_messages_name_is_one():
     assert {name.replace("-", "_") for name in ARGUMENTS} <= known
 
 
-# What is only reached from the command line (clusters, exports, probes, repairs, `info`), and what
-# names an option of torchrun or pip.
+# Modules used only from the command line (clusters, exports, probes, repairs, `info`), and those
+# that name an option of torchrun or pip.
 COMMANDS = ("cli", "doctor", "demo", "cluster", "export", "study", "probe", "repair", "onnx_export")
 COMMANDS += ("summary", "distributed", "scheduler")
 OF_PIP = "--index-url"
 
 
-def test_no_message_reaches_python_with_an_option():
-    """Every text of the package that names an option names it as an argument, worded for Python."""
+def test_no_message_names_a_command_line_option_in_python():
+    """Every text of the package that names an option is converted to an argument for Python."""
     left = []
     for path in sorted((ROOT / "pointcmt").rglob("*.py")):
         if path.stem.startswith(COMMANDS) or {"commands", "export"} & set(path.parts):

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples/quickstart.ipynb"
 
 
-def test_the_notebook_prints_what_is_stored(tmp_path):
-    """As a kernel does it: cell by cell in one process, which has no main module to import."""
+def test_running_the_notebook_prints_its_stored_output(tmp_path):
+    """Run cell by cell in one process without an importable main module, as a kernel does."""
     cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
     expected = [

@@ -43,14 +43,14 @@ def run(code, folder, **more):
         ("pc.render_views", ("torch", "dask")),
     ],
 )
-def test_names_load_only_what_they_need(tmp_path, use, light):
+def test_each_public_name_loads_only_what_it_needs(tmp_path, use, light):
     code = f"import sys, pointcmt as pc; {use}; print(*sys.modules)"
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert not set(light) & set(done.stdout.split())
 
 
-def test_all_tables_of_names_are_the_same():
+def test_all_tables_of_public_names_agree():
     """__all__, the modules that names come from, and what type checkers see."""
     tree = ast.parse((ROOT / "pointcmt/__init__.py").read_text())
     (seen,) = (
@@ -71,7 +71,7 @@ def test_all_tables_of_names_are_the_same():
         pc.Meshes  # noqa: B018
 
 
-def test_the_package_of_the_first_stage_is_the_function_render():
+def test_pointcmt_render_is_the_function_not_the_package():
     import pointcmt.render.config
 
     assert pc.render is pointcmt.render
@@ -80,7 +80,7 @@ def test_the_package_of_the_first_stage_is_the_function_render():
         pc.render("modelnet50", out="S")
 
 
-def test_a_missing_library_is_named_with_its_extra(tmp_path):
+def test_a_missing_library_is_reported_with_its_extra(tmp_path):
     code = "import sys; sys.modules['torch'] = None; import pointcmt as pc; pc.load_run"
     done = run(code, tmp_path)
     assert "pointcmt.load_run needs torch, which is not installed" in done.stderr
@@ -140,8 +140,8 @@ except pc.ShapeError as error:
 """
 
 
-def test_the_block_of_the_design_runs_as_a_script_without_a_main_guard(workplace):
-    """Workers start afresh: they do not import the calling script."""
+def test_a_script_without_a_main_guard_can_render_and_train(workplace):
+    """Worker processes do not import the calling script."""
     trimesh.creation.box().export(workplace / "chair.glb")
     block = BLOCK.replace("batch_size=32", "batch_size=8")
     (workplace / "script.py").write_text(
@@ -169,7 +169,7 @@ pc.render("toy", out="S", sise=3)
 
 
 def test_a_users_file_passes_mypy_strict(tmp_path):
-    """And what is wrong in it is found: nothing is silently of any type."""
+    """mypy also finds the mistakes in it, so the public types are not silently Any."""
     assert (ROOT / "pointcmt/py.typed").exists()
     text = f"import torch\nimport trimesh\nimport pointcmt as pc\n{BLOCK}{USED}{WRONG}"
     (tmp_path / "user.py").write_text(text)

@@ -1,4 +1,4 @@
-"""Shapes in Python are drawn, sampled and seen exactly as a store has them."""
+"""Shapes are drawn and sampled in Python exactly as a store contains them."""
 
 import io
 from pathlib import Path
@@ -34,7 +34,7 @@ def assert_as_stored(views, store, index):
 
 
 @pytest.mark.parametrize("backend", ["auto", "embree"])
-def test_views_of_a_mesh_are_those_of_its_store(tmp_path, backend):
+def test_views_of_a_mesh_equal_those_in_its_store(tmp_path, backend):
     store = render_toy(tmp_path / "S", limit=20, layers=LAYERS, backend=backend)
     for index in range(0, 20, 3):
         mesh, where = toy.build(store.shapes[index].id), store.read("source_to_world", index)
@@ -43,7 +43,7 @@ def test_views_of_a_mesh_are_those_of_its_store(tmp_path, backend):
         points = store.read("points", index).astype(np.float64)  # in the world: back to the source
         own = (points - where[:3, 3]) @ np.linalg.inv(where[:3, :3]).T
         seen = views.visible(own, store.read("point_face", index))
-        # A point that went there and back may be rounded by one unit in the last place.
+        # Transforming a point back may change it by one unit in the last place.
         assert np.mean(seen == store.visible(index)) > 0.999
         unit, _ = pc.normalize(mesh, up="z")
         again = pc.render_views(unit, "ortho6", 32, backend=backend)
@@ -52,7 +52,7 @@ def test_views_of_a_mesh_are_those_of_its_store(tmp_path, backend):
         np.testing.assert_array_equal(seen, store.visible(index))
 
 
-def test_views_of_a_file_are_those_of_its_store(tmp_path):
+def test_views_of_a_file_equal_those_in_its_store(tmp_path):
     (tmp_path / "meshes").mkdir()
     trimesh.creation.annulus(0.3, 1, 0.4).export(tmp_path / "meshes/ring.glb")
     store = render_listing(list_shapes("folder", tmp_path / "meshes"), tmp_path / "S")
@@ -61,7 +61,7 @@ def test_views_of_a_file_are_those_of_its_store(tmp_path):
     )
 
 
-def test_views_of_a_cloud_are_those_of_its_store(tmp_path):
+def test_views_of_a_cloud_equal_those_in_its_store(tmp_path):
     (tmp_path / "clouds").mkdir()
     rng = np.random.default_rng(0)
     np.savetxt(tmp_path / "clouds/a.xyz", rng.normal(size=(500, 3)) * (1, 2, 3))
@@ -137,7 +137,7 @@ def test_visible_points_project_onto_the_pixels_that_show_them():
         ),
     ],
 )
-def test_what_cannot_be_is_said_in_words_of_python(use, says):
+def test_invalid_arguments_are_reported_with_their_python_names(use, says):
     mesh = pc.Mesh([[0, 0, 0], [5, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     with pytest.raises(pc.PointcmtError) as raised:
         use(mesh)
@@ -145,7 +145,7 @@ def test_what_cannot_be_is_said_in_words_of_python(use, says):
     assert "--" not in str(raised.value)
 
 
-def test_a_mesh_that_is_in_the_unit_sphere_is_drawn_where_it_is():
+def test_a_mesh_inside_the_unit_sphere_is_drawn_in_place():
     mesh = pc.Mesh([[0, 0, 0], [0.5, 0, 0], [0, 0, 0.5]], [[0, 1, 2]])
     views = pc.render_views(mesh, "ortho6", 64, normalize=False)
     np.testing.assert_array_equal(views.source_to_world, np.eye(4))
@@ -183,7 +183,7 @@ def same_pictures(left, right, most=0):
     assert np.abs(left.rgb.astype(int) - right.rgb).max() <= most
 
 
-def test_a_textured_glb_looks_as_our_own_reader_has_it():
+def test_a_textured_glb_from_trimesh_looks_as_from_our_reader():
     image = painted()
     scene = trimesh.Scene(
         unwrapped(trimesh.creation.icosphere(2), PBRMaterial(baseColorTexture=image))
@@ -207,7 +207,7 @@ def test_a_tinted_texture_and_base_colors_are_linear_light():
     same_pictures(*both(scene), most=2)
 
 
-def test_a_scene_is_joined_as_its_graph_places_it():
+def test_a_scene_is_joined_with_the_transforms_of_its_graph():
     scene, box = trimesh.Scene(), trimesh.creation.box()
     turn = trimesh.transformations.rotation_matrix(0.7, (1, 2, 3), (0.5, 0, 0))
     mirror = np.diag([-1.0, 1, 2, 1])
@@ -244,7 +244,7 @@ def test_vertex_and_face_colors_are_kept():
     np.testing.assert_allclose(mesh.vertex_colors * 255, vertices[:, :3], atol=1e-4)
 
 
-def test_parts_that_are_colored_in_different_ways_keep_their_colors():
+def test_parts_with_different_kinds_of_colors_keep_them():
     parts = [trimesh.creation.box() for _ in range(4)]
     parts[0].visual.vertex_colors = np.full((8, 4), [255, 0, 0, 255], np.uint8)
     parts[1].visual.face_colors = np.full((12, 4), [0, 255, 0, 255], np.uint8)
@@ -265,9 +265,9 @@ def test_parts_that_are_colored_in_different_ways_keep_their_colors():
         np.testing.assert_array_equal(albedo, expected[part])
 
 
-def test_alpha_shows_the_color_behind_it_only_where_it_is_not_opaque():
+def test_alpha_blends_only_where_the_material_is_not_opaque():
     rgba = np.zeros((2, 2, 4), np.uint8)
-    rgba[..., 0] = 255  # red, and nothing of it shows
+    rgba[..., 0] = 255  # red, but fully transparent
     look = {"baseColorTexture": Image.fromarray(rgba), "baseColorFactor": [255, 255, 255, 255]}
     opaque, blended = (
         pc.Mesh.from_trimesh(unwrapped(trimesh.creation.box(), PBRMaterial(alphaMode=mode, **look)))

@@ -13,7 +13,7 @@ def store(toy_store):
     return pc.open_store(toy_store.path)
 
 
-def test_shapes_by_number_id_and_slice(store):
+def test_shapes_are_found_by_number_id_and_slice(store):
     ids = [record.id for record in store.shapes]
     assert len(store) == len(ids) == 40
     assert [shape.id for shape in store] == ids
@@ -33,7 +33,7 @@ def test_shapes_by_number_id_and_slice(store):
     assert raised.value.fix == "did you mean 'chair/0000'?"
 
 
-def test_shapes_by_split_and_class(store):
+def test_shapes_are_found_by_split_and_class(store):
     for split in ("train", "test"):
         found = store.select(split=split, class_name="chair")
         assert found
@@ -47,7 +47,7 @@ def test_shapes_by_split_and_class(store):
         store.dataset("trian")
 
 
-def test_arrays_are_those_of_the_store_read_once(store):
+def test_arrays_equal_the_stores_and_are_read_once(store):
     shape = store[4]
     for name in ("rgb", "face_index", "points", "normals", "point_face", "source_to_world"):
         np.testing.assert_array_equal(getattr(shape, name), store.read(name, 4))
@@ -62,7 +62,7 @@ def test_arrays_are_those_of_the_store_read_once(store):
         shape.read("albedo")
 
 
-def test_a_failed_shape_says_why_it_has_no_images(tmp_path):
+def test_a_failed_shape_reports_why_it_has_no_images(tmp_path):
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes/good.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
     (tmp_path / "meshes/torn.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n")
@@ -88,7 +88,7 @@ def test_no_name_commands_the_terminal(tmp_path):
         assert "owned" in shown
 
 
-def test_data_sets_by_split_or_by_shapes(store):
+def test_data_sets_are_made_from_a_split_or_from_shapes(store):
     train = store.dataset("train", arrays=("points",), batch_size=7)
     shapes = np.concatenate([batch["shape"] for batch in train])
     assert sorted(shapes) == [shape.index for shape in store.select(split="train")]

@@ -1,7 +1,7 @@
-"""Files that take down who reads them, without a hook in the product: loaded by Python's start.
+"""Files that crash their reader, without a hook in the package: Python loads this at startup.
 
-With this folder on PYTHONPATH, a process that opens `mesh.off` meets the fault that is written in
-`mesh.fault` beside it, as if the code that reads the mesh had it.
+With this folder on PYTHONPATH, a process that opens `mesh.off` fails in the way that `mesh.fault`
+beside it names, as if the code that reads the mesh had that fault.
 """
 
 import os
@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-MOST = 4 << 30  # bytes a greedy mesh takes at most, should nobody stop it
+MOST = 4 << 30  # the most bytes a greedy mesh takes if it is not stopped
 
 
 def meet(event: str, arguments: tuple[object, ...]) -> None:

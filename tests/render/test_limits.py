@@ -1,4 +1,4 @@
-"""Counting usable processors, in a container too."""
+"""Counting usable processors, also in a container."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def group(folder, **files):
         ("50000 100000", "400000 100000", 0.5),
     ],
 )
-def test_the_smallest_limit_of_a_group_and_the_groups_around_it(pod, me, allowed, tmp_path):
+def test_the_smallest_limit_of_a_group_and_its_parents_applies(pod, me, allowed, tmp_path):
     (tmp_path / "cgroup").write_text(VERSION_2)
     group(tmp_path / "fs")
     group(tmp_path / "fs/pod", cpu__max=pod)
@@ -37,14 +37,14 @@ def test_the_smallest_limit_of_a_group_and_the_groups_around_it(pod, me, allowed
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "fs") == allowed
 
 
-def test_version_1_of_control_groups(tmp_path):
+def test_the_cpu_limit_of_control_groups_version_1(tmp_path):
     (tmp_path / "cgroup").write_text(VERSION_1)
     group(tmp_path / "fs/cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
     group(tmp_path / "fs/cpu/pod", cpu__cfs_quota_us="250000", cpu__cfs_period_us="100000")
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "fs") == 2.5
 
 
-def test_a_container_that_sees_its_own_group_as_the_root(tmp_path):
+def test_the_limit_of_a_container_that_sees_its_group_as_the_root(tmp_path):
     (tmp_path / "cgroup").write_text("0::/\n")
     group(tmp_path / "fs", cpu__max="200000 100000")
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "fs") == 2.0

@@ -1,4 +1,4 @@
-"""Pictures of a store: there, of the right size, and points painted where they belong."""
+"""Previews of a store: they exist, have the right size, and paint points on their pixels."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pointcmt.render.preview import choose_shapes, paint_points, preview
 from tests.stores import tree
 
 
-def test_a_preview_has_its_pictures_and_a_page_that_shows_them(toy_store, tmp_path):
+def test_a_preview_has_images_and_a_page_that_shows_them(toy_store, tmp_path):
     written = preview(toy_store, tmp_path / "P", shapes=6, views=3)
     assert [path.name for path in written] == ["contact_sheet.png", "points.png", "index.html"]
     sheet = np.asarray(Image.open(written[0]))
@@ -35,10 +35,10 @@ def test_points_are_painted_on_the_pixels_they_project_to():
     painted = paint_points(image, np.array([[15.5, 3.5]]), red, scale=2)
     assert painted.shape == (20, 40, 3)
     rows, columns = np.nonzero(painted[..., 1] < 128)
-    assert (rows.mean(), columns.mean()) == (7, 31)  # the center of that pixel, twice as large
+    assert (rows.mean(), columns.mean()) == (7, 31)  # the center of that pixel, at twice the size
 
 
-def test_a_preview_takes_the_place_of_an_earlier_one(toy_store, tmp_path):
+def test_a_preview_replaces_an_earlier_one(toy_store, tmp_path):
     first = preview(toy_store, tmp_path / "P", shapes=2, views=1)
     pages = [path.read_bytes() for path in first]
     (tmp_path / "P/notes.txt").write_text("mine")
@@ -50,7 +50,7 @@ def test_a_preview_takes_the_place_of_an_earlier_one(toy_store, tmp_path):
 
 @pytest.mark.parametrize("name", ["index.html", "contact_sheet.png", "points.png"])
 @pytest.mark.parametrize("kind", ["file", "link", "pipe", "folder"])
-def test_files_that_no_preview_has_written_are_replaced_only_if_asked(
+def test_foreign_files_in_the_preview_folder_need_the_overwrite_flag(
     toy_store, tmp_path, name, kind
 ):
     out, target = tmp_path / "P", tmp_path / "thesis.html"

@@ -1,15 +1,14 @@
 """Fixtures of the training tests."""
 
-import shutil
+import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from pointcmt.training.images.networks import NETWORKS
+from tests.outside import install
 from tests.stores import render_toy
-from tests.training.hub import served
 from tests.training.image_folders import save_small
 from tests.training.stores import Plan, write_store
 
@@ -23,7 +22,7 @@ SMALL_RESNET = {
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread():
-    """The same bits on any machine, and no fight for the cores."""
+    """Use one thread, for the same bits on any machine and no contention for cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -32,7 +31,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def small_resnet():
-    """`resnet-18` stands for a hundredth of it."""
+    """Replace `resnet-18` by a network of a hundredth of its size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "resnet-18", replace(NETWORKS["resnet-18"], config=SMALL_RESNET))
         yield
@@ -40,7 +39,7 @@ def small_resnet():
 
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory):
-    """Settings of a Plan → store; each is written once."""
+    """A function: settings of a Plan → store. Each store is written once."""
     made = {}
 
     def make(**settings):
@@ -54,7 +53,7 @@ def make_store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
-    """24 toy shapes, rendered: 12 views of 32² around each, 256 points, all that pairs need."""
+    """24 rendered toy shapes: 12 views of 32² around each, 256 points, correspondences."""
     return render_toy(tmp_path_factory.mktemp("rendered") / "S", limit=24, rig="circle12", shard=8)
 
 
@@ -65,7 +64,7 @@ def store(make_store):
 
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory):
-    """A name of SMALL → its folder; each is written once."""
+    """A function: a name of SMALL → its folder. Each folder is written once."""
     made = {}
 
     def find(name):
@@ -77,13 +76,10 @@ def folder_of(tmp_path_factory):
 
 
 @pytest.fixture
-def copy_of(folder_of, tmp_path):
-    """A name of SMALL → a folder of it to be changed."""
-    return lambda name: Path(shutil.copytree(folder_of(name), tmp_path / f"{name}-copy"))
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub on this machine, with nothing on it; its local cache is empty."""
-    with served(monkeypatch, tmp_path / "cache") as found:
-        yield found
+def installed(monkeypatch, tmp_path):
+    """The outside package, installed for one test."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(install(tmp_path / "site"))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "outside_parts"]:
+        del sys.modules[name]

@@ -28,7 +28,7 @@ SAM = {
     "window_size": 4,
     "global_attn_indexes": [1],
 }
-# Class of transformers' that is saved, its configuration's class and values.
+# The class of transformers that is saved, its configuration class and values.
 SMALL = {
     "dinov2": ("Dinov2Model", "Dinov2Config", TRANSFORMER),
     "dinov2_with_registers": (
@@ -91,18 +91,19 @@ SMALL = {
     ),
     "sam_vision": ("SamVisionModel", "SamVisionConfig", SAM),
 }
-IMAGES = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}  # as no network has them
+# Values that no real network uses.
+IMAGES = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
 
 
 def save_small(name, folder, processor=IMAGES):
-    """A network of SMALL whose every tensor says something; beside it how its images are made."""
+    """Save a network of SMALL with random values in every tensor, and its image processor."""
     import transformers
 
     torch.manual_seed(1)
     kind, config, values = SMALL[name]
     network = getattr(transformers, kind)(getattr(transformers, config)(**values))
     with torch.no_grad():
-        for parameter in network.parameters():  # biases too are something
+        for parameter in network.parameters():  # biases too are not zero
             parameter.add_(0.02 * torch.randn_like(parameter))
     network.save_pretrained(folder)
     if processor is not None:

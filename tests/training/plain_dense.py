@@ -1,4 +1,4 @@
-"""A dense backbone without batch norm, which therefore cannot tell how its batch was divided.
+"""A dense backbone without batch norm, so that dividing a batch does not change its result.
 
 As a script, `plain_dense.py STORE OUT BATCH_SIZE ACCUMULATE` pre-trains it for an epoch.
 """
@@ -22,7 +22,7 @@ STILL = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "optimizer.weight_
 
 
 class PlainDense(nn.Module):
-    """A point's feature is an MLP of where it is, and of the mean of all of them."""
+    """Per-point features: an MLP of the coordinates and of their mean over the cloud."""
 
     local_width, least = 32, 1
 
@@ -45,7 +45,7 @@ class PlainDense(nn.Module):
 
 
 def pretrain_plain(store, out, batch_size, accumulate):
-    """masking=0: what is left out is drawn for each piece of a batch."""
+    """Train with masking=0, because masks are drawn per micro-batch."""
     overrides = (f"data.batch_size={batch_size}", f"optimizer.accumulate={accumulate}", "masking=0")
     train(store, small_config("mvnet", *STILL, *overrides, epochs=1), out, device="cpu")
 

@@ -1,4 +1,4 @@
-"""A student without batch norm, which therefore cannot tell how its batch was divided.
+"""A student without batch norm, so that dividing a batch does not change its result.
 
 As a script, `plain_student.py STORE OUT BATCH_SIZE ACCUMULATE` trains it for an epoch.
 """

@@ -1,4 +1,4 @@
-"""Small stores with real arrays, whose classes can be learned from either modality."""
+"""Small stores with real arrays, whose classes can be learned from images or points."""
 
 from dataclasses import dataclass
 
@@ -64,8 +64,10 @@ SMALL = {  # a step takes a tenth of a second on one core
 
 @dataclass(frozen=True)
 class Plan:
-    """What a small store holds. train, test, val: shapes per class. failed: ids. parts: of points,
-    see `part_of_points`. render: what the root says of how it was rendered.
+    """The contents of a small store.
+
+    train, test, val: shapes per class. failed: ids. parts: whether points have parts, see
+    `part_of_points`. render: the render settings in the root.
     """
 
     train: tuple = (14, 14, 14)

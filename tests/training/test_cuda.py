@@ -1,4 +1,4 @@
-"""Recipes on a GPU, in fresh processes: nothing else has started CUDA there."""
+"""Recipes on a GPU, in fresh processes where nothing else has started CUDA."""
 
 import json
 import os
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.gpu
 
 
 def run(recipe, store, out, devices, until):
-    """Train up to an epoch, on one device after another, in a process of its own."""
+    """Train up to an epoch on one device after another, in a separate process."""
     arguments = [recipe, store.path, str(out), ",".join(devices), str(until), *OVERRIDES[recipe]]
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, *arguments],
@@ -47,7 +47,7 @@ def run(recipe, store, out, devices, until):
 
 
 @pytest.mark.parametrize("recipe", OVERRIDES)
-def test_a_recipe_trains_and_goes_on(recipe, make_store, rendered, tmp_path):
+def test_a_recipe_trains_and_resumes(recipe, make_store, rendered, tmp_path):
     store = rendered if recipe == "mvnet" else make_store(parts=recipe == "partseg")
     run(recipe, store, tmp_path, [DEVICE], until=1)
     run(recipe, store, tmp_path, [DEVICE], until=2)
@@ -57,6 +57,6 @@ def test_a_recipe_trains_and_goes_on(recipe, make_store, rendered, tmp_path):
 
 
 @pytest.mark.parametrize("devices", [(DEVICE, "cpu"), ("cpu", DEVICE)])
-def test_one_process_trains_on_one_device_and_then_on_the_other(devices, store, tmp_path):
+def test_one_process_trains_on_two_devices_in_turn(devices, store, tmp_path):
     run("student", store, tmp_path, devices, until=1)
     assert all((tmp_path / device / "cost.json").exists() for device in devices)

@@ -1,4 +1,4 @@
-"""A run interrupted at any step, with any option that has a state, equals a straight one."""
+"""A run interrupted at any step, with any option that has state, equals an uninterrupted one."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.optimization import ModelEMA
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.plain_student import PlainStudent, train_plain
 from tests.training.stores import SMALL, small_config
-from tests.training.test_loop import assert_equal_runs
 
 OPTIONS = {
     "plain": (),
@@ -31,15 +31,17 @@ OPTIONS = {
 
 @pytest.fixture(scope="module", params=OPTIONS)
 def option(request, store, tmp_path_factory):
-    """A student's configuration, and its run without interruption."""
+    """A student's configuration and its uninterrupted run."""
     config = small_config("student", *OPTIONS[request.param], epochs=3)
     folder = tmp_path_factory.mktemp("straight") / "run"
     train(store, config, folder, device="cpu")
     return config, folder
 
 
-def test_interrupted_at_any_step(option, store, tmp_path, monkeypatch):
-    """Ctrl-C after every single step, in runs that save at each: it always goes on from there."""
+def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(
+    option, store, tmp_path, monkeypatch
+):
+    """Ctrl-C after every step, in runs that save at each step."""
     config, straight = option
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original, last = loop.learning_rate, 0
@@ -54,7 +56,7 @@ def test_interrupted_at_any_step(option, store, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "learning_rate", interrupting)
     interruptions = 0
     while True:
-        torch.manual_seed(999)  # nothing may come from what happened before
+        torch.manual_seed(999)  # earlier random state must not matter
         try:
             train(store, config, tmp_path, device="cpu")
             break
@@ -64,7 +66,7 @@ def test_interrupted_at_any_step(option, store, tmp_path, monkeypatch):
     assert_equal_runs(straight, tmp_path)
 
 
-def test_the_average_is_what_is_validated_and_kept(store, tmp_path):
+def test_the_averaged_weights_are_validated_and_saved(store, tmp_path):
     config = small_config("student", "optimizer.ema=0.9", epochs=2)
     train(store, config, tmp_path, device="cpu")
     kept = load_file(next((tmp_path / "last").glob("weights-*")))
@@ -77,7 +79,7 @@ def test_the_average_is_what_is_validated_and_kept(store, tmp_path):
             assert torch.equal(own[name], kept[name])
 
 
-def test_the_average_follows_its_formula():
+def test_averaged_weights_follow_their_formula():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     ema, expected = ModelEMA(model, 0.5), model.weight.detach().clone()
@@ -101,10 +103,8 @@ def test_bf16_computes_in_bf16_and_keeps_fp32(store, tmp_path):
     assert {t.dtype for n, t in weights.items() if not n.endswith("tracked")} == {torch.float32}
 
 
-def test_micro_batches_make_the_same_step_where_no_batch_norm_sees_them(
-    store, tmp_path, monkeypatch
-):
-    """The mean over two halves is that over the whole."""
+def test_micro_batches_make_the_same_step_without_batch_norm(store, tmp_path, monkeypatch):
+    """The mean over two halves equals that over the whole batch."""
     monkeypatch.setitem(BACKBONES, "pointnet", PlainStudent)
     found = {}
     for size, count in ((8, 1), (4, 2), (2, 4)):
@@ -116,8 +116,8 @@ def test_micro_batches_make_the_same_step_where_no_batch_norm_sees_them(
 
 
 @pytest.mark.slow  # the compiler takes half a minute
-def test_compiled_training_is_the_same_training(store, tmp_path):
-    """In a process of its own: torch's compiler warns of itself."""
+def test_compiled_training_equals_uncompiled_training(store, tmp_path):
+    """In a separate process, because torch's compiler emits warnings."""
     losses = {}
     for mode in ("eager", "compiled"):
         options = ["--data", store.path, "--out", str(tmp_path / mode), "--epochs", "2"]
@@ -140,7 +140,7 @@ def test_compiled_training_is_the_same_training(store, tmp_path):
     assert names[0] == names[1]
 
 
-def test_checkpoints_that_are_kept(store, tmp_path):
+def test_the_requested_checkpoints_are_kept(store, tmp_path):
     config = small_config("student", "loop.keep_every=2", epochs=5)
     train(store, config, tmp_path, device="cpu")
     kept = sorted(path.name for path in tmp_path.glob("epoch-*"))
@@ -149,7 +149,7 @@ def test_checkpoints_that_are_kept(store, tmp_path):
 
 
 def test_tensorboard_holds_the_metrics(store, tmp_path, monkeypatch):
-    """Of a run killed after an event but before its checkpoint, too: that event is purged."""
+    """Also for a run killed between an event and its checkpoint: that event is purged."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = small_config("student", epochs=4)

@@ -1,9 +1,6 @@
-"""The loop: it learns, and a run that was interrupted equals one that was not, bit for bit."""
+"""The training loop: it learns, and a resumed run equals an uninterrupted one bit for bit."""
 
 import json
-import math
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pointcmt.console import show_messages
 from pointcmt.datasets.store.view_store import ViewStore
@@ -23,39 +19,13 @@ from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.folder import begin_run, plan_run
 from pointcmt.training.runs.metrics import best_of
-from pointcmt.training.runs.optimization import learning_rate
 from pointcmt.training.runs.pretrained import start_from
-from pointcmt.training.runs.splits import split_train
 from tests.training import textbooks
+from tests.training.equal_runs import TIMING, assert_equal_runs, metrics, tensors
 from tests.training.stores import small_config
 
-TIMING = ("seconds", "samples_per_second", "data_wait")
-
 pytestmark = pytest.mark.usefixtures("small_resnet")
-
-
-def metrics(folder):
-    """The lines of metrics.jsonl without what a clock says."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
-
-
-def tensors(folder):
-    """Every tensor of a run's checkpoints, by file and name."""
-    return {
-        f"{file.relative_to(folder)}:{name}": tensor
-        for file in sorted(folder.glob("*/*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
-
-
-def assert_equal_runs(one, other):
-    assert metrics(one) == metrics(other)
-    left, right = tensors(one), tensors(other)
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +37,8 @@ def straight(store, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("recipe", "epochs"), [("student", 20), ("teacher", 6)])
-def test_it_learns(recipe, epochs, make_store, tmp_path):
-    """Every shape it is shown, and those of the same classes that it is not shown."""
+def test_training_learns_to_classify(recipe, epochs, make_store, tmp_path):
+    """Shapes seen in training, and unseen shapes of the same classes."""
     store = make_store(train=(10, 10, 10), test=(0, 0, 0))
     config = small_config(recipe, "loss.label_smoothing=0", "schedule.name=cosine", epochs=epochs)
     result = train(store, config, tmp_path / "run", device="cpu")
@@ -77,7 +47,7 @@ def test_it_learns(recipe, epochs, make_store, tmp_path):
     assert result.as_json()["metrics"]["last"]["epoch"] == epochs
 
 
-def test_a_run_holds_what_it_is(straight, store):
+def test_a_run_records_its_configuration_data_and_metrics(straight, store):
     facts = json.loads((straight / "run.json").read_text())
     assert facts["recipe"] == "student"
     assert facts["class_names"] == list(store.class_names)
@@ -99,7 +69,7 @@ def test_a_run_holds_what_it_is(straight, store):
     assert best["epoch"] == best_of(records)["epoch"]
 
 
-def test_a_finished_run_is_left_alone(straight, store, messages):
+def test_a_finished_run_is_not_changed(straight, store, messages):
     before = {file: file.read_bytes() for file in straight.rglob("*") if file.is_file()}
     result = train(store, small_config("student", epochs=6), straight, device="cpu")
     assert "this run is finished: all 6 epochs" in messages()
@@ -108,16 +78,16 @@ def test_a_finished_run_is_left_alone(straight, store, messages):
 
 
 @pytest.mark.parametrize("stops", [(1, 5), (3,)])
-def test_a_resumed_run_equals_a_straight_one(straight, store, tmp_path, stops):
+def test_a_resumed_run_equals_an_uninterrupted_one(straight, store, tmp_path, stops):
     config = small_config("student", epochs=6)
     for epoch in stops:
-        torch.manual_seed(999)  # nothing may come from what happened before
+        torch.manual_seed(999)  # earlier random state must not matter
         assert train(store, config, tmp_path, device="cpu", until=epoch).epochs == epoch
     train(ViewStore.open(store.path), config, tmp_path, device="cpu")
     assert_equal_runs(straight, tmp_path)
 
 
-def test_a_resumed_teacher_equals_a_straight_one(store, tmp_path):
+def test_a_resumed_teacher_equals_an_uninterrupted_one(store, tmp_path):
     config = small_config("teacher", epochs=2)
     train(store, config, tmp_path / "a", device="cpu")
     for epoch in (1, 2):
@@ -126,8 +96,10 @@ def test_a_resumed_teacher_equals_a_straight_one(store, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["step", "append_metrics", "last", "best"])
-def test_interrupted_anywhere_it_ends_the_same(straight, store, tmp_path, monkeypatch, moment):
-    """Ctrl-C between two steps of an epoch, and before each thing that the epoch writes."""
+def test_a_run_interrupted_anywhere_equals_an_uninterrupted_one(
+    straight, store, tmp_path, monkeypatch, moment
+):
+    """Ctrl-C between two steps of an epoch, and before each file that the epoch writes."""
     config, records = small_config("student", epochs=6), metrics(straight)
     epoch = max(e for e in (1, 2, 3, 4, 5) if best_of(records[:e])["epoch"] == e)
     due = {
@@ -157,8 +129,8 @@ def test_interrupted_anywhere_it_ends_the_same(straight, store, tmp_path, monkey
     assert_equal_runs(straight, tmp_path)
 
 
-def test_killed_at_random_moments_it_ends_the_same(straight, store, tmp_path):
-    """kill -9 in a process of its own, twice, then the same command to the end."""
+def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one(straight, store, tmp_path):
+    """The process is killed with SIGKILL twice, then the command runs to the end."""
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
@@ -203,28 +175,8 @@ def test_other_data_is_refused(straight, make_store):
         train(other, small_config("student", epochs=6), straight, device="cpu")
 
 
-def test_a_folder_with_other_things_is_refused(store, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match=r"it contains thesis\.tex"):
-        train(store, small_config("student"), tmp_path, device="cpu")
-    assert os.listdir(tmp_path) == ["thesis.tex"]
-    with pytest.raises(StoreError, match="cannot write here"):
-        train(store, small_config("student"), tmp_path / "thesis.tex", device="cpu")
-
-
-@pytest.mark.parametrize("made", ["config.yaml", "run.json", "metrics.jsonl", "best/notes.txt"])
-def test_a_folder_with_names_of_ours_but_no_run_is_refused(store, tmp_path, made):
-    """Such as a `config.yaml` that was written by hand."""
-    (tmp_path / made).parent.mkdir(exist_ok=True)
-    (tmp_path / made).write_text("{}")
-    with pytest.raises(StoreError, match="this folder is not empty"):
-        train(store, small_config("student"), tmp_path, device="cpu")
-    assert len(list(tmp_path.iterdir())) == 1
-    assert (tmp_path / made).read_text() == "{}"
-
-
-def test_files_of_others_in_a_run_are_left_alone(straight, store, tmp_path):
-    """Beside each checkpoint, while it trains, resumes, and is repeated when it is finished."""
+def test_foreign_files_in_a_run_are_kept(straight, store, tmp_path):
+    """Beside each checkpoint, while the run trains, resumes, and is repeated when finished."""
     config = small_config("student", epochs=6)
     train(store, config, tmp_path, device="cpu", until=1)
     names = [f"{where}/{name}" for where in ("best", "last") for name in ("x.onnx", ".nfs/a.txt")]
@@ -237,60 +189,8 @@ def test_files_of_others_in_a_run_are_left_alone(straight, store, tmp_path):
     assert_equal_runs(straight, tmp_path)
 
 
-@pytest.mark.parametrize("inside", [".", "run", "a/b/run", "commits"])
-@pytest.mark.parametrize("linked", [False, True])
-def test_a_run_is_not_put_into_a_store(store, make_store, tmp_path, inside, linked):
-    """Neither the one that is trained on nor another one, as it is named or as links lead."""
-    other = Path(make_store(train=(2, 2, 2), test=(4, 4, 4)).path)
-    for folder in (Path(store.path), other):
-        out = folder / inside
-        if linked:
-            link = tmp_path / folder.name / "link"
-            link.parent.mkdir()
-            link.symlink_to(folder / inside.partition("/")[0])
-            out = link / inside.partition("/")[2] / "run"
-        before = sorted(folder.rglob("*"))
-        with pytest.raises(UsageError, match="cannot be inside a view store") as caught:
-            train(store, small_config("student", epochs=1), out, device="cpu")
-        assert str(folder) in caught.value.what
-        assert str(out) in caught.value.where
-        assert sorted(folder.rglob("*")) == before
-
-
-def test_a_run_that_was_put_into_a_store_can_be_moved_out(store, tmp_path):
-    inside = tmp_path / "S" / "run"
-    config = small_config("student", epochs=2)
-    train(store, config, inside, device="cpu", until=1)
-    shutil.copy(Path(store.path) / "zarr.json", tmp_path / "S")
-    with pytest.raises(UsageError, match="view store") as caught:
-        train(store, config, inside, device="cpu")
-    assert "move the run out of the store" in caught.value.fix
-    inside.rename(tmp_path / "run")
-    assert train(store, config, tmp_path / "run", device="cpu").epochs == 2
-
-
-def test_a_run_has_one_trainer(store, tmp_path):
-    config = small_config("student", epochs=1)
-    train(store, config, tmp_path, device="cpu")
-    run = plan_run(tmp_path, config, store, split_train(store, config.data))
-    seen = checkpoint.read_scalars(tmp_path / "last")
-    with begin_run(run, seen), pytest.raises(StoreError, match="another process is training"):
-        train(store, config, tmp_path, device="cpu")
-
-
-def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(store, tmp_path):
-    """Planned before the other one began, locked after it had ended."""
-    config = small_config("student", epochs=1)
-    planned = plan_run(tmp_path, config, store, split_train(store, config.data))
-    train(store, config, tmp_path, device="cpu")
-    before = tensors(tmp_path)
-    with pytest.raises(StoreError, match="in the meantime"), begin_run(planned):
-        pass
-    assert before.keys() == tensors(tmp_path).keys()
-
-
-def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monkeypatch):
-    """Killed after the last checkpoint, before anything that follows it."""
+def test_figures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monkeypatch):
+    """It is interrupted right after the last checkpoint."""
     config = small_config("student", epochs=2)
     train(store, config, tmp_path / "straight", device="cpu")
 
@@ -306,27 +206,6 @@ def test_pictures_that_a_killed_run_did_not_draw_are_drawn(store, tmp_path, monk
     assert_equal_runs(tmp_path / "straight", tmp_path / "run")
     pictures = [(tmp_path / name / "curve.png").read_bytes() for name in ("straight", "run")]
     assert pictures[0] == pictures[1]
-
-
-def test_settings_may_change_until_an_epoch_is_finished(store, tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "validate", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(store, small_config("student", epochs=2), tmp_path, device="cpu")
-    other = small_config("student", epochs=1)
-    assert train(store, other, tmp_path, device="cpu").epochs == 1
-    assert load_config("student", tmp_path / "config.yaml") == other
-
-
-def test_lost_metrics_are_said(store, tmp_path):
-    config = small_config("student", epochs=2)
-    train(store, config, tmp_path, device="cpu", until=1)
-    (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(StoreError, match=r"metrics\.jsonl does not contain the 1 finished"):
-        train(store, config, tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("override", ["optimizer.learning_rate=1e30", "augmentation.shift=1e38"])
@@ -347,7 +226,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, override):
         ("teacher", "model.weights=/nowhere", "no such folder of weights"),
     ],
 )
-def test_settings_that_do_not_fit_are_said_before_anything_is_made(
+def test_settings_that_do_not_fit_are_reported_before_writing_anything(
     recipe, override, says, store, tmp_path
 ):
     with pytest.raises(UsageError, match=says):
@@ -355,7 +234,7 @@ def test_settings_that_do_not_fit_are_said_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_to_start_from(straight, store, tmp_path):
+def test_training_starts_from_the_weights_of_a_run(straight, store, tmp_path):
     config = small_config("student", "optimizer.learning_rate=1e-30", epochs=1, init=str(straight))
     result = train(store, config, tmp_path / "run", device="cpu")
     started = {k.split(":")[1]: v for k, v in tensors(straight).items() if k.startswith("best")}
@@ -367,8 +246,8 @@ def test_weights_to_start_from(straight, store, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_published_file_to_start_from(store, tmp_path):
-    """Weights of another code's naming, in a file: the trained classifier begins as theirs."""
+def test_training_starts_from_a_published_file(store, tmp_path):
+    """A file of weights named as in other code; the classifier starts from its weights."""
     theirs = textbooks.msg(3)
     weights = {f"module.model.{key}": value for key, value in theirs.state_dict().items()}
     torch.save({"model_state": weights}, tmp_path / "published.pth")
@@ -383,31 +262,7 @@ def test_a_published_file_to_start_from(store, tmp_path):
         train(store, config, tmp_path / "run", device="cpu")
 
 
-def test_clipping_bounds_the_gradient(store, tmp_path):
-    """Plain Adam without its second moment's help would not see it: the state does."""
-    config = small_config("student", "optimizer.clip_norm=1e-3", epochs=1)
-    train(store, config, tmp_path, device="cpu")
-    moments = [t for name, t in tensors(tmp_path).items() if name.endswith("/exp_avg")]
-    assert 0 < math.sqrt(sum(t.square().sum() for t in moments)) <= 1e-3
-
-
-def test_schedules():
-    constant, cosine = load_config("teacher"), load_config("student")
-    assert {learning_rate(constant, step, 100) for step in range(100)} == {1e-3}
-    rates = [learning_rate(cosine, step, 100) for step in range(101)]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[0] == 1e-3
-    assert rates[50] == pytest.approx(5e-4)
-    assert rates[100] == pytest.approx(0)
-
-
-def test_the_best_epoch_is_the_most_accurate_one_and_of_these_the_last():
-    accuracies = (0.5, 0.6, 0.6, 0.4)
-    records = [{"epoch": i + 1, "val_accuracy": value} for i, value in enumerate(accuracies)]
-    assert best_of(records)["epoch"] == 3
-
-
-def test_progress_is_a_line_per_epoch(store, tmp_path, messages):
+def test_progress_is_one_line_per_epoch(store, tmp_path, messages):
     show_messages("json")
     train(store, small_config("student", epochs=2), tmp_path, device="cpu")
     lines = [json.loads(line) for line in messages().splitlines()]

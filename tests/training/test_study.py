@@ -1,4 +1,4 @@
-"""The pipeline and studies of seeds: what is trained, what is reused, and what the numbers say."""
+"""Pipelines and studies of seeds: what is trained, what is reused, and their statistics."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from pointcmt.training.ops.statistics import accuracy_interval, paired_differenc
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.study import study
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.stores import SMALL, small_config
-from tests.training.test_loop import assert_equal_runs
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
@@ -44,7 +44,7 @@ def test_the_pipeline_trains_three_stages(finished):
     assert facts["student"].keys() == {"teacher", "generator"}
 
 
-def test_an_interrupted_pipeline_goes_on_and_reuses_what_is_finished(
+def test_an_interrupted_pipeline_resumes_and_reuses_finished_stages(
     finished, store, tmp_path, monkeypatch
 ):
     """Ctrl-C in the second stage."""
@@ -79,7 +79,7 @@ def test_without_feature_enhancement_no_generator_is_trained(store, tmp_path):
     assert list(train_pipeline(store, config, tmp_path, device="cpu")) == ["teacher", "student"]
 
 
-def test_a_study_of_seeds(finished, store, tmp_path):
+def test_a_study_trains_and_compares_seeds(finished, store, tmp_path):
     config = pipeline_config(epochs=1)
     found = study(store, config, (0, 1, 2), tmp_path, device="cpu")
     folders = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("run.json"))
@@ -108,7 +108,7 @@ def test_a_study_of_seeds(finished, store, tmp_path):
     assert "distilled - vanilla, last" in found.describe()
 
 
-def test_neither_a_pipeline_nor_a_study_is_put_into_a_store(store):
+def test_pipelines_and_studies_inside_a_store_are_refused(store):
     inside = Path(store.path) / "runs"
     with pytest.raises(UsageError, match="inside a view store"):
         train_pipeline(store, pipeline_config(epochs=1), inside, device="cpu")
@@ -118,7 +118,7 @@ def test_neither_a_pipeline_nor_a_study_is_put_into_a_store(store):
     assert not inside.exists()
 
 
-def test_a_generator_cannot_be_compared(store, tmp_path):
+def test_a_study_of_generators_is_refused(store, tmp_path):
     with pytest.raises(UsageError, match="do not classify shapes"):
         study(store, small_config("cmpg", epochs=1), (0, 1), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
@@ -130,8 +130,8 @@ def test_a_study_of_vanilla_students_has_no_pairs(store, tmp_path):
     assert {variant for variant, _ in found.reports} == {"vanilla"}
 
 
-def test_intervals_cover_what_they_should():
-    """Of 400 experiments with a true accuracy of 0.8, the interval holds it in about 95 %."""
+def test_confidence_intervals_have_their_coverage():
+    """In 400 experiments with an accuracy of 0.8, the interval contains it in about 95 %."""
     rng = np.random.default_rng(0)
     held = 0
     for correct in rng.binomial(500, 0.8, 400):
@@ -140,10 +140,10 @@ def test_intervals_cover_what_they_should():
     assert 0.92 <= held / 400 <= 0.975
 
 
-def test_paired_differences():
+def test_paired_differences_equal_their_formula():
     rng = np.random.default_rng(1)
     b = rng.random((5, 400)) < 0.7
-    a = b | (rng.random((5, 400)) < 0.2)  # right wherever B is, and on some more
+    a = b | (rng.random((5, 400)) < 0.2)  # right wherever B is right, and on some more shapes
     a, b = a.astype(float), b.astype(float)
     found = paired_difference(a, b)
     gains = (a - b).mean(axis=1)
@@ -155,5 +155,5 @@ def test_paired_differences():
     assert (same.mean, same.std, same.low, same.high) == (0, 0, 0, 0)
 
 
-def test_one_value_has_no_spread():
+def test_the_spread_of_one_value_is_0():
     assert spread([0.5]) == (0.5, 0.0)

@@ -1,4 +1,4 @@
-"""Files of runs, weights and configurations from anywhere: refused in time, or read as they are."""
+"""Untrusted files of runs, weights and configurations: refused quickly, or read exactly."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def deep(path):
     path.write_text("[" * 100_000 + "]" * 100_000)
 
 
-# Name of a file, and what reads it from its folder.
+# The name of a file, and a function that reads it from its folder.
 READERS = {
     "rig.toml": lambda at: find_rig(str(at / "rig.toml")),
     "config.yaml": lambda at: load_config("student", at / "config.yaml"),
@@ -71,7 +71,7 @@ READERS = {
 
 @pytest.mark.parametrize("make", [fifo, device, ring, folder, sparse, deep])
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_not_a_file_of_sensible_size_is_refused_at_once(tmp_path, name, make):
+def test_special_and_oversized_files_are_refused_at_once(tmp_path, name, make):
     make(tmp_path / name)
     began = time.monotonic()
     with pytest.raises(PointcmtError):
@@ -86,7 +86,7 @@ def test_a_cost_that_cannot_be_read_is_measured_again(tmp_path, make):
 
 
 @pytest.mark.parametrize("make", [fifo, device])
-def test_weights_that_a_checkpoint_names_are_files(tmp_path, make):
+def test_weights_named_in_a_checkpoint_must_be_regular_files(tmp_path, make):
     checkpoint.save(tmp_path / "best", 1, {"epoch": 1}, MODEL)
     weights = next((tmp_path / "best").glob("weights*"))
     weights.unlink()
@@ -98,13 +98,13 @@ def test_weights_that_a_checkpoint_names_are_files(tmp_path, make):
 
 
 @pytest.mark.parametrize("make", [fifo, device])
-def test_a_runs_own_files_are_written_to_files_alone(tmp_path, make):
+def test_a_run_writes_only_to_regular_files(tmp_path, make):
     make(tmp_path / METRICS)
     with pytest.raises(StoreError, match="not a regular file"):
         append_metrics(tmp_path, {"epoch": 1})
 
 
-def test_a_pipe_for_a_lock_is_not_waited_for(tmp_path):
+def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path):
     from pointcmt.training.runs.folder import Run
 
     os.mkfifo(tmp_path / LOCK)
@@ -118,7 +118,7 @@ def test_a_pipe_for_a_lock_is_not_waited_for(tmp_path):
 # Published weights
 
 
-def test_a_state_dict_that_contains_itself(tmp_path):
+def test_a_state_dict_that_contains_itself_is_refused(tmp_path):
     table = {"epoch": 3}
     table["model"] = table
     first, second = {}, {}
@@ -132,7 +132,7 @@ def test_a_state_dict_that_contains_itself(tmp_path):
         assert time.monotonic() - began < 5
 
 
-def test_wrappers_within_wrappers_are_still_taken_off(tmp_path):
+def test_nested_wrappers_of_weights_are_removed(tmp_path):
     found = MODEL.state_dict()
     for name in ("model", "state_dict", "model_state_dict", "model_state"):
         found = {name: found, "epoch": 3}
@@ -142,8 +142,8 @@ def test_wrappers_within_wrappers_are_still_taken_off(tmp_path):
     assert torch.equal(model.weight, MODEL.weight)
 
 
-def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
-    """200 kB that would be 200 MB."""
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    """200 kB that would expand to 200 MB."""
     torch.save({"w": torch.zeros(50_000_000)}, tmp_path / "plain.pth")
     with (
         zipfile.ZipFile(tmp_path / "plain.pth") as plain,
@@ -162,7 +162,7 @@ def test_tensors_that_repeat_one_number_are_refused(tmp_path):
         load_published(tmp_path / "a.pth", MODEL)
 
 
-def test_keys_of_megabytes_are_no_message_of_megabytes(tmp_path):
+def test_very_long_keys_are_shortened_in_messages(tmp_path):
     torch.save({"k" * 10_000_000: 1, ("a", "b"): 2}, tmp_path / "a.pth")
     with pytest.raises(StoreError) as refused:
         load_published(tmp_path / "a.pth", MODEL)
@@ -201,7 +201,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_yaml_that_stands_for_more_than_it_is(tmp_path, name):
+def test_yaml_with_exploding_aliases_is_refused(tmp_path, name):
     (tmp_path / "a.yaml").write_text(BOMBS[name])
     began = time.monotonic()
     with pytest.raises(UsageError) as refused:
@@ -211,19 +211,19 @@ def test_yaml_that_stands_for_more_than_it_is(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["itself", "nested", "hexadecimal", "base 60", "decimal"])
-def test_so_in_an_override(name):
+def test_an_override_with_exploding_aliases_is_refused(name):
     value = BOMBS[name].partition(":")[2].strip()
     value = value if name != "itself" else "&a [*a]"
     with pytest.raises(UsageError, match="is not a valid YAML value"):
         load_config("student", None, [f"epochs={value}"])
 
 
-def test_an_override_of_many_parts():
+def test_an_override_with_a_very_long_key_is_refused():
     with pytest.raises(UsageError, match="a key with 100000 parts, more than the maximum of 33"):
         load_config("student", None, [".".join("a" * 100_000) + "=1"])
 
 
-def test_aliases_in_proportion_are_read():
+def test_yaml_with_few_aliases_is_read():
     assert parse_yaml("a: &x {k: [1, 2]}\nb: *x\nc: {<<: *x, l: 3}\n") == {
         "a": {"k": [1, 2]},
         "b": {"k": [1, 2]},
@@ -251,7 +251,7 @@ def test_aliases_in_proportion_are_read():
         "[[views]]\nazimuth = 1\nup = [1, 2, [[[[]]]]]",
     ],
 )
-def test_rig_files_that_stand_for_more_than_they_are(tmp_path, text):
+def test_rig_files_that_expand_too_much_are_refused(tmp_path, text):
     (tmp_path / "a.toml").write_text(text)
     began = time.monotonic()
     with pytest.raises(UsageError):
@@ -259,13 +259,13 @@ def test_rig_files_that_stand_for_more_than_they_are(tmp_path, text):
     assert time.monotonic() - began < 5
 
 
-def test_rigs_on_one_line_are_read(tmp_path):
+def test_rigs_written_on_one_line_are_read(tmp_path):
     views = ", ".join(f"{{azimuth = {i}.5, elevation = 20.25}}" for i in range(300))
     (tmp_path / "a.toml").write_text(f"# {'. ' * 100}\nname = 'a.b.c'\nviews = [{views}]\n")
     assert len(find_rig(str(tmp_path / "a.toml")).views) == 300
 
 
-def test_facts_of_ten_gigabytes_are_refused_unread(tmp_path):
+def test_huge_run_facts_are_refused_before_reading(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": "student"}))
     os.truncate(tmp_path / "run.json", 10 << 30)
     with pytest.raises(StoreError, match="more than the maximum of 16777216"):

@@ -1,7 +1,7 @@
-"""Point networks as their papers and usual implementations have them: plain, slow, independent.
+"""Point networks as in their papers and usual implementations: plain, slow, independent.
 
-Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbors in loops over the clouds. What
-tests hold ours against; nothing here uses pointcmt.
+Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbors in loops over the clouds. Tests
+compare ours with them; nothing here uses pointcmt.
 """
 
 from itertools import pairwise
@@ -209,7 +209,7 @@ class Propagation(nn.Module):
         self.layers = nn.ModuleList(Conv(*pair) for pair in pairwise(widths))
 
     def forward(self, points, features, places, own):
-        """Features of the points [B, M, D], own ones of the places [B, N, D'] → [B, N, D"]."""
+        """Features of points [B, M, D], and of the target points [B, N, D'] → [B, N, D"]."""
         if points is None:
             x = features.expand(-1, places.shape[1], -1)
         else:
@@ -225,7 +225,7 @@ class Propagation(nn.Module):
 
 
 class DensePointNet2(nn.Module):
-    """Part segmentation's PointNet++ SSG: the classifier and three propagations."""
+    """PointNet++ SSG for part segmentation: the classifier and three propagations."""
 
     def __init__(self, classes):
         super().__init__()
@@ -245,7 +245,7 @@ class DensePointNet2(nn.Module):
 
 
 class PointViT(nn.Module):
-    """Point-MAE's network of a classification, and of the points: tokens after each third."""
+    """Point-MAE's network for classification and for points: tokens after each third."""
 
     def __init__(self, classes, width, depth):
         super().__init__()
@@ -312,7 +312,7 @@ def farthest(points, count):
 
 
 def balls(points, centers, radius, count):
-    """The first `count` points inside, the first of them again where there are fewer."""
+    """The first `count` points inside; if there are fewer, the first one is repeated."""
     distance = ((centers[:, :, None] - points[:, None]) ** 2).sum(-1)  # [B, M, N]
     inside = distance <= radius**2
     number = torch.where(inside, torch.arange(points.shape[1]), points.shape[1])
@@ -321,10 +321,10 @@ def balls(points, centers, radius, count):
 
 
 def disturb(model):
-    """Norms, biases and statistics as after some training, in place."""
+    """Set norms, biases and statistics as after training, in place."""
     for name, value in model.state_dict().items():
         if name.endswith("running_var"):
-            value.uniform_(0.1, 0.3)  # small: the cloud shall matter in the logits
+            value.uniform_(0.1, 0.3)  # small, so that the logits depend on the cloud
         elif value.dim() == 1 and value.is_floating_point():  # norms, biases, running means
             value.add_(torch.randn_like(value) * 0.1)
         elif name.endswith("matrix.weight"):  # PointNet's transforms begin at 0

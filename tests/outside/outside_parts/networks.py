@@ -10,7 +10,7 @@ from pointcmt.training.networks.backbones.blocks import Prediction
 
 
 class Net(nn.Module):
-    """An MLP of each point, and their maximum; it has a feature of each point, too."""
+    """An MLP per point and a maximum over the points; it also returns per-point features."""
 
     local_width, least = 16, 4
 
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 
 class Images(nn.Module):
-    """Three convolutions, each of which halves the image; a head that no feature goes through."""
+    """Three convolutions that each halve the image, and a head that features do not use."""
 
     def __init__(self) -> None:
         super().__init__()

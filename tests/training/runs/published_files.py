@@ -1,0 +1,93 @@
+"""Checkpoints as other code publishes them."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pointcmt.training.networks.backbones import BACKBONES
+from tests.training import textbooks
+
+CLASSES = 6
+# These two are like pointvit-s, but large.
+NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]
+POINTS = torch.randn(2, 512, 3, generator=torch.Generator().manual_seed(0)).double() * 0.4
+
+
+def reference(name="msg", **names):
+    """A network named as in the reference code, with random weights and statistics, float64."""
+    torch.manual_seed(0)
+    model = getattr(textbooks, name)(CLASSES, **names).double()
+    textbooks.disturb(model)
+    return model
+
+
+def ours(name="pointnet2-msg"):
+    torch.manual_seed(1)
+    return BACKBONES[name](CLASSES).double()
+
+
+def prefixed(model, prefix="module.model."):
+    return {prefix + key: value for key, value in model.state_dict().items()}
+
+
+def save(path, weights, **beside):
+    torch.save({"epoch": 3, "model_state": weights, **beside}, path)
+    return path
+
+
+class Yanx27(nn.Module):
+    """PointNet++ in the layout of yanx27's repository: biases before norms; MSG: features first."""
+
+    def __init__(self, multi):
+        super().__init__()
+        near = [(3, 32, 32, 64), (3, 64, 64, 128), (3, 64, 96, 128)]
+        far = [(323, 64, 64, 128), (323, 128, 128, 256), (323, 128, 128, 256)]
+        if not multi:
+            near, far = [(3, 64, 64, 128)], [(131, 128, 128, 256)]
+        self.multi, self.sa1, self.sa2, self.sa3 = multi, nn.Module(), nn.Module(), nn.Module()
+        every = [[], near, far, [(3 + sum(w[-1] for w in far), 256, 512, 1024)]]
+        for stage, mlps in zip((self.sa1, self.sa2, self.sa3), every[1:], strict=True):
+            convs = [[nn.Conv2d(a, b, 1) for a, b in pairwise(w)] for w in mlps]
+            norms = [[nn.BatchNorm2d(b) for b in w[1:]] for w in mlps]
+            if multi and stage is not self.sa3:
+                stage.conv_blocks = nn.ModuleList(map(nn.ModuleList, convs))
+                stage.bn_blocks = nn.ModuleList(map(nn.ModuleList, norms))
+            else:
+                stage.mlp_convs, stage.mlp_bns = map(nn.ModuleList, (convs[0], norms[0]))
+        self.fc1, self.bn1 = nn.Linear(1024, 512), nn.BatchNorm1d(512)
+        self.fc2, self.bn2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.fc3 = nn.Linear(256, 40)
+
+    def forward(self, points):
+        """points [B, N, 3] → the 512-d feature after fc1."""
+        near = (0.1, 16), (0.2, 32), (0.4, 128)
+        far = (0.2, 32), (0.4, 64), (0.8, 128)
+        near, far = (near, far) if self.multi else (((0.2, 32),), ((0.4, 64),))
+        features = None
+        for stage, count, scales in ((self.sa1, 512, near), (self.sa2, 128, far)):
+            centers = textbooks.take(points, textbooks.farthest(points, count))
+            found = []
+            for (radius, neighbors), layers in zip(scales, self.layers(stage), strict=True):
+                index = textbooks.balls(points, centers, radius, neighbors)
+                group = textbooks.take(points, index) - centers[:, :, None]
+                if features is not None:
+                    parts = [group, textbooks.take(features, index)]
+                    group = torch.cat(parts[::-1] if self.multi else parts, dim=-1)
+                found.append(self.run(layers, group).amax(dim=-1).mT)
+            points, features = centers, torch.cat(found, dim=-1)
+        rest = torch.cat([points, features], dim=-1)[:, None]
+        pooled = self.run(self.layers(self.sa3)[0], rest).amax(dim=-1)[..., 0]
+        return F.relu(self.bn1(self.fc1(pooled)))
+
+    def layers(self, stage):
+        if hasattr(stage, "conv_blocks"):
+            return list(zip(stage.conv_blocks, stage.bn_blocks, strict=True))
+        return [(stage.mlp_convs, stage.mlp_bns)]
+
+    def run(self, layers, group):
+        x = group.permute(0, 3, 1, 2)
+        for conv, norm in zip(*layers, strict=True):
+            x = F.relu(norm(conv(x)))
+        return x

@@ -1,0 +1,38 @@
+"""Learning rates, gradient clipping, and the choice of the best epoch."""
+
+import math
+
+import pytest
+
+from pointcmt.training.config.files import load_config
+from pointcmt.training.loop import train
+from pointcmt.training.runs.metrics import best_of
+from pointcmt.training.runs.optimization import learning_rate
+from tests.training.equal_runs import tensors
+from tests.training.stores import small_config
+
+pytestmark = pytest.mark.usefixtures("small_resnet")
+
+
+def test_clipping_bounds_the_gradient_norm(store, tmp_path):
+    """Adam's step hides the size of the gradient, so its first moments are checked."""
+    config = small_config("student", "optimizer.clip_norm=1e-3", epochs=1)
+    train(store, config, tmp_path, device="cpu")
+    moments = [t for name, t in tensors(tmp_path).items() if name.endswith("/exp_avg")]
+    assert 0 < math.sqrt(sum(t.square().sum() for t in moments)) <= 1e-3
+
+
+def test_schedules_of_the_learning_rate():
+    constant, cosine = load_config("teacher"), load_config("student")
+    assert {learning_rate(constant, step, 100) for step in range(100)} == {1e-3}
+    rates = [learning_rate(cosine, step, 100) for step in range(101)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1e-3
+    assert rates[50] == pytest.approx(5e-4)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_the_best_epoch_is_the_last_of_the_most_accurate_ones():
+    accuracies = (0.5, 0.6, 0.6, 0.4)
+    records = [{"epoch": i + 1, "val_accuracy": value} for i, value in enumerate(accuracies)]
+    assert best_of(records)["epoch"] == 3
