@@ -47,6 +47,7 @@ def create(
     rendered agrees with it. Raises StoreError with the differences if the location holds another
     store, and if it holds files that are not a store's.
     """
+    storage.require_writable()
     plan = encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": digest(plan)}
     stored = _claim_root(storage, attributes, plan)

@@ -348,10 +348,17 @@ def as_prescribed(data: bytes, prescribed: bytes) -> bool:
 
 def holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Return whether metadata says what is wanted; it may say more. Raises KeyError, TypeError."""
+    found, wanted = _without_endian(found), _without_endian(wanted)
     attributes = found["attributes"]
     same = {key: attributes[key] for key in wanted["attributes"]} == wanted["attributes"]
     same &= all(found[key] == wanted[key] for key in wanted if key != "attributes")
     return same and not found.get("storage_transformers")
+
+
+def _without_endian(metadata: Any) -> Any:
+    """Return metadata as JSON has it, without the byte order, which some tools add to bytes."""
+    little = '{"name": "bytes", "configuration": {"endian": "little"}}'
+    return json.loads(json.dumps(metadata).replace(little, '{"name": "bytes"}'))
 
 
 def schema_attributes(schema: Schema) -> dict[str, Any]:

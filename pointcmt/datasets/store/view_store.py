@@ -106,7 +106,9 @@ class ViewStore(StoreRecords):
         home = self.home_of(name)
         array, first = self.array(name), index[0] if index else slice(None)
         shards = self.schema.shards_of(slice(None) if first is ... else first)
-        if not home.storage.is_remote:  # servers have no FIFOs, and report missing objects
+        if (
+            home.storage.folder is not None
+        ):  # elsewhere are no FIFOs, and missing files are reported
             home.require_files([name], shards - home._checked[name])
             home._checked[name] |= shards
         try:
@@ -151,6 +153,7 @@ class ViewStore(StoreRecords):
 
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
+        self.storage.require_writable()
         shapes = self.schema.shapes_of(shard)
         keys = [shard_key(self.specs[name], name, shard) for name in arrays]
         for key in keys:
