@@ -51,8 +51,8 @@ class Storage:
 
     path: the folder, s3://bucket/path or gs://bucket/path as given, without a trailing slash; it
     need not exist yet. threads: of decoding, encoding and file access. folder: the absolute path,
-    None on object storage and for a zip file, which can only be read. Every method raises StoreError, with its remedy, where the location
-    cannot be read or written.
+    None on object storage and for a zip file, which can only be read. Every method raises
+    StoreError, with its remedy, where the location cannot be read or written.
 
     Example: `Storage("S").read("zarr.json")` is the bytes of the file S/zarr.json.
     """

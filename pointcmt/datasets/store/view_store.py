@@ -106,9 +106,7 @@ class ViewStore(StoreRecords):
         home = self.home_of(name)
         array, first = self.array(name), index[0] if index else slice(None)
         shards = self.schema.shards_of(slice(None) if first is ... else first)
-        if (
-            home.storage.folder is not None
-        ):  # elsewhere are no FIFOs, and missing files are reported
+        if home.storage.folder is not None:  # elsewhere missing files are reported, and no FIFOs
             home.require_files([name], shards - home._checked[name])
             home._checked[name] |= shards
         try:
