@@ -18,6 +18,6 @@ def encode_png(image: NDArray[Any]) -> bytes:
 
 def encode_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Encode arrays as a compressed .npz file for `numpy.load`."""
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    file, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez_compressed(file, **named)
     return file.getvalue()
