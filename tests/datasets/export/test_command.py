@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import pointcmt as pc
 from pointcmt.cli import app
+from pointcmt.console import logger
 from pointcmt.datasets.export.folder import FAILURES, INDEX
 from pointcmt.datasets.export.job import FORMATS
 from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, marker_key
@@ -215,7 +216,8 @@ def test_a_limit_from_python_is_checked(meshes, tmp_path):
     assert "limit=" in str(error.value)
 
 
-def test_nothing_is_printed_from_python_unless_asked(meshes, tmp_path, capsys):
+def test_nothing_is_printed_from_python_unless_asked(meshes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logger, "handlers", [])  # those of commands that ran in this process
     pc.export(meshes, "ply", tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
     pc.export(meshes, "ply", tmp_path / "loud", progress=True)

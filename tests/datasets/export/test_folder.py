@@ -74,12 +74,9 @@ def test_a_shape_that_was_deleted_is_written_again(meshes, tmp_path):
 
 def test_shapes_that_are_rendered_later_are_added(copy, meshes, tmp_path):
     """Shapes of a shard without a marker are pending, not failed."""
-    out, shard = tmp_path / "out", 1
-    markers = {
-        key: Path(copy.path, key)
-        for key in map(lambda s: marker_key(s, shard), (RENDER, CORRESPONDENCES))
-    }
-    kept = {path: path.read_bytes() for path in markers.values()}
+    out = tmp_path / "out"
+    markers = [Path(copy.path, marker_key(stage, 1)) for stage in (RENDER, CORRESPONDENCES)]
+    kept = {path: path.read_bytes() for path in markers}
     for path in kept:
         path.unlink()
     first = pc.export(pc.open_store(copy.path), "colmap", out)
