@@ -29,12 +29,12 @@ def export(
     source: Annotated[str, typer.Argument(help="A view store (a folder, a zip file or a URL), or a run's folder.", show_default=False)],
     to: Annotated[str, typer.Option(help="Stores: png (with transforms.json), nerfstudio, colmap, ply (points). Runs: safetensors (weights), onnx (a student, for any runtime).")],
     out: Annotated[Path, typer.Option(help="Stores: a folder, made or continued. Runs: the file to write; an earlier export is replaced.", **path_of("--out"))],
+    checkpoint: Annotated[str | None, typer.Option(help="Runs: best on validation, last, or a kept epoch's number; best if absent.", show_default=False)] = None,
     split: Annotated[str | None, typer.Option(help="Stores: only train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stores: at most this many shapes, class by class in turn.")] = None,
     shape: Annotated[list[str] | None, typer.Option(metavar="ID", help="Stores: only this shape; may be repeated.", show_default=False)] = None,
     text: Annotated[bool, typer.Option("--text", help="colmap: the model as text instead of binary.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Stores: threads; 0 = one per core.")] = 0,
-    checkpoint: Annotated[str | None, typer.Option(help="Runs: best on validation, last, or a kept epoch's number; best if absent.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export, and files that no export wrote, too.")] = False,
     trust: Trust = None,
     log_format: LogFormat = "auto",
@@ -103,7 +103,7 @@ def _check_format(source: str, to: str) -> None:
     if to not in (*STORE_FORMATS, *RUN_FORMATS):
         known = STORE_FORMATS if is_store else RUN_FORMATS if is_run else ()
         fix = nearest(to, known or (*STORE_FORMATS, *RUN_FORMATS))
-        raise UsageError(f"unknown format '{to}'", where="--to", fix=fix)
+        raise UsageError(f"no format is called '{to}'", where="--to", fix=fix)
     if is_store and to in RUN_FORMATS:
         raise UsageError(
             f"{to} is for trained runs, and this is a view store",

@@ -303,8 +303,6 @@ def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
     for arguments, says in (
         ((run, "onxx", out), "did you mean 'onnx'"),
         ((run, "png", out), "png is for view stores"),
-        ((tmp_path / "none", "webdataset", out), "webdataset is for view stores"),
-        ((store.path, "png", out), "cannot be exported to png yet"),
         ((store.path, "onnx", out), "onnx is for trained runs"),
         ((store.path, "safetensors", out), "safetensors is for trained runs"),
         ((run, "onnx", tmp_path), "this is a folder"),
@@ -312,9 +310,9 @@ def test_what_cannot_be_exported_is_said(runs, store, tmp_path):
         ((runs["teacher"], "onnx", out), "'teacher' cannot be exported to onnx"),
     ):
         with pytest.raises(UsageError, match=says):
-            cli.export(type(tmp_path)(arguments[0]), *arguments[1:])
+            cli.export(str(arguments[0]), *arguments[1:])
     with pytest.raises(StoreError, match="no run here"):
-        cli.export(tmp_path, "onnx", out)
+        cli.export(str(tmp_path), "onnx", out)
     with pytest.raises(UsageError, match="no format is called 'png'"):
         export(run, "png", out)
     (tmp_path / "file").touch()

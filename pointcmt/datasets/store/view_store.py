@@ -53,7 +53,7 @@ class ViewStore(StoreRecords):
         known: bool = False,
         features: str | Path | None = None,
     ) -> Self:
-        """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
+        """Open an existing store: a folder, a zip file, s3://bucket/path or gs://bucket/path.
 
         threads: of decoding, unless the storage is open already. known: the store has been used
         before, so a server that does not answer is given minutes instead of seconds. features: a

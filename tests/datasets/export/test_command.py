@@ -152,11 +152,11 @@ def test_a_store_on_object_storage_is_exported(meshes, tmp_path, monkeypatch):
 
 def test_unknown_formats_name_the_nearest(meshes, tmp_path):
     error = refused(meshes.path, "--to", "colmpa", "--out", tmp_path / "out")
-    assert (error.what, error.where) == ("unknown format 'colmpa'", "--to")
+    assert (error.what, error.where) == ("no format is called 'colmpa'", "--to")
     assert error.fix == "did you mean 'colmap'? known: png, nerfstudio, colmap, ply"
     error = refused(tmp_path / "nothing", "--to", "saftensors", "--out", tmp_path / "out")
     assert "did you mean 'safetensors'? known: png" in error.fix
-    with pytest.raises(pc.UsageError, match="unknown format 'webdataset'"):
+    with pytest.raises(pc.UsageError, match="no format is called 'webdataset'"):
         pc.export(meshes, "webdataset", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
