@@ -32,7 +32,7 @@ FOREIGN = ("notes.txt", ".nfs0000000000000001", ".ipynb_checkpoints/notes-checkp
 EPOCHS, LONG = 3, 8  # epochs before the second fault, and in total
 SMALL = ["model.backbone=pointnet", "data.points=128", "data.batch_size=4"]
 TIMES = ("samples_per_second", "data_wait", "seconds")  # metrics that always differ
-LOST = "has lost a file"
+LOST = "is missing or unreadable"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def main() -> None:
         mesh, _ = normalize(load_mesh(path), "z")
         caster = RayCaster(mesh)
         views = draw_views(caster, CAMERA, CONFIG)
-        rows.append((path.stem, mislabelled(caster, views), matched(caster, views)))
+        rows.append((path.stem, mislabeled(caster, views), matched(caster, views)))
     print(f"{'wrong by depth tolerance':26}" + "".join(f"{t:>9g}" for t in TOLERANCES))
     for name, wrong, _ in rows:
         print(f"{name:26}" + "".join(f"{share:9.1%}" for share in wrong))
@@ -44,7 +44,7 @@ def main() -> None:
             print(f"{name:26}{angle:6}°{count:9}{right:9.2%}{found:9.2%}")
 
 
-def mislabelled(caster: RayCaster, views: Views) -> list[float]:
+def mislabeled(caster: RayCaster, views: Views) -> list[float]:
     """Return the share of wrong labels per tolerance."""
     points, faces = sample_points(caster.mesh, CONFIG.points, shape_seed(0, "benchmark"))
     points32 = points.astype(np.float32)

@@ -28,7 +28,7 @@ from pointcmt.training.study import study
 SHAPES = 500  # of each split
 # Epochs of teacher, generator and students by fraction of 450 train shapes.
 EPOCHS = {1.0: (12, 30, 20), 0.1: (60, 60, 400), 0.05: (80, 60, 200), 0.01: (40, 60, 100)}
-KNOBS = (
+OVERRIDES = (
     "teacher.data.views=3",
     "teacher.data.image_size=64",
     "teacher.optimizer.accumulate=1",
@@ -44,14 +44,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--fractions", type=float, nargs="+", default=list(EPOCHS))
     parser.add_argument("--name", default="official", help="of the runs; for other --set")
-    parser.add_argument("--set", dest="knobs", nargs="*", default=[])
+    parser.add_argument("--set", dest="overrides", nargs="*", default=[])
     options = parser.parse_args()
     seeds = tuple(int(seed) for seed in options.seeds.split(","))
     store = render_toy(options.out / "store")
     for fraction in options.fractions:
-        knobs = [*KNOBS, *knobs_of(fraction), *options.knobs]
+        overrides = [*OVERRIDES, *overrides_of(fraction), *options.overrides]
         out = options.out / f"{options.name}-{fraction:g}"
-        found = study(store, load_pipeline(None, knobs), seeds, out)
+        found = study(store, load_pipeline(None, overrides), seeds, out)
         print(f"\n{fraction:.0%} of the labels")
         print(
             evaluate(out / "teacher", store)
@@ -62,7 +62,7 @@ def main() -> None:
         print(found.describe(), flush=True)
 
 
-def knobs_of(fraction: float) -> list[str]:
+def overrides_of(fraction: float) -> list[str]:
     """Return epochs and batch sizes for a fraction of the labels."""
     epochs = dict(zip(("teacher", "cmpg", "student"), EPOCHS[fraction], strict=True))
     batch = min(32, max(5, round(450 * fraction) // 2))

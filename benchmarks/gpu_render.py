@@ -83,7 +83,7 @@ def surface(faces: int, seed: int = 0) -> Mesh:
 
 
 def agreement(rasterizer: Rasterizer) -> None:
-    print(f"\n{'agrees with Embree':24}{'mask':>10}{'faces':>10}{'depth':>10}{'colour':>10}")
+    print(f"\n{'agrees with Embree':24}{'mask':>10}{'faces':>10}{'depth':>10}{'color':>10}")
     made = {
         f"toy {name}": normalize(toy.build(name), "z")[0] for name in ("chair/0001", "mug/0003")
     }

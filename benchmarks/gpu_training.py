@@ -71,7 +71,7 @@ class Sizes:
     clouds: int = 32
     points: int = 1024
     centers: int = 512
-    neighbours: int = 32
+    neighbors: int = 32
     width: int = 64
     matched: tuple[int, ...] = (1024, 2048)
     views: int = 20
@@ -124,7 +124,7 @@ def operations(device: torch.device, sizes: Sizes) -> dict[str, dict[str, Callab
     points = normalize(torch.randn(sizes.clouds, sizes.points, 3, generator=rng), dim=-1)
     centers = ops.gather(points, ops.farthest_points(points, sizes.centers))
     features = torch.randn(sizes.clouds, sizes.points, sizes.width, generator=rng)
-    radius, k = 0.2, sizes.neighbours
+    radius, k = 0.2, sizes.neighbors
     balls = ops.ball_query(points, centers, radius, k)
     grad = torch.randn(*balls.shape, sizes.width, generator=rng)
     rows, places = grad.flatten(1, 2), balls.flatten(1)

@@ -137,7 +137,7 @@ def commit(out, job, listing):
                 sha256=digest(b"%d" % shape),
                 faces=5000,
                 backend="embree",
-                backend_reason="no GPU here",
+                backend_reason="no GPU found",
             )
             for shape in store.schema.shapes_of(shard)
         ]

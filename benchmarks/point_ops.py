@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pointcmt.training import ops
 
-CLOUDS, POINTS, CENTERS, NEIGHBOURS, RADIUS, K, WIDTH = 32, 1024, 512, 32, 0.2, 20, 64
+CLOUDS, POINTS, CENTERS, NEIGHBORS, RADIUS, K, WIDTH = 32, 1024, 512, 32, 0.2, 20, 64
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def prepare() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     chosen = ops.farthest_points(points, CENTERS)
     centers = ops.gather(points, chosen)
     features = torch.randn(CLOUDS, POINTS, WIDTH, requires_grad=True)
-    balls = ops.ball_query(points, centers, RADIUS, NEIGHBOURS)
+    balls = ops.ball_query(points, centers, RADIUS, NEIGHBORS)
     grad = torch.randn(*balls.shape, WIDTH)
 
     def back_and_forth(look_up: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
@@ -67,9 +67,9 @@ def prepare() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
             lambda: textbook_farthest_points(points, CENTERS),
             lambda: ops.farthest_points(points, CENTERS),
         ),
-        f"ball query {NEIGHBOURS}": (
-            lambda: textbook_ball_query(points, centers, RADIUS, NEIGHBOURS),
-            lambda: ops.ball_query(points, centers, RADIUS, NEIGHBOURS),
+        f"ball query {NEIGHBORS}": (
+            lambda: textbook_ball_query(points, centers, RADIUS, NEIGHBORS),
+            lambda: ops.ball_query(points, centers, RADIUS, NEIGHBORS),
         ),
         f"{K} nearest, space": (
             lambda: textbook_k_nearest(points, points, K),

@@ -178,7 +178,7 @@ def measure(job: Job) -> list[Score]:
 
 def pretraining(job: Job) -> Any:
     """Return the configuration of the pre-training."""
-    knobs = [
+    overrides = [
         f"model.backbone={job.backbone}",
         "model.width=64",
         "images.backbone=auto",
@@ -197,14 +197,14 @@ def pretraining(job: Job) -> Any:
         "loop.tensorboard=false",
         *VARIANTS[job.variant],
     ]
-    return load_config("mvnet", None, knobs, epochs=job.plan.epochs, seed=job.seed)
+    return load_config("mvnet", None, overrides, epochs=job.plan.epochs, seed=job.seed)
 
 
 def downstream(job: Job, task: str) -> Any:
     """Return a task's configuration; all variants of a seed see the same few labeled shapes."""
     recipe, more = TASKS[task]
     share, epochs = getattr(job.plan, task)
-    knobs = [
+    overrides = [
         f"load={job.load}",
         f"model.backbone={job.backbone}",
         "data.points=128",
@@ -217,7 +217,7 @@ def downstream(job: Job, task: str) -> Any:
         *more,
     ]
     init = None if job.load == "none" else str(job.pre)
-    return load_config(recipe, None, knobs, epochs=epochs, seed=job.seed, init=init)
+    return load_config(recipe, None, overrides, epochs=epochs, seed=job.seed, init=init)
 
 
 def probed(job: Job, store: ViewStore) -> Iterator[Score]:

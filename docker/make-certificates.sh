@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes what a dask cluster needs to speak TLS: FOLDER/ca.pem, and cluster.pem with its key
 # cluster.key, for scheduler, workers and clients alike (dask asks no more of them than that the
-# same authority has signed them: whoever holds this key may do everything).
+# same authority has signed them, so anyone with this key may do anything).
 #
 #   docker/make-certificates.sh FOLDER [DAYS]
 #

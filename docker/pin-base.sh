@@ -21,14 +21,14 @@ esac
 # All platforms' common digest. Not --format, which some versions ignore.
 digest=$(docker buildx imagetools inspect "$image" | sed -n 's/^Digest: *//p' | head -n 1)
 echo "$digest" | grep -Eqx 'sha256:[0-9a-f]{64}' || {
-    echo "$image: the registry gives no digest, docker/.env stays as it is" >&2
+    echo "$image: the registry returned no digest; docker/.env was not changed" >&2
     exit 1
 }
 # What is said of where the digest is from does not hold for the new one.
 {
-    echo "# The image that all of ours are built on, in this one place: docker/build.sh reads this file, and"
-    echo "# compose does so by itself. The tag is for people; the digest is what is pulled, whoever moves the"
-    echo "# tag. docker/pin-base.sh writes this file."
+    echo "# The base image of all our images: docker/build.sh reads this file, and compose does so by itself."
+    echo "# The tag is for people; the digest is what is pulled, even if the tag is moved later."
+    echo "# docker/pin-base.sh writes this file."
     echo "BASE_IMAGE=$image@$digest"
 } >.env.new
 mv .env.new .env

@@ -37,8 +37,8 @@ FROM system
 LABEL org.opencontainers.image.title="pointcmt-render" org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/pointcmt /opt/pointcmt
 RUN useradd --uid 10001 --create-home pointcmt && install -d -o pointcmt -g pointcmt /data
-# What the toolkit brings with a GPU; compute alone would leave EGL out. Which GPUs is for whoever
-# starts the container to say (--gpus, compose.yaml, a device plugin): an image that asks for all
+# What the toolkit brings with a GPU; compute alone would leave EGL out. Which GPUs is up to the
+# command that starts the container (--gpus, compose.yaml, a device plugin): an image that asks for all
 # of them gets them even where nobody meant it to.
 ENV NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility PYTHONUNBUFFERED=1
 # By number: Kubernetes cannot tell whether a name is root's.

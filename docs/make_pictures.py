@@ -62,14 +62,14 @@ def column(shape: str) -> list[NDArray[np.uint8]]:
 def shade_depth(depth: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Near is dark, far is light, background white."""
     shown = depth > 0
-    grey = np.full(depth.shape, 255.0)
+    gray = np.full(depth.shape, 255.0)
     near, far = depth[shown].min(), depth[shown].max()
-    grey[shown] = 40 + 180 * (depth[shown] - near) / (far - near)
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    gray[shown] = 40 + 180 * (depth[shown] - near) / (far - near)
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
 
 
 def color_faces(face_index: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A colour of its own for each face."""
+    """A color of its own for each face."""
     palette = np.random.default_rng(3).integers(60, 235, (face_index.max() + 2, 3), np.uint8)
     palette[-1] = 255
     return palette[face_index]

@@ -22,27 +22,30 @@ def number_array(
     try:
         array = np.asarray(values)
     except ValueError as error:  # rows of different lengths
-        raise ShapeError(f"this is no array: {error}", where=where, reason=_SYNTAX) from None
+        raise ShapeError(f"not an array: {error}", where=where, reason=_SYNTAX) from None
     if array.size == 0 and array.ndim == 1 and shape[0] == -1:
         array = array.reshape(0, *shape[1:]).astype(wanted)  # an empty list has shape [0]
     allowed = "iu" if wanted.kind in "iu" else "iuf"
     if array.dtype.kind not in allowed:
         what = "integers" if wanted.kind in "iu" else "numbers"
-        raise ShapeError(f"{name} are {what}, not {array.dtype}", where=where, reason=_SYNTAX)
+        raise ShapeError(f"{name} must be {what}, not {array.dtype}", where=where, reason=_SYNTAX)
     fits = len(array.shape) == len(shape) and all(
         own in (length, -1) for own, length in zip(shape, array.shape, strict=True)
     )
     if not fits:
         expected = ", ".join("any" if length == -1 else str(length) for length in shape)
         raise ShapeError(
-            f"{name} are of shape [{expected}], not {list(array.shape)}",
+            f"{name} must have the shape [{expected}], not {list(array.shape)}",
             where=where,
             reason=Reason.COUNT_MISMATCH,
         )
     if wanted.kind in "iu" and array.dtype != wanted and array.size:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
-            what = f"{name} go from {array.min()} to {array.max()}: no {wanted} holds that"
+            what = (
+                f"{name} range from {array.min()} to {array.max()}, which does not fit into "
+                f"{wanted}"
+            )
             raise ShapeError(what, where=where, reason=Reason.BAD_INDEX)
     with np.errstate(invalid="ignore", over="ignore"):  # `require_finite` checks the values
         return np.ascontiguousarray(array, wanted)
@@ -57,9 +60,9 @@ def color_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray
     require_finite(name, colors, "colors")
     if colors.size and not -_SLACK <= colors.min() <= colors.max() <= 1 + _SLACK:
         raise ShapeError(
-            f"{name} go from {colors.min():g} to {colors.max():g}, not from 0 to 1",
+            f"{name} range from {colors.min():g} to {colors.max():g}; expected 0 to 1",
             where=f"{name}=",
-            fix="divide them by 255, or give bytes (uint8)",
+            fix="divide them by 255, or pass bytes (uint8)",
             reason=_SYNTAX,
         )
     return colors

@@ -222,14 +222,14 @@ def find_rig(name: str) -> Rig:
     if name.startswith("fibonacci") and count.isascii() and count.isdecimal():
         if not 1 <= int(count) <= MAX_VIEWS:
             raise UsageError(
-                f"a rig has 1 to {MAX_VIEWS} views, not {count}", where=f"--rig {name}"
+                f"a rig must have 1 to {MAX_VIEWS} views, not {count}", where=f"--rig {name}"
             )
         return Rig(name, tuple(_fibonacci(int(count))))
     known = [*RIGS, "fibonacci12"]
     raise UsageError(
-        f"no rig is called '{name}'",
+        f"unknown rig '{name}'",
         where="--rig",
-        fix=nearest(name, known) + " (fibonacciN for any N), or a .toml file of your own",
+        fix=nearest(name, known) + " (fibonacciN for any N), or the path of a .toml file",
     )
 
 
@@ -249,12 +249,12 @@ def read_rig(path: Path) -> Rig:
     defaults = {key: value for key, value in table.items() if key not in ("name", "views")}
     views = table.get("views")
     if not isinstance(views, list) or not 1 <= len(views) <= MAX_VIEWS:
-        raise UsageError(f"a rig needs 1 to {MAX_VIEWS} [[views]] tables", where=str(path))
+        raise UsageError(f"a rig file must have 1 to {MAX_VIEWS} [[views]] tables", where=str(path))
     made = []
     for number, view in enumerate(views):
         where = f"{path}, view {number}"
         if not isinstance(view, dict):
-            raise UsageError("a view is a table of keys and values", where=where)
+            raise UsageError("a view must be a table of keys and values", where=where)
         given = defaults.keys() - (_ON_SPHERE if "position" in view else ())
         made.append(_view_from_table({key: defaults[key] for key in given} | view, where))
     rig = Rig(str(table.get("name", path.stem)), tuple(made))
@@ -268,14 +268,14 @@ def _refuse_long_keys(data: bytes) -> None:
     Rigs have no dotted keys at all.
     """
     if b'"""' in data or b"'''" in data:  # could hide a key from the search below
-        raise ValueError("strings of several lines are not read")
+        raise ValueError("multi-line strings are not supported")
     dots = 0
     for piece in _TOML_PIECES.finditer(data):
         dots += piece[0] == b"."
         if piece.lastgroup == "other":
             dots = 0
         if dots > MAX_DOTS:
-            raise ValueError(f"a key of more than {MAX_DOTS} parts")
+            raise ValueError(f"a key with more than {MAX_DOTS} parts")
 
 
 MAX_DOTS = 16
@@ -298,21 +298,21 @@ def _view_from_table(table: dict[str, Any], where: str) -> View:
     if "position" in table:
         for key in _ON_SPHERE:
             if key in table:
-                raise UsageError(f"'position' and '{key}' exclude each other", where=where)
+                raise UsageError(f"'position' and '{key}' cannot be combined", where=where)
         position = _triple(table, "position", (0.0, 0.0, 0.0), where)
     else:
         distance = _number(table, "distance", DISTANCE, where)
         if distance <= 0:
-            raise UsageError("'distance' must be above 0", where=where)
+            raise UsageError("'distance' must be greater than 0", where=where)
         azimuth = _number(table, "azimuth", 0.0, where)
         offset = on_sphere(azimuth, _number(table, "elevation", 0.0, where), distance).position
         position = (target[0] + offset[0], target[1] + offset[1], target[2] + offset[2])
     fov = _number(table, "fov", FOV, where)
     if not 1 <= fov <= 170:
-        raise UsageError("'fov' is in degrees, from 1 to 170", where=where)
+        raise UsageError("'fov' must be from 1 to 170 degrees", where=where)
     up = _triple(table, "up", (0.0, 0.0, 1.0), where)
     if np.linalg.norm(up) == 0:
-        raise UsageError("'up' has no direction", where=where)
+        raise UsageError("'up' must not be the zero vector", where=where)
     return View(position, target, up, fov)
 
 
@@ -323,7 +323,7 @@ def _number(table: dict[str, Any], key: str, default: float, where: str) -> floa
     except (TypeError, OverflowError):  # not a number, or an integer of hundreds of digits
         number = math.nan
     if not math.isfinite(number):
-        shown = "one so large" if isinstance(value, int) else repr(value)
+        shown = "a number this large" if isinstance(value, int) else repr(value)
         raise UsageError(f"'{key}' must be a finite number, not {shown}", where=where)
     return number
 

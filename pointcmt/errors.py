@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pointcmt.wording import as_arguments, place_as_arguments
@@ -185,8 +186,21 @@ def require_utf8(path: str, where: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            "the name of this directory is not UTF-8", where=f"{where} {path!r}", fix="rename it"
+            "the name of this folder is not valid UTF-8",
+            where=f"{where} {path!r}",
+            fix="rename the folder",
         ) from None
+
+
+def require_named(path: str | Path, where: str) -> None:
+    """Raise UsageError for an empty path, which would be the current directory.
+
+    An unset shell variable or an empty field of a configuration is one.
+    """
+    if not str(path):
+        raise UsageError(
+            "the path is empty", where=where, fix="pass a path; . is the current directory"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -40,7 +40,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise OSError(errno.EFBIG, f"{size} bytes, at most {most} are read", str(path))
+            raise OSError(errno.EFBIG, f"{size} bytes, more than the maximum of {most}", str(path))
         return file.read(size)  # not `most`: read allocates that many bytes
 
 
@@ -99,7 +99,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it contains {name}, which JSON does not have")
+    raise ValueError(f"it contains {name}, which is not valid JSON")
 
 
 _TOO_DEEP = f"it is nested more than {MOST_DEEP} levels deep"

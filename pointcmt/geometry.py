@@ -18,6 +18,8 @@ UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 MIN_AREA = 1e-12  # in the unit sphere; a smaller surface is only rounding noise
 CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
+SAME_PLANE = 1e-4  # in the unit sphere: how much normals and offsets of planes may differ
+_LEAD = 0.53  # of a unit normal, a component that exceeds it gives its side: 1/√3 is the least
 _BUCKET = 64  # candidates that share one bounding box in the farthest-point search
 
 
@@ -58,10 +60,12 @@ def _to_unit_sphere(
     center = low / 2 + high / 2  # halves first: the sum may overflow
     half = np.max(high / 2 - low / 2)
     if not half > np.abs(points).max() * 1e-15:
-        raise ShapeRefused(Reason.NO_AREA, "everything lies at one point")
+        raise ShapeRefused(Reason.NO_AREA, "all points coincide")
     radius = half * np.sqrt((((points - center) / half) ** 2).sum(axis=1).max())
     if not np.isfinite(radius) or not np.isfinite(1 / radius):
-        raise ShapeRefused(Reason.NOT_FINITE, f"a radius of {radius:g} is outside of float64")
+        raise ShapeRefused(
+            Reason.NOT_FINITE, f"a radius of {radius:g} is out of the range of float64"
+        )
     turn = np.array(UP_AXES[up], np.float64)
     source_to_world = np.eye(4)
     source_to_world[:3, :3] = turn / radius
@@ -83,10 +87,27 @@ def first_twins(mesh: Mesh) -> NDArray[np.int32]:
     """Return for each face the first one with the same three corner positions (or itself), [F] i32.
 
     CAD exports contain thousands of duplicate faces. Which of them a ray hits first is arbitrary,
-    so the first represents all of them, in images and in sampling.
+    so the first represents all of them in sampling, and those with its winding in images.
     """
     places = _first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
     return _first_equal_rows(np.sort(places[mesh.faces], axis=1))
+
+
+def opposed_faces(
+    mesh: Mesh, normals: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the faces that lie in one plane, to SAME_PLANE, with faces that face the other way.
+
+    Two lists of indices, one per way: only faces of different lists can coincide and show different
+    sides. normals [F,3]: of the faces.
+    """
+    plane, way = _planes(mesh.vertices, mesh.faces, normals)
+    order = np.argsort(plane)
+    group = np.cumsum(np.diff(plane[order], prepend=plane[order[:1]]) != 0)
+    found = [np.bincount(group, way[order] == sign) > 0 for sign in (1, -1)]
+    opposed = order[(found[0] & found[1])[group]]
+    one, other = (np.sort(opposed[way[opposed] == sign]).astype(np.int32) for sign in (1, -1))
+    return one, other
 
 
 def shape_seed(seed: int, shape_id: str) -> np.random.Generator:
@@ -240,6 +261,26 @@ def _normals_and_areas(vertices, faces):  # type: ignore[no-untyped-def]
                 nz / length,
             )
     return normals, areas
+
+
+@compiled
+def _planes(vertices, faces, normals):  # type: ignore[no-untyped-def]
+    """Return a number per face that faces in one plane share, and the way that it faces: 1, -1, or
+    0 without area."""
+    plane, way = np.zeros(len(faces), np.int64), np.zeros(len(faces), np.int8)
+    for face in range(len(faces)):
+        offset = lead = 0.0
+        for axis in range(2, -1, -1):
+            offset += normals[face, axis] * vertices[faces[face, 0], axis]
+            if abs(normals[face, axis]) > _LEAD:
+                lead = normals[face, axis]
+        if lead != 0.0:
+            way[face] = 1 if lead > 0.0 else -1
+            for value in (normals[face, 0], normals[face, 1], normals[face, 2], offset):
+                plane[face] = 32768 * plane[face] + np.int64(
+                    np.rint(way[face] * value / SAME_PLANE)
+                )
+    return plane, way
 
 
 @compiled

@@ -81,11 +81,11 @@ def find(group: Group, name: str, where: str = "") -> Any:
         return None
     if name not in _trusted and all(p.value != name for p in _all(group)):
         raise UsageError(
-            f"the {group.what} '{name}' is Python code that a file names: it is not imported "
-            "unless you say that you trust it",
+            f"the {group.what} '{name}' is Python code that a file refers to: it is only imported "
+            "if you trust it",
             where=where,
-            fix=f"if you do, use --trust {name}; or install the package that has it as an entry "
-            f"point of {group.entry_points}",
+            fix=f"if you trust it, add --trust {name}; or install the package that provides it as "
+            f"an entry point of {group.entry_points}",
         )
     return _load(name, where)
 
@@ -112,7 +112,7 @@ def origin(group: Group, name: str) -> str:
 def mistake(group: Group, name: str, what: str) -> UsageError:
     """Return the error for a plugin of the wrong kind. what: the end of its sentence."""
     return UsageError(
-        f"the {group.what} '{name}' {what}", fix="docs/own-parts.md says what it must be"
+        f"the {group.what} '{name}' {what}", fix="see docs/own-parts.md for what it must be"
     )
 
 
@@ -126,9 +126,9 @@ def _installed(group: Group, name: str) -> EntryPoint | None:
     if len(found) > 1:
         dists = ", ".join(sorted(point.dist.name for point in found if point.dist))
         raise UsageError(
-            f"several packages have a {group.what} called '{name}': {dists}",
+            f"several packages provide a {group.what} named '{name}': {dists}",
             where=f"entry points of {group.entry_points}",
-            fix="name it as module:name: " + " or ".join(sorted(point.value for point in found)),
+            fix="use its module:name: " + " or ".join(sorted(point.value for point in found)),
         )
     return found[0] if found else None
 
@@ -142,10 +142,10 @@ def _load(reference: str, where: str) -> Any:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise UsageError(
-                f"there is no module '{missing}', which '{reference}' names",
+                f"module '{missing}' of '{reference}' not found",
                 where=where,
-                fix="run the command in the folder that holds it, add that folder to PYTHONPATH, "
-                "or install the package",
+                fix="run the command in the folder that contains it, add that folder to "
+                "PYTHONPATH, or install the package",
             ) from error
         raise UsageError(
             f"the module {module_name} needs {missing}, which is not installed",
@@ -156,7 +156,7 @@ def _load(reference: str, where: str) -> Any:
         raise UsageError(
             f"the module {module_name} cannot be imported: {type(error).__name__}: {error}",
             where=where,
-            fix=f"python -c 'import {module_name}' shows where it fails",
+            fix=f"run python -c 'import {module_name}' to see where it fails",
         ) from error
     found = module
     for part in path.split("."):

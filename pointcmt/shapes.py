@@ -34,16 +34,18 @@ class Material:
 
     def __post_init__(self) -> None:
         if len(self.color) != 3 or not all(0 <= value <= 1 for value in self.color):
-            raise _bad("color", f"{self.color} is not three values from 0 to 1")
+            raise _bad("color", f"a color must be three values from 0 to 1, not {self.color}")
         if not 0 <= self.opacity <= 1:
-            raise _bad("opacity", f"{self.opacity} is not from 0 to 1")
+            raise _bad("opacity", f"opacity must be from 0 to 1, not {self.opacity}")
         image = self.texture
         if image is None:
             return
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise _bad("texture", f"a texture is an array of bytes, not {_kind(image)}")
+            raise _bad("texture", f"a texture must be a uint8 array, not {_kind(image)}")
         if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise _bad("texture", f"a texture is [h, w, 3], not {list(image.shape)}")
+            raise _bad(
+                "texture", f"a texture must have the shape [h, w, 3], not {list(image.shape)}"
+            )
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -93,7 +95,7 @@ class Mesh:
         faces = number_array("faces", faces, np.int32, (-1, 3))
         F = len(faces)
         if not F:
-            raise ShapeError("there are no faces", where="faces=", reason=Reason.NO_FACES)
+            raise ShapeError("the mesh has no faces", where="faces=", reason=Reason.NO_FACES)
         if faces.min() < 0 or faces.max() >= P:
             what = f"faces use vertices {faces.min()} to {faces.max()} of {P}"
             raise ShapeError(what, where="faces=", reason=Reason.BAD_INDEX)
@@ -113,7 +115,11 @@ class Mesh:
             require_finite("uv", found["uv"], "texture coordinates")
         index = found["face_material"]
         if index is not None and not -1 <= index.min() <= index.max() < len(found["materials"]):
-            raise _bad("face_material", "it names materials that are not there", Reason.BAD_INDEX)
+            raise _bad(
+                "face_material",
+                "face_material refers to materials that do not exist",
+                Reason.BAD_INDEX,
+            )
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
@@ -194,7 +200,7 @@ class Cloud:
         found["points"] = number_array("points", points, np.float64, (-1, 3))
         M = len(found["points"])
         if not M:
-            raise ShapeError("there are no points", where="points=", reason=Reason.EMPTY_FILE)
+            raise ShapeError("the cloud has no points", where="points=", reason=Reason.EMPTY_FILE)
         given = np.zeros((M, 3)) if normals is None else normals
         found["normals"] = number_array("normals", given, np.float64, (M, 3))
         for name in ("points", "normals"):

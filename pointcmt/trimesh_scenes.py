@@ -61,7 +61,7 @@ def read_scene(source: Any) -> dict[str, Any]:
     """
     if not hasattr(source, "geometry") and not _is_mesh(source):
         raise ShapeError(
-            f"this is a {type(source).__name__}, not a trimesh.Trimesh or trimesh.Scene",
+            f"expected a trimesh.Trimesh or trimesh.Scene, not a {type(source).__name__}",
             where="source=",
             fix="load it with trimesh.load",
             reason=Reason.UNKNOWN_FORMAT,
@@ -70,7 +70,7 @@ def read_scene(source: Any) -> dict[str, Any]:
     parts = [_read_part(geometry, matrix, looks) for matrix, geometry in _placed(source)]
     parts = [part for part in parts if len(part.faces)]
     if not parts:
-        raise ShapeError("there are no triangles in it", where="source=", reason=Reason.NO_FACES)
+        raise ShapeError("it has no triangles", where="source=", reason=Reason.NO_FACES)
     if any(part.vertex_colors is not None for part in parts):
         parts = [_per_vertex(part, looks.looks) for part in parts]
     elif any(part.face_colors is not None for part in parts):
@@ -144,7 +144,7 @@ def _look(material: Any, notes: list[str]) -> Look:
         color, opaque = rgba[:3], True
         linear = np.ones(3)  # an image replaces the diffuse color
     else:
-        notes.append(f"a material of the kind {type(material).__name__} is drawn gray")
+        notes.append(f"materials of the type {type(material).__name__} are rendered gray")
         return Look(name)
     red, green, blue = (float(value) for value in color)
     texture = None if image is None else _pixels(image, linear, None if opaque else color)

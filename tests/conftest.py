@@ -16,7 +16,7 @@ def real_data() -> Path:
     beside = Path(__file__).parents[2] / "shared" / "data"
     data = Path(os.environ.get("POINTCMT_TEST_DATA", beside))
     if not data.is_dir():
-        pytest.skip("no real meshes here: set POINTCMT_TEST_DATA to a directory that holds them")
+        pytest.skip("no real meshes here: set POINTCMT_TEST_DATA to a folder that contains them")
     return data
 
 

@@ -1,4 +1,4 @@
-"""Axioms of cameras and rigs: rigid, centred, what is projected comes back."""
+"""Axioms of cameras and rigs: rigid, centered, what is projected comes back."""
 
 import numpy as np
 import pytest
@@ -130,16 +130,16 @@ def test_a_rig_from_toml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("views = 3", "needs 1 to"),
+        ("views = 3", "must have 1 to"),
         ("[[views]]\nazimut = 3", "azimuth"),
         ("[[views]]\nazimuth = 'north'", "number"),
         ("[[views]]\nelevation = inf", "finite"),
         ("[[views]]\nposition = [1, 2]", "three numbers"),
         ("[[views]]\nposition = [0, 0, 0]", "own position"),
-        ("[[views]]\nposition = [0, 0, 3]\nazimuth = 1", "exclude"),
+        ("[[views]]\nposition = [0, 0, 3]\nazimuth = 1", "'azimuth' cannot be combined"),
         ("[[views]]\nfov = 200", "degrees"),
-        ("[[views]]\ndistance = -1", "above 0"),
-        ("[[views]]\nup = [0, 0, 0]", "direction"),
+        ("[[views]]\ndistance = -1", "greater than 0"),
+        ("[[views]]\nup = [0, 0, 0]", "zero vector"),
         ("not toml", "cannot be read"),
     ],
 )

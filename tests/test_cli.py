@@ -19,9 +19,9 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-def pointcmt(*arguments):
+def pointcmt(*arguments, **more):
     command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **more)
 
 
 @pytest.mark.parametrize("code", ["import pointcmt", "import pointcmt.cli"])
@@ -64,6 +64,24 @@ def test_what_cannot_be_meant_is_a_usage_error_with_a_way_out(arguments, says, t
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "S").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("export", "RUN", "--to", "safetensors"),
+        ("preview", "S"),
+        ("train", "student", "--data", "S"),
+        ("demo",),
+    ],
+)
+def test_what_needs_a_file_system_is_not_written_to_a_folder_named_like_a_url(command, tmp_path):
+    for url in ("s3://bucket/x", "gs://bucket/x"):
+        done = pointcmt(*command, "--out", url, cwd=tmp_path)
+        assert done.returncode == 2, command
+        assert "only view stores can be on object storage" in done.stderr
+        assert f"--out {url}" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "preview", "build-correspondences"])
@@ -158,7 +176,7 @@ def test_training_and_evaluation_from_the_command_line(toy_store, tmp_path):
     assert "this run is finished" in again.stderr
     other = pointcmt(*student, "--out", tmp_path / "nowhere")
     assert (other.returncode, other.stdout) == (1, "")
-    assert "no run to go on with" in other.stderr
+    assert "no run to resume" in other.stderr
     judged = pointcmt("evaluate", run, "--data", toy_store.path, "--json")
     assert judged.returncode == 0, judged.stderr
     report = json.loads(judged.stdout.splitlines()[-1])

@@ -1,7 +1,7 @@
 """The promises of a store, checked from outside: files as written, sources as given.
 
 Stores are made by the command line and read with plain zarr; meshes are read by the slowest
-means; rays are cast by brute force in float64. Nothing of the package takes part in the judgement.
+means; rays are cast by brute force in float64. Nothing of the package takes part in the judgment.
 """
 
 import json
@@ -72,7 +72,7 @@ def sources(group):
 
 
 def rays(arrays, view, row, column):
-    """Origins and directions (length 1 = depth 1) of the rays through pixel centres, by hand."""
+    """Origins and directions (length 1 = depth 1) of the rays through pixel centers, by hand."""
     focal, center = arrays["K"][view, 0, 0], arrays["K"][view, 0, 2]
     local = np.stack(
         [(column + 0.5 - center) / focal, (row + 0.5 - center) / focal, np.ones(len(view))], axis=1

@@ -1,4 +1,4 @@
-"""Normalising, sampling and ordering: exact where they promise it."""
+"""Normalizing, sampling and ordering: exact where they promise it."""
 
 import numpy as np
 import pytest

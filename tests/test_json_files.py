@@ -26,5 +26,5 @@ def test_what_is_damaged_or_too_large_is_refused(tmp_path):
         with pytest.raises(ValueError):  # noqa: PT011, whatever the words
             parse_json(text)
     (tmp_path / "a.json").write_text('"1234"')
-    with pytest.raises(OSError, match="6 bytes, at most 5"):
+    with pytest.raises(OSError, match="6 bytes, more than the maximum of 5"):
         read_json(tmp_path / "a.json", 5)

@@ -44,22 +44,22 @@ def test_numbers_of_any_kind_become_those_that_are_kept(kind):
 
 
 BAD = {
-    "no faces": ({"faces": np.zeros((0, 3), int)}, Reason.NO_FACES, "there are no faces"),
-    "an empty list": ({"faces": []}, Reason.NO_FACES, "there are no faces"),
+    "no faces": ({"faces": np.zeros((0, 3), int)}, Reason.NO_FACES, "the mesh has no faces"),
+    "an empty list": ({"faces": []}, Reason.NO_FACES, "the mesh has no faces"),
     "an index too high": ({"faces": [[0, 1, 3]]}, Reason.BAD_INDEX, "vertices 0 to 3 of 3"),
     "an index below 0": ({"faces": [[0, 1, -1]]}, Reason.BAD_INDEX, "vertices -1 to 1 of 3"),
-    "an index of 2^32": ({"faces": [[0, 1, 2**32]]}, Reason.BAD_INDEX, "no int32 holds that"),
+    "an index of 2^32": ({"faces": [[0, 1, 2**32]]}, Reason.BAD_INDEX, "not fit into int32"),
     "quads": ({"faces": [[0, 1, 2, 0]]}, Reason.COUNT_MISMATCH, "shape [any, 3], not [1, 4]"),
-    "floats": ({"faces": [[0.0, 1, 2]]}, Reason.BAD_SYNTAX, "faces are integers, not float64"),
+    "floats": ({"faces": [[0.0, 1, 2]]}, Reason.BAD_SYNTAX, "faces must be integers, not float64"),
     "truth values": ({"faces": [[True] * 3]}, Reason.BAD_SYNTAX, "integers, not bool"),
-    "ragged rows": ({"faces": [[0, 1, 2], [0]]}, Reason.BAD_SYNTAX, "this is no array"),
+    "ragged rows": ({"faces": [[0, 1, 2], [0]]}, Reason.BAD_SYNTAX, "not an array"),
     "uv per vertex": ({"uv": np.zeros((3, 2))}, Reason.COUNT_MISMATCH, "shape [1, 3, 2]"),
     "uv": ({"uv": np.full((1, 3, 2), np.inf)}, Reason.NOT_FINITE, "are not finite, first 0"),
     "too few colors": ({"vertex_colors": np.zeros((2, 3))}, Reason.COUNT_MISMATCH, "[3, 3]"),
     "NaN colors": ({"face_colors": [[0, np.nan, 0]]}, Reason.NOT_FINITE, "colors are not finite"),
-    "colors to 255": ({"face_colors": [[0, 255.0, 0]]}, Reason.BAD_SYNTAX, "not from 0 to 1"),
-    "no material": ({"face_material": [0]}, Reason.BAD_INDEX, "materials that are not there"),
-    "part 256": ({"face_part": [256]}, Reason.BAD_INDEX, "no uint8 holds that"),
+    "colors to 255": ({"face_colors": [[0, 255.0, 0]]}, Reason.BAD_SYNTAX, "expected 0 to 1"),
+    "no material": ({"face_material": [0]}, Reason.BAD_INDEX, "materials that do not exist"),
+    "part 256": ({"face_part": [256]}, Reason.BAD_INDEX, "not fit into uint8"),
 }
 
 
@@ -77,9 +77,9 @@ def test_vertices_that_are_not_finite_are_counted():
     vertices = np.vstack([CORNERS, [[np.nan, 1, 2]], [[3, -np.inf, 5]]])
     with pytest.raises(ShapeError, match="2 vertices are not finite, first 3: nan 1 2"):
         Mesh(vertices, [[0, 1, 2]])
-    with pytest.raises(ShapeError, match=r"vertices are of shape \[any, 3\], not \[3, 2\]"):
+    with pytest.raises(ShapeError, match=r"vertices must have the shape \[any, 3\], not \[3, 2\]"):
         Mesh(CORNERS[:, :2], [[0, 1, 2]])
-    with pytest.raises(ShapeError, match="vertices are numbers, not <U1"):
+    with pytest.raises(ShapeError, match="vertices must be numbers, not <U1"):
         Mesh([["a"] * 3], [[0, 0, 0]])
     largest = np.finfo(np.float64).max  # finite, though its sum is not
     assert len(Mesh(CORNERS * largest, [[0, 1, 2]]).faces) == 1
@@ -91,9 +91,9 @@ def test_vertices_that_are_not_finite_are_counted():
         ({"color": (1, 2, 0)}, "three values from 0 to 1"),
         ({"color": (1, float("nan"), 0)}, "three values from 0 to 1"),
         ({"color": (1, 0)}, "three values from 0 to 1"),
-        ({"opacity": 1.5}, "not from 0 to 1"),
-        ({"texture": np.zeros((2, 2, 3))}, "bytes, not float64"),
-        ({"texture": "wood.png"}, "bytes, not str"),
+        ({"opacity": 1.5}, "from 0 to 1, not 1.5"),
+        ({"texture": np.zeros((2, 2, 3))}, "a uint8 array, not float64"),
+        ({"texture": "wood.png"}, "a uint8 array, not str"),
         ({"texture": np.zeros((2, 2, 4), np.uint8)}, "[h, w, 3], not [2, 2, 4]"),
         ({"texture": np.zeros((0, 2, 3), np.uint8)}, "[h, w, 3], not [0, 2, 3]"),
     ],
@@ -113,14 +113,14 @@ def test_a_replaced_mesh_is_checked_again():
 @pytest.mark.parametrize(
     ("arguments", "reason", "says"),
     [
-        ({"points": np.zeros((0, 3))}, Reason.EMPTY_FILE, "there are no points"),
+        ({"points": np.zeros((0, 3))}, Reason.EMPTY_FILE, "the cloud has no points"),
         ({"points": CORNERS[0]}, Reason.COUNT_MISMATCH, "shape [any, 3], not [3]"),
         ({"points": CORNERS * np.nan}, Reason.NOT_FINITE, "3 points are not finite, first 0"),
         ({"normals": CORNERS[:2]}, Reason.COUNT_MISMATCH, "shape [3, 3], not [2, 3]"),
         ({"normals": CORNERS + np.inf}, Reason.NOT_FINITE, "normals are not finite"),
-        ({"colors": CORNERS * 2}, Reason.BAD_SYNTAX, "from 0 to 2, not from 0 to 1"),
-        ({"part": [0.0, 1, 2]}, Reason.BAD_SYNTAX, "part are integers, not float64"),
-        ({"part": [0, 1, -1]}, Reason.BAD_INDEX, "no uint8 holds that"),
+        ({"colors": CORNERS * 2}, Reason.BAD_SYNTAX, "from 0 to 2; expected 0 to 1"),
+        ({"part": [0.0, 1, 2]}, Reason.BAD_SYNTAX, "part must be integers, not float64"),
+        ({"part": [0, 1, -1]}, Reason.BAD_INDEX, "not fit into uint8"),
     ],
 )
 def test_a_cloud_that_does_not_fit_is_refused(arguments, reason, says):
@@ -141,7 +141,7 @@ def test_shape_errors_cross_processes():
 
 def test_only_what_is_in_the_unit_sphere_is_drawn():
     mesh = triangle()
-    with pytest.raises(TypeError, match="unit sphere"):
+    with pytest.raises(TypeError, match="normalized to the unit sphere"):
         RayCaster(mesh)
     unit, _ = normalize(mesh, "z")
     assert isinstance(unit, UnitMesh)

@@ -38,14 +38,14 @@ class TextbookPointNet2(nn.Module):
 class TextbookAbstraction(nn.Module):
     """Sample, group, Conv2d layers, maximum."""
 
-    def __init__(self, count: int, radius: float, neighbours: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, count: int, radius: float, neighbors: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.count, self.radius, self.neighbours = count, radius, neighbours
+        self.count, self.radius, self.neighbors = count, radius, neighbors
         self.mlp = conv_mlp(*widths)
 
     def forward(self, points: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         centers = textbook_gather(points, textbook_farthest_points(points, self.count))
-        index = textbook_ball_query(points, centers, self.radius, self.neighbours)
+        index = textbook_ball_query(points, centers, self.radius, self.neighbors)
         grouped = textbook_gather(points, index) - centers[:, :, None]  # [B, M, K, 3]
         if features is not None:
             grouped = torch.cat([grouped, textbook_gather(features, index)], dim=-1)

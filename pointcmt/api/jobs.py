@@ -1,4 +1,4 @@
-"""Render data sets into a store with many processes, and preview stores."""
+"""Render datasets into a store with many processes, and preview stores."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.datasets.store.locations import is_remote
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import UsageError, nearest, require_named
 from pointcmt.render.config import RenderConfig, find_color
 from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
@@ -37,6 +37,7 @@ class RenderSettings(TypedDict, total=False):
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
+    cull: str  # faces to leave out: none, or back (those turned away)
     seed: int
     correspondences: bool  # which points each view sees
     timeout: float  # seconds for one shape
@@ -44,7 +45,7 @@ class RenderSettings(TypedDict, total=False):
     shard_size: int | None  # shapes per shard
     overwrite: bool  # delete the store first
     retry_failed: bool
-    moved: bool  # the data set has moved to another directory
+    moved: bool  # the dataset has moved to another directory
     changed_sources: bool  # files may have changed since shapes were rendered
 
 
@@ -58,7 +59,7 @@ def render(
     progress: bool = False,
     **settings: Unpack[RenderSettings],
 ) -> Summary:
-    """Render a data set into a view store; another call renders only what is missing.
+    """Render a dataset into a view store; another call renders only what is missing.
 
     dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
     its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
@@ -85,6 +86,8 @@ def render(
     own = {each.name for each in fields(RenderConfig)}
     found = rig if isinstance(rig, Rig) else find_rig(str(rig))
     config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
+    if root is not None:
+        require_named(root, "--root")
     place, follow = None if root is None else Path(root), given.get("follow_links", False)
     listing = list_shapes(dataset, place, given.get("up"), follow)
     listing = select(listing, given.get("split"), given.get("limit"))
@@ -118,9 +121,6 @@ def preview(
     """
     from pointcmt.render.preview import preview as draw
 
-    if is_remote(str(out)):
-        raise UsageError(
-            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
-        )
+    folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
-    return draw(opened, Path(out), shapes, views, overwrite)
+    return draw(opened, folder, shapes, views, overwrite)

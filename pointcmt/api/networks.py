@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointcmt import plugins
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.enclosing import require_outside
@@ -43,10 +44,12 @@ def backbone(name: str, classes: int = 40) -> nn.Module:
     """
     plugins.trust(name)
     if not is_known(name, BACKBONES):
-        what = f"no backbone is called '{name}'"
+        what = f"unknown backbone '{name}'"
         raise UsageError(what, where="name=", fix=nearest(name, BACKBONES))
     if classes < 1:
-        raise UsageError(f"{classes} classes", where="classes=", fix="give 1 or more")
+        raise UsageError(
+            f"invalid number of classes: {classes}", where="classes=", fix="use 1 or more"
+        )
     return build_backbone(name, classes)
 
 
@@ -73,7 +76,7 @@ class TrainedModel(nn.Module):
         """The last layer. Raises UsageError if the trained network does not classify shapes."""
         found = dict(self.network.named_modules()).get("classifier")
         if not isinstance(found, nn.Linear):
-            raise UsageError(f"a {self.recipe} has no classifier of shapes", where="classifier")
+            raise UsageError(f"a {self.recipe} network has no shape classifier", where="classifier")
         return found
 
     def forward(self, *inputs: Tensor) -> Any:
@@ -157,7 +160,7 @@ def train(
     >>> result.recipe, result.folder.name
     ('student', 'RUN')
     """
-    folder, chosen = Path(out), _config(recipe, config, settings)
+    folder, chosen = local_path(out, "--out"), _config(recipe, config, settings)
     if features is not None:
         require_outside(str(features), folder)
     store = data
@@ -215,7 +218,7 @@ def _config(
 
 def _run_folder(path: str | Path) -> Path:
     """Return the folder of a run; for the recipe pointcmt, that of its student."""
-    folder = Path(path)
+    folder = local_path(path, "RUN")
     student = folder / STUDENT
     return student if not (folder / FACTS).exists() and (student / FACTS).exists() else folder
 

@@ -18,12 +18,13 @@ from pointcmt.arrays import number_array
 from pointcmt.cameras import Camera, Rig, find_rig
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeError, ShapeRefused, UsageError, nearest
-from pointcmt.render.config import RenderConfig, find_color, fit
+from pointcmt.render.config import RenderConfig, find_color, fit, schema_for
 from pointcmt.render.draw import splatter
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.views import Views
 from pointcmt.render.draw.visibility import visible_points
 from pointcmt.render.jobs.backends import Renderer, make_renderer
+from pointcmt.render.jobs.memory import drawing_memory, usable_memory
 from pointcmt.render.limits import usable_cores
 from pointcmt.render.load import meshes
 from pointcmt.render.load.clouds import CloudLoader
@@ -91,7 +92,7 @@ def sample_points(
     ((256, 3), (256,))
     """
     if count < 1:
-        raise UsageError(f"{count} points cannot be sampled", where="count=", fix="give 1 or more")
+        raise UsageError(f"cannot sample {count} points", where="count=", fix="use 1 or more")
     with _shape_errors():
         if isinstance(shape, Cloud):
             chosen = geometry.choose_points(geometry.normalize_cloud(shape, "y")[0].points, count)
@@ -146,7 +147,8 @@ class RenderedViews:
         faces = number_array("faces", faces, np.int32, (len(points),))
         if len(faces) and not 0 <= faces.min() <= faces.max() < self._scene.count:
             raise ShapeError(
-                f"faces go from {faces.min()} to {faces.max()}; there are {self._scene.count}",
+                f"face indices range from {faces.min()} to {faces.max()}; "
+                f"valid: 0 to {self._scene.count - 1}",
                 where="faces=",
                 reason=Reason.BAD_INDEX,
             )
@@ -181,6 +183,7 @@ class DrawSettings(TypedDict, total=False):
     background: str | tuple[int, int, int]  # white, black, #rrggbb
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
+    cull: str  # faces to leave out: none, or back (those turned away)
 
 
 def render_views(
@@ -201,7 +204,8 @@ def render_views(
     it must be a mesh in the unit sphere, +Z up, such as a `UnitMesh`. backend: auto, egl, embree or
     pyrender. device: of GPUs. settings: `DrawSettings`.
 
-    Raises UsageError for an invalid setting, ShapeError for a shape that cannot be rendered.
+    Raises UsageError for an invalid setting or images that do not fit into memory, ShapeError for a
+    shape that cannot be rendered.
 
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views.rgb.shape, views.depth.shape, views.face_index.shape
@@ -219,11 +223,24 @@ def render_views(
     given["background"] = find_color(given.get("background", "white"))
     config = RenderConfig(found, size=size, backend=backend, points=1, **given)
     config = fit(config, "cloud" if isinstance(shape, Cloud) else "mesh")
+    _require_memory(config)
     with _shape_errors():
         scene, transform = _scene(shape, config, up, normalize, device)
         views, camera = scene.draw(), scene.camera
     parts = views.rgb, views.depth, views.face_index, views.layers
     return RenderedViews(*parts, camera, transform, scene.backend, _scene=scene)
+
+
+def _require_memory(config: RenderConfig) -> None:
+    """Raise UsageError for images that need more memory than there is: a kill would say nothing."""
+    need, usable = drawing_memory(schema_for(config, 1, shard=1)), usable_memory()
+    if need > usable:
+        raise UsageError(
+            f"{len(config.rig.views)} views of {config.size}² pixels take {need:.1f} GiB, and this "
+            f"machine or container has {usable:.1f} GiB",
+            where="--size",
+            fix="a smaller --size, or a --rig of fewer views",
+        )
 
 
 class _Scene(Protocol):
@@ -263,7 +280,7 @@ def _as_unit(mesh: Mesh) -> UnitMesh:
     radius = float(np.linalg.norm(mesh.vertices[mesh.faces.ravel()], axis=1).max())
     if radius > 1 + SLACK:
         raise UsageError(
-            f"this mesh reaches {radius:g} from the origin, out of the unit sphere",
+            f"this mesh extends to {radius:g} from the origin, outside the unit sphere",
             where="normalize=False",
             fix="leave it out, or scale the mesh first",
         )
@@ -274,7 +291,7 @@ class _MeshScene:
     def __init__(self, mesh: UnitMesh, config: RenderConfig, device: str) -> None:
         self.count, self.config, self.device = len(mesh.faces), config, device
         self.camera = config.rig.cameras(config.size)
-        self.caster = RayCaster(mesh, usable_cores())
+        self.caster = RayCaster(mesh, usable_cores(), config.cull == "back")
 
     @property
     def backend(self) -> str:

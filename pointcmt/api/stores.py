@@ -13,7 +13,7 @@ from pointcmt.cameras import Camera
 from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.schema import RENDER, SPLITS
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.extras import needs
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ class StoredShape:
         return self.store.read(name, self.index)
 
     def __repr__(self) -> str:
-        return f"StoredShape('{self.id}', {self.class_name}, {self.split})"
+        class_name = None if self.class_name is None else printable(self.class_name)
+        return f"StoredShape({self.id!r}, {class_name}, {self.split})"
 
     def _require_done(self) -> None:
         ended = self.store.outcome(self.index)
@@ -128,7 +129,7 @@ class StoredShape:
             raise StoreError(
                 f"{self.id} could not be rendered ({ended.reason}): {ended.detail}",
                 where=self.store.path,
-                fix="mend the file, then `pointcmt render --retry-failed`",
+                fix="fix the file, then run `pointcmt render --retry-failed`",
             )
 
 
@@ -159,14 +160,14 @@ class ViewStore(view_store.ViewStore):
         if isinstance(key, str):
             if key not in self._index_of:
                 raise UsageError(
-                    f"no shape is called '{key}'",
+                    f"unknown shape '{key}'",
                     where=self.path,
                     fix=nearest(key, list(self._index_of)).split(" known:")[0],
                 )
             return StoredShape(self, self._index_of[key])
         index = int(key)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there are {len(self)} shapes, none is {index}")
+            raise IndexError(f"index {index} is out of range for a store of {len(self)} shapes")
         return StoredShape(self, index % len(self))
 
     def __iter__(self) -> Iterator[StoredShape]:
@@ -178,7 +179,7 @@ class ViewStore(view_store.ViewStore):
     def __repr__(self) -> str:
         s = self.schema
         return (
-            f"ViewStore('{self.path}', {s.shapes} shapes of {len(self.class_names)} classes, "
+            f"ViewStore({self.path!r}, {s.shapes} shapes of {len(self.class_names)} classes, "
             f"{s.views} views of {s.size}² pixels, {s.points} points)"
         )
 
@@ -234,7 +235,9 @@ class ViewStore(view_store.ViewStore):
         else:
             shapes = np.asarray(split, np.int64)
         if batch_size < 1:
-            raise UsageError(f"batches of {batch_size} shapes", where="batch_size=")
+            raise UsageError(
+                f"batch_size must be at least 1, not {batch_size}", where="batch_size="
+            )
         config = StreamConfig(
             arrays=tuple(arrays),
             batch_size=batch_size,
@@ -280,4 +283,4 @@ class ViewStore(view_store.ViewStore):
 def _require(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         where = "split=" if kind == "split" else "class_name="
-        raise UsageError(f"no {kind} is called '{name}'", where=where, fix=nearest(name, known))
+        raise UsageError(f"unknown {kind} '{name}'", where=where, fix=nearest(name, known))

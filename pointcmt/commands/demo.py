@@ -5,17 +5,25 @@ from typing import Annotated
 
 import typer
 
-from pointcmt.commands.options import LogFormat, path_of, resumable, start_logging
+from pointcmt.commands.options import (
+    LogFormat,
+    path_of,
+    require_folder,
+    resumable,
+    start_logging,
+)
 from pointcmt.extras import needs
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.", **path_of("--out"))] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the store, the runs and the pictures.", **path_of("--out")),
+    ] = Path("demo"),
     log_format: LogFormat = "auto",
 ) -> None:
     """Render, preview, train and evaluate on built-in shapes; takes two minutes on a CPU."""
+    require_folder(out, "--out")
     start_logging(log_format)
     with needs("all"):
         from pointcmt.commands.demo_steps import run

@@ -22,7 +22,7 @@ from pointcmt.training.pipeline import stages
 
 TRAIN, TEST = 300, 100  # shapes of ten classes
 CONFIG = RenderConfig(find_rig("mvnet12"), size=96, points=512)
-KNOBS = {
+OVERRIDES = {
     "teacher": (
         "data.views=3",
         "data.image_size=48",
@@ -56,43 +56,43 @@ def run(out: Path) -> None:
     show(f"{summary.done + summary.skipped} shapes in {data}")
     store = ViewStore.open(data)
     for path in preview(store, out / "preview", shapes=20, views=5):
-        show(f"look at {path}")
+        show(f"see {path}")
 
-    config = load_pipeline(None, _knobs())
+    config = load_pipeline(None, _overrides())
     for number, (recipe, stage) in enumerate(stages(config, out), 2):
         _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
         train(store, stage, out / recipe)
-        show(f"look at {out / recipe / 'curve.png'}")
-    show(f"look at {out / 'cmpg' / 'clouds.png'}")
+        show(f"see {out / recipe / 'curve.png'}")
+    show(f"see {out / 'cmpg' / 'clouds.png'}")
 
     _title("5 · evaluate on the test split")
     accuracy = {}
     for recipe in ("teacher", "student"):
         report = evaluate(out / recipe, store)
         show_text(report.describe())
-        show(f"look at {out / recipe / 'confusion.png'}")
+        show(f"see {out / recipe / 'confusion.png'}")
         accuracy[recipe] = report.measures["overall_accuracy"]
 
     _title("done")
     shares = ", ".join(f"{recipe} {share:.0%}" for recipe, share in accuracy.items())
     print(f"test accuracy after less than a minute of training each: {shares} (chance: 10 %)")
     show(f"everything is in {out}; it took {duration(time.monotonic() - started)}")
-    print("next, on your own meshes:")
+    print("next steps, on your own meshes:")
     print("  pointcmt render --dataset folder --root MESHES --out STORE")
     print("  pointcmt train --data STORE --out RUN")
 
 
 _SAYS = {
     "teacher": "MVCNN, a small residual network on three views at a time",
-    "cmpg": "from the teacher's feature back to points",
-    "student": "PointNet on 128 points of each surface, with the other two's help",
+    "cmpg": "reconstructs points from the teacher's features",
+    "student": "PointNet on 128 points per shape, distilled from the other two",
 }
 
 
-def _knobs() -> list[str]:
+def _overrides() -> list[str]:
     """Return settings for two minutes on two cores, long enough for batch norm to converge."""
     epochs = [f"{stage}.epochs={count}" for stage, count in EPOCHS.items()]
-    return epochs + [f"{stage}.{knob}" for stage, knobs in KNOBS.items() for knob in knobs]
+    return epochs + [f"{stage}.{each}" for stage, own in OVERRIDES.items() for each in own]
 
 
 def _few(listing: Listing) -> Listing:

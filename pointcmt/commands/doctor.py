@@ -108,7 +108,9 @@ def _meshes() -> Finding:
             path = Path(folder) / name
             path.write_bytes(data)
             if load_mesh(path).vertices.max() != 1:
-                return Finding("meshes", "broken", f"{name} was misread", "report this")
+                return Finding(
+                    "meshes", "broken", f"{name} was read incorrectly", "report this as a bug"
+                )
     return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in MESHES))
 
 
@@ -139,7 +141,9 @@ def _embree() -> Finding:
     visible_points(caster, points.astype(np.float32), faces, camera)
     seconds = time.perf_counter() - started
     if not np.any(views.face_index >= 0):
-        return Finding("embree", "broken", "a test shape rendered to nothing", "report this")
+        return Finding(
+            "embree", "broken", "a test shape rendered to nothing", "report this as a bug"
+        )
     return Finding("embree", "ok", f"open3d {open3d.__version__}, test shape in {seconds:.2f} s")
 
 
@@ -150,11 +154,13 @@ def _egl() -> Finding:
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         remedy = "update the driver, or use --backend embree"
-        return Finding("egl", "missing", f"the EGL driver ends its process with {name}", remedy)
+        return Finding("egl", "missing", f"the EGL driver crashed the process with {name}", remedy)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        return Finding("egl", "broken", done.stderr.strip()[-500:] or "no answer", "report this")
+        return Finding(
+            "egl", "broken", done.stderr.strip()[-500:] or "no output", "report this as a bug"
+        )
     state = "ok" if found["works"] else "missing"
     return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
 
@@ -165,13 +171,13 @@ _RENDERING = [("meshes", _meshes), ("embree", _embree), ("egl", _egl)]
 def _gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding(
-            "gpu", "missing", "no NVIDIA driver tools", "not needed: the CPU renders too"
+            "gpu", "missing", "nvidia-smi not found", "optional: rendering also works on the CPU"
         )
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=60)
     if done.returncode:
         return Finding(
-            "gpu", "broken", done.stdout.strip() or done.stderr.strip(), "check the driver"
+            "gpu", "broken", done.stdout.strip() or done.stderr.strip(), "check the NVIDIA driver"
         )
     return Finding("gpu", "ok", "; ".join(done.stdout.strip().splitlines()))
 
@@ -196,7 +202,7 @@ def _parts() -> Finding:
             except PointcmtError as error:
                 broken.append(f"{group.what} {name}: {error.what}")
     if broken:
-        remedy = "update or uninstall the package that has it (docs/own-parts.md)"
+        remedy = "update or uninstall the package that provides it (docs/own-parts.md)"
         return Finding("parts", "broken", "; ".join(broken), remedy)
     return Finding("parts", "ok", "; ".join(found) or "none from other packages")
 
@@ -211,7 +217,7 @@ def _disk(folder: Path) -> Finding:
             os.fsync(file.fileno())
             speed = 16 / (time.perf_counter() - started)
     except OSError as error:
-        remedy = "choose another folder with --out, or free some space"
+        remedy = "choose another folder, or free some space"
         return Finding("disk", "broken", f"{folder}: {error.strerror}", remedy)
     free = shutil.disk_usage(folder).free / 2**30
     return Finding("disk", "ok", f"{folder}: {free:.0f} GiB free, {speed:.0f} MiB/s synced")
@@ -219,7 +225,7 @@ def _disk(folder: Path) -> Finding:
 
 def doctor(
     folder: Annotated[
-        Path, typer.Option(help="Where stores will be written.", **path_of("--folder"))
+        Path, typer.Option(help="Folder where stores will be written.", **path_of("--folder"))
     ] = Path(),
     as_json: Json = False,
 ) -> None:

@@ -23,11 +23,11 @@ from pointcmt.extras import needs
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
     data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    checkpoint: Annotated[str, typer.Option(help="best on validation, or last.")] = "best",
-    votes: Annotated[int, typer.Option(min=1, help="Predictions averaged per shape.")] = 1,
-    probe: Annotated[str, typer.Option(help="svm: of a point network's frozen features.")] = "",
-    few_shot: Annotated[str, typer.Option(help="The same with few labels: 5w10s, or 5w10s,10w20s.")] = "",
+    split: Annotated[str, typer.Option(help="Split to evaluate on: test, val or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation) or last.")] = "best",
+    votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
+    probe: Annotated[str, typer.Option(help="svm: train a linear SVM on a point network's frozen features.")] = "",
+    few_shot: Annotated[str, typer.Option(help="The same with few labels, as N-way K-shot tasks: 5w10s, or 5w10s,10w20s.")] = "",
     trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
@@ -63,10 +63,11 @@ def evaluate(
 def _check_probe(probe: str, split: str, votes: int) -> None:
     """Raise UsageError for an unknown probe, or for options that probes do not use."""
     if probe not in ("", "svm"):
-        raise UsageError(f"no probe is called '{probe}'", where="--probe", fix="known: svm")
+        raise UsageError(f"unknown probe '{probe}'", where="--probe", fix="known: svm")
     if split != "test" or votes != 1:
         raise UsageError(
-            "probes learn from the train split and are judged on the test split, without votes",
+            "probes are always trained on the train split and evaluated on the test split, "
+            "without votes",
             where="--split, --votes",
-            fix="leave these out, or --probe and --few-shot",
+            fix="leave out either these or --probe and --few-shot",
         )

@@ -14,6 +14,7 @@ from pointcmt.commands.options import (
     allow,
     is_url,
     path_of,
+    require_folder,
     resumable,
     start_logging,
 )
@@ -47,7 +48,7 @@ def export(
         _refuse(to, {**for_stores, "--text": text}, "view stores")
         _export_run(Path(source), to, out, checkpoint or "best", overwrite, trust, as_json)
         return
-    _refuse(to, {"--checkpoint": checkpoint, "--trust": trust}, "trained runs")
+    _refuse(to, {"--checkpoint": checkpoint, "--trust": trust}, "runs")
     if to != "colmap":
         _refuse(to, {"--text": text}, "colmap")
     start_logging(log_format)
@@ -85,6 +86,7 @@ def _export_run(
     as_json: bool,
 ) -> None:
     """Export a trained network, checked against torch before it is written."""
+    require_folder(out, "--out")
     allow(trust)
     with needs("export" if to == "onnx" else "train"):
         from pointcmt.training.export.networks import export as write
@@ -103,19 +105,19 @@ def _check_format(source: str, to: str) -> None:
     if to not in (*STORE_FORMATS, *RUN_FORMATS):
         known = STORE_FORMATS if is_store else RUN_FORMATS if is_run else ()
         fix = nearest(to, known or (*STORE_FORMATS, *RUN_FORMATS))
-        raise UsageError(f"no format is called '{to}'", where="--to", fix=fix)
+        raise UsageError(f"unknown format '{to}'", where="--to", fix=fix)
     if is_store and to in RUN_FORMATS:
         raise UsageError(
-            f"{to} is for trained runs, and this is a view store",
+            f"the format {to} only applies to runs; this is a view store",
             where=source,
-            fix="give the folder of a `pointcmt train --out`, or export --to png, nerfstudio, "
-            "colmap or ply",
+            fix="pass the folder of a run (the --out of `pointcmt train`), or export --to png, "
+            "nerfstudio, colmap or ply",
         )
     if is_run and to in STORE_FORMATS:
         raise UsageError(
-            f"{to} is for view stores, and this is a trained run",
+            f"the format {to} only applies to view stores; this is a run",
             where=source,
-            fix="export it --to safetensors or onnx, or give a view store",
+            fix="export it --to safetensors or onnx, or pass a view store",
         )
 
 
@@ -124,5 +126,7 @@ def _refuse(to: str, given: dict[str, Any], kind: str) -> None:
     for option, value in given.items():
         if value:
             raise UsageError(
-                f"{option} is for {kind}, not for {to}", where=option, fix="leave it out"
+                f"{option} only applies to {kind}, not to the format {to}",
+                where=option,
+                fix="leave it out",
             )

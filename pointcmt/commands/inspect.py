@@ -26,10 +26,13 @@ def info(store: Store, as_json: Json = False) -> None:
 def preview(
     store: Store,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.", **path_of("--out"))],
-    shapes: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
-    views: Annotated[int, typer.Option(min=1, help="How many of each at most.")] = 10,
+    shapes: Annotated[int, typer.Option(min=1, help="Maximum number of shapes.")] = 20,
+    views: Annotated[int, typer.Option(min=1, help="Maximum number of views per shape.")] = 10,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that are not a preview's, too.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace any existing files, not only an earlier preview."
+        ),
     ] = False,
 ) -> None:
     """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both."""

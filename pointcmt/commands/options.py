@@ -11,7 +11,7 @@ import typer
 
 from pointcmt import plugins
 from pointcmt.console import LOG_FORMATS, logger, show_messages
-from pointcmt.errors import UsageError, nearest
+from pointcmt.errors import UsageError, nearest, require_named
 from pointcmt.extras import needs
 
 INTERRUPTED = 130
@@ -24,41 +24,52 @@ Store = Annotated[
         show_default=False,
     ),
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds one shape may take.")]
+Workers = Annotated[int, typer.Option(min=0, help="Number of worker processes; 0 = one per core.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Time limit per shape in seconds.")]
 MemoryLimit = Annotated[
     float | None,
     typer.Option(
         min=0,
-        help="GiB one worker may hold; a share of the machine or container if absent, 0 = no limit.",
+        help="Memory limit per worker in GiB; 0 = no limit. Default: a share of the machine's or "
+        "container's memory.",
         show_default=False,
     ),
 ]
 Gpus = Annotated[
     str,
     typer.Option(
-        help="GPUs to draw on, shared by the workers: auto, or numbers (0,2); see doctor."
+        help="GPUs to render on, shared by the workers: auto, or indices (0,2); see doctor."
     ),
 ]
-ShardIndex = Annotated[int | None, typer.Option(help="Which of --num-shards shares to do, from 0.")]
-NumShards = Annotated[int | None, typer.Option(help="Shares of an array of jobs.")]
+ShardIndex = Annotated[int | None, typer.Option(help="Index of this job in a job array, from 0.")]
+NumShards = Annotated[int | None, typer.Option(help="Number of jobs in the job array.")]
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="Of a dask cluster: tcp://…, tls://…, or local.", show_default=False),
+    typer.Option(
+        help="Address of a dask scheduler: tcp://… or tls://…; local starts one.",
+        show_default=False,
+    ),
 ]
-Resources = Annotated[str, typer.Option(help="Of dask workers, for each task: GPU=1.")]
+Resources = Annotated[str, typer.Option(help="Dask worker resources that each task needs: GPU=1.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-LogFormat = Annotated[str, typer.Option(help="auto (a bar on a terminal), plain or json.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")
+]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        help="Format of messages: auto (with a progress bar on a terminal), plain or json."
+    ),
+]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        help="Your own code that a store, a run or a file names, to be imported.",
+        help="Allow importing this code, which a store, a run or a file refers to.",
         metavar="MODULE:NAME",
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 
 
 def allow(trusted: list[str] | None, *typed: str) -> None:
@@ -70,7 +81,9 @@ def allow(trusted: list[str] | None, *typed: str) -> None:
     for name in trusted or ():
         if not plugins.is_reference(name):
             raise UsageError(
-                f"'{name}' does not name code", where="--trust", fix="write it as module:name"
+                f"'{name}' does not have the form module:name",
+                where="--trust",
+                fix="use the form module:name",
             )
     names = list(filter(plugins.is_reference, (*(trusted or ()), *typed)))
     plugins.trust(*names)
@@ -84,21 +97,15 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        logger.info("stopped; run the same command again to go on")
+        logger.info("stopped; run the same command again to continue")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def path_of(flag: str) -> dict[str, Any]:
-    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty.
-
-    An empty path, as from an unset shell variable, would be the current directory.
-    """
+    """Return arguments for `typer.Option(**…)` that make an option a path that is not empty."""
 
     def parse(text: str | Path) -> Path:
-        if not str(text):
-            raise UsageError(
-                "the path is empty", where=flag, fix="name it; . is the current directory"
-            )
+        require_named(text, flag)
         return Path(text)
 
     return {"parser": parse, "metavar": "PATH"}
@@ -106,7 +113,7 @@ def path_of(flag: str) -> dict[str, Any]:
 
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where the data set is.", show_default=False, **path_of("--root")),
+    typer.Option(help="Folder of the dataset.", show_default=False, **path_of("--root")),
 ]
 
 
@@ -118,8 +125,11 @@ def is_url(path: Path) -> bool:
 def require_folder(path: Path, flag: str) -> None:
     """Raise UsageError if a URL is given for something that needs a file system."""
     if is_url(path):
+        url = str(path).replace(":/", "://", 1)  # a Path keeps one of two slashes
         raise UsageError(
-            "only view stores can be on object storage", where=f"{flag} {path}", fix="name a folder"
+            "only view stores can be on object storage",
+            where=f"{flag} {url}",
+            fix="use a local folder",
         )
 
 
@@ -130,24 +140,26 @@ def cluster(
     if scheduler is None:
         if resources:
             raise UsageError(
-                "only dask workers have resources", where="--resources", fix="leave it out"
+                "resources need a dask scheduler",
+                where="--resources",
+                fix="leave it out, or add --scheduler",
             )
         return {}
     if num_shards is not None:
         raise UsageError(
-            "a scheduler shares out all shards by itself", where="--num-shards", fix="leave it out"
+            "the scheduler distributes all shards itself", where="--num-shards", fix="leave it out"
         )
     if workers and scheduler != "local":
         raise UsageError(
-            "the scheduler's workers are used, however many there are",
+            "the number of workers is determined by the scheduler",
             where="--workers",
             fix="leave it out, or use --scheduler local",
         )
     if resources and scheduler == "local":
         raise UsageError(
-            "the workers that are started here declare no resources",
+            "workers of a local scheduler have no resources",
             where="--resources",
-            fix="leave it out, or name the --scheduler of workers that do",
+            fix="leave it out, or pass the address of a --scheduler whose workers have them",
         )
     amounts = _amounts(resources) if resources else {}
     with needs("cluster"):
@@ -164,7 +176,9 @@ def _amounts(text: str) -> dict[str, float]:
             raise ValueError(text)
     except ValueError:
         raise UsageError(
-            f"'{text}' are no resources", where="--resources", fix="such as GPU=1"
+            f"invalid resources '{text}'",
+            where="--resources",
+            fix="use the form NAME=AMOUNT, such as GPU=1",
         ) from None
     return amounts
 
@@ -175,21 +189,22 @@ def share(index: int | None, count: int | None, overwrite: bool = False) -> tupl
         return 0, 1
     if overwrite:
         raise UsageError(
-            "each share would delete what the others have rendered",
+            "each job would delete what the others have rendered",
             where="--overwrite",
-            fix="delete the store before the array of jobs starts, or choose another --out",
+            fix="delete the store before starting the job array, or choose another --out",
         )
     if index is None or count is None:
         raise UsageError(
-            "--shard-index and --num-shards belong together",
+            "--shard-index and --num-shards must be used together",
             where="--shard-index" if count is None else "--num-shards",
-            fix="such as --shard-index 0 --num-shards 8 to --shard-index 7 --num-shards 8",
+            fix="start one job per index: --shard-index 0 --num-shards 8 to --shard-index 7 "
+            "--num-shards 8",
         )
     if not 0 <= index < count:
         raise UsageError(
-            f"there is no share {index} of {count}",
+            f"--shard-index {index} is out of range for --num-shards {count}",
             where="--shard-index",
-            fix=f"0 to {count - 1}" if count > 0 else "give --num-shards 1 or more",
+            fix=f"use 0 to {count - 1}" if count > 0 else "use --num-shards 1 or more",
         )
     return index, count
 

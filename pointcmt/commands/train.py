@@ -39,22 +39,22 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg, student, one after the other), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
     data: Annotated[str | None, typer.Option(help="Required. The view store to train on: a folder or a URL.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Required. The run's folder: made, or continued.", show_default=False, **path_of("--out"))] = None,
+    out: Annotated[Path | None, typer.Option(help="Required. The run's folder, created or continued.", show_default=False, **path_of("--out"))] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One value of the configuration: optimizer.clip_norm=1.0")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration, with a comment on each key, and stop.")] = False,
-    init: Annotated[Path | None, typer.Option(help="A run, or a published checkpoint, to start from.", **path_of("--init"))] = None,
-    teacher: Annotated[Path | None, typer.Option(help="cmpg, student: the teacher's run.", **path_of("--teacher"))] = None,
-    generator: Annotated[Path | None, typer.Option(help="student: the generator's run.", **path_of("--generator"))] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Only go on with what is there. (Without it, too, a run goes on; or it begins.)")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the configuration.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several, as 0,1,2: mean ± std, and paired differences of variants.")] = None,
-    features: Annotated[str | None, typer.Option(help="A place for image features, if the store must not be written to: a folder or a URL.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value of the configuration: optimizer.clip_norm=1.0")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration, with a comment on each key, and exit.")] = False,
+    init: Annotated[Path | None, typer.Option(help="A run or a published checkpoint to start from.", **path_of("--init"))] = None,
+    teacher: Annotated[Path | None, typer.Option(help="For cmpg and student: the teacher's run.", **path_of("--teacher"))] = None,
+    generator: Annotated[Path | None, typer.Option(help="For student: the generator's run.", **path_of("--generator"))] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is a run to resume. (Runs are always resumed; without this option, a new one may be started.)")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; overrides the configuration.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Random seeds, such as 0,1,2: train once per seed, and report mean ± std and paired differences of variants.")] = None,
+    features: Annotated[str | None, typer.Option(help="Where to keep image features if the store is read-only: a folder or a URL.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision: fp32 or bf16 (autocast).")] = None,
     trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
@@ -79,7 +79,7 @@ def train(
         missing = [flag for flag, given in (("--data", data), ("--out", out)) if given is None]
         raise UsageError(
             f"training needs {' and '.join(missing)}",
-            fix="pointcmt train --data STORE --out RUN",
+            fix="run `pointcmt train --data STORE --out RUN`",
         )
     require_folder(out, "--out")
     if resume:
@@ -119,10 +119,10 @@ def _resolve(
         return load_config(recipe, config, overrides, **inputs, **flags)
     if inputs:
         raise UsageError(
-            "the recipe pointcmt trains its teacher and generator itself",
+            "the recipe 'pointcmt' trains its own teacher and generator",
             where="--init, --teacher, --generator",
-            fix="name the recipe they are for: `pointcmt train student …`; or, for one stage, --set "
-            "student.init=RUN",
+            fix="run a single recipe: `pointcmt train student …`; or set the option of one "
+            "stage: --set student.init=RUN",
         )
     return load_pipeline(config, overrides, **flags)
 
@@ -131,9 +131,9 @@ def _require_run(out: Path) -> None:
     """Raise StoreError if there is nothing to resume: neither a run nor a folder of runs."""
     if not any(path for level in ("", "*/", "*/*/") for path in out.glob(f"{level}run.json")):
         raise StoreError(
-            "there is no run to go on with here",
+            "there is no run to resume here",
             where=str(out),
-            fix="correct --out, or leave --resume out to begin one",
+            fix="correct --out, or leave out --resume to start a new run",
         )
 
 
@@ -145,7 +145,11 @@ def _seeds(text: str | None, seed: int | None) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**63 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"'{text}' is no list of seeds", where="--seeds", fix="such as 0,1,2,3,4")
+        raise UsageError(
+            f"'{text}' is not a list of seeds",
+            where="--seeds",
+            fix="use different integers of 0 or more, such as 0,1,2,3,4",
+        )
     if seed is not None:
-        raise UsageError("give either one seed or several", where="--seed, --seeds")
+        raise UsageError("--seed and --seeds cannot be combined", where="--seed, --seeds")
     return seeds

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 def verify(
     store: Store,
-    repair: Annotated[bool, typer.Option("--repair", help="Render what is broken again, sweep leftovers.")] = False,
-    sources: Annotated[bool, typer.Option("--sources", help="Compare the data set's files with those that were rendered, too.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Render broken shards again and delete leftover files.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Also compare the dataset's files with those that were rendered.")] = False,
     root: Root = None,
     workers: Workers = 0,
     timeout: Timeout = 600.0,
@@ -51,9 +51,9 @@ def verify(
     options = Options(workers, timeout, memory_limit, device=device)
     if repair and sources:
         raise UsageError(
-            "a repair compares what it renders again by itself",
+            "--repair already compares the sources of what it renders again",
             where="--sources",
-            fix="leave it out, or run `pointcmt verify --sources` afterwards",
+            fix="leave it out, or run `pointcmt verify --sources` afterward",
         )
     if repair:
         _repair(store, root, options, as_json)
@@ -87,7 +87,7 @@ def _verdict(store: str) -> "Verdict":
 
 
 def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict":
-    """Add the findings in the data set's files to the verdict, for `verify --sources`."""
+    """Add the findings in the dataset's files to the verdict, for `verify --sources`."""
     from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.render.jobs.job import job_of_store
     from pointcmt.render.jobs.origins import changed_sources
@@ -98,7 +98,7 @@ def _with_sources(verdict: "Verdict", path: str, root: Path | None) -> "Verdict"
     except DamageError:  # it is in the verdict already
         return verdict
     if job.root is None:
-        logger.info("the shapes are built in: there are no files to compare")
+        logger.info("built-in shapes: there are no source files to compare")
     with meter("comparing sources", store.schema.shapes, "shapes") as progress:
         broken, compared = changed_sources(store, job, progress.advance)
     checked = verdict.checked + compared
@@ -111,12 +111,12 @@ def _repair(store: str, root: Path | None, options: "Options", as_json: bool) ->
 
     with resumable():
         done = repair(store, root, options)
-    for broken in done.mended:
-        show("mended", broken.where, broken.what)
-    for name in done.swept:
-        show("swept", name)
+    for broken in done.repaired:
+        show("repaired", broken.where, broken.what)
+    for name in done.deleted:
+        show("deleted", name)
     for name in done.foreign:
-        show("not of this store, left as it is", name)
+        show("not part of this store, left unchanged", name)
     for outcome in done.lost:
         show("failed", outcome.id, str(outcome.reason), outcome.detail)
     for note in done.notes:

@@ -28,7 +28,7 @@ def require_outside(features: str, run: Path) -> None:
     """Raise UsageError if the location of features is empty, in a view store or in the run."""
     if not features:
         raise UsageError(
-            "the location for features is empty", where="--features", fix="name a folder or a URL"
+            "the location for features is empty", where="--features", fix="pass a folder or a URL"
         )
     if is_remote(features):
         return
@@ -36,11 +36,11 @@ def require_outside(features: str, run: Path) -> None:
     inside = Path(os.path.realpath(features)).is_relative_to(os.path.realpath(run))
     if store or inside:
         raise UsageError(
-            f"this is inside the view store {store}"
+            f"this location is inside the view store {store}"
             if store
-            else "this is inside the run's folder",
+            else "this location is inside the run's folder",
             where=f"--features {features}",
-            fix="choose a separate folder; without --features they go into the store",
+            fix="choose a separate folder, or leave out --features to keep them in the store",
         )
 
 

@@ -33,7 +33,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
     return {
         "path": store.path,
         "dataset": store.attributes["source"]["name"],
-        "licence": store.attributes["source"]["licence"],
+        "license": store.attributes["source"]["licence"],
         "shapes": schema.shapes,
         "done": int(np.sum(status == DONE)),
         "failed": int(np.sum(status == FAILED)),
@@ -64,7 +64,7 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
 def describe(facts: dict[str, Any]) -> str:
     """Return the facts as text for people."""
     lines = [
-        f"{facts['path']}: {facts['dataset']} ({facts['licence']})",
+        f"{facts['path']}: {facts['dataset']} ({facts['license']})",
         f"  shapes   {facts['shapes']:,}: {facts['done']:,} done, {facts['failed']:,} failed, "
         f"{facts['pending']:,} pending",
         f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
@@ -74,7 +74,7 @@ def describe(facts: dict[str, Any]) -> str:
         lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB")
     for one in facts["features"]:
         lines.append(
-            f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} numbers "
+            f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} values "
             f"per view, {one['shapes']:,} shapes"
         )
     for name, counts in facts["classes"].items():
@@ -87,5 +87,7 @@ def describe(facts: dict[str, Any]) -> str:
         said = (note["id"], note["note"])
         lines.append(f"  note     {': '.join(printable(part, MOST_DETAIL) for part in said)}")
     if len(facts["notes"]) > NOTES_SHOWN:
-        lines.append(f"  and {len(facts['notes']) - NOTES_SHOWN} more notes: --json lists them all")
+        lines.append(
+            f"  and {len(facts['notes']) - NOTES_SHOWN} more notes; list them all with --json"
+        )
     return "\n".join(lines)

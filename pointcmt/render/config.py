@@ -12,6 +12,7 @@ from pointcmt.errors import UsageError, nearest
 
 BACKENDS = ("auto", "egl", "embree", "pyrender")
 LIGHTS = ("camera", "world")
+CULLS = ("none", "back")
 MAX_DEPTH_ERROR = 1e-4  # world units; the store format guarantees it
 SHARD_BYTES = 256e6  # decoded bytes per shard, which a worker holds in memory
 MAX_SHARD = 32
@@ -26,7 +27,8 @@ class RenderConfig:
     size: pixels, square. points: surface points per shape. layers: optional images. background:
     sRGB bytes. light: fixed to the camera or to the world. backend: the renderer; "auto" chooses by
     machine, and the images of two backends differ slightly (docs/rendering.md). splat: radius in
-    pixels of the discs that points of clouds are drawn as; 0 for meshes.
+    pixels of the discs that points of clouds are drawn as; 0 for meshes. cull: "back" leaves out
+    faces where they are turned away.
     """
 
     rig: Rig
@@ -39,6 +41,7 @@ class RenderConfig:
     light: str = "camera"
     seed: int = 0
     splat: float = 0.0
+    cull: str = "none"
 
     def __post_init__(self) -> None:
         _check_range("--size", self.size, 8, 4096)
@@ -48,6 +51,7 @@ class RenderConfig:
             _check_name("--layers", "layer", layer, OPTIONAL_LAYERS)
         _check_name("--backend", "backend", self.backend, BACKENDS)
         _check_name("--light", "light", self.light, LIGHTS)
+        _check_name("--cull", "kind of faces to cull", self.cull, CULLS)
         if self.splat:
             _check_range("--splat", self.splat, 1, 64)
         if depth_scale(self.farthest) / 2 > MAX_DEPTH_ERROR:
@@ -55,7 +59,8 @@ class RenderConfig:
                 f"a camera of rig '{self.rig.name}' is too far away for depth to be exact to "
                 f"{MAX_DEPTH_ERROR:g}",
                 where="--rig",
-                fix="bring the cameras within 12 radii of the shape and narrow `fov` instead",
+                fix="keep the cameras within 12 times the shape's radius and use a smaller `fov` "
+                "instead",
             )
 
     @property
@@ -67,8 +72,12 @@ class RenderConfig:
     def attributes(self) -> dict[str, Any]:
         """Return JSON-able attributes for the store's root, with the rig's cameras written out."""
         table = json.loads(json.dumps(asdict(self)))
-        if not self.splat:  # mesh stores predate clouds: keep their hash
-            del table["splat"]
+        for key, unset in (
+            ("splat", 0.0),
+            ("cull", "none"),
+        ):  # stores that predate it keep their hash
+            if table[key] == unset:
+                del table[key]
         return table
 
     @classmethod
@@ -84,17 +93,21 @@ class RenderConfig:
 
 
 def fit(config: RenderConfig, kind: str) -> RenderConfig:
-    """Adapt the configuration to a data set of this kind ("mesh" or "cloud").
+    """Adapt the configuration to a dataset of this kind ("mesh" or "cloud").
 
     Raises UsageError for settings that only apply to the other kind.
     """
     if kind == "mesh":
         if config.splat:
-            raise UsageError("meshes have no discs", where="--splat", fix="leave it out")
+            raise UsageError(
+                "this option only applies to clouds", where="--splat", fix="leave it out"
+            )
         return config
+    if config.cull != "none":
+        raise UsageError("clouds have no faces", where="--cull", fix="leave it out")
     if config.backend != "auto":
         raise UsageError(
-            f"clouds are splatted; {config.backend} draws meshes",
+            f"backend {config.backend} only renders meshes; clouds have their own renderer",
             where="--backend",
             fix="leave it out",
         )
@@ -112,7 +125,7 @@ def find_color(color: str | tuple[int, int, int]) -> tuple[int, int, int]:
             red, green, blue = bytes(color)
     except (TypeError, ValueError):
         raise UsageError(
-            f"{color!r} is not a color", where="--background", fix="white, black or #rrggbb"
+            f"{color!r} is not a color", where="--background", fix="use white, black or #rrggbb"
         ) from None
     return red, green, blue
 
@@ -144,9 +157,9 @@ def schema_for(
 
 def _check_range(flag: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise UsageError(f"{value} is outside of {low} to {high}", where=flag)
+        raise UsageError(f"{value} is out of range: expected {low} to {high}", where=flag)
 
 
 def _check_name(flag: str, kind: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UsageError(f"no {kind} is called '{value}'", where=flag, fix=nearest(value, known))
+        raise UsageError(f"unknown {kind} '{value}'", where=flag, fix=nearest(value, known))

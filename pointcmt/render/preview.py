@@ -53,7 +53,9 @@ def choose_shapes(store: ViewStore, count: int) -> list[int]:
     done = np.flatnonzero(store.status() == DONE)
     if not len(done):
         raise StoreError(
-            "no shape of this store is rendered yet", where=store.path, fix="run `pointcmt render`"
+            "no shape of this store has been rendered yet",
+            where=store.path,
+            fix="run `pointcmt render`",
         )
     labels = store.labels[done]
     turn = np.zeros(len(done), np.int64)  # number of earlier shapes of the same class
@@ -164,7 +166,7 @@ table {{ border-collapse: collapse }} td, th {{ padding: .1rem .8rem .1rem 0; te
 </style>
 <h1>{html.escape(source["name"])}</h1>
 <p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
-{store.schema.size}² pixels · {store.schema.points} points · licence:
+{store.schema.size}² pixels · {store.schema.points} points · license:
 {html.escape(source["licence"])}</p>
 {images}
 <h2>Shapes</h2>

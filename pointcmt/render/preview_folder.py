@@ -34,7 +34,7 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
         owner = _owner(Path(os.path.realpath(out)))
         if owner:
             raise StoreError(
-                f"a preview is not written into {owner}",
+                f"a preview cannot be written into {owner}",
                 where=str(out),
                 fix="choose a folder outside of it for --out",
             )
@@ -43,13 +43,13 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
         foreign = [path.name for path in paths if not _is_ours(path)]
     if folders:
         raise StoreError(
-            f"there is a folder where a preview would write: {', '.join(folders)}",
+            f"a folder has the name of a file to write: {', '.join(folders)}",
             where=str(out),
             fix="choose another folder for --out",
         )
     if foreign and not overwrite:
         raise StoreError(
-            f"files that no preview has written would be replaced: {', '.join(foreign)}",
+            f"this would replace files that are not from a preview: {', '.join(foreign)}",
             where=str(out),
             fix="choose another folder for --out, or replace them with --overwrite",
         )

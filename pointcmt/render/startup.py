@@ -44,7 +44,10 @@ def remedy(error: ImportError) -> str:
     """Return what to install if importing open3d failed."""
     library = str(error).split(":")[0]
     if library in SYSTEM_PACKAGES:
-        return f"apt-get install {SYSTEM_PACKAGES[library]}, or the package that has {library}"
+        return (
+            f"run `apt-get install {SYSTEM_PACKAGES[library]}`, or install the package that "
+            f"provides {library}"
+        )
     return install("render")
 
 

@@ -318,7 +318,7 @@ def memory_errors(config: TrainConfig) -> Iterator[None]:
             remedies.append("fewer data.points")
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PointcmtError(
-            f"memory ran out while training {config.recipe}: {reason}",
+            f"out of memory while training {config.recipe}: {reason}",
             where="--device",
             fix="set one of: " + "; ".join(remedies),
         ) from error

@@ -59,7 +59,7 @@ def describe_start(session: Session, done: int) -> str:
     """Return the message that a session begins with. done: finished epochs."""
     config, split, position = session.config, session.plan.split, session.state.stream.position
     if done >= config.epochs:
-        return f"this run is finished: all {config.epochs} epochs are trained"
+        return f"this run is finished: all {config.epochs} epochs have been trained"
     counts = f"{len(split.train):,} train, {len(split.validation):,} validation shapes"
     device = describe_device(session.device)
     if session.accelerator.num_processes > 1:

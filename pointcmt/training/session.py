@@ -80,7 +80,7 @@ def plan_session(
     """
     require_trackers(config)
     config = resolve_config(config, store)
-    split = (split_train if config.labelled else split_shapes)(store, config.data)
+    split = (split_train if config.labeled else split_shapes)(store, config.data)
     config, batch_notes = fit_batch(config, split)
     saved = checkpoint.read_scalars(out / LAST)
     run = plan_run(out, config, store, split)
@@ -145,5 +145,5 @@ def _require_batch(config: TrainConfig, processes: int, few_labels: bool) -> Non
             where="data.batch_size",
             fix="use fewer processes, or a larger data.fraction"
             if few_labels
-            else f"set it to {2 * processes} or more: it counts the shapes of all processes",
+            else f"set it to {2 * processes} or more: it is the total over all processes",
         )

@@ -118,9 +118,9 @@ def study(
         last = config
     if not last.classifies:
         raise UsageError(
-            f"a run of the recipe '{last.recipe}' classifies nothing that could be compared",
+            f"runs of the recipe '{last.recipe}' do not classify shapes and cannot be compared",
             where="--seeds",
-            fix="use seeds with pointcmt, teacher, student, finetune or partseg",
+            fix="use --seeds with pointcmt, teacher, student, finetune or partseg",
         )
     accelerator, compute_device = join_processes(device)
     reports: dict[tuple[str, str], list[Evaluation]] = {}

@@ -75,7 +75,7 @@ def test_the_package_of_the_first_stage_is_the_function_render():
     import pointcmt.render.config
 
     assert pc.render is pointcmt.render
-    assert "Render a data set into a view store" in inspect.getdoc(pc.load_public("render"))
+    assert "Render a dataset into a view store" in inspect.getdoc(pc.load_public("render"))
     with pytest.raises(pc.UsageError, match="unknown dataset"):
         pc.render("modelnet50", out="S")
 

@@ -117,17 +117,24 @@ def test_visible_points_project_onto_the_pixels_that_show_them():
         (lambda mesh: pc.render_views(mesh, lights="world"), "did you mean 'light'"),
         (lambda mesh: pc.render_views(mesh, background="beige"), "  where: background="),
         (lambda mesh: pc.render_views(mesh, splat=2.0), "  where: splat="),
-        (lambda mesh: pc.render_views(mesh, normalize=False), "reaches 5 from the origin"),
+        (lambda mesh: pc.render_views(mesh, normalize=False), "extends to 5 from the origin"),
         (lambda mesh: pc.sample_points(mesh, 0), "  where: count="),
-        (lambda mesh: pc.normalize(pc.Mesh(mesh.vertices * 0, mesh.faces)), "at one point"),
-        (lambda mesh: pc.render_views(mesh, "ortho6", 32).visible([[0, 0, 0]], [1]), "there are 1"),
+        (lambda mesh: pc.render_views(mesh, "fibonacci1024", 4096), "views of 4096² pixels take 4"),
+        (lambda mesh: pc.normalize(pc.Mesh(mesh.vertices * 0, mesh.faces)), "all points coincide"),
+        (
+            lambda mesh: pc.render_views(mesh, "ortho6", 32).visible([[0, 0, 0]], [1]),
+            "1 to 1; valid: 0 to 0",
+        ),
         (
             lambda mesh: pc.render_views(mesh, "ortho6", 32).visible([[0, 0, 0]], [0, 0]),
             "shape [1]",
         ),
         (lambda mesh: pc.load_mesh("nowhere.off"), "  where: nowhere.off"),
         (lambda mesh: pc.load_cloud("nowhere.xyz"), "  where: nowhere.xyz"),
-        (lambda mesh: pc.Mesh.from_trimesh("chair.glb"), "this is a str, not a trimesh.Trimesh"),
+        (
+            lambda mesh: pc.Mesh.from_trimesh("chair.glb"),
+            "expected a trimesh.Trimesh or trimesh.Scene, not a str",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_words_of_python(use, says):

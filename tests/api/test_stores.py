@@ -24,9 +24,11 @@ def test_shapes_by_number_id_and_slice(store):
     assert ids[3] in store
     assert "nothing" not in store
     for index in (40, -41):
-        with pytest.raises(IndexError, match=f"there are 40 shapes, none is {index}"):
+        with pytest.raises(
+            IndexError, match=f"index {index} is out of range for a store of 40 shapes"
+        ):
             store[index]
-    with pytest.raises(pc.UsageError, match="no shape is called 'chiar/0000'") as raised:
+    with pytest.raises(pc.UsageError, match="unknown shape 'chiar/0000'") as raised:
         store["chiar/0000"]
     assert raised.value.fix == "did you mean 'chair/0000'?"
 
@@ -39,9 +41,9 @@ def test_shapes_by_split_and_class(store):
     assert store.select(split="val") == []
     assert len(store.select(class_name="chair")) == 4
     assert len(store.select()) == 40
-    with pytest.raises(pc.UsageError, match="no class is called 'chiar'"):
+    with pytest.raises(pc.UsageError, match="unknown class 'chiar'"):
         store.select(class_name="chiar")
-    with pytest.raises(pc.UsageError, match="no split is called 'trian'"):
+    with pytest.raises(pc.UsageError, match="unknown split 'trian'"):
         store.dataset("trian")
 
 
@@ -70,6 +72,20 @@ def test_a_failed_shape_says_why_it_has_no_images(tmp_path):
     for name in ("rgb", "depth", "visible"):
         with pytest.raises(pc.StoreError, match=r"torn could not be rendered \(truncated\)"):
             getattr(store["torn"], name)
+
+
+def test_no_name_commands_the_terminal(tmp_path):
+    """Python shows a repr as it is."""
+    name = "chair\x1b]0;owned\x07\r\x9b2J"
+    folder = tmp_path / f"meshes/{name}/train"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    render_listing(list_shapes("folder", tmp_path / "meshes"), tmp_path / name)
+    store = pc.open_store(tmp_path / name)
+    assert store[0].class_name == name
+    for shown in (repr(store), repr(store[0]), repr(store[:1])):
+        assert shown.isprintable()
+        assert "owned" in shown
 
 
 def test_data_sets_by_split_or_by_shapes(store):

@@ -121,7 +121,7 @@ def test_the_older_text_layout(tmp_path):
     (root / "03001627/points_label/ccc.seg").unlink()  # refused when it is read
     listing = list_shapes("shapenetpart", root)
     assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
-    assert listing.notes == ("4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'",)
+    assert listing.notes == ("4 of 5 listed shapes are present: 1 missing, such as '02691156/bbb'",)
 
 
 def test_the_older_text_layout_without_any_labels_is_none(tmp_path):
@@ -138,7 +138,8 @@ def test_both_text_layouts_in_one_directory_are_refused(tmp_path):
     for root in (tmp_path / "both", tmp_path):
         raised = error("shapenetpart", root)
         assert raised.what == (
-            "both text layouts of ShapeNetPart are here: 02691156/aaa.txt, 02691156/points/aaa.pts"
+            "both text layouts of ShapeNetPart are present: "
+            "02691156/aaa.txt, 02691156/points/aaa.pts"
         )
         assert raised.where == str(tmp_path / "both")
 
@@ -148,9 +149,7 @@ def test_text_is_read_rather_than_hdf5_beside_it_and_that_is_said(tmp_path):
     write_shapenetpart_hdf5(tmp_path, SHAPES)
     listing = list_shapes("shapenetpart", tmp_path)
     assert found(listing) == EXPECTED
-    assert listing.notes == (
-        "text and HDF5 files are here: the text is read, the HDF5 files are not",
-    )
+    assert listing.notes == ("both text and HDF5 files are present: using the text files",)
 
 
 @pytest.mark.parametrize(("prefix", "parts"), [("ply_data_", "pid"), ("", "seg")])
@@ -177,16 +176,21 @@ def test_files_of_many_rows_come_in_the_order_of_their_numbers(tmp_path):
         f"ply_data_train{n}/{row}" for n in (1, 9, 10) for row in (0, 1)
     ]
     assert [shape.class_name for shape in listing.shapes] == ["bag", None] * 3
-    assert listing.notes[0] == "ply_data_train1.h5: 1 rows are of no known class"
+    assert listing.notes[0] == "ply_data_train1.h5: 1 rows have an unknown class"
 
 
 def test_a_root_one_level_too_high(tmp_path):
     write_shapenetpart_text(tmp_path / "benchmark_v0_normal", {**SHAPES})
     high = list_shapes("shapenetpart", tmp_path)
     assert found(high) == EXPECTED
-    assert high.notes == ("the root is one level too high: 'benchmark_v0_normal' in it is used",)
+    assert high.notes == (
+        "the root is one level too high: using its subfolder 'benchmark_v0_normal'",
+    )
     write_shapenetpart_hdf5(tmp_path / "hdf5_data", SHAPES)
-    assert "more than once: benchmark_v0_normal, hdf5_data" in error("shapenetpart", tmp_path).what
+    assert (
+        "more than one copy of ShapeNetPart found: benchmark_v0_normal, hdf5_data"
+        in error("shapenetpart", tmp_path).what
+    )
 
 
 def test_shapes_that_no_list_names_are_train_and_noted(tmp_path):
@@ -195,7 +199,9 @@ def test_shapes_that_no_list_names_are_train_and_noted(tmp_path):
     path.unlink()
     listing = list_shapes("shapenetpart", tmp_path)
     assert found(listing)["02691156/bbb"] == ("airplane", "train")
-    assert listing.notes == ("1 shapes are in no list of train_test_split: listed as train",)
+    assert listing.notes == (
+        "1 shapes are not in the lists of train_test_split and are listed as train",
+    )
     for text in ("[", '["a/b"]', "{}x", "5", "[" * 10_000):
         path.write_text(text)
         raised = error("shapenetpart", tmp_path)
@@ -210,7 +216,7 @@ def test_shapes_that_are_listed_and_not_there_are_noted(tmp_path):
     (tmp_path / "02691156/bbb.txt").unlink()
     listing = list_shapes("shapenetpart", tmp_path)
     assert set(found(listing)) == set(EXPECTED) - {"02691156/bbb"}
-    says = "4 of 5 listed shapes are here: 1 missing, such as '02691156/bbb'"
+    says = "4 of 5 listed shapes are present: 1 missing, such as '02691156/bbb'"
     assert listing.notes == (says,)
     path = tmp_path / "train_test_split/shuffled_val_file_list.json"
     path.write_text(json.dumps(["shape_data/03001627/ddd", f"shape_data/0/\n\ud800{'x' * 999}"]))
@@ -218,7 +224,7 @@ def test_shapes_that_are_listed_and_not_there_are_noted(tmp_path):
     assert notes == (says.replace("4 of 5", "4 of 6").replace("1 missing", "2 missing"),)
     (tmp_path / "02691156/bbb.txt").touch()
     (note,) = list_shapes("shapenetpart", tmp_path).notes
-    assert note.startswith(r"5 of 6 listed shapes are here: 1 missing, such as '0/\n\ud800xxx")
+    assert note.startswith(r"5 of 6 listed shapes are present: 1 missing, such as '0/\n\ud800xxx")
     assert len(note) < 200
     assert note.isprintable()
 
@@ -232,7 +238,7 @@ def test_files_of_rows_that_are_listed_and_not_there_are_noted(tmp_path, before)
     listing = list_shapes("shapenetpart", tmp_path)
     assert len(found(listing)) == 5
     assert listing.notes == (
-        "3 of 5 listed files are here: 2 missing, such as 'ply_data_train1.h5'",
+        "3 of 5 listed files are present: 2 missing, such as 'ply_data_train1.h5'",
     )
     for number in (1, 2):
         shutil.copy(tmp_path / "ply_data_train0.h5", tmp_path / f"ply_data_train{number}.h5")
@@ -250,10 +256,12 @@ def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_pa
     listing = list_shapes("shapenetpart", tmp_path)
     assert listing.shapes == whole.shapes
     first, second = listing.notes
-    assert first.startswith("train_hdf5_file_list.txt cannot be read, so what it lists may be ")
+    assert first.startswith(
+        "train_hdf5_file_list.txt cannot be read, so files that it lists may be "
+    )
     assert "0xff" in first
     assert second.startswith("val_hdf5_file_list.txt cannot be read")
-    assert "1099511627776 bytes, at most 1048576 are read" in second
+    assert "1099511627776 bytes, more than the maximum of 1048576" in second
 
 
 @pytest.mark.parametrize(
@@ -263,8 +271,14 @@ def test_a_list_of_files_that_cannot_be_read_changes_nothing_and_is_noted(tmp_pa
         ({"label": [0, 1]}, "bad_syntax: the file has no array 'data'"),
         ({"data": np.zeros((2, 5, 3)), "label": [0, 1, 2]}, "count_mismatch"),
         ({"data": np.zeros((2, 5, 2)), "label": [0, 1]}, "count_mismatch"),
-        ({"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]}, "bad_syntax: 'label' holds float64"),
-        ({"data": np.zeros((2, 5, 3)), "label": 3}, "bad_syntax: 'label' holds"),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": [0.0, 1.0]},
+            "bad_syntax: 'label' has an unexpected type or shape: float64",
+        ),
+        (
+            {"data": np.zeros((2, 5, 3)), "label": 3},
+            "bad_syntax: 'label' has an unexpected type or shape: int64",
+        ),
     ],
 )
 def test_an_hdf5_file_that_cannot_be_listed_is_named(tmp_path, arrays, says):
@@ -282,7 +296,7 @@ def test_labels_in_another_file_are_not_read(tmp_path):
     with h5py.File(tmp_path / "ply_data_test0.h5", "w") as file:
         file["data"] = np.zeros((2, 5, 3))
         file["label"] = h5py.ExternalLink("labels.h5", "label")
-    assert "'label' is a link: not followed" in error("shapenetpart", tmp_path).what
+    assert "'label' is a link, which is not followed" in error("shapenetpart", tmp_path).what
 
 
 # ScanObjectNN
@@ -345,7 +359,7 @@ def test_one_of_the_two_files_may_be_missing(tmp_path):
     (tmp_path / "main_split/training_objectdataset.h5").unlink()
     listing = list_shapes("scanobjectnn-obj_bg", tmp_path)
     assert listing.counts() == {"test": 1}
-    assert listing.notes == ("of its two files only test_objectdataset.h5 is here",)
+    assert listing.notes == ("only one of its two files was found: test_objectdataset.h5",)
 
 
 # ModelNet's clouds
@@ -369,11 +383,11 @@ def test_clouds_of_modelnet_are_those_that_the_lists_and_the_disk_share(tmp_path
         "chair/chair_0001": ("chair", "train"),
         "chair/chair_0002": ("chair", "test"),
     }
-    assert listing.notes == ("1 files are in no list: left out",)
+    assert listing.notes == ("1 files are ignored: no split file lists them",)
     assert (listing.up, len(listing.class_names)) == ("y", 40)
     high = list_shapes("modelnet40-clouds", tmp_path)
     assert high.shapes == listing.shapes
-    assert high.notes[0] == "the root is one level too high: 'resampled' in it is used"
+    assert high.notes[0] == "the root is one level too high: using its subfolder 'resampled'"
     assert "modelnet10_train.txt" in error("modelnet10-clouds", tmp_path).what
     (tmp_path / "resampled/modelnet40_test.txt").write_bytes(b"\xff")
     assert "modelnet40_test.txt cannot be read" in error("modelnet40-clouds", tmp_path).what

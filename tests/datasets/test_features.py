@@ -105,7 +105,7 @@ def test_missing_features_are_said_and_a_shard_at_a_time_is_enough(store):
     with pytest.raises(StoreError, match="features of shard 0 are missing") as caught:
         features.read(np.array([16, 3]))
     assert f"features/{KEY}/c/0" in caught.value.where
-    assert "computes them again" in caught.value.fix
+    assert "recomputed by the next command" in caught.value.fix
 
 
 def test_features_of_images_rendered_again_are_stale(store):
@@ -163,10 +163,10 @@ def test_features_that_16_bits_cannot_hold_are_refused(store):
         array[2] = bad  # of a failed shape: never seen
         features.write(features.images(0), array)
         array[1, 0, 0] = bad
-        with pytest.raises(StoreError, match="not finite in 16 bits") as caught:
+        with pytest.raises(StoreError, match="not finite in float16") as caught:
             features.write(features.images(0), array)
         assert "other weights for the image network" in caught.value.fix  # it may be no teacher
-        assert "with mvnet, images.cache=false" in caught.value.fix
+        assert "for mvnet, set images.cache=false" in caught.value.fix
 
 
 def test_what_is_damaged_is_named_with_its_remedy(store):
@@ -194,10 +194,10 @@ def test_what_is_damaged_is_named_with_its_remedy(store):
 
 def test_other_facts_are_refused_with_the_difference_but_another_version_is_fine(store):
     create_features(store, KEY, WIDTH, FACTS)
-    with pytest.raises(StoreError, match="image_size: 0 in the store, 64 asked for") as caught:
+    with pytest.raises(StoreError, match="image_size: 0 in the store, 64 requested") as caught:
         create_features(store, KEY, WIDTH, {**FACTS, "image_size": 64})
     assert "commits/features-" in caught.value.fix
-    with pytest.raises(StoreError, match="width: 5 in the store, 6 asked for"):
+    with pytest.raises(StoreError, match="width: 5 in the store, 6 requested"):
         create_features(store, KEY, 6, FACTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pointcmt.datasets.store.features.__version__", "99.0")

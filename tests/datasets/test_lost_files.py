@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from pointcmt.cli import app
@@ -23,7 +24,12 @@ from pointcmt.datasets.store.schema import (
     marker_key,
     shard_key,
 )
-from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, done_shapes
+from pointcmt.datasets.store.streaming import (
+    StreamConfig,
+    ViewDataset,
+    ViewStream,
+    done_shapes,
+)
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, PointcmtError, StoreError
@@ -100,7 +106,9 @@ def test_reading_any_array_without_its_file_names_it_and_the_repair(store, stage
         for index in ((), (2,), (slice(0, 4), 0), (np.array([0, 3]),), (...,)):
             if len(index) == 2 and len(store.specs[name].shape) == 0:
                 continue
-            with pytest.raises(DamageError, match=f"shard {SHARD} has lost a file") as lost:
+            with pytest.raises(
+                DamageError, match=f"a file of shard {SHARD} is missing or unreadable"
+            ) as lost:
                 ViewStore.open(store.path).read(name, *index)
             assert lost.value.where == f"{store.path}/{key}"
             assert "verify" in lost.value.fix
@@ -126,7 +134,7 @@ def test_every_command_says_so_and_fails(store, tmp_path, name, how):
     ):
         code, said = pointcmt(*command)
         assert code == 1, command
-        assert f"shard {SHARD} has lost a file" in said, command
+        assert f"a file of shard {SHARD} is missing or unreadable" in said, command
         assert f"{S}/{key}" in said, command
         assert "verify" in said, command
     assert not run.exists()
@@ -138,7 +146,7 @@ def test_an_interrupted_copy_is_noticed(store, tmp_path):
     for command in (("info",), ("preview", "--out", tmp_path / "P"), ("build-correspondences",)):
         code, said = pointcmt(command[0], store.path, *command[1:])
         assert code == 1, command
-        assert "has lost a file" in said, command
+        assert "is missing or unreadable" in said, command
     assert not (tmp_path / "P/contact_sheet.png").exists()
 
 
@@ -158,9 +166,22 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
     next(batches)
     for shard in range(store.schema.shards):
         (files_of(store) / shard_key(store.specs["rgb"], "rgb", shard)).unlink()
-    with pytest.raises(DamageError, match=r"shard \d has lost a file") as lost:
+    with pytest.raises(DamageError, match=r"a file of shard \d is missing or unreadable") as lost:
         list(batches)
     assert "/rgb/c/" in lost.value.where
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [("fork", "rgb/c/1/0/0/0/0"), ("spawn", "rgb/c/1/0/0/0/0"), ("spawn", ROOT)],
+)
+def test_a_loss_before_workers_start_is_an_error_of_ours_in_their_parent(store, start, name):
+    """torch passes on what a worker raises while it iterates, but not while it is unpickled."""
+    data = ViewDataset(store, np.arange(6), StreamConfig(arrays=("rgb",), batch_size=2, points=8))
+    (files_of(store) / name).unlink()
+    loader = DataLoader(data, batch_size=None, num_workers=1, multiprocessing_context=start)
+    with pytest.raises(StoreError, match=r"has lost a file|no view store here"):
+        list(loader)
 
 
 @pytest.mark.parametrize("how", [make_fifo, make_ring])
@@ -168,14 +189,41 @@ def test_a_file_that_goes_while_batches_are_read_ends_the_stream(store):
 def test_metadata_that_cannot_be_read_is_said_at_once(store, whole, name, how):
     how(files_of(store) / name)
     for command in (("info",), ("build-correspondences",), ("verify",)):
-        if name == f"rgb/{ROOT}" and command != ("verify",):
-            continue  # which read no images
         code, said = pointcmt(command[0], store.path)
         assert code == 1, command
         assert name in said, command
     if name != ROOT:  # it names the settings, which nothing else does
         assert repair(store.path, None, Options(workers=1)).verdict.ok
         assert tree(store.path) == tree(whole.path)
+
+
+@pytest.mark.parametrize("how", [remove, make_folder, make_fifo, make_ring])
+@pytest.mark.parametrize("name", ["rgb", "visible", "label"])
+def test_metadata_of_an_array_is_looked_for_before_anything_is_done(
+    store, whole, tmp_path, name, how
+):
+    """`render` alone writes it again: it knows what it has to say."""
+    path = files_of(store) / f"{name}/{ROOT}"
+    how(path)
+    run, S = tmp_path / "RUN", store.path
+    for command in (
+        ("info", S),
+        ("build-correspondences", S),
+        ("train", "student", "--data", S, "--out", run),
+        ("evaluate", run, "--data", S),
+    ):
+        code, said = pointcmt(*command)
+        assert code == 1, command
+        assert f"{S}/{name}/{ROOT}" in said, command
+        assert "--repair" in said, command
+    assert not run.exists()
+    if how is remove:
+        code, said = pointcmt(*RENDERED, S)
+        assert code == 0, said
+    else:
+        path.rmdir() if path.is_dir() else path.unlink()
+        assert repair(S, None, Options(workers=1)).verdict.ok
+    assert tree(S) == tree(whole.path)
 
 
 def test_a_stream_looks_before_its_first_batch(store):

@@ -124,13 +124,13 @@ def test_modelnet_roots_too_high_and_too_low(tmp_path):
     modelnet(tmp_path / "copy")
     high = list_shapes("modelnet40", tmp_path)
     assert found(high) == whole
-    assert high.notes == ("the root is one level too high: 'ModelNet40' in it is used",)
+    assert high.notes == ("the root is one level too high: using its subfolder 'ModelNet40'",)
     low = list_shapes("modelnet40", tmp_path / "ModelNet40" / "airplane")
     assert found(low) == {key: value for key, value in whole.items() if value[0] == "airplane"}
-    assert low.notes == ("the root is one class: only 'airplane' is listed",)
+    assert low.notes == ("the root is the folder of one class: only 'airplane' is listed",)
     lowest = list_shapes("modelnet40", tmp_path / "ModelNet40" / "airplane" / "test")
     assert found(lowest) == {"airplane/airplane_0003": ("airplane", "test")}
-    assert lowest.notes == ("the root is one split of a class: only 'airplane/test' is listed",)
+    assert lowest.notes == ("the root is the folder of one split: only 'airplane/test' is listed",)
     assert low.root == lowest.root == tmp_path / "ModelNet40"
 
 
@@ -138,7 +138,7 @@ def test_modelnet10_leaves_other_classes_out(tmp_path):
     listing = list_shapes("modelnet10", modelnet(tmp_path))
     assert {shape.class_name for shape in listing.shapes} == {"night_stand"}
     assert listing.class_names == tuple(CLASSES_10.split())
-    assert listing.notes == ("directories that are no class of ModelNet10 are left out: airplane",)
+    assert listing.notes == ("folders that are not classes of ModelNet10 are ignored: airplane",)
 
 
 def test_modelnet_names_that_occur_in_both_splits_stay_apart(tmp_path):
@@ -191,8 +191,8 @@ def test_shapenet_prefers_v2_and_says_so(tmp_path):
     touch(tmp_path, "02691156/b/model.obj")
     listing = list_shapes("shapenetcore", tmp_path)
     assert [shape.source.count("/") for shape in listing.shapes] == [3, 2]
-    assert "both versions are here: v2 for 1 models, v1 for 1" in listing.notes
-    assert "1 models are here in both versions: v2 is used" in listing.notes
+    assert "both versions are present: v2 for 1 models, v1 for 1" in listing.notes
+    assert "1 models are present in both versions: using v2" in listing.notes
 
 
 def test_shapenet_splits(tmp_path):
@@ -204,7 +204,7 @@ def test_shapenet_splits(tmp_path):
     listing = list_shapes("shapenetcore", tmp_path)
     assert [split for _, split in found(listing).values()] == ["test", "val", "train", "train"]
     assert listing.official == {"train": 2, "test": 1, "val": 1}
-    assert listing.notes == ("1 models are not in all.csv: listed as train",)
+    assert listing.notes == ("1 models are not in all.csv and are listed as train",)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "synsetId,modelId,split\n1,2,x\n", "modelId\n\xff"])
@@ -280,16 +280,16 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
     (tmp_path / os.fsdecode(b"\xff.off")).touch()
     listing = list_shapes("folder", tmp_path)
     assert list(found(listing)) == ["a"]
-    assert listing.notes == ("1 files whose names are not valid text ignored",)
+    assert listing.notes == ("1 files ignored: their names are not valid UTF-8",)
 
 
 def test_one_class_for_everything_is_asked_about(tmp_path):
     touch(tmp_path, "data/chair/a.off", "data/table/b.off")
-    assert "one level too high?" in list_shapes("folder", tmp_path).notes[0]
+    assert "--root may be one level too high" in list_shapes("folder", tmp_path).notes[0]
     assert list_shapes("folder", tmp_path / "data").notes == ()
 
 
-def labelled(root: Path, text: str | bytes) -> Path:
+def labeled(root: Path, text: str | bytes) -> Path:
     touch(root, "chair/a.off", "chair/b.off", "c.obj", "c.ply")
     (root / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
@@ -297,7 +297,7 @@ def labelled(root: Path, text: str | bytes) -> Path:
 
 def test_labels(tmp_path):
     text = "\ufeffid,class,split\n chair/a , sofa ,test\nc.obj,,validation\n\nchair\\b.off,Tür,\n"
-    listing = list_shapes("folder", labelled(tmp_path, text))
+    listing = list_shapes("folder", labeled(tmp_path, text))
     assert found(listing) == {
         "c.obj": (None, "val"),
         "c.ply": (None, "train"),
@@ -305,11 +305,11 @@ def test_labels(tmp_path):
         "chair/b": ("Tür", "train"),
     }
     assert listing.class_names == ("Tür", "sofa")
-    assert listing.notes == ("1 shapes are not in labels.csv: they have no class",)
+    assert listing.notes == ("1 shapes are not listed in labels.csv and have no class",)
 
 
 def test_labels_may_lack_a_column(tmp_path):
-    assert found(list_shapes("folder", labelled(tmp_path, "split,id\ntest,c.ply\n")))["c.ply"] == (
+    assert found(list_shapes("folder", labeled(tmp_path, "split,id\ntest,c.ply\n")))["c.ply"] == (
         None,
         "test",
     )
@@ -318,9 +318,12 @@ def test_labels_may_lack_a_column(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("id,class,split\nchair/a,x,test\nnobody,x,test\n", "line 3: 'nobody' is no shape here"),
+        (
+            "id,class,split\nchair/a,x,test\nnobody,x,test\n",
+            "line 3: 'nobody' is not a shape of this folder",
+        ),
         ("id,class,split\nchair/a,x,test\nchair/a.off,x,test\n", "line 3: 'chair/a.off' is listed"),
-        ("id,class,split\nc,x,test\n", "line 2: 'c' may be several files"),
+        ("id,class,split\nc,x,test\n", "line 2: 'c' is ambiguous"),
         ("id,class,split\n\nchair/a,x,tset\n", "line 3: unknown split 'tset'"),
         ("name,class\nchair/a,x\n", "line 1: the header must be id,class,split"),
         ("", "line 1: the header"),
@@ -328,7 +331,7 @@ def test_labels_may_lack_a_column(tmp_path):
     ],
 )
 def test_wrong_labels_name_their_line(tmp_path, text, says):
-    raised = error("folder", labelled(tmp_path, text))
+    raised = error("folder", labeled(tmp_path, text))
     assert says in raised.what
     assert raised.where == str(tmp_path / "labels.csv")
 
@@ -399,13 +402,13 @@ def test_a_split_is_selected_before_the_limit():
 
 def test_selections_that_leave_nothing_are_refused():
     listing = listing_of({("a", "train"): 3})
-    with pytest.raises(UsageError, match="no shapes of the split 'val'") as raised:
+    with pytest.raises(UsageError, match="no shapes in the split 'val'") as raised:
         select(listing, "val")
-    assert raised.value.fix == "there are: 3 train"
+    assert raised.value.fix == "choose a split that has some: 3 train"
     with pytest.raises(UsageError, match="unknown split 'tran'") as raised:
         select(listing, "tran")
     assert "did you mean 'train'" in raised.value.fix
-    with pytest.raises(UsageError, match="limit of 0"):
+    with pytest.raises(UsageError, match="limit must be at least 1, not 0"):
         select(listing, limit=0)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from pointcmt.datasets.store.file_checks import MISSING, Inventory
 from pointcmt.datasets.store.storage import Storage
-from pointcmt.errors import DamageError, UsageError
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import DamageError, StoreError, UsageError
 
 
 @pytest.fixture
@@ -40,6 +41,21 @@ def test_a_folder_stays_the_same_when_the_current_directory_changes(tmp_path, mo
     assert (tmp_path / "S/key").read_bytes() == b"value"
     assert storage.size() == 5
     assert (storage.path, storage.where("key"), repr(storage)) == ("S", "S/key", "Storage('S')")
+
+
+def test_a_path_may_lead_through_parent_folders(tmp_path, monkeypatch):
+    Storage(tmp_path / "S").write("key", b"value")
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a/b")  # its parent is a, not the folder it is in
+    (tmp_path / "a/L").symlink_to(tmp_path / "S")
+    monkeypatch.chdir(tmp_path / "a")
+    for path in ("../S", "b/../../S/", "../link/../L", "../S/c/..", tmp_path / "a/../S"):
+        storage = Storage(path)
+        assert storage.read("key") == b"value", path
+        assert storage.where("key") == f"{str(path).rstrip('/')}/key"
+    assert Storage("../link/../L").folder == tmp_path / "a/L", "a link to a store stays a link"
+    with pytest.raises(StoreError, match="no view store here"):
+        ViewStore.open("../link/../S")
 
 
 def test_a_key_is_replaced_only_if_it_is_the_one_that_was_read(storage):

@@ -146,11 +146,11 @@ def test_many_may_create_the_same_store_at_once(tmp_path):
 
 def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
     make(tmp_path / "S")
-    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 asked for"):
+    with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 requested"):
         create(Storage(tmp_path / "S"), attributes(seed=1), SHAPES)
     with pytest.raises(StoreError, match="plan_sha256"):
         create(Storage(tmp_path / "S"), attributes(), SHAPES[::-1])
-    with pytest.raises(StoreError, match='up: "z" in the store, "y" asked for'):
+    with pytest.raises(StoreError, match='up: "z" in the store, "y" requested'):
         create(Storage(tmp_path / "S"), attributes(up="y"), SHAPES)
 
 
@@ -239,7 +239,7 @@ def test_a_store_with_anything_else_in_its_folder_is_not_deleted_and_that_is_nam
     before = everything(tmp_path)
     with pytest.raises(StoreError) as raised:
         remove(Storage(out))
-    assert f"other things as well: {FOREIGN[name]}; nothing is deleted" in raised.value.what
+    assert f"contains other files: {FOREIGN[name]}; nothing was deleted" in raised.value.what
     assert everything(tmp_path) == before
 
 
@@ -278,7 +278,7 @@ def test_where_the_root_does_not_say_that_it_is_a_store_nothing_is_deleted(tmp_p
     root = tmp_path / "S/zarr.json"
     root.write_bytes(root.read_bytes()[:100])
     before = everything(tmp_path)
-    with pytest.raises(StoreError, match="not a view store, or its root is damaged"):
+    with pytest.raises(StoreError, match=r"not a view store, or its zarr\.json is damaged"):
         remove(Storage(tmp_path / "S"))
     assert everything(tmp_path) == before
 
@@ -320,7 +320,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, file, says):
 
 def test_a_location_needs_a_name():
     for use in (ViewStore.open, Storage):
-        with pytest.raises(UsageError, match="the name of the store is empty"):
+        with pytest.raises(UsageError, match="the store's path is empty"):
             use("")
     with pytest.raises(StoreError, match="there is no view store here") as raised:
         ViewStore.open("/")
@@ -375,7 +375,7 @@ def test_half_characters_from_files_do_not_stop_a_commit(tmp_path):
 
 
 def test_outcomes_survive_json():
-    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "asked for: a GPU"}
+    how = {"sha256": "ff", "faces": 3, "backend": "egl", "backend_reason": "requested: a GPU"}
     outcome = Outcome("a", "failed", Reason.BAD_INDEX, "9", **how, seconds=1.5, notes=("odd",))
     assert decode_outcome(json.loads(json.dumps(encode_outcome(outcome)))) == outcome
 

@@ -1,4 +1,4 @@
-"""The toy shapes: listed once, the same to the byte everywhere, sound as solids, labelled."""
+"""The toy shapes: listed once, the same to the byte everywhere, sound as solids, labeled."""
 
 import hashlib
 import subprocess
@@ -179,7 +179,7 @@ def test_textures_have_coordinates(sample, name):
             if material.texture is not None:
                 assert material.texture.dtype == np.uint8
                 assert material.texture.shape[2:] == (3,)
-                assert material.texture.std(axis=(0, 1)).max() > 2, f"{shape_id}: one colour"
+                assert material.texture.std(axis=(0, 1)).max() > 2, f"{shape_id}: one color"
         assert (mesh.uv is not None) == textured.any(), shape_id
         if mesh.uv is None:
             continue
@@ -239,7 +239,7 @@ def test_about_half_of_the_shapes_are_textured(sample):
 
 
 def test_neither_proportions_nor_colour_give_a_class_away(sample):
-    """What the most similar other shape says: right by far not always, by colour hardly ever."""
+    """What the most similar other shape says: right by far not always, by color hardly ever."""
     proportions, colors, labels = [], [], []
     for label, shapes in enumerate(sample.values()):
         for mesh in shapes.values():

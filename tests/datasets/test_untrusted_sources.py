@@ -90,7 +90,11 @@ def test_what_is_not_a_file_of_sensible_size_is_never_waited_for(tmp_path, lay, 
 
 
 def test_labels_that_cannot_be_read_are_refused(tmp_path):
-    for make, says in ((fifo, "not a regular file"), (ring, "symbolic links"), (sparse, "at most")):
+    for make, says in (
+        (fifo, "not a regular file"),
+        (ring, "symbolic links"),
+        (sparse, "more than the maximum of"),
+    ):
         root = touch(tmp_path / make.__name__, "a.off")
         make(root / "labels.csv")
         with pytest.raises(UsageError, match=says):
@@ -114,7 +118,7 @@ def test_links_out_of_the_root_are_not_followed(tmp_path):
     assert not listing.follow_links
     notes = [note for note in listing.notes if "--follow-links" in note]
     assert notes == [
-        "2 links to directories outside of the root are not followed, such as everything "
+        "2 links to folders outside the root are not followed, such as everything "
         "(see --follow-links)"
     ]
     (tmp_path / "root/everything").unlink()
@@ -236,7 +240,7 @@ def test_rows_that_are_packed_away_to_nothing(tmp_path):
     with h5py.File(tmp_path / "ply_data_train0.h5", "w") as file:
         file.create_dataset("data", data=points, chunks=(100_000, 1, 3), compression="gzip")
         file.create_dataset("label", data=labels, chunks=(100_000,), compression="gzip")
-    with pytest.raises(PointcmtError, match="most of them are not there"):
+    with pytest.raises(PointcmtError, match="most of them are missing"):
         list_shapes("shapenetpart", tmp_path)
 
 

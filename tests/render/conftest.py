@@ -1,4 +1,4 @@
-"""A small data set and its store, for all tests of whole jobs."""
+"""A small dataset and its store, for all tests of whole jobs."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.render.jobs import render, write_off
 
 @pytest.fixture(scope="session")
 def meshes(tmp_path_factory):
-    """A folder data set of nine shapes, of which one is broken."""
+    """A folder dataset of nine shapes, of which one is broken."""
     root = tmp_path_factory.mktemp("meshes")
     for i in range(4):
         write_off(root / f"box/train/box_{i}.off", shapes.box(0.2 + 0.1 * i, (0.1 * i, 0, 0)))

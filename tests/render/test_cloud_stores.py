@@ -92,7 +92,7 @@ def test_a_job_on_two_workers_writes_these_bytes_and_names_what_is_broken(
     assert (facts["planned"], facts["done"], facts["failed"]) == (9, 5, 4)
     reasons = {f["id"].split("/")[1]: f["reason"] for f in facts["failures"]}
     assert reasons == BROKEN
-    assert "drawn by splat (a cloud)" in run.stderr
+    assert "rendering with splat (a cloud)" in run.stderr
     assert tree(tmp_path / "S") == tree(finished.path)
 
 
@@ -242,7 +242,7 @@ def test_a_row_that_has_changed_gets_no_correspondences(tmp_path):
     write_hdf5(
         tmp_path / "elsewhere/ply_data_train7.h5", data=np.zeros((1, 5, 3), np.float32), label=[0]
     )
-    with pytest.raises(UsageError, match="none of the store's 5 shapes is there"):
+    with pytest.raises(UsageError, match="none of the store's 5 shapes was found there"):
         job_of_store(store, tmp_path / "elsewhere")
 
 
@@ -255,7 +255,7 @@ def test_a_damaged_store_is_repaired_to_the_same_bytes(shapes, finished, tmp_pat
         path.write_bytes(data)
     mended = repair(str(out), None, Options(workers=1))
     assert mended.verdict.ok
-    assert len(mended.mended) == 2
+    assert len(mended.repaired) == 2
     assert (mended.lost, mended.notes) == ((), ())
     assert tree(out) == tree(finished.path)
 
@@ -281,7 +281,10 @@ def test_a_cloud_of_fewer_points_than_asked_for_repeats_them(tmp_path):
     assert sorted(chosen[:30]) == list(range(30))
     np.testing.assert_array_equal(chosen, np.resize(chosen[:30], 100))
     outcome = store.outcomes()[0]
-    assert (outcome.faces, outcome.notes) == (35, ("30 points for 100: repeated",))
+    assert (outcome.faces, outcome.notes) == (
+        35,
+        ("the cloud only has 30 different points for 100: some are repeated",),
+    )
 
 
 def test_scanobjectnn_through_its_own_rig(tmp_path):
@@ -303,16 +306,32 @@ def test_scanobjectnn_through_its_own_rig(tmp_path):
         assert store.visible(index).any(axis=1).all()
 
 
-def test_colours_of_a_cloud_are_in_the_store(tmp_path):
-    (tmp_path / "clouds").mkdir()
-    rng = np.random.default_rng(0)
-    points, colors = rng.normal(size=(200, 3)), rng.integers(0, 256, (200, 3))
+def write_colored_cloud(folder, colors):
+    """Write one cloud with these colors [200,3]."""
+    folder.mkdir()
+    points = np.random.default_rng(0).normal(size=(200, 3))
     rows = zip(points.tolist(), colors.tolist(), strict=True)
     header = "ply\nformat ascii 1.0\nelement vertex 200\n"
     header += "".join(f"property float {axis}\n" for axis in "xyz")
     header += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
     body = "".join(" ".join(map(str, [*point, *color])) + "\n" for point, color in rows)
-    (tmp_path / "clouds/a.ply").write_text(header + "end_header\n" + body)
+    (folder / "a.ply").write_text(header + "end_header\n" + body)
+
+
+def test_a_cloud_of_nearly_the_color_of_the_background_gets_a_note(tmp_path):
+    write_colored_cloud(tmp_path / "clouds", np.full((200, 3), 250))
+    listing = list_shapes("clouds", tmp_path / "clouds")
+    on_white = render_listing(listing, tmp_path / "white", **SMALL)
+    assert on_white.outcomes()[0].notes == (
+        "100% of what is seen has nearly the background's color",
+    )
+    on_black = render_listing(listing, tmp_path / "black", background=(0, 0, 0), **SMALL)
+    assert on_black.outcomes()[0].notes == ()
+
+
+def test_colours_of_a_cloud_are_in_the_store(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (200, 3))
+    write_colored_cloud(tmp_path / "clouds", colors)
     store = render_listing(list_shapes("clouds", tmp_path / "clouds"), tmp_path / "S", **SMALL)
     face, rgb = store.read("face_index", 0), store.read("rgb", 0)
     np.testing.assert_array_equal(rgb[face >= 0], colors[face[face >= 0]])

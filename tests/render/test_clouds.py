@@ -101,7 +101,7 @@ def test_colours_are_read_where_the_format_says_that_they_are_colours(tmp_path):
     rows = [[*point, 17, *color] for point, color in lines]
     pts = "40\n" + "".join(" ".join(map(str, row)) + "\n" for row in rows)
     scan = load(written(tmp_path / "a.pts", pts))
-    assert scan.notes == ("intensities are not used",)
+    assert scan.notes == ("intensities ignored",)
     names = (*XYZ, "uchar intensity", "uchar red", "uchar green", "uchar blue")
     stored = load(written(tmp_path / "a.ply", ply(names, np.array(rows, object))))
     for cloud in (scan, stored):
@@ -109,7 +109,7 @@ def test_colours_are_read_where_the_format_says_that_they_are_colours(tmp_path):
         np.testing.assert_array_equal(np.rint(cloud.colors * 255), colors)
     refused = refusal(written(tmp_path / "a.xyz", text_of(POINTS, colors)))
     assert refused.reason is Reason.BAD_SYNTAX
-    assert "no unit normals" in refused.detail
+    assert "not unit normals" in refused.detail
 
 
 def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
@@ -127,12 +127,12 @@ def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
         ("a.xyz", "1 2 3\n4 5\n6 7 8\n", Reason.BAD_SYNTAX, "line 2: has 2 numbers"),
         ("a.xyz", "1 2 3\n4 5 6 7\n", Reason.BAD_SYNTAX, "line 2: has 4 numbers"),
         ("a.xyz", "1 2 3\n4 5", Reason.TRUNCATED, "line 2: has 2 numbers"),
-        ("a.xyz", "1 2 3\n4 5 -", Reason.TRUNCATED, "line 2: '-' is no number"),
-        ("a.xyz", "1 2 3\n4 x 6\n7 8 9\n", Reason.BAD_SYNTAX, "line 2: 'x' is no number"),
-        ("a.xyz", "x y z\n1 2 3\n", Reason.BAD_SYNTAX, "line 1: 'x' is no number"),
-        ("a.xyz", "1 2 3 4\n", Reason.BAD_SYNTAX, "4 numbers a point"),
+        ("a.xyz", "1 2 3\n4 5 -", Reason.TRUNCATED, "line 2: '-' is not a number"),
+        ("a.xyz", "1 2 3\n4 x 6\n7 8 9\n", Reason.BAD_SYNTAX, "line 2: 'x' is not a number"),
+        ("a.xyz", "x y z\n1 2 3\n", Reason.BAD_SYNTAX, "line 1: 'x' is not a number"),
+        ("a.xyz", "1 2 3 4\n", Reason.BAD_SYNTAX, "4 numbers per point"),
         ("a.xyz", "1 " * 40 + "\n", Reason.BAD_SYNTAX, "40 numbers"),
-        ("a.xyz", "1,,3\n", Reason.BAD_SYNTAX, "2 numbers a point"),
+        ("a.xyz", "1,,3\n", Reason.BAD_SYNTAX, "2 numbers per point"),
         ("a.xyz", "1 2 3\n4 nan 6\n", Reason.NOT_FINITE, "points are not finite, first 1: 4 nan 6"),
         (
             "a.xyz",
@@ -143,7 +143,7 @@ def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
         ("a.xyz", "# nothing\n", Reason.EMPTY_FILE, "no points"),
         ("a.xyz", "", Reason.EMPTY_FILE, ""),
         ("a.xyz", b"1 2 3\0\n", Reason.UNKNOWN_FORMAT, "binary"),
-        ("a.pts", "3\n1 2 3\n4 5 6\n", Reason.TRUNCATED, "declares 3 points, there are 2"),
+        ("a.pts", "3\n1 2 3\n4 5 6\n", Reason.TRUNCATED, "declares 3 points, but there are 2"),
         ("a.pts", "1\n1 2 3\n4 5 6\n", Reason.COUNT_MISMATCH, "declares 1"),
         ("a.pts", "nan\n1 2 3\n", Reason.COUNT_MISMATCH, "declares 0"),
         ("a.pts", "7\n", Reason.EMPTY_FILE, "no points"),
@@ -153,10 +153,10 @@ def test_a_mesh_is_no_cloud_and_a_cloud_no_mesh(tmp_path):
         ("a.npy", npy(POINTS)[:20], Reason.BAD_SYNTAX, "header"),
         ("a.npy", npy(POINTS).replace(b"3)", b"3 "), Reason.BAD_SYNTAX, "header"),
         ("a.npy", npy(POINTS[:0]), Reason.EMPTY_FILE, "no points"),
-        ("a.npy", npy(POINTS[0]), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", npy(POINTS.astype(complex)), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", npy(POINTS.astype("S4")), Reason.BAD_SYNTAX, "no table"),
-        ("a.npy", text_of(POINTS), Reason.UNKNOWN_FORMAT, "no .npy"),
+        ("a.npy", npy(POINTS[0]), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", npy(POINTS.astype(complex)), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", npy(POINTS.astype("S4")), Reason.BAD_SYNTAX, "not a table"),
+        ("a.npy", text_of(POINTS), Reason.UNKNOWN_FORMAT, "not a .npy"),
         ("a.ply", ply(XYZ, POINTS[:0]), Reason.EMPTY_FILE, "no points"),
         ("a.ply", ply(XYZ[:2], POINTS[:, :2]), Reason.BAD_SYNTAX, "no x, y, z"),
     ],
@@ -232,7 +232,7 @@ def test_a_source_outside_of_the_data_set_is_not_read(tmp_path):
     for source in names:
         with pytest.raises(ShapeRefused) as refused:
             loader.load(ShapeRecord("x", None, "train", source))
-        assert "outside of the data set" in refused.value.detail
+        assert "is outside the dataset" in refused.value.detail
 
 
 # ShapeNetPart's parts
@@ -258,7 +258,7 @@ def test_parts_that_the_class_does_not_have_are_refused(tmp_path, wrong):
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_INDEX
     assert refused.detail == (
-        f"point 7 (from 0) is of part {wrong:g}; the parts of chair are 12 to 15"
+        f"point 7 (from 0) has the part label {wrong:g}; those of chair are 12 to 15"
     )
     assert refusal(path, "shapenetpart", class_name=None).reason is Reason.BAD_INDEX
 
@@ -267,7 +267,7 @@ def test_shapes_without_parts_are_no_shapenetpart(tmp_path):
     path = written(tmp_path / "a.txt", text_of(*CHAIR[:2]))
     refused = refusal(path, "shapenetpart")
     assert refused.reason is Reason.BAD_SYNTAX
-    assert "known are 7: points, normals, part" in refused.detail
+    assert "supported: 7: points, normals, part" in refused.detail
 
 
 # ShapeNetPart's older text layout
@@ -329,47 +329,47 @@ def seg(at, word):
     return "".join(f"{w}\n" for w in [*CHAIR_SEG[:at], word, *CHAIR_SEG[at + 1 :]])
 
 
-OF_CHAIRS = "the parts of chair are 1 to 4"
+OF_CHAIRS = "those of chair are 1 to 4"
 
 
 @pytest.mark.parametrize(
     ("content", "reason", "says"),
     [
-        (None, Reason.MISSING_FILE, "there is no file ccc.seg"),
+        (None, Reason.MISSING_FILE, "file ccc.seg not found"),
         ("", Reason.EMPTY_FILE, "0 bytes"),
         ("# nothing\n", Reason.EMPTY_FILE, "no"),
-        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, 119 parts"),
-        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, 121 parts"),
-        (seg(7, "0"), Reason.BAD_INDEX, f"point 7 (from 0) is of part 0; {OF_CHAIRS}"),
-        (seg(7, "5"), Reason.BAD_INDEX, f"point 7 (from 0) is of part 5; {OF_CHAIRS}"),
-        (seg(7, "-1"), Reason.BAD_INDEX, "part -1"),
-        (seg(7, "257"), Reason.BAD_INDEX, "part 257"),
-        (seg(7, "1.5"), Reason.BAD_INDEX, "part 1.5"),
-        (seg(7, "nan"), Reason.BAD_INDEX, "part nan"),
-        (seg(7, "inf"), Reason.BAD_INDEX, "part inf"),
-        (seg(7, "wing"), Reason.BAD_SYNTAX, "line 8: 'wing' is no number"),
+        (seg(0, ""), Reason.COUNT_MISMATCH, "120 points, but 119 part labels"),
+        (seg(0, "1\n1"), Reason.COUNT_MISMATCH, "120 points, but 121 part labels"),
+        (seg(7, "0"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 0; {OF_CHAIRS}"),
+        (seg(7, "5"), Reason.BAD_INDEX, f"point 7 (from 0) has the part label 5; {OF_CHAIRS}"),
+        (seg(7, "-1"), Reason.BAD_INDEX, "part label -1"),
+        (seg(7, "257"), Reason.BAD_INDEX, "part label 257"),
+        (seg(7, "1.5"), Reason.BAD_INDEX, "part label 1.5"),
+        (seg(7, "nan"), Reason.BAD_INDEX, "part label nan"),
+        (seg(7, "inf"), Reason.BAD_INDEX, "part label inf"),
+        (seg(7, "wing"), Reason.BAD_SYNTAX, "line 8: 'wing' is not a number"),
         (seg(7, "1 2"), Reason.BAD_SYNTAX, "line 8: has 2 numbers"),
-        (text_of(CHAIR[0]), Reason.BAD_SYNTAX, "3 numbers a line, not one"),
+        (text_of(CHAIR[0]), Reason.BAD_SYNTAX, "3 numbers per line, not one"),
         (b"1\n\0\n", Reason.UNKNOWN_FORMAT, "binary data, not SEG text"),
-        ("<html>", Reason.HTML_PAGE, "web page"),
+        ("<html>", Reason.HTML_PAGE, "HTML page"),
     ],
 )
 def test_what_is_wrong_with_a_file_of_parts_is_named(older, content, reason, says):
     replace_file(older[2], content)
     refused = refused_older(older[0])
     assert refused.reason is reason
-    assert refused.detail.startswith("its parts: ")
+    assert refused.detail.startswith("its part labels: ")
     assert says in refused.detail
 
 
 @pytest.mark.parametrize(
     ("content", "reason", "says"),
     [
-        (None, Reason.MISSING_FILE, "there is no file ccc.pts"),
+        (None, Reason.MISSING_FILE, "file ccc.pts not found"),
         ("", Reason.EMPTY_FILE, ""),
         (f"120\n{text_of(CHAIR[0])}", Reason.BAD_SYNTAX, "line 2: has 3 numbers"),
-        (text_of(*CHAIR), Reason.BAD_SYNTAX, "7 numbers a point; known are 3: points"),
-        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, 120 parts"),
+        (text_of(*CHAIR), Reason.BAD_SYNTAX, "7 numbers per point; supported: 3: points"),
+        ("0 0 0\n" + text_of(CHAIR[0]), Reason.COUNT_MISMATCH, "121 points, but 120 part labels"),
         (text_of(CHAIR[0]).strip().rpartition(" ")[0], Reason.TRUNCATED, "has 2 numbers"),
     ],
 )
@@ -392,7 +392,7 @@ def test_no_link_to_parts_leads_out_of_the_data_set(older, tmp_path):
     path.symlink_to(outside)
     refused = refused_older(root)
     assert refused.reason is Reason.UNREADABLE_FILE
-    assert "ccc.seg lies outside of the data set" in refused.detail
+    assert "ccc.seg is outside the dataset" in refused.detail
     path.unlink()
     path.symlink_to(path)  # a ring
     assert refused_older(root).reason is Reason.UNREADABLE_FILE

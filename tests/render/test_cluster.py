@@ -252,7 +252,7 @@ def test_a_worker_that_does_not_see_the_data_set_stops_the_job(meshes, tmp_path,
         code, _, said = ended(start(meshes, out, "--scheduler", own.address))
         assert code == 1
         assert re.search(rf"--root {meshes}, worker tcp://127.0.0.1:\d+ on ", said)
-        assert "mount the data set at the same path" in said
+        assert "mount the dataset at the same path" in said
         assert "Traceback" not in said
         assert ViewStore.open(out).committed() == [], "missing files are not a shape's fault"
 
@@ -293,7 +293,7 @@ def test_processes_with_another_pointcmt_or_none_are_named(meshes, tmp_path):
         code, _, said = ended(start(meshes, tmp_path / "S", "--scheduler", own.address))
         assert all(process.poll() is None for process in own.workers), "nothing was sent to them"
     assert code == 1
-    assert re.search("is needed everywhere: the scheduler has none, ", said)
+    assert re.search("all workers need pointcmt .*: the scheduler has none, ", said)
     assert re.search(r"tcp://127.0.0.1:\d+ has 0.0.7", said)
     assert re.search(r"tcp://127.0.0.1:\d+ has none", said)
     assert "Traceback" not in said
@@ -396,7 +396,7 @@ def test_a_cluster_with_tls_accepts_only_clients_with_its_certificates(
                 capture_output=True,
                 text=True,
             )
-            assert "PointcmtError: no scheduler answers" in done.stderr
+            assert "PointcmtError: cannot connect to the scheduler" in done.stderr
 
 
 def test_a_full_disk_stops_the_job_which_resumes_when_there_is_space(
@@ -446,7 +446,7 @@ def engine(address, **resources):
 
 def test_missing_schedulers_and_invalid_addresses_are_reported(monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
-    with pytest.raises(PointcmtError, match="no scheduler answers") as raised:
+    with pytest.raises(PointcmtError, match="cannot connect to the scheduler") as raised:
         engine("tcp://127.0.0.1:9")
     assert "--scheduler tcp://127.0.0.1:9" in raised.value.where
     assert "Connection refused" in raised.value.what
@@ -474,7 +474,7 @@ def test_an_engine_runs_inside_the_event_loop_of_a_notebook(pair):
 def test_no_thread_is_left_behind(pair, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 1.0)
     before = set(threading.enumerate())
-    with pytest.raises(PointcmtError, match="no scheduler answers"):
+    with pytest.raises(PointcmtError, match="cannot connect to the scheduler"):
         engine("tcp://127.0.0.1:9")
     assert set(threading.enumerate()) == before
     workers = engine(pair.address)
@@ -521,7 +521,7 @@ def greet(listener):
 @pytest.mark.parametrize("other", [web_server, silent, greeter])
 def test_a_server_that_is_not_a_scheduler_is_reported(other, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT", 2.0)
-    says = "no scheduler answers: something listens there"
+    says = "cannot connect to the scheduler: the address is in use, but not by a dask scheduler"
     with other() as port, pytest.raises(PointcmtError, match=says):
         engine(f"tcp://127.0.0.1:{port}")
 
@@ -542,7 +542,7 @@ def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkey
         workers.finished(0)
         own.scheduler.send_signal(signal.SIGSTOP)
         monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 3.0)
-        with pytest.raises(PointcmtError, match="it does not answer as a scheduler does"):
+        with pytest.raises(PointcmtError, match="not by a dask scheduler that answers"):
             workers.finished(0)
         monkeypatch.setattr(clusters, "RECONNECT_TIMEOUT", 30.0)
         again = Thread(
@@ -557,14 +557,14 @@ def test_a_job_waits_for_a_scheduler_that_hangs_but_not_forever(tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "shares out all shards"),
-        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "however many there are"),
-        (("--resources", "GPU=1"), "only dask workers have resources"),
+        (("--scheduler", "local", "--shard-index", 0, "--num-shards", 2), "distributes all shards"),
+        (("--scheduler", "tcp://127.0.0.1:9", "--workers", 2), "determined by the scheduler"),
+        (("--resources", "GPU=1"), "resources need a dask scheduler"),
         *(
             (("--scheduler", "tcp://127.0.0.1:9", "--resources", nonsense), "such as GPU=1")
             for nonsense in ("GPU", "GPU=nan", "GPU=inf", "GPU=-1", "GPU=0", "=1", " =1", ",")
         ),
-        (("--scheduler", "local", "--resources", "GPU=1"), "declare no resources"),
+        (("--scheduler", "local", "--resources", "GPU=1"), "have no resources"),
     ],
 )
 def test_contradictory_options_are_a_usage_error(tmp_path, arguments, says):

@@ -234,7 +234,7 @@ def test_the_same_faces_wherever_they_are_looked_for():
     pixels = np.flatnonzero(np.random.default_rng(0).random(whole.size) < 0.1)
     some = nearest_faces_at(pixels, mesh.vertices, mesh.faces, faces, camera)
     np.testing.assert_array_equal(some, whole.reshape(-1)[pixels])
-    far = camera.world_to_camera[0], camera.K[0], 33
+    far = camera.world_to_camera[0], camera.K[0], 33, False
     other = _scan_close(mesh.vertices, mesh.faces, faces, *far)
     assert np.mean(other == whole[0]) > 0.97  # else a center lies on the edge of both
     row, column = np.nonzero((other >= 0) | (whole[0] >= 0))

@@ -152,7 +152,7 @@ def test_an_unknown_device_ends_the_command_with_those_there_are(tmp_path):
     command = (*TOY, "--limit", "2", "--out", tmp_path / "S", "--backend", "egl")
     done = pointcmt(*command, "--device", "9")
     assert done.returncode == 2
-    assert "no EGL device '9'" in done.stderr
+    assert "unknown EGL device '9'" in done.stderr
     assert "0: " in done.stderr
 
 
@@ -220,25 +220,25 @@ def test_a_store_drawn_by_egl_keeps_the_promises_of_any_store(tmp_path):
             "--backend", "egl", "--workers", workers,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "drawn by egl (asked for: " in done.stderr
+        assert "rendering with egl (requested: " in done.stderr
     assert tree(tmp_path / "S1") == tree(tmp_path / "S2")
     assert verify(str(tmp_path / "S1")).ok
     outcome = ViewStore.open(tmp_path / "S1").outcomes()[0]
     assert outcome.backend == "egl"
-    assert outcome.backend_reason.startswith("asked for: ")
+    assert outcome.backend_reason.startswith("requested: ")
 
 
 def test_auto_says_what_it_chose_and_why(tmp_path):
     done = pointcmt(*TOY, "--limit", 2, "--out", tmp_path / "S")
     outcome = ViewStore.open(tmp_path / "S").outcomes()[0]
-    assert f"drawn by {outcome.backend} ({outcome.backend_reason})" in done.stderr
+    assert f"rendering with {outcome.backend} ({outcome.backend_reason})" in done.stderr
     assert outcome.backend in ("egl", "embree")
     assert "GPU" in outcome.backend_reason
 
 
 @pytest.mark.parametrize("background", ["#ff00ff"])
 def test_pyrender_draws_the_same_silhouettes_with_the_same_cameras(tmp_path, background):
-    """An independent renderer: colour other than the background where, and only where, we cover."""
+    """An independent renderer: color other than the background where, and only where, we cover."""
     shared = (*TOY, "--limit", 10, "--background", background, "--size", 96)
     for backend in ("egl", "pyrender"):
         done = pointcmt(*shared, "--out", tmp_path / backend, "--backend", backend)

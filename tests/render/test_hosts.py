@@ -78,7 +78,7 @@ def test_a_host_that_vanishes_loses_its_shards_to_the_other_after_a_while(
             kill_group(lost)
             said = job.communicate(timeout=300)[1]
             assert job.returncode == 3, said
-            assert "waiting for 1 shards that others work on" in said, held
+            assert "waiting for 1 shards that other processes are working on" in said, held
             assert time.monotonic() - began > claims.LEASE
         finally:
             own.close()

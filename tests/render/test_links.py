@@ -104,7 +104,7 @@ def test_parts_behind_a_link_are_read_where_links_are_followed(tmp_path):
     os.rename(root / synset / "points_label", tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", root / synset / "points_label")
     record = next(s for s in list_shapes("shapenetpart", root).shapes if s.id == f"{synset}/{name}")
-    with pytest.raises(ShapeRefused, match="outside of the data set"):
+    with pytest.raises(ShapeRefused, match="is outside the dataset"):
         CloudLoader("shapenetpart", root).load(record)
     cloud, _ = CloudLoader("shapenetpart", root, follow_links=True).load(record)
     assert len(np.unique(cloud.part)) > 1
@@ -127,7 +127,7 @@ def test_a_mesh_outside_of_the_data_set_is_not_read(tmp_path):
     job = Job(str(tmp_path / "S"), "folder", tmp_path / "root", "z", config)
     for source in ("../secret.off", str(tmp_path / "secret.off"), "a/../../secret.off"):
         record = ShapeRecord("x", None, "train", source)
-        with pytest.raises(ShapeRefused, match="outside of the data set"):
+        with pytest.raises(ShapeRefused, match="is outside the dataset"):
             kind_of(job, 0).load(record)
         found = SourceFiles(job).difference(Recorded(record, "0" * 64))
-        assert "outside of the data set" in found
+        assert "is outside the dataset" in found

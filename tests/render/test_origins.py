@@ -77,11 +77,11 @@ def run(root, store, **more):
 def test_another_data_set_of_the_same_names_is_refused(others, meshes, name, request):
     store = request.getfixturevalue(name)
     before = tree(store.path)
-    with pytest.raises(UsageError, match="made from another directory") as raised:
+    with pytest.raises(UsageError, match="rendered from another folder") as raised:
         run(others, store)
     assert str(meshes) in raised.value.what
     assert "--moved" in raised.value.fix
-    with pytest.raises(UsageError, match="are not those that the store's shapes were") as raised:
+    with pytest.raises(UsageError, match="are not those that the store was rendered") as raised:
         run(others, store, moved=True)
     assert "box/train/0, box/train/1" in raised.value.what
     assert raised.value.where == f"--root {others}"
@@ -110,10 +110,10 @@ def test_a_data_set_that_has_moved_goes_on_when_that_is_said(half, whole, meshes
     command += ("--rig", "ortho6", "--size", 16, "--points", 32, "--shard-size", 2)
     done = pointcmt(*command)
     assert done.returncode == 2
-    assert f"the store was made from another directory: {meshes}" in done.stderr
+    assert f"the store was rendered from another folder: {meshes}" in done.stderr
     done = pointcmt(*command, "--moved")
     assert done.returncode == 0, done.stderr
-    said = f"was at {meshes} and is now at {root}: 4 of 4 files compared are the same"
+    said = f"was at {meshes} and is now at {root}: 4 of 4 files compared are identical"
     assert said in done.stderr
     assert tree(half.path) == tree(whole.path)
 
@@ -158,9 +158,9 @@ def test_verify_compares_all_sources_when_asked_to(copy, meshes, tmp_path):
     assert facts(done)["broken"] == [
         {
             "where": f"{root}/box/train/3.off",
-            "what": "the file is not the one that was rendered",
+            "what": "the file has changed since it was rendered",
         },
-        {"where": f"{root}/box/train/5.off", "what": "there is no such file"},
+        {"where": f"{root}/box/train/5.off", "what": "no such file"},
     ]
     done = pointcmt("verify", copy.path, "--root", root)
     assert done.returncode == 2
@@ -183,7 +183,7 @@ def test_built_in_shapes_have_no_files_to_compare(tmp_path):
     store = render_toy(tmp_path / "S", 3, **SMALL)
     done = pointcmt("verify", store.path, "--sources")
     assert done.returncode == 0
-    assert "there are no files to compare" in done.stderr
+    assert "there are no source files to compare" in done.stderr
 
 
 @pytest.mark.parametrize("write", [write_shapenetpart_pts, write_shapenetpart_hdf5])
@@ -198,7 +198,7 @@ def test_the_hashes_of_clouds_are_those_that_were_recorded(write, tmp_path):
     shutil.rmtree(root)
     write(root, changed)
     broken, _ = changed_sources(store, job)
-    assert [finding.what for finding in broken] == ["the file is not the one that was rendered"]
+    assert [finding.what for finding in broken] == ["the file has changed since it was rendered"]
 
 
 def test_a_large_store_is_compared_by_a_sample_that_is_always_the_same(tmp_path):

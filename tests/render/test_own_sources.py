@@ -139,7 +139,7 @@ def test_a_function_that_lists_files_is_a_source(installed, tmp_path):
 def test_a_job_of_a_store_checks_before_a_worker_imports(boxes):
     store = ViewStore.open(boxes)
     store.attributes["source"]["name"] = "os:BOXES"
-    with pytest.raises(UsageError, match="Python code that a file names"):
+    with pytest.raises(UsageError, match="Python code that a file refers to"):
         job_of_store(store, None)
 
 

@@ -107,7 +107,7 @@ def test_resuming_renders_exactly_what_is_missing(meshes, finished, tmp_path):
 def test_another_configuration_is_refused_with_the_difference(meshes, finished):
     done = render(meshes, finished, "--seed", 5)
     assert done.returncode == 1
-    assert "render.seed: 0 in the store, 5 asked for" in done.stderr
+    assert "render.seed: 0 in the store, 5 requested" in done.stderr
     done = render(meshes, finished, "--limit", 4)
     assert done.returncode == 1
     assert "schema.shapes" in done.stderr
@@ -139,7 +139,7 @@ def test_retry_failed_renders_a_mended_shape(meshes, tmp_path):
 def test_the_up_axis_cannot_change_half_way(meshes, finished):
     done = render(meshes, finished, "--up", "x")
     assert done.returncode == 1
-    assert 'up: "y" in the store, "x" asked for' in done.stderr
+    assert 'up: "y" in the store, "x" requested' in done.stderr
 
 
 def test_correspondences_need_the_right_root_and_accept_one_too_high(meshes, finished, tmp_path):
@@ -198,7 +198,7 @@ def test_names_that_are_not_utf8_are_said(meshes, tmp_path):
     for root, out in ((odd, tmp_path / "S"), (meshes, odd + "out")):
         done = render(root, out, "--limit", 1)
         assert done.returncode == 2, done.stderr
-        assert "not UTF-8" in done.stderr
+        assert "not valid UTF-8" in done.stderr
 
 
 def test_a_source_that_changed_gets_no_correspondences(meshes, tmp_path):
@@ -308,7 +308,7 @@ def test_verify_notices_arrays_that_contradict_each_other(finished, tmp_path):
     marker = {key: marker[key] for key in ("outcomes", "files")}
     store.commit("render", 0, marker)
     assert [broken.what for broken in verify(str(out)).broken] == [
-        "depth and face_index disagree about the background"
+        "depth and face_index have different backgrounds"
     ]
 
 

@@ -35,7 +35,7 @@ def test_points_are_painted_on_the_pixels_they_project_to():
     painted = paint_points(image, np.array([[15.5, 3.5]]), red, scale=2)
     assert painted.shape == (20, 40, 3)
     rows, columns = np.nonzero(painted[..., 1] < 128)
-    assert (rows.mean(), columns.mean()) == (7, 31)  # the centre of that pixel, twice as large
+    assert (rows.mean(), columns.mean()) == (7, 31)  # the center of that pixel, twice as large
 
 
 def test_a_preview_takes_the_place_of_an_earlier_one(toy_store, tmp_path):
@@ -68,7 +68,7 @@ def test_files_that_no_preview_has_written_are_replaced_only_if_asked(
         preview(toy_store, out, shapes=2, views=1)
     assert os.listdir(out) == [name]
     if kind == "folder":
-        with pytest.raises(StoreError, match="a folder where a preview would write"):
+        with pytest.raises(StoreError, match="a folder has the name of a file to write"):
             preview(toy_store, out, shapes=2, views=1, overwrite=True)
     else:
         preview(toy_store, out, shapes=2, views=1, overwrite=True)
@@ -82,7 +82,7 @@ def test_no_preview_is_written_into_a_store(toy_store, tmp_path, place):
     (tmp_path / "link").symlink_to(tmp_path / "S/depth")
     before = tree(store)
     out = tmp_path / "link" if place == "link" else tmp_path / "S" / place
-    with pytest.raises(StoreError, match=r"not written into the view store .*S"):
+    with pytest.raises(StoreError, match=r"cannot be written into the view store .*S"):
         preview(toy_store, out, shapes=2, views=1, overwrite=True)
     assert tree(store) == before
 
@@ -91,6 +91,6 @@ def test_no_preview_is_written_into_a_store(toy_store, tmp_path, place):
 def test_no_preview_is_written_into_a_run(toy_store, tmp_path, place):
     (tmp_path / "RUN").mkdir()
     (tmp_path / "RUN/run.json").write_text('{"recipe": "student"}')
-    with pytest.raises(StoreError, match=r"not written into the run .*RUN"):
+    with pytest.raises(StoreError, match=r"cannot be written into the run .*RUN"):
         preview(toy_store, tmp_path / "RUN" / place, shapes=2, views=1, overwrite=True)
     assert os.listdir(tmp_path / "RUN") == ["run.json"]

@@ -93,7 +93,7 @@ def test_ply_headers_of_thousands_of_textures(tmp_path):
     data = header(*textures, *vertices, *faces) + b"0 0 0\n1 0 0\n0 1 0\n3 0 1 2 6 0 0 1 0 0 1\n"
     with within(2):
         mesh = read_ply(tmp_path / "a.ply", data)
-    assert "19900 more textures are not read" in mesh.notes
+    assert "19900 more textures are ignored" in mesh.notes
 
 
 @pytest.mark.parametrize("form", ["off", "obj"])
@@ -112,7 +112,7 @@ def test_concave_polygons_of_a_hundred_thousand_corners(form):
     with within(5):
         refused = refusal(read, NOWHERE, text.encode())
     assert refused.reason is Reason.TOO_LARGE
-    assert "concave polygon of 100000 corners" in refused.detail
+    assert "concave polygon with 100000 corners" in refused.detail
 
 
 def test_convex_polygons_of_a_million_corners_are_fans():

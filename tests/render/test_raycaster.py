@@ -1,4 +1,4 @@
-"""Images against plain float64 ray casting, and against what light and colour must do."""
+"""Images against plain float64 ray casting, and against what light and color must do."""
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.load.meshes import load_mesh
 from pointcmt.shapes import Material
+from pointcmt.srgb import to_linear, to_srgb
 from tests import reference
 from tests.render import shapes
 
@@ -28,7 +29,7 @@ def draw(mesh, settings):
 
 
 def rays_of(cameras, view, row, column):
-    """Origins and directions (length 1 = depth 1) of the rays through pixel centres."""
+    """Origins and directions (length 1 = depth 1) of the rays through pixel centers."""
     uv = np.stack([column, row], axis=-1) + 0.5
     origin = cameras.center[view]
     ends = [cameras[v].unproject(uv[i, None], np.ones(1))[0] for i, v in enumerate(view)]
@@ -145,9 +146,31 @@ def test_material_colours_are_srgb_and_face_the_camera_at_full_light():
     normal = image.layers["normal"][inside].astype(int)
     np.testing.assert_array_equal(normal, np.broadcast_to([128, 128, 1], normal.shape))
     lit = shading.AMBIENT + shading.HEADLIGHT - shading.KEY * shading.KEY_FROM_CAMERA[2]
-    assert lit == pytest.approx(1, abs=0.002)  # a face that looks at the camera shows its colour
+    assert lit == pytest.approx(0.761, abs=0.001)
+    linear = 0.02 + 0.98 * to_linear(np.array([0.8, 0.4, 0.2]))  # 2 % are always reflected
     center = image.rgb[0, 48, 48].astype(int)
-    assert np.abs(center - [204, 102, 51]).max() <= 1
+    assert np.abs(center - 255 * to_srgb(lit * linear)).max() <= 1
+
+
+@pytest.mark.parametrize("light", ["camera", "world"])
+@pytest.mark.parametrize("rig", ["dodeca20", "ortho6", "front"])
+def test_no_material_vanishes_in_the_white_background_or_in_black(rig, light):
+    """Whatever its color, a surface differs from white, and a black one's faces from each other."""
+    for color in ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0)):
+        ball = shapes.sphere(24)
+        mesh = replace(
+            ball,
+            materials=(Material("plain", color),),
+            face_material=np.zeros(len(ball.faces), np.int32),
+        )
+        settings = config(rig, light=light, layers=("albedo",), antialias=False)
+        views = draw(mesh, settings)
+        covered = views.face_index >= 0
+        shown = views.rgb[covered].astype(int).max(axis=1)
+        assert shown.max() <= 255 - 10
+        assert np.ptp(shown) >= 20
+        assert views.faint_share(settings.background) == 0
+        np.testing.assert_array_equal(views.layers["albedo"][covered], round(255 * color[0]))
 
 
 def test_vertex_colours_are_interpolated_in_linear_light():
@@ -217,8 +240,8 @@ def test_srgb_tables_are_the_standards_curve():
     low = exact <= 0.04045
     linear = np.where(low, exact / 12.92, ((exact + 0.055) / 1.055) ** 2.4)
     np.testing.assert_allclose(shading.LINEAR_OF_BYTE, linear, atol=1e-7)
-    greys = np.repeat(shading.LINEAR_OF_BYTE[:, None], 3, axis=1)
-    back = shading.encode_lit(greys, np.ones(256, np.float32))
+    grays = np.repeat(shading.LINEAR_OF_BYTE[:, None], 3, axis=1)
+    back = shading.encode_lit(grays, np.ones(256, np.float32), np.float32(0))
     np.testing.assert_array_equal(back[:, 0], np.arange(256))  # there and back is the identity
 
 
@@ -247,7 +270,7 @@ def test_views_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
 
 
 def interior(face_index):
-    """Pixels whose 3x3 neighbourhood shows one face."""
+    """Pixels whose 3x3 neighborhood shows one face."""
     inside = face_index >= 0
     for row in (-1, 0, 1):
         for column in (-1, 0, 1):

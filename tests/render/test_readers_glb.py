@@ -1,4 +1,4 @@
-"""GLB: nodes in their places, linear colours turned to sRGB, external files confined."""
+"""GLB: nodes in their places, linear colors turned to sRGB, external files confined."""
 
 import struct
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_alpha_counts_only_where_it_is_asked_for():
     ("build", "says"),
     [
         (textured({"uri": "missing.png"}), "is missing"),
-        (textured({"uri": "../secret.png"}), "lies outside"),
+        (textured({"uri": "../secret.png"}), "is outside the model's folder"),
         (textured({"data": b"no image"}), "cannot be decoded"),
         (textured({}), "is missing"),
         (textured({"data": picture((1, 2, 3))}, texCoord=1), "second set"),
@@ -296,4 +296,4 @@ def test_little_data_used_without_end_is_refused(of):
 
 def test_what_comes_behind_the_declared_length_is_noted():
     mesh = read_glb(Path("mesh.glb"), GLB + b"junk")
-    assert mesh.notes == ("4 bytes behind the end ignored",)
+    assert mesh.notes == ("4 bytes after the end ignored",)

@@ -115,7 +115,7 @@ def test_primitives_without_surface_are_noted(mode, kind):
     assert len(mesh.faces) == 1
     assert len(mesh.notes) == 1
     assert mesh.notes[0].startswith(kind)
-    assert mesh.notes[0].endswith("are left out: they have no surface")
+    assert mesh.notes[0].endswith("are ignored: they have no surface")
 
 
 @pytest.mark.parametrize("mode", [STRIP, FAN])
@@ -296,7 +296,7 @@ def test_weights_that_do_not_sum_to_one_are_scaled_and_noted():
     primitive["attributes"]["WEIGHTS_0"] = build.accessor(wrong)
     read = build.read()
     assert np.allclose(read.vertices, skinned(TETRAHEDRON, matrices, JOINTS, WEIGHTS), atol=1e-12)
-    assert read.notes == ("weights of joints do not sum to 1: scaled",)
+    assert read.notes == ("joint weights do not sum to 1: rescaled",)
 
 
 def test_a_skin_without_joints_in_the_mesh_is_noted():
@@ -305,7 +305,7 @@ def test_a_skin_without_joints_in_the_mesh_is_noted():
     build.tree["skins"] = [{"joints": [0]}]
     read = build.read()
     assert read.vertices.tolist() == [[x + 5, y, z] for x, y, z in POINTS]
-    assert read.notes == ("a skin is not applied: its mesh has no JOINTS_0 and WEIGHTS_0",)
+    assert read.notes == ("a skin is ignored: its mesh has no JOINTS_0 and WEIGHTS_0",)
 
 
 def test_joints_without_a_skin_change_nothing():
@@ -497,11 +497,11 @@ def test_looks_that_do_not_fit_their_vertices_are_noted(name):
     )
     read = build.read()
     assert read.vertices.tolist() == POINTS
-    assert read.notes == (f"{name} has 5 VEC{width} for 3 vertices: left out",)
+    assert read.notes == (f"{name} has 5 VEC{width} for 3 vertices: ignored",)
 
 
 @pytest.mark.parametrize("name", ["EXT_mesh_gpu_instancing", "KHR_node_visibility"])
 def test_extensions_that_change_the_shape_are_noted(name):
     build = simple()
     build.tree["nodes"][0]["extensions"] = {name: {}}
-    assert build.read().notes == (f"{name} of a node is not read",)
+    assert build.read().notes == (f"{name} of a node is ignored",)

@@ -220,17 +220,17 @@ def encoded(image: Image.Image, tmp_path: Path, kind: str, **options: object) ->
 
 
 def test_every_kind_of_pixel_becomes_rgb(tmp_path):
-    grey = Image.new("L", (2, 2), 100)
+    gray = Image.new("L", (2, 2), 100)
     wide = Image.fromarray(np.full((2, 2), 25700, np.uint16))
     palette = Image.new("RGB", (2, 2), RED).convert("P")
     clear = palette.copy()
     clear.info["transparency"] = 0
     for image, kind, pixel in [
-        (grey, "png", [100, 100, 100]),
+        (gray, "png", [100, 100, 100]),
         (wide, "png", [100, 100, 100]),
         (wide, "tiff", [100, 100, 100]),
         (Image.fromarray(np.full((2, 2), 0.5, np.float32)), "tiff", [128, 128, 128]),
-        (grey.convert("LA"), "png", [100, 100, 100, 255]),
+        (gray.convert("LA"), "png", [100, 100, 100, 255]),
         (palette, "png", [255, 0, 0]),
         (palette, "gif", [255, 0, 0]),
         (Image.new("1", (2, 2), 1), "png", [255, 255, 255]),
@@ -312,7 +312,7 @@ def test_textures_outside_of_the_directory_are_not_read(tmp_path, secret, name):
     if name == "{secret}":  # only its last part is looked for, in the model's directory
         assert mesh.notes[0].endswith("is missing")
     else:
-        assert mesh.notes[0].endswith("lies outside of the model's directory: not read")
+        assert mesh.notes[0].endswith("is outside the model's folder and is ignored")
 
 
 def test_links_within_the_directory_are_followed(tmp_path):
@@ -330,7 +330,7 @@ def test_material_files_outside_of_the_directory_are_not_read(tmp_path):
     mesh = load_mesh(path)
     assert mesh.materials == ()
     assert mesh.notes[0] == (
-        "material file ../outside.mtl lies outside of the model's directory: not read"
+        "material file ../outside.mtl is outside the model's folder and is ignored"
     )
 
 
@@ -353,13 +353,13 @@ def test_shapenet_models_read_nothing_of_their_neighbours(tmp_path, secret):
     for name in ("../../other/images/t.jpg", "../../../secret.png"):
         mesh = load_mesh(shapenet_model(folder, name))
         assert mesh.materials[0] == Material("m", (0, 1, 0))
-        assert "lies outside" in mesh.notes[0]
+        assert "is outside the model's folder" in mesh.notes[0]
 
 
 def test_the_wider_directory_is_for_shapenet_alone(tmp_path):
     paint(tmp_path / "images" / "t.jpg")
     mesh = load_mesh(model(tmp_path / "models", "newmtl m\nmap_Kd ../images/t.jpg\n"))
-    assert "lies outside" in mesh.notes[0]
+    assert "is outside the model's folder" in mesh.notes[0]
 
 
 def test_a_pipe_for_a_texture_is_not_waited_for(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers import GRAY
 from pointcmt.render.load.readers.obj import read_obj
 from pointcmt.shapes import Mesh
 
@@ -119,14 +119,14 @@ def test_faces_may_come_before_their_vertices():
 def test_points_and_lines_are_skipped():
     mesh = read(f"{CORNERS}p 1\nl 1 2\nf 1 2\nf 1 2 3\nf 3\n")
     assert mesh.faces.tolist() == [[0, 1, 2]]
-    assert mesh.notes == ("2 faces of fewer than 3 corners skipped",)
+    assert mesh.notes == ("2 faces with fewer than 3 corners skipped",)
 
 
 @pytest.mark.parametrize("white", [1, 255])
 def test_vertex_colors(white):
     mesh = read(f"v 0 0 0\nv 1 0 0 {white} 0 {0.2 * white:g}\nv 0 1 0 0 {white} 0 1\nf 1 2 3\n")
     assert mesh.vertex_colors is not None
-    expected = np.array([3 * [GREY], [1, 0, 0.2], [0, 1, 0]])
+    expected = np.array([3 * [GRAY], [1, 0, 0.2], [0, 1, 0]])
     assert mesh.vertex_colors.tolist() == pytest.approx(expected)
 
 
@@ -139,7 +139,7 @@ def test_a_fourth_coordinate_is_no_color():
 
 def test_other_numbers_behind_coordinates_are_noted():
     mesh = read(f"{CORNERS}v 1 2 3 4 5\nv 1 2 3 4 5 6 7 8 9\nf 1 2 3\n")
-    assert mesh.notes == ("numbers behind the coordinates of 2 vertices ignored",)
+    assert mesh.notes == ("extra numbers after the coordinates of 2 vertices ignored",)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
@@ -160,12 +160,20 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (CORNERS, Reason.NO_FACES, "3 vertices"),
         (f"{CORNERS}f 1 2\n", Reason.NO_FACES, "3 corners"),
         (f"{CORNERS}l 1 2 3\np 1 2 3\n", Reason.NO_FACES, "no face"),
-        (f"{CORNERS}f 1 2 4\n", Reason.BAD_INDEX, "line 4: '4' of face 1 names no vertex of 3"),
+        (
+            f"{CORNERS}f 1 2 4\n",
+            Reason.BAD_INDEX,
+            "line 4: '4' of face 1 is not one of the 3 vertices",
+        ),
         (f"{CORNERS}f 1 2 3\n\nf 1 2 0\n", Reason.BAD_INDEX, "line 6: '0' of face 2"),
         (f"{CORNERS}f 1 2 -4\n", Reason.BAD_INDEX, "'-4'"),
         (f"f -1 -2 -3\n{CORNERS}", Reason.BAD_INDEX, "line 1"),
         (f"{CORNERS}f 1 2 {2**33}\n", Reason.BAD_INDEX, f"'{2**33}'"),
-        (f"{CORNERS}vt 0 0\nf 1/1 2/1 3/2\n", Reason.BAD_INDEX, "names no texture coordinate of 1"),
+        (
+            f"{CORNERS}vt 0 0\nf 1/1 2/1 3/2\n",
+            Reason.BAD_INDEX,
+            "is not one of the 1 texture coordinates",
+        ),
         (f"{CORNERS}vt 0 0\nf 1/1 2/1 3/0\n", Reason.BAD_INDEX, "'3/0'"),
         (f"{CORNERS}vt 0 0\nf 1/1 2/1 3/-2\n", Reason.BAD_INDEX, "'3/-2'"),
         (f"{CORNERS}f\n", Reason.BAD_SYNTAX, "line 4: a face without corners"),
@@ -173,8 +181,8 @@ def test_a_backslash_ends_no_comment_and_no_file():
         (f"{CORNERS}f 1 2 x\n", Reason.BAD_SYNTAX, "line 4: 'x'"),
         (f"{CORNERS}f 1 2 3/1/1/1\n", Reason.BAD_SYNTAX, "'3/1/1/1'"),
         (f"{CORNERS}f 1 2 3.0\n", Reason.BAD_SYNTAX, "'3.0'"),
-        (f"{CORNERS}v 1 2\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: fewer"),
-        (f"{CORNERS}vt\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: fewer"),
+        (f"{CORNERS}v 1 2\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: too few coordinates"),
+        (f"{CORNERS}vt\nf 1 2 3\n", Reason.BAD_SYNTAX, "line 4: too few coordinates"),
         ("v 0 0 0\nv 1,0 0 0\n", Reason.BAD_SYNTAX, "line 2: '1,0'"),
     ],
 )

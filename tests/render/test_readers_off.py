@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointcmt.errors import Reason, ShapeError, ShapeRefused
-from pointcmt.render.load.readers import GREY
+from pointcmt.render.load.readers import GRAY
 from pointcmt.render.load.readers.off import read_off
 from pointcmt.shapes import Mesh
 
@@ -117,7 +117,7 @@ def test_polygons_are_cut_in_place():
 def test_points_and_lines_are_skipped_and_noted():
     mesh = read(f"OFF\n3 3 0\n{CORNERS}2 0 1\n3 0 1 2\n1 2\n")
     assert mesh.faces.tolist() == [[0, 1, 2]]
-    assert mesh.notes == ("2 faces of fewer than 3 corners skipped",)
+    assert mesh.notes == ("2 faces with fewer than 3 corners skipped",)
 
 
 def test_degenerate_faces_and_unused_vertices_stay():
@@ -134,13 +134,13 @@ def test_face_colors(scale):
     text = f"OFF\n3 3 0\n{CORNERS}3 0 1 2 {spec(1, 0, 0.2)}\n3 0 1 2\n3 0 2 1 {spec(0, 1, 0, 1)}\n"
     colors = read(text).face_colors
     assert colors is not None
-    assert colors.tolist() == pytest.approx(np.array([[1, 0, 0.2], 3 * [GREY], [0, 1, 0]]))
+    assert colors.tolist() == pytest.approx(np.array([[1, 0, 0.2], 3 * [GRAY], [0, 1, 0]]))
 
 
 def test_color_map_indices_are_noted():
     mesh = read(f"OFF\n3 2 0\n{CORNERS}3 0 1 2 7\n3 0 1 2 1\n")
     assert mesh.face_colors is None
-    assert mesh.notes == ("colour map indices of 2 faces ignored",)
+    assert mesh.notes == ("color map indices of 2 faces ignored",)
 
 
 def test_colors_that_look_like_faces_are_colors():
@@ -174,7 +174,7 @@ def test_normals_and_texture_coordinates_are_passed_over():
 def test_more_numbers_on_vertex_lines_than_declared_are_noted():
     mesh = read("OFF\n3 1 0\n0 0 0 9\n1 0 0 9\n0 1 0 9\n3 0 1 2\n")
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
-    assert mesh.notes == ("3 numbers behind vertices ignored",)
+    assert mesh.notes == ("3 extra numbers after vertices ignored",)
 
 
 @pytest.mark.parametrize(
@@ -189,19 +189,19 @@ def test_more_numbers_on_vertex_lines_than_declared_are_noted():
         (f"OFF\n3 {10**30} 0\n{CORNERS}3 0 1 2", Reason.TRUNCATED, "cannot hold"),
         (f"OFF\n3 1 0\n{CORNERS}999999999 0 1 2", Reason.TRUNCATED, "3 vertices"),
         (TRIANGLE + "3 0 1 2\n", Reason.COUNT_MISMATCH, "line 7"),
-        (TRIANGLE.encode() + b"\xff", Reason.COUNT_MISMATCH, "left over"),
+        (TRIANGLE.encode() + b"\xff", Reason.COUNT_MISMATCH, "extra numbers after the declared"),
         ("OFF\n-3 1 0\n" + CORNERS, Reason.BAD_SYNTAX, "negative"),
         ("OFF\nthree 1 0\n" + CORNERS, Reason.BAD_SYNTAX, "'three'"),
         (TRIANGLE.replace("1 0 0", "1 0,5 0"), Reason.BAD_SYNTAX, "line 4: '0,5'"),
         (TRIANGLE.replace("3 0 1 2", "3 0 1 2.5"), Reason.BAD_SYNTAX, "line 6: '2.5'"),
-        (TRIANGLE.replace("3 0 1 2", "0 0 1 2"), Reason.BAD_SYNTAX, "line 6: a face of '0'"),
+        (TRIANGLE.replace("3 0 1 2", "0 0 1 2"), Reason.BAD_SYNTAX, "line 6: a face with '0'"),
         (
             TRIANGLE.replace("0 1 2", "0 1 3"),
             Reason.BAD_INDEX,
-            "face 0 (from 0) uses vertex 3 of 3",
+            "face 0 (from 0) uses vertex 3, but there are only 3",
         ),
         (TRIANGLE.replace("0 1 2", "0 1 -1"), Reason.BAD_INDEX, "vertex -1"),
-        (TRIANGLE.replace("0 1 2", f"0 1 {2**40}"), Reason.BAD_INDEX, "of 3"),
+        (TRIANGLE.replace("0 1 2", f"0 1 {2**40}"), Reason.BAD_INDEX, "but there are only 3"),
         ("OFF\n3 0 0\n" + CORNERS, Reason.NO_FACES, "0 faces"),
         ("4OFF\n3 1 0\n", Reason.UNKNOWN_FORMAT, "convert"),
         ("nOFF\n3\n3 1 0\n", Reason.UNKNOWN_FORMAT, "convert"),

@@ -1,4 +1,4 @@
-"""PLY in all its encodings: polygons in place, colours and texture coordinates as written."""
+"""PLY in all its encodings: polygons in place, colors and texture coordinates as written."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def test_polygons_of_mixed_sizes_stay_in_place(form):
     assert mesh.faces[:4].tolist() == [[0, 1, 2], [0, 1, 3], [0, 3, 2], [2, 1, 0]]
     assert mesh.faces[-1].tolist() == [3, 2, 1]
     assert len(mesh.faces) == 8
-    assert mesh.notes == ("1 faces of fewer than 3 corners skipped",)
+    assert mesh.notes == ("1 faces with fewer than 3 corners skipped",)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -168,7 +168,7 @@ def test_textures_elsewhere_are_not_read(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
     mesh = textured(["s", "t"], tmp_path / "model", "../secret.png")
     assert mesh.materials == ()
-    assert mesh.notes == ("texture ../secret.png lies outside of the model's directory: not read",)
+    assert mesh.notes == ("texture ../secret.png is outside the model's folder and is ignored",)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "binary"])
@@ -226,7 +226,7 @@ def test_strange_header_lines_are_noted():
         (TRIANGLE.replace(b"vertex 3", b"vertex -3"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"double x", b"quad x"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"double x", b"double w"), Reason.BAD_SYNTAX),
-        (TRIANGLE.replace(b"vertex_indices", b"colours"), Reason.BAD_SYNTAX),
+        (TRIANGLE.replace(b"vertex_indices", b"colors"), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"element vertex 3\n", b""), Reason.BAD_SYNTAX),
         (TRIANGLE.replace(b"list uchar", b"list float"), Reason.BAD_SYNTAX),
         (

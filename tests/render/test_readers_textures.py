@@ -18,13 +18,13 @@ from pointcmt.render.load.readers.textures import MAX_DECODING, Textures, _decod
 from tests.render.glb_files import Builder, picture
 
 MIB = 1 << 20
-GREY, RGB, RGBA = 0, 2, 6  # color types of PNG
+GRAY, RGB, RGBA = 0, 2, 6  # color types of PNG
 pytestmark = pytest.mark.timeout(60)
 
 
 def png(width: int, height: int, kind: int, bits: int = 8, *, header_only: bool = False) -> bytes:
     """A black PNG; header_only: without most of its pixels."""
-    row = bytes(1 + width * {GREY: 1, RGB: 3, RGBA: 4}[kind] * bits // 8)
+    row = bytes(1 + width * {GRAY: 1, RGB: 3, RGBA: 4}[kind] * bits // 8)
     pixels = bytes(9) if header_only else row * height
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(pixels, 1)), (b"IEND", b"")]
@@ -71,10 +71,10 @@ def textured(*views: bytes, factors: list[list[float]], images: list[int]) -> Bu
     [
         png(9_000, 9_000, RGBA, header_only=True),
         png(9_000, 9_000, RGBA, 16, header_only=True),
-        png(80_000_000, 1, GREY, header_only=True),
-        png(1, 80_000_000, GREY, header_only=True),
+        png(80_000_000, 1, GRAY, header_only=True),
+        png(1, 80_000_000, GRAY, header_only=True),
         png(40_000_000, 1, RGB, 16, header_only=True),
-        png(1_000_000_000, 1, GREY, header_only=True),
+        png(1_000_000_000, 1, GRAY, header_only=True),
     ],
     ids=["square", "16 bits", "wide", "tall", "wide, 16 bits", "wider than Pillow allows"],
 )
@@ -90,7 +90,7 @@ def test_images_that_would_take_too_much_become_notes(tmp_path, image):
         mesh = load_mesh(tmp_path / name)
         assert mesh.materials[0].texture is None
         assert len(mesh.notes) == 1
-        assert "MiB decoded, at most 592 are read" in mesh.notes[0] or (
+        assert "MiB decoded, more than the maximum of 592" in mesh.notes[0] or (
             "cannot be decoded (DecompressionBomb" in mesh.notes[0]
         )
 
@@ -104,7 +104,7 @@ def test_images_of_8192_pixels_are_within_what_one_may_take(mode):
 
 
 def tiled(size: int, tile: int) -> bytes:
-    """A black, deflated, grey TIFF of one tile."""
+    """A black, deflated, gray TIFF of one tile."""
     data = zlib.compress(bytes(size * size))
     tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile}
     tags |= {324: 8, 325: len(data)}
@@ -115,7 +115,7 @@ def tiled(size: int, tile: int) -> bytes:
 
 def test_tiles_larger_than_their_image_count():
     assert decode(tiled(64, 64), "t").shape == (64, 64, 3)
-    with pytest.raises(NotRead, match="takes 1024 MiB decoded"):
+    with pytest.raises(NotRead, match="needs 1024 MiB decoded"):
         decode(tiled(64, 1 << 15), "t")
 
 
@@ -160,7 +160,7 @@ def images_of_every_kind(width, height):
         "rgb16-wide.png": png(width * height >> 1, 1, RGB, 16),
         "rgb16-tall.png": png(1, width * height >> 1, RGB, 16),
         "gray16.png": saved(wide, "PNG"),
-        "gray16-tall.png": png(1, width * height >> 1, GREY, 16),
+        "gray16-tall.png": png(1, width * height >> 1, GRAY, 16),
         "gray16.tiff": saved(wide, "TIFF", **one_strip),
         "float.tiff": saved(floats, "TIFF", **one_strip),
         "cmyk.tiff": saved(rgb.convert("CMYK"), "TIFF", **one_strip),
@@ -232,7 +232,7 @@ def test_tinted_copies_count_as_textures(monkeypatch):
     build = textured(png(256, 256, RGB), factors=factors, images=[0])  # 192 KiB
     mesh = build.read()
     assert [material.texture is not None for material in mesh.materials] == [True] * 4 + [False] * 6
-    assert mesh.notes[0] == "texture of material 'm4': textures beyond 1 MiB in all are not read"
+    assert mesh.notes[0] == "texture of material 'm4': textures beyond 1 MiB in total are ignored"
     assert len(mesh.notes) == 6
 
 
@@ -242,4 +242,4 @@ def test_what_is_decoded_counts_even_if_it_is_reduced_or_broken(monkeypatch, ima
     monkeypatch.setattr(textures, "MAX_TEXTURE", 8)
     build = textured(*[image] * 10, factors=[[1, 1, 1, 1]] * 10, images=list(range(10)))
     notes = build.read().notes
-    assert sum("more than 1 MiB in all, decoded, are not read" in note for note in notes) >= 6
+    assert sum("beyond 1 MiB in total, decoded, are ignored" in note for note in notes) >= 6

@@ -100,7 +100,7 @@ def test_metadata_is_written_again_and_nothing_is_rendered(whole, store, how):
         damage(folder / name, how, chance)
     done = repair(store.path, None, QUIET)
     assert done.verdict.ok
-    assert {b.where for b in done.mended} == {"shapes.jsonl", "K/zarr.json", "rgb/zarr.json"}
+    assert {b.where for b in done.repaired} == {"shapes.jsonl", "K/zarr.json", "rgb/zarr.json"}
     assert done.shards == ()
     assert tree(folder) == tree(whole.path)
 
@@ -172,7 +172,7 @@ def test_leftovers_are_swept_but_what_others_own_or_hold_is_not(whole, store):
         fcntl.lockf(writer, fcntl.LOCK_EX)
         done = run_elsewhere(store.path)
     held.unlink()
-    assert sorted(done["swept"]) == sorted([*orphans, *locks])
+    assert sorted(done["deleted"]) == sorted([*orphans, *locks])
     assert sorted(done["foreign"]) == sorted(foreign)
     assert done["ok"]
     left = tree(folder)
@@ -254,7 +254,7 @@ def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(mes
     damage(folder / "visible/c/1/0/0", "truncate", random.Random(0))
     damage(folder / "commits/visible/000002.json", "delete", random.Random(0))
     damage(folder / "shapes.jsonl", "truncate", random.Random(0))
-    with pytest.raises(UsageError, match="no such directory"):
+    with pytest.raises(UsageError, match="no such folder"):
         repair(meshes.path, None, QUIET)
     rendered = stamps(folder / "rgb", {0, 1, 2})
     done = repair(meshes.path, tmp_path / "moved", QUIET)
@@ -267,7 +267,7 @@ def test_correspondences_alone_are_made_again_from_where_the_data_set_is_now(mes
 def test_a_list_of_shapes_that_the_source_no_longer_gives_is_said(meshes, tmp_path):
     write_off(tmp_path / "meshes/box/train/00.off", shapes.box(0.9))
     (Path(meshes.path) / "shapes.jsonl").unlink()
-    with pytest.raises(StoreError, match="the data set now lists others"):
+    with pytest.raises(StoreError, match="the dataset now contains different shapes"):
         repair(meshes.path, None, QUIET)
 
 
@@ -281,7 +281,7 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
     done = repair(meshes.path, None, QUIET)  # the store says done where the marker says failed
     assert done.shards == (1,)
     assert done.notes[0] == (
-        "1 shapes were drawn by egl and are now by embree: their images differ slightly"
+        "1 shapes were rendered with egl before and with embree now: their images differ slightly"
     )
     assert done.changed == (1,)
     again = ViewStore.open(meshes.path).outcomes()[2]
@@ -292,7 +292,7 @@ def test_what_hung_before_is_not_tried_again_and_other_backends_are_noted(meshes
 def test_a_store_that_is_whole_is_left_as_it_is(whole):
     before = stamps(Path(whole.path), set(range(20)))
     done = repair(whole.path, None, QUIET)
-    assert (done.mended, done.shards, done.swept, done.foreign) == ((), (), (), ())
+    assert (done.repaired, done.shards, done.deleted, done.foreign) == ((), (), (), ())
     assert stamps(Path(whole.path), set(range(20))) == before
 
 
@@ -304,11 +304,11 @@ def test_embree_draws_again_what_it_drew_even_where_auto_finds_a_gpu(meshes, mon
     assert done.notes == ()
     after = {name: data for name, data in tree(meshes.path).items() if "commits" not in name}
     assert {name: after[name] for name in before} == before
-    assert ViewStore.open(meshes.path).outcomes()[2].backend_reason == "asked for"
+    assert ViewStore.open(meshes.path).outcomes()[2].backend_reason == "requested"
 
 
 def test_a_job_whose_store_was_replaced_stops(meshes, tmp_path):
     job = Job(meshes.path, "folder", tmp_path, "y", RenderConfig(find_rig("ortho6"), **SMALL))
-    with pytest.raises(StoreError, match="another store here"):
+    with pytest.raises(StoreError, match="a different store here"):
         ShardRunner(replace(job, identity="of another"))
     assert ShardRunner(replace(job, identity=meshes.identity))

@@ -153,7 +153,7 @@ def test_a_job_whose_shards_vanish_does_not_end_well(tmp_path):
     spoiler = threading.Thread(target=spoil, daemon=True)
     spoiler.start()
     job = job_of_store(render_toy(tmp_path / "T", 4, shard=1, **SMALL), None)
-    with pytest.raises(StoreError, match="1 of 4 shards that this job has finished are not there"):
+    with pytest.raises(StoreError, match="1 of 4 shards that this job has finished are missing"):
         run.render(listing, replace(job, out=str(tmp_path / "S")), replace(QUIET, shard=1))
     spoiler.join()
     assert run.render(listing, replace(job, out=str(tmp_path / "S")), QUIET).done == 1
@@ -177,7 +177,7 @@ def test_nothing_is_done_for_a_store_that_was_replaced(tmp_path):
     shutil.rmtree(store.path)
     before = tree(render_toy(tmp_path / "S", 2, shard=1, size=24, points=32).path)
     pool = WorkerPool()
-    with pytest.raises(StoreError, match="another store here"):
+    with pytest.raises(StoreError, match="a different store here"):
         run_claimed(pool, Work(make_runner, job, 60.0), Task(RENDER, 0))
     pool.close()
     assert tree(store.path) == before
@@ -210,7 +210,7 @@ def test_a_repair_says_where_the_bytes_are_others(tmp_path):
     (root / "0.mtl").write_text("newmtl paint\nKd 0 1 0\n")
     done = pointcmt("verify", store.path, "--repair", "--workers", 1, "--json")
     assert done.returncode == 3
-    assert "note: 1 shards are not the bytes that they were, such as 0" in done.stdout
+    assert "note: 1 shards have different bytes than before, such as 0" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1])["changed"] == [0]
 
 

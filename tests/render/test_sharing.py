@@ -76,8 +76,8 @@ def test_shares_of_correspondences(meshes, finished, tmp_path):
         (("--shard-index", 3, "--num-shards", 3), "0 to 2"),
         (("--shard-index", -1, "--num-shards", 3), "0 to 2"),
         (("--shard-index", 0, "--num-shards", 0), "--num-shards 1 or more"),
-        (("--shard-index", 3), "belong together"),
-        (("--num-shards", 3), "belong together"),
+        (("--shard-index", 3), "must be used together"),
+        (("--num-shards", 3), "must be used together"),
         (("--shard-index", 0, "--num-shards", 2, "--overwrite"), "others have rendered"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_claim_of_a_machine_that_is_gone_is_waited_for_and_then_taken(
     assert time.monotonic() - began >= 3.0
     assert summary.done == 2
     said = messages()
-    assert "waiting for 1 shards that others work on" in said
+    assert "waiting for 1 shards that other processes are working on" in said
     assert "on node17" in said
     assert store.committed() == [0, 1]
     assert not list((tmp_path / "S" / claims.FOLDER).iterdir())

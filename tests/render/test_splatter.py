@@ -8,6 +8,7 @@ from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.draw.splatter import draw_cloud, splat, visible_points
 from pointcmt.render.load.normals import complete_normals, estimate_normals
 from pointcmt.shapes import Cloud
+from pointcmt.srgb import to_linear, to_srgb
 
 INSIDE = Rig("inside", (View((0.1, 0.2, 0.3), target=(1.0, 0.0, 0.0), fov=120.0),))
 
@@ -41,7 +42,7 @@ def draw(shape, settings):
 
 
 def plain_splat(points, camera, radius):
-    """The nearest point of all whose centre lies within the radius, pixel by pixel."""
+    """The nearest point of all whose center lies within the radius, pixel by pixel."""
     index = np.full((len(camera), camera.height, camera.width), -1, np.int32)
     depth = np.zeros(index.shape, np.float32)
     centers = pixel_centers(camera.width, camera.height)
@@ -165,7 +166,7 @@ def test_a_closed_wall_hides_what_is_behind_it():
     assert visible[1, len(wall) :].all()
 
 
-# Colour
+# Color
 
 
 def test_colours_of_a_cloud_are_drawn_as_they_are():
@@ -196,9 +197,8 @@ def test_points_without_colours_are_grey_in_the_light_of_meshes(light):
     key = np.array((-0.36, -0.48, 0.80))
     if light == "camera":
         key = np.einsum("nji,j->ni", turn, (-0.40, -0.55, -0.733))
-    lit = 0.16 + 0.34 * np.abs(facing[:, 0]) + 0.68 * np.maximum((normal * key).sum(axis=1), 0)
-    linear = ((0.75 + 0.055) / 1.055) ** 2.4 * lit
-    expected = 255 * np.minimum(1.055 * linear ** (1 / 2.4) - 0.055, 1)
+    lit = 0.12 + 0.26 * np.abs(facing[:, 0]) + 0.52 * np.maximum((normal * key).sum(axis=1), 0)
+    expected = 255 * to_srgb((0.02 + 0.98 * to_linear(0.75)) * lit)
     away = np.abs(views.rgb[view, row, column] - expected[:, None])
     assert away.max() <= 1
     local = np.einsum("nij,nj->ni", turn, normal)
@@ -250,5 +250,5 @@ def test_normals_of_the_file_are_kept_where_they_have_unit_length():
     done = complete_normals(Cloud(points, given))
     np.testing.assert_allclose(done.normals[50:], np.roll(points, 1, axis=1)[50:], atol=1e-6)
     np.testing.assert_array_equal(done.normals[:50], estimate_normals(points)[:50])
-    assert done.notes == ("50 normals are not of unit length: estimated instead",)
+    assert done.notes == ("50 normals are not unit vectors: estimated instead",)
     assert complete_normals(Cloud(points, np.zeros_like(points))).notes == ()

@@ -107,7 +107,9 @@ def test_memory_that_earlier_tasks_left_in_a_worker_is_not_blamed_on_a_shape(tmp
 
 
 def test_a_memory_limit_below_what_the_libraries_need_stops_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match=r"not working on any shape: .* memory_limit=0\.01"):
+    with pytest.raises(
+        PointcmtError, match=r"keep dying before they work on a shape: .* memory_limit=0\.01"
+    ):
         run(tmp_path, {}, memory_limit=0.01)
 
 
@@ -156,13 +158,15 @@ def test_a_failure_of_the_machine_stops_the_job_with_its_own_error(tmp_path):
 
 
 def test_workers_that_cannot_start_stop_the_job(tmp_path):
-    with pytest.raises(PointcmtError, match="exit code 1"):
+    with pytest.raises(PointcmtError, match="exited with code 1"):
         list(run_tasks(range(3), Work(runners.make_dead, None, 60.0), 2))
 
 
 def test_workers_that_hang_before_any_shape_stop_the_job(monkeypatch):
     monkeypatch.setattr(supervisor, "LOADING_TIMEOUT", 1.0)
-    with pytest.raises(PointcmtError, match="not working on any shape: took longer than 1 s"):
+    with pytest.raises(
+        PointcmtError, match="keep dying before they work on a shape: took longer than 1 s"
+    ):
         list(run_tasks(range(1), Work(runners.make_hanging, None, 0.5), 1))
 
 
@@ -205,8 +209,8 @@ def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path, hold):
         assert another != process
         assert ended[1][1:] == (
             Reason.TIMEOUT,
-            f"took longer than 5 s; its process {process} on {socket.gethostname()} cannot be "
-            "killed",
+            f"took longer than 5 s; its worker process {process} on {socket.gethostname()} cannot "
+            "be killed",
         )
         second = pool.submit(workers.run, work, 1)
         hold(another)

@@ -46,8 +46,8 @@ class PlainDense(nn.Module):
 
 def pretrain_plain(store, out, batch_size, accumulate):
     """masking=0: what is left out is drawn for each piece of a batch."""
-    knobs = (f"data.batch_size={batch_size}", f"optimizer.accumulate={accumulate}", "masking=0")
-    train(store, small_config("mvnet", *STILL, *knobs, epochs=1), out, device="cpu")
+    overrides = (f"data.batch_size={batch_size}", f"optimizer.accumulate={accumulate}", "masking=0")
+    train(store, small_config("mvnet", *STILL, *overrides, epochs=1), out, device="cpu")
 
 
 if __name__ == "__main__":

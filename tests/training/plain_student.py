@@ -29,8 +29,8 @@ class PlainStudent(nn.Module):
 
 
 def train_plain(store, out, batch_size, accumulate):
-    knobs = (f"data.batch_size={batch_size}", f"optimizer.accumulate={accumulate}")
-    train(store, small_config("student", *STILL, *knobs, epochs=1), out, device="cpu")
+    overrides = (f"data.batch_size={batch_size}", f"optimizer.accumulate={accumulate}")
+    train(store, small_config("student", *STILL, *overrides, epochs=1), out, device="cpu")
 
 
 if __name__ == "__main__":

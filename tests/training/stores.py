@@ -73,7 +73,7 @@ class Plan:
     val: tuple = (0, 0, 0)
     class_names: tuple = CLASSES
     failed: tuple = ()
-    unlabelled: int = 0
+    unlabeled: int = 0
     parts: bool = False
     render: RenderConfig | None = None
 
@@ -90,7 +90,7 @@ def write_store(folder, plan):
         for name, count in zip(plan.class_names, getattr(plan, split), strict=True)
         for i in range(count)
     ]
-    shapes += [ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabelled)]
+    shapes += [ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabeled)]
     schema = Schema(len(shapes), VIEWS, SIZE, POINTS, SHARD, depth_scale=1e-4, parts=plan.parts)
     render = plan.render.attributes() if plan.render else {"size": SIZE, "rig": {"name": "small"}}
     attributes = {
@@ -126,7 +126,7 @@ def write_store(folder, plan):
 
 
 def draw_views(name, rng):
-    """[V, H, W, 3] u8: a disc, a lying bar or a standing bar, of some dark colour, on noise."""
+    """[V, H, W, 3] u8: a disc, a lying bar or a standing bar, of some dark color, on noise."""
     rows, columns = np.mgrid[0:SIZE, 0:SIZE] - SIZE / 2 + 0.5
     inside = {
         "plate": (abs(rows) < 3) & (abs(columns) < 12),

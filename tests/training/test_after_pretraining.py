@@ -52,9 +52,9 @@ def test_its_point_network_has_the_names_of_any_other(pre):
 @pytest.mark.parametrize("recipe", ["finetune", "partseg"])
 def test_a_frozen_start_ends_with_its_encoder(recipe, pre, toy_store, tmp_path, messages):
     """The whole way: found by name, loaded, trained, and a head made anew."""
-    knobs = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
-    knobs += ["schedule.warmup=0"]
-    config = load_config(recipe, None, knobs, epochs=1, init=str(pre))
+    overrides = ["load=all", "data.points=64", "data.batch_size=4", "model.encoder=frozen"]
+    overrides += ["schedule.warmup=0"]
+    config = load_config(recipe, None, overrides, epochs=1, init=str(pre))
     train(toy_store, config, tmp_path, device="cpu")
     assert open_run(tmp_path).config.model.backbone == "dgcnn"
     theirs, mine = open_network(pre).weights, open_network(tmp_path).weights
@@ -135,5 +135,5 @@ def test_the_same_encoder_with_and_without_a_decoder(recipe, backbone, dense, fo
 
 
 def test_some_networks_have_no_features_of_points():
-    with pytest.raises(UsageError, match="pointmlp has no features of points"):
+    with pytest.raises(UsageError, match="pointmlp has no per-point features"):
         same_network(named("student", "pointmlp"), True)

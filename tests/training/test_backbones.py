@@ -93,14 +93,14 @@ def test_any_number_of_points_that_the_network_can_take(name, size):
         with torch.no_grad():
             assert model(points).logits.isfinite().all()
     else:
-        with pytest.raises(UsageError, match=f"{LEAST[name]} points or more") as caught:
+        with pytest.raises(UsageError, match=f"at least {LEAST[name]} points") as caught:
             model(points)
         assert caught.value.where == "data.points"
 
 
 @pytest.mark.parametrize("name", LEAST)
 def test_one_point_less_than_the_least_is_refused(name):
-    with pytest.raises(UsageError, match=f"not of {LEAST[name] - 1}"):
+    with pytest.raises(UsageError, match=f"points, not {LEAST[name] - 1}"):
         BACKBONES[name](4)(clouds(2, LEAST[name] - 1).float())
 
 

@@ -61,9 +61,9 @@ def test_a_separator_or_a_suffix_makes_a_path(tmp_path, monkeypatch):
     assert load_config("student", "student-toy") == packaged
     for path in ("./student-toy", "student.yaml", "./mine", str(tmp_path / "mine")):
         assert load_config("student", path).epochs == 3
-    with pytest.raises(UsageError, match="no packaged configuration is called 'mine'") as caught:
+    with pytest.raises(UsageError, match="unknown configuration 'mine'") as caught:
         load_config("student", "mine")
-    assert caught.value.fix.startswith("the file of this name is --config ./mine; ")
+    assert caught.value.fix.startswith("for the file of this name, use --config ./mine; ")
     with pytest.raises(UsageError, match="no such configuration file"):
         load_config("student", "student-toy.yml")
     with pytest.raises(UsageError, match="the path is empty"):
@@ -126,12 +126,12 @@ def test_every_option_and_section_is_described_in_a_sentence(recipe):
 @pytest.mark.parametrize(
     ("recipe", "line"),
     [
-        ("student", "  resample: 0 # Draw the points at random from the first n instead, as"),
+        ("student", "  resample: 0 # Sample the points at random from the first n instead, as"),
         ("student", "  method: pointcmt # logits (Hinton et al. 2015) and features (mean squared"),
         ("student", " # baselines. One of pointcmt, logits, features, none."),
         ("partseg", "  batch_size: 16 # Shapes per batch, over all processes."),  # inherited
-        ("mvnet", "optimizer: # AdamW as transformers are trained with. Where no learning_rate"),
-        ("mvnet", "  fraction: 1.0 # Share of the remaining train shapes to train on."),
+        ("mvnet", "optimizer: # AdamW with the usual settings for transformers. For pointnet2"),
+        ("mvnet", "fraction: 1.0 # Fraction of the remaining train shapes to train on."),
     ],
 )
 def test_comments_say_what_the_classes_say(recipe, line):

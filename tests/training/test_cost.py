@@ -134,8 +134,8 @@ def test_the_memory_of_whoever_starts_a_run_does_not_count():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_what_is_frozen_is_not_trained(frozen, store, tmp_path):
-    knobs = ["model.encoder=frozen"] if frozen else []
-    found = train(store, small_config("teacher", *knobs, epochs=1), tmp_path, "cpu").cost
+    overrides = ["model.encoder=frozen"] if frozen else []
+    found = train(store, small_config("teacher", *overrides, epochs=1), tmp_path, "cpu").cost
     assert (found.trainable_parameters < found.total_parameters) == frozen
     assert found.inference_parameters == found.total_parameters
     assert found.flops > 0

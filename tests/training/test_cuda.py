@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEVICE = "cuda"
-KNOBS = {
+OVERRIDES = {
     "teacher": (),
     "student": ("loop.precision=bf16",),
     "finetune": ("load=none", "model.backbone=dgcnn"),
@@ -23,8 +23,8 @@ from pathlib import Path
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.training.loop import train
 from tests.training.stores import small_config
-recipe, store, out, devices, until, *knobs = sys.argv[1:]
-config = small_config(recipe, *knobs, epochs=2)
+recipe, store, out, devices, until, *overrides = sys.argv[1:]
+config = small_config(recipe, *overrides, epochs=2)
 for device in devices.split(","):
     train(ViewStore.open(store), config, Path(out) / device, device, until=int(until))
 """
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.gpu
 
 def run(recipe, store, out, devices, until):
     """Train up to an epoch, on one device after another, in a process of its own."""
-    arguments = [recipe, store.path, str(out), ",".join(devices), str(until), *KNOBS[recipe]]
+    arguments = [recipe, store.path, str(out), ",".join(devices), str(until), *OVERRIDES[recipe]]
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, *arguments],
         cwd=ROOT,
@@ -46,7 +46,7 @@ def run(recipe, store, out, devices, until):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("recipe", KNOBS)
+@pytest.mark.parametrize("recipe", OVERRIDES)
 def test_a_recipe_trains_and_goes_on(recipe, make_store, rendered, tmp_path):
     store = rendered if recipe == "mvnet" else make_store(parts=recipe == "partseg")
     run(recipe, store, tmp_path, [DEVICE], until=1)

@@ -159,7 +159,7 @@ def test_any_number_of_points_from_the_least_on(name):
             found = model(clouds(1, size), local=True).local
             assert found.shape == (1, size, model.local_width)
             assert found.isfinite().all()
-    with pytest.raises(UsageError, match=f"{least} points or more"):
+    with pytest.raises(UsageError, match=f"at least {least} points"):
         model(clouds(1, least - 1), local=True)
 
 

@@ -53,7 +53,7 @@ def unit_boxes(clouds):
     return (clouds - (low + high) / 2) / (high - low).max(axis=2, keepdims=True)
 
 
-def off_centre_boxes(clouds):
+def off_center_boxes(clouds):
     low, high = clouds.min(axis=1, keepdims=True), clouds.max(axis=1, keepdims=True)
     size = (high - low).max(axis=2, keepdims=True)
     return clouds / size - 0.5 - ((low - (size - (high - low))) / 2) / size
@@ -100,7 +100,7 @@ def stored(stages, store):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "expected"),
+    ("overrides", "expected"),
     [
         ((), {"fe": 30, "ce_sum": 9.6 / 12}),
         (("distillation.classifier=0",), {"fe": 30}),
@@ -111,11 +111,11 @@ def stored(stages, store):
         (("distillation.method=none",), {}),
     ],
 )
-def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
+def test_losses_follow_the_spec(overrides, expected, stages, store, stored):
     batch, shapes, teacher, weights = stored
     still = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "model.orthogonality=0")
     exact = ("distillation.feature.solver=exact",)
-    config = student_config(stages, *still, *exact, *knobs)
+    config = student_config(stages, *still, *exact, *overrides)
     torch.manual_seed(1)
     recipe = RECIPES["student"](config, 3, True)
     recipe = recipe.prepare(context(store, shapes))
@@ -129,7 +129,7 @@ def test_losses_follow_the_spec(knobs, expected, stages, store, stored):
         {name: tensor.detach().double().numpy() for name, tensor in table.items()}
         for table in (found, classifier)
     )
-    boxes = off_centre_boxes if "pointcmt" in "".join(knobs) else unit_boxes
+    boxes = off_center_boxes if "pointcmt" in "".join(overrides) else unit_boxes
     terms = plain_losses(found, teacher, weights, classifier, batch["label"].numpy(), boxes)
     total = terms["class"] + sum(weight * terms[name] for name, weight in expected.items())
     assert loss.item() == pytest.approx(total, rel=1e-4)
@@ -149,10 +149,10 @@ def test_the_official_weights_equal_the_references_sum_at_its_batch_size(stages,
 def test_what_the_gradients_of_ce_reach(detach, stages, store, stored):
     """Detached, CE moves the student's own prediction; attached, its classifier through f_t too."""
     batch, shapes, *_ = stored
-    knobs = ("distillation.feature.weight=0", f"distillation.detach={detach}")
+    overrides = ("distillation.feature.weight=0", f"distillation.detach={detach}")
     found = {}
     for ce in (0, 9.6):
-        config = student_config(stages, *knobs, f"distillation.classifier={ce}")
+        config = student_config(stages, *overrides, f"distillation.classifier={ce}")
         torch.manual_seed(1)
         recipe = RECIPES["student"](config, 3, True)
         recipe = recipe.prepare(context(store, shapes))
@@ -223,7 +223,7 @@ def test_a_generator_learns_the_shapes(stages, store):
 def test_another_teachers_generator_is_refused(stages, store, tmp_path):
     train(store, small_config("teacher", seed=5, epochs=1), tmp_path / "other", device="cpu")
     config = student_config(stages, teacher=str(tmp_path / "other"))
-    with pytest.raises(StoreError, match="trained with another teacher"):
+    with pytest.raises(StoreError, match="trained with a different teacher"):
         train(store, config, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "last").exists()
 
@@ -237,14 +237,14 @@ def test_a_run_may_be_moved_but_not_given_another_teacher(stages, store, tmp_pat
     assert len(tensors(tmp_path / "run"))
     train(store, small_config("teacher", seed=5, epochs=1), tmp_path / "other", device="cpu")
     other = student_config(stages, "distillation.method=logits", teacher=str(tmp_path / "other"))
-    with pytest.raises(StoreError, match=r"teacher: \w+ in the run, \w+ asked for"):
+    with pytest.raises(StoreError, match=r"teacher: \w+ in the run, \w+ requested"):
         train(store, other, tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize(
     ("recipe", "flags", "kind", "says"),
     [
-        ("cmpg", {}, UsageError, "no teacher is given"),
+        ("cmpg", {}, UsageError, "a generator needs a teacher"),
         ("cmpg", {"teacher": "/nowhere"}, StoreError, "no run here"),
         ("cmpg", {"teacher": "cmpg"}, UsageError, "not a teacher; its recipe is cmpg"),
         ("student", {"teacher": "teacher"}, UsageError, "needs a generator"),
@@ -264,5 +264,5 @@ def test_inputs_that_do_not_fit_are_said(recipe, flags, kind, says, stages, stor
 
 def test_a_teacher_of_other_classes_is_refused(stages, make_store, tmp_path):
     other = make_store(class_names=("ball", "plate", "cone"))
-    with pytest.raises(StoreError, match="the store has other classes"):
+    with pytest.raises(StoreError, match="the store's classes differ"):
         train(other, student_config(stages), tmp_path / "run", device="cpu")

@@ -32,8 +32,8 @@ def apart(rng, n):
 
 def clustered(rng, n):
     """Tight clusters that hold unequal numbers: some points must go from one to another."""
-    centres = rng.normal(size=(6, 3))
-    return tuple(centres[rng.integers(0, 6, n)] + 0.01 * rng.normal(size=(n, 3)) for _ in "xy")
+    centers = rng.normal(size=(6, 3))
+    return tuple(centers[rng.integers(0, 6, n)] + 0.01 * rng.normal(size=(n, 3)) for _ in "xy")
 
 
 def duplicate(rng, n):
@@ -331,16 +331,16 @@ GOOD = torch.rand(2, 4, 3)
 @pytest.mark.parametrize(
     ("x", "y", "said"),
     [
-        (GOOD[0], GOOD[0], "x is [4, 3]"),
-        (GOOD, GOOD[..., :2], "y is [2, 4, 2]"),
+        (GOOD[0], GOOD[0], "x must have the shape [B, N, 3], not [4, 3]"),
+        (GOOD, GOOD[..., :2], "y must have the shape [B, N, 3], not [2, 4, 2]"),
         (GOOD, GOOD[:, :3], "y is [2, 3, 3]"),
         (GOOD, GOOD[:1], "y is [1, 4, 3]"),
         (GOOD[:, :0], GOOD[:, :0], "no points"),
         (GOOD, GOOD * torch.nan, "y holds NaN"),
         (GOOD / 0, GOOD, "x holds NaN or infinite"),
         (GOOD, GOOD.double(), "y is torch.float64"),
-        (GOOD.half(), GOOD.half(), "x is torch.float16"),
-        (GOOD.long(), GOOD, "x is torch.int64"),
+        (GOOD.half(), GOOD.half(), "x must be float32 or float64, not torch.float16"),
+        (GOOD.long(), GOOD, "x must be float32 or float64, not torch.int64"),
         (GOOD, GOOD.to("meta"), "on meta"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_class_without_shapes_does_not_count():
     assert report.mean_class_accuracy == report.overall_accuracy == 1
     assert report.per_class["b"] == {"shapes": 0, "correct": 0, "accuracy": None}
     assert (
-        report.describe().splitlines()[-1].endswith("1 classes without shapes are not counted: b")
+        report.describe().splitlines()[-1].endswith("1 classes without shapes are not included: b")
     )
     json.dumps(report.as_json(), allow_nan=False)
 
@@ -165,7 +165,9 @@ def test_what_validated_is_only_known_as_long_as_the_same_is_rendered(make_store
     (tmp_path / "later.json").rename(marker)
     finished = ViewStore.open(tmp_path / "store")
     for split in ("val", "train"):
-        with pytest.raises(StoreError, match="other shapes than when this run was trained"):
+        with pytest.raises(
+            StoreError, match="does not contain the same shapes as when this run was trained"
+        ):
             evaluate(tmp_path / "run", finished, split=split, device="cpu")
     assert evaluate(tmp_path / "run", finished, device="cpu").shapes == 18
     with pytest.raises(StoreError, match=r"split\.train: \w+ in the run"):
@@ -186,14 +188,14 @@ def test_a_store_of_other_classes_is_refused(runs, make_store):
     with pytest.raises(StoreError, match=r"1 missing \(rod\), 1 unknown \(cone\)"):
         evaluate(runs["student"], other, device="cpu")
     turned = make_store(class_names=("rod", "plate", "ball"))
-    with pytest.raises(StoreError, match="in another order"):
+    with pytest.raises(StoreError, match="in a different order"):
         evaluate(runs["student"], turned, device="cpu")
 
 
 def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_store):
     other = make_store(train=(2, 2, 2), test=(4, 4, 4))
     assert evaluate(runs["student"], other, device="cpu").shapes == 12
-    with pytest.raises(StoreError, match="the 'val' shapes of this run are only known"):
+    with pytest.raises(StoreError, match="the 'val' shapes of this run are only defined"):
         evaluate(runs["student"], other, split="val", device="cpu")
 
 
@@ -258,7 +260,7 @@ def test_a_run_of_an_older_version_does_not_say_how_its_store_was_rendered(
     assert evaluate(folder, make_store(render=RENDERED), device="cpu").notes == ()
     other = make_store(render=OTHERWISE["light"][0])
     (note,) = evaluate(folder, other, device="cpu").notes
-    assert "which ones is unknown" in note
+    assert "unknown which, since the run was started with an older version" in note
 
 
 def test_a_teacher_of_another_rig_is_said(on_rendered, make_store, tmp_path, messages):
@@ -279,11 +281,11 @@ def test_what_cannot_be_evaluated_is_said(runs, store, make_store, tmp_path):
         evaluate(runs["student"], make_store(test=(0, 0, 0)), device="cpu")
     with pytest.raises(StoreError, match="no run here"):
         evaluate(tmp_path, store, device="cpu")
-    with pytest.raises(UsageError, match="no checkpoint is called 'bets'"):
+    with pytest.raises(UsageError, match="unknown checkpoint 'bets'"):
         evaluate(runs["student"], store, which="bets", device="cpu")
-    with pytest.raises(UsageError, match="no split is called 'tset'"):
+    with pytest.raises(UsageError, match="unknown split 'tset'"):
         evaluate(runs["student"], store, split="tset", device="cpu")
-    with pytest.raises(UsageError, match="0 votes"):
+    with pytest.raises(UsageError, match="votes must be at least 1, not 0"):
         evaluate(runs["student"], store, votes=0, device="cpu")
 
 

@@ -73,14 +73,14 @@ def test_another_number_of_classes_keeps_its_own_classifier(pre, store):
     before, after, theirs, notes = begun(config("load=all", init=str(pre)), names, pre, store)
     for name, tensor in after.items():
         assert torch.equal(tensor, (before if "classifier" in name else theirs)[name])
-    assert "classifier 0 of 2 tensors (2 more are not used)" in notes[0]
+    assert "classifier 0 of 2 tensors (2 more are unused)" in notes[0]
 
 
 def test_none_is_the_vanilla_student_bit_for_bit(pre, store, tmp_path):
-    knobs = ("schedule.warmup=1", "optimizer.learning_rate=0.001")
-    student = small_config("student", *knobs, epochs=2)
+    overrides = ("schedule.warmup=1", "optimizer.learning_rate=0.001")
+    student = small_config("student", *overrides, epochs=2)
     train(store, student, tmp_path / "student", device="cpu")
-    train(store, config(*knobs, "load=none", init=str(pre)), tmp_path / "none", device="cpu")
+    train(store, config(*overrides, "load=none", init=str(pre)), tmp_path / "none", device="cpu")
     assert_equal_runs(tmp_path / "student", tmp_path / "none")
     assert open_run(tmp_path / "none").facts["inputs"] == {}
 
@@ -114,8 +114,8 @@ def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
 
 def test_pretraining_helps_at_once(pre, store, tmp_path):
     """After one epoch at a rate that changes nothing, the whole student is as good as it was."""
-    knobs = ("load=all", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0")
-    train(store, config(*knobs, epochs=1, init=str(pre)), tmp_path, device="cpu")
+    overrides = ("load=all", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0")
+    train(store, config(*overrides, epochs=1, init=str(pre)), tmp_path, device="cpu")
     assert metrics(tmp_path)[0]["accuracy"] > 0.8
     assert evaluate(tmp_path, store, device="cpu").shapes == 18
 
@@ -187,14 +187,14 @@ def test_a_published_checkpoint_to_start_from(store, tmp_path):
     (note,) = start_from(resolve_config(settings, store), model, ["a", "b", "c"])
     assert torch.equal(model.head[0].weight, theirs.state_dict()["fc_layer1.0.fc.weight"])
     assert torch.equal(model.classifier.weight, classifier)
-    assert "classifier 0 of 2 tensors (2 more are not used)" in note
-    with pytest.raises(UsageError, match="no network is named"):
+    assert "classifier 0 of 2 tensors (2 more are unused)" in note
+    with pytest.raises(UsageError, match=r"model\.backbone is required"):
         resolve_config(config(init=f"{tmp_path}/published.pth"), store)
 
 
 def test_another_architecture_is_refused_with_names_and_shapes(pre, store, tmp_path):
     settings = config("model.backbone=dgcnn", init=str(pre))
-    with pytest.raises(StoreError, match=r"align_feature\.head\.\S+: unknown to the model"):
+    with pytest.raises(StoreError, match=r"align_feature\.head\.\S+: not in the model"):
         train(store, settings, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
@@ -207,9 +207,9 @@ def test_another_width_is_refused_with_the_shapes():
 
 @pytest.mark.usefixtures("small_resnet")
 def test_what_cannot_be_started_from_is_said(store, tmp_path):
-    with pytest.raises(UsageError, match="load=encoder needs a run to load from"):
+    with pytest.raises(UsageError, match="load=encoder needs a run to load weights from"):
         train(store, config(), tmp_path / "run", device="cpu")
-    with pytest.raises(UsageError, match="no network is named"):
+    with pytest.raises(UsageError, match=r"model\.backbone is required"):
         train(store, config("load=none"), tmp_path / "run", device="cpu")
     with pytest.raises(StoreError, match="no run here"):
         train(store, config(init="/nowhere"), tmp_path / "run", device="cpu")

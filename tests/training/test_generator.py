@@ -18,7 +18,7 @@ def clouds(seed, B=3, N=40):
 
 
 def boxed(cloud, norm):
-    """One cloud [N, 3] by the spec: a centred unit box, or the reference code's slip."""
+    """One cloud [N, 3] by the spec: a centered unit box, or the reference code's slip."""
     low, high = cloud.min(axis=0), cloud.max(axis=0)
     longest = (high - low).max()
     margin = longest - (high - low)

@@ -1,4 +1,4 @@
-"""What goes wrong within a step is said with the knobs that help, by the process itself."""
+"""What goes wrong within a step is said with the overrides that help, by the process itself."""
 
 import pytest
 import torch
@@ -23,10 +23,10 @@ class Glutton(PlainStudent):
 def test_memory_that_runs_out_names_the_knobs(store, tmp_path, monkeypatch):
     """The allocator's own failure, in the middle of a step."""
     monkeypatch.setitem(BACKBONES, "pointnet", Glutton)
-    with pytest.raises(PointcmtError, match="memory ran out while training student") as caught:
+    with pytest.raises(PointcmtError, match="out of memory while training student") as caught:
         train(store, small_config("student", epochs=1), tmp_path, device="cpu")
-    for knob in ("data.batch_size below 8", "optimizer.accumulate", "bf16", "data.points"):
-        assert knob in caught.value.fix
+    for override in ("data.batch_size below 8", "optimizer.accumulate", "bf16", "data.points"):
+        assert override in caught.value.fix
 
 
 def test_a_teachers_knobs_are_other_ones():

@@ -13,7 +13,7 @@ from tests.training.image_folders import IMAGES, SMALL
 from tests.training.test_image_levels import images
 
 
-def normalised(views, mean, std):
+def normalized(views, mean, std):
     """Pixels [n,3,H,W] in float64, as transformers' image processors make them."""
     rgb = views.double() / 255
     mean, std = (torch.tensor(each, dtype=torch.float64) for each in (mean, std))
@@ -127,7 +127,7 @@ def test_levels_are_the_networks_own(name, size, folder_of, capfd):
     capfd.readouterr()
     views = images(2, size)
     with torch.no_grad():
-        wanted = reference(own, normalised(views, *IMAGES.values()))
+        wanted = reference(own, normalized(views, *IMAGES.values()))
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.shape == other.shape == (2, *shape)
         assert other.std() > 0.01
@@ -142,7 +142,7 @@ def test_a_map_with_as_many_channels_as_rows_is_not_turned(folder_of):
     assert found.shapes == [(8, 8, 8)]
     own = transformers.ConvNextV2Model.from_pretrained(folder).double().eval()
     views = images(2)
-    wanted = own(normalised(views, *IMAGES.values()), output_hidden_states=True).hidden_states[1]
+    wanted = own(normalized(views, *IMAGES.values()), output_hidden_states=True).hidden_states[1]
     torch.testing.assert_close(found.double()(views)[0], wanted.float(), rtol=1e-4, atol=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_widths_are_known_without_weights_and_without_random_numbers(name, folde
         ),
         ("preprocessor_config.json", {**IMAGES, "do_normalize": False}, ([0] * 3, [1] * 3)),
         (
-            "preprocessor_config.json",  # to -1 … 1, which is then normalised
+            "preprocessor_config.json",  # to -1 … 1, which is then normalized
             {"rescale_factor": 2 / 255, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]},
             ([0.5] * 3, [0.5] * 3),
         ),
@@ -205,7 +205,7 @@ def test_images_are_normalised_as_the_folder_says(file, says, statistics, copy_o
     assert bool(network.known.guessed) == (statistics is None)
     views = images(2)
     imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    pixels = normalised(views, *(statistics or imagenet))
+    pixels = normalized(views, *(statistics or imagenet))
     seen = []
     network.network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     network(views)
@@ -254,7 +254,7 @@ def test_networks_of_bgr_are_refused(kind, says, taken, tmp_path):
     if taken:
         assert level_widths("auto", str(tmp_path), [1.0], 224)
         return
-    with pytest.raises(UsageError, match=f"{kind} takes images in BGR") as caught:
+    with pytest.raises(UsageError, match=f"{kind} takes BGR images") as caught:
         level_widths("auto", str(tmp_path), [1.0], 224)
     assert caught.value.where == str(tmp_path)
     assert "do_flip_channel_order: false" in caught.value.fix

@@ -22,9 +22,9 @@ from tests.training.stores import small_config
 from tests.training.test_loop import metrics
 
 
-def settings(folder, *knobs, epochs=1):
+def settings(folder, *overrides, epochs=1):
     images = ("images.backbone=auto", f"images.weights={folder}")
-    return small_config("mvnet", *images, *knobs, epochs=epochs)
+    return small_config("mvnet", *images, *overrides, epochs=epochs)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_run_learns_from_it_online_and_cached_alike(rendered, folder_of, tmp_p
     folder = folder_of("dinov3_vit")
     for cache in ("false", "true"):
         train(rendered, settings(folder, f"images.cache={cache}"), tmp_path / cache, device="cpu")
-    assert "normalised" not in messages()
+    assert "ImageNet's mean" not in messages()
     (online,), (cached,) = metrics(tmp_path / "false"), metrics(tmp_path / "true")
     assert online["transfer"] == pytest.approx(cached["transfer"], rel=1e-3)
     assert online["transfer"] != cached["transfer"]
@@ -54,11 +54,13 @@ def test_a_run_goes_on_with_the_same_network_alone(rendered, copy_of, tmp_path, 
     (folder / "preprocessor_config.json").unlink()
     run = tmp_path / "run"
     train(rendered, settings(folder, epochs=2), run, device="cpu", until=1)
-    assert "nothing beside" in messages()
+    assert "has no image normalization settings" in messages()
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
 
     def refused(other):
-        with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked"):
+        with pytest.raises(
+            StoreError, match=r"images\.weights: \w{64} in the run, \w{64} requested"
+        ):
             train(rendered, settings(other, epochs=2), run, device="cpu")
         shutil.rmtree(other)
         return Path(shutil.copytree(folder, other))

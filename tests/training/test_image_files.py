@@ -145,7 +145,7 @@ def test_an_index_names_weights_beside_it_alone(
         weights = "bad/net"
     for use in (build_network, weights_key):
         with pytest.raises(
-            UsageError, match=r"index\.json cannot be used: it names other"
+            UsageError, match=r"index\.json cannot be used: it refers to files other"
         ) as caught:
             use("auto", weights)
         assert caught.value.where == weights
@@ -154,10 +154,10 @@ def test_an_index_names_weights_beside_it_alone(
 
 def test_what_an_index_names_must_be_there(copy_of):
     folder = indexed(copy_of("vit"), "model-00001-of-00001.safetensors")
-    with pytest.raises(UsageError, match=r"no model-00001-of-00001\.safetensors here \(pickled"):
+    with pytest.raises(UsageError, match=r"model-00001-of-00001\.safetensors not found \(pickled"):
         build_network("auto", str(folder))
     index = folder / "model.safetensors.index.json"
-    for text, says in (("[]", "is not a table"), ('{"weight_map": {}}', "names other files")):
+    for text, says in (("[]", "is not a table"), ('{"weight_map": {}}', "refers to files other")):
         index.write_text(text)
         with pytest.raises(UsageError, match=says):
             build_network("auto", str(folder))
@@ -204,7 +204,7 @@ def test_a_complete_download_needs_no_hub(
         assert weights_key("auto", f"some/{name}") == weights_key("auto", str(folder))
         (cache / "snapshots" / ("a" * 40) / "preprocessor_config.json").unlink()
         said = build_levels("auto", f"some/{name}", [1.0], 0, stored=32).known.guessed
-        assert said.startswith("the hub was not reached")
+        assert said.startswith("the hub cannot be reached")
         assert f"no preprocessor_config.json of some/{name}" in said
     (cache / "snapshots" / ("a" * 40) / "model.safetensors.index.json").unlink()
     with pytest.raises(UsageError, match=r"cannot be reached, and .* has no model\.safetensors of"):
@@ -228,7 +228,7 @@ def test_the_hub_says_how_images_are_made_or_that_it_does_not(
             build_levels("auto", name, [1.0], 0, stored=32) for name in ("some/vit", "other/vit")
         ]
         assert [network.known.guessed for network in networks] == [
-            "nothing beside some/vit says how its images are normalised",
+            "some/vit has no image normalization settings",
             "",
         ]
         asked = [file for name, _, file in hub.asked if name == "other/vit"]
@@ -260,11 +260,11 @@ def test_a_folder_needs_no_network_and_brings_no_code(hub, copy_of, folder_of, t
 
 def test_auto_needs_weights_to_look_at():
     assert load_config("mvnet", None, ["images.backbone=auto", "images.weights=x"]).images
-    for knobs in ([], ["images.weights=hub"], ["images.weights=random"]):
-        with pytest.raises(UsageError, match="takes the network from its weights") as caught:
-            load_config("mvnet", None, ["images.backbone=auto", *knobs])
-        assert "--set images.weights=… a folder" in caught.value.for_command_line()
-        assert "images__weights=… a folder" in str(caught.value)
+    for overrides in ([], ["images.weights=hub"], ["images.weights=random"]):
+        with pytest.raises(UsageError, match="selects the network by its weights") as caught:
+            load_config("mvnet", None, ["images.backbone=auto", *overrides])
+        assert "--set images.weights=… with a folder" in caught.value.for_command_line()
+        assert "images__weights=… with a folder" in str(caught.value)
     with pytest.raises(UsageError, match="auto"):
         load_config("mvnet", None, ["images.backbone=alexnet"])
     with pytest.raises(UsageError):
@@ -272,7 +272,7 @@ def test_auto_needs_weights_to_look_at():
 
 
 def test_another_network_than_the_named_one_can_be_had_with_auto(folder_of):
-    with pytest.raises(UsageError, match="this is no dinov2-base: dinov3_vit") as caught:
+    with pytest.raises(UsageError, match="not of dinov2-base, but of dinov3_vit") as caught:
         build_network("dinov2-base", str(folder_of("dinov3_vit")))
     assert "(or auto)" in caught.value.fix
 
@@ -314,7 +314,7 @@ def cut(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def quantised(folder):
+def quantized(folder):
     change(folder, quantization_config={"quant_method": "fp8"})
 
 
@@ -327,16 +327,16 @@ def infinite(folder):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (empty, r"cannot be read: there is no config\.json here"),
+        (empty, r"cannot be read: config\.json not found"),
         (broken, "cannot be read: Expecting property name"),
         (nameless, "has no model_type"),
         (unhashable, r"cannot be read: transformers .* has no \['vit'\]"),
         (listed, r"cannot be read: config\.json is not a table"),
         (absurd, "cannot be read: .*hidden_size"),
         (uneven, "have other shapes in 14 tensors"),
-        (pickled, r"no model\.safetensors here \(pickled weights are never read\)"),
+        (pickled, r"model\.safetensors not found \(pickled weights are not supported\)"),
         (cut, "cannot be read: .*incomplete metadata"),
-        (quantised, "cannot be read: vit's are quantised"),
+        (quantized, "cannot be read: .* says that vit is quantized"),
         (infinite, r"are not finite in 1 tensors, such as layers\.1\.mlp\.fc2\.bias"),
     ],
 )
@@ -352,15 +352,15 @@ def test_a_damaged_folder_is_refused(damage, says, copy_of):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("bert", "it takes no images"),
-        ("clip_text_model", "it takes no images"),
-        ("whisper", "it takes no images"),
-        ("funnel", "it takes no images"),
+        ("bert", "it does not take images"),
+        ("clip_text_model", "it does not take images"),
+        ("whisper", "it does not take images"),
+        ("funnel", "it does not take images"),
         ("hiera", "order of its windows"),
         ("vit_mae", "a random quarter of the patches"),
-        ("yolos", "tokens of objects"),
+        ("yolos", "object tokens"),
         ("detr", "it has a decoder"),
-        ("blip-2", "no network of the type blip_2_vision_model"),
+        ("blip-2", "cannot build a network of the type blip_2_vision_model"),
     ],
 )
 def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path):
@@ -374,7 +374,7 @@ def test_what_is_no_backbone_is_refused_before_it_is_built(kind, says, tmp_path)
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("poolformer", "its blocks are not run one by one"),
+        ("poolformer", "its blocks do not run one after another"),
         ("siglip2_vision_model", "missing 2 required positional arguments"),
         ("videomae", "not enough values to unpack"),
     ],
@@ -390,10 +390,12 @@ def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_knob(folder_of):
     with pytest.raises(UsageError, match="vit cuts images into patches of 8²") as caught:
         build_levels("auto", str(folder_of("vit")), [1.0], 36, stored=32)
     assert (caught.value.where, "32 or 40" in caught.value.fix) == ("images.size", True)
-    with pytest.raises(UsageError, match="sam_vision_model gives no maps of 32² pixels") as caught:
+    with pytest.raises(
+        UsageError, match="sam_vision_model does not accept images of 32² pixels"
+    ) as caught:
         build_levels("auto", str(folder_of("sam")), [1.0], 0, stored=32)
     assert (caught.value.where, "images.size to 64" in caught.value.fix) == ("images.size", True)
-    with pytest.raises(UsageError, match=r"levels .* of vit are its layers \[2, 2\]") as caught:
+    with pytest.raises(UsageError, match=r"levels .* of vit select the layers \[2, 2\]") as caught:
         build_levels("auto", str(folder_of("vit")), [0.9, 1.0], 0, stored=32)
     assert caught.value.where == "images.levels"
 

@@ -14,7 +14,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.training.images import levels
 from pointcmt.training.images.levels import Online, Standardized, build_levels, cache_levels, cost
-from tests.training.test_image_networks import folders, normalised, tiny  # noqa: F401, fixtures
+from tests.training.test_image_networks import folders, normalized, tiny  # noqa: F401, fixtures
 
 CPU = torch.device("cpu")
 CASES = {  # shares of the depth → layers
@@ -31,7 +31,7 @@ def images(count, size=32, seed=0):
 
 
 def reference(name, folder, pixels, layers):
-    """transformers' own hidden states of normalised pixels as [n, D, h, w], patch by patch."""
+    """transformers' own hidden states of normalized pixels as [n, D, h, w], patch by patch."""
     import transformers as t
 
     kinds = {
@@ -73,7 +73,7 @@ def test_levels_are_transformers_own_hidden_states(name, size, folders):  # noqa
     views = images(3, size or 32)
     if size:  # nothing is resized here: the stored views have the size that is asked for
         found = build_levels(name, str(folders[name]), levels, size, stored=48)
-    wanted = reference(name, folders[name], normalised(name, views[None]), layers)
+    wanted = reference(name, folders[name], normalized(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.dtype == torch.float32
         assert one.shape == other.shape == (3, *shape)
@@ -149,7 +149,7 @@ def test_a_channel_that_never_changes_is_not_blown_up():
     assert found[:, 1].abs().max() < 1e-4
     constant = Standardized(lambda _: [torch.full((4, 2, 4, 4), 3.0)], [batch], 0.25)(batch)[0]
     assert (constant == 0).all()
-    with pytest.raises(UsageError, match="none of the views") as caught:
+    with pytest.raises(UsageError, match="none of the sampled views") as caught:
         Standardized(lambda _: [still], [{**batch, "depth": batch["depth"] * 0}], 0.25)
     assert caught.value.where == "images.standardize"
 
@@ -159,7 +159,7 @@ def test_bad_settings_are_refused_with_the_knob():
         build_levels("vit-base", "random", [1.0], 36, stored=32)
     assert caught.value.where == "images.size"
     assert "32 or 40" in caught.value.fix
-    with pytest.raises(UsageError, match="one twice") as caught:
+    with pytest.raises(UsageError, match="one of them twice") as caught:
         build_levels("vit-base", "random", [0.9, 1.0], 0, stored=32)
     assert caught.value.where == "images.levels"
     with pytest.raises(UsageError, match="no such folder") as caught:
@@ -249,7 +249,7 @@ def test_damaged_and_lost_levels_are_noticed_and_computed_again(store):
     path.unlink()
     features = open_features(store, *list_features(store))
     assert features.states([0]) == {0: STALE}
-    with pytest.raises(StoreError, match="rendered again since, or the file is lost"):
+    with pytest.raises(StoreError, match="been rendered again, or the file is lost"):
         features.read(SHAPES)
     _, again = cached(store, SHAPES)
     assert path.read_bytes() == whole

@@ -121,10 +121,12 @@ def test_compiled_training_is_the_same_training(store, tmp_path):
     losses = {}
     for mode in ("eager", "compiled"):
         options = ["--data", store.path, "--out", str(tmp_path / mode), "--epochs", "2"]
-        knobs = [f"--set={knob}" for knob in (*SMALL["student"], "optimizer.learning_rate=1e-5")]
+        overrides = [
+            f"--set={override}" for override in (*SMALL["student"], "optimizer.learning_rate=1e-5")
+        ]
         switch = ["--compile"] if mode == "compiled" else []
         subprocess.run(
-            [sys.executable, "-m", "pointcmt", "train", "student", *options, *knobs, *switch],
+            [sys.executable, "-m", "pointcmt", "train", "student", *options, *overrides, *switch],
             check=True,
             capture_output=True,
         )

@@ -105,14 +105,14 @@ def test_no_such_folder_is_said(weights):
 
 
 def test_another_layout_is_refused(folder):
-    with pytest.raises(UsageError, match="this is no resnet-50"):
+    with pytest.raises(UsageError, match="not of resnet-50, but of"):
         build_mvcnn("resnet-50", str(folder), classes=5, image_size=0)
 
 
 def test_another_network_is_refused(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "vit"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="this is no resnet-18: vit"):
+    with pytest.raises(UsageError, match="not of resnet-18, but of vit"):
         build_mvcnn("resnet-18", str(tmp_path), classes=5, image_size=0)
 
 
@@ -231,14 +231,14 @@ def test_a_frozen_encoder_stays_as_it_is(pooling, small_resnet):
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "overrides",
     [
         ("model.encoder=frozen",),
         ("model.pooling=attention", "data.image_size=16"),
     ],
 )
-def test_a_run_of_either_kind_resumes_to_the_same_bits(knobs, store, small_resnet, tmp_path):
-    config = small_config("teacher", *knobs, epochs=2)
+def test_a_run_of_either_kind_resumes_to_the_same_bits(overrides, store, small_resnet, tmp_path):
+    config = small_config("teacher", *overrides, epochs=2)
     train(store, config, tmp_path / "whole", device="cpu")
     train(store, config, tmp_path / "halves", device="cpu", until=1)
     train(store, config, tmp_path / "halves", device="cpu")

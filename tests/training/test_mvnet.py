@@ -26,9 +26,9 @@ SIZE = 16
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
 
-def build(*knobs):
+def build(*overrides):
     torch.manual_seed(0)
-    return MVNet(PlainDense(1), small_config("mvnet", *knobs))
+    return MVNet(PlainDense(1), small_config("mvnet", *overrides))
 
 
 def scene(B=3, V=4, N=40, k=1):
@@ -52,7 +52,7 @@ def test_each_head_gives_what_the_losses_compare():
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "overrides",
     [
         (),
         ("matching.method=infonce",),
@@ -63,12 +63,12 @@ def test_each_head_gives_what_the_losses_compare():
     ],
     ids=" ".join,
 )
-def test_every_trained_parameter_learns_and_the_classifier_waits(knobs):
-    model = build(*knobs)
+def test_every_trained_parameter_learns_and_the_classifier_waits(overrides):
+    model = build(*overrides)
     if model.matcher:
         nn.init.normal_(model.matcher.correct[1].weight)  # it begins as 0, and all behind it waits
-    points, maps = scene(k=3 if "splat" in " ".join(knobs) else 1)
-    answer = model(points, maps, [] if "transfer.weight=0" in knobs else GRIDS)
+    points, maps = scene(k=3 if "splat" in " ".join(overrides) else 1)
+    answer = model(points, maps, [] if "transfer.weight=0" in overrides else GRIDS)
     sum(x.float().square().sum() for x in (*answer.levels, answer.matching)).backward()
     for name, parameter in model.named_parameters():
         waits = name.startswith(("backbone.head.", "backbone.classifier."))

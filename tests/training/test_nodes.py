@@ -74,7 +74,7 @@ def test_two_nodes_equal_one_process_that_accumulates(submit, store, tmp_path):
     """33 shapes train in batches of 8, the last is left for another epoch; of the 9 that validate
     node 1 has none of the last batch.
     """
-    settings = [f"--set={knob}" for knob in (*SMALL["student"], RATE)]
+    settings = [f"--set={override}" for override in (*SMALL["student"], RATE)]
     said = submit(
         *("student", "--data", store.path, "--out", tmp_path / "two", "--epochs", 2),
         *("--device", "cpu", *settings, "--json"),

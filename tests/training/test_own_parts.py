@@ -55,13 +55,13 @@ def pointcmt(*arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def knobs(recipe, *more):
+def overrides(recipe, *more):
     return [word for text in (*SMALL[recipe], *more) for word in ("--set", text)]
 
 
 def begin(recipe, store, out, *more):
     options = ("--data", store.path, "--out", out, "--epochs", 1, "--device", "cpu")
-    return pointcmt("train", recipe, *options, *knobs(recipe, *more))
+    return pointcmt("train", recipe, *options, *overrides(recipe, *more))
 
 
 @pytest.mark.usefixtures("installed")
@@ -95,7 +95,7 @@ def test_code_that_a_run_names_is_imported_only_if_the_user_says_so(own, store, 
          "--out", tmp_path / "OTHER"),
     )  # fmt: skip
     for command in refused:
-        with pytest.raises(UsageError, match="Python code that a file names") as caught:
+        with pytest.raises(UsageError, match="Python code that a file refers to") as caught:
             pointcmt(*command)
         assert "--trust own:Net" in caught.value.fix
     assert "own" not in sys.modules
@@ -103,9 +103,9 @@ def test_code_that_a_run_names_is_imported_only_if_the_user_says_so(own, store, 
     assert "overall_accuracy" in pointcmt("evaluate", run, "--data", store.path, *trust)
     pointcmt("export", run, "--to", "safetensors", "--out", file, *trust)
     plugins._trusted.clear()
-    with pytest.raises(UsageError, match="Python code that a file names"):
+    with pytest.raises(UsageError, match="Python code that a file refers to"):
         load_exported(file)
-    with pytest.raises(UsageError, match="does not name code"):
+    with pytest.raises(UsageError, match="does not have the form module:name"):
         pointcmt("evaluate", run, "--data", store.path, "--trust", "own")
 
 
@@ -140,8 +140,8 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     weights = Images().state_dict()
     (tmp_path / "weights").mkdir()
     save_file(weights, tmp_path / "weights/model.safetensors")
-    run, knob = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
-    config = small_config("teacher", "model.backbone=outside-images", knob, epochs=1)
+    run, override = tmp_path / "T", f"model.weights={tmp_path / 'weights'}"
+    config = small_config("teacher", "model.backbone=outside-images", override, epochs=1)
     from pointcmt.training.recipes import build_recipe
 
     model = build_recipe(config, 3, True).model
@@ -151,7 +151,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert "encoder.head.weight" not in trained  # no feature goes through it
     feature = model.eval()(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8))[1]
     assert feature.shape == (1, 512)
-    begin("teacher", store, run, "model.backbone=outside-images", knob)
+    begin("teacher", store, run, "model.backbone=outside-images", override)
     assert "overall_accuracy" in pointcmt("evaluate", run, "--data", store.path)
     begin("student", store, tmp_path / "S", f"teacher={run}", "distillation.method=features")
     file = tmp_path / "t.safetensors"
@@ -159,7 +159,7 @@ def test_a_teacher_takes_an_outside_image_network_and_its_weights(store, tmp_pat
     assert type(load_exported(file)[0].encoder).__name__ == "Images"
     del weights["head.bias"]
     save_file(weights, tmp_path / "weights/model.safetensors")
-    with pytest.raises(UsageError, match=r"do not fit 1 tensors of outside-images, such as head"):
+    with pytest.raises(UsageError, match=r"do not match 1 tensors of outside-images, such as head"):
         build_recipe(config, 3, True)
 
 
@@ -191,14 +191,16 @@ def test_a_teacher_takes_whatever_its_weights_are_of(name, make_store, folder_of
 
 
 def report_shapes(store):
-    from pointcmt.training.runs.splits import labelled
+    from pointcmt.training.runs.splits import labeled
 
-    return labelled(store, "test")[0]
+    return labeled(store, "test")[0]
 
 
 def test_a_teacher_of_auto_needs_weights_that_name_a_network():
     for weights in ("hub", "random"):
-        with pytest.raises(UsageError, match=f"'{weights}' names none: give model__weights"):
+        with pytest.raises(
+            UsageError, match=f"'{weights}' does not identify one: use model__weights"
+        ):
             small_config("teacher", "model.backbone=auto", f"model.weights={weights}")
 
 
@@ -317,19 +319,22 @@ def bad(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("no_module_at_all:Net", "no module 'no_module_at_all'"),
-        ("bad_parts.sub:Net", "no module 'bad_parts.sub'"),
+        ("no_module_at_all:Net", "module 'no_module_at_all' of"),
+        ("bad_parts.sub:Net", "module 'bad_parts.sub' of"),
         ("bad_module:Net", "bad_module needs no_such_library"),
         ("worse_module:Net", "cannot be imported: ZeroDivisionError"),
         ("exits:Net", "cannot be imported: SystemExit"),
         ("bad_parts:Nett", "has no 'Nett'"),
-        ("bad_parts:number", "cannot be called"),
-        ("bad_parts:listing", "made a Listing, not an nn.Module"),
+        ("bad_parts:number", "must be callable"),
+        ("bad_parts:listing", "must return an nn.Module, not a Listing"),
         ("bad_parts:broken", "fails: RuntimeError: out of ideas"),
-        ("bad_parts:Narrow", r"not nn.Linear\(512, 3\)"),
-        ("bad_parts:Tuple", "returns a tuple, not a Prediction"),
-        ("bad_parts:Negative", "negative numbers"),
-        ("bad_parts:Points", r"gives logits \[2, 1\] for points \[2, 1024, 3\], not \[2, 3\]"),
+        ("bad_parts:Narrow", r"must have the classifier nn.Linear\(512, 3\)"),
+        ("bad_parts:Tuple", "must return a Prediction, not a tuple"),
+        ("bad_parts:Negative", "negative values"),
+        (
+            "bad_parts:Points",
+            r"must return logits \[2, 3\] for points \[2, 1024, 3\], not \[2, 1\]",
+        ),
     ],
 )
 def test_a_backbone_that_is_none_is_said(name, says):
@@ -349,7 +354,7 @@ def test_a_backbone_without_features_of_points_is_no_dense_one():
     state = torch.random.get_rng_state()
     assert build_backbone("bad_parts:Net", 3).training
     torch.random.set_rng_state(state)
-    with pytest.raises(UsageError, match="no local_width and least"):
+    with pytest.raises(UsageError, match="must have local_width and least"):
         build_dense("bad_parts:Net", 3)
 
 
@@ -357,8 +362,8 @@ def test_a_backbone_without_features_of_points_is_no_dense_one():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not a Source"),
-        ("bad_parts:Net", "is a type, not a Source"),
+        ("bad_parts:number", "must be a Source or a function that returns a Listing, not a int"),
+        ("bad_parts:Net", "must be a Source or a function that returns a Listing, not a type"),
         ("bad_parts:lists_none", "listed no shapes"),
         ("bad_parts:lists_a_list", "returned a list, not a Listing"),
         ("bad_parts:lists_twice", "several shapes with the same id"),
@@ -380,9 +385,9 @@ def test_a_source_that_is_none_is_said(name, says):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bad_parts:number", "is a int, not an OwnRecipe"),
+        ("bad_parts:number", "must be an OwnRecipe, not a int"),
         ("bad_parts:recipe_of_nothing", "not a subclass of TrainConfig"),
-        ("bad_parts:recipe_without_defaults", "not valid without settings: epochs"),
+        ("bad_parts:recipe_without_defaults", "not valid with its defaults: epochs"),
     ],
 )
 def test_a_recipe_that_is_none_is_said(name, says):
@@ -395,7 +400,7 @@ def test_an_image_network_that_is_none_is_said():
     from pointcmt.training.images.networks import named_network
 
     plugins.trust("bad_parts:Net")
-    with pytest.raises(UsageError, match="is a type, not an ImageNetwork"):
+    with pytest.raises(UsageError, match="must be an ImageNetwork, not a type"):
         named_network("bad_parts:Net")
 
 

@@ -252,7 +252,7 @@ def test_what_is_loaded_from_a_classifier(load, pre, store):
     before = {name: tensor.clone() for name, tensor in recipe.model.state_dict().items()}
     if settled.init:
         (note,) = start_from(settled, recipe.model, store.class_names)
-        assert "(2 more are not used)" in note  # its classifier
+        assert "(2 more are unused)" in note  # its classifier
     theirs = load_file(next((pre / "best").glob("weights-*")))
     loaded = {"encoder": {"encoder"}, "all": {"encoder", "head"}, "none": set()}[load]
     for name, tensor in recipe.model.state_dict().items():
@@ -275,7 +275,7 @@ def test_a_decoder_is_loaded_with_all_alone(load):
         if part_of(name) == "encoder":
             assert torch.equal(tensor, theirs[name])
     unused = sum(part_of(name) == "decoder" for name in theirs)
-    assert f"decoder 0 of 0 tensors ({unused} more are not used)" in note
+    assert f"decoder 0 of 0 tensors ({unused} more are unused)" in note
 
 
 def test_a_frozen_encoder_stays_as_it_was(pre, store, tmp_path):
@@ -329,13 +329,13 @@ def test_what_cannot_be_segmented_is_said(pre, store, make_store, tmp_path):
         train(make_store(), baseline(), tmp_path / "run", device="cpu")
     assert "shapenetpart" in caught.value.fix
     other = baseline("parts={ball: [upper, lower], plate: [rim, hub], rod: [a, b, c]}")
-    with pytest.raises(StoreError, match="into different parts: rod"):
+    with pytest.raises(StoreError, match="have different parts: rod"):
         train(store, other, tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="load=encoder needs a run"):
         train(store, config(), tmp_path / "run", device="cpu")
     pointnet = tmp_path / "pointnet"
     train(store, small_config("student", epochs=1), pointnet, device="cpu")
-    with pytest.raises(UsageError, match="pointnet has no features of points"):
+    with pytest.raises(UsageError, match="pointnet has no per-point features"):
         train(
             store, config("model.backbone=''", init=str(pointnet)), tmp_path / "run", device="cpu"
         )
@@ -348,9 +348,11 @@ def test_part_labels_that_a_class_has_not_are_said(run, store, tmp_path):
     part = zarr.open_array(tmp_path / "store" / "part", mode="r+")
     shape = int(np.flatnonzero((store.splits == 1) & (store.labels == 1))[0])
     part[shape, 5] = 2
-    with pytest.raises(StoreError, match="plate-test-0 has part 2, but its class only has 2"):
+    with pytest.raises(
+        StoreError, match="plate-test-0 has the part label 2, but its class only has 2"
+    ):
         evaluate(run, copy, device="cpu")
     shape = int(np.flatnonzero((store.splits == 0) & (store.labels == 2))[3])
     part[shape, 0] = 9
-    with pytest.raises(StoreError, match="rod-train-3 has part 9"):
+    with pytest.raises(StoreError, match="rod-train-3 has the part label 9"):
         train(copy, baseline(), tmp_path / "run", device="cpu")

@@ -64,10 +64,10 @@ def plain(monkeypatch):
     monkeypatch.setitem(BACKBONES, "dgcnn", PlainDense)
 
 
-def prepared(store, *knobs, shapes=None):
+def prepared(store, *overrides, shapes=None):
     """The recipe with these settings, ready to train."""
     torch.manual_seed(0)
-    recipe = RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
+    recipe = RECIPES["mvnet"](small_config("mvnet", *overrides), 1, True)
     shapes = np.arange(store.schema.shapes) if shapes is None else shapes
     context = RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True))
     return recipe.prepare(context)
@@ -171,9 +171,9 @@ def test_to_say_the_same_place_for_all_of_a_view_costs_about_one(rendered):
     assert 0.7 < cost < 1.4
 
 
-def masked(store, *knobs, views=2):
+def masked(store, *overrides, views=2):
     """A recipe, and a batch of six shapes with the maps of the points that masking keeps."""
-    recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *knobs)
+    recipe = prepared(store, "transfer.weight=0", f"data.views={views}", *overrides)
     batch = batch_of(recipe, store)
     kept = keep_patches(batch["points"], 0.4, torch.Generator().manual_seed(0))
     _, maps = keep_points(batch["points"], recipe.project(batch), kept)
@@ -222,13 +222,13 @@ def smooth_keys(batch, size):
 
 
 def test_info_nce_sets_a_pixel_against_the_other_view_and_never_against_its_own(rendered):
-    """With keys of surface points its own neighbours are what a pixel is most like: not negatives.
+    """With keys of surface points its own neighbors are what a pixel is most like: not negatives.
 
     Against a plain reference: of each pair the first view's tokens whose pixel shows a point, where
     they fall on one that does.
     """
-    knobs = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
-    recipe, batch, maps = masked(rendered, *knobs)
+    overrides = ("matching.method=infonce", "matching.stride=1", "projection.size=32")
+    recipe, batch, maps = masked(rendered, *overrides)
     keys = smooth_keys(batch, 32).requires_grad_()
     found = recipe.terms(MVNetOutput([], keys), maps, batch)["matching"].value
     matches, covered = recipe.match(batch), maps.covered.flatten(0, 1)
@@ -283,8 +283,8 @@ def test_gradients_reach_the_points_that_are_shown_and_no_others(rendered):
 
 
 def test_views_without_points_or_matches_cost_nothing_and_break_nothing(rendered):
-    for knobs in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
-        recipe = prepared(rendered, *knobs)
+    for overrides in ((), ("matching.method=infonce",), ("transfer.distance=smooth-l1",)):
+        recipe = prepared(rendered, *overrides)
         batch = batch_of(recipe, rendered)
         batch["visible"], batch["depth"] = batch["visible"] & False, batch["depth"] * 0
         loss, terms = recipe.loss(recipe.model, batch, torch.Generator())
@@ -321,7 +321,7 @@ def test_an_epoch_without_a_match_has_no_l_m(tmp_path):
 
 
 def test_maps_that_no_point_reaches_are_refused(rendered):
-    with pytest.raises(UsageError, match="no pixel of the maps shows a point") as caught:
+    with pytest.raises(UsageError, match="no point is visible in the maps") as caught:
         prepared(rendered, "projection.radius=0.001", "projection.fill=false")
     assert "projection.radius=0" in caught.value.fix
 
@@ -400,7 +400,7 @@ def test_shapes_are_split_without_classes(rendered, make_store, tmp_path):
     other = split_shapes(rendered, data.model_copy(update={"split_seed": 1}))
     assert not np.array_equal(other.validation, split.validation)
     own = split_shapes(make_store(val=(1, 2, 0)), data)
-    assert (len(own.validation), own.notes) == (3, ("validating on the store's own val split",))
+    assert (len(own.validation), own.notes) == (3, ("validating on the store's val split",))
     with pytest.raises(StoreError, match="one rendered shape"):
         split_shapes(make_store(train=(1, 0, 0), test=(1, 1, 1)), data)
 
@@ -446,7 +446,7 @@ def test_interrupted_at_any_step_it_ends_with_the_same_bits(
 
 def test_a_run_holds_the_backbone_by_name_and_its_metrics(rendered, tmp_path, messages):
     result = train(rendered, small_config("mvnet", epochs=2), tmp_path / "run", device="cpu")
-    assert "random weights: it only detects edges and colors" in messages()
+    assert "random weights and only detects edges and colors" in messages()
     assert result.recipe == "mvnet"
     for record in metrics(tmp_path / "run"):
         assert record.keys() >= {"transfer", "matching", "matched", "val_transfer", "val_matching"}
@@ -474,19 +474,19 @@ def test_a_resumed_run_learns_from_the_same_2d_network_wherever_it_lies(rendered
         return train(rendered, config, tmp_path / "run", device="cpu", until=until)
 
     run("here", until=1)
-    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} asked for"):
+    with pytest.raises(StoreError, match=r"images\.weights: \w{64} in the run, \w{64} requested"):
         run("other")
     shutil.rmtree(tmp_path / "here")
     shutil.copytree(tmp_path / "other", tmp_path / "here")  # under the same path
-    with pytest.raises(StoreError, match="started with other settings"):
+    with pytest.raises(StoreError, match="started with different settings"):
         run("here")
     assert run("moved").epochs == 2
 
 
 def test_what_follows_starts_from_it(rendered, tmp_path):
     train(rendered, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
-    knobs = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
-    config = load_config("finetune", None, knobs, epochs=1, init=str(tmp_path / "run"))
+    overrides = ("data.batch_size=4", "data.points=256", "load=all", "data.validation=0.5")
+    config = load_config("finetune", None, overrides, epochs=1, init=str(tmp_path / "run"))
     result = train(rendered, config, tmp_path / "tuned", device="cpu")
     assert math.isfinite(result.last["loss"])
 
@@ -605,9 +605,9 @@ def test_linear_probes_of_what_it_has_learned_beat_random_weights(transformer, t
     store = render_toy(tmp_path / "S", limit=400, rig="circle12")
     gains = []
     for seed in (0, 1):
-        knobs = ("data.batch_size=16", "model.backbone=pointvit-s", "schedule.warmup=2")
+        overrides = ("data.batch_size=16", "model.backbone=pointvit-s", "schedule.warmup=2")
         rate = "optimizer.learning_rate=0.002"
-        config = small_config("mvnet", *knobs, rate, epochs=10, seed=seed)
+        config = small_config("mvnet", *overrides, rate, epochs=10, seed=seed)
         train(store, config, tmp_path / str(seed), device="cpu")
         found = probe(
             tmp_path / str(seed), store, svm=False, episodes=((10, 1), (10, 5)), device="cpu"
@@ -631,9 +631,9 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages)
     """Of a cube seen from the front and from behind, no face is seen twice."""
     said = "no two of the sampled views"
     store = front_and_back(tmp_path, 1)
-    knobs = {"transfer.weight=0": True, "matching.weight=0": False}
-    for knob, noted in knobs.items():
-        recipe = RECIPES["mvnet"](small_config("mvnet", knob), 1, True)
+    overrides = {"transfer.weight=0": True, "matching.weight=0": False}
+    for override, noted in overrides.items():
+        recipe = RECIPES["mvnet"](small_config("mvnet", override), 1, True)
         context = RecipeContext(store, np.arange(1), {}, CPU, Accelerator(cpu=True))
         recipe.prepare(context)
         assert (said in messages()) is noted
@@ -643,17 +643,17 @@ def test_a_rig_whose_views_do_not_overlap_is_noted(rendered, tmp_path, messages)
 
 
 @pytest.mark.parametrize(
-    ("knob", "message", "where"),
+    ("override", "message", "where"),
     [
         ("data.views=14", "14 views per shape, but the store has 12", "data.views"),
         ("data.points=512", "512 points per shape, but the store has 256", "data.points"),
         ("projection.size=64", "64² pixels is larger than the images of 32²", "projection.size"),
-        ("images.levels=[0.9, 1.0]", "one twice", "images.levels"),
+        ("images.levels=[0.9, 1.0]", "one of them twice", "images.levels"),
     ],
 )
-def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp_path):
+def test_what_does_not_fit_the_store_is_said(override, message, where, rendered, tmp_path):
     with pytest.raises(UsageError, match=message) as caught:
-        train(rendered, small_config("mvnet", knob, epochs=1), tmp_path / "run", device="cpu")
+        train(rendered, small_config("mvnet", override, epochs=1), tmp_path / "run", device="cpu")
     assert caught.value.where == where
     assert caught.value.fix
     if where.startswith("data."):
@@ -661,16 +661,16 @@ def test_what_does_not_fit_the_store_is_said(knob, message, where, rendered, tmp
 
 
 def test_an_image_that_patches_do_not_tile_is_refused(rendered, tmp_path):
-    knobs = ("images.backbone=dinov2-small", "images.size=30")
+    overrides = ("images.backbone=dinov2-small", "images.size=30")
     with pytest.raises(UsageError, match=r"patches of 14², which do not tile 30²") as caught:
-        train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path / "run", device="cpu")
+        train(rendered, small_config("mvnet", *overrides, epochs=1), tmp_path / "run", device="cpu")
     assert (caught.value.where, "28 or 42" in caught.value.fix) == ("images.size", True)
 
 
 def test_too_few_points_are_left_by_masking():
-    knobs = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
-    with pytest.raises(UsageError, match="at least 512 points, and masking leaves 420") as caught:
-        RECIPES["mvnet"](small_config("mvnet", *knobs), 1, True)
+    overrides = ("model.backbone=pointnet2", "data.points=600", "masking=0.3")
+    with pytest.raises(UsageError, match="at least 512 points, but masking leaves 420") as caught:
+        RECIPES["mvnet"](small_config("mvnet", *overrides), 1, True)
     assert caught.value.where == "data.points"
 
 
@@ -683,22 +683,22 @@ def test_weights_that_are_not_there_are_asked_for_by_their_knob(rendered, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("overrides", "message"),
     [
-        (["data.views=3"], "even: views come in pairs"),
+        (["data.views=3"], "even, since views are used in pairs"),
         (["data.views=1"], "greater than or equal to 2"),
-        (["images.levels=[]"], "rising shares"),
-        (["images.levels=[1.0, 0.5]"], "rising shares"),
+        (["images.levels=[]"], "increasing fractions"),
+        (["images.levels=[1.0, 0.5]"], "increasing fractions"),
         (["images.levels=[12]"], "less than or equal to 1"),
-        (["transfer.weight=0", "matching.weight=0"], "both 0: nothing is learned"),
+        (["transfer.weight=0", "matching.weight=0"], "both 0, so there is no loss"),
         (["projection.size=57"], "multiple of matching.stride, 2"),
         (["model.width=100", "matching.heads=3"], "multiple of 4 · matching.heads, 12"),
         (["preset=official"], "should be 'mvnet-style'"),
     ],
 )
-def test_configurations_that_cannot_be_meant(knobs, message):
+def test_configurations_that_cannot_be_meant(overrides, message):
     with pytest.raises(UsageError) as caught:
-        load_config("mvnet", None, knobs)
+        load_config("mvnet", None, overrides)
     assert message in str(caught.value)
     assert "{" not in str(caught.value)  # not all of the configuration
 
@@ -774,7 +774,7 @@ def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "names"),
+    ("overrides", "names"),
     [
         ((), {"features.png", "matches.png"}),
         (("matching.method=infonce",), {"features.png", "matches.png"}),
@@ -782,8 +782,8 @@ def test_shapes_too_thin_to_cover_a_patch_are_drawn_without_it(rendered):
         (("transfer.weight=0",), {"features.png", "matches.png"}),
     ],
 )
-def test_a_finished_run_has_pictures(knobs, names, rendered, tmp_path):
-    train(rendered, small_config("mvnet", *knobs, epochs=1), tmp_path, device="cpu")
+def test_a_finished_run_has_pictures(overrides, names, rendered, tmp_path):
+    train(rendered, small_config("mvnet", *overrides, epochs=1), tmp_path, device="cpu")
     assert {path.name for path in tmp_path.glob("*.png")} == names | {"curve.png"}
     for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Probes of frozen features, against plain torch, plain standardisation and scikit-learn's SVM."""
+"""Probes of frozen features, against plain torch, plain standardization and scikit-learn's SVM."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def features(store, model):
 
 
 def predict(x, y, learned, asked, C):
-    """Standardised by hand, then scikit-learn's SVM."""
+    """Standardized by hand, then scikit-learn's SVM."""
     mean, std = x[learned].mean(axis=0), x[learned].std(axis=0)
     x = (x - mean) / np.where(std == 0, 1, std)
     return SVC(C=C, kernel="linear").fit(x[learned], y[learned]).predict(x[asked])
@@ -206,9 +206,9 @@ def test_a_run_without_a_point_network(store, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--probe", "knn"], "no probe is called 'knn'"),
+        (["--probe", "knn"], "unknown probe 'knn'"),
         (["--probe", "svm", "--votes", "3"], "without votes"),
-        (["--few-shot", "5w10s", "--split", "val"], "judged on the test split"),
+        (["--few-shot", "5w10s", "--split", "val"], "evaluated on the test split"),
         (["--few-shot", "five"], "is not a few-shot task"),
     ],
 )

@@ -32,8 +32,8 @@ def launch(arguments, code=0):
     return done
 
 
-def command(store, out, *knobs, processes=1, epochs=3, code=0):
-    settings = [f"--set={knob}" for knob in (*SMALL["student"], *knobs)]
+def command(store, out, *overrides, processes=1, epochs=3, code=0):
+    settings = [f"--set={override}" for override in (*SMALL["student"], *overrides)]
     options = ["--data", store.path, "--out", str(out), "--epochs", str(epochs), "--device", "cpu"]
     start = LAUNCH if processes > 1 else ["-m"]
     return launch([*start, "pointcmt", "train", "student", *options, *settings, "--json"], code)
@@ -80,7 +80,7 @@ def test_only_the_main_process_talks(pair):
 def test_a_study_by_two_processes_with_one_shape_to_validate(make_store, tmp_path):
     """All train, one judges; a process without a validation shape adds nothing to its means."""
     store = make_store(train=(9, 9, 1), test=(2, 2, 2), val=(1, 0, 0))
-    settings = [f"--set={knob}" for knob in SMALL["student"]]
+    settings = [f"--set={override}" for override in SMALL["student"]]
     options = ["--data", store.path, "--out", str(tmp_path / "S"), "--epochs", "1", "--device=cpu"]
     said = launch(
         [*LAUNCH, "pointcmt", "train", "student", *options, *settings, "--seeds=0,1", "--json"]

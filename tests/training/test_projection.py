@@ -66,7 +66,7 @@ def test_compiled_and_plain_find_the_same_also_where_points_are_equally_near(k):
 def test_a_hidden_point_never_wins():
     uv, visible = scene()
     alone = index_map(uv, visible, SIZE, RADIUS, 2)
-    uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a centre
+    uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a center
     crowded = index_map(uv, visible, SIZE, RADIUS, 2)
     assert torch.equal(crowded, alone)
     chosen = crowded.clamp(min=0).flatten(2)

@@ -150,8 +150,8 @@ class Yanx27(nn.Module):
         for stage, count, scales in ((self.sa1, 512, near), (self.sa2, 128, far)):
             centers = textbooks.take(points, textbooks.farthest(points, count))
             found = []
-            for (radius, neighbours), layers in zip(scales, self.layers(stage), strict=True):
-                index = textbooks.balls(points, centers, radius, neighbours)
+            for (radius, neighbors), layers in zip(scales, self.layers(stage), strict=True):
+                index = textbooks.balls(points, centers, radius, neighbors)
                 group = textbooks.take(points, index) - centers[:, :, None]
                 if features is not None:
                     parts = [group, textbooks.take(features, index)]
@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(tmp_path):
         "classifier.weight: [40, 512] in the checkpoint, [6, 512]": {
             "fc_layer2.0.weight": torch.zeros(40, 512)
         },
-        "SA_modules.9.mlps.0.layer0.conv.weight: unknown": {
+        "SA_modules.9.mlps.0.layer0.conv.weight: not in the model": {
             "SA_modules.9.mlps.0.layer0.conv.weight": wide
         },
     }
@@ -221,7 +221,7 @@ def test_another_networks_checkpoint_is_refused(tmp_path):
     path = save(tmp_path / "a.pth", reference("ssg").state_dict())
     for name in NAMES:
         if name != "pointnet2-ssg":
-            with pytest.raises(StoreError, match="another architecture"):
+            with pytest.raises(StoreError, match="a different architecture"):
                 load_published(path, ours(name))
 
 
@@ -357,12 +357,12 @@ def test_files_that_are_no_checkpoints(tmp_path):
     save_file(prefixed(reference("ssg")), tmp_path / "whole.safetensors")
     tensors = (tmp_path / "whole.safetensors").read_bytes()
     cases = {
-        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "not a file of torch"),
-        "empty.pth": (b"", "not a file of torch"),
+        "page.pth": (b"<!DOCTYPE html><html>Sign in</html>", "not a torch or safetensors file"),
+        "empty.pth": (b"", "not a torch or safetensors file"),
         "cut.pth": (whole[: len(whole) // 2], "damaged"),
         "start.pth": (whole[:100], "damaged"),
         "cut_old.pth": (old.read_bytes()[: len(whole) // 2], "damaged"),
-        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|not hold weights"),
+        "plain.pth": (pickle.dumps({"a": 1}, protocol=2), "damaged|not contain weights"),
         "cut.safetensors": (tensors[: len(tensors) // 2], "cannot be read"),
         "page.safetensors": (b"<!DOCTYPE html><html>Sign in</html>", "cannot be read"),
     }
@@ -379,7 +379,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
 @pytest.mark.parametrize("found", [{"epoch": 3, "lr": 0.1}, [1, 2], torch.zeros(3), {}])
 def test_a_file_without_weights_says_what_it_holds(tmp_path, found):
     torch.save(found, tmp_path / "a.pt")
-    with pytest.raises(StoreError, match="not hold weights by name, but"):
+    with pytest.raises(StoreError, match="not contain weights by name, but"):
         load_published(tmp_path / "a.pt", ours("pointnet2-ssg"))
 
 

@@ -37,9 +37,9 @@ def test_a_share_of_the_labels_says_what_else_selects(store):
     split = split_train(store, Data(validation=0.2, fraction=0.1))
     assert (len(split.train), len(split.validation)) == (3, 9)
     said = (
-        "10% of the labels: 3 of 33 shapes; the best epoch is selected with 9 more, the last one "
+        "10% of the labels: 3 of 33 shapes; selecting the best epoch uses 9 more, the last epoch "
     )
-    said += "with none"
+    said += "none"
     assert split.notes == (said,)
 
 
@@ -57,17 +57,17 @@ def test_a_store_with_its_own_val_split_is_taken_at_its_word(make_store):
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert np.array_equal(split.train, np.flatnonzero(store.splits == 0))
     assert np.array_equal(split.validation, np.flatnonzero(store.splits == 2))
-    assert split.notes == ("validating on the store's own val split",)
+    assert split.notes == ("validating on the store's val split",)
 
 
 def test_shapes_that_cannot_teach_are_left_out_and_said(make_store):
-    store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabelled=3)
+    store = make_store(train=(4, 1, 5), failed=("ball-train-0", "ball-train-2"), unlabeled=3)
     split = split_train(store, Data(validation=0.2, split_seed=0))
     assert len(split.train) + len(split.validation) == 2 + 1 + 5
     assert split.notes == (
         "2 of 13 train shapes are not rendered",
         "3 train shapes have no class and are left out",
-        "classes with a single train shape are not validated: plate",
+        "classes with a single train shape have no validation shapes: plate",
     )
 
 
@@ -80,10 +80,10 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
     ("plan", "says"),
     [
         ({"train": (0, 0, 0)}, "no rendered shape in its train split"),
-        ({"train": (4, 0, 4)}, "1 classes have shapes but none rendered in train: plate"),
+        ({"train": (4, 0, 4)}, "1 classes have no rendered shapes in train: plate"),
         ({"train": (4, 0, 0), "test": (2, 0, 0)}, "at least two classes"),
         ({"train": (1, 1, 1)}, "none is left for validation"),
-        ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabelled": 2}, "has a class"),
+        ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabeled": 2}, "has a class"),
     ],
 )
 def test_what_cannot_be_learned_is_said(make_store, plan, says):

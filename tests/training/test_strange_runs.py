@@ -40,9 +40,9 @@ def tiny(small_resnet, make_store):
         yield make_store(train=(4, 4, 4), test=(2, 2, 2))
 
 
-def config(recipe="student", *knobs, **flags):
-    knobs = ("data.batch_size=4", "loop.tensorboard=false", *knobs)
-    return small_config(recipe, *knobs, **{"epochs": 2, **flags})
+def config(recipe="student", *overrides, **flags):
+    overrides = ("data.batch_size=4", "loop.tensorboard=false", *overrides)
+    return small_config(recipe, *overrides, **{"epochs": 2, **flags})
 
 
 @pytest.fixture(scope="module")

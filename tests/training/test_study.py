@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("small_resnet")
 
 def pipeline_config(*overrides, **flags):
     """A pipeline that fits the small stores."""
-    small = [f"{stage}.{knob}" for stage in STAGES for knob in SMALL[stage]]
+    small = [f"{stage}.{override}" for stage in STAGES for override in SMALL[stage]]
     return load_pipeline(None, [*small, *overrides], **flags)
 
 
@@ -119,7 +119,7 @@ def test_neither_a_pipeline_nor_a_study_is_put_into_a_store(store):
 
 
 def test_a_generator_cannot_be_compared(store, tmp_path):
-    with pytest.raises(UsageError, match="classifies nothing"):
+    with pytest.raises(UsageError, match="do not classify shapes"):
         study(store, small_config("cmpg", epochs=1), (0, 1), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
 

@@ -52,9 +52,9 @@ def run(whole, tmp_path_factory):
     return make_run(whole, tmp_path_factory.mktemp("run"))
 
 
-def make_run(store, folder, *knobs, seed=0, head=0):
+def make_run(store, folder, *overrides, seed=0, head=0):
     """A teacher that was begun and has a best checkpoint: random weights, of two seeds."""
-    config = small_config("teacher", *knobs, epochs=1)
+    config = small_config("teacher", *overrides, epochs=1)
     with begin_run(plan_run(folder, config, store, split_train(store, config.data))):
         checkpoint.save(folder / "best", 1, {}, build(config, seed, head))
     return open_run(folder)
@@ -147,8 +147,8 @@ def test_another_head_of_the_same_encoder_needs_no_images(store, run, tmp_path):
 
 def test_another_encoder_or_image_size_has_another_key(store, run, tmp_path):
     teacher_features(store, run, np.array([0]), CPU)
-    for i, (seed, knobs) in enumerate([(1, ()), (0, ("data.image_size=16",))]):
-        other = make_run(store, tmp_path / str(i), *knobs, seed=seed)
+    for i, (seed, overrides) in enumerate([(1, ()), (0, ("data.image_size=16",))]):
+        other = make_run(store, tmp_path / str(i), *overrides, seed=seed)
         teacher_features(store, other, np.array([0]), CPU)
     assert len(list_features(store)) == 3
 
@@ -252,7 +252,7 @@ def test_what_cannot_be_meant_is_said(store, run, make_store, tmp_path):
     other = make_store(class_names=("ball", "plate", "rot"))
     with pytest.raises(StoreError, match="was trained on: 1 missing"):
         teacher_features(other, run, np.array([0]), CPU)
-    with pytest.raises(StoreError, match="not rendered"):
+    with pytest.raises(StoreError, match="have not been rendered"):
         teacher_features(store, run, np.arange(16), CPU)
     shutil.copytree(run.folder, tmp_path / "run", ignore=lambda *_: ["best"])
     with pytest.raises(StoreError, match="there is no checkpoint here"):

@@ -34,7 +34,7 @@ QUICK = {near: {64: 127, 200: 119}, far: {64: 59, 200: 50}, duplicate: {64: 27, 
 )
 def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch found no CUDA device")
     return torch.device(request.param)
 
 
@@ -267,7 +267,7 @@ def test_what_is_not_proven_is_said(auction, device):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch found no CUDA device")
 def test_what_users_call_is_the_same_on_a_gpu():
     points, queries = clouds(300, dtype=torch.float32), clouds(50, dtype=torch.float32, seed=1)
     features = torch.randn(2, 300, 5, requires_grad=True)
@@ -283,7 +283,7 @@ def test_what_users_call_is_the_same_on_a_gpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch found no CUDA device")
 def test_the_distance_users_call_on_a_gpu():
     pairs = [tensors(pair(np.random.default_rng(1), 500), torch.float32) for pair in (near, far)]
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))

@@ -127,7 +127,7 @@ def test_a_state_dict_that_contains_itself(tmp_path):
         path = tmp_path / f"{number}.pth"
         torch.save(found, path)
         began = time.monotonic()
-        with pytest.raises(StoreError, match="does not hold weights by name, but the keys"):
+        with pytest.raises(StoreError, match="does not contain weights by name, but the keys"):
             load_published(path, MODEL)
         assert time.monotonic() - began < 5
 
@@ -152,13 +152,13 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
     (tmp_path / "plain.pth").unlink()
-    with pytest.raises(StoreError, match="would take 2000"):
+    with pytest.raises(StoreError, match="would expand to 2000"):
         load_published(tmp_path / "packed.pth", MODEL)
 
 
 def test_tensors_that_repeat_one_number_are_refused(tmp_path):
     torch.save({"w": torch.zeros(1).expand(100_000, 100_000)}, tmp_path / "a.pth")
-    with pytest.raises(StoreError, match="take 40000000000 bytes"):
+    with pytest.raises(StoreError, match="need 40000000000 bytes"):
         load_published(tmp_path / "a.pth", MODEL)
 
 
@@ -214,12 +214,12 @@ def test_yaml_that_stands_for_more_than_it_is(tmp_path, name):
 def test_so_in_an_override(name):
     value = BOMBS[name].partition(":")[2].strip()
     value = value if name != "itself" else "&a [*a]"
-    with pytest.raises(UsageError, match="is no YAML value"):
+    with pytest.raises(UsageError, match="is not a valid YAML value"):
         load_config("student", None, [f"epochs={value}"])
 
 
 def test_an_override_of_many_parts():
-    with pytest.raises(UsageError, match="a key of 100000 parts"):
+    with pytest.raises(UsageError, match="a key with 100000 parts, more than the maximum of 33"):
         load_config("student", None, [".".join("a" * 100_000) + "=1"])
 
 
@@ -268,7 +268,7 @@ def test_rigs_on_one_line_are_read(tmp_path):
 def test_facts_of_ten_gigabytes_are_refused_unread(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": "student"}))
     os.truncate(tmp_path / "run.json", 10 << 30)
-    with pytest.raises(StoreError, match="at most 16777216 are read"):
+    with pytest.raises(StoreError, match="more than the maximum of 16777216"):
         open_run(tmp_path)
 
 

@@ -1,6 +1,6 @@
 """Point networks as their papers and usual implementations have them: plain, slow, independent.
 
-Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbours in loops over the clouds. What
+Images [B, D, K, M] and 1×1 Conv2d layers; sampling and neighbors in loops over the clouds. What
 tests hold ours against; nothing here uses pointcmt.
 """
 
@@ -26,9 +26,9 @@ class ConvNorm(nn.Module):
 
 
 class Abstraction(nn.Module):
-    def __init__(self, count, radii, neighbours, mlps, norm="normlayer"):
+    def __init__(self, count, radii, neighbors, mlps, norm="normlayer"):
         super().__init__()
-        self.count, self.radii, self.neighbours = count, radii, neighbours
+        self.count, self.radii, self.neighbors = count, radii, neighbors
         self.mlps = nn.ModuleList()
         for widths in mlps:
             mlp = nn.Sequential()
@@ -42,8 +42,8 @@ class Abstraction(nn.Module):
             return None, self.mlps[0](grouped.permute(0, 3, 1, 2)).amax(dim=-1).mT
         centers = take(points, farthest(points, self.count))
         found = []
-        for radius, neighbours, mlp in zip(self.radii, self.neighbours, self.mlps, strict=True):
-            index = balls(points, centers, radius, neighbours)
+        for radius, neighbors, mlp in zip(self.radii, self.neighbors, self.mlps, strict=True):
+            index = balls(points, centers, radius, neighbors)
             grouped = take(points, index) - centers[:, :, None]  # [B, M, K, 3]
             if features is not None:
                 grouped = torch.cat([grouped, take(features, index)], dim=-1)
@@ -141,7 +141,7 @@ class PointMLP(nn.Module):
             stage.alpha = nn.Parameter(torch.ones(width))
             stage.beta = nn.Parameter(torch.zeros(width))
             stage.transfer = Conv(2 * width, 2 * width)
-            for part in ("neighbours", "centers"):
+            for part in ("neighbors", "centers"):
                 blocks = [nn.ModuleList([Conv(2 * width, 2 * width) for _ in "12"]) for _ in "12"]
                 stage.add_module(part, nn.ModuleList(blocks))
             self.stages.append(stage)
@@ -162,7 +162,7 @@ class PointMLP(nn.Module):
             group = stage.alpha * group + stage.beta
             group = torch.cat([group, anchors[:, :, None].expand_as(group)], dim=-1)
             y = F.relu(stage.transfer(group.permute(0, 3, 1, 2)))
-            for one, two in stage.neighbours:
+            for one, two in stage.neighbors:
                 y = F.relu(two(F.relu(one(y))) + y)
             y = y.max(dim=-1, keepdim=True).values
             for one, two in stage.centers:

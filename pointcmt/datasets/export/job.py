@@ -114,7 +114,7 @@ def export_store(
     """
     started, selection = time.monotonic(), selection or Selection()
     if to not in FORMATS:
-        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
+        raise UsageError(f"unknown format '{to}'", where="--to", fix=nearest(to, FORMATS))
     chosen = choose(store, selection)
     job = ExportJob(store, to, selection.text)
     job.require_begun(chosen)

@@ -1,4 +1,4 @@
-"""Data sets: list their shapes, classes and splits without reading any shape."""
+"""Datasets: list their shapes, classes and splits without reading any shape."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ __all__ = ["SOURCES", "Listing", "Source", "find_source", "list_shapes", "select
 def list_shapes(
     dataset: str, root: Path | None, up: str | None = None, follow_links: bool = False
 ) -> Listing:
-    """Return the shapes of a data set by name; up: axis that overrides the data set's own.
+    """Return the shapes of a dataset by name; up: axis that overrides the dataset's own.
 
     dataset: a name in SOURCES, or a source from outside the package (see `find_source`).
     follow_links: whether to list shapes in directories outside the root that links in it point to.
@@ -68,7 +68,9 @@ def find_source(dataset: str, where: str = "--dataset") -> Source:
     if isinstance(found, Source):
         return found
     if isinstance(found, type) or not callable(found):
-        what = f"is a {type(found).__name__}, not a Source or a function that returns a Listing"
+        what = (
+            f"must be a Source or a function that returns a Listing, not a {type(found).__name__}"
+        )
         raise plugins.mistake(plugins.SOURCES, dataset, what)
     return Source(found)
 
@@ -128,11 +130,11 @@ def _without_outsiders(listing: Listing, given: Path) -> Listing:
         return listing
     shapes = tuple(s for s in listing.shapes if folder_of[s.source] not in outside)
     what = (
-        f"{len(listing.shapes) - len(shapes)} shapes are left out: links lead to them out of the "
-        f"root, such as {min(outside)}"
+        f"{len(listing.shapes) - len(shapes)} shapes are left out: they are reached by links to "
+        f"folders outside the root, such as {min(outside)}"
     )
     if not shapes:
-        fix = "use --follow-links, or give --root the directory that the link leads to"
+        fix = "use --follow-links, or set --root to the folder that the link points to"
         raise UsageError(what, where=str(given), fix=fix)
     return replace(listing, shapes=shapes, notes=(*listing.notes, f"{what} (see --follow-links)"))
 
@@ -142,14 +144,16 @@ def _list_toy(dataset: str, root: Path | None) -> Listing:
     from pointcmt.datasets.sources.toy import CLASS_NAMES, PART_NAMES, list_toy
 
     if root is not None:
-        raise UsageError("toy shapes come from no directory", where="--root", fix="leave it out")
+        raise UsageError(
+            "toy shapes are built in and have no root", where="--root", fix="leave it out"
+        )
     return Listing(
         name=dataset,
         root=None,
         shapes=tuple(list_toy()),
         class_names=tuple(CLASS_NAMES),
         up="z",
-        licence="MIT, like pointcmt",
+        license="MIT, like pointcmt",
         url="",
         official=None,
         notes=(),

@@ -16,12 +16,12 @@ from pointcmt.datasets.sources.listing import (
     is_text,
     read_list,
     require_root,
-    unrecognised,
+    unrecognized,
 )
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
-# By name of the data set, which also decides whether a PLY file is read as a mesh or as a cloud.
+# By name of the dataset, which also decides whether a PLY file is read as a mesh or as a cloud.
 SUFFIXES = {
     "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
     "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),
@@ -29,8 +29,8 @@ SUFFIXES = {
 LABELS = "labels.csv"
 MAX_LABELS = 256 << 20  # bytes of labels.csv: several million shapes
 OBTAIN = {
-    "folder": "give --root a directory that holds mesh files, at any depth",
-    "clouds": "give --root a directory that holds files of clouds, at any depth",
+    "folder": "set --root to a folder that contains mesh files, at any depth",
+    "clouds": "set --root to a folder that contains point cloud files, at any depth",
 }
 
 
@@ -51,7 +51,7 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
     if not found:
         if left:
             obtain = f"{obtain}; {notes[-1]}"
-        raise unrecognised(root, f"files of {', '.join(suffixes)}", obtain)
+        raise unrecognized(root, f"files of {', '.join(suffixes)}", obtain)
     rest = paths - set(found) - {LABELS}
     others = Counter(Path(path).suffix.lower() or "no suffix" for path in rest)
     if others:
@@ -62,17 +62,17 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
     if LABELS in paths:
         shapes, unlisted = _label(shapes, root / LABELS)
         if unlisted:
-            notes.append(f"{unlisted} shapes are not in {LABELS}: they have no class")
+            notes.append(f"{unlisted} shapes are not listed in {LABELS} and have no class")
     classes = sorted({shape.class_name for shape in shapes if shape.class_name is not None})
     if len(classes) == 1 and LABELS not in paths and all(s.source.count("/") > 1 for s in shapes):
-        notes.append(f"all shapes have the class '{classes[0]}': is the root one level too high?")
+        notes.append(f"all shapes have the class '{classes[0]}': --root may be one level too high")
     return Listing(
         name=dataset,
         root=root,
         shapes=tuple(shapes),
         class_names=tuple(classes),
         up="y",
-        licence="that of the files",
+        license="that of the files",
         url="",
         official=None,
         notes=tuple(notes),
@@ -108,11 +108,11 @@ def _walk(root: Path, follow_links: bool) -> tuple[set[str], list[str], list[str
     unnamed = {path for path in found if not is_text(path)}
     notes = []
     if unreadable:
-        notes.append(f"{len(unreadable)} directories cannot be read, first {unreadable[0]}")
+        notes.append(f"{len(unreadable)} folders cannot be read, such as {unreadable[0]}")
     if unnamed:
-        notes.append(f"{len(unnamed)} files whose names are not valid text ignored")
+        notes.append(f"{len(unnamed)} files ignored: their names are not valid UTF-8")
     if left:
-        what = f"{len(left)} links to directories outside of the root are not followed"
+        what = f"{len(left)} links to folders outside the root are not followed"
         notes.append(f"{what}, such as {left[0]} (see --follow-links)")
     return found - unnamed, notes, left
 
@@ -160,18 +160,20 @@ def _label(shapes: list[ShapeRecord], path: Path) -> tuple[list[ShapeRecord], in
     for line, shape_id, label, split in _rows(path):
         matches = names.get(shape_id.replace("\\", "/").removeprefix("./"), [])
         if len(matches) != 1:
-            what = "is no shape here" if not matches else "may be several files: add the suffix"
+            what = (
+                "is not a shape of this folder" if not matches else "is ambiguous: add the suffix"
+            )
             raise _labels_error(path, line, f"'{shape_id}' {what}")
         if matches[0] in labels:
             raise _labels_error(path, line, f"'{shape_id}' is listed twice")
         if split and split.lower() not in SPLIT_FOLDERS:
             raise _labels_error(path, line, f"unknown split '{split}'; known: train, test, val")
         labels[matches[0]] = label or None, SPLIT_FOLDERS.get((split or "").lower())
-    labelled = []
+    labeled = []
     for index, shape in enumerate(shapes):
         class_name, known = labels.get(index, (None, None))
-        labelled.append(replace(shape, class_name=class_name, split=known or shape.split))
-    return labelled, len(shapes) - len(labels)
+        labeled.append(replace(shape, class_name=class_name, split=known or shape.split))
+    return labeled, len(shapes) - len(labels)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -194,5 +196,5 @@ def _labels_error(path: Path, line: int, what: str) -> UsageError:
     return UsageError(
         f"{LABELS}, line {line}: {what}",
         where=str(path),
-        fix="its lines are id,class,split, an id being a path below the root",
+        fix="each line must be id,class,split; an id is a path relative to the root",
     )

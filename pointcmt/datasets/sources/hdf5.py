@@ -41,14 +41,14 @@ def open_hdf5(path: Path) -> Any:
         require_regular(path)
         return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
+        raise ShapeRefused(Reason.MISSING_FILE, f"file {path.name} not found") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         text = str(error)
         reason = Reason.UNREADABLE_FILE
         if "truncated" in text:
             reason = Reason.TRUNCATED
         elif "signature" in text:
-            reason, text = Reason.UNKNOWN_FORMAT, "no HDF5 file"
+            reason, text = Reason.UNKNOWN_FORMAT, "not an HDF5 file"
         raise ShapeRefused(reason, f"{path.name}: {text}") from error
 
 
@@ -73,21 +73,30 @@ def find_array(file: Any, names: Iterable[str], kinds: str) -> Any:
     if name is None:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the file has no array '{'/'.join(names)}'")
     if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is a link: not followed")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is a link, which is not followed")
     array = file[name]
     if not isinstance(array, h5py.Dataset):
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is no array")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is not an array")
     if array.external or array.is_virtual:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' is stored in other files: not read")
+        raise ShapeRefused(
+            Reason.BAD_SYNTAX, f"'{name}' is stored in other files, which are not read"
+        )
     if array.dtype.kind not in kinds or not array.ndim:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{name}' holds {array.dtype} {array.shape}")
+        raise ShapeRefused(
+            Reason.BAD_SYNTAX,
+            f"'{name}' has an unexpected type or shape: {array.dtype} {array.shape}",
+        )
     for shape in (array.shape[1:], array.chunks or ()):
         size = int(np.prod(shape, dtype=np.float64)) * array.dtype.itemsize
         if size > MAX_DECODED:
-            raise ShapeRefused(Reason.TOO_LARGE, f"a row or chunk of '{name}' takes {size} bytes")
+            raise ShapeRefused(
+                Reason.TOO_LARGE,
+                f"a row or chunk of '{name}' takes {size} bytes, more than the maximum of "
+                f"{MAX_DECODED}",
+            )
     stored = array.id.get_storage_size()
     if array.nbytes > MOST_PACKED * stored + SPARE:
-        what = f"'{name}' has {array.nbytes} bytes, of which the file holds {stored}"
+        what = f"'{name}' should have {array.nbytes} bytes; the file only has {stored}"
         raise ShapeRefused(Reason.TRUNCATED, what)
     return array
 
@@ -111,7 +120,7 @@ def list_rows(
             ) from refused
         known = (labels >= 0) & (labels < len(class_names))
         if not known.all():
-            notes.append(f"{name}: {int((~known).sum())} rows are of no known class")
+            notes.append(f"{name}: {int((~known).sum())} rows have an unknown class")
         stem = name.removesuffix(".h5")
         shapes += [
             ShapeRecord(
@@ -131,12 +140,15 @@ def _labels(path: Path) -> NDArray[np.int64]:
         rows = label.shape[0]
         if points.ndim != 3 or points.shape[::2] != (rows, 3) or label.size != rows:
             raise ShapeRefused(
-                Reason.COUNT_MISMATCH, f"data {points.shape} and label {label.shape} do not fit"
+                Reason.COUNT_MISMATCH,
+                f"data {points.shape} and label {label.shape} have incompatible shapes",
             )
         size = file.id.get_filesize()
         if rows * BYTES_OF_ROW > size + SPARE:
-            what = f"{rows} rows of {size} bytes in all: most of them are not there"
+            what = f"{rows} rows declared in a file of {size} bytes: most of them are missing"
             raise ShapeRefused(Reason.TRUNCATED, what)
         if rows > MAX_ROWS:
-            raise ShapeRefused(Reason.TOO_LARGE, f"{rows} rows, at most {MAX_ROWS} are read")
+            raise ShapeRefused(
+                Reason.TOO_LARGE, f"{rows} rows, more than the maximum of {MAX_ROWS}"
+            )
         return np.asarray(label[()], np.int64).reshape(rows)

@@ -1,4 +1,4 @@
-"""`Listing`: the shapes of a data set in order, with their sources. `Source`: a data set type."""
+"""`Listing`: the shapes of a dataset in order, with their sources. `Source`: a dataset type."""
 
 import os
 from collections import Counter
@@ -12,7 +12,7 @@ from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
 from pointcmt.shapes import Cloud, Mesh
 
-MAX_LIST = 8 << 20  # bytes of a list in a data set: the published ones have up to 3 MB
+MAX_LIST = 8 << 20  # bytes of a list in a dataset: the published ones have up to 3 MB
 SPLIT_FOLDERS = {  # names of directories of a split, in lower case
     "train": "train",
     "training": "train",
@@ -26,7 +26,7 @@ SPLIT_FOLDERS = {  # names of directories of a split, in lower case
 
 @dataclass(frozen=True)
 class Listing:
-    """The shapes of a data set, found without reading any of them.
+    """The shapes of a dataset, found without reading any of them.
 
     root: directory that `ShapeRecord.source` is relative to; None if nothing is on disk.
     class_names: in label order, which does not depend on the classes present. up: axis of the
@@ -41,7 +41,7 @@ class Listing:
     shapes: tuple[ShapeRecord, ...]
     class_names: tuple[str, ...]
     up: str
-    licence: str
+    license: str
     url: str
     official: dict[str, int] | None
     notes: tuple[str, ...]
@@ -57,10 +57,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: a function that lists its shapes and, unless they are files, one that loads them.
+    """A dataset: a function that lists its shapes and, unless they are files, one that loads them.
 
-    list_shapes(name, root): return all shapes, without reading any. name: of the data set; root:
-    the user's --root, or None. Raises UsageError if the root does not hold the data set.
+    list_shapes(name, root): return all shapes, without reading any. name: of the dataset; root:
+    the user's --root, or None. Raises UsageError if the root does not hold the dataset.
 
     load_shape(record, root): return one shape, a `Mesh` or a `Cloud` according to the listing's
     `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if that fails.
@@ -89,13 +89,13 @@ def select(listing: Listing, split: str | None = None, limit: int | None = None)
         if not shapes:
             found = ", ".join(f"{n} {name}" for name, n in listing.counts().items())
             raise UsageError(
-                f"{listing.name} has no shapes of the split '{split}' here",
+                f"{listing.name} has no shapes in the split '{split}'",
                 where="--split",
-                fix=f"there are: {found}",
+                fix=f"choose a split that has some: {found}",
             )
     if limit is not None:
         if limit < 1:
-            raise UsageError(f"a limit of {limit} leaves no shapes", where="--limit")
+            raise UsageError(f"the limit must be at least 1, not {limit}", where="--limit")
         shapes = _spread(shapes, listing.class_names, limit)
     return replace(listing, shapes=shapes)
 
@@ -109,13 +109,13 @@ def split_source(source: str) -> tuple[str, int | None]:
 
 
 def require_root(root: Path | None, dataset: str, obtain: str) -> Path:
-    """Return a data set's directory. If missing, raises UsageError with how to obtain it."""
+    """Return a dataset's directory. If missing, raises UsageError with how to obtain it."""
     if root is None:
-        raise UsageError(f"{dataset} needs the directory it lies in", where="--root", fix=obtain)
+        raise UsageError(f"{dataset} needs a root folder", where="--root", fix=obtain)
     if not root.exists():
-        raise UsageError("there is no such directory", where=str(root), fix=obtain)
+        raise UsageError("no such folder", where=str(root), fix=obtain)
     if not root.is_dir():
-        raise UsageError("this is a file, not a directory", where=str(root), fix=obtain)
+        raise UsageError("this is a file, not a folder", where=str(root), fix=obtain)
     return root
 
 
@@ -125,12 +125,12 @@ def is_inside(path: str | Path, limit: str | Path) -> bool:
     return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
-def unrecognised(root: Path, expected: str, obtain: str) -> UsageError:
-    """Return the error for a directory that does not look like the data set."""
+def unrecognized(root: Path, expected: str, obtain: str) -> UsageError:
+    """Return the error for a directory that does not look like the dataset."""
     names = sorted(folders(root)) + sorted(files(root))
     found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return UsageError(
-        f"expected {expected}; found {found or 'an empty directory'}", where=str(root), fix=obtain
+        f"expected {expected}; found {found or 'an empty folder'}", where=str(root), fix=obtain
     )
 
 
@@ -145,7 +145,7 @@ def files(path: Path) -> list[str]:
 
 
 def read_list(path: Path, most: int = MAX_LIST, fix: str = "") -> str:
-    """Return the text of a list file of a data set. Raises UsageError if it cannot be read."""
+    """Return the text of a list file of a dataset. Raises UsageError if it cannot be read."""
     try:
         return read_regular(path, most).decode("utf-8-sig")
     except (OSError, UnicodeError) as error:

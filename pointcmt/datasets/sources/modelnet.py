@@ -9,12 +9,12 @@ from pointcmt.datasets.sources.listing import (
     files,
     folders,
     require_root,
-    unrecognised,
+    unrecognized,
 )
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 
 URL = "https://modelnet.cs.princeton.edu"
-LICENCE = "academic research only; each model belongs to its author (Wu et al., CVPR 2015)"
+LICENSE = "academic research only; each model belongs to its author (Wu et al., CVPR 2015)"
 
 CLASSES_40 = (
     "airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser "
@@ -34,14 +34,14 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
     """List "modelnet10" or "modelnet40". Raises UsageError if `root` does not hold it.
 
     A root one level too high, at one class, or at one split of a class is accepted with a note;
-    ids and sources are always those of the whole data set.
+    ids and sources are always those of the whole dataset.
     """
     name = dataset.replace("modelnet", "ModelNet")
-    obtain = f"download {name} from {URL} ({LICENCE}), unzip it, and give --root its directory"
+    obtain = f"download {name} from {URL} ({LICENSE}), unzip it, and set --root to its folder"
     root = require_root(root, dataset, obtain)
     place = _find(root, CLASSES[dataset], name)
     if place is None:
-        raise unrecognised(root, f"{name} as <class>/<split>/<id>.off", obtain)
+        raise unrecognized(root, f"{name} as <class>/<split>/<id>.off", obtain)
     base, only_class, only_split, notes = place
     pairs = [
         (label, folder)
@@ -63,17 +63,17 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
         for file, stem in ((file, Path(file).stem) for file in names)
     ]
     if not shapes:
-        raise unrecognised(root, f"{name} as <class>/<split>/<id>.off", obtain)
+        raise unrecognized(root, f"{name} as <class>/<split>/<id>.off", obtain)
     others = [label for label in folders(base) if label not in CLASSES[dataset]]
     if others and only_class is None:
-        notes.append(f"directories that are no class of {name} are left out: {', '.join(others)}")
+        notes.append(f"folders that are not classes of {name} are ignored: {', '.join(others)}")
     return Listing(
         name=dataset,
         root=base,
         shapes=tuple(shapes),
         class_names=CLASSES[dataset],
         up="z",
-        licence=LICENCE,
+        license=LICENSE,
         url=URL,
         official=OFFICIAL[dataset],
         notes=tuple(notes),
@@ -83,21 +83,26 @@ def list_modelnet(dataset: str, root: Path | None) -> Listing:
 def _find(
     root: Path, classes: tuple[str, ...], name: str
 ) -> tuple[Path, str | None, str | None, list[str]] | None:
-    """Return (directory of the data set, only class to list, only split to list, notes)."""
+    """Return (directory of the dataset, only class to list, only split to list, notes)."""
     if set(folders(root)) & set(classes):
         return root, None, None, []
     own = root.resolve()
     if own.name in classes and any(folder.lower() in SPLIT_FOLDERS for folder in folders(root)):
-        return own.parent, own.name, None, [f"the root is one class: only '{own.name}' is listed"]
+        return (
+            own.parent,
+            own.name,
+            None,
+            [f"the root is the folder of one class: only '{own.name}' is listed"],
+        )
     above = own.parent
     if above.name in classes and own.name.lower() in SPLIT_FOLDERS and _off_files(root):
-        note = f"the root is one split of a class: only '{above.name}/{own.name}' is listed"
+        note = f"the root is the folder of one split: only '{above.name}/{own.name}' is listed"
         return above.parent, above.name, own.name, [note]
     deeper = [folder for folder in folders(root) if set(folders(root / folder)) & set(classes)]
     deeper = [folder for folder in deeper if folder == name] or deeper
     if len(deeper) != 1:
         return None
-    note = f"the root is one level too high: '{deeper[0]}' in it is used"
+    note = f"the root is one level too high: using its subfolder '{deeper[0]}'"
     return root / deeper[0], None, None, [note]
 
 

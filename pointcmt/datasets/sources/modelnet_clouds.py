@@ -8,13 +8,13 @@ from pointcmt.datasets.sources.listing import (
     folders,
     read_list,
     require_root,
-    unrecognised,
+    unrecognized,
 )
-from pointcmt.datasets.sources.modelnet import CLASSES, LICENCE, OFFICIAL
+from pointcmt.datasets.sources.modelnet import CLASSES, LICENSE, OFFICIAL
 from pointcmt.datasets.store.schema import ShapeRecord
 
 URL = "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip"
-OBTAIN = f"unpack {URL} ({LICENCE}) and give --root its directory"
+OBTAIN = f"unpack {URL} ({LICENSE}) and set --root to its folder"
 
 
 def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
@@ -27,10 +27,14 @@ def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
     root = require_root(root, dataset, OBTAIN)
     places = [place for place in (root, *(root / f for f in folders(root))) if _has(place, lists)]
     if not places:
-        expected = f"<class>/<id>.txt beside {' and '.join(lists.values())}"
-        raise unrecognised(root, expected, OBTAIN)
+        expected = f"<class>/<id>.txt next to {' and '.join(lists.values())}"
+        raise unrecognized(root, expected, OBTAIN)
     base = places[0]
-    notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
+    notes = (
+        []
+        if base == root
+        else [f"the root is one level too high: using its subfolder '{base.name}'"]
+    )
     splits = {
         shape: split for split, list_ in lists.items() for shape in read_list(base / list_).split()
     }
@@ -47,16 +51,16 @@ def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
         if shape in splits
     ]
     if not shapes:
-        raise unrecognised(base, "<class>/<id>.txt of the shapes in its lists", OBTAIN)
+        raise unrecognized(base, "<class>/<id>.txt of the shapes in its lists", OBTAIN)
     if len(shapes) < len(names):
-        notes.append(f"{len(names) - len(shapes)} files are in no list: left out")
+        notes.append(f"{len(names) - len(shapes)} files are ignored: no split file lists them")
     return Listing(
         name=dataset,
         root=base,
         shapes=tuple(shapes),
         class_names=CLASSES[name],
         up="y",
-        licence=LICENCE,
+        license=LICENSE,
         url=URL,
         official=OFFICIAL[name],
         notes=tuple(notes),

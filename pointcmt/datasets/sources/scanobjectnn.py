@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from pointcmt.datasets.sources.hdf5 import list_rows
-from pointcmt.datasets.sources.listing import Listing, require_root, unrecognised
+from pointcmt.datasets.sources.listing import Listing, require_root, unrecognized
 
 URL = "https://hkust-vgd.github.io/scanobjectnn"
-LICENCE = "research, after agreeing to the terms of use (Uy et al., ICCV 2019)"
-OBTAIN = f"agree to the terms at {URL} ({LICENCE}), and give --root the unpacked h5_files"
+LICENSE = "research, after agreeing to the terms of use (Uy et al., ICCV 2019)"
+OBTAIN = f"agree to the terms at {URL} ({LICENSE}), and set --root to the unpacked h5_files"
 
 CLASSES = (  # in the order of the labels
     "bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet"
 )
-# By name of the data set: directory, suffix of its file names, published number of shapes.
+# By name of the dataset: directory, suffix of its file names, published number of shapes.
 _ALL, _OBJECTS = {"train": 11416, "test": 2882}, {"train": 2309, "test": 581}
 VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
     "scanobjectnn": ("main_split", "_augmentedrot_scale75", _ALL),  # PB_T50_RS, the hardest
@@ -45,18 +45,18 @@ def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
     ]
     base, named = next((found for found in present if found[1]), (root, []))
     if not named:
-        raise unrecognised(root, f"{folder}/{names['train']} and {names['test']}", OBTAIN)
+        raise unrecognized(root, f"{folder}/{names['train']} and {names['test']}", OBTAIN)
     classes = tuple(CLASSES.split())
     shapes, notes = list_rows(base, named, classes)
     if len(named) < len(names):
-        notes.append(f"of its two files only {named[0][0]} is here")
+        notes.append(f"only one of its two files was found: {named[0][0]}")
     return Listing(
         name=dataset,
         root=base,
         shapes=tuple(shapes),
         class_names=classes,
         up="y",
-        licence=LICENCE,
+        license=LICENSE,
         url=URL,
         official=official,
         notes=tuple(notes),

@@ -10,14 +10,14 @@ from pointcmt.datasets.sources.listing import (
     folders,
     read_list,
     require_root,
-    unrecognised,
+    unrecognized,
 )
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError
 
 URL = "https://shapenet.org"
-LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
-OBTAIN = f"register at {URL}, accept its terms ({LICENCE}), and give --root the unpacked directory"
+LICENSE = "non-commercial research and education, after registration (ShapeNet terms of use)"
+OBTAIN = f"register at {URL}, accept its terms ({LICENSE}), and set --root to the unpacked folder"
 SPLITS_URL = "http://shapenet.cs.stanford.edu/shapenet/obj-zip/SHREC16/all.csv"
 LAYOUT = "ShapeNetCore as <synset>/<model>/model.obj or <synset>/<model>/models/…normalized.obj"
 
@@ -92,7 +92,7 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
     root = require_root(root, dataset, OBTAIN)
     found = _find(root)
     if found is None:
-        raise unrecognised(root, LAYOUT, OBTAIN)
+        raise unrecognized(root, LAYOUT, OBTAIN)
     base, synsets, notes = found
     versions: Counter[str] = Counter()
     models = [
@@ -102,22 +102,24 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
         if (source := _source(base / synset / model, versions)) is not None
     ]
     if not models:
-        raise unrecognised(base / synsets[0], LAYOUT, OBTAIN)
+        raise unrecognized(base / synsets[0], LAYOUT, OBTAIN)
     if versions["v1"] and versions["v2"]:
         notes.append(
-            f"both versions are here: v2 for {versions['v2']} models, v1 for {versions['v1']}"
+            f"both versions are present: v2 for {versions['v2']} models, v1 for {versions['v1']}"
         )
     if versions["both"]:
-        notes.append(f"{versions['both']} models are here in both versions: v2 is used")
+        notes.append(f"{versions['both']} models are present in both versions: using v2")
     splits, official = _read_splits(base / "all.csv")
     if official is None:
-        notes.append(f"no all.csv in the root: every shape is listed as train (from {SPLITS_URL})")
+        notes.append(
+            f"no all.csv in the root (available from {SPLITS_URL}): every shape is listed as train"
+        )
     unlisted = sum((synset, model) not in splits for synset, model, _ in models)
     if official is not None and unlisted:
-        notes.append(f"{unlisted} models are not in all.csv: listed as train")
+        notes.append(f"{unlisted} models are not in all.csv and are listed as train")
     unknown = [synset for synset in synsets if synset not in SYNSETS]
     if unknown:
-        notes.append(f"synsets beyond the 55 of ShapeNetCore: {', '.join(unknown)}")
+        notes.append(f"synsets that are not among the 55 of ShapeNetCore: {', '.join(unknown)}")
     return Listing(
         name=dataset,
         root=base,
@@ -132,7 +134,7 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
         ),
         class_names=(*SYNSETS.values(), *unknown),
         up="y",
-        licence=LICENCE,
+        license=LICENSE,
         url=URL,
         official=official,
         notes=tuple(notes),
@@ -140,18 +142,26 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
 
 
 def _find(root: Path) -> tuple[Path, list[str], list[str]] | None:
-    """Return (directory of the data set, synsets to list, notes)."""
+    """Return (directory of the dataset, synsets to list, notes)."""
     synsets = [name for name in folders(root) if _is_synset(name)]
     if synsets:
         return root, synsets, []
     own = root.resolve()
     if _is_synset(own.name):
-        return own.parent, [own.name], [f"the root is one synset: only {own.name} is listed"]
+        return (
+            own.parent,
+            [own.name],
+            [f"the root is the folder of one synset: only {own.name} is listed"],
+        )
     deeper = [name for name in folders(root) if any(map(_is_synset, folders(root / name)))]
     if deeper:
         best = max(deeper)  # v2 rather than v1
         synsets = [name for name in folders(root / best) if _is_synset(name)]
-        return root / best, synsets, [f"the root is one level too high: '{best}' in it is used"]
+        return (
+            root / best,
+            synsets,
+            [f"the root is one level too high: using its subfolder '{best}'"],
+        )
     return None
 
 
@@ -176,7 +186,7 @@ def _read_splits(path: Path) -> tuple[dict[tuple[str, str], str], dict[str, int]
     """
     if not path.is_file():
         return {}, None
-    fix = f"its header is id,synsetId,subSynsetId,modelId,split; get it from {SPLITS_URL}"
+    fix = f"its header must be id,synsetId,subSynsetId,modelId,split; download it from {SPLITS_URL}"
     splits: dict[tuple[str, str], str] = {}
     try:
         reader = csv.DictReader(io.StringIO(read_list(path, fix=fix), newline=""))

@@ -18,16 +18,16 @@ from pointcmt.datasets.sources.listing import (
     folders,
     read_list,
     require_root,
-    unrecognised,
+    unrecognized,
 )
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 from pointcmt.files import parse_json, read_regular
 
 URL = "https://shapenet.org"
-LICENCE = "non-commercial research and education, after registration (ShapeNet terms of use)"
+LICENSE = "non-commercial research and education, after registration (ShapeNet terms of use)"
 OBTAIN = (
-    f"register at {URL}, accept its terms ({LICENCE}), and give --root the unpacked "
+    f"register at {URL}, accept its terms ({LICENSE}), and set --root to the unpacked "
     "shapenetcore_partanno_segmentation_benchmark_v0_normal, "
     "shapenetcore_partanno_segmentation_benchmark_v0 or shapenet_part_seg_hdf5_data"
 )
@@ -38,7 +38,7 @@ LAYOUT = (
 OFFICIAL = {"train": 12137, "test": 2874, "val": 1870}
 
 # The 16 synsets (Yi et al. 2016) in label order, and the parts of each in the order of the official
-# numbers 0 to 49. The part names are our own descriptions: the data set has none.
+# numbers 0 to 49. The part names are our own descriptions: the dataset has none.
 CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "02691156": ("airplane", ("body", "wing", "tail", "engine")),
     "02773838": ("bag", ("handle", "body")),
@@ -78,17 +78,21 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
     places = [place for place in places if _holds(place)]
     if len(places) > 1:
         raise UsageError(
-            f"ShapeNetPart is here more than once: {', '.join(p.name for p in places)}",
+            f"more than one copy of ShapeNetPart found: {', '.join(p.name for p in places)}",
             where=str(root),
-            fix="give one of them as --root",
+            fix="set --root to one of them",
         )
     if not places:
-        raise unrecognised(root, LAYOUT, OBTAIN)
+        raise unrecognized(root, LAYOUT, OBTAIN)
     base = places[0]
-    notes = [] if base == root else [f"the root is one level too high: '{base.name}' in it is used"]
+    notes = (
+        []
+        if base == root
+        else [f"the root is one level too high: using its subfolder '{base.name}'"]
+    )
     layout = _text_layout(base)
     if layout and _has_hdf5(base):
-        notes.append("text and HDF5 files are here: the text is read, the HDF5 files are not")
+        notes.append("both text and HDF5 files are present: using the text files")
     shapes, more = _list_text(base, layout) if layout else _list_hdf5(base)
     return Listing(
         name=dataset,
@@ -96,7 +100,7 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
         shapes=tuple(shapes),
         class_names=tuple(PART_NAMES),
         up="y",
-        licence=LICENCE,
+        license=LICENSE,
         url=URL,
         official=OFFICIAL,
         notes=(*notes, *more),
@@ -123,16 +127,16 @@ def _has_hdf5(folder: Path) -> bool:
 def _text_layout(folder: Path) -> tuple[str, str] | None:
     """Return the subdirectory and suffix of the text layout found; None for neither of the two.
 
-    Points without labels do not count: the full data set, from before the benchmark, has labels in
+    Points without labels do not count: the full dataset, from before the benchmark, has labels in
     one directory per part. Raises UsageError for both layouts, since their shapes share ids.
     """
     shape = next(_find(folder, _TXT), None)
     older = next(_find(folder, _PTS), None) if any(_find(folder, _SEG)) else None
     if shape and older:
         raise UsageError(
-            f"both text layouts of ShapeNetPart are here: {shape[2]}, {older[2]}",
+            f"both text layouts of ShapeNetPart are present: {shape[2]}, {older[2]}",
             where=str(folder),
-            fix="give --root a directory that holds one of them",
+            fix="set --root to a folder that contains only one of them",
         )
     return _TXT if shape else _PTS if older else None
 
@@ -179,7 +183,9 @@ def _list_text(base: Path, layout: tuple[str, str]) -> tuple[list[ShapeRecord], 
     here = {shape.id for shape in shapes}
     notes = _missing("shapes", ["/".join(shape) for shape in splits], here)
     if unlisted:
-        notes.append(f"{unlisted} shapes are in no list of train_test_split: listed as train")
+        notes.append(
+            f"{unlisted} shapes are not in the lists of train_test_split and are listed as train"
+        )
     return shapes, notes
 
 
@@ -187,7 +193,7 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
     """Return (synset, id) of each entry `shape_data/<synset>/<id>`; empty without a list."""
     if not path.is_file():
         return []
-    fix = 'it is a JSON list of "shape_data/<synset>/<id>"'
+    fix = 'it must be a JSON list of "shape_data/<synset>/<id>"'
     text = read_list(path, fix=fix)
     try:
         entries = [str(entry).split("/") for entry in parse_json(text)]
@@ -211,7 +217,9 @@ def _listed_files(base: Path) -> tuple[Iterable[str], list[str]]:
         try:
             lines = read_regular(path, MAX_FILES).decode("utf-8-sig").splitlines()
         except (OSError, ValueError) as error:  # ValueError: from decoding
-            notes.append(f"{path.name} cannot be read, so what it lists may be missing: {error}")
+            notes.append(
+                f"{path.name} cannot be read, so files that it lists may be missing: {error}"
+            )
             continue
         names = (re.split(r"[/\\]", line.strip())[-1] for line in lines)
         listed.update(dict.fromkeys(filter(_HDF5.fullmatch, names)))
@@ -224,5 +232,5 @@ def _missing(what: str, listed: Iterable[str], here: Container[str]) -> list[str
     missing = [name for name in names if name not in here]
     if not missing:
         return []
-    count = f"{len(names) - len(missing)} of {len(names)} listed {what} are here"
+    count = f"{len(names) - len(missing)} of {len(names)} listed {what} are present"
     return [f"{count}: {len(missing)} missing, such as {missing[0][:80]!r}"]

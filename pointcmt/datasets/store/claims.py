@@ -25,7 +25,7 @@ from pointcmt.files import parse_json
 FOLDER = "claims"
 LEASE = 60.0  # seconds without a sign of life after which an owner is presumed dead
 SIGNS = 4  # of life in that time
-# Some object stores check a write's condition first and write afterwards: two processes may have
+# Some object stores check a write's condition first and write afterward: two processes may have
 # won. The one that was overwritten finds out this soon.
 FIRST_SIGN = 2.0  # seconds
 

@@ -54,9 +54,9 @@ def create(
     different = differences(stored, attributes)
     if different:
         raise StoreError(
-            "this store was made with another configuration:\n  " + "\n  ".join(different),
+            "this store was created with a different configuration:\n  " + "\n  ".join(different),
             where=storage.path,
-            fix="repeat the settings it was made with, choose another --out, or use --overwrite",
+            fix="use the settings it was created with, choose another --out, or use --overwrite",
         )
     store = ViewStore(storage, stored)
     _ensure(storage, PLAN, plan)
@@ -72,7 +72,7 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """
     different = differing(_flatten(identity(stored)), _flatten(identity(asked)))
     return [
-        f"{key}: {brief(here)} in the store, {brief(there)} asked for"
+        f"{key}: {brief(here)} in the store, {brief(there)} requested"
         for key, (here, there) in different.items()
     ]
 
@@ -87,9 +87,9 @@ def remove(storage: Storage) -> None:
     if not is_root(storage.first_read(ROOT)):
         if storage.top_names():
             raise StoreError(
-                "this folder is not a view store, or its root is damaged: it is not deleted",
+                "this folder is not a view store, or its zarr.json is damaged; nothing was deleted",
                 where=storage.path,
-                fix="choose another --out, or delete the folder yourself",
+                fix="choose another --out, or delete the folder manually",
             )
         return
     names = _names(storage)
@@ -115,10 +115,10 @@ def _require_own(storage: Storage, found: Inventory, names: Names) -> None:
     if foreign:
         more = f" and {len(foreign) - FOREIGN_SHOWN} more" if len(foreign) > FOREIGN_SHOWN else ""
         raise StoreError(
-            f"this store's folder holds other things as well: {', '.join(foreign[:FOREIGN_SHOWN])}"
-            f"{more}; nothing is deleted",
+            "this store's folder contains other files: "
+            f"{', '.join(foreign[:FOREIGN_SHOWN])}{more}; nothing was deleted",
             where=storage.path,
-            fix="move them elsewhere or delete them yourself, or choose another --out",
+            fix="move or delete them manually, or choose another --out",
         )
 
 
@@ -156,9 +156,9 @@ def _claim_root(storage: Storage, attributes: dict[str, Any], plan: bytes) -> di
         foreign = sorted(name for name in names if not name.startswith(ROOT))
         if ROOT not in names and foreign and not _is_ours(storage, attributes, plan):
             raise StoreError(
-                f"this folder holds other things (such as {foreign[0]}) and no view store",
+                f"this folder is not empty (it contains {foreign[0]}) and is not a view store",
                 where=storage.path,
-                fix="choose an empty or a new folder for --out",
+                fix="choose an empty or new folder for --out",
             )
         found = storage.write_new(ROOT, root)
     try:
@@ -170,12 +170,12 @@ def _claim_root(storage: Storage, attributes: dict[str, Any], plan: bytes) -> di
         return attributes
 
 
-def mend_root(storage: Storage) -> bool:
+def repair_root(storage: Storage) -> bool:
     """Rewrite a damaged root from what it still says, if all commit markers agree with it.
 
     The attributes that decide the store's bytes have a digest, which every marker repeats; the
     origin of the data and the versions of libraries are taken as they are. Returns whether anything
-    was mended. Raises StoreError if there is no store, DamageError if no marker agrees.
+    was repaired. Raises StoreError if there is no store, DamageError if no marker agrees.
     """
     where = storage.where(ROOT)
     data = storage.first_read(ROOT)

@@ -29,8 +29,8 @@ from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.errors import DamageError, Reason, StoreError
 
 REMAKE = (
-    "run `pointcmt verify --repair`, or `pointcmt render` with the settings it was made with: the "
-    "root is written again if everything that was rendered agrees with it"
+    "run `pointcmt verify --repair`, or `pointcmt render` with the original settings: the root "
+    "zarr.json is rewritten if it matches everything that was rendered"
 )
 Form = Any  # a type, None, a tuple of alternatives, [form] for a list, {key: form} for a table
 ROOT_FORM: dict[str, Form] = {
@@ -95,12 +95,13 @@ def root_attributes(data: bytes, where: str) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         kind = StoreError if intact else DamageError
         raise kind(
-            f"the store has schema version {version!r:.40}, this pointcmt reads {SCHEMA_VERSION}",
+            f"the store has schema version {version!r:.40}; this version of pointcmt reads "
+            f"{SCHEMA_VERSION}",
             where=where,
             fix="use the version of pointcmt that wrote it, or render again",
         )
     if not intact:
-        raise DamageError("the root of this store is damaged", where=where, fix=REMAKE)
+        raise DamageError("the root zarr.json of this store is damaged", where=where, fix=REMAKE)
     require_root(body, where)
     return body
 
@@ -118,7 +119,7 @@ def loose_attributes(data: bytes, where: str) -> tuple[dict[str, Any], bool]:
         intact = with_checksum(body)["checksum"] == attributes["checksum"]
     except (*_UNREADABLE, KeyError, TypeError, AttributeError):
         raise DamageError(
-            "this is not a view store, or its root is damaged", where=where, fix=REMAKE
+            "this is not a view store, or its root zarr.json is damaged", where=where, fix=REMAKE
         ) from None
     return body, intact
 
@@ -139,13 +140,15 @@ def require_root(body: dict[str, Any], where: str) -> None:
     )
     names = body.get("part_names", {})
     if not isinstance(names, dict) or _misfit(list(names.values()), [[str]], ""):
-        problem = "part_names are not lists of names"
+        problem = "part_names must be lists of names"
     strange = set(schema["layers"]) - set(OPTIONAL_LAYERS)
     strange |= set(schema) - set(ROOT_FORM["schema"])
     if strange:
         problem = f"{min(strange)!r:.40} is unknown"
     if problem:
-        raise DamageError(f"the root's schema is wrong: {problem}", where=where, fix=REMAKE)
+        raise DamageError(
+            f"the schema in the root zarr.json is invalid: {problem}", where=where, fix=REMAKE
+        )
 
 
 def root_metadata(attributes: dict[str, Any]) -> bytes:
@@ -255,7 +258,7 @@ def require_form(value: Any, form: Form, name: str, where: str, fix: str) -> Non
     """Raise DamageError if a value from a JSON document does not have its form."""
     wrong = _misfit(value, form, name)
     if wrong:
-        raise DamageError(f"a field is missing or wrong: {wrong}", where=where, fix=fix)
+        raise DamageError(f"a field is missing or invalid: {wrong}", where=where, fix=fix)
 
 
 def _misfit(value: Any, form: Form, name: str) -> str:

@@ -41,7 +41,7 @@ GROUP = encode_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 Chunk = Literal["shape", "view"]
 CHUNKS: tuple[Chunk, ...] = ("shape", "view")
 MISSING, STALE, FRESH = "missing", "stale", "fresh"  # states of a shard's features
-RECOMPUTE = "the next command that needs the features of this teacher computes them again"
+RECOMPUTE = "they are recomputed by the next command that needs them"
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,11 @@ class Features:
         array[~images.done] = 0
         if not np.all(np.isfinite(array)):
             raise StoreError(
-                f"features of shard {images.shard} are not finite in 16 bits",
+                f"features of shard {images.shard} are not finite in float16",
                 where=self.home.storage.where(self.name),
-                fix="use other weights for the image network; with mvnet, images.cache=false keeps "
-                "no features; train your own teacher again with a lower learning rate or from "
-                "pretrained weights",
+                fix="use other weights for the image network; for mvnet, set images.cache=false; "
+                "for a teacher of your own, train it again with a lower learning rate or "
+                "from pretrained weights",
             )
         with _elsewhere(self.store):
             written = self.home.write_shard(images.shard, {self.name: array})
@@ -184,7 +184,7 @@ class Features:
             raise _not_rendered(unrendered[0], self.store.path)
         reasons = {
             MISSING: "they have not been computed yet",
-            STALE: "its images were rendered again since, or the file is lost",
+            STALE: "their images have been rendered again, or the file is lost",
         }
         for shard, state in self.states(shards).items():  # without shards whose shapes all failed
             if state != FRESH:
@@ -206,7 +206,10 @@ def _elsewhere(store: ViewStore) -> Iterator[None]:
     except StoreError as error:
         if store.derived is not store or isinstance(error, DamageError):
             raise
-        fix = f"{error.fix}; or keep the features of a read-only store elsewhere: --features DIR"
+        fix = (
+            f"{error.fix}; or, for a read-only store, keep the features elsewhere with --features "
+            "DIR"
+        )
         raise StoreError(error.what, where=error.where, fix=fix) from error
 
 
@@ -259,14 +262,14 @@ def create_features(
         storage.write_new(f"{FEATURES}/{key}/{ROOT}", metadata)
     features = open_features(store, key)
     if features is None:
-        what = "a file vanished while it was being written"
+        what = "a file was deleted while it was being written"
         raise StoreError(what, where=storage.where(FEATURES))
     stored = {name: value for name, value in features.facts.items() if name != "pointcmt"}
     different = differing({"width": features.width, **stored}, {"width": width, **facts})
     if different:
-        lines = [f"{name}: {a} in the store, {b} asked for" for name, (a, b) in different.items()]
+        lines = [f"{name}: {a} in the store, {b} requested" for name, (a, b) in different.items()]
         raise StoreError(
-            "these features were made differently:\n  " + "\n  ".join(lines),
+            "these features were computed with different settings:\n  " + "\n  ".join(lines),
             where=storage.where(f"{FEATURES}/{key}"),
             fix=f"delete {FEATURES}/{key} and {COMMITS}/{FEATURES}-{key} here: {RECOMPUTE}",
         )

@@ -99,7 +99,7 @@ def _ask(request: tuple[Any, ...]) -> "Future[Any]":
             worked, value = connection.recv()
         except (EOFError, OSError) as error:
             raise StoreError(
-                "the process that reads stores for this one has ended", where=str(request[1])
+                "the helper process that reads stores has exited", where=str(request[1])
             ) from error
         if not worked:
             raise value

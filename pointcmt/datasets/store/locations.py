@@ -35,7 +35,7 @@ CURL_LIMITS = {
     "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
 }
 
-_TRY_LATER = "run the same command again later: all committed shards are safe"
+_TRY_LATER = "run the same command again later; committed shards are kept"
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run `gcloud auth "
@@ -50,7 +50,7 @@ _SYSTEM_ERRORS = {
         "choose a writable location, or fix its owner",
     ),
     errno.EPERM: ("operation not permitted", "choose a writable location"),
-    errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another path"),
+    errno.ENOTDIR: ("part of this path is a file, not a folder", "choose another path"),
     errno.ENOTEMPTY: (
         "another process writes to this folder while it is being deleted",
         "stop that process first, then run the same command again",
@@ -59,12 +59,12 @@ _SYSTEM_ERRORS = {
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
 _CURL_ERRORS = {
-    6: ("the server's name cannot be resolved", "check the network and the address"),
-    7: ("nothing answers at the server's address", "check the network and the address"),
+    6: ("the server's name cannot be resolved", "check the network and the URL"),
+    7: ("no server answers at this address", "check the network and the URL"),
     28: ("the server does not answer", _TRY_LATER),
     60: (
         "the server's certificate is not trusted",
-        "set TENSORSTORE_CA_BUNDLE to a file with the certificate of its authority",
+        "set TENSORSTORE_CA_BUNDLE to a file with the certificate of its certificate authority",
     ),
 }
 
@@ -83,15 +83,26 @@ def tidy(path: str) -> str:
     """Return a location without trailing slashes. Raises UsageError for an empty one."""
     if not path:
         raise UsageError(
-            "the name of the store is empty",
-            fix="give a folder, s3://bucket/path or gs://bucket/path",
+            "the store's path is empty",
+            fix="use a folder, s3://bucket/path or gs://bucket/path",
         )
     return path.rstrip("/") or "/"
 
 
 def absolute(path: str) -> str:
-    """Return a location that does not depend on the current directory."""
-    return path if is_remote(path) else str(Path(path).absolute())
+    """Return a location that does not depend on the current directory.
+
+    A folder's `..` are resolved as the system resolves them, since tensorstore refuses them. A link
+    at the end is kept.
+    """
+    if is_remote(path):
+        return path
+    folder = Path(path).absolute()
+    if ".." not in folder.parts:
+        return str(folder)
+    if folder.name == "..":
+        return os.path.realpath(folder)
+    return os.path.join(os.path.realpath(folder.parent), folder.name)
 
 
 def kvstore_spec(path: str) -> dict[str, Any]:
@@ -107,19 +118,19 @@ def kvstore_spec(path: str) -> dict[str, Any]:
                 "this is neither a folder nor a URL", where=path, fix=f"{scheme[1]}://bucket/path"
             )
         if is_zip(path):
-            return _zip_spec(Path(path).absolute())
-        return {"driver": "file", "path": Path(path).absolute().as_posix().rstrip("/") + "/"}
+            return _zip_spec(Path(absolute(path)))
+        return {"driver": "file", "path": Path(absolute(path)).as_posix().rstrip("/") + "/"}
     scheme_, rest = path.split("://", 1)
     bucket, *parts = rest.rstrip("/").split("/")
     if scheme_ not in DRIVERS:
         raise UsageError(
-            f"stores cannot be on {scheme_}://", where=path, fix=nearest(scheme_, DRIVERS)
+            f"stores on {scheme_}:// are not supported", where=path, fix=nearest(scheme_, DRIVERS)
         )
     if not bucket or {"", ".", ".."} & set(parts):
         raise UsageError(
             "this URL is not a valid location",
             where=path,
-            fix=f"{scheme_}://bucket/path, without . and ..",
+            fix=f"use {scheme_}://bucket/path, without . and ..",
         )
     own = {"driver": DRIVERS[scheme_], "bucket": bucket, "path": "".join(f"{p}/" for p in parts)}
     return own | (_s3_options() if scheme_ == "s3" else {})
@@ -241,9 +252,9 @@ def _s3_options() -> dict[str, Any]:
         return options
     if urlsplit(endpoint).scheme not in ("http", "https"):
         raise UsageError(
-            "this is not the address of an S3 server",
+            "this is not a valid S3 endpoint",
             where=f"AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL: {endpoint}",
-            fix="give an address such as https://minio.example.org:9000",
+            fix="use a URL such as https://minio.example.org:9000",
         )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     return {**options, "endpoint": endpoint.rstrip("/"), "aws_region": region}
@@ -263,7 +274,7 @@ def _explain(error: Exception, path: str) -> tuple[str, str] | None:
     scheme = path.split("://")[0]
     curl = re.search(r"\[curl_code='(\d+)'\]", text)
     if curl:
-        unknown = f"the connection broke (curl {curl[1]})", _TRY_LATER
+        unknown = f"the connection was lost (curl {curl[1]})", _TRY_LATER
         what, fix = _CURL_ERRORS.get(int(curl[1]), unknown)
         return f"{what}: {_server(scheme)}", fix
     http = re.search(r"\[http_response_code='(\d+)'\]", text)
@@ -282,18 +293,18 @@ def _explain_http(number: int, code: str, scheme: str) -> tuple[str, str]:
     given = f"{number} {code}".rstrip()
     if number in (401, 403):
         return (
-            f"access is denied ({given})",
-            "use credentials that are valid and may list, read, write and delete here: "
+            f"access denied ({given})",
+            "use valid credentials that may list, read, write and delete here: "
             f"{_CREDENTIALS[scheme]}",
         )
     if number == 404:
-        return f"there is no such bucket ({given})", "create it, or correct the URL"
+        return f"no such bucket ({given})", "create it, or correct the URL"
     if number in (301, 307) or code == "AuthorizationHeaderMalformed":
         return f"the bucket is in another region ({given})", "set AWS_REGION to the bucket's region"
     if number == 429 or number >= 500:
-        return f"the server is overloaded or out of order ({given})", _TRY_LATER
+        return f"the server is overloaded or unavailable ({given})", _TRY_LATER
     server = _server(scheme)
-    return f"the server refuses the request ({given})", f"check that this is a bucket of {server}"
+    return f"the server rejected the request ({given})", f"check that this bucket is on {server}"
 
 
 def _server(scheme: str) -> str:

@@ -86,12 +86,14 @@ class StoreRecords:
         """The list of shapes, in the order of axis 0. Raises DamageError if missing or damaged."""
         data, where = self.storage.read(PLAN), self.storage.where(PLAN)
         if data is None:
-            raise DamageError("the store has lost its list of shapes", where=where, fix=REPAIR)
+            raise DamageError("the store's list of shapes is missing", where=where, fix=REPAIR)
         if digest(data) != self.attributes["plan_sha256"]:
             raise DamageError("the list of shapes is damaged", where=where, fix=REPAIR)
         plan = Plan(data, where)
         if len(plan) != self.schema.shapes:
-            what = f"{len(plan)} shapes are listed, but the root says {self.schema.shapes}"
+            what = (
+                f"{len(plan)} shapes are listed, but the root zarr.json says {self.schema.shapes}"
+            )
             raise DamageError(what, where=where, fix=REPAIR)
         return plan
 

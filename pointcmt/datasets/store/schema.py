@@ -74,7 +74,7 @@ class Schema:
 class ShapeRecord:
     """One line of `shapes.jsonl`: a shape of the plan, in the order of axis 0.
 
-    class_name: None if unknown. source: path relative to the data set's root.
+    class_name: None if unknown. source: path relative to the dataset's root.
     """
 
     id: str

@@ -43,7 +43,9 @@ PREFETCH = 256  # values read, or keys deleted, at the same time
 LISTING = 60.0  # seconds; a location that takes longer to list is not that of a store
 LISTED = 500.0  # keys per second that the slowest server lists
 MOST_METADATA = 1 << 30  # bytes of a file other than a shard's data: a plan of 8 million shapes
-REPAIR = "`pointcmt verify` shows what is broken, `pointcmt verify --repair` renders it again"
+REPAIR = (
+    "run `pointcmt verify` to see what is broken, and `pointcmt verify --repair` to render it again"
+)
 
 
 class Storage:
@@ -145,7 +147,8 @@ class Storage:
             raise DamageError(
                 f"the array cannot be opened: {error}",
                 where=self.where(name),
-                fix="`pointcmt verify` shows what is broken, `pointcmt verify --repair` mends it",
+                fix="run `pointcmt verify` to see what is broken, and `pointcmt verify --repair` "
+                "to repair it",
             ) from error
 
     # ---- looking without reading
@@ -244,7 +247,7 @@ class Storage:
             self.kv.write(key, value).result()
 
     def write_new(self, key: str, value: bytes) -> bytes:
-        """Write a key unless it exists; returns what is stored now, whoever wrote it.
+        """Write a key unless it exists; returns the stored value, also if another wrote it.
 
         Of many concurrent writers one wins, on object storage too if its server honors conditional
         writes (If-None-Match, ifGenerationMatch). On other servers the last one may win, which the
@@ -337,7 +340,7 @@ class Storage:
             raise StoreError(
                 f"{slow}; it is probably not a view store",
                 where=self.path,
-                fix="choose a path of the bucket that holds nothing else",
+                fix="choose a path of the bucket that contains nothing else",
             ) from None
 
 

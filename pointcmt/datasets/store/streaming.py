@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
         raise StoreError(
             f"this store has no rendered shape in its {split} split",
             where=store.path,
-            fix="`pointcmt info` shows what it holds; `pointcmt render --split` decides",
+            fix="run `pointcmt info` to see its splits, or render this one",
         )
     return shapes
 
@@ -132,7 +133,7 @@ class ViewStream:
         """Resume from another stream's position. Raises UsageError if it read other data."""
         if state["version"] != STATE_VERSION or state["data"] != self._fingerprint():
             raise UsageError(
-                "this run was begun on other data, with another batch size or another seed",
+                "this run was started with other data, another batch size or another seed",
                 where=self.store.path,
                 fix="resume with the same --data and settings, or start a new --out",
             )
@@ -215,32 +216,34 @@ def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: Stream
     for name in config.arrays:
         if name not in store.specs:
             fix = nearest(name, store.specs)
-            raise UsageError(f"a store has no array '{name}'", fix=fix)
+            raise UsageError(f"unknown array '{name}'", fix=fix)
     if "visible" in config.arrays:
         _require_correspondences(store)
     if not 0 <= config.views <= schema.views:
         raise UsageError(
             f"{config.views} views per shape, but the store has {schema.views}",
             where="data.views",
-            fix=f"--set data.views={schema.views} or fewer, or render with a larger --rig",
+            fix=f"use --set data.views={schema.views} or fewer, or render with a larger --rig",
         )
     if not 0 <= config.points <= schema.points:
         raise UsageError(
             f"{config.points} points per shape, but the store has {schema.points}",
             where="data.points",
-            fix=f"--set data.points={schema.points} or fewer, or render with more --points",
+            fix=f"use --set data.points={schema.points} or fewer, or render with more --points",
         )
     if not 0 <= config.rank < config.world_size <= config.batch_size:
         raise UsageError(
-            f"rank {config.rank} of {config.world_size} with {config.batch_size} shapes per batch",
+            f"invalid rank {config.rank} for {config.world_size} processes with "
+            f"{config.batch_size} shapes per batch",
             where="data.batch_size",
-            fix="every process needs at least one shape per batch",
+            fix="use a rank from 0 to the number of processes - 1, and at least one shape per "
+            "process",
         )
     if not _count_batches(len(shapes), config):
         raise UsageError(
             f"a batch of {config.batch_size} is larger than the split of {len(shapes)} shapes",
             where="data.batch_size",
-            fix="use a smaller data.batch_size, or accumulate fewer",
+            fix="use a smaller data.batch_size",
         )
     store.require_files(config.arrays, store.schema.shards_of(shapes))
 
@@ -269,6 +272,7 @@ class ViewDataset(IterableDataset[Batch]):
     def __init__(
         self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
+        self._made = store.__reduce__(), shapes, config, threads
         self._stream = ViewStream(store, shapes, config, threads)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers too
 
@@ -288,12 +292,19 @@ class ViewDataset(IterableDataset[Batch]):
         self._epoch.fill_(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = self._stream
-        made = own.store, own.shapes, own.config, own._threads
-        return {"made": made, "epoch": self._epoch}
+        return {"made": self._made, "epoch": self._epoch}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._stream, self._epoch = ViewStream(*state["made"]), state["epoch"]
+        self._made, self._epoch = state["made"], state["epoch"]
+
+    @cached_property
+    def _stream(self) -> ViewStream:
+        """The stream, opened on first use in another process.
+
+        A DataLoader passes on what its worker raises then, but not what unpickling raises.
+        """
+        (open_store, place), shapes, config, threads = self._made
+        return ViewStream(open_store(*place), shapes, config, threads)
 
 
 def _require_correspondences(store: ViewStore) -> None:

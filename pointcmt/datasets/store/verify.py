@@ -84,7 +84,7 @@ def verify(
     rendered, matched = set(store.committed(RENDER)), set(store.committed(CORRESPONDENCES))
     for shard in sorted(matched - rendered):
         where = marker_key(CORRESPONDENCES, shard)
-        broken.append(Broken(where, "commits a shard that is not rendered", RENDER, shard))
+        broken.append(Broken(where, "commit marker of a shard that is not rendered", RENDER, shard))
     for shard in sorted(rendered):
         found, looked_at = _shard(store, shard, shard in matched)
         broken += found
@@ -104,13 +104,15 @@ def _metadata(store: ViewStore) -> Iterator[Broken]:
     if not is_root_metadata(root, store.attributes):
         yield Broken(ROOT, "the file has changed since it was written")
     if len(store.shapes) != store.schema.shapes:
-        yield Broken(PLAN, f"{len(store.shapes)} shapes, but the root says {store.schema.shapes}")
+        yield Broken(
+            PLAN, f"{len(store.shapes)} shapes, but the root zarr.json says {store.schema.shapes}"
+        )
     for name in array_specs(store.schema):
         data = store.storage.read(f"{name}/{ROOT}")
         if data is None:
             yield Broken(f"{name}/{ROOT}", MISSING)
         elif not is_array_metadata(data, store.schema, name):
-            yield Broken(f"{name}/{ROOT}", "the file differs from what the schema prescribes")
+            yield Broken(f"{name}/{ROOT}", "the file does not match the schema")
 
 
 def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], int]:
@@ -153,7 +155,7 @@ def _shard(store: ViewStore, shard: int, matched: bool) -> tuple[list[Broken], i
         facts = {"label": store.labels[shape], "split": store.splits[shape]}
         problems = list(_shape(store, own, outcome, facts))
         if outcome["id"] != record.id:
-            problems.append(f"its outcome is that of '{outcome['id']}'")
+            problems.append(f"its outcome belongs to '{outcome['id']}'")
         where = f"shape {shape} ({record.id})"
         broken += [Broken(where, problem, RENDER, shard) for problem in problems]
     return broken, looked_at + len(shapes)
@@ -199,7 +201,7 @@ def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[B
     if rendered:
         images = features.images_of(shard, store.markers(RENDER, [shard])[shard])
     if images is None or images.sha256 != marker["made_from"]:
-        remedy = "the next command that uses this teacher computes them again; or delete " + (
+        remedy = "they are recomputed by the next command that uses this teacher; or delete " + (
             f"{features.name} and commits/{features.stage}"
         )
         what = f"stale features, made from images that have been replaced: {remedy}"
@@ -208,7 +210,7 @@ def _feature_shard(features: Features, shard: int, rendered: bool) -> Iterator[B
     shapes = store.schema.shapes_of(shard)
     array = store.read(features.name, slice(shapes.start, shapes.stop))
     if not np.all(np.isfinite(array)) or np.any(array[~images.done]):
-        what = "features are not finite, or not 0 for a shape that failed"
+        what = "features are not finite, or not 0 for a failed shape"
         yield Broken(where, what, stage, shard)
 
 
@@ -229,14 +231,17 @@ def _shape(
     if not -1 <= face.min() <= face.max() < faces:
         yield f"face_index ranges from {face.min()} to {face.max()}, but there are {faces} faces"
     if np.any((face >= 0) != (depth > 0)):
-        yield "depth and face_index disagree about the background"
+        yield "depth and face_index have different backgrounds"
     points, normals, point_face = arrays["points"], arrays["normals"], arrays["point_face"]
     if not 0 <= point_face.min() <= point_face.max() < faces:
-        yield f"point_face ranges from {point_face.min()} to {point_face.max()} of {faces} faces"
+        yield (
+            f"point_face ranges from {point_face.min()} to {point_face.max()}, but there are "
+            f"{faces} faces"
+        )
     if not np.all(np.linalg.norm(points, axis=1) <= 1 + POINT_TOLERANCE):
         yield "points lie outside the unit sphere or are not finite"
     if not np.all(np.abs(np.linalg.norm(normals, axis=1) - 1) <= POINT_TOLERANCE):
-        yield "normals do not have unit length"
+        yield "normals are not unit vectors"
     if "visible" in arrays:
         yield from _visible(store, arrays)
 
@@ -248,14 +253,14 @@ def _cameras(arrays: Arrays, size: int) -> Iterator[str]:
         rotation @ rotation.swapaxes(1, 2), np.eye(3), rtol=0, atol=CAMERA_TOLERANCE
     )
     if not orthonormal or np.any(np.linalg.det(rotation) < 0) or np.any(pose[:, 3] != [0, 0, 0, 1]):
-        yield "world_to_camera is not a rigid motion"
+        yield "world_to_camera is not a rigid transform"
     skewed = np.any(K[:, [0, 1, 2, 2], [1, 0, 0, 1]] != 0) or np.any(K[:, 2, 2] != 1)
     if skewed or np.any(K[:, [0, 1], [0, 1]] <= 0) or np.any(K[:, :2, 2] != size / 2):
-        yield "K is not that of a camera with square images and a centered axis"
+        yield "K does not describe a camera with square images and a centered principal point"
     linear = arrays["source_to_world"][:3, :3]
     linear = linear / np.linalg.norm(linear[0] / np.abs(linear).max()) / np.abs(linear).max()
     if not np.allclose(linear @ linear.T, np.eye(3), rtol=0, atol=CAMERA_TOLERANCE):
-        yield "source_to_world is not a similarity"
+        yield "source_to_world is not a similarity transform"
 
 
 def _visible(store: ViewStore, arrays: Arrays) -> Iterator[str]:
@@ -268,4 +273,4 @@ def _visible(store: ViewStore, arrays: Arrays) -> Iterator[str]:
         yield "points are marked visible outside the image"
     spare = np.unpackbits(arrays["visible"], axis=-1)[..., count:]
     if np.any(spare):
-        yield "bits after the last point are set"
+        yield "padding bits after the last point are set"

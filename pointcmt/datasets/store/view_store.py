@@ -66,11 +66,11 @@ class ViewStore(StoreRecords):
             raise StoreError(
                 "there is no view store here",
                 where=storage.path,
-                fix="make one with `pointcmt render --out`, or correct the path",
+                fix="create one with `pointcmt render --out`, or correct the path",
             )
         store = cls(storage, root_attributes(found, storage.where(ROOT)))
         if features is not None:
-            # Data sets with equal names make stores of equal identity: the location decides.
+            # Datasets with equal names make stores of equal identity: the location decides.
             own = digest(f"{store.identity} {absolute(store.path)}".encode())[:16]
             home = Storage(f"{tidy(str(features))}/{own}", storage.threads)
             store.derived = cls(home, store.attributes)
@@ -131,7 +131,9 @@ class ViewStore(StoreRecords):
         key = shard_key(self.specs[name], name, shard)
         data, where = self.storage.read(key, most=None), self.storage.where(key)
         if data is None:
-            raise DamageError(f"shard {shard} has lost a file", where=where, fix=REPAIR)
+            raise DamageError(
+                f"a file of shard {shard} is missing or unreadable", where=where, fix=REPAIR
+            )
         if digest(data) != marker["files"].get(key):
             what = f"a file of shard {shard} has changed since it was committed"
             raise DamageError(what, where=where, fix=REPAIR)
@@ -166,7 +168,7 @@ class ViewStore(StoreRecords):
         written = {}
         for key, data in self.storage.read_many(keys):
             if data is None:
-                what = "a file vanished while it was being written"
+                what = "a file was deleted while it was being written"
                 raise StoreError(what, where=self.storage.where(key))
             written[key] = digest(data)
         return written
@@ -210,19 +212,29 @@ class ViewStore(StoreRecords):
         shard = int(rest.split("/")[0])
         if absent[key] == MISSING and shard not in self.committed(stage_of(name)):
             raise self._not_committed(name, shard)
-        more = f", and so have {len(absent) - 1} more" if len(absent) > 1 else ""
-        what = f"shard {shard} has lost a file ({absent[key]}){more}"
+        more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
+        what = f"a file of shard {shard} is missing or unreadable ({absent[key]}){more}"
         raise DamageError(what, where=self.storage.where(key), fix=REPAIR)
 
     def require_complete(self, share: tuple[int, int] = (0, 1)) -> None:
-        """Raise DamageError unless every file of the committed shards exists.
+        """Raise DamageError unless every file of the committed shards and of their arrays exists.
 
         Cheap: it looks at the files and does not read them; on object storage it lists them. share:
         (i, n) = every n-th shard from the i-th on.
         """
         for stage in (RENDER, CORRESPONDENCES):
+            names = arrays_of(self.schema, stage)
             mine = [shard for shard in self.committed(stage) if shard % share[1] == share[0]]
-            self.require_files(arrays_of(self.schema, stage), mine)
+            if mine:
+                self._require_metadata(names)
+            self.require_files(names, mine)
+
+    def _require_metadata(self, names: Iterable[str]) -> None:
+        """Raise DamageError where the `zarr.json` of an array is lost or unreadable."""
+        keys = [f"{name}/{ROOT}" for name in names]
+        for key, problem in self.storage.absent({key: [key] for key in keys}).items():
+            what = f"an array has lost its metadata ({problem})"
+            raise DamageError(what, where=self.storage.where(key), fix=REPAIR)
 
     def unreadable(self, name: str, shards: Collection[int], error: Exception) -> StoreError:
         """Return the error for an array that could not be read: lost files, else damaged data."""
@@ -233,7 +245,7 @@ class ViewStore(StoreRecords):
             return found
         where = home.storage.where(name)
         if isinstance(error, MemoryError):
-            return StoreError("there is not enough memory to read this", where=where)
+            return StoreError("not enough memory to read this array", where=where)
         return DamageError(f"damaged data: {error}", where=where, fix=REPAIR)
 
     def _not_committed(self, name: str, shard: int) -> StoreError:
@@ -242,7 +254,7 @@ class ViewStore(StoreRecords):
             return StoreError(
                 f"the features of shard {shard} have not been computed yet",
                 where=self.storage.where(name),
-                fix="any command that needs them computes them",
+                fix="they are computed by the next command that needs them",
             )
         matched = stage_of(name) == CORRESPONDENCES
         command = "build-correspondences" if matched else "render"

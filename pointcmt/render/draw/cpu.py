@@ -44,7 +44,9 @@ def _draw_some(scene: Scene, camera: Camera, config: RenderConfig) -> Views:
     cameras = pack_cameras(camera, config.light)
     rgb = _filled(total, config.background)
     depth = np.zeros(total, np.float32)
-    face_index = nearest_faces(scene.mesh.vertices, scene.mesh.faces, scene.faces, camera).ravel()
+    face_index = nearest_faces(
+        scene.mesh.vertices, scene.mesh.faces, scene.faces, camera, config.cull == "back"
+    ).ravel()
     pixels = np.flatnonzero(face_index >= 0)
     hits = face_index[pixels]
     images = {"rgb": rgb}
@@ -77,11 +79,11 @@ def _smooth(
     if close.any():  # nothing nearer than NEAR is drawn; distance along these rays is depth
         shown = np.repeat(close[edges // size**2], len(EDGE_SAMPLES))
         rays[shown, :3] += np.float32(NEAR) * rays[shown, 3:]
-    hits, _ = scene.cast(rays)
+    hits, _ = scene.cast(rays, by_side=not shading.has_one_color(surface))
     _, weights, width, light, _ = locate(edges, EDGE_SAMPLES, hits, size, cameras, surface)
     colors = shading.base_colors(hits, weights, width, surface)
     missed = hits < 0
-    colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], 1.0
+    colors[missed], light[missed] = shading.LINEAR_OF_BYTE[list(config.background)], -1.0
     shading.smooth(rgb, edges, colors, light, len(EDGE_SAMPLES))
 
 
@@ -100,9 +102,11 @@ def paint(
     depth, weights, width, light, _ = locate(pixels, CENTER, hits, camera.width, cameras, surface)
     albedo = shading.base_colors(hits, weights, width, surface)
     if "rgb" in images:
-        images["rgb"][pixels] = shading.encode_lit(albedo, light)
+        images["rgb"][pixels] = shading.encode_lit(albedo, light, shading.LEAST_REFLECTED)
     if "albedo" in images:
-        images["albedo"][pixels] = shading.encode_lit(albedo, np.ones(len(albedo), np.float32))
+        images["albedo"][pixels] = shading.encode_lit(
+            albedo, np.ones(len(albedo), np.float32), np.float32(0)
+        )
     if "normal" in images:
         images["normal"][pixels] = _camera_normals(pixels, hits, camera, cameras, surface)
     return depth

@@ -21,9 +21,12 @@ from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Material, Mesh
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-NO_OPENGL = "run `pointcmt doctor`: what it says of EGL holds for pyrender too"
-LIGHT = 3.0  # intensity of the light at the camera
+NO_OPENGL = "run `pointcmt doctor`: its advice on EGL also applies to pyrender"
+LIGHT = 2.0  # intensity of the light at the camera: white surfaces stay below 245
 AMBIENT = 0.2
+# World units along its normal that each face is moved: of coincident faces, the one turned to the
+# camera is then nearer by more than a depth buffer's steps.
+LIFT = 1e-4
 
 
 class Pyrender:
@@ -40,7 +43,7 @@ class Pyrender:
             raise DependencyError(
                 f"pyrender cannot be loaded: {error}",
                 where="--backend pyrender",
-                fix=f"{install('pyrender')}; apt-get install libegl1 libgl1 libxrender1",
+                fix=f"{install('pyrender')}; then run `apt-get install libegl1 libgl1 libxrender1`",
             ) from error
         self._pyrender = pyrender
         self._size = 0
@@ -54,7 +57,8 @@ class Pyrender:
         eye = theirs.add(lens)
         light = theirs.add(self._pyrender.DirectionalLight(intensity=LIGHT))
         rgb = np.empty_like(exact.rgb)
-        flags = self._pyrender.RenderFlags.SKIP_CULL_FACES
+        every = self._pyrender.RenderFlags
+        flags = every.NONE if config.cull == "back" else every.SKIP_CULL_FACES
         for view in range(len(camera)):
             K = camera.K[view]
             lens.fx, lens.fy, lens.cx, lens.cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -70,7 +74,9 @@ class Pyrender:
                 self._renderer = self._pyrender.OffscreenRenderer(size, size)
             except Exception as error:  # its platforms raise whatever their libraries raise
                 raise DependencyError(
-                    f"pyrender finds no OpenGL: {error}", where="--backend pyrender", fix=NO_OPENGL
+                    f"pyrender cannot use OpenGL: {error}",
+                    where="--backend pyrender",
+                    fix=NO_OPENGL,
                 ) from error
             self._size = size
         image, _ = self._renderer.render(scene, flags=flags)
@@ -92,6 +98,7 @@ class Pyrender:
         corners = mesh.vertices[mesh.faces[faces]]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+        corners += LIFT * normals[:, None]
         colors = None
         if mesh.face_colors is not None:
             colors = np.repeat(mesh.face_colors[faces], 3, axis=0)
@@ -111,7 +118,7 @@ class Pyrender:
                 baseColorTexture=texture,
                 metallicFactor=0.0,
                 roughnessFactor=0.9,
-                doubleSided=True,
+                doubleSided=False,
             ),
         )
         return self._pyrender.Mesh([primitive])

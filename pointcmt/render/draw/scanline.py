@@ -4,6 +4,9 @@ This gives the same result as a ray through each pixel center. On the pixel grid
 inverse depth and weights are linear in the image, which makes it several times faster than ray
 casting and avoids float32's ambiguity where surfaces nearly touch.
 
+Where a face that is turned to the camera and one that is turned away coincide, the former is drawn:
+files that should look right from both sides hold every face twice.
+
 A face that the camera sees edge-on, or that has no area, covers no pixel: otherwise only rounding
 would decide which centers lie on it, and at what depth.
 """
@@ -20,6 +23,10 @@ NARROW = 4  # pixels: rows up to this wide are tested pixel by pixel
 # Corners in the image are exact to about 1e-15 of its size. Faces narrower than THIN of it are not
 # drawn; the depth of those that are is exact to 1e-6 of their extent.
 THIN = 1e-9
+# A face that is turned away must be nearer than one turned to the camera by this part of its depth.
+# Mesh files hold six or seven digits, so the two sides of a sheet may be about 1e-6 apart.
+TIE = 4e-7
+BEHIND = 1.0 - TIE
 TOUCH = 1e-12  # barycentric units: in 3D, centers this far outside a face still count
 
 
@@ -28,17 +35,19 @@ def nearest_faces(
     corners: NDArray[np.int32],
     faces: NDArray[np.int32],
     camera: Camera,
+    cull: bool = False,
 ) -> NDArray[np.int32]:
     """Return the nearest of a mesh's `faces` (indices) at each pixel center of views [V].
 
-    vertices [P,3], corners [F,3]: of the mesh. Returns face_index [V,H,W], -1 = none. Of faces at
-    the same depth, the first counts.
+    vertices [P,3], corners [F,3]: of the mesh. cull: leave out faces that are turned away. Returns
+    face_index [V,H,W], -1 = none. Of faces at the same depth, one that is turned to the camera
+    counts; of several, the first.
     """
     projection = camera.K @ camera.world_to_camera[:, :3]
-    face_index, close = _scan(vertices, corners, faces, projection, camera.width)
+    face_index, close = _scan(vertices, corners, faces, projection, camera.width, cull)
     for view in np.flatnonzero(close):
         pose, K = camera.world_to_camera[view], camera.K[view]
-        face_index[view] = _scan_close(vertices, corners, faces, pose, K, camera.width)
+        face_index[view] = _scan_close(vertices, corners, faces, pose, K, camera.width, cull)
     return face_index
 
 
@@ -48,15 +57,16 @@ def nearest_faces_at(
     corners: NDArray[np.int32],
     faces: NDArray[np.int32],
     camera: Camera,
+    cull: bool = False,
 ) -> NDArray[np.int32]:
     """Compute `nearest_faces` at a few pixels [n], ascending flat indices into [V,H,W]."""
     projection = camera.K @ camera.world_to_camera[:, :3]
-    found, close = _scan_some(pixels, vertices, corners, faces, projection, camera.width)
+    found, close = _scan_some(pixels, vertices, corners, faces, projection, camera.width, cull)
     for view in np.flatnonzero(close):
         first, last = np.searchsorted(
             pixels, [view * camera.width**2, (view + 1) * camera.width**2]
         )
-        image = nearest_faces(vertices, corners, faces, camera[[view]])
+        image = nearest_faces(vertices, corners, faces, camera[[view]], cull)
         found[first:last] = image.reshape(-1)[pixels[first:last] - view * camera.width**2]
     return found
 
@@ -72,7 +82,7 @@ def close_views(vertices: NDArray[np.float64], camera: Camera) -> NDArray[np.boo
 
 
 @compiled
-def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untyped-def]
+def _scan(vertices, corners, faces, projection, size, cull):  # type: ignore[no-untyped-def]
     """Return face_index, and which views [V] are close and left empty."""
     views, count = len(projection), len(vertices)
     face_index = np.full((views, size, size), -1, np.int32)
@@ -102,6 +112,10 @@ def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untype
             area = ub * vc - uc * vb
             if _is_thin(area, ub, vb, uc, vc, size):
                 continue
+            if area > 0.0:  # turned away, since rows are numbered downwards
+                if cull:
+                    continue
+                wa, wb, wc = wa * BEHIND, wb * BEHIND, wc * BEHIND
             # The weights of b and c as slopes per column and row, relative to corner a.
             scale = 1.0 / area
             bx, by, cx, cy = vc * scale, -uc * scale, -vb * scale, ub * scale
@@ -128,7 +142,7 @@ def _scan(vertices, corners, faces, projection, size):  # type: ignore[no-untype
 
 
 @compiled
-def _scan_some(pixels, vertices, corners, faces, projection, size):  # type: ignore[no-untyped-def]
+def _scan_some(pixels, vertices, corners, faces, projection, size, cull):  # type: ignore[no-untyped-def]
     """Run `_scan` at a few ascending pixels [n]; return faces [n] and which views [V] are close."""
     count, total = len(vertices), len(pixels)
     found, close = np.full(total, -1, np.int32), np.zeros(len(projection), np.bool_)
@@ -161,6 +175,10 @@ def _scan_some(pixels, vertices, corners, faces, projection, size):  # type: ign
             area = ub * vc - uc * vb
             if _is_thin(area, ub, vb, uc, vc, size):
                 continue
+            if area > 0.0:  # turned away, since rows are numbered downwards
+                if cull:
+                    continue
+                wa, wb, wc = wa * BEHIND, wb * BEHIND, wc * BEHIND
             scale = 1.0 / area
             bx, by, cx, cy = vc * scale, -uc * scale, -vb * scale, ub * scale
             for n in range(starts[top], starts[bottom + 1]):
@@ -213,11 +231,11 @@ def _clip(low, high, slope, rest):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-untyped-def]
+def _scan_close(vertices, corners, faces, pose, K, size, cull):  # type: ignore[no-untyped-def]
     """Return face_index [size,size] of one view whose faces come close to the camera or reach
     behind it, by intersecting pixel centers' rays with the faces' planes in camera coordinates."""
     face_index = np.full((size, size), -1, np.int32)
-    nearest = np.full((size, size), np.inf)  # depth
+    nearest = np.full((size, size), np.inf)  # depth, a little more for faces turned away
     fx, fy, x0, y0 = K[0, 0], K[1, 1], K[0, 2] - 0.5, K[1, 2] - 0.5
     at = np.empty((len(vertices), 3))
     for i in range(len(vertices)):
@@ -238,6 +256,9 @@ def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-unt
         far = abs(a[0]) + abs(a[1]) + abs(a[2]) + extent
         if abs(distance) <= THIN * far * far * extent:  # edge-on, or without area
             continue
+        if cull and distance > 0.0:
+            continue
+        margin = 1.0 / BEHIND if distance > 0.0 else 1.0
         left, right, top, bottom = _bounds(a, b, c, fx, fy, x0, y0)
         square = nx * nx + ny * ny + nz * nz
         # p · gb and p · gc: the weights of b and c at a point p of the plane, relative to a.
@@ -254,13 +275,13 @@ def _scan_close(vertices, corners, faces, pose, K, size):  # type: ignore[no-unt
             for column in range(first, last + 1):
                 dx = (column - x0) / fx
                 depth = distance / (nx * dx + ny * dy + nz)
-                if not NEAR <= depth < nearest[row, column]:
+                if depth < NEAR or not margin * depth < nearest[row, column]:
                     continue
                 px, py, pz = depth * dx - a[0], depth * dy - a[1], depth - a[2]
                 weight_b = px * gbx + py * gby + pz * gbz
                 weight_c = px * gcx + py * gcy + pz * gcz
                 if min(weight_b, weight_c, 1.0 - weight_b - weight_c) >= -TOUCH:
-                    nearest[row, column] = depth
+                    nearest[row, column] = margin * depth
                     face_index[row, column] = face
     return face_index
 

@@ -14,9 +14,12 @@ from pointcmt.geometry import face_areas, face_normals
 from pointcmt.shapes import Material, Mesh
 from pointcmt.srgb import to_linear, to_srgb
 
-# Weights of the light; they sum to 1 on a face turned to the camera. The headlight lights every
-# visible face; the key light (over the viewer's left shoulder) distinguishes faces of equal tilt.
-AMBIENT, HEADLIGHT, KEY = 0.16, 0.34, 0.68
+# Weights of the light. The headlight lights every visible face; the key light (over the viewer's
+# left shoulder) distinguishes faces of equal tilt. Their sum, 0.9, is 243 in an image: the whitest
+# surface stands out from a white background.
+AMBIENT, HEADLIGHT, KEY = 0.12, 0.26, 0.52
+# The least that a surface reflects, linear: black surfaces show their shape.
+LEAST_REFLECTED = np.float32(0.02)
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
@@ -66,6 +69,12 @@ def make_surface(mesh: Mesh) -> Surface:
         texels,
         levels,
     )
+
+
+def has_one_color(surface: Surface) -> bool:
+    """Return whether all of a surface looks the same, whichever of coincident faces is seen."""
+    plain = not len(surface.vertex_colors) and not len(surface.face_texture)
+    return plain and bool((surface.colors == surface.colors[0]).all())
 
 
 def mip_levels(texture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -166,12 +175,16 @@ def find_edges(image, face_index, size, contrast):  # type: ignore[no-untyped-de
 
 
 @compiled
-def encode_lit(albedo, light):  # type: ignore[no-untyped-def]
-    """Return linear color [n,3] times light [n] as clipped sRGB bytes."""
+def encode_lit(albedo, light, least):  # type: ignore[no-untyped-def]
+    """Return what surfaces of linear color [n,3] reflect of light [n] as clipped sRGB bytes.
+
+    least: what black surfaces reflect, f32.
+    """
     out, steps = np.empty(albedo.shape, np.uint8), np.float32(len(BYTE_OF_LINEAR) - 1)
     for n in range(len(albedo)):
         for channel in range(3):
-            value = min(max(albedo[n, channel] * light[n], np.float32(0)), np.float32(1))
+            share = least + (np.float32(1) - least) * albedo[n, channel]
+            value = min(max(share * light[n], np.float32(0)), np.float32(1))
             out[n, channel] = BYTE_OF_LINEAR[int(value * steps + np.float32(0.5))]
     return out
 
@@ -180,14 +193,19 @@ def encode_lit(albedo, light):  # type: ignore[no-untyped-def]
 def smooth(rgb, pixels, albedo, light, samples):  # type: ignore[no-untyped-def]
     """Replace rgb [·,3] u8 at `pixels` by the mean light of their value and further samples.
 
-    albedo [n·samples,3], light [n·samples]: the samples' values, grouped by pixel.
+    albedo [n·samples,3], light [n·samples]: the samples' values, grouped by pixel; a negative light
+    marks the background, whose color is shown as it is.
     """
     steps = np.float32(len(BYTE_OF_LINEAR) - 1)
     for n in range(len(pixels)):
         for channel in range(3):
             total = LINEAR_OF_BYTE[rgb[pixels[n], channel]]
             for sample in range(n * samples, (n + 1) * samples):
-                total += albedo[sample, channel] * light[sample]
+                share = albedo[sample, channel]
+                if light[sample] >= np.float32(0):
+                    share = LEAST_REFLECTED + (np.float32(1) - LEAST_REFLECTED) * share
+                    share *= light[sample]
+                total += share
             value = min(max(total / np.float32(samples + 1), np.float32(0)), np.float32(1))
             rgb[pixels[n], channel] = BYTE_OF_LINEAR[int(value * steps + np.float32(0.5))]
 

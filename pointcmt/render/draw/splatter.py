@@ -18,8 +18,7 @@ from pointcmt.render.draw.scanline import NEAR
 from pointcmt.render.draw.views import Views
 from pointcmt.shapes import Cloud, Material
 
-GREY_BYTE = round(255 * Material().color[0])  # of points without a color
-GREY = shading.LINEAR_OF_BYTE[GREY_BYTE]
+GRAY_BYTE = round(255 * Material().color[0])  # of points without a color
 
 
 class Splats(NamedTuple):
@@ -50,12 +49,13 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
     layers = {name: np.empty_like(rgb) for name in config.layers}
     cameras = pack_cameras(camera, config.light)
     own = _own_colors(cloud)
+    gray = shading.LINEAR_OF_BYTE[own]
     for view, shown in enumerate(face_index):
         lit = own
         if cloud.colors is None:
             place = cameras.origin[view], cameras.light[view]
             light = shading.light_points(cloud.points, cloud.normals, *place)
-            lit = shading.encode_lit(np.full(cloud.points.shape, GREY, np.float32), light)
+            lit = shading.encode_lit(gray, light, shading.LEAST_REFLECTED)
         _paint(shown, lit, np.array(config.background, np.uint8), rgb[view])
         if "albedo" in layers:
             _paint(shown, own, np.zeros(3, np.uint8), layers["albedo"][view])
@@ -89,7 +89,7 @@ def _own_colors(cloud: Cloud) -> NDArray[np.uint8]:
     """Return unlit colors [M,3], sRGB."""
     if cloud.colors is not None:
         return np.rint(255 * np.clip(cloud.colors, 0, 1)).astype(np.uint8)
-    return np.full(cloud.points.shape, GREY_BYTE, np.uint8)
+    return np.full(cloud.points.shape, GRAY_BYTE, np.uint8)
 
 
 def _camera_normals(cloud: Cloud, camera: Camera) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ def visible_points(
     rays = _rays_to_points(centers, ordered)
     for view in np.flatnonzero(close_views(vertices, camera)):
         _start_at_near_plane(rays.reshape(len(camera), -1, 6)[view], ordered, camera[view])
-    hits, distance = scene.cast(rays)
+    hits, distance = scene.cast(rays, by_side=False)
     shape = (len(camera), len(points))
     seen = np.empty(shape, bool)
     seen[:, order] = _unhidden(
@@ -45,8 +45,24 @@ def visible_points(
         vertices,
         scene.mesh.faces,
     )
+    if scene.sides.cull:
+        seen &= _turned_to(centers, points, point_face, scene)
     uv, depth = camera.project(points)
     return seen & np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=2) & (depth >= NEAR)
+
+
+def _turned_to(
+    centers: NDArray[np.float64],
+    points: NDArray[np.float32],
+    point_face: NDArray[np.int32],
+    scene: Scene,
+) -> NDArray[np.bool_]:
+    """Return [V,N] whether a face at each point, which lies on faces [N], is turned to a center."""
+    first = scene.first_twin[point_face]
+    normals = scene.surface.normals[first]
+    toward = centers @ normals.T > np.einsum("ni,ni->n", points.astype(np.float64), normals)
+    turned: NDArray[np.bool_] = toward | scene.has_both_sides(first)
+    return turned
 
 
 def _start_at_near_plane(

@@ -1,1 +1,1 @@
-"""Turn a data set into a store: planning, workers, claims, commits, repairs."""
+"""Turn a dataset into a store: planning, workers, claims, commits, repairs."""

@@ -37,12 +37,12 @@ def make_renderer(name: str, device: str = "auto", worker: int = 0, threads: int
     if name == "auto":
         return _choose(device, worker, threads)
     if name == "egl":
-        return _Egl(device, worker, threads, "asked for")
+        return _Egl(device, worker, threads, "requested")
     if name == "pyrender":
         from pointcmt.render.draw.pyrender import Pyrender
 
-        return Pyrender("asked for")
-    return _Embree("asked for")
+        return Pyrender("requested")
+    return _Embree("requested")
 
 
 def _choose(device: str, worker: int, threads: int) -> Renderer:
@@ -52,16 +52,16 @@ def _choose(device: str, worker: int, threads: int) -> Renderer:
     software renderer is never chosen automatically.
     """
     if device != "auto":
-        return _Egl(device, worker, threads, "device asked for")
+        return _Egl(device, worker, threads, "device requested")
     if not has_gpu():
-        return _Embree("no GPU here")
+        return _Embree("no GPU found")
     try:
         renderer = _Egl(device, worker, threads, "a GPU")
     except DependencyError as error:
         return _Embree(f"no GPU that EGL can use: {error.what}")
     if renderer.software:
         renderer.close()
-        return _Embree("no GPU that EGL can use, only software; see `pointcmt doctor`")
+        return _Embree("no GPU that EGL can use, only a software renderer; see `pointcmt doctor`")
     return renderer
 
 
@@ -89,7 +89,7 @@ class _Egl:
     def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
         from pointcmt.render.draw.egl.contexts import ContextLost, OutOfMemory
 
-        drawn = scene.surface, scene.faces, camera, config, scene.cast
+        drawn = scene.surface, scene.faces, camera, config, scene.cast, scene.sides
         try:
             return self._rasterizer.render(*drawn)
         except (ContextLost, OutOfMemory):
@@ -99,7 +99,9 @@ class _Egl:
             return self._rasterizer.render(*drawn)
         except ContextLost as error:
             self.close()
-            raise ShapeRefused(Reason.CRASHED, f"the driver gave up twice: {error}") from error
+            raise ShapeRefused(
+                Reason.CRASHED, f"the driver lost its context twice: {error}"
+            ) from error
         except OutOfMemory as error:
             self.close()
             if len(scene.faces) > LARGE:

@@ -112,7 +112,10 @@ def carry_out(backlog: Backlog, engine: Engine) -> Iterator[Any]:
                     return
                 if not waiting_reported:
                     count, by = len(backlog.held), backlog.held[0].by
-                    logger.info(f"waiting for {count} shards that others work on, as {by}")
+                    logger.info(
+                        f"waiting for {count} shards that other processes are working on, such as "
+                        f"{by}"
+                    )
                 waiting_reported = True
                 time.sleep(POLL_INTERVAL / 4)
             for task, result in engine.finished(POLL_INTERVAL):

@@ -175,9 +175,9 @@ class ClusterWorkers:
         """
         if isinstance(error, KilledWorker):
             return PointcmtError(
-                f"several workers died one after another while they ran shard {task.shard}",
+                f"several workers died while running shard {task.shard}",
                 where=self.address,
-                fix="set --memory-limit to less than a worker's machine or container has",
+                fix="set --memory-limit below the memory of a worker's machine or container",
             )
         self._require_package()
         return PointcmtError(f"a task failed: {type(error).__name__}: {error}", where=self.address)
@@ -202,7 +202,7 @@ class ClusterWorkers:
     def _reconnect(self) -> None:
         """Wait for a scheduler that was there, and submit all unfinished tasks again."""
         what = f"lost the scheduler at {self.address}"
-        logger.info(f"{what}: waiting up to {RECONNECT_TIMEOUT:g} s for it to come back")
+        logger.info(f"{what}: waiting up to {RECONNECT_TIMEOUT:g} s for it to return")
         self._waiting += self._running.values()
         self._running = {}
         self._scheduler.close()
@@ -244,7 +244,7 @@ class ClusterWorkers:
         if seconds >= RECONNECT_TIMEOUT:
             raise PointcmtError(
                 f"{what} for {seconds:.0f} s",
-                fix="start some with `dask worker`; then run the same command again",
+                fix="start workers with `dask worker`, then run the same command again",
             )
         if seconds >= POLL_INTERVAL and not self._stall_reported:
             self._stall_reported = True
@@ -265,10 +265,10 @@ class ClusterWorkers:
             more = len(wrong) - MOST_LISTED
             listed = ", ".join(wrong[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
             raise PointcmtError(
-                f"pointcmt {ours} is needed everywhere: {listed}",
+                f"the scheduler and all workers need pointcmt {ours}: {listed}",
                 where=self.address,
-                fix="install it: with the extra 'cluster' where the scheduler runs, with "
-                "'render,cluster' where workers run",
+                fix="install this version, with the extra 'cluster' for the scheduler and "
+                "'render,cluster' for workers",
             )
 
 

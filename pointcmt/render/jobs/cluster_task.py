@@ -37,7 +37,7 @@ def run_on_worker(
         if version != __version__:
             raise PointcmtError(
                 f"this worker has pointcmt {__version__}, but the job needs pointcmt {version}",
-                fix="install the same version everywhere",
+                fix="install the same version on all machines",
             )
         own = threads.get(worker) or max(threads.values(), default=1)
         return run_claimed(_pool, with_share(work, own), task)

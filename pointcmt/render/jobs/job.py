@@ -112,9 +112,9 @@ def create_store(
     """
     if fit(job.config, listing.kind) != job.config:
         raise UsageError(
-            f"{listing.name} holds shapes of the kind '{listing.kind}', which this configuration "
-            "is not for",
-            fix="make it with pointcmt.render.config.fit",
+            f"{listing.name} contains shapes of the kind '{listing.kind}', which this "
+            "configuration does not apply to",
+            fix="create it with pointcmt.render.config.fit",
         )
     parts = bool(listing.part_names)
     require_utf8(str(listing.root), where="--root")
@@ -129,7 +129,7 @@ def create_store(
             "name": listing.name,
             "root": str(listing.root.absolute()) if listing.root else None,
             "up": listing.up,
-            "licence": listing.licence,
+            "licence": listing.license,
             "url": listing.url,
             "follow_links": listing.follow_links,
         },
@@ -150,16 +150,16 @@ def store_of_job(job: Job, threads: int) -> ViewStore:
     store = ViewStore(storage, root_attributes(found, storage.where(ROOT))) if found else None
     if store is None or job.identity not in ("", store.identity):
         raise StoreError(
-            "there is another store here" if found else "there is no store here",
+            "there is a different store here" if found else "there is no store here",
             where=job.out,
-            fix="all machines of a job need one shared --out at the same path, and no other job "
-            "may replace the store meanwhile",
+            fix="all machines of a job need the same shared --out at the same path, and no other "
+            "job may replace the store while it runs",
         )
     return store
 
 
 def job_of_store(store: ViewStore, root: Path | None) -> Job:
-    """Return the job that made a store, to continue it. root: the data set's place, if it moved.
+    """Return the job that made a store, to continue it. root: the dataset's place, if it moved.
 
     Raises UsageError if none of the store's shapes is found in root, and for a data source from
     outside the package that cannot be imported or that the user has not trusted.
@@ -169,7 +169,7 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
         config = RenderConfig.from_attributes(render)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamageError(
-            f"the root does not say how this store was rendered ({error!r:.80})",
+            f"the root zarr.json does not say how this store was rendered ({error!r:.80})",
             where=store.path,
             fix="render again into a new --out",
         ) from error
@@ -183,9 +183,10 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     names = {split_source(shape.source)[0] for shape in store.shapes}
     if not made and not any(root and (root / name).exists() for name in names):
         raise UsageError(
-            f"none of the store's {len(store.shapes)} shapes is there",
+            f"none of the store's {len(store.shapes)} shapes was found there",
             where=f"--root {root}",
-            fix=f"give the directory it was rendered from; then that was {source['root']}",
+            fix="set --root to the folder of the dataset; the store was rendered from "
+            f"{source['root']}",
         )
     return Job(store.path, source["name"], root, source["up"], config, follow_links=follow)
 

@@ -131,7 +131,7 @@ class MeshShape:
     def __init__(self, kind: Meshes, source: Source, mesh: UnitMesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
-        self._scene = RayCaster(mesh, kind.job.threads)
+        self._scene = RayCaster(mesh, kind.job.threads, kind.job.config.cull == "back")
 
     def sample(self) -> Sample:
         config, mesh = self._kind.job.config, self._mesh
@@ -197,7 +197,9 @@ class CloudShape:
             normals=cloud.normals[chosen],
             point_face=chosen,
             part=None if cloud.part is None else cloud.part[chosen],
-            notes=(f"{places} points for {count}: repeated",) if places < count else (),
+            notes=(f"the cloud only has {places} different points for {count}: some are repeated",)
+            if places < count
+            else (),
         )
 
     def draw(self) -> Views:

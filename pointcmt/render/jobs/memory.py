@@ -49,11 +49,18 @@ def memory_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 
 def shard_memory(schema: Schema) -> float:
     """Return the minimum GiB to render one shard: its arrays, and drawing one shape."""
-    shape = sum(
-        np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
-        for spec in array_specs(schema).values()
-    )
-    return LIBRARIES + shape * (schema.shard + DRAWING) / GIB
+    return drawing_memory(schema) + schema.shard * _shape_memory(schema)
+
+
+def drawing_memory(schema: Schema) -> float:
+    """Return the minimum GiB to draw one shape."""
+    return LIBRARIES + DRAWING * _shape_memory(schema)
+
+
+def _shape_memory(schema: Schema) -> float:
+    """Return the GiB of one shape's arrays."""
+    specs = array_specs(schema).values()
+    return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs) / GIB
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def with_share(work: Work, threads: int) -> Work:
     budget = usable_memory() * SHARED
     if work.need > budget:
         raise PointcmtError(
-            f"a shard takes {work.need:.1f} GiB, and a worker may hold {budget:.1f} GiB here",
+            f"a shard needs {work.need:.1f} GiB, but a worker may only use {budget:.1f} GiB here",
             fix="use machines or containers with more memory",
         )
     share = max(budget / max(threads, usable_cores()), min(budget, HEADROOM * work.need))
@@ -107,7 +114,7 @@ def require_memory(schema: Schema, limit: float | None, memory: float) -> None:
     images = f"{schema.views} views of {schema.size}² pixels"
     of = "shape" if schema.shard == 1 else f"shard of {schema.shard} shapes"
     raise UsageError(
-        f"a {of} with {images} takes {need:.1f} GiB, and a worker may hold {allowed:.1f} GiB",
+        f"a {of} with {images} needs {need:.1f} GiB, but a worker may only use {allowed:.1f} GiB",
         where="this machine's or container's memory"
         if limit is None
         else f"--memory-limit {limit:g}",
@@ -119,10 +126,10 @@ def _remedy(schema: Schema, allowed: float) -> str:
     """Return which flag to lower so that a shard fits."""
     for shard in range(schema.shard - 1, 0, -1):
         if shard_memory(replace(schema, shard=shard)) <= allowed:
-            return f"--shard-size {shard}, or less"
+            return f"use --shard-size {shard} or less"
     one = replace(schema, shard=1)
     sizes = [size for size in range(8, schema.size, 8) if _fits(one, size, allowed)]
-    smaller = f"a --size of {sizes[-1]} or less" if sizes else "a smaller --size"
+    smaller = f"use a --size of {sizes[-1]} or less" if sizes else "use a smaller --size"
     return f"{smaller}, a --rig of fewer views, or more memory for the worker"
 
 

@@ -1,6 +1,6 @@
-"""Compare a data set's files, by SHA-256, with those that a store was rendered from.
+"""Compare a dataset's files, by SHA-256, with those that a store was rendered from.
 
-Commit markers hold the hash of each shape's source. Two data sets may use the same names; without
+Commit markers hold the hash of each shape's source. Two datasets may use the same names; without
 comparing hashes, a resumed job would mix both in one store.
 """
 
@@ -26,7 +26,7 @@ from pointcmt.render.load.files import path_in
 
 SAMPLE = 32  # number of shapes to compare when a job resumes
 NAMED = 5  # number of differing shapes to name
-MISSING = "there is no such file"
+MISSING = "no such file"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Recorded:
 
 
 class SourceFiles:
-    """The files of a job's data set, hashed in the same way as by the shape loaders."""
+    """The files of a job's dataset, hashed in the same way as by the shape loaders."""
 
     def __init__(self, job: Job) -> None:
         self.root = job.root or Path()
@@ -61,8 +61,8 @@ class SourceFiles:
             return f"the file cannot be read: {error.strerror}"
         except ShapeRefused as refused:
             missing = refused.reason == Reason.MISSING_FILE
-            return MISSING if missing else f"it no longer holds this shape: {refused}"
-        return "" if found == shape.sha256 else "the file is not the one that was rendered"
+            return MISSING if missing else f"the file no longer contains this shape: {refused}"
+        return "" if found == shape.sha256 else "the file has changed since it was rendered"
 
     def _sha256(self, record: ShapeRecord) -> str:
         name, row = split_source(record.source)
@@ -77,19 +77,19 @@ class SourceFiles:
 
 
 def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
-    """Compare a sample of the data set's files with the sources of the store's shapes.
+    """Compare a sample of the dataset's files with the sources of the store's shapes.
 
     changed: accept differences. Raises UsageError, with the shapes' names, if a file differs, since
-    further shapes would be rendered from another data set.
+    further shapes would be rendered from another dataset.
     """
     found = _compare(store, job)
     if found.different and not changed:
         raise UsageError(
             found.text,
             where=f"--root {job.root}",
-            fix="name the data set that the store was made from, or choose another --out for this "
-            "one; where files were changed on purpose, add --changed-sources (`pointcmt verify "
-            "--sources` lists all of them)",
+            fix="set --root to the dataset that the store was rendered from, or choose another "
+            "--out for this one; if the files were changed on purpose, add --changed-sources "
+            "(`pointcmt verify --sources` lists all of them)",
         )
     if found.different:
         logger.warning(f"note: {found.text}")
@@ -98,14 +98,14 @@ def require_same_sources(store: ViewStore, job: Job, changed: bool) -> None:
 def require_some_sources(store: ViewStore, job: Job) -> None:
     """Run `require_same_sources` for callers that compare each shape's file and record changes.
 
-    Raises UsageError only if every file of the sample differs: it is another data set.
+    Raises UsageError only if every file of the sample differs: it is another dataset.
     """
     found = _compare(store, job)
     if found.different and not found.same:
         raise UsageError(
             found.text,
             where=f"--root {job.root}",
-            fix="name the data set that the store was made from",
+            fix="set --root to the dataset that the store was rendered from",
         )
 
 
@@ -125,14 +125,14 @@ class _Comparison:
         more = len(self.different) - NAMED
         return (
             f"{len(self.different)} of {self.same + len(self.different)} files compared are not "
-            "those that the store's shapes were rendered from: "
+            "those that the store was rendered from: "
             + ", ".join(self.different[:NAMED])
             + (f" and {more} more" if more > 0 else "")
         )
 
 
 def _compare(store: ViewStore, job: Job) -> _Comparison:
-    """Compare the store's sample; report the data set's new location if it has moved."""
+    """Compare the store's sample; report the dataset's new location if it has moved."""
     if job.root is None:
         return _Comparison(0, ())
     files = SourceFiles(job)
@@ -140,19 +140,19 @@ def _compare(store: ViewStore, job: Job) -> _Comparison:
     wrong = tuple(name for name, what in differences.items() if what not in ("", MISSING))
     same = list(differences.values()).count("")
     if differences and _is_elsewhere(store, job):
-        at = f"the data set was at {store.attributes['source']['root']} and is now at {job.root}"
-        logger.info(f"{at}: {same} of {len(differences)} files compared are the same")
+        at = f"the dataset was at {store.attributes['source']['root']} and is now at {job.root}"
+        logger.info(f"{at}: {same} of {len(differences)} files compared are identical")
     return _Comparison(same, wrong)
 
 
 def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
-    """Raise UsageError if the data set's location has changed, unless that is expected (moved)."""
+    """Raise UsageError if the dataset's location has changed, unless that is expected (moved)."""
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(
-            f"the store was made from another directory: {store.attributes['source']['root']}",
+            f"the store was rendered from another folder: {store.attributes['source']['root']}",
             where=f"--root {job.root}",
-            fix="give that one, or choose another --out; if the same data set is here now, add "
-            "--moved: its files are compared with those that were rendered",
+            fix="set --root to that folder, or choose another --out; if the dataset has moved "
+            "here, add --moved (its files are compared with those that were rendered)",
         )
 
 
@@ -182,7 +182,7 @@ def changed_sources(
 
 
 def _is_elsewhere(store: ViewStore, job: Job) -> bool:
-    """Return whether a job's data set is in another directory than the one that the store names."""
+    """Return whether a job's dataset is in another directory than the one that the store names."""
     recorded = store.attributes["source"].get("root")
     if job.root is None or recorded is None:
         return False

@@ -15,7 +15,7 @@ from typing import Any
 
 from pointcmt.console import meter
 from pointcmt.datasets.sources import find_source, list_shapes, select
-from pointcmt.datasets.store.creation import ensure_metadata, mend_root
+from pointcmt.datasets.store.creation import ensure_metadata, repair_root
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.features import GROUP, forget_shard, list_features
 from pointcmt.datasets.store.file_checks import MISSING
@@ -48,7 +48,7 @@ Outcomes = dict[str, Outcome]  # by shape id
 
 @dataclass(frozen=True)
 class Repair:
-    """Results of a repair. mended: findings that are gone. swept: files deleted.
+    """Results of a repair. repaired: findings that are gone. deleted: files deleted.
 
     foreign: files that do not belong to a store, not changed. lost: shapes that were done before
     and could not be rendered as before. changed: shards whose bytes differ from before, although no
@@ -56,9 +56,9 @@ class Repair:
     """
 
     verdict: Verdict  # on the store after the repair
-    mended: tuple[Broken, ...] = ()
+    repaired: tuple[Broken, ...] = ()
     shards: tuple[int, ...] = ()  # rendered again, or only their correspondences
-    swept: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     lost: tuple[Outcome, ...] = ()
     changed: tuple[int, ...] = ()
@@ -68,9 +68,9 @@ class Repair:
         """Return the object that `--json` prints: the verdict's, plus the repair's results."""
         return {
             **self.verdict.as_json(),
-            "mended": [{"where": b.where, "what": b.what} for b in self.mended],
+            "repaired": [{"where": b.where, "what": b.what} for b in self.repaired],
             "shards": list(self.shards),
-            "swept": list(self.swept),
+            "deleted": list(self.deleted),
             "foreign": list(self.foreign),
             "lost": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in self.lost],
             "changed": list(self.changed),
@@ -81,33 +81,33 @@ class Repair:
 def repair(path: str, root: Path | None, options: Options) -> Repair:
     """Check a store, make broken parts again, delete leftovers, and check it once more.
 
-    root: where the data set is now, if it moved. Raises StoreError if there is no store, its root
+    root: where the dataset is now, if it moved. Raises StoreError if there is no store, its root
     or its list of shapes cannot be restored from the source, or if it cannot be read or written;
     UsageError if the source is not found.
     """
     storage = Storage(path)
-    mended = [Broken(ROOT, "the root was damaged")] if mend_root(storage) else []
+    repaired = [Broken(ROOT, "the root zarr.json was damaged")] if repair_root(storage) else []
     store = ViewStore.open(storage)
-    mended += _mend_metadata(store, root)
+    repaired += _repair_metadata(store, root)
     verdict = _checked(store)
     found = survey(store)
     finished = set(store.committed(RENDER)) & set(store.committed(CORRESPONDENCES))
-    swept = [*found.orphans, *store.claims.sweep(finished)]
-    swept += storage.sweep_leftovers(found.names.file)
+    deleted = [*found.orphans, *store.claims.sweep(finished)]
+    deleted += storage.sweep_leftovers(found.names.file)
     storage.delete(found.orphans)
     again = _again(store, verdict.broken, found)
     correspondences = bool(_with_visible(found) or store.committed(CORRESPONDENCES))
     made = _render(store, again, correspondences, root, options) if again else Made((), (), ())
     forgotten = _forget_features(store)
-    if mended or swept or again or forgotten:
-        mended += verdict.broken
+    if repaired or deleted or again or forgotten:
+        repaired += verdict.broken
         verdict = _checked(store)
     still = {(broken.where, broken.what) for broken in verdict.broken}
     return Repair(
         verdict,
-        tuple(b for b in mended if (b.where, b.what) not in still),
+        tuple(b for b in repaired if (b.where, b.what) not in still),
         tuple(sorted(task.shard for task in again)),
-        tuple(swept),
+        tuple(deleted),
         tuple(found.foreign),
         made.lost,
         made.changed,
@@ -137,7 +137,7 @@ def _checked(store: ViewStore) -> Verdict:
         return verify(store.storage, progress.advance)
 
 
-def _mend_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
+def _repair_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
     """Write damaged array metadata and a damaged plan again; yield each finding repaired."""
     try:
         _ = store.shapes
@@ -164,15 +164,15 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
     for split in (None, *SPLITS):
         try:
             shapes = select(listing, split, store.schema.shapes).shapes
-        except UsageError:  # the data set has no such split
+        except UsageError:  # the dataset has no such split
             continue
         plan = encode_plan(shapes)
         if digest(plan) == store.attributes["plan_sha256"]:
             return plan
     raise StoreError(
-        "the list of shapes is lost, and the data set now lists others",
+        "the list of shapes is lost, and the dataset now contains different shapes",
         where=store.storage.where(PLAN),
-        fix="bring the data set back to what it was, or name it with --root",
+        fix="restore the dataset, or set --root to it",
     )
 
 
@@ -195,7 +195,7 @@ def _render(
         for shard in set(store.committed(stage)) & set(shards) - before.files[stage].keys():
             store.forget(shard, stage)
     job = job_of_store(store, root)
-    if root is not None:  # if a shard's marker is lost, nothing else distinguishes the data sets
+    if root is not None:  # if a shard's marker is lost, nothing else distinguishes the datasets
         require_some_sources(store, job)
     job = replace(job, correspondences=correspondences, before=before.ended)
     todo = [replace(task, retry=checksum(store, task.stage, task.shard)) for task in again]
@@ -206,8 +206,8 @@ def _render(
     changed = [shard for shard in whole if before.differs(after, shard)]
     notes = _redrawn(before.ended, after.ended)
     if changed:
-        what = f"{len(changed)} shards are not the bytes that they were, such as {changed[0]}"
-        why = "another backend, other versions of libraries, or changed materials and textures"
+        what = f"{len(changed)} shards have different bytes than before, such as {changed[0]}"
+        why = "the backend, the versions of libraries, or materials and textures have changed"
         notes.append(f"{what}: {why}")
     return Made(tuple(lost.values()), tuple(changed), tuple(notes))
 
@@ -295,7 +295,8 @@ def _redrawn(before: Outcomes, after: Outcomes) -> list[str]:
         if id_ in before and before[id_].backend and now.backend
     )
     return [
-        f"{count} shapes were drawn by {old} and are now by {new}: their images differ slightly"
+        f"{count} shapes were rendered with {old} before and with {new} now: their images differ "
+        "slightly"
         for (old, new), count in changes.items()
         if old != new
     ]

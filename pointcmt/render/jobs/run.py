@@ -44,7 +44,7 @@ class Options:
 
     workers: processes, 0 = one per core. timeout: seconds per shape. memory_limit: GiB per worker,
     0 = none, None = its share of the machine or container. shard: shapes per shard, None = chosen.
-    share: (i, n) does every n-th shard, from the i-th on. moved: accept that the data set is in
+    share: (i, n) does every n-th shard, from the i-th on. moved: accept that the dataset is in
     another directory than before. changed_sources: accept that its files have changed since shapes
     were rendered from them (render).
     """
@@ -109,20 +109,20 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
-        logger.info(f"{before} of {planned} shapes were tried before")
+        logger.info(f"resuming: {before} of {planned} shapes were processed before")
     return complete(store, job, RENDER, options)
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:
     """Add point visibility to the rendered shapes that lack it.
 
-    Raises StoreError, and UsageError if the store was rendered from another data set.
+    Raises StoreError, and UsageError if the store was rendered from another dataset.
     """
     store.require_complete(options.share)
     require_some_sources(store, job)
     waiting = _shapes(store, _share(options, store.pending(RENDER)))
     if waiting:
-        logger.info(f"{waiting} shapes are not rendered yet and wait for `render`")
+        logger.info(f"{waiting} shapes are not rendered yet; run `pointcmt render` for them")
     return complete(store, job, CORRESPONDENCES, options)
 
 
@@ -155,7 +155,7 @@ def complete(
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
                 backends.add(backend)
                 if backend[0]:
-                    logger.info(f"drawn by {backend[0]} ({backend[1]})")
+                    logger.info(f"rendering with {backend[0]} ({backend[1]})")
             shard = finished.task.shard
             progress.advance(_shapes(store, [shard]), _trouble(finished), shard=shard)
     rendered, matched = (set(store.committed(each)) for each in (RENDER, CORRESPONDENCES))
@@ -185,10 +185,10 @@ def _require_done(
     lost = wanted - rendered | (wanted - matched if correspondences else set())
     if lost:
         raise StoreError(
-            f"{len(lost)} of {len(wanted)} shards that this job has finished are not there",
+            f"{len(lost)} of {len(wanted)} shards that this job has finished are missing",
             where=store.path,
-            fix="something else has deleted or replaced them, or they were written to another "
-            "place of the same name on another machine; then run the same command again",
+            fix="they were deleted or replaced, or written to a different folder with the same "
+            "path on another machine; check --out, then run the same command again",
         )
 
 
@@ -210,7 +210,8 @@ def _engine(job: Job, options: Options, missing: int, need: float) -> Engine:
         work = replace(work, memory_limit=shares.limit)
         if shares.workers < wanted:
             what = (
-                f"{shares.workers} workers instead of {wanted}: each needs at least {need:.1f} GiB"
+                f"using {shares.workers} workers instead of {wanted}, since each needs at least "
+                f"{need:.1f} GiB"
             )
             logger.info(what)
     workers = shares.workers

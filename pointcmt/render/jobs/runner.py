@@ -20,7 +20,7 @@ from pointcmt.render.startup import import_lightly
 if TYPE_CHECKING:
     from pointcmt.render.jobs.shards import ShardRunner
 
-SAMPLE = 16  # shapes to look for before concluding that a machine can read the data set
+SAMPLE = 16  # shapes to look for before concluding that a machine can read the dataset
 
 
 def run_claimed(pool: WorkerPool, work: Work, task: Task) -> Finished | Held:
@@ -55,9 +55,9 @@ def make_runner(job: Job, worker: int) -> "ShardRunner":
 
 
 def make_remote_runner(job: Job, worker: int) -> "ShardRunner":
-    """Return `make_runner`'s runner on a machine that may lack the data set.
+    """Return `make_runner`'s runner on a machine that may lack the dataset.
 
-    Raises PointcmtError where the data set's files are missing.
+    Raises PointcmtError where the dataset's files are missing.
     """
     runner = make_runner(job, worker)
     shapes, root = runner.store.shapes, job.root
@@ -66,8 +66,8 @@ def make_remote_runner(job: Job, worker: int) -> "ShardRunner":
     makes_shapes = find_source(job.dataset).load_shape is not None
     if root is not None and not makes_shapes and not any((root / name).exists() for name in files):
         raise PointcmtError(
-            f"this machine has none of {len(sample)} files of the data set",
+            f"none of {len(sample)} files of the dataset exists on this machine",
             where=f"--root {root}",
-            fix="mount the data set at the same path on all workers",
+            fix="mount the dataset at the same path on all workers",
         )
     return runner

@@ -53,10 +53,10 @@ class SchedulerConnection:
         except (OSError, ImportError) as error:
             self._stop()
             raise PointcmtError(
-                f"no scheduler answers: {_reason(error)}",
+                f"cannot connect to the scheduler: {_reason(error)}",
                 where=f"--scheduler {address}",
-                fix="start it, or correct the address (tls:// if it uses certificates); then run "
-                "the same command again",
+                fix="start the scheduler or correct the address (tls:// if it uses "
+                "certificates), then run the same command again",
             ) from error
         except BaseException:
             self._stop()
@@ -198,8 +198,8 @@ async def _connect(address: str, host: str, port: int, timeout: float) -> Client
             raise
         except TimeoutError:
             error = _refusal(host, port) or OSError(
-                "something listens there, but it does not answer as a scheduler does; "
-                "is it the address of a worker?"
+                "the address is in use, but not by a dask scheduler that answers; is it the "
+                "address of a worker?"
             )
         except OSError as failure:
             if _tls_failed(failure):
@@ -209,7 +209,7 @@ async def _connect(address: str, host: str, port: int, timeout: float) -> Client
             if isinstance(failure, TypeError) and not _tls_configured(address):
                 raise
             error = OSError(
-                "something listens there that is not a scheduler; is it the address of a worker?"
+                "the address is in use, but not by a dask scheduler; is it the address of a worker?"
             )
         if time.monotonic() + RETRY_INTERVAL >= deadline:
             raise error
@@ -263,12 +263,12 @@ def _host_and_port(address: str) -> tuple[str, int]:
     """Raises UsageError for an address that no scheduler can have."""
     parts = ADDRESS.fullmatch(address)
     if parts is None:
-        raise _invalid(address, "it has no host and port")
+        raise _invalid(address, "expected a host and a port")
     scheme, host, port = parts.groups()
     if scheme not in SCHEMES:
-        raise _invalid(address, f"dask has no protocol '{scheme}'")
+        raise _invalid(address, f"dask does not support the protocol '{scheme}'")
     if not 0 < int(port) < 2**16:
-        raise _invalid(address, f"there is no port {port}")
+        raise _invalid(address, f"the port {port} is out of range")
     return host.strip("[]"), int(port)
 
 
@@ -276,7 +276,7 @@ def _invalid(address: str, reason: str) -> UsageError:
     return UsageError(
         f"invalid scheduler address: {reason}",
         where=f"--scheduler {address}",
-        fix="tcp://host:port, tls://host:port with DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+        fix="use tcp://host:port, tls://host:port with DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
         "…__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY, or local",
     )
 

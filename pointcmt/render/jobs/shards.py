@@ -24,13 +24,15 @@ from pointcmt.datasets.store.schema import (
     render_arrays,
 )
 from pointcmt.errors import MOST_DETAIL, PointcmtError, Reason, ShapeRefused, shortened
+from pointcmt.render.draw.views import Views
 from pointcmt.render.jobs.job import Finished, Job, Task, checksum, store_of_job
 from pointcmt.render.jobs.kinds import kind_of
 
 Arrays = dict[str, NDArray[Any]]
 MATCHED = ("points", "point_face", "face_index")  # inputs of correspondences
 ENDED_WORKERS = (Reason.CRASHED, Reason.TIMEOUT, Reason.TOO_LARGE)
-NO_PIXEL = "no pixel shows it: it is thinner than a pixel, or outside of every image"
+FAINT_SHARE = 0.1  # of the covered pixels: if more are hard to see, a note says so
+NO_PIXEL = "not visible in any pixel: it is thinner than a pixel, or outside all images"
 Blame = Mapping[int, tuple[Reason, str]]  # shapes of a shard that crashed or hung earlier, and how
 
 
@@ -169,7 +171,7 @@ class ShardRunner:
             faces=shape.source.faces,
             backend=backend,
             backend_reason=reason,
-            notes=shape.source.notes + sample.notes + (() if shown.any() else (NO_PIXEL,)),
+            notes=shape.source.notes + sample.notes + _remarks(views, self.job.config.background),
         )
         return arrays, outcome
 
@@ -256,6 +258,16 @@ class ShardRunner:
     def _require_claim(self, task: Task) -> None:
         if task.claim:
             self.store.claims.require(task.shard, task.claim)
+
+
+def _remarks(views: Views, background: tuple[int, int, int]) -> tuple[str, ...]:
+    """Return what a user should know of a shape's images."""
+    if not (views.face_index >= 0).any():
+        return (NO_PIXEL,)
+    faint = views.faint_share(background)
+    if faint <= FAINT_SHARE:
+        return ()
+    return (f"{faint:.0%} of what is seen has nearly the background's color",)
 
 
 def _views_that_show(face_index: NDArray[np.int32]) -> NDArray[np.bool_]:

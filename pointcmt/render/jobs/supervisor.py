@@ -158,14 +158,14 @@ class Worker:
         """Return how the process died or which limit it exceeded, None if it is healthy."""
         code, limit = state.code, self.work.memory_limit
         if code is not None and code >= 0:
-            return _Failure(Reason.CRASHED, f"the worker process ended with exit code {code}")
+            return _Failure(Reason.CRASHED, f"the worker process exited with code {code}")
         if code is not None:
             known = {each.value: each.name for each in signal.Signals}  # few real-time ones
             name = known.get(-code, f"signal {-code}")
             hint = "; out of memory?" if name == "SIGKILL" else ""
             return _Failure(Reason.CRASHED, f"the worker process was killed by {name}{hint}")
         if limit and state.memory > limit:
-            what = f"its worker needed more memory than --memory-limit {limit:g} (GiB)"
+            what = f"its worker exceeded --memory-limit {limit:g} (GiB)"
             return _Failure(Reason.TOO_LARGE, what, certain=self._held < limit / 2)
         if state.at - self._since > self._time_limit():
             what = f"took longer than {self._time_limit():g} s"
@@ -197,7 +197,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._abandoned = True
             Thread(target=self._process.wait, daemon=True).start()  # until the kernel releases it
-            return f"; its process {self._process.pid} on {socket.gethostname()} cannot be killed"
+            return (
+                f"; its worker process {self._process.pid} on {socket.gethostname()} cannot be "
+                "killed"
+            )
         return ""
 
 
@@ -278,8 +281,8 @@ class _Failures:
         if shape is None:
             if crashes >= CRASHES_TO_STOP:
                 raise PointcmtError(
-                    f"worker processes die while not working on any shape: {failure.detail}",
-                    fix="run `pointcmt doctor`; with too little memory, use fewer --workers",
+                    f"worker processes keep dying before they work on a shape: {failure.detail}",
+                    fix="run `pointcmt doctor`; if memory is low, use fewer --workers",
                 )
         elif failure.certain or crashes >= CRASHES_TO_BLAME:
             self.recorded[shape] = failure.reason, failure.detail

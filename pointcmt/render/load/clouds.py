@@ -1,4 +1,4 @@
-"""`CloudLoader`: read the clouds of a data set as checked `Cloud`s, or refuse with a reason."""
+"""`CloudLoader`: read the clouds of a dataset as checked `Cloud`s, or refuse with a reason."""
 
 import os
 from dataclasses import replace
@@ -32,7 +32,7 @@ _WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
 
 
 class CloudLoader:
-    """Load the clouds of one data set. Keeps the last HDF5 file open for its next rows."""
+    """Load the clouds of one dataset. Keeps the last HDF5 file open for its next rows."""
 
     def __init__(self, dataset: str, root: Path, follow_links: bool = False) -> None:
         self._parts = dataset == "shapenetpart"
@@ -53,7 +53,7 @@ class CloudLoader:
                 self._read_file(path, record) if row is None else self._read_row(path, row, record)
             )
             if len(cloud.points) > MAX_POINTS:
-                what = f"{len(cloud.points)} points, at most {MAX_POINTS} are read"
+                what = f"{len(cloud.points)} points, more than the maximum of {MAX_POINTS}"
                 raise ShapeRefused(Reason.TOO_LARGE, what)
         return replace(cloud, notes=few_notes(cloud.notes)), digest
 
@@ -83,22 +83,24 @@ class CloudLoader:
     def _read_parts(self, record: ShapeRecord, count: int) -> tuple[NDArray[np.uint8], bytes]:
         """Read the parts of `count` points from their own file; also return its bytes.
 
-        A link to it that leaves the data set's directory is only followed with follow_links.
+        A link to it that leaves the dataset's directory is only followed with follow_links.
         """
         name = labels_of(record.source)
         path = Path(os.path.realpath(self._root / name))
         try:
             if not self._follow_links and not is_inside(path, self._root):
-                raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} lies outside of the data set")
+                raise ShapeRefused(Reason.UNREADABLE_FILE, f"{name} is outside the dataset")
             data = read_shape_file(path, (".seg",))
             table = read_text(data)
             if table.shape[1] != 1:
-                raise ShapeRefused(Reason.BAD_SYNTAX, f"{table.shape[1]} numbers a line, not one")
+                raise ShapeRefused(Reason.BAD_SYNTAX, f"{table.shape[1]} numbers per line, not one")
             if len(table) != count:
-                raise ShapeRefused(Reason.COUNT_MISMATCH, f"{count} points, {len(table)} parts")
+                raise ShapeRefused(
+                    Reason.COUNT_MISMATCH, f"{count} points, but {len(table)} part labels"
+                )
             return own_parts(table[:, 0], record.class_name, first=1), data
         except ShapeRefused as refused:
-            raise ShapeRefused(refused.reason, f"its parts: {refused.detail}") from refused
+            raise ShapeRefused(refused.reason, f"its part labels: {refused.detail}") from refused
 
     def _read_row(self, path: Path, row: int, record: ShapeRecord) -> tuple[Cloud, str]:
         """Read a row of an HDF5 file; hash the row's numbers, since files are large."""
@@ -111,14 +113,15 @@ class CloudLoader:
         with damage(path):
             points = _row(find_array(file, POINTS, "f"), row, 3)
             if points.shape[1] != 3:
-                raise ShapeRefused(Reason.BAD_SYNTAX, f"{points.shape[1]} numbers a point, not 3")
+                raise ShapeRefused(Reason.BAD_SYNTAX, f"{points.shape[1]} numbers per point, not 3")
             digest = sha256(points.tobytes())
             if self._parts:
                 numbers = _row(find_array(file, _PART_ARRAYS, "iu"), row, 2)
                 digest.update(numbers.tobytes())
                 if len(numbers) != len(points):
                     raise ShapeRefused(
-                        Reason.COUNT_MISMATCH, f"{len(points)} points, {len(numbers)} parts"
+                        Reason.COUNT_MISMATCH,
+                        f"{len(points)} points, but {len(numbers)} part labels",
                     )
                 part = own_parts(numbers.astype(np.float64), record.class_name)
         with np.errstate(invalid="ignore"):  # signaling NaNs
@@ -132,7 +135,7 @@ def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord
     if names is None:
         known = "; ".join(f"{count}: {', '.join(names)}" for count, names in columns.items())
         raise ShapeRefused(
-            Reason.BAD_SYNTAX, f"{table.shape[1]} numbers a point; known are {known}"
+            Reason.BAD_SYNTAX, f"{table.shape[1]} numbers per point; supported: {known}"
         )
     ends = np.cumsum([_WIDTH[name] for name in names])[:-1]
     found = dict(zip(names, np.split(table, ends, axis=1), strict=True))
@@ -142,7 +145,7 @@ def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord
         _normals(found["normals"]) if "normals" in found else np.zeros_like(points),
         _colors(found["colors"]) if "colors" in found else None,
         own_parts(found["part"][:, 0], record.class_name) if "part" in found else None,
-        ("intensities are not used",) if "intensity" in found else (),
+        ("intensities ignored",) if "intensity" in found else (),
     )
 
 
@@ -155,7 +158,7 @@ def own_parts(
     Raises ShapeRefused (bad_index) for a part that the class does not have.
     """
     if class_name not in FIRST_PART:
-        raise ShapeRefused(Reason.BAD_INDEX, "its class is unknown, and so are its parts")
+        raise ShapeRefused(Reason.BAD_INDEX, "it has part labels, but its class is unknown")
     count = len(PART_NAMES[class_name])
     first = FIRST_PART[class_name] if first is None else first
     own = part - first
@@ -164,8 +167,8 @@ def own_parts(
         point = int(np.flatnonzero(wrong)[0])
         raise ShapeRefused(
             Reason.BAD_INDEX,
-            f"point {point} (from 0) is of part {part[point]:g}; the parts of {class_name} are "
-            f"{first} to {first + count - 1}",
+            f"point {point} (from 0) has the part label {part[point]:g}; those of {class_name} "
+            f"are {first} to {first + count - 1}",
         )
     return own.astype(np.uint8)
 
@@ -178,21 +181,22 @@ def _normals(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     if np.mean(likely) < 0.5:
         raise ShapeRefused(
             Reason.BAD_SYNTAX,
-            "the second three numbers of each point are no unit normals; a PLY file can hold "
-            "colours and says so",
+            "numbers 4 to 6 of each point are not unit normals; to provide colors, use a PLY file",
         )
     return np.ascontiguousarray(normals)
 
 
 def _colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
     if np.any((colors < 0) | (colors > 255)):
-        raise ShapeRefused(Reason.BAD_SYNTAX, "colours are not within 0 to 255")
+        raise ShapeRefused(Reason.BAD_SYNTAX, "colors are not from 0 to 255")
     return (colors / 255).astype(np.float32)
 
 
 def _row(array: Any, row: int, axes: int) -> NDArray[Any]:
     if array.ndim != axes:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{array.name}' is {array.shape}")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"'{array.name}' has {array.ndim} axes, not {axes}")
     if row >= len(array):
-        raise ShapeRefused(Reason.COUNT_MISMATCH, f"there are {len(array)} rows, none is {row}")
+        raise ShapeRefused(
+            Reason.COUNT_MISMATCH, f"row {row} is out of range: the file has {len(array)} rows"
+        )
     return np.asarray(array[row])

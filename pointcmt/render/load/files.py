@@ -38,7 +38,7 @@ def refusals(path: Path) -> Iterator[None]:
             f"shapes cannot be read: {error}", where=str(path), fix=install("render")
         ) from error
     except MemoryError as error:
-        raise ShapeRefused(Reason.TOO_LARGE, "there is not enough memory for it") from error
+        raise ShapeRefused(Reason.TOO_LARGE, "not enough memory to read it") from error
     except Exception as error:  # our own fault: recorded for this shape only
         what = f"reading failed: {type(error).__name__}: {error}"
         raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
@@ -52,7 +52,7 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
     try:
         data = read_regular(path, _MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ShapeRefused(Reason.MISSING_FILE, f"there is no file {path.name}") from error
+        raise ShapeRefused(Reason.MISSING_FILE, f"file {path.name} not found") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise ShapeRefused(Reason.TOO_LARGE, str(error.strerror)) from error
@@ -62,13 +62,13 @@ def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
 
 
 def path_in(root: Path, name: str) -> Path:
-    """Return the path of a file that a plan names, relative to the data set's root.
+    """Return the path of a file that a plan names, relative to the dataset's root.
 
     Raises ShapeRefused for a name that leads out of the root, since plans may be untrusted.
     """
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
-        what = f"{printable(name)} lies outside of the data set"
+        what = f"{printable(name)} is outside the dataset"
         raise ShapeRefused(Reason.UNREADABLE_FILE, what)
     return root / name
 
@@ -85,14 +85,14 @@ def _refuse_strangers(path: Path, data: bytes, text: tuple[str, ...]) -> None:
     start = data[:4096]
     words = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not data.strip(b"\0 \t\r\n"):
-        raise ShapeRefused(Reason.EMPTY_FILE, f"{len(data)} bytes, and nothing in them")
+        raise ShapeRefused(Reason.EMPTY_FILE, f"the file is empty or blank ({len(data)} bytes)")
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         raise ShapeRefused(Reason.LFS_POINTER, "a Git LFS pointer: run `git lfs pull`")
     if words.startswith(_HTML):
-        raise ShapeRefused(Reason.HTML_PAGE, "a web page, probably of a failed download")
+        raise ShapeRefused(Reason.HTML_PAGE, "an HTML page, probably from a failed download")
     for magic, kind in _PACKED.items():
         if start.startswith(magic):
-            raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it")
+            raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it first")
     if path.suffix.lower() in text and b"\0" in start and not start.startswith(_UTF16):
         what = f"binary data, not {path.suffix.lower()[1:].upper()} text"
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)

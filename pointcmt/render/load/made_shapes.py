@@ -16,7 +16,7 @@ def make_mesh(make: Make, record: ShapeRecord, root: Path | None) -> tuple[Mesh,
     shape = _make(make, record, root)
     with refusals(Path(record.source)):
         if not isinstance(shape, Mesh):
-            raise TypeError(f"the source made a {type(shape).__name__}, not a Mesh")
+            raise TypeError(f"the source returned a {type(shape).__name__}, not a Mesh")
     sha256 = digest(shape.vertices.tobytes() + shape.faces.tobytes())
     return replace(shape, notes=few_notes(shape.notes)), sha256
 
@@ -26,7 +26,7 @@ def make_cloud(make: Make, record: ShapeRecord, root: Path | None) -> tuple[Clou
     shape = _make(make, record, root)
     with refusals(Path(record.source)):
         if not isinstance(shape, Cloud):
-            raise TypeError(f"the source made a {type(shape).__name__}, not a Cloud")
+            raise TypeError(f"the source returned a {type(shape).__name__}, not a Cloud")
     return replace(shape, notes=few_notes(shape.notes)), digest(shape.points.tobytes())
 
 

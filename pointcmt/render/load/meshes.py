@@ -30,7 +30,7 @@ def load_hashed(path: Path) -> tuple[Mesh, str]:
         data = read_shape_file(path, _TEXT)
         mesh = _reader(path)(path, data)
         if len(mesh.faces) > MAX_FACES:
-            what = f"{len(mesh.faces)} faces, at most {MAX_FACES} are read"
+            what = f"{len(mesh.faces)} faces, more than the maximum of {MAX_FACES}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
     return replace(mesh, notes=few_notes(mesh.notes)), hashlib.sha256(data).hexdigest()
 

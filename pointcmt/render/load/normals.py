@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pointcmt.render.startup import load_open3d
 from pointcmt.shapes import Cloud
 
-NEIGHBOURS = 16  # of a point, including itself, whose plane gives its normal
+NEIGHBORS = 16  # of a point, including itself, whose plane gives its normal
 TOLERANCE = 0.01  # allowed difference of a normal's length from 1
 
 
@@ -28,7 +28,7 @@ def complete_normals(cloud: Cloud) -> Cloud:
     normals[~good] = estimate_normals(cloud.points)[~good]
     notes = cloud.notes
     if good.any():
-        notes = (*notes, f"{int((~good).sum())} normals are not of unit length: estimated instead")
+        notes = (*notes, f"{int((~good).sum())} normals are not unit vectors: estimated instead")
     return replace(cloud, normals=normals, notes=notes)
 
 
@@ -38,9 +38,9 @@ def estimate_normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
     Each is the direction in which the nearest neighbors of its point vary least (Hoppe et al.
     1992). Away from the origin is outward only for convex shapes; images do not depend on it.
     """
-    open3d = load_open3d("the normals of clouds that come without")
+    open3d = load_open3d("estimating the normals of clouds")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
-    search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS)
+    search = open3d.geometry.KDTreeSearchParamKNN(NEIGHBORS)
     cloud.estimate_normals(search, fast_normal_computation=False)
     normals = np.asarray(cloud.normals)
     inward = (normals * points).sum(axis=1) < 0

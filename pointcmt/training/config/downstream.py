@@ -33,13 +33,13 @@ class Network(Section):
     """A point network."""
 
     backbone: str = ""
-    """Point network; empty = that of the run to start from (a published checkpoint needs one)."""
+    """Point network; empty = that of the run in init (required for a published checkpoint)."""
     encoder: Literal["train", "frozen"] = "train"
-    """frozen: only the layers after the encoder learn."""
+    """frozen: train only the layers after the encoder."""
 
 
 class Classifier(Network):
-    """A point network that ends in a 512-d feature and one linear layer, as a student's."""
+    """A point network that ends in a 512-d feature and one linear layer, like a student."""
 
     backbone: Annotated[str, named(plugins.BACKBONES, POINT_BACKBONES, empty=True)] = ""
     orthogonality: Weight = 0.001
@@ -67,8 +67,8 @@ class DownstreamConfig(TrainConfig):
     point_network: ClassVar[str | None] = ""
 
     load: Load = "encoder"
-    """Weights to take from init: the encoder alone, as the paper does; all that fit, as others
-    do; or none, the baseline of both."""
+    """Weights to load from init. encoder: the encoder only, as in the paper; all: all that match;
+    none: no weights, as a baseline."""
     model: Network = Network()
 
 
@@ -94,7 +94,7 @@ class PartsegConfig(DownstreamConfig):
     recipe: Literal["partseg"] = "partseg"
     epochs: Positive = 300
     parts: dict[str, tuple[str, ...]] = Field(default={})
-    """Names of the parts by class; empty = those that the store names."""
+    """Part names by class; empty = those in the store."""
     data: PartData = PartData()
     model: Segmenter = Segmenter()
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.0005, weight_decay=0.05)

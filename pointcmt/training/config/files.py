@@ -49,7 +49,7 @@ def load_config(
     kind = _config_of(recipe, "recipe")
     if kind is None:
         known = [PIPELINE, *CONFIGS, *plugins.names(plugins.RECIPES)]
-        raise UsageError(f"no recipe is called '{recipe}'", fix=nearest(recipe, known))
+        raise UsageError(f"unknown recipe '{recipe}'", fix=nearest(recipe, known))
     table, origin = _read_all(recipe, file, overrides, flags)
     defaults = _merge(_defaults(kind), kind.follows(table))
     defaults = _merge(defaults, _preset(table, origin).get(recipe, {}))
@@ -73,7 +73,8 @@ def load_pipeline(
         given = sorted(own.keys() & set(STAGE_INPUTS))
         if given:
             raise UsageError(
-                f"'{stage}.{given[0]}' cannot be given: the stages find each other by themselves",
+                f"'{stage}.{given[0]}' cannot be set: each stage uses the runs of the earlier "
+                "stages",
                 where=origin,
                 fix=f"run `pointcmt train {stage}` with it",
             )
@@ -88,9 +89,9 @@ def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
     kind = _config_of(recipe, where)
     if kind is None:
         raise StoreError(
-            f"this run's configuration is damaged: no recipe is called '{recipe}' here",
+            f"this run's configuration is damaged: unknown recipe '{recipe}'",
             where=where,
-            fix="install the package that the recipe comes from, if it is not a part of pointcmt",
+            fix="install the package that provides the recipe, if it is not part of pointcmt",
         )
     try:
         config = kind.model_validate(table)
@@ -148,7 +149,7 @@ def _read_all(
         raise UsageError(
             f"this configuration is for the recipe '{table['recipe']}', not '{recipe}'",
             where=origin,
-            fix=f"run `pointcmt train {table['recipe']}`, or give another --config",
+            fix=f"run `pointcmt train {table['recipe']}`, or use another --config",
         )
     return table, origin
 
@@ -157,9 +158,7 @@ def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
     """Return the preset that a table selects: recipe → values."""
     name = table.get("preset", "official")
     if not isinstance(name, str) or name not in PRESETS:
-        raise UsageError(
-            f"no preset is called '{name}'", where=origin, fix=nearest(str(name), PRESETS)
-        )
+        raise UsageError(f"unknown preset '{name}'", where=origin, fix=nearest(str(name), PRESETS))
     return PRESETS[name]
 
 
@@ -188,7 +187,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if table is None:
         return {}
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        raise UsageError("a configuration is a table of keys and values", where=str(file))
+        raise UsageError("a configuration must be a table of keys and values", where=str(file))
     return table
 
 
@@ -197,15 +196,20 @@ def _parse(text: str) -> tuple[str, Any]:
     where = f"--set {text}"
     key, equals, value = text.partition("=")
     if key.count(".") > MOST_DEEP:
-        raise UsageError(f"a key of {key.count('.') + 1} parts", where=where)
+        raise UsageError(
+            f"a key with {key.count('.') + 1} parts, more than the maximum of {MOST_DEEP + 1}",
+            where=where,
+        )
     if not equals or not key.strip().rpartition(".")[2]:
         raise UsageError(
-            f"'{text}' sets nothing", where=where, fix="write it as --set optimizer.clip_norm=1.0"
+            f"'{text}' is not of the form KEY=VALUE",
+            where=where,
+            fix="use the form --set optimizer.clip_norm=1.0",
         )
     try:
         return key.strip(), parse_yaml(value)
     except ValueError:
-        raise UsageError(f"'{value}' is no YAML value", where=where) from None
+        raise UsageError(f"'{value}' is not a valid YAML value", where=where) from None
 
 
 def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -214,7 +218,7 @@ def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise UsageError(f"'{section}' is a value, not a section of keys", where=where)
+            raise UsageError(f"'{section}' is an option, not a section of options", where=where)
     table[last] = value
 
 

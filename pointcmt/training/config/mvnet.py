@@ -31,9 +31,9 @@ class PairData(PointData):
     """What is read from the store."""
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the train split, regardless of class, that selects the best epoch."""
+    """Fraction of the train split, regardless of class, used to select the best epoch."""
     fraction: Share = 1.0
-    """Share of the remaining train shapes to train on."""
+    """Fraction of the remaining train shapes to train on."""
     views: Annotated[int, Field(ge=2)] = 2
     """Random views per shape and step, in pairs."""
 
@@ -41,7 +41,7 @@ class PairData(PointData):
     @classmethod
     def _check_views(cls, views: int) -> int:
         if views % 2:
-            raise ValueError("Input should be even: views come in pairs")
+            raise ValueError("Input should be even, since views are used in pairs")
         return views
 
 
@@ -55,28 +55,30 @@ class Pretrained(Section):
 
 
 class Images(Section):
-    """The frozen 2D network whose features the projected ones must match."""
+    """The frozen 2D network whose features the projected ones are trained to match."""
 
     backbone: ImageBackbone = "dinov2-base"
-    """Image network; auto = whichever the weights belong to."""
+    """Image network; auto = the network that the weights belong to."""
     weights: str = "hub"
-    """hub, organization/name on the hub, a folder, or random, which teaches nothing."""
+    """hub, organization/name on the hub, a folder, or random (meaningless features, for tests)."""
     levels: tuple[Share, ...] = (0.5, 0.75, 1.0)
-    """Depths to take features from, as shares of all layers: 6, 9 and 12 of 12."""
+    """Depths to take features from, as fractions of all layers: 6, 9 and 12 of 12."""
     size: NotNegative = 224
     """Pixels per side, a multiple of the network's patches; resized on the device; 0 = as
     stored."""
     standardize: bool = True
-    """Scale each channel to mean 0 and variance 1 over the patches that show shapes. Otherwise
-    what all patches have in common, most of many networks' features, is most of L_k."""
+    """Scale each channel to mean 0 and variance 1 over the patches that show shapes. Otherwise,
+    L_k is dominated by what all patches have in common."""
     cache: bool = False
-    """Keep the features in the store; their size is reported before it begins."""
+    """Cache the features in the store; their size is reported before training."""
 
     @field_validator("levels")
     @classmethod
     def _check_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         if not levels or list(levels) != sorted(set(levels)):
-            raise ValueError("Input should be rising shares of the depth, such as [0.5, 1.0]")
+            raise ValueError(
+                "Input should be increasing fractions of the depth, such as [0.5, 1.0]"
+            )
         return levels
 
     @model_validator(mode="after")
@@ -106,16 +108,15 @@ class Transfer(Section):
     distance: Literal["cosine", "smooth-l1"] = "cosine"
     """smooth-l1 compares layer-normalized features."""
     coverage: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of a patch that points must cover for it to count."""
+    """Minimum fraction of a patch that points must cover for it to count."""
 
 
 class ViewMatching(Section):
-    """L_m, multi-view consistency: where in view 2 is what this pixel of view 1 shows?"""
+    """L_m, multi-view consistency: find the pixel in view 2 that matches a pixel of view 1."""
 
     weight: Weight = 0.3
     """λ, the weight of L_m; 0 = train without it. L_m is in tenths of the image, so that L_k and
-    L_m both begin at about 1. Below 1, L_k has the larger share: a choice that worked on small
-    data."""
+    L_m both start at about 1. A value below 1, which emphasizes L_k, worked well on small data."""
     method: Literal["coordinates", "infonce"] = "coordinates"
     """coordinates: predict the pixel in view 2 by cross-attention, as in the paper. infonce: match
     pixels after the 2D head, since before it matching features are equal by construction."""
@@ -133,7 +134,7 @@ class MvnetConfig(TrainConfig):
     """View-consistency pre-training in the manner of MVNet, without labels: L = L_k + λ L_m."""
 
     classifies: ClassVar[bool] = False
-    labelled: ClassVar[bool] = False
+    labeled: ClassVar[bool] = False
     all_views: ClassVar[bool] = False
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
@@ -149,14 +150,14 @@ class MvnetConfig(TrainConfig):
     transfer: Transfer = Transfer()
     matching: ViewMatching = ViewMatching()
     masking: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share of the point patches that are left out; 0 = off."""
+    """Fraction of the point patches to mask; 0 = off."""
     augmentation: Augmentation = Augmentation()
     """Random scale and shift of the network's input; the views stay as they are."""
     optimizer: Optimizer = Optimizer(
         name="adamw", learning_rate=0.0005, weight_decay=0.05, clip_norm=1.0
     )
-    """AdamW as transformers are trained with. Where no learning_rate is given, pointnet2 and
-    dgcnn take 0.001."""
+    """AdamW with the usual settings for transformers. For pointnet2 and dgcnn, learning_rate
+    defaults to 0.001."""
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     loop: Loop = Loop(precision="bf16")
 
@@ -172,7 +173,9 @@ class MvnetConfig(TrainConfig):
     @model_validator(mode="after")
     def _check_together(self) -> "MvnetConfig":
         if not self.transfer.weight and not self.matching.weight:
-            raise ValueError("transfer.weight and matching.weight are both 0: nothing is learned")
+            raise ValueError(
+                "transfer.weight and matching.weight are both 0, so there is no loss to train with"
+            )
         if self.projection.size % self.matching.stride:
             raise ValueError(
                 f"projection.size should be a multiple of matching.stride, {self.matching.stride}"

@@ -22,15 +22,21 @@ def find_config(given: str) -> Path:
     string or an unknown name.
     """
     if not given:
-        raise UsageError("the path is empty", where="--config", fix="name a file or a packaged one")
+        raise UsageError(
+            "the path is empty",
+            where="--config",
+            fix="pass a file or the name of a packaged configuration",
+        )
     path = Path(given)
     if path.suffix or any(separator in given for separator in (os.sep, os.altsep) if separator):
         return path
     names = known_configs()
     if given not in names:
-        here = f"the file of this name is --config .{os.sep}{given}; " if path.is_file() else ""
+        here = (
+            f"for the file of this name, use --config .{os.sep}{given}; " if path.is_file() else ""
+        )
         raise UsageError(
-            f"no packaged configuration is called '{given}'",
+            f"unknown configuration '{given}'",
             where="--config",
             fix=here + nearest(given, names),
         )

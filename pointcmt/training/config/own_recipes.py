@@ -41,15 +41,15 @@ def find_recipe(name: str, where: str = "") -> OwnRecipe | None:
     config = getattr(found, "config", None)
     build: Any = getattr(found, "build", None)
     if not isinstance(found, OwnRecipe):
-        what = f"is a {type(found).__name__}, not an OwnRecipe"
+        what = f"must be an OwnRecipe, not a {type(found).__name__}"
     elif not (isinstance(config, type) and issubclass(config, TrainConfig)):
         what = "has a config that is not a subclass of TrainConfig"
     elif not callable(build):
-        what = "has a build that cannot be called"
+        what = "has a build that is not callable"
     else:
         try:
             config.model_validate({"recipe": name})
             return found
         except ValidationError as error:
-            what = f"has a config that is not valid without settings: {first_problem(error)}"
+            what = f"has a config that is not valid with its defaults: {first_problem(error)}"
     raise plugins.mistake(plugins.RECIPES, name, what)

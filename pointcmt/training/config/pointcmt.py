@@ -44,15 +44,15 @@ class Teacher(Section):
     """MVCNN over an image network."""
 
     backbone: ImageBackbone = "resnet-18"
-    """Image network; auto = whichever the weights belong to."""
+    """Image network; auto = the network that the weights belong to."""
     weights: str = "random"
     """random, hub, organization/name on the hub, or a folder; pretrained weights train better."""
     architecture: dict[str, Any] = Field(default={})
     """Description of an auto network; read from the folder of its weights."""
     pooling: Literal["max", "mean", "attention"] = "max"
-    """How the features of the views become one."""
+    """How the features of the views are combined."""
     encoder: Literal["train", "frozen"] = "train"
-    """frozen: only the layers after the image network learn, at much less cost."""
+    """frozen: train only the layers after the image network, at much lower cost."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> "Teacher":
@@ -64,9 +64,9 @@ class Generator(Section):
     """CMPG, the cross-modal point generator: one linear layer from a feature to a cloud."""
 
     backbone: Literal["linear"] = "linear"
-    """One linear layer, as in the paper."""
+    """Architecture: one linear layer, as in the paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the feature that is set to 0 in training."""
+    """Dropout probability of the feature."""
 
 
 class Student(Section):
@@ -83,14 +83,14 @@ Norm = Literal["unitbox", "pointcmt"]
 
 
 class Matching(Section):
-    """How two clouds are compared: both scaled into a box, then the earth mover's distance."""
+    """How two clouds are compared: the earth mover's distance after scaling both into a box."""
 
     weight: Weight = 30.0
     """Weight of the distance: the paper's, in both stages that use it."""
     solver: Solver = "auction"
     """auction is within 1 % of the exact distance; the last three are approximations."""
     norm: Norm = "unitbox"
-    """Box that clouds are scaled into; pointcmt is the reference code's, which is off-center."""
+    """Box that clouds are scaled into; pointcmt = the reference code's, which is off-center."""
 
 
 class Distillation(Section):
@@ -99,14 +99,14 @@ class Distillation(Section):
     method: Literal["pointcmt", "logits", "features", "none"] = "pointcmt"
     """logits (Hinton et al. 2015) and features (mean squared error) are baselines."""
     feature: Matching = Matching()
-    """PointCMT's feature enhancement (FE): both features as clouds, compared."""
+    """PointCMT's feature enhancement (FE): compares both features as generated clouds."""
     classifier: Weight = 9.6
     """Weight of PointCMT's classifier enhancement (CE), a mean over the batch. The reference code
     sums over the batch with weight 0.3, which is 9.6 times the mean at its batch size of 32."""
     detach: bool = False
-    """Stop the gradient through CE's target, which the reference code does not. Then nothing
-    teaches the classifier to read the teacher's feature: at weight 9.6 the student ends at
-    chance on the built-in shapes."""
+    """Stop the gradient through CE's target; the reference code does not. If stopped, the
+    classifier is not trained on the teacher's feature: at weight 9.6, the student's accuracy
+    on the built-in shapes is then at chance level."""
     weight: Weight = 1.0
     """Weight of the methods logits and features."""
     temperature: Annotated[float, Field(gt=0)] = 4.0
@@ -165,7 +165,7 @@ class StudentConfig(TrainConfig):
     @model_validator(mode="after")
     def _check_generator(self) -> "StudentConfig":
         if self.generator and not self.teacher:
-            raise ValueError("a generator is of no use without its teacher: give `teacher`, too")
+            raise ValueError("`generator` also needs `teacher`")
         return self
 
 
@@ -175,7 +175,7 @@ class PipelineConfig(Section):
     recipe: Literal["pointcmt"] = "pointcmt"
     """What to train: the RECIPE of `pointcmt train`."""
     preset: str = "official"
-    """Preset of all stages that do not have one of their own."""
+    """Preset of all stages without one of their own."""
     teacher: TeacherConfig = TeacherConfig()
     cmpg: CmpgConfig = CmpgConfig()
     student: StudentConfig = StudentConfig()

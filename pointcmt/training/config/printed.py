@@ -42,8 +42,8 @@ def describe_keys() -> str:
         rows[recipe] = ", ".join(key for key in own if key not in shared)
     rows[PIPELINE] = "preset, and all keys of its stages: " + ", ".join(f"{s}.KEY" for s in STAGES)
     title = (
-        "Keys for --set and --config. `pointcmt train RECIPE --print-config` shows the value and "
-        "the meaning of each."
+        "Keys for --set and --config. `pointcmt train RECIPE --print-config` shows their values "
+        "and descriptions."
     )
     label = max(map(len, rows)) + 2
     listing = [

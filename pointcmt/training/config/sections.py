@@ -64,7 +64,7 @@ def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> 
         near = nearest(name, names).partition(" known: ")[0] if name else ""
         said = f" ({near})" if near.startswith("did you mean") else ""
         listing = ", ".join(f"'{each}'" for each in names)
-        raise ValueError(f"Input should be {listing} or your own module:name{said}")
+        raise ValueError(f"Input should be {listing} or module:name{said}")
 
     return AfterValidator(check)
 
@@ -78,9 +78,9 @@ def require_weights(backbone: str, weights: str, section: str) -> None:
     """Raise ValueError for an image network `auto` whose weights do not identify a network."""
     if backbone == "auto" and weights in ("hub", "random"):
         raise ValueError(
-            f"{section}.backbone=auto takes the network from its weights, and '{weights}' names "
-            f"none: give --set {section}.weights=… a folder that transformers' save_pretrained has "
-            "written, or organisation/name of the hub"
+            f"{section}.backbone=auto selects the network by its weights, but '{weights}' does "
+            f"not identify one: use --set {section}.weights=… with a folder written by "
+            "transformers' save_pretrained, or with organization/name on the hub"
         )
 
 
@@ -111,11 +111,11 @@ class Data(Section):
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Shapes per batch, over all processes."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the train split, per class, that selects the best epoch."""
+    """Fraction of the train split, per class, used to select the best epoch."""
     fraction: Share = 1.0
-    """Share of the remaining train shapes, per class, to train on."""
+    """Fraction of the remaining train shapes, per class, to train on."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of both shares; keep it the same for all seeds and stages."""
+    """Seed of both selections; keep it the same for all seeds and stages."""
 
 
 class PointData(Data):
@@ -129,12 +129,12 @@ class StudentData(PointData):
     """What a student reads from the store."""
 
     resample: NotNegative = 0
-    """Draw the points at random from the first n instead, as PointNeXt does; 0 = do not."""
+    """Sample the points at random from the first n instead, as in PointNeXt; 0 = off."""
 
     @model_validator(mode="after")
     def _check_resample(self) -> "StudentData":
         if 0 < self.resample < self.points:
-            raise ValueError(f"resample should be 0 or {self.points} (data.points) and more")
+            raise ValueError(f"resample should be 0, or at least data.points, {self.points}")
         return self
 
 
@@ -142,24 +142,24 @@ class Loss(Section):
     """Cross entropy with smoothed labels."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the target given to the other classes, in DGCNN's form."""
+    """Label smoothing as in DGCNN: the share of the target given to the other classes."""
 
 
 class Optimizer(Section):
     """Adam or AdamW."""
 
     name: Literal["adam", "adamw"]
-    """Adam adds the decay to the gradient, AdamW shrinks the weights."""
+    """adam adds weight decay to the gradient (L2 penalty); adamw decouples it."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Peak learning rate."""
     weight_decay: Weight
-    """Decay of all weights."""
+    """Weight decay, applied to all weights."""
     clip_norm: Weight = 0.0
-    """Largest norm of the whole gradient; 0 = no clipping."""
+    """Maximum norm of the gradient; 0 = no clipping."""
     accumulate: Positive = 1
-    """Batches whose mean gradient makes one step."""
+    """Batches per optimizer step; their gradients are averaged."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of averaged weights, which are evaluated and kept; 0 = off."""
+    """Decay of the exponential moving average of weights, which is evaluated and saved; 0 = off."""
 
 
 class Schedule(Section):
@@ -168,7 +168,7 @@ class Schedule(Section):
     name: Literal["constant", "cosine"]
     """Constant, or half a cosine that reaches 0 at the last step."""
     warmup: Weight = 0.0
-    """Epochs of linear rise at the start."""
+    """Epochs of linear warm-up."""
 
 
 class Augmentation(Section):
@@ -177,7 +177,7 @@ class Augmentation(Section):
     scale: tuple[float, float] = (2 / 3, 3 / 2)
     """Smallest and largest factor, drawn per axis."""
     shift: Weight = 0.2
-    """Largest shift along each axis, in both directions."""
+    """Maximum shift along each axis, in both directions."""
 
     @field_validator("scale")
     @classmethod
@@ -188,16 +188,16 @@ class Augmentation(Section):
 
 
 class Loop(Section):
-    """How the loop runs; not part of the method."""
+    """How the training loop runs; not part of the method."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast: the weights stay in fp32."""
     compile: bool = False
-    """Use torch.compile: needs a C++ compiler, pays off in long runs."""
+    """Use torch.compile: needs a C++ compiler; pays off in long runs."""
     keep_every: NotNegative = 0
-    """Epochs between checkpoints that are kept for good; 0 = keep only the best and the last."""
+    """Epochs between checkpoints to keep permanently; 0 = keep only the best and the last."""
     tensorboard: bool = True
-    """Write event files into the run."""
+    """Write TensorBoard event files into the run."""
     wandb: str = ""
     """Weights & Biases project to log to; needs the package wandb."""
 
@@ -206,20 +206,20 @@ class TrainConfig(Section):
     """Options of every recipe."""
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
-    labelled: ClassVar[bool] = True  # whether its shapes need classes
+    labeled: ClassVar[bool] = True  # whether its shapes need classes
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None
     dense: ClassVar[bool] = False  # whether that network is one of DENSE, with per-point features
 
     recipe: str = ""
-    """What to train: the RECIPE of `pointcmt train`. One from outside leaves it empty."""
+    """What to train: the RECIPE of `pointcmt train`."""
     preset: str = "official"
-    """Named set of defaults: official is the reference code's, modern a current training setup."""
+    """Named set of defaults: official = the reference code's, modern = a current training setup."""
     epochs: Positive
-    """Passes over the train shapes."""
+    """Number of passes over the train shapes."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of weights, order, augmentation and dropout."""
+    """Seed of weight initialization, shuffling, augmentation and dropout."""
     init: str = ""
     """Run or published checkpoint whose weights to start from; empty = random weights."""
     data: Data = Data()

@@ -43,16 +43,16 @@ class _Bounded(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         if alias and id(node) not in self.weights:
-            raise ValueError("an alias inside of what it stands for")
+            raise ValueError("an alias that contains itself")
         self.values += self.weights[id(node)] if alias else 1
         if self.values > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES} values, aliases counted as what they repeat")
+            raise ValueError(f"more than {MOST_VALUES} values, with aliases expanded")
         self.weights.setdefault(id(node), self.values - before)
         return node
 
     def construct_number(self, node: ScalarNode) -> int | float:
         if len(node.value) > LONGEST_NUMBER:
-            raise ValueError(f"a number of {len(node.value)} characters")
+            raise ValueError(f"a number with {len(node.value)} characters")
         if node.tag.endswith(":int"):
             return self.construct_yaml_int(node)
         return self.construct_yaml_float(node)

@@ -37,7 +37,7 @@ from pointcmt.training.runs.folder import (
     shapes_digest,
 )
 from pointcmt.training.runs.part_labels import require_labels, require_parts
-from pointcmt.training.runs.splits import labelled, split_train
+from pointcmt.training.runs.splits import labeled, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -47,6 +47,7 @@ class Evaluation(Protocol):
     """The result of an evaluation, whatever was evaluated.
 
     shapes: their number n. scores: one per shape, [n]. measures: the mean of the scores is first.
+    notes: for the user, such as that the store was rendered with other settings than the run's.
     pictures: PNG by name.
     """
 
@@ -56,6 +57,8 @@ class Evaluation(Protocol):
     def scores(self) -> NDArray[np.float64]: ...
     @property
     def measures(self) -> dict[str, float]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
     def as_json(self) -> dict[str, Any]: ...
     def describe(self) -> str: ...
     def pictures(self) -> dict[str, bytes]: ...
@@ -161,8 +164,8 @@ class Report:
         lines = [
             f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), "
             f"{self.shapes:,} {self.split} shapes{voted}",
-            f"  overall accuracy     {self.overall_accuracy:7.2%}  "
-            "(95 % of the bootstrap within {:.2%} … {:.2%})".format(*self.interval),
+            f"  overall accuracy     {self.overall_accuracy:7.2%}  (95 % bootstrap interval: "
+            "{:.2%} … {:.2%})".format(*self.interval),
             f"  mean class accuracy  {self.mean_class_accuracy:7.2%}",
         ]
         for name, c in self.per_class.items():
@@ -174,7 +177,7 @@ class Report:
         absent = [printed[name] for name, c in self.per_class.items() if not c["shapes"]]
         if absent:
             some = ", ".join(absent[:MOST_NAMED]) + (" …" if len(absent) > MOST_NAMED else "")
-            lines.append(f"  {len(absent)} classes without shapes are not counted: {some}")
+            lines.append(f"  {len(absent)} classes without shapes are not included: {some}")
         return "\n".join(lines)
 
 
@@ -203,13 +206,15 @@ def evaluate(
     _require("split", split, SPLITS)
     name = find_checkpoint(folder, which)
     if votes < 1:
-        raise UsageError(f"{votes} votes cannot be averaged", where="votes", fix="give 1 or more")
+        raise UsageError(
+            f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
+        )
     run = open_run(folder)
     if not run.config.classifies:
         raise UsageError(
-            f"a run of the recipe '{run.config.recipe}' does not classify anything",
+            f"runs of the recipe '{run.config.recipe}' do not classify shapes and have no accuracy",
             where=str(folder),
-            fix="its metrics.jsonl has its losses; a pre-trained network can be probed: "
+            fix="see the losses in its metrics.jsonl; to evaluate a pre-trained network, use "
             "`pointcmt evaluate --probe svm`",
         )
     require_classes(run, store)
@@ -353,19 +358,19 @@ def confusion_matrix(
 def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
-        return labelled(store, "test")[0]
+        return labeled(store, "test")[0]
     if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
         raise StoreError(
-            f"the '{split}' shapes of this run are only known in the store it was trained on",
+            f"the '{split}' shapes of this run are only defined for the store it was trained on",
             where=store.path,
-            fix=f"evaluate on {run.facts['data']['path']}, or the test split of this store",
+            fix=f"evaluate on {run.facts['data']['path']}, or use the test split of this store",
         )
     own = split_train(store, run.config.data)
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)
     if shapes_digest(store, chosen) != run.facts["split"][kind]:
         raise StoreError(
-            f"'{split}' holds other shapes than when this run was trained: the number of rendered "
-            "shapes in the store has changed",
+            f"'{split}' does not contain the same shapes as when this run was trained: the number "
+            "of rendered shapes in the store has changed",
             where=store.path,
             fix="evaluate on the test split",
         )
@@ -374,4 +379,4 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
 
 def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise UsageError(f"no {kind} is called '{name}'", fix=nearest(name, known))
+        raise UsageError(f"unknown {kind} '{name}'", fix=nearest(name, known))

@@ -31,7 +31,7 @@ from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.folder import find_checkpoint
 from pointcmt.training.runs.pretrained import open_network
-from pointcmt.training.runs.splits import Split, labelled, split_train
+from pointcmt.training.runs.splits import Split, labeled, split_train
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
 EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
@@ -126,7 +126,7 @@ def probe(
     """
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)
-    train, test = (labelled(store, split)[0] for split in ("train", "test"))
+    train, test = (labeled(store, split)[0] for split in ("train", "test"))
     for ways, shots in episodes:
         _eligible(store, train, test, ways, shots)  # before minutes of work
     shapes, split = [train, test], None
@@ -155,8 +155,8 @@ def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
         raise UsageError(
             f"'{text}' is not a few-shot task",
             where="--few-shot",
-            fix="such as 5w10s: 5 classes (at least 2), 10 shapes of each to learn from; several: "
-            "5w10s,5w20s,10w10s,10w20s",
+            fix="use the form 5w10s: 5 classes (at least 2) with 10 shapes each to train on; "
+            "several: 5w10s,5w20s,10w10s,10w20s",
         )
     return episodes
 
@@ -207,9 +207,9 @@ def _eligible(
     if len(classes) < ways:
         raise UsageError(
             f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {QUERIES} test "
-            f"shapes each; only {len(classes)} of the store's {C} have them",
+            f"shapes each; only {len(classes)} of the store's {C} have that many",
             where=f"--few-shot {ways}w{shots}s",
-            fix="ask for fewer ways or shots, or render more shapes of each class",
+            fix="use fewer ways or shots, or render more shapes of each class",
         )
     return classes
 

@@ -99,8 +99,8 @@ class PartReport:
         lines = [
             f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), {self.shapes:,} "
             f"{self.split} shapes of {self.true.shape[1]:,} points{voted}",
-            f"  instance mIoU   {measures['instance_miou']:7.2%}  "
-            f"(95 % of the bootstrap within {low:.2%} … {high:.2%})",
+            f"  instance mIoU   {measures['instance_miou']:7.2%}  (95 % bootstrap interval: "
+            f"{low:.2%} … {high:.2%})",
             f"  class mIoU      {measures['class_miou']:7.2%}",
             f"  point accuracy  {measures['point_accuracy']:7.2%}",
         ]

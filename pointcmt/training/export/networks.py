@@ -34,10 +34,10 @@ TEACHER = "teacher"
 POINT_RECIPES = ("student", "finetune")  # recipes whose network takes points
 VERSION = 1  # format version of the facts
 POINTS = (
-    "points [B, N, 3] float32, +Z up, centred on the middle of their bounding box and scaled "
-    "into the unit sphere; in farthest-point order, where the network samples points"
+    "points [B, N, 3] float32, +Z up, centered by their bounding box and scaled into the unit "
+    "sphere; in farthest-point order if the network samples points"
 )
-VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as a view store holds them"
+VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as in a view store"
 
 
 class NetworkFacts(Table):
@@ -55,7 +55,7 @@ class NetworkFacts(Table):
         group = plugins.IMAGE_NETWORKS if teacher else plugins.BACKBONES
         outside = plugins.is_reference(self.backbone) or self.backbone in plugins.names(group)
         if self.backbone not in known and not outside:
-            raise ValueError(f"backbone: a {self.recipe} has no network of this name")
+            raise ValueError(f"backbone: a {self.recipe} run has no network of this name")
         return self
 
 
@@ -109,7 +109,7 @@ def export(
     than torch.
     """
     if to not in FORMATS:
-        raise UsageError(f"no format is called '{to}'", where="--to", fix=nearest(to, FORMATS))
+        raise UsageError(f"unknown format '{to}'", where="--to", fix=nearest(to, FORMATS))
     require_target(out, to, overwrite)  # check before minutes of work
     run = open_run(folder)
     name = find_checkpoint(folder, which)
@@ -150,7 +150,9 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
             header = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"this cannot be read as safetensors: {error}", where=str(path)) from None
+        raise StoreError(
+            f"this file cannot be read as safetensors: {error}", where=str(path)
+        ) from None
     facts = _read_facts(header, str(path))
     _require_classes(facts, weights, str(path))
     model = _build(facts)
@@ -229,8 +231,8 @@ def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: s
     classifier = weights.get("classifier.weight")
     if classifier is None or classifier.shape[:1] != (facts["classes"],):
         raise StoreError(
-            f"this file belongs to another architecture: its classifier has not the "
-            f"{facts['classes']} classes of its header",
+            f"this file's classifier does not have the {facts['classes']} classes given in its "
+            "header",
             where=where,
             fix="export the run again",
         )
@@ -240,6 +242,6 @@ def _build(facts: dict[str, Any]) -> nn.Module:
     """Build the network that facts describe, without loading weights."""
     if facts["recipe"] != TEACHER:
         return build_backbone(facts["backbone"], facts["classes"])
-    knobs = (facts["classes"], facts["image_size"], facts["pooling"])
+    settings = (facts["classes"], facts["image_size"], facts["pooling"])
     architecture = facts.get("architecture")
-    return build_mvcnn(facts["backbone"], "random", *knobs, architecture=architecture)
+    return build_mvcnn(facts["backbone"], "random", *settings, architecture=architecture)

@@ -36,11 +36,12 @@ def to_onnx(
     difference = largest_difference(model, data, points)
     if not difference <= TOLERANCE:
         raise StoreError(
-            f"ONNX Runtime {onnxruntime.__version__} computes other outputs than torch: they "
-            f"differ by {difference:.1e} of their scale, more than {TOLERANCE:.0e}; nothing was "
-            "written",
+            f"the outputs of ONNX Runtime {onnxruntime.__version__} and torch differ by "
+            f"{difference:.1e} of their scale, more than the tolerance of {TOLERANCE:.0e}; no "
+            "file was written",
             where=where,
-            fix="look whether the weights are finite; export --to safetensors has no such limit",
+            fix="check that the weights are finite, or export --to safetensors, which has no "
+            "such check",
         )
     return data, difference
 

@@ -48,23 +48,25 @@ def require_target(out: Path, to: str, overwrite: bool) -> Path:
         return target
     except OSError as error:
         raise StoreError(
-            f"this cannot be written: {error.strerror}",
+            f"cannot write here: {error.strerror}",
             where=f"--out {out}",
-            fix="choose a place that can be written",
+            fix="choose a writable location",
         ) from None
     if stat.S_ISDIR(mode):
-        raise UsageError("this is a folder, not a file", where=f"--out {out}", fix="name a file")
+        raise UsageError(
+            "this is a folder, not a file", where=f"--out {out}", fix="pass a file name"
+        )
     if not stat.S_ISREG(mode):
         raise UsageError(
             "this is not a regular file but a device, a FIFO or a socket",
             where=f"--out {out}",
-            fix="name a file",
+            fix="pass a file name",
         )
     if not overwrite and not is_exported(target, to):
         raise UsageError(
             f"this file exists, and `pointcmt export --to {to}` did not write it",
             where=f"--out {out}",
-            fix="name another file, or add --overwrite to replace this one",
+            fix="choose another file, or add --overwrite to replace this one",
         )
     return target
 
@@ -96,14 +98,14 @@ def _require_outside(out: Path, target: Path) -> None:
     store = store_around(out)
     if store is not None:
         raise UsageError(
-            f"nothing is exported into a view store: {store} is one",
+            f"cannot export into a view store: {store}",
             where=f"--out {out}",
             fix="choose another --out",
         )
     for path in (Path(os.path.abspath(out)), target):
         if _is_runs_own(path):
             raise UsageError(
-                f"this is the name of a file that a run keeps for itself: {path}",
+                f"this is one of the run's own files: {path}",
                 where=f"--out {out}",
                 fix="choose another --out",
             )

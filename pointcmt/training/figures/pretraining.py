@@ -71,9 +71,9 @@ class Look:
 
 def draw_features(looks: list[Look], network: str) -> bytes:
     """Draw a row for each view, two views of each shape. network: the image network's name."""
-    titles = ["view", "features of the points, projected"]
+    titles = ["view", "projected point features"]
     if looks[0].network is not None:
-        titles += ["what the 2D head makes of them", fill(f"what {network} sees", TITLE_WIDTH)]
+        titles += ["output of the 2D head", fill(f"features of {network}", TITLE_WIDTH)]
     figure = Figure(figsize=(2.1 * len(titles), 0.5 + 2.1 * len(looks)), dpi=110)
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(len(looks), len(titles), squeeze=False)

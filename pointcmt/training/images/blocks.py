@@ -16,26 +16,26 @@ from torch import Tensor, nn
 from pointcmt.errors import UsageError
 from pointcmt.training.images.networks import ImageNetwork, require_size
 
-KNOB = "images.size"
+SIZE_OPTION = "images.size"
 NOISE = 1e-3  # relative rounding difference between a map computed alone and in a batch
 
 
 class Blocks:
     """The blocks of `network`.
 
-    known: the network's description. knob: the option that sets its image size, for messages.
+    known: the network's description. option: the configuration key of its image size, for messages.
 
     Raises UsageError for a network without blocks.
     """
 
-    def __init__(self, known: ImageNetwork, network: nn.Module, knob: str = KNOB) -> None:
-        self.known, self.network, self.knob = known, network, knob
+    def __init__(self, known: ImageNetwork, network: nn.Module, option: str = SIZE_OPTION) -> None:
+        self.known, self.network, self.option = known, network, option
         name, self.blocks = _largest_list(known, network)
         self._norms = _norms_behind(network, name)
         self._turned = False  # whether maps have their channels last; set by `shapes`
         # Ask for interpolation of position embeddings; some networks do so without the argument.
         accepts = inspect.signature(network.forward).parameters
-        self._options = {knob: True for knob in ("interpolate_pos_encoding",) if knob in accepts}
+        self._options = {name: True for name in ("interpolate_pos_encoding",) if name in accepts}
 
     def find(self, levels: Sequence[float]) -> list[int]:
         """Return the blocks, counted from 1, at these shares of the depth.
@@ -46,10 +46,10 @@ class Blocks:
         layers = [max(1, round(level * depth)) for level in levels]
         if len(set(layers)) < len(layers):
             raise UsageError(
-                f"the levels {list(levels)} of {self.known.name} are its layers {layers}: one "
-                "twice",
+                f"the levels {list(levels)} of {self.known.name} select the layers {layers}, one "
+                "of them twice",
                 where="images.levels",
-                fix=f"choose shares of its depth, {depth}, that are farther apart",
+                fix=f"choose fractions of its depth, {depth}, that are farther apart",
             )
         return layers
 
@@ -68,7 +68,7 @@ class Blocks:
         Raises UsageError for a size that the network does not accept, if the outputs are not maps,
         or if an image's maps depend on the rest of its batch.
         """
-        require_size(self.known, size, self.knob)
+        require_size(self.known, size, self.option)
         pair = self._images(size)
         try:
             both, alone = self._run(pair, layers), self._run(pair[:1], layers)
@@ -77,15 +77,15 @@ class Blocks:
         except Exception as error:  # whatever the network raises
             own, fix = own_size(self.known), "choose another network"
             if own not in (0, size):
-                fix = f"set {self.knob} to {own}, what it was trained on, or {fix}"
+                fix = f"set {self.option} to {own}, what it was trained on, or {fix}"
             raise UsageError(
-                f"{self.known.name} gives no maps of {size}² pixels: {error}",
-                where=self.knob,
+                f"{self.known.name} does not accept images of {size}² pixels: {error}",
+                where=self.option,
                 fix=fix,
             ) from error
         if not all(map(_is_first, alone, both)):
             raise UsageError(
-                f"{self.known.name} is no backbone for images: it mixes the images of a batch",
+                f"{self.known.name} is not an image backbone: it mixes the images of a batch",
                 where=self.known.hub,
                 fix="choose another network",
             )
@@ -106,7 +106,9 @@ class Blocks:
                 hook.remove()
         outputs = [_first(found.get(layer)) for layer in layers]
         if not all(isinstance(each, Tensor) and each.ndim in (3, 4) for each in outputs):
-            raise ValueError("its blocks are not run one by one, or give neither maps nor tokens")
+            raise ValueError(
+                "its blocks do not run one after another, or return neither maps nor tokens"
+            )
         return outputs
 
     def _as_map(self, output: Tensor, size: int) -> Tensor:
@@ -120,7 +122,7 @@ class Blocks:
         if side * side > count:  # patches were merged, or their size is unknown
             side = isqrt(count)
             if side * side != count:
-                raise ValueError(f"{count} tokens are no square")
+                raise ValueError(f"{count} tokens do not form a square")
         norm = next((norm for norm in self._norms if norm.weight.shape == (width,)), None)
         tokens = output[:, count - side * side :]
         return (norm(tokens) if norm else tokens).mT.unflatten(2, (side, side))

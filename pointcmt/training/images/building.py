@@ -62,8 +62,7 @@ def build_random(network: ImageNetwork) -> nn.Module:
         raise UsageError(
             f"{network.name} cannot be built: {error}",
             where=network.hub,
-            fix="choose another network, or put right what "
-            + ("its code does" if own else "its config.json says"),
+            fix="choose another network, or correct " + ("its code" if own else "its config.json"),
         ) from error
 
 
@@ -146,7 +145,7 @@ def _load_own(weights: Weights, tensors: dict[str, Tensor]) -> nn.Module:
         if name not in own or name not in tensors or tensors[name].shape != own[name].shape
     ]
     infinite = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    for names, how in ((wrong, "do not fit"), (infinite, "are not finite in")):
+    for names, how in ((wrong, "do not match"), (infinite, "are not finite in")):
         if names:
             raise UsageError(
                 f"the weights {how} {len(names)} tensors of {weights.network.name}, such as "

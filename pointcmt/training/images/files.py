@@ -32,9 +32,9 @@ NOT_BUILT = (
     "transformers_version",
 )
 UNFIT = {  # kinds whose tokens are not the image's patches, row by row
-    "hiera": "its tokens lie in the order of its windows",
-    "vit_mae": "it looks at a random quarter of the patches",
-    "yolos": "tokens of objects follow those of the patches",
+    "hiera": "its tokens are in the order of its windows",
+    "vit_mae": "it uses a random quarter of the patches",
+    "yolos": "object tokens follow the patch tokens",
 }
 
 
@@ -56,7 +56,7 @@ def read_network(config: Path, processors: Iterable[Path], where: str, fix: str)
         settings.to_dict(),
         where,
         statistics or IMAGENET,
-        guessed="" if statistics else f"nothing beside {where} says how its images are normalised",
+        guessed="" if statistics else f"{where} has no image normalization settings",
         fingerprint=hashlib.sha256(described).hexdigest(),
     )
 
@@ -93,11 +93,11 @@ def _require_images(settings: Any, where: str, fix: str) -> None:
     kind = settings.model_type
     reason = UNFIT.get(kind, "")
     if find_class(settings, where).main_input_name != "pixel_values":
-        reason = "it takes no images"
+        reason = "it does not take images"
     elif getattr(settings, "is_encoder_decoder", False):
         reason = "it has a decoder"
     if reason:
-        raise UsageError(f"{kind} is no backbone for images: {reason}", where=where, fix=fix)
+        raise UsageError(f"{kind} is not an image backbone: {reason}", where=where, fix=fix)
 
 
 def read_settings(config: Path, where: str, fix: str) -> Any:
@@ -120,7 +120,9 @@ def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
         kind = table.get("model_type")
         if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
             said = f"transformers {transformers.__version__} has no {kind!r}"
-            raise ValueError(said if kind else f"{CONFIG} has no model_type, as transformers' have")
+            raise ValueError(
+                said if kind else f"{CONFIG} has no model_type, so it is not from transformers"
+            )
         with quiet_transformers():
             whole = transformers.CONFIG_MAPPING[kind].from_dict(table)
     except Exception as error:  # transformers raises many types for invalid values
@@ -128,7 +130,7 @@ def _parse_settings(table: dict[str, Any], where: str, fix: str) -> Any:
     settings = getattr(whole, "vision_config", None) or whole
     if any(getattr(each, "quantization_config", None) is not None for each in (whole, settings)):
         raise UsageError(
-            f"the weights cannot be read: {kind}'s are quantised, says {CONFIG}",
+            f"the weights cannot be read: {CONFIG} says that {kind} is quantized",
             where=where,
             fix=fix,
         )
@@ -145,10 +147,12 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
     """Raise UsageError unless a folder's settings match this network of NETWORKS."""
-    fix = "name the backbone that these weights are of (or auto), or give others"
+    fix = "set the backbone to the one that these weights belong to (or auto), or use other weights"
     kind = settings.model_type
     if kind != network.kind:
-        raise UsageError(f"this is no {network.name}: {kind}", where=where, fix=fix)
+        raise UsageError(
+            f"the weights are not of {network.name}, but of {kind}", where=where, fix=fix
+        )
     wrong = [
         f"{name} is {_plain(getattr(settings, name, None))}, not {expected}"
         for name, expected in network.config.items()
@@ -156,7 +160,9 @@ def require_same(network: ImageNetwork, settings: Any, where: str) -> None:
     ]
     if wrong:
         raise UsageError(
-            f"this is no {network.name}: a {kind} whose {', '.join(wrong)}", where=where, fix=fix
+            f"the weights are not of {network.name}, but of a {kind} whose {', '.join(wrong)}",
+            where=where,
+            fix=fix,
         )
 
 
@@ -171,9 +177,10 @@ def find_class(settings: Any, where: str) -> Any:
     except Exception as error:
         said = "" if isinstance(error, KeyError) else f": {error}"
         raise UsageError(
-            f"transformers builds no network of the type {settings.model_type} by itself{said}",
+            f"transformers cannot build a network of the type {settings.model_type} by "
+            f"itself{said}",
             where=where,
-            fix="give a backbone's own folder, such as CLIP's, SigLIP's or DINOv2's",
+            fix="use the folder of a backbone such as CLIP, SigLIP or DINOv2",
         ) from error
     return found
 
@@ -190,7 +197,7 @@ def _read_statistics(
         try:
             table = read_table(path)
             table = table.get("image_processor") or table
-            said = {knob: value for knob, value in table.items() if value is not None}
+            said = {key: value for key, value in table.items() if value is not None}
             flips = bool(said.get("do_flip_channel_order", flips))
             found = _statistics(said)
         except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
@@ -201,10 +208,10 @@ def _read_statistics(
             break
     if flips:
         raise UsageError(
-            f"{kind} takes images in BGR: that is not supported",
+            f"{kind} takes BGR images, which are not supported",
             where=where,
-            fix="give a network of RGB; where it is one, say so in its "
-            f"{PROCESSORS[0]}, by do_flip_channel_order: false",
+            fix="use a network that takes RGB images; if this one does, set "
+            f"do_flip_channel_order: false in its {PROCESSORS[0]}",
         )
     return found
 

@@ -206,9 +206,9 @@ def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of patches [m, D], [D, 1, 1] each."""
     if not len(rows):
         raise UsageError(
-            "none of the views that were looked at shows a shape",
+            "none of the sampled views shows a shape",
             where="images.standardize",
-            fix="look at them with `pointcmt preview`, or set images.standardize=false",
+            fix="check the views with `pointcmt preview`, or set images.standardize=false",
         )
     rows = rows.double()
     std = rows.std(dim=0, correction=0)
@@ -227,5 +227,5 @@ def cost(views: int, width: int) -> str:
     return (
         f"note: caching the image network's features of {views:,} views takes up to "
         f"{size / scale:.1f} {unit} ({size:,} bytes) in the store; images.cache=false computes "
-        "them as training goes"
+        "them during training"
     )

@@ -145,7 +145,7 @@ def named_network(name: str) -> ImageNetwork:
         known = [*NETWORKS, *plugins.names(plugins.IMAGE_NETWORKS)]
         raise UsageError(f"unknown image network '{name}'", fix=nearest(name, known))
     if not isinstance(found, ImageNetwork):
-        what = f"is a {type(found).__name__}, not an ImageNetwork"
+        what = f"must be an ImageNetwork, not a {type(found).__name__}"
         raise plugins.mistake(plugins.IMAGE_NETWORKS, name, what)
     code = plugins.origin(plugins.IMAGE_NETWORKS, name)
     return replace(found, name=name, fingerprint=found.fingerprint or code)
@@ -162,7 +162,7 @@ def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     return (pixels - mean) / std
 
 
-def require_size(network: ImageNetwork, size: int, knob: str = "data.image_size") -> None:
+def require_size(network: ImageNetwork, size: int, option: str = "data.image_size") -> None:
     """Raise UsageError for images [size, size] that the network's patches do not tile."""
     patch = network.patch
     if size % patch:
@@ -171,6 +171,6 @@ def require_size(network: ImageNetwork, size: int, knob: str = "data.image_size"
         raise UsageError(
             f"{network.name} cuts images into patches of {patch}², which do not tile {size}² "
             "pixels",
-            where=knob,
-            fix=f"set {knob} to a multiple of {patch}, such as {near}",
+            where=option,
+            fix=f"set {option} to a multiple of {patch}, such as {near}",
         )

@@ -24,7 +24,7 @@ from pointcmt.training.images.networks import AUTO, HUB, ImageNetwork, named_net
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = r"model[\w.-]*\.safetensors"  # files an index may name: no folders or pickles
 HUB_ID = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
-PICKLES = "pickled weights are never read"
+PICKLES = "pickled weights are not supported"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_network(backbone: str, weights: str) -> ImageNetwork:
     processors = (path for name in PROCESSORS if (path := _find(backbone, weights, name)))
     network = read_network(config, processors, where=weights, fix=how_to_give(backbone))
     if network.guessed and not _is_folder(weights) and not _knows_all(weights, PROCESSORS):
-        said = f"the hub was not reached, and its local cache has no {PROCESSORS[0]} of {weights}"
+        said = f"the hub cannot be reached, and its local cache has no {PROCESSORS[0]} of {weights}"
         return replace(network, guessed=said)
     return network
 
@@ -96,16 +96,16 @@ def how_to_give(backbone: str) -> str:
     """Return advice for weights that are not available."""
     if backbone == AUTO:
         return (
-            f"give a folder with {CONFIG} and {WEIGHTS}, as transformers' save_pretrained writes "
-            "it, or organisation/name[@revision] of the hub: to mvnet as --set images.weights=…, "
-            "to a teacher as --set model.weights=…"
+            f"use a folder with {CONFIG} and {WEIGHTS}, as written by transformers' "
+            "save_pretrained, or organization/name[@revision] on the hub (mvnet: --set "
+            "images.weights=…, teacher: --set model.weights=…)"
         )
     known = named_network(backbone)
     files = f"{CONFIG} and {WEIGHTS}" if known.build is None else WEIGHTS
     hub = f", such as a download of {known.hub}, or hub" if known.hub else ""
     return (
-        f"give a folder with {files}{hub}, or random: to mvnet as --set images.weights=…, to a "
-        "teacher as --set model.weights=…"
+        f"use a folder with {files}{hub}, or random (mvnet: --set images.weights=…, teacher: "
+        "--set model.weights=…)"
     )
 
 
@@ -118,7 +118,7 @@ def _find_files(backbone: str, weights: str) -> list[Path]:
     try:
         names = set(read_table(index)["weight_map"].values())
         if not names or not all(re.fullmatch(SHARD, name) for name in names):
-            raise ValueError("it names other files than model….safetensors")
+            raise ValueError("it refers to files other than model….safetensors")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{INDEX} cannot be used: {error}",
@@ -140,7 +140,7 @@ def _need(backbone: str, weights: str, file: str) -> Path:
     """Return a file of the folder or the hub, which must exist."""
     if _is_folder(weights):
         path = _find(backbone, weights, file)
-        what = f"the weights cannot be read: there is no {file} here"
+        what = f"the weights cannot be read: {file} not found"
     else:
         path = _download(backbone, weights, file, needed=True)
         what = f"the model on the hub has no {file}"
@@ -179,15 +179,15 @@ def _download(backbone: str, weights: str, file: str, needed: bool = False) -> P
         if weights != HUB:
             what = f"there is no folder of this name, {what}"
     except errors.GatedRepoError:
-        what = "the hub gives these weights to those who accept their licence and log in"
+        what = "access to these weights on the hub requires accepting their license and logging in"
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        what = "there is neither a folder of this name nor a public model on the hub"
+        what = "there is no folder with this name and no public model on the hub"
     except errors.RevisionNotFoundError:
         what = "the model on the hub has no such revision"
     except errors.EntryNotFoundError:
         return None
     except Exception as error:  # the hub's HTTP and transfer libraries raise their own types
-        what = f"the hub did not give {file}: {error}"
+        what = f"cannot download {file} from the hub: {error}"
     raise UsageError(what, where=hub_id, fix=how_to_give(backbone))
 
 

@@ -18,21 +18,21 @@ def find_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if name != "cpu" and (kind != "cuda" or (number and not number.isdecimal()) or name[-1] == ":"):
         raise UsageError(
-            f"no device is called '{name}'", where="--device", fix="auto, cpu, cuda or cuda:N"
+            f"unknown device '{name}'", where="--device", fix="use auto, cpu, cuda or cuda:N"
         )
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         built = torch.version.cuda is not None
         raise UsageError(
-            "torch sees no CUDA device" if built else "this torch is built without CUDA",
+            "torch found no CUDA device" if built else "this torch is built without CUDA",
             where=f"--device {name}",
             fix="check the driver with nvidia-smi" if built else "install a CUDA build of torch",
         )
     index = int(number or 0)
     if index >= torch.cuda.device_count():
         raise UsageError(
-            f"there are {torch.cuda.device_count()} CUDA devices, counted from 0",
+            f"use an index below {torch.cuda.device_count()}, the number of CUDA devices",
             where=f"--device {name}",
         )
     return torch.device("cuda", index)
@@ -47,6 +47,10 @@ def has_triton() -> bool:
 def describe_device(device: torch.device) -> str:
     """Return a readable description of the device."""
     if device.type == "cuda":
-        missing = "" if has_triton() else "; no Triton here: point operations in plain torch"
+        missing = (
+            ""
+            if has_triton()
+            else "; Triton is not installed: using plain torch for point operations"
+        )
         return f"{device} ({torch.cuda.get_device_name(device)}{missing})"
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -54,7 +54,7 @@ def earth_movers_distance(x: Tensor, y: Tensor, solver: str = "auction") -> tupl
     """
     if solver not in SOLVERS:
         raise UsageError(
-            f"there is no solver '{solver}'", where="solver", fix=errors.nearest(solver, SOLVERS)
+            f"unknown solver '{solver}'", where="solver", fix=errors.nearest(solver, SOLVERS)
         )
     _check(x, y)
     return SOLVERS[solver](x, y)
@@ -90,7 +90,7 @@ def _exact(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise DependencyError(
             "solver 'exact' needs scipy, which is not installed",
             where="solver",
-            fix="pip install scipy, or take solver 'auction': at most 1 % above the optimum",
+            fix="run `pip install scipy`, or use solver 'auction', at most 1 % above the optimum",
         ) from error
 
     def solve(points: Reals, others: Reals) -> Indices:
@@ -216,13 +216,13 @@ def _check(x: Tensor, y: Tensor) -> None:
     for name, cloud in (("x", x), ("y", y)):
         if cloud.ndim != 3 or cloud.shape[2] != 3:
             raise UsageError(
-                f"clouds are [B, N, 3], but {name} is {list(cloud.shape)}",
+                f"{name} must have the shape [B, N, 3], not {list(cloud.shape)}",
                 where=name,
-                fix="give a single cloud as points[None]; leave normals out",
+                fix="pass a single cloud as points[None], without normals",
             )
         if cloud.dtype not in (torch.float32, torch.float64):
             raise UsageError(
-                f"clouds are float32 or float64, but {name} is {cloud.dtype}",
+                f"{name} must be float32 or float64, not {cloud.dtype}",
                 where=name,
                 fix=f"{name}.float()",
             )
@@ -236,14 +236,17 @@ def _check(x: Tensor, y: Tensor) -> None:
         raise UsageError(
             f"x is {list(x.shape)}, but y is {list(y.shape)}",
             where="x, y",
-            fix="pair as many clouds, of as many points each; sample the larger ones down",
+            fix="pass the same number of clouds with the same number of points; subsample the "
+            "larger ones",
         )
     if x.shape[1] == 0:
-        raise UsageError("the clouds have no points", where="x, y", fix="give N >= 1 points each")
+        raise UsageError(
+            "the clouds have no points", where="x, y", fix="pass clouds of at least one point"
+        )
     for name, cloud in (("x", x), ("y", y)):
         if not bool(torch.isfinite(cloud).all()):
             raise UsageError(
-                f"{name} holds NaN or infinite coordinates", where=name, fix="drop these points"
+                f"{name} holds NaN or infinite coordinates", where=name, fix="remove these points"
             )
 
 

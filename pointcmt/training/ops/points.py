@@ -70,7 +70,9 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
     points, centers = _pair(points, "centers", centers, width=3)
     _within("count", count, 1)
     if not 0 <= radius < float("inf"):
-        raise UsageError(f"a ball of radius {radius}", where="radius", fix="give one ≥ 0, finite")
+        raise UsageError(
+            f"invalid radius {radius}", where="radius", fix="use a finite radius of 0 or more"
+        )
     squared = torch.tensor(radius, dtype=points.dtype).square()
     if not _is_compiled(points):
         squared = points.new_full((), squared.item())  # created on the device: a copy would sync
@@ -126,12 +128,17 @@ def gather(features: Tensor, index: Tensor) -> Tensor:
     """
     if features.dim() != 3 or index.dim() < 1 or len(index) != len(features):
         raise UsageError(
-            f"features {list(features.shape)} do not fit the index {list(index.shape)}",
+            f"features {list(features.shape)} and index {list(index.shape)} have incompatible "
+            "shapes",
             where="gather",
-            fix="give features [B, N, D] and an index [B, ...]",
+            fix="pass features [B, N, D] and an index [B, ...]",
         )
     if index.dtype != torch.int64:
-        raise UsageError(f"the index is {index.dtype}", where="gather", fix="convert with .long()")
+        raise UsageError(
+            f"the index must be int64, not {index.dtype}",
+            where="gather",
+            fix="convert with .long()",
+        )
     if torch.compiler.is_compiling():
         return points_plain.gather(features, index)
     if index.numel():
@@ -151,8 +158,8 @@ def interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     Index and weight are those of `three_nearest_weights`. Differentiable in the features. Raises
     the same errors as `gather`.
     """
-    neighbours = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
-    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbours)
+    neighbors = zip(index.unbind(-1), weight.to(features.dtype).unbind(-1), strict=True)
+    one, two, three = (gather(features, i) * w[..., None] for i, w in neighbors)
     return one + two + three  # not all at once: that would take three times the memory
 
 
@@ -242,17 +249,17 @@ def _points(name: str, points: Tensor, width: int | None = None) -> Tensor:
     wanted = f"[B, {'N' if name == 'points' else 'M'}, {width or 'D'}]"
     if points.dim() != 3 or points.shape[2] != (width or points.shape[2]) or not points.shape[2]:
         raise UsageError(
-            f"{name} has the shape {list(points.shape)}", where=name, fix=f"give {name} as {wanted}"
+            f"{name} has the shape {list(points.shape)}", where=name, fix=f"pass {name} as {wanted}"
         )
     if not points.is_floating_point():
         raise UsageError(f"{name} is {points.dtype}", where=name, fix="convert with .float()")
     if name == "points" and not points.shape[1]:
-        raise UsageError("the clouds have no points", where=name, fix="give at least one point")
+        raise UsageError("the clouds have no points", where=name, fix="pass at least one point")
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32)).contiguous()
     # numpy's check, since torch's would wake threads that then spin on the kernels' cores.
     if not (np.isfinite(points.numpy()) if _is_compiled(points) else points.isfinite()).all():
         raise UsageError(
-            "a coordinate is nan or infinite", where=name, fix=f"look where {name} come from"
+            "a coordinate is NaN or infinite", where=name, fix=f"check where {name} come from"
         )
     return points
 
@@ -271,9 +278,10 @@ def _pair(
     points, queries = _points("points", points, width), _points(name, queries, width)
     if len(points) != len(queries) or points.shape[2] != queries.shape[2]:
         raise UsageError(
-            f"points {list(points.shape)} and {name} {list(queries.shape)} do not fit",
+            f"points {list(points.shape)} and {name} {list(queries.shape)} have incompatible "
+            "shapes",
             where=name,
-            fix="give both the same number of clouds and of axes",
+            fix="pass the same number of clouds and axes in both",
         )
     return points, queries
 
@@ -286,9 +294,9 @@ def _starts(start: int | Tensor, clouds: int, total: int, device: torch.device) 
     begin = torch.as_tensor(start)
     if begin.dtype != torch.int64 or begin.shape not in ((), (clouds,)):
         raise UsageError(
-            f"start is {begin.dtype} {list(begin.shape)}",
+            f"invalid start: {begin.dtype} {list(begin.shape)}",
             where="start",
-            fix=f"give an integer, or an i64 tensor of one for each of the {clouds} clouds",
+            fix=f"pass an integer, or an int64 tensor with one for each of the {clouds} clouds",
         )
     for value in begin.flatten().tolist():
         _within("start", value, 0, total - 1)
@@ -298,7 +306,7 @@ def _starts(start: int | Tensor, clouds: int, total: int, device: torch.device) 
 def _within(name: str, value: int, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
         allowed = f"within {low} ... {high}" if high is not None else f"of at least {low}"
-        raise UsageError(f"{name} is {value}", where=name, fix=f"give one {allowed}")
+        raise UsageError(f"{name} is {value}", where=name, fix=f"use a value {allowed}")
 
 
 @torch.library.custom_op("pointcmt::farthest_points", mutates_args=())

@@ -20,7 +20,7 @@ from torch import Tensor
 from pointcmt.training.ops import points_plain
 
 MOST_POINTS = 16384  # largest cloud whose farthest points are found in one program's registers
-MOST_NEIGHBOURS = 128  # largest k kept in registers; for more, sorting all distances is faster
+MOST_NEIGHBORS = 128  # largest k kept in registers; for more, sorting all distances is faster
 NOWHERE = tl.constexpr(2**31 - 1)  # above every index
 ROUNDED_TWICE = {"enable_fp_fusion": False}  # product and sum are rounded separately
 
@@ -174,9 +174,9 @@ def _squared_distances(points, total, at, x, y, z):
 def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """points [B,N,D], queries [B,M,D] → index [B,M,k], squared distance [B,M,k], ascending.
 
-    For more than MOST_NEIGHBOURS the plain version runs, which stores all distances [B,M,N].
+    For more than MOST_NEIGHBORS the plain version runs, which stores all distances [B,M,N].
     """
-    if k > MOST_NEIGHBOURS:
+    if k > MOST_NEIGHBORS:
         return points_plain.k_nearest(points, queries, k)
     clouds, total, axes = points.shape
     shape = (clouds, queries.shape[1], k)

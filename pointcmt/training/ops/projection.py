@@ -107,7 +107,7 @@ def require_map(size: int, image: int) -> None:
     """Raise UsageError for a map of `size` pixels that is larger than the image."""
     if size > image:
         raise UsageError(
-            f"a map of {size}² pixels is larger than the images of {image}²",
+            f"a map of {size}² pixels is larger than the images of {image}² pixels",
             where="projection.size",
             fix="choose a smaller map, or render larger images",
         )

@@ -37,7 +37,7 @@ def build_recipe(config: TrainConfig, classes: int, pretrained: bool) -> Recipe:
         return RECIPES[config.recipe](config, classes, pretrained)
     own = find_recipe(config.recipe, "recipe")
     if own is None:
-        raise UsageError(f"no recipe is called '{config.recipe}'")
+        raise UsageError(f"unknown recipe '{config.recipe}'")
     return _build_own(own, config, classes, pretrained)
 
 
@@ -51,11 +51,11 @@ def _build_own(own: OwnRecipe, config: TrainConfig, classes: int, pretrained: bo
         raise plugins.mistake(plugins.RECIPES, config.recipe, what) from error
     methods = _METHODS + (_OF_CLASSIFIERS if config.classifies else ())
     lacks = [name for name in methods if not callable(getattr(built, name, None))]
-    what = f"made a {type(built).__name__} without {', '.join(lacks)}" if lacks else ""
+    what = f"returned a {type(built).__name__} without {', '.join(lacks)}" if lacks else ""
     if not isinstance(getattr(built, "model", None), nn.Module):
-        what = f"made a {type(built).__name__} whose model is not an nn.Module"
+        what = f"returned a {type(built).__name__} whose model is not an nn.Module"
     if not isinstance(getattr(built, "stream", None), StreamConfig):
-        what = f"made a {type(built).__name__} whose stream is not a StreamConfig"
+        what = f"returned a {type(built).__name__} whose stream is not a StreamConfig"
     if what:
         raise plugins.mistake(plugins.RECIPES, config.recipe, what)
     recipe: Recipe = built

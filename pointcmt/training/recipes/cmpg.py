@@ -43,10 +43,10 @@ class Cmpg:
     def prepare(self, context: RecipeContext) -> "Cmpg":
         if not self.config.teacher:
             raise UsageError(
-                "a generator learns from a teacher's features, and no teacher is given",
+                "a generator needs a teacher",
                 where="teacher",
-                fix="train one with `pointcmt train teacher`, then give --teacher RUN; or run "
-                "`pointcmt train`, which does both",
+                fix="train one with `pointcmt train teacher` and pass it as --teacher RUN; or "
+                "run `pointcmt train`, which trains both",
             )
         return Cmpg(self.model, self.config, Knowledge(self.config.teacher, context))
 
@@ -71,7 +71,7 @@ class Cmpg:
 
     def _feature(self, batch: Batch) -> Tensor:
         """Return the teacher's features [B, 512] of a batch."""
-        assert self.knowledge is not None, "the recipe is not prepared"
+        assert self.knowledge is not None, "call prepare() before using this recipe"
         return self.knowledge.feature(batch)
 
     def _distance(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -24,8 +24,8 @@ class Knowledge:
         run = open_run(Path(teacher))
         if run.facts["split"] != context.split:
             logger.warning(
-                "note: this teacher was trained on another split; if it has seen validation "
-                "shapes, the validation scores are too good",
+                "note: this teacher was trained on a different split; if it has seen validation "
+                "shapes, the validation scores are too optimistic",
             )
         for note in store_notes(run.facts["data"], context.store):
             logger.warning(f"note: teacher {teacher}: {note}")
@@ -68,13 +68,13 @@ def frozen_generator(folder: str, teacher: str, device: torch.device) -> PointGe
         raise UsageError(
             f"this run is not a generator; its recipe is {config.recipe}",
             where=folder,
-            fix="give a run of `pointcmt train cmpg`",
+            fix="pass a run of `pointcmt train cmpg`",
         )
     if run.facts["inputs"].get("teacher") != weights_digest(Path(teacher)):
         raise StoreError(
-            "this generator was trained with another teacher",
+            "this generator was trained with a different teacher",
             where=f"{folder}, {teacher}",
-            fix="give the teacher it was trained with, or train a generator for this one",
+            fix="pass the teacher it was trained with, or train a generator for this one",
         )
     generator = PointGenerator(config.data.points)
     load_weights(run.folder / BEST, generator)

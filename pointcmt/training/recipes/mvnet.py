@@ -94,10 +94,10 @@ class Mvnet:
         least, left = backbone.least, data.points - round(config.masking * data.points)
         if left < least:
             raise UsageError(
-                f"{config.model.backbone} needs at least {least} points, and masking leaves {left} "
-                f"of {data.points}",
+                f"{config.model.backbone} needs at least {least} points, but masking leaves "
+                f"{left} of {data.points}",
                 where="data.points",
-                fix="increase data.points, or decrease masking",
+                fix="increase data.points or decrease masking",
             )
 
     @property
@@ -114,15 +114,15 @@ class Mvnet:
         require_map(self.config.projection.size, context.store.schema.size)
         if not self._maps_show_points(context):
             raise UsageError(
-                "no pixel of the maps shows a point, in any of the sampled views",
+                "no point is visible in the maps of any of the sampled views",
                 where="projection",
                 fix="set projection.radius=0, which adapts to the number of points, or a larger "
-                "one; and look at the views with `pointcmt preview`",
+                "radius; check the views with `pointcmt preview`",
             )
         if self.config.matching.weight and not self._views_overlap(context):
             logger.warning(
-                f"note: no two of the sampled views of {context.store.path} show the same surface: "
-                "L_m is 0 and teaches nothing. Render with a rig whose neighboring views overlap, "
+                f"note: no two of the sampled views of {context.store.path} show the same "
+                "surface, so L_m is always 0. Render with a rig whose neighboring views overlap, "
                 "such as mvnet12",
             )
         teacher = find_teacher(self.config, context) if self.config.transfer.weight else None
@@ -194,7 +194,7 @@ class Mvnet:
         terms = {}
         covered = maps.covered.flatten(0, 1)  # [B·V, h, w]
         if self.config.transfer.weight:
-            assert self.teacher is not None, "the recipe is not prepared"
+            assert self.teacher is not None, "call prepare() before using this recipe"
             target = self.teacher.image_features(batch)
             terms["transfer"] = transfer_term(output.levels, target, covered, self.config.transfer)
         matching = self.config.matching

@@ -50,13 +50,13 @@ def find_teacher(config: MvnetConfig, context: RecipeContext) -> ImageTeacher:
     network.to(context.device)
     if settings.weights == RANDOM:
         logger.warning(
-            "note: the 2D network has random weights: it only detects edges and colors. "
-            "images.weights=hub, or a folder, gives it something to teach",
+            "note: the 2D network has random weights and only detects edges and colors; set "
+            "images.weights=hub, or a folder, for pretrained weights",
         )
     if network.known.guessed:
         logger.warning(
-            f"note: {network.known.guessed}: its images are normalized with ImageNet's mean "
-            "and deviation. A preprocessor_config.json there would give the right values",
+            f"note: {network.known.guessed}: using ImageNet's mean and standard deviation. Add a "
+            "preprocessor_config.json with the right values",
         )
     features = _cache(network, context) if settings.cache else Online(network)
     grids = [(rows, columns) for _, rows, columns in network.shapes]

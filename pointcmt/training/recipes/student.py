@@ -69,10 +69,10 @@ class Student:
         if config.distillation.method == "pointcmt" and config.distillation.feature.weight:
             if not config.generator:
                 raise UsageError(
-                    "feature enhancement needs a generator, and none is given",
+                    "feature enhancement needs a generator",
                     where="generator",
-                    fix="train one with `pointcmt train cmpg`, then give --generator RUN; or set "
-                    "distillation.feature.weight=0",
+                    fix="train one with `pointcmt train cmpg` and pass it as --generator RUN; or "
+                    "set distillation.feature.weight=0",
                 )
             generator = frozen_generator(config.generator, config.teacher, context.device)
         return Student(self.model, config, knowledge, generator)

@@ -48,13 +48,13 @@ class Teacher:
         """Return itself: it needs only the views. Suggest ImageNet weights if it has none."""
         if self.config.model.weights == "random" and not self.config.init:
             logger.warning(
-                "note: the image network starts from random weights; ImageNet weights "
-                "(model.weights=hub, or a folder) make a better teacher",
+                "note: the image network starts from random weights; a teacher is better with "
+                "ImageNet weights (model.weights=hub, or a folder)",
             )
         if self.guessed:
             logger.warning(
-                f"note: {self.guessed}: its images are normalized with ImageNet's mean and "
-                "deviation. A preprocessor_config.json there would say what is right"
+                f"note: {self.guessed}: using ImageNet's mean and standard deviation. Add a "
+                "preprocessor_config.json with the right values"
             )
         return self
 

@@ -55,12 +55,12 @@ def teacher_features(
         raise UsageError(
             f"this run is not a teacher; its recipe is {config.recipe}",
             where=str(run.folder),
-            fix="give a run of `pointcmt train teacher`",
+            fix="pass a run of `pointcmt train teacher`",
         )
     require_classes(run, store)
     shapes = np.asarray(shapes, np.int64)
     if np.any(store.status()[shapes] != DONE):
-        raise StoreError("some of these shapes are not rendered", where=store.path)
+        raise StoreError("some of these shapes have not been rendered", where=store.path)
     model = _load(run, config, device)
     backbone, image_size = config.model.backbone, config.data.image_size
     what = " ".join(filter(None, (backbone, model.known.fingerprint)))

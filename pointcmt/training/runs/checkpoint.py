@@ -51,7 +51,7 @@ class Marker(Table):
     @model_validator(mode="after")
     def _check_kinds(self) -> "Marker":
         if "weights" not in self.files or self.files.keys() != self.sha256.keys():
-            raise ValueError("it does not name its weights and the SHA-256 of each file")
+            raise ValueError("it does not list its weights and the SHA-256 of each file")
         return self
 
 
@@ -213,7 +213,7 @@ def require_fit(
     if differences:
         more = len(differences) - SHOWN
         raise StoreError(
-            "this checkpoint belongs to another architecture:\n  "
+            "this checkpoint belongs to a different architecture:\n  "
             + "\n  ".join(differences[:SHOWN] + [f"and {more} more"] * (more > 0)),
             where=where,
             fix=fix,
@@ -274,9 +274,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
         full = number in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(
-            f"this cannot be written: {reason}",
+            f"cannot write here: {reason}",
             where=str(path),
-            fix="free some space; the same command then continues after the last finished epoch"
+            fix="free some space and run the same command again; it continues after the last "
+            "finished epoch"
             if full
             else "choose a writable location",
         ) from error
@@ -335,7 +336,7 @@ def _require_moments(state: dict[str, Tensor], parameter: Tensor, name: str, fol
     shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
     if {key: tensor.shape for key, tensor in state.items()} != shapes:
         raise StoreError(
-            f"this checkpoint is damaged: the optimizer's state of {name} does not fit",
+            f"this checkpoint is damaged: the optimizer's state of {name} does not match",
             where=str(folder),
             fix="train again into a new --out",
         )
@@ -361,10 +362,10 @@ def _require_finite(weights: dict[str, Tensor], folder: Path) -> None:
 def _read(folder: Path, scalars: dict[str, Any], kind: str) -> dict[str, Tensor]:
     name = scalars["files"].get(kind)
     if name is None:
-        raise StoreError(f"this checkpoint holds no {kind}", where=str(folder))
+        raise StoreError(f"this checkpoint has no {kind}", where=str(folder))
     try:
         if _sha256(folder / name) != scalars["sha256"][kind]:
-            raise OSError("its bytes have changed since they were written")
+            raise OSError("the file has changed since it was written")
         return load_file(folder / name)
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(
@@ -379,7 +380,7 @@ def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> Iter
         if here is None:
             yield f"{key}: missing in the checkpoint"
         elif there is None:
-            yield f"{key}: unknown to the model"
+            yield f"{key}: not in the model"
         else:
             yield f"{key}: {here} in the checkpoint, {there} in the model"
 

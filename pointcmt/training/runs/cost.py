@@ -60,10 +60,10 @@ class Cost:
         if self.total_parameters != self.inference_parameters:
             parameters += f" ({self.total_parameters / 1e6:.2f} M in training)"
         line = (
-            f"cost: {parameters}, {self.flops / 1e9:.2f} GFLOPs a shape; "
+            f"cost: {parameters}, {self.flops / 1e9:.2f} GFLOPs per shape; "
             f"{duration(3600 * self.hours)} on {self.processes} × {self.device}, "
-            f"{self.samples_per_second:.0f} samples/s, {self.peak_memory_bytes / 2**20:.0f} MiB of "
-            f"memory, {self.disk_bytes / 2**20:.0f} MiB on disk"
+            f"{self.samples_per_second:.0f} samples/s, {self.peak_memory_bytes / 2**20:.0f} MiB "
+            f"of memory, {self.disk_bytes / 2**20:.0f} MiB on disk"
         )
         if self.feature_bytes:
             line += f" and {self.feature_bytes / 2**20:.0f} MiB of features in the store"

@@ -37,16 +37,17 @@ def join_processes(device: str) -> tuple[Accelerator, torch.device]:
     requested = find_device(device)
     if launched() > 1 and ":" in device:
         raise UsageError(
-            f"{launched()} processes cannot share one device",
+            f"{launched()} processes cannot share one GPU",
             where=f"--device {device}",
             fix="leave it out: each process then takes the GPU with its local rank",
         )
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if requested.type == "cuda" and launched() > 1 and local >= torch.cuda.device_count():
         raise UsageError(
-            f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}",
+            f"no GPU for process {local} of this machine, which has {torch.cuda.device_count()} "
+            "GPUs",
             where="torchrun --nproc-per-node",
-            fix="start one process for each GPU, or give --device cpu",
+            fix="start one process per GPU, or use --device cpu",
         )
     # Every process has statistics of its own share of the batch; `average_buffers` joins them.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)

@@ -85,8 +85,8 @@ def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
     here, notes = describe_store(store), []
     if data["dataset"] != here["dataset"]:
         notes.append(
-            f"this store holds the dataset {brief(here['dataset'])}, the run was trained on "
-            f"{brief(data['dataset'])}"
+            f"this store contains the dataset {brief(here['dataset'])}, but the run was trained "
+            f"on {brief(data['dataset'])}"
         )
     if data["render_hash"] != here["render_hash"]:
         notes += _render_note(data.get("render"), here["render"])
@@ -94,9 +94,9 @@ def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
 
 
 def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
-    text = "this store was rendered with other settings than the run's store: "
+    text = "this store was rendered with different settings than the run's store: "
     if trained is None:
-        return [f"{text}which ones is unknown, since an older pointcmt started the run"]
+        return [f"{text}unknown which, since the run was started with an older version of pointcmt"]
     different = [
         _difference(key, before, now)
         for key, (before, now) in differing(trained, here).items()

@@ -112,9 +112,9 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
     different = _differences(_identity(existing), _identity(run))
     if different:
         raise StoreError(
-            "this run was started with other settings:\n  " + "\n  ".join(different),
+            "this run was started with different settings:\n  " + "\n  ".join(different),
             where=str(folder),
-            fix="repeat its settings to resume it, or choose another --out",
+            fix="use the same settings to resume it, or choose another --out",
         )
     return existing
 
@@ -124,9 +124,9 @@ def require_outside_stores(folder: Path) -> None:
     store = store_around(folder)
     if store is not None:
         raise UsageError(
-            f"a run cannot be kept inside a view store: {store} is one",
+            f"a run cannot be inside a view store: {store}",
             where=f"--out {folder}",
-            fix="move the run out of the store and give its new folder as --out"
+            fix="move the run out of the store and pass its new folder as --out"
             if is_run(folder)
             else "choose another --out",
         )
@@ -175,7 +175,7 @@ def find_checkpoint(folder: Path, which: str) -> str:
         return epoch_folder(int(which))
     known = (*CHECKPOINTS, *(str(int(name.removeprefix("epoch-"))) for name in epochs))
     if which not in CHECKPOINTS:
-        raise UsageError(f"no checkpoint is called '{which}'", fix=nearest(which, known))
+        raise UsageError(f"unknown checkpoint '{which}'", fix=nearest(which, known))
     return which
 
 
@@ -197,11 +197,11 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
             raise StoreError(
                 "another process is training this run",
                 where=str(folder),
-                fix="wait for it, or choose another --out",
+                fix="wait for it to finish, or choose another --out",
             ) from None
         if checkpoint.read_scalars(folder / LAST) != seen:
             raise StoreError(
-                "another process has trained this run while this one was preparing",
+                "another process has trained this run in the meantime",
                 where=str(folder),
                 fix="run the same command again: it continues from there",
             )
@@ -219,7 +219,7 @@ def open_run(folder: Path) -> Run:
         facts = read_json(folder / FACTS)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
-            "there is no run here", where=str(folder), fix="make one with `pointcmt train --out`"
+            "there is no run here", where=str(folder), fix="create one with `pointcmt train --out`"
         ) from None
     except (OSError, ValueError) as error:
         raise StoreError(f"the run is damaged: {error}", where=where) from None
@@ -232,8 +232,8 @@ def open_run(folder: Path) -> Run:
         )
     recipe = check(Facts, facts, "the run", where).recipe
     config = parse_config(recipe, facts["config"], where)
-    if config.labelled and not facts["class_names"]:
-        raise StoreError("the run is damaged: it names no classes", where=where)
+    if config.labeled and not facts["class_names"]:
+        raise StoreError("the run is damaged: it has no class names", where=where)
     return Run(folder, config, facts)
 
 
@@ -253,11 +253,11 @@ def require_classes(run: Run, store: ViewStore) -> None:
     missing = [name for name in run.class_names if name not in store.class_names]
     unknown = [name for name in store.class_names if name not in run.class_names]
     raise StoreError(
-        f"the store has other classes than the {len(run.class_names)} that the run was trained on: "
-        f"{len(missing)} missing ({', '.join(missing[:5])}), "
-        f"{len(unknown)} unknown ({', '.join(unknown[:5])})"
+        f"the store's classes differ from the {len(run.class_names)} that the run was trained on: "
+        f"{len(missing)} missing ({', '.join(missing[:5])}), {len(unknown)} unknown "
+        f"({', '.join(unknown[:5])})"
         if missing or unknown
-        else "the run and the store have the same classes in another order",
+        else "the run and the store have the same classes in a different order",
         where=f"{run.folder}, {store.path}",
         fix="evaluate on a store of the dataset that the run was trained on",
     )
@@ -274,9 +274,9 @@ def _refuse_foreign_folder(folder: Path) -> None:
     foreign = sorted(name for name in names if name not in known and not _is_half(name, written))
     if foreign:
         raise StoreError(
-            f"this folder holds other things (such as {foreign[0]}) and not a run",
+            f"this folder is not empty (it contains {foreign[0]}) and is not a run",
             where=str(folder),
-            fix="choose an empty or a new folder for --out",
+            fix="choose an empty or new folder for --out",
         )
 
 
@@ -296,4 +296,4 @@ def _identity(run: Run) -> dict[str, Any]:
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     different = differing(stored, asked)
-    return [f"{key}: {a} in the run, {b} asked for" for key, (a, b) in different.items()]
+    return [f"{key}: {a} in the run, {b} requested" for key, (a, b) in different.items()]

@@ -122,8 +122,9 @@ def require_finite(losses: Iterable[tuple[int, float]], when: str, out: Path) ->
             raise PointcmtError(
                 f"the loss is {loss} at step {step} {when}",
                 where=str(out),
-                fix="lower optimizer.learning_rate or set optimizer.clip_norm (such as 1.0), with "
-                "a new --out; if that does not help, `pointcmt verify` checks the data",
+                fix="lower optimizer.learning_rate or set optimizer.clip_norm (such as 1.0), "
+                "with a new --out; if that does not help, check the data with `pointcmt "
+                "verify`",
             )
 
 
@@ -185,7 +186,7 @@ def read_metrics(folder: Path, epochs: int) -> list[dict[str, Any]]:
     whole = [record["epoch"] for record in records] == [*range(1, len(records) + 1)]
     if len(records) != epochs or not whole or len(scores) > 1:
         raise StoreError(
-            f"metrics.jsonl does not hold the {epochs} finished epochs of this run",
+            f"metrics.jsonl does not contain the {epochs} finished epochs of this run",
             where=str(path),
             fix=fix,
         )

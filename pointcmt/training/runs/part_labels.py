@@ -33,10 +33,13 @@ def require_parts(parts: Parts, store: ViewStore) -> None:
     if list(stored.items()) != list(parts.items()):  # labels are numbered in this order
         different = list(differing(parts, stored).items())
         raise StoreError(
-            "the run and the store divide classes into different parts: "
+            "the run and the store have different parts: "
             + (
-                "; ".join(f"{name}: {run} and {here}" for name, (run, here) in different[:3])
-                or "the same in another order"
+                "; ".join(
+                    f"{name}: {run} in the run, {here} in the store"
+                    for name, (run, here) in different[:3]
+                )
+                or "the same in a different order"
             ),
             where=store.path,
             fix="use a store of the dataset that the run was trained on",
@@ -51,8 +54,8 @@ def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) ->
     if len(wrong):
         shape = shapes[wrong[0]]
         raise StoreError(
-            f"{store.shapes[shape].id} has part {highest[wrong[0]]}, but its class only has "
-            f"{counts[store.labels[shape]]} parts, numbered from 0",
+            f"{store.shapes[shape].id} has the part label {highest[wrong[0]]}, but its class only "
+            f"has {counts[store.labels[shape]]} parts (from 0)",
             where=f"{store.path}/part",
-            fix="render the store again; `pointcmt verify` shows what is broken",
+            fix="render the store again; run `pointcmt verify` to see what is broken",
         )

@@ -14,7 +14,7 @@ from pointcmt.files import open_regular
 MOST = 1 << 24  # bytes of a pickle that are searched
 PICKLES = 5  # in torch's format before 1.6: the file's header, then its content
 LONGEST = 100  # characters of a name in a message
-NEWER = "names in a newer pickle protocol than torch's own"
+NEWER = "a newer pickle protocol than torch's own"
 TORCHSCRIPT = "the program that TorchScript stores in it"
 # plain tensors need these
 OWN = re.compile(r"(torch|torch\._utils|torch\.storage|collections)\.\w+")

@@ -57,7 +57,7 @@ class PointNetwork:
         After seeding torch with the run's seed, the weights are those that the run began with.
         """
         build = build_dense if self.config.dense else build_backbone
-        classes = len(self.run.class_names) if self.config.labelled else 1  # like mvnet
+        classes = len(self.run.class_names) if self.config.labeled else 1  # like mvnet
         model: Any = build(self.config.model.backbone, classes)
         if self.config.classifies:
             model.classifier = nn.Identity()
@@ -87,7 +87,7 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
         raise UsageError(
             f"a run of the recipe '{run.config.recipe}' has no point network",
             where=str(folder),
-            fix="give a run whose network takes points",
+            fix="pass a run whose network takes points",
         )
     scalars, weights = read_weights(folder / which)
     network = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
@@ -109,17 +109,17 @@ def resolve_config(config: TrainConfig, store: ViewStore) -> TrainConfig:
         return config
     if not config.init and config.load != "none":
         raise UsageError(
-            f"load={config.load} needs a run to load from, and none is given",
+            f"load={config.load} needs a run to load weights from",
             where="init",
-            fix="give --init RUN, or --set load=none for a baseline with random weights",
+            fix="pass --init RUN, or use --set load=none for a baseline with random weights",
         )
     changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
     if not config.model.backbone:
         if not config.init or Path(config.init).is_file():
             raise UsageError(
-                "no network is named, and there is no run to take it from",
+                "model.backbone is required without a run to start from",
                 where="model.backbone",
-                fix="name it with --set model.backbone=…, or give --init RUN",
+                fix="use --set model.backbone=…, or pass --init RUN",
             )
         backbone = same_network(open_network(Path(config.init)), config.dense)
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
@@ -136,7 +136,7 @@ def same_network(network: PointNetwork, dense: bool) -> str:
     same = name if is_known(name, networks) else TWINS.get(name, "")
     if not same:
         raise UsageError(
-            f"{name} has no features of points, which part segmentation needs",
+            f"{name} has no per-point features, which part segmentation needs",
             where=str(network.run.folder),
             fix="start from a run of one of: " + ", ".join([*DENSE, *TWINS]),
         )
@@ -203,7 +203,7 @@ def load_parts(
         encoder,
         {name: tensor for name, tensor in expected.items() if part_of(name) == ENCODER},
         origin,
-        "leave model.backbone out, so that it is the same network",
+        "leave out model.backbone, so that the same network is used",
     )
     taken = (
         encoder
@@ -230,5 +230,5 @@ def _counts(
     for part in PARTS:
         unused = stored[part] - loaded[part]
         if needed[part] or unused:
-            more = f" ({unused} more are not used)" if unused else ""
+            more = f" ({unused} more are unused)" if unused else ""
             yield f"{part} {loaded[part]} of {needed[part]} tensors{more}"

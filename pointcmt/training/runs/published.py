@@ -43,12 +43,12 @@ NUMPY = (  # skipped without being created; both of numpy's spellings
 )
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 RESCUE = (
-    "nothing in it was run. If you trust its source, load it with the code it belongs to in a safe "
-    "place, such as a container, and save only the weights:\n"
+    "no code in it was run. If you trust its source, load it with its own code in a safe "
+    "environment, such as a container, and save only the weights:\n"
     "    from safetensors.torch import save_file\n"
     '    save_file(model.state_dict(), "weights.safetensors")'
 )
-HEADLESS = "the classifier was not loaded: this checkpoint's head is 512-256-C"
+HEADLESS = "the classifier was not loaded: this checkpoint has a 512-256-C head"
 
 
 def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     expected = model.state_dict()
     if headless:
         weights |= {key: value for key, value in expected.items() if key.startswith("classifier.")}
-    fix = "choose the model.backbone and the number of classes that the checkpoint was trained with"
+    fix = "use the model.backbone and the number of classes that the checkpoint was trained with"
     require_fit(weights, expected, str(path), fix)
     model.load_state_dict(weights)
     return (HEADLESS,) if headless else ()
@@ -91,7 +91,7 @@ def _read(path: Path) -> Any:
             magic = file.read(2)
             _refuse_packed(file, magic, path)
         if magic not in (b"PK", b"\x80\x02"):  # a zip archive; torch's format before 1.6
-            raise StoreError("this is not a file of torch or safetensors", where=str(path))
+            raise StoreError("this is not a torch or safetensors file", where=str(path))
         numpy = torch.serialization.safe_globals([(_Ignored, name) for name in NUMPY])
         with numpy, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's protocol
@@ -131,7 +131,7 @@ def _refuse_packed(file: BufferedReader, magic: bytes, path: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > 2 * size + SPARE:
-        what = f"this checkpoint's {size} bytes would take {unpacked} in memory"
+        what = f"this checkpoint's {size} bytes would expand to {unpacked} in memory"
         raise StoreError(what, where=str(path), fix="save it again with torch.save")
 
 
@@ -140,7 +140,7 @@ def _refuse_expanded(weights: dict[str, Tensor], path: Path) -> None:
     taken = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     held = os.stat(path).st_size
     if taken > 2 * held + SPARE:
-        what = f"this checkpoint's tensors take {taken} bytes, but the file only has {held}"
+        what = f"this checkpoint's tensors need {taken} bytes, but the file only has {held}"
         raise StoreError(what, where=str(path), fix="save it again with contiguous tensors")
 
 
@@ -170,7 +170,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict):  # the text of a key that is not a string may be of any length
         names = [key if isinstance(key, str) else str(type(key)) for key in content]
         kind = "the keys " + ", ".join(names)
-    raise StoreError(f"this file does not hold weights by name, but {kind}", where=str(path))
+    raise StoreError(f"this file does not contain weights by name, but {kind}", where=str(path))
 
 
 def _strip(weights: dict[str, Tensor]) -> dict[str, Tensor]:

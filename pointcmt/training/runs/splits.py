@@ -32,30 +32,32 @@ def split_train(store: ViewStore, config: Data) -> Split:
     Raises StoreError if nothing can be learned or selected: fewer than two classes, a class that
     the store has but train lacks, or no class with a shape to spare.
     """
-    shapes, notes = labelled(store, "train")
+    shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
     _require_classes(store, counts)
     if np.any(store.splits == SPLITS.index("val")):
-        train, (validation, more) = shapes, labelled(store, "val")
-        notes = (*notes, *more, "validating on the store's own val split")
+        train, (validation, more) = shapes, labeled(store, "val")
+        notes = (*notes, *more, "validating on the store's val split")
     else:
         held = stratified(store.labels[shapes], config.validation, config.split_seed)
         if not np.any(held):
             raise StoreError(
-                "every class of the train split has only one rendered shape: "
-                "none is left for validation",
+                "every class of the train split has only one rendered shape, so none is left for "
+                "validation",
                 where=store.path,
                 fix="render more shapes, at least two per class",
             )
         alone = [n for n, count in zip(store.class_names, counts, strict=True) if count == 1]
         if alone:
-            notes += (f"classes with a single train shape are not validated: {', '.join(alone)}",)
+            notes += (
+                f"classes with a single train shape have no validation shapes: {', '.join(alone)}",
+            )
         train, validation = shapes[~held], shapes[held]
     if config.fraction < 1:
         known = stratified(store.labels[train], config.fraction, config.split_seed, spare=0)
         notes += (
-            f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes; the best "
-            f"epoch is selected with {len(validation)} more, the last one with none",
+            f"{config.fraction:.0%} of the labels: {known.sum()} of {len(train)} shapes; "
+            f"selecting the best epoch uses {len(validation)} more, the last epoch none",
         )
         train = train[known]
     return Split(train, validation, notes)
@@ -69,13 +71,13 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
     shapes = done_shapes(store, "train")
     if np.any(store.splits == SPLITS.index("val")):
         train, validation = shapes, done_shapes(store, "val")
-        notes: tuple[str, ...] = ("validating on the store's own val split",)
+        notes: tuple[str, ...] = ("validating on the store's val split",)
     else:
         one_class = np.zeros(len(shapes), np.int64)
         held = stratified(one_class, config.validation, config.split_seed)
         if not np.any(held):
             raise StoreError(
-                "the train split has only one rendered shape: none is left for validation",
+                "the train split has only one rendered shape, so none is left for validation",
                 where=store.path,
                 fix="render more shapes",
             )
@@ -99,11 +101,13 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     if not few_labels or not 2 <= known < data.batch_size:
         return config, ()
     fitting = data.model_copy(update={"batch_size": known})
-    note = f"{known} shapes do not fill a batch of {data.batch_size}: one batch holds all of them"
+    note = (
+        f"{known} shapes do not fill a batch of {data.batch_size}: using one batch with all of them"
+    )
     return config.model_copy(update={"data": fitting}), (note,)
 
 
-def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def labeled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the rendered shapes of a split whose class is known, and notes on those left out.
 
     Raises StoreError if there is none.
@@ -116,9 +120,9 @@ def labelled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str
     known = shapes[store.labels[shapes] >= 0]
     if not len(known):
         raise StoreError(
-            f"no shape of the {split} split has a class",
+            f"no shape in the {split} split has a class",
             where=store.path,
-            fix="render a dataset with labels; `--dataset folder` reads labels.csv",
+            fix="render a dataset with labels (`--dataset folder` reads labels.csv)",
         )
     if len(known) < len(shapes):
         notes.append(f"{len(shapes) - len(known)} {split} shapes have no class and are left out")
@@ -152,13 +156,13 @@ def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
     ]
     if absent:
         raise StoreError(
-            f"{len(absent)} classes have shapes but none rendered in train: {', '.join(absent)}",
+            f"{len(absent)} classes have no rendered shapes in train: {', '.join(absent)}",
             where=store.path,
-            fix="render the train split of these classes too (a larger --limit)",
+            fix="also render the train split of these classes (use a larger --limit)",
         )
     if np.count_nonzero(counts) < 2:
         raise StoreError(
-            "a classifier needs at least two classes, and the train split has one",
+            "a classifier needs at least two classes, but the train split has one",
             where=store.path,
             fix="render shapes of more classes",
         )

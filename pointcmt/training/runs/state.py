@@ -37,7 +37,7 @@ class MetricsState(Table):
     @model_validator(mode="after")
     def _check_names(self) -> "MetricsState":
         if self.totals.keys() != self.counts.keys():
-            raise ValueError("totals and counts name different metrics")
+            raise ValueError("totals and counts have different metrics")
         return self
 
 
@@ -108,8 +108,8 @@ class State:
         self.usage.load_state_dict(saved.spent.model_dump())
         if saved.stream.position > len(self.stream):
             raise StoreError(
-                f"this checkpoint is damaged: it is at batch {saved.stream.position} of an "
-                f"epoch of {len(self.stream)}",
+                f"this checkpoint is damaged: it is at batch {saved.stream.position}, but an "
+                f"epoch has {len(self.stream)}",
                 where=where,
                 fix=fix,
             )

@@ -64,7 +64,7 @@ def require_trackers(config: TrainConfig) -> None:
         raise DependencyError(
             "loop.wandb needs wandb, which is not installed",
             where="loop.wandb",
-            fix="pip install wandb, or leave loop.wandb empty",
+            fix="run `pip install wandb`, or leave loop.wandb empty",
         )
 
 

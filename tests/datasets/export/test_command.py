@@ -152,11 +152,11 @@ def test_a_store_on_object_storage_is_exported(meshes, tmp_path, monkeypatch):
 
 def test_unknown_formats_name_the_nearest(meshes, tmp_path):
     error = refused(meshes.path, "--to", "colmpa", "--out", tmp_path / "out")
-    assert (error.what, error.where) == ("no format is called 'colmpa'", "--to")
+    assert (error.what, error.where) == ("unknown format 'colmpa'", "--to")
     assert error.fix == "did you mean 'colmap'? known: png, nerfstudio, colmap, ply"
     error = refused(tmp_path / "nothing", "--to", "saftensors", "--out", tmp_path / "out")
     assert "did you mean 'safetensors'? known: png" in error.fix
-    with pytest.raises(pc.UsageError, match="no format is called 'webdataset'"):
+    with pytest.raises(pc.UsageError, match="unknown format 'webdataset'"):
         pc.export(meshes, "webdataset", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -176,11 +176,14 @@ def test_what_is_not_a_store_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("--to", "onnx"), "onnx is for trained runs, and this is a view store"),
-        (("--to", "onnx", "--split", "test"), "onnx is for trained runs"),
-        (("--to", "png", "--checkpoint", "last"), "--checkpoint is for trained runs, not for png"),
-        (("--to", "png", "--trust", "a:b"), "--trust is for trained runs, not for png"),
-        (("--to", "ply", "--text"), "--text is for colmap, not for ply"),
+        (("--to", "onnx"), "the format onnx only applies to runs; this is a view store"),
+        (("--to", "onnx", "--split", "test"), "onnx only applies to runs"),
+        (
+            ("--to", "png", "--checkpoint", "last"),
+            "--checkpoint only applies to runs",
+        ),
+        (("--to", "png", "--trust", "a:b"), "--trust only applies to runs, not to the format png"),
+        (("--to", "ply", "--text"), "--text only applies to colmap, not to the format ply"),
         (("--to", "ply", "--split", "tset"), "unknown split 'tset'"),
         (("--to", "ply", "--split", "val"), "no shape is chosen"),
         (("--to", "ply", "--shape", "chiar/0000"), "no shape is called 'chiar/0000'"),
@@ -205,9 +208,11 @@ def test_options_of_stores_are_refused_for_runs(tmp_path):
         ("--text",),
     ):
         error = refused(tmp_path / "RUN", "--to", "onnx", "--out", tmp_path / "x.onnx", *option)
-        assert error.what.startswith(f"{option[0]} is for view stores, not for onnx")
+        assert error.what.startswith(
+            f"{option[0]} only applies to view stores, not to the format onnx"
+        )
     error = refused(tmp_path / "RUN", "--to", "ply", "--out", tmp_path / "out")
-    assert error.what == "ply is for view stores, and this is a trained run"
+    assert error.what == "the format ply only applies to view stores; this is a run"
 
 
 def test_a_limit_from_python_is_checked(meshes, tmp_path):

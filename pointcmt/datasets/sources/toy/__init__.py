@@ -1,4 +1,4 @@
-"""The built-in data set `toy`: ten classes of everyday objects, nothing to download.
+"""The built-in dataset `toy`: ten classes of everyday objects, nothing to download.
 
 Every shape is determined by its id alone, to the byte, on any machine. Shapes of a class vary in
 structure, not only in size, and classes resemble each other: stools look like small tables, club

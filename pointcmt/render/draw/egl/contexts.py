@@ -62,7 +62,7 @@ def load() -> Any:
     platform = os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     if platform != "egl":
         raise DependencyError(
-            f"PyOpenGL is told to use '{platform}' instead of EGL",
+            f"PyOpenGL is configured to use '{platform}' instead of EGL",
             where="PYOPENGL_PLATFORM",
             fix="unset it, or set it to egl",
         )
@@ -86,7 +86,7 @@ def list_devices() -> list[Device]:
     query = _extension("eglQueryDevicesEXT", c_uint, c_int, POINTER(c_void_p), POINTER(c_int))
     count, handles = c_int(), (c_void_p * MAX_DEVICES)()
     if query is None or not query(MAX_DEVICES, handles, byref(count)) or not count.value:
-        what = "EGL knows no device" if query else "this EGL cannot list its devices"
+        what = "EGL found no devices" if query else "this version of EGL cannot list devices"
         raise DependencyError(what, where="the EGL renderer", fix=remedies.no_vendor())
     found = [_describe(handle) for handle in handles[: count.value] if handle]
     return [Device(index, *facts) for index, facts in enumerate(_in_order(found))]
@@ -102,9 +102,9 @@ def choose(devices: Sequence[Device], names: str, worker: int = 0) -> Device:
     for name in chosen:
         if name not in numbers:
             raise UsageError(
-                f"there is no EGL device '{name}'",
+                f"unknown EGL device '{name}'",
                 where="--device",
-                fix="auto, or of these: " + "; ".join(map(str, devices)),
+                fix="use auto, or one or more of: " + "; ".join(map(str, devices)),
             )
     return numbers[chosen[worker % len(chosen)]]
 
@@ -148,9 +148,9 @@ class Context:
         """Send this thread's GL calls to this context. Raises ContextLost, PointcmtError."""
         if os.getpid() != self._pid:
             raise PointcmtError(
-                "this renderer was made in a process that has been forked since",
+                "this renderer was created before the process was forked",
                 where="the EGL renderer",
-                fix="make it in the process that uses it: start workers with spawn or forkserver",
+                fix="create it in the process that uses it: start workers with spawn or forkserver",
             )
         egl = self._egl
         with self._lock:
@@ -196,9 +196,9 @@ class Context:
         address = get(EGL_PLATFORM_DEVICE_EXT, self.device.handle, None) if get else None
         display = ctypes.cast(address, egl.EGLDisplay) if address else None
         if not display or not _try(egl.eglInitialize, display, egl.EGLint(), egl.EGLint()):
-            raise self._failure(f"EGL cannot open it ({_error()})")
+            raise self._failure(f"EGL cannot open the device ({_error()})")
         if not _try(egl.eglBindAPI, egl.EGL_OPENGL_API):
-            raise self._failure("this EGL has OpenGL ES only")
+            raise self._failure("this EGL only supports OpenGL ES")
         self._extensions = _words(_try(egl.eglQueryString, display, EGL_EXTENSIONS))
         return display
 
@@ -210,7 +210,7 @@ class Context:
         attributes = (egl.EGLint * len(wanted))(*wanted)
         _try(egl.eglChooseConfig, self._display, attributes, configs, 1, count)
         if not count.value:
-            raise self._failure("EGL offers no configuration for OpenGL")
+            raise self._failure("EGL has no configuration for OpenGL")
         return configs[0]
 
     def _make_surface(self, config: Any) -> Any:
@@ -221,7 +221,7 @@ class Context:
         size = (egl.EGLint * 5)(egl.EGL_WIDTH, 1, egl.EGL_HEIGHT, 1, egl.EGL_NONE)
         surface = _try(egl.eglCreatePbufferSurface, self._display, config, size)
         if not surface:
-            raise self._failure(f"EGL gives no surface ({_error()})")
+            raise self._failure(f"EGL cannot create a surface ({_error()})")
         return surface
 
     def _make_context(self, config: Any) -> Any:
@@ -238,7 +238,7 @@ class Context:
             if context:
                 return context
         want = ".".join(map(str, GL_VERSION))
-        raise self._failure(f"it has no OpenGL {want} core context ({_error()})")
+        raise self._failure(f"it does not support an OpenGL {want} core context ({_error()})")
 
     def _failure(self, what: str) -> DependencyError:
         return DependencyError(
@@ -343,7 +343,7 @@ def _refuse_after_fork() -> None:
         _loaded_in = os.getpid()
     elif _loaded_in != os.getpid():
         raise PointcmtError(
-            "EGL was used in the parent of this forked process, where its driver cannot work",
+            "EGL was initialized before this process was forked, so its driver cannot be used here",
             where="the EGL renderer",
             fix="start workers with multiprocessing's spawn or forkserver instead of fork",
         )

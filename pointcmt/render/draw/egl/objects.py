@@ -210,8 +210,8 @@ class Targets:
             buffers[at] = gl.GL_COLOR_ATTACHMENT0 + at
         gl.glDrawBuffers(len(buffers), buffers)
         gl.glClear(gl.GL_DEPTH_BUFFER_BIT)
-        grey = 128 / 255
-        clear = {0: [*(c / 255 for c in background), 1], 2: [0, 0, 0, 1], 3: [grey, grey, grey, 1]}
+        gray = 128 / 255
+        clear = {0: [*(c / 255 for c in background), 1], 2: [0, 0, 0, 1], 3: [gray, gray, gray, 1]}
         for at in self._outputs:
             if at == 1:
                 gl.glClearBufferiv(gl.GL_COLOR, at, np.full(4, -1, np.int32))
@@ -267,8 +267,8 @@ class Targets:
         status = self.gl.glCheckFramebufferStatus(self.gl.GL_FRAMEBUFFER)
         if status != self.gl.GL_FRAMEBUFFER_COMPLETE:
             raise DependencyError(
-                f"the device has no target of {self.size}×{self.size * self.views} pixels "
-                f"(status 0x{int(status):04x})",
+                "the device does not support a render target of "
+                f"{self.size}×{self.size * self.views} pixels (status 0x{int(status):04x})",
                 where="the EGL renderer",
                 fix="use a smaller --size, another --device, or --backend embree",
             )
@@ -277,7 +277,7 @@ class Targets:
 def _shader_error(name: str, log: str | bytes) -> DependencyError:
     text = log.decode(errors="replace") if isinstance(log, bytes) else log
     return DependencyError(
-        f"the driver does not compile {name}:\n{text.strip()}",
+        f"the driver failed to compile {name}:\n{text.strip()}",
         where="the EGL renderer",
         fix="update the driver, choose another --device, or --backend embree",
     )

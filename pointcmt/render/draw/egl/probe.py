@@ -56,7 +56,7 @@ def try_out(device: Device) -> str:
         faces = np.zeros(1, np.int32)
         views = rasterizer.render(shading.make_surface(triangle), faces, camera, config)
         if not np.any(views.face_index == 0):
-            raise PointcmtError(f"device {device} draws nothing", fix="update its driver")
+            raise PointcmtError(f"device {device} renders nothing", fix="update its driver")
         return rasterizer.context.renderer
 
 

@@ -21,7 +21,8 @@ from pointcmt.render.draw.cpu import BLANK, paint
 from pointcmt.render.draw.egl.contexts import Context, Device
 from pointcmt.render.draw.egl.objects import SAMPLES, MeshBuffers, Program, Targets, texel_rows
 from pointcmt.render.draw.rays import CENTER, PackedCameras, locate, make_rays, pack_cameras
-from pointcmt.render.draw.scanline import NEAR, close_views, nearest_faces_at
+from pointcmt.render.draw.scanline import BEHIND, NEAR, close_views, nearest_faces_at
+from pointcmt.render.draw.scene import PLAIN, Sides
 from pointcmt.render.draw.views import Views
 
 EDGE_ON = 1e-2  # sine of the angle between ray and face: below it, the plane cannot give the depth
@@ -53,10 +54,11 @@ class Rasterizer:
         camera: Camera,
         config: RenderConfig,
         cast: Cast | None = None,
+        sides: Sides = PLAIN,
     ) -> Views:
         """Draw the surface's `faces` (indices) from cameras [V].
 
-        cast: `Scene.cast` of the same faces, which speeds this up.
+        cast: `Scene.cast` of the same faces, which speeds this up. sides: `Scene.sides`.
 
         Raises ShapeRefused for a shape that never fits on the device, OutOfMemory, and ContextLost
         when the driver dropped the context.
@@ -67,19 +69,19 @@ class Rasterizer:
         size, count = config.size, len(camera)
         cameras, views = pack_cameras(camera, config.light), _blank(count, config)
         at_once = max(1, min(count, self.max_side // size, PIXELS_AT_ONCE // size**2))
-        with self.context.drawing(f"drawing {len(drawn)} faces"):
+        with self.context.drawing(f"rendering {len(drawn)} faces"):
             targets = self._targets_for(config, at_once)
             self.mesh.upload(surface, drawn)
             for first in range(0, count, at_once):
                 some = slice(first, min(first + at_once, count))
-                self._draw(targets, camera[some], _slice(cameras, some), config)
+                self._draw(targets, camera[some], _slice(cameras, some), config, sides)
                 targets.read(views, some)
         pixels = np.flatnonzero(views.face_index >= 0)
         hits = views.face_index.reshape(-1)[pixels]
         depth, *_, met = locate(pixels, CENTER, hits, size, cameras, surface)
         views.depth.reshape(-1)[pixels] = depth
         missed = pixels[~met]
-        hits = _faces_at(missed, surface, faces, camera, cameras, cast)
+        hits = _faces_at(missed, surface, faces, camera, cameras, cast, sides.cull)
         _correct(missed, hits, views, surface, camera, cameras, config)
         return views
 
@@ -116,11 +118,13 @@ class Rasterizer:
             "AMBIENT": shading.AMBIENT,
             "HEADLIGHT": shading.HEADLIGHT,
             "KEY": shading.KEY,
+            "LEAST_REFLECTED": float(shading.LEAST_REFLECTED),
             "MIP_LEVELS": shading.MIP_LEVELS,
             "SAMPLES": SAMPLES,
             "NEAR": NEAR,
             "EDGE_ON": EDGE_ON,
             "FLAT": FLAT,
+            "BEHIND": BEHIND,
         }
         self.surface_program = Program(gl, "surface", constants)
         self.color_program = Program(gl, "surface", {**constants, "COLOR_ONLY": 1})
@@ -131,16 +135,17 @@ class Rasterizer:
         gl.glDepthFunc(gl.GL_GREATER)  # depth is NEAR / z: float's precision at every distance
         gl.glClearDepth(0.0)
         gl.glEnable(gl.GL_MULTISAMPLE)
+        gl.glMinSampleShading(1.0)  # where sample shading is enabled
         gl.glDisable(gl.GL_DITHER)
         gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
         gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
 
     def _refuse_too_large(self, surface: shading.Surface, faces: NDArray[np.int32]) -> None:
         if max(len(faces), len(surface.levels) * shading.MIP_LEVELS) > self.max_entries:
-            what = f"{len(faces)} faces, the device takes {self.max_entries}"
+            what = f"{len(faces)} faces, more than the device's maximum of {self.max_entries}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
         if texel_rows(surface.texels) > self.max_side:
-            raise ShapeRefused(Reason.TOO_LARGE, "more texture than the device takes")
+            raise ShapeRefused(Reason.TOO_LARGE, "the textures exceed the device's maximum")
 
     def _targets_for(self, config: RenderConfig, views: int) -> Targets:
         """Return the last shape's targets, or new ones if the configuration has changed."""
@@ -152,24 +157,35 @@ class Rasterizer:
         return self.targets
 
     def _draw(
-        self, targets: Targets, camera: Camera, cameras: PackedCameras, config: RenderConfig
+        self,
+        targets: Targets,
+        camera: Camera,
+        cameras: PackedCameras,
+        config: RenderConfig,
+        sides: Sides,
     ) -> None:
         gl = self.gl
         gl.glEnable(gl.GL_DEPTH_TEST)
         targets.begin_surface(config.background)
-        self._draw_views(self.surface_program, camera, cameras)
+        self._draw_views(self.surface_program, camera, cameras, sides.cull)
         if config.antialias:
             targets.begin_color(config.background)
-            self._draw_views(self.color_program, camera, cameras)
+            if sides.opposed:  # a depth per sample: a pixel's center may lie beside the face
+                gl.glEnable(gl.GL_SAMPLE_SHADING)
+            self._draw_views(self.color_program, camera, cameras, sides.cull)
+            gl.glDisable(gl.GL_SAMPLE_SHADING)
             gl.glDisable(gl.GL_DEPTH_TEST)
             targets.begin_resolve(len(camera))
             self.resolve_program.use()
             gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)
 
-    def _draw_views(self, program: Program, camera: Camera, cameras: PackedCameras) -> None:
+    def _draw_views(
+        self, program: Program, camera: Camera, cameras: PackedCameras, cull: bool
+    ) -> None:
         gl, size = self.gl, camera.width
         program.use()
         self.mesh.bind(program)
+        gl.glUniform1i(program["cull"], cull)
         clip = _clip_matrices(camera)
         to_ray = cameras.pixel_to_ray.astype(np.float32)
         turn = camera.world_to_camera[:, :3, :3].astype(np.float32)
@@ -193,6 +209,7 @@ def _faces_at(
     camera: Camera,
     cameras: PackedCameras,
     cast: Cast | None,
+    cull: bool,
 ) -> NDArray[np.int32]:
     """Return the nearest of the `faces` at the centers of pixels [n], -1 = none.
 
@@ -200,11 +217,11 @@ def _faces_at(
     they are unambiguous: they are faster.
     """
     if cast is None:
-        return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera)
+        return nearest_faces_at(pixels, surface.vertices, surface.faces, faces, camera, cull)
     hits, _ = cast(make_rays(pixels, CENTER, camera.width, cameras))
     *_, met = locate(pixels, CENTER, hits, camera.width, cameras, surface)
     doubt = ~met | close_views(surface.vertices, camera)[pixels // camera.width**2]
-    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, cameras, None)
+    hits[doubt] = _faces_at(pixels[doubt], surface, faces, camera, cameras, None, cull)
     return hits
 
 

@@ -13,10 +13,10 @@ NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version")
 # Device files of GPUs; "/dev/dxg" is that of the Windows Subsystem for Linux.
 GPU_FILES = ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg")
 CONTAINER = (
-    "the GPU is here but not its EGL driver: in a container set "
-    "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility; on a host install the driver's "
-    "libnvidia-gl package; where its vendor file lies elsewhere, name that in "
-    "__EGL_VENDOR_LIBRARY_FILENAMES"
+    "the GPU was found, but not its EGL driver: in a container, set "
+    "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility; on a host, install the driver's "
+    "libnvidia-gl package; if its vendor file is in another folder, set "
+    "__EGL_VENDOR_LIBRARY_FILENAMES to it"
 )
 
 
@@ -24,9 +24,10 @@ def no_library() -> str:
     """Return the remedy if libEGL or PyOpenGL could not be loaded."""
     if ctypes.util.find_library("EGL") is None:
         return (
-            f"apt-get install {MESA} (or the packages that have libEGL.so.1), or --backend embree"
+            f"run `apt-get install {MESA}` (or install the packages that provide libEGL.so.1), or "
+            "use --backend embree"
         )
-    return f"{install('render')}; or --backend embree"
+    return f"{install('render')}; or use --backend embree"
 
 
 def no_vendor() -> str:
@@ -37,22 +38,22 @@ def no_vendor() -> str:
         if name in os.environ
     ]
     if overridden:
-        return f"{overridden[0]} points to no driver: unset it"
+        return f"{overridden[0]} does not point to a driver: unset it"
     vendors = vendor_files()
     if has_nvidia() and not any("nvidia" in name for name in vendors):
         return CONTAINER
     if not vendors:
-        return f"no vendor file in {VENDOR_FOLDERS[0]}: apt-get install {MESA}"
-    return f"{', '.join(vendors)} names a library that does not load: reinstall that driver"
+        return f"no vendor file in {VENDOR_FOLDERS[0]}: run `apt-get install {MESA}`"
+    return f"{', '.join(vendors)} refers to a library that cannot be loaded: reinstall that driver"
 
 
 def no_driver(software: bool) -> str:
     """Return the remedy if a device is listed but cannot be opened, or gives us no context."""
     if software:
-        return f"apt-get install {MESA}, or --backend embree"
+        return f"run `apt-get install {MESA}`, or use --backend embree"
     return (
-        "choose another with --device, or check its driver and that you may open /dev/dri "
-        "(groups render, video; in a container pass it in); without a GPU, --backend embree"
+        "choose another --device, or check its driver and your permissions on /dev/dri (groups "
+        "render and video; in a container, pass it in); without a GPU, use --backend embree"
     )
 
 

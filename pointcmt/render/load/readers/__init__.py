@@ -8,4 +8,4 @@ triangle of the file after its polygons are triangulated in place.
 from pointcmt.shapes import Material
 
 MAX_FACES = 20_000_000  # triangles per shape; more are refused
-GREY = Material().color[0]  # for elements without a color if others have one
+GRAY = Material().color[0]  # for elements without a color if others have one

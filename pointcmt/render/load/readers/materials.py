@@ -79,7 +79,7 @@ class MaterialLibrary:
             except NotRead as reason:
                 library.notes.append(f"material file {reason}")
         if len(names) > _MOST_FILES:
-            library.notes.append(f"{len(names) - _MOST_FILES} more material files are not read")
+            library.notes.append(f"{len(names) - _MOST_FILES} more material files are ignored")
         return library
 
     def get(self, name: str) -> Placed | None:

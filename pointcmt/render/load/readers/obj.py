@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.text import (
@@ -74,7 +74,7 @@ def read_obj(path: Path, data: bytes) -> Mesh:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
     lines = int((found.sizes < 3).sum())
     if lines:
-        notes.append(f"{lines} faces of fewer than 3 corners skipped")
+        notes.append(f"{lines} faces with fewer than 3 corners skipped")
     names = [decode_names(text[b:e].tobytes()).strip() for _, b, e, _ in found.names]
     is_use = found.names[:, 0] == 1
     library = MaterialLibrary.of(path, [n for n, use in zip(names, is_use, strict=True) if not use])
@@ -112,7 +112,7 @@ def _scan_checked(text: NDArray[np.uint8]) -> tuple[_Statements, list[str]]:
             Reason.NO_FACES, f"{vertices} vertices, but no face of 3 corners or more"
         )
     if found.spare:
-        notes.append(f"numbers behind the coordinates of {found.spare} vertices ignored")
+        notes.append(f"extra numbers after the coordinates of {found.spare} vertices ignored")
     return found, notes
 
 
@@ -121,14 +121,16 @@ def _refusal(text: NDArray[np.uint8], found: _Statements, vertices: int, uvs: in
     if found.status == _NO_NUMBER:
         return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {word} is not a number")
     if found.status == _TOO_FEW:
-        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: fewer coordinates than there must be")
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: too few coordinates")
     if found.status == _NO_CORNERS:
         return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face without corners")
     face = len(found.sizes) + 1
-    what = f"vertex of {vertices}"
+    what = f"{vertices} vertices"
     if found.status == _BAD_UV:
-        what = f"texture coordinate of {uvs}"
-    return ShapeRefused(Reason.BAD_INDEX, f"{where}: {word} of face {face} names no {what}")
+        what = f"{uvs} texture coordinates"
+    return ShapeRefused(
+        Reason.BAD_INDEX, f"{where}: {word} of face {face} is not one of the {what}"
+    )
 
 
 @compiled
@@ -330,7 +332,7 @@ def _vertex_colors(tints: NDArray[np.float64], vertices: int) -> NDArray[np.floa
     """Return colors [P,3] if any vertex has one; the input is 0..1, or 0..255 if any exceeds 1."""
     if not len(tints):
         return None
-    colors = np.full((vertices, 3), GREY)
-    given = np.where(np.isfinite(tints[:, 1:]), tints[:, 1:], GREY)
+    colors = np.full((vertices, 3), GRAY)
+    given = np.where(np.isfinite(tints[:, 1:]), tints[:, 1:], GRAY)
     colors[tints[:, 0].astype(np.int64)] = np.clip(given / (255 if given.max() > 1 else 1), 0, 1)
     return colors.astype(np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.text import (
     TAIL,
@@ -75,14 +75,14 @@ def read_off(path: Path, data: bytes) -> Mesh:
     walk = _walk_text(text)
     notes = []
     if walk.spare:
-        notes.append(f"{walk.spare} numbers behind vertices ignored")
+        notes.append(f"{walk.spare} extra numbers after vertices ignored")
     _check_indices(walk)
     triangles, polygon = triangulate(walk.vertices, walk.corners, walk.sizes)
     if len(triangles) > MAX_FACES:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
     lines = int((walk.sizes < 3).sum())
     if lines:
-        notes.append(f"{lines} faces of fewer than 3 corners skipped")
+        notes.append(f"{lines} faces with fewer than 3 corners skipped")
     face_colors, note = _face_colors(walk.specs)
     return Mesh(
         vertices=walk.vertices,
@@ -131,7 +131,9 @@ def _read_header(text: NDArray[np.uint8]) -> list[_Header]:
     binary = bool(tokens) and tokens[0]["token"] == b"BINARY"
     if binary or "4" in prefix or "n" in prefix:
         kind = f"{prefix}OFF{' BINARY' * binary}"
-        raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{kind} is not read: convert it to ASCII OFF")
+        raise ShapeRefused(
+            Reason.UNKNOWN_FORMAT, f"{kind} is not supported: convert the file to ASCII OFF"
+        )
     counts = _counts(text, tokens)
     short = _Header(counts[0], counts[1], tokens[1].end(), prefix)
     _check_size(short, len(text))
@@ -156,7 +158,7 @@ def _counts(text: NDArray[np.uint8], tokens: list[re.Match[bytes]]) -> list[int]
         raise ShapeRefused(Reason.TRUNCATED, "the file ends within its header")
     if len(values) < 2:
         word = token_at(text, tokens[len(values)].start("token"))
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"the header has {word} in place of a count")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"the header has {word} instead of a count")
     if min(values[:2]) < 0:
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the header has negative counts: {values[:2]}")
     if values[1] == 0:
@@ -174,7 +176,9 @@ def _check_size(header: _Header, size: int) -> None:
             f"{size} bytes cannot hold",
         )
     if header.faces > MAX_FACES:
-        raise ShapeRefused(Reason.TOO_LARGE, f"{header.faces} faces, at most {MAX_FACES} are read")
+        raise ShapeRefused(
+            Reason.TOO_LARGE, f"{header.faces} faces, more than the maximum of {MAX_FACES}"
+        )
 
 
 def _least_width(prefix: str) -> int:
@@ -273,13 +277,13 @@ def _refusal(text: NDArray[np.uint8], header: _Header, walk: _Walk) -> ShapeRefu
     if walk.status == _LEFT_OVER:
         return ShapeRefused(
             Reason.COUNT_MISMATCH,
-            f"numbers are left over behind the declared {declared}, from {where} on",
+            f"extra numbers after the declared {declared}, from {where} on",
         )
     word = token_at(text, walk.at)
     if walk.status == _NO_CORNERS:
-        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face of {word} corners")
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: a face with {word} corners")
     if walk.status == _BAD_COLOR:
-        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: no colour ends at {word}")
+        return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: an incomplete color before {word}")
     return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {word} is not a number")
 
 
@@ -290,7 +294,8 @@ def _check_indices(walk: _Walk) -> None:
         face = int(np.searchsorted(np.cumsum(walk.sizes, dtype=np.int64), corner, side="right"))
         raise ShapeRefused(
             Reason.BAD_INDEX,
-            f"face {face} (from 0) uses vertex {walk.corners[corner]} of {count} (from 0)",
+            f"face {face} (from 0) uses vertex {walk.corners[corner]}, but there are only {count} "
+            "(from 0)",
         )
 
 
@@ -303,7 +308,7 @@ def _face_colors(specs: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None
     if not len(specs):
         return None, ()
     mapped = np.isfinite(specs[:, 0]) & np.isnan(specs[:, 1])
-    note = (f"colour map indices of {int(mapped.sum())} faces ignored",) if mapped.any() else ()
+    note = (f"color map indices of {int(mapped.sum())} faces ignored",) if mapped.any() else ()
     specs = np.where(mapped[:, None], np.nan, specs)
     return (_unit_colors(specs) if np.isfinite(specs).any() else None), note
 
@@ -312,4 +317,4 @@ def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return sRGB 0..1 of colors in 0..255 or 0..1, judged by the maximum; gray if missing."""
     scale = 255 if np.nanmax(colors) > 1 else 1
     unit = np.clip(colors[:, :3] / scale, 0, 1)
-    return np.where(np.isfinite(unit), unit, GREY).astype(np.float32)
+    return np.where(np.isfinite(unit), unit, GRAY).astype(np.float32)

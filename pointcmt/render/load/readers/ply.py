@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
@@ -33,9 +33,9 @@ def read_ply(path: Path, data: bytes) -> Mesh:
     named = {element.name: element for element in reversed(header.elements)}
     if "face" not in named or named["face"].rows == 0:
         if "tristrips" in named:
-            raise ShapeRefused(Reason.UNKNOWN_FORMAT, "PLY with triangle strips is not read")
+            raise ShapeRefused(Reason.UNKNOWN_FORMAT, "PLY with triangle strips is not supported")
         raise ShapeRefused(
-            Reason.NO_FACES, "the header declares no faces: a cloud, which `--dataset clouds` reads"
+            Reason.NO_FACES, "the header declares no faces: use `--dataset clouds` for point clouds"
         )
     tables = read_body(data, header)
     vertices, sizes, corners = _geometry(tables)
@@ -44,7 +44,7 @@ def read_ply(path: Path, data: bytes) -> Mesh:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
     notes = list(header.notes)
     if (sizes < 3).any():
-        notes.append(f"{int((sizes < 3).sum())} faces of fewer than 3 corners skipped")
+        notes.append(f"{int((sizes < 3).sum())} faces with fewer than 3 corners skipped")
     face_colors = tables["face"].colors()
     uv = _corner_uv(tables, sizes, corners)
     materials, more = _materials(path, header.textures) if uv is not None else ((), [])
@@ -86,7 +86,8 @@ def _indices(
         face = int(np.searchsorted(np.cumsum(sizes), corner, side="right"))
         raise ShapeRefused(
             Reason.BAD_INDEX,
-            f"face {face} (from 0) uses vertex {corners[corner]:g} of {vertices} (from 0)",
+            f"face {face} (from 0) uses vertex {corners[corner]:g}, but there are only {vertices} "
+            "(from 0)",
         )
     return corners.astype(np.int32)
 
@@ -110,11 +111,11 @@ def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...]
     """Return a material for each texture named in the header, and notes on those not read."""
     materials, notes, textures = [], [], Textures()
     if len(names) > _MOST_TEXTURES:
-        notes.append(f"{len(names) - _MOST_TEXTURES} more textures are not read")
+        notes.append(f"{len(names) - _MOST_TEXTURES} more textures are ignored")
     for name in names[:_MOST_TEXTURES]:
         texture = None
         try:
-            texture = textures.opaque(find(folder_of(path), name), (GREY, GREY, GREY))
+            texture = textures.opaque(find(folder_of(path), name), (GRAY, GRAY, GRAY))
         except NotRead as reason:
             notes.append(f"texture {reason}")
         materials.append(Material(name=name, texture=texture))

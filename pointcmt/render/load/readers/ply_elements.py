@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused, printable
-from pointcmt.render.load.readers import GREY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
@@ -103,7 +103,7 @@ class Table:
             colors = self.columns(names)
             if colors is not None and len(colors):
                 code = next(p.code for p in self.element.properties if p.name == names[0])
-                colors = np.where(np.isfinite(colors), colors, GREY)
+                colors = np.where(np.isfinite(colors), colors, GRAY)
                 white = 65535 if _NUMPY[code] == "u2" else 255
                 if code >= _FLOAT and colors.max() <= 1:
                     white = 1
@@ -140,7 +140,7 @@ def read_header(data: bytes) -> Header:
                 notes.append(f"header line ignored: {printable(line)}")
         except (KeyError, IndexError, ValueError) as error:
             raise ShapeRefused(
-                Reason.BAD_SYNTAX, f"header line not understood: {printable(line)}"
+                Reason.BAD_SYNTAX, f"invalid header line: {printable(line)}"
             ) from error
     if end is None:
         raise ShapeRefused(Reason.TRUNCATED, "the file ends within its header")
@@ -181,7 +181,7 @@ def read_body(data: bytes, header: Header) -> dict[str, Table]:
     if rest:
         raise ShapeRefused(
             Reason.COUNT_MISMATCH,
-            f"{len(rest)} bytes are left over behind what the header declares",
+            f"{len(rest)} extra bytes after what the header declares",
         )
     return tables
 
@@ -193,10 +193,13 @@ def _check_room(element: Element, header: Header, room: int) -> None:
     if least * element.rows > room + (0 if header.order else 2):
         raise ShapeRefused(
             Reason.TRUNCATED,
-            f"the header declares {element.rows} × {element.name}, which the file is too short for",
+            f"the header declares {element.rows} × {element.name}, but the file is too short for "
+            "them",
         )
     if element.name == "face" and element.rows > MAX_FACES:
-        raise ShapeRefused(Reason.TOO_LARGE, f"{element.rows} faces, at most {MAX_FACES} are read")
+        raise ShapeRefused(
+            Reason.TOO_LARGE, f"{element.rows} faces, more than the maximum of {MAX_FACES}"
+        )
 
 
 def _read_element(
@@ -243,7 +246,7 @@ def _refusal(
         return ShapeRefused(Reason.TRUNCATED, what)
     if header.order:
         return ShapeRefused(Reason.BAD_SYNTAX, f"a list of negative length in {element.name}")
-    where = f"line {line_of(text, at)} behind the header"
+    where = f"line {line_of(text, at)} after the header"
     what = "is not a number" if status == _NO_NUMBER else "is not a list's length"
     return ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {token_at(text, at)} {what}")
 

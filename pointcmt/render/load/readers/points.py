@@ -43,20 +43,27 @@ def read_text(data: bytes, counted: bool = False) -> NDArray[np.float64]:
         first, _ = skip_space(text, at)
         _, columns = rest_of_line(text, first, row)
     if columns > _MOST_COLUMNS:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"line {line_of(text, first)} has {columns} numbers")
+        raise ShapeRefused(
+            Reason.BAD_SYNTAX,
+            f"unsupported number of columns: line {line_of(text, first)} has {columns} numbers",
+        )
     lines = np.count_nonzero(text == ord("\n")) + np.count_nonzero(text == ord("\r"))
     if lines > 2 * MAX_POINTS:
-        raise ShapeRefused(Reason.TOO_LARGE, f"{lines} lines, at most {MAX_POINTS} are read")
+        raise ShapeRefused(
+            Reason.TOO_LARGE, f"{lines} lines, more than the maximum of {MAX_POINTS}"
+        )
     width = max(columns, 1)
     table = np.empty((min(lines, len(text) // (2 * width) + 1), width))  # a number takes two bytes
     status, rows, at, found = _walk(text, at, table, row)
     if status != _COMPLETE:
         raise _refusal(text, status, at, found, columns)
     if rows == 0:
-        raise ShapeRefused(Reason.EMPTY_FILE, "there are no points")
+        raise ShapeRefused(Reason.EMPTY_FILE, "the file has no points")
     if declared is not None and declared != rows:
         reason = Reason.TRUNCATED if rows < declared else Reason.COUNT_MISMATCH
-        raise ShapeRefused(reason, f"the first line declares {declared} points, there are {rows}")
+        raise ShapeRefused(
+            reason, f"the first line declares {declared} points, but there are {rows}"
+        )
     return table[:rows]
 
 
@@ -69,7 +76,7 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
     try:
         version = np.lib.format.read_magic(stream)
     except ValueError as error:
-        raise ShapeRefused(Reason.UNKNOWN_FORMAT, "no .npy file") from error
+        raise ShapeRefused(Reason.UNKNOWN_FORMAT, "not a .npy file") from error
     try:
         old = version == (1, 0)
         formats = np.lib.format
@@ -80,12 +87,12 @@ def read_npy(data: bytes) -> NDArray[np.float64]:
     except Exception as error:  # its parser of Python syntax raises many kinds of errors
         raise ShapeRefused(Reason.BAD_SYNTAX, f"the header: {error}") from error
     if dtype.kind not in "fiu" or len(shape) != 2 or min(shape) < 0:
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"{dtype} {shape} is no table of numbers")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"{dtype} {shape} is not a table of numbers")
     body = memoryview(data)[stream.tell() :]
     expected = dtype.itemsize * int(shape[0]) * int(shape[1])
     if len(body) != expected:
         reason = Reason.TRUNCATED if len(body) < expected else Reason.COUNT_MISMATCH
-        raise ShapeRefused(reason, f"{len(body)} bytes where the header declares {expected}")
+        raise ShapeRefused(reason, f"{len(body)} bytes of data, but the header declares {expected}")
     table = np.frombuffer(body, dtype).reshape(shape, order="F" if by_column else "C")
     with np.errstate(invalid="ignore"):  # signaling NaNs
         return table.astype(np.float64, order="C")
@@ -98,7 +105,9 @@ def read_ply_cloud(data: bytes) -> Cloud:
     """
     header = read_header(data)
     if any(e.name in ("face", "tristrips") and e.rows for e in header.elements):
-        raise ShapeRefused(Reason.UNKNOWN_FORMAT, "a mesh: `--dataset folder` reads it")
+        raise ShapeRefused(
+            Reason.UNKNOWN_FORMAT, "the file contains a mesh: use `--dataset folder` for meshes"
+        )
     tables = read_body(data, header)
     points = tables["vertex"].columns("xyz") if "vertex" in tables else None
     if points is None:
@@ -116,9 +125,9 @@ def _refusal(
     text: NDArray[np.uint8], status: int, at: int, found: int, columns: int
 ) -> ShapeRefused:
     where = f"line {line_of(text, at)}"
-    what = f"has {found} numbers, those before have {columns}"
+    what = f"has {found} numbers, but the lines before have {columns}"
     if status == _NO_NUMBER:
-        what = f"{token_at(text, at)} is no number"
+        what = f"{token_at(text, at)} is not a number"
     rest = text[at : -len(TAIL)].tobytes()
     cut = found < columns and b"\n" not in rest and b"\r" not in rest
     return ShapeRefused(Reason.TRUNCATED if cut else Reason.BAD_SYNTAX, f"{where}: {what}")

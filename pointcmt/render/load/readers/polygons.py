@@ -32,7 +32,10 @@ def triangulate(
     ears = {}
     for polygon in np.flatnonzero(fans == _EARS):
         if sizes[polygon] > _MOST_CORNERS:
-            what = f"a concave polygon of {sizes[polygon]} corners, at most {_MOST_CORNERS} are cut"
+            what = (
+                f"a concave polygon with {sizes[polygon]} corners, more than the maximum of "
+                f"{_MOST_CORNERS}"
+            )
             raise ShapeRefused(Reason.TOO_LARGE, what)
         span = slice(starts[polygon], starts[polygon] + sizes[polygon])
         found = _cut_ears(vertices[corners[span]])

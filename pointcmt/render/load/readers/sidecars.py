@@ -60,7 +60,7 @@ def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
             continue
         outside |= not path.is_relative_to(folder.limit)
     if outside:
-        raise NotRead(f"{printable(name)} lies outside of the model's directory: not read")
+        raise NotRead(f"{printable(name)} is outside the model's folder and is ignored")
     raise NotRead(f"{printable(name)} is missing")
 
 

@@ -51,7 +51,7 @@ def read_stl(path: Path, data: bytes) -> Mesh:
     else:
         raise _damaged_binary(data)
     if not len(vertices):
-        raise ShapeRefused(Reason.NO_FACES, "the file holds no facets")
+        raise ShapeRefused(Reason.NO_FACES, "the file contains no facets")
     return Mesh(vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
 
 
@@ -61,18 +61,20 @@ def _count(data: bytes) -> int:
 
 def _damaged_binary(data: bytes) -> ShapeRefused:
     if len(data) < _HEADER:
-        return ShapeRefused(Reason.TRUNCATED, f"{len(data)} bytes are no STL file")
+        return ShapeRefused(Reason.TRUNCATED, f"{len(data)} bytes, too short for an STL file")
     needed = _HEADER + _FACET.itemsize * _count(data)
     reason = Reason.TRUNCATED if len(data) < needed else Reason.COUNT_MISMATCH
     return ShapeRefused(
-        reason, f"{_count(data)} facets take {needed} bytes; the file has {len(data)}"
+        reason, f"{_count(data)} facets need {needed} bytes; the file has {len(data)}"
     )
 
 
 def _read_binary(data: bytes) -> NDArray[np.float64]:
     """Return the corners [3F,3] in the file's order."""
     if _count(data) > MAX_FACES:
-        raise ShapeRefused(Reason.TOO_LARGE, f"{_count(data)} facets, at most {MAX_FACES} are read")
+        raise ShapeRefused(
+            Reason.TOO_LARGE, f"{_count(data)} facets, more than the maximum of {MAX_FACES}"
+        )
     facets = np.frombuffer(data, _FACET, offset=_HEADER)
     with np.errstate(invalid="ignore"):  # signaling NaNs
         return facets["corners"].reshape(-1, 3).astype(np.float64)
@@ -86,7 +88,7 @@ def _read_ascii(data: bytes) -> NDArray[np.float64]:
         raise ShapeRefused(Reason.TRUNCATED, f"the file ends at facet {len(corners) // 3}")
     if status != _COMPLETE:
         where = f"line {line_of(text, at)}"
-        raise ShapeRefused(Reason.BAD_SYNTAX, f"{where}: {token_at(text, at)} is out of place")
+        raise ShapeRefused(Reason.BAD_SYNTAX, f"{where}: unexpected {token_at(text, at)}")
     return corners
 
 

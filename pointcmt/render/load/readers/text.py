@@ -32,7 +32,7 @@ def scannable(data: bytes) -> NDArray[np.uint8]:
         try:
             data = data.decode("utf-16").encode()
         except UnicodeError as error:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"broken UTF-16 text: {error}") from error
+            raise ShapeRefused(Reason.BAD_SYNTAX, f"invalid UTF-16 text: {error}") from error
     return np.frombuffer(data.removeprefix(b"\xef\xbb\xbf") + TAIL, np.uint8)
 
 

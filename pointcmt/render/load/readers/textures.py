@@ -83,12 +83,12 @@ class Textures:
 
     def _keep(self, size: int) -> None:
         if self._kept + size > MAX_KEPT:
-            raise NotRead(f"textures beyond {MAX_KEPT >> 20} MiB in all are not read")
+            raise NotRead(f"textures beyond {MAX_KEPT >> 20} MiB in total are ignored")
         self._kept += size
 
     def _pay(self, size: int) -> None:
         if self._decoded + size > MAX_DECODED:
-            what = f"images of more than {MAX_DECODED >> 20} MiB in all, decoded, are not read"
+            what = f"images beyond {MAX_DECODED >> 20} MiB in total, decoded, are ignored"
             raise NotRead(what)
         self._decoded += size
 
@@ -113,8 +113,9 @@ def decode(
                 size = coefficients + _decoding_bytes(image)
                 if size > MAX_DECODING:
                     raise NotRead(
-                        f"texture {printable(name)} of {image.width} x {image.height} pixels takes "
-                        f"{size >> 20} MiB decoded, at most {MAX_DECODING >> 20} are read"
+                        f"texture {printable(name)} of {image.width} x {image.height} pixels "
+                        f"needs {size >> 20} MiB decoded, more than the maximum of "
+                        f"{MAX_DECODING >> 20}"
                     )
                 pay(size)
                 return _pixels(image)

@@ -117,7 +117,7 @@ def _build(
         raise UsageError(
             f"unknown backbone '{name}'", where="model.backbone", fix=nearest(name, everything)
         )
-    wrong = "cannot be called with the number of classes" if not callable(make) else ""
+    wrong = "must be callable with the number of classes" if not callable(make) else ""
     if not wrong:
         try:
             model = make(classes)
@@ -134,23 +134,23 @@ def _build(
 def _fault(model: Any, classes: int, dense: bool) -> str:
     """Run an outside network and return its fault, "" for none. The network is left unchanged."""
     if not isinstance(model, nn.Module):
-        return f"made a {type(model).__name__}, not an nn.Module"
+        return f"must return an nn.Module, not a {type(model).__name__}"
     last = getattr(model, "classifier", None)
     if not isinstance(last, nn.Linear) or (last.in_features, last.out_features) != (
         FEATURE,
         classes,
     ):
-        return f"has the classifier {last}, not nn.Linear({FEATURE}, {classes})"
+        return f"must have the classifier nn.Linear({FEATURE}, {classes}), not {last}"
     width, least = getattr(model, "local_width", None), getattr(model, "least", 1)
     if dense and not (isinstance(width, int) and hasattr(model, "least")):
-        return "has no local_width and least, as a network with a feature of each point has"
+        return "must have local_width and least, since it is used for per-point features"
     count, training = max(TRIED, least), model.training
     points = torch.arange(2 * count * 3, dtype=torch.float32).mul(0.7).sin().view(2, count, 3)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         found = model.eval()(points, local=True) if dense else model.eval()(points)
     model.train(training)
     if not isinstance(found, Prediction):
-        return f"returns a {type(found).__name__}, not a Prediction"
+        return f"must return a Prediction, not a {type(found).__name__}"
     expected: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "logits": (found.logits, (2, classes)),
         "feature": (found.feature, (2, FEATURE)),
@@ -160,5 +160,5 @@ def _fault(model: Any, classes: int, dense: bool) -> str:
     for part, (tensor, shape) in expected.items():
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             is_ = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            return f"gives {part} {is_} for points [2, {count}, 3], not {list(shape)}"
-    return "gives a feature with negative numbers" if found.feature.min() < 0 else ""
+            return f"must return {part} {list(shape)} for points [2, {count}, 3], not {is_}"
+    return "must not return features with negative values" if found.feature.min() < 0 else ""

@@ -134,7 +134,7 @@ def require_points(points: Tensor, least: int, network: str) -> None:
     """Raise UsageError for clouds [B, N, 3] with fewer points than the network needs."""
     if points.shape[1] < least:
         raise UsageError(
-            f"{network} takes clouds of {least} points or more, not of {points.shape[1]}",
+            f"{network} needs clouds of at least {least} points, not {points.shape[1]}",
             where="data.points",
             fix=f"set data.points to {least} or more, or choose another model.backbone",
         )

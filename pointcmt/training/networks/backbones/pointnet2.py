@@ -28,7 +28,7 @@ class Scale(NamedTuple):
     """One grouping scale: the radius, the most neighbors within it, and the widths of the MLP."""
 
     radius: float
-    neighbours: int
+    neighbors: int
     widths: tuple[int, ...]
 
 
@@ -138,6 +138,6 @@ class SetAbstraction(nn.Module):
         centers = ops.gather(points, ops.farthest_points(points, self.centers))
         found = []
         for scale, mlp in zip(self.scales, self.mlps, strict=True):
-            index = ops.ball_query(points, centers, scale.radius, scale.neighbours)
+            index = ops.ball_query(points, centers, scale.radius, scale.neighbors)
             found.append(mlp(points, features, centers, index))
         return centers, torch.cat(found, dim=2).relu()

@@ -28,7 +28,7 @@ from pointcmt.training.networks.backbones.blocks import (
     shared_mlp,
 )
 
-NEIGHBOURS = 32  # points per patch
+NEIGHBORS = 32  # points per patch
 SHARE = 16  # points per patch center, so every point is in about two patches
 TAPS = 3  # depths whose tokens make the points' features
 SPREAD = 0.02  # standard deviation of the weights at the start, as in ViT's code
@@ -72,9 +72,9 @@ class PointViT(nn.Module):
 
         The first token is the class's.
         """
-        require_points(points, NEIGHBOURS, "PointViT")
+        require_points(points, NEIGHBORS, "PointViT")
         centers = ops.gather(points, ops.farthest_points(points, points.shape[1] // SHARE))
-        index, _ = ops.k_nearest(points, centers, NEIGHBOURS)  # [B, G, 32]
+        index, _ = ops.k_nearest(points, centers, NEIGHBORS)  # [B, G, 32]
         patches = self.embed(ops.gather(points, index) - centers[:, :, None])
         tokens = _after(self.class_token, patches)
         places = _after(self.class_place, self.place(centers))
@@ -98,7 +98,7 @@ class DensePointViT(PointViT):
     """PointViT with a feature per point on request."""
 
     local_width = 256
-    least = NEIGHBOURS  # minimum number of points
+    least = NEIGHBORS  # minimum number of points
 
     def __init__(self, classes: int, size: Size) -> None:
         super().__init__(classes, size)

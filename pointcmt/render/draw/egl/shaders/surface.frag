@@ -7,6 +7,7 @@ uniform vec3 key;            // unit vector to the key light
 uniform float focal;         // pixels
 uniform mat3 pixel_to_ray;   // (column, row, 1) to a direction with a z depth of 1
 uniform float first_row;     // of this view in the target
+uniform bool cull;           // leave out faces that are turned away
 uniform bool vertex_colors;  // else the face's color
 uniform samplerBuffer face_normal;   // xyz unit, w: the plane's distance from the world's origin
 uniform samplerBuffer face_color;    // linear rgb, texels per world unit
@@ -72,17 +73,20 @@ void main() {
     // Surfaces often coincide. The driver snaps corners to a grid of 1/256 pixel, which may change
     // which of them is in front: compare the depths of their planes instead.
     gl_FragDepth = gl_FragCoord.z;
+    if (cull && facing > 0.0) discard;
     float away = plane.w - dot(normal, origin);
     if (abs(facing) > EDGE_ON * length(ray)) gl_FragDepth = NEAR * facing / away;
     else if (abs(away) <= FLAT) discard;  // seen edge-on: no area in the image
+    if (facing > 0.0) gl_FragDepth *= BEHIND;  // of coincident faces, show the one turned here
     float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
+    vec3 reflected = mix(vec3(LEAST_REFLECTED), vec3(1.0), albedo);
     float light = AMBIENT + HEADLIGHT * abs(facing) / length(ray) + KEY * max(toward, 0.0);
 
 #ifdef COLOR_ONLY
-    light_out = vec4(albedo * light, 1.0);
+    light_out = vec4(reflected * light, 1.0);
 #else
     vec3 shown = world_to_camera * (facing > 0.0 ? -normal : normal);
-    rgb_out = vec4(encode(albedo * light), 1.0);
+    rgb_out = vec4(encode(reflected * light), 1.0);
     face_out = index.x;
     albedo_out = vec4(encode(albedo), 1.0);
     normal_out = vec4((128.0 + 127.0 * shown) / 255.0, 1.0);

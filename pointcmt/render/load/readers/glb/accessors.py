@@ -54,8 +54,8 @@ class Budget:
         if self.spent > limit:
             raise ShapeRefused(
                 Reason.TOO_LARGE,
-                f"its geometry takes at least {self.spent >> 20} MiB of memory; from a file of "
-                f"{self.file_size} bytes at most {limit >> 20} MiB are read",
+                f"its geometry needs at least {self.spent >> 20} MiB of memory, more than the "
+                f"maximum of {limit >> 20} MiB for a file of {self.file_size} bytes",
             )
 
     def add(self, faces: int, vertices: int) -> None:
@@ -63,10 +63,12 @@ class Budget:
         self.faces += faces
         self.vertices += vertices
         if self.faces > self.most_faces:
-            what = f"at least {self.faces} triangles, at most {self.most_faces} are read"
+            what = f"at least {self.faces} triangles, more than the maximum of {self.most_faces}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
         if self.vertices > self.most_vertices:
-            what = f"at least {self.vertices} vertices, at most {self.most_vertices} are read"
+            what = (
+                f"at least {self.vertices} vertices, more than the maximum of {self.most_vertices}"
+            )
             raise ShapeRefused(Reason.TOO_LARGE, what)
         self.spend(_ITEM_BYTES * (faces + vertices))
 
@@ -140,7 +142,9 @@ class Buffers:
         if uri is None and index == 0:
             return self.binary
         if not isinstance(uri, str):
-            raise NotRead(f"{index} has no data that is read: export it without compression")
+            raise NotRead(
+                f"{index} has no data that can be read: export the file without compression"
+            )
         if not uri.startswith("data:"):
             return self._external(find(self.folder, uri))
         if index not in self._inline:
@@ -151,7 +155,9 @@ class Buffers:
         if path not in self._files:
             data = read_sidecar(path)
             if len(data) + sum(len(other) for other in self._files.values()) > _MAX_EXTERNAL:
-                raise NotRead(f"files of more than {_MAX_EXTERNAL >> 20} MiB in all are not read")
+                raise NotRead(
+                    f"external files of more than {_MAX_EXTERNAL >> 20} MiB in total are not read"
+                )
             self._files[path] = memoryview(data)
         return self._files[path]
 
@@ -204,7 +210,7 @@ class Accessors:
         start = indices.get("byteOffset", 0)
         items = self._rows(indices["bufferView"], start, (count, 1), code)[:, 0].astype(np.int64)
         if (np.diff(items) <= 0).any() or items[-1] >= accessor["count"]:
-            raise ShapeRefused(Reason.BAD_INDEX, "the items of a sparse accessor are out of order")
+            raise ShapeRefused(Reason.BAD_INDEX, "the items of a sparse accessor are not sorted")
         shape, start = (count, _WIDTH[accessor["type"]]), values.get("byteOffset", 0)
         return items, self._rows(values["bufferView"], start, shape, accessor["componentType"])
 
@@ -212,7 +218,7 @@ class Accessors:
 def whole(value: Any) -> int:
     """Return a number after checking that it is 0, 1, 2, … Raises ValueError."""
     if type(value) is not int or value < 0:
-        raise ValueError(f"{printable(str(value))} instead of a whole number")
+        raise ValueError(f"{printable(str(value))} instead of an integer")
     return value
 
 
@@ -246,7 +252,7 @@ def _check(tree: dict[str, Any], accessor: dict[str, Any], budget: Budget) -> No
         sparse = accessor["sparse"]
         changed, indices = whole(sparse["count"]), sparse["indices"]
         if indices["componentType"] not in _UNSIGNED or changed > count:
-            raise ValueError("a sparse accessor makes no sense")
+            raise ValueError("a sparse accessor is invalid")
         _check_view(tree, indices, changed, np.dtype(_TYPES[indices["componentType"]]).itemsize)
         _check_view(tree, sparse["values"], changed, size)
 
@@ -256,7 +262,7 @@ def _check_view(tree: dict[str, Any], part: dict[str, Any], count: int, size: in
     view = member(tree, "bufferViews", part["bufferView"])
     stride = whole(view.get("byteStride", size))
     if stride < size:
-        raise ValueError(f"items of {size} bytes lie {stride} bytes apart")
+        raise ValueError(f"items of {size} bytes have a stride of {stride} bytes")
     end = whole(part.get("byteOffset", 0)) + (stride * (count - 1) + size if count else 0)
     if end > whole(view["byteLength"]):
         raise ShapeRefused(Reason.TRUNCATED, "an accessor is longer than its data")

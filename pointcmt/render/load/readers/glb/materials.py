@@ -85,7 +85,7 @@ class GlbMaterials:
             return made
         try:
             if not has_uv:
-                raise NotRead("there are no texture coordinates that are read")
+                raise NotRead("it has no supported texture coordinates")
             placed = self._place(made, texture)
             source = member(self.tree, "textures", texture["index"])["source"]
             image = self._image(source, values[:3], None if opaque else material.color)
@@ -103,9 +103,9 @@ class GlbMaterials:
         """Apply the material's KHR_texture_transform. Raises NotRead if that is not possible."""
         transform = texture.get("extensions", {}).get(_TRANSFORM, {})
         if transform.get("texCoord", texture.get("texCoord", 0)) != 0:
-            raise NotRead("a second set of texture coordinates is not read")
+            raise NotRead("a second set of texture coordinates is not supported")
         if transform.get("rotation"):
-            raise NotRead("rotated texture coordinates are not read")
+            raise NotRead("rotated texture coordinates are not supported")
         scale = np.array(transform.get("scale", (1, 1)), np.float64)
         offset = np.array(transform.get("offset", (0, 0)), np.float64)
         return replace(made, scale=scale, offset=offset)

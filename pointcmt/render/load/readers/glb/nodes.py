@@ -118,7 +118,7 @@ def moved(points: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[n
 
 
 def _ring() -> ShapeRefused:
-    return ShapeRefused(Reason.BAD_SYNTAX, "its nodes contain one another")
+    return ShapeRefused(Reason.BAD_SYNTAX, "its nodes form a cycle")
 
 
 def _compose(parent: NDArray[np.float64], node: dict[str, Any]) -> NDArray[np.float64]:

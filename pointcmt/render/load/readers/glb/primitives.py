@@ -70,7 +70,7 @@ class Primitives:
         mesh = member(self.tree, "meshes", node["mesh"])
         for name in _NOT_READ:
             if name in node.get("extensions", {}):
-                self._note(f"{name} of a node is not read")
+                self._note(f"{name} of a node is ignored")
         weights = np.array(node.get("weights", mesh.get("weights", [])), np.float64)
         parts = []
         for primitive in mesh["primitives"]:
@@ -79,7 +79,7 @@ class Primitives:
                 parts.append(self._part(primitive, mode, matrix, node, weights))
             else:
                 kind = _NO_SURFACE.get(mode, "primitives of an unknown mode")
-                self._note(f"{kind} are left out: they have no surface")
+                self._note(f"{kind} are ignored: they have no surface")
         return parts
 
     def _part(
@@ -125,10 +125,13 @@ class Primitives:
         if "bufferView" not in member(self.tree, "accessors", index):
             packed = [name for name in _COMPRESSED if name in primitive.get("extensions", {})]
             if packed:
-                raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"{packed[0]}: export it uncompressed")
+                raise ShapeRefused(
+                    Reason.UNKNOWN_FORMAT,
+                    f"{packed[0]} is not supported: export the file uncompressed",
+                )
         position = self.accessors.get(index)
         if position.kind != "VEC3":
-            raise ValueError(f"positions are {position.kind}")
+            raise ValueError(f"positions have the type {position.kind}")
         return position
 
     def _faces(
@@ -142,17 +145,20 @@ class Primitives:
         indices = primitive.get("indices")
         accessor = None if indices is None else self.accessors.get(indices)
         if accessor is not None and accessor.kind != "SCALAR":
-            raise ValueError(f"indices are {accessor.kind}")
+            raise ValueError(f"indices have the type {accessor.kind}")
         corners = count if accessor is None else len(accessor)
         triangles = corners // 3 if mode == _LIST else max(0, corners - 2)
         self.budget.add(triangles, min(count, corners))
         if mode == _LIST and corners % 3:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"{corners} corners do not make triangles")
+            raise ShapeRefused(Reason.BAD_SYNTAX, f"{corners} corners do not form triangles")
         if accessor is None:
             return None, _triangles(np.arange(count), mode)
         used = accessor.integers().reshape(-1)
         if corners and used.max() >= count:
-            raise ShapeRefused(Reason.BAD_INDEX, f"vertex {used.max()} of {count} (from 0) is used")
+            raise ShapeRefused(
+                Reason.BAD_INDEX,
+                f"vertex {used.max()} is used, but there are only {count} (from 0)",
+            )
         if count <= corners:
             return None, _triangles(used, mode)
         rows, found = np.unique(used, return_inverse=True)
@@ -185,7 +191,7 @@ class Primitives:
             return None
         attributes = primitive["attributes"]
         if "JOINTS_0" not in attributes or "WEIGHTS_0" not in attributes:
-            self._note("a skin is not applied: its mesh has no JOINTS_0 and WEIGHTS_0")
+            self._note("a skin is ignored: its mesh has no JOINTS_0 and WEIGHTS_0")
             return None
         return self.nodes.skin(node["skin"])
 
@@ -226,7 +232,10 @@ class Primitives:
                 weights = self._normalized(np.hstack([weights.take(items) for _, weights in sets]))
                 joints[weights == 0] = 0
                 if not 0 <= joints.min() <= joints.max() < len(skin.signs):
-                    what = f"joint {joints.max()} of {len(skin.signs)} (from 0) is used"
+                    what = (
+                        f"joint {joints.max()} is used, but there are only {len(skin.signs)} "
+                        "(from 0)"
+                    )
                     raise ShapeRefused(Reason.BAD_INDEX, what)
                 blended = np.zeros((len(points), 3, 4))
                 for joint, weight in zip(joints.T, weights.T, strict=True):
@@ -240,7 +249,7 @@ class Primitives:
         sums = weights.sum(axis=1)
         wrong = ~(np.abs(sums - 1) <= 1e-3)
         if wrong.any():
-            self._note("weights of joints do not sum to 1: scaled")
+            self._note("joint weights do not sum to 1: rescaled")
             weights[sums == 0, 0] = 1
             sums[sums == 0] = 1
             weights[wrong] /= sums[wrong, None]
@@ -272,7 +281,7 @@ class Primitives:
         try:
             return self._matching(primitive["attributes"][name], count, kinds, name)
         except ValueError as error:
-            self._note(f"{error}: left out")
+            self._note(f"{error}: ignored")
             return None
 
     def _matching(self, index: Any, count: int, kinds: tuple[str, ...], name: str) -> Accessor:

@@ -67,11 +67,11 @@ def _read_chunks(data: bytes) -> tuple[dict[str, Any], memoryview, list[str]]:
         raise ShapeRefused(Reason.TRUNCATED, "the file ends within its header")
     version, length = struct.unpack_from("<II", data, 4)
     if version != 2:
-        raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"glTF {version} is not read, only glTF 2")
+        raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"glTF {version} is not supported, only glTF 2")
     if length > len(data):
         what = f"the header declares {length} bytes; the file has {len(data)}"
         raise ShapeRefused(Reason.TRUNCATED, what)
-    notes = [f"{len(data) - length} bytes behind the end ignored"] if length < len(data) else []
+    notes = [f"{len(data) - length} bytes after the end ignored"] if length < len(data) else []
     content = memoryview(data)
     chunks: dict[int, memoryview] = {}
     at = 12
@@ -85,10 +85,10 @@ def _read_chunks(data: bytes) -> tuple[dict[str, Any], memoryview, list[str]]:
         tree = json.loads(bytes(chunks.get(_JSON, b"")))
     except (ValueError, RecursionError) as error:
         raise ShapeRefused(
-            Reason.BAD_SYNTAX, f"no JSON in its first chunk: {printable(str(error))}"
+            Reason.BAD_SYNTAX, f"its first chunk is not valid JSON: {printable(str(error))}"
         ) from error
     if not isinstance(tree, dict):
-        raise ShapeRefused(Reason.BAD_SYNTAX, "its JSON is no object")
+        raise ShapeRefused(Reason.BAD_SYNTAX, "its JSON is not an object")
     return tree, chunks.get(_BIN, content[:0]), notes
 
 
@@ -97,7 +97,7 @@ def _check_tree(tree: dict[str, Any], room: int) -> None:
     unknown = set(tree.get("extensionsRequired", [])) - _UNDERSTOOD
     if unknown:
         names = ", ".join(sorted(printable(str(name)) for name in unknown)[:10])
-        what = f"it needs {names}: export it without compression"
+        what = f"it requires {names}: export the file without compression"
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)
     for buffer in tree.get("buffers", [])[:1]:
         if "uri" not in buffer and buffer["byteLength"] > room:
@@ -126,7 +126,7 @@ def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int)
 def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
     """Join all parts into one mesh."""
     if not any(len(one.part.faces) for one in placed):
-        raise ShapeRefused(Reason.NO_FACES, "its scene holds no triangles")
+        raise ShapeRefused(Reason.NO_FACES, "its scene contains no triangles")
     starts = np.cumsum([0, *(len(one.part.vertices) for one in placed[:-1])], dtype=np.int32)
     faces = [one.part.faces + start for one, start in zip(placed, starts, strict=True)]
     indices = [np.full(len(one.part.faces), one.look.index, np.int32) for one in placed]

@@ -1,0 +1,22 @@
+"""Paths of folders and files, as arguments of public functions."""
+
+from pathlib import Path
+
+from pointcmt.datasets.store.locations import is_remote
+from pointcmt.errors import UsageError, require_named
+
+
+def local_path(path: str | Path, flag: str) -> Path:
+    """Return an argument as a path of the file system.
+
+    flag: the option of the same meaning, for messages. Raises UsageError if the path is empty, or a
+    URL.
+    """
+    require_named(path, flag)
+    if is_remote(str(path)):
+        raise UsageError(
+            "only view stores can be on object storage",
+            where=f"{flag} {path}",
+            fix="use a local folder",
+        )
+    return Path(path)
