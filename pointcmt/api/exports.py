@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.export.job import ExportSummary, Selection, export_store
@@ -35,7 +36,8 @@ def export(
     >>> done.done, done.failures
     (2, ())
     """
+    folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
     selection = Selection(split, shapes, limit, text)
     with showing_messages(progress):
-        return export_store(opened, to, out, selection, workers=workers, overwrite=overwrite)
+        return export_store(opened, to, folder, selection, workers=workers, overwrite=overwrite)

@@ -191,7 +191,9 @@ def _require_place(out: str | Path) -> Path:
     """Return --out as a path. Raises UsageError where an export cannot be."""
     if is_remote(str(out)) or re.match(r"(s3|gs):", str(out)):
         raise UsageError(
-            "only view stores can be on object storage", where=f"--out {out}", fix="name a folder"
+            "only view stores can be on object storage",
+            where=f"--out {out}",
+            fix="use a local folder",
         )
     path = Path(out)
     store = store_around(path)

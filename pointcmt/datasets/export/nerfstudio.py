@@ -1,4 +1,4 @@
-"""Export as data sets of nerfstudio: `ns-train splatfacto --data OUT/chair/0000`.
+"""Export as datasets of nerfstudio: `ns-train splatfacto --data OUT/chair/0000`.
 
 Its conventions: docs.nerf.studio/quickstart/data_conventions.html, and what reads the file,
 nerfstudio/data/dataparsers/nerfstudio_dataparser.py. Points are in the coordinates of the cameras,

@@ -2,7 +2,7 @@
 
 Each vertex has x, y, z, nx, ny, nz, the color that views show of the point (`point_colors`),
 `views` (how many views see it), `face` (the face that it lies on; in stores of clouds the point's
-number in its file) and, in data sets with parts, `part`.
+number in its file) and, in datasets with parts, `part`.
 """
 
 import numpy as np

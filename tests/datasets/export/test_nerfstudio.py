@@ -1,4 +1,4 @@
-"""nerfstudio's data sets, read as nerfstudio_dataparser.py does: json, images, points by open3d."""
+"""nerfstudio's datasets, read as nerfstudio_dataparser.py does: json, images, points by open3d."""
 
 import numpy as np
 import open3d

@@ -101,7 +101,7 @@ def test_an_earlier_store_keeps_its_bytes_and_works_as_before(store, whole):
         np.testing.assert_array_equal(again.read(name), whole.read(name))
     assert verify(store.path).broken == ()
     create(again.storage, whole.attributes, whole.shapes)  # what a resumed `render` does first
-    assert repair(store.path, None, Options(1)).mended == ()
+    assert repair(store.path, None, Options(1)).repaired == ()
     assert tree(store.path) == before
     with xr.open_zarr(store.path, consolidated=False, drop_variables=list(EARLIER)) as opened:
         np.testing.assert_array_equal(opened["rgb"].to_numpy(), whole.read("rgb"))
@@ -115,7 +115,7 @@ def test_zarr_may_consolidate_a_store(store, earlier):
     zarr.consolidate_metadata(store.path)
     before = tree(store.path)
     assert verify(store.path).broken == ()
-    assert repair(store.path, None, Options(1)).mended == ()
+    assert repair(store.path, None, Options(1)).repaired == ()
     assert tree(store.path) == before
 
 

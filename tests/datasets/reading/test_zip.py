@@ -217,10 +217,10 @@ def test_a_lost_file_in_a_zip_file_is_named(folder, tmp_path):
     shutil.copytree(folder.path, tmp_path / "S")
     (tmp_path / "S/depth/c/1/0/0/0").unlink()
     path = pack(tmp_path / "S", tmp_path / "S.zip", "S/")
-    with pytest.raises(pc.DamageError, match="shard 1 has lost a file") as error:
+    with pytest.raises(pc.DamageError, match="a file of shard 1 is missing") as error:
         ViewStore.open(path).require_complete()
     assert error.value.where == f"{path}/depth/c/1/0/0/0"
-    with pytest.raises(pc.DamageError, match="shard 1 has lost a file"):
+    with pytest.raises(pc.DamageError, match="a file of shard 1 is missing"):
         ViewStore.open(path).read("depth", 6)
 
 
