@@ -5,6 +5,7 @@ looks along its +z with x to the right and y down, and surfaces lie in the unit 
 """
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -215,7 +216,7 @@ def find_rig(name: str) -> Rig:
     (20, 7)
     """
     if name.endswith(".toml"):
-        return read_rig(Path(name))
+        return read_rig(Path(os.path.expanduser(name)))
     if name in RIGS:
         return Rig(name, tuple(RIGS[name]()))
     count = name.removeprefix("fibonacci")

@@ -11,7 +11,7 @@ from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
-from pointcmt.errors import UsageError, nearest, require_named
+from pointcmt.errors import UsageError, nearest
 from pointcmt.render.config import RenderConfig, find_color
 from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
@@ -86,10 +86,8 @@ def render(
     own = {each.name for each in fields(RenderConfig)}
     found = rig if isinstance(rig, Rig) else find_rig(str(rig))
     config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
-    if root is not None:
-        require_named(root, "--root")
-    place, follow = None if root is None else Path(root), given.get("follow_links", False)
-    listing = list_shapes(dataset, place, given.get("up"), follow)
+    place = None if root is None else local_path(root, "--root")
+    listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
     matched, device = given.get("correspondences", True), given.get("device", "auto")
     job = job_of_listing(listing, str(out), config, matched, device)

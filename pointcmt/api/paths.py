@@ -1,5 +1,6 @@
 """Paths of folders and files, as arguments of public functions."""
 
+import os
 from pathlib import Path
 
 from pointcmt.datasets.store.locations import is_remote
@@ -7,7 +8,7 @@ from pointcmt.errors import UsageError, require_named
 
 
 def local_path(path: str | Path, flag: str) -> Path:
-    """Return an argument as a path of the file system.
+    """Return an argument as a path of the file system, with ~ as the home directory.
 
     flag: the option of the same meaning, for messages. Raises UsageError if the path is empty, or a
     URL.
@@ -19,4 +20,4 @@ def local_path(path: str | Path, flag: str) -> Path:
             where=f"{flag} {path}",
             fix="use a local folder",
         )
-    return Path(path)
+    return Path(os.path.expanduser(path))

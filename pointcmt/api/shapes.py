@@ -44,7 +44,7 @@ def load_mesh(path: str | Path) -> Mesh:
     Mesh(4 vertices, 4 faces)
     """
     with _shape_errors(str(path)):
-        return meshes.load_mesh(Path(path))
+        return meshes.load_mesh(Path(path).expanduser())
 
 
 def load_cloud(path: str | Path) -> Cloud:
@@ -55,7 +55,7 @@ def load_cloud(path: str | Path) -> Cloud:
     >>> pc.load_cloud("chair.xyz")
     Cloud(3 points)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     record = ShapeRecord(path.stem, None, "train", path.name)
     with _shape_errors(str(path)):
         return CloudLoader("clouds", path.parent).load(record)[0]

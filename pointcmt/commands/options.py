@@ -106,7 +106,7 @@ def path_of(flag: str) -> dict[str, Any]:
 
     def parse(text: str | Path) -> Path:
         require_named(text, flag)
-        return Path(text)
+        return Path(os.path.expanduser(text))
 
     return {"parser": parse, "metavar": "PATH"}
 

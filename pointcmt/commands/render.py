@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from pointcmt.render.jobs.run import Options, Summary
 
 
+MOST_NOTES = 10  # kinds that are printed
+
+
 def render(
     dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own as module:name (docs/own-parts.md).")],
     out: Annotated[str, typer.Option(help="The view store to create or continue: a folder, s3://bucket/path, gs://bucket/path.")],
@@ -188,6 +191,10 @@ def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> No
     """Print a summary of a run and exit with the matching code."""
     for outcome in summary.failures:
         show("failed", outcome.id, str(outcome.reason), outcome.detail)
+    for kind, shapes in list(summary.notes.items())[:MOST_NOTES]:
+        show("note", f"{shapes} shapes" if shapes > 1 else "1 shape", kind)
+    if len(summary.notes) > MOST_NOTES:
+        show("note", f"{len(summary.notes) - MOST_NOTES} more kinds: see --json")
     rate = summary.views / max(summary.seconds, 1e-9)
     show(
         f"{out}: {summary.done} shapes {verb}, {summary.skipped} skipped, "

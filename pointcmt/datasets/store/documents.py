@@ -6,6 +6,7 @@ is read here is checked against its form, and a mismatch raises a DamageError th
 
 import json
 import math
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
@@ -67,6 +68,8 @@ OUTCOME_FORM: dict[str, Form] = {
 REASONS = frozenset(Reason)
 _MOST = {"shapes": 1 << 27, "views": 1 << 16, "size": 1 << 16, "points": 1 << 31, "shard": 1 << 27}
 _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
+# In a note: quoted names, paths, names of files, and numbers.
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[\w-]+\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ class Outcome:
     backend_reason: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+def kind_of_note(note: str) -> str:
+    """Return a note without what is particular to one shape: its details, names and numbers.
+
+    >>> kind_of_note("texture of material 'oak': images/oak.png is missing")
+    'texture of material …'
+    """
+    return _PARTICULAR.sub("…", note.split(": ")[0])
 
 
 def root_attributes(data: bytes, where: str) -> dict[str, Any]:

@@ -80,13 +80,16 @@ def is_zip(path: str) -> bool:
 
 
 def tidy(path: str) -> str:
-    """Return a location without trailing slashes. Raises UsageError for an empty one."""
+    """Return a location without trailing slashes, and with ~ as the home directory.
+
+    Raises UsageError for an empty one.
+    """
     if not path:
         raise UsageError(
             "the store's path is empty",
             fix="use a folder, s3://bucket/path or gs://bucket/path",
         )
-    return path.rstrip("/") or "/"
+    return os.path.expanduser(path).rstrip("/") or "/"
 
 
 def absolute(path: str) -> str:
@@ -265,8 +268,9 @@ def _explain(error: Exception, path: str) -> tuple[str, str] | None:
     text = str(error)
     if isinstance(error, TimeoutError):
         return _CURL_ERRORS[28]
-    system = re.search(r"os_error_code='(\d+)'", text)
-    number = int(system[1]) if system else getattr(error, "errno", None)
+    # The second form is that of older versions.
+    system = re.search(r"os_error_code='(\d+)'|\[OS error (\d+)", text)
+    number = int(system[1] or system[2]) if system else getattr(error, "errno", None)
     if number is not None:
         return _SYSTEM_ERRORS.get(number, (os.strerror(number), ""))
     if not is_remote(path):

@@ -6,6 +6,7 @@ describes all files.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from pointcmt.datasets.store.documents import (
     decode_marker,
     decode_outcome,
     identity_digest,
+    kind_of_note,
     require_marker,
 )
 from pointcmt.datasets.store.file_checks import MISSING
@@ -211,6 +213,13 @@ class StoreRecords:
                 own = (table for table in marker["failures"] if table["id"] in shapes)
                 failed |= {shapes[table["id"]]: table for table in own}
         return tuple(decode_outcome(failed[shape]) for shape in sorted(failed))
+
+    def notes(self, share: tuple[int, int] = (0, 1)) -> dict[str, int]:
+        """Return the number of shapes of a share by kind of note, the most common first."""
+        kinds: Counter[str] = Counter()
+        for _, table in self.ended(share):
+            kinds.update({kind_of_note(note) for note in table["notes"]})
+        return dict(kinds.most_common())
 
     def status(self) -> NDArray[np.uint8]:
         """Return PENDING, DONE or FAILED per shape, [O], from the commit markers."""

@@ -73,6 +73,7 @@ class Summary:
     failures: tuple[Outcome, ...]  # all failed shapes of the share, from any run
     seconds: float
     views: int  # rendered by this run
+    notes: dict[str, int] = field(default_factory=dict)  # shapes of the share by kind of note
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -81,6 +82,7 @@ class Summary:
             "done": self.done,
             "failed": len(self.failures),
             "skipped": self.skipped,
+            "notes": self.notes,
             "seconds": round(self.seconds, 3),
             "views_per_second": round(self.views / max(self.seconds, 1e-9), 2),
             "failures": [
@@ -170,6 +172,7 @@ def complete(
         failures=failures,
         seconds=time.monotonic() - started,
         views=done * store.schema.views,
+        notes=store.notes(options.share) if stage == RENDER else {},
     )
 
 

@@ -30,6 +30,7 @@ _OPTION_WORDS = {
     "-texres": 1,
     "-type": 1,
 }
+NEARLY_BLACK = 2 / 255  # of a color's largest channel
 _MOST_FILES = 100  # material files per model
 _LONGEST_LINE = 8192  # characters: twice the longest path, and options
 _OPTION_NUMBERS = {"-o", "-s", "-t"}
@@ -52,6 +53,7 @@ class _Draft:
     place: Path  # the directory of the MTL file
     material: Material
     has_d: bool = False
+    emitted: tuple[float, float, float] = (0.0, 0.0, 0.0)  # Ke
     texture: str = ""
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
@@ -89,15 +91,16 @@ class MaterialLibrary:
             self.notes.append(f"material {printable(name)!r} is not defined")
             return None
         self.notes += draft.notes
+        material = _with_emission(draft)
         if not draft.texture:
-            return Placed(draft.material)
+            return Placed(material)
         try:
             path = self._find_texture(draft)
-            pixels = self._textures.opaque(path, draft.material.color)
+            pixels = self._textures.opaque(path, material.color)
         except NotRead as reason:
             self.notes.append(str(reason))
-            return Placed(draft.material)
-        return Placed(replace(draft.material, texture=pixels), draft.scale, draft.offset)
+            return Placed(_without_texture(material))
+        return Placed(replace(material, texture=pixels), draft.scale, draft.offset)
 
     def _file_names(self, statement: str) -> list[str]:
         """Return one name with spaces if that file exists, else several names (spaces escaped)."""
@@ -131,14 +134,27 @@ class MaterialLibrary:
             if keyword == "newmtl":
                 draft = _Draft(place, Material(name=rest))
                 self._drafts.setdefault(rest, draft)
-            elif keyword in ("kd", "d", "tr"):
+            elif keyword in ("kd", "ke", "d", "tr"):
                 _set_number(draft, keyword, rest)
-            elif keyword == "map_kd" and rest:
+            elif rest and (keyword == "map_kd" or (keyword == "map_ke" and not draft.texture)):
                 _set_texture(draft, rest)
 
 
+def _with_emission(draft: _Draft) -> Material:
+    """Return the material with what it emits added to its color: there is one picture of both."""
+    pairs = zip(draft.material.color, draft.emitted, strict=True)
+    red, green, blue = (min(1.0, reflected + emitted) for reflected, emitted in pairs)
+    return replace(draft.material, color=(red, green, blue))
+
+
+def _without_texture(material: Material) -> Material:
+    """Return the material in gray if it is black: exporters write Kd 0 0 0 beside a texture."""
+    black = max(material.color) <= NEARLY_BLACK
+    return replace(material, color=Material().color) if black else material
+
+
 def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
-    """Set Kd, d (opacity) or Tr (1 - opacity); d takes precedence over Tr."""
+    """Set Kd, Ke, d (opacity) or Tr (1 - opacity); d takes precedence over Tr."""
     words = [word for word in rest.partition("#")[0].split() if word != "-halo"]
     try:
         numbers = [min(1.0, max(0.0, float(word))) for word in words[:3]]  # nan becomes 0
@@ -146,9 +162,11 @@ def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
     except (ValueError, IndexError):
         draft.notes.append(f"material statement ignored: {printable(f'{keyword} {rest}')}")
         return
+    red, green, blue = numbers if len(numbers) == 3 else 3 * [number]
     if keyword == "kd":
-        red, green, blue = numbers if len(numbers) == 3 else 3 * [number]
         draft.material = replace(draft.material, color=(red, green, blue))
+    elif keyword == "ke":
+        draft.emitted = (red, green, blue)
     elif keyword == "d":
         draft.material, draft.has_d = replace(draft.material, opacity=number), True
     elif not draft.has_d:
@@ -156,7 +174,7 @@ def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
 
 
 def _set_texture(draft: _Draft, rest: str) -> None:
-    """Set map_Kd: options, then a file name that may contain spaces."""
+    """Set the texture (map_Kd or map_Ke): options, then a file name that may contain spaces."""
     option, behind = _first_word(rest)
     while option in _OPTION_WORDS or option in _OPTION_NUMBERS:
         if option in _OPTION_WORDS:
