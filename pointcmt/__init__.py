@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same names
+    from pointcmt.api.exports import export
     from pointcmt.api.jobs import RenderSettings, preview, render
     from pointcmt.api.networks import (
         TrainedModel,
@@ -66,6 +67,7 @@ __all__ = [
     "__version__",
     "backbone",
     "evaluate",
+    "export",
     "find_rig",
     "load_cloud",
     "load_mesh",
@@ -81,6 +83,7 @@ __all__ = [
 
 # Module → its public names, and the extra that installs its libraries.
 HOMES: dict[str, tuple[str, str]] = {
+    "api.exports": ("export", ""),
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
     "api.shapes": (

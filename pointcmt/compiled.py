@@ -78,6 +78,8 @@ def _places_of_the_user() -> Iterator[Path]:
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     if home.is_absolute():  # it is not for a container's user without a home
         yield home / "pointcmt"
+    if not hasattr(os, "getuid"):  # Windows: its temporary folder is the user's own
+        return
     with suppress(OSError):
         own = Path(tempfile.gettempdir()) / f"pointcmt-{os.getuid()}"
         own.mkdir(mode=0o700, exist_ok=True)

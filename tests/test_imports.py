@@ -34,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "datasets": ("datasets.store", "datasets.store.schema"),
     "datasets.store.schema": (),
     "datasets.store": ("datasets.store.schema",),
+    "datasets.export": ("datasets", "datasets.store", "datasets.store.schema"),
     "datasets.sources": ("datasets.store.schema",),
     "render": ("datasets.store", "datasets.store.schema"),
     "render.draw": ("render.config", "render.startup"),

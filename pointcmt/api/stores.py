@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_store(path: str | Path, *, features: str | Path | None = None) -> "ViewStore":
-    """Open a view store: a folder, s3://bucket/path or gs://bucket/path.
+    """Open a view store: a folder, a zip file, s3://bucket/path or gs://bucket/path.
 
     features: where derived features are kept, if not in the store. Raises StoreError if there is no
     readable store.

@@ -20,7 +20,8 @@ SOME_FAILED = 3
 Store = Annotated[
     str,
     typer.Argument(
-        help="A view store: a folder, s3://bucket/path, gs://bucket/path.", show_default=False
+        help="A view store: a folder, s3://bucket/path, gs://bucket/path; to read, a zip file.",
+        show_default=False,
     ),
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Number of worker processes; 0 = one per core.")]

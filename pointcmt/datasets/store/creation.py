@@ -10,9 +10,11 @@ from pointcmt.datasets.store.documents import (
     decode_marker,
     identity,
     identity_digest,
+    is_root_metadata,
     loose_attributes,
     require_root,
     root_attributes,
+    root_metadata,
 )
 from pointcmt.datasets.store.file_checks import Inventory
 from pointcmt.datasets.store.leftovers import Names, names_of
@@ -20,13 +22,13 @@ from pointcmt.datasets.store.schema import (
     COMMITS,
     PLAN,
     ROOT,
+    Schema,
     ShapeRecord,
     array_metadata,
     array_specs,
-    as_prescribed,
     digest,
     encode_plan,
-    group_metadata,
+    is_array_metadata,
 )
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
@@ -45,6 +47,7 @@ def create(
     rendered agrees with it. Raises StoreError with the differences if the location holds another
     store, and if it holds files that are not a store's.
     """
+    storage.require_writable()
     plan = encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": digest(plan)}
     stored = _claim_root(storage, attributes, plan)
@@ -58,7 +61,7 @@ def create(
     store = ViewStore(storage, stored)
     _ensure(storage, PLAN, plan)
     for name in array_specs(store.schema):
-        ensure_metadata(storage, name, array_metadata(store.schema, name))
+        ensure_metadata(storage, store.schema, name)
     return store
 
 
@@ -147,7 +150,7 @@ def _claim_root(storage: Storage, attributes: dict[str, Any], plan: bytes) -> di
     A lost or damaged root is written again only if everything else belongs to the same store.
     """
     found = storage.first_read(ROOT)
-    root = group_metadata(attributes)
+    root = root_metadata(attributes)
     if found is None:
         names = storage.top_names()  # once, since other processes may be creating the same store
         foreign = sorted(name for name in names if not name.startswith(ROOT))
@@ -188,10 +191,9 @@ def repair_root(storage: Storage) -> bool:
             raise damage from None
         if _owners(storage) != {identity_digest(body)}:
             raise
-    root = group_metadata(body)
-    if as_prescribed(data, root):
+    if is_root_metadata(data, body):
         return False
-    storage.write(ROOT, root)
+    storage.write(ROOT, root_metadata(body))
     return True
 
 
@@ -215,14 +217,14 @@ def _is_ours(storage: Storage, attributes: dict[str, Any], plan: bytes) -> bool:
     return storage.read(PLAN) == plan
 
 
-def ensure_metadata(storage: Storage, name: str, prescribed: bytes) -> bool:
+def ensure_metadata(storage: Storage, schema: Schema, name: str) -> bool:
     """Make an array's `zarr.json` say what is prescribed; returns whether it had to be rewritten.
 
-    Additions of other tools are kept.
+    Additions of other tools are kept, and what an earlier version wrote.
     """
-    key = f"{name}/{ROOT}"
+    key, prescribed = f"{name}/{ROOT}", array_metadata(schema, name)
     found = storage.write_new(key, prescribed)
-    if found is prescribed or as_prescribed(found, prescribed):
+    if found is prescribed or is_array_metadata(found, schema, name):
         return False
     storage.write(key, prescribed)
     return True

@@ -14,9 +14,16 @@ from typing import Any
 from pointcmt.datasets.store.schema import (
     OPTIONAL_LAYERS,
     SCHEMA_VERSION,
+    array_forms,
+    array_specs,
+    as_prescribed,
     digest,
     encode_json,
     encode_line,
+    group_metadata,
+    group_table,
+    holds,
+    schema_from_attributes,
     with_checksum,
 )
 from pointcmt.datasets.store.storage import REPAIR
@@ -154,6 +161,41 @@ def require_root(body: dict[str, Any], where: str) -> None:
         raise DamageError(
             f"the schema in the root zarr.json is invalid: {problem}", where=where, fix=REMAKE
         )
+
+
+def root_metadata(attributes: dict[str, Any]) -> bytes:
+    """Return the root `zarr.json` of a new store: `group_metadata` and all arrays' metadata.
+
+    With this consolidated metadata, zarr-python and xarray need not list the folder, where they
+    warn of every file that is not zarr's. Other readers ignore it.
+    """
+    schema = schema_from_attributes(attributes)
+    arrays = {name: array_forms(schema, name)[0] for name in array_specs(schema)}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    return encode_json({**group_table(attributes), "consolidated_metadata": consolidated})
+
+
+def is_root_metadata(data: bytes, attributes: dict[str, Any]) -> bool:
+    """Return whether a root `zarr.json` is as prescribed, apart from other tools' additions.
+
+    Consolidated metadata may be missing, as in earlier stores, or be another tool's, but must be
+    that of the store's arrays.
+    """
+    if data == root_metadata(attributes):
+        return True
+    if not as_prescribed(data, group_metadata(attributes)):
+        return False
+    found = json.loads(data)
+    if "consolidated_metadata" not in found:
+        return found.keys() == group_table({}).keys()
+    schema, consolidated = schema_from_attributes(attributes), found["consolidated_metadata"]
+    try:
+        return (consolidated["kind"], consolidated["must_understand"]) == ("inline", False) and all(
+            any(holds(consolidated["metadata"][name], form) for form in array_forms(schema, name))
+            for name in array_specs(schema)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def decode_marker(data: bytes, where: str) -> dict[str, Any]:

@@ -139,4 +139,5 @@ def _after_fork() -> None:
             holder.reopen()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""Where stores are: folders, s3://bucket/path and gs://bucket/path; and what goes wrong there.
+"""Where stores are: folders, zip files, s3:// and gs://bucket/path; and what goes wrong there.
 
 tensorstore finds the credentials where other tools find them (docs/store.md). They never become
 part of a message: messages give a server's error code, never its answer.
@@ -7,16 +7,20 @@ part of a message: messages give a server's error code, never its answer.
 import errno
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import tensorstore as ts
 
-from pointcmt.errors import StoreError, UsageError, nearest, require_utf8
+from pointcmt.datasets.store.file_checks import MISSING, file_problem
+from pointcmt.datasets.store.schema import PLAN, ROOT
+from pointcmt.errors import DamageError, StoreError, UsageError, nearest, require_utf8
+from pointcmt.files import require_regular
 
 DRIVERS = {"s3": "s3", "gs": "gcs"}  # tensorstore's name by URL scheme
 # Retries of a request, 0.5 s, 1 s, 2 s, … 8 s apart. On first contact a wrong address shows within
@@ -51,6 +55,7 @@ _SYSTEM_ERRORS = {
         "another process writes to this folder while it is being deleted",
         "stop that process first, then run the same command again",
     ),
+    errno.EINVAL: ("this is not a regular file", "choose another path"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
 _CURL_ERRORS = {
@@ -67,6 +72,11 @@ _CURL_ERRORS = {
 def is_remote(path: str) -> bool:
     """Return whether a location is on object storage."""
     return "://" in path
+
+
+def is_zip(path: str) -> bool:
+    """Return whether a location is a zip file: it is named like one, and is not a folder."""
+    return not is_remote(path) and path.lower().endswith(".zip") and not Path(path).is_dir()
 
 
 def tidy(path: str) -> str:
@@ -110,7 +120,9 @@ def kvstore_spec(path: str) -> dict[str, Any]:
             raise UsageError(
                 "this is neither a folder nor a URL", where=path, fix=f"{scheme[1]}://bucket/path"
             )
-        return {"driver": "file", "path": f"{absolute(path)}/".replace("//", "/")}
+        if is_zip(path):
+            return _zip_spec(Path(absolute(path)))
+        return {"driver": "file", "path": Path(absolute(path)).as_posix().rstrip("/") + "/"}
     scheme_, rest = path.split("://", 1)
     bucket, *parts = rest.rstrip("/").split("/")
     if scheme_ not in DRIVERS:
@@ -125,6 +137,64 @@ def kvstore_spec(path: str) -> dict[str, Any]:
         )
     own = {"driver": DRIVERS[scheme_], "bucket": bucket, "path": "".join(f"{p}/" for p in parts)}
     return own | (_s3_options() if scheme_ == "s3" else {})
+
+
+def _zip_spec(path: Path) -> dict[str, Any]:
+    """Return tensorstore's spec of the store in a zip file, at its top or in its only folder.
+
+    Its entries must not be compressed: the data are already, and a view is read without the rest of
+    its shard. Raises StoreError for a file that holds no such store.
+    """
+    with storage_errors(str(path)):
+        if file_problem(path) == MISSING:  # tensorstore finds nothing in it, as in an empty folder
+            return {
+                "driver": "zip",
+                "base": {"driver": "file", "path": path.as_posix()},
+                "path": "",
+            }
+        require_regular(path)
+        status = path.stat()
+    return {
+        "driver": "zip",
+        "base": {"driver": "file", "path": path.as_posix()},
+        "path": _top_of_zip(path, status.st_mtime_ns, status.st_size),
+    }
+
+
+@lru_cache(maxsize=16)
+def _top_of_zip(path: Path, changed: int, size: int) -> str:
+    """Return where in a zip file the store is: "" or "folder/". changed, size: for the cache."""
+    try:
+        with storage_errors(str(path)), zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DamageError(
+            f"this zip file is damaged or incomplete: {error}",
+            where=str(path),
+            fix="copy or download it again",
+        ) from None
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+        raise StoreError(
+            "the files in this zip file are compressed or encrypted",
+            where=str(path),
+            fix="unpack it and use the folder, or pack it again with `zip -0 -r`",
+        )
+    names = {entry.filename for entry in entries}
+    tops = {
+        name.removesuffix(ROOT)
+        for name in names
+        if re.fullmatch(f"([^/]+/)?{re.escape(ROOT)}", name)
+    }
+    tops = {top for top in tops if f"{top}{PLAN}" in names} or tops
+    if "" in tops or not tops:
+        return ""
+    if len(tops) > 1:
+        raise StoreError(
+            f"this zip file holds several stores: {', '.join(sorted(tops)[:5])}",
+            where=str(path),
+            fix="pack each store into a zip file of its own",
+        )
+    return tops.pop()
 
 
 def limit_waiting() -> None:

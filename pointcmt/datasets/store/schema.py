@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -98,7 +98,8 @@ class ArraySpec:
 def array_specs(schema: Schema) -> dict[str, ArraySpec]:
     """Return every array of a store by name, in the order in which they are written."""
     V, H, N = schema.views, schema.size, schema.points
-    image = matrix = ("view", "row", "column")
+    image = ("view", "row", "column")
+    matrix = ("matrix_row", "matrix_column")
     specs = {
         "rgb": ArraySpec("uint8", (*image, "channel"), (V, H, H, 3), chunk="view"),
         "depth": ArraySpec(
@@ -122,9 +123,9 @@ def array_specs(schema: Schema) -> dict[str, ArraySpec]:
             (V, -(-N // 8)),
             attributes=(("packed", "numpy.packbits along the points, big-endian bits"),),
         ),
-        "K": ArraySpec("float64", matrix, (V, 3, 3), chunk="shard"),
-        "world_to_camera": ArraySpec("float64", matrix, (V, 4, 4), chunk="shard"),
-        "source_to_world": ArraySpec("float64", matrix[1:], (4, 4), chunk="shard"),
+        "K": ArraySpec("float64", ("view", "K_row", "K_column"), (V, 3, 3), chunk="shard"),
+        "world_to_camera": ArraySpec("float64", ("view", *matrix), (V, 4, 4), chunk="shard"),
+        "source_to_world": ArraySpec("float64", matrix, (4, 4), chunk="shard"),
         "label": ArraySpec("int32", (), (), -1, chunk="shard"),
         "split": ArraySpec("uint8", (), (), chunk="shard"),
         "status": ArraySpec("uint8", (), (), PENDING, chunk="shard"),
@@ -134,6 +135,12 @@ def array_specs(schema: Schema) -> dict[str, ArraySpec]:
     return specs
 
 
+# Earlier stores name the rows and columns of matrices like those of images: still valid.
+_EARLIER_AXES = {
+    "K": ("view", "row", "column"),
+    "world_to_camera": ("view", "row", "column"),
+    "source_to_world": ("row", "column"),
+}
 CORRESPONDENCE_ARRAYS = ("visible",)  # written with the images, or later by build-correspondences
 
 
@@ -197,8 +204,24 @@ def array_metadata(schema: Schema, name: str) -> bytes:
     return spec_metadata(schema, array_specs(schema)[name])
 
 
+def is_array_metadata(data: bytes, schema: Schema, name: str) -> bool:
+    """Return whether an array's `zarr.json` is as prescribed now or was in an earlier version."""
+    return any(as_prescribed(data, encode_json(form)) for form in array_forms(schema, name))
+
+
+def array_forms(schema: Schema, name: str) -> list[dict[str, Any]]:
+    """Return the metadata of an array: the one that is written now, then those of old stores."""
+    spec = array_specs(schema)[name]
+    earlier = [replace(spec, axes=_EARLIER_AXES[name])] if name in _EARLIER_AXES else []
+    return [_spec_table(schema, each) for each in (spec, *earlier)]
+
+
 def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
     """Return the `zarr.json` of any array with a row per shape, sharded like the store."""
+    return encode_json(_spec_table(schema, spec))
+
+
+def _spec_table(schema: Schema, spec: ArraySpec) -> dict[str, Any]:
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     crc32c = {"name": "crc32c"}
     codecs: list[dict[str, Any]] = [
@@ -207,7 +230,7 @@ def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
         crc32c,
     ]
     if spec.chunk != "shard":
-        inner = (1, 1, *spec.shape[1:]) if spec.chunk == "view" else (1, *spec.shape)
+        inner = [1, 1, *spec.shape[1:]] if spec.chunk == "view" else [1, *spec.shape]
         sharding = {
             "chunk_shape": inner,
             "codecs": codecs,
@@ -216,26 +239,28 @@ def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
         }
         codecs = [{"name": "sharding_indexed", "configuration": sharding}]
     chunk_grid = {"chunk_shape": [schema.shard, *spec.shape]}
-    return encode_json(
-        {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": [schema.shapes, *spec.shape],
-            "data_type": spec.dtype,
-            "chunk_grid": {"name": "regular", "configuration": chunk_grid},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": spec.fill,
-            "codecs": codecs,
-            "attributes": dict(spec.attributes),
-            "dimension_names": ["shape", *spec.axes],
-        }
-    )
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [schema.shapes, *spec.shape],
+        "data_type": spec.dtype,
+        "chunk_grid": {"name": "regular", "configuration": chunk_grid},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": spec.fill,
+        "codecs": codecs,
+        "attributes": dict(spec.attributes),
+        "dimension_names": ["shape", *spec.axes],
+    }
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:
-    """Return the root `zarr.json`, with a `checksum` of all other attributes."""
-    attributes = with_checksum(attributes)
-    return encode_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    """Return a root `zarr.json`, with a `checksum` of all other attributes."""
+    return encode_json(group_table(attributes))
+
+
+def group_table(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what `group_metadata` encodes."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": with_checksum(attributes)}
 
 
 def with_checksum(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -312,17 +337,28 @@ def as_prescribed(data: bytes, prescribed: bytes) -> bool:
         return True
     try:
         found, wanted = json.loads(data), json.loads(prescribed)
-        attributes = found["attributes"]
-        same = {key: attributes[key] for key in wanted["attributes"]} == wanted["attributes"]
-        same &= all(found[key] == wanted[key] for key in wanted if key != "attributes")
-        same &= not found.get("storage_transformers")
-        return same and any(
+        return holds(found, wanted) and any(
             json.dumps(found, indent=indent, ensure_ascii=ascii).encode().strip() == data.strip()
             for indent in (None, 1, 2, 4)
             for ascii in (True, False)
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Return whether metadata says what is wanted; it may say more. Raises KeyError, TypeError."""
+    found, wanted = _without_endian(found), _without_endian(wanted)
+    attributes = found["attributes"]
+    same = {key: attributes[key] for key in wanted["attributes"]} == wanted["attributes"]
+    same &= all(found[key] == wanted[key] for key in wanted if key != "attributes")
+    return same and not found.get("storage_transformers")
+
+
+def _without_endian(metadata: Any) -> Any:
+    """Return metadata as JSON has it, without the byte order, which some tools add to bytes."""
+    little = '{"name": "bytes", "configuration": {"endian": "little"}}'
+    return json.loads(json.dumps(metadata).replace(little, '{"name": "bytes"}'))
 
 
 def schema_attributes(schema: Schema) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A location that holds a store, opened once: a folder or a bucket, with atomic, synced writes."""
+"""A location that holds a store, opened once, with atomic, synced writes.
+
+A folder, a bucket, or a zip file, which can only be read.
+"""
 
 import os
 from collections import deque
@@ -11,6 +14,7 @@ import tensorstore as ts
 
 from pointcmt.datasets.store import forks
 from pointcmt.datasets.store.file_checks import (
+    HAS_LOCKS,
     MISSING,
     Inventory,
     delete_empty_root,
@@ -26,6 +30,7 @@ from pointcmt.datasets.store.locations import (
     FIRST_TRIES,
     TRIES,
     is_remote,
+    is_zip,
     kvstore_spec,
     limit_waiting,
     shared_context,
@@ -48,8 +53,8 @@ class Storage:
 
     path: the folder, s3://bucket/path or gs://bucket/path as given, without a trailing slash; it
     need not exist yet. threads: of decoding, encoding and file access. folder: the absolute path,
-    None on object storage. Every method raises StoreError, with its remedy, where the location
-    cannot be read or written.
+    None on object storage and for a zip file, which can only be read. Every method raises
+    StoreError, with its remedy, where the location cannot be read or written.
 
     Example: `Storage("S").read("zarr.json")` is the bytes of the file S/zarr.json.
     """
@@ -60,12 +65,13 @@ class Storage:
         Raises UsageError for a path or a URL that cannot be a location.
         """
         self.path, self.threads = tidy(str(path)), threads
-        self.is_remote = is_remote(self.path)
+        self.is_remote, self.is_zip = is_remote(self.path), is_zip(self.path)
         self._spec = kvstore_spec(self.path)
-        self.folder = None if self.is_remote else Path(self._spec["path"])
+        is_folder = not (self.is_remote or self.is_zip)
+        self.folder = Path(self._spec["path"]) if is_folder else None
         if self.is_remote:
             limit_waiting()
-        elif not sync:
+        elif self.folder is not None and not sync:
             self._spec["file_io_sync"] = False
         self.kv = self._open(TRIES)
 
@@ -208,14 +214,34 @@ class Storage:
     def size(self, name: str = "") -> int | None:
         """Return the bytes of all files in a folder of it, or in all of it.
 
-        None on object storage, where the size of each object would take a request.
+        None on object storage, where the size of each object would take a request, and for a part
+        of a zip file.
         """
+        if self.is_zip and not name:
+            with storage_errors(self.path):
+                return os.stat(self.path).st_size
         return None if self.folder is None else folder_size(self.folder / name)
 
     # ---- writing
 
+    def require_writable(self) -> None:
+        """Raise StoreError for a zip file, and on a system where stores can only be read."""
+        if self.is_zip:
+            raise StoreError(
+                "a store in a zip file can only be read",
+                where=self.path,
+                fix="unpack it and use the folder",
+            )
+        if not HAS_LOCKS:
+            raise StoreError(
+                "stores can only be read on this system",
+                where=self.path,
+                fix="write them on Linux or macOS",
+            )
+
     def write(self, key: str, value: bytes) -> None:
         """Write a key so that readers see all of it or nothing; on disk when this returns."""
+        self.require_writable()
         self.empty_leftover(key)
         with storage_errors(self.path):
             self.kv.write(key, value).result()
@@ -231,6 +257,7 @@ class Storage:
         with storage_errors(self.path):
             found = self.kv.read(key).result()
             if found.state == "missing":
+                self.require_writable()
                 self.empty_leftover(key)
                 stamp = self.kv.write(key, value, if_equal=found.stamp.generation).result()
                 if stamp.generation:
@@ -243,6 +270,7 @@ class Storage:
 
         Returns the new generation, None if the key has changed.
         """
+        self.require_writable()
         if value is not None:
             self.empty_leftover(key)
         with storage_errors(self.path):
@@ -250,6 +278,7 @@ class Storage:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys, all at the same time; missing ones are ignored."""
+        self.require_writable()
         with storage_errors(self.path):
             for future in [self.kv.write(key, None) for key in keys]:
                 future.result()
@@ -258,6 +287,7 @@ class Storage:
         """Delete files and empty folders by name: the folder `first` before all others, the file
         `last` after them, then the folder that held them. Raises StoreError if it is not empty.
         """
+        self.require_writable()
         sooner = [name for name in found.files if name.startswith(f"{first}/")]
         later = [name for name in found.files if not name.startswith(f"{first}/") and name != last]
         if self.folder is None:
@@ -282,6 +312,7 @@ class Storage:
 
         Object storage keeps no half-written objects.
         """
+        self.require_writable()
         if self.folder is None:
             return []
         with storage_errors(self.path):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
+from pointcmt.datasets.store.documents import is_root_metadata
 from pointcmt.datasets.store.features import GROUP, Features, list_features, open_features
 from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.schema import (
@@ -19,11 +20,10 @@ from pointcmt.datasets.store.schema import (
     PLAN,
     RENDER,
     ROOT,
-    array_metadata,
     array_specs,
     as_prescribed,
     digest,
-    group_metadata,
+    is_array_metadata,
     marker_key,
     unpack_visible,
 )
@@ -101,7 +101,7 @@ def verify(
 def _metadata(store: ViewStore) -> Iterator[Broken]:
     """Check the root, the plan and the arrays' metadata. Raises DamageError for a damaged plan."""
     root = store.storage.read(ROOT) or b""
-    if not as_prescribed(root, group_metadata(store.attributes)):
+    if not is_root_metadata(root, store.attributes):
         yield Broken(ROOT, "the file has changed since it was written")
     if len(store.shapes) != store.schema.shapes:
         yield Broken(
@@ -111,7 +111,7 @@ def _metadata(store: ViewStore) -> Iterator[Broken]:
         data = store.storage.read(f"{name}/{ROOT}")
         if data is None:
             yield Broken(f"{name}/{ROOT}", MISSING)
-        elif not as_prescribed(data, array_metadata(store.schema, name)):
+        elif not is_array_metadata(data, store.schema, name):
             yield Broken(f"{name}/{ROOT}", "the file does not match the schema")
 
 

@@ -53,7 +53,7 @@ class ViewStore(StoreRecords):
         known: bool = False,
         features: str | Path | None = None,
     ) -> Self:
-        """Open an existing store: a folder, s3://bucket/path or gs://bucket/path.
+        """Open an existing store: a folder, a zip file, s3://bucket/path or gs://bucket/path.
 
         threads: of decoding, unless the storage is open already. known: the store has been used
         before, so a server that does not answer is given minutes instead of seconds. features: a
@@ -106,7 +106,7 @@ class ViewStore(StoreRecords):
         home = self.home_of(name)
         array, first = self.array(name), index[0] if index else slice(None)
         shards = self.schema.shards_of(slice(None) if first is ... else first)
-        if not home.storage.is_remote:  # servers have no FIFOs, and report missing objects
+        if home.storage.folder is not None:  # elsewhere missing files are reported, and no FIFOs
             home.require_files([name], shards - home._checked[name])
             home._checked[name] |= shards
         try:
@@ -153,6 +153,7 @@ class ViewStore(StoreRecords):
 
         arrays: name → [shapes of this shard, ...]. Raises StoreError where the disk refuses.
         """
+        self.storage.require_writable()
         shapes = self.schema.shapes_of(shard)
         keys = [shard_key(self.specs[name], name, shard) for name in arrays]
         for key in keys:

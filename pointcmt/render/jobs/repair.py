@@ -150,7 +150,7 @@ def _repair_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
         if lost and lost != MISSING:
             store.storage.write(key, right)  # in place of a FIFO, a device or the like
         lost = lost or ("" if store.storage.read(key) else MISSING)
-        if ensure_metadata(store.storage, name, right) or lost:
+        if ensure_metadata(store.storage, store.schema, name) or lost:
             yield Broken(key, "the file was missing or damaged")
 
 

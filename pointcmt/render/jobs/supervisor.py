@@ -6,8 +6,8 @@ more before it is recorded as failed. It runs in the calling thread, on this mac
 on a dask worker (cluster_task.py); the caller does not notice that a process was replaced.
 """
 
+import mmap
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -180,7 +180,7 @@ class Worker:
             pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):  # it has just ended
             return 0.0
-        return pages * resource.getpagesize() / 2**30
+        return pages * mmap.PAGESIZE / 2**30
 
     def _time_limit(self) -> float:
         """Return the allowed seconds without a message: more for loading and compiling."""

@@ -87,7 +87,7 @@ def test_features_are_read_back_in_16_bits_and_are_0_for_failed_shapes(store):
 def test_zarr_python_reads_features(store):
     features = create_features(store, KEY, WIDTH, FACTS)
     fill(features)
-    group = zarr.open_group(store.path, mode="r")
+    group = zarr.open_group(store.path, mode="r", use_consolidated=False)
     array = group[f"features/{KEY}"]
     assert list(group["features"].array_keys()) == [KEY]
     assert (array.shape, array.dtype) == ((26, VIEWS, WIDTH), np.float16)

@@ -199,7 +199,8 @@ def add_attribute_to_an_array(path):
 
 
 def add_attribute_to_features(path):
-    zarr.open_group(path, mode="r+")["features/0123456789abcdef"].attrs["note"] = "seen by me"
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group["features/0123456789abcdef"].attrs["note"] = "seen by me"
 
 
 TOOLS = [consolidate, add_attribute, add_attribute_to_an_array, add_attribute_to_features]

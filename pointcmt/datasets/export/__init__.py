@@ -1,0 +1,1 @@
+"""View stores as files that other programs read: PNG, nerfstudio, COLMAP, PLY."""
