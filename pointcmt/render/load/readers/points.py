@@ -145,7 +145,7 @@ def finite_cloud(
     Normals that are not finite become 0, so that they are estimated; such colors become gray.
     Raises ShapeRefused if there are points, but none is finite.
     """
-    notes, good = list(notes), np.isfinite(points).all(axis=1)
+    notes, good = list(notes), _finite_rows(points)
     missing = len(points) - int(good.sum())
     if missing:
         if missing == len(points):
@@ -163,16 +163,20 @@ def finite_cloud(
         colors = None if colors is None else colors[good]
         part = None if part is None else part[good]
     if normals is not None:
-        known: NDArray[np.bool_] = np.isfinite(normals).all(axis=1)
+        known = _finite_rows(normals)
         if not known.all():
             notes.append(f"{int((~known).sum())} normals are not finite: estimated instead")
             normals = np.where(known[:, None], normals, 0)
     if colors is not None:
-        fine: NDArray[np.bool_] = np.isfinite(colors).all(axis=1)
+        fine = _finite_rows(colors)
         if not fine.all():
             notes.append(f"{int((~fine).sum())} colors are not finite: gray instead")
             colors = np.where(fine[:, None], colors, GRAY)
     return Cloud(points, normals, colors, part, notes)
+
+
+def _finite_rows(array: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(array).all(axis=1), np.bool_)
 
 
 def _count(
