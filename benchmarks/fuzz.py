@@ -15,6 +15,7 @@ were any.
 import argparse
 import base64
 import hashlib
+import io
 import json
 import os
 import random
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -47,6 +49,11 @@ WORDS = {  # words that a fuzzer would take long to find
         *('"POSITION":', '"indices":', '"mode":', '"nodes":[', '"matrix":[', '"children":['),
         *('"skins":[', '"joints":[', '"weights":[', '"targets":[', '"sparse":{', '"count":'),
         *('"type":"VEC3"', '"componentType":5126', '"images":[', '"uri":"data:image/png;base64,'),
+    ],
+    ".csv": ["x,y,z", "nx,ny,nz", "red,green,blue", "label", "//", "nan", ";", "1,5", '"x"'],
+    ".pcd": [
+        *("VERSION .7\n", "FIELDS x y z", "SIZE 4", "TYPE F", "COUNT 1", "WIDTH ", "HEIGHT "),
+        *("POINTS ", "DATA ascii\n", "DATA binary\n", "DATA binary_compressed\n", "rgb", "_"),
     ],
     ".npy": ["\x93NUMPY", "'descr': '<f4'", "'fortran_order': False", "'shape': (", "O", "|V8"],
     ".json": ["null", "true", "1e999", "NaN", "-1", "{}", "[]", "\\ud800", "0" * 40],
@@ -502,6 +509,26 @@ FLOATS = struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
 GLTFS = tuple(json.dumps(one).encode() for one in (GLTF, STRIP, SPARSE, MORPHED))
 NPY_HEAD = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3), }".ljust(117) + b"\n"
 NPY = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(NPY_HEAD)) + NPY_HEAD + FLOATS
+CSV = b"x,y,z,red,green,blue,label\n0,0,0,1,2,3,a\n1,0,0,1,2,3,b\n0,1,,1,2,3,c\n"
+SEMICOLONS = b"//X Y Z R G B\n2\n0;0;0;1;2;3\n1,5;0;0;1;2;3\n"
+PCD_HEAD = (
+    b"VERSION .7\nFIELDS x y rgb z\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\nWIDTH 2\nHEIGHT 1\n"
+    b"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS 2\nDATA "
+)
+PCD_ROWS = struct.pack("<8f", 0, 0, 4e6, 0, 1, 0, 4e6, 1)
+PCDS = (
+    PCD_HEAD + b"ascii\n0 0 4e6 0\n1 0 4e6 nan\n",
+    PCD_HEAD + b"binary\n" + PCD_ROWS,
+    PCD_HEAD + b"binary_compressed\n" + struct.pack("<IIB", 33, 32, 31) + PCD_ROWS,
+)
+
+
+def npz() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("points.npy"), NPY)
+        archive.writestr(zipfile.ZipInfo("normals.npy"), NPY)
+    return stream.getvalue()
 
 
 def seed_of(name: str) -> bytes:
@@ -519,6 +546,9 @@ TARGETS = {
     "glb-json": Target(glb_json, GLTFS, ".glb"),
     "cloud-xyz": Target(cloud(".xyz"), (b"0 0 0\n1 0 0\n0,1,0,1,2,3\n",), ".off"),
     "cloud-pts": Target(cloud(".pts"), (b"2\n0 0 0 5 1 2 3\n1 0 0 5 1 2 3\n",), ".off"),
+    "cloud-csv": Target(cloud(".csv"), (CSV, SEMICOLONS), ".csv"),
+    "cloud-pcd": Target(cloud(".pcd"), PCDS, ".pcd"),
+    "cloud-npz": Target(cloud(".npz"), (npz(),), ".npy"),
     "cloud-npy": Target(cloud(".npy"), (NPY,), ".npy"),
     "cloud-ply": Target(cloud(".ply"), (PLY, BINARY_PLY), ".ply"),
     "store-root": Target(document("zarr.json"), (seed_of("zarr.json"),), ".json"),

@@ -48,9 +48,11 @@ def load_mesh(path: str | Path) -> Mesh:
 
 
 def load_cloud(path: str | Path) -> Cloud:
-    """Load an XYZ, TXT, PTS, NPY or PLY file of points, with its normals and colors, if any.
+    """Load an XYZ, TXT, ASC, CSV, PTS, PCD, NPY, NPZ or PLY file of points as a validated cloud.
 
-    Raises ShapeError with the reason if the file is missing, damaged, or has no points.
+    Normals and colors are read if the file has any; `notes` says what was assumed about its columns
+    and how many points that are not finite were left out (docs/datasets.md). Raises ShapeError with
+    the reason if the file is missing, damaged, or has no points.
 
     >>> pc.load_cloud("chair.xyz")
     Cloud(3 points)

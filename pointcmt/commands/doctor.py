@@ -53,6 +53,36 @@ endfacet
 endsolid triangle
 """,
 }
+# Three points in each format of clouds that is text.
+CLOUDS = {
+    **{f"points{suffix}": b"0 0 0\n1 0 0\n0 1 0\n" for suffix in (".xyz", ".txt", ".asc")},
+    "points.csv": b"x,y,z\n0,0,0\n1,0,0\n0,1,0\n",
+    "points.pts": b"3\n0 0 0\n1 0 0\n0 1 0\n",
+    "points.pcd": b"""VERSION .7
+FIELDS x y z
+SIZE 4 4 4
+TYPE F F F
+COUNT 1 1 1
+WIDTH 3
+HEIGHT 1
+POINTS 3
+DATA ascii
+0 0 0
+1 0 0
+0 1 0
+""",
+    "points.ply": b"""ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+end_header
+0 0 0
+1 0 0
+0 1 0
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +144,30 @@ def _meshes() -> Finding:
     return Finding("meshes", "ok", ", ".join(Path(name).suffix for name in MESHES))
 
 
+def _clouds() -> Finding:
+    """Read a cloud of each format; this also compiles and caches the readers."""
+    import numpy as np
+
+    from pointcmt.datasets.store.schema import ShapeRecord
+    from pointcmt.render.load.clouds import CloudLoader
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, data in CLOUDS.items():
+            (root / name).write_bytes(data)
+        expected = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        np.save(root / "points.npy", expected)
+        np.savez(root / "points.npz", points=expected)
+        names = [*CLOUDS, "points.npy", "points.npz"]
+        loader = CloudLoader("clouds", root)
+        for name in names:
+            cloud, _ = loader.load(ShapeRecord(name, None, "train", name))
+            if not np.array_equal(cloud.points, expected):
+                what = f"{name} was read incorrectly"
+                return Finding("clouds", "broken", what, "report this as a bug")
+    return Finding("clouds", "ok", ", ".join(Path(name).suffix for name in names))
+
+
 def _embree() -> Finding:
     """Render a textured shape on the CPU; this also compiles and caches the kernels."""
     from pointcmt.render.startup import remedy
@@ -165,7 +219,7 @@ def _egl() -> Finding:
     return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
 
 
-_RENDERING = [("meshes", _meshes), ("embree", _embree), ("egl", _egl)]
+_RENDERING = [("meshes", _meshes), ("clouds", _clouds), ("embree", _embree), ("egl", _egl)]
 
 
 def _gpu() -> Finding:

@@ -83,11 +83,12 @@ def describe(facts: dict[str, Any]) -> str:
     for failure in facts["failures"]:
         what = (failure["id"], failure["reason"], failure["detail"])
         lines.append(f"  failed   {': '.join(printable(part, MOST_DETAIL) for part in what)}")
-    for note in facts["notes"][:NOTES_SHOWN]:
-        said = (note["id"], note["note"])
-        lines.append(f"  note     {': '.join(printable(part, MOST_DETAIL) for part in said)}")
-    if len(facts["notes"]) > NOTES_SHOWN:
-        lines.append(
-            f"  and {len(facts['notes']) - NOTES_SHOWN} more notes; list them all with --json"
-        )
+    shapes: dict[str, list[str]] = {}
+    for note in facts["notes"]:  # often the same for all shapes
+        shapes.setdefault(note["note"], []).append(note["id"])
+    for text, ids in list(shapes.items())[:NOTES_SHOWN]:
+        which = printable(ids[0], MOST_DETAIL) + f" and {len(ids) - 1:,} more" * (len(ids) > 1)
+        lines.append(f"  note     {which}: {printable(text, MOST_DETAIL)}")
+    if len(shapes) > NOTES_SHOWN:
+        lines.append(f"  and {len(shapes) - NOTES_SHOWN} more notes; list them all with --json")
     return "\n".join(lines)

@@ -18,13 +18,17 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognized,
 )
+from pointcmt.datasets.sources.split_lists import apply_lists, find_lists
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
 # By name of the dataset, which also decides whether a PLY file is read as a mesh or as a cloud.
 SUFFIXES = {
     "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
-    "clouds": (".ply", ".xyz", ".txt", ".pts", ".npy"),
+    "clouds": (
+        *(".ply", ".pcd", ".npy", ".npz", ".xyz", ".txt", ".asc", ".csv", ".pts"),
+        *(".xyzrgb", ".xyzn"),
+    ),
 }
 LABELS = "labels.csv"
 MAX_LABELS = 256 << 20  # bytes of labels.csv: several million shapes
@@ -39,26 +43,32 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
 
     Hidden directories are skipped; without `follow_links`, so are links to directories outside the
     root. The class is the first directory that is not named like a split; the split is the first
-    that is (default: train). With a `labels.csv` (header id, class, split) in the root, classes
-    come only from there, and a shape that it does not list has none; an id is a path with or
-    without its suffix. Raises UsageError if there are no files, and for lines of `labels.csv` that
-    match no shape.
+    that is (default: train). Split lists beside clouds (train.txt, …) override the directories.
+    With a `labels.csv` (header id, class, split) in the root, classes come only from there, and a
+    shape that it does not list has none; an id is a path with or without its suffix. Raises
+    UsageError if there are no files, and for lines of `labels.csv` that match no shape.
     """
     suffixes, obtain = SUFFIXES[dataset], OBTAIN[dataset]
     root = require_root(root, dataset, obtain)
     paths, notes, left = _walk(root, follow_links)
-    found = sorted(path for path in paths if Path(path).suffix.lower() in suffixes)
+    lists, other = find_lists(root, paths) if dataset == "clouds" else ({}, set())
+    found = sorted(
+        path for path in paths - other - {LABELS} if Path(path).suffix.lower() in suffixes
+    )
     if not found:
         if left:
             obtain = f"{obtain}; {notes[-1]}"
         raise unrecognized(root, f"files of {', '.join(suffixes)}", obtain)
-    rest = paths - set(found) - {LABELS}
+    rest = paths - set(found) - {LABELS} - {path for split in lists.values() for path in split}
     others = Counter(Path(path).suffix.lower() or "no suffix" for path in rest)
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
         notes.append(f"{others.total()} other files ignored ({kinds}{', …' * (len(others) > 4)})")
     stems = Counter(_stem(path) for path in found)
     shapes = [_record(path, _stem(path) if stems[_stem(path)] == 1 else path) for path in found]
+    if lists:
+        shapes, of_lists = apply_lists(shapes, root, lists)
+        notes += of_lists
     if LABELS in paths:
         shapes, unlisted = _label(shapes, root / LABELS)
         if unlisted:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pointcmt.datasets.sources.hdf5 import list_rows
 from pointcmt.datasets.sources.listing import Listing, require_root, unrecognized
+from pointcmt.errors import UsageError
 
 URL = "https://hkust-vgd.github.io/scanobjectnn"
 LICENSE = "research, after agreeing to the terms of use (Uy et al., ICCV 2019)"
@@ -14,13 +15,21 @@ CLASSES = (  # in the order of the labels
 )
 # By name of the dataset: directory, suffix of its file names, published number of shapes.
 _ALL, _OBJECTS = {"train": 11416, "test": 2882}, {"train": 2309, "test": 581}
+_PERTURBED = {  # by the paper's name; T: moved by a share of the size, R: rotated, S: scaled
+    "pb_t50_rs": ("_augmentedrot_scale75", _ALL),  # the hardest
+    "pb_t50_r": ("_augmentedrot", None),
+    "pb_t25_r": ("_augmented25rot", None),
+    "pb_t25": ("_augmented25_norot", None),
+}
 VARIANTS: dict[str, tuple[str, str, dict[str, int] | None]] = {
-    "scanobjectnn": ("main_split", "_augmentedrot_scale75", _ALL),  # PB_T50_RS, the hardest
-    "scanobjectnn-pb_t50_r": ("main_split", "_augmentedrot", None),
-    "scanobjectnn-pb_t25_r": ("main_split", "_augmented25rot", None),
-    "scanobjectnn-pb_t25": ("main_split", "_augmented25_norot", None),
+    "scanobjectnn": ("main_split", *_PERTURBED["pb_t50_rs"]),
+    **{f"scanobjectnn-{name}": ("main_split", *files) for name, files in _PERTURBED.items()},
     "scanobjectnn-obj_bg": ("main_split", "", _OBJECTS),
     "scanobjectnn-obj_only": ("main_split_nobg", "", _OBJECTS),
+    **{
+        f"scanobjectnn-{name}_nobg": ("main_split_nobg", *files)
+        for name, files in _PERTURBED.items()
+    },
 }
 
 
@@ -36,16 +45,14 @@ def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
         "train": f"training_objectdataset{ending}.h5",
         "test": f"test_objectdataset{ending}.h5",
     }
-    places = [root / "h5_files" / folder, root / folder]
-    if root.resolve().name.endswith("_nobg") == folder.endswith("_nobg"):
-        places.append(root)
+    places = _places(root, folder)
     present = [
         (place, [(name, split) for split, name in names.items() if (place / name).is_file()])
         for place in places
     ]
     base, named = next((found for found in present if found[1]), (root, []))
     if not named:
-        raise unrecognized(root, f"{folder}/{names['train']} and {names['test']}", OBTAIN)
+        raise _unrecognized(root, dataset, f"{folder}/{names['train']} and {names['test']}")
     classes = tuple(CLASSES.split())
     shapes, notes = list_rows(base, named, classes)
     if len(named) < len(names):
@@ -62,3 +69,28 @@ def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
         notes=tuple(notes),
         kind="cloud",
     )
+
+
+def _places(root: Path, folder: str) -> list[Path]:
+    """Return where a variant's files may be: below the root, or in the root if it is `folder`."""
+    places = [root / "h5_files" / folder, root / folder]
+    if root.resolve().name.endswith("_nobg") == folder.endswith("_nobg"):
+        places.append(root)
+    return places
+
+
+def _unrecognized(root: Path, dataset: str, expected: str) -> UsageError:
+    """Return the error for a directory without the variant, naming the variants that it has."""
+    present = [
+        name
+        for name, (folder, ending, _) in VARIANTS.items()
+        if any(
+            (place / f"{kind}_objectdataset{ending}.h5").is_file()
+            for place in _places(root, folder)
+            for kind in ("training", "test")
+        )
+    ]
+    fix = OBTAIN
+    if present:
+        fix = f"use the variant that is present: --dataset {' or '.join(present)}"
+    return unrecognized(root, f"{expected} for {dataset}", fix)

@@ -1,4 +1,9 @@
-"""ShapeNetCore v1 (`<synset>/<id>/model.obj`) and v2 (`…/models/model_normalized.obj`)."""
+"""ShapeNetCore v1 (`<synset>/<id>/model.obj`), v2 (`…/models/model_normalized.obj`) and as GLB.
+
+In v1 and v2 +Y points up. By the releases' notes, the front is +X in v1 and -Z in v2: the same
+model is turned by 90° about its up axis. Files are used as they are, so the world's front is +X for
+v1 and +Y for v2.
+"""
 
 import csv
 import io
@@ -7,6 +12,7 @@ from pathlib import Path
 
 from pointcmt.datasets.sources.listing import (
     Listing,
+    files,
     folders,
     read_list,
     require_root,
@@ -19,9 +25,13 @@ URL = "https://shapenet.org"
 LICENSE = "non-commercial research and education, after registration (ShapeNet terms of use)"
 OBTAIN = f"register at {URL}, accept its terms ({LICENSE}), and set --root to the unpacked folder"
 SPLITS_URL = "http://shapenet.cs.stanford.edu/shapenet/obj-zip/SHREC16/all.csv"
-LAYOUT = "ShapeNetCore as <synset>/<model>/model.obj or <synset>/<model>/models/…normalized.obj"
+LAYOUT = (
+    "ShapeNetCore as <synset>/<model>/model.obj, <synset>/<model>/models/…normalized.obj or "
+    "<synset>/<model>.glb"
+)
 
 V1, V2 = "model.obj", "models/model_normalized.obj"
+GLBS = ("models/model_normalized.glb", "model_normalized.glb", "model.glb")  # in model folders
 
 # The 55 synsets of ShapeNetCore (Chang et al. 2015), in label order.
 SYNSETS = {
@@ -84,7 +94,7 @@ SYNSETS = {
 
 
 def list_shapenet(dataset: str, root: Path | None) -> Listing:
-    """List "shapenetcore", either version. Raises UsageError if `root` does not hold it.
+    """List "shapenetcore", any version. Raises UsageError if `root` does not hold it.
 
     Splits come from `all.csv` in the root, if present; `official` then counts its lines, which
     reveals models missing on disk. A root one level too high, or at one synset, is accepted.
@@ -95,18 +105,18 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
         raise unrecognized(root, LAYOUT, OBTAIN)
     base, synsets, notes = found
     versions: Counter[str] = Counter()
-    models = [
-        (synset, model, source)
-        for synset in synsets
-        for model in folders(base / synset)
-        if (source := _source(base / synset / model, versions)) is not None
-    ]
+    models = [model for synset in synsets for model in _models(base, synset, versions)]
     if not models:
         raise unrecognized(base / synsets[0], LAYOUT, OBTAIN)
     if versions["v1"] and versions["v2"]:
         notes.append(
             f"both versions are present: v2 for {versions['v2']} models, v1 for {versions['v1']}"
         )
+        notes.append("v1 models face +X, v2 models face -Z: they are turned against each other")
+    if versions["glb"] and versions["glb"] < len(models):
+        notes.append(f"{versions['glb']} models are GLB files, the others OBJ files")
+    if versions["spare"]:
+        notes.append(f"{versions['spare']} models are also present as GLB: using OBJ")
     if versions["both"]:
         notes.append(f"{versions['both']} models are present in both versions: using v2")
     splits, official = _read_splits(base / "all.csv")
@@ -128,7 +138,7 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
                 id=f"{synset}/{model}",
                 class_name=SYNSETS.get(synset, synset),
                 split=splits.get((synset, model), "train"),
-                source=f"{synset}/{model}/{source}",
+                source=source,
             )
             for synset, model, source in models
         ),
@@ -169,11 +179,29 @@ def _is_synset(name: str) -> bool:
     return len(name) == 8 and name.isascii() and name.isdigit()
 
 
+def _models(base: Path, synset: str, versions: Counter[str]) -> list[tuple[str, str, str]]:
+    """Return (synset, model, source) of each model of a synset, sorted, and count versions."""
+    found = {}
+    for model in folders(base / synset):
+        source = _source(base / synset / model, versions)
+        if source is not None:
+            found[model] = f"{synset}/{model}/{source}"
+    for file in files(base / synset):
+        model = file[:-4]
+        if file.lower().endswith(".glb") and model:
+            versions["spare" if model in found else "glb"] += 1
+            found.setdefault(model, f"{synset}/{file}")
+    return [(synset, model, source) for model, source in sorted(found.items())]
+
+
 def _source(model: Path, versions: Counter[str]) -> str | None:
     """Return the model's file and count its version; None if the directory has no model."""
     first, second = (model / V1).is_file(), (model / V2).is_file()
     if not first and not second:
-        return None
+        glbs = (*GLBS, f"{model.name}.glb")
+        packed = next((name for name in glbs if (model / name).is_file()), None)
+        versions["glb"] += packed is not None
+        return packed
     versions["both"] += first and second
     versions["v2" if second else "v1"] += 1
     return V2 if second else V1

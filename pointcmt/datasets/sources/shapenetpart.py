@@ -20,6 +20,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognized,
 )
+from pointcmt.datasets.sources.modelnet_hdf5 import holds_hdf5
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 from pointcmt.files import parse_json, read_regular
@@ -83,6 +84,12 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
             fix="set --root to one of them",
         )
     if not places:
+        if any(map(holds_hdf5, (root, *(root / name for name in folders(root))))):
+            raise UsageError(
+                "these are ModelNet40's HDF5 files, which have no part labels",
+                where=str(root),
+                fix="use `--dataset modelnet40-clouds`",
+            )
         raise unrecognized(root, LAYOUT, OBTAIN)
     base = places[0]
     notes = (
@@ -121,7 +128,7 @@ def _holds(folder: Path) -> bool:
 
 
 def _has_hdf5(folder: Path) -> bool:
-    return any(map(_HDF5.fullmatch, files(folder)))
+    return any(map(_HDF5.fullmatch, files(folder))) and not holds_hdf5(folder)
 
 
 def _text_layout(folder: Path) -> tuple[str, str] | None:

@@ -14,21 +14,31 @@ from pointcmt.datasets.sources.listing import is_inside, split_source
 from pointcmt.datasets.sources.shapenetpart import FIRST_PART, PART_NAMES, labels_of
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.load.columns import cloud_of
 from pointcmt.render.load.files import few_notes, path_in, read_shape_file, refusals
-from pointcmt.render.load.normals import TOLERANCE
-from pointcmt.render.load.readers.points import MAX_POINTS, read_npy, read_ply_cloud, read_text
+from pointcmt.render.load.readers.delimited import read_delimited
+from pointcmt.render.load.readers.numpy_files import read_npy, read_npz
+from pointcmt.render.load.readers.pcd import read_pcd
+from pointcmt.render.load.readers.points import (
+    MAX_POINTS,
+    finite_cloud,
+    read_ply_cloud,
+    read_text,
+)
 from pointcmt.shapes import Cloud
 
-_TEXT = (".xyz", ".txt", ".pts")
+_TEXT = (".xyz", ".txt", ".pts", ".asc", ".csv", ".xyzrgb", ".xyzn")
+_KNOWN = ".xyz, .txt, .asc, .csv, .pts, .xyzrgb, .xyzn, .pcd, .npy, .npz, .ply"
 _PART_ARRAYS = ("pid", "seg")
+_NORMALS = ("normal",)  # name of an array [n,P,3] in ModelNet40's HDF5 files
+_HOLDS, _FAR = 0.95, 5.0  # outliers are this many times as far out as that share of the points
 
-# The meaning of a point's numbers by their count; .pts files are like those of Leica scanners.
+# The meaning of a point's numbers by their count, in datasets that define it.
 Columns = dict[int, tuple[str, ...]]
-_ANY: Columns = {3: ("points",), 6: ("points", "normals")}
-_PTS: Columns = {3: ("points",), 4: ("points", "intensity"), 7: ("points", "intensity", "colors")}
+_MODELNET: Columns = {3: ("points",), 6: ("points", "normals")}
 _BARE: Columns = {3: ("points",)}
 _WITH_PARTS: Columns = {7: ("points", "normals", "part")}
-_WIDTH = {"points": 3, "normals": 3, "colors": 3, "intensity": 1, "part": 1}
+_WIDTH = {"points": 3, "normals": 3, "part": 1}
 
 
 class CloudLoader:
@@ -36,6 +46,9 @@ class CloudLoader:
 
     def __init__(self, dataset: str, root: Path, follow_links: bool = False) -> None:
         self._parts = dataset == "shapenetpart"
+        self._columns = _WITH_PARTS if self._parts else None
+        if dataset in ("modelnet10-clouds", "modelnet40-clouds"):
+            self._columns = _MODELNET
         self._root, self._follow_links = root, follow_links
         self._opened: tuple[Path, Any] | None = None
 
@@ -55,28 +68,30 @@ class CloudLoader:
             if len(cloud.points) > MAX_POINTS:
                 what = f"{len(cloud.points)} points, more than the maximum of {MAX_POINTS}"
                 raise ShapeRefused(Reason.TOO_LARGE, what)
-        return replace(cloud, notes=few_notes(cloud.notes)), digest
+        notes = (*cloud.notes, *outlier_notes(cloud.points))
+        return replace(cloud, notes=few_notes(notes)), digest
 
     def _read_file(self, path: Path, record: ShapeRecord) -> tuple[Cloud, str]:
         data, suffix = read_shape_file(path, _TEXT), path.suffix.lower()
         digest = sha256(data)
         if suffix == ".ply":
             cloud = read_ply_cloud(data)
-        elif suffix == ".npy":
-            cloud = from_table(read_npy(data), _ANY, record)
+        elif suffix == ".pcd":
+            cloud = cloud_of(read_pcd(data))
+        elif suffix in (".npy", ".npz"):
+            cloud = cloud_of((read_npy if suffix == ".npy" else read_npz)(data))
         elif suffix == ".pts" and self._parts:
-            cloud = from_table(read_text(data), _BARE, record)
-            part, labels = self._read_parts(record, len(cloud.points))
+            table = read_text(data)
+            part, labels = self._read_parts(record, len(table))
             digest.update(labels)
-            cloud = replace(cloud, part=part)
-        elif suffix == ".pts":
-            cloud = from_table(read_text(data, counted=True), _PTS, record)
+            cloud = from_table(table, _BARE, record, part)
+        elif suffix in _TEXT and self._columns is not None:
+            cloud = from_table(read_text(data), self._columns, record)
         elif suffix in _TEXT:
-            cloud = from_table(read_text(data), _WITH_PARTS if self._parts else _ANY, record)
+            cloud = cloud_of(read_delimited(data, csv=suffix == ".csv"), suffix)
         else:
-            known = ".xyz, .txt, .pts, .npy, .ply"
             raise ShapeRefused(
-                Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {known}"
+                Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {_KNOWN}"
             )
         return cloud, digest.hexdigest()
 
@@ -109,7 +124,7 @@ class CloudLoader:
                 self._opened[1].close()
                 self._opened = None
             self._opened = path, open_hdf5(path)
-        file, part = self._opened[1], None
+        file, part, normals = self._opened[1], None, None
         with damage(path):
             points = _row(find_array(file, POINTS, "f"), row, 3)
             if points.shape[1] != 3:
@@ -124,12 +139,46 @@ class CloudLoader:
                         f"{len(points)} points, but {len(numbers)} part labels",
                     )
                 part = own_parts(numbers.astype(np.float64), record.class_name)
+            if self._columns is _MODELNET and file.id.links.exists(_NORMALS[0].encode()):
+                normals = _row(find_array(file, _NORMALS, "f"), row, 3)
+                digest.update(normals.tobytes())
+                if normals.shape != points.shape:
+                    what = f"points of shape {points.shape}, but normals {normals.shape}"
+                    raise ShapeRefused(Reason.COUNT_MISMATCH, what)
         with np.errstate(invalid="ignore"):  # signaling NaNs
             points = points.astype(np.float64)
-        return Cloud(points, np.zeros_like(points), part=part), digest.hexdigest()
+            normals = None if normals is None else normals.astype(np.float64)
+        return finite_cloud(points, normals, part=part), digest.hexdigest()
 
 
-def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord) -> Cloud:
+def outlier_notes(points: NDArray[np.float64]) -> tuple[str, ...]:
+    """Return a note if a few points [M,3] lie so far out that they shrink the rest in its images.
+
+    They are more than _FAR times as far from the median as the share _HOLDS of the points, by the
+    largest difference of a coordinate.
+    """
+    if not len(points):
+        return ()
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = np.abs(points - np.median(points, axis=0)).max(axis=1)
+        near = np.quantile(distance, _HOLDS, method="lower")
+        outside = distance > _FAR * near
+    if not near > 0 or not outside.any():
+        return ()
+    first = int(np.argmax(distance))
+    return (
+        f"outliers: {int(outside.sum())} of {len(points)} points lie more than {_FAR:g} times as "
+        f"far from the center as {_HOLDS:.0%} of the points (the farthest, point {first}, "
+        f"{distance[first] / near:.3g} times); the rest appears smaller in the images",
+    )
+
+
+def from_table(
+    table: NDArray[np.float64],
+    columns: Columns,
+    record: ShapeRecord,
+    part: NDArray[np.uint8] | None = None,
+) -> Cloud:
     """Make a cloud from rows of numbers [M,C]. Raises ShapeRefused: bad_syntax, bad_index."""
     names = columns.get(table.shape[1])
     if names is None:
@@ -139,14 +188,9 @@ def from_table(table: NDArray[np.float64], columns: Columns, record: ShapeRecord
         )
     ends = np.cumsum([_WIDTH[name] for name in names])[:-1]
     found = dict(zip(names, np.split(table, ends, axis=1), strict=True))
-    points = np.ascontiguousarray(found["points"])
-    return Cloud(
-        points,
-        _normals(found["normals"]) if "normals" in found else np.zeros_like(points),
-        _colors(found["colors"]) if "colors" in found else None,
-        own_parts(found["part"][:, 0], record.class_name) if "part" in found else None,
-        ("intensities ignored",) if "intensity" in found else (),
-    )
+    if "part" in found:
+        part = own_parts(found["part"][:, 0], record.class_name)
+    return finite_cloud(found["points"], found.get("normals"), part=part)
 
 
 def own_parts(
@@ -171,25 +215,6 @@ def own_parts(
             f"are {first} to {first + count - 1}",
         )
     return own.astype(np.uint8)
-
-
-def _normals(normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the normals; refuse columns that mostly cannot be normals, such as colors."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        length = np.linalg.norm(normals, axis=1)
-    likely = (np.abs(length - 1) <= TOLERANCE) | (length == 0) | ~np.isfinite(length)
-    if np.mean(likely) < 0.5:
-        raise ShapeRefused(
-            Reason.BAD_SYNTAX,
-            "numbers 4 to 6 of each point are not unit normals; to provide colors, use a PLY file",
-        )
-    return np.ascontiguousarray(normals)
-
-
-def _colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:
-    if np.any((colors < 0) | (colors > 255)):
-        raise ShapeRefused(Reason.BAD_SYNTAX, "colors are not from 0 to 255")
-    return (colors / 255).astype(np.float32)
 
 
 def _row(array: Any, row: int, axes: int) -> NDArray[Any]:

@@ -91,7 +91,7 @@ def _refuse_strangers(path: Path, data: bytes, text: tuple[str, ...]) -> None:
     if words.startswith(_HTML):
         raise ShapeRefused(Reason.HTML_PAGE, "an HTML page, probably from a failed download")
     for magic, kind in _PACKED.items():
-        if start.startswith(magic):
+        if start.startswith(magic) and path.suffix.lower() != ".npz":
             raise ShapeRefused(Reason.UNKNOWN_FORMAT, f"a {kind} archive: unpack it first")
     if path.suffix.lower() in text and b"\0" in start and not start.startswith(_UTF16):
         what = f"binary data, not {path.suffix.lower()[1:].upper()} text"

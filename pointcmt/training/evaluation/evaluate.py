@@ -37,7 +37,7 @@ from pointcmt.training.runs.folder import (
     shapes_digest,
 )
 from pointcmt.training.runs.part_labels import require_labels, require_parts
-from pointcmt.training.runs.splits import labeled, split_train
+from pointcmt.training.runs.splits import labeled, of_learned_classes, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -220,6 +220,15 @@ def evaluate(
     require_classes(run, store)
     notes = store_notes(run.facts["data"], store)
     shapes = _shapes(run, store, split)
+    unlearned = run.facts.get("unlearned", [])
+    shapes, left_out = of_learned_classes(store, shapes, unlearned, split)
+    notes = (*notes, *left_out)
+    if not len(shapes):
+        raise StoreError(
+            f"the run was trained on none of the classes of the {split} shapes",
+            where=store.path,
+            fix="train on a store that has train shapes of these classes",
+        )
 
     built = build_recipe(run.config, len(run.class_names), False)
     recipe = cast(ClassifyingRecipe, built)

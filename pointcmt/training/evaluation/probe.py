@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pointcmt.console import logger
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import UsageError
+from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import Report
 from pointcmt.training.evaluation.frozen import RANDOM, TRAINED, Frozen, freeze
 from pointcmt.training.ops.statistics import Difference, paired_difference, spread
@@ -31,7 +31,13 @@ from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.folder import find_checkpoint
 from pointcmt.training.runs.pretrained import open_network
-from pointcmt.training.runs.splits import Split, labeled, split_train
+from pointcmt.training.runs.splits import (
+    Split,
+    labeled,
+    of_learned_classes,
+    split_train,
+    unlearned_classes,
+)
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
 EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
@@ -127,6 +133,13 @@ def probe(
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)
     train, test = (labeled(store, split)[0] for split in ("train", "test"))
+    test, left_out = of_learned_classes(store, test, unlearned_classes(store, train), "test")
+    if not len(test):
+        raise StoreError(
+            "no test shape has a class with train shapes",
+            where=store.path,
+            fix="render shapes of the same classes in both splits",
+        )
     for ways, shots in episodes:
         _eligible(store, train, test, ways, shots)  # before minutes of work
     shapes, split = [train, test], None
@@ -134,7 +147,7 @@ def probe(
         split = split_train(store, network.config.data.model_copy(update={"fraction": 1.0}))
         shapes.append(split.validation)
     needed = np.unique(np.concatenate(shapes))
-    for note in store_notes(network.run.facts["data"], store):
+    for note in (*store_notes(network.run.facts["data"], store), *left_out):
         logger.warning(f"note: {note}")
     frozen = freeze(network, store, needed, which, device)
     results: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []

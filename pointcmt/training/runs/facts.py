@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from pointcmt import plugins
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
@@ -37,7 +39,10 @@ class StoreFacts(Table):
 
 
 class Facts(Table):
-    """The fields of run.json that are used; `parse_config` checks `config`."""
+    """The fields of run.json that are used; `parse_config` checks `config`.
+
+    unlearned: classes without train shapes, which cannot be predicted; older runs lack it.
+    """
 
     version: int
     recipe: str
@@ -47,6 +52,7 @@ class Facts(Table):
     inputs: dict[str, str]
     split: SplitFacts
     data: StoreFacts
+    unlearned: list[str] = Field(default=[])
 
 
 def describe_store(store: ViewStore) -> dict[str, Any]:

@@ -48,7 +48,7 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
 from pointcmt.training.runs.metrics import METRICS
-from pointcmt.training.runs.splits import Split
+from pointcmt.training.runs.splits import Split, unlearned_classes
 
 VERSION = 2
 FACTS, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
@@ -99,6 +99,7 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             "train": shapes_digest(store, split.train),
             "validation": shapes_digest(store, split.validation),
         },
+        "unlearned": unlearned_classes(store, split.train) if config.labeled else [],
         "data": describe_store(store),
         "versions": {"pointcmt": __version__, "python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES}

@@ -1,5 +1,6 @@
 """Split shapes: those that train a run, and those that select its best epoch. No test shapes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ from numpy.typing import NDArray
 from pointcmt.datasets.store.schema import SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.sections import Data, TrainConfig
+
+MOST_NAMED = 10  # classes in a note
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,21 @@ def split_train(store: ViewStore, config: Data) -> Split:
 
     The share `validation` of every class is held out, rounded, at least one shape; a class with a
     single shape stays in train. Training takes the share `fraction` of the rest of every class, at
-    least one shape; a smaller fraction is a subset of a larger one. Unlabeled shapes are left out.
-    The same `split_seed` gives the same split.
+    least one shape; a smaller fraction is a subset of a larger one. Unlabeled shapes are left out,
+    and so are, with a note, the validation shapes of classes that train lacks. The same
+    `split_seed` gives the same split.
 
-    Raises StoreError if nothing can be learned or selected: fewer than two classes, a class that
-    the store has but train lacks, or no class with a shape to spare.
+    Raises StoreError if nothing can be learned or selected: fewer than two classes, or no class
+    with a shape to spare.
     """
     shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
-    _require_classes(store, counts)
-    if np.any(store.splits == SPLITS.index("val")):
-        train, (validation, more) = shapes, labeled(store, "val")
-        notes = (*notes, *more, "validating on the store's val split")
+    notes += _class_notes(store, counts)
+    own, more = _own_validation(store, counts)
+    notes += more
+    if len(own):
+        train, validation = shapes, own
+        notes = (*notes, "validating on the store's val split")
     else:
         held = stratified(store.labels[shapes], config.validation, config.split_seed)
         if not np.any(held):
@@ -146,23 +152,62 @@ def stratified(
     return taken
 
 
-def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
-    """Raise StoreError unless train has every class of the store, and at least two."""
+def unlearned_classes(store: ViewStore, train: NDArray[np.int64]) -> list[str]:
+    """Return the names of the store's classes that none of these shapes has."""
+    counts = np.bincount(store.labels[train], minlength=len(store.class_names))
+    return [name for name, n in zip(store.class_names, counts, strict=True) if not n]
+
+
+def of_learned_classes(
+    store: ViewStore, shapes: NDArray[np.int64], unlearned: Collection[str], split: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the shapes without those of classes that cannot be predicted, and a note on these."""
+    labels = [i for i, name in enumerate(store.class_names) if name in unlearned]
+    wrong = np.isin(store.labels[shapes], labels)
+    if not wrong.any():
+        return shapes, ()
+    found = sorted(set(store.labels[shapes[wrong]].tolist()))
+    names = _listed([store.class_names[label] for label in found])
+    what = f"{int(wrong.sum())} {split} shapes of classes without train shapes are left out"
+    return shapes[~wrong], (f"{what}: {names}",)
+
+
+def _own_validation(
+    store: ViewStore, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the shapes of the store's val split whose class has train shapes; none without one."""
+    if not np.any(store.splits == SPLITS.index("val")):
+        return np.empty(0, np.int64), ()
+    shapes, notes = labeled(store, "val")
+    unlearned = [name for name, n in zip(store.class_names, counts, strict=True) if not n]
+    shapes, more = of_learned_classes(store, shapes, unlearned, "val")
+    return shapes, (*notes, *more)
+
+
+def _class_notes(store: ViewStore, counts: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return a note on the store's classes that train lacks. Raises StoreError if it has one only.
+
+    counts: train shapes of each class.
+    """
     planned = np.bincount(store.labels[store.labels >= 0], minlength=len(counts))
     absent = [
         name
         for name, all_splits, train in zip(store.class_names, planned, counts, strict=True)
         if all_splits and not train
     ]
-    if absent:
-        raise StoreError(
-            f"{len(absent)} classes have no rendered shapes in train: {', '.join(absent)}",
-            where=store.path,
-            fix="also render the train split of these classes (use a larger --limit)",
-        )
     if np.count_nonzero(counts) < 2:
         raise StoreError(
             "a classifier needs at least two classes, but the train split has one",
             where=store.path,
             fix="render shapes of more classes",
         )
+    if not absent:
+        return ()
+    what = f"{len(absent)} classes have no rendered train shapes and cannot be learned"
+    return (f"{what}: {_listed(absent)}",)
+
+
+def _listed(names: list[str]) -> str:
+    """Return names as text, some of many."""
+    shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
+    return shown + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

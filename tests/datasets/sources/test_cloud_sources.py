@@ -95,6 +95,7 @@ def test_real_clouds_of_modelnet_are_listed(real_data):
 
 def test_a_folder_of_clouds_is_recognized(tmp_path):
     names = ("chair/a.xyz", "chair/test/b.PLY", "table/c.npy", "d.pts", "table/e.txt", "f.off")
+    names = (*names, "lamp/g.pcd", "lamp/h.npz", "lamp/i.csv", "lamp/j.asc", "lamp/k.xyzrgb")
     for name in names:
         path = tmp_path / Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def test_a_folder_of_clouds_is_recognized(tmp_path):
     (tmp_path / "labels.csv").write_text("id,class,split\nd,lamp,val\nchair/a.xyz,chair,train\n")
     listing = list_shapes("clouds", tmp_path)
     assert found(listing)["d"] == ("lamp", "val")
-    assert len(listing.shapes) == 5
+    assert len(listing.shapes) == 10
     assert "1 other files ignored (1 .off)" in listing.notes
     meshes = list_shapes("folder", tmp_path / "chair")
     assert [shape.source for shape in meshes.shapes] == ["test/b.PLY"]

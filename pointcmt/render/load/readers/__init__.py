@@ -9,3 +9,14 @@ from pointcmt.shapes import Material
 
 MAX_FACES = 20_000_000  # triangles per shape; more are refused
 GRAY = Material().color[0]  # for elements without a color if others have one
+_MOST_TRAILING = 49  # bytes: a facet of a binary STL file takes 50
+
+
+def trailing_note(rest: bytes) -> str:
+    """Return the note on bytes after the end of a binary file; "" for data that it should declare.
+
+    A few bytes (checksums, padding) and any number of zeros are harmless.
+    """
+    if len(rest) > _MOST_TRAILING and rest.strip(b"\0"):
+        return ""
+    return f"{len(rest)} bytes after the end of the data ignored"

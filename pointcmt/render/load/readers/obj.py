@@ -15,7 +15,7 @@ from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
-from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.text import (
     BACKSLASH,
     HASH,
@@ -82,14 +82,15 @@ def read_obj(path: Path, data: bytes) -> Mesh:
     material = per_polygon[polygon]
     corner_uv = found.corners[:, 1][triangles]
     uv, material, placed = _lay_textures(found.uv, corner_uv, material, placed)
+    vertices, unused = zero_unused(found.xyz, corner_vertex[triangles])
     return Mesh(
-        vertices=found.xyz,
+        vertices=vertices,
         faces=corner_vertex[triangles],
         materials=tuple(p.material for p in placed),
         face_material=material if placed else None,
         uv=uv,
         vertex_colors=_vertex_colors(found.tints, len(found.xyz)),
-        notes=(*notes, *library.notes),
+        notes=(*notes, *unused, *library.notes),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import GRAY, MAX_FACES
-from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
@@ -63,6 +63,7 @@ class _Walk:
     sizes: NDArray[np.int32]  # [F] corners of each polygon
     corners: NDArray[np.int32]  # [sum of sizes]
     specs: NDArray[np.float64]  # [F,4] colors of faces, NaN if not given; [0,4] in token mode
+    assumed: bool = False  # whether the header does not declare the colors of vertices
 
 
 def read_off(path: Path, data: bytes) -> Mesh:
@@ -73,9 +74,11 @@ def read_off(path: Path, data: bytes) -> Mesh:
     """
     text = scannable(data)
     walk = _walk_text(text)
-    notes = []
+    notes: list[str] = []
     if walk.spare:
         notes.append(f"{walk.spare} extra numbers after vertices ignored")
+    if walk.assumed:
+        notes.append("extra numbers after vertices taken as their colors (the header says OFF)")
     _check_indices(walk)
     triangles, polygon = triangulate(walk.vertices, walk.corners, walk.sizes)
     if len(triangles) > MAX_FACES:
@@ -84,12 +87,13 @@ def read_off(path: Path, data: bytes) -> Mesh:
     if lines:
         notes.append(f"{lines} faces with fewer than 3 corners skipped")
     face_colors, note = _face_colors(walk.specs)
+    vertices, unused = zero_unused(walk.vertices, walk.corners[triangles])
     return Mesh(
-        vertices=walk.vertices,
+        vertices=vertices,
         faces=walk.corners[triangles],
         vertex_colors=_vertex_colors(walk.colors),
         face_colors=None if face_colors is None else face_colors[polygon],
-        notes=(*notes, *note),
+        notes=(*notes, *note, *unused),
     )
 
 
@@ -189,19 +193,24 @@ def _walk(text: NDArray[np.uint8], header: _Header, by_line: bool) -> _Walk:
     """Read vertices and faces; by_line: the rest of a record's line belongs to it."""
     normals, colored, texture = (int(part in header.prefix) for part in ("N", "C", "ST"))
     vertices = np.empty((header.vertices, 3))
-    colors = np.full((header.vertices * colored, _LONGEST_COLOR), np.nan)
+    plain = by_line and not texture
+    colors = np.full((header.vertices * (colored or plain), _LONGEST_COLOR), np.nan)
     sizes = np.zeros(header.faces, np.int32)
     specs = np.full((header.faces * by_line, _LONGEST_COLOR), np.nan)
     room = max(0, (len(text) - header.at) // 2 - 3 * header.vertices - header.faces) + 1
     corners = np.empty(room, np.int32)  # more than fit into the rest of the file
     layout = (3 * normals, _LONGEST_COLOR * colored, 2 * texture)
     status, at, spare = _walk_vertices(text, header.at, layout, by_line, vertices, colors)
+    if plain and not colored:
+        spare, colors = _undeclared_colors(spare, colors)
+    assumed = len(colors) > 0 and not colored
     used, own_lines = 0, by_line
     if status == _COMPLETE:
         status, at, used, own_lines = _walk_faces(text, at, by_line, sizes, corners, specs)
     if not np.isfinite(specs).any():
         specs = specs[:0]
-    return _Walk(status, at, own_lines, spare, vertices, colors, sizes, corners[:used], specs)
+    corners = corners[:used]
+    return _Walk(status, at, own_lines, spare, vertices, colors, sizes, corners, specs, assumed)
 
 
 @compiled
@@ -228,7 +237,7 @@ def _walk_vertices(text, at, layout, by_line, vertices, colors):  # type: ignore
             spare += max(0, found - color)
         for i in range(3):
             vertices[vertex, i] = row[i]
-        for i in range(min(color, found)):
+        for i in range(min(colors.shape[1] if len(colors) > 0 else 0, found)):
             colors[vertex, i] = row[3 + normals + i]
     return _COMPLETE, at, spare
 
@@ -311,6 +320,27 @@ def _face_colors(specs: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None
     note = (f"color map indices of {int(mapped.sum())} faces ignored",) if mapped.any() else ()
     specs = np.where(mapped[:, None], np.nan, specs)
     return (_unit_colors(specs) if np.isfinite(specs).any() else None), note
+
+
+def _undeclared_colors(spare: int, colors: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
+    """Take additional numbers [P,4] of vertices as colors, though the header does not declare them.
+
+    Only if every vertex has three or four and all are from 0 to 1 or from 0 to 255; three that have
+    unit length are normals. Returns the number of additional numbers that remain unused, and the
+    colors, [0,4] if they are none.
+    """
+    width = spare // max(len(colors), 1)
+    if width not in (3, 4) or spare != width * len(colors):
+        return spare, colors[:0]
+    given = colors[:, :width]
+    if not np.isfinite(given).all() or given.min() < 0 or given.max() > 255:
+        return spare, colors[:0]
+    length = np.linalg.norm(given, axis=1)
+    length = length[length > 0]
+    is_whole = (given == np.floor(given)).all()
+    if width == 3 and not is_whole and np.mean(np.abs(length - 1) <= 0.01) > 0.5:
+        return spare, colors[:0]
+    return 0, colors
 
 
 def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
-from pointcmt.render.load.readers.polygons import triangulate
+from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
 from pointcmt.render.load.readers.textures import Textures
 from pointcmt.shapes import Material, Mesh
@@ -37,12 +37,13 @@ def read_ply(path: Path, data: bytes) -> Mesh:
         raise ShapeRefused(
             Reason.NO_FACES, "the header declares no faces: use `--dataset clouds` for point clouds"
         )
-    tables = read_body(data, header)
+    tables, notes_of_body = read_body(data, header)
     vertices, sizes, corners = _geometry(tables)
     triangles, polygon = triangulate(vertices, corners, sizes)
     if len(triangles) > MAX_FACES:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
-    notes = list(header.notes)
+    vertices, unused = zero_unused(vertices, corners[triangles])
+    notes = [*header.notes, *notes_of_body, *unused]
     if (sizes < 3).any():
         notes.append(f"{int((sizes < 3).sum())} faces with fewer than 3 corners skipped")
     face_colors = tables["face"].colors()

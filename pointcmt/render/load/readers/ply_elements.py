@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused, printable
-from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES, trailing_note
 from pointcmt.render.load.readers.text import (
     TAIL,
     ends_word,
@@ -161,8 +161,10 @@ def _property(words: list[str]) -> Property:
     return new
 
 
-def read_body(data: bytes, header: Header) -> dict[str, Table]:
-    """Read all elements by name (the first of each name); the file must end after them.
+def read_body(data: bytes, header: Header) -> tuple[dict[str, Table], tuple[str, ...]]:
+    """Read all elements by name (the first of each name), and notes; the file must end after them.
+
+    A few bytes after a binary file's last element are only noted.
 
     Raises ShapeRefused: bad_syntax, truncated, count_mismatch.
     """
@@ -178,12 +180,13 @@ def read_body(data: bytes, header: Header) -> dict[str, Table]:
         table, at = _read_element(text, at, element, header)
         tables.setdefault(element.name, table)
     rest = text[at : len(text) - (0 if header.order else len(TAIL))].tobytes().strip(b" \t\r\n\0")
-    if rest:
+    note = trailing_note(rest) if rest and header.order else ""
+    if rest and not note:
         raise ShapeRefused(
             Reason.COUNT_MISMATCH,
             f"{len(rest)} extra bytes after what the header declares",
         )
-    return tables
+    return tables, (note,) if note else ()
 
 
 def _check_room(element: Element, header: Header, room: int) -> None:

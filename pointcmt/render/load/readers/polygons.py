@@ -51,6 +51,23 @@ def triangulate(
     return triangles, np.repeat(np.arange(len(sizes)), counts)
 
 
+def zero_unused(
+    vertices: NDArray[np.float64], faces: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Set vertices [P,3] that are not finite to 0 if no face [F,3] uses them; also return a note.
+
+    Faces that use such a vertex remain an error.
+    """
+    wrong: NDArray[np.bool_] = np.logical_not(np.isfinite(vertices).all(axis=1))
+    if not wrong.any():
+        return vertices, ()
+    wrong[faces.ravel()] = False
+    if not wrong.any():
+        return vertices, ()
+    note = f"{int(wrong.sum())} vertices that no face uses are not finite: set to 0"
+    return np.where(wrong[:, None], 0, vertices), (note,)
+
+
 @compiled
 def _plan_fans(vertices, corners, starts, sizes):  # type: ignore[no-untyped-def]
     """Return the corner where each polygon's fan begins: 0 if convex, the notch of a quad."""

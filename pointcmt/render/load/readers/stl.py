@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import MAX_FACES
+from pointcmt.render.load.readers import MAX_FACES, trailing_note
 from pointcmt.render.load.readers.text import (
     LINE_FEED,
     RETURN,
@@ -42,17 +42,23 @@ _COMPLETE, _ENDED, _BAD_WORD, _BAD_ORDER = range(4)  # how the pass over an ASCI
 def read_stl(path: Path, data: bytes) -> Mesh:
     """Read the mesh of an STL file, three vertices per face; path is only for other readers.
 
+    A few bytes after the last facet of a binary file are only noted.
+
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, no_faces, too_large.
     """
-    if len(data) >= _HEADER and len(data) == _HEADER + _FACET.itemsize * _count(data):
+    note, end = "", _HEADER + _FACET.itemsize * _count(data)
+    if len(data) >= _HEADER and len(data) == end:
         vertices = _read_binary(data)  # even if it begins with "solid", as some exporters write
     elif re.match(rb"\s*solid\b", data, re.IGNORECASE) and b"\0" not in data:
         vertices = _read_ascii(data)
+    elif len(data) > end and (note := trailing_note(data[end:])):
+        vertices = _read_binary(data)
     else:
         raise _damaged_binary(data)
     if not len(vertices):
         raise ShapeRefused(Reason.NO_FACES, "the file contains no facets")
-    return Mesh(vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
+    faces = np.arange(len(vertices), dtype=np.int32).reshape(-1, 3)
+    return Mesh(vertices, faces, notes=(note,) if note else ())
 
 
 def _count(data: bytes) -> int:
@@ -75,7 +81,7 @@ def _read_binary(data: bytes) -> NDArray[np.float64]:
         raise ShapeRefused(
             Reason.TOO_LARGE, f"{_count(data)} facets, more than the maximum of {MAX_FACES}"
         )
-    facets = np.frombuffer(data, _FACET, offset=_HEADER)
+    facets = np.frombuffer(data, _FACET, _count(data), _HEADER)
     with np.errstate(invalid="ignore"):  # signaling NaNs
         return facets["corners"].reshape(-1, 3).astype(np.float64)
 

@@ -28,12 +28,17 @@ def scannable(data: bytes) -> NDArray[np.uint8]:
 
     UTF-16 is recognized by its byte order mark. Raises ShapeRefused (bad_syntax) if it is invalid.
     """
+    return np.frombuffer(without_mark(data) + TAIL, np.uint8)
+
+
+def without_mark(data: bytes) -> bytes:
+    """Return the bytes of a text file as UTF-8 without mark. Raises ShapeRefused (bad_syntax)."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             data = data.decode("utf-16").encode()
         except UnicodeError as error:
             raise ShapeRefused(Reason.BAD_SYNTAX, f"invalid UTF-16 text: {error}") from error
-    return np.frombuffer(data.removeprefix(b"\xef\xbb\xbf") + TAIL, np.uint8)
+    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def line_of(data: NDArray[np.uint8], at: int) -> int:

@@ -210,7 +210,7 @@ def test_strange_header_lines_are_noted():
         (TRIANGLE.replace(b"vertex 3", b"vertex 9999999999999"), Reason.TRUNCATED),
         (BINARY.replace(b"face 1", b"face 9999999999999"), Reason.TRUNCATED),
         (TRIANGLE + b"1", Reason.COUNT_MISMATCH),
-        (BINARY + b"1", Reason.COUNT_MISMATCH),
+        (BINARY + b"1" * 50, Reason.COUNT_MISMATCH),
         (TRIANGLE.replace(b"face 1", b"face 0"), Reason.NO_FACES),
         (ply("ascii", ("vertex", XYZ, CORNERS)), Reason.NO_FACES),
         (TRIANGLE.replace(b"0 1 2 \n", b"0 1 3 \n"), Reason.BAD_INDEX),

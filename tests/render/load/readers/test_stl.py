@@ -85,7 +85,7 @@ def test_agrees_with_trimesh(tmp_path, kind):
         (b"short", Reason.TRUNCATED),
         (binary(TRIANGLES)[:-1], Reason.TRUNCATED),
         (binary(TRIANGLES, b"solid")[:-1], Reason.TRUNCATED),
-        (binary(TRIANGLES) + b"\0", Reason.COUNT_MISMATCH),
+        (binary(TRIANGLES) + b"\0\1" * 25, Reason.COUNT_MISMATCH),
         (binary(TRIANGLES[:0]), Reason.NO_FACES),
         ("solid\nendsolid\n", Reason.NO_FACES),
         (ASCII.replace("endsolid a\n", ""), Reason.TRUNCATED),

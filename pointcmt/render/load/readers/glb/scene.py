@@ -21,6 +21,7 @@ from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, Buffer
 from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
 from pointcmt.render.load.readers.glb.nodes import Nodes
 from pointcmt.render.load.readers.glb.primitives import Part, Primitives
+from pointcmt.render.load.readers.polygons import zero_unused
 from pointcmt.render.load.readers.sidecars import folder_of, printable
 from pointcmt.shapes import Mesh
 from pointcmt.srgb import to_srgb
@@ -132,14 +133,16 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
     indices = [np.full(len(one.part.faces), one.look.index, np.int32) for one in placed]
     textured = any(one.look.textured for one in placed)
     colored = any(one.part.colors is not None and not one.look.textured for one in placed)
+    joined = np.concatenate(faces)
+    vertices, unused = zero_unused(np.concatenate([one.part.vertices for one in placed]), joined)
     return Mesh(
-        vertices=np.concatenate([one.part.vertices for one in placed]),
-        faces=np.concatenate(faces),
+        vertices=vertices,
+        faces=joined,
         materials=tuple(materials.materials),
         face_material=np.concatenate(indices) if materials.materials else None,
         uv=np.concatenate([_corner_uv(one) for one in placed]) if textured else None,
         vertex_colors=np.concatenate([_colors(one) for one in placed]) if colored else None,
-        notes=tuple(materials.notes),
+        notes=(*materials.notes, *unused),
     )
 
 
