@@ -6,12 +6,16 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where stores can only be read
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = ".__lock"  # the suffix of files that tensorstore is still writing
 MISSING = "the file is missing"
-HAS_LOCKS = find_spec("fcntl") is not None  # not on Windows, where stores can only be read
+HAS_LOCKS = fcntl is not None
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,6 @@ def empty_leftover(path: Path) -> None:
     the new value, its end would become the end of the file. A file that a running writer has
     renamed since it was opened here stays as it is.
     """
-    import fcntl  # not on Windows
-
     leftover = path.with_name(f"{path.name}{LOCK}")
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with suppress(OSError):  # it does not exist, or a running writer holds it
@@ -102,8 +104,6 @@ def sweep_leftovers(root: Path, is_ours: Callable[[str], bool]) -> list[str]:
     tensorstore writes `name.__lock` and renames it. Files that a running writer holds stay. Raises
     OSError.
     """
-    import fcntl  # not on Windows
-
     swept = []
     for name in list_folder(root).files:
         if name.endswith(LOCK) and is_ours(name):
