@@ -14,7 +14,7 @@ from pointcmt.console import logger
 from pointcmt.datasets.export.folder import FAILURES, INDEX
 from pointcmt.datasets.export.job import FORMATS
 from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, marker_key
-from tests.datasets.object_storage import SECRETS, s3_server
+from tests.datasets.store.object_storage import SECRETS, s3_server
 from tests.stores import tree
 
 
