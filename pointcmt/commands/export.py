@@ -14,7 +14,12 @@ STORE_FORMATS = ("png", "webdataset")
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A run's folder; a whole recipe's means its student.", show_default=False
+        ),
+    ],
     to: Annotated[
         str,
         typer.Option(

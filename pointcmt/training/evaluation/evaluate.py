@@ -36,6 +36,7 @@ from pointcmt.training.runs.folder import (
     require_classes,
     shapes_digest,
 )
+from pointcmt.training.runs.locate import find_run
 from pointcmt.training.runs.part_labels import require_labels, require_parts
 from pointcmt.training.runs.splits import labeled, split_train
 
@@ -191,7 +192,7 @@ def evaluate(
     evaluation.json and confusion.png (for parts: segmentation.png) belong to the best checkpoint on
     the test split; the names of others say so, as in evaluation-val-last.json.
 
-    split: test, val (the shapes that selected the best epoch) or train (the others). which: best
+    folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the best epoch) or train (the others). which: best
     on validation, last, or the number of an epoch that was kept. votes: average the probabilities
     of the plain prediction and of votes - 1 randomly varied inputs; the seed is fixed. If the store
     was rendered with other settings than the run's store, a note on standard error and in the
@@ -201,6 +202,7 @@ def evaluate(
     without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
+    folder = find_run(folder)
     name = find_checkpoint(folder, which)
     if votes < 1:
         raise UsageError(
