@@ -192,11 +192,11 @@ def evaluate(
     evaluation.json and confusion.png (for parts: segmentation.png) belong to the best checkpoint on
     the test split; the names of others say so, as in evaluation-val-last.json.
 
-    folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the best epoch) or train (the others). which: best
-    on validation, last, or the number of an epoch that was kept. votes: average the probabilities
-    of the plain prediction and of votes - 1 randomly varied inputs; the seed is fixed. If the store
-    was rendered with other settings than the run's store, a note on standard error and in the
-    report says so.
+    folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the
+    best epoch) or train (the others). which: best on validation, last, or the number of an epoch
+    that was kept. votes: average the probabilities of the plain prediction and of votes - 1
+    randomly varied inputs; the seed is fixed. If the store was rendered with other settings than
+    the run's store, a note on standard error and in the report says so.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
