@@ -80,7 +80,6 @@ def test_a_class_that_nobody_has_is_no_obstacle(make_store):
     ("plan", "says"),
     [
         ({"train": (0, 0, 0)}, "no rendered shape in its train split"),
-        ({"train": (4, 0, 4)}, "1 classes have no rendered shapes in train: plate"),
         ({"train": (4, 0, 0), "test": (2, 0, 0)}, "at least two classes"),
         ({"train": (1, 1, 1)}, "none is left for validation"),
         ({"train": (0, 0, 0), "test": (0, 0, 0), "unlabeled": 2}, "has a class"),

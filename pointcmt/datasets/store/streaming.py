@@ -55,10 +55,14 @@ def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
     """Return indices of a split's rendered shapes. Raises StoreError if there are none."""
     shapes = np.flatnonzero((store.status() == DONE) & (store.splits == SPLITS.index(split)))
     if not len(shapes):
+        planned = bool(np.any(store.splits == SPLITS.index(split)))
         raise StoreError(
             f"this store has no rendered shape in its {split} split",
             where=store.path,
-            fix="run `pointcmt info` to see its splits, or render this one",
+            fix="run `pointcmt info` to see its splits, or render this one"
+            if planned or split != "test"
+            else "its shapes have no test split: render them into a new store with --holdout 0.2, "
+            "which sets that share of each class aside for the test",
         )
     return shapes
 

@@ -239,6 +239,10 @@ def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageE
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     defaults = kind.model_validate({}).model_dump(mode="json")
     if first["type"] == "extra_forbidden":
+        staged = _staged_keys(key, first["input"]) if kind is PipelineConfig else []
+        if staged:
+            fix = f"name the stage: {', '.join(key for _, key in staged)}"
+            return UsageError(f"unknown key '{staged[0][0]}'", where=origin, fix=fix)
         return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     together = isinstance(first["input"], dict)  # the error concerns a section, or the whole
@@ -260,6 +264,17 @@ def _nearest_key(key: str, defaults: dict[str, Any]) -> str:
         return f"did you mean '{same[0]}'?"
     siblings = _look_up(defaults, section) if section else defaults
     return nearest(name, siblings if isinstance(siblings, dict) else defaults)
+
+
+def _staged_keys(key: str, value: Any) -> list[tuple[str, str]]:
+    """Return a stage's key without its stage, and the same for each stage that has it."""
+    keys = list(flatten({key: value}))
+    return [
+        (own, f"{stage}.{own}")
+        for own in keys[:1]
+        for stage in STAGES
+        if own in flatten(CONFIGS[stage].model_validate({}).model_dump(mode="json"))
+    ]
 
 
 def _look_up(table: Any, key: str) -> Any:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from pointcmt import plugins
 from pointcmt.datasets.store.locations import absolute
 from pointcmt.datasets.store.view_store import ViewStore
@@ -13,7 +15,7 @@ from pointcmt.training.config.sections import (
     POINT_BACKBONES,
     TrainConfig,
 )
-from pointcmt.training.config.tables import Table
+from pointcmt.training.config.tables import Count, Table
 
 _BACKBONES = (*POINT_BACKBONES, *DENSE_BACKBONES)
 UNSEEN = ("layers",)  # render settings that do not affect what a network reads
@@ -47,6 +49,7 @@ class Facts(Table):
     inputs: dict[str, str]
     split: SplitFacts
     data: StoreFacts
+    train_counts: dict[str, Count] = Field(default={})  # by class; older runs lack them
 
 
 def describe_store(store: ViewStore) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import json
 import platform
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -49,7 +49,7 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
 from pointcmt.training.runs.metrics import METRICS
-from pointcmt.training.runs.splits import Split
+from pointcmt.training.runs.splits import Split, class_counts
 
 VERSION = 2
 FACTS, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
@@ -72,19 +72,29 @@ class Run:
         return self.facts["class_names"]
 
 
-def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) -> Run:
+def plan_run(
+    folder: Path,
+    config: TrainConfig,
+    store: ViewStore,
+    split: Split,
+    pending: Collection[str] = (),
+) -> Run:
     """Return the run that this configuration and data make in `folder`; writes nothing.
+
+    pending: options that name runs which are still to be trained, and so are not looked at.
 
     facts["inputs"]: SHA-256 of the weights of each run that it starts from, by option, and of the
     image network that it learns from.
     facts["split"]: SHA-256 of the ids of the training and validation shapes.
+    facts["train_counts"]: training shapes of each class.
 
     Raises UsageError for a folder inside a view store, StoreError if one of those inputs is
     missing, if `folder` holds another run of at least one epoch (with the differences), or if it
     holds anything but a run.
     """
     require_outside_stores(folder)
-    inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
+    folders = input_folders(config).items()
+    inputs = {key: weights_digest(path) for key, path in folders if key not in pending}
     if isinstance(config, MvnetConfig) and config.transfer.weight:
         images = config.images
         if images.weights != RANDOM:
@@ -100,6 +110,9 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             "train": shapes_digest(store, split.train),
             "validation": shapes_digest(store, split.validation),
         },
+        "train_counts": dict(
+            zip(store.class_names, class_counts(store, split.train).tolist(), strict=True)
+        ),
         "data": describe_store(store),
         "versions": {"pointcmt": __version__, "python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES}
@@ -110,7 +123,8 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
         _refuse_foreign_folder(folder)
         return run
     existing = open_run(folder)
-    different = _differences(_identity(existing), _identity(run))
+    stored, asked = _identity(existing), _identity(run)
+    different = _differences({k: v for k, v in stored.items() if k not in pending}, asked)
     if different:
         raise StoreError(
             "this run was started with different settings:\n  " + "\n  ".join(different),

@@ -1,11 +1,12 @@
 """Split shapes: those that train a run, and those that select its best epoch. No test shapes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import SPLITS
+from pointcmt.datasets.store.schema import PENDING, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
@@ -27,14 +28,14 @@ def split_train(store: ViewStore, config: Data) -> Split:
     The share `validation` of every class is held out, rounded, at least one shape; a class with a
     single shape stays in train. Training takes the share `fraction` of the rest of every class, at
     least one shape; a smaller fraction is a subset of a larger one. Unlabeled shapes are left out.
-    The same `split_seed` gives the same split.
+    The same `split_seed` gives the same split. A note names the classes that train lacks.
 
-    Raises StoreError if nothing can be learned or selected: fewer than two classes, a class that
-    the store has but train lacks, or no class with a shape to spare.
+    Raises StoreError if nothing can be learned or selected: fewer than two classes, a class whose
+    train shapes are still to be rendered, or no class with a shape to spare.
     """
     shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
-    _require_classes(store, counts)
+    notes += _missing_classes(store, counts)
     if np.any(store.splits == SPLITS.index("val")):
         train, (validation, more) = shapes, labeled(store, "val")
         notes = (*notes, *more, "validating on the store's val split")
@@ -91,20 +92,28 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
 
 
 def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:
-    """Return the configuration with a batch that few labels can fill, and a note if it is smaller.
+    """Return the configuration with a step that the train shapes can fill, and a note if smaller.
 
-    Only if `data.fraction` asks for few, and without accumulation. Otherwise a batch larger than
-    the train split is refused later.
+    A step takes as many whole batches as there are shapes for, at most `optimizer.accumulate`, or
+    else one batch of all shapes. Raises StoreError for a single shape, since batch norm needs two.
     """
-    known, data = len(split.train), config.data
-    few_labels = data.fraction < 1 and config.optimizer.accumulate == 1
-    if not few_labels or not 2 <= known < data.batch_size:
+    known, data, optimizer = len(split.train), config.data, config.optimizer
+    if known >= config.effective_batch_size:
         return config, ()
-    fitting = data.model_copy(update={"batch_size": known})
-    note = (
-        f"{known} shapes do not fill a batch of {data.batch_size}: using one batch with all of them"
-    )
-    return config.model_copy(update={"data": fitting}), (note,)
+    if known < 2:
+        raise StoreError(
+            "a single train shape is left, but training needs two for its batches",
+            where="data.validation, data.fraction",
+            fix="render more shapes, or train on more of them",
+        )
+    batch = min(known, data.batch_size)
+    changes: dict[str, Any] = {"data": data.model_copy(update={"batch_size": batch})}
+    changes["optimizer"] = optimizer.model_copy(update={"accumulate": known // batch})
+    if known < data.batch_size:
+        note = f"a batch of {data.batch_size}: using one batch with all of them"
+    else:
+        note = f"{optimizer.accumulate} batches of {batch}: {known // batch} make a step"
+    return config.model_copy(update=changes), (f"{known} train shapes do not fill {note}",)
 
 
 def labeled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -146,19 +155,27 @@ def stratified(
     return taken
 
 
-def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
-    """Raise StoreError unless train has every class of the store, and at least two."""
-    planned = np.bincount(store.labels[store.labels >= 0], minlength=len(counts))
-    absent = [
-        name
-        for name, all_splits, train in zip(store.class_names, planned, counts, strict=True)
-        if all_splits and not train
-    ]
-    if absent:
+def class_counts(store: ViewStore, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of these shapes in each class of the store, [C]; unlabeled ones in none."""
+    labels = store.labels[shapes]
+    return np.bincount(labels[labels >= 0], minlength=len(store.class_names))
+
+
+def _missing_classes(store: ViewStore, counts: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return a note on the classes that no train shape belongs to. counts: of train shapes, [C].
+
+    Raises StoreError for fewer than two classes, and if rendering is not finished for one.
+    """
+    in_train = (store.splits == SPLITS.index("train")) & (store.status() == PENDING)
+    pending = class_counts(store, np.flatnonzero(in_train))
+    planned = class_counts(store, np.arange(len(store.labels)))
+    names = np.array(store.class_names, dtype=object)
+    unfinished = names[(counts == 0) & (pending > 0)]
+    if len(unfinished):
         raise StoreError(
-            f"{len(absent)} classes have no rendered shapes in train: {', '.join(absent)}",
+            f"{_classes(unfinished, 'no rendered shapes in train yet')}: {', '.join(unfinished)}",
             where=store.path,
-            fix="also render the train split of these classes (use a larger --limit)",
+            fix="run the same `pointcmt render` command again to finish the store",
         )
     if np.count_nonzero(counts) < 2:
         raise StoreError(
@@ -166,3 +183,14 @@ def _require_classes(store: ViewStore, counts: NDArray[np.int64]) -> None:
             where=store.path,
             fix="render shapes of more classes",
         )
+    absent = names[(counts == 0) & (planned > 0)]
+    if not len(absent):
+        return ()
+    what = _classes(absent, "no train shapes and cannot be learned")
+    return (f"{what}: {', '.join(absent)}",)
+
+
+def _classes(names: NDArray[Any], what: str) -> str:
+    return (
+        f"{len(names)} class has {what}" if len(names) == 1 else f"{len(names)} classes have {what}"
+    )
