@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         load_run,
         train,
     )
+    from pointcmt.api.prediction import predict
+    from pointcmt.api.predictions import FailedShape, PredictedParts, Prediction, Predictions
     from pointcmt.api.shapes import (
         DrawSettings,
         RenderedViews,
@@ -47,9 +49,13 @@ __all__ = [
     "DamageError",
     "DependencyError",
     "DrawSettings",
+    "FailedShape",
     "Material",
     "Mesh",
     "PointcmtError",
+    "PredictedParts",
+    "Prediction",
+    "Predictions",
     "RenderSettings",
     "RenderedViews",
     "Rig",
@@ -72,6 +78,7 @@ __all__ = [
     "load_run",
     "normalize",
     "open_store",
+    "predict",
     "preview",
     "render",
     "render_views",
@@ -83,6 +90,8 @@ __all__ = [
 HOMES: dict[str, tuple[str, str]] = {
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
+    "api.prediction": ("predict", "train"),
+    "api.predictions": ("FailedShape PredictedParts Prediction Predictions", ""),
     "api.shapes": (
         "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
         "render",
