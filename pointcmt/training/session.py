@@ -12,9 +12,10 @@ from accelerate import Accelerator
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.config.sections import Loss, TrainConfig
 from pointcmt.training.evaluation.evaluate import evaluation_config
 from pointcmt.training.recipes import build_recipe
+from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Usage
@@ -128,7 +129,9 @@ def open_session(
     store, config, split = plan.store, plan.config, plan.split
     shapes = np.concatenate([split.train, split.validation])
     digests = plan.run.facts["split"]
-    recipe = plan.recipe.prepare(RecipeContext(store, shapes, digests, device, accelerator))
+    recipe = plan.recipe.prepare(
+        RecipeContext(store, shapes, digests, device, accelerator, split.train)
+    )
     training, validation = _stream_configs(recipe, config, accelerator)
     model = recipe.model.to(device)
     state = State(
@@ -150,6 +153,8 @@ def _fit(config: TrainConfig, store: ViewStore) -> tuple[TrainConfig, Split]:
     config = resolve_config(config, store)
     split = (split_train if config.labeled else split_shapes)(store, config.data)
     config, notes = fit_batch(config, split)
+    if isinstance(loss := getattr(config, "loss", None), Loss):
+        find_weights(loss, store, split.train)  # refuses names of classes that there are not
     return config, replace(split, notes=(*split.notes, *notes))
 
 

@@ -31,6 +31,8 @@ from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_ya
 Kind = TypeVar("Kind", bound=Section)
 
 
+# Keys that runs of earlier versions lack; their defaults are what those versions did.
+ADDED = ("data.sampling", "loss.class_weights")
 Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
 
 
@@ -98,9 +100,17 @@ def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]
         raise StoreError(f"this run's configuration is damaged: {reason}", where=where) from None
-    if config.model_dump(mode="json") != table:
+    if not _is_whole(config.model_dump(mode="json"), table):
         raise StoreError("this run's configuration is damaged: keys are missing", where=where)
     return config
+
+
+def _is_whole(config: dict[str, Any], table: dict[str, Any]) -> bool:
+    """Return whether a table has all keys of a configuration but those in ADDED, and no others."""
+    if config == table:
+        return True
+    stored, expected = flatten(table), flatten(config)
+    return stored == {k: v for k, v in expected.items() if k in stored or k not in ADDED}
 
 
 def to_yaml(config: Section) -> str:

@@ -308,6 +308,7 @@ def evaluation_config(
         arrays=tuple(dict.fromkeys((*training.arrays, *also))),
         batch_size=batch_size,
         shuffle=False,
+        balance=False,
         drop_last=False,
         views=0 if all_views else training.views,
     )
