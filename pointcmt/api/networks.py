@@ -26,7 +26,7 @@ from pointcmt.training.recipes import build_recipe
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.cost import Cost
 from pointcmt.training.runs.folder import find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 EVERY = ("epochs", "seed")
 
@@ -105,7 +105,8 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     run = open_run(folder)
     which = find_checkpoint(folder, checkpoint)
     recipe = build_recipe(run.config, len(run.class_names), False)
-    epoch = load_weights(folder / which, recipe.model)["epoch"]
+    with suggest_checkpoint(folder, which):
+        epoch = load_weights(folder / which, recipe.model)["epoch"]
     model = TrainedModel(recipe.model, run.config.recipe, list(run.class_names), epoch)
     return model.to(find_device(device)).eval()
 

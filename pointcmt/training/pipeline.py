@@ -10,12 +10,14 @@ from pathlib import Path
 
 from pointcmt.console import logger
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import PointcmtError
+from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.files import flatten
 from pointcmt.training.config.pointcmt import STAGE_INPUTS, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.loop import Result, train
+from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.distributed import join_processes
+from pointcmt.training.runs.folder import LAST, open_run
 from pointcmt.training.session import check_session
 
 TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named like their recipes
@@ -46,10 +48,32 @@ def check_later_stages(
     store: ViewStore, pipeline: list[tuple[str, TrainConfig]], out: Path, device: str
 ) -> None:
     """Check all stages but the first, which `train` checks. Raises what they would raise."""
+    _require_same_teachers(pipeline, out)
     accelerator, _ = join_processes(device)
     for recipe, stage in pipeline[1:]:
         with name_stage(recipe, stage):
             check_session(store, stage, out / recipe, accelerator, STAGE_INPUTS)
+
+
+def _require_same_teachers(pipeline: list[tuple[str, TrainConfig]], out: Path) -> None:
+    """Raise UsageError for more epochs of a stage that a later run has learned from already."""
+    begun = {name: folder for name, _ in pipeline if _is_begun(folder := out / name)}
+    seeds = [folder for folder in sorted(out.glob("seed-*/*")) if _is_begun(folder)]
+    for number, (recipe, stage) in enumerate(pipeline):
+        later = [begun[name] for name, _ in pipeline[number + 1 :] if name in begun] + seeds
+        if recipe in begun and later and stage.epochs > open_run(begun[recipe]).config.epochs:
+            kept = [f"--set {n}.epochs={open_run(f).config.epochs}" for n, f in begun.items()]
+            earlier = " ".join(word for word in kept if not word.startswith("--set student."))
+            raise UsageError(
+                f"more epochs of the {recipe} would change what later stages have learned from it",
+                where=f"{later[0]}",
+                fix=f"continue the student alone: {earlier} --set student.epochs={stage.epochs}; "
+                "or choose another --out",
+            )
+
+
+def _is_begun(folder: Path) -> bool:
+    return checkpoint.read_scalars(folder / LAST) is not None
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Usage
-from pointcmt.training.runs.folder import LAST, Run, plan_run
+from pointcmt.training.runs.folder import LAST, Run, open_run, plan_run
+from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
-from pointcmt.training.runs.optimization import ModelEMA, make_optimizer
+from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
 from pointcmt.training.runs.pretrained import resolve_config, start_from
 from pointcmt.training.runs.splits import Split, fit_batch, split_shapes, split_train
 from pointcmt.training.runs.state import State
@@ -81,8 +82,10 @@ def plan_session(
     UsageError for settings that do not fit the store, DependencyError for a missing tracker.
     """
     config, split = _fit(config, store)
-    saved = checkpoint.read_scalars(out / LAST)
+    with suggest_start(out):
+        saved = checkpoint.read_scalars(out / LAST)
     run = plan_run(out, config, store, split)
+    more = describe_extension(config, open_run(out).config.epochs) if saved else ()
 
     torch.manual_seed(config.seed)  # for the initial weights
     recipe = build_recipe(config, len(run.class_names), saved is None)
@@ -90,7 +93,7 @@ def plan_session(
     if config.init and saved is None:
         init_notes = start_from(config, recipe.model, run.class_names)
     _require_streams(store, split, recipe, config, accelerator)
-    return Plan(store, config, split, run, recipe, saved, (*split.notes, *init_notes))
+    return Plan(store, config, split, run, recipe, saved, (*split.notes, *init_notes, *more))
 
 
 @torch.no_grad()

@@ -146,8 +146,8 @@ class Loss(Section):
     """Cross entropy with smoothed labels."""
 
     class_weights: str | dict[str, float] = "none"
-    """Weight of each class in the mean over a batch. balanced: shapes / (classes · shapes of the
-    class), counted in train; or a table of names and weights, {chair: 2.0}, where others have 1."""
+    """Weight of each class in the mean over a batch. balanced: the mean size of all classes divided
+    by its own, counted in train; or a table of weights by name, {mug: 2.0}, where others have 1."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Label smoothing as in DGCNN: the share of the target given to the other classes."""
 

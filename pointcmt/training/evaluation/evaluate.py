@@ -36,7 +36,7 @@ from pointcmt.training.runs.folder import (
     open_run,
     shapes_digest,
 )
-from pointcmt.training.runs.locate import find_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.splits import labeled, split_train
 
@@ -223,7 +223,8 @@ def evaluate(
 
     built = build_recipe(run.config, len(run.class_names), False)
     recipe = cast(ClassifyingRecipe, built)
-    scalars = load_weights(folder / name, recipe.model)
+    with suggest_checkpoint(folder, name):
+        scalars = load_weights(folder / name, recipe.model)
     recipe.model.to(find_device(device))
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
     about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}

@@ -24,7 +24,7 @@ from pointcmt.training.recipes import build_recipe
 from pointcmt.training.recipes.recipe import ClassifyingRecipe
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 from pointcmt.training.runs.part_labels import Parts
 
 
@@ -97,6 +97,7 @@ def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predict
             fix="train `student`, `finetune` or `partseg` from it",
         )
     recipe = cast(ClassifyingRecipe, build_recipe(run.config, len(run.class_names), False))
-    epoch = load_weights(folder / name, recipe.model)["epoch"]
+    with suggest_checkpoint(folder, name):
+        epoch = load_weights(folder / name, recipe.model)["epoch"]
     recipe.model.to(find_device(device))
     return Predictor(run, recipe, which, epoch, votes)

@@ -28,7 +28,7 @@ from pointcmt.training.networks.backbones import build_backbone
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
 from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 FORMATS = ("safetensors", "onnx")
 TEACHER = "teacher"
@@ -125,7 +125,8 @@ def export(
         )
     facts = _facts(run, which)
     model = _build(facts).eval()
-    facts["epoch"] = load_weights(folder / name, model)["epoch"]
+    with suggest_checkpoint(folder, name):
+        facts["epoch"] = load_weights(folder / name, model)["epoch"]
     if to == "onnx":
         from pointcmt.training.export.onnx import to_onnx  # needs extra libraries
 

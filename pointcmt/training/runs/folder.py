@@ -88,6 +88,8 @@ def plan_run(
     facts["split"]: SHA-256 of the ids of the training and validation shapes.
     facts["train_counts"]: training shapes of each class.
 
+    A run with fewer epochs is continued: its facts then say from how many to how many, "extended".
+
     Raises UsageError for a folder inside a view store, StoreError if one of those inputs is
     missing, if `folder` holds another run of at least one epoch (with the differences), or if it
     holds anything but a run.
@@ -122,9 +124,11 @@ def plan_run(
     if checkpoint.read_scalars(folder / LAST) is None:
         _refuse_foreign_folder(folder)
         return run
-    existing = open_run(folder)
-    stored, asked = _identity(existing), _identity(run)
-    different = _differences({k: v for k, v in stored.items() if k not in pending}, asked)
+    existing, asked = open_run(folder), _identity(run)
+    stored = {key: value for key, value in _identity(existing).items() if key not in pending}
+    if config.epochs > existing.config.epochs and {**stored, "epochs": config.epochs} == asked:
+        return with_epochs(existing, config.epochs)
+    different = _differences(stored, asked)
     if different:
         raise StoreError(
             "this run was started with different settings:\n  " + "\n  ".join(different),
@@ -132,6 +136,14 @@ def plan_run(
             fix="use the same settings to resume it, or choose another --out",
         )
     return existing
+
+
+def with_epochs(run: Run, epochs: int) -> Run:
+    """Return a run that is to be continued to more epochs than it was started with."""
+    before, config = run.config.epochs, run.config.model_copy(update={"epochs": epochs})
+    extended = [*run.facts.get("extended", []), {"from": before, "to": epochs}]
+    table = {**run.facts["config"], "epochs": epochs}
+    return Run(run.folder, config, {**run.facts, "config": table, "extended": extended})
 
 
 def require_outside_stores(folder: Path) -> None:
@@ -220,7 +232,7 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
                 where=str(folder),
                 fix="run the same command again: it continues from there",
             )
-        if seen is None:
+        if seen is None or run.config != open_run(folder).config:  # of a run with more epochs
             facts = (json.dumps(run.facts, indent=1) + "\n").encode()
             checkpoint.write_file(folder / FACTS, facts)
             checkpoint.write_file(folder / CONFIG, to_yaml(run.config).encode())

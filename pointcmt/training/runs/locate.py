@@ -4,6 +4,8 @@ A whole recipe's folder holds a run for each stage, and stands for the one that 
 unless a recipe starts from its teacher or its generator.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pointcmt.console import logger
@@ -11,7 +13,7 @@ from pointcmt.errors import StoreError
 from pointcmt.training.config.pointcmt import STAGES, input_folders
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.folder import FACTS
+from pointcmt.training.runs.folder import BEST, FACTS, LAST
 
 TEACHER, GENERATOR, STUDENT = STAGES
 MOST_NAMED = 8  # runs that an error lists
@@ -72,3 +74,47 @@ def _chosen(path: Path, run: Path, what: str) -> Path:
     """Return the run that is used instead of the path, after telling the user."""
     logger.info(f"using {what} in {path}: {run}")
     return run
+
+
+@contextmanager
+def suggest_checkpoint(folder: Path, which: str) -> Iterator[None]:
+    """Let the error of a damaged checkpoint name another one of the run that can be used.
+
+    which: the folder of the checkpoint that is read.
+    """
+    try:
+        yield
+    except StoreError as error:
+        kept = sorted((path.name for path in folder.glob("epoch-*")), reverse=True)
+        others = [name for name in (BEST, LAST, *kept) if name != which]
+        if not is_usable(folder / which):
+            usable = next((name for name in others if is_usable(folder / name)), None)
+            if usable is not None:
+                shown = (
+                    usable if usable in (BEST, LAST) else str(int(usable.removeprefix("epoch-")))
+                )
+                error.fix = f"use another checkpoint of this run: --checkpoint {shown}"
+        raise
+
+
+@contextmanager
+def suggest_start(folder: Path) -> Iterator[None]:
+    """Let the error of a run that cannot be resumed say that its best checkpoint can be used."""
+    try:
+        yield
+    except StoreError as error:
+        if not is_usable(folder / LAST) and is_usable(folder / BEST):
+            error.fix = (
+                "its checkpoint `best` is whole, and commands that only read the run can use it: "
+                f"start a new run from it with --init {folder} and another --out"
+            )
+        raise
+
+
+def is_usable(folder: Path) -> bool:
+    """Return whether a checkpoint is there and its weights can be read."""
+    try:
+        checkpoint.read_weights(folder)
+    except StoreError:
+        return False
+    return True

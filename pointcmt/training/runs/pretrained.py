@@ -31,7 +31,7 @@ from pointcmt.training.networks.backbones import (
 from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.folder import BEST, Run, open_run
-from pointcmt.training.runs.locate import locate_inputs
+from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published import load_published, read_published
 
@@ -90,7 +90,8 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
             where=str(folder),
             fix="pass a run whose network takes points",
         )
-    scalars, weights = read_weights(folder / which)
+    with suggest_checkpoint(folder, which):
+        scalars, weights = read_weights(folder / which)
     network = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
     return PointNetwork(run, scalars["epoch"], network)
 
