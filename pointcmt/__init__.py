@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         load_run,
         train,
     )
+    from pointcmt.api.prediction import predict
+    from pointcmt.api.predictions import FailedShape, PredictedParts, Prediction, Predictions
     from pointcmt.api.shapes import (
         DrawSettings,
         RenderedViews,
@@ -48,9 +50,13 @@ __all__ = [
     "DamageError",
     "DependencyError",
     "DrawSettings",
+    "FailedShape",
     "Material",
     "Mesh",
     "PointcmtError",
+    "PredictedParts",
+    "Prediction",
+    "Predictions",
     "RenderSettings",
     "RenderedViews",
     "Rig",
@@ -74,6 +80,7 @@ __all__ = [
     "load_run",
     "normalize",
     "open_store",
+    "predict",
     "preview",
     "render",
     "render_views",
@@ -86,6 +93,8 @@ HOMES: dict[str, tuple[str, str]] = {
     "api.exports": ("export", ""),
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
+    "api.prediction": ("predict", "train"),
+    "api.predictions": ("FailedShape PredictedParts Prediction Predictions", ""),
     "api.shapes": (
         "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
         "render",

@@ -13,6 +13,7 @@ from pointcmt.commands.evaluate import evaluate
 from pointcmt.commands.export import export
 from pointcmt.commands.inspect import info, preview
 from pointcmt.commands.options import INTERRUPTED
+from pointcmt.commands.predict import predict
 from pointcmt.commands.render import build_correspondences, render
 from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "train": train,
     "evaluate": evaluate,
+    "predict": predict,
     "export": export,
     "demo": demo,
     "doctor": doctor,

@@ -16,7 +16,7 @@ ARGUMENTS = SWITCHES | frozenset(
         "dataset", "root", "out", "rig", "size", "points", "layers", "split", "limit", "up",
         "backend", "device", "background", "light", "cull", "splat", "seed", "workers", "timeout",
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
-        "features", "precision", "votes",
+        "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
     )
 )  # fmt: skip
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")

@@ -26,7 +26,8 @@ from pointcmt.training.pipeline import STUDENT, train_pipeline
 from pointcmt.training.recipes import build_recipe
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.cost import Cost
-from pointcmt.training.runs.folder import FACTS, find_checkpoint, open_run
+from pointcmt.training.runs.folder import find_checkpoint, open_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 EVERY = ("epochs", "seed")
 
@@ -101,11 +102,12 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     >>> points = torch.from_numpy(pc.open_store("S")["chair/0000"].points)
     >>> name = model.class_names[int(model.logits(points[None]).argmax())]
     """
-    folder = _run_folder(path)
+    folder = find_run(local_path(path, "RUN"))
     run = open_run(folder)
     which = find_checkpoint(folder, checkpoint)
     recipe = build_recipe(run.config, len(run.class_names), False)
-    epoch = load_weights(folder / which, recipe.model)["epoch"]
+    with suggest_checkpoint(folder, which):
+        epoch = load_weights(folder / which, recipe.model)["epoch"]
     model = TrainedModel(recipe.model, run.config.recipe, list(run.class_names), epoch)
     return model.to(find_device(device)).eval()
 
@@ -197,7 +199,7 @@ def evaluate(
     """
     store = data if isinstance(data, ViewStore) else open_store(data)
     store.require_complete()
-    return judge(_run_folder(run), store, split, checkpoint, votes, device)
+    return judge(local_path(run, "RUN"), store, split, checkpoint, votes, device)
 
 
 def _config(
@@ -214,13 +216,6 @@ def _config(
         return load_config(recipe, file, given)
     every = {key: given.pop(key) for key in EVERY if key in given}
     return load_pipeline(file, given, **every)
-
-
-def _run_folder(path: str | Path) -> Path:
-    """Return the folder of a run; for the recipe pointcmt, that of its student."""
-    folder = local_path(path, "RUN")
-    student = folder / STUDENT
-    return student if not (folder / FACTS).exists() and (student / FACTS).exists() else folder
 
 
 def _result(folder: Path, found: Result) -> TrainResult:

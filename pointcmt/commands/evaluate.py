@@ -21,7 +21,7 @@ from pointcmt.extras import needs
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.", **path_of("RUN"))],
+    run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", **path_of("RUN"))],
     data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on: test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation) or last.")] = "best",

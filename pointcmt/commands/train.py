@@ -45,7 +45,7 @@ def train(
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value of the configuration: optimizer.clip_norm=1.0")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration, with a comment on each key, and exit.")] = False,
-    init: Annotated[Path | None, typer.Option(help="A run or a published checkpoint to start from.", **path_of("--init"))] = None,
+    init: Annotated[Path | None, typer.Option(help="A run or a published checkpoint to start from; of a whole recipe, the stage that fits.", **path_of("--init"))] = None,
     teacher: Annotated[Path | None, typer.Option(help="For cmpg and student: the teacher's run.", **path_of("--teacher"))] = None,
     generator: Annotated[Path | None, typer.Option(help="For student: the generator's run.", **path_of("--generator"))] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is a run to resume. (Runs are always resumed; without this option, a new one may be started.)")] = False,

@@ -36,6 +36,7 @@ from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Cost, Usage
 from pointcmt.training.runs.distributed import agreed, join_processes, wrap
 from pointcmt.training.runs.folder import BEST, LAST, begin_run, epoch_folder
+from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import (
     MetricAccumulator,
     Stopwatch,
@@ -148,7 +149,8 @@ def resume(session: Session) -> list[dict[str, Any]]:
     out, state = session.out, session.state
     records: list[dict[str, Any]] = []
     if session.plan.saved is not None:
-        records = read_metrics(out, state.load(out / LAST)["epoch"])
+        with suggest_start(out):
+            records = read_metrics(out, state.load(out / LAST)["epoch"])
     if session.is_main:
         if records and not state.stream.position:  # it may have been killed before these
             keep_checkpoints(session, records)

@@ -1,5 +1,6 @@
 """What a run needs before its first step: checked settings first, then data, model and state."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from accelerate import Accelerator
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
-from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.config.sections import Loss, TrainConfig
 from pointcmt.training.evaluation.evaluate import evaluation_config
 from pointcmt.training.recipes import build_recipe
+from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Usage
-from pointcmt.training.runs.folder import LAST, Run, plan_run
+from pointcmt.training.runs.folder import LAST, Run, open_run, plan_run
+from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
-from pointcmt.training.runs.optimization import ModelEMA, make_optimizer
+from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
 from pointcmt.training.runs.pretrained import resolve_config, start_from
 from pointcmt.training.runs.splits import Split, fit_batch, split_shapes, split_train
 from pointcmt.training.runs.state import State
@@ -78,24 +81,45 @@ def plan_session(
     Raises StoreError for a store that cannot be trained on or a folder that holds another run,
     UsageError for settings that do not fit the store, DependencyError for a missing tracker.
     """
-    require_trackers(config)
-    config = resolve_config(config, store)
-    split = (split_train if config.labeled else split_shapes)(store, config.data)
-    config, batch_notes = fit_batch(config, split)
-    saved = checkpoint.read_scalars(out / LAST)
+    config, split = _fit(config, store)
+    with suggest_start(out):
+        saved = checkpoint.read_scalars(out / LAST)
     run = plan_run(out, config, store, split)
+    more = describe_extension(config, open_run(out).config.epochs) if saved else ()
 
     torch.manual_seed(config.seed)  # for the initial weights
     recipe = build_recipe(config, len(run.class_names), saved is None)
     init_notes: tuple[str, ...] = ()
     if config.init and saved is None:
         init_notes = start_from(config, recipe.model, run.class_names)
-    training, validation = _stream_configs(recipe, config, accelerator)
-    require_readable(store, split.train, training)
-    require_readable(store, split.validation, validation)
-    _require_batch(config, accelerator.num_processes, bool(batch_notes))
-    notes = (*split.notes, *batch_notes, *init_notes)
-    return Plan(store, config, split, run, recipe, saved, notes)
+    _require_streams(store, split, recipe, config, accelerator)
+    return Plan(store, config, split, run, recipe, saved, (*split.notes, *init_notes, *more))
+
+
+@torch.no_grad()
+def check_session(
+    store: ViewStore,
+    config: TrainConfig,
+    out: Path,
+    accelerator: Accelerator,
+    pending: Collection[str] = (),
+) -> None:
+    """Check that a run can be trained once the runs that it starts from are there.
+
+    Like `plan_session`, and its point network also has to take the clouds. pending: options that
+    name runs which are still to be trained.
+    """
+    config, split = _fit(config, store)
+    run = plan_run(out, config, store, split, pending)
+    recipe = build_recipe(config, len(run.class_names), False)
+    if config.init and checkpoint.read_scalars(out / LAST) is None:
+        start_from(config, recipe.model, run.class_names)
+    _require_streams(store, split, recipe, config, accelerator)
+    if config.point_network is not None:
+        reads = evaluation_config(recipe.stream, 1, config.all_views)
+        (batch,) = ViewStream(store, split.validation[:1], reads)
+        network, inputs = recipe.deployable(recipe.model.eval(), batch)
+        network(*inputs)
 
 
 def open_session(
@@ -108,7 +132,9 @@ def open_session(
     store, config, split = plan.store, plan.config, plan.split
     shapes = np.concatenate([split.train, split.validation])
     digests = plan.run.facts["split"]
-    recipe = plan.recipe.prepare(RecipeContext(store, shapes, digests, device, accelerator))
+    recipe = plan.recipe.prepare(
+        RecipeContext(store, shapes, digests, device, accelerator, split.train)
+    )
     training, validation = _stream_configs(recipe, config, accelerator)
     model = recipe.model.to(device)
     state = State(
@@ -124,6 +150,27 @@ def open_session(
     return Session(plan, recipe, state, stream, accelerator, device)
 
 
+def _fit(config: TrainConfig, store: ViewStore) -> tuple[TrainConfig, Split]:
+    """Return the configuration as it fits the store, and the split of its shapes, with notes."""
+    require_trackers(config)
+    config = resolve_config(config, store)
+    split = (split_train if config.labeled else split_shapes)(store, config.data)
+    config, notes = fit_batch(config, split)
+    if isinstance(loss := getattr(config, "loss", None), Loss):
+        find_weights(loss, store, split.train)  # refuses names of classes that there are not
+    return config, replace(split, notes=(*split.notes, *notes))
+
+
+def _require_streams(
+    store: ViewStore, split: Split, recipe: Recipe, config: TrainConfig, accelerator: Accelerator
+) -> None:
+    """Raise UsageError or DamageError unless training and validation can be read."""
+    training, validation = _stream_configs(recipe, config, accelerator)
+    require_readable(store, split.train, training)
+    require_readable(store, split.validation, validation)
+    _require_batch(config, accelerator.num_processes, len(split.train))
+
+
 def _stream_configs(
     recipe: Recipe, config: TrainConfig, accelerator: Accelerator
 ) -> tuple[StreamConfig, StreamConfig]:
@@ -133,10 +180,10 @@ def _stream_configs(
     return training, evaluation_config(training, config.data.batch_size, config.all_views)
 
 
-def _require_batch(config: TrainConfig, processes: int, few_labels: bool) -> None:
+def _require_batch(config: TrainConfig, processes: int, known: int) -> None:
     """Raise UsageError unless each process gets two shapes, which batch norm needs.
 
-    few_labels: the batch is small because no more labels are known.
+    known: the number of train shapes.
     """
     if config.data.batch_size < 2 * processes:
         raise UsageError(
@@ -144,6 +191,6 @@ def _require_batch(config: TrainConfig, processes: int, few_labels: bool) -> Non
             "than two shapes",
             where="data.batch_size",
             fix="use fewer processes, or a larger data.fraction"
-            if few_labels
+            if known < 2 * processes
             else f"set it to {2 * processes} or more: it is the total over all processes",
         )

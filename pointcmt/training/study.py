@@ -6,8 +6,9 @@ they share (teacher, generator, pre-training) is trained once.
 """
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,22 @@ from pointcmt.console import in_words, logger
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import LOADS, DownstreamConfig
-from pointcmt.training.config.pointcmt import PipelineConfig, StudentConfig, distilled
+from pointcmt.training.config.pointcmt import (
+    STAGE_INPUTS,
+    PipelineConfig,
+    StudentConfig,
+    distilled,
+)
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.classes import require_testable
 from pointcmt.training.evaluation.evaluate import Evaluation, evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.ops.statistics import Difference, paired_difference, spread
-from pointcmt.training.pipeline import stages
+from pointcmt.training.pipeline import STUDENT, check_later_stages, name_stage, stages
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.distributed import join_processes
 from pointcmt.training.runs.folder import CHECKPOINTS
+from pointcmt.training.session import check_session
 
 VANILLA, DISTILLED = "vanilla", "distilled"
 FILE = "study.json"
@@ -107,13 +115,12 @@ def study(
     Under torchrun all processes train, and the main one evaluates; the others return None.
 
     The runs are in OUT/seed-K/VARIANT. A pipeline's teacher and generator (OUT/teacher, OUT/cmpg)
-    are trained once, with their own seeds. Raises like `train` and `evaluate`.
+    are trained once, with their own seeds. All runs and the test split are checked before the first
+    trains. Raises like `train` and `evaluate`.
     """
+    earlier: list[tuple[str, TrainConfig]] = []
     if isinstance(config, PipelineConfig):
         *earlier, (_, last) = stages(config, out)
-        for recipe, stage in earlier:
-            logger.info(f"{recipe}: {out / recipe}")
-            train(store, stage, out / recipe, device)
     else:
         last = config
     if not last.classifies:
@@ -123,12 +130,24 @@ def study(
             fix="use --seeds with pointcmt, teacher, student, finetune or partseg",
         )
     accelerator, compute_device = join_processes(device)
+    naming = partial(name_stage, STUDENT, last) if earlier else nullcontext
+    require_testable(store, last)
+    check_later_stages(store, earlier, out, device)
+    for variant, settings in variants(last.model_copy(update={"seed": seeds[0]})).items():
+        with naming():
+            folder = out / f"seed-{seeds[0]}" / variant
+            check_session(store, settings, folder, accelerator, STAGE_INPUTS if earlier else ())
+    for recipe, stage in earlier:
+        logger.info(f"{recipe}: {out / recipe}")
+        with name_stage(recipe, stage):
+            train(store, stage, out / recipe, device)
     reports: dict[tuple[str, str], list[Evaluation]] = {}
     for seed in seeds:
         for variant, settings in variants(last.model_copy(update={"seed": seed})).items():
             folder = out / f"seed-{seed}" / variant
             logger.info(f"seed {seed}, {variant}: {folder}")
-            train(store, settings, folder, device)
+            with naming():
+                train(store, settings, folder, device)
             for which in CHECKPOINTS if accelerator.is_main_process else ():
                 report = evaluate(folder, store, "test", which, 1, str(compute_device))
                 reports.setdefault((variant, which), []).append(report)

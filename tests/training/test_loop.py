@@ -220,7 +220,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(store, tmp_path, override):
 @pytest.mark.parametrize(
     ("recipe", "override", "says"),
     [
-        ("student", "data.batch_size=400", "a batch of 400 is larger than the split of 33"),
         ("student", "data.points=65", "65 points per shape, but the store has 64"),
         ("teacher", "data.views=5", "5 views per shape, but the store has 4"),
         ("teacher", "model.weights=/nowhere", "no such folder of weights"),

@@ -37,7 +37,8 @@ class StreamConfig:
     arrays: names of the store's arrays, including those of open features. batch_size: shapes per
     step over all ranks. views: random views per shape and epoch, 0 = all in the rig's order.
     points: the first n, 0 = all. shuffle: a new permutation, and other views, each epoch.
-    drop_last: skip the incomplete last batch.
+    drop_last: skip the incomplete last batch. balance: draw the same number of each class in an
+    epoch, see `balanced_order`; only with shuffle.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
@@ -47,6 +48,7 @@ class StreamConfig:
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = True
+    balance: bool = False
     rank: int = 0
     world_size: int = 1  # processes that share each batch
     prefetch: int = 2  # batches read in advance
@@ -56,10 +58,14 @@ def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
     """Return indices of a split's rendered shapes. Raises StoreError if there are none."""
     shapes = np.flatnonzero((store.status() == DONE) & (store.splits == SPLITS.index(split)))
     if not len(shapes):
+        planned = bool(np.any(store.splits == SPLITS.index(split)))
         raise StoreError(
             f"this store has no rendered shape in its {split} split",
             where=store.path,
-            fix="run `pointcmt info` to see its splits, or render this one",
+            fix="run `pointcmt info` to see its splits, or render this one"
+            if planned or split != "test"
+            else "its shapes have no test split: render them into a new store with --holdout 0.2, "
+            "which sets that share of each class aside for the test",
         )
     return shapes
 
@@ -143,7 +149,10 @@ class ViewStream:
         """Return the shapes of an epoch in training order."""
         if not self.config.shuffle:
             return self.shapes
-        return np.random.default_rng([self.config.seed, epoch]).permutation(self.shapes)
+        rng = np.random.default_rng([self.config.seed, epoch])
+        if self.config.balance:
+            return balanced_order(self.shapes, self.store.labels[self.shapes], rng)
+        return rng.permutation(self.shapes)
 
     def _begin(
         self, order: NDArray[np.int64], epoch: int, step: int
@@ -200,10 +209,32 @@ class ViewStream:
 
     def _fingerprint(self) -> str:
         c = self.config
-        facts = (c.batch_size, c.views, c.points, c.seed, c.shuffle, c.drop_last)
+        facts: tuple[Any, ...] = (c.batch_size, c.views, c.points, c.seed, c.shuffle, c.drop_last)
+        facts += ("balance",) if c.balance else ()
         digest = hashlib.sha256(repr((facts, self.store.attributes["plan_sha256"])).encode())
         digest.update(self.shapes.tobytes())
         return digest.hexdigest()
+
+
+def balanced_order(
+    shapes: NDArray[np.int64], labels: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw as many shapes as there are, [n], the same number of each class, in random order.
+
+    Counts of classes differ by at most one, and within a class so do those of its shapes: a shape
+    comes again only when all of its class have come.
+    """
+    classes = np.unique(labels)
+    each, more = divmod(len(shapes), len(classes))
+    quota = dict.fromkeys(classes.tolist(), each)
+    for label in rng.permutation(classes)[:more].tolist():
+        quota[label] += 1
+    drawn = []
+    for label, count in quota.items():
+        members = shapes[labels == label]
+        rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+        drawn.append(np.concatenate([members[:0], *rounds])[:count])
+    return rng.permutation(np.concatenate(drawn))
 
 
 def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig) -> None:

@@ -31,6 +31,8 @@ from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_ya
 Kind = TypeVar("Kind", bound=Section)
 
 
+# Keys that runs of earlier versions lack; their defaults are what those versions did.
+ADDED = ("data.sampling", "loss.class_weights")
 Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
 
 
@@ -98,9 +100,17 @@ def parse_config(recipe: str, table: Any, where: str) -> TrainConfig:
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]
         raise StoreError(f"this run's configuration is damaged: {reason}", where=where) from None
-    if config.model_dump(mode="json") != table:
+    if not _is_whole(config.model_dump(mode="json"), table):
         raise StoreError("this run's configuration is damaged: keys are missing", where=where)
     return config
+
+
+def _is_whole(config: dict[str, Any], table: dict[str, Any]) -> bool:
+    """Return whether a table has all keys of a configuration but those in ADDED, and no others."""
+    if config == table:
+        return True
+    stored, expected = flatten(table), flatten(config)
+    return stored == {k: v for k, v in expected.items() if k in stored or k not in ADDED}
 
 
 def to_yaml(config: Section) -> str:
@@ -239,6 +249,10 @@ def _explain(error: ValidationError, kind: type[Section], origin: str) -> UsageE
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     defaults = kind.model_validate({}).model_dump(mode="json")
     if first["type"] == "extra_forbidden":
+        staged = _staged_keys(key, first["input"]) if kind is PipelineConfig else []
+        if staged:
+            fix = f"name the stage: {', '.join(key for _, key in staged)}"
+            return UsageError(f"unknown key '{staged[0][0]}'", where=origin, fix=fix)
         return UsageError(f"unknown key '{key}'", where=origin, fix=_nearest_key(key, defaults))
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     together = isinstance(first["input"], dict)  # the error concerns a section, or the whole
@@ -260,6 +274,17 @@ def _nearest_key(key: str, defaults: dict[str, Any]) -> str:
         return f"did you mean '{same[0]}'?"
     siblings = _look_up(defaults, section) if section else defaults
     return nearest(name, siblings if isinstance(siblings, dict) else defaults)
+
+
+def _staged_keys(key: str, value: Any) -> list[tuple[str, str]]:
+    """Return a stage's key without its stage, and the same for each stage that has it."""
+    keys = list(flatten({key: value}))
+    return [
+        (own, f"{stage}.{own}")
+        for own in keys[:1]
+        for stage in STAGES
+        if own in flatten(CONFIGS[stage].model_validate({}).model_dump(mode="json"))
+    ]
 
 
 def _look_up(table: Any, key: str) -> Any:

@@ -22,6 +22,7 @@ from pointcmt.training.config.sections import (
     PointBackbone,
     PointData,
     Positive,
+    Sampling,
     Schedule,
     Section,
     StudentData,
@@ -36,6 +37,9 @@ class ViewData(Data):
 
     views: NotNegative = 0
     """Random views per shape and step; 0 = all, as in the paper."""
+    sampling: Sampling = "shuffle"
+    """Shapes of an epoch: shuffle = each once; balanced = as many, the same number of each
+    class, so that shapes of small classes come several times."""
     image_size: NotNegative = 0
     """Pixels per side, resized on the device; 0 = as stored."""
 

@@ -22,6 +22,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Sampling = Literal["shuffle", "balanced"]
 
 # Names of parts: these, an installed entry point of their group, or module:name (plugins.py).
 POINT_BACKBONES = (
@@ -128,6 +129,9 @@ class PointData(Data):
 class StudentData(PointData):
     """What a student reads from the store."""
 
+    sampling: Sampling = "shuffle"
+    """Shapes of an epoch: shuffle = each once; balanced = as many, the same number of each
+    class, so that shapes of small classes come several times."""
     resample: NotNegative = 0
     """Sample the points at random from the first n instead, as in PointNeXt; 0 = off."""
 
@@ -141,8 +145,25 @@ class StudentData(PointData):
 class Loss(Section):
     """Cross entropy with smoothed labels."""
 
+    class_weights: str | dict[str, float] = "none"
+    """Weight of each class in the mean over a batch. balanced: the mean size of all classes divided
+    by its own, counted in train; or a table of weights by name, {mug: 2.0}, where others have 1."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Label smoothing as in DGCNN: the share of the target given to the other classes."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _check_class_weights(cls, given: Any) -> Any:
+        if given in ("none", "balanced"):
+            return given
+        numbers: list[Any] = list(given.values()) if isinstance(given, dict) else []
+        plain = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+        if not numbers or not plain or min(numbers) < 0 or not max(numbers) > 0:
+            raise ValueError(
+                "Input should be none, balanced, or a table of class names and weights of 0 or "
+                "more, such as {chair: 2.0}"
+            )
+        return {str(name): float(weight) for name, weight in given.items()}
 
 
 class Optimizer(Section):

@@ -6,8 +6,8 @@ test split: training and the choice of the best epoch never see it.
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
+from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.device import find_device
@@ -33,10 +34,10 @@ from pointcmt.training.runs.folder import (
     Run,
     find_checkpoint,
     open_run,
-    require_classes,
     shapes_digest,
 )
-from pointcmt.training.runs.part_labels import require_labels, require_parts
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
+from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.splits import labeled, of_learned_classes, split_train
 
 SPLITS = ("test", "val", "train")
@@ -69,7 +70,7 @@ class Report:
     """Results of a classifier: what was evaluated, and the labels that all numbers follow from.
 
     true, predicted: class indices [n], in the order of the split's shapes. notes: for the user,
-    about the store.
+    about the store. left_out: shapes of classes that the run does not know, by class.
     """
 
     recipe: str
@@ -81,6 +82,7 @@ class Report:
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def shapes(self) -> int:
@@ -138,7 +140,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that `evaluate --json` prints."""
-        return {**self.numbers(), "notes": list(self.notes)}
+        return {**self.numbers(), "notes": list(self.notes), "left_out": self.left_out}
 
     def numbers(self) -> dict[str, Any]:
         """Return the same without the notes."""
@@ -178,6 +180,7 @@ class Report:
         if absent:
             some = ", ".join(absent[:MOST_NAMED]) + (" …" if len(absent) > MOST_NAMED else "")
             lines.append(f"  {len(absent)} classes without shapes are not included: {some}")
+        lines += left_out_lines(self.left_out)
         return "\n".join(lines)
 
 
@@ -194,16 +197,17 @@ def evaluate(
     evaluation.json and confusion.png (for parts: segmentation.png) belong to the best checkpoint on
     the test split; the names of others say so, as in evaluation-val-last.json.
 
-    split: test, val (the shapes that selected the best epoch) or train (the others). which: best
-    on validation, last, or the number of an epoch that was kept. votes: average the probabilities
-    of the plain prediction and of votes - 1 randomly varied inputs; the seed is fixed. If the store
-    was rendered with other settings than the run's store, a note on standard error and in the
-    report says so.
+    folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the
+    best epoch) or train (the others). which: best on validation, last, or the number of an epoch
+    that was kept. votes: average the probabilities of the plain prediction and of votes - 1
+    randomly varied inputs; the seed is fixed. If the store was rendered with other settings than
+    the run's store, a note on standard error and in the report says so.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
+    folder = find_run(folder)
     name = find_checkpoint(folder, which)
     if votes < 1:
         raise UsageError(
@@ -217,30 +221,30 @@ def evaluate(
             fix="see the losses in its metrics.jsonl; to evaluate a pre-trained network, use "
             "`pointcmt evaluate --probe svm`",
         )
-    require_classes(run, store)
-    notes = store_notes(run.facts["data"], store)
-    shapes = _shapes(run, store, split)
     unlearned = run.facts.get("unlearned", [])
-    shapes, left_out = of_learned_classes(store, shapes, unlearned, split)
-    notes = (*notes, *left_out)
+    shapes, left_out = of_learned_classes(store, _shapes(run, store, split), unlearned, split)
     if not len(shapes):
         raise StoreError(
             f"the run was trained on none of the classes of the {split} shapes",
             where=store.path,
             fix="train on a store that has train shapes of these classes",
         )
+    matched = match(run, store, shapes)
+    notes = (*store_notes(run.facts["data"], store), *left_out, *matched.notes)
 
     built = build_recipe(run.config, len(run.class_names), False)
     recipe = cast(ClassifyingRecipe, built)
-    scalars = load_weights(folder / name, recipe.model)
+    with suggest_checkpoint(folder, name):
+        scalars = load_weights(folder / name, recipe.model)
     recipe.model.to(find_device(device))
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
     about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
+    about |= {"left_out": matched.left_out}
     for note in notes:
         logger.warning(f"note: {note}")
     evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
-    with meter(f"evaluating {folder}", len(shapes), "shapes") as progress:
-        report = evaluate_with(about, recipe, run, store, shapes, Paced(progress))
+    with meter(f"evaluating {folder}", len(matched.shapes), "shapes") as progress:
+        report = evaluate_with(about, recipe, run, store, matched, Paced(progress))
     facts = {
         **about,
         "shapes": report.shapes,
@@ -262,18 +266,15 @@ def _classify(
     recipe: ClassifyingRecipe,
     run: Run,
     store: ViewStore,
-    shapes: NDArray[np.int64],
+    matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each shape's class."""
     reads = evaluation_config(recipe.stream, run.config.data.batch_size)
-    log_p = predict(
-        recipe, ViewStream(store, shapes, reads), about["votes"], run.config.seed, progress
-    )
+    stream = ViewStream(store, matched.shapes, reads)
+    log_p = predict(recipe, stream, about["votes"], run.config.seed, progress)
     predicted = log_p.argmax(dim=1).numpy()
-    return Report(
-        **about, class_names=run.class_names, true=store.labels[shapes], predicted=predicted
-    )
+    return Report(**about, class_names=run.class_names, true=matched.labels, predicted=predicted)
 
 
 def _segment(
@@ -281,22 +282,25 @@ def _segment(
     recipe: ClassifyingRecipe,
     run: Run,
     store: ViewStore,
-    shapes: NDArray[np.int64],
+    matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each point's part."""
     config: Any = run.config
-    require_parts(config.parts, store)
-    require_labels(config.parts, store, shapes)
+    shapes, of_part = matched.shapes, match_parts(config.parts, store, matched)
+    require_labels(find_parts(store), store, shapes)
     stream = ViewStream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
-    votes = vote(recipe, stream, about["votes"], config.seed, progress)
+    of_class = torch.from_numpy(matched.of_class)
+    votes = vote(recipe, stream, about["votes"], config.seed, progress, of_class)
     predicted = torch.cat([log_p.argmax(dim=2) for log_p in votes]).numpy()
     points = store.read("points", shapes)[:, : config.data.points]
-    true = store.read("part", shapes)[:, : config.data.points].astype(np.int64)
+    stored = store.read("part", shapes)[:, : config.data.points].astype(np.int64)
+    pairs = zip(stored, store.labels[shapes], strict=True)
+    true = np.stack([of_part[label][parts] for parts, label in pairs])
     return PartReport(
         **about,
         parts=config.parts,
-        labels=store.labels[shapes],
+        labels=matched.labels,
         true=true,
         predicted=predicted,
         points=points,
@@ -316,6 +320,7 @@ def evaluation_config(
         arrays=tuple(dict.fromkeys((*training.arrays, *also))),
         batch_size=batch_size,
         shuffle=False,
+        balance=False,
         drop_last=False,
         views=0 if all_views else training.views,
     )
@@ -337,23 +342,33 @@ def predict(
 
 @torch.no_grad()
 def vote(
-    recipe: ClassifyingRecipe, stream: ViewStream, votes: int, seed: int, progress: Paced | None
+    recipe: ClassifyingRecipe,
+    stream: Iterable[Batch],
+    votes: int,
+    seed: int,
+    progress: Paced | None,
+    of_class: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield the logarithm of the votes' mean probability for each batch, on the CPU.
 
-    [B, C], or [B, N, P] for the parts of points.
+    [B, C], or [B, N, P] for the parts of points. of_class: the run's number of each of the stream's
+    classes, [C]; None if they are the same.
     """
     model = recipe.model.eval()
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     for batch in stream:
+        if of_class is not None:
+            batch = {**batch, "label": of_class[batch["label"]]}
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         varied = [recipe.test_time_augmentation(batch, generator) for _ in range(votes - 1)]
         logits = [recipe.logits(model, each) for each in (batch, *varied)]
         log_p = torch.stack([each.log_softmax(dim=-1) for each in logits])  # [K, B, …]
         yield (log_p.logsumexp(dim=0) - math.log(votes)).cpu()
         if progress:
-            progress.advance(len(batch["label"]), now=stream.position == len(stream))
+            progress.advance(len(batch["label"]))
+    if progress and progress.count:
+        progress.advance(0, now=True)
 
 
 def confusion_matrix(

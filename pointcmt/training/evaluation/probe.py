@@ -30,6 +30,7 @@ from pointcmt.training.ops.statistics import Difference, paired_difference, spre
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.folder import find_checkpoint
+from pointcmt.training.runs.locate import find_run
 from pointcmt.training.runs.pretrained import open_network
 from pointcmt.training.runs.splits import (
     Split,
@@ -130,6 +131,7 @@ def probe(
     Raises UsageError for a run without a point network, for more ways or shots than the store has,
     StoreError for a run without a checkpoint or a store whose train or test split has no labels.
     """
+    folder = find_run(folder)
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)
     train, test = (labeled(store, split)[0] for split in ("train", "test"))

@@ -6,7 +6,7 @@ that is neither present nor predicted counts 1. Instance mIoU is the mean over a
 mIoU the mean over categories of the mean over their shapes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointcmt.errors import printable
+from pointcmt.training.evaluation.classes import left_out_lines
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
 from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.ops.statistics import mean_interval
@@ -28,7 +29,8 @@ class PartReport:
     """Results of a segmentation: what was evaluated, and the labels that all numbers follow from.
 
     labels: classes [n]. true, predicted: parts [n, N], numbered within the class. points:
-    [n, N, 3]. notes: for the user, about the store.
+    [n, N, 3]. notes: for the user, about the store. left_out: shapes of classes that the run does
+    not know, by class.
     """
 
     recipe: str
@@ -42,6 +44,7 @@ class PartReport:
     predicted: NDArray[np.int64]
     points: NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def shapes(self) -> int:
@@ -87,7 +90,7 @@ class PartReport:
     def as_json(self) -> dict[str, Any]:
         """Return the fields that `evaluate --json` prints."""
         interval = {"instance_miou_interval": list(self.interval)}
-        about = {"per_class": self.per_class, "notes": list(self.notes)}
+        about = {"per_class": self.per_class, "notes": list(self.notes), "left_out": self.left_out}
         return {**self.measures, **interval, **about}
 
     def describe(self) -> str:
@@ -109,7 +112,7 @@ class PartReport:
                 lines.append(
                     f"    {printed[name]:<{width}}  {c['miou']:7.2%}  {c['shapes']:>5} shapes"
                 )
-        return "\n".join(lines)
+        return "\n".join([*lines, *left_out_lines(self.left_out)])
 
     def pictures(self) -> dict[str, bytes]:
         """Draw the true and predicted parts of some shapes, spread over the split."""

@@ -28,6 +28,7 @@ from pointcmt.training.networks.backbones import build_backbone
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
 from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 FORMATS = ("safetensors", "onnx")
 TEACHER = "teacher"
@@ -111,6 +112,7 @@ def export(
     if to not in FORMATS:
         raise UsageError(f"unknown format '{to}'", where="--to", fix=nearest(to, FORMATS))
     require_target(out, to, overwrite)  # check before minutes of work
+    folder = find_run(folder)
     run = open_run(folder)
     name = find_checkpoint(folder, which)
     recipe = run.config.recipe
@@ -123,7 +125,8 @@ def export(
         )
     facts = _facts(run, which)
     model = _build(facts).eval()
-    facts["epoch"] = load_weights(folder / name, model)["epoch"]
+    with suggest_checkpoint(folder, name):
+        facts["epoch"] = load_weights(folder / name, model)["epoch"]
     if to == "onnx":
         from pointcmt.training.export.onnx import to_onnx  # needs extra libraries
 

@@ -108,7 +108,7 @@ def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
     )
     for column, pair in enumerate(pairs):
         for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
-            x, y, depth = _view(cloud)
+            x, y, depth = view_cloud(cloud)
             order = np.argsort(depth)
             style = {"cmap": color, "s": 2, "vmin": -1.2, "vmax": 0.6}
             panels[row, column].scatter(x[order], y[order], c=depth[order], **style)
@@ -139,7 +139,7 @@ def draw_parts(shapes: list[Segmented]) -> Figure:
     most = max(len(shape.parts) for shape in shapes)
     figure.set_figheight(figure.get_figheight() + 0.4 + 0.14 * most)
     for column, shape in zip(panels.T, shapes, strict=True):
-        x, y, depth = _view(shape.cloud)
+        x, y, depth = view_cloud(shape.cloud)
         order = np.argsort(depth)
         for axes, parts in zip(column, (shape.true, shape.predicted), strict=True):
             colors = [PARTS[part % len(PARTS)] for part in parts[order]]
@@ -171,7 +171,7 @@ def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure,
     return figure, panels
 
 
-def _view(cloud: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def view_cloud(cloud: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """View a cloud [N, 3] from the front and above: right, up and toward the viewer, [N] each."""
     turn, tilt = np.radians(30), np.radians(20)
     right = np.array([np.cos(turn), np.sin(turn), 0])
@@ -191,8 +191,8 @@ def _style(axes: Axes, title: str) -> None:
         axes.spines[side].set_color(RULE)
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
+def to_png(figure: Figure, software: str = "") -> bytes:
+    """Return a figure as the bytes of a PNG file. software: its maker, stored in the file."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": software} if software else None)
     return buffer.getvalue()

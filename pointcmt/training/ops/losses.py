@@ -5,8 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+def smoothed_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
     """Cross entropy against smoothed labels, mean over the batch.
+
+    weights [C]: each shape's term times the weight of its class, mean_b w[y_b] · l_b. It is not
+    divided by the sum of the batch's weights, so that batches can be split.
 
     The target gives the true class 1 - eps and every wrong class eps / (C - 1), as in DGCNN's
     code. torch's own `label_smoothing` spreads eps over all C classes instead, the true one
@@ -17,7 +22,8 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> 
     log_p = F.log_softmax(logits, dim=-1)
     true = log_p.gather(1, labels[:, None])[:, 0]  # [B]
     wrong = log_p.sum(dim=-1) - true  # [B]
-    return -((1 - smoothing) * true + smoothing / (logits.shape[1] - 1) * wrong).mean()
+    terms = -((1 - smoothing) * true + smoothing / (logits.shape[1] - 1) * wrong)  # [B]
+    return terms.mean() if weights is None else (weights[labels] * terms).mean()
 
 
 def orthogonality(transform: Tensor) -> Tensor:

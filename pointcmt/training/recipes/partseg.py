@@ -47,6 +47,7 @@ class Partseg:
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
             seed=config.seed,
+            balance=config.data.sampling == "balanced",
         )
 
     def prepare(self, context: RecipeContext) -> "Partseg":

@@ -1,6 +1,6 @@
 """What the training loop needs from a recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ class RecipeContext:
 
     shapes: every shape that training and validation will read, [n]. split: the SHA-256 of both
     parts, see `folder.plan_run`. processes: all processes that prepare at the same time; they may
-    share the work.
+    share the work. train: those of the shapes that training will read, [m].
     """
 
     store: ViewStore
@@ -28,6 +28,7 @@ class RecipeContext:
     split: dict[str, str]
     device: torch.device
     processes: Accelerator
+    train: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Recipe(Protocol):

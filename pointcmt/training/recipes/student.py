@@ -9,6 +9,8 @@ L = smoothed cross entropy, plus a term chosen by `distillation.method`:
 A term with weight 0 is not computed, so FE = CE = 0 is vanilla training, bit for bit.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ from pointcmt.training.ops.losses import (
     orthogonality,
     smoothed_cross_entropy,
 )
+from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
 
@@ -40,7 +43,7 @@ class Student:
     """Points → class. The teacher is only used in training, so inference costs nothing extra.
 
     knowledge: the teacher's features and logits. generator: a frozen one, for feature enhancement.
-    A prepared recipe has those that its loss needs.
+    weights: of the classes. A prepared recipe has those that its loss needs.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Student:
         config: StudentConfig | FinetuneConfig,
         knowledge: Knowledge | None = None,
         generator: PointGenerator | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         self.model = model
+        self.weights = weights
         self.config = config
         self.knowledge = knowledge
         self.generator = generator
@@ -59,12 +64,16 @@ class Student:
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
             seed=config.seed,
+            balance=config.data.sampling == "balanced",
         )
 
     def prepare(self, context: RecipeContext) -> "Student":
         config = self.config
+        weights = find_weights(config.loss, context.store, context.train, context.device)
         if not distilled(config):
-            return self
+            prepared = copy(self)
+            prepared.weights = weights
+            return prepared
         knowledge, generator = Knowledge(config.teacher, context), None
         if config.distillation.method == "pointcmt" and config.distillation.feature.weight:
             if not config.generator:
@@ -75,7 +84,7 @@ class Student:
                     "set distillation.feature.weight=0",
                 )
             generator = frozen_generator(config.generator, config.teacher, context.device)
-        return Student(self.model, config, knowledge, generator)
+        return Student(self.model, config, knowledge, generator, weights)
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -88,7 +97,8 @@ class Student:
         points = scale_and_shift(points, a.scale, a.shift, generator)
         predicted: Prediction = model(points)
         labels = batch["label"]
-        loss = smoothed_cross_entropy(predicted.logits, labels, self.config.loss.label_smoothing)
+        smoothing = self.config.loss.label_smoothing
+        loss = smoothed_cross_entropy(predicted.logits, labels, smoothing, self.weights)
         metrics = {"accuracy": accuracy(predicted.logits, labels)}
         if predicted.transform is not None and self.config.model.orthogonality:
             loss = loss + self.config.model.orthogonality * orthogonality(predicted.transform)

@@ -1,5 +1,7 @@
 """Stage I of PointCMT: MVCNN on the views, smoothed cross entropy, no image augmentation."""
 
+from copy import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.ops.augment import choose
 from pointcmt.training.ops.losses import smoothed_cross_entropy
+from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
 
 
@@ -36,16 +39,18 @@ class Teacher:
         self.guessed = model.known.guessed
         self.config = config
         self.smoothing = config.loss.label_smoothing
+        self.weights: Tensor | None = None  # of the classes, in a prepared recipe
         self.stream = StreamConfig(
             arrays=("rgb",),
             batch_size=config.effective_batch_size,
             views=config.data.views,
             points=0,
             seed=config.seed,
+            balance=config.data.sampling == "balanced",
         )
 
     def prepare(self, context: RecipeContext) -> "Teacher":
-        """Return itself: it needs only the views. Suggest ImageNet weights if it has none."""
+        """Find the weights of the classes. Suggest ImageNet weights if it starts from none."""
         if self.config.model.weights == "random" and not self.config.init:
             logger.warning(
                 "note: the image network starts from random weights; a teacher is better with "
@@ -56,13 +61,17 @@ class Teacher:
                 f"note: {self.guessed}: using ImageNet's mean and standard deviation. Add a "
                 "preprocessor_config.json with the right values"
             )
-        return self
+        prepared = copy(self)
+        prepared.weights = find_weights(
+            self.config.loss, context.store, context.train, context.device
+        )
+        return prepared
 
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         logits = self.logits(model, batch)
-        loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing)
+        loss = smoothed_cross_entropy(logits, batch["label"], self.smoothing, self.weights)
         return loss, {"accuracy": accuracy(logits, batch["label"])}
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ import json
 import platform
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -71,19 +71,30 @@ class Run:
         return self.facts["class_names"]
 
 
-def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) -> Run:
+def plan_run(
+    folder: Path,
+    config: TrainConfig,
+    store: ViewStore,
+    split: Split,
+    pending: Collection[str] = (),
+) -> Run:
     """Return the run that this configuration and data make in `folder`; writes nothing.
+
+    pending: options that name runs which are still to be trained, and so are not looked at.
 
     facts["inputs"]: SHA-256 of the weights of each run that it starts from, by option, and of the
     image network that it learns from.
     facts["split"]: SHA-256 of the ids of the training and validation shapes.
+
+    A run with fewer epochs is continued: its facts then say from how many to how many, "extended".
 
     Raises UsageError for a folder inside a view store, StoreError if one of those inputs is
     missing, if `folder` holds another run of at least one epoch (with the differences), or if it
     holds anything but a run.
     """
     require_outside_stores(folder)
-    inputs = {key: weights_digest(path) for key, path in input_folders(config).items()}
+    folders = input_folders(config).items()
+    inputs = {key: weights_digest(path) for key, path in folders if key not in pending}
     if isinstance(config, MvnetConfig) and config.transfer.weight:
         images = config.images
         if images.weights != RANDOM:
@@ -109,8 +120,11 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
     if checkpoint.read_scalars(folder / LAST) is None:
         _refuse_foreign_folder(folder)
         return run
-    existing = open_run(folder)
-    different = _differences(_identity(existing), _identity(run))
+    existing, asked = open_run(folder), _identity(run)
+    stored = {key: value for key, value in _identity(existing).items() if key not in pending}
+    if config.epochs > existing.config.epochs and {**stored, "epochs": config.epochs} == asked:
+        return with_epochs(existing, config.epochs)
+    different = _differences(stored, asked)
     if different:
         raise StoreError(
             "this run was started with different settings:\n  " + "\n  ".join(different),
@@ -118,6 +132,14 @@ def plan_run(folder: Path, config: TrainConfig, store: ViewStore, split: Split) 
             fix="use the same settings to resume it, or choose another --out",
         )
     return existing
+
+
+def with_epochs(run: Run, epochs: int) -> Run:
+    """Return a run that is to be continued to more epochs than it was started with."""
+    before, config = run.config.epochs, run.config.model_copy(update={"epochs": epochs})
+    extended = [*run.facts.get("extended", []), {"from": before, "to": epochs}]
+    table = {**run.facts["config"], "epochs": epochs}
+    return Run(run.folder, config, {**run.facts, "config": table, "extended": extended})
 
 
 def require_outside_stores(folder: Path) -> None:
@@ -206,7 +228,7 @@ def begin_run(run: Run, seen: dict[str, Any] | None = None) -> Iterator[None]:
                 where=str(folder),
                 fix="run the same command again: it continues from there",
             )
-        if seen is None:
+        if seen is None or run.config != open_run(folder).config:  # of a run with more epochs
             facts = (json.dumps(run.facts, indent=1) + "\n").encode()
             checkpoint.write_file(folder / FACTS, facts)
             checkpoint.write_file(folder / CONFIG, to_yaml(run.config).encode())

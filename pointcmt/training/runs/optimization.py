@@ -32,6 +32,28 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
+def describe_extension(config: TrainConfig, before: int) -> tuple[str, ...]:
+    """Return a note on the learning rate of a run that continues to more epochs than `before`.
+
+    The rate is always that of the schedule over all epochs asked for, see `learning_rate`: nothing
+    depends on how the earlier epochs were trained.
+    """
+    if config.epochs <= before:
+        return ()
+    begin = f"continuing this run of {before} epochs to {config.epochs}: "
+    if config.schedule.name == "constant":
+        return (f"{begin}the learning rate is constant, as it would have been from the start",)
+    ended, goes_on = (
+        learning_rate(config.model_copy(update={"epochs": n}), before - 1, n)
+        for n in (before, config.epochs)
+    )
+    return (
+        f"{begin}from here on, the learning rate follows the {config.schedule.name} of "
+        f"{config.epochs} epochs (about {goes_on:.2g}, after {ended:.2g}). The earlier epochs "
+        f"followed that of {before}, so the result differs from {config.epochs} epochs at once",
+    )
+
+
 class ModelEMA:
     """An exponential moving average of a model's weights, updated at every step; see `model`.
 

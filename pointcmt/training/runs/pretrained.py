@@ -31,6 +31,7 @@ from pointcmt.training.networks.backbones import (
 from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.folder import BEST, Run, open_run
+from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published import load_published, read_published
 
@@ -89,7 +90,8 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
             where=str(folder),
             fix="pass a run whose network takes points",
         )
-    scalars, weights = read_weights(folder / which)
+    with suggest_checkpoint(folder, which):
+        scalars, weights = read_weights(folder / which)
     network = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
     return PointNetwork(run, scalars["epoch"], network)
 
@@ -98,9 +100,11 @@ def resolve_config(config: TrainConfig, store: ViewStore) -> TrainConfig:
     """Fill in what a configuration takes from the run that it starts from, and from the store.
 
     That is the network (of a teacher, the one that its weights belong to), and the names of parts.
+    Folders of whole recipes become those of the stages that they mean.
     With `load = none` the run to start from is dropped. Raises UsageError if there is nothing to
     load or no network is named, StoreError if the store has no parts or different ones.
     """
+    config = locate_inputs(config)
     if isinstance(config, TeacherConfig) and config.model.backbone == AUTO:
         found = describe_network(find_network(AUTO, config.model.weights))
         model = config.model.model_copy(update={"architecture": found})

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import SPLITS
+from pointcmt.datasets.store.schema import PENDING, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, printable
@@ -33,8 +34,8 @@ def split_train(store: ViewStore, config: Data) -> Split:
     and so are, with a note, the validation shapes of classes that train lacks. The same
     `split_seed` gives the same split.
 
-    Raises StoreError if nothing can be learned or selected: fewer than two classes, or no class
-    with a shape to spare.
+    Raises StoreError if nothing can be learned or selected: fewer than two classes, a class whose
+    train shapes are still to be rendered, or no class with a shape to spare.
     """
     shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
@@ -97,20 +98,28 @@ def split_shapes(store: ViewStore, config: Data) -> Split:
 
 
 def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:
-    """Return the configuration with a batch that few labels can fill, and a note if it is smaller.
+    """Return the configuration with a step that the train shapes can fill, and a note if smaller.
 
-    Only if `data.fraction` asks for few, and without accumulation. Otherwise a batch larger than
-    the train split is refused later.
+    A step takes as many whole batches as there are shapes for, at most `optimizer.accumulate`, or
+    else one batch of all shapes. Raises StoreError for a single shape, since batch norm needs two.
     """
-    known, data = len(split.train), config.data
-    few_labels = data.fraction < 1 and config.optimizer.accumulate == 1
-    if not few_labels or not 2 <= known < data.batch_size:
+    known, data, optimizer = len(split.train), config.data, config.optimizer
+    if known >= config.effective_batch_size:
         return config, ()
-    fitting = data.model_copy(update={"batch_size": known})
-    note = (
-        f"{known} shapes do not fill a batch of {data.batch_size}: using one batch with all of them"
-    )
-    return config.model_copy(update={"data": fitting}), (note,)
+    if known < 2:
+        raise StoreError(
+            "a single train shape is left, but training needs two for its batches",
+            where="data.validation, data.fraction",
+            fix="render more shapes, or train on more of them",
+        )
+    batch = min(known, data.batch_size)
+    changes: dict[str, Any] = {"data": data.model_copy(update={"batch_size": batch})}
+    changes["optimizer"] = optimizer.model_copy(update={"accumulate": known // batch})
+    if known < data.batch_size:
+        note = f"a batch of {data.batch_size}: using one batch with all of them"
+    else:
+        note = f"{optimizer.accumulate} batches of {batch}: {known // batch} make a step"
+    return config.model_copy(update=changes), (f"{known} train shapes do not fill {note}",)
 
 
 def labeled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -152,6 +161,12 @@ def stratified(
     return taken
 
 
+def class_counts(store: ViewStore, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of these shapes in each class of the store, [C]; unlabeled ones in none."""
+    labels = store.labels[shapes]
+    return np.bincount(labels[labels >= 0], minlength=len(store.class_names))
+
+
 def unlearned_classes(store: ViewStore, train: NDArray[np.int64]) -> list[str]:
     """Return the names of the store's classes that none of these shapes has."""
     counts = np.bincount(store.labels[train], minlength=len(store.class_names))
@@ -185,25 +200,31 @@ def _own_validation(
 
 
 def _class_notes(store: ViewStore, counts: NDArray[np.int64]) -> tuple[str, ...]:
-    """Return a note on the store's classes that train lacks. Raises StoreError if it has one only.
+    """Return a note on the store's classes that train lacks. counts: train shapes of each class.
 
-    counts: train shapes of each class.
+    Raises StoreError if train has one class only, and if rendering is not finished for one.
     """
-    planned = np.bincount(store.labels[store.labels >= 0], minlength=len(counts))
-    absent = [
-        name
-        for name, all_splits, train in zip(store.class_names, planned, counts, strict=True)
-        if all_splits and not train
-    ]
+    waiting = (store.splits == SPLITS.index("train")) & (store.status() == PENDING)
+    pending = class_counts(store, np.flatnonzero(waiting))
+    planned = class_counts(store, np.arange(len(store.labels)))
+    lacking = np.flatnonzero((counts == 0) & (pending > 0))
+    unfinished = [store.class_names[label] for label in lacking]
+    if unfinished:
+        raise StoreError(
+            f"{_classes(len(unfinished))} no rendered train shapes yet: {_listed(unfinished)}",
+            where=store.path,
+            fix="run the same `pointcmt render` command again to finish the store",
+        )
     if np.count_nonzero(counts) < 2:
         raise StoreError(
             "a classifier needs at least two classes, but the train split has one",
             where=store.path,
             fix="render shapes of more classes",
         )
+    absent = [store.class_names[label] for label in np.flatnonzero((counts == 0) & (planned > 0))]
     if not absent:
         return ()
-    what = f"{len(absent)} classes have no rendered train shapes and cannot be learned"
+    what = f"{_classes(len(absent))} no rendered train shapes and cannot be learned"
     return (f"{what}: {_listed(absent)}",)
 
 
@@ -211,3 +232,7 @@ def _listed(names: list[str]) -> str:
     """Return names as text, some of many."""
     shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
     return shown + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+
+
+def _classes(count: int) -> str:
+    return "1 class has" if count == 1 else f"{count} classes have"

@@ -167,7 +167,7 @@ def test_runs_with_fractions_of_the_labels(pre, store, tmp_path, messages):
         folder = tmp_path / fraction
         result = train(store, settings, folder, device="cpu")
         assert result.epochs == 1
-        said = "3 shapes do not fill a batch of 8" in messages()
+        said = "3 train shapes do not fill a batch of 8" in messages()
         assert said is (batch == 3)
         assert open_run(folder).config.data.batch_size == batch
         assert train(store, settings, folder, device="cpu").last == result.last  # the same run

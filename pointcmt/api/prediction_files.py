@@ -1,0 +1,162 @@
+"""The files that `predict` writes: a table, JSON, a contact sheet, and the parts of points."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from pointcmt.api.predictions import COLUMNS, MADE_BY, PART_COLUMNS, PredictedParts, Predictions
+from pointcmt.datasets.enclosing import store_around
+from pointcmt.errors import StoreError, UsageError, printable
+from pointcmt.files import open_regular
+from pointcmt.render.preview_folder import write_files
+from pointcmt.training.figures.plots import PARTS
+from pointcmt.training.runs.folder import FACTS
+
+NAME = "predictions"
+SUFFIXES = (".csv", ".json", ".png")
+FOLDER = "parts"
+HEAD = 4096  # bytes at the beginning of a file that tell who wrote it
+_HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, PART_COLUMNS))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the results go: all files into a folder, or one file."""
+
+    folder: Path
+    names: tuple[str, ...]
+    whole: bool  # a folder, which parts are written into as well
+
+
+def plan_files(out: Path, overwrite: bool) -> Plan:
+    """Return what --out means, before anything is predicted.
+
+    A name that ends in .csv, .json or .png is that file; anything else is a folder. Raises
+    UsageError for a place in a view store, a run's own file, or, unless `overwrite`, a file that
+    `predict` did not write.
+    """
+    single = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    names = (out.name,) if single else tuple(NAME + suffix for suffix in SUFFIXES)
+    plan = Plan(out.parent if single else out, names, not single)
+    store = store_around(out)
+    if store is not None:
+        raise UsageError(
+            f"predictions cannot be written into a view store: {store}",
+            where=f"--out {out}",
+            fix="choose another --out",
+        )
+    if (plan.folder / FACTS).exists():
+        raise UsageError(
+            f"predictions cannot be written among the files of a run: {plan.folder}",
+            where=f"--out {out}",
+            fix=f"choose another --out, such as {plan.folder / NAME}",
+        )
+    if not plan.folder.is_dir() and plan.folder.exists():
+        raise UsageError(
+            "this is not a folder",
+            where=f"--out {out}",
+            fix=f"pass a folder, or a file name that ends in {', '.join(SUFFIXES)}",
+        )
+    existing = [plan.folder / name for name in plan.names if (plan.folder / name).exists()]
+    foreign = [path.name for path in existing if not _is_ours(path)]
+    if foreign and not overwrite:
+        raise UsageError(
+            f"this would replace files that `pointcmt predict` did not write: {', '.join(foreign)}",
+            where=f"--out {out}",
+            fix="choose another --out, or add --overwrite",
+        )
+    return plan
+
+
+def write_predictions(plan: Plan, found: Predictions) -> list[Path]:
+    """Write the planned files, each completely or not at all. Raises StoreError."""
+    contents = {}
+    for name in plan.names:
+        match Path(name).suffix.lower():
+            case ".csv":
+                contents[name] = found.csv().encode()
+            case ".json":
+                contents[name] = found.json().encode()
+            case _ if found.tiles:
+                contents[name] = found.sheet()
+    if not contents:
+        raise StoreError(
+            "there is nothing to draw: no shape could be predicted", where=str(plan.folder)
+        )
+    written = write_files(plan.folder, contents)
+    if plan.whole and found.segments:
+        of_parts = dict(_files_of_parts(found))
+        written += write_files(plan.folder / FOLDER, of_parts)
+    return written
+
+
+def _files_of_parts(found: Predictions) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each shape's files: colored points, and labels as a table."""
+    taken: set[str] = set()
+    for shape in found.shapes:
+        if shape.parts is not None:
+            plain = re.sub(r"[^\w.-]+", "_", shape.id).lstrip(".")[:150] or "shape"
+            name, number = plain, 2
+            while name.lower() in taken:
+                name, number = f"{plain}-{number}", number + 1
+            taken.add(name.lower())
+            yield f"{name}.ply", encode_ply(shape.parts)
+            yield f"{name}.csv", encode_labels(shape.parts)
+
+
+def encode_ply(parts: PredictedParts) -> bytes:
+    """Return a binary PLY file of the points, colored by part, with the property `part`."""
+    colors = np.array([to_rgb(color) for color in PARTS])
+    rgb = np.round(255 * colors[parts.labels % len(PARTS)]).astype(np.uint8)
+    rows = np.zeros(
+        len(parts.labels),
+        [(axis, "<f4") for axis in "xyz"]
+        + [(color, "u1") for color in ("red", "green", "blue", "part")],
+    )
+    for axis, values in zip("xyz", parts.points.T, strict=True):
+        rows[axis] = values
+    for color, values in zip(("red", "green", "blue"), rgb.T, strict=True):
+        rows[color] = values
+    rows["part"] = parts.labels
+    names = [f"comment part {i} {printable(name)}" for i, name in enumerate(parts.names)]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment {MADE_BY}",
+        *names,
+        f"element vertex {len(rows)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {name}" for name in ("red", "green", "blue", "part")),
+        "end_header",
+    ]
+    return ("\n".join(header) + "\n").encode("ascii", "replace") + rows.tobytes()
+
+
+def encode_labels(parts: PredictedParts) -> bytes:
+    """Return a table of the points: position, face or point of the source, part and its name."""
+    buffer = io.StringIO()
+    write = csv.writer(buffer, lineterminator="\n").writerow
+    write(("x", "y", "z", "source", "part", "name"))
+    for point, source, part in zip(
+        parts.points.tolist(), parts.source.tolist(), parts.labels.tolist(), strict=True
+    ):
+        write((*(f"{value:.7g}" for value in point), source, part, parts.names[part]))
+    return buffer.getvalue().encode()
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether `predict` wrote a file: never for links and what is no regular file."""
+    if path.is_symlink():
+        return False
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return MADE_BY.encode() in head or head.startswith(_HEADERS)

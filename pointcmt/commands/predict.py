@@ -1,0 +1,69 @@
+"""`pointcmt predict`: classes or parts of anything, with a trained run."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointcmt.commands.options import (
+    SOME_FAILED,
+    Device,
+    Json,
+    LogFormat,
+    Trust,
+    allow,
+    path_of,
+    require_folder,
+    start_logging,
+)
+from pointcmt.console import show_text
+from pointcmt.extras import needs
+
+SHOWN = 20  # predictions that are printed if all of them are written into files
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", show_default=False, **path_of("RUN"))],
+    targets: Annotated[list[str] | None, typer.Argument(help="What to predict: view stores, files of meshes or clouds, folders of them; with or without classes.", metavar="TARGET...", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="A view store: one more TARGET.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for predictions.csv, .json and .png (for parts also labels and colored PLY files); or one .csv, .json or .png file.", show_default=False, **path_of("--out"))] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of stores: train, test or val. Default: all rendered shapes.")] = None,
+    class_name: Annotated[str | None, typer.Option(help="The class of all shapes. Part segmentation needs a class; default: that of the store or the folder.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch.")] = "best",
+    votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
+    top: Annotated[int, typer.Option(min=0, help="Classes to name for each shape; 0 = all.")] = 3,
+    up: Annotated[str, typer.Option(help="Up axis of the files: x, y or z.")] = "y",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any existing files, not only earlier predictions.")] = False,
+    trust: Trust = None,
+    device: Device = "auto",
+    log_format: LogFormat = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Predict classes with scores, or parts, of a store, files or folders; exit code 3 if some cannot be read."""
+    start_logging(log_format)
+    allow(trust)
+    if out is not None:
+        require_folder(out, "--out")
+    with needs("train"):
+        from pointcmt.api.prediction import predict as predict_all
+
+        found = predict_all(
+            run,
+            *(targets or ()),
+            *((data,) if data is not None else ()),
+            split=split,
+            class_name=class_name,
+            checkpoint=checkpoint,
+            votes=votes,
+            top=top,
+            up=up,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+        )
+    show_text(found.describe(None if out is None else SHOWN))
+    if as_json:
+        print(json.dumps(found.as_json()))
+    if found.failures:
+        raise typer.Exit(SOME_FAILED if len(found) else 1)

@@ -1,0 +1,103 @@
+"""Predict with a trained run: a class for each shape, or a part for each point.
+
+`Predictor` maps batches to probabilities, wherever the batches come from: a store (`of_store`), or
+files that someone else has loaded and sampled. Nothing needs to have a class.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import UsageError
+from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.classes import match_names
+from pointcmt.training.evaluation.evaluate import evaluation_config, vote
+from pointcmt.training.ops.device import find_device
+from pointcmt.training.recipes import build_recipe
+from pointcmt.training.recipes.recipe import ClassifyingRecipe
+from pointcmt.training.runs.checkpoint import load_weights
+from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
+from pointcmt.training.runs.locate import find_run, suggest_checkpoint
+from pointcmt.training.runs.part_labels import Parts
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's network, ready to predict. which: the checkpoint. epoch: of the checkpoint."""
+
+    run: Run
+    recipe: ClassifyingRecipe
+    which: str
+    epoch: int
+    votes: int
+
+    @property
+    def parts(self) -> Parts | None:
+        """Part names by class, if the run segments; None if it classifies."""
+        config = self.run.config
+        return config.parts if isinstance(config, PartsegConfig) else None
+
+    @property
+    def reads(self) -> StreamConfig:
+        """How to read batches: all views, the points that training saw, no labels of parts."""
+        config = self.run.config
+        reads = evaluation_config(self.recipe.stream, config.data.batch_size)
+        return replace(reads, arrays=tuple(name for name in reads.arrays if name != "part"))
+
+    def labels_of(self, names: Iterable[str | None]) -> NDArray[np.int64]:
+        """Return the run's number of each class by name, -1 for unknown ones and None."""
+        given = list(names)
+        known = [name for name in dict.fromkeys(given) if name is not None]
+        number = dict(zip(known, match_names(known, self.run.class_names).tolist(), strict=True))
+        return np.array([-1 if name is None else number[name] for name in given], np.int64)
+
+    def of_store(
+        self, store: ViewStore, shapes: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> Iterator[Batch]:
+        """Yield batches of a store's rendered shapes [n], with these labels [n] of the run."""
+        row = np.full(store.schema.shapes, -1, np.int64)
+        row[shapes] = labels
+        of_shape = torch.from_numpy(row)
+        for batch in ViewStream(store, shapes, self.reads):
+            yield {**batch, "label": of_shape[batch["shape"]]}
+
+    def probabilities(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Yield for each batch the classes' probabilities [B, C], or the points' parts [B, N] i64.
+
+        Of parts, only those of the shape's class can be predicted, and `label` has to name it.
+        """
+        for log_p in vote(self.recipe, batches, self.votes, self.run.config.seed, None):
+            rows: Any = log_p.argmax(dim=2) if self.parts is not None else log_p.exp()
+            yield rows.numpy()
+
+
+def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor:
+    """Open a run for prediction. folder, which, votes: see `evaluate`.
+
+    Raises StoreError for a run without a checkpoint, UsageError for one that predicts no classes.
+    """
+    folder = find_run(folder)
+    name = find_checkpoint(folder, which)
+    if votes < 1:
+        raise UsageError(
+            f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
+        )
+    run = open_run(folder)
+    if not run.config.classifies:
+        raise UsageError(
+            f"runs of the recipe '{run.config.recipe}' predict neither classes nor parts",
+            where=str(folder),
+            fix="train `student`, `finetune` or `partseg` from it",
+        )
+    recipe = cast(ClassifyingRecipe, build_recipe(run.config, len(run.class_names), False))
+    with suggest_checkpoint(folder, name):
+        epoch = load_weights(folder / name, recipe.model)["epoch"]
+    recipe.model.to(find_device(device))
+    return Predictor(run, recipe, which, epoch, votes)
