@@ -15,7 +15,7 @@ from pointcmt.training.runs.splits import split_train
 from tests.training.stores import small_config
 
 LACKING = {"train": (14, 0, 14), "test": (5, 6, 7)}
-SAID = "1 classes have no rendered train shapes and cannot be learned: plate"
+SAID = "1 class has no rendered train shapes and cannot be learned: plate"
 LEFT = "6 test shapes of classes without train shapes are left out: plate"
 
 

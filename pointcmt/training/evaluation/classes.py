@@ -18,7 +18,7 @@ from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.part_labels import Parts, find_parts, require_labels
-from pointcmt.training.runs.splits import labeled
+from pointcmt.training.runs.splits import labeled, of_learned_classes
 
 MOST_NAMED = 10  # classes that a message lists
 
@@ -39,11 +39,20 @@ class Matched:
     notes: tuple[str, ...] = ()
 
 
-def match(run: Run, store: ViewStore, shapes: NDArray[np.int64]) -> Matched:
-    """Match the classes of labeled shapes with those of a run.
+def match(run: Run, store: ViewStore, shapes: NDArray[np.int64], split: str) -> Matched:
+    """Match the classes of a split's labeled shapes with those of a run.
 
-    Raises StoreError if they have no class in common, with the classes of both.
+    Shapes of classes that the run had no train shapes of are left out, too. Raises StoreError if
+    no shape is left, with the classes of both.
     """
+    unlearned = run.facts.get("unlearned", [])
+    shapes, without_train = of_learned_classes(store, shapes, unlearned, split)
+    if not len(shapes):
+        raise StoreError(
+            f"the run was trained on none of the classes of the {split} shapes",
+            where=store.path,
+            fix="train on a store that has train shapes of these classes",
+        )
     names = run.class_names
     of_class = match_names(store.class_names, names)
     labels = of_class[store.labels[shapes]]
@@ -57,7 +66,7 @@ def match(run: Run, store: ViewStore, shapes: NDArray[np.int64]) -> Matched:
             fix="use a run that was trained on these classes, or rename the classes of the store",
         )
     left_out = Counter(name for name, kept in zip(present, known, strict=True) if not kept)
-    notes = []
+    notes = list(without_train)
     if store.class_names != names:
         common = len(set(of_class[of_class >= 0].tolist()))
         notes.append(

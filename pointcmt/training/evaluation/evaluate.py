@@ -38,7 +38,7 @@ from pointcmt.training.runs.folder import (
 )
 from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_labels
-from pointcmt.training.runs.splits import labeled, of_learned_classes, split_train
+from pointcmt.training.runs.splits import labeled, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -221,16 +221,8 @@ def evaluate(
             fix="see the losses in its metrics.jsonl; to evaluate a pre-trained network, use "
             "`pointcmt evaluate --probe svm`",
         )
-    unlearned = run.facts.get("unlearned", [])
-    shapes, left_out = of_learned_classes(store, _shapes(run, store, split), unlearned, split)
-    if not len(shapes):
-        raise StoreError(
-            f"the run was trained on none of the classes of the {split} shapes",
-            where=store.path,
-            fix="train on a store that has train shapes of these classes",
-        )
-    matched = match(run, store, shapes)
-    notes = (*store_notes(run.facts["data"], store), *left_out, *matched.notes)
+    matched = match(run, store, _shapes(run, store, split), split)
+    notes = (*store_notes(run.facts["data"], store), *matched.notes)
 
     built = build_recipe(run.config, len(run.class_names), False)
     recipe = cast(ClassifyingRecipe, built)

@@ -199,7 +199,7 @@ def test_a_run_without_a_point_network_is_refused(store, tmp_path):
     train(store, small_config("teacher", epochs=1), tmp_path, device="cpu")
     with pytest.raises(UsageError, match="recipe 'teacher' has no point network"):
         probe(tmp_path, store, device="cpu")
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(StoreError, match="a checkpoint of a run"):
         probe(tmp_path / "best", store, device="cpu")
 
 
