@@ -10,6 +10,7 @@ from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.sources.holdout import hold_out
 from pointcmt.datasets.store.locations import is_remote
 from pointcmt.errors import UsageError, nearest
 from pointcmt.render.config import RenderConfig, find_color, fit
@@ -29,6 +30,7 @@ class RenderSettings(TypedDict, total=False):
     layers: Iterable[str]  # further images: normal, albedo
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
+    holdout: float | None  # share of each class to set aside as the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
     backend: str  # auto, egl, embree or pyrender
@@ -92,6 +94,7 @@ def render(
     follow = given.get("follow_links", False)
     listing = list_shapes(dataset, None if root is None else Path(root), given.get("up"), follow)
     listing = select(listing, given.get("split"), given.get("limit"))
+    listing = hold_out(listing, given.get("holdout"))
     config = fit(config, listing.kind)
     if on_device and listing.kind == "cloud":
         raise UsageError(
