@@ -22,7 +22,8 @@ ARGUMENTS = SWITCHES | frozenset(
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")
 _WHERE = re.compile(r"--([a-z][a-z-]*) ([^-].*)", re.DOTALL)
 _VALUES = re.compile(
-    r"--(backend|device|dataset|init) (embree|egl|cpu|folder|clouds|shapenetpart)\b"
+    r"--(backend|device|dataset|init|split|checkpoint) "
+    r"(embree|egl|cpu|folder|clouds|shapenetpart|val|best|last)\b"
 )
 
 

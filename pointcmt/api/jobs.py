@@ -11,6 +11,7 @@ from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
 from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.sources.holdout import hold_out
 from pointcmt.errors import UsageError, nearest
 from pointcmt.render.config import RenderConfig, find_color
 from pointcmt.render.jobs.job import job_of_listing
@@ -29,6 +30,7 @@ class RenderSettings(TypedDict, total=False):
     layers: Iterable[str]  # further images: normal, albedo
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
+    holdout: float | None  # share of each class to set aside as the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
     backend: str  # auto, egl, embree or pyrender
@@ -89,6 +91,7 @@ def render(
     place = None if root is None else local_path(root, "--root")
     listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
+    listing = hold_out(listing, given.get("holdout"))
     matched, device = given.get("correspondences", True), given.get("device", "auto")
     job = job_of_listing(listing, str(out), config, matched, device)
     kinds = {each.name for each in fields(Options)}

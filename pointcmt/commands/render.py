@@ -48,6 +48,7 @@ def render(
     layers: Annotated[str, typer.Option(help="Additional image layers: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only this split: train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many shapes, spread evenly over classes and splits.")] = None,
+    holdout: Annotated[float | None, typer.Option(metavar="SHARE", help="For data without a test split: set this share of each class aside as one, such as 0.2.")] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links to folders outside the root.")] = False,
     up: Annotated[str | None, typer.Option(help="Up axis of the files: x, y or z. Default: the dataset's (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="Renderer: auto, egl, embree or pyrender.")] = "auto",
@@ -82,6 +83,7 @@ def render(
     dask = cluster(scheduler, resources, workers, num_shards)
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
+    from pointcmt.datasets.sources.holdout import hold_out
     from pointcmt.render.config import RenderConfig, find_color
     from pointcmt.render.jobs.job import job_of_listing
     from pointcmt.render.jobs.run import Options
@@ -101,6 +103,7 @@ def render(
         cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
+    listing = hold_out(listing, holdout)
     job = job_of_listing(listing, out, config, correspondences, device)
     _print_listing(listing)
     options = Options(

@@ -24,7 +24,13 @@ from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
 from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
 from pointcmt.training.runs.pretrained import resolve_config, start_from
-from pointcmt.training.runs.splits import Split, fit_batch, split_shapes, split_train
+from pointcmt.training.runs.splits import (
+    Split,
+    fit_batch,
+    note_on_test,
+    split_shapes,
+    split_train,
+)
 from pointcmt.training.runs.state import State
 from pointcmt.training.runs.trackers import require_trackers
 
@@ -156,6 +162,7 @@ def _fit(config: TrainConfig, store: ViewStore) -> tuple[TrainConfig, Split]:
     config = resolve_config(config, store)
     split = (split_train if config.labeled else split_shapes)(store, config.data)
     config, notes = fit_batch(config, split)
+    notes += note_on_test(store) if config.classifies else ()
     if isinstance(loss := getattr(config, "loss", None), Loss):
         find_weights(loss, store, split.train)  # refuses names of classes that there are not
     return config, replace(split, notes=(*split.notes, *notes))

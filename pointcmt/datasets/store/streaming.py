@@ -64,8 +64,9 @@ def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
             where=store.path,
             fix="run `pointcmt info` to see its splits, or render this one"
             if planned or split != "test"
-            else "its shapes have no test split: render them into a new store with --holdout 0.2, "
-            "which sets that share of each class aside for the test",
+            else "render the shapes into a new store with --holdout 0.2, which sets that share of "
+            "each class aside for the test; or evaluate with --split val, on the shapes that "
+            "select the best epoch",
         )
     return shapes
 

@@ -161,6 +161,17 @@ def stratified(
     return taken
 
 
+def note_on_test(store: ViewStore) -> tuple[str, ...]:
+    """Return a note if the store has no test split, so that its runs cannot be evaluated on it."""
+    if np.any(store.splits == SPLITS.index("test")):
+        return ()
+    return (
+        "this store has no test split: the run can only be evaluated on another store, or on its "
+        "validation shapes, which select the best epoch (`pointcmt evaluate --split val`); render "
+        "with --holdout 0.2 to set a test split aside",
+    )
+
+
 def class_counts(store: ViewStore, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the number of these shapes in each class of the store, [C]; unlabeled ones in none."""
     labels = store.labels[shapes]

@@ -1,0 +1,136 @@
+"""`render --holdout SHARE`: a test split for data sets that have none."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+import pointcmt as pc
+from pointcmt.datasets.sources import list_shapes, select
+from pointcmt.datasets.sources.holdout import hold_out
+from pointcmt.datasets.sources.listing import Listing
+from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.loop import train
+from tests.stores import render_listing
+from tests.training.stores import small_config
+
+
+def listing_of(counts, split="train"):
+    shapes = tuple(
+        ShapeRecord(f"{name}/{n}", name, split, f"{name}/{n}.off")
+        for name, count in counts.items()
+        for n in range(count)
+    )
+    names = tuple(name for name in counts if name is not None)
+    return Listing("folder", None, shapes, names, "y", "", "", None, ())
+
+
+def test_a_share_of_each_class_is_set_aside():
+    before = listing_of({"ball": 20, "box": 7, "rod": 2, "one": 1, None: 10})
+    after = hold_out(before, 0.2)
+    assert [shape.id for shape in after.shapes] == [shape.id for shape in before.shapes]
+    tested = Counter(shape.class_name for shape in after.shapes if shape.split == "test")
+    assert tested == {"ball": 4, "box": 1, "rod": 1, None: 2}
+    for old, new in zip(before.shapes, after.shapes, strict=True):
+        assert new in (old, replace(old, split="test"))
+    assert after.notes == ("8 of 40 train shapes are set aside as the test split",)
+    assert hold_out(before, None) is before
+
+
+def test_the_choice_depends_on_the_ids_alone():
+    one = listing_of({"ball": 20, "box": 20})
+    turned = replace(one, shapes=one.shapes[::-1])
+    chosen = {s.id for s in hold_out(one, 0.3).shapes if s.split == "test"}
+    assert chosen == {s.id for s in hold_out(turned, 0.3).shapes if s.split == "test"}
+    assert chosen != {f"{name}/{n}" for name in ("ball", "box") for n in range(6)}  # not the first
+    fewer = {s.id for s in hold_out(one, 0.1).shapes if s.split == "test"}
+    assert fewer < chosen
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20, float("nan")])
+def test_what_is_no_share(share):
+    with pytest.raises(UsageError, match="is not a share"):
+        hold_out(listing_of({"ball": 4}), share)
+
+
+def test_where_there_is_nothing_to_set_aside():
+    with pytest.raises(UsageError, match="has a test split of 4 shapes"):
+        hold_out(listing_of({"ball": 4}, "test"), 0.2)
+    with pytest.raises(UsageError, match="none can be set aside"):
+        hold_out(listing_of({"ball": 1, "box": 1}), 0.2)
+    with pytest.raises(UsageError, match="has a test split of"):
+        hold_out(select(list_shapes("toy", None), None, 40), 0.2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    for name, height in (("flat", 0.2), ("high", 3.0)):
+        (root / name).mkdir()
+        for n in range(6):
+            z = height * (1 + n / 10)
+            (root / name / f"{n}.off").write_text(
+                f"OFF\n4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 {z}\n3 0 1 2\n3 0 1 3\n3 1 2 3\n3 0 2 3\n"
+            )
+    return root
+
+
+def command(*arguments):
+    done = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
+    return subprocess.run(done, capture_output=True, text=True, timeout=300)
+
+
+def test_the_advice_of_evaluate_works(files, tmp_path):
+    """From a folder without splits to test accuracy, following what the messages say."""
+    small = ("--rig", "ortho6", "--size", 32, "--points", 64, "--workers", 1)
+    render = ("render", "--dataset", "folder", "--root", files, *small)
+    assert command(*render, "--out", tmp_path / "S").returncode == 0
+    settings = ("--set", "data.points=64", "--set", "data.batch_size=4", "--epochs", 1)
+    train_it = ("train", "student", *settings, "--device", "cpu")
+    done = command(*train_it, "--data", tmp_path / "S", "--out", tmp_path / "R")
+    assert done.returncode == 0, done.stderr
+    assert "this store has no test split" in done.stderr
+    assert "--holdout 0.2" in done.stderr
+    judge = ("evaluate", tmp_path / "R", "--device", "cpu", "--json")
+    refused = command(*judge, "--data", tmp_path / "S")
+    assert refused.returncode == 1
+    assert "--holdout 0.2" in refused.stderr
+    assert "--split val" in refused.stderr
+    assert command(*judge, "--data", tmp_path / "S", "--split", "val").returncode == 0
+    made = command(*render, "--out", tmp_path / "H", "--holdout", 0.2)
+    assert made.returncode == 0, made.stderr
+    assert "2 of 12 train shapes are set aside as the test split" in made.stderr
+    assert "train 10, test 2" in made.stderr
+    again = command(*render, "--out", tmp_path / "H", "--holdout", 0.2, "--json")
+    assert json.loads(again.stdout.splitlines()[-1])["skipped"] == 12
+    done = command(*train_it, "--data", tmp_path / "H", "--out", tmp_path / "RH")
+    assert "no test split" not in done.stderr
+    tested = command("evaluate", tmp_path / "RH", "--data", tmp_path / "H", "--json")
+    assert tested.returncode == 0, tested.stderr
+    per_class = json.loads(tested.stdout.splitlines()[-1])["per_class"]
+    assert {name: c["shapes"] for name, c in per_class.items()} == {"flat": 1, "high": 1}
+
+
+def test_from_python(files, tmp_path):
+    settings = {"rig": "ortho6", "size": 32, "points": 64, "workers": 1}
+    pc.render("folder", root=files, out=tmp_path / "S", holdout=0.5, **settings)
+    store = pc.open_store(tmp_path / "S")
+    assert len(store.select(split="test")) == 6
+    with pytest.raises(UsageError) as caught:
+        pc.render("folder", root=files, out=tmp_path / "T", holdout=2.0, **settings)
+    assert "holdout=" in str(caught.value) or "holdout" in str(caught.value)
+
+
+def test_the_message_in_python_names_the_argument(files, tmp_path):
+    store = render_listing(list_shapes("folder", files), tmp_path / "S", points=64)
+    config = small_config("student", epochs=1)
+    train(store, config, tmp_path / "run", device="cpu")
+    with pytest.raises(StoreError) as caught:
+        evaluate(tmp_path / "run", store, device="cpu")
+    assert "holdout=0.2" in str(caught.value)
+    assert "split=val" in str(caught.value)
