@@ -17,10 +17,11 @@ from pointcmt.errors import MOST_DETAIL, Reason, ShapeRefused
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.files import few_notes
 from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers.numpy_files import read_npy
 from pointcmt.render.load.readers.obj import read_obj
 from pointcmt.render.load.readers.off import read_off
 from pointcmt.render.load.readers.ply import read_ply
-from pointcmt.render.load.readers.points import read_npy, read_text
+from pointcmt.render.load.readers.points import read_text
 from pointcmt.render.load.readers.polygons import triangulate
 
 pytestmark = pytest.mark.timeout(120)
