@@ -51,7 +51,7 @@ def shapes(tmp_path_factory):
     root = write_shapenetpart_text(tmp_path_factory.mktemp("parts"), SHAPES)
     points, normals, parts = banded_cloud("03001627", seed=9)
     broken = points.astype(float)
-    broken[3, 1] = np.nan
+    broken[:, 1] = np.nan
     good = text_of(points, normals, parts)
     files = {
         "nan": text_of(broken, normals, parts),

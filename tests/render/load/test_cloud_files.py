@@ -122,12 +122,29 @@ def test_a_table_that_pandas_writes_is_read_exactly(tmp_path):
         assert_cloud(cloud, None, UNIT[kept], POINTS[kept])
         assert "1 of 60 points are not finite" in cloud.notes[-1]
     assert load(tmp_path / "c.csv").notes[0] == "commas between digits taken as decimal points"
-    # Words of two parts are two entries; words of one are fine in a column that nothing needs.
-    assert refusal(tmp_path / "a.csv").reason is Reason.BAD_SYNTAX
-    text = (tmp_path / "a.csv").read_text().replace("a chair", "chair")
-    cloud = load(written(tmp_path / "a.csv", text))
+    cloud = load(tmp_path / "a.csv")  # words are fine in a column that nothing needs
     assert_cloud(cloud, None, UNIT)
     assert cloud.notes == ("columns not used: kind",)
+
+
+def test_cells_of_csv_files_may_be_empty_or_hold_blanks(tmp_path):
+    rows = POINTS.astype(object)
+    stamp = np.full((M, 1), "2024-01-01 00:00:00", object)
+    whole = ["time,x,y,z", *(",".join(map(str, row)) for row in np.hstack([stamp, rows]).tolist())]
+    assert_cloud(load(written(tmp_path / "a.csv", "\n".join(whole))))
+    prose = [line.replace("2024-01-01", "a long text about this point at") for line in whole]
+    assert_cloud(load(written(tmp_path / "a.csv", "\n".join(prose))))
+    closed = [line + "," for line in whole]
+    for header in (whole[0], closed[0]):  # every line of points ends with a separator
+        text = "\r\n".join([header, *closed[1:]])
+        assert_cloud(load(written(tmp_path / "b.csv", text)))
+    for line, kept in ((1, slice(1, None)), (M, slice(0, M - 1))):  # the last cell of one is empty
+        lines_ = [*whole]
+        lines_[line] = lines_[line].rpartition(",")[0] + ","
+        cloud = load(written(tmp_path / "c.csv", "\n".join(lines_)))
+        np.testing.assert_array_equal(cloud.points, POINTS[kept])
+    bare = [line.partition(",")[2] for line in whole[1:]]
+    assert_cloud(load(written(tmp_path / "d.csv", ",\n".join(bare) + ",\n")))
 
 
 def test_a_word_in_a_column_that_is_needed_is_refused(tmp_path):
@@ -150,6 +167,7 @@ def test_a_word_in_a_column_that_is_needed_is_refused(tmp_path):
         ('"x","y","z"\n', ()),
         ("\ufeffX;Y;Z\r\n", ()),
         ("x [m], y [m], z [m]\n", ()),
+        ("x/y/z\n", ()),
         ("Points:0,Points:1,Points:2\n", ()),
     ],
 )

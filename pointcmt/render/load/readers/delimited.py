@@ -23,6 +23,7 @@ _COMMENT = re.compile(rb"//[^\r\n]*")
 _DECIMAL = re.compile(rb"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _INTEGER = re.compile(rb"[+-]?\d+")
 _EMPTY = re.compile(rb"(?<=[,;])(?=[ \t]*[,;])|(?:(?<=[\r\n])|\A)(?=[ \t]*[,;])")
+_BLANKS_WITHIN = re.compile(rb"(?<=[^,;\s])[ \t]+(?=[^,;\s])")
 _EMPTY_END = re.compile(rb"(?<=[,;])(?=[ \t]*(?:[\r\n]|\Z))")
 
 
@@ -41,10 +42,7 @@ def read_delimited(data: bytes, csv: bool = False) -> Table:
     if b"//" in data:
         data = _COMMENT.sub(lambda match: b" " * len(match[0]), data)
     if csv:
-        points = _EMPTY.sub(b"nan", data[begin:])
-        if headers and headers[-1].names[-1]:  # else every line may end with a separator
-            points = _EMPTY_END.sub(b"nan", points)
-        data = data[:begin] + points
+        data = data[:begin] + _fill_cells(data[begin:], headers)
     width = _width(data, begin)
     fitting = [h for h in headers if width >= 3 and _fits(h.names, width)]
     fitting = [h for h in fitting if has_axes(h.names)] or [h for h in fitting if not h.comment]
@@ -55,6 +53,22 @@ def read_delimited(data: bytes, csv: bool = False) -> Table:
     names = chosen.names[:width] if chosen else ()
     table = read_lines(scannable(data.translate(_BLANKS)), begin, counted=True, names=names)
     return replace(table, notes=tuple(notes))
+
+
+def _fill_cells(points: bytes, headers: list["_Header"]) -> bytes:
+    """Return the lines of a .csv file with nan in empty cells, and without blanks in others.
+
+    If the first line ends with a separator although it has all of the columns, every line does.
+    """
+    first = next((line for line in re.split(rb"[\r\n]+", points[:_HEAD]) if _words(line)), b"")
+    if not re.search(rb"[,;]", first):
+        return points
+    points = _BLANKS_WITHIN.sub(b"_", _EMPTY.sub(b"nan", points))
+    columns = len(_words(_BLANKS_WITHIN.sub(b"_", _EMPTY.sub(b"nan", first))))
+    closed = first.rstrip(b" \t").endswith((b",", b";"))
+    if closed and (not headers or any(_fits(h.names, columns) for h in headers)):
+        return points
+    return _EMPTY_END.sub(b"nan", points)
 
 
 def has_axes(names: Iterable[str]) -> bool:
@@ -120,7 +134,7 @@ def _headers(data: bytes) -> tuple[int, list[_Header]]:
             words, numbers = _words(line), _numbers(line)
             named = len(numbers) >= 3 and any(_fits(h.names, len(words)) for h in headers)
             title = len(words) < 3 and numbers[:1] != words[:1]
-            if named or (2 * len(numbers) >= len(words) and not title):
+            if named or _is_row_of_cells(line) or (2 * len(numbers) >= len(words) and not title):
                 break
         if len(headers) == _MOST_LINES:
             break
@@ -132,8 +146,13 @@ def _headers(data: bytes) -> tuple[int, list[_Header]]:
 
 
 def split_names(line: str) -> tuple[str, ...]:
-    """Return the names in a header line, between commas, semicolons or tabs, else blanks."""
+    """Return the names in a header line, between commas, semicolons or tabs, else blanks.
+
+    Slashes separate names where nothing else does.
+    """
     parts = _SEPARATORS.split(line) if _SEPARATORS.search(line) else line.split()
+    if len(parts) == 1:
+        parts = line.split("/")
     return tuple(part.strip(" \t\"'") for part in parts) or ("",)
 
 
@@ -152,6 +171,14 @@ def _numbers(line: bytes) -> list[bytes]:
             continue
         found.append(word)
     return found
+
+
+def _is_row_of_cells(line: bytes) -> bool:
+    """Return whether half of the cells, three or more, are numbers; others may be long texts."""
+    cells = re.split(rb"[,;]", line)
+    return sum(len(_words(cell)) == len(_numbers(cell)) == 1 for cell in cells) >= max(
+        3, len(cells) / 2
+    )
 
 
 def _width(data: bytes, begin: int) -> int:
