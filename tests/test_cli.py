@@ -84,7 +84,7 @@ def test_an_empty_folder_is_said(tmp_path):
 def test_doctor_finds_the_renderer_working():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
-    for name in ("meshes", "embree"):
+    for name in ("meshes", "clouds", "embree"):
         assert any(line.startswith(f"ok      {name}") for line in done.stdout.splitlines())
 
 
