@@ -102,7 +102,7 @@ def test_an_empty_folder_is_reported(tmp_path):
 def test_doctor_reports_a_working_renderer():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
-    for name in ("meshes", "embree"):
+    for name in ("meshes", "clouds", "embree"):
         assert any(line.startswith(f"ok      {name}") for line in done.stdout.splitlines())
 
 
