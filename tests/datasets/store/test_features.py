@@ -273,7 +273,7 @@ def test_info_lists_features(rendered, store):
         {**FACTS, "pointcmt": facts["features"][0]["pointcmt"]}
         | {"key": KEY, "width": WIDTH, "shapes": 5}
     ]
-    assert f"{KEY}: resnet-18, 5 numbers per view, 5 shapes" in describe(facts)
+    assert f"{KEY}: resnet-18, 5 values per view, 5 shapes" in describe(facts)
     json.dumps(facts)
 
 

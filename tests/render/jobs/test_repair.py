@@ -48,15 +48,15 @@ def store(whole, tmp_path):
     return ViewStore.open(shutil.copytree(whole.path, tmp_path / "S"))
 
 
-def damage(path, how, chance):
-    """Flip a bit of a file, cut it off somewhere, or delete it."""
+def damage(path, how, chance, first=0, most=None):
+    """Flip a bit of a file between two bytes, cut it off somewhere, or delete it."""
     data = path.read_bytes()
     if how == "delete":
         path.unlink()
     elif how == "truncate":
         path.write_bytes(data[: chance.randrange(len(data))])
     else:
-        at = chance.randrange(len(data))
+        at = chance.randrange(first, most or len(data))
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :])
 
 
@@ -108,7 +108,8 @@ def test_metadata_is_restored_without_rendering(whole, store, how):
 @pytest.mark.parametrize("how", HOW)
 def test_a_lost_root_is_restored_with_its_settings(whole, store, how):
     folder = Path(store.path)
-    damage(folder / "zarr.json", how, random.Random(how))
+    ours = (folder / "zarr.json").read_bytes().index(b"consolidated_metadata")
+    damage(folder / "zarr.json", how, random.Random(how), most=ours)
     with pytest.raises(StoreError) as raised:
         repair(store.path, None, QUIET)
     if how != "delete":
@@ -119,6 +120,22 @@ def test_a_lost_root_is_restored_with_its_settings(whole, store, how):
         render_toy(folder, limit=38, shard=2, **SMALL)
     render_toy(folder, limit=40, shard=2, **SMALL)
     assert tree(folder) == tree(whole.path)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_flipped_bits_in_what_is_for_other_readers_are_found_and_repaired(whole, store, seed):
+    """The root repeats the arrays' metadata for zarr-python and xarray."""
+    root = Path(store.path) / "zarr.json"
+    theirs = root.read_bytes().index(b"consolidated_metadata")
+    damage(root, "flip", random.Random(seed), first=theirs)
+    assert not verify(store.path).ok
+    if seed in (1, 2):  # what is left is no JSON
+        with pytest.raises(StoreError):
+            repair(store.path, None, QUIET)
+        render_toy(store.path, limit=40, shard=2, **SMALL)
+    else:
+        repair(store.path, None, QUIET)
+    assert tree(store.path) == tree(whole.path)
 
 
 def test_a_damaged_root_without_shards_is_restored_by_the_same_job(tmp_path):

@@ -106,7 +106,7 @@ def test_shapes_are_split_without_classes(rendered, make_store, tmp_path):
 
 
 def test_a_store_without_correspondences_is_refused(tmp_path):
-    store = render_toy(tmp_path / "S", limit=4, correspondences=False)
+    store = render_toy(tmp_path / "S", limit=12, correspondences=False)
     with pytest.raises(StoreError, match="no correspondences") as caught:
         train(store, small_config("mvnet", epochs=1), tmp_path / "run", device="cpu")
     assert "build-correspondences" in caught.value.fix
