@@ -23,7 +23,7 @@ from pointcmt.shapes import Cloud, Mesh
 
 PICTURE = Rig("picture", (on_sphere(-60.0, 20.0),))
 PICTURE_SIZE = 160  # pixels
-SET_OF = {"mesh": "folder", "cloud": "clouds"}  # the data set that reads files of a kind
+SET_OF = {"mesh": "folder", "cloud": "clouds"}  # the dataset that reads files of a kind
 CLOUD_ONLY = tuple(s for s in SUFFIXES["clouds"] if s not in SUFFIXES["folder"])
 Kind = Literal["mesh", "cloud"]
 
@@ -59,7 +59,7 @@ class Loaded:
 def list_entries(target: str | Path | Mesh | Cloud, number: int) -> list[Entry]:
     """Return the shapes of a file, a folder or an object, without reading any.
 
-    A folder is listed like the data sets `folder` and `clouds`. Text files in a folder of meshes
+    A folder is listed like the datasets `folder` and `clouds`. Text files in a folder of meshes
     are not taken for clouds. A missing file has an entry, which cannot be loaded. Raises UsageError
     for a folder that holds no shape.
     """

@@ -1,4 +1,4 @@
-"""Set shapes aside for the test in data sets that come without a test split."""
+"""Set shapes aside for the test in datasets that come without a test split."""
 
 import hashlib
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """Which classes of a store a run can be evaluated on: they are matched by name.
 
-The store may list them in another order, have a subset of them, or belong to another data set.
+The store may list them in another order, have a subset of them, or belong to another dataset.
 Shapes of classes that the run does not know are left out and counted. Upper and lower case, spaces,
 `_` and `-` make no difference unless names differ by nothing else.
 """
