@@ -1,4 +1,9 @@
-"""Create a view store, whichever process comes first; mend its root; delete it."""
+"""Create a view store, whichever process comes first; let it grow; mend its root; delete it.
+
+A store grows at its end: shapes that its source has gained follow those that it has. What is there
+stays: the order of the shapes, the indices of their classes, every full shard. Only a last shard
+that is not full is written again, with the shapes that it has and new ones.
+"""
 
 import json
 from collections.abc import Iterable
@@ -8,8 +13,6 @@ from typing import Any
 from pointcmt.datasets.store.claims import Claims
 from pointcmt.datasets.store.documents import (
     decode_marker,
-    identity,
-    identity_digest,
     is_root_metadata,
     loose_attributes,
     require_root,
@@ -17,6 +20,15 @@ from pointcmt.datasets.store.documents import (
     root_metadata,
 )
 from pointcmt.datasets.store.file_checks import Inventory
+from pointcmt.datasets.store.generations import (
+    GROWN_FROM,
+    additions,
+    encode_generations,
+    for_more_shapes,
+    generations,
+    identity,
+    identity_digest,
+)
 from pointcmt.datasets.store.leftovers import Names, names_of
 from pointcmt.datasets.store.schema import (
     COMMITS,
@@ -40,29 +52,100 @@ FOREIGN_SHOWN = 5  # names in an error
 def create(
     storage: Storage, attributes: dict[str, Any], shapes: Iterable[ShapeRecord]
 ) -> ViewStore:
-    """Create a store, or open it if it exists with the same plan and configuration.
+    """Create a store, or open it if it exists with the same configuration and has these shapes.
 
-    Safe when many processes start at once: the first one's root counts, and all other files
-    follow from it. Lost or damaged ones are written again, the root too if everything that was
-    rendered agrees with it. Raises StoreError with the differences if the location holds another
-    store, and if it holds files that are not a store's.
+    It may lack some of them: see `grow`. Safe when many processes start at once: the first
+    one's root counts, and all other files follow from it. Lost or damaged ones are written again,
+    the root too if everything that was rendered agrees with it. Raises StoreError with the
+    differences if the location holds another store, or shapes that are not in the list, and if it
+    holds files that are not a store's.
     """
     storage.require_writable()
+    shapes = list(shapes)
     plan = encode_plan(shapes)
     attributes = {**attributes, "plan_sha256": digest(plan)}
     stored = _claim_root(storage, attributes, plan)
-    different = differences(stored, attributes)
-    if different:
-        raise StoreError(
-            "this store was created with a different configuration:\n  " + "\n  ".join(different),
-            where=storage.path,
-            fix="use the settings it was created with, choose another --out, or use --overwrite",
-        )
     store = ViewStore(storage, stored)
-    _ensure(storage, PLAN, plan)
+    if attributes["plan_sha256"] == stored["plan_sha256"]:
+        ensure(storage, PLAN, plan)
+    if attributes["plan_sha256"] == stored["plan_sha256"] and GROWN_FROM not in stored:
+        require_same(store, attributes)
+    else:  # a store that has grown has shapes and classes in an order of its own
+        require_same(store, for_more_shapes(attributes, stored))
+        additions(store.shapes, shapes, store.path)
     for name in array_specs(store.schema):
         ensure_metadata(storage, store.schema, name)
     return store
+
+
+def grow(
+    store: ViewStore, attributes: dict[str, Any], shapes: Iterable[ShapeRecord]
+) -> tuple[ViewStore, list[ShapeRecord]]:
+    """Add the shapes that a store lacks at its end; returns the store and the added shapes.
+
+    attributes, shapes: as for `create`. The new list of shapes is written before the root
+    that counts it, and everything else follows from the root: a kill at any time leaves a store
+    that can be read, and the same call finishes it. Of several processes with different shapes one
+    is first, and the others add theirs to its. Raises StoreError, with the shapes' names, if the
+    store has shapes that are not listed or are listed differently.
+    """
+    shapes, storage = list(shapes), store.storage
+    while True:
+        require_same(store, for_more_shapes(attributes, store.attributes))
+        new = additions(store.shapes, shapes, store.path)
+        if not new:
+            return store, []
+        plan = encode_plan([*store.shapes, *new])
+        grown = _grown(store, attributes, plan, len(new))
+        root, version = storage.read_version(ROOT)
+        if root is not None and root_attributes(root, storage.where(ROOT)) == store.attributes:
+            storage.write(PLAN, plan)
+            if storage.replace(ROOT, root_metadata(grown), version):
+                break
+        store = ViewStore.open(storage)
+    store = ViewStore(storage, grown)
+    ensure(storage, PLAN, plan)
+    for name in array_specs(store.schema):
+        ensure_metadata(storage, store.schema, name)
+    return store, new
+
+
+def _grown(store: ViewStore, attributes: dict[str, Any], plan: bytes, count: int) -> dict[str, Any]:
+    """Return the attributes of a store's root with `count` more shapes."""
+    stored = store.attributes
+    known = stored["class_names"]
+    return {
+        **stored,
+        "schema": {**stored["schema"], "shapes": store.schema.shapes + count},
+        "class_names": known + [name for name in attributes["class_names"] if name not in known],
+        "part_names": _joined_parts(store, attributes.get("part_names", {})),
+        "plan_sha256": digest(plan),
+        GROWN_FROM: encode_generations(store.generations),
+    }
+
+
+def _joined_parts(store: ViewStore, asked: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the part names of the store's classes, then of new ones."""
+    known: dict[str, list[str]] = store.attributes.get("part_names", {})
+    for name in known.keys() & asked.keys():
+        if known[name] != asked[name]:
+            raise StoreError(
+                f"the parts of class '{name}' are {known[name]} in the store and {asked[name]} now",
+                where=store.path,
+                fix="render the new shapes into a store of their own",
+            )
+    return {**known, **asked}
+
+
+def require_same(store: ViewStore, attributes: dict[str, Any]) -> None:
+    """Raise StoreError with the differences unless a store has these attributes."""
+    different = differences(store.attributes, attributes)
+    if different:
+        raise StoreError(
+            "this store was created with a different configuration:\n  " + "\n  ".join(different),
+            where=store.path,
+            fix="use the settings it was created with, choose another --out, or use --overwrite",
+        )
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
@@ -189,7 +272,8 @@ def repair_root(storage: Storage) -> bool:
             require_root(body, where)
         except DamageError:
             raise damage from None
-        if _owners(storage) != {identity_digest(body)}:
+        owners = _owners(storage)
+        if not owners or not owners <= {known.store for known in generations(body)}:
             raise
     if is_root_metadata(data, body):
         return False
@@ -230,7 +314,7 @@ def ensure_metadata(storage: Storage, schema: Schema, name: str) -> bool:
     return True
 
 
-def _ensure(storage: Storage, key: str, value: bytes) -> None:
+def ensure(storage: Storage, key: str, value: bytes) -> None:
     """Make a file hold what the root prescribes: written if missing, rewritten if damaged."""
     if storage.write_new(key, value) != value:
         storage.write(key, value)

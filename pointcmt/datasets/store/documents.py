@@ -9,8 +9,10 @@ import math
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
+from pointcmt.datasets.store.generations import GROWN_FROM, generations
 from pointcmt.datasets.store.schema import (
     OPTIONAL_LAYERS,
     SCHEMA_VERSION,
@@ -52,6 +54,7 @@ ROOT_FORM: dict[str, Form] = {
     "class_names": [str],
     "plan_sha256": str,
 }
+GENERATION_FORM: dict[str, Form] = {"shapes": int, "plan_sha256": str, "store": str}
 MARKER_FORM: dict[str, Form] = {"shard": int, "stage": str, "files": dict, "checksum": str}
 OUTCOME_FORM: dict[str, Form] = {
     "id": str,
@@ -150,6 +153,7 @@ def require_root(body: dict[str, Any], where: str) -> None:
         (f"{key} is {schema[key]}" for key, most in _MOST.items() if not 0 < schema[key] <= most),
         "" if 0 < schema["depth_scale"] < math.inf else "depth_scale is not a positive number",
     )
+    problem = problem or _history_problem(body)
     names = body.get("part_names", {})
     if not isinstance(names, dict) or _misfit(list(names.values()), [[str]], ""):
         problem = "part_names must be lists of names"
@@ -161,6 +165,16 @@ def require_root(body: dict[str, Any], where: str) -> None:
         raise DamageError(
             f"the schema in the root zarr.json is invalid: {problem}", where=where, fix=REMAKE
         )
+
+
+def _history_problem(body: dict[str, Any]) -> str:
+    """Return what is wrong with the earlier sizes of a store; "" if nothing is."""
+    wrong = _misfit(body.get(GROWN_FROM, []), [GENERATION_FORM], GROWN_FROM)
+    if wrong:
+        return f"{wrong} is missing or invalid"
+    sizes = [found.shapes for found in generations(body)]
+    rising = all(0 < few < more for few, more in pairwise(sizes))
+    return "" if rising else f"{GROWN_FROM} does not grow"
 
 
 def root_metadata(attributes: dict[str, Any]) -> bytes:
@@ -252,18 +266,6 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
     reason = Reason(table["reason"]) if table["reason"] else None
     known = {field.name: table[field.name] for field in fields(Outcome)}
     return Outcome(**{**known, "reason": reason, "notes": tuple(table["notes"])})
-
-
-def identity(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes that must agree for two runs to fill the same store."""
-    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
-    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
-    return {**source, **{key: attributes[key] for key in keys}}
-
-
-def identity_digest(attributes: dict[str, Any]) -> str:
-    """Return `identity` as a SHA-256."""
-    return digest(encode_json(identity(attributes)))
 
 
 def require_form(value: Any, form: Form, name: str, where: str, fix: str) -> None:

@@ -12,7 +12,7 @@ Features of a read-only store are kept elsewhere: see `ViewStore.open`.
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -230,11 +230,12 @@ def open_features(store: ViewStore, key: str) -> Features | None:
     try:
         table = json.loads(data)
         width, facts = int(table["shape"][2]), own_attributes(table["attributes"])
-        forms: dict[Chunk, bytes] = {
-            chunk: spec_metadata(store.schema, _spec(store, width, facts, chunk))
+        fitting = [
+            chunk
             for chunk in CHUNKS
-        }
-        fitting = [chunk for chunk in CHUNKS if as_prescribed(data, forms[chunk])]
+            for shapes in {generation.shapes for generation in store.generations}
+            if as_prescribed(data, _metadata(store, _spec(store, width, facts, chunk), shapes))
+        ]
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         fitting = []
     if not fitting:
@@ -256,14 +257,18 @@ def create_features(
     were made differently.
     """
     spec = _spec(store, width, {**facts, "pointcmt": __version__}, chunk)
-    storage, metadata = store.derived.storage, spec_metadata(store.schema, spec)
+    storage, name = store.derived.storage, f"{FEATURES}/{key}/{ROOT}"
     with _elsewhere(store):
         storage.write_new(f"{FEATURES}/{ROOT}", GROUP)
-        storage.write_new(f"{FEATURES}/{key}/{ROOT}", metadata)
+        found = storage.write_new(name, spec_metadata(store.schema, spec))
     features = open_features(store, key)
     if features is None:
         what = "a file was deleted while it was being written"
         raise StoreError(what, where=storage.where(FEATURES))
+    present = spec_metadata(store.schema, store.specs[features.name])
+    if not as_prescribed(found, present):  # the store has grown since
+        with _elsewhere(store):
+            storage.write(name, present)
     stored = {name: value for name, value in features.facts.items() if name != "pointcmt"}
     different = differing({"width": features.width, **stored}, {"width": width, **facts})
     if different:
@@ -295,6 +300,11 @@ def forget_shard(store: ViewStore, key: str, shard: int) -> None:
     storage, spec = store.derived.storage, _spec(store, 0, {}, "shape")
     storage.delete([marker_key(f"{FEATURES}-{key}", shard)])
     storage.delete([shard_key(spec, f"{FEATURES}/{key}", shard)])
+
+
+def _metadata(store: ViewStore, spec: ArraySpec, shapes: int) -> bytes:
+    """Return the metadata that features got when the store had so many shapes."""
+    return spec_metadata(replace(store.schema, shapes=shapes), spec)
 
 
 def _spec(store: ViewStore, width: int, facts: dict[str, Any], chunk: Chunk) -> ArraySpec:

@@ -19,11 +19,11 @@ from pointcmt.datasets.store.documents import (
     Outcome,
     decode_marker,
     decode_outcome,
-    identity_digest,
     kind_of_note,
     require_marker,
 )
 from pointcmt.datasets.store.file_checks import MISSING
+from pointcmt.datasets.store.generations import generations, plan_of
 from pointcmt.datasets.store.schema import (
     COMMITS,
     CORRESPONDENCES,
@@ -62,6 +62,9 @@ class StoreRecords:
         self.storage, self.attributes = storage, attributes
         self.schema: Schema = schema_from_attributes(attributes)
         self.class_names: list[str] = attributes["class_names"]
+        self.generations = generations(
+            attributes
+        )  # the sizes that it has had, the present one last
         self.specs = array_specs(self.schema)  # of every array; `features` adds its own
 
     @property
@@ -74,14 +77,18 @@ class StoreRecords:
         """The claims on the store's shards."""
         return Claims(self.storage)
 
-    @cached_property
+    @property
     def identity(self) -> str:
-        """SHA-256 of everything that decides the store's bytes; every commit marker repeats it.
+        """SHA-256 of everything that decides the store's bytes; commit markers repeat it.
 
         It reveals shards that were made for another store, in case two writers disagreed on whose
         root it is, and it allows a lost root to be written again with certainty.
         """
-        return identity_digest(self.attributes)
+        return self.generations[-1].store
+
+    def is_named(self, identity: str) -> bool:
+        """Return whether the store has, or had before it grew, this identity; "" = any."""
+        return identity == "" or any(each.store == identity for each in self.generations)
 
     @cached_property
     def shapes(self) -> Plan:
@@ -89,9 +96,10 @@ class StoreRecords:
         data, where = self.storage.read(PLAN), self.storage.where(PLAN)
         if data is None:
             raise DamageError("the store's list of shapes is missing", where=where, fix=REPAIR)
-        if digest(data) != self.attributes["plan_sha256"]:
+        own = plan_of(data, self.generations[-1])  # longer for a moment while the store grows
+        if own is None:
             raise DamageError("the list of shapes is damaged", where=where, fix=REPAIR)
-        plan = Plan(data, where)
+        plan = Plan(own, where)
         if len(plan) != self.schema.shapes:
             what = (
                 f"{len(plan)} shapes are listed, but the root zarr.json says {self.schema.shapes}"
@@ -124,12 +132,50 @@ class StoreRecords:
         return {name: i for i, name in enumerate(self.class_names)}
 
     def committed(self, stage: str = RENDER) -> list[int]:
-        """Return the shards that a stage has committed, in order, from the names of the markers."""
+        """Return the shards that a stage has committed, in order, from the names of the markers.
+
+        Those that have room for shapes added since do not count: see `unfinished`.
+        """
         prefix, shards = f"{COMMITS}/{stage}/", self.schema.shards
         names = set(self.storage.list_keys(prefix, expected=shards))
         numbers = (_MARKER.fullmatch(name.removeprefix(prefix)) for name in names)
         found = {int(number[1]) for number in numbers if number}
-        return sorted(i for i in found if i < shards and marker_key(stage, i) in names)
+        whole = found - {
+            shard for shard in self._grown & found if self._is_unfinished(stage, shard)
+        }
+        return sorted(i for i in whole if i < shards and marker_key(stage, i) in names)
+
+    @cached_property
+    def _grown(self) -> set[int]:
+        """Shards that were the last one once, not full, and can hold more shapes now."""
+        size = self.schema.shard
+        return {then.shapes // size for then in self.generations[:-1] if then.shapes % size}
+
+    def _is_unfinished(self, stage: str, shard: int) -> bool:
+        try:
+            return self.unfinished(stage, shard) is not None
+        except DamageError:  # found by whoever reads the marker
+            return False
+
+    def unfinished(self, stage: str, shard: int) -> dict[str, Any] | None:
+        """Return the commit marker of a shard that was committed before it had all its shapes.
+
+        None for any other shard. The shapes it had are kept when it is done again. Raises
+        DamageError for a damaged marker.
+        """
+        key, shapes = marker_key(stage, shard), self.schema.shapes_of(shard)
+        data = self.storage.read(key) if shard in self._grown else None
+        if data is None:
+            return None
+        where = self.storage.where(key)
+        marker = decode_marker(data, where)
+        then = {each.store: each for each in self.generations[:-1]}.get(marker.get("store", ""))
+        is_this = (marker["shard"], marker["stage"]) == (shard, stage)
+        if then is None or then.covers(shapes) or not is_this:
+            return None
+        kept, own = then.shapes - shapes.start, self._keys(stage, shard)
+        require_marker(marker, RESULTS.get(stage, "made_from"), own, kept, where)
+        return marker
 
     def pending(self, stage: str = RENDER) -> list[int]:
         """Return the shards that a stage has not committed, in order."""
@@ -178,8 +224,10 @@ class StoreRecords:
 
     def owns(self, marker: dict[str, Any], stage: str, shard: int) -> bool:
         """Return whether a marker is that of this shard and stage of this store."""
-        owner = marker["shard"], marker["stage"], marker.get("store")
-        return owner == (shard, stage, self.identity)
+        shapes, owner = self.schema.shapes_of(shard), marker.get("store")
+        return (marker["shard"], marker["stage"]) == (shard, stage) and any(
+            each.store == owner and each.covers(shapes) for each in self.generations
+        )
 
     def commit(self, stage: str, shard: int, marker: dict[str, Any]) -> None:
         """Write a shard's commit marker: from now on the shard counts."""

@@ -71,7 +71,8 @@ class ViewStore(StoreRecords):
         store = cls(storage, root_attributes(found, storage.where(ROOT)))
         if features is not None:
             # Datasets with equal names make stores of equal identity: the location decides.
-            own = digest(f"{store.identity} {absolute(store.path)}".encode())[:16]
+            first = store.generations[0].store  # the same one after the store has grown
+            own = digest(f"{first} {absolute(store.path)}".encode())[:16]
             home = Storage(f"{tidy(str(features))}/{own}", storage.threads)
             store.derived = cls(home, store.attributes)
             store._features = absolute(tidy(str(features)))

@@ -5,16 +5,19 @@ runs a task: every random number comes from the configuration's seed and the sha
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pointcmt import __version__, plugins
+from pointcmt.console import logger
 from pointcmt.datasets.sources import SOURCES, Listing, find_source, list_shapes
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.creation import create, grow
 from pointcmt.datasets.store.documents import Outcome, decode_marker, root_attributes
+from pointcmt.datasets.store.generations import named
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     RENDER,
@@ -38,7 +41,8 @@ class Task:
     """One shard and its stage: RENDER (with correspondences, if requested) or only CORRESPONDENCES.
 
     retry: checksum of the commit marker of a shard to do again, if it still exists; it stays until
-    the new one replaces it. keep: redo only the shard's failed shapes. void: a claim that was
+    the new one replaces it. keep: do only the shard's failed shapes and those added to the store
+    since. void: a claim that was
     waited for long enough. claim: the claim it runs under; without one, nothing is checked.
     """
 
@@ -107,8 +111,8 @@ def create_store(
 ) -> ViewStore:
     """Create the job's store, or open it to continue. storage: the job's storage, if already open.
 
-    Raises StoreError if another store exists, and UsageError if the configuration is not for the
-    listing's kind of shapes.
+    An existing store may lack shapes of the listing: see `grow_store`. Raises StoreError if another
+    store exists, and UsageError if the configuration is not for the listing's kind of shapes.
     """
     if fit(job.config, listing.kind) != job.config:
         raise UsageError(
@@ -116,11 +120,31 @@ def create_store(
             "configuration does not apply to",
             fix="create it with pointcmt.render.config.fit",
         )
-    parts = bool(listing.part_names)
     require_utf8(str(listing.root), where="--root")
-    schema = schema_for(job.config, len(listing.shapes), parts=parts, shard=shard)
+    storage = storage or Storage(job.out, job.threads)
+    return create(storage, _attributes(listing, job, shard, storage), listing.shapes)
+
+
+def grow_store(store: ViewStore, listing: Listing, job: Job) -> ViewStore:
+    """Add the listing's new shapes to the job's store, as pending ones; returns the store.
+
+    Raises StoreError if the store has shapes that are not in the listing.
+    """
+    attributes = _attributes(listing, job, store.schema.shard, store.storage)
+    store, new = grow(store, attributes, listing.shapes)
+    if new:
+        logger.info(f"adding {len(new)} shapes: {named([record.id for record in new])}")
+    return store
+
+
+def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage) -> dict[str, Any]:
+    """Return the attributes of the root of a job's store. shard: None = as stored, or chosen."""
+    if shard is None:
+        with suppress(StoreError):
+            shard = ViewStore.open(storage).schema.shard
+    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), shard)
     render = job.config.attributes()
-    attributes = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "schema": schema_attributes(schema),
         "render": render,
@@ -137,7 +161,6 @@ def create_store(
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
         "versions": _versions(listing.name),
     }
-    return create(storage or Storage(job.out, job.threads), attributes, listing.shapes)
 
 
 def store_of_job(job: Job, threads: int) -> ViewStore:
@@ -148,7 +171,7 @@ def store_of_job(job: Job, threads: int) -> ViewStore:
     storage = Storage(job.out, threads)
     found = storage.read(ROOT)
     store = ViewStore(storage, root_attributes(found, storage.where(ROOT))) if found else None
-    if store is None or job.identity not in ("", store.identity):
+    if store is None or not store.is_named(job.identity):
         raise StoreError(
             "there is a different store here" if found else "there is no store here",
             where=job.out,
@@ -205,12 +228,20 @@ def tasks(
     for shard in range(store.schema.shards):
         if shard in unrendered:
             if render:
-                found.append(Task(RENDER, shard))
+                found.append(render_task(store, shard))
         elif shard in failed:
             found.append(failed[shard])
         elif shard in unmatched:
             found.append(Task(CORRESPONDENCES, shard))
     return found
+
+
+def render_task(store: ViewStore, shard: int) -> Task:
+    """Return the task that renders a shard: only its new shapes, if the store has grown."""
+    before = store.unfinished(RENDER, shard)
+    return (
+        Task(RENDER, shard, retry=before["checksum"], keep=True) if before else Task(RENDER, shard)
+    )
 
 
 def stage_to_run(store: ViewStore, task: Task, correspondences: bool) -> str | None:

@@ -39,7 +39,7 @@ from pointcmt.datasets.store.verify import Broken, Verdict, verify, verify_featu
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.render.draw.egl.remedies import has_gpu
-from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store
+from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store, render_task
 from pointcmt.render.jobs.origins import require_some_sources
 from pointcmt.render.jobs.run import Options, complete
 
@@ -119,12 +119,13 @@ def _again(store: ViewStore, broken: Iterable[Broken], found: Survey) -> list[Ta
     """Return tasks for shards with findings, or with files of a stage but no commit marker."""
     findings = {(b.stage, b.shard) for b in broken}
     images = {shard for stage, shard in findings if stage == RENDER}
-    images |= set(found.begun) - set(store.committed(RENDER))
+    begun = set(found.begun) - set(store.committed(RENDER)) - images
     visible = {shard for stage, shard in findings if stage == CORRESPONDENCES}
     visible |= _with_visible(found) - set(store.committed(CORRESPONDENCES))
     return [
         *(Task(RENDER, shard) for shard in sorted(images)),
-        *(Task(CORRESPONDENCES, shard) for shard in sorted(visible - images)),
+        *(render_task(store, shard) for shard in sorted(begun)),
+        *(Task(CORRESPONDENCES, shard) for shard in sorted(visible - images - begun)),
     ]
 
 
@@ -155,17 +156,20 @@ def _repair_metadata(store: ViewStore, root: Path | None) -> Iterable[Broken]:
 
 
 def _plan(store: ViewStore, root: Path | None) -> bytes:
-    """List the shapes again; the SHA-256 in the root confirms the result. Raises StoreError."""
+    """List the shapes again; the SHA-256 in the root confirms the result. Raises StoreError.
+
+    A store that has grown has them in an order of its own, which its commit markers tell.
+    """
     source = store.attributes["source"]
     root = root or (source["root"] and Path(source["root"]))
     follow = bool(source.get("follow_links", True))  # stores without it followed links
     find_source(source["name"], store.path)
     listing = list_shapes(source["name"], root, follow_links=follow)
+    candidates = [_in_order_of_outcomes(store, listing.shapes)]
     for split in (None, *SPLITS):
-        try:
-            shapes = select(listing, split, store.schema.shapes).shapes
-        except UsageError:  # the dataset has no such split
-            continue
+        with suppress(UsageError):  # the dataset has no such split
+            candidates.append(select(listing, split, store.schema.shapes).shapes)
+    for shapes in candidates:
         plan = encode_plan(shapes)
         if digest(plan) == store.attributes["plan_sha256"]:
             return plan
@@ -174,6 +178,21 @@ def _plan(store: ViewStore, root: Path | None) -> bytes:
         where=store.storage.where(PLAN),
         fix="restore the dataset, or set --root to it",
     )
+
+
+def _in_order_of_outcomes(
+    store: ViewStore, shapes: Iterable[ShapeRecord]
+) -> tuple[ShapeRecord, ...]:
+    """Return the listed shapes that commit markers name, in the order of the store."""
+    listed = {record.id: record for record in shapes}
+    names = [
+        table["id"]
+        for marker in sorted(
+            _markers(store, RENDER, range(store.schema.shards)), key=lambda marker: marker["shard"]
+        )
+        for table in marker["outcomes"]
+    ]
+    return tuple(listed[name] for name in names if name in listed)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
 from pointcmt.render.config import schema_for
 from pointcmt.render.jobs.backlog import LOCAL, Backlog, Engine, carry_out
-from pointcmt.render.jobs.job import Finished, Job, Task, create_store, tasks
+from pointcmt.render.jobs.job import Finished, Job, Task, create_store, grow_store, tasks
 from pointcmt.render.jobs.memory import (
     LIBRARIES,
     require_memory,
@@ -94,6 +94,8 @@ class Summary:
 def render(listing: Listing, job: Job, options: Options) -> Summary:
     """Render the shapes of a listing that the store lacks; all of them if the store is new.
 
+    Shapes that are not in the store's list yet are added at its end.
+
     Raises StoreError if the store holds something else, cannot be written, or the disk is full, and
     UsageError if it was rendered from other files, or from another directory.
     """
@@ -108,6 +110,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     require_same_root(store, job, options.moved)
     store.require_complete(options.share)
     require_same_sources(store, job, options.changed_sources)
+    store = grow_store(store, listing, job)  # now that it is known to be the same dataset
     before = _shapes(store, _share(options, store.committed(RENDER)))
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))

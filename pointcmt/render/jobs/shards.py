@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.console import logger
 from pointcmt.datasets.store.claims import ClaimLost
 from pointcmt.datasets.store.documents import Outcome, decode_outcome, encode_outcome
 from pointcmt.datasets.store.schema import (
@@ -23,7 +24,7 @@ from pointcmt.datasets.store.schema import (
     quantize_depth,
     render_arrays,
 )
-from pointcmt.errors import MOST_DETAIL, PointcmtError, Reason, ShapeRefused, shortened
+from pointcmt.errors import MOST_DETAIL, DamageError, PointcmtError, Reason, ShapeRefused, shortened
 from pointcmt.render.draw.views import Views
 from pointcmt.render.jobs.job import Finished, Job, Task, checksum, store_of_job
 from pointcmt.render.jobs.kinds import kind_of
@@ -71,18 +72,27 @@ class ShardRunner:
         return Finished(task, tuple(outcomes))
 
     def _retry(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
-        """Redo the failed shapes of a shard; keep finished shapes as they are stored."""
+        """Do the failed and the new shapes of a shard; keep finished shapes as they are stored."""
         shapes = self.store.schema.shapes_of(task.shard)
-        marker = self.store.markers(RENDER, [task.shard])[task.shard]
+        grown = self.store.unfinished(RENDER, task.shard)
+        try:
+            marker = grown or self.store.markers(RENDER, [task.shard])[task.shard]
+            unmatched = self._unmatched(task.shard)
+            arrays = self._stored_arrays(marker)
+        except DamageError as damage:
+            if not grown:
+                raise
+            logger.warning(f"note: shard {task.shard} is rendered again as a whole: {damage.what}")
+            return self._render(task, blame, report)
         outcomes = [decode_outcome(table) for table in marker["outcomes"]]
-        unmatched = self._unmatched(task.shard)
-        arrays = self._stored_arrays(marker)
         _ = self.kind.drawer
         visible, tried = unmatched is not None or self.job.correspondences, []
         for slot, shape in enumerate(shapes):
-            if outcomes[slot].status != "done":
-                outcomes[slot] = self._render_into(arrays, slot, shape, visible, blame, report)
-                tried.append(outcomes[slot])
+            if slot < len(outcomes) and outcomes[slot].status == "done":
+                continue
+            ended = self._render_into(arrays, slot, shape, visible, blame, report)
+            outcomes[slot : slot + 1] = [ended]
+            tried.append(ended)
         report(None)
         seen = arrays.pop("visible")
         self._commit(task, RENDER, arrays, _encoded("outcomes", outcomes))
@@ -193,15 +203,22 @@ class ShardRunner:
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
         """Return the shapes of a shard whose matching failed, by id; None if it was not tried."""
+        marker = self._matched(shard)
+        if marker is None:
+            return None
+        return {table["id"]: decode_outcome(table) for table in marker["failures"]}
+
+    def _matched(self, shard: int) -> dict[str, Any] | None:
+        """Return the commit marker of a shard's correspondences; None if they were not made."""
         if not checksum(self.store, CORRESPONDENCES, shard):
             return None
-        failures = self.store.markers(CORRESPONDENCES, [shard])[shard]["failures"]
-        return {table["id"]: decode_outcome(table) for table in failures}
+        grown = self.store.unfinished(CORRESPONDENCES, shard)
+        return grown or self.store.markers(CORRESPONDENCES, [shard])[shard]
 
     def _visible(self, shard: int, stored: bool) -> NDArray[np.uint8]:
         """Return a shard's committed `visible`, or a blank one if not stored."""
-        if stored:
-            marker = self.store.markers(CORRESPONDENCES, [shard])[shard]
+        marker = self._matched(shard) if stored else None
+        if marker:
             return self.store.read_committed("visible", shard, marker)
         shapes = self.store.schema.shapes_of(shard)
         return blank(array_specs(self.store.schema)["visible"], len(shapes))
@@ -209,12 +226,20 @@ class ShardRunner:
     def _stored_arrays(self, marker: dict[str, Any]) -> Arrays:
         """Return a shard's committed arrays; `visible` is blank if it is not known yet.
 
-        Raises DamageError if an array is lost or changed: written again, it would count as intact.
+        Shapes that were added since are blank, too. Raises DamageError if an array is lost or
+        changed: written again, it would count as intact.
         """
-        shard, names = marker["shard"], render_arrays(self.store.schema)
-        arrays = {name: self.store.read_committed(name, shard, marker) for name in names}
-        stored = bool(checksum(self.store, CORRESPONDENCES, shard))
-        return {**arrays, "visible": self._visible(shard, stored)}
+        shard, kept = marker["shard"], len(marker["outcomes"])
+        shapes = self.store.schema.shapes_of(shard)
+        arrays = self._blank_arrays(shapes)
+        committed = dict.fromkeys(render_arrays(self.store.schema), marker)
+        matched = self._matched(shard)
+        if matched:
+            committed["visible"] = matched
+        for name, its_marker in committed.items():
+            read = self.store.open_committed(name, shard, its_marker)
+            arrays[name][:kept] = read(slice(shapes.start, shapes.start + kept))
+        return arrays
 
     def _known(self, record: ShapeRecord) -> tuple[Reason, str] | None:
         """Return why a shape ended its worker before a repair; such a shape is not tried again."""

@@ -29,12 +29,12 @@ def test_many_processes_can_create_the_same_store_at_once(tmp_path):
     assert store.pending() == [0, 1, 2]
 
 
-def test_another_plan_or_configuration_is_refused_with_the_difference(tmp_path):
+def test_other_shapes_or_settings_are_refused_with_the_difference(tmp_path):
     make(tmp_path / "S")
     with pytest.raises(StoreError, match=r"render\.seed: 0 in the store, 1 requested"):
         create(Storage(tmp_path / "S"), attributes(seed=1), SHAPES)
-    with pytest.raises(StoreError, match="plan_sha256"):
-        create(Storage(tmp_path / "S"), attributes(), SHAPES[::-1])
+    with pytest.raises(StoreError, match="1 of its shapes are not there now: thing/6"):
+        create(Storage(tmp_path / "S"), attributes(), SHAPES[:-1])
     with pytest.raises(StoreError, match='up: "z" in the store, "y" requested'):
         create(Storage(tmp_path / "S"), attributes(up="y"), SHAPES)
 

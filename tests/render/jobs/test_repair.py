@@ -281,8 +281,17 @@ def test_only_correspondences_are_repaired_from_a_moved_data_set(meshes, tmp_pat
     assert stamps(folder / "rgb", {0, 1, 2}) == rendered
 
 
-def test_a_plan_that_the_source_no_longer_matches_is_reported(meshes, tmp_path):
+def test_a_lost_plan_is_restored_although_the_source_has_gained_shapes(meshes, tmp_path):
+    plan = Path(meshes.path) / "shapes.jsonl"
+    before = plan.read_bytes()
     write_off(tmp_path / "meshes/box/train/00.off", shapes.box(0.9))
+    plan.unlink()
+    assert repair(meshes.path, None, QUIET).verdict.ok
+    assert plan.read_bytes() == before
+
+
+def test_a_plan_that_the_source_no_longer_matches_is_reported(meshes, tmp_path):
+    (tmp_path / "meshes" / meshes.shapes[0].source).rename(tmp_path / "meshes/box/train/00.off")
     (Path(meshes.path) / "shapes.jsonl").unlink()
     with pytest.raises(StoreError, match="the dataset now contains different shapes"):
         repair(meshes.path, None, QUIET)
