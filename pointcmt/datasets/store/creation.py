@@ -6,13 +6,18 @@ that is not full is written again, with the shapes that it has and new ones.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pointcmt.datasets.store.claims import Claims
 from pointcmt.datasets.store.documents import (
+    GROWN_FROM,
     decode_marker,
+    encode_generations,
+    generations,
+    identity,
+    identity_digest,
     is_root_metadata,
     loose_attributes,
     require_root,
@@ -20,15 +25,6 @@ from pointcmt.datasets.store.documents import (
     root_metadata,
 )
 from pointcmt.datasets.store.file_checks import Inventory
-from pointcmt.datasets.store.generations import (
-    GROWN_FROM,
-    additions,
-    encode_generations,
-    for_more_shapes,
-    generations,
-    identity,
-    identity_digest,
-)
 from pointcmt.datasets.store.leftovers import Names, names_of
 from pointcmt.datasets.store.schema import (
     COMMITS,
@@ -47,6 +43,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, brief, differing
 
 FOREIGN_SHOWN = 5  # names in an error
+NAMED = 5  # shapes in a message
 
 
 def create(
@@ -108,6 +105,53 @@ def grow(
     for name in array_specs(store.schema):
         ensure_metadata(storage, store.schema, name)
     return store, new
+
+
+def for_more_shapes(asked: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a root's attributes as they would be for the shapes that a store has."""
+    schema = {**asked["schema"], "shapes": stored["schema"]["shapes"]}
+    same = {key: stored[key] for key in ("class_names", "plan_sha256")}
+    return {**asked, **same, "schema": schema}
+
+
+def additions(
+    stored: Iterable[ShapeRecord], asked: Sequence[ShapeRecord], where: str
+) -> list[ShapeRecord]:
+    """Return the shapes that a store lacks, in the order asked for.
+
+    where: the store. Raises StoreError, with their names, for shapes of the store that are not
+    asked for, or that are described differently.
+    """
+    wanted = {record.id: record for record in asked}
+    missing, different = [], []
+    for record in stored:
+        found = wanted.pop(record.id, None)
+        if found is None:
+            missing.append(record.id)
+        elif found != record:
+            changes = differing(vars(record), vars(found))
+            what = ", ".join(f"{key}: {a} in the store, {b} now" for key, (a, b) in changes.items())
+            different.append(f"{record.id} ({what})")
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of its shapes are not there now: {named(missing)}")
+    if different:
+        problems.append(f"{len(different)} are described differently: {named(different)}")
+    if problems:
+        more = f"; {len(wanted)} are new: {named(list(wanted))}" if wanted else ""
+        raise StoreError(
+            f"this store was made of other shapes: {'; '.join(problems)}{more}",
+            where=where,
+            fix="a store can gain shapes but not lose them: use the dataset, --split and --limit "
+            "that it was made with, choose another --out, or use --overwrite",
+        )
+    return list(wanted.values())
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _grown(store: ViewStore, attributes: dict[str, Any], plan: bytes, count: int) -> dict[str, Any]:

@@ -7,12 +7,11 @@ is read here is checked against its form, and a mismatch raises a DamageError th
 import json
 import math
 import re
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import asdict, dataclass, fields
+from itertools import islice, pairwise
 from typing import Any
 
-from pointcmt.datasets.store.generations import GROWN_FROM, generations
 from pointcmt.datasets.store.schema import (
     OPTIONAL_LAYERS,
     SCHEMA_VERSION,
@@ -35,6 +34,7 @@ REMAKE = (
     "run `pointcmt verify --repair`, or `pointcmt render` with the original settings: the root "
     "zarr.json is rewritten if it matches everything that was rendered"
 )
+GROWN_FROM = "grown_from"  # in the root
 Form = Any  # a type, None, a tuple of alternatives, [form] for a list, {key: form} for a table
 ROOT_FORM: dict[str, Form] = {
     "schema_version": int,
@@ -89,6 +89,24 @@ class Outcome:
     backend_reason: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One size that a store has had; the root lists the earlier ones in `grown_from`.
+
+    A commit marker names the identity that the store had when the shard was committed, and remains
+    valid: except that of a last shard that was not full, and has room for new shapes now. shapes: O
+    then. plan_sha256: of the list of shapes. store: the identity.
+    """
+
+    shapes: int
+    plan_sha256: str
+    store: str
+
+    def covers(self, shapes: range) -> bool:
+        """Return whether the store had all these shapes (indices of axis 0) then."""
+        return shapes.stop <= self.shapes
 
 
 def kind_of_note(note: str) -> str:
@@ -266,6 +284,52 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
     reason = Reason(table["reason"]) if table["reason"] else None
     known = {field.name: table[field.name] for field in fields(Outcome)}
     return Outcome(**{**known, "reason": reason, "notes": tuple(table["notes"])})
+
+
+def identity(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that must agree for two runs to fill the same store."""
+    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
+    source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
+    return {**source, **{key: attributes[key] for key in keys}}
+
+
+def identity_digest(attributes: dict[str, Any]) -> str:
+    """Return `identity` as a SHA-256."""
+    return digest(encode_json(identity(attributes)))
+
+
+def generations(attributes: dict[str, Any]) -> tuple[Generation, ...]:
+    """Return all sizes that a store of these root attributes has had, the present one last."""
+    earlier = [
+        Generation(table["shapes"], table["plan_sha256"], table["store"])
+        for table in attributes.get(GROWN_FROM, [])
+    ]
+    now = attributes["schema"]["shapes"], attributes["plan_sha256"], identity_digest(attributes)
+    return *earlier, Generation(*now)
+
+
+def encode_generations(found: tuple[Generation, ...]) -> list[dict[str, Any]]:
+    """Return what the root stores of earlier sizes."""
+    return [asdict(generation) for generation in found]
+
+
+def plan_of(data: bytes, generation: Generation) -> bytes | None:
+    """Return a generation's list of shapes from a file that may have been extended since.
+
+    None if the file does not begin with it.
+    """
+    if digest(data) == generation.plan_sha256:
+        return data
+    ends = list(islice(_line_ends(data), generation.shapes))
+    first = data[: ends[-1]] if len(ends) == generation.shapes > 0 else b""
+    return first if digest(first) == generation.plan_sha256 else None
+
+
+def _line_ends(data: bytes) -> Iterator[int]:
+    end = data.find(b"\n") + 1
+    while end:
+        yield end
+        end = data.find(b"\n", end) + 1
 
 
 def require_form(value: Any, form: Form, name: str, where: str, fix: str) -> None:

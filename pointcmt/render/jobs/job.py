@@ -15,9 +15,8 @@ from pointcmt import __version__, plugins
 from pointcmt.console import logger
 from pointcmt.datasets.sources import SOURCES, Listing, find_source, list_shapes
 from pointcmt.datasets.sources.listing import split_source
-from pointcmt.datasets.store.creation import create, grow
+from pointcmt.datasets.store.creation import create, grow, named
 from pointcmt.datasets.store.documents import Outcome, decode_marker, root_attributes
-from pointcmt.datasets.store.generations import named
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     RENDER,

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from pointcmt.datasets.store.creation import create, ensure_metadata, grow, repair_root
-from pointcmt.datasets.store.documents import root_metadata
+from pointcmt.datasets.store.documents import identity_digest, root_metadata
 from pointcmt.datasets.store.features import create_features, open_features
-from pointcmt.datasets.store.generations import identity_digest
 from pointcmt.datasets.store.schema import PLAN, RENDER, ROOT, ShapeRecord, array_specs
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.verify import verify

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.documents import identity_digest
 from pointcmt.datasets.store.features import create_features, open_features
-from pointcmt.datasets.store.generations import identity_digest
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     PLAN,
