@@ -21,6 +21,7 @@ GROUND = (
     "cameras",
     "geometry",
     "shapes",
+    "scenes",
     "correspondences",
     "compiled",
     "files",
