@@ -368,7 +368,13 @@ MARKER = "commits/render/000000.json"
 def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
     """Return the documents with valid checksums, as a careful forger would."""
     from pointcmt.datasets.store.documents import identity_digest
-    from pointcmt.datasets.store.schema import digest, encode_line, group_metadata
+    from pointcmt.datasets.store.metadata import (
+        group_metadata,
+    )
+    from pointcmt.datasets.store.schema import (
+        digest,
+        encode_line,
+    )
 
     root = json.loads(documents["zarr.json"])
     body = {key: value for key, value in root["attributes"].items() if key != "checksum"}
@@ -385,6 +391,9 @@ def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
 def tiny_documents() -> dict[str, bytes]:
     """Return root, plan and a commit marker of a store of one shape."""
     from pointcmt.datasets.store.documents import Outcome, encode_outcome, identity_digest
+    from pointcmt.datasets.store.metadata import (
+        group_metadata,
+    )
     from pointcmt.datasets.store.schema import (
         SCHEMA_VERSION,
         Schema,
@@ -393,7 +402,6 @@ def tiny_documents() -> dict[str, bytes]:
         digest,
         encode_line,
         encode_plan,
-        group_metadata,
         render_arrays,
         schema_attributes,
         shard_key,

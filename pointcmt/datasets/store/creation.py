@@ -26,17 +26,19 @@ from pointcmt.datasets.store.documents import (
 )
 from pointcmt.datasets.store.file_checks import Inventory
 from pointcmt.datasets.store.leftovers import Names, names_of
+from pointcmt.datasets.store.metadata import (
+    array_metadata,
+    is_array_metadata,
+)
 from pointcmt.datasets.store.schema import (
     COMMITS,
     PLAN,
     ROOT,
     Schema,
     ShapeRecord,
-    array_metadata,
     array_specs,
     digest,
     encode_plan,
-    is_array_metadata,
 )
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore

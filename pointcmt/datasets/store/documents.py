@@ -12,20 +12,26 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice, pairwise
 from typing import Any
 
-from pointcmt.datasets.store.schema import (
-    OPTIONAL_LAYERS,
-    SCHEMA_VERSION,
+from pointcmt.datasets.store.metadata import (
     array_forms,
-    array_specs,
     as_prescribed,
-    digest,
-    encode_json,
-    encode_line,
     group_metadata,
     group_table,
     holds,
-    schema_from_attributes,
     with_checksum,
+)
+from pointcmt.datasets.store.schema import (
+    BLOCK,
+    OPTIONAL_LAYERS,
+    SCENES,
+    SCENES_VERSION,
+    SCHEMA_VERSION,
+    array_specs,
+    digest,
+    encode_json,
+    encode_line,
+    padded_points,
+    schema_from_attributes,
 )
 from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.errors import DamageError, Reason, StoreError
@@ -55,6 +61,28 @@ ROOT_FORM: dict[str, Form] = {
     "plan_sha256": str,
 }
 GENERATION_FORM: dict[str, Form] = {"shapes": int, "plan_sha256": str, "store": str}
+# What the root of a store of scenes says instead, and in addition.
+SCENES_FORM: dict[str, Form] = {
+    **ROOT_FORM,
+    "schema": {
+        "kind": str,
+        "shapes": int,
+        "views": int,
+        "height": int,
+        "width": int,
+        "points": int,
+        "shard": int,
+        "depth_scale": float,
+        "layers": [str],
+        "parts": bool,
+        "boxes": int,
+        "labels": bool,
+    },
+    "render": {"kind": str},
+    "semantic_names": [str],
+    "box_names": [str],
+    "palette": [[int]],
+}
 MARKER_FORM: dict[str, Form] = {"shard": int, "stage": str, "files": dict, "checksum": str}
 OUTCOME_FORM: dict[str, Form] = {
     "id": str,
@@ -69,7 +97,15 @@ OUTCOME_FORM: dict[str, Form] = {
     "notes": [str],
 }
 REASONS = frozenset(Reason)
-_MOST = {"shapes": 1 << 27, "views": 1 << 16, "size": 1 << 16, "points": 1 << 31, "shard": 1 << 27}
+_MOST = {
+    "shapes": 1 << 27,
+    "views": 1 << 16,
+    "points": 1 << 31,
+    "shard": 1 << 27,
+    "size": 1 << 16,
+    "height": 1 << 16,
+    "width": 1 << 16,
+}
 _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
 # In a note: quoted names, paths, names of files, and numbers.
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[\w-]+\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?")
@@ -125,11 +161,11 @@ def root_attributes(data: bytes, where: str) -> dict[str, Any]:
     """
     body, intact = loose_attributes(data, where)
     version = body["schema_version"]
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, SCENES_VERSION) or isinstance(version, bool):
         kind = StoreError if intact else DamageError
         raise kind(
             f"the store has schema version {version!r:.40}; this version of pointcmt reads "
-            f"{SCHEMA_VERSION}",
+            f"{SCHEMA_VERSION} and {SCENES_VERSION}",
             where=where,
             fix="use the version of pointcmt that wrote it, or render again",
         )
@@ -165,24 +201,45 @@ def own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_root(body: dict[str, Any], where: str) -> None:
     """Raise DamageError for attributes that no store can have."""
-    require_form(body, ROOT_FORM, "attributes", where, REMAKE)
+    scenes = body["schema_version"] == SCENES_VERSION
+    form = SCENES_FORM if scenes else ROOT_FORM
+    require_form(body, form, "attributes", where, REMAKE)
     schema = body["schema"]
+    sizes = {key: most for key, most in _MOST.items() if key in schema}
     problem = next(
-        (f"{key} is {schema[key]}" for key, most in _MOST.items() if not 0 < schema[key] <= most),
+        (f"{key} is {schema[key]}" for key, most in sizes.items() if not 0 < schema[key] <= most),
         "" if 0 < schema["depth_scale"] < math.inf else "depth_scale is not a positive number",
     )
+    if scenes:
+        problem = problem or _scenes_problem(body)
     problem = problem or _history_problem(body)
     names = body.get("part_names", {})
     if not isinstance(names, dict) or _misfit(list(names.values()), [[str]], ""):
         problem = "part_names must be lists of names"
     strange = set(schema["layers"]) - set(OPTIONAL_LAYERS)
-    strange |= set(schema) - set(ROOT_FORM["schema"])
+    strange |= set(schema) - set(form["schema"])
     if strange:
         problem = f"{min(strange)!r:.40} is unknown"
     if problem:
         raise DamageError(
             f"the schema in the root zarr.json is invalid: {problem}", where=where, fix=REMAKE
         )
+
+
+def _scenes_problem(body: dict[str, Any]) -> str:
+    """Return what is wrong with the schema and the names of a store of scenes; "" if nothing is."""
+    schema, colors = body["schema"], body["palette"]
+    if schema["kind"] != SCENES:
+        return f"kind is {schema['kind']!r:.40}"
+    if not 0 <= schema["boxes"] <= 1 << 20:
+        return f"boxes is {schema['boxes']}"
+    if schema["points"] != padded_points(schema["points"]):
+        return f"points is {schema['points']}, which is not a multiple of {BLOCK}"
+    if len(colors) != len(body["semantic_names"]):
+        return "palette must have a color per semantic class"
+    if not all(len(color) == 3 and all(0 <= c <= 255 for c in color) for color in colors):
+        return "palette must be of sRGB bytes"
+    return ""
 
 
 def _history_problem(body: dict[str, Any]) -> str:
@@ -288,7 +345,9 @@ def decode_outcome(table: dict[str, Any]) -> Outcome:
 
 def identity(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes that must agree for two runs to fill the same store."""
-    keys = ("schema_version", "schema", "render", "class_names", "plan_sha256")
+    keys = ["schema_version", "schema", "render", "class_names", "plan_sha256"]
+    if attributes["schema_version"] == SCENES_VERSION:
+        keys += ["semantic_names", "box_names"]
     source = {"dataset": attributes["source"]["name"], "up": attributes["source"]["up"]}
     return {**source, **{key: attributes[key] for key in keys}}
 

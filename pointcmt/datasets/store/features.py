@@ -20,19 +20,21 @@ from numpy.typing import NDArray
 
 from pointcmt import __version__
 from pointcmt.datasets.store.documents import own_attributes
+from pointcmt.datasets.store.metadata import (
+    as_prescribed,
+    spec_metadata,
+    with_checksum,
+)
 from pointcmt.datasets.store.schema import (
     COMMITS,
     FEATURES,
     RENDER,
     ROOT,
     ArraySpec,
-    as_prescribed,
     encode_json,
     is_derived,
     marker_key,
     shard_key,
-    spec_metadata,
-    with_checksum,
 )
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, differing

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from pointcmt.errors import DamageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of stores of objects
+SCENES_VERSION = 2  # of stores of scenes; version 1 has no `kind`
+OBJECTS, SCENES = "objects", "scenes"
 SPLITS = ("train", "test", "val")
 PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
 OPTIONAL_LAYERS = ("normal", "albedo")
@@ -33,9 +35,12 @@ COMMITS, FEATURES = "commits", "features"  # folders of markers and of arrays ma
 class Schema:
     """The dimensions that determine a store's arrays.
 
-    shapes, views, size (pixels, square), points: O, V, H = W, N. shard: shapes per shard.
-    depth_scale: world units per step of the stored u16 depth. layers: optional images.
-    parts: whether points have part labels.
+    shapes, views, points: O, V, N. size: the images' width in pixels, and their height unless
+    `height` is given. shard: shapes per shard. depth_scale: world units per step of the stored u16
+    depth. layers: optional images. parts: whether points have part labels.
+
+    kind: "objects", or "scenes", whose rows have room for V views, N points and `boxes` boxes, and
+    counts of how many there are (docs/store.md). labels: whether scenes have classes and instances.
     """
 
     shapes: int
@@ -46,6 +51,15 @@ class Schema:
     depth_scale: float
     layers: tuple[str, ...] = ()
     parts: bool = False
+    kind: str = OBJECTS
+    height: int = 0
+    boxes: int = 0
+    labels: bool = False
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.height or self.size, self.size
 
     @property
     def shards(self) -> int:
@@ -91,15 +105,23 @@ class ArraySpec:
     axes: tuple[str, ...]  # names of the axes after axis 0
     shape: tuple[int, ...]  # their lengths
     fill: int | float = 0
-    chunk: Literal["view", "shape", "shard"] = "shape"  # what a chunk contains
+    chunk: Literal["view", "shape", "shard", "block"] = "shape"  # what a chunk contains
     attributes: tuple[tuple[str, Any], ...] = ()
 
 
 def array_specs(schema: Schema) -> dict[str, ArraySpec]:
     """Return every array of a store by name, in the order in which they are written."""
+    return _scene_specs(schema) if schema.kind == SCENES else _object_specs(schema)
+
+
+_IMAGE, _MATRIX = ("view", "row", "column"), ("matrix_row", "matrix_column")
+_CAMERAS = ("view", "K_row", "K_column"), ("view", *_MATRIX)
+_PACKED = (("packed", "numpy.packbits along the points, big-endian bits"),)
+
+
+def _object_specs(schema: Schema) -> dict[str, ArraySpec]:
     V, H, N = schema.views, schema.size, schema.points
-    image = ("view", "row", "column")
-    matrix = ("matrix_row", "matrix_column")
+    image, matrix = _IMAGE, _MATRIX
     specs = {
         "rgb": ArraySpec("uint8", (*image, "channel"), (V, H, H, 3), chunk="view"),
         "depth": ArraySpec(
@@ -121,10 +143,10 @@ def array_specs(schema: Schema) -> dict[str, ArraySpec]:
             "uint8",
             ("view", "byte"),
             (V, -(-N // 8)),
-            attributes=(("packed", "numpy.packbits along the points, big-endian bits"),),
+            attributes=_PACKED,
         ),
-        "K": ArraySpec("float64", ("view", "K_row", "K_column"), (V, 3, 3), chunk="shard"),
-        "world_to_camera": ArraySpec("float64", ("view", *matrix), (V, 4, 4), chunk="shard"),
+        "K": ArraySpec("float64", _CAMERAS[0], (V, 3, 3), chunk="shard"),
+        "world_to_camera": ArraySpec("float64", _CAMERAS[1], (V, 4, 4), chunk="shard"),
         "source_to_world": ArraySpec("float64", matrix, (4, 4), chunk="shard"),
         "label": ArraySpec("int32", (), (), -1, chunk="shard"),
         "split": ArraySpec("uint8", (), (), chunk="shard"),
@@ -135,12 +157,59 @@ def array_specs(schema: Schema) -> dict[str, ArraySpec]:
     return specs
 
 
-# Earlier stores name the rows and columns of matrices like those of images: still valid.
-_EARLIER_AXES = {
-    "K": ("view", "row", "column"),
-    "world_to_camera": ("view", "row", "column"),
-    "source_to_world": ("row", "column"),
-}
+def _scene_specs(schema: Schema) -> dict[str, ArraySpec]:
+    """Return the arrays of scenes: rows are padded, and the counts say how much of them is used."""
+    V, (H, W), N, K = schema.views, schema.image, schema.points, schema.boxes
+    steps = (("scale", schema.depth_scale), ("background", 0))
+    order = (("order", "voxel"),)
+    ignore = (("ignore", -1),)
+    specs = {
+        "rgb": ArraySpec("uint8", (*_IMAGE, "channel"), (V, H, W, 3), chunk="view"),
+        "depth": ArraySpec("uint16", _IMAGE, (V, H, W), chunk="view", attributes=steps),
+        "points": ArraySpec("float32", ("point", "axis"), (N, 3), chunk="block", attributes=order),
+        "normals": ArraySpec("float32", ("point", "axis"), (N, 3), chunk="block"),
+        "color": ArraySpec("uint8", ("point", "channel"), (N, 3), chunk="block"),
+        "visible": ArraySpec(
+            "uint8", ("view", "byte"), (V, -(-N // 8)), chunk="view", attributes=_PACKED
+        ),
+        "K": ArraySpec("float64", _CAMERAS[0], (V, 3, 3), chunk="shard"),
+        "world_to_camera": ArraySpec("float64", _CAMERAS[1], (V, 4, 4), chunk="shard"),
+        "frame": ArraySpec("int32", ("view",), (V,), -1, chunk="shard"),
+        "source_to_world": ArraySpec("float64", _MATRIX, (4, 4), chunk="shard"),
+        "view_count": ArraySpec("int32", (), (), chunk="shard"),
+        "point_count": ArraySpec("int32", (), (), chunk="shard"),
+        "label": ArraySpec("int32", (), (), -1, chunk="shard"),
+        "split": ArraySpec("uint8", (), (), chunk="shard"),
+        "status": ArraySpec("uint8", (), (), PENDING, chunk="shard"),
+    }
+    if schema.labels:
+        specs |= {
+            "semantic_image": ArraySpec(
+                "int16", _IMAGE, (V, H, W), -1, chunk="view", attributes=ignore
+            ),
+            "instance_image": ArraySpec("int32", _IMAGE, (V, H, W), -1, chunk="view"),
+            "semantic": ArraySpec("int16", ("point",), (N,), -1, "block", ignore),
+            "instance": ArraySpec("int32", ("point",), (N,), -1, "block"),
+        }
+    if K:
+        specs |= {
+            "boxes": ArraySpec("float32", ("box", "size"), (K, 7), chunk="shard"),
+            "box_label": ArraySpec("int16", ("box",), (K,), -1, "shard"),
+            "box_instance": ArraySpec("int32", ("box",), (K,), -1, "shard"),
+            "box_count": ArraySpec("int32", (), (), chunk="shard"),
+        }
+    return specs
+
+
+COUNTS = {"view": "view_count", "point": "point_count", "byte": "point_count", "box": "box_count"}
+BLOCK = 16384  # points of a scene per chunk
+
+
+def padded_points(points: int) -> int:
+    """Return the number of points that rows of scenes have room for: whole chunks."""
+    return points if points <= BLOCK else -(-points // BLOCK) * BLOCK
+
+
 CORRESPONDENCE_ARRAYS = ("visible",)  # written with the images, or later by build-correspondences
 
 
@@ -199,75 +268,6 @@ def unpack_visible(packed: NDArray[np.uint8], points: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, axis=-1, count=points).view(bool)
 
 
-def array_metadata(schema: Schema, name: str) -> bytes:
-    """Return the `zarr.json` of an array: the same bytes in every process."""
-    return spec_metadata(schema, array_specs(schema)[name])
-
-
-def is_array_metadata(data: bytes, schema: Schema, name: str) -> bool:
-    """Return whether an array's `zarr.json` is as prescribed now or was in an earlier version."""
-    return any(as_prescribed(data, encode_json(form)) for form in array_forms(schema, name))
-
-
-def array_forms(schema: Schema, name: str) -> list[dict[str, Any]]:
-    """Return the metadata of an array: the one that is written now, then those of old stores."""
-    spec = array_specs(schema)[name]
-    earlier = [replace(spec, axes=_EARLIER_AXES[name])] if name in _EARLIER_AXES else []
-    return [_spec_table(schema, each) for each in (spec, *earlier)]
-
-
-def spec_metadata(schema: Schema, spec: ArraySpec) -> bytes:
-    """Return the `zarr.json` of any array with a row per shape, sharded like the store."""
-    return encode_json(_spec_table(schema, spec))
-
-
-def _spec_table(schema: Schema, spec: ArraySpec) -> dict[str, Any]:
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
-    crc32c = {"name": "crc32c"}
-    codecs: list[dict[str, Any]] = [
-        {"name": "bytes"} if np.dtype(spec.dtype).itemsize == 1 else little,
-        {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
-        crc32c,
-    ]
-    if spec.chunk != "shard":
-        inner = [1, 1, *spec.shape[1:]] if spec.chunk == "view" else [1, *spec.shape]
-        sharding = {
-            "chunk_shape": inner,
-            "codecs": codecs,
-            "index_codecs": [little, crc32c],
-            "index_location": "end",
-        }
-        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    chunk_grid = {"chunk_shape": [schema.shard, *spec.shape]}
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [schema.shapes, *spec.shape],
-        "data_type": spec.dtype,
-        "chunk_grid": {"name": "regular", "configuration": chunk_grid},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": spec.fill,
-        "codecs": codecs,
-        "attributes": dict(spec.attributes),
-        "dimension_names": ["shape", *spec.axes],
-    }
-
-
-def group_metadata(attributes: dict[str, Any]) -> bytes:
-    """Return a root `zarr.json`, with a `checksum` of all other attributes."""
-    return encode_json(group_table(attributes))
-
-
-def group_table(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return what `group_metadata` encodes."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": with_checksum(attributes)}
-
-
-def with_checksum(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes followed by their SHA-256 as `checksum`."""
-    return {**attributes, "checksum": digest(encode_json(attributes))}
-
-
 def shard_key(spec: ArraySpec, name: str, shard: int) -> str:
     """Return the key of an array's shard file, relative to the store."""
     return "/".join([name, "c", str(shard), *["0"] * len(spec.shape)])
@@ -324,46 +324,20 @@ class Plan:
 def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
     """Return the `Schema` in a root's attributes. Raises KeyError or TypeError if malformed."""
     table = dict(attributes["schema"])
+    if table.get("kind") == SCENES:
+        table["size"] = table.pop("width")
     return Schema(**{**table, "layers": tuple(table["layers"])})
-
-
-def as_prescribed(data: bytes, prescribed: bytes) -> bool:
-    """Return whether a `zarr.json` matches the prescribed one, apart from other tools' additions.
-
-    Other tools may reformat it and add attributes or consolidated metadata. To detect flipped bits,
-    the text must be formatted exactly as Python's json writes it.
-    """
-    if data == prescribed:
-        return True
-    try:
-        found, wanted = json.loads(data), json.loads(prescribed)
-        return holds(found, wanted) and any(
-            json.dumps(found, indent=indent, ensure_ascii=ascii).encode().strip() == data.strip()
-            for indent in (None, 1, 2, 4)
-            for ascii in (True, False)
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-def holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Return whether metadata says what is wanted; it may say more. Raises KeyError, TypeError."""
-    found, wanted = _without_endian(found), _without_endian(wanted)
-    attributes = found["attributes"]
-    same = {key: attributes[key] for key in wanted["attributes"]} == wanted["attributes"]
-    same &= all(found[key] == wanted[key] for key in wanted if key != "attributes")
-    return same and not found.get("storage_transformers")
-
-
-def _without_endian(metadata: Any) -> Any:
-    """Return metadata as JSON has it, without the byte order, which some tools add to bytes."""
-    little = '{"name": "bytes", "configuration": {"endian": "little"}}'
-    return json.loads(json.dumps(metadata).replace(little, '{"name": "bytes"}'))
 
 
 def schema_attributes(schema: Schema) -> dict[str, Any]:
     """Return a `Schema` as JSON-able attributes."""
-    return {**asdict(schema), "layers": list(schema.layers)}
+    table = {**asdict(schema), "layers": list(schema.layers)}
+    if schema.kind == SCENES:
+        size = table.pop("size")
+        return {**table, "height": schema.image[0], "width": size}
+    for name in ("kind", "height", "boxes", "labels"):
+        del table[name]
+    return table
 
 
 def encode_line(value: Any) -> bytes:

@@ -12,6 +12,10 @@ from pointcmt.cameras import Camera
 from pointcmt.datasets.store.documents import is_root_metadata
 from pointcmt.datasets.store.features import GROUP, Features, list_features, open_features
 from pointcmt.datasets.store.file_checks import MISSING
+from pointcmt.datasets.store.metadata import (
+    as_prescribed,
+    is_array_metadata,
+)
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     DONE,
@@ -21,9 +25,7 @@ from pointcmt.datasets.store.schema import (
     RENDER,
     ROOT,
     array_specs,
-    as_prescribed,
     digest,
-    is_array_metadata,
     marker_key,
     unpack_visible,
 )

@@ -14,6 +14,9 @@ from pointcmt.datasets.store import forks
 from pointcmt.datasets.store.documents import root_attributes
 from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.locations import absolute, storage_errors, tidy
+from pointcmt.datasets.store.metadata import (
+    spec_metadata,
+)
 from pointcmt.datasets.store.records import StoreRecords
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
@@ -23,7 +26,6 @@ from pointcmt.datasets.store.schema import (
     digest,
     is_derived,
     shard_key,
-    spec_metadata,
     stage_of,
     unpack_visible,
 )

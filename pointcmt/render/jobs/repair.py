@@ -20,6 +20,9 @@ from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.features import GROUP, forget_shard, list_features
 from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.leftovers import Survey, survey
+from pointcmt.datasets.store.metadata import (
+    array_metadata,
+)
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     DONE,
@@ -29,7 +32,6 @@ from pointcmt.datasets.store.schema import (
     ROOT,
     SPLITS,
     ShapeRecord,
-    array_metadata,
     array_specs,
     digest,
     encode_plan,

@@ -3,7 +3,13 @@
 import json
 from pathlib import Path
 
-from pointcmt.datasets.store.schema import ROOT, encode_json, group_metadata
+from pointcmt.datasets.store.metadata import (
+    group_metadata,
+)
+from pointcmt.datasets.store.schema import (
+    ROOT,
+    encode_json,
+)
 from pointcmt.datasets.store.view_store import ViewStore
 
 EARLIER = {

@@ -17,6 +17,9 @@ from pointcmt.cli import app
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.documents import identity_digest
 from pointcmt.datasets.store.features import create_features, open_features
+from pointcmt.datasets.store.metadata import (
+    group_metadata,
+)
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     PLAN,
@@ -24,7 +27,6 @@ from pointcmt.datasets.store.schema import (
     ROOT,
     digest,
     encode_line,
-    group_metadata,
     marker_key,
 )
 from pointcmt.datasets.store.verify import verify
