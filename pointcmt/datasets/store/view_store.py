@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +21,10 @@ from pointcmt.datasets.store.metadata import (
 from pointcmt.datasets.store.records import StoreRecords
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
+    COUNTS,
     RENDER,
     ROOT,
+    SCENES,
     arrays_of,
     digest,
     is_derived,
@@ -103,8 +106,9 @@ class ViewStore(StoreRecords):
     def read(self, name: str, *index: Any) -> NDArray[Any]:
         """Return `array[index]` as numpy; basic indices, or index arrays of equal length.
 
-        Raises DamageError for a chunk that is lost or whose checksum does not match, StoreError for
-        shapes that are not rendered yet.
+        Of a scene (an integer as the first index), the views, points and boxes that it has: see
+        `counts`. Raises DamageError for a chunk that is lost or whose checksum does not match,
+        StoreError for shapes that are not rendered yet.
         """
         home = self.home_of(name)
         array, first = self.array(name), index[0] if index else slice(None)
@@ -112,11 +116,33 @@ class ViewStore(StoreRecords):
         if home.storage.folder is not None:  # elsewhere missing files are reported, and no FIFOs
             home.require_files([name], shards - home._checked[name])
             home._checked[name] |= shards
+        index = self._within_counts(name, index)
         try:
             with storage_errors(home.storage.where(name)):
                 return np.asarray(array[index].read().result())
         except (ValueError, MemoryError) as error:
             raise self.unreadable(name, shards, error) from error
+
+    def counts(self, shape: int) -> dict[str, int]:
+        """Return how many views, points and boxes of its row a scene uses, by `COUNTS`' arrays."""
+        names = [name for name in dict.fromkeys(COUNTS.values()) if name in self.specs]
+        return {name: int(self.read(name, shape)) for name in names}
+
+    def _within_counts(self, name: str, index: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the index of a scene's values without the padding behind them."""
+        spec = self.specs[name]
+        axes = {axis: COUNTS[axis] for axis in spec.axes if axis in COUNTS}
+        is_scene = self.schema.kind == SCENES and axes and len(index) > 0
+        if not is_scene or not isinstance(index[0], int | np.integer):
+            return index
+        rest = []
+        for axis, given in zip_longest(spec.axes, index[1:], fillvalue=slice(None)):
+            if axis in axes and isinstance(given, slice):
+                count = int(self.read(axes[axis], index[0]))
+                count = -(-count // 8) if axis == "byte" else count
+                given = slice(*given.indices(count))
+            rest.append(given)
+        return (index[0], *rest)
 
     def read_committed(self, name: str, shard: int, marker: dict[str, Any]) -> NDArray[Any]:
         """Return a whole shard of an array, [s, ...]. Raises as `open_committed`."""
@@ -182,12 +208,16 @@ class ViewStore(StoreRecords):
 
     def visible(self, *index: Any) -> NDArray[np.bool_]:
         """Return the visibility of points, [..., V, N] bool."""
-        return unpack_visible(self.read("visible", *index), self.schema.points)
+        points = self.schema.points
+        if self.schema.kind == SCENES and index and isinstance(index[0], int | np.integer):
+            points = int(self.read("point_count", index[0]))
+        return unpack_visible(self.read("visible", *index), points)
 
     def camera(self, *index: Any) -> Camera:
         """Return the cameras of a shape ([V]), of a view of it (single), or of a list of both."""
         K, pose = self.read("K", *index), self.read("world_to_camera", *index)
-        return Camera(K, pose, self.schema.size, self.schema.size)
+        height, width = self.schema.image
+        return Camera(K, pose, width, height)
 
     def home_of(self, name: str) -> "ViewStore":
         """Return the store that holds an array: this one, or that of features kept elsewhere."""
