@@ -74,8 +74,8 @@ def resized(
     scaled = K.copy()
     scaled[0] *= width / size[1]
     scaled[1] *= height / size[0]
-    labels = (image.semantic, image.instance)
-    semantic, instance = (None if a is None else a[rows, columns] for a in labels)
+    semantic = None if image.semantic is None else image.semantic[rows, columns]
+    instance = None if image.instance is None else image.instance[rows, columns]
     return Image(np.asarray(color), image.depth[rows, columns], semantic, instance), scaled
 
 

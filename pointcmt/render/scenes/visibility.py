@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
+from pointcmt.render import startup
+from pointcmt.shapes import Mesh
 
 NEAREST = 0.1  # meters: depth sensors see nothing nearer
 TOLERANCE, SHARE = 0.02, 0.02  # meters, and of the depth
@@ -35,6 +37,45 @@ def seen_by_depth(
         np.ascontiguousarray(points, np.float32), projection, np.ascontiguousarray(depth)
     )
     return seen
+
+
+class Surface:
+    """A surface in the world, for testing visibility by rays. threads: maximum for Embree."""
+
+    def __init__(self, mesh: Mesh, to_world: NDArray[np.float64], threads: int = 1) -> None:
+        open3d = startup.load_open3d("testing what frames see")
+        self._tensor, self._threads = open3d.core.Tensor.from_numpy, threads
+        vertices = mesh.vertices @ to_world[:3, :3].T + to_world[:3, 3]
+        self._scene = open3d.t.geometry.RaycastingScene(nthreads=threads)
+        self._scene.add_triangles(
+            self._tensor(vertices.astype(np.float32)), self._tensor(mesh.faces.astype(np.uint32))
+        )
+
+    def seen(
+        self,
+        points: NDArray[np.float32],
+        K: NDArray[np.float64],
+        world_to_camera: NDArray[np.float64],
+        size: tuple[int, int],
+    ) -> NDArray[np.bool_]:
+        """Return which points [N,3] a camera with images of (height, width) sees, [N].
+
+        A point is seen if it projects into the image and nothing lies in front of it by more than
+        the tolerance.
+        """
+        projection = K @ world_to_camera[:3]
+        image = points.astype(np.float64) @ projection[:, :3].T + projection[:, 3]
+        z = image[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            u, v = image[:, 0] / z, image[:, 1] / z
+            inside = (z > NEAREST) & (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
+        center = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
+        aimed = points[inside] - center.astype(np.float32)
+        rays = np.column_stack([np.broadcast_to(center, aimed.shape), aimed]).astype(np.float32)
+        hit = self._scene.cast_rays(self._tensor(rays), nthreads=self._threads)["t_hit"].numpy()
+        seen = np.zeros(len(points), np.bool_)
+        seen[inside] = hit * z[inside] >= z[inside] - tolerance(z[inside])
+        return seen
 
 
 @compiled
