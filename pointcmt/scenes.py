@@ -161,9 +161,13 @@ class SceneLabels:
     semantic class, for pictures.
     """
 
-    semantic: tuple[str, ...]
+    semantic: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.semantic):
+            raise _bad("palette", f"must have {len(self.semantic)} colors, one per class")
 
 
 def is_rigid(pose: NDArray[np.float64]) -> bool:

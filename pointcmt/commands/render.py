@@ -180,13 +180,18 @@ def _print_listing(listing: "Listing") -> None:
 
 
 def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:
-    from pointcmt.render.config import schema_for
+    from pointcmt.render.jobs.job import schema_of
     from pointcmt.render.jobs.run import require_room
+    from pointcmt.render.scenes.config import SceneConfig
 
-    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), options.shard)
+    schema = schema_of(job, listing, options.shard)
     require_room(schema, options)
-    views = schema.shapes * schema.views
-    show(f"would render {views:,} views of {schema.size}² pixels with rig {job.config.rig.name}")
+    views = f"{schema.shapes * schema.views:,}"
+    if isinstance(job.config, SceneConfig):
+        height, width = schema.image
+        show(f"would store up to {views} frames of {width} × {height} pixels")
+    else:
+        show(f"would render {views} views of {schema.size}² pixels with rig {job.config.rig.name}")
     show(f"into {job.out}: {schema.shards:,} shards of {schema.shard} shapes")
 
 

@@ -94,11 +94,14 @@ def _checked(source: Source) -> Callable[[str, Path | None], Listing]:
     return list_and_check
 
 
+KINDS = ("mesh", "cloud", "scene")
+
+
 def _fault(listing: object) -> str:
     """Return what is wrong with a listing from outside the package; "" if it is valid."""
     if not isinstance(listing, Listing):
         return f"returned a {type(listing).__name__}, not a Listing"
-    if listing.up not in ("x", "y", "z") or listing.kind not in ("mesh", "cloud"):
+    if listing.up not in ("x", "y", "z") or listing.kind not in KINDS:
         return f"returned a Listing with up={listing.up!r} and kind={listing.kind!r}"
     if not listing.shapes:
         return "listed no shapes"

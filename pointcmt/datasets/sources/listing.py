@@ -10,6 +10,7 @@ from typing import Literal
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
+from pointcmt.scenes import SceneData, SceneLabels
 from pointcmt.shapes import Cloud, Mesh
 
 MAX_LIST = 8 << 20  # bytes of a list in a dataset: the published ones have up to 3 MB
@@ -33,7 +34,8 @@ class Listing:
     sources, "x", "y" or "z". official: published number of shapes per split, for comparison. notes:
     what the user should know about this directory. part_names: per class, if shapes have part
     labels. kind: of all shapes. follow_links: whether links to directories outside the root may be
-    followed.
+    followed. labels: of scenes, the classes of their points and boxes; class_names are then the
+    types of scenes.
     """
 
     name: str
@@ -46,8 +48,9 @@ class Listing:
     official: dict[str, int] | None
     notes: tuple[str, ...]
     part_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    kind: Literal["mesh", "cloud"] = "mesh"
+    kind: Literal["mesh", "cloud", "scene"] = "mesh"
     follow_links: bool = False
+    labels: SceneLabels = field(default_factory=SceneLabels)
 
     def counts(self) -> dict[str, int]:
         """Number of shapes per split, for the splits that are present."""
@@ -62,15 +65,15 @@ class Source:
     list_shapes(name, root): return all shapes, without reading any. name: of the dataset; root:
     the user's --root, or None. Raises UsageError if the root does not hold the dataset.
 
-    load_shape(record, root): return one shape, a `Mesh` or a `Cloud` according to the listing's
-    `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if that fails.
-    The same record must always give the same shape, in any process. The record may come from a
+    load_shape(record, root): return one shape, a `Mesh`, a `Cloud` or a `SceneData` according to
+    the listing's `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if
+    that fails. The same record must always give the same shape, in any process. The record may come from a
     store written by someone else. Without load_shape, `ShapeRecord.source` is a file below the
     root, in one of the formats that pointcmt reads.
     """
 
     list_shapes: Callable[[str, Path | None], Listing]
-    load_shape: Callable[[ShapeRecord, Path | None], Mesh | Cloud] | None = None
+    load_shape: Callable[[ShapeRecord, Path | None], Mesh | Cloud | SceneData] | None = None
 
 
 def select(listing: Listing, split: str | None = None, limit: int | None = None) -> Listing:

@@ -21,7 +21,10 @@ from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     RENDER,
     ROOT,
+    SCENES,
+    SCENES_VERSION,
     SCHEMA_VERSION,
+    Schema,
     digest,
     encode_json,
     marker_key,
@@ -31,6 +34,8 @@ from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
+from pointcmt.render.scenes.config import SceneConfig, scene_schema
+from pointcmt.scenes import SceneLabels
 
 GPU_BACKENDS = ("auto", "egl")
 
@@ -61,7 +66,7 @@ class Job:
     dataset: str
     root: Path | None
     up: str
-    config: RenderConfig
+    config: RenderConfig | SceneConfig
     correspondences: bool = True
     threads: int = 1
     device: str = "auto"
@@ -82,24 +87,32 @@ class Finished:
 def job_of_listing(
     listing: Listing,
     out: str,
-    config: RenderConfig,
+    config: RenderConfig | SceneConfig,
     correspondences: bool = True,
     device: str = "auto",
 ) -> Job:
     """Return the job that renders a listing into the store at `out`.
 
-    config: adapted to the listing's kind of shapes. Raises UsageError if it is for the other kind,
-    or if a GPU is named by `device` though none is used.
+    config: adapted to the listing's kind of shapes. Raises UsageError if it is for another kind,
+    if a GPU is named by `device` though none is used, and for scenes without correspondences.
     """
-    if device != "auto" and (config.backend not in GPU_BACKENDS or listing.kind != "mesh"):
-        by = f"backend {config.backend}" if listing.kind == "mesh" else "the renderer of clouds"
+    config = fitted(config, listing)
+    backend = getattr(config, "backend", "")
+    if device != "auto" and (backend not in GPU_BACKENDS or listing.kind != "mesh"):
+        by = f"backend {backend}" if listing.kind == "mesh" else f"a job of {listing.kind}s"
         raise UsageError(f"{by} does not use a GPU", where="--device", fix="leave it out")
+    if listing.kind == "scene" and not correspondences:
+        raise UsageError(
+            "what the frames of a scene see is always stored",
+            where="--no-correspondences",
+            fix="leave it out",
+        )
     return Job(
         out,
         listing.name,
         listing.root,
         listing.up,
-        fit(config, listing.kind),
+        config,
         correspondences,
         follow_links=listing.follow_links,
     )
@@ -113,11 +126,11 @@ def create_store(
     An existing store may lack shapes of the listing: see `grow_store`. Raises StoreError if another
     store exists, and UsageError if the configuration is not for the listing's kind of shapes.
     """
-    if fit(job.config, listing.kind) != job.config:
+    if fitted(job.config, listing) != job.config:
         raise UsageError(
             f"{listing.name} contains shapes of the kind '{listing.kind}', which this "
             "configuration does not apply to",
-            fix="create it with pointcmt.render.config.fit",
+            fix="make the job with pointcmt.render.jobs.job.job_of_listing",
         )
     require_utf8(str(listing.root), where="--root")
     storage = storage or Storage(job.out, job.threads)
@@ -141,10 +154,10 @@ def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage)
     if shard is None:
         with suppress(StoreError):
             shard = ViewStore.open(storage).schema.shard
-    schema = schema_for(job.config, len(listing.shapes), bool(listing.part_names), shard)
-    render = job.config.attributes()
+    schema, render = schema_of(job, listing, shard), job.config.attributes()
+    scenes = listing.kind == "scene"
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCENES_VERSION if scenes else SCHEMA_VERSION,
         "schema": schema_attributes(schema),
         "render": render,
         "render_hash": digest(encode_json(render)),
@@ -159,7 +172,36 @@ def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage)
         "class_names": list(listing.class_names),
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
         "versions": _versions(listing.name),
+        **(_names_of(listing.labels) if scenes else {}),
     }
+
+
+def _names_of(labels: SceneLabels) -> dict[str, Any]:
+    """Return what the root of a store of scenes says of its labels."""
+    return {
+        "semantic_names": list(labels.semantic),
+        "box_names": list(labels.boxes),
+        "palette": [list(color) for color in labels.palette],
+    }
+
+
+def fitted(config: RenderConfig | SceneConfig, listing: Listing) -> RenderConfig | SceneConfig:
+    """Adapt a configuration to a listing's kind of shapes. Raises UsageError if it cannot be."""
+    if isinstance(config, SceneConfig) != (listing.kind == "scene"):
+        wanted = "SceneConfig" if listing.kind == "scene" else "RenderConfig"
+        raise UsageError(
+            f"{listing.name} has shapes of the kind '{listing.kind}'", fix=f"use a {wanted}"
+        )
+    return config if isinstance(config, SceneConfig) else fit(config, listing.kind)
+
+
+def schema_of(job: Job, listing: Listing, shard: int | None) -> Schema:
+    """Return the dimensions of a job's store. shard: shapes per shard; None chooses it."""
+    count = len(listing.shapes)
+    if isinstance(job.config, SceneConfig):
+        labels = listing.labels
+        return scene_schema(job.config, count, bool(labels.semantic), bool(labels.boxes), shard)
+    return schema_for(job.config, count, bool(listing.part_names), shard)
 
 
 def store_of_job(job: Job, threads: int) -> ViewStore:
@@ -188,7 +230,8 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
     """
     source, render = store.attributes["source"], store.attributes["render"]
     try:
-        config = RenderConfig.from_attributes(render)
+        scenes = store.schema.kind == SCENES
+        config = (SceneConfig if scenes else RenderConfig).from_attributes(render)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamageError(
             f"the root zarr.json does not say how this store was rendered ({error!r:.80})",

@@ -12,10 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.cameras import Camera
 from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.geometry import choose_points, normalize, normalize_cloud, sample_points, shape_seed
+from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw import splatter
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.splatter import Splats, draw_cloud, splat
@@ -23,11 +25,13 @@ from pointcmt.render.draw.views import Views
 from pointcmt.render.draw.visibility import visible_points
 from pointcmt.render.jobs.backends import Renderer, make_renderer
 from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.scenes import Scenes
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.files import path_in
 from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 from pointcmt.render.load.meshes import load_hashed
 from pointcmt.render.load.normals import complete_normals
+from pointcmt.render.scenes.config import SceneConfig
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
 
@@ -76,6 +80,9 @@ class Shape(Protocol):
 class Kind(Protocol):
     """Load the shapes of a job. drawer: the renderer's name and why it was chosen, to be stored."""
 
+    config: RenderConfig
+    camera: Camera  # [V]
+
     @property
     def drawer(self) -> tuple[str, str]: ...
 
@@ -87,17 +94,20 @@ class Kind(Protocol):
         ...
 
 
-def kind_of(job: Job, worker: int) -> Kind:
+def kind_of(job: Job, worker: int) -> Kind | Scenes:
     """Return the `Kind` that loads a job's shapes in this worker process."""
-    return Clouds(job) if job.config.splat else Meshes(job, worker)
+    config = job.config
+    if isinstance(config, SceneConfig):
+        return Scenes(job, config)
+    return Clouds(job, config) if config.splat else Meshes(job, config, worker)
 
 
 class Meshes:
     """Meshes, drawn by the backend that the configuration names."""
 
-    def __init__(self, job: Job, worker: int) -> None:
-        self.job = job
-        self.camera = job.config.rig.cameras(job.config.size)
+    def __init__(self, job: Job, config: RenderConfig, worker: int) -> None:
+        self.job, self.config = job, config
+        self.camera = config.rig.cameras(config.size)
         self._worker = worker
         self._make = find_source(job.dataset).load_shape
 
@@ -105,7 +115,7 @@ class Meshes:
     def renderer(self) -> Renderer:
         """The renderer, made on first use, since not every task draws."""
         job = self.job
-        return make_renderer(job.config.backend, job.device, self._worker, job.threads)
+        return make_renderer(self.config.backend, job.device, self._worker, job.threads)
 
     @property
     def drawer(self) -> tuple[str, str]:
@@ -131,10 +141,10 @@ class MeshShape:
     def __init__(self, kind: Meshes, source: Source, mesh: UnitMesh) -> None:
         self.source = source
         self._kind, self._mesh = kind, mesh
-        self._scene = RayCaster(mesh, kind.job.threads, kind.job.config.cull == "back")
+        self._scene = RayCaster(mesh, kind.job.threads, kind.config.cull == "back")
 
     def sample(self) -> Sample:
-        config, mesh = self._kind.job.config, self._mesh
+        config, mesh = self._kind.config, self._mesh
         rng = shape_seed(config.seed, self.source.record.id)
         points, faces = sample_points(mesh, config.points, rng)
         return Sample(
@@ -145,7 +155,7 @@ class MeshShape:
         )
 
     def draw(self) -> Views:
-        return self._kind.renderer.render(self._scene, self._kind.camera, self._kind.job.config)
+        return self._kind.renderer.render(self._scene, self._kind.camera, self._kind.config)
 
     def visible(
         self, points: NDArray[np.float32], point_face: NDArray[np.int32]
@@ -158,9 +168,9 @@ class Clouds:
 
     drawer = "splat", "a cloud"
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.camera = job.config.rig.cameras(job.config.size)
+    def __init__(self, job: Job, config: RenderConfig) -> None:
+        self.job, self.config = job, config
+        self.camera = config.rig.cameras(config.size)
         make = find_source(job.dataset).load_shape
         self._read = (
             partial(make_cloud, make, root=job.root)
@@ -186,10 +196,10 @@ class CloudShape:
 
     @cached_property
     def _splats(self) -> Splats:
-        return splat(self._cloud.points, self._kind.camera, self._kind.job.config.splat)
+        return splat(self._cloud.points, self._kind.camera, self._kind.config.splat)
 
     def sample(self) -> Sample:
-        cloud, count = self._cloud, self._kind.job.config.points
+        cloud, count = self._cloud, self._kind.config.points
         chosen = choose_points(cloud.points, count)
         places = len(np.unique(chosen))
         return Sample(
@@ -204,7 +214,7 @@ class CloudShape:
 
     def draw(self) -> Views:
         kind = self._kind
-        return draw_cloud(self._cloud, self._splats, kind.camera, kind.job.config)
+        return draw_cloud(self._cloud, self._splats, kind.camera, kind.config)
 
     def visible(
         self, points: NDArray[np.float32], point_face: NDArray[np.int32]

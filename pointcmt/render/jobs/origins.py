@@ -22,7 +22,9 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, Reason, ShapeRefused, UsageError
 from pointcmt.files import open_regular
 from pointcmt.render.jobs.job import Job
+from pointcmt.render.jobs.scenes import scene_loader
 from pointcmt.render.load.files import path_in
+from pointcmt.render.scenes.config import SceneConfig
 
 SAMPLE = 32  # number of shapes to compare when a job resumes
 NAMED = 5  # number of differing shapes to name
@@ -45,7 +47,11 @@ class SourceFiles:
         self._two_files = job.dataset == "shapenetpart"  # points in .pts, parts in .seg files
         self._made = find_source(job.dataset).load_shape is not None
         self._load = _made_hash(job) if self._made else None
-        if job.config.splat and not self._made:
+        if isinstance(job.config, SceneConfig):
+            load_scene = scene_loader(job)
+            self._load = lambda record: load_scene(record).sha256
+        self._scenes = isinstance(job.config, SceneConfig)
+        if not self._made and not isinstance(job.config, SceneConfig) and job.config.splat:
             self._load = _cloud_hash(job)
 
     def difference(self, shape: Recorded) -> str:
@@ -65,6 +71,8 @@ class SourceFiles:
         return "" if found == shape.sha256 else "the file has changed since it was rendered"
 
     def _sha256(self, record: ShapeRecord) -> str:
+        if self._scenes and self._load:
+            return self._load(record)
         name, row = split_source(record.source)
         in_two = self._two_files and name.endswith(".pts")
         if self._load and (self._made or row is not None or in_two):
@@ -231,6 +239,6 @@ def _made_hash(job: Job) -> Callable[[ShapeRecord], str]:
 
     make = find_source(job.dataset).load_shape
     assert make is not None
-    if job.config.splat:
+    if not isinstance(job.config, SceneConfig) and job.config.splat:
         return lambda record: make_cloud(make, record, job.root)[1]
     return lambda record: make_mesh(make, record, job.root)[1]

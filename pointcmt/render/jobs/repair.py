@@ -44,6 +44,7 @@ from pointcmt.render.draw.egl.remedies import has_gpu
 from pointcmt.render.jobs.job import Job, Task, checksum, job_of_store, render_task
 from pointcmt.render.jobs.origins import require_some_sources
 from pointcmt.render.jobs.run import Options, complete
+from pointcmt.render.scenes.config import SceneConfig
 
 Outcomes = dict[str, Outcome]  # by shape id
 
@@ -303,6 +304,8 @@ def _markers(store: ViewStore, stage: str, shards: Iterable[int]) -> list[dict[s
 def _with_backend_of(before: Outcomes, job: Job) -> Job:
     """Keep Embree if it drew all shapes: `auto` may prefer this machine's GPU."""
     drawn = {outcome.backend for outcome in before.values() if outcome.backend}
+    if isinstance(job.config, SceneConfig):
+        return job
     if job.config.backend != "auto" or drawn != {"embree"} or not has_gpu():
         return job
     return replace(job, config=replace(job.config, backend="embree"))

@@ -16,9 +16,8 @@ from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, ROOT, Schema
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
-from pointcmt.render.config import schema_for
 from pointcmt.render.jobs.backlog import LOCAL, Backlog, Engine, carry_out
-from pointcmt.render.jobs.job import Finished, Job, Task, create_store, grow_store, tasks
+from pointcmt.render.jobs.job import Finished, Job, Task, create_store, grow_store, schema_of, tasks
 from pointcmt.render.jobs.memory import (
     LIBRARIES,
     require_memory,
@@ -101,9 +100,7 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     """
     storage = Storage(job.out, job.threads)
     if options.overwrite or storage.first_read(ROOT) is None:  # before doing anything
-        parts = bool(listing.part_names)
-        schema = schema_for(job.config, len(listing.shapes), parts, options.shard)
-        require_room(schema, options)
+        require_room(schema_of(job, listing, options.shard), options)
     if options.overwrite:
         remove(storage)
     store = create_store(listing, job, options.shard, storage)

@@ -28,6 +28,7 @@ from pointcmt.errors import MOST_DETAIL, DamageError, PointcmtError, Reason, Sha
 from pointcmt.render.draw.views import Views
 from pointcmt.render.jobs.job import Finished, Job, Task, checksum, store_of_job
 from pointcmt.render.jobs.kinds import kind_of
+from pointcmt.render.jobs.scenes import Scenes
 
 Arrays = dict[str, NDArray[Any]]
 MATCHED = ("points", "point_face", "face_index")  # inputs of correspondences
@@ -48,7 +49,6 @@ class ShardRunner:
         self.job = job
         self.kind = kind_of(job, worker)
         self.store = store_of_job(job, job.threads)
-        self.camera = job.config.rig.cameras(job.config.size)
 
     def __call__(self, task: Task, blame: Blame, report: Callable[[int | None], None]) -> Finished:
         if task.stage == CORRESPONDENCES:
@@ -111,7 +111,7 @@ class ShardRunner:
         marker = self.store.markers(RENDER, [task.shard])[task.shard]
         failed = self._unmatched(task.shard) if task.keep else None
         visible, outcomes = self._visible(task.shard, stored=failed is not None), []
-        stored = {name: self.store.open_committed(name, task.shard, marker) for name in MATCHED}
+        match = self._matcher(task.shard, marker)
         for slot, shape in enumerate(shapes):
             rendered = marker["outcomes"][slot]
             is_due = failed is None or rendered["id"] in failed
@@ -119,11 +119,7 @@ class ShardRunner:
                 continue
             record = self.store.shapes[shape]
             report(shape)
-            views = range(self.store.schema.views)  # one at a time: they may be large
-            shows = np.array([stored["face_index"](shape, view).max() >= 0 for view in views])
-            points, point_face = stored["points"](shape), stored["point_face"](shape)
-            sha256 = rendered["sha256"]
-            make = partial(self.correspond_shape, record, sha256, points, point_face, shows)
+            make = partial(match, shape, record, rendered["sha256"])
             made, outcome = attempt(make, record, blame.get(shape))
             outcomes.append(outcome)
             visible[slot] = made["visible"] if made else 0
@@ -155,7 +151,10 @@ class ShardRunner:
     def render_shape(self, record: ShapeRecord, visible: bool = True) -> tuple[Arrays, Outcome]:
         """Return all arrays of one shape, without axis 0. Raises ShapeRefused."""
         schema, before = self.store.schema, self.job.before.get(record.id)
-        shape = self.kind.load(record, before.sha256 if before else "")
+        sha256 = before.sha256 if before else ""
+        if isinstance(self.kind, Scenes):
+            return self.kind.render(record, sha256, schema)
+        shape = self.kind.load(record, sha256)
         sample, views = shape.sample(), shape.draw()
         arrays: Arrays = {
             "rgb": views.rgb,
@@ -181,25 +180,35 @@ class ShardRunner:
             faces=shape.source.faces,
             backend=backend,
             backend_reason=reason,
-            notes=shape.source.notes + sample.notes + _remarks(views, self.job.config.background),
+            notes=shape.source.notes + sample.notes + _remarks(views, self.kind.config.background),
         )
         return arrays, outcome
 
-    def correspond_shape(
-        self,
-        record: ShapeRecord,
-        sha256: str,
-        points: NDArray[np.float32],
-        point_face: NDArray[np.int32],
-        shows: NDArray[np.bool_],
-    ) -> tuple[Arrays, Outcome]:
-        """Return the `visible` array of a shape whose points are in the store. Raises ShapeRefused.
+    def _matcher(
+        self, shard: int, marker: dict[str, Any]
+    ) -> Callable[[int, ShapeRecord, str], tuple[Arrays, Outcome]]:
+        """Return the function that makes the `visible` array of a shape whose points are stored.
 
-        shows: which views [V] show any part of it (see `_views_that_show`).
+        It takes a shape, its record and the hash of its source, and raises ShapeRefused.
         """
-        shape = self.kind.load(record, sha256)
-        visible = shape.visible(points, point_face) & shows[:, None]
-        return {"visible": pack_visible(visible)}, Outcome(record.id, "done")
+        kind, schema = self.kind, self.store.schema
+        if isinstance(kind, Scenes):  # the row is made again, since its points are a result, too
+
+            def match_scene(shape: int, record: ShapeRecord, sha256: str) -> tuple[Arrays, Outcome]:
+                arrays, outcome = kind.render(record, sha256, schema)
+                return {"visible": arrays["visible"]}, outcome
+
+            return match_scene
+        stored = {name: self.store.open_committed(name, shard, marker) for name in MATCHED}
+
+        def match(shape: int, record: ShapeRecord, sha256: str) -> tuple[Arrays, Outcome]:
+            views = range(schema.views)  # one at a time: they may be large
+            shows = np.array([stored["face_index"](shape, view).max() >= 0 for view in views])
+            points, point_face = stored["points"](shape), stored["point_face"](shape)
+            visible = kind.load(record, sha256).visible(points, point_face) & shows[:, None]
+            return {"visible": pack_visible(visible)}, Outcome(record.id, "done")
+
+        return match
 
     def _unmatched(self, shard: int) -> dict[str, Outcome] | None:
         """Return the shapes of a shard whose matching failed, by id; None if it was not tried."""
@@ -252,8 +261,11 @@ class ShardRunner:
         """Return blank arrays for a shard; those that do not depend on rendering are filled in."""
         specs = array_specs(self.store.schema)
         arrays = {name: blank(spec, len(shapes)) for name, spec in specs.items()}
-        arrays["K"][:] = self.camera.K
-        arrays["world_to_camera"][:] = self.camera.world_to_camera
+        if isinstance(self.kind, Scenes):
+            self.kind.fill(arrays)
+        else:
+            arrays["K"][:] = self.kind.camera.K
+            arrays["world_to_camera"][:] = self.kind.camera.world_to_camera
         arrays["source_to_world"][:] = np.eye(4)
         records = [self.store.shapes[shape] for shape in shapes]
         facts = [self.store.label_and_split(record) for record in records]

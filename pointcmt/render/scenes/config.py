@@ -1,11 +1,16 @@
 """`SceneConfig`: all settings that determine the contents of a store of scenes."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pointcmt.datasets.store.schema import SCENES, padded_points
+import numpy as np
+
+from pointcmt.datasets.store.schema import SCENES, Schema, array_specs, padded_points
 from pointcmt.errors import UsageError
 
+SHARD_BYTES = 256e6  # decoded bytes per shard, which a worker holds in memory
+MAX_SHARD = 8
 DEPTH_STEP = 0.001  # meters per step of the stored depth: what depth sensors deliver
 
 
@@ -50,3 +55,30 @@ class SceneConfig:
     def from_attributes(cls, table: dict[str, Any]) -> "SceneConfig":
         """Return the configuration described by `attributes`."""
         return cls(**{key: value for key, value in table.items() if key != "kind"})
+
+
+def scene_schema(
+    config: SceneConfig, scenes: int, labels: bool, boxes: bool, shard: int | None = None
+) -> Schema:
+    """Return the store's dimensions. shard: scenes per shard; None chooses it from the sizes."""
+    schema = Schema(
+        shapes=scenes,
+        views=config.frames,
+        size=config.width,
+        points=config.points,
+        shard=shard or 1,
+        depth_scale=DEPTH_STEP,
+        kind=SCENES,
+        height=config.height,
+        boxes=config.boxes if boxes else 0,
+        labels=labels,
+    )
+    if shard is not None:
+        if not 1 <= shard <= 4096:
+            raise UsageError(f"{shard} is out of range: expected 1 to 4096", where="--shard-size")
+        return schema
+    per_scene = sum(
+        np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
+        for spec in array_specs(schema).values()
+    )
+    return replace(schema, shard=max(1, min(MAX_SHARD, int(SHARD_BYTES / per_scene))))

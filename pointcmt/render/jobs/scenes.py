@@ -1,0 +1,69 @@
+"""Scenes: the third kind that a job renders. Their rows are made from frames, not drawn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.datasets.sources import find_source
+from pointcmt.datasets.store.documents import Outcome
+from pointcmt.datasets.store.schema import Schema, ShapeRecord
+from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.jobs.job import Job
+from pointcmt.render.load.made_shapes import make_scene
+from pointcmt.render.scenes.config import SceneConfig
+from pointcmt.render.scenes.rows import make_row
+from pointcmt.scenes import SceneData
+
+
+class Scenes:
+    """Make the rows of a job's scenes."""
+
+    drawer = "frames", "a scene"
+
+    def __init__(self, job: Job, config: SceneConfig) -> None:
+        self.job, self.config = job, config
+        self._load = scene_loader(job)
+
+    def render(
+        self, record: ShapeRecord, sha256: str, schema: Schema
+    ) -> tuple[dict[str, NDArray[Any]], Outcome]:
+        """Return all arrays of a scene, without axis 0. Raises ShapeRefused.
+
+        sha256: required hash of the source, "" = any.
+        """
+        scene = self._load(record)
+        if sha256 not in ("", scene.sha256):
+            what = f"{record.source} is not the scene that was rendered"
+            raise ShapeRefused(Reason.SOURCE_CHANGED, what)
+        row = make_row(scene, schema, self.config, self.job.threads)
+        backend, reason = self.drawer
+        outcome = Outcome(
+            record.id,
+            "done",
+            sha256=scene.sha256,
+            faces=row.points,
+            backend=backend,
+            backend_reason=reason,
+            notes=row.notes,
+        )
+        return row.arrays, outcome
+
+    @staticmethod
+    def fill(arrays: dict[str, NDArray[Any]]) -> None:
+        """Fill in what failed scenes have, too: cameras that are the identity."""
+        for name, size in (("K", 3), ("world_to_camera", 4)):
+            arrays[name][:] = np.eye(size)
+
+
+def scene_loader(job: Job) -> Callable[[ShapeRecord], SceneData]:
+    """Return the function that loads a job's scenes; it raises ShapeRefused."""
+    make = find_source(job.dataset).load_shape
+    if make is None:
+        from pointcmt.render.load.scenes import load_scene
+
+        root = job.root or Path()
+        return lambda record: load_scene(job.dataset, record, root)
+    return lambda record: make_scene(make, record, job.root)
