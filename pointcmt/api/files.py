@@ -156,9 +156,8 @@ class Loader:
         if bool(config.splat) != (kind == "cloud"):  # the run's store has shapes of the other kind
             config = replace(config, splat=0.0, antialias=True)
             config = fit(replace(config, backend="auto") if kind == "cloud" else config, kind)
-        make = Meshes if kind == "mesh" else Clouds
         job = Job("", SET_OF[kind], root, self._up, config, threads=usable_cores())
-        return make(job, 0) if make is Meshes else Clouds(job)
+        return Meshes(job, config, 0) if kind == "mesh" else Clouds(job, config)
 
 
 def load_all(

@@ -67,9 +67,9 @@ class Source:
 
     load_shape(record, root): return one shape, a `Mesh`, a `Cloud` or a `SceneData` according to
     the listing's `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if
-    that fails. The same record must always give the same shape, in any process. The record may come from a
-    store written by someone else. Without load_shape, `ShapeRecord.source` is a file below the
-    root, in one of the formats that pointcmt reads.
+    that fails. The same record must always give the same shape, in any process. The record may
+    come from a store written by someone else. Without load_shape, `ShapeRecord.source` is a file
+    below the root, in one of the formats that pointcmt reads.
     """
 
     list_shapes: Callable[[str, Path | None], Listing]

@@ -63,6 +63,9 @@ class StoreRecords:
         self.storage, self.attributes = storage, attributes
         self.schema: Schema = schema_from_attributes(attributes)
         self.class_names: list[str] = attributes["class_names"]
+        # Of scenes: the classes of points and pixels, and of boxes.
+        self.semantic_names: list[str] = attributes.get("semantic_names", [])
+        self.box_names: list[str] = attributes.get("box_names", [])
         self.generations = generations(
             attributes
         )  # the sizes that it has had, the present one last

@@ -16,6 +16,7 @@ from pointcmt.datasets.store.metadata import (
     as_prescribed,
     is_array_metadata,
 )
+from pointcmt.datasets.store.scene_checks import check_scene
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     DONE,
@@ -24,6 +25,7 @@ from pointcmt.datasets.store.schema import (
     PLAN,
     RENDER,
     ROOT,
+    SCENES,
     array_specs,
     digest,
     marker_key,
@@ -226,6 +228,10 @@ def _shape(
     done = outcome["status"] == "done"
     if arrays["status"] != (DONE if done else FAILED):
         yield f"status is {arrays['status']}, but the commit marker says {outcome['status']}"
+    if store.schema.kind == SCENES:
+        names = {"semantic": len(store.semantic_names), "box_label": len(store.box_names)}
+        yield from check_scene(store.schema, names, arrays, done)
+        return
     yield from _cameras(arrays, store.schema.size)
     if not done:
         return
