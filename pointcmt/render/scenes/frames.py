@@ -50,10 +50,10 @@ def _sharpest(group: list[Frame]) -> Frame:
 
 
 def sharpness(color: NDArray[np.uint8]) -> float:
-    """Return the variance of the Laplacian of an image [H,W,3], in gray."""
-    gray = color.mean(axis=2, dtype=np.float32)
-    edges = gray[1:-1, :-2] + gray[1:-1, 2:] + gray[:-2, 1:-1] + gray[2:, 1:-1]
-    return float(np.var(edges - 4 * gray[1:-1, 1:-1]))
+    """Return the variance of the Laplacian of an image [H,W,3], of its green channel."""
+    green = color[:, :, 1].astype(np.int16)
+    edges = green[1:-1, :-2] + green[1:-1, 2:] + green[:-2, 1:-1] + green[2:, 1:-1]
+    return float(np.var(edges - 4 * green[1:-1, 1:-1], dtype=np.float64))
 
 
 def resized(

@@ -15,6 +15,7 @@ from pointcmt.render.scenes.order import voxel_order
 from pointcmt.render.scenes.visibility import Surface, seen_by_depth
 from pointcmt.scenes import Boxes, Frame, SceneData, ScenePoints
 
+OF_PLAN = ("label", "split", "status")  # arrays that do not depend on the scene's content
 FEWEST_BOX_POINTS = 50  # of an instance whose points are fused, or its box is left out
 
 
@@ -55,8 +56,12 @@ def make_row(scene: SceneData, schema: Schema, config: SceneConfig, threads: int
 
 
 def _padding(schema: Schema) -> dict[str, NDArray[Any]]:
-    """Return a row in which nothing is used: fill values, and cameras that are the identity."""
-    arrays = {name: blank(spec, 1)[0] for name, spec in array_specs(schema).items()}
+    """Return a row in which nothing is used: fill values, and cameras that are the identity.
+
+    Without what the plan and the outcome say.
+    """
+    specs = {n: spec for n, spec in array_specs(schema).items() if n not in OF_PLAN}
+    arrays = {name: blank(spec, 1).reshape(spec.shape) for name, spec in specs.items()}
     for name, size in (("K", 3), ("world_to_camera", 4)):
         arrays[name][:] = np.eye(size)
     return arrays

@@ -1,0 +1,228 @@
+"""Stores of scenes: rows with their own counts, resumed, repaired and grown like those of shapes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pointcmt.cameras import find_rig
+from pointcmt.datasets import sources
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, array_specs
+from pointcmt.datasets.store.verify import verify
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import Reason, StoreError, UsageError
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.jobs.job import create_store, grow_store, job_of_listing, tasks
+from pointcmt.render.jobs.repair import repair
+from pointcmt.render.jobs.run import Options
+from pointcmt.render.jobs.shards import ShardRunner
+from pointcmt.render.scenes.config import SceneConfig
+from pointcmt.scenes import Boxes
+from tests.render.scenes import box_room
+from tests.stores import tree
+
+CONFIG = SceneConfig(frames=8, height=60, width=80, points=4000, boxes=4, voxel=0.05)
+
+
+@pytest.fixture(autouse=True)
+def rooms(monkeypatch):
+    """A data source of box rooms, in this process."""
+    monkeypatch.setitem(sources.SOURCES, "boxrooms", box_room.source)
+
+
+def rendered(out, count=3, shard=2, config=CONFIG, **changes):
+    listing = replace(box_room.listing("boxrooms", count), **changes)
+    job = job_of_listing(listing, str(out), config)
+    store = grow_store(create_store(listing, job, shard), listing, job)
+    runner = ShardRunner(job)
+    for task in tasks(store, render=True, correspondences=True):
+        runner(task, {}, lambda shape: None)
+    return ViewStore.open(out)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return rendered(tmp_path / "S")
+
+
+def test_rows_hold_what_the_frames_show(store):
+    assert store.attributes["schema_version"] == 2
+    assert store.schema.image == (60, 80)
+    for shape, frames in enumerate((6, 7, 8)):
+        assert store.counts(shape)["view_count"] == frames
+        points = store.read("points", shape)
+        assert 2000 < len(points) <= 4000
+        assert box_room.on_a_surface(points).max() < 0.03
+        assert store.read("frame", shape).tolist() == [10 * i for i in range(frames)]
+        assert store.read("rgb", shape).shape == (frames, 60, 80, 3)
+        assert store.read("semantic", shape).min() >= 0
+        assert set(store.read("instance", shape).tolist()) == {-1, 7}
+        exact = [frame.read() for frame in box_room.frames(frames)]
+        for view, image in enumerate(exact):
+            assert np.abs(store.depth(shape, view) - image.depth).max() <= 0.5001e-3
+            assert np.array_equal(store.read("semantic_image", shape, view), image.semantic)
+            assert np.array_equal(store.read("instance_image", shape, view), image.instance)
+            assert np.array_equal(store.read("rgb", shape, view), image.color)
+    assert verify(store.path).ok
+
+
+def test_visible_points_are_at_their_pixels(store):
+    visible, camera = store.visible(0), store.camera(0)
+    points, depth = store.read("points", 0), store.depth(0)
+    assert visible.shape == (6, len(points))
+    for view in range(6):
+        uv, z = camera[view].project(points[visible[view]])
+        column, row = np.floor(uv).astype(int).T
+        assert (np.abs(depth[view, row, column] - z) <= np.maximum(0.02, 0.02 * z) + 1e-6).all()
+    assert visible.any(axis=0).mean() > 0.95
+
+
+def test_boxes_hold_their_instance(store):
+    box = store.read("boxes", 0)
+    assert box.shape == (1, 7)
+    assert store.read("box_label", 0).tolist() == [0]
+    own = store.read("points", 0)[store.read("instance", 0) == 7]
+    assert (np.abs(own - box[0, :3]) <= box[0, 3:6] / 2 + 0.02).all()
+
+
+def test_points_are_in_voxel_order(store):
+    points = store.read("points", 0)
+    coarse = np.unique(np.floor(points / 0.8), axis=0)
+    first = np.unique(np.floor(points[: len(coarse)] / 0.8), axis=0)
+    assert np.array_equal(coarse, first)
+    attributes = json.loads((store.storage.folder / "points/zarr.json").read_text())["attributes"]
+    assert attributes["order"] == "voxel"
+
+
+def test_indices_are_within_the_counts(store):
+    assert store.read("points", 0, slice(0, 10)).shape == (10, 3)
+    assert store.read("points", 0, slice(-5, None)).shape == (5, 3)
+    assert np.array_equal(store.read("points", 0, slice(-1, None))[0], store.read("points", 0)[-1])
+    assert store.read("rgb", 2, slice(None, None, 4)).shape[0] == 2
+    assert store.read("visible", 0, 1).shape == (-(-store.counts(0)["point_count"] // 8),)
+    assert store.read("points").shape == (3, 4000, 3)  # all scenes: with their padding
+
+
+def test_a_store_without_room_keeps_an_even_sample_and_says_so(tmp_path):
+    small = replace(CONFIG, points=500, frames=3, boxes=1)
+    two = Boxes(
+        np.repeat(box_room.boxes().boxes, 2, 0), np.zeros(2, np.int16), np.full(2, 7, np.int32)
+    )
+    monkey = replace(box_room.scene(), boxes=two)
+    whole = rendered(tmp_path / "S", 1)
+    sources.SOURCES["boxrooms"] = sources.Source(box_room.source.list_shapes, lambda *_: monkey)
+    store = rendered(tmp_path / "T", 1, config=small)
+    assert store.counts(0) == {"view_count": 3, "point_count": 500, "box_count": 1}
+    notes = store.outcomes()[0].notes
+    assert "3 of 8 frames are used" in notes
+    assert any(note.startswith("500 of ") for note in notes)
+    assert "1 of 2 boxes are used: the store has no room" in notes
+    assert whole.counts(0)["point_count"] > 500
+    assert verify(tmp_path / "T").ok
+
+
+def test_the_same_bytes_again_and_after_a_kill(store, tmp_path):
+    listing = box_room.listing("boxrooms")
+    job = job_of_listing(listing, str(tmp_path / "T"), CONFIG)
+    again = create_store(listing, job, 2)
+    first, *_ = tasks(again, render=True, correspondences=True)
+    ShardRunner(job)(first, {}, lambda shape: None)  # and then it is killed
+    (tmp_path / "T/commits/visible/000000.json").unlink()
+    assert ViewStore.open(tmp_path / "T").pending(CORRESPONDENCES) == [0, 1]
+    rendered(tmp_path / "T")
+    assert tree(tmp_path / "T") == tree(store.path)
+
+
+def test_a_store_of_scenes_grows(store, tmp_path):
+    assert tree(rendered(tmp_path / "T", 2).path) != tree(store.path)
+    grown = rendered(tmp_path / "T", 3)
+    assert [record.id for record in grown.shapes] == ["rooms/0", "rooms/1", "rooms/2"]
+    for name in array_specs(grown.schema):
+        assert np.array_equal(grown.read(name), store.read(name)), name
+    assert verify(tmp_path / "T").ok
+
+
+@pytest.mark.parametrize("name", ["points", "rgb", "visible", "boxes", "point_count"])
+def test_lost_files_are_found_and_made_again(store, name):
+    before = tree(store.path)
+    folder = store.storage.folder / name / "c"
+    next(path for path in sorted(folder.rglob("*")) if path.is_file()).unlink()
+    assert not verify(store.path).ok
+    assert repair(store.path, None, Options(workers=1)).verdict.ok
+    assert tree(store.path) == before
+
+
+def test_a_scene_that_cannot_be_read_is_recorded_and_harms_no_other(tmp_path, monkeypatch):
+    def load(record, root):
+        if record.id == "rooms/1":
+            return replace(box_room.scene(), frames=())
+        return box_room.load(record, root)
+
+    monkeypatch.setitem(
+        sources.SOURCES, "boxrooms", sources.Source(box_room.source.list_shapes, load)
+    )
+    store = rendered(tmp_path / "S")
+    assert store.status().tolist() == [1, 2, 1]
+    failure = store.failures()[0]
+    assert (failure.id, failure.reason) == ("rooms/1", Reason.EMPTY_FILE)
+    assert store.counts(1) == {"view_count": 0, "point_count": 0, "box_count": 0}
+    assert verify(store.path).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value", "says"),
+    [
+        ("point_count", 0, 5000, "point_count is 5000, but the row has room for 4000"),
+        ("semantic", (0, 5), 4, "semantic ranges from 0 to 4, but there are 4 classes"),
+        ("semantic", (0, 3999), 1, "semantic is not empty behind point_count"),
+        ("boxes", (0, 0, 3), 0, "a box has no volume"),
+        ("box_instance", (0, 0), 3, "a box belongs to an instance without points"),
+        ("normals", (0, 0), [0, 0, 2], "normals are not unit vectors"),
+        ("frame", (0, 0), 40, "the frames are not in order"),
+    ],
+)
+def test_verify_finds_what_cannot_be(store, name, index, value, says):
+    from pointcmt.datasets.store.scene_checks import check_scene
+
+    arrays = {each: store.read(each)[0] for each in array_specs(store.schema)}
+    assert list(check_scene(store.schema, {"semantic": 4, "box_label": 1}, arrays, True)) == []
+    wrong = np.array(store.read(name))
+    wrong[index] = value
+    arrays[name] = wrong[0]
+    found = list(check_scene(store.schema, {"semantic": 4, "box_label": 1}, arrays, True))
+    assert found == [says]
+
+
+def test_scenes_need_their_own_settings(tmp_path):
+    listing = box_room.listing("boxrooms")
+    with pytest.raises(UsageError, match="the kind 'scene'"):
+        job_of_listing(listing, str(tmp_path / "S"), RenderConfig(find_rig("ortho6")))
+    with pytest.raises(UsageError, match="always stored"):
+        job_of_listing(listing, str(tmp_path / "S"), CONFIG, correspondences=False)
+    with pytest.raises(UsageError, match="does not use a GPU"):
+        job_of_listing(listing, str(tmp_path / "S"), CONFIG, device="0")
+
+
+def test_other_labels_or_settings_are_another_store(store, tmp_path):
+    with pytest.raises(StoreError, match=r"render\.voxel: 0\.05 in the store, 0\.04 requested"):
+        rendered(store.path, config=replace(CONFIG, voxel=0.04))
+    listing = box_room.listing("boxrooms")
+    names = replace(listing.labels, semantic=("floor", "ceiling", "wall", "crate"))
+    with pytest.raises(StoreError, match="semantic_names"):
+        rendered(store.path, labels=names)
+
+
+def test_stores_of_scenes_open_in_xarray_and_zarr(store):
+    import xarray
+    import zarr
+
+    opened = xarray.open_zarr(store.path)
+    assert opened["points"].dims == ("shape", "point", "axis")
+    assert np.array_equal(opened["points"][0].values, store.read("points", slice(0, 1))[0])
+    group = zarr.open_group(store.path, mode="r")
+    assert np.array_equal(group["visible"][:], store.read("visible"))
+
+
+def test_the_status_of_every_stage_is_committed(store):
+    assert store.committed(RENDER) == store.committed(CORRESPONDENCES) == [0, 1]
