@@ -16,18 +16,14 @@ from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.classifier import open_trained
 from pointcmt.training.evaluation.evaluate import Evaluation
 from pointcmt.training.evaluation.evaluate import evaluate as judge
 from pointcmt.training.loop import Result
 from pointcmt.training.loop import train as train_one
 from pointcmt.training.networks.backbones import BACKBONES, build_backbone, is_known
-from pointcmt.training.ops.device import find_device
 from pointcmt.training.pipeline import STUDENT, train_pipeline
-from pointcmt.training.recipes import build_recipe
-from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.cost import Cost
-from pointcmt.training.runs.folder import find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 EVERY = ("epochs", "seed")
 
@@ -102,14 +98,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     >>> points = torch.from_numpy(pc.open_store("S")["chair/0000"].points)
     >>> name = model.class_names[int(model.logits(points[None]).argmax())]
     """
-    folder = find_run(local_path(path, "RUN"))
-    run = open_run(folder)
-    which = find_checkpoint(folder, checkpoint)
-    recipe = build_recipe(run.config, len(run.class_names), False)
-    with suggest_checkpoint(folder, which):
-        epoch = load_weights(folder / which, recipe.model)["epoch"]
-    model = TrainedModel(recipe.model, run.config.recipe, list(run.class_names), epoch)
-    return model.to(find_device(device)).eval()
+    found = open_trained(local_path(path, "RUN"), checkpoint, device)
+    run, network = found.run, found.recipe.model
+    return TrainedModel(network, run.config.recipe, list(run.class_names), found.epoch).eval()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from pointcmt.console import in_words
 from pointcmt.datasets.store.features import features_size
 from pointcmt.datasets.store.streaming import Batch, ViewStream
-from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.evaluation.classifier import evaluation_config
 from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.ops.device import describe_device
 from pointcmt.training.runs import checkpoint

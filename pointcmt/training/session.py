@@ -13,7 +13,7 @@ from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.training.config.sections import Loss, TrainConfig
-from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.evaluation.classifier import evaluation_config
 from pointcmt.training.recipes import build_recipe
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext

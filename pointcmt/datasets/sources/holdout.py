@@ -3,8 +3,9 @@
 Every shape is decided by itself: a hash of the seed, its class and its id gives a number from 0 to
 1, and the shapes below the share are the test split. So the choice of a shape stays the same
 whatever is added to the dataset or removed from it. The price is that a class of n shapes gets
-about share · n test shapes, not exactly as many: the standard deviation is √(n · share · (1 - share)),
-as of any choice in which no shape depends on the others. Small classes may get none.
+about n · share test shapes, not exactly as many, with the standard deviation
+√(n · share · (1 - share)) of any choice in which no shape depends on the others. Small classes may
+get none.
 """
 
 import hashlib

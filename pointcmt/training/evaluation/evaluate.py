@@ -5,38 +5,33 @@ test split: training and the choice of the best epoch never see it.
 """
 
 import json
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
+from pointcmt.training.evaluation.classifier import (
+    Classifier,
+    evaluation_config,
+    open_classifier,
+    predict,
+    vote,
+)
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
-from pointcmt.training.ops.device import find_device
 from pointcmt.training.ops.statistics import accuracy_interval
-from pointcmt.training.recipes import build_recipe
-from pointcmt.training.recipes.recipe import ClassifyingRecipe
-from pointcmt.training.runs.checkpoint import load_weights, write_file
+from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import store_notes
-from pointcmt.training.runs.folder import (
-    Run,
-    find_checkpoint,
-    open_run,
-    shapes_digest,
-)
-from pointcmt.training.runs.locate import find_run, suggest_checkpoint
+from pointcmt.training.runs.folder import Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.splits import labeled, split_train
 
@@ -207,36 +202,18 @@ def evaluate(
     without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
-    folder = find_run(folder)
-    name = find_checkpoint(folder, which)
-    if votes < 1:
-        raise UsageError(
-            f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
-        )
-    run = open_run(folder)
-    if not run.config.classifies:
-        raise UsageError(
-            f"runs of the recipe '{run.config.recipe}' do not classify shapes and have no accuracy",
-            where=str(folder),
-            fix="see the losses in its metrics.jsonl; to evaluate a pre-trained network, use "
-            "`pointcmt evaluate --probe svm`",
-        )
+    opened = open_classifier(folder, which, votes, device)
+    run, folder = opened.run, opened.run.folder
     matched = match(run, store, _shapes(run, store, split), split)
     notes = (*store_notes(run.facts["data"], store), *matched.notes)
-
-    built = build_recipe(run.config, len(run.class_names), False)
-    recipe = cast(ClassifyingRecipe, built)
-    with suggest_checkpoint(folder, name):
-        scalars = load_weights(folder / name, recipe.model)
-    recipe.model.to(find_device(device))
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
-    about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
+    about |= {"epoch": opened.epoch, "votes": votes, "notes": notes}
     about |= {"left_out": matched.left_out}
     for note in notes:
         logger.warning(f"note: {note}")
     evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {folder}", len(matched.shapes), "shapes") as progress:
-        report = evaluate_with(about, recipe, run, store, matched, Paced(progress))
+        report = evaluate_with(about, opened, store, matched, Paced(progress))
     facts = {
         **about,
         "shapes": report.shapes,
@@ -255,13 +232,13 @@ def evaluate(
 
 def _classify(
     about: dict[str, Any],
-    recipe: ClassifyingRecipe,
-    run: Run,
+    opened: Classifier,
     store: ViewStore,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each shape's class."""
+    recipe, run = opened.recipe, opened.run
     reads = evaluation_config(recipe.stream, run.config.data.batch_size)
     stream = ViewStream(store, matched.shapes, reads)
     log_p = predict(recipe, stream, about["votes"], run.config.seed, progress)
@@ -271,14 +248,13 @@ def _classify(
 
 def _segment(
     about: dict[str, Any],
-    recipe: ClassifyingRecipe,
-    run: Run,
+    opened: Classifier,
     store: ViewStore,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each point's part."""
-    config: Any = run.config
+    recipe, config = opened.recipe, cast(PartsegConfig, opened.run.config)
     shapes, of_part = matched.shapes, match_parts(config.parts, store, matched)
     require_labels(find_parts(store), store, shapes)
     stream = ViewStream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
