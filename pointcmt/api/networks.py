@@ -1,6 +1,6 @@
 """Build networks by name, load them from runs, train and evaluate them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.enclosing import require_outside
+from pointcmt.datasets.joint import open_stores
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
@@ -26,6 +28,7 @@ from pointcmt.training.pipeline import STUDENT, train_pipeline
 from pointcmt.training.runs.cost import Cost
 
 EVERY = ("epochs", "seed")
+Stores = str | Path | ViewStore | Sequence[str | Path | ViewStore]  # one, or several to join
 
 
 def backbone(name: str, classes: int = 40) -> nn.Module:
@@ -129,7 +132,7 @@ class TrainResult:
 def train(
     recipe: str = PIPELINE,
     *,
-    data: str | Path | ViewStore,
+    data: Stores,
     out: str | Path,
     config: str | Path | None = None,
     device: str = "auto",
@@ -140,10 +143,11 @@ def train(
     """Train a recipe from a view store; another call resumes where it stopped.
 
     recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune or partseg. data: a
-    store, or its location. out: the run's folder. config: a YAML file. settings: keys of the
-    recipe's configuration, with `__` for the dots of nested keys: `epochs=10`,
-    `optimizer__clip_norm=1.0`; they override the file. features: where image features are kept, if
-    not in the store. progress: show it on standard error.
+    store, its location, or a list of several that were rendered with the same settings. out: the
+    run's folder. config: a YAML file. settings: keys of the recipe's configuration, with `__` for
+    the dots of nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file.
+    features: where image features are kept, if not in the store. progress: show it on standard
+    error.
 
     Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
     trained on or a folder that holds another run.
@@ -156,10 +160,7 @@ def train(
     folder, chosen = local_path(out, "--out"), _config(recipe, config, settings)
     if features is not None:
         require_outside(str(features), folder)
-    store = data
-    if not isinstance(store, ViewStore) or features is not None:
-        store = open_store(store.path if isinstance(store, ViewStore) else store, features=features)
-    store.require_complete()
+    store = _open(data, features)
     with showing_messages(progress):
         if not isinstance(chosen, PipelineConfig):
             return _result(folder, train_one(store, chosen, folder, device))
@@ -173,7 +174,7 @@ def train(
 def evaluate(
     run: str | Path,
     *,
-    data: str | Path | ViewStore,
+    data: Stores,
     split: str = "test",
     checkpoint: str = "best",
     votes: int = 1,
@@ -181,16 +182,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
-    run: a folder, as for `load_run`. votes: predictions averaged per shape. Writes
-    evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
+    run: a folder, as for `load_run`. data: a store, or a list of stores. votes: predictions
+    averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
+    and UsageError.
 
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
     (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
-    store = data if isinstance(data, ViewStore) else open_store(data)
-    store.require_complete()
-    return judge(local_path(run, "RUN"), store, split, checkpoint, votes, device)
+    return judge(local_path(run, "RUN"), _open(data), split, checkpoint, votes, device)
 
 
 def _config(
@@ -207,6 +207,20 @@ def _config(
         return load_config(recipe, file, given)
     every = {key: given.pop(key) for key in EVERY if key in given}
     return load_pipeline(file, given, **every)
+
+
+def _open(data: Stores, features: str | Path | None = None) -> StoreReader:
+    """Open a store, or join several; their files have to be complete."""
+    stores = []
+    for place in [data] if isinstance(data, str | Path | ViewStore) else data:
+        if isinstance(place, ViewStore) and features is None:
+            stores.append(place)
+        else:
+            path = place.path if isinstance(place, ViewStore) else place
+            stores.append(open_store(path, features=features))
+    store = open_stores(stores)
+    store.require_complete()
+    return store
 
 
 def _result(folder: Path, found: Result) -> TrainResult:

@@ -49,7 +49,8 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
     batch = _read(session, session.plan.split.validation[:1])
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
-    feature_bytes = features_size(session.plan.store, recipe.stream.arrays)
+    sizes = [features_size(one, recipe.stream.arrays) for one in session.plan.store.members]
+    feature_bytes = None if None in sizes else sum(size or 0 for size in sizes)
     return measure_cost(
         session.out, recipe.model, network, inputs, records, state.usage, processes, feature_bytes
     )

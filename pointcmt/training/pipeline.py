@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.files import flatten
 from pointcmt.training.config.pointcmt import STAGE_INPUTS, PipelineConfig
@@ -24,7 +24,7 @@ TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named lik
 
 
 def train_pipeline(
-    store: ViewStore,
+    store: StoreReader,
     config: PipelineConfig,
     out: Path,
     device: str = "auto",
@@ -45,7 +45,7 @@ def train_pipeline(
 
 
 def check_later_stages(
-    store: ViewStore, pipeline: list[tuple[str, TrainConfig]], out: Path, device: str
+    store: StoreReader, pipeline: list[tuple[str, TrainConfig]], out: Path, device: str
 ) -> None:
     """Check all stages but the first, which `train` checks. Raises what they would raise."""
     _require_same_teachers(pipeline, out)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pointcmt.console import in_words, logger
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import LOADS, DownstreamConfig
 from pointcmt.training.config.pointcmt import (
@@ -104,7 +104,7 @@ class Study:
 
 
 def study(
-    store: ViewStore,
+    store: StoreReader,
     config: TrainConfig | PipelineConfig,
     seeds: tuple[int, ...],
     out: Path,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointcmt.console import Paced, logger, meter
 from pointcmt.datasets.store.streaming import ViewStream
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
@@ -30,7 +30,7 @@ from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.checkpoint import write_file
-from pointcmt.training.runs.facts import store_notes
+from pointcmt.training.runs.facts import as_options, store_notes
 from pointcmt.training.runs.folder import Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.splits import labeled, split_train
@@ -181,7 +181,7 @@ class Report:
 
 def evaluate(
     folder: Path,
-    store: ViewStore,
+    store: StoreReader,
     split: str = "test",
     which: str = "best",
     votes: int = 1,
@@ -233,7 +233,7 @@ def evaluate(
 def _classify(
     about: dict[str, Any],
     opened: Classifier,
-    store: ViewStore,
+    store: StoreReader,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
@@ -249,7 +249,7 @@ def _classify(
 def _segment(
     about: dict[str, Any],
     opened: Classifier,
-    store: ViewStore,
+    store: StoreReader,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
@@ -283,7 +283,7 @@ def confusion_matrix(
     return cells.reshape(classes, classes)
 
 
-def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
+def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
         return labeled(store, "test")[0]
@@ -291,7 +291,7 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
         raise StoreError(
             f"the '{split}' shapes of this run are only defined for the store it was trained on",
             where=store.path,
-            fix=f"evaluate on {run.facts['data']['path']}, or use the test split of this store",
+            fix=f"use {as_options(run.facts['data'])}, or the test split of this store",
         )
     own = split_train(store, run.config.data)
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.training.config.downstream import PartsegConfig
-from pointcmt.training.evaluation.classes import match_names
 from pointcmt.training.evaluation.classifier import (
     Classifier,
     evaluation_config,
@@ -51,7 +51,7 @@ class Predictor(Classifier):
         return np.array([-1 if name is None else number[name] for name in given], np.int64)
 
     def of_store(
-        self, store: ViewStore, shapes: NDArray[np.int64], labels: NDArray[np.int64]
+        self, store: StoreReader, shapes: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> Iterator[Batch]:
         """Yield batches of a store's rendered shapes [n], with these labels [n] of the run."""
         row = np.full(store.schema.shapes, -1, np.int64)

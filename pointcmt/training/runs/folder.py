@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from pointcmt import __version__
 from pointcmt.datasets.enclosing import store_around
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, differing, nearest
 from pointcmt.files import append_regular, open_regular, read_json
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
@@ -46,7 +46,7 @@ from pointcmt.training.config.tables import check
 from pointcmt.training.images.networks import RANDOM
 from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
+from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
 from pointcmt.training.runs.splits import Split, unlearned_classes
 
@@ -74,7 +74,7 @@ class Run:
 def plan_run(
     folder: Path,
     config: TrainConfig,
-    store: ViewStore,
+    store: StoreReader,
     split: Split,
     pending: Collection[str] = (),
 ) -> Run:
@@ -129,7 +129,8 @@ def plan_run(
         raise StoreError(
             "this run was started with different settings:\n  " + "\n  ".join(different),
             where=str(folder),
-            fix="use the same settings to resume it, or choose another --out",
+            fix=order_of_run(existing.facts["data"], run.facts["data"])
+            or "use the same settings to resume it, or choose another --out",
         )
     return existing
 
@@ -155,7 +156,7 @@ def require_outside_stores(folder: Path) -> None:
         )
 
 
-def shapes_digest(store: ViewStore, shapes: NDArray[np.int64]) -> str:
+def shapes_digest(store: StoreReader, shapes: NDArray[np.int64]) -> str:
     """Return the SHA-256 of the ids of these shapes, in their order."""
     ids = "\n".join(store.shapes[shape].id for shape in shapes)
     return hashlib.sha256(ids.encode()).hexdigest()
@@ -269,7 +270,7 @@ def is_run(folder: Path) -> bool:
     return isinstance(facts, dict) and facts.keys() >= {"recipe", "config", "inputs", "split"}
 
 
-def require_classes(run: Run, store: ViewStore) -> None:
+def require_classes(run: Run, store: StoreReader) -> None:
     """Raise StoreError unless the store has the classes that the run was trained on."""
     if store.class_names == run.class_names:
         return

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
@@ -96,7 +96,7 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
     return PointNetwork(run, scalars["epoch"], network)
 
 
-def resolve_config(config: TrainConfig, store: ViewStore) -> TrainConfig:
+def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
     """Fill in what a configuration takes from the run that it starts from, and from the store.
 
     That is the network (of a teacher, the one that its weights belong to), and the names of parts.
