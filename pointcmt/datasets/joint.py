@@ -277,7 +277,7 @@ def _require_alike(members: Sequence[ViewStore]) -> None:
 def _settings(store: ViewStore) -> dict[str, Any]:
     """Return all settings that must be the same."""
     render = {key: v for key, v in store.attributes["render"].items() if key not in UNSEEN}
-    return {**render, **{name: getattr(store.schema, name) for name in DIMENSIONS}}
+    return {**{name: getattr(store.schema, name) for name in DIMENSIONS}, **render}
 
 
 def _fold(name: str) -> str:
