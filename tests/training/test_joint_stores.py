@@ -171,8 +171,12 @@ def test_shapes_of_equal_ids_in_two_stores_are_told_apart(tmp_path):
 
 
 def test_a_class_that_one_store_lacks_is_learned_from_the_other(tmp_path):
-    write_store(tmp_path / "A", Plan(class_names=("rod", "ball"), train=(6, 6), test=(2, 2)))
-    write_store(tmp_path / "B", Plan(class_names=("ball", "plate"), train=(3, 6), test=(1, 2)))
+    write_store(
+        tmp_path / "A", Plan(class_names=("rod", "ball"), train=(6, 6), test=(2, 2), val=(0, 0))
+    )
+    write_store(
+        tmp_path / "B", Plan(class_names=("ball", "plate"), train=(3, 6), test=(1, 2), val=(0, 0))
+    )
     store = open_stores([tmp_path / "A", tmp_path / "B"])
     train(store, small_config("student", epochs=1), tmp_path / "R", device="cpu")
     assert open_run(tmp_path / "R").class_names == ["rod", "ball", "plate"]

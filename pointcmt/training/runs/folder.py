@@ -48,6 +48,7 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
+from pointcmt.training.runs.published.loading import find_backbone_of
 from pointcmt.training.runs.splits import Split, unlearned_classes
 
 VERSION = 2
@@ -242,6 +243,8 @@ def open_run(folder: Path) -> Run:
     try:
         facts = read_json(folder / FACTS)
     except (FileNotFoundError, NotADirectoryError):
+        if folder.is_file():
+            raise _not_a_run(folder) from None
         raise StoreError(
             "there is no run here", where=str(folder), fix="create one with `pointcmt train --out`"
         ) from None
@@ -259,6 +262,19 @@ def open_run(folder: Path) -> Run:
     if config.labeled and not facts["class_names"]:
         raise StoreError("the run is damaged: it has no class names", where=where)
     return Run(folder, config, facts)
+
+
+def _not_a_run(file: Path) -> StoreError:
+    """Return the error for a file in place of a run. Raises StoreError if it holds no weights."""
+    backbone = find_backbone_of(file)
+    return StoreError(
+        "this is a file of weights, not the folder of a run",
+        where=str(file),
+        fix=f"start a run from it: `pointcmt train finetune --data STORE --init {file} "
+        f"--set model.backbone={backbone} --out RUN`, then pass RUN"
+        if backbone
+        else "pass the folder that `pointcmt train --out` made",
+    )
 
 
 def is_run(folder: Path) -> bool:
