@@ -67,7 +67,7 @@ def _source_of(tree, name):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_torch_load_is_called_in_one_module_only(module):
-    """Only `training.runs.published.files` calls torch.load, with weights_only; torch.save is unused."""
+    """Only `runs.published.files` calls torch.load, with weights_only; torch.save is unused."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
     safe = {
         node.func

@@ -33,7 +33,7 @@ from pointcmt.training.runs.checkpoint import load_weights, read_weights, requir
 from pointcmt.training.runs.folder import BEST, Run, open_run
 from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
-from pointcmt.training.runs.published.loading import load_published, read_published
+from pointcmt.training.runs.published.loading import advising, load_published, read_published
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
@@ -158,9 +158,9 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
     if isinstance(config, DownstreamConfig):
         network = model.get_submodule((config.point_network or "").rstrip("."))
         if init.is_file():
-            found = read_published(init, network, config.dense)
-            origin = f"the file {init}"
-            note = load_parts(network, found.weights, config.load, False, origin, found.fix)
+            found = read_published(init, network)
+            with advising(init, found.weights, network, config.dense):
+                note = load_parts(network, found.weights, config.load, False, f"the file {init}")
             return (*found.notes, note)
         source = open_network(init)
         same = source.run.class_names == class_names
@@ -196,18 +196,12 @@ def part_of(name: str) -> str:
 
 
 def load_parts(
-    network: nn.Module,
-    weights: dict[str, Tensor],
-    load: str,
-    same_classes: bool,
-    origin: str,
-    fix: str = "leave out model.backbone, so that the same network is used",
+    network: nn.Module, weights: dict[str, Tensor], load: str, same_classes: bool, origin: str
 ) -> str:
     """Load the encoder, or everything that fits; return a note on what was loaded.
 
     The encoder must fit. A tensor of another part is loaded if its name and shape fit, and one of
     the classifier only if the classes are the same. The note says if `all` loads only the encoder.
-    fix: what helps if it does not fit.
     """
     expected = network.state_dict()
     encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
@@ -215,7 +209,7 @@ def load_parts(
         encoder,
         {name: tensor for name, tensor in expected.items() if part_of(name) == ENCODER},
         origin,
-        fix,
+        "leave out model.backbone, so that the same network is used",
     )
     taken = (
         encoder

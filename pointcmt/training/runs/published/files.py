@@ -118,7 +118,7 @@ def _refuse_expanded(weights: dict[str, Tensor], path: Path) -> None:
 
 
 class _Ignored:
-    """Stands in for numpy's numbers and arrays and for options, which are stored with the weights."""
+    """Stands in for numpy's numbers and arrays, and for options, stored with the weights."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -131,9 +131,9 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...
     Of several networks, that of the first of WRAPPERS is taken, and a note says so.
     """
     key, notes = "", []
-    for _ in range(MOST_WRAPPED):  # a dict may contain itself
+    for _ in range(MOST_WRAPPED):
         inside = _networks(content)
-        if not inside:
+        if not inside or _count(_tensors(content)) >= max(map(_size, inside.values())):
             break
         known = [name for name in WRAPPERS if name in inside]
         if len(inside) > 1 and not known:
@@ -161,15 +161,24 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...
     )
 
 
-def _networks(content: Any, depth: int = MOST_WRAPPED) -> dict[str, Any]:
-    """Return the entries of a dict that hold a network's tensors, directly or further inside."""
-    if not isinstance(content, dict) or not depth:
+def _networks(content: Any) -> dict[str, Any]:
+    """Return the entries of a dict that hold a network, directly or further inside."""
+    if not isinstance(content, dict):
         return {}
-    return {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and (_tensors(value) or _networks(value, depth - 1))
-    }
+    return {key: value for key, value in content.items() if isinstance(key, str) and _size(value)}
+
+
+def _size(content: Any, depth: int = MOST_WRAPPED) -> int:
+    """Return the number of layers of the largest network in a dict, which may contain itself."""
+    if not isinstance(content, dict) or not depth:
+        return 0
+    nested = (_size(value, depth - 1) for key, value in content.items() if isinstance(key, str))
+    return max([_count(_tensors(content)), *nested])
+
+
+def _count(weights: dict[str, Tensor]) -> int:
+    """Return the number of layers, which have matrices; metrics and random states have none."""
+    return sum(tensor.dim() > 1 for tensor in weights.values())
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

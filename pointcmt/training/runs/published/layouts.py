@@ -23,7 +23,7 @@ from torch import Tensor, nn
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 PREFIXES = (  # that wrapping modules put before the names
     *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder."),
-    *("base_model.", "student.", "point_encoder.", "ema_model.", "classifier."),
+    *("base_model.", "student.", "point_encoder.", "ema_model."),
 )
 MOST_PREFIXES = 8
 LATER = ("head.", "classifier.", "decoder.")  # what follows an encoder of ours
@@ -120,15 +120,19 @@ def encoder_of(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 def find_backbone(
     weights: dict[str, Tensor], backbones: dict[str, Callable[[int], nn.Module]]
-) -> str:
-    """Return the name of the network whose encoder these tensors fit, "" for none."""
+) -> tuple[str, list[str]]:
+    """Return the network whose encoder has tensors of these names, and those of other shapes.
+
+    The network with the fewest of those; "" if there is none.
+    """
     own = encoder_of(weights)
+    found: list[tuple[str, list[str]]] = []
     for name, build in backbones.items():
         with torch.device("meta"):  # takes no memory
             expected = encoder_of(build(2).state_dict())
-        if own == expected:
-            return name
-    return ""
+        if own.keys() == expected.keys():
+            found.append((name, [key for key in own if own[key] != expected[key]]))
+    return min(found, key=lambda each: len(each[1]), default=("", []))
 
 
 def _from_reference(weights: dict[str, Tensor]) -> Converted:
@@ -178,11 +182,11 @@ def _from_yanx27(weights: dict[str, Tensor]) -> Converted:
 
 def _from_dgcnn(weights: dict[str, Tensor]) -> Converted:
     """Convert DGCNN's names and shapes to ours, up to the feature."""
-    layer = re.compile(r"(?:conv([1-5])\.([01])|bn([1-6])|(linear1))\.(\w+)")
+    layer = re.compile(r"(?:conv([1-5])\.([01])|bn([1-6])|linear1)\.(\w+)")
     converted = {}
     for key, value in weights.items():
         if match := layer.fullmatch(key):
-            conv, part, norm, linear, field = match.groups()
+            conv, part, norm, field = match.groups()
             number, second = int(conv or norm or 6), part == "1" or norm is not None
             places = {5: ("embed.0", "embed.1"), 6: ("head.0", "head.1")}
             edge = f"edges.{number - 1}."

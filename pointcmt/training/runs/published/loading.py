@@ -1,5 +1,7 @@
 """Load published weights into a network of ours, or say why they do not fit and what would."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +21,19 @@ from pointcmt.training.runs.published.layouts import (
 
 HEADLESS = "the classifier was not loaded: this checkpoint has a 512-256-C head"
 DOCS = "docs/training.md lists the checkpoints that can be read"
-AXES = 3  # numbers that our networks take for each point
+AXES, MOST_AXES = 3, 12  # numbers for each point: here, and at most elsewhere
 
 
 @dataclass(frozen=True)
 class Published:
     """Weights with a model's names, as far as they are known.
 
-    headless: their head differs from ours. notes: for the user. fix: what helps if they do not fit.
+    headless: their head differs from ours. notes: for the user.
     """
 
     weights: dict[str, Tensor]
     headless: bool
     notes: tuple[str, ...]
-    fix: str
 
 
 def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
@@ -45,16 +46,17 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     weights, expected = found.weights, model.state_dict()
     if found.headless:
         weights |= {key: value for key, value in expected.items() if key.startswith("classifier.")}
-    require_fit(weights, expected, str(path), found.fix)
+    with advising(path, weights, model):
+        require_fit(weights, expected, str(path), "")
     model.load_state_dict(weights)
     return (*found.notes, HEADLESS) if found.headless else found.notes
 
 
-def read_published(path: Path, model: nn.Module, dense: bool = False) -> Published:
+def read_published(path: Path, model: nn.Module) -> Published:
     """Read published weights by the model's names.
 
-    dense: whether the model is one of DENSE. Raises StoreError like `load_published`, except that
-    the caller checks whether they fit; one of another layout is refused here.
+    Raises StoreError like `load_published`, except that the caller checks whether they fit; a
+    network of another layout is refused here.
     """
     expected = model.state_dict()
     stored, notes = read_weights(path)
@@ -66,8 +68,41 @@ def read_published(path: Path, model: nn.Module, dense: bool = False) -> Publish
             f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
         )
     found = convert(weights)
-    fix = advise(path, found.weights, expected, dense)
-    return Published(found.weights, found.headless, notes, fix)
+    return Published(found.weights, found.headless, notes)
+
+
+@contextmanager
+def advising(
+    path: Path, weights: dict[str, Tensor], model: nn.Module, dense: bool = False
+) -> Iterator[None]:
+    """Let the error of weights that do not fit a model say what they are and what would help.
+
+    dense: whether the model is one of DENSE.
+    """
+    try:
+        yield
+    except StoreError as error:
+        expected = model.state_dict()
+        name, different = find_backbone(weights, DENSE if dense else BACKBONES)
+        wide = next((weights[key].shape for key in different if _takes_more(weights[key])), None)
+        if wide is not None:
+            error.fix = (
+                f"its first layer takes {wide[1]} numbers for each point, most likely positions "
+                f"and normals, but networks here take {AXES}, positions alone: use the checkpoint "
+                "that was trained without normals"
+            )
+        elif not name or different:
+            error.fix = f"use the model.backbone that the checkpoint was trained with; {DOCS}"
+        elif encoder_of(weights).keys() != encoder_of(expected).keys():
+            error.what = f"this checkpoint belongs to a different architecture, {name}"
+            error.fix = f"use it: --set model.backbone={name}"
+        else:
+            error.fix = (
+                f"the encoder fits, but not what follows it{_classes(weights, expected)}: start "
+                f"from the encoder alone, with `pointcmt train finetune --init {path} "
+                f"--set model.backbone={name}`"
+            )
+        raise
 
 
 def find_backbone_of(path: Path) -> str:
@@ -75,35 +110,18 @@ def find_backbone_of(path: Path) -> str:
 
     Raises StoreError for a file that cannot be read.
     """
-    return find_backbone(convert(strip(read_weights(path)[0], ())).weights, BACKBONES)
+    name, different = find_backbone(convert(strip(read_weights(path)[0], ())).weights, BACKBONES)
+    return "" if different else name
 
 
-def advise(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor], dense: bool) -> str:
-    """Return what would help where weights do not fit a model."""
-    name = find_backbone(weights, DENSE if dense else BACKBONES)
-    ours, theirs = encoder_of(expected), encoder_of(weights)
-    if name and ours.keys() != theirs.keys():
-        return f"use the network that it belongs to: --set model.backbone={name}"
-    if name:
-        here, there = (w["classifier.weight"].shape[0] if "classifier.weight" in w else 0
-                       for w in (expected, weights))  # fmt: skip
-        classes = f" ({there} classes in the checkpoint, {here} here)" if here and there else ""
-        return (
-            f"the encoder fits, but not what follows it{classes}: start from the encoder alone with "
-            f"`pointcmt train finetune --init {path} --set model.backbone={name}`"
-        )
-    wide = next((n for n, shape in ours.items() if _takes_points(shape, theirs.get(n))), None)
-    if wide is not None:
-        return (
-            f"its first layer takes {theirs[wide][1]} numbers for each point, most likely positions "
-            "and normals, but networks here take positions alone: use the checkpoint that was "
-            "trained without normals"
-        )
-    return f"use the model.backbone that the checkpoint was trained with; {DOCS}"
+def _takes_more(weight: Tensor) -> bool:
+    """Return whether this can be a first layer's weight, for more than positions."""
+    return weight.dim() == 2 and AXES < weight.shape[1] <= MOST_AXES
 
 
-def _takes_points(ours: tuple[int, ...], theirs: tuple[int, ...] | None) -> bool:
-    """Return whether these are the shapes of first layers, theirs of more than positions."""
-    if theirs is None or len(ours) != 2 or len(theirs) != 2:
-        return False
-    return ours[0] == theirs[0] and ours[1] == AXES < theirs[1]
+def _classes(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return how many classes both have, if they differ in it."""
+    last = "classifier.weight"
+    if last not in weights or last not in expected or len(weights[last]) == len(expected[last]):
+        return ""
+    return f" ({len(weights[last])} classes in the checkpoint, {len(expected[last])} here)"
