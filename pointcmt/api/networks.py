@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.api.paths import local_path
-from pointcmt.api.stores import ViewStore, open_store
+from pointcmt.api.stores import JoinedStores, ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.enclosing import require_outside
 from pointcmt.datasets.joint import open_stores
+from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.files import load_config, load_pipeline
@@ -28,7 +29,7 @@ from pointcmt.training.pipeline import STUDENT, train_pipeline
 from pointcmt.training.runs.cost import Cost
 
 EVERY = ("epochs", "seed")
-Stores = str | Path | ViewStore | Sequence[str | Path | ViewStore]  # one, or several to join
+Stores = str | Path | ViewStore | JoinedStores | Sequence[str | Path | ViewStore]
 
 
 def backbone(name: str, classes: int = 40) -> nn.Module:
@@ -211,12 +212,13 @@ def _config(
 
 def _open(data: Stores, features: str | Path | None = None) -> StoreReader:
     """Open a store, or join several; their files have to be complete."""
-    stores = []
-    for place in [data] if isinstance(data, str | Path | ViewStore) else data:
-        if isinstance(place, ViewStore) and features is None:
+    stores: list[str | Path | view_store.ViewStore] = []
+    places = data.members if isinstance(data, JoinedStores) else data
+    for place in [places] if isinstance(places, str | Path | view_store.ViewStore) else places:
+        if isinstance(place, view_store.ViewStore) and features is None:
             stores.append(place)
         else:
-            path = place.path if isinstance(place, ViewStore) else place
+            path = place.path if isinstance(place, view_store.ViewStore) else place
             stores.append(open_store(path, features=features))
     store = open_stores(stores)
     store.require_complete()

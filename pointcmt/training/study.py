@@ -132,7 +132,7 @@ def study(
     accelerator, compute_device = join_processes(device)
     naming = partial(name_stage, STUDENT, last) if earlier else nullcontext
     require_testable(store, last)
-    check_later_stages(store, earlier, out, device)
+    check_later_stages(store, earlier, out, device, last.epochs)
     for variant, settings in variants(last.model_copy(update={"seed": seeds[0]})).items():
         with naming():
             folder = out / f"seed-{seeds[0]}" / variant

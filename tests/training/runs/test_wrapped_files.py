@@ -80,23 +80,18 @@ def test_prefixes_are_removed_however_often(tmp_path, source, prefix):
 def test_a_lightning_checkpoint_is_read_without_its_losses_and_metrics(tmp_path, source):
     beside = {"criterion.weight": torch.ones(9, 9), "train_acc.total": torch.tensor(3)}
     state = {**prefixed(source.state_dict(), "model."), **beside}
-    lightning = {
-        "state_dict": state,
-        "hyper_parameters": {"lr": 0.1},
-        "pytorch-lightning_version": "2",
-    }
+    lightning = {"state_dict": state, "hyper_parameters": {"lr": 0.1}, "callbacks": {}}
     torch.save({**BESIDE, **lightning}, tmp_path / "last.ckpt")
     assert_loads(tmp_path / "last.ckpt", source)
 
 
 def test_flat_weights_beside_other_entries_are_read(tmp_path, source):
-    torch.save({**source.state_dict(), **BESIDE}, tmp_path / "a.pth")
-    assert "_" in next(iter(source.state_dict())) or True
-    with pytest.raises(StoreError, match=r"best: not in the model"):
-        load_published(tmp_path / "a.pth", ours("pointnet").float())
-    del (flat := dict(BESIDE))["best"]
-    torch.save({**source.state_dict(), **flat}, tmp_path / "a.pth")
+    beside = {key: value for key, value in BESIDE.items() if not torch.is_tensor(value)}
+    torch.save({**source.state_dict(), **beside}, tmp_path / "a.pth")
     assert_loads(tmp_path / "a.pth", source)
+    torch.save({**source.state_dict(), **BESIDE}, tmp_path / "b.pth")
+    with pytest.raises(StoreError, match=r"best: not in the model"):  # it may be a parameter
+        load_published(tmp_path / "b.pth", ours("pointnet").float())
 
 
 def test_the_plain_network_is_taken_before_its_average_and_a_note_says_so(tmp_path, source):
@@ -116,7 +111,7 @@ def test_several_unknown_networks_are_named(tmp_path, source):
 
 def test_contents_without_weights_are_named_briefly(tmp_path):
     torch.save({f"key{n}": n for n in range(300)}, tmp_path / "a.pth")
-    with pytest.raises(StoreError, match="the keys key0, .*key7 and 292 more") as caught:
+    with pytest.raises(StoreError, match=r"the keys key0, .*key7 and 292 more") as caught:
         load_published(tmp_path / "a.pth", ours("pointnet"))
     assert len(str(caught.value)) < 500
     loop = {"epoch": 1}
@@ -273,7 +268,9 @@ def test_the_advice_of_evaluate_for_a_file_works(tmp_path, store):
     settings = [f"--set={value}" for value in SMALL["finetune"]]
     done = command(*words[1:], "--epochs", 1, "--device", "cpu", *settings)
     assert done.returncode == 0, done.stderr
-    assert "encoder 26 of 26 tensors" in done.stderr or "encoder" in done.stderr
+    later = ("head.", "classifier.")
+    count = sum(not name.startswith(later) for name in ours("dgcnn").state_dict())
+    assert f"encoder {count} of {count} tensors" in done.stderr
     done = command("evaluate", tmp_path / "R", "--data", store.path, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert os.path.exists(tmp_path / "R/evaluation.json")
