@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -105,9 +106,8 @@ def test_other_stores_or_another_order_are_refused(student, places):
     config = small_config("student", epochs=2)
     with pytest.raises(StoreError, match="different settings") as caught:
         train(open_stores([places / "B", places / "A"]), config, student, device="cpu")
-    assert caught.value.fix == (
-        f"pass the stores in the order of the run: data={places / 'A'} data={places / 'B'}"
-    ) or caught.value.fix.endswith(f"--data {places / 'A'} --data {places / 'B'}")
+    assert caught.value.fix.startswith("pass the stores in the order of the run: ")
+    assert caught.value.fix.index(str(places / "A")) < caught.value.fix.index(str(places / "B"))
     with pytest.raises(StoreError, match="different settings"):
         train(open_stores([places / "A"]), config, student, device="cpu")
 
@@ -142,9 +142,9 @@ def test_the_commands_take_several_stores(student, places, tmp_path):
     settings = [f"--set={value}" for value in SMALL["student"]]
     done = command("train", "student", *data, "--out", tmp_path / "R", "--epochs", 2, *settings)
     assert done.returncode == 0, done.stderr
-    assert_shapes = command("evaluate", tmp_path / "R", *data, "--json")
-    assert assert_shapes.returncode == 0, assert_shapes.stderr
-    per_class = json.loads(assert_shapes.stdout.splitlines()[-1])["per_class"]
+    judged = command("evaluate", tmp_path / "R", *data, "--json")
+    assert judged.returncode == 0, judged.stderr
+    per_class = json.loads(judged.stdout.splitlines()[-1])["per_class"]
     assert [c["shapes"] for c in per_class.values()] == [3, 3, 3]
     told = json.loads((tmp_path / "R/evaluation.json").read_text())
     assert told["data"] == f"{places / 'A'}, {places / 'B'}"
@@ -171,12 +171,12 @@ def test_shapes_of_equal_ids_in_two_stores_are_told_apart(tmp_path):
 
 
 def test_a_class_that_one_store_lacks_is_learned_from_the_other(tmp_path):
-    write_store(
-        tmp_path / "A", Plan(class_names=("rod", "ball"), train=(6, 6), test=(2, 2), val=(0, 0))
-    )
-    write_store(
-        tmp_path / "B", Plan(class_names=("ball", "plate"), train=(3, 6), test=(1, 2), val=(0, 0))
-    )
+    for name, classes, known, tested in (
+        ("A", ("rod", "ball"), (6, 6), (2, 2)),
+        ("B", ("ball", "plate"), (3, 6), (1, 2)),
+    ):
+        plan = Plan(class_names=classes, train=known, test=tested, val=(0, 0))
+        write_store(tmp_path / name, plan)
     store = open_stores([tmp_path / "A", tmp_path / "B"])
     train(store, small_config("student", epochs=1), tmp_path / "R", device="cpu")
     assert open_run(tmp_path / "R").class_names == ["rod", "ball", "plate"]
@@ -186,6 +186,39 @@ def test_a_class_that_one_store_lacks_is_learned_from_the_other(tmp_path):
         "ball": 3,
         "plate": 2,
     }
+
+
+def test_two_processes_share_the_batches_of_two_stores(places, tmp_path):
+    """As one process that accumulates both halves."""
+    small = [f"--set={value}" for value in SMALL["student"]]
+    base = ["train", "student", "--data", places / "A", "--data", places / "B", *small]
+    base += ["--epochs", 1, "--device", "cpu", "--set=optimizer.learning_rate=1e-4"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for start, name, more in (
+        (launch, "two", ()),
+        ((), "one", ("--set=data.batch_size=4", "--set=optimizer.accumulate=2")),
+    ):
+        words = [*start, "-m", "pointcmt", *base, *more, "--out", tmp_path / name]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+    two, one = (metrics(tmp_path / name)[0] for name in ("two", "one"))
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert two["accuracy"] == one["accuracy"]
+
+
+def test_python_joins_stores_and_trains_on_them(student, places, tmp_path):
+    joined = pc.join_stores(places / "A", pc.open_store(places / "B"))
+    assert len(joined) == 33
+    data = joined.dataset("train", arrays=("points",), batch_size=8, drop_last=True, points=64)
+    assert len(data) == 3
+    pc.train(
+        "student", data=joined, out=tmp_path / "R", epochs=2, device="cpu",
+        data__batch_size=8, data__points=64, data__validation=0.2,
+    )  # fmt: skip
+    assert_equal_runs(student, tmp_path / "R")
 
 
 @pytest.fixture(scope="module")
