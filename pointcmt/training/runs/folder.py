@@ -48,7 +48,7 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
-from pointcmt.training.runs.published.loading import find_backbone_of
+from pointcmt.training.runs.published_weights import find_backbone_of
 from pointcmt.training.runs.splits import Split, unlearned_classes
 
 VERSION = 2

@@ -33,7 +33,7 @@ from pointcmt.training.runs.checkpoint import load_weights, read_weights, requir
 from pointcmt.training.runs.folder import BEST, Run, open_run
 from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
-from pointcmt.training.runs.published.loading import advising, load_published, read_published
+from pointcmt.training.runs.published_weights import advising, load_published, read_published
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from pointcmt.errors import StoreError
 from pointcmt.training.networks.backbones import BACKBONES
-from pointcmt.training.runs.published.loading import load_published
+from pointcmt.training.runs.published_weights import load_published
 from tests.training import textbooks
 from tests.training.runs.published_files import (
     CLASSES,

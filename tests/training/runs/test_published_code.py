@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pointcmt.errors import StoreError
-from pointcmt.training.runs.published.loading import load_published
+from pointcmt.training.runs.published_weights import load_published
 from tests.training.runs.published_files import Yanx27, ours, prefixed, reference, save
 
 

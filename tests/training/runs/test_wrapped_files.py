@@ -15,7 +15,7 @@ from torch import nn
 from pointcmt.errors import StoreError
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.runs.published.layouts import find_backbone
-from pointcmt.training.runs.published.loading import find_backbone_of, load_published
+from pointcmt.training.runs.published_weights import find_backbone_of, load_published
 from tests.training import textbooks
 from tests.training.runs.published_files import CLASSES, POINTS, Yanx27, ours, reference
 from tests.training.stores import SMALL
