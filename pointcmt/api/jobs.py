@@ -30,7 +30,7 @@ class RenderSettings(TypedDict, total=False):
     layers: Iterable[str]  # further images: normal, albedo
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
-    holdout: float | None  # share of each class to set aside as the test split, if there is none
+    holdout: float | None  # about this share of each class becomes the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
     backend: str  # auto, egl, embree or pyrender
@@ -91,7 +91,7 @@ def render(
     place = None if root is None else local_path(root, "--root")
     listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
-    listing = hold_out(listing, given.get("holdout"))
+    listing = hold_out(listing, given.get("holdout"), config.seed)
     matched, device = given.get("correspondences", True), given.get("device", "auto")
     job = job_of_listing(listing, str(out), config, matched, device)
     kinds = {each.name for each in fields(Options)}

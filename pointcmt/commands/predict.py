@@ -26,7 +26,7 @@ SHOWN = 20  # predictions that are printed if all of them are written into files
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", show_default=False, **path_of("RUN"))],
     targets: Annotated[list[str] | None, typer.Argument(help="What to predict: view stores, files of meshes or clouds, folders of them; with or without classes.", metavar="TARGET...", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option(help="A view store: one more TARGET.", show_default=False)] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="STORE", help="A view store: one more TARGET; may be repeated.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for predictions.csv, .json and .png (for parts also labels and colored PLY files); or one .csv, .json or .png file.", show_default=False, **path_of("--out"))] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of stores: train, test or val. Default: all rendered shapes.")] = None,
     class_name: Annotated[str | None, typer.Option(help="The class of all shapes. Part segmentation needs a class; default: that of the store or the folder.")] = None,
@@ -51,7 +51,7 @@ def predict(
         found = predict_all(
             run,
             *(targets or ()),
-            *((data,) if data is not None else ()),
+            *(data or ()),
             split=split,
             class_name=class_name,
             checkpoint=checkpoint,

@@ -103,7 +103,7 @@ def render(
         cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
-    listing = hold_out(listing, holdout)
+    listing = hold_out(listing, holdout, seed)
     job = job_of_listing(listing, out, config, correspondences, device)
     _print_listing(listing)
     options = Options(
