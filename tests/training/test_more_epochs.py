@@ -167,7 +167,7 @@ def test_the_same_command_with_more_epochs_of_the_student_continues_it(store, tm
         assert done.returncode == 0, done.stderr
         assert says in done.stderr
     refused = subprocess.run([*base, "--epochs", "3"], capture_output=True, text=True)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     fixed = [
         f"--set={word}" for word in refused.stderr.replace(";", "").split() if ".epochs=" in word
     ]
