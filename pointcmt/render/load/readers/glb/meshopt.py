@@ -189,7 +189,7 @@ def _undo_deltas(rows, first, channels):  # type: ignore[no-untyped-def]
                 for k in range(width):
                     delta |= np.int64(rows[n, byte + k]) << (8 * k)
                 if mode == 2:
-                    value ^= ((delta << turn) | (delta >> ((32 - turn) & 31))) & mask
+                    value ^= ((delta >> turn) | (delta << ((32 - turn) & 31))) & mask  # rotated back
                 else:
                     value = (value + ((delta >> 1) ^ -(delta & 1))) & mask
                 for k in range(width):
