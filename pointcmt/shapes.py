@@ -15,7 +15,6 @@ from pointcmt.arrays import color_array, number_array, require_finite
 from pointcmt.errors import Reason, ShapeError
 from pointcmt.trimesh_scenes import Look, read_scene
 
-
 Wrap = Literal["repeat", "clamp", "mirror"]
 
 
@@ -25,8 +24,9 @@ class Material:
 
     color: sRGB, 0..1. opacity: 0..1. texture: [h, w, 3] u8, sRGB, row 0 at the top (v = 1); if
     present, it replaces `color`. wrap: how the texture continues outside of 0..1, along u and v.
-    tinted: whether the mesh's vertex colors multiply the texture, in linear light. Raises ShapeError
-    for other values.
+    tinted: whether the mesh's vertex colors multiply the texture, in linear light.
+
+    Raises ShapeError for other values.
 
     >>> pc.Material("oak", color=(0.6, 0.4, 0.2)).opacity
     1.0
@@ -64,8 +64,8 @@ class Mesh:
 
     vertices [P,3] and faces [F,3] are numbers and integers of any kind, stored as f64 and i32, and
     not copied if they have that type already. A face gets its color from the first one present of:
-    its material's texture (needs `uv`; times the vertex colors if it is tinted), `vertex_colors`, `face_colors`, its material's color, the
-    default gray. Colors are sRGB, as floats in 0..1 or bytes in 0..255.
+    its material's texture (needs `uv`; if it is tinted, times the vertex colors), `vertex_colors`,
+    `face_colors`, its material's color, the default gray. Colors are sRGB, as floats in 0..1 or bytes in 0..255.
 
     Raises ShapeError for an invalid array: wrong shape or kind, an index out of range, values that
     are not finite, no faces.

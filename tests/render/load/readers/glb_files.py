@@ -104,7 +104,7 @@ class Builder:
 
         Views are moved to the part that holds them: a part must not end within one.
         """
-        ends = np.cumsum(sizes).tolist() + [len(self.binary)]
+        ends = [*np.cumsum(sizes).tolist(), len(self.binary)]
         starts = [0, *ends[:-1]]
         for view in self.tree["bufferViews"]:
             part = max(k for k, start in enumerate(starts) if start <= view["byteOffset"])

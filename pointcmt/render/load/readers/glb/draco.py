@@ -66,7 +66,8 @@ def _counts(header: bytes) -> list[int]:
     version, method = tuple(header[5:7]), header[8]
     if version < (2, 2) or int.from_bytes(header[9:11], "little") & _METADATA:
         return []
-    found, at = [], 12 if method == _EDGEBREAKER else 11
+    found: list[int] = []
+    at = 12 if method == _EDGEBREAKER else 11
     while len(found) < 2:
         value = shift = 0
         while header[at] & 128 and shift < 28:

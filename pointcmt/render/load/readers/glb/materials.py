@@ -1,7 +1,7 @@
 """Materials of glTF as one picture of what is seen: base color and emission, in sRGB.
 
-What is reflected and what is emitted are added in linear light (specification, 3.9.3). Vertex colors
-multiply textures when they are drawn.
+What is reflected and what is emitted are added in linear light (specification, 3.9.3). Colors of
+vertices multiply textures when they are drawn.
 """
 
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ class GlbMaterial:
     material: Material
     factor: NDArray[np.float64]
     emission: NDArray[np.float64]
-    placement: Placement = Placement()
+    placement: Placement | None = None  # of its texture
 
     @property
     def textured(self) -> bool:
@@ -54,7 +54,7 @@ _DEFAULT = GlbMaterial(-1, Material(), np.ones(3), _NONE)
 
 @dataclass(frozen=True)
 class _Source:
-    """A material as the file describes it; colors are linear. base, emitted: textureInfo objects."""
+    """A material as the file describes it, in linear light. base, emitted: textureInfo objects."""
 
     name: str
     factor: NDArray[np.float64]  # [4], with alpha
@@ -133,15 +133,17 @@ class GlbMaterials:
             return _DEFAULT
         key = (index, sets, colored)
         if key not in self._known:
-            made = self._make(member(self.tree, "materials", index), sets)
+            source = _Source.of(member(self.tree, "materials", index))
+            made = self._make(source, sets)
             if colored and made.textured:
                 made = replace(made, material=replace(made.material, tinted=True))
+                if source.emission.any():
+                    self._note(source, "the colors of vertices multiply what it emits, too")
             self._known[key] = made
             self.materials.append(made.material)
         return self._known[key]
 
-    def _make(self, tree: dict[str, Any], sets: frozenset[int]) -> GlbMaterial:
-        source = _Source.of(tree)
+    def _make(self, source: _Source, sets: frozenset[int]) -> GlbMaterial:
         factor, emission = source.plain
         red, green, blue = (float(c) for c in to_srgb(np.clip(factor + emission, 0, 1)))
         material = Material(source.name, (red, green, blue), source.opacity)
@@ -198,30 +200,33 @@ class GlbMaterials:
         emitted: _Layer | None,
         behind: tuple[float, float, float],
     ) -> NDArray[np.uint8]:
-        """Return what is seen [h,w,3]; behind: sRGB color behind transparent texels. Raises
-        NotRead if the model has too many textures."""
+        """Return what is seen [h,w,3]; behind: sRGB color behind transparent texels.
+
+        At least one of the layers is not None. Raises NotRead if the model has too many textures.
+        """
         factor, constant = source.plain
-        layers = [None if one is None else one.picture for one in (base, emitted)]
         emission = constant if emitted is None else source.emission
-        images = [None if one is None else one.pixels for one in layers]
-        clear = images[0] is not None and images[0].shape[2] == 4 and source.mode != "OPAQUE"
+        reflected = None if base is None else base.picture.pixels
+        added = None if emitted is None else emitted.picture.pixels
+        clear = reflected is not None and reflected.shape[2] == 4 and source.mode != "OPAQUE"
         cutoff = source.cutoff if source.mode == "MASK" and clear else None
 
         def make() -> NDArray[np.uint8]:
-            image = lit(images[0], factor, images[1], emission)
+            image = lit(reflected, factor, added, emission)
             if cutoff is not None:
                 image = cut(image, float(source.factor[3]), cutoff)
                 if not image[:, :, 3].all():
                     self._note(source, "its cut-outs are drawn in the material's color")
             return lay_over(image, behind) if clear else np.ascontiguousarray(image[:, :, :3])
 
-        largest = max((one for one in images if one is not None), key=lambda one: one.size)
-        if images[1] is None and (factor == 1).all() and not emission.any():
-            if largest.shape[2] == 3:
-                return largest
-        keys = [None if one is None else one.key for one in layers]
+        plain = added is None and (factor == 1).all() and not emission.any()
+        if plain and reflected is not None and reflected.shape[2] == 3:
+            return reflected
+        keys = [None if one is None else one.picture.key for one in (base, emitted)]
         key = (*keys, *factor, *emission, behind if clear else None, cutoff, source.factor[3])
-        return self._images.textures.variant(key, largest, make)
+        sizes = [image.shape[:2] for image in (reflected, added) if image is not None]
+        size = np.broadcast_to(np.uint8(0), (*np.max(sizes, axis=0), 3))
+        return self._images.textures.variant(key, size, make)
 
     def _note(self, source: _Source, what: str) -> None:
         self.notes.append(f"texture of material {printable(source.name)!r}: {what}")

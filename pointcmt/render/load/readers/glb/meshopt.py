@@ -62,14 +62,13 @@ def unpack(data: memoryview, layout: Packed) -> memoryview:
     stream = np.frombuffer(data, np.uint8)
     if layout.mode == "ATTRIBUTES":
         rows = _attributes(stream, layout)
-        if layout.filter != "NONE":
-            rows = FILTERS[layout.filter].apply(rows)
-        return memoryview(rows.reshape(-1).view(np.uint8))
+        values = rows if layout.filter == "NONE" else FILTERS[layout.filter].apply(rows)
+        return values.reshape(-1).view(np.uint8).data
     indices = np.empty(layout.count, np.uint32)
     decode = decode_triangles if layout.mode == "TRIANGLES" else decode_indices
     if not decode(stream, indices):
         raise _invalid()
-    return memoryview(indices.astype(f"<u{layout.stride}").view(np.uint8))
+    return indices.astype(f"<u{layout.stride}").view(np.uint8).data
 
 
 def _attributes(stream: NDArray[np.uint8], layout: Packed) -> NDArray[np.uint8]:
@@ -189,7 +188,8 @@ def _undo_deltas(rows, first, channels):  # type: ignore[no-untyped-def]
                 for k in range(width):
                     delta |= np.int64(rows[n, byte + k]) << (8 * k)
                 if mode == 2:
-                    value ^= ((delta >> turn) | (delta << ((32 - turn) & 31))) & mask  # rotated back
+                    back = (delta >> turn) | (delta << ((32 - turn) & 31))
+                    value ^= back & mask
                 else:
                     value = (value + ((delta >> 1) ^ -(delta & 1))) & mask
                 for k in range(width):

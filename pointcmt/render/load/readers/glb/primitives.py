@@ -91,9 +91,7 @@ class Primitives:
         for primitive in mesh["primitives"]:
             mode = primitive.get("mode", _LIST)
             if DRACO in primitive.get("extensions", {}) and id(primitive) not in self._shapes:
-                unpacked = unpack(
-                    self.tree, primitive, self.buffers, self.accessors, self.budget
-                )
+                unpacked = unpack(self.tree, primitive, self.buffers, self.accessors, self.budget)
                 mode = _LIST if unpacked else mode  # the library returns triangles
             if mode in (_LIST, _STRIP, _FAN):
                 parts.append(self._part(primitive, mode, matrix, node, weights))

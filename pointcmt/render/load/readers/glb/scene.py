@@ -96,14 +96,15 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
 
 def _corner_uv(one: _Placed) -> NDArray[np.float32]:
     """Return texture coordinates [F,3,2] of a part; 0 if its material has no texture."""
-    if not one.look.textured:
-        return np.zeros((len(one.part.faces), 3, 2), np.float32)
     place = one.look.placement
+    if place is None:
+        return np.zeros((len(one.part.faces), 3, 2), np.float32)
     return place.apply(one.part.uv.take(place.coordinates)).astype(np.float32)[one.part.faces]
 
 
 def _colors(one: _Placed) -> NDArray[np.float32]:
     """Return sRGB colors [P,3] of a part's vertices: their own with the material's, or its own."""
     if one.part.colors is None:
-        return np.tile(np.float32(one.look.material.color), (len(one.part.vertices), 1))
+        own = np.array(one.look.material.color, np.float32)
+        return np.tile(own, (len(one.part.vertices), 1))
     return one.look.colors(one.part.colors).astype(np.float32)

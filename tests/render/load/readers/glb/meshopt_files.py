@@ -90,7 +90,9 @@ class _Triangles:
         """Data, next vertex and last vertex if the three corners can be encoded so."""
         data = b"" if code < 14 else bytes([pair])
         following, last = (0 if code >= 14 and pair == 0 else self.following), self.last
-        for corner, how in zip(corners, (0 if code < 15 else 15, pair >> 4, pair & 15), strict=True):
+        for corner, how in zip(
+            corners, (0 if code < 15 else 15, pair >> 4, pair & 15), strict=True
+        ):
             if how == 0:
                 if corner != following:
                     return None
@@ -169,9 +171,7 @@ def _group(values: np.ndarray, bits: int) -> bytes:
 def _pairs(values: list[int]) -> bytes:
     """Two bits each, the first in the lowest bits."""
     padded = [*values, 0, 0, 0]
-    return bytes(
-        sum(padded[at + k] << 2 * k for k in range(4)) for at in range(0, len(values), 4)
-    )
+    return bytes(sum(padded[at + k] << 2 * k for k in range(4)) for at in range(0, len(values), 4))
 
 
 def _zigzag(value: int, bits: int) -> int:

@@ -13,7 +13,6 @@ from tests.render.load.readers.glb_files import (
     SIGNED_BYTE,
     SIGNED_SHORT,
     Builder,
-    simple,
 )
 
 

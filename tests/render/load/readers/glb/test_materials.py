@@ -222,7 +222,8 @@ def test_vertex_colors_multiply_textures_only_of_their_own_primitives():
     more = build.primitive(attributes={"TEXCOORD_0": build.accessor(UV)}, material=0)
     build.tree["meshes"][0]["primitives"].append(more)
     mesh = build.read()
-    first, second = (mesh.materials[index] for index in (mesh.face_material or ()))
+    assert mesh.face_material is not None
+    first, second = (mesh.materials[index] for index in mesh.face_material)
     assert (first.tinted, second.tinted) == (True, False)
     assert first.texture is second.texture
     assert first.texture is not None
@@ -246,6 +247,9 @@ def test_emission_is_not_multiplied_by_the_colors_of_vertices():
     mesh = build.read()
     assert mesh.vertex_colors is not None
     assert np.allclose(mesh.vertex_colors, srgb([0.6, 0.1, 0.1]))
+    assert mesh.notes == ()
+    mesh = build.base(build.texture(picture((9, 9, 9)))).read()  # drawn as one product
+    assert "the colors of vertices multiply what it emits, too" in mesh.notes[0]
 
 
 def test_an_emitted_texture_over_black_is_what_is_seen():
@@ -257,7 +261,7 @@ def test_an_emitted_texture_over_black_is_what_is_seen():
     expected = linear(np.array([200, 100, 50]) / 255) * (1, 1, 0.5)
     assert texel(build.read()) == as_bytes(expected)
     build.base(None, 0.5, 0, 0)
-    assert texel(build.read()) == as_bytes(expected + (0.5, 0, 0))
+    assert texel(build.read()) == as_bytes(np.add(expected, (0.5, 0, 0)))
     build.material["emissiveFactor"] = [0, 0, 0]  # the default
     assert build.read().materials[0].texture is None
 
@@ -272,7 +276,9 @@ def test_two_textures_are_added_at_the_size_of_the_larger(sizes):
         "emissiveFactor": [0.25, 0.25, 1],
     }
     size = np.max(sizes, axis=0)
-    large = [i.repeat(size[0] // len(i), 0).repeat(size[1] // i.shape[1], 1) for i in (base, emitted)]
+    large = [
+        i.repeat(size[0] // len(i), 0).repeat(size[1] // i.shape[1], 1) for i in (base, emitted)
+    ]
     light = linear(large[0] / 255) * (0.5, 1, 1) + linear(large[1] / 255) * (0.25, 0.25, 1)
     found = build.read().materials[0].texture
     assert found is not None

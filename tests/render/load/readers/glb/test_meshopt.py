@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -181,10 +182,8 @@ def test_damaged_streams_are_refused_or_decompressed_to_something_of_the_size(na
         damaged = bytearray(data)
         for place in rng.integers(0, len(data), 3):
             damaged[place] = rng.integers(256)
-        try:
+        with suppress(ShapeRefused):  # any other error fails
             assert len(decompressed(bytes(damaged), mode, count, stride)) == expected.nbytes
-        except ShapeRefused as refused:
-            assert refused.reason is Reason.BAD_SYNTAX
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,10 @@ def compressed(
         start = len(build.binary)
         build.view(data)
         packed = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "byteStride": stride}
-        packed |= {"count": rows.nbytes // stride, "mode": "TRIANGLES" if stride == 2 else "ATTRIBUTES"}
+        packed |= {
+            "count": rows.nbytes // stride,
+            "mode": "TRIANGLES" if stride == 2 else "ATTRIBUTES",
+        }
         views.append({"buffer": 1, "byteLength": rows.nbytes, "extensions": {extension: packed}})
         if stride > 2:
             views[-1]["byteStride"] = stride
