@@ -65,7 +65,8 @@ class Mesh:
     vertices [P,3] and faces [F,3] are numbers and integers of any kind, stored as f64 and i32, and
     not copied if they have that type already. A face gets its color from the first one present of:
     its material's texture (needs `uv`; if it is tinted, times the vertex colors), `vertex_colors`,
-    `face_colors`, its material's color, the default gray. Colors are sRGB, as floats in 0..1 or bytes in 0..255.
+    `face_colors`, its material's color, the default gray. Colors are sRGB, as floats in 0..1 or
+    bytes in 0..255.
 
     Raises ShapeError for an invalid array: wrong shape or kind, an index out of range, values that
     are not finite, no faces.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import MAX_FACES
 from pointcmt.render.load.readers.glb.budget import Budget
-from pointcmt.render.load.readers.glb.buffers import Buffers, member, whole
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member, whole
 from pointcmt.render.load.readers.sidecars import NotRead
 
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}

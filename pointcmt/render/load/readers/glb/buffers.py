@@ -9,13 +9,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.glb.budget import Budget
-from pointcmt.render.load.readers.sidecars import (
-    ModelFolder,
-    NotRead,
-    find,
-    printable,
-    read_sidecar,
-)
+from pointcmt.render.load.readers.glb.container import member, whole
+from pointcmt.render.load.readers.sidecars import ModelFolder, NotRead, find, read_sidecar
 
 MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _MAX_EXTERNAL = 1 << 30  # bytes of all buffers outside the file
@@ -91,21 +86,6 @@ class Buffers:
             self.budget.found(len(data))
             self._files[path] = memoryview(data)
         return self._files[path]
-
-
-def whole(value: Any) -> int:
-    """Return a number after checking that it is 0, 1, 2, … Raises ValueError."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{printable(str(value))} instead of an integer")
-    return value
-
-
-def member(tree: dict[str, Any], name: str, index: Any) -> dict[str, Any]:
-    """Return an object from one of the file's lists. Raises ValueError, IndexError or KeyError."""
-    found = tree[name][whole(index)]
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} {index} is not an object")
-    return found
 
 
 def is_data(uri: str) -> bool:

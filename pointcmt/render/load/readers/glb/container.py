@@ -1,4 +1,4 @@
-"""GLB and .gltf files as JSON and a binary chunk; the extensions that a file requires."""
+"""GLB and .gltf files as JSON and a binary chunk: its members, the extensions it requires."""
 
 import json
 import struct
@@ -65,6 +65,21 @@ def check_extensions(tree: dict[str, Any]) -> list[str]:
         what = f"it requires {_listed(refused)}: export it without, as plain glTF 2.0"
         raise ShapeRefused(Reason.UNKNOWN_FORMAT, what)
     return [f"required extensions that are not drawn: {_listed(ignored)}"] if ignored else []
+
+
+def whole(value: Any) -> int:
+    """Return a number after checking that it is 0, 1, 2, … Raises ValueError."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{printable(str(value))} instead of an integer")
+    return value
+
+
+def member(tree: dict[str, Any], name: str, index: Any) -> dict[str, Any]:
+    """Return an object from one of the file's lists. Raises ValueError, IndexError or KeyError."""
+    found = tree[name][whole(index)]
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} {index} is not an object")
+    return found
 
 
 def _read_chunks(data: bytes) -> Container:

@@ -8,7 +8,8 @@ from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.extras import install
 from pointcmt.render.load.readers.glb.accessors import Accessors
 from pointcmt.render.load.readers.glb.budget import Budget
-from pointcmt.render.load.readers.glb.buffers import Buffers, member
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member
 from pointcmt.render.load.readers.sidecars import NotRead, printable
 
 DRACO = "KHR_draco_mesh_compression"

@@ -7,14 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.render.load.readers.glb.buffers import (
-    Buffers,
-    data_of,
-    find_uri,
-    is_data,
-    member,
-    whole,
-)
+from pointcmt.render.load.readers.glb.buffers import Buffers, data_of, find_uri, is_data
+from pointcmt.render.load.readers.glb.container import member, whole
 from pointcmt.render.load.readers.sidecars import NotRead, printable, read_sidecar
 from pointcmt.render.load.readers.textures import Textures
 from pointcmt.shapes import Wrap

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pointcmt.errors import ShapeRefused
 from pointcmt.render.load.readers import NEARLY_BLACK, without_texture
 from pointcmt.render.load.readers.glb.blend import cut, lit
-from pointcmt.render.load.readers.glb.buffers import Buffers, member
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member
 from pointcmt.render.load.readers.glb.images import Images, Picture, Placement
 from pointcmt.render.load.readers.sidecars import NotRead, printable
 from pointcmt.render.load.readers.textures import lay_over

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import MAX_FACES
-from pointcmt.render.load.readers.glb.buffers import whole
+from pointcmt.render.load.readers.glb.container import whole
 from pointcmt.render.load.readers.glb.meshopt_filters import FILTERS
 from pointcmt.render.load.readers.glb.meshopt_indices import decode_indices, decode_triangles
 

@@ -8,7 +8,7 @@ _TRIANGLE_HEADER, _INDEX_HEADER = 0xE1, 0xD1
 _FIFO = 16  # entries of the two first-in, first-out lists
 _MASK = 0xFFFFFFFF
 _SHORTEST_TABLE, _PADDING = 16, 4  # bytes after the data
-_NO_VERTEX = np.int64(-1)
+_NONE = np.int64(-1)  # no vertex
 
 
 @compiled
@@ -23,83 +23,52 @@ def decode_triangles(data, out):  # type: ignore[no-untyped-def]
             return False
     if data[table + 14] or data[table + 15]:
         return False
-    edges = np.full((_FIFO, 2), _NO_VERTEX)
-    vertices = np.full(_FIFO, _NO_VERTEX)
+    edges = np.full((_FIFO, 2), _NONE)
+    vertices = np.full(_FIFO, _NONE)
+    edge = vertex = 0  # entries that were pushed
     # at: in the data. following: the next new vertex. last: the last one that was stored.
     at, following, last = 1 + triangles, np.int64(0), np.int64(0)
-    edge = vertex = 0  # entries that were pushed
     for n in range(triangles):
         code = np.int64(data[1 + n])  # signed: numba mixes the two kinds to floats
         if code < 0xF0:
-            a = edges[(edge - 1 - (code >> 4)) % _FIFO, 0]
-            b = edges[(edge - 1 - (code >> 4)) % _FIFO, 1]
-            kind = code & 15
-            if kind == 0:
-                c, following = following, (following + 1) & _MASK
-            elif kind < 13:
-                c = vertices[(vertex - 1 - kind) % _FIFO]
-            elif kind == 15:
-                at, last = _stored(data, at, table, last)
-                c = last
-            else:
+            place, kind = (edge - 1 - (code >> 4)) % _FIFO, code & 15
+            a, b = edges[place, 0], edges[place, 1]
+            if kind == 13 or kind == 14:
                 last = (last + (-1 if kind == 13 else 1)) & _MASK
                 c = last
-            if a < 0 or c < 0 or at < 0:
-                return False
-            if kind == 0 or kind >= 13:
-                vertices[vertex % _FIFO] = c
-                vertex += 1
-            edge = _push(edges, edge, c, b)
-            edge = _push(edges, edge, a, c)
-        else:
-            if code < 0xFE:
-                pair = np.int64(data[table + (code & 15)])
             else:
+                how = kind + 1 if 0 < kind < 13 else kind  # the most recent vertex has no code
+                c, following, last, at = _corner(
+                    how, vertices, vertex, following, last, data, at, table
+                )
+            vertex = _push_new(vertices, vertex, c, 15 if kind > 12 else kind)
+        else:
+            pair = np.int64(data[table + (code & 15)])
+            if code >= 0xFE:
                 if at >= table:
                     return False
                 pair = np.int64(data[at])
                 at += 1
-                if pair == 0:
-                    following = np.int64(0)
-            if code < 0xFF:
-                a, following = following, (following + 1) & _MASK
-            else:
-                at, last = _stored(data, at, table, last)
-                a = last
-                if at < 0:
-                    return False
-            # Indices of the list count from the state before this triangle's vertices are pushed.
-            b, c = _NO_VERTEX, _NO_VERTEX
+                following = following if pair else np.int64(0)
             left, right = pair >> 4, pair & 15
-            if left == 0:
-                b, following = following, (following + 1) & _MASK
-            elif left < 15:
-                b = vertices[(vertex - left) % _FIFO]
-            else:
-                at, last = _stored(data, at, table, last)
-                b = last
-            if at < 0:
-                return False
-            if right == 0:
-                c, following = following, (following + 1) & _MASK
-            elif right < 15:
-                c = vertices[(vertex - right) % _FIFO]
-            else:
-                at, last = _stored(data, at, table, last)
-                c = last
-            if b < 0 or c < 0 or at < 0:
-                return False
-            vertices[vertex % _FIFO] = a
-            vertex += 1
-            if left == 0 or left == 15:
-                vertices[vertex % _FIFO] = b
-                vertex += 1
-            if right == 0 or right == 15:
-                vertices[vertex % _FIFO] = c
-                vertex += 1
+            # The list of vertices counts from before this triangle.
+            a, following, last, at = _corner(
+                15 if code == 0xFF else 0, vertices, vertex, following, last, data, at, table
+            )
+            b, following, last, at = _corner(
+                left, vertices, vertex, following, last, data, at, table
+            )
+            c, following, last, at = _corner(
+                right, vertices, vertex, following, last, data, at, table
+            )
+            vertex = _push_new(vertices, vertex, a, 0)
+            vertex = _push_new(vertices, vertex, b, left)
+            vertex = _push_new(vertices, vertex, c, right)
             edge = _push(edges, edge, b, a)
-            edge = _push(edges, edge, c, b)
-            edge = _push(edges, edge, a, c)
+        if a < 0 or b < 0 or c < 0 or at < 0:
+            return False
+        edge = _push(edges, edge, c, b)
+        edge = _push(edges, edge, a, c)
         out[3 * n], out[3 * n + 1], out[3 * n + 2] = a, b, c
     return at == table
 
@@ -123,10 +92,18 @@ def decode_indices(data, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _stored(data, at, end, last):  # type: ignore[no-untyped-def]
-    """Return where the data continues (-1: it ends), and the vertex stored as the difference."""
+def _corner(how, vertices, pushed, following, last, data, at, end):  # type: ignore[no-untyped-def]
+    """Return a corner (-1: invalid), and following, last and at after it. how: 0 = the next new
+    vertex, 1 to 14 = from the list, the most recent first, 15 = stored in the data."""
+    if how == 0:
+        return following, (following + 1) & _MASK, last, at
+    if how < 15:
+        return vertices[(pushed - how) % _FIFO], following, last, at
     at, value = _varint(data, at, end)
-    return at, (last + _signed(value)) & _MASK
+    if at < 0:
+        return _NONE, following, last, at
+    last = (last + _signed(value)) & _MASK
+    return last, following, last, at
 
 
 @compiled
@@ -151,4 +128,13 @@ def _signed(value):  # type: ignore[no-untyped-def]
 @compiled
 def _push(edges, count, first, second):  # type: ignore[no-untyped-def]
     edges[count % _FIFO, 0], edges[count % _FIFO, 1] = first, second
+    return count + 1
+
+
+@compiled
+def _push_new(vertices, count, vertex, how):  # type: ignore[no-untyped-def]
+    """Put a vertex into the list, unless it comes from there. Return how many were put there."""
+    if how != 0 and how != 15:
+        return count
+    vertices[count % _FIFO] = vertex
     return count + 1

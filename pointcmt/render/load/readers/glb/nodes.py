@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.glb.accessors import Accessors
 from pointcmt.render.load.readers.glb.budget import Budget
-from pointcmt.render.load.readers.glb.buffers import member, whole
+from pointcmt.render.load.readers.glb.container import member, whole
 
 _DEEPEST = 200  # levels of nodes
 _JOINT_BYTES = 512  # bytes of a joint's matrices

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.glb.accessors import Accessor, Accessors
 from pointcmt.render.load.readers.glb.budget import Budget
-from pointcmt.render.load.readers.glb.buffers import Buffers, member
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member
 from pointcmt.render.load.readers.glb.draco import DRACO, unpack
 from pointcmt.render.load.readers.glb.nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.load.readers.sidecars import printable
