@@ -276,11 +276,12 @@ def _texture_colors(hits, weights, width, uv, face_texture, density, texels, lev
             high, wide = levels[face_texture[face], level, 1], levels[face_texture[face], level, 2]
             x, y = u * wide - 0.5, (1.0 - v) * high - 0.5
             left, top = int(np.floor(x)), int(np.floor(y))
+            columns = _neighbors(left, wide, across)
+            rows = _neighbors(top, high, down)
             for corner in range(4):
                 dx, dy = corner % 2, corner // 2
                 weight = share * abs(1 - dx - (x - left)) * abs(1 - dy - (y - top))
-                row, column = _neighbor(top + dy, high, down), _neighbor(left + dx, wide, across)
-                at = offset + 3 * (row * wide + column)
+                at = offset + 3 * (rows[dy] * wide + columns[dx])
                 red += weight * LINEAR_OF_BYTE[texels[at]]
                 green += weight * LINEAR_OF_BYTE[texels[at + 1]]
                 blue += weight * LINEAR_OF_BYTE[texels[at + 2]]
@@ -300,8 +301,8 @@ def _wrapped(value, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _neighbor(index, count, mode):  # type: ignore[no-untyped-def]
-    """Return the texel at an index from -1 to count: repeated, or that of the border."""
+def _neighbors(first, count, mode):  # type: ignore[no-untyped-def]
+    """Return the texels at an index from -1 to count - 1 and after it: repeated, or the border's."""
     if mode == REPEAT:
-        return index % count
-    return min(max(index, 0), count - 1)
+        return first % count, (first + 1) % count
+    return max(first, 0), min(first + 1, count - 1)
