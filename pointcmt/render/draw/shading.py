@@ -302,7 +302,7 @@ def _wrapped(value, mode):  # type: ignore[no-untyped-def]
 
 @compiled
 def _neighbors(first, count, mode):  # type: ignore[no-untyped-def]
-    """Return the texels at an index from -1 to count - 1 and after it: repeated, or the border's."""
+    """Return the texel at an index from -1 to count - 1 and the next: repeated, or the border's."""
     if mode == REPEAT:
         return first % count, (first + 1) % count
     return max(first, 0), min(first + 1, count - 1)
