@@ -35,7 +35,7 @@ SLACK = 1e-6  # how far rounding may take a mesh outside the unit sphere
 
 
 def load_mesh(path: str | Path) -> Mesh:
-    """Load an OFF, OBJ, PLY, STL or GLB file, with textures and colors, as a validated mesh.
+    """Load an OFF, OBJ, PLY, STL, GLB or glTF file, with textures and colors, as a validated mesh.
 
     Triangles keep the file's order and coordinates. Raises ShapeError with the reason if the file
     is missing, damaged, or has no triangles.

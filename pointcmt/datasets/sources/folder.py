@@ -24,7 +24,7 @@ from pointcmt.errors import UsageError
 
 # By name of the dataset, which also decides whether a PLY file is read as a mesh or as a cloud.
 SUFFIXES = {
-    "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
+    "folder": (".off", ".obj", ".ply", ".stl", ".glb", ".gltf"),
     "clouds": (
         *(".ply", ".pcd", ".npy", ".npz", ".xyz", ".txt", ".asc", ".csv", ".pts"),
         *(".xyzrgb", ".xyzn"),

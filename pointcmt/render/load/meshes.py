@@ -14,7 +14,7 @@ _TEXT = (".off", ".obj")
 
 
 def load_mesh(path: Path) -> Mesh:
-    """Read the mesh of an OFF, OBJ, PLY, STL or GLB file, chosen by its suffix.
+    """Read the mesh of an OFF, OBJ, PLY, STL, GLB or glTF file, chosen by its suffix.
 
     Triangles keep the file's order, including degenerate ones; `Mesh.notes` lists what was odd but
     harmless. Raises ShapeRefused for anything wrong with the file, and DependencyError if a library
@@ -46,10 +46,10 @@ def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:
             from pointcmt.render.load.readers.ply import read_ply as read
         case ".stl":
             from pointcmt.render.load.readers.stl import read_stl as read
-        case ".glb":
+        case ".glb" | ".gltf":
             from pointcmt.render.load.readers.glb.scene import read_glb as read
         case suffix:
-            known = ".off, .obj, .ply, .stl, .glb"
+            known = ".off, .obj, .ply, .stl, .glb, .gltf"
             raise ShapeRefused(
                 Reason.UNKNOWN_FORMAT, f"no reader for {suffix or 'no suffix'}; known: {known}"
             )

@@ -44,6 +44,12 @@ def test_ids_keep_the_suffix_where_two_files_share_the_rest(tmp_path):
     assert list(found(list_shapes("folder", tmp_path))) == ["a/x.obj", "a/x.off", "a/y"]
 
 
+def test_gltf_files_are_shapes_and_their_buffers_are_not(tmp_path):
+    touch(tmp_path, "chair/scene.gltf", "chair/scene.bin", "chair/textures/a.jpeg", "b/x.GLTF")
+    listing = list_shapes("folder", tmp_path)
+    assert [shape.source for shape in listing.shapes] == ["b/x.GLTF", "chair/scene.gltf"]
+
+
 def test_links_are_followed_once_and_without_loops(tmp_path):
     """Links that lead out of the root are followed only on request."""
     touch(tmp_path, "root/b/a.off", "elsewhere/c.off")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pointcmt.render.load.readers import without_texture
 from pointcmt.render.load.readers.sidecars import (
     ModelFolder,
     NotRead,
@@ -30,7 +31,6 @@ _OPTION_WORDS = {
     "-texres": 1,
     "-type": 1,
 }
-NEARLY_BLACK = 2 / 255  # of a color's largest channel
 _MOST_FILES = 100  # material files per model
 _LONGEST_LINE = 8192  # characters: twice the longest path, and options
 _OPTION_NUMBERS = {"-o", "-s", "-t"}
@@ -99,7 +99,7 @@ class MaterialLibrary:
             pixels = self._textures.opaque(path, material.color)
         except NotRead as reason:
             self.notes.append(str(reason))
-            return Placed(_without_texture(material))
+            return Placed(without_texture(material))
         return Placed(replace(material, texture=pixels), draft.scale, draft.offset)
 
     def _file_names(self, statement: str) -> list[str]:
@@ -145,12 +145,6 @@ def _with_emission(draft: _Draft) -> Material:
     pairs = zip(draft.material.color, draft.emitted, strict=True)
     red, green, blue = (min(1.0, reflected + emitted) for reflected, emitted in pairs)
     return replace(draft.material, color=(red, green, blue))
-
-
-def _without_texture(material: Material) -> Material:
-    """Return the material in gray if it is black: exporters write Kd 0 0 0 beside a texture."""
-    black = max(material.color) <= NEARLY_BLACK
-    return replace(material, color=Material().color) if black else material
 
 
 def _set_number(draft: _Draft, keyword: str, rest: str) -> None:
