@@ -33,6 +33,7 @@ class RenderSettings(TypedDict, total=False):
     holdout: float | None  # share of each class to set aside as the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
+    textures: str | Path | None  # one more folder in which meshes' textures are looked for
     backend: str  # auto, egl, embree or pyrender
     device: str  # GPUs: auto, or numbers
     antialias: bool
@@ -93,7 +94,9 @@ def render(
     listing = select(listing, given.get("split"), given.get("limit"))
     listing = hold_out(listing, given.get("holdout"))
     matched, device = given.get("correspondences", True), given.get("device", "auto")
-    job = job_of_listing(listing, str(out), config, matched, device)
+    textures = given.get("textures")
+    textures = None if textures is None else local_path(textures, "--textures")
+    job = job_of_listing(listing, str(out), config, matched, device, textures)
     kinds = {each.name for each in fields(Options)}
     options = Options(
         workers=workers,

@@ -22,7 +22,7 @@ from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
 from pointcmt.render.load.readers.glb.nodes import Nodes
 from pointcmt.render.load.readers.glb.primitives import Part, Primitives
 from pointcmt.render.load.readers.polygons import zero_unused
-from pointcmt.render.load.readers.sidecars import folder_of, printable
+from pointcmt.render.load.readers.sidecars import ModelFolder, folder_of, printable
 from pointcmt.shapes import Mesh
 from pointcmt.srgb import to_srgb
 
@@ -43,16 +43,17 @@ class _Placed:
     look: GlbMaterial
 
 
-def read_glb(path: Path, data: bytes) -> Mesh:
+def read_glb(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
     """Return the mesh of a GLB file's content in its default pose: skins and morph targets applied.
 
+    folder: where external files are looked for, default path's directory.
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, missing_file (an external buffer),
     bad_index, no_faces, too_large.
     """
     tree, binary, notes = _read_chunks(data)
     try:
         _check_tree(tree, len(binary))
-        mesh = _read_scene(path, tree, binary, len(data))
+        mesh = _read_scene(folder or folder_of(path), tree, binary, len(data))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # The JSON is not structured as glTF.
         what = f"{type(error).__name__}: {printable(str(error))}"
@@ -105,8 +106,8 @@ def _check_tree(tree: dict[str, Any], room: int) -> None:
             raise ShapeRefused(Reason.TRUNCATED, "the binary chunk is shorter than declared")
 
 
-def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview, size: int) -> Mesh:
-    buffers = Buffers(tree, binary, folder_of(path))
+def _read_scene(folder: ModelFolder, tree: dict[str, Any], binary: memoryview, size: int) -> Mesh:
+    buffers = Buffers(tree, binary, folder)
     budget = Budget(size, MAX_FACES, 3 * MAX_FACES)
     accessors = Accessors(tree, buffers, budget)
     nodes = Nodes(tree, accessors, budget)
