@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
@@ -94,8 +94,7 @@ def render(
     listing = select(listing, given.get("split"), given.get("limit"))
     listing = hold_out(listing, given.get("holdout"))
     matched, device = given.get("correspondences", True), given.get("device", "auto")
-    textures = given.get("textures")
-    textures = None if textures is None else local_path(textures, "--textures")
+    textures = textures_folder(given.get("textures"))
     job = job_of_listing(listing, str(out), config, matched, device, textures)
     kinds = {each.name for each in fields(Options)}
     options = Options(

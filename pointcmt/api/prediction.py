@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.api.predictions import (
     FailedShape,
     PredictedParts,
@@ -60,8 +60,8 @@ def predict(
     split: of stores; None = all rendered shapes. class_name: of all shapes; segmentation needs the
     class of a shape, otherwise that of its store or its folder. votes: as in `evaluate`. top:
     classes to return for each shape, 0 = all. up: the axis that points up in files and objects.
-    textures: one more folder in which the textures of files are looked for.
-    out: a folder for predictions.csv, .json and .png, and for parts/, or one .csv, .json or .png.
+    textures: one more folder in which the textures of files are looked for. out: a folder for
+    predictions.csv, .json and .png, and for parts/, or one .csv, .json or .png.
 
     A shape that cannot be read is one of the `failures`; the others go on. Raises UsageError for
     invalid settings, StoreError for a run or a store that cannot be used.
@@ -86,7 +86,7 @@ def predict(
             predictor,
             _class_of(predictor, class_name),
             top or len(predictor.run.class_names),
-            None if textures is None else local_path(textures, "--textures"),
+            textures_folder(textures),
         )
         found = job.run([_Target.open(t, n, split) for n, t in enumerate(targets)], up)
     if plan is not None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from pointcmt import geometry
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.arrays import number_array
 from pointcmt.cameras import Camera, Rig, find_rig
 from pointcmt.datasets.store.schema import ShapeRecord
@@ -50,7 +50,7 @@ def load_mesh(
     Mesh(4 vertices, 4 faces)
     """
     top = None if root is None else local_path(root, "--root")
-    search = Search(top, None if textures is None else local_path(textures, "--textures"))
+    search = Search(top, textures_folder(textures))
     with _shape_errors(str(path)):
         return meshes.load_mesh(Path(path).expanduser(), search)
 

@@ -68,7 +68,7 @@ _ASSIMP = "`assimp export in{0} out.obj` (Assimp)"
 _CAD = "`FreeCAD`: open it, select the body, and export .stl"
 _MESHLAB = "in MeshLab, import it and export .ply"
 _MESHIO = "`meshio convert in{0} out.ply` (pip install meshio)"
-_ITS_PROGRAM = "export it as .obj or .stl from {1}"
+_EXPORT = "export it as .obj or .stl from"
 _PDAL = "`pdal translate in{0} out.ply` (PDAL), then --dataset clouds"
 _UNPACK = "unpack it"
 UNREAD_SHAPES = {
@@ -81,14 +81,12 @@ UNREAD_SHAPES = {
     **dict.fromkeys((".x3d", ".x3dv", ".wrl", ".vrml", ".ctm"), _MESHLAB),
     **dict.fromkeys((".vtk", ".vtp", ".vtu", ".msh", ".mesh"), _MESHIO),
     ".drc": "`draco_decoder -i in.drc -o out.ply` (Draco)",
-    ".max": _ITS_PROGRAM.format("", "3ds Max"),
-    **dict.fromkeys((".ma", ".mb"), _ITS_PROGRAM.format("", "Maya")),
-    ".c4d": _ITS_PROGRAM.format("", "Cinema 4D"),
-    ".skp": _ITS_PROGRAM.format("", "SketchUp"),
-    ".3dm": _ITS_PROGRAM.format("", "Rhino"),
-    **dict.fromkeys(
-        (".sldprt", ".ipt", ".catpart", ".prt", ".jt"), _ITS_PROGRAM.format("", "its CAD program")
-    ),
+    ".max": f"{_EXPORT} 3ds Max",
+    **dict.fromkeys((".ma", ".mb"), f"{_EXPORT} Maya"),
+    ".c4d": f"{_EXPORT} Cinema 4D",
+    ".skp": f"{_EXPORT} SketchUp",
+    ".3dm": f"{_EXPORT} Rhino",
+    **dict.fromkeys((".sldprt", ".ipt", ".catpart", ".prt", ".jt"), f"{_EXPORT} its CAD program"),
     **dict.fromkeys((".las", ".laz", ".e57"), _PDAL),
     **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz"), _UNPACK),
 }

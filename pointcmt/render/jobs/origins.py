@@ -155,8 +155,8 @@ def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
         raise UsageError(
             f"the store was rendered {f'with --textures {recorded}' if recorded else 'without it'}",
             where=f"--textures {job.textures or ''}".strip(),
-            fix="use the same folder of textures, or choose another --out; if the folder has moved, "
-            "or if this is intended for the shapes that are not rendered yet, add --moved",
+            fix="use the same folder of textures, or choose another --out; if it has moved, or if "
+            "this is intended for the shapes that are not rendered yet, add --moved",
         )
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(

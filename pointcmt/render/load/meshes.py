@@ -20,8 +20,9 @@ def load_mesh(path: Path, search: Search | None = None) -> Mesh:
     """Read the mesh of an OFF, OBJ, PLY, STL or GLB file, chosen by its suffix.
 
     search: where its materials and textures may be besides its own folder. Triangles keep the
-    file's order, including degenerate ones; `Mesh.notes` lists what was odd but harmless. Raises ShapeRefused for anything wrong with the file, and DependencyError if a library
-    that reads it is missing.
+    file's order, including degenerate ones; `Mesh.notes` lists what was odd but harmless. Raises
+    ShapeRefused for anything wrong with the file, and DependencyError if a library that reads it is
+    missing.
     """
     mesh, _ = load_hashed(path, search)
     return mesh

@@ -49,9 +49,8 @@ def read_ply(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
         notes.append(f"{int((sizes < 3).sum())} faces with fewer than 3 corners skipped")
     face_colors = tables["face"].colors()
     uv = _corner_uv(tables, sizes, corners)
-    materials, more = (
-        _materials(folder or folder_of(path), header.textures) if uv is not None else ((), [])
-    )
+    folder = folder or folder_of(path)
+    materials, more = _materials(folder, header.textures) if uv is not None else ((), [])
     textured = any(material.texture is not None for material in materials)
     return Mesh(
         vertices=vertices,

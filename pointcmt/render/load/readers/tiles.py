@@ -1,4 +1,4 @@
-"""UDIM tiles: a texture of several images, of which the integer part of the coordinates chooses one.
+"""UDIM tiles: a texture of several images; the integer part of the coordinates chooses one.
 
 Tile 1001 + column + 10 × row covers u from column to column + 1, v from row to row + 1 (the
 convention of Mari, which Blender, Maya and Substance share). Repeating coordinates then fall on the
