@@ -152,8 +152,9 @@ def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
     """
     recorded = store.attributes["source"].get("textures")
     if not moved and recorded != (str(job.textures) if job.textures else None):
+        how = f"with --textures {recorded}" if recorded else "without --textures"
         raise UsageError(
-            f"the store was rendered {f'with --textures {recorded}' if recorded else 'without it'}",
+            f"the store was rendered {how}",
             where=f"--textures {job.textures or ''}".strip(),
             fix="use the same folder of textures, or choose another --out; if it has moved, or if "
             "this is intended for the shapes that are not rendered yet, add --moved",

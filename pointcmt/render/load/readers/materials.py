@@ -129,24 +129,24 @@ class MaterialLibrary:
     def _tile(self, draft: _Draft, material: Material, first: Material, tile: int) -> Material:
         """Return a material with the image of a UDIM tile.
 
-        Coordinates outside of all tiles show the first. So do those of a texture that is named like
-        the first tile, name.1001.png, if there is no file of the other.
+        Coordinates outside of all tiles show the first. So do all of a texture that is named like
+        the first tile, name.1001.png, if there is no file of the other: it repeats.
         """
-        if tile == 0:
+        name = tile_name(draft.texture, tile)
+        if tile == 0 and name is not None:
             self.notes.append(
                 f"texture {printable(draft.texture)}: coordinates outside of UDIM tiles show the "
                 "first tile"
             )
             return self._tile(draft, material, first, FIRST_TILE)
-        name = tile_name(draft.texture, tile)
         if name is not None:
             return self._textured(draft, material, name)
-        name = numbered_name(draft.texture, tile)
+        name = numbered_name(draft.texture, tile) or ""
         try:
-            self._find_texture(draft, name or "")
+            self._find_texture(draft, name)
         except NotRead:
             return first
-        return self._textured(draft, material, name or "")
+        return self._textured(draft, material, name)
 
     def _file_names(self, statement: str) -> list[str]:
         """Return one name with spaces if that file exists, else several names (spaces escaped)."""
