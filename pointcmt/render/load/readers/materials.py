@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, numbered_name, tile_name
 from pointcmt.render.load.readers.sidecars import (
     ModelFolder,
     NotRead,
@@ -15,7 +16,6 @@ from pointcmt.render.load.readers.sidecars import (
     read_sidecar,
 )
 from pointcmt.render.load.readers.textures import Textures
-from pointcmt.render.load.readers.tiles import FIRST_TILE, numbered_name, tile_name
 from pointcmt.shapes import Material
 
 # Options of map_ statements and their number of words; options with up to three numbers are below.

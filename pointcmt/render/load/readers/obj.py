@@ -15,6 +15,7 @@ from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tiles_of
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.sidecars import ModelFolder
 from pointcmt.render.load.readers.text import (
@@ -33,7 +34,6 @@ from pointcmt.render.load.readers.text import (
     skip_blanks,
     token_at,
 )
-from pointcmt.render.load.readers.tiles import FIRST_TILE, tiles_of
 from pointcmt.shapes import Material, Mesh
 
 _SMALL_F, _SMALL_T, _SMALL_V, _SLASH = 102, 116, 118, 47

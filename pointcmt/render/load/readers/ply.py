@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused, printable
 from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tile_name
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.sidecars import ModelFolder, NotRead, find, folder_of
 from pointcmt.render.load.readers.textures import Textures
-from pointcmt.render.load.readers.tiles import FIRST_TILE, tile_name
 from pointcmt.shapes import Material, Mesh
 
 _INDEX_LISTS = ("vertex_indices", "vertex_index")

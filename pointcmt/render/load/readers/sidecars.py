@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pointcmt.errors import printable as printable  # for readers that print names from models
 from pointcmt.files import read_regular
-from pointcmt.render.load.neighbors import Level, file_in, in_levels, levels_above
+from pointcmt.render.load.readers.names.neighbors import Level, file_in, in_levels, levels_above
 
 MAX_SIDECAR = 256 << 20  # bytes per material file or texture
 _ABSOLUTE = re.compile(r"/|[A-Za-z][\w+.-]*:")  # also of Windows, and URLs

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointcmt.render.load import neighbors
 from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers.names import neighbors
 from pointcmt.render.load.readers.sidecars import Search
 from tests.render.load.readers.glb_files import Builder
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pointcmt.render.load.meshes import load_mesh
-from pointcmt.render.load.readers.tiles import numbered_name, tile_name, tiles_of
+from pointcmt.render.load.readers.names.tiles import numbered_name, tile_name, tiles_of
 
 COLORS = {1001: (255, 0, 0), 1002: (0, 255, 0), 1011: (0, 0, 255)}
 CORNERS = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])
