@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
@@ -33,6 +33,7 @@ class RenderSettings(TypedDict, total=False):
     holdout: float | None  # about this share of each class becomes the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
+    textures: str | Path | None  # one more folder in which meshes' textures are looked for
     backend: str  # auto, egl, embree or pyrender
     device: str  # GPUs: auto, or numbers
     antialias: bool
@@ -93,7 +94,8 @@ def render(
     listing = select(listing, given.get("split"), given.get("limit"))
     listing = hold_out(listing, given.get("holdout"), config.seed)
     matched, device = given.get("correspondences", True), given.get("device", "auto")
-    job = job_of_listing(listing, str(out), config, matched, device)
+    textures = textures_folder(given.get("textures"))
+    job = job_of_listing(listing, str(out), config, matched, device, textures)
     kinds = {each.name for each in fields(Options)}
     options = Options(
         workers=workers,

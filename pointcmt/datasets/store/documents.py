@@ -72,7 +72,9 @@ REASONS = frozenset(Reason)
 _MOST = {"shapes": 1 << 27, "views": 1 << 16, "size": 1 << 16, "points": 1 << 31, "shard": 1 << 27}
 _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
 # In a note: quoted names, paths, names of files, and numbers.
-_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[\w-]+\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?")
+_PARTICULAR = re.compile(  # quoted text, paths, names of files, numbers
+    r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|[\w<>%()-]+(?:\.[\w<>%()-]+)*\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?"
+)
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
 
     path = tmp_path / "mesh.off"
     path.write_bytes(OFF)
-    monkeypatch.setattr(meshes, "_reader", lambda path: fail)
+    monkeypatch.setattr(meshes, "_reader", lambda path, folder: fail)
     assert refusal(path).reason is Reason.TOO_LARGE
 
 
@@ -188,7 +188,7 @@ def test_an_invalid_mesh_from_a_reader_is_refused_with_its_reason(tmp_path, monk
 
     path = tmp_path / "mesh.off"
     path.write_bytes(OFF)
-    monkeypatch.setattr(meshes, "_reader", lambda path: read)
+    monkeypatch.setattr(meshes, "_reader", lambda path, folder: read)
     assert refusal(path).reason is Reason.BAD_INDEX
     assert refusal(path).detail == "faces use vertices 0 to 3 of 3"
 

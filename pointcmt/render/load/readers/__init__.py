@@ -1,6 +1,7 @@
 """Readers of mesh files, one per format; `pointcmt.render.load.meshes.load_mesh` chooses one.
 
 Every reader is a function (path, content) -> Mesh that raises ShapeRefused for an invalid file.
+Those whose files name others also take `folder`, which says where these are looked for.
 The result keeps the file's order: nothing is merged, dropped or moved, so face k is the k-th
 triangle of the file after its polygons are triangulated in place.
 """

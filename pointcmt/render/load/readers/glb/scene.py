@@ -23,7 +23,7 @@ from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
 from pointcmt.render.load.readers.glb.nodes import Nodes
 from pointcmt.render.load.readers.glb.primitives import Part, Primitives
 from pointcmt.render.load.readers.polygons import zero_unused
-from pointcmt.render.load.readers.sidecars import folder_of, printable
+from pointcmt.render.load.readers.sidecars import ModelFolder, folder_of, printable
 from pointcmt.shapes import Mesh
 
 
@@ -35,17 +35,19 @@ class _Placed:
     look: GlbMaterial
 
 
-def read_glb(path: Path, data: bytes) -> Mesh:
+def read_glb(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
     """Return the mesh of a GLB or .gltf file's content in its default pose: skins, morph targets
     and instances applied.
 
+    folder: where external files are looked for, default path's directory.
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, missing_file (an external buffer),
     bad_index, no_faces, too_large.
     """
     try:
         container = read_container(data)
         notes = [*container.notes, *check_extensions(container.tree)]
-        mesh = _read_scene(path, container.tree, container.binary, len(data))
+        folder = folder or folder_of(path)
+        mesh = _read_scene(folder, container.tree, container.binary, len(data))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # The JSON is not structured as glTF.
         what = f"{type(error).__name__}: {printable(str(error))}"
@@ -53,9 +55,11 @@ def read_glb(path: Path, data: bytes) -> Mesh:
     return replace(mesh, notes=(*notes, *mesh.notes))
 
 
-def _read_scene(path: Path, tree: dict[str, Any], binary: memoryview | None, size: int) -> Mesh:
+def _read_scene(
+    folder: ModelFolder, tree: dict[str, Any], binary: memoryview | None, size: int
+) -> Mesh:
     budget = Budget(size, MAX_FACES, 3 * MAX_FACES)
-    buffers = Buffers(tree, binary, folder_of(path), budget)
+    buffers = Buffers(tree, binary, folder, budget)
     accessors = Accessors(tree, buffers, budget)
     nodes = Nodes(tree, accessors, budget)
     primitives = Primitives(tree, buffers, accessors, nodes, budget)
