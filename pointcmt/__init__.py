@@ -29,7 +29,13 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         render_views,
         sample_points,
     )
-    from pointcmt.api.stores import StoredShape, ViewStore, open_store
+    from pointcmt.api.stores import (
+        JoinedStores,
+        StoredShape,
+        ViewStore,
+        join_stores,
+        open_store,
+    )
     from pointcmt.cameras import Camera, Rig, View, find_rig
     from pointcmt.datasets.store.streaming import ViewDataset
     from pointcmt.errors import (
@@ -51,6 +57,7 @@ __all__ = [
     "DependencyError",
     "DrawSettings",
     "FailedShape",
+    "JoinedStores",
     "Material",
     "Mesh",
     "PointcmtError",
@@ -75,6 +82,7 @@ __all__ = [
     "evaluate",
     "export",
     "find_rig",
+    "join_stores",
     "load_cloud",
     "load_mesh",
     "load_run",
@@ -99,7 +107,7 @@ HOMES: dict[str, tuple[str, str]] = {
         "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
         "render",
     ),
-    "api.stores": ("StoredShape ViewStore open_store", ""),
+    "api.stores": ("JoinedStores StoredShape ViewStore join_stores open_store", ""),
     "cameras": ("Camera Rig View find_rig", ""),
     "datasets.store.streaming": ("ViewDataset", "train"),
     "errors": (

@@ -6,7 +6,7 @@ in the unit sphere, which renderers require (`geometry.normalize` makes it).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,13 +15,18 @@ from pointcmt.arrays import color_array, number_array, require_finite
 from pointcmt.errors import Reason, ShapeError
 from pointcmt.trimesh_scenes import Look, read_scene
 
+Wrap = Literal["repeat", "clamp", "mirror"]
+
 
 @dataclass(frozen=True)
 class Material:
     """One material. Transparency is kept in `opacity` but drawn opaque (docs/conventions.md).
 
     color: sRGB, 0..1. opacity: 0..1. texture: [h, w, 3] u8, sRGB, row 0 at the top (v = 1); if
-    present, it replaces `color`. Raises ShapeError for other values.
+    present, it replaces `color`. wrap: how the texture continues outside of 0..1, along u and v.
+    tinted: whether the mesh's vertex colors multiply the texture, in linear light.
+
+    Raises ShapeError for other values.
 
     >>> pc.Material("oak", color=(0.6, 0.4, 0.2)).opacity
     1.0
@@ -31,12 +36,17 @@ class Material:
     color: tuple[float, float, float] = (0.75, 0.75, 0.75)
     opacity: float = 1.0
     texture: NDArray[np.uint8] | None = field(default=None, repr=False)
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
+    tinted: bool = False
 
     def __post_init__(self) -> None:
         if len(self.color) != 3 or not all(0 <= value <= 1 for value in self.color):
             raise _bad("color", f"a color must be three values from 0 to 1, not {self.color}")
         if not 0 <= self.opacity <= 1:
             raise _bad("opacity", f"opacity must be from 0 to 1, not {self.opacity}")
+        if len(self.wrap) != 2 or not set(self.wrap) <= set(get_args(Wrap)):
+            modes = ", ".join(get_args(Wrap))
+            raise _bad("wrap", f"wrap must be two of {modes}, not {self.wrap}")
         image = self.texture
         if image is None:
             return
@@ -54,8 +64,9 @@ class Mesh:
 
     vertices [P,3] and faces [F,3] are numbers and integers of any kind, stored as f64 and i32, and
     not copied if they have that type already. A face gets its color from the first one present of:
-    its material's texture (needs `uv`), `vertex_colors`, `face_colors`, its material's color, the
-    default gray. Colors are sRGB, as floats in 0..1 or bytes in 0..255.
+    its material's texture (needs `uv`; if it is tinted, times the vertex colors), `vertex_colors`,
+    `face_colors`, its material's color, the default gray. Colors are sRGB, as floats in 0..1 or
+    bytes in 0..255.
 
     Raises ShapeError for an invalid array: wrong shape or kind, an index out of range, values that
     are not finite, no faces.
@@ -71,7 +82,7 @@ class Mesh:
     faces: NDArray[np.int32]
     materials: tuple[Material, ...] = ()
     face_material: NDArray[np.int32] | None = None  # [F], index into materials, -1 = default
-    uv: NDArray[np.float32] | None = None  # [F,3,2], v upward, repeating
+    uv: NDArray[np.float32] | None = None  # [F,3,2], v upward
     vertex_colors: NDArray[np.float32] | None = None  # [P,3] sRGB 0..1
     face_colors: NDArray[np.float32] | None = None  # [F,3] sRGB 0..1
     face_part: NDArray[np.uint8] | None = None  # [F], index into the class's part names

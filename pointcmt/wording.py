@@ -17,6 +17,7 @@ ARGUMENTS = SWITCHES | frozenset(
         "backend", "device", "background", "light", "cull", "splat", "seed", "workers", "timeout",
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
         "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
+        "textures",
     )
 )  # fmt: skip
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")

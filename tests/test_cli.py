@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from pointcmt.datasets.sources import formats
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.printed import commented_yaml, describe_keys
 
@@ -102,8 +104,14 @@ def test_an_empty_folder_is_reported(tmp_path):
 def test_doctor_reports_a_working_renderer():
     done = pointcmt("doctor")
     assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
     for name in ("meshes", "clouds", "embree"):
-        assert any(line.startswith(f"ok      {name}") for line in done.stdout.splitlines())
+        assert any(line.startswith(f"ok      {name}") for line in lines)
+    (meshes,) = (line for line in lines if line.startswith("ok      meshes"))
+    (clouds,) = (line for line in lines if line.startswith("ok      clouds"))
+    images = {suffix for each in formats.IMAGES.values() for suffix in each}
+    assert set(re.findall(r"\.\w+", meshes)) == set(formats.MESHES) | images
+    assert set(re.findall(r"\.\w+", clouds)) == {*formats.CLOUDS, ".h5"}
 
 
 def test_doctor_accepts_a_node_with_only_the_training_extra():

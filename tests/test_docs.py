@@ -44,6 +44,15 @@ def exported(toy_store, tmp_path_factory):
     return [export(folder / "RUN", to, folder / f"student.{to}").path for to in FORMATS]
 
 
+@pytest.fixture(scope="session")
+def segmenter(toy_store, tmp_path_factory):
+    """A segmenter of one epoch as segmenter.onnx."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    small = ["load=none", "model.backbone=dgcnn", "data.points=64", "data.batch_size=4"]
+    train(toy_store, load_config("partseg", None, small, epochs=1), folder / "P", device="cpu")
+    return export(folder / "P", "onnx", folder / "segmenter.onnx").path
+
+
 def scripts():
     """The blocks of own-parts.md are modules, which another test imports."""
     return [block for block in blocks("python") if not block.id.startswith("own-parts")]
@@ -56,6 +65,8 @@ def test_python_blocks_run(code, toy_store, tmp_path, request):
         trimesh.creation.box().export(tmp_path / "chair.glb")
     for path in request.getfixturevalue("exported") if "student." in code else ():
         (tmp_path / path.name).symlink_to(path)
+    if "segmenter." in code:
+        (tmp_path / "segmenter.onnx").symlink_to(request.getfixturevalue("segmenter"))
     if '"RUN"' in code:
         (tmp_path / "RUN").symlink_to(request.getfixturevalue("exported")[0].parent / "RUN")
     done = subprocess.run(

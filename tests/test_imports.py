@@ -70,7 +70,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(f"training.{name}" for name in ("config", "images", "networks", "ops", "runs")),
         "training.figures",
     ),
-    "training.evaluation": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
+    "training.evaluation": (
+        "datasets",
+        "datasets.store",
+        *(f"training.{name}" for name in TRAINING),
+    ),
     "training.export": ("datasets", "datasets.store", *(f"training.{name}" for name in TRAINING)),
     "training": ("datasets.store", *(f"training.{name}" for name in TRAINING)),
 }

@@ -67,13 +67,13 @@ def _source_of(tree, name):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_torch_load_is_called_in_one_module_only(module):
-    """Only `training.runs.published` calls torch.load, with weights_only; torch.save is unused."""
+    """Only `runs.published.files` calls torch.load, with weights_only; torch.save is unused."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
     safe = {
         node.func
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
-        and module == "training.runs.published"
+        and module == "training.runs.published.files"
         and ast.unparse(node.func) == "torch.load"
         and {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True"
     }

@@ -96,6 +96,8 @@ def test_vertices_that_are_not_finite_are_counted():
         ({"texture": "wood.png"}, "a uint8 array, not str"),
         ({"texture": np.zeros((2, 2, 4), np.uint8)}, "[h, w, 3], not [2, 2, 4]"),
         ({"texture": np.zeros((0, 2, 3), np.uint8)}, "[h, w, 3], not [0, 2, 3]"),
+        ({"wrap": ("repeat", "border")}, "two of repeat, clamp, mirror"),
+        ({"wrap": ("clamp",)}, "two of repeat, clamp, mirror"),
     ],
 )
 def test_an_invalid_material_is_refused(arguments, says):

@@ -96,13 +96,21 @@ class Loader:
 
     render: the settings of that store; None = unknown. draws: whether the network reads views;
     otherwise a shape is drawn only for a picture. points: how many, if the settings are unknown.
-    up: the axis that points up in files and objects.
+    up: the axis that points up in files and objects. textures: one more folder in which meshes'
+    textures are looked for.
     """
 
-    def __init__(self, render: dict[str, Any] | None, draws: bool, points: int, up: str) -> None:
+    def __init__(
+        self,
+        render: dict[str, Any] | None,
+        draws: bool,
+        points: int,
+        up: str,
+        textures: Path | None = None,
+    ) -> None:
         if up not in geometry.UP_AXES:
             raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
-        self._up, self._draws = up, draws
+        self._up, self._draws, self._textures = up, draws, textures
         try:
             self._config = RenderConfig.from_attributes(render or {})
         except (KeyError, TypeError, ValueError):
@@ -157,6 +165,7 @@ class Loader:
             config = replace(config, splat=0.0, antialias=True)
             config = fit(replace(config, backend="auto") if kind == "cloud" else config, kind)
         job = Job("", SET_OF[kind], root, self._up, config, threads=usable_cores())
+        job = replace(job, textures=self._textures)
         return Meshes(job, config, 0) if kind == "mesh" else Clouds(job, config)
 
 

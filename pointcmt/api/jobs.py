@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pointcmt import plugins
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.cameras import Rig, find_rig
 from pointcmt.console import showing_messages
@@ -30,9 +30,10 @@ class RenderSettings(TypedDict, total=False):
     layers: Iterable[str]  # further images: normal, albedo
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
-    holdout: float | None  # share of each class to set aside as the test split, if there is none
+    holdout: float | None  # about this share of each class becomes the test split, if there is none
     up: str | None  # the files' up axis
     follow_links: bool  # also to directories outside the root
+    textures: str | Path | None  # one more folder in which meshes' textures are looked for
     backend: str  # auto, egl, embree or pyrender
     device: str  # GPUs: auto, or numbers
     antialias: bool
@@ -91,9 +92,10 @@ def render(
     place = None if root is None else local_path(root, "--root")
     listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
-    listing = hold_out(listing, given.get("holdout"))
+    listing = hold_out(listing, given.get("holdout"), config.seed)
     matched, device = given.get("correspondences", True), given.get("device", "auto")
-    job = job_of_listing(listing, str(out), config, matched, device)
+    textures = textures_folder(given.get("textures"))
+    job = job_of_listing(listing, str(out), config, matched, device, textures)
     kinds = {each.name for each in fields(Options)}
     options = Options(
         workers=workers,

@@ -1,6 +1,6 @@
 """Build networks by name, load them from runs, train and evaluate them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,27 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.api.paths import local_path
-from pointcmt.api.stores import ViewStore, open_store
+from pointcmt.api.stores import JoinedStores, ViewStore, open_store
 from pointcmt.console import showing_messages
 from pointcmt.datasets.enclosing import require_outside
+from pointcmt.datasets.joint import open_stores
+from pointcmt.datasets.store import view_store
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.classifier import open_trained
 from pointcmt.training.evaluation.evaluate import Evaluation
 from pointcmt.training.evaluation.evaluate import evaluate as judge
 from pointcmt.training.loop import Result
 from pointcmt.training.loop import train as train_one
 from pointcmt.training.networks.backbones import BACKBONES, build_backbone, is_known
-from pointcmt.training.ops.device import find_device
 from pointcmt.training.pipeline import STUDENT, train_pipeline
-from pointcmt.training.recipes import build_recipe
-from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.cost import Cost
-from pointcmt.training.runs.folder import find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run, suggest_checkpoint
 
 EVERY = ("epochs", "seed")
+Stores = str | Path | ViewStore | JoinedStores | Sequence[str | Path | ViewStore]
 
 
 def backbone(name: str, classes: int = 40) -> nn.Module:
@@ -102,14 +102,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     >>> points = torch.from_numpy(pc.open_store("S")["chair/0000"].points)
     >>> name = model.class_names[int(model.logits(points[None]).argmax())]
     """
-    folder = find_run(local_path(path, "RUN"))
-    run = open_run(folder)
-    which = find_checkpoint(folder, checkpoint)
-    recipe = build_recipe(run.config, len(run.class_names), False)
-    with suggest_checkpoint(folder, which):
-        epoch = load_weights(folder / which, recipe.model)["epoch"]
-    model = TrainedModel(recipe.model, run.config.recipe, list(run.class_names), epoch)
-    return model.to(find_device(device)).eval()
+    found = open_trained(local_path(path, "RUN"), checkpoint, device)
+    run, network = found.run, found.recipe.model
+    return TrainedModel(network, run.config.recipe, list(run.class_names), found.epoch).eval()
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ class TrainResult:
 def train(
     recipe: str = PIPELINE,
     *,
-    data: str | Path | ViewStore,
+    data: Stores,
     out: str | Path,
     config: str | Path | None = None,
     device: str = "auto",
@@ -149,10 +144,11 @@ def train(
     """Train a recipe from a view store; another call resumes where it stopped.
 
     recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune or partseg. data: a
-    store, or its location. out: the run's folder. config: a YAML file. settings: keys of the
-    recipe's configuration, with `__` for the dots of nested keys: `epochs=10`,
-    `optimizer__clip_norm=1.0`; they override the file. features: where image features are kept, if
-    not in the store. progress: show it on standard error.
+    store, its location, or a list of several that were rendered with the same settings. out: the
+    run's folder. config: a YAML file. settings: keys of the recipe's configuration, with `__` for
+    the dots of nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file.
+    features: where image features are kept, if not in the store. progress: show it on standard
+    error.
 
     Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
     trained on or a folder that holds another run.
@@ -165,10 +161,7 @@ def train(
     folder, chosen = local_path(out, "--out"), _config(recipe, config, settings)
     if features is not None:
         require_outside(str(features), folder)
-    store = data
-    if not isinstance(store, ViewStore) or features is not None:
-        store = open_store(store.path if isinstance(store, ViewStore) else store, features=features)
-    store.require_complete()
+    store = _open(data, features)
     with showing_messages(progress):
         if not isinstance(chosen, PipelineConfig):
             return _result(folder, train_one(store, chosen, folder, device))
@@ -182,7 +175,7 @@ def train(
 def evaluate(
     run: str | Path,
     *,
-    data: str | Path | ViewStore,
+    data: Stores,
     split: str = "test",
     checkpoint: str = "best",
     votes: int = 1,
@@ -190,16 +183,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
-    run: a folder, as for `load_run`. votes: predictions averaged per shape. Writes
-    evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
+    run: a folder, as for `load_run`. data: a store, or a list of stores. votes: predictions
+    averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
+    and UsageError.
 
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
     (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
-    store = data if isinstance(data, ViewStore) else open_store(data)
-    store.require_complete()
-    return judge(local_path(run, "RUN"), store, split, checkpoint, votes, device)
+    return judge(local_path(run, "RUN"), _open(data), split, checkpoint, votes, device)
 
 
 def _config(
@@ -216,6 +208,21 @@ def _config(
         return load_config(recipe, file, given)
     every = {key: given.pop(key) for key in EVERY if key in given}
     return load_pipeline(file, given, **every)
+
+
+def _open(data: Stores, features: str | Path | None = None) -> StoreReader:
+    """Open a store, or join several; their files have to be complete."""
+    stores: list[str | Path | view_store.ViewStore] = []
+    places = data.members if isinstance(data, JoinedStores) else data
+    for place in [places] if isinstance(places, str | Path | view_store.ViewStore) else places:
+        if isinstance(place, view_store.ViewStore) and features is None:
+            stores.append(place)
+        else:
+            path = place.path if isinstance(place, view_store.ViewStore) else place
+            stores.append(open_store(path, features=features))
+    store = open_stores(stores)
+    store.require_complete()
+    return store
 
 
 def _result(folder: Path, found: Result) -> TrainResult:

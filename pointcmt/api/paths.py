@@ -21,3 +21,11 @@ def local_path(path: str | Path, flag: str) -> Path:
             fix="use a local folder",
         )
     return Path(os.path.expanduser(path))
+
+
+def textures_folder(path: str | Path | None) -> Path | None:
+    """Return `textures=` as a folder. Raises UsageError if it is not one."""
+    found = None if path is None else local_path(path, "--textures")
+    if found is not None and not found.is_dir():
+        raise UsageError("no such folder", where=f"--textures {found}", fix="pass a folder")
+    return found

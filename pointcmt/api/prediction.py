@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointcmt.api.paths import local_path
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.api.predictions import (
     FailedShape,
     PredictedParts,
@@ -46,6 +46,7 @@ def predict(
     votes: int = 1,
     top: int = 3,
     up: str = "y",
+    textures: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -59,7 +60,8 @@ def predict(
     split: of stores; None = all rendered shapes. class_name: of all shapes; segmentation needs the
     class of a shape, otherwise that of its store or its folder. votes: as in `evaluate`. top:
     classes to return for each shape, 0 = all. up: the axis that points up in files and objects.
-    out: a folder for predictions.csv, .json and .png, and for parts/, or one .csv, .json or .png.
+    textures: one more folder in which the textures of files are looked for. out: a folder for
+    predictions.csv, .json and .png, and for parts/, or one .csv, .json or .png.
 
     A shape that cannot be read is one of the `failures`; the others go on. Raises UsageError for
     invalid settings, StoreError for a run or a store that cannot be used.
@@ -81,7 +83,10 @@ def predict(
         plan = None if out is None else plan_files(local_path(out, "--out"), overwrite)
         predictor = open_predictor(local_path(run, "RUN"), checkpoint, votes, device)
         job = _Job(
-            predictor, _class_of(predictor, class_name), top or len(predictor.run.class_names)
+            predictor,
+            _class_of(predictor, class_name),
+            top or len(predictor.run.class_names),
+            textures_folder(textures),
         )
         found = job.run([_Target.open(t, n, split) for n, t in enumerate(targets)], up)
     if plan is not None:
@@ -144,11 +149,15 @@ class _Target:
 
 @dataclass(eq=False)
 class _Job:
-    """One call of `predict`. given: the run's number of the class that all shapes have, or None."""
+    """One call of `predict`.
+
+    given: the run's number of the class that all shapes have, or None. textures: a folder, or None.
+    """
 
     predictor: Predictor
     given: int | None
     top: int
+    textures: Path | None = None
     shapes: list[Prediction] = field(default_factory=list)
     failures: list[FailedShape] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
@@ -230,7 +239,8 @@ class _Job:
             from pointcmt.api.files import Loader, load_all
 
             facts, draws = predictor.run.facts["data"], "rgb" in reads.arrays
-            loader = Loader(facts.get("render"), draws, reads.points or 1, up)
+            points = reads.points or 1
+            loader = Loader(facts.get("render"), draws, points, up, self.textures)
         labels = self._labels([entry.record.class_name for entry in entries])
         waiting: list[tuple[int, Loaded]] = []
         for number, loaded in load_all(loader, entries, set() if segments else pictures):

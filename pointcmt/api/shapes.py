@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from pointcmt import geometry
+from pointcmt.api.paths import local_path, textures_folder
 from pointcmt.arrays import number_array
 from pointcmt.cameras import Camera, Rig, find_rig
 from pointcmt.datasets.store.schema import ShapeRecord
@@ -29,22 +30,29 @@ from pointcmt.render.limits import usable_cores
 from pointcmt.render.load import meshes
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.normals import complete_normals
+from pointcmt.render.load.readers.sidecars import Search
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
 SLACK = 1e-6  # how far rounding may take a mesh outside the unit sphere
 
 
-def load_mesh(path: str | Path) -> Mesh:
-    """Load an OFF, OBJ, PLY, STL or GLB file, with textures and colors, as a validated mesh.
+def load_mesh(
+    path: str | Path, *, root: str | Path | None = None, textures: str | Path | None = None
+) -> Mesh:
+    """Load an OFF, OBJ, PLY, STL, GLB or glTF file, with textures and colors, as a validated mesh.
 
-    Triangles keep the file's order and coordinates. Raises ShapeError with the reason if the file
-    is missing, damaged, or has no triangles.
+    root: the folder of the dataset; materials and textures are looked for around the file up to it,
+    and not outside of it. None = the file's own folder. textures: one more folder to look in, by
+    name (docs/datasets.md). Triangles keep the file's order and coordinates. Raises
+    ShapeError with the reason if the file is missing, damaged, or has no triangles.
 
     >>> pc.load_mesh("chair.off")
     Mesh(4 vertices, 4 faces)
     """
+    top = None if root is None else local_path(root, "--root")
+    search = Search(top, textures_folder(textures))
     with _shape_errors(str(path)):
-        return meshes.load_mesh(Path(path).expanduser())
+        return meshes.load_mesh(Path(path).expanduser(), search)
 
 
 def load_cloud(path: str | Path) -> Cloud:

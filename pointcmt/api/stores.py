@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
+from pointcmt.datasets.joint import JointStore
 from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.documents import Outcome, decode_outcome
 from pointcmt.datasets.store.schema import RENDER, SPLITS
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.extras import needs
 
@@ -30,6 +32,22 @@ def open_store(path: str | Path, *, features: str | Path | None = None) -> "View
     ViewStore('S', 40 shapes of 10 classes, 6 views of 32² pixels, 256 points)
     """
     return ViewStore.open(path, features=features)
+
+
+def join_stores(*stores: "str | Path | ViewStore") -> "JoinedStores":
+    """Join stores, to train on them as on one: classes and parts are matched by name.
+
+    stores: locations or open stores, two or more, rendered with the same cameras, image size,
+    number of points and look; their order matters. Raises StoreError for stores with different
+    settings, naming these, UsageError for one that is given twice.
+
+    >>> same = {"rig": "ortho6", "size": 32, "points": 256, "workers": 1}
+    >>> _ = pc.render("toy", out="S2", limit=4, **same)
+    >>> stores = pc.join_stores("S", "S2")
+    >>> stores.class_names == pc.open_store("S").class_names
+    True
+    """
+    return JoinedStores([s if isinstance(s, ViewStore) else open_store(s) for s in stores])
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +151,69 @@ class StoredShape:
             )
 
 
-class ViewStore(view_store.ViewStore):
+class Batched:
+    """Batches for torch, of a store or of several."""
+
+    def dataset(
+        self: StoreReader,
+        split: str | Sequence[int] = "train",
+        *,
+        arrays: Sequence[str] = ("rgb", "points"),
+        batch_size: int = 32,
+        views: int = 0,
+        points: int = 0,
+        seed: int = 0,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> "ViewDataset":
+        """Return batches of a split's rendered shapes as a torch IterableDataset.
+
+        split: train, test or val, or indices of shapes. arrays: those in a batch, in addition to
+        `label`, `shape` and `view`; each is a tensor with the batch dimension first. views: random
+        views per shape, 0 = all. points: the first n, 0 = all. shuffle: by the seed and the epoch;
+        default: only the train split. rank, world_size: this process's share of each batch.
+
+        Raises UsageError for what the store does not have, StoreError if no shape is rendered.
+
+        >>> data = pc.open_store("S").dataset("train", batch_size=8, views=4)
+        >>> batch = next(iter(data))
+        >>> tuple(batch["rgb"].shape), tuple(batch["points"].shape), tuple(batch["label"].shape)
+        ((8, 4, 32, 32, 3), (8, 256, 3), (8,))
+        """
+        with needs("train", "a dataset of batches"):
+            from pointcmt.datasets.store.streaming import StreamConfig, ViewDataset, done_shapes
+        if isinstance(split, str):
+            _require("split", split, SPLITS)
+            shapes = done_shapes(self, split)
+        else:
+            shapes = np.asarray(split, np.int64)
+        if batch_size < 1:
+            raise UsageError(
+                f"batch_size must be at least 1, not {batch_size}", where="batch_size="
+            )
+        config = StreamConfig(
+            arrays=tuple(arrays),
+            batch_size=batch_size,
+            views=views,
+            points=points,
+            seed=seed,
+            shuffle=split == "train" if shuffle is None else shuffle,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        try:
+            return ViewDataset(self, shapes, config)
+        except UsageError as error:  # it names settings of `pointcmt train`
+            own = error.where.startswith("data.")
+            where = f"{error.where.removeprefix('data.')}=" if own else error.where
+            fix = error.fix.replace("--set data.", "").replace("data.", "")
+            raise UsageError(error.what, where=where, fix=fix) from None
+
+
+class ViewStore(Batched, view_store.ViewStore):
     """A view store, open for reading; `open_store` opens it.
 
     `store[7]`, `store[-1]` and `store["chair/0001"]` are shapes, `store[10:20]` is a list of them,
@@ -199,64 +279,6 @@ class ViewStore(view_store.ViewStore):
             chosen &= self.labels == self.class_names.index(class_name)
         return [StoredShape(self, int(index)) for index in np.flatnonzero(chosen)]
 
-    def dataset(
-        self,
-        split: str | Sequence[int] = "train",
-        *,
-        arrays: Sequence[str] = ("rgb", "points"),
-        batch_size: int = 32,
-        views: int = 0,
-        points: int = 0,
-        seed: int = 0,
-        shuffle: bool | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> "ViewDataset":
-        """Return batches of a split's rendered shapes as a torch IterableDataset.
-
-        split: train, test or val, or indices of shapes. arrays: those in a batch, in addition to
-        `label`, `shape` and `view`; each is a tensor with the batch dimension first. views: random
-        views per shape, 0 = all. points: the first n, 0 = all. shuffle: by the seed and the epoch;
-        default: only the train split. rank, world_size: this process's share of each batch.
-
-        Raises UsageError for what the store does not have, StoreError if no shape is rendered.
-
-        >>> data = pc.open_store("S").dataset("train", batch_size=8, views=4)
-        >>> batch = next(iter(data))
-        >>> tuple(batch["rgb"].shape), tuple(batch["points"].shape), tuple(batch["label"].shape)
-        ((8, 4, 32, 32, 3), (8, 256, 3), (8,))
-        """
-        with needs("train", "a dataset of batches"):
-            from pointcmt.datasets.store.streaming import StreamConfig, ViewDataset, done_shapes
-        if isinstance(split, str):
-            _require("split", split, SPLITS)
-            shapes = done_shapes(self, split)
-        else:
-            shapes = np.asarray(split, np.int64)
-        if batch_size < 1:
-            raise UsageError(
-                f"batch_size must be at least 1, not {batch_size}", where="batch_size="
-            )
-        config = StreamConfig(
-            arrays=tuple(arrays),
-            batch_size=batch_size,
-            views=views,
-            points=points,
-            seed=seed,
-            shuffle=split == "train" if shuffle is None else shuffle,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-        )
-        try:
-            return ViewDataset(self, shapes, config)
-        except UsageError as error:  # it names settings of `pointcmt train`
-            own = error.where.startswith("data.")
-            where = f"{error.where.removeprefix('data.')}=" if own else error.where
-            fix = error.fix.replace("--set data.", "").replace("data.", "")
-            raise UsageError(error.what, where=where, fix=fix) from None
-
     def outcome(self, index: int) -> Outcome | None:
         """Return the outcome of a shape's rendering, None if it has not been rendered yet."""
         shard = index // self.schema.shard
@@ -278,6 +300,29 @@ class ViewStore(view_store.ViewStore):
     @cached_property
     def _index_of(self) -> dict[str, int]:
         return {shape.id: index for index, shape in enumerate(self.shapes)}
+
+
+class JoinedStores(Batched, JointStore):
+    """Several stores as one, for training; `join_stores` makes it.
+
+    `class_names` is in label order. Shapes are numbered store by store.
+
+    >>> same = {"rig": "ortho6", "size": 32, "points": 256, "workers": 1}
+    >>> _ = pc.render("toy", out="S2", limit=4, **same)
+    >>> stores = pc.join_stores("S", "S2")
+    >>> stores
+    JoinedStores('S, S2', 44 shapes of 10 classes)
+    >>> batch = next(iter(stores.dataset("train", arrays=("points",), batch_size=8)))
+    >>> tuple(batch["points"].shape)
+    (8, 256, 3)
+    """
+
+    def __len__(self) -> int:
+        return self.schema.shapes
+
+    def __repr__(self) -> str:
+        count = len(self.class_names)
+        return f"JoinedStores({self.path!r}, {len(self)} shapes of {count} classes)"
 
 
 def _require(kind: str, name: str, known: Sequence[str]) -> None:

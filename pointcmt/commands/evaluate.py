@@ -22,7 +22,7 @@ from pointcmt.extras import needs
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", **path_of("RUN"))],
-    data: Annotated[str, typer.Option(help="The view store to evaluate on: a folder or a URL.")],
+    data: Annotated[list[str], typer.Option(metavar="STORE", help="The view store to evaluate on: a folder or a URL; may be repeated.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on: test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation) or last.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
@@ -38,9 +38,9 @@ def evaluate(
     allow(trust)
     if probe or few_shot:
         _check_probe(probe, split, votes)
-    from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.datasets.joint import open_stores
 
-    store = ViewStore.open(data)
+    store = open_stores(data)
     store.require_complete()
     if probe or few_shot:
         with needs("train"):

@@ -28,7 +28,7 @@ RUN_FORMATS = ("safetensors", "onnx")
 
 def export(
     source: Annotated[str, typer.Argument(help="A view store (a folder, a zip file or a URL), or a run's folder.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Stores: png (with transforms.json), nerfstudio, colmap, ply (points). Runs: safetensors (weights), onnx (a student, for any runtime).")],
+    to: Annotated[str, typer.Option(help="Stores: png (with transforms.json), nerfstudio, colmap, ply (points). Runs: safetensors (weights), onnx (networks of points, for any runtime).")],
     out: Annotated[Path, typer.Option(help="Stores: a folder, made or continued. Runs: the file to write; an earlier export is replaced.", **path_of("--out"))],
     checkpoint: Annotated[str | None, typer.Option(help="Runs: best on validation, last, or a kept epoch's number; best if absent.", show_default=False)] = None,
     split: Annotated[str | None, typer.Option(help="Stores: only train, test or val.")] = None,

@@ -116,6 +116,15 @@ Root = Annotated[
     typer.Option(help="Folder of the dataset.", show_default=False, **path_of("--root")),
 ]
 
+Textures = Annotated[
+    Path | None,
+    typer.Option(
+        help="One more folder in which to look for the textures and materials of meshes, by name.",
+        show_default=False,
+        **path_of("--textures"),
+    ),
+]
+
 
 def is_url(path: Path) -> bool:
     """Return whether a path was meant as a store's URL."""

@@ -18,6 +18,7 @@ from pointcmt.commands.options import (
     Scheduler,
     ShardIndex,
     Store,
+    Textures,
     Timeout,
     Trust,
     Workers,
@@ -50,6 +51,7 @@ def render(
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many shapes, spread evenly over classes and splits.")] = None,
     holdout: Annotated[float | None, typer.Option(metavar="SHARE", help="For data without a test split: set this share of each class aside as one, such as 0.2.")] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links to folders outside the root.")] = False,
+    textures: Textures = None,
     up: Annotated[str | None, typer.Option(help="Up axis of the files: x, y or z. Default: the dataset's (folder, clouds: y).")] = None,
     backend: Annotated[str, typer.Option(help="Renderer: auto, egl, embree or pyrender.")] = "auto",
     device: Gpus = "auto",
@@ -103,8 +105,8 @@ def render(
         cull=cull,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
-    listing = hold_out(listing, holdout)
-    job = job_of_listing(listing, out, config, correspondences, device)
+    listing = hold_out(listing, holdout, seed)
+    job = job_of_listing(listing, out, config, correspondences, device, textures)
     _print_listing(listing)
     options = Options(
         workers=workers,
@@ -200,7 +202,8 @@ def _print_summary(summary: "Summary", out: str, as_json: bool, verb: str) -> No
     for outcome in summary.failures:
         show("failed", outcome.id, str(outcome.reason), outcome.detail)
     for kind, shapes in list(summary.notes.items())[:MOST_NOTES]:
-        show("note", f"{shapes} shapes" if shapes > 1 else "1 shape", kind)
+        of = "file" if ": " in kind else "shape"  # those in formats that are not read
+        show("note", f"{shapes} {of}s" if shapes > 1 else f"1 {of}", kind)
     if len(summary.notes) > MOST_NOTES:
         show("note", f"{len(summary.notes) - MOST_NOTES} more kinds: see --json")
     rate = summary.views / max(summary.seconds, 1e-9)

@@ -40,7 +40,7 @@ class TrainCommand(TyperCommand):
 
 def train(
     recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, finetune, partseg, or your own as module:name.")] = "pointcmt",
-    data: Annotated[str | None, typer.Option(help="Required. The view store to train on: a folder or a URL.", show_default=False)] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="STORE", help="Required. The view store to train on: a folder or a URL. Repeat it to train on several, rendered with the same settings.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Required. The run's folder, created or continued.", show_default=False, **path_of("--out"))] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value of the configuration: optimizer.clip_norm=1.0")] = None,
@@ -75,8 +75,8 @@ def train(
 
         show_text(commented_yaml(_resolve(recipe, config, set_ or [], inputs, flags)).rstrip())
         return
-    if data is None or out is None:
-        missing = [flag for flag, given in (("--data", data), ("--out", out)) if given is None]
+    if not data or out is None:
+        missing = [flag for flag, given in (("--data", data), ("--out", out)) if not given]
         raise UsageError(
             f"training needs {' and '.join(missing)}",
             fix="run `pointcmt train --data STORE --out RUN`",
@@ -88,11 +88,11 @@ def train(
     settings = _resolve(recipe, config, set_ or [], inputs, flags)
 
     from pointcmt.datasets.enclosing import require_outside
-    from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.datasets.joint import open_stores
 
     if features is not None:
         require_outside(features, out)
-    store = ViewStore.open(data, features=features)
+    store = open_stores(data, features)
     store.require_complete()
     with needs("train"), resumable():
         from pointcmt.training.commands import train_command

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt.console import in_words
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.probe import FewShot, parse_episodes, probe
@@ -24,7 +24,7 @@ class Outcome:
 
 
 def train_command(
-    store: ViewStore,
+    store: StoreReader,
     config: TrainConfig | PipelineConfig,
     seeds: tuple[int, ...],
     out: Path,
@@ -51,7 +51,7 @@ def train_command(
 
 def probe_command(
     folder: Path,
-    store: ViewStore,
+    store: StoreReader,
     svm: bool,
     few_shot: str,
     which: str,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pointcmt.console import Paced, logger, meter
 from pointcmt.datasets.store.streaming import Batch
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import PointcmtError
 from pointcmt.training.config.pointcmt import ViewData
 from pointcmt.training.config.sections import TrainConfig
@@ -74,7 +74,7 @@ class Result:
 
 
 def train(
-    store: ViewStore,
+    store: StoreReader,
     config: TrainConfig,
     out: Path,
     device: str = "auto",

@@ -8,7 +8,7 @@ import torch
 from pointcmt.console import in_words
 from pointcmt.datasets.store.features import features_size
 from pointcmt.datasets.store.streaming import Batch, ViewStream
-from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.evaluation.classifier import evaluation_config
 from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.ops.device import describe_device
 from pointcmt.training.runs import checkpoint
@@ -49,7 +49,8 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
     batch = _read(session, session.plan.split.validation[:1])
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
-    feature_bytes = features_size(session.plan.store, recipe.stream.arrays)
+    sizes = [features_size(one, recipe.stream.arrays) for one in session.plan.store.members]
+    feature_bytes = None if None in sizes else sum(size or 0 for size in sizes)
     return measure_cost(
         session.out, recipe.model, network, inputs, records, state.usage, processes, feature_bytes
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.files import flatten
 from pointcmt.training.config.pointcmt import STAGE_INPUTS, PipelineConfig
@@ -24,7 +24,7 @@ TEACHER, GENERATOR, STUDENT = "teacher", "cmpg", "student"  # folders, named lik
 
 
 def train_pipeline(
-    store: ViewStore,
+    store: StoreReader,
     config: PipelineConfig,
     out: Path,
     device: str = "auto",
@@ -36,7 +36,7 @@ def train_pipeline(
     """
     results = {}
     pipeline = stages(config, out)
-    check_later_stages(store, pipeline, out, device)
+    check_later_stages(store, pipeline, out, device, config.student.epochs)
     for number, (recipe, stage) in enumerate(pipeline, 1):
         logger.info(f"stage {number} of {len(pipeline)}: {recipe}, in {out / recipe}")
         with name_stage(recipe, stage):
@@ -45,17 +45,24 @@ def train_pipeline(
 
 
 def check_later_stages(
-    store: ViewStore, pipeline: list[tuple[str, TrainConfig]], out: Path, device: str
+    store: StoreReader,
+    pipeline: list[tuple[str, TrainConfig]],
+    out: Path,
+    device: str,
+    epochs: int,
 ) -> None:
-    """Check all stages but the first, which `train` checks. Raises what they would raise."""
-    _require_same_teachers(pipeline, out)
+    """Check all stages but the first, which `train` checks. Raises what they would raise.
+
+    epochs: of the student, which may not be among the stages.
+    """
+    _require_same_teachers(pipeline, out, epochs)
     accelerator, _ = join_processes(device)
     for recipe, stage in pipeline[1:]:
         with name_stage(recipe, stage):
             check_session(store, stage, out / recipe, accelerator, STAGE_INPUTS)
 
 
-def _require_same_teachers(pipeline: list[tuple[str, TrainConfig]], out: Path) -> None:
+def _require_same_teachers(pipeline: list[tuple[str, TrainConfig]], out: Path, epochs: int) -> None:
     """Raise UsageError for more epochs of a stage that a later run has learned from already."""
     begun = {name: folder for name, _ in pipeline if _is_begun(folder := out / name)}
     seeds = [folder for folder in sorted(out.glob("seed-*/*")) if _is_begun(folder)]
@@ -67,8 +74,8 @@ def _require_same_teachers(pipeline: list[tuple[str, TrainConfig]], out: Path) -
             raise UsageError(
                 f"more epochs of the {recipe} would change what later stages have learned from it",
                 where=f"{later[0]}",
-                fix=f"continue the student alone: {earlier} --set student.epochs={stage.epochs}; "
-                "or choose another --out",
+                fix="add these to the command, to continue the student alone: "
+                f"{earlier} --set student.epochs={epochs}; or choose another --out",
             )
 
 

@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.sections import Loss, TrainConfig
-from pointcmt.training.evaluation.evaluate import evaluation_config
+from pointcmt.training.evaluation.classifier import evaluation_config
 from pointcmt.training.recipes import build_recipe
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext
@@ -43,7 +43,7 @@ class Plan:
     for a new run. notes: for the user.
     """
 
-    store: ViewStore
+    store: StoreReader
     config: TrainConfig
     split: Split
     run: Run
@@ -80,7 +80,7 @@ class Session:
 
 
 def plan_session(
-    store: ViewStore, config: TrainConfig, out: Path, accelerator: Accelerator
+    store: StoreReader, config: TrainConfig, out: Path, accelerator: Accelerator
 ) -> Plan:
     """Check that a run can be trained, as far as that takes seconds; build its model.
 
@@ -104,7 +104,7 @@ def plan_session(
 
 @torch.no_grad()
 def check_session(
-    store: ViewStore,
+    store: StoreReader,
     config: TrainConfig,
     out: Path,
     accelerator: Accelerator,
@@ -156,7 +156,7 @@ def open_session(
     return Session(plan, recipe, state, stream, accelerator, device)
 
 
-def _fit(config: TrainConfig, store: ViewStore) -> tuple[TrainConfig, Split]:
+def _fit(config: TrainConfig, store: StoreReader) -> tuple[TrainConfig, Split]:
     """Return the configuration as it fits the store, and the split of its shapes, with notes."""
     require_trackers(config)
     config = resolve_config(config, store)
@@ -169,7 +169,7 @@ def _fit(config: TrainConfig, store: ViewStore) -> tuple[TrainConfig, Split]:
 
 
 def _require_streams(
-    store: ViewStore, split: Split, recipe: Recipe, config: TrainConfig, accelerator: Accelerator
+    store: StoreReader, split: Split, recipe: Recipe, config: TrainConfig, accelerator: Accelerator
 ) -> None:
     """Raise UsageError or DamageError unless training and validation can be read."""
     training, validation = _stream_configs(recipe, config, accelerator)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pointcmt.console import in_words, logger
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import LOADS, DownstreamConfig
 from pointcmt.training.config.pointcmt import (
@@ -104,7 +104,7 @@ class Study:
 
 
 def study(
-    store: ViewStore,
+    store: StoreReader,
     config: TrainConfig | PipelineConfig,
     seeds: tuple[int, ...],
     out: Path,
@@ -132,7 +132,7 @@ def study(
     accelerator, compute_device = join_processes(device)
     naming = partial(name_stage, STUDENT, last) if earlier else nullcontext
     require_testable(store, last)
-    check_later_stages(store, earlier, out, device)
+    check_later_stages(store, earlier, out, device, last.epochs)
     for variant, settings in variants(last.model_copy(update={"seed": seeds[0]})).items():
         with naming():
             folder = out / f"seed-{seeds[0]}" / variant

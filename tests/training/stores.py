@@ -67,7 +67,8 @@ class Plan:
     """The contents of a small store.
 
     train, test, val: shapes per class. failed: ids. parts: whether points have parts, see
-    `part_of_points`. render: the render settings in the root.
+    `part_of_points`. part_order: whether the names of parts are in the order of PARTS (1) or in the
+    reverse (-1). render: the render settings in the root.
     """
 
     train: tuple = (14, 14, 14)
@@ -77,7 +78,12 @@ class Plan:
     failed: tuple = ()
     unlabeled: int = 0
     parts: bool = False
+    part_order: int = 1
     render: RenderConfig | None = None
+
+    @property
+    def part_names(self):
+        return {name: PARTS[name][:: self.part_order] for name in self.class_names}
 
 
 def small_config(recipe, *overrides, **flags):
@@ -85,14 +91,22 @@ def small_config(recipe, *overrides, **flags):
     return load_config(recipe, None, [*SMALL[recipe], *overrides], **flags)
 
 
-def write_store(folder, plan):
+def shapes_of(plan):
+    """The list of shapes of a plan: by split, then by class."""
     shapes = [
         ShapeRecord(f"{name}-{split}-{i}", name, split, f"{name}/{i}.off")
         for split in ("train", "test", "val")
         for name, count in zip(plan.class_names, getattr(plan, split), strict=True)
         for i in range(count)
     ]
-    shapes += [ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabeled)]
+    return shapes + [
+        ShapeRecord(f"x-{i}", None, "train", f"x/{i}.off") for i in range(plan.unlabeled)
+    ]
+
+
+def write_store(folder, plan, shapes=None):
+    """A store of a plan. shapes: those of the plan, or others of its classes."""
+    shapes = shapes_of(plan) if shapes is None else shapes
     schema = Schema(len(shapes), VIEWS, SIZE, POINTS, SHARD, depth_scale=1e-4, parts=plan.parts)
     render = plan.render.attributes() if plan.render else {"size": SIZE, "rig": {"name": "small"}}
     attributes = {
@@ -102,7 +116,7 @@ def write_store(folder, plan):
         "render_hash": digest(encode_json(render)),
         "source": {"name": "small", "root": None, "up": "z", "licence": "MIT", "url": ""},
         "class_names": list(plan.class_names),
-        "part_names": PARTS if plan.parts else {},
+        "part_names": plan.part_names if plan.parts else {},
         "versions": {},
     }
     store = create(Storage(folder), attributes, shapes)
@@ -119,7 +133,9 @@ def write_store(folder, plan):
             arrays["rgb"][row] = draw_views(shape.class_name, rng)
             arrays["points"][row] = draw_points(shape.class_name, rng)
             if plan.parts:
-                arrays["part"][row] = part_of_points(shape.class_name, arrays["points"][row])
+                parts = part_of_points(shape.class_name, arrays["points"][row])
+                last = len(PARTS[shape.class_name]) - 1
+                arrays["part"][row] = parts if plan.part_order > 0 else last - parts
             outcomes.append(Outcome(shape.id, "done"))
         files = store.write_shard(shard, arrays)
         marker = {"files": files, "outcomes": [encode_outcome(outcome) for outcome in outcomes]}

@@ -11,6 +11,7 @@ import yaml
 
 import pointcmt as pc
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.config.pointcmt import STAGES
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.export.networks import export
 from pointcmt.training.loop import train
@@ -18,7 +19,7 @@ from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.optimization import learning_rate
 from pointcmt.training.study import study
-from tests.training.stores import small_config
+from tests.training.stores import SMALL, small_config
 from tests.training.test_whole_recipes import pipeline_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -149,6 +150,41 @@ def test_the_student_of_a_whole_recipe_continues_alone(store, tmp_path):
     assert {name: result.epochs for name, result in results.items()} == {
         "teacher": 1, "cmpg": 1, "student": 2,
     }  # fmt: skip
+
+
+def test_the_same_command_with_more_epochs_of_the_student_continues_it(store, tmp_path):
+    """A stage's own --set counts more than --epochs, which is for all stages."""
+    small = [f"--set={stage}.{value}" for stage in STAGES for value in SMALL[stage]]
+    base = [sys.executable, "-m", "pointcmt", "train", "--data", store.path, "--device", "cpu"]
+    base += [*small, "--set=teacher.model.backbone=resnet-18", "--out", str(tmp_path / "RUN")]
+    every = [*base, "--epochs", "1"]
+    for command, says in (
+        (every, "stage 3 of 3"),
+        ([*every, "--set", "student.epochs=2"], "continuing this run of 1 epochs to 2"),
+        ([*every, "--set", "student.epochs=2"], "all 2 epochs have been trained"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stderr
+    refused = subprocess.run([*base, "--epochs", "3"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    fixed = [
+        f"--set={word}" for word in refused.stderr.replace(";", "").split() if ".epochs=" in word
+    ]
+    assert fixed[-1] == "--set=student.epochs=3"
+    done = subprocess.run([*base, "--epochs", "3", *fixed], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "continuing this run of 2 epochs to 3" in done.stderr
+
+
+def test_the_advice_names_the_epochs_that_the_student_was_to_have(store, tmp_path):
+    out = tmp_path / "RUN"
+    train_pipeline(store, pipeline_config(epochs=1), out, device="cpu")
+    config = pipeline_config("teacher.epochs=9", "student.epochs=3", epochs=1)
+    with pytest.raises(UsageError, match="more epochs of the teacher") as caught:
+        train_pipeline(store, config, out, device="cpu")
+    assert "teacher.epochs=1" in caught.value.fix
+    assert "student.epochs=3" in caught.value.fix
 
 
 def test_all_seeds_continue(store, tmp_path):

@@ -24,7 +24,7 @@ from pointcmt.training.runs.folder import (
     weights_digest,
 )
 from pointcmt.training.runs.metrics import METRICS, append_metrics, read_metrics
-from pointcmt.training.runs.published import load_published
+from pointcmt.training.runs.published_weights import load_published
 
 pytestmark = pytest.mark.timeout(60)
 MODEL = nn.Linear(2, 2)

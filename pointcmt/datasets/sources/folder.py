@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pointcmt.datasets.sources.formats import CLOUDS, MESHES, kind_of_unread, unknown, unread
 from pointcmt.datasets.sources.listing import (
     SPLIT_FOLDERS,
     Listing,
@@ -23,14 +24,9 @@ from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 
 # By name of the dataset, which also decides whether a PLY file is read as a mesh or as a cloud.
-SUFFIXES = {
-    "folder": (".off", ".obj", ".ply", ".stl", ".glb"),
-    "clouds": (
-        *(".ply", ".pcd", ".npy", ".npz", ".xyz", ".txt", ".asc", ".csv", ".pts"),
-        *(".xyzrgb", ".xyzn"),
-    ),
-}
+SUFFIXES = {"folder": tuple(MESHES), "clouds": tuple(CLOUDS)}
 LABELS = "labels.csv"
+MOST_NAMED = 5  # formats in an error
 MAX_LABELS = 256 << 20  # bytes of labels.csv: several million shapes
 OBTAIN = {
     "folder": "set --root to a folder that contains mesh files, at any depth",
@@ -55,15 +51,18 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
     found = sorted(
         path for path in paths - other - {LABELS} if Path(path).suffix.lower() in suffixes
     )
-    if not found:
-        if left:
-            obtain = f"{obtain}; {notes[-1]}"
-        raise unrecognized(root, f"files of {', '.join(suffixes)}", obtain)
     rest = paths - set(found) - {LABELS} - {path for split in lists.values() for path in split}
-    others = Counter(Path(path).suffix.lower() or "no suffix" for path in rest)
+    not_read = {kind_of_unread(dataset, s): n for s, n in unread(dataset, rest).items()}
+    if not found:
+        said = [f"{count} {kind}" for kind, count in [*not_read.items()][:MOST_NAMED]]
+        obtain = "; ".join([*said, obtain, *(notes[-1:] if left else ())])
+        raise unrecognized(root, f"files of {', '.join(suffixes)}", obtain)
+    notes += [f"{count} {kind}" for kind, count in not_read.items()]
+    others = unknown(dataset, rest)
     if others:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
-        notes.append(f"{others.total()} other files ignored ({kinds}{', …' * (len(others) > 4)})")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in [*others.items()][:4])
+        total = sum(others.values())
+        notes.append(f"{total} other files ignored ({kinds}{', …' * (len(others) > 4)})")
     stems = Counter(_stem(path) for path in found)
     shapes = [_record(path, _stem(path) if stems[_stem(path)] == 1 else path) for path in found]
     if lists:
@@ -86,6 +85,7 @@ def list_folder(dataset: str, root: Path | None, follow_links: bool = False) -> 
         url="",
         official=None,
         notes=tuple(notes),
+        not_read=not_read,
         kind="cloud" if dataset == "clouds" else "mesh",
     )
 

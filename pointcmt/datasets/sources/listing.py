@@ -33,9 +33,10 @@ class Listing:
     class_names: in label order, which does not depend on the classes present. up: axis of the
     sources, "x", "y" or "z". official: published number of shapes per split, for comparison. notes:
     what the user should know about this directory. part_names: per class, if shapes have part
-    labels. kind: of all shapes. follow_links: whether links to directories outside the root may be
-    followed. labels: of scenes, the classes of their points and boxes; class_names are then the
-    types of scenes.
+    labels. not_read: number of files by kind of note, for files of shapes in other formats. kind:
+    of all shapes. follow_links: whether links to directories outside the root may be followed.
+    labels: of scenes, the classes of their points and boxes; class_names are then the types of
+    scenes.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Listing:
     official: dict[str, int] | None
     notes: tuple[str, ...]
     part_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    not_read: dict[str, int] = field(default_factory=dict)
     kind: Literal["mesh", "cloud", "scene"] = "mesh"
     follow_links: bool = False
     labels: SceneLabels = field(default_factory=SceneLabels)

@@ -1,4 +1,4 @@
-"""ShapeNetCore v1 (`<synset>/<id>/model.obj`), v2 (`…/models/model_normalized.obj`) and as GLB.
+"""ShapeNetCore v1 (`<synset>/<id>/model.obj`), v2 (`…/models/model_normalized.obj`), GLB, glTF.
 
 In v1 and v2 +Y points up. By the releases' notes, the front is +X in v1 and -Z in v2: the same
 model is turned by 90° about its up axis. Files are used as they are, so the world's front is +X for
@@ -27,11 +27,12 @@ OBTAIN = f"register at {URL}, accept its terms ({LICENSE}), and set --root to th
 SPLITS_URL = "http://shapenet.cs.stanford.edu/shapenet/obj-zip/SHREC16/all.csv"
 LAYOUT = (
     "ShapeNetCore as <synset>/<model>/model.obj, <synset>/<model>/models/…normalized.obj or "
-    "<synset>/<model>.glb"
+    "<synset>/<model>.glb or .gltf"
 )
 
 V1, V2 = "model.obj", "models/model_normalized.obj"
-GLBS = ("models/model_normalized.glb", "model_normalized.glb", "model.glb")  # in model folders
+GLTF = (".glb", ".gltf")
+GLTF_STEMS = ("models/model_normalized", "model_normalized", "model")  # in model folders
 
 # The 55 synsets of ShapeNetCore (Chang et al. 2015), in label order.
 SYNSETS = {
@@ -114,9 +115,9 @@ def list_shapenet(dataset: str, root: Path | None) -> Listing:
         )
         notes.append("v1 models face +X, v2 models face -Z: they are turned against each other")
     if versions["glb"] and versions["glb"] < len(models):
-        notes.append(f"{versions['glb']} models are GLB files, the others OBJ files")
+        notes.append(f"{versions['glb']} models are GLB or glTF files, the others OBJ files")
     if versions["spare"]:
-        notes.append(f"{versions['spare']} models are also present as GLB: using OBJ")
+        notes.append(f"{versions['spare']} models are also present as GLB or glTF: using OBJ")
     if versions["both"]:
         notes.append(f"{versions['both']} models are present in both versions: using v2")
     splits, official = _read_splits(base / "all.csv")
@@ -187,10 +188,14 @@ def _models(base: Path, synset: str, versions: Counter[str]) -> list[tuple[str, 
         if source is not None:
             found[model] = f"{synset}/{model}/{source}"
     for file in files(base / synset):
-        model = file[:-4]
-        if file.lower().endswith(".glb") and model:
-            versions["spare" if model in found else "glb"] += 1
-            found.setdefault(model, f"{synset}/{file}")
+        model = Path(file).stem
+        if not file.lower().endswith(GLTF) or file.lower() in GLTF:
+            continue
+        if model in found:
+            versions["spare"] += found[model].endswith(".obj")
+        else:
+            versions["glb"] += 1
+            found[model] = f"{synset}/{file}"
     return [(synset, model, source) for model, source in sorted(found.items())]
 
 
@@ -198,8 +203,8 @@ def _source(model: Path, versions: Counter[str]) -> str | None:
     """Return the model's file and count its version; None if the directory has no model."""
     first, second = (model / V1).is_file(), (model / V2).is_file()
     if not first and not second:
-        glbs = (*GLBS, f"{model.name}.glb")
-        packed = next((name for name in glbs if (model / name).is_file()), None)
+        names = [stem + suffix for stem in (*GLTF_STEMS, model.name) for suffix in GLTF]
+        packed = next((name for name in names if (model / name).is_file()), None)
         versions["glb"] += packed is not None
         return packed
     versions["both"] += first and second

@@ -108,7 +108,9 @@ _MOST = {
 }
 _UNREADABLE = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
 # In a note: quoted names, paths, names of files, and numbers.
-_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[\w-]+\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?")
+_PARTICULAR = re.compile(  # quoted text, paths, names of files, numbers
+    r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|[\w<>%()-]+(?:\.[\w<>%()-]+)*\.[A-Za-z]\w{1,4}\b|\d[\d.,]*%?"
+)
 
 
 @dataclass(frozen=True)

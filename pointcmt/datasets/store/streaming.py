@@ -22,11 +22,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from pointcmt.datasets.store import forks
 from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, RENDER, SPLITS, unpack_visible
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import Share, StoreReader, ViewStore, joined
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Batch = dict[str, torch.Tensor]
-Reads = dict[str, "ts.Future[Any]"]  # in progress, by array
+Arrays = dict[str, "ts.TensorStore"]
+Reads = list[tuple[Share, dict[str, "ts.Future[Any]"]]]  # in progress, by array
 STATE_VERSION = 1
 
 
@@ -54,7 +55,7 @@ class StreamConfig:
     prefetch: int = 2  # batches read in advance
 
 
-def done_shapes(store: ViewStore, split: str) -> NDArray[np.int64]:
+def done_shapes(store: StoreReader, split: str) -> NDArray[np.int64]:
     """Return indices of a split's rendered shapes. Raises StoreError if there are none."""
     shapes = np.flatnonzero((store.status() == DONE) & (store.splits == SPLITS.index(split)))
     if not len(shapes):
@@ -83,22 +84,26 @@ class ViewStream:
     """
 
     def __init__(
-        self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
+        self, store: StoreReader, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
         self.store, self.config = store, config
         self.shapes = np.asarray(shapes, np.int64)
         self.epoch, self.position = 0, 0  # position: batches of this epoch already yielded
         self.views = config.views or store.schema.views
         require_readable(store, self.shapes, config)
-        self._shards = store.schema.shards_of(self.shapes)
-        store.require_files(config.arrays, self._shards)
         self._threads = threads
         self._arrays = self._open()
         forks.reopen_in_children(self)
 
-    def _open(self) -> dict[str, ts.TensorStore]:
-        homes = {name: self.store.home_of(name).storage for name in self.config.arrays}
-        return {name: home.open_array(name, self._threads) for name, home in homes.items()}
+    def _open(self) -> list[Arrays]:
+        """Open the arrays of each store."""
+        return [
+            {
+                name: member.home_of(name).storage.open_array(name, self._threads)
+                for name in self.config.arrays
+            }
+            for member in self.store.members
+        ]
 
     def reopen(self) -> None:
         """Reopen the arrays in a process forked from the one that opened them."""
@@ -164,7 +169,7 @@ class ViewStream:
         views = self._views(len(shapes), epoch, step)
         share = np.array_split(np.arange(len(shapes)), self.config.world_size)[self.config.rank]
         picked = shapes[share], views[share]
-        return step, picked, {name: self._read(name, *picked) for name in self._arrays}
+        return step, picked, [self._read(each, picked[1]) for each in self.store.shares(picked[0])]
 
     def _views(self, count: int, epoch: int, step: int) -> NDArray[np.int64]:
         """Return views [count,v] of a global batch, drawn before it is cut into ranks."""
@@ -175,38 +180,48 @@ class ViewStream:
         rng = np.random.default_rng([self.config.seed, drawn, step])
         return rng.random((count, every)).argsort(axis=1)[:, : self.views]
 
-    def _read(
-        self, name: str, shapes: NDArray[np.int64], views: NDArray[np.int64]
-    ) -> "ts.Future[Any]":
-        array, axes = self._arrays[name], self.store.specs[name].axes
-        if "view" in axes:
-            return array[np.repeat(shapes, views.shape[1]), views.ravel()].read()
-        if "point" in axes and self.config.points:
-            return array[shapes, : self.config.points].read()
-        return array[shapes].read()
+    def _read(self, share: Share, views: NDArray[np.int64]) -> tuple[Share, dict[str, Any]]:
+        """Start reading the rows of a batch that one store holds. views: of the whole batch."""
+        shapes, views, reads = share.shapes, views[share.rows], {}
+        for name, array in self._arrays[share.number].items():
+            axes = share.store.specs[name].axes
+            if "view" in axes:
+                part = array[np.repeat(shapes, views.shape[1]), views.ravel()]
+            elif "point" in axes and self.config.points:
+                part = array[shapes, : self.config.points]
+            else:
+                part = array[shapes]
+            reads[name] = part.read()
+        return share, reads
 
     def _finish(self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: Reads) -> Batch:
         shapes, views = picked
-        specs, batch = self.store.specs, {}
-        for name, future in reads.items():
-            data = self._wait(name, future)
-            if "view" in specs[name].axes:
-                data = data.reshape(*views.shape, *data.shape[1:])
-            if name == "visible":
-                data = unpack_visible(data, self.config.points or self.store.schema.points)
-            if data.dtype == np.uint16:  # torch has little support for uint16
-                data = data.astype(np.float32) * np.float32(self.store.schema.depth_scale)
+        batch = {}
+        for name in self.config.arrays:
+            parts = [self._decode(share, name, futures[name]) for share, futures in reads]
+            data = joined(parts, [share for share, _ in reads])
             batch[name] = torch.from_numpy(np.ascontiguousarray(data))
         batch["label"] = torch.from_numpy(self.store.labels[shapes])
         batch["shape"], batch["view"] = torch.from_numpy(shapes), torch.from_numpy(views)
         return batch
 
-    def _wait(self, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
+    def _decode(self, share: Share, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
+        """Wait for an array's rows; return them as a batch holds them."""
+        data = self._wait(share, name, future)
+        if "view" in share.store.specs[name].axes:
+            data = data.reshape(len(share.shapes), self.views, *data.shape[1:])
+        if name == "visible":
+            data = unpack_visible(data, self.config.points or self.store.schema.points)
+        if data.dtype == np.uint16:  # torch has little support for uint16
+            data = data.astype(np.float32) * np.float32(self.store.schema.depth_scale)
+        return share.relabeled(name, data)
+
+    def _wait(self, share: Share, name: str, future: "ts.Future[Any]") -> NDArray[Any]:
         try:
-            with storage_errors(self.store.home_of(name).storage.where(name)):
+            with storage_errors(share.store.home_of(name).storage.where(name)):
                 return np.asarray(future.result())
         except (ValueError, MemoryError) as error:
-            raise self.store.unreadable(name, self._shards, error) from error
+            raise share.store.unreadable(name, share.shards, error) from error
 
     def _fingerprint(self) -> str:
         c = self.config
@@ -238,19 +253,21 @@ def balanced_order(
     return rng.permutation(np.concatenate(drawn))
 
 
-def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig) -> None:
+def require_readable(store: StoreReader, shapes: NDArray[np.int64], config: StreamConfig) -> None:
     """Check that these shapes can be streamed, without opening a stream.
 
     Raises UsageError for an unknown array or a batch larger than the split, and DamageError if a
     file of these shapes is lost.
     """
     schema = store.schema
-    for name in config.arrays:
-        if name not in store.specs:
-            fix = nearest(name, store.specs)
-            raise UsageError(f"unknown array '{name}'", fix=fix)
-    if "visible" in config.arrays:
-        _require_correspondences(store)
+    for member in store.members:
+        for name in config.arrays:
+            if name not in member.specs:
+                where = member.path if len(store.members) > 1 else ""
+                fix = nearest(name, member.specs)
+                raise UsageError(f"unknown array '{name}'", where=where, fix=fix)
+        if "visible" in config.arrays:
+            _require_correspondences(member)
     if not 0 <= config.views <= schema.views:
         raise UsageError(
             f"{config.views} views per shape, but the store has {schema.views}",
@@ -277,7 +294,8 @@ def require_readable(store: ViewStore, shapes: NDArray[np.int64], config: Stream
             where="data.batch_size",
             fix="use a smaller data.batch_size",
         )
-    store.require_files(config.arrays, store.schema.shards_of(shapes))
+    for share in store.shares(shapes):
+        share.store.require_files(config.arrays, share.shards)
 
 
 def _count_batches(shapes: int, config: StreamConfig) -> int:
@@ -302,7 +320,7 @@ class ViewDataset(IterableDataset[Batch]):
     """
 
     def __init__(
-        self, store: ViewStore, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
+        self, store: StoreReader, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
         self._made = store.__reduce__(), shapes, config, threads
         self._stream = ViewStream(store, shapes, config, threads)

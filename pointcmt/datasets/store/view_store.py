@@ -1,10 +1,11 @@
 """View stores: open them, read their arrays, write them shard by shard."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import tensorstore as ts
@@ -25,6 +26,9 @@ from pointcmt.datasets.store.schema import (
     RENDER,
     ROOT,
     SCENES,
+    ArraySpec,
+    Schema,
+    ShapeRecord,
     arrays_of,
     digest,
     is_derived,
@@ -34,6 +38,87 @@ from pointcmt.datasets.store.schema import (
 )
 from pointcmt.datasets.store.storage import REPAIR, Storage, decode_array
 from pointcmt.errors import DamageError, StoreError
+
+
+class Records(Protocol):
+    """The shapes of a plan, decoded on access."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, shape: int, /) -> ShapeRecord: ...
+    def __iter__(self) -> Iterator[ShapeRecord]: ...
+
+
+class StoreReader(Protocol):
+    """What training reads: a `ViewStore`, or several that are joined (`datasets.joint`).
+
+    Shapes are numbered over all stores. `schema`, `specs` and `attributes` hold what is common.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def members(self) -> "tuple[ViewStore, ...]": ...
+    @property
+    def attributes(self) -> dict[str, Any]: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def specs(self) -> dict[str, ArraySpec]: ...
+    @property
+    def class_names(self) -> list[str]: ...
+    @property
+    def shapes(self) -> Records: ...
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+    @property
+    def splits(self) -> NDArray[np.uint8]: ...
+    def status(self) -> NDArray[np.uint8]: ...
+    def shares(self, shapes: NDArray[np.int64]) -> "list[Share]": ...
+    def read(self, name: str, shapes: NDArray[np.int64]) -> NDArray[Any]: ...
+    def require_complete(self) -> None: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """Those of some shapes that one store holds.
+
+    number: of the store among the `members`. rows: their places among these shapes. shapes: their
+    indices in the store, [m]. part_orders: the joint part labels of the store's classes and
+    labels, [C, 256]; None = its own.
+    """
+
+    number: int
+    store: "ViewStore"
+    rows: slice | NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    part_orders: NDArray[np.uint8] | None = None
+
+    @property
+    def shards(self) -> set[int]:
+        """The shards of the store that hold the shapes."""
+        return self.store.schema.shards_of(self.shapes)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return an array's rows of the shapes, [m, ...]. Raises like `ViewStore.read`."""
+        return self.relabeled(name, self.store.read(name, self.shapes))
+
+    def relabeled(self, name: str, data: NDArray[Any]) -> NDArray[Any]:
+        """Return rows [m, N] of `part` with the joint labels; other arrays as they are."""
+        if name != "part" or self.part_orders is None:
+            return data
+        labels = self.store.labels[self.shapes]
+        return np.where((labels < 0)[:, None], data, self.part_orders[labels[:, None], data])
+
+
+def joined(parts: Sequence[NDArray[Any]], shares: Sequence[Share]) -> NDArray[Any]:
+    """Put the rows that were read from each store back into the order that was asked for."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    for part, share in zip(parts, shares, strict=True):
+        whole[share.rows] = part
+    return whole
 
 
 class ViewStore(StoreRecords):
@@ -248,6 +333,15 @@ class ViewStore(StoreRecords):
         more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
         what = f"a file of shard {shard} is missing or unreadable ({absent[key]}){more}"
         raise DamageError(what, where=self.storage.where(key), fix=REPAIR)
+
+    @property
+    def members(self) -> "tuple[ViewStore, ...]":
+        """This store: see `StoreReader`."""
+        return (self,)
+
+    def shares(self, shapes: NDArray[np.int64]) -> list[Share]:
+        """Return all of these shapes as those of this store: see `StoreReader`."""
+        return [Share(0, self, slice(None), np.asarray(shapes, np.int64))]
 
     def require_complete(self, share: tuple[int, int] = (0, 1)) -> None:
         """Raise DamageError unless every file of the committed shards and of their arrays exists.

@@ -99,14 +99,14 @@ class Pyrender:
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
         corners += LIFT * normals[:, None]
-        colors = None
+        colors = texture = None
         if mesh.face_colors is not None:
             colors = np.repeat(mesh.face_colors[faces], 3, axis=0)
         if mesh.vertex_colors is not None:
             colors = mesh.vertex_colors[mesh.faces[faces]].reshape(-1, 3)
-        texture = None
         if material.texture is not None and mesh.uv is not None:
-            texture = self._pyrender.Texture(source=material.texture, source_channels="RGB")
+            texture = self._texture(material)
+            colors = colors if material.tinted else None  # they multiply the texture
         plain = colors is not None or texture is not None
         primitive = self._pyrender.Primitive(
             positions=corners.reshape(-1, 3),
@@ -122,3 +122,12 @@ class Pyrender:
             ),
         )
         return self._pyrender.Mesh([primitive])
+
+    def _texture(self, material: Material) -> Any:
+        """Return a material's texture; modes outside of 0..1 are numbered as in OpenGL."""
+        modes = {"repeat": 10497, "clamp": 33071, "mirror": 33648}
+        u, v = (modes[mode] for mode in material.wrap)
+        sampler = self._pyrender.Sampler(wrapS=u, wrapT=v)
+        return self._pyrender.Texture(
+            sampler=sampler, source=material.texture, source_channels="RGB"
+        )

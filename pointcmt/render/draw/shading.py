@@ -4,14 +4,14 @@ All light is computed linearly and stored as sRGB. Surfaces are two-sided and fl
 is turned to the viewer. Numba kernels; `Surface` is a mesh in the layout they read.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.geometry import face_areas, face_normals
-from pointcmt.shapes import Material, Mesh
+from pointcmt.shapes import Material, Mesh, Wrap
 from pointcmt.srgb import to_linear, to_srgb
 
 # Weights of the light. The headlight lights every visible face; the key light (over the viewer's
@@ -23,6 +23,11 @@ LEAST_REFLECTED = np.float32(0.02)
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
 MIP_LEVELS = 12
+# How a texture is used, in one integer: the mode along u, that along v times 3, and whether vertex
+# colors multiply it times 9. 0: it repeats.
+WRAPS = get_args(Wrap)
+REPEAT, CLAMP, MIRROR = range(3)
+TINTED = 9
 
 # sRGB tables: 256 entries to linear; from linear, enough entries to be within half a step of
 # the exact curve's 8-bit value, whose slope is 12.92 at zero.
@@ -32,7 +37,7 @@ BYTE_OF_LINEAR = np.rint(255 * to_srgb(np.arange(_STEPS + 1) / _STEPS)).astype(n
 
 
 class Surface(NamedTuple):
-    """A mesh in the layout that the kernels read. F faces, P vertices, T textures."""
+    """A mesh in the layout that the kernels read. F faces, P vertices, T uses of textures."""
 
     vertices: NDArray[np.float64]  # [P,3]
     faces: NDArray[np.int32]  # [F,3]
@@ -43,7 +48,7 @@ class Surface(NamedTuple):
     face_texture: NDArray[np.int32]  # [F] index into levels, -1 = none; or [0]
     texel_density: NDArray[np.float32]  # [F] texels per world unit at level 0; or [0]
     texels: NDArray[np.uint8]  # all textures' mip levels, flat, sRGB
-    levels: NDArray[np.int64]  # [T,MIP_LEVELS,3]: offset, height, width; width 0 = no such level
+    levels: NDArray[np.int64]  # [T,MIP_LEVELS,4]: offset, height, width (0: no such level), use
 
 
 def make_surface(mesh: Mesh) -> Surface:
@@ -95,19 +100,26 @@ def _pack_textures(
     mesh: Mesh, materials: tuple[Material, ...], material: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
     none = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
-    distinct = {id(m.texture): m.texture for m in materials if m.texture is not None}
-    if mesh.uv is None or not distinct:
-        return *none, np.zeros((0, MIP_LEVELS, 3), np.int64)
-    slot = {key: index for index, key in enumerate(distinct)}
-    table = np.zeros((len(distinct), MIP_LEVELS, 3), np.int64)
+    uses = {_use(m): m.texture for m in materials if m.texture is not None}
+    if mesh.uv is None or not uses:
+        return *none, np.zeros((0, MIP_LEVELS, 4), np.int64)
+    slot = {key: index for index, key in enumerate(uses)}
+    table = np.zeros((len(uses), MIP_LEVELS, 4), np.int64)
     flat: list[NDArray[np.uint8]] = []
+    packed: dict[int, int] = {}  # the slot that holds a texture's levels, by its `id`
     offset = 0
-    for index, texture in enumerate(distinct.values()):
-        for level, image in enumerate(mip_levels(texture)):
-            table[index, level] = offset, *image.shape[:2]
-            flat.append(image.ravel())
-            offset += image.size
-    of_material = [-1 if m.texture is None else slot[id(m.texture)] for m in materials]
+    for (key, use), texture in uses.items():
+        index = slot[key, use]
+        if key in packed:
+            table[index] = table[packed[key]]
+        else:
+            packed[key] = index
+            for level, image in enumerate(mip_levels(texture)):
+                table[index, level, :3] = offset, *image.shape[:2]
+                flat.append(image.ravel())
+                offset += image.size
+        table[index, :, 3] = use
+    of_material = [-1 if m.texture is None else slot[_use(m)] for m in materials]
     face_texture = np.array(of_material, np.int32)[material]
     edges = mesh.uv[:, 1:] - mesh.uv[:, :1]
     uv_area = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]) / 2
@@ -115,6 +127,12 @@ def _pack_textures(
     area = np.maximum(face_areas(mesh), 1e-30)
     density = np.sqrt(texels / area).astype(np.float32)
     return face_texture, density, np.concatenate(flat), table
+
+
+def _use(material: Material) -> tuple[int, int]:
+    """Return the `id` of a material's texture and how it is used, as an integer."""
+    u, v = (WRAPS.index(mode) for mode in material.wrap)
+    return id(material.texture), u + 3 * v + TINTED * material.tinted
 
 
 @compiled
@@ -234,8 +252,8 @@ def _vertex_colors(hits, weights, faces, colors):  # type: ignore[no-untyped-def
 
 @compiled
 def _texture_colors(hits, weights, width, uv, face_texture, density, texels, levels, out):  # type: ignore[no-untyped-def]
-    """Overwrite the color of hits on textured faces. Isotropic trilinear filtering (Williams,
-    Pyramidal Parametrics, 1983); texels per pixel determine the level."""
+    """Overwrite, or multiply, the color of hits on textured faces. Isotropic trilinear filtering
+    (Williams, Pyramidal Parametrics, 1983); texels per pixel determine the level."""
     for n in range(len(hits)):
         face = hits[n]
         if face < 0 or face_texture[face] < 0:
@@ -244,6 +262,9 @@ def _texture_colors(hits, weights, width, uv, face_texture, density, texels, lev
         for corner in range(3):
             u += weights[n, corner] * uv[face, corner, 0]
             v += weights[n, corner] * uv[face, corner, 1]
+        use = levels[face_texture[face], 0, 3]
+        across, down = use % 3, use // 3 % 3
+        u, v = _wrapped(u, across), _wrapped(v, down)
         detail = np.log2(max(density[face] * width[n], 1.0))
         red = green = blue = 0.0
         for step in range(2):
@@ -253,14 +274,35 @@ def _texture_colors(hits, weights, width, uv, face_texture, density, texels, lev
                 level -= 1  # use the smallest existing level for missing ones
             offset = levels[face_texture[face], level, 0]
             high, wide = levels[face_texture[face], level, 1], levels[face_texture[face], level, 2]
-            x = (u - np.floor(u)) * wide - 0.5
-            y = (1.0 - (v - np.floor(v))) * high - 0.5
+            x, y = u * wide - 0.5, (1.0 - v) * high - 0.5
             left, top = int(np.floor(x)), int(np.floor(y))
+            columns = _neighbors(left, wide, across)
+            rows = _neighbors(top, high, down)
             for corner in range(4):
                 dx, dy = corner % 2, corner // 2
                 weight = share * abs(1 - dx - (x - left)) * abs(1 - dy - (y - top))
-                at = offset + 3 * (((top + dy) % high) * wide + (left + dx) % wide)
+                at = offset + 3 * (rows[dy] * wide + columns[dx])
                 red += weight * LINEAR_OF_BYTE[texels[at]]
                 green += weight * LINEAR_OF_BYTE[texels[at + 1]]
                 blue += weight * LINEAR_OF_BYTE[texels[at + 2]]
+        if use >= TINTED:
+            red, green, blue = red * out[n, 0], green * out[n, 1], blue * out[n, 2]
         out[n, 0], out[n, 1], out[n, 2] = red, green, blue
+
+
+@compiled
+def _wrapped(value, mode):  # type: ignore[no-untyped-def]
+    """Return a texture coordinate in 0..1."""
+    if mode == CLAMP:
+        return min(max(value, 0.0), 1.0)
+    if mode == MIRROR:
+        return 1.0 - abs(value - 2.0 * np.floor(value / 2.0) - 1.0)
+    return value - np.floor(value)
+
+
+@compiled
+def _neighbors(first, count, mode):  # type: ignore[no-untyped-def]
+    """Return the texel at an index from -1 to count - 1 and the next: repeated, or the border's."""
+    if mode == REPEAT:
+        return first % count, (first + 1) % count
+    return max(first, 0), min(first + 1, count - 1)

@@ -73,6 +73,7 @@ class Job:
     follow_links: bool = False  # out of the root
     identity: str = ""  # of the store that `out` must hold; "" = any
     before: Mapping[str, Outcome] = field(default_factory=dict)  # outcomes by id, for a repair
+    textures: Path | None = None  # an additional folder of files that models name
     modules: str = ""  # additional folder in which workers look for the source's module
 
 
@@ -90,14 +91,19 @@ def job_of_listing(
     config: RenderConfig | SceneConfig,
     correspondences: bool = True,
     device: str = "auto",
+    textures: Path | None = None,
 ) -> Job:
     """Return the job that renders a listing into the store at `out`.
 
-    config: adapted to the listing's kind of shapes. Raises UsageError if it is for another kind,
-    if a GPU is named by `device` though none is used, and for scenes without correspondences.
+    config: adapted to the listing's kind of shapes. textures: see `Search`. Raises UsageError if it
+    is for another kind, if a GPU is named by `device` though none is used, if `textures` is not a
+    folder or is for shapes that have no such files, and for scenes without correspondences.
     """
     config = fitted(config, listing)
     backend = getattr(config, "backend", "")
+    if textures is not None:
+        _require_textures(listing, textures)
+        textures = textures.absolute()
     if device != "auto" and (backend not in GPU_BACKENDS or listing.kind != "mesh"):
         by = f"backend {backend}" if listing.kind == "mesh" else f"a job of {listing.kind}s"
         raise UsageError(f"{by} does not use a GPU", where="--device", fix="leave it out")
@@ -115,7 +121,22 @@ def job_of_listing(
         config,
         correspondences,
         follow_links=listing.follow_links,
+        textures=textures,
     )
+
+
+def _require_textures(listing: Listing, textures: Path) -> None:
+    if listing.kind != "mesh" or find_source(listing.name).load_shape is not None:
+        raise UsageError(
+            f"the shapes of {listing.name} have no texture files",
+            where="--textures",
+            fix="leave it out",
+        )
+    if not textures.is_dir():
+        raise UsageError(
+            "no such folder", where=f"--textures {textures}", fix="pass a folder of textures"
+        )
+    require_utf8(str(textures.absolute()), where="--textures")
 
 
 def create_store(
@@ -168,6 +189,7 @@ def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage)
             "licence": listing.license,
             "url": listing.url,
             "follow_links": listing.follow_links,
+            **({"textures": str(job.textures)} if job.textures else {}),
         },
         "class_names": list(listing.class_names),
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
@@ -253,7 +275,16 @@ def job_of_store(store: ViewStore, root: Path | None) -> Job:
             fix="set --root to the folder of the dataset; the store was rendered from "
             f"{source['root']}",
         )
-    return Job(store.path, source["name"], root, source["up"], config, follow_links=follow)
+    textures = Path(source["textures"]) if source.get("textures") else None
+    return Job(
+        store.path,
+        source["name"],
+        root,
+        source["up"],
+        config,
+        follow_links=follow,
+        textures=textures,
+    )
 
 
 def tasks(

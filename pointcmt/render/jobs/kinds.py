@@ -31,6 +31,7 @@ from pointcmt.render.load.files import path_in
 from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 from pointcmt.render.load.meshes import load_hashed
 from pointcmt.render.load.normals import complete_normals
+from pointcmt.render.load.readers.sidecars import Search
 from pointcmt.render.scenes.config import SceneConfig
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
@@ -132,7 +133,8 @@ class Meshes:
         """Return a shape's mesh in source coordinates, and the SHA-256 of its source."""
         if self._make is not None:
             return make_mesh(self._make, record, self.job.root)
-        return load_hashed(path_in(self.job.root or Path(), record.source))
+        path = path_in(self.job.root or Path(), record.source)
+        return load_hashed(path, Search(self.job.root, self.job.textures))
 
 
 class MeshShape:

@@ -154,7 +154,19 @@ def _compare(store: ViewStore, job: Job) -> _Comparison:
 
 
 def require_same_root(store: ViewStore, job: Job, moved: bool) -> None:
-    """Raise UsageError if the dataset's location has changed, unless that is expected (moved)."""
+    """Raise UsageError if the dataset's location has changed, unless that is expected (moved).
+
+    Likewise for the additional folder of textures.
+    """
+    recorded = store.attributes["source"].get("textures")
+    if not moved and recorded != (str(job.textures) if job.textures else None):
+        how = f"with --textures {recorded}" if recorded else "without --textures"
+        raise UsageError(
+            f"the store was rendered {how}",
+            where=f"--textures {job.textures or ''}".strip(),
+            fix="use the same folder of textures, or choose another --out; if it has moved, or if "
+            "this is intended for the shapes that are not rendered yet, add --moved",
+        )
     if _is_elsewhere(store, job) and not moved:
         raise UsageError(
             f"the store was rendered from another folder: {store.attributes['source']['root']}",

@@ -72,7 +72,8 @@ class Summary:
     failures: tuple[Outcome, ...]  # all failed shapes of the share, from any run
     seconds: float
     views: int  # rendered by this run
-    notes: dict[str, int] = field(default_factory=dict)  # shapes of the share by kind of note
+    # Shapes of the share by kind of note, and files of the listing that are not read.
+    notes: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -112,7 +113,8 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     if before:
         planned = _shapes(store, _share(options, range(store.schema.shards)))
         logger.info(f"resuming: {before} of {planned} shapes were processed before")
-    return complete(store, job, RENDER, options)
+    summary = complete(store, job, RENDER, options)
+    return replace(summary, notes={**summary.notes, **listing.not_read})
 
 
 def build_correspondences(store: ViewStore, job: Job, options: Options) -> Summary:

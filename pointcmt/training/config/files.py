@@ -61,18 +61,25 @@ def load_config(
 def load_pipeline(
     file: Path | str | None = None, overrides: Given = (), **flags: Any
 ) -> PipelineConfig:
-    """Return the resolved configuration of the three stages; flags apply to each of them.
+    """Return the resolved configuration of the three stages.
 
-    Otherwise the same as `load_config`, with keys such as `student.data.points`.
+    Flags apply to each stage for which an override does not set the same key. Otherwise the same
+    as `load_config`, with keys such as `student.data.points`.
     """
-    every = {f"{stage}.{key}": value for stage in STAGES for key, value in flags.items()}
+    own = {key.partition("=")[0].strip() for key in overrides}
+    every = {
+        name: value
+        for stage in STAGES
+        for key, value in flags.items()
+        if (name := f"{stage}.{key}") not in own
+    }
     table, origin = _read_all(PIPELINE, file, overrides, every)
     _preset(table, origin)
     defaults = _defaults(PipelineConfig)
     for stage in STAGES:
-        own = table.get(stage)
-        own = own if isinstance(own, dict) else {}
-        given = sorted(own.keys() & set(STAGE_INPUTS))
+        settings = table.get(stage)
+        settings = settings if isinstance(settings, dict) else {}
+        given = sorted(settings.keys() & set(STAGE_INPUTS))
         if given:
             raise UsageError(
                 f"'{stage}.{given[0]}' cannot be set: each stage uses the runs of the earlier "
@@ -80,7 +87,7 @@ def load_pipeline(
                 where=origin,
                 fix=f"run `pointcmt train {stage}` with it",
             )
-        preset = {"preset": table.get("preset", "official"), **own}
+        preset = {"preset": table.get("preset", "official"), **settings}
         defaults[stage] = _merge(defaults[stage], _preset(preset, origin).get(stage, {}))
         defaults[stage]["preset"] = preset["preset"]
     return _validate(PipelineConfig, defaults, table, origin)

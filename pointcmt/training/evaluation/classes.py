@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.joint import match_names
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.config.sections import TrainConfig
@@ -39,7 +40,7 @@ class Matched:
     notes: tuple[str, ...] = ()
 
 
-def match(run: Run, store: ViewStore, shapes: NDArray[np.int64], split: str) -> Matched:
+def match(run: Run, store: StoreReader, shapes: NDArray[np.int64], split: str) -> Matched:
     """Match the classes of a split's labeled shapes with those of a run.
 
     Shapes of classes that the run had no train shapes of are left out, too. Raises StoreError if
@@ -83,27 +84,7 @@ def match(run: Run, store: ViewStore, shapes: NDArray[np.int64], split: str) -> 
     return Matched(shapes[known], labels[known], of_class, counted, tuple(notes))
 
 
-def match_names(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
-    """Return the index in `known` of each name, -1 for those that are not in it.
-
-    A name that differs only in case, spaces, `_` or `-` is the same, unless several do.
-    """
-    exact = {name: index for index, name in enumerate(known)}
-    folded = Counter(map(_fold, known))
-    loose = {_fold(name): i for i, name in enumerate(known) if folded[_fold(name)] == 1}
-    taken = {exact[name] for name in names if name in exact}
-    mine = Counter(map(_fold, names))
-    found = []
-    for name in names:
-        index = exact.get(name, -1)
-        if index < 0 and mine[_fold(name)] == 1:
-            index = loose.get(_fold(name), -1)
-            index = -1 if index in taken else index
-        found.append(index)
-    return np.array(found, np.int64)
-
-
-def match_parts(parts: Parts, store: ViewStore, matched: Matched) -> list[NDArray[np.int64]]:
+def match_parts(parts: Parts, store: StoreReader, matched: Matched) -> list[NDArray[np.int64]]:
     """Return the run's number of each part of the store, by the store's class.
 
     Parts may be in another order. Classes that the run does not know have an empty array. Raises
@@ -128,7 +109,7 @@ def match_parts(parts: Parts, store: ViewStore, matched: Matched) -> list[NDArra
     return found
 
 
-def require_testable(store: ViewStore, config: TrainConfig) -> None:
+def require_testable(store: StoreReader, config: TrainConfig) -> None:
     """Raise StoreError unless runs of a configuration can be evaluated on the store's test split.
 
     For before training: the store is the one that the runs are trained on.
@@ -153,8 +134,3 @@ def listing(names: Sequence[str]) -> str:
     """Return the first names as text, and how many more there are."""
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _fold(name: str) -> str:
-    """Return a name as it is compared."""
-    return "".join(c for c in name.casefold() if c not in " _-")

@@ -5,38 +5,33 @@ test split: training and the choice of the best epoch never see it.
 """
 
 import json
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.streaming import ViewStream
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
+from pointcmt.training.evaluation.classifier import (
+    Classifier,
+    evaluation_config,
+    open_classifier,
+    predict,
+    vote,
+)
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
-from pointcmt.training.ops.device import find_device
 from pointcmt.training.ops.statistics import accuracy_interval
-from pointcmt.training.recipes import build_recipe
-from pointcmt.training.recipes.recipe import ClassifyingRecipe
-from pointcmt.training.runs.checkpoint import load_weights, write_file
-from pointcmt.training.runs.facts import store_notes
-from pointcmt.training.runs.folder import (
-    Run,
-    find_checkpoint,
-    open_run,
-    shapes_digest,
-)
-from pointcmt.training.runs.locate import find_run, suggest_checkpoint
+from pointcmt.training.runs.checkpoint import write_file
+from pointcmt.training.runs.facts import as_options, store_notes
+from pointcmt.training.runs.folder import Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.splits import labeled, split_train
 
@@ -186,7 +181,7 @@ class Report:
 
 def evaluate(
     folder: Path,
-    store: ViewStore,
+    store: StoreReader,
     split: str = "test",
     which: str = "best",
     votes: int = 1,
@@ -207,36 +202,18 @@ def evaluate(
     without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
-    folder = find_run(folder)
-    name = find_checkpoint(folder, which)
-    if votes < 1:
-        raise UsageError(
-            f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
-        )
-    run = open_run(folder)
-    if not run.config.classifies:
-        raise UsageError(
-            f"runs of the recipe '{run.config.recipe}' do not classify shapes and have no accuracy",
-            where=str(folder),
-            fix="see the losses in its metrics.jsonl; to evaluate a pre-trained network, use "
-            "`pointcmt evaluate --probe svm`",
-        )
+    opened = open_classifier(folder, which, votes, device)
+    run, folder = opened.run, opened.run.folder
     matched = match(run, store, _shapes(run, store, split), split)
     notes = (*store_notes(run.facts["data"], store), *matched.notes)
-
-    built = build_recipe(run.config, len(run.class_names), False)
-    recipe = cast(ClassifyingRecipe, built)
-    with suggest_checkpoint(folder, name):
-        scalars = load_weights(folder / name, recipe.model)
-    recipe.model.to(find_device(device))
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
-    about |= {"epoch": scalars["epoch"], "votes": votes, "notes": notes}
+    about |= {"epoch": opened.epoch, "votes": votes, "notes": notes}
     about |= {"left_out": matched.left_out}
     for note in notes:
         logger.warning(f"note: {note}")
     evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {folder}", len(matched.shapes), "shapes") as progress:
-        report = evaluate_with(about, recipe, run, store, matched, Paced(progress))
+        report = evaluate_with(about, opened, store, matched, Paced(progress))
     facts = {
         **about,
         "shapes": report.shapes,
@@ -255,13 +232,13 @@ def evaluate(
 
 def _classify(
     about: dict[str, Any],
-    recipe: ClassifyingRecipe,
-    run: Run,
-    store: ViewStore,
+    opened: Classifier,
+    store: StoreReader,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each shape's class."""
+    recipe, run = opened.recipe, opened.run
     reads = evaluation_config(recipe.stream, run.config.data.batch_size)
     stream = ViewStream(store, matched.shapes, reads)
     log_p = predict(recipe, stream, about["votes"], run.config.seed, progress)
@@ -271,14 +248,13 @@ def _classify(
 
 def _segment(
     about: dict[str, Any],
-    recipe: ClassifyingRecipe,
-    run: Run,
-    store: ViewStore,
+    opened: Classifier,
+    store: StoreReader,
     matched: Matched,
     progress: Paced,
 ) -> Evaluation:
     """Predict each point's part."""
-    config: Any = run.config
+    recipe, config = opened.recipe, cast(PartsegConfig, opened.run.config)
     shapes, of_part = matched.shapes, match_parts(config.parts, store, matched)
     require_labels(find_parts(store), store, shapes)
     stream = ViewStream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
@@ -299,70 +275,6 @@ def _segment(
     )
 
 
-def evaluation_config(
-    training: StreamConfig, batch_size: int, all_views: bool = True, also: tuple[str, ...] = ()
-) -> StreamConfig:
-    """Return how to read the arrays of training for evaluation: every shape, in order.
-
-    all_views: otherwise as many views as in training, the same ones of a shape each time. also:
-    more arrays to read.
-    """
-    return replace(
-        training,
-        arrays=tuple(dict.fromkeys((*training.arrays, *also))),
-        batch_size=batch_size,
-        shuffle=False,
-        balance=False,
-        drop_last=False,
-        views=0 if all_views else training.views,
-    )
-
-
-def predict(
-    recipe: ClassifyingRecipe,
-    stream: ViewStream,
-    votes: int = 1,
-    seed: int = 0,
-    progress: Paced | None = None,
-) -> Tensor:
-    """Return log-probabilities of every class, [n, C] on the CPU, in the order of the stream.
-
-    votes: see `evaluate`. seed: for the variations. Leaves the model in evaluation mode.
-    """
-    return torch.cat(list(vote(recipe, stream, votes, seed, progress)))
-
-
-@torch.no_grad()
-def vote(
-    recipe: ClassifyingRecipe,
-    stream: Iterable[Batch],
-    votes: int,
-    seed: int,
-    progress: Paced | None,
-    of_class: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """Yield the logarithm of the votes' mean probability for each batch, on the CPU.
-
-    [B, C], or [B, N, P] for the parts of points. of_class: the run's number of each of the stream's
-    classes, [C]; None if they are the same.
-    """
-    model = recipe.model.eval()
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    for batch in stream:
-        if of_class is not None:
-            batch = {**batch, "label": of_class[batch["label"]]}
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        varied = [recipe.test_time_augmentation(batch, generator) for _ in range(votes - 1)]
-        logits = [recipe.logits(model, each) for each in (batch, *varied)]
-        log_p = torch.stack([each.log_softmax(dim=-1) for each in logits])  # [K, B, …]
-        yield (log_p.logsumexp(dim=0) - math.log(votes)).cpu()
-        if progress:
-            progress.advance(len(batch["label"]))
-    if progress and progress.count:
-        progress.advance(0, now=True)
-
-
 def confusion_matrix(
     true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
@@ -371,7 +283,7 @@ def confusion_matrix(
     return cells.reshape(classes, classes)
 
 
-def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
+def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
         return labeled(store, "test")[0]
@@ -379,7 +291,7 @@ def _shapes(run: Run, store: ViewStore, split: str) -> NDArray[np.int64]:
         raise StoreError(
             f"the '{split}' shapes of this run are only defined for the store it was trained on",
             where=store.path,
-            fix=f"evaluate on {run.facts['data']['path']}, or use the test split of this store",
+            fix=f"use {as_options(run.facts['data'])}, or the test split of this store",
         )
     own = split_train(store, run.config.data)
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)

@@ -19,7 +19,7 @@ from torch import nn
 
 from pointcmt.console import meter
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.pretrained import PointNetwork
@@ -35,7 +35,7 @@ class Frozen:
     were not asked for. feature: a description of the feature.
     """
 
-    store: ViewStore
+    store: StoreReader
     network: PointNetwork
     which: str
     feature: str
@@ -63,7 +63,7 @@ class Frozen:
 
 def freeze(
     network: PointNetwork,
-    store: ViewStore,
+    store: StoreReader,
     shapes: NDArray[np.int64],
     which: str,
     device: str,

@@ -7,36 +7,28 @@ files that someone else has loaded and sampled. Nothing needs to have a class.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
-from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import UsageError
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.training.config.downstream import PartsegConfig
-from pointcmt.training.evaluation.classes import match_names
-from pointcmt.training.evaluation.evaluate import evaluation_config, vote
-from pointcmt.training.ops.device import find_device
-from pointcmt.training.recipes import build_recipe
-from pointcmt.training.recipes.recipe import ClassifyingRecipe
-from pointcmt.training.runs.checkpoint import load_weights
-from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
-from pointcmt.training.runs.locate import find_run, suggest_checkpoint
+from pointcmt.training.evaluation.classifier import (
+    Classifier,
+    evaluation_config,
+    open_classifier,
+    vote,
+)
 from pointcmt.training.runs.part_labels import Parts
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """A run's network, ready to predict. which: the checkpoint. epoch: of the checkpoint."""
-
-    run: Run
-    recipe: ClassifyingRecipe
-    which: str
-    epoch: int
-    votes: int
+class Predictor(Classifier):
+    """A run's network, ready to predict."""
 
     @property
     def parts(self) -> Parts | None:
@@ -59,7 +51,7 @@ class Predictor:
         return np.array([-1 if name is None else number[name] for name in given], np.int64)
 
     def of_store(
-        self, store: ViewStore, shapes: NDArray[np.int64], labels: NDArray[np.int64]
+        self, store: StoreReader, shapes: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> Iterator[Batch]:
         """Yield batches of a store's rendered shapes [n], with these labels [n] of the run."""
         row = np.full(store.schema.shapes, -1, np.int64)
@@ -79,25 +71,5 @@ class Predictor:
 
 
 def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor:
-    """Open a run for prediction. folder, which, votes: see `evaluate`.
-
-    Raises StoreError for a run without a checkpoint, UsageError for one that predicts no classes.
-    """
-    folder = find_run(folder)
-    name = find_checkpoint(folder, which)
-    if votes < 1:
-        raise UsageError(
-            f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
-        )
-    run = open_run(folder)
-    if not run.config.classifies:
-        raise UsageError(
-            f"runs of the recipe '{run.config.recipe}' predict neither classes nor parts",
-            where=str(folder),
-            fix="train `student`, `finetune` or `partseg` from it",
-        )
-    recipe = cast(ClassifyingRecipe, build_recipe(run.config, len(run.class_names), False))
-    with suggest_checkpoint(folder, name):
-        epoch = load_weights(folder / name, recipe.model)["epoch"]
-    recipe.model.to(find_device(device))
-    return Predictor(run, recipe, which, epoch, votes)
+    """Open a run for prediction. Arguments and errors as in `open_classifier`."""
+    return Predictor(**vars(open_classifier(folder, which, votes, device)))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import Report
 from pointcmt.training.evaluation.frozen import RANDOM, TRAINED, Frozen, freeze
@@ -116,7 +116,7 @@ class FewShot:
 
 def probe(
     folder: Path,
-    store: ViewStore,
+    store: StoreReader,
     svm: bool = True,
     episodes: tuple[tuple[int, int], ...] = (),
     which: str = "best",
@@ -213,7 +213,7 @@ def _few_shot(
 
 
 def _eligible(
-    store: ViewStore, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
+    store: StoreReader, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
 ) -> NDArray[np.int64]:
     """Return the classes with enough shapes to draw from. Raises UsageError if they are too few."""
     C = len(store.class_names)

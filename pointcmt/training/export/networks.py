@@ -10,62 +10,22 @@ the logits, and the input (docs/export.md lists them). They include no local pat
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pointcmt import __version__, plugins
+from pointcmt import plugins
 from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.files import parse_json, require_regular
 from pointcmt.training.config.pointcmt import CONFIGS
-from pointcmt.training.config.sections import IMAGE_BACKBONES, POINT_BACKBONES
-from pointcmt.training.config.tables import Count, Table, check
+from pointcmt.training.config.tables import check
+from pointcmt.training.export.forms import FORMATS, FORMS, VERSION, facts_of, find_form, form_of
 from pointcmt.training.export.target import require_target
-from pointcmt.training.networks.backbones import build_backbone
-from pointcmt.training.networks.mvcnn import build_mvcnn
-from pointcmt.training.runs.checkpoint import disk_errors, load_weights, require_fit, write_file
-from pointcmt.training.runs.folder import Run, find_checkpoint, open_run
+from pointcmt.training.runs.checkpoint import disk_errors, read_weights, require_fit, write_file
+from pointcmt.training.runs.folder import find_checkpoint, open_run
 from pointcmt.training.runs.locate import find_run, suggest_checkpoint
-
-FORMATS = ("safetensors", "onnx")
-TEACHER = "teacher"
-POINT_RECIPES = ("student", "finetune")  # recipes whose network takes points
-VERSION = 1  # format version of the facts
-POINTS = (
-    "points [B, N, 3] float32, +Z up, centered by their bounding box and scaled into the unit "
-    "sphere; in farthest-point order if the network samples points"
-)
-VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as in a view store"
-
-
-class NetworkFacts(Table):
-    """The facts required to rebuild a file's network."""
-
-    recipe: str
-    backbone: str
-    classes: Count
-    class_names: list[str]
-
-    @model_validator(mode="after")
-    def _check_backbone(self) -> "NetworkFacts":
-        teacher = self.recipe == TEACHER
-        known = IMAGE_BACKBONES if teacher else POINT_BACKBONES
-        group = plugins.IMAGE_NETWORKS if teacher else plugins.BACKBONES
-        outside = plugins.is_reference(self.backbone) or self.backbone in plugins.names(group)
-        if self.backbone not in known and not outside:
-            raise ValueError(f"backbone: a {self.recipe} run has no network of this name")
-        return self
-
-
-class TeacherFacts(NetworkFacts):
-    """The facts required to rebuild a teacher."""
-
-    pooling: Literal["max", "mean", "attention"]
-    image_size: Count
-    architecture: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -86,8 +46,10 @@ class Exported:
 
     def describe(self) -> str:
         """Return a readable summary."""
-        what = "{recipe} {backbone}, {classes} classes, {checkpoint} checkpoint (epoch {epoch})"
-        lines = [f"{self.path}: {self.size / 1e6:.1f} MB, {what.format(**self.facts)}"]
+        what = "{recipe} {backbone}, {checkpoint} checkpoint (epoch {epoch})"
+        count = self.facts["classes"]
+        classes = f", {count} classes" if count else ""
+        lines = [f"{self.path}: {self.size / 1e6:.1f} MB, {what.format(**self.facts)}{classes}"]
         if self.difference is not None:
             lines.append(
                 f"  ONNX Runtime and torch differ by {self.difference:.1e} of the outputs' scale"
@@ -100,8 +62,8 @@ def export(
 ) -> Exported:
     """Write a run's network into the file `out`, atomically.
 
-    to: safetensors (teachers, point classifiers) or onnx (point classifiers). which: checkpoint, as
-    in `evaluate`: best on validation, last, or the number of an epoch that was kept. overwrite:
+    to: safetensors or onnx; `forms` says which recipes have which. which: checkpoint, as in
+    `evaluate`: best on validation, last, or the number of an epoch that was kept. overwrite:
     replace a file that was not exported before, too.
 
     Raises UsageError for an unknown format or checkpoint, for a recipe that has no such form, and
@@ -115,25 +77,24 @@ def export(
     folder = find_run(folder)
     run = open_run(folder)
     name = find_checkpoint(folder, which)
-    recipe = run.config.recipe
-    known = POINT_RECIPES if to == "onnx" else (TEACHER, *POINT_RECIPES)
-    if recipe not in known and not _is_own_classifier(run.config):
-        raise UsageError(
-            f"a run of the recipe '{recipe}' cannot be exported to {to}",
-            where=str(folder),
-            fix=f"export one of: {', '.join(known)}",
-        )
-    facts = _facts(run, which)
-    model = _build(facts).eval()
+    form = form_of(run, to)
+    facts = facts_of(run, form, which)
+    model = form.build(facts).eval()
     with suggest_checkpoint(folder, name):
-        facts["epoch"] = load_weights(folder / name, model)["epoch"]
+        scalars, weights = read_weights(folder / name)
+        own = {key: tensor for key, tensor in weights.items() if key.startswith(form.prefix)}
+        fix = "use the configuration and the classes it was trained with"
+        require_fit(own, model.state_dict(), str(folder / name), fix)
+    model.load_state_dict(own)
+    facts["epoch"] = scalars["epoch"]
     if to == "onnx":
-        from pointcmt.training.export.onnx import to_onnx  # needs extra libraries
+        from pointcmt.training.export.onnx import Ends, to_onnx  # needs extra libraries
 
-        data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder))
+        ends = Ends(form.outputs, facts["classes"] if form.category else 0)
+        data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder), ends)
     else:
-        weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        data, difference = save(weights, as_strings(facts)), None
+        tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        data, difference = save(tensors, as_strings(facts)), None
     target = require_target(out, to, overwrite)
     with disk_errors(out):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +106,9 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     """Load an exported .safetensors file: the network, in eval mode on the CPU, and its facts.
 
     The input is what facts["input"] describes. A student returns a `backbones.blocks.Prediction`, a
-    teacher (logits, feature). Raises StoreError for a damaged file or one that was not exported.
+    teacher (logits, feature), a segmenter logits [B, N, P] for points and category, and a
+    pre-trained encoder the features of points [B, N, D]. Raises StoreError for a damaged file or
+    one that was not exported.
     """
     try:
         require_regular(path)
@@ -157,8 +120,10 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
             f"this file cannot be read as safetensors: {error}", where=str(path)
         ) from None
     facts = _read_facts(header, str(path))
-    _require_classes(facts, weights, str(path))
-    model = _build(facts)
+    form = find_form(facts["recipe"])
+    if "feature" in form.outputs:  # a classifier
+        _require_classes(facts, weights, str(path))
+    model = form.build(facts)
     require_fit(weights, model.state_dict(), str(path), "export the run again")
     model.load_state_dict(weights)
     return model.eval(), facts
@@ -167,42 +132,6 @@ def load_exported(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
 def as_strings(facts: dict[str, Any]) -> dict[str, str]:
     """Return facts as a header holds them, each value as JSON."""
     return {key: json.dumps(value, allow_nan=False) for key, value in facts.items()}
-
-
-def _facts(run: Run, which: str) -> dict[str, Any]:
-    """Collect the facts of a run's network, except for the epoch."""
-    config: Any = run.config
-    teacher = config.recipe == TEACHER
-    about = {
-        "version": VERSION,
-        "pointcmt": __version__,
-        "recipe": config.recipe,
-        "backbone": config.model.backbone,
-        "classes": len(run.class_names),
-        "class_names": run.class_names,
-        "checkpoint": which,
-        "epoch": 0,
-        "dataset": run.facts["data"]["dataset"],
-        "input": VIEWS if teacher else POINTS,
-        "output": "logits [B, classes]; feature [B, 512]",
-    }
-    if not teacher:
-        return {**about, "points": config.data.points}
-    about |= {"pooling": config.model.pooling, "image_size": config.data.image_size}
-    if config.model.architecture:
-        about["architecture"] = config.model.architecture
-    return about
-
-
-def _is_own_classifier(config: Any) -> bool:
-    """Return whether this is an outside recipe whose model is just a backbone."""
-    return (
-        config.recipe not in CONFIGS
-        and config.classifies
-        and config.point_network == ""
-        and hasattr(getattr(config, "model", None), "backbone")
-        and hasattr(config.data, "points")
-    )
 
 
 def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
@@ -215,17 +144,16 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
             where=where,
             fix="export a run with --to safetensors; `pointcmt train --init` reads other weights",
         ) from None
-    known = (TEACHER, *POINT_RECIPES)
     # An outside recipe is not imported: its network is a backbone, found by name.
     own = plugins.is_reference(recipe) or recipe in plugins.names(plugins.RECIPES)
-    if version != VERSION or (recipe not in known and (recipe in CONFIGS or not own)):
+    if version != VERSION or (recipe not in FORMS and (recipe in CONFIGS or not own)):
         raise StoreError(
             f"the file has version {version} and holds a {recipe}; this pointcmt reads version "
-            f"{VERSION}: {', '.join(known)}",
+            f"{VERSION}: {', '.join(FORMS)}",
             where=where,
             fix=f"use pointcmt {facts.get('pointcmt')}, which wrote it",
         )
-    check(TeacherFacts if recipe == TEACHER else NetworkFacts, facts, "this file", where)
+    check(find_form(recipe).facts, facts, "this file", where)
     return facts
 
 
@@ -239,12 +167,3 @@ def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: s
             where=where,
             fix="export the run again",
         )
-
-
-def _build(facts: dict[str, Any]) -> nn.Module:
-    """Build the network that facts describe, without loading weights."""
-    if facts["recipe"] != TEACHER:
-        return build_backbone(facts["backbone"], facts["classes"])
-    settings = (facts["classes"], facts["image_size"], facts["pooling"])
-    architecture = facts.get("architecture")
-    return build_mvcnn(facts["backbone"], "random", *settings, architecture=architecture)

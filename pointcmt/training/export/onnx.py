@@ -1,14 +1,17 @@
-"""Export a student as an ONNX model, after comparing its outputs with torch's.
+"""Export a network of points as an ONNX model, after comparing its outputs with torch's.
 
-Input `points` [B, N, 3] float32, outputs `logits` [B, C] and `feature` [B, 512]; B and N are free
-(N at least the network's minimum). It uses only standard operators, opset 18, so that any runtime
-can read it; the weights are inside, so that it is one file of less than 2 GB.
+Input `points` [B, N, 3] float32, for part segmentation also `category` [B] int64; B and N are free
+(N at least the network's minimum). Outputs: `logits` [B, C] and `feature` [B, 512] of classifiers,
+`logits` [B, N, P] of segmenters, `features` [B, N, D] of pre-trained encoders. It uses only
+standard operators, opset 18, so that any runtime can read it; the weights are inside, so that it is
+one file of less than 2 GB.
 """
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -18,22 +21,44 @@ from torch import Tensor, nn
 
 from pointcmt.errors import StoreError
 from pointcmt.training.export.onnx_ops import OPSET, TRANSLATIONS
+from pointcmt.training.networks.backbones.blocks import Prediction
 
 TOLERANCE = 1e-4  # relative to the outputs' scale
-OUTPUTS = ("logits", "feature")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What goes into a network besides the points, and what comes out.
+
+    outputs: names. categories: number of values of the input `category`; 0 = no such input.
+    """
+
+    outputs: tuple[str, ...] = ("logits", "feature")
+    categories: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        return ("points", "category") if self.categories else ("points",)
+
+    def example(self, clouds: int, points: int) -> tuple[Tensor, ...]:
+        """Return inputs of random clouds, the same on every call."""
+        category = torch.arange(clouds) % max(self.categories, 1)
+        return (_clouds(clouds, points), category)[: len(self.inputs)]
 
 
 def to_onnx(
-    model: nn.Module, points: int, header: dict[str, str], where: str
+    model: nn.Module, points: int, header: dict[str, str], where: str, ends: Ends | None = None
 ) -> tuple[bytes, float]:
     """Return the model file's bytes and its outputs' relative difference from torch's.
 
-    model: a backbone, in evaluation mode on the CPU. points: N of the clouds it was trained with.
-    header: the model's metadata_props. where: names the model in errors.
+    model: in evaluation mode on the CPU. points: N of the clouds it was trained with. header: the
+    model's metadata_props. where: names the model in errors. ends: None = those of a classifier.
     Raises StoreError if the difference is above 1e-4, or nan.
     """
-    data = build(model, points, header)
-    difference = largest_difference(model, data, points)
+    ends = ends or Ends()
+    data = build(model, points, header, ends)
+    difference = largest_difference(model, data, points, ends)
     if not difference <= TOLERANCE:
         raise StoreError(
             f"the outputs of ONNX Runtime {onnxruntime.__version__} and torch differ by "
@@ -46,16 +71,16 @@ def to_onnx(
     return data, difference
 
 
-def build(model: nn.Module, points: int, header: dict[str, str]) -> bytes:
+def build(model: nn.Module, points: int, header: dict[str, str], ends: Ends) -> bytes:
     """Return the model file's bytes, unchecked. Arguments as in `to_onnx`."""
-    example = _clouds(2, points)  # torch would specialize on a batch of 1
+    free = ({0: "B", 1: "N"}, {0: "B"})[: len(ends.inputs)]
     with _quiet():
         exported = torch.onnx.export(
             _Outputs(model).eval(),
-            (example,),
-            input_names=["points"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={"points": {0: "B", 1: "N"}},
+            ends.example(2, points),  # torch would specialize on a batch of 1
+            input_names=list(ends.inputs),
+            output_names=list(ends.outputs),
+            dynamic_shapes=(free,),  # of the arguments *inputs
             opset_version=OPSET,
             custom_translation_table=TRANSLATIONS,
             dynamo=True,
@@ -75,7 +100,9 @@ def build(model: nn.Module, points: int, header: dict[str, str]) -> bytes:
     return program.model_proto.SerializeToString(deterministic=True)
 
 
-def largest_difference(model: nn.Module, data: bytes, points: int) -> float:
+def largest_difference(
+    model: nn.Module, data: bytes, points: int, ends: Ends | None = None
+) -> float:
     """Compare ONNX Runtime's outputs with torch's on random clouds, relative to torch's largest.
 
     The clouds are tried singly and in a batch, with `points` points and with half as many more.
@@ -83,14 +110,15 @@ def largest_difference(model: nn.Module, data: bytes, points: int) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    worst = []
+    worst, ends = [], ends or Ends()
     for clouds, count in ((1, points), (3, points), (2, points + points // 2 + 1)):
-        batch = _clouds(clouds, count)
-        found = session.run(list(OUTPUTS), {"points": batch.numpy()})
+        batch = ends.example(clouds, count)
+        given = {name: each.numpy() for name, each in zip(ends.inputs, batch, strict=True)}
+        found = session.run(list(ends.outputs), given)
         with torch.no_grad():
-            wanted = model(batch)
-        for name, ours in zip(OUTPUTS, found, strict=True):
-            theirs = getattr(wanted, name).numpy()
+            wanted = _Outputs(model)(*batch)
+        for ours, tensor in zip(found, wanted, strict=True):
+            theirs = tensor.numpy()
             scale = max(np.abs(theirs).max(), np.finfo(np.float32).tiny)
             with np.errstate(invalid="ignore"):  # inf - inf is nan
                 worst.append(np.abs(ours - theirs).max() / scale)
@@ -98,15 +126,15 @@ def largest_difference(model: nn.Module, data: bytes, points: int) -> float:
 
 
 class _Outputs(nn.Module):
-    """A backbone that returns a plain pair."""
+    """A network that returns a plain tuple."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.model(points)
-        return found.logits, found.feature
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = self.model(*inputs)
+        return (found.logits, found.feature) if isinstance(found, Prediction) else (found,)
 
 
 def _clouds(clouds: int, points: int) -> Tensor:
@@ -129,6 +157,8 @@ def _quiet() -> Iterator[None]:
             # torch copies its pytrees with a class that it has deprecated
             message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
             warnings.filterwarnings("ignore", message, FutureWarning)
+            # both inputs of a segmenter have B
+            warnings.filterwarnings("ignore", r"# The axis name: B will not be used", UserWarning)
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pointcmt.console import logger
 from pointcmt.datasets.store.features import Features, create_features
 from pointcmt.datasets.store.streaming import Batch
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import Share, StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.images.blocks import Blocks, own_size
 from pointcmt.training.images.building import build_known, build_random
@@ -164,7 +164,7 @@ class Cached:
 
 def cache_levels(
     network: ImageLevels,
-    store: ViewStore,
+    store: StoreReader,
     shapes: NDArray[np.int64],
     device: torch.device,
     processes: Accelerator,
@@ -185,9 +185,11 @@ def cache_levels(
         "image_size": network.size,
         "levels": [list(shape) for shape in network.shapes],
     }
-    features = create_features(store, key, network.width, facts, chunk="view")
-    shards = set((shapes // store.schema.shard).tolist()) & set(features.pending())
-    views = store.schema.views * sum(len(store.schema.shapes_of(shard)) for shard in shards)
+    caches = [
+        (create_features(share.store, key, network.width, facts, chunk="view"), share)
+        for share in store.shares(shapes)
+    ]
+    views = sum(_missing_views(features, share) for features, share in caches)
     if views:
         logger.info(cost(views, network.width))
 
@@ -196,10 +198,19 @@ def cache_levels(
         return torch.cat([level.flatten(1) for level in levels], dim=1)
 
     rank, world_size = processes.process_index, processes.num_processes
-    compute_features(encode, features, shapes, rank, world_size)
+    for features, share in caches:
+        compute_features(encode, features, share.shapes, rank, world_size)
     processes.wait_for_everyone()
-    features.require_fresh(shapes)
-    return Cached(network, features)
+    for features, share in caches:
+        features.require_fresh(share.shapes)
+    return Cached(network, caches[0][0])
+
+
+def _missing_views(features: Features, share: Share) -> int:
+    """Return the number of views whose features are still to be computed."""
+    schema = features.store.schema
+    shards = share.shards & set(features.pending())
+    return schema.views * sum(len(schema.shapes_of(shard)) for shard in shards)
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,10 @@ def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tens
         points, queries = _pair(points, "queries", queries, width=3)
     k = min(3, points.shape[1])
     index, distance = k_nearest(points, queries, k)
-    inverse = 1 / (distance + WEIGHT_FLOOR)
+    if torch.compiler.is_exporting():  # ONNX's exporter drops an addition of 1e-8, taking it for 0
+        inverse = 1 / (distance / WEIGHT_FLOOR + 1)  # in proportion to the same
+    else:
+        inverse = 1 / (distance + WEIGHT_FLOOR)
     weight = F.pad(inverse / inverse.sum(dim=-1, keepdim=True), (0, 3 - k))
     return torch.cat([index, index[..., :1].expand(-1, -1, 3 - k)], dim=-1), weight
 

@@ -5,14 +5,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 from pointcmt.training.config.sections import Loss
 from pointcmt.training.runs.splits import class_counts
 
 
 def find_weights(
-    loss: Loss, store: ViewStore, train: NDArray[np.int64], device: torch.device | str = "cpu"
+    loss: Loss, store: StoreReader, train: NDArray[np.int64], device: torch.device | str = "cpu"
 ) -> Tensor | None:
     """Return the weights of a store's classes, [C] f32; None if all are 1. train: shapes [n].
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 
 
@@ -23,7 +23,7 @@ class RecipeContext:
     share the work. train: those of the shapes that training will read, [m].
     """
 
-    store: ViewStore
+    store: StoreReader
     shapes: NDArray[np.int64]
     split: dict[str, str]
     device: torch.device

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pointcmt.datasets.store.features import Features, create_features
 from pointcmt.datasets.store.schema import DONE
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.images.features import compute_features, teacher_key
@@ -33,7 +33,7 @@ class TeacherFeatures:
 
 
 def teacher_features(
-    store: ViewStore,
+    store: StoreReader,
     run: Run,
     shapes: NDArray[np.int64],
     device: torch.device,
@@ -66,17 +66,24 @@ def teacher_features(
     what = " ".join(filter(None, (backbone, model.known.fingerprint)))
     key = teacher_key(model.encoder, what, image_size)
     facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
-    features = create_features(store, key, model.width, facts)
     rank, world_size = (processes.process_index, processes.num_processes) if processes else (0, 1)
 
     def encode(views: Tensor) -> Tensor:
         return model.encode(views[:, None].to(device))[:, 0]
 
-    compute_features(encode, features, shapes, rank, world_size)
-    if processes:
-        processes.wait_for_everyone()
-    features.require_fresh(shapes)
-    return _pool(model, features, shapes)
+    found = TeacherFeatures(
+        torch.empty(len(shapes), model.classifier.in_features),
+        torch.empty(len(shapes), model.classifier.out_features),
+    )
+    for share in store.shares(shapes):
+        features = create_features(share.store, key, model.width, facts)
+        compute_features(encode, features, share.shapes, rank, world_size)
+        if processes:
+            processes.wait_for_everyone()
+        features.require_fresh(share.shapes)
+        own = _pool(model, features, share.shapes)
+        found.feature[share.rows], found.logits[share.rows] = own.feature, own.logits
+    return found
 
 
 def _load(run: Run, config: TeacherConfig, device: torch.device) -> MVCNN:

@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from pointcmt import plugins
+from pointcmt.datasets.joint import describe_difference
 from pointcmt.datasets.store.locations import absolute
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import brief, differing
 from pointcmt.training.config.pointcmt import CONFIGS, TeacherConfig
 from pointcmt.training.config.sections import (
@@ -29,13 +30,17 @@ class SplitFacts(Table):
 
 
 class StoreFacts(Table):
-    """The store that the run was trained on. render: its render settings; older runs lack them."""
+    """What the run was trained on. render: the render settings; older runs lack them.
+
+    stores: each store, if there are several; the other fields then describe them together.
+    """
 
     path: str
     dataset: str
     plan_sha256: str
     render_hash: str
     render: dict[str, Any] | None = None
+    stores: list["StoreFacts"] = Field(default=[])
 
 
 class Facts(Table):
@@ -55,15 +60,42 @@ class Facts(Table):
     unlearned: list[str] = Field(default=[])
 
 
-def describe_store(store: ViewStore) -> dict[str, Any]:
-    """Return what run.json says about a store."""
-    return {
-        "path": absolute(store.path),
+def describe_store(store: StoreReader) -> dict[str, Any]:
+    """Return what run.json says about a store; of several that are joined, also about each."""
+    about = {
+        "path": ", ".join(absolute(member.path) for member in store.members),
         "dataset": store.attributes["source"]["name"],
         "plan_sha256": store.attributes["plan_sha256"],
         "render_hash": store.attributes["render_hash"],
         "render": store.attributes["render"],
     }
+    if len(store.members) > 1:
+        about["stores"] = [describe_store(member) for member in store.members]
+    return about
+
+
+def each_store(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the facts about each of a run's stores, in order."""
+    return data.get("stores") or [data]
+
+
+def as_options(data: dict[str, Any]) -> str:
+    """Return the options that name a run's stores, in order."""
+    return " ".join(f"--data {one['path']}" for one in each_store(data))
+
+
+def order_of_run(trained: dict[str, Any], here: dict[str, Any]) -> str:
+    """Return how to pass a run's stores if `here` are the same ones in another order, else ""."""
+    before, now = ({_shapes_of(one): one for one in each_store(data)} for data in (trained, here))
+    if before.keys() != now.keys() or [*before] == [*now]:
+        return ""
+    ordered = {"stores": [now[shapes] for shapes in before]}
+    return f"pass the stores in the order of the run: {as_options(ordered)}"
+
+
+def _shapes_of(data: dict[str, Any]) -> tuple[str, ...]:
+    """What identifies a store to a run."""
+    return data["dataset"], data["plan_sha256"], data["render_hash"]
 
 
 def outside_parts(config: TrainConfig) -> dict[str, str]:
@@ -83,13 +115,14 @@ def outside_parts(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def store_notes(data: dict[str, Any], store: ViewStore) -> tuple[str, ...]:
+def store_notes(data: dict[str, Any], store: StoreReader) -> tuple[str, ...]:
     """Return notes for the user on how a store differs from the one that a run was trained on.
 
     data: the run's facts about its store. The list of shapes may differ without a note.
     """
     here, notes = describe_store(store), []
-    if data["dataset"] != here["dataset"]:
+    known = [one["dataset"] for one in each_store(data)]
+    if any(one["dataset"] not in known for one in each_store(here)):
         notes.append(
             f"this store contains the dataset {brief(here['dataset'])}, but the run was trained "
             f"on {brief(data['dataset'])}"
@@ -104,15 +137,8 @@ def _render_note(trained: dict[str, Any] | None, here: dict[str, Any]) -> list[s
     if trained is None:
         return [f"{text}unknown which, since the run was started with an older version of pointcmt"]
     different = [
-        _difference(key, before, now)
-        for key, (before, now) in differing(trained, here).items()
+        describe_difference(key, values, ("the run's store", "this one"))
+        for key, values in differing(trained, here).items()
         if key not in UNSEEN
     ]
     return [text + "; ".join(different)] if different else []
-
-
-def _difference(key: str, trained: Any, here: Any) -> str:
-    names = [value.get("name") if isinstance(value, dict) else value for value in (trained, here)]
-    if names[0] == names[1]:
-        return f"{key}: different cameras with the same name, {brief(names[0])}"
-    return f"{key}: {brief(names[0])} in the run's store, {brief(names[1])} in this one"

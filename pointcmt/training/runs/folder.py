@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from pointcmt import __version__
 from pointcmt.datasets.enclosing import store_around
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, differing, nearest
 from pointcmt.files import append_regular, open_regular, read_json
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
@@ -46,8 +46,9 @@ from pointcmt.training.config.tables import check
 from pointcmt.training.images.networks import RANDOM
 from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
-from pointcmt.training.runs.facts import Facts, describe_store, outside_parts
+from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
+from pointcmt.training.runs.published_weights import find_backbone_of
 from pointcmt.training.runs.splits import Split, unlearned_classes
 
 VERSION = 2
@@ -74,7 +75,7 @@ class Run:
 def plan_run(
     folder: Path,
     config: TrainConfig,
-    store: ViewStore,
+    store: StoreReader,
     split: Split,
     pending: Collection[str] = (),
 ) -> Run:
@@ -129,7 +130,8 @@ def plan_run(
         raise StoreError(
             "this run was started with different settings:\n  " + "\n  ".join(different),
             where=str(folder),
-            fix="use the same settings to resume it, or choose another --out",
+            fix=order_of_run(existing.facts["data"], run.facts["data"])
+            or "use the same settings to resume it, or choose another --out",
         )
     return existing
 
@@ -155,7 +157,7 @@ def require_outside_stores(folder: Path) -> None:
         )
 
 
-def shapes_digest(store: ViewStore, shapes: NDArray[np.int64]) -> str:
+def shapes_digest(store: StoreReader, shapes: NDArray[np.int64]) -> str:
     """Return the SHA-256 of the ids of these shapes, in their order."""
     ids = "\n".join(store.shapes[shape].id for shape in shapes)
     return hashlib.sha256(ids.encode()).hexdigest()
@@ -241,6 +243,8 @@ def open_run(folder: Path) -> Run:
     try:
         facts = read_json(folder / FACTS)
     except (FileNotFoundError, NotADirectoryError):
+        if folder.is_file():
+            raise _not_a_run(folder) from None
         raise StoreError(
             "there is no run here", where=str(folder), fix="create one with `pointcmt train --out`"
         ) from None
@@ -260,6 +264,19 @@ def open_run(folder: Path) -> Run:
     return Run(folder, config, facts)
 
 
+def _not_a_run(file: Path) -> StoreError:
+    """Return the error for a file in place of a run. Raises StoreError if it holds no weights."""
+    backbone = find_backbone_of(file)
+    return StoreError(
+        "this is a file of weights, not the folder of a run",
+        where=str(file),
+        fix=f"start a run from it: `pointcmt train finetune --data STORE --init {file} "
+        f"--set model.backbone={backbone} --out RUN`, then pass RUN"
+        if backbone
+        else "pass the folder that `pointcmt train --out` made",
+    )
+
+
 def is_run(folder: Path) -> bool:
     """Return whether a folder holds a run, of any version."""
     try:
@@ -269,7 +286,7 @@ def is_run(folder: Path) -> bool:
     return isinstance(facts, dict) and facts.keys() >= {"recipe", "config", "inputs", "split"}
 
 
-def require_classes(run: Run, store: ViewStore) -> None:
+def require_classes(run: Run, store: StoreReader) -> None:
     """Raise StoreError unless the store has the classes that the run was trained on."""
     if store.class_names == run.class_names:
         return

@@ -3,23 +3,24 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, differing
 
 Parts = dict[str, tuple[str, ...]]  # names by class, in the order of the labels
 
 
-def find_parts(store: ViewStore) -> Parts:
+def find_parts(store: StoreReader) -> Parts:
     """Return the names of each class's parts, in the order of the classes and of the part labels.
 
     Raises StoreError for a store without part labels or without their names.
     """
-    if not store.schema.parts:
-        raise StoreError(
-            "the points of this store have no part labels",
-            where=store.path,
-            fix="render a dataset that has them, such as `--dataset shapenetpart` or toy",
-        )
+    for member in store.members:
+        if not member.schema.parts:
+            raise StoreError(
+                "the points of this store have no part labels",
+                where=member.path,
+                fix="render a dataset that has them, such as `--dataset shapenetpart` or toy",
+            )
     names = store.attributes.get("part_names", {})
     absent = [name for name in store.class_names if not names.get(name)]
     if absent:
@@ -27,7 +28,7 @@ def find_parts(store: ViewStore) -> Parts:
     return {name: tuple(names[name]) for name in store.class_names}
 
 
-def require_parts(parts: Parts, store: ViewStore) -> None:
+def require_parts(parts: Parts, store: StoreReader) -> None:
     """Raise StoreError unless the store divides its classes into these parts."""
     stored = find_parts(store)
     if list(stored.items()) != list(parts.items()):  # labels are numbered in this order
@@ -46,7 +47,7 @@ def require_parts(parts: Parts, store: ViewStore) -> None:
         )
 
 
-def require_labels(parts: Parts, store: ViewStore, shapes: NDArray[np.int64]) -> None:
+def require_labels(parts: Parts, store: StoreReader, shapes: NDArray[np.int64]) -> None:
     """Raise StoreError if a point of these shapes has a part that its class does not have."""
     counts = np.array([len(names) for names in parts.values()])
     highest = store.read("part", shapes).max(axis=1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
@@ -33,7 +33,7 @@ from pointcmt.training.runs.checkpoint import load_weights, read_weights, requir
 from pointcmt.training.runs.folder import BEST, Run, open_run
 from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
-from pointcmt.training.runs.published import load_published, read_published
+from pointcmt.training.runs.published_weights import advising, load_published, read_published
 
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
@@ -96,7 +96,7 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
     return PointNetwork(run, scalars["epoch"], network)
 
 
-def resolve_config(config: TrainConfig, store: ViewStore) -> TrainConfig:
+def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
     """Fill in what a configuration takes from the run that it starts from, and from the store.
 
     That is the network (of a teacher, the one that its weights belong to), and the names of parts.
@@ -158,8 +158,10 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
     if isinstance(config, DownstreamConfig):
         network = model.get_submodule((config.point_network or "").rstrip("."))
         if init.is_file():
-            weights, _ = read_published(init, network)
-            return (load_parts(network, weights, config.load, False, f"the file {init}"),)
+            found = read_published(init, network)
+            with advising(init, found.weights, network, config.dense):
+                note = load_parts(network, found.weights, config.load, False, f"the file {init}")
+            return (*found.notes, note)
         source = open_network(init)
         same = source.run.class_names == class_names
         origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets.store.schema import PENDING, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
-from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.sections import Data, TrainConfig
 
@@ -25,7 +25,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
 
-def split_train(store: ViewStore, config: Data) -> Split:
+def split_train(store: StoreReader, config: Data) -> Split:
     """Carve a validation split from train, or take the store's own `val` split if it has one.
 
     The share `validation` of every class is held out, rounded, at least one shape; a class with a
@@ -70,7 +70,7 @@ def split_train(store: ViewStore, config: Data) -> Split:
     return Split(train, validation, notes)
 
 
-def split_shapes(store: ViewStore, config: Data) -> Split:
+def split_shapes(store: StoreReader, config: Data) -> Split:
     """Split like `split_train`, without looking at classes: all rendered shapes of train count.
 
     `validation` and `fraction` are shares of all of them. Raises StoreError for a single shape.
@@ -122,7 +122,7 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     return config.model_copy(update=changes), (f"{known} train shapes do not fill {note}",)
 
 
-def labeled(store: ViewStore, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def labeled(store: StoreReader, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the rendered shapes of a split whose class is known, and notes on those left out.
 
     Raises StoreError if there is none.
@@ -161,7 +161,7 @@ def stratified(
     return taken
 
 
-def note_on_test(store: ViewStore) -> tuple[str, ...]:
+def note_on_test(store: StoreReader) -> tuple[str, ...]:
     """Return a note if the store has no test split, so that its runs cannot be evaluated on it."""
     if np.any(store.splits == SPLITS.index("test")):
         return ()
@@ -172,20 +172,20 @@ def note_on_test(store: ViewStore) -> tuple[str, ...]:
     )
 
 
-def class_counts(store: ViewStore, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
+def class_counts(store: StoreReader, shapes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the number of these shapes in each class of the store, [C]; unlabeled ones in none."""
     labels = store.labels[shapes]
     return np.bincount(labels[labels >= 0], minlength=len(store.class_names))
 
 
-def unlearned_classes(store: ViewStore, train: NDArray[np.int64]) -> list[str]:
+def unlearned_classes(store: StoreReader, train: NDArray[np.int64]) -> list[str]:
     """Return the names of the store's classes that none of these shapes has."""
     counts = np.bincount(store.labels[train], minlength=len(store.class_names))
     return [name for name, n in zip(store.class_names, counts, strict=True) if not n]
 
 
 def of_learned_classes(
-    store: ViewStore, shapes: NDArray[np.int64], unlearned: Collection[str], split: str
+    store: StoreReader, shapes: NDArray[np.int64], unlearned: Collection[str], split: str
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the shapes without those of classes that cannot be predicted, and a note on these."""
     labels = [i for i, name in enumerate(store.class_names) if name in unlearned]
@@ -199,7 +199,7 @@ def of_learned_classes(
 
 
 def _own_validation(
-    store: ViewStore, counts: NDArray[np.int64]
+    store: StoreReader, counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the shapes of the store's val split whose class has train shapes; none without one."""
     if not np.any(store.splits == SPLITS.index("val")):
@@ -210,7 +210,7 @@ def _own_validation(
     return shapes, (*notes, *more)
 
 
-def _class_notes(store: ViewStore, counts: NDArray[np.int64]) -> tuple[str, ...]:
+def _class_notes(store: StoreReader, counts: NDArray[np.int64]) -> tuple[str, ...]:
     """Return a note on the store's classes that train lacks. counts: train shapes of each class.
 
     Raises StoreError if train has one class only, and if rendering is not finished for one.

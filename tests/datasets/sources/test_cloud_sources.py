@@ -104,7 +104,7 @@ def test_a_folder_of_clouds_is_recognized(tmp_path):
     listing = list_shapes("clouds", tmp_path)
     assert found(listing)["d"] == ("lamp", "val")
     assert len(listing.shapes) == 10
-    assert "1 other files ignored (1 .off)" in listing.notes
+    assert "1 .off files are not read: use --dataset folder" in listing.notes
     meshes = list_shapes("folder", tmp_path / "chair")
     assert [shape.source for shape in meshes.shapes] == ["test/b.PLY"]
     assert (meshes.kind, listing.kind) == ("mesh", "cloud")

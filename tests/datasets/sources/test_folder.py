@@ -34,14 +34,18 @@ def test_folders_give_classes_and_splits(tmp_path):
     }
     assert [shape.source for shape in listing.shapes] == sorted(s.source for s in listing.shapes)
     assert listing.class_names == ("chair", "lamp", "table")
-    assert listing.notes == ("2 other files ignored (1 .mtl, 1 no suffix)",) or listing.notes == (
-        "2 other files ignored (1 no suffix, 1 .mtl)",
-    )
+    assert listing.notes == ()
 
 
 def test_ids_keep_the_suffix_where_two_files_share_the_rest(tmp_path):
     touch(tmp_path, "a/x.off", "a/x.obj", "a/y.obj")
     assert list(found(list_shapes("folder", tmp_path))) == ["a/x.obj", "a/x.off", "a/y"]
+
+
+def test_gltf_files_are_shapes_and_their_buffers_are_not(tmp_path):
+    touch(tmp_path, "chair/scene.gltf", "chair/scene.bin", "chair/textures/a.jpeg", "b/x.GLTF")
+    listing = list_shapes("folder", tmp_path)
+    assert [shape.source for shape in listing.shapes] == ["b/x.GLTF", "chair/scene.gltf"]
 
 
 def test_links_are_followed_once_and_without_loops(tmp_path):

@@ -234,12 +234,26 @@ def test_shapenetcore_as_glb(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.glb", "models/model_normalized.glb", "model_normalized.glb", "aaa.glb"]
+    "name",
+    [
+        *("model.glb", "models/model_normalized.glb", "model_normalized.glb", "aaa.glb"),
+        *("model.gltf", "models/model_normalized.gltf", "aaa.gltf"),
+    ],
 )
 def test_a_glb_file_in_the_folder_of_its_model(tmp_path, name):
     glb(tmp_path / "02691156/aaa" / name)
     (shape,) = list_shapes("shapenetcore", tmp_path).shapes
     assert (shape.id, shape.source) == ("02691156/aaa", f"02691156/aaa/{name}")
+
+
+def test_shapenetcore_as_gltf(tmp_path):
+    synset = tmp_path / "02691156"
+    synset.mkdir()
+    for name in ("a.gltf", "b.glb", "b.gltf", ".gltf"):
+        (synset / name).touch()
+    listing = list_shapes("shapenetcore", tmp_path)
+    assert [s.source for s in listing.shapes] == ["02691156/a.gltf", "02691156/b.glb"]
+    assert not any("OBJ" in note for note in listing.notes)
 
 
 def test_mixed_versions_say_that_they_face_elsewhere(tmp_path):
@@ -258,5 +272,5 @@ def test_mixed_versions_say_that_they_face_elsewhere(tmp_path):
     assert "v1 models face +X, v2 models face -Z: they are turned against each other" in (
         listing.notes
     )
-    assert "1 models are GLB files, the others OBJ files" in listing.notes
-    assert "1 models are also present as GLB: using OBJ" in listing.notes
+    assert "1 models are GLB or glTF files, the others OBJ files" in listing.notes
+    assert "1 models are also present as GLB or glTF: using OBJ" in listing.notes

@@ -137,7 +137,7 @@ def test_other_lists_and_prose_are_no_clouds(tmp_path):
     make(tmp_path, filelist_txt="a\nb\n", modelnet40_shape_names_txt="chair\n", README_txt="hi")
     found, notes = splits(tmp_path)
     assert set(found) == set(WANTED)
-    assert notes == ("3 other files ignored (3 .txt)",)
+    assert notes == ("2 other files ignored (2 .txt)",)  # a README is no reason for a note
 
 
 def test_a_list_that_cannot_be_read_blocks_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Stores of scenes: rows with their own counts, resumed, repaired and grown like those of shapes."""
+"""Stores of scenes: rows with counts of their own; resumed, repaired and grown like others."""
 
 import json
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pointcmt import plugins
 from pointcmt.cameras import find_rig
 from pointcmt.datasets import sources
 from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, array_specs
@@ -22,17 +23,20 @@ from pointcmt.scenes import Boxes
 from tests.render.scenes import box_room
 from tests.stores import tree
 
-CONFIG = SceneConfig(frames=8, height=60, width=80, points=4000, boxes=4, voxel=0.05)
+CONFIG = SceneConfig(frames=8, height=60, width=80, points=8000, boxes=4, voxel=0.05)
+
+
+NAME = "tests.render.scenes.box_room:source"
 
 
 @pytest.fixture(autouse=True)
-def rooms(monkeypatch):
-    """A data source of box rooms, in this process."""
-    monkeypatch.setitem(sources.SOURCES, "boxrooms", box_room.source)
+def rooms():
+    """Allow the data source of box rooms."""
+    plugins.trust(NAME)
 
 
 def rendered(out, count=3, shard=2, config=CONFIG, **changes):
-    listing = replace(box_room.listing("boxrooms", count), **changes)
+    listing = replace(box_room.listing(NAME, count), **changes)
     job = job_of_listing(listing, str(out), config)
     store = grow_store(create_store(listing, job, shard), listing, job)
     runner = ShardRunner(job)
@@ -52,7 +56,7 @@ def test_rows_hold_what_the_frames_show(store):
     for shape, frames in enumerate((6, 7, 8)):
         assert store.counts(shape)["view_count"] == frames
         points = store.read("points", shape)
-        assert 2000 < len(points) <= 4000
+        assert 2000 < len(points) < 8000
         assert box_room.on_a_surface(points).max() < 0.03
         assert store.read("frame", shape).tolist() == [10 * i for i in range(frames)]
         assert store.read("rgb", shape).shape == (frames, 60, 80, 3)
@@ -101,18 +105,18 @@ def test_indices_are_within_the_counts(store):
     assert np.array_equal(store.read("points", 0, slice(-1, None))[0], store.read("points", 0)[-1])
     assert store.read("rgb", 2, slice(None, None, 4)).shape[0] == 2
     assert store.read("visible", 0, 1).shape == (-(-store.counts(0)["point_count"] // 8),)
-    assert store.read("points").shape == (3, 4000, 3)  # all scenes: with their padding
+    assert store.read("points").shape == (3, 8000, 3)  # all scenes: with their padding
 
 
-def test_a_store_without_room_keeps_an_even_sample_and_says_so(tmp_path):
+def test_a_store_without_room_keeps_an_even_sample_and_says_so(tmp_path, monkeypatch):
     small = replace(CONFIG, points=500, frames=3, boxes=1)
-    two = Boxes(
-        np.repeat(box_room.boxes().boxes, 2, 0), np.zeros(2, np.int16), np.full(2, 7, np.int32)
-    )
-    monkey = replace(box_room.scene(), boxes=two)
+    boxes = np.repeat(box_room.boxes().boxes, 2, axis=0)
+    two = Boxes(boxes, np.zeros(2, np.int16), np.full(2, 7, np.int32))
+    scene = replace(box_room.scene(), boxes=two)
     whole = rendered(tmp_path / "S", 1)
-    sources.SOURCES["boxrooms"] = sources.Source(box_room.source.list_shapes, lambda *_: monkey)
-    store = rendered(tmp_path / "T", 1, config=small)
+    with_two = sources.Source(box_room.source.list_shapes, lambda *_: scene)
+    monkeypatch.setitem(sources.SOURCES, "full", with_two)
+    store = rendered(tmp_path / "T", 1, config=small, name="full")
     assert store.counts(0) == {"view_count": 3, "point_count": 500, "box_count": 1}
     notes = store.outcomes()[0].notes
     assert "3 of 8 frames are used" in notes
@@ -123,7 +127,7 @@ def test_a_store_without_room_keeps_an_even_sample_and_says_so(tmp_path):
 
 
 def test_the_same_bytes_again_and_after_a_kill(store, tmp_path):
-    listing = box_room.listing("boxrooms")
+    listing = box_room.listing(NAME)
     job = job_of_listing(listing, str(tmp_path / "T"), CONFIG)
     again = create_store(listing, job, 2)
     first, *_ = tasks(again, render=True, correspondences=True)
@@ -159,10 +163,9 @@ def test_a_scene_that_cannot_be_read_is_recorded_and_harms_no_other(tmp_path, mo
             return replace(box_room.scene(), frames=())
         return box_room.load(record, root)
 
-    monkeypatch.setitem(
-        sources.SOURCES, "boxrooms", sources.Source(box_room.source.list_shapes, load)
-    )
-    store = rendered(tmp_path / "S")
+    broken = sources.Source(box_room.source.list_shapes, load)
+    monkeypatch.setitem(sources.SOURCES, "broken", broken)
+    store = rendered(tmp_path / "S", name="broken")
     assert store.status().tolist() == [1, 2, 1]
     failure = store.failures()[0]
     assert (failure.id, failure.reason) == ("rooms/1", Reason.EMPTY_FILE)
@@ -173,9 +176,9 @@ def test_a_scene_that_cannot_be_read_is_recorded_and_harms_no_other(tmp_path, mo
 @pytest.mark.parametrize(
     ("name", "index", "value", "says"),
     [
-        ("point_count", 0, 5000, "point_count is 5000, but the row has room for 4000"),
+        ("point_count", 0, 9000, "point_count is 9000, but the row has room for 8000"),
         ("semantic", (0, 5), 4, "semantic ranges from 0 to 4, but there are 4 classes"),
-        ("semantic", (0, 3999), 1, "semantic is not empty behind point_count"),
+        ("semantic", (0, 7999), 1, "semantic is not empty behind point_count"),
         ("boxes", (0, 0, 3), 0, "a box has no volume"),
         ("box_instance", (0, 0), 3, "a box belongs to an instance without points"),
         ("normals", (0, 0), [0, 0, 2], "normals are not unit vectors"),
@@ -195,7 +198,7 @@ def test_verify_finds_what_cannot_be(store, name, index, value, says):
 
 
 def test_scenes_need_their_own_settings(tmp_path):
-    listing = box_room.listing("boxrooms")
+    listing = box_room.listing(NAME)
     with pytest.raises(UsageError, match="the kind 'scene'"):
         job_of_listing(listing, str(tmp_path / "S"), RenderConfig(find_rig("ortho6")))
     with pytest.raises(UsageError, match="always stored"):
@@ -207,7 +210,7 @@ def test_scenes_need_their_own_settings(tmp_path):
 def test_other_labels_or_settings_are_another_store(store, tmp_path):
     with pytest.raises(StoreError, match=r"render\.voxel: 0\.05 in the store, 0\.04 requested"):
         rendered(store.path, config=replace(CONFIG, voxel=0.04))
-    listing = box_room.listing("boxrooms")
+    listing = box_room.listing(NAME)
     names = replace(listing.labels, semantic=("floor", "ceiling", "wall", "crate"))
     with pytest.raises(StoreError, match="semantic_names"):
         rendered(store.path, labels=names)

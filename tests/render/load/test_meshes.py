@@ -1,7 +1,10 @@
 """`load_mesh` on good and bad files: a valid mesh, or a refusal with the right reason."""
 
+import base64
+import json
 import os
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -40,6 +43,14 @@ def refusal(path: Path) -> ShapeRefused:
     return refused.value
 
 
+def as_json(glb: bytes) -> bytes:
+    """The JSON of a GLB, with its binary chunk as a data URI."""
+    size = struct.unpack_from("<I", glb, 12)[0]
+    tree, binary = json.loads(glb[20 : 20 + size]), glb[28 + size :]
+    tree["buffers"][0]["uri"] = f"data:;base64,{base64.b64encode(binary).decode()}"
+    return json.dumps(tree).encode()
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Small valid files by suffix."""
     tetrahedron = trimesh.creation.icosahedron()
@@ -49,6 +60,7 @@ def seeds() -> dict[str, list[bytes]]:
         ".ply": [PLY, tetrahedron.export(file_type="ply")],
         ".stl": [STL, tetrahedron.export(file_type="stl")],
         ".glb": [tetrahedron.export(file_type="glb")],
+        ".gltf": [as_json(tetrahedron.export(file_type="glb"))],
     }
 
 
@@ -96,12 +108,12 @@ def test_binary_junk_is_refused(tmp_path, suffix):
     assert refusal(path).reason is expected.get(suffix, Reason.UNKNOWN_FORMAT)
 
 
-@pytest.mark.parametrize("name", ["mesh", "mesh.txt", "mesh.gltf", ".off"])
+@pytest.mark.parametrize("name", ["mesh", "mesh.txt", "mesh.fbx", ".off"])
 def test_unknown_suffixes_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(OFF)
     refused = refusal(tmp_path / name)
     assert refused.reason is Reason.UNKNOWN_FORMAT
-    assert ".off, .obj, .ply, .stl, .glb" in refused.detail
+    assert ".off, .obj, .ply, .stl, .glb, .gltf" in refused.detail
 
 
 def test_missing_files_are_refused(tmp_path):
@@ -166,7 +178,7 @@ def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
 
     path = tmp_path / "mesh.off"
     path.write_bytes(OFF)
-    monkeypatch.setattr(meshes, "_reader", lambda path: fail)
+    monkeypatch.setattr(meshes, "_reader", lambda path, folder: fail)
     assert refusal(path).reason is Reason.TOO_LARGE
 
 
@@ -176,7 +188,7 @@ def test_an_invalid_mesh_from_a_reader_is_refused_with_its_reason(tmp_path, monk
 
     path = tmp_path / "mesh.off"
     path.write_bytes(OFF)
-    monkeypatch.setattr(meshes, "_reader", lambda path: read)
+    monkeypatch.setattr(meshes, "_reader", lambda path, folder: read)
     assert refusal(path).reason is Reason.BAD_INDEX
     assert refusal(path).detail == "faces use vertices 0 to 3 of 3"
 

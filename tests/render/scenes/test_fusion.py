@@ -51,9 +51,8 @@ def test_labels_colors_and_normals_are_those_of_the_surface():
     assert (points.semantic[floor] == 0).all()
     assert (points.instance[floor] == -1).all()
     assert (points.color[floor] == box_room.LABELS.palette[0]).all()
-    floor &= (
-        box_room.on_a_surface(points.points + np.array([0, 0, 0.3])) > 0.29
-    )  # away from its edges
+    raised = points.points + np.array([0, 0, 0.3])
+    floor &= box_room.on_a_surface(raised) > 0.29  # away from its edges
     known = np.linalg.norm(points.normals[floor], axis=1) > 0
     assert known.mean() > 0.9
     assert np.allclose(points.normals[floor][known], [0, 0, 1], atol=1e-3)

@@ -18,13 +18,8 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.render.config import RenderConfig
 from pointcmt.training.config.sections import Data
-from pointcmt.training.evaluation.evaluate import (
-    Report,
-    confusion_matrix,
-    evaluate,
-    evaluation_config,
-    predict,
-)
+from pointcmt.training.evaluation.classifier import evaluation_config, predict
+from pointcmt.training.evaluation.evaluate import Report, confusion_matrix, evaluate
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from pointcmt.errors import StoreError
 from pointcmt.training.networks.backbones import BACKBONES
-from pointcmt.training.runs.published import load_published
+from pointcmt.training.runs.published_weights import load_published
 from tests.training import textbooks
 from tests.training.runs.published_files import (
     CLASSES,
@@ -60,15 +60,12 @@ def test_all_layer_names_and_prefixes_of_the_reference_code_are_read(
         assert torch.equal(one, other.view_as(one))
 
 
-WRAPPED = [("pointnet2-ssg", k) for k in ("model_state", "model_state_dict", "state_dict", "model")]
-
-
-@pytest.mark.parametrize(("name", "key"), [*WRAPPED, *((name, None) for name in NAMES)])
-def test_weights_with_our_names_are_read_from_any_wrapping(tmp_path, name, key):
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_with_our_names_are_read(tmp_path, name):
     torch.manual_seed(0)
     source, model = BACKBONES[name](CLASSES), ours(name).float()
     weights = source.state_dict()
-    torch.save({key: weights, "epoch": 1} if key else weights, tmp_path / "weights.pt")
+    torch.save(weights, tmp_path / "weights.pt")
     assert load_published(tmp_path / "weights.pt", model) == ()
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
 

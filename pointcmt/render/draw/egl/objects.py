@@ -108,7 +108,7 @@ class MeshBuffers:
             face_color[:, 3] = surface.texel_density[faces]
             index[:, 1] = surface.face_texture[faces]
         levels = np.zeros((max(1, len(surface.levels)) * shading.MIP_LEVELS, 4), np.int32)
-        levels[: surface.levels.size // 3, :3] = surface.levels.reshape(-1, 3)
+        levels[: surface.levels.size // 4] = surface.levels.reshape(-1, 4)
         levels[:, 0] //= 3  # from bytes to texels
         self._table("face_normal", normals, gl.GL_RGBA32F)
         self._table("face_color", face_color, gl.GL_RGBA32F)

@@ -1,14 +1,18 @@
 """Readers of mesh files, one per format; `pointcmt.render.load.meshes.load_mesh` chooses one.
 
 Every reader is a function (path, content) -> Mesh that raises ShapeRefused for an invalid file.
+Those whose files name others also take `folder`, which says where these are looked for.
 The result keeps the file's order: nothing is merged, dropped or moved, so face k is the k-th
 triangle of the file after its polygons are triangulated in place.
 """
+
+from dataclasses import replace
 
 from pointcmt.shapes import Material
 
 MAX_FACES = 20_000_000  # triangles per shape; more are refused
 GRAY = Material().color[0]  # for elements without a color if others have one
+NEARLY_BLACK = 2 / 255  # of a color's largest channel
 _MOST_TRAILING = 49  # bytes: a facet of a binary STL file takes 50
 
 
@@ -20,3 +24,9 @@ def trailing_note(rest: bytes) -> str:
     if len(rest) > _MOST_TRAILING and rest.strip(b"\0"):
         return ""
     return f"{len(rest)} bytes after the end of the data ignored"
+
+
+def without_texture(material: Material) -> Material:
+    """Return the material in gray if it is black: exporters write black beside a texture."""
+    black = max(material.color) <= NEARLY_BLACK
+    return replace(material, color=Material().color) if black else material

@@ -1,10 +1,13 @@
 """MTL files: the colors, opacities and textures of an OBJ's materials."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from pointcmt.render.load.readers import without_texture
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, numbered_name, tile_name
 from pointcmt.render.load.readers.sidecars import (
     ModelFolder,
     NotRead,
@@ -30,7 +33,6 @@ _OPTION_WORDS = {
     "-texres": 1,
     "-type": 1,
 }
-NEARLY_BLACK = 2 / 255  # of a color's largest channel
 _MOST_FILES = 100  # material files per model
 _LONGEST_LINE = 8192  # characters: twice the longest path, and options
 _OPTION_NUMBERS = {"-o", "-s", "-t"}
@@ -39,11 +41,16 @@ _MATTERS = {"-t", "-mm", "-type", "-imfchan"}  # would change the picture, and a
 
 @dataclass(frozen=True)
 class Placed:
-    """A material and the placement of its texture: uv of the image = scale × uv + offset."""
+    """A material and the placement of its texture: uv of the image = scale × uv + offset.
+
+    tile: of a texture in UDIM tiles, returns the material with another tile's image; 0 is outside
+    of all tiles.
+    """
 
     material: Material
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
+    tile: Callable[[int], Material] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -70,9 +77,11 @@ class MaterialLibrary:
     _textures: Textures = field(default_factory=Textures)
 
     @classmethod
-    def of(cls, model: Path, statements: Iterable[str]) -> "MaterialLibrary":
+    def of(
+        cls, model: Path, statements: Iterable[str], folder: ModelFolder | None = None
+    ) -> "MaterialLibrary":
         """Read the files named by an OBJ's `mtllib` statements; the first definition counts."""
-        library = cls(folder_of(model))
+        library = cls(folder or folder_of(model))
         names = [name for text in dict.fromkeys(statements) for name in library._file_names(text)]
         for name in names[:_MOST_FILES]:
             try:
@@ -84,6 +93,11 @@ class MaterialLibrary:
             library.notes.append(f"{len(names) - _MOST_FILES} more material files are ignored")
         return library
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all materials."""
+        return tuple(self._drafts)
+
     def get(self, name: str) -> Placed | None:
         """Return a material with its texture decoded; None, with a note, if it is not defined."""
         draft = self._drafts.get(name)
@@ -94,16 +108,50 @@ class MaterialLibrary:
         material = _with_emission(draft)
         if not draft.texture:
             return Placed(material)
+        if tile_name(draft.texture) is None:
+            first = self._textured(draft, material, draft.texture)
+            numbered = numbered_name(draft.texture, FIRST_TILE) is not None
+            tiled = first.texture is not None and numbered
+        else:
+            first, tiled = without_texture(material), True
+        tile = partial(self._tile, draft, material, first) if tiled else None
+        return Placed(first, draft.scale, draft.offset, tile)
+
+    def _textured(self, draft: _Draft, material: Material, name: str) -> Material:
+        """Return a material with the image of this name; without one, with a note, if it fails."""
         try:
-            path = self._find_texture(draft)
-            pixels = self._textures.opaque(path, material.color)
+            path = self._find_texture(draft, name)
+            return replace(material, texture=self._textures.opaque(path, material.color))
         except NotRead as reason:
             self.notes.append(str(reason))
-            return Placed(_without_texture(material))
-        return Placed(replace(material, texture=pixels), draft.scale, draft.offset)
+            return without_texture(material)
+
+    def _tile(self, draft: _Draft, material: Material, first: Material, tile: int) -> Material:
+        """Return a material with the image of a UDIM tile.
+
+        Coordinates outside of all tiles show the first. So do all of a texture that is named like
+        the first tile, name.1001.png, if there is no file of the other: it repeats.
+        """
+        name = tile_name(draft.texture, tile)
+        if tile == 0 and name is not None:
+            self.notes.append(
+                f"texture {printable(draft.texture)}: coordinates outside of UDIM tiles show the "
+                "first tile"
+            )
+            return self._tile(draft, material, first, FIRST_TILE)
+        if name is not None:
+            return self._textured(draft, material, name)
+        name = numbered_name(draft.texture, tile) or ""
+        try:
+            self._find_texture(draft, name)
+        except NotRead:
+            return first
+        return self._textured(draft, material, name)
 
     def _file_names(self, statement: str) -> list[str]:
         """Return one name with spaces if that file exists, else several names (spaces escaped)."""
+        if len(statement.split()) == 1:
+            return [statement]
         try:
             find(self.folder, statement)
             return [statement]
@@ -111,9 +159,8 @@ class MaterialLibrary:
             words = statement.replace("\\ ", "\0").split()
             return [word.replace("\0", " ") for word in words]
 
-    def _find_texture(self, draft: _Draft) -> Path:
-        """Find the texture's file; if needed, drop a comment or option after its name."""
-        texture = draft.texture
+    def _find_texture(self, draft: _Draft, texture: str) -> Path:
+        """Find a texture's file; if needed, drop a comment or option after its name."""
         first: NotRead | None = None
         for name in dict.fromkeys((texture, texture.split(" #")[0], texture.split(" -")[0])):
             try:
@@ -145,12 +192,6 @@ def _with_emission(draft: _Draft) -> Material:
     pairs = zip(draft.material.color, draft.emitted, strict=True)
     red, green, blue = (min(1.0, reflected + emitted) for reflected, emitted in pairs)
     return replace(draft.material, color=(red, green, blue))
-
-
-def _without_texture(material: Material) -> Material:
-    """Return the material in gray if it is black: exporters write Kd 0 0 0 beside a texture."""
-    black = max(material.color) <= NEARLY_BLACK
-    return replace(material, color=Material().color) if black else material
 
 
 def _set_number(draft: _Draft, keyword: str, rest: str) -> None:

@@ -15,7 +15,9 @@ from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import GRAY, MAX_FACES
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tiles_of
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
+from pointcmt.render.load.readers.sidecars import ModelFolder
 from pointcmt.render.load.readers.text import (
     BACKSLASH,
     HASH,
@@ -60,11 +62,12 @@ class _Statements:
     spare: int  # vertices with additional, unknown numbers
 
 
-def read_obj(path: Path, data: bytes) -> Mesh:
-    """Read the mesh of an OBJ file; its materials and textures are in path's directory.
+def read_obj(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
+    """Read the mesh of an OBJ file.
 
-    Raises ShapeRefused: bad_syntax, bad_index, no_faces, too_large. Missing or damaged materials,
-    and textures that are missing, damaged or outside the directory, become notes.
+    folder: where its materials and textures are, default path's directory. Raises ShapeRefused:
+    bad_syntax, bad_index, no_faces, too_large. Missing or damaged materials and textures, and those
+    outside the folder's limit, become notes.
     """
     text = scannable(data)
     found, notes = _scan_checked(text)
@@ -77,7 +80,8 @@ def read_obj(path: Path, data: bytes) -> Mesh:
         notes.append(f"{lines} faces with fewer than 3 corners skipped")
     names = [decode_names(text[b:e].tobytes()).strip() for _, b, e, _ in found.names]
     is_use = found.names[:, 0] == 1
-    library = MaterialLibrary.of(path, [n for n, use in zip(names, is_use, strict=True) if not use])
+    libraries = [name for name, use in zip(names, is_use, strict=True) if not use]
+    library = MaterialLibrary.of(path, libraries, folder)
     placed, per_polygon = _materials_in_use(library, names, found.names, len(found.sizes))
     material = per_polygon[polygon]
     corner_uv = found.corners[:, 1][triangles]
@@ -283,6 +287,14 @@ def _materials_in_use(
 ) -> tuple[list[Placed], NDArray[np.int32]]:
     """Return the materials that polygons use, and their index per polygon (-1 = none)."""
     uses = [(row[3], name) for name, row in zip(names, statements, strict=True) if row[0] == 1]
+    before = uses[0][0] if uses else polygons
+    if before and len(library.names) == 1:  # as in YCB's models
+        uses.insert(0, (0, library.names[0]))
+    elif before and library.names:
+        where = "before the first usemtl" if uses else "without usemtl"
+        library.notes.append(
+            f"{before} faces {where} have no material, since there are {len(library.names)}"
+        )
     ends = [*(begin for begin, _ in uses), polygons][1:]
     index = np.full(polygons, -1, np.int32)
     placed: list[Placed] = []
@@ -307,7 +319,8 @@ def _lay_textures(
     uv [T,2]; corner_uv [F,3] indices into it or _NO_UV; material [F] indices into placed. Faces
     without coordinates get a copy of their material without its texture.
     """
-    textured = np.array([p.material.texture is not None for p in placed] + [False])[material]
+    textures = [p.material.texture is not None or p.tile is not None for p in placed]
+    textured = np.array([*textures, False])[material]
     if not textured.any():
         return None, material, placed
     bare = textured & (corner_uv == _NO_UV).any(axis=1)
@@ -324,9 +337,30 @@ def _lay_textures(
     with np.errstate(all="ignore"):
         positions = uv[corner_uv[laid]] * scale + offset
         positions[~(np.abs(positions) <= _GREATEST_UV)] = 0
+    material[laid], placed = _choose_tiles(positions, material[laid], placed)
     whole = np.zeros((len(material), 3, 2), np.float32)
     whole[laid] = positions
     return whole, material, placed
+
+
+def _choose_tiles(
+    uv: NDArray[np.float64], material: NDArray[np.int32], placed: list[Placed]
+) -> tuple[NDArray[np.int32], list[Placed]]:
+    """Give the faces of each UDIM tile a material with the tile's image.
+
+    uv [F,3,2]; material [F] indices into placed.
+    """
+    material, placed = material.copy(), list(placed)
+    for index, source in enumerate(placed[:]):
+        if source.tile is None:
+            continue
+        faces = np.flatnonzero(material == index)
+        tiles = tiles_of(uv[faces])
+        for tile in np.unique(tiles).tolist():
+            if tile != FIRST_TILE or source.material.texture is None:
+                material[faces[tiles == tile]] = len(placed)
+                placed.append(Placed(source.tile(tile)))
+    return material, placed
 
 
 def _vertex_colors(tints: NDArray[np.float64], vertices: int) -> NDArray[np.float32] | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import Reason, ShapeRefused, printable
 from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tile_name
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
-from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
+from pointcmt.render.load.readers.sidecars import ModelFolder, NotRead, find, folder_of
 from pointcmt.render.load.readers.textures import Textures
 from pointcmt.shapes import Material, Mesh
 
@@ -23,8 +24,8 @@ _MOST_TEXTURES = 100  # per model
 _UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 
 
-def read_ply(path: Path, data: bytes) -> Mesh:
-    """Read the mesh of a PLY file; its textures are in path's directory.
+def read_ply(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
+    """Read the mesh of a PLY file; folder: where its textures are, default path's directory.
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
@@ -48,7 +49,8 @@ def read_ply(path: Path, data: bytes) -> Mesh:
         notes.append(f"{int((sizes < 3).sum())} faces with fewer than 3 corners skipped")
     face_colors = tables["face"].colors()
     uv = _corner_uv(tables, sizes, corners)
-    materials, more = _materials(path, header.textures) if uv is not None else ((), [])
+    folder = folder or folder_of(path)
+    materials, more = _materials(folder, header.textures) if uv is not None else ((), [])
     textured = any(material.texture is not None for material in materials)
     return Mesh(
         vertices=vertices,
@@ -108,15 +110,20 @@ def _corner_uv(
     return None if uv is None else np.where(np.abs(uv) <= 1e6, uv, 0).astype(np.float32)
 
 
-def _materials(path: Path, names: tuple[str, ...]) -> tuple[tuple[Material, ...], list[str]]:
+def _materials(
+    folder: ModelFolder, names: tuple[str, ...]
+) -> tuple[tuple[Material, ...], list[str]]:
     """Return a material for each texture named in the header, and notes on those not read."""
     materials, notes, textures = [], [], Textures()
     if len(names) > _MOST_TEXTURES:
         notes.append(f"{len(names) - _MOST_TEXTURES} more textures are ignored")
     for name in names[:_MOST_TEXTURES]:
         texture = None
+        first = tile_name(name)
+        if first is not None:
+            notes.append(f"texture {printable(name)}: only UDIM tile {FIRST_TILE} is shown")
         try:
-            texture = textures.opaque(find(folder_of(path), name), (GRAY, GRAY, GRAY))
+            texture = textures.opaque(find(folder, first or name), (GRAY, GRAY, GRAY))
         except NotRead as reason:
             notes.append(f"texture {reason}")
         materials.append(Material(name=name, texture=texture))

@@ -1,20 +1,20 @@
-"""Files that a model names (materials, textures), read only from the model's own directory."""
+"""Files that a model names (materials, textures, buffers): where they are looked for and read."""
 
 import os
 import re
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pointcmt.errors import printable as printable  # for readers that print names from models
 from pointcmt.files import read_regular
+from pointcmt.render.load.readers.names.neighbors import Level, file_in, in_levels, levels_above
 
 MAX_SIDECAR = 256 << 20  # bytes per material file or texture
-_SETTLED = 3_000_000_000  # nanoseconds; the coarsest time stamps (FAT's) have steps of two seconds
-_ABSOLUTE = re.compile(r"/|[A-Za-z]:")
+_ABSOLUTE = re.compile(r"/|[A-Za-z][\w+.-]*:")  # also of Windows, and URLs
 _SHAPENET = ("models", "model_normalized.obj")  # ShapeNetCore v2: textures are beside `models`
+_MOST_PARTS = 4  # of a name that are searched for together
 
 
 class NotRead(Exception):
@@ -22,43 +22,87 @@ class NotRead(Exception):
 
 
 @dataclass(frozen=True)
-class ModelFolder:
-    """Where to find files named in a model. Both paths are real ones, without symbolic links.
+class Search:
+    """Where models may look for files besides their own folders.
 
-    base: the directory that names are relative to. limit: files outside it are not read.
+    root: of the dataset; files outside it are not read. None = each model's own folder. textures:
+    one more folder, in which names are searched last.
+    """
+
+    root: Path | None = None
+    textures: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where to find files named in a model. All paths are real ones, without symbolic links.
+
+    base: the directory that names are relative to. limit: files outside it are not read, apart
+    from those in `textures`. stem: the model's name without its suffix. notes: on files that were
+    found elsewhere than their model says, for the mesh.
     """
 
     base: Path
     limit: Path
+    stem: str = ""
+    textures: Path | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The folders above the model, up to the limit, in which files may be."""
+        return levels_above(self.base, self.limit, self.stem)
 
 
-def folder_of(mesh: Path) -> ModelFolder:
-    """Return the directory of a mesh file, with its parent as limit in ShapeNetCore v2's layout."""
+def folder_of(mesh: Path, search: Search | None = None) -> ModelFolder:
+    """Return where a mesh file's names are looked for.
+
+    Without a root, the limit is the mesh's directory, or its parent in ShapeNetCore v2's layout;
+    also for a mesh that links lead to out of the root.
+    """
+    search = search or Search()
     base = mesh.parent.resolve()
-    layout = (base.name, mesh.name)
-    return ModelFolder(base, base.parent if layout == _SHAPENET else base)
+    limit = base.parent if (base.name, mesh.name) == _SHAPENET else base
+    if search.root is not None and limit.is_relative_to(root := search.root.resolve()):
+        limit = root
+    textures = None if search.textures is None else search.textures.resolve()
+    return ModelFolder(base, limit, mesh.stem, textures)
 
 
 def find(folder: ModelFolder, name: str, bases: Iterable[Path] = ()) -> Path:
-    """Return the real path of a file named in a model, searching `bases` and the folder's own.
+    """Return the real path of a file named in a model.
 
-    Backslashes count as slashes; of an absolute path only the last part is used; the case of the
-    last part may differ. Raises NotRead if the file is missing or outside the limit.
+    It is looked for where the name says, relative to `bases` and to the model's directory; then
+    under its last parts around the model, up to the folder's limit (`neighbors`), and in the
+    folder's `textures`. Backslashes count as slashes; of an absolute path only the last parts are
+    used; the case of the last part may differ. Raises NotRead if the file is missing, outside the
+    limit, or might be another model's.
     """
     wanted = name.strip().strip('"').replace("\\", "/")
-    if _ABSOLUTE.match(wanted):
-        wanted = re.split(r"[/:]", wanted)[-1]
+    absolute = _ABSOLUTE.match(wanted) is not None
+    parts = re.split(r"[/:]" if absolute else "/", wanted)
     outside = False
     for base in [*bases, folder.base]:
-        try:
-            path = (base / wanted).resolve()
-            if path.is_relative_to(folder.limit):
-                path = _in_any_case(path)
-            if path.is_relative_to(folder.limit) and path.is_file():
-                return path
-        except (OSError, ValueError, RuntimeError):  # too long, contains a NUL, a cycle of links
-            continue
-        outside |= not path.is_relative_to(folder.limit)
+        found, leaves = file_in(base, parts[-1] if absolute else wanted, folder.limit)
+        if found is not None:
+            return found
+        outside |= leaves
+    guess = in_levels(folder.levels, folder.limit, _last_parts(parts))
+    if guess.path is not None:
+        if not guess.own:
+            place = os.path.relpath(guess.path, folder.base)
+            folder.notes.append(
+                f"{printable(name)} is not where its model says: {printable(place)} is used"
+            )
+        return guess.path
+    found = _in_textures(folder, _last_parts(parts))
+    if found is not None:
+        return found
+    if guess.others:
+        others = ", ".join(printable(os.path.relpath(path, folder.base)) for path in guess.others)
+        raise NotRead(
+            f"{printable(name)} is missing: {others} may belong to another model (see --textures)"
+        )
     if outside:
         raise NotRead(f"{printable(name)} is outside the model's folder and is ignored")
     raise NotRead(f"{printable(name)} is missing")
@@ -72,25 +116,31 @@ def read_sidecar(path: Path) -> bytes:
         raise NotRead(f"{printable(path.name)} cannot be read ({error.strerror})") from error
 
 
-def _in_any_case(path: Path) -> Path:
-    """Return the real path of the file of this name in its directory, ignoring case if needed."""
-    if path.exists() or not path.parent.is_dir():
-        return path
-    same = _names_in(path.parent).get(path.name.casefold())
-    return (path.parent / same).resolve() if same else path
+def _last_parts(parts: list[str]) -> tuple[str, ...]:
+    """Return the last parts of a name: none before a step to a parent folder."""
+    last: list[str] = []
+    for part in reversed(parts):
+        if part == ".." or len(last) == _MOST_PARTS:
+            break
+        if part not in ("", "."):
+            last.insert(0, part)
+    return tuple(last)
 
 
-def _names_in(folder: Path) -> dict[str, str]:
-    """Return the first name in a directory per casefolded form, from an up-to-date listing.
+def _in_textures(folder: ModelFolder, parts: tuple[str, ...]) -> Path | None:
+    """Return a file of the additional folder: in the model's place in it, or in the folder itself.
 
-    A directory that has just changed may change again with the same time stamp: not cached.
+    The place of the model root/a/chair.obj is a/chair or a.
     """
-    status = folder.stat()
-    settled = status.st_mtime_ns < time.time_ns() - _SETTLED
-    read = _listed if settled else _listed.__wrapped__
-    return read(folder, status.st_ino, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)  # directories; workers process them one after the other
-def _listed(folder: Path, _inode: int, _changed: int) -> dict[str, str]:
-    return {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}
+    top = folder.textures
+    if top is None:
+        return None
+    place = top
+    if folder.base.is_relative_to(folder.limit):
+        place = top / folder.base.relative_to(folder.limit)
+    for base in dict.fromkeys((place / folder.stem, place, top)):
+        for count in range(len(parts), 0, -1):
+            found, _ = file_in(base, "/".join(parts[-count:]), top)
+            if found is not None:
+                return found
+    return None

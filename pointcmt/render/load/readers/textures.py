@@ -1,18 +1,22 @@
 """Decode images of any kind to sRGB pixels with Pillow.
 
 The memory that an image takes is computed from its header and charged before decoding: a few bytes
-may declare any size, and a model may name one image many times.
+may declare any size, and a model may name one image many times. This replaces Pillow's limit on the
+number of pixels, which is lower for what takes little memory, such as JPEG read at an eighth.
 """
 
 import io
+import struct
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
@@ -23,14 +27,13 @@ from PIL.TiffImagePlugin import (
     TiffImageFile,
 )
 
+from pointcmt.datasets.sources.formats import IMAGES, image_advice
 from pointcmt.render.load.readers.sidecars import NotRead, printable, read_sidecar
 
 MAX_TEXTURE = 2048  # pixels of the longer side; larger images are reduced
 MAX_KEPT = 384 << 20  # bytes of all textures of one model as kept in memory
 MAX_DECODING = 592 << 20  # bytes to decode one image: RGBA of 8192²
 MAX_DECODED = 4 << 30  # bytes of all decoded images of one model
-# Formats that Pillow decodes itself: EPS, for example, would start another program.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "TGA", "WEBP", "PCX", "PPM", "DDS", "SGI")
 _BLOCK = 1 << 16  # pixels of more than 8 bits converted at a time
 
 
@@ -99,28 +102,31 @@ def decode(
     """Decode the first image of a file: [h,w,3] u8 sRGB, or [h,w,4] if it has an alpha channel.
 
     The image is reduced to at most MAX_TEXTURE per side. pay: called with the number of bytes about
-    to be read or decoded; may raise NotRead. Raises NotRead if Pillow cannot decode the image, if
-    that takes more than MAX_DECODING, or if Pillow's decompression bomb check fails.
+    to be read or decoded; may raise NotRead. Raises NotRead if Pillow cannot decode the image, or
+    if that takes more than MAX_DECODING.
     """
     pay(len(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                coefficients = _jpeg_coefficients(image)
-                image.draft(None, (MAX_TEXTURE, MAX_TEXTURE))  # decode JPEG at a lower resolution
-                size = coefficients + _decoding_bytes(image)
+            with _opened(data) as (image, size, whole):
                 if size > MAX_DECODING:
                     raise NotRead(
-                        f"texture {printable(name)} of {image.width} x {image.height} pixels "
+                        f"texture {printable(name)} of {whole[0]} x {whole[1]} pixels "
                         f"needs {size >> 20} MiB decoded, more than the maximum of "
-                        f"{MAX_DECODING >> 20}"
+                        f"{MAX_DECODING >> 20}: reduce it"
                     )
                 pay(size)
                 return _pixels(image)
         except NotRead:
             raise
+        except UnidentifiedImageError as error:
+            advice = image_advice(name, bytes(data[:64]))
+            raise NotRead(
+                f"texture {printable(name)} cannot be decoded: {advice}"
+                if advice
+                else f"texture {printable(name)} cannot be decoded ({type(error).__name__})"
+            ) from error
         except Exception as error:  # Pillow's decoders raise almost anything, including MemoryError
             reason = type(error).__name__
             raise NotRead(f"texture {printable(name)} cannot be decoded ({reason})") from error
@@ -133,9 +139,65 @@ def lay_over(image: NDArray[np.uint8], behind: tuple[float, float, float]) -> ND
     return np.rint(image[:, :, :3] * alpha + below * (1 - alpha)).astype(np.uint8)
 
 
-def _jpeg_coefficients(image: Image.Image) -> int:
-    """Return the bytes of coefficients that libjpeg may keep, at any output resolution."""
-    return 2 * image.layers * image.width * image.height if isinstance(image, JpegImageFile) else 0
+@contextmanager
+def _opened(data: bytes | memoryview) -> Iterator[tuple[ImageFile, int, tuple[int, int]]]:
+    """Open an image, without decoding it; also yield the memory that it takes, and its size.
+
+    JPEG images are decoded at a lower resolution: at one that is good for reducing them further,
+    or, if that takes too much memory, at the lowest that fills MAX_TEXTURE.
+    """
+    for tight in (False, True):
+        with _open(data) as image:
+            whole, size = image.size, 0
+            if isinstance(image, JpegImageFile):
+                size = _jpeg_coefficients(image, data)
+                least = min(whole) * MAX_TEXTURE // max(whole) if tight else MAX_TEXTURE
+                sides = (MAX_TEXTURE, max(1, least))
+                image.draft(None, sides if whole[0] >= whole[1] else sides[::-1])
+            size += _decoding_bytes(image)
+            if size <= MAX_DECODING or tight or not isinstance(image, JpegImageFile):
+                yield image, size, whole
+                return
+
+
+def _open(data: bytes | memoryview) -> ImageFile:
+    """Open an image as `Image.open` does, but of any number of pixels.
+
+    Raises UnidentifiedImageError if it has none of the formats that are read.
+    """
+    if not Image.OPEN.keys() >= IMAGES.keys():
+        Image.init()
+    start = bytes(data[:16])
+    for kind in IMAGES:
+        factory, accepts = Image.OPEN.get(kind, (None, None))
+        if factory is not None and (accepts is None or accepts(start) is True):
+            try:
+                return factory(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # as for Image.open
+                continue
+    raise UnidentifiedImageError("no image of a format that is read")
+
+
+def _jpeg_coefficients(image: JpegImageFile, data: bytes | memoryview) -> int:
+    """Return the bytes of coefficients that libjpeg keeps, at any output resolution.
+
+    Only images of several scans, such as progressive ones, are kept as a whole.
+    """
+    at = 2
+    while at + 5 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == 0xDA and data[at + 4] == image.layers and "progressive" not in image.info:
+            return 0  # the first scan holds all components, so there is no other
+        if marker in (0xDA, 0xD9):
+            break
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    across, down = (max(layer[i] for layer in image.layer) for i in (1, 2))  # sampling factors
+    samples = sum(layer[1] * layer[2] for layer in image.layer)
+    blocks = -(-image.width // (8 * across)) * -(-image.height // (8 * down))
+    return 2 * 64 * blocks * samples
 
 
 def _decoding_bytes(image: Image.Image) -> int:

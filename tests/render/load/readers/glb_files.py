@@ -99,6 +99,25 @@ class Builder:
         head = struct.pack("<4sIII4s", b"glTF", 2, total, len(text), b"JSON")
         return head + text + struct.pack("<I4s", len(self.binary), b"BIN\0") + self.binary
 
+    def gltf(self, folder: Path, *sizes: int, name: str = "mesh.gltf") -> Path:
+        """Write a .gltf file and its binary data, in one file or in parts of these sizes.
+
+        Views are moved to the part that holds them: a part must not end within one.
+        """
+        ends = [*np.cumsum(sizes).tolist(), len(self.binary)]
+        starts = [0, *ends[:-1]]
+        for view in self.tree["bufferViews"]:
+            part = max(k for k, start in enumerate(starts) if start <= view["byteOffset"])
+            view["buffer"], view["byteOffset"] = part, view["byteOffset"] - starts[part]
+        self.tree["buffers"] = []
+        for part, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            (folder / f"part {part}.bin").write_bytes(self.binary[start:end])
+            uri = f"part%20{part}.bin"
+            self.tree["buffers"].append({"byteLength": end - start, "uri": uri})
+        path = folder / name
+        path.write_text(json.dumps(self.tree))
+        return path
+
     def read(self, path: Path = Path("nowhere/mesh.glb")) -> Mesh:
         return read_glb(path, self.bytes())
 

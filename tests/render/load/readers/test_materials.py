@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pointcmt.render.load.meshes import load_mesh
+from pointcmt.render.load.readers import textures
 from pointcmt.render.load.readers.materials import MaterialLibrary
 from pointcmt.render.load.readers.sidecars import NotRead
 from pointcmt.render.load.readers.textures import MAX_TEXTURE, decode
@@ -69,7 +70,10 @@ def test_each_face_has_the_current_material(tmp_path):
     assert [material.name for material in mesh.materials] == ["a", "b c"]
     assert mesh.face_material is not None
     assert mesh.face_material.tolist() == [-1, 0, 0, 1, -1, 0]
-    assert mesh.notes == ("material 'nobody' is not defined",)
+    assert mesh.notes == (
+        "1 faces before the first usemtl have no material, since there are 3",
+        "material 'nobody' is not defined",
+    )
 
 
 def test_invalid_statements_are_noted(tmp_path):
@@ -252,12 +256,15 @@ def test_large_images_are_reduced(tmp_path, kind):
     assert np.abs(pixels.astype(int) - RED).max() <= 3
 
 
-def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
-    data = encoded(Image.new("L", (64, 64)), tmp_path, "png")
-    for most in (64 * 64 - 1, 64 * 64 // 2 - 1):  # Pillow warns of the first, fails at the second
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
-        with pytest.raises(NotRead, match="DecompressionBomb"):
-            decode(data, "image")
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "tga"])
+def test_memory_limits_images_and_not_pillows_number_of_pixels(tmp_path, monkeypatch, kind):
+    data = encoded(Image.new("RGB", (64, 64), RED), tmp_path, kind)
+    expected = decode(data, "image")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)  # Image.open would refuse it
+    np.testing.assert_array_equal(decode(data, "image"), expected)
+    monkeypatch.setattr(textures, "MAX_DECODING", 64 * 64)
+    with pytest.raises(NotRead, match="more than the maximum"):
+        decode(data, "image")
 
 
 def test_image_formats_that_start_programs_are_not_opened():

@@ -13,7 +13,7 @@ uniform samplerBuffer face_normal;   // xyz unit, w: the plane's distance from t
 uniform samplerBuffer face_color;    // linear rgb, texels per world unit
 uniform isamplerBuffer face_index;   // the face's index in the mesh, its texture or -1
 uniform sampler2D texels;            // all textures' levels in rows, sRGB decoded by the sampler
-uniform isamplerBuffer levels;       // offset in texels, height, width
+uniform isamplerBuffer levels;       // offset in texels, height, width, how the texture is used
 
 #ifdef COLOR_ONLY
 layout(location = 0) out vec4 light_out;  // linear
@@ -30,13 +30,26 @@ vec3 texel(int offset) {
     return texelFetch(texels, ivec2(offset % width, offset / width), 0).rgb;
 }
 
+// A texture coordinate in 0..1: repeated, clamped or mirrored.
+float wrapped(float value, int mode) {
+    if (mode == CLAMP) return clamp(value, 0.0, 1.0);
+    if (mode == MIRROR) return 1.0 - abs(value - 2.0 * floor(value / 2.0) - 1.0);
+    return value - floor(value);
+}
+
+// The texel at an index from -1 to count: repeated, or that of the border.
+int neighbor(int index, int count, int mode) {
+    return mode == REPEAT ? (index + count) % count : clamp(index, 0, count - 1);
+}
+
 vec3 bilinear(ivec4 level) {
-    float x = (uv.x - floor(uv.x)) * float(level.z) - 0.5;
-    float y = (1.0 - (uv.y - floor(uv.y))) * float(level.y) - 0.5;
+    int sideways = level.w % 3, upward = level.w / 3 % 3;
+    float x = wrapped(uv.x, sideways) * float(level.z) - 0.5;
+    float y = (1.0 - wrapped(uv.y, upward)) * float(level.y) - 0.5;
     int left = int(floor(x)), top = int(floor(y));
     float across = x - float(left), down = y - float(top);
-    int x0 = (left + level.z) % level.z, x1 = (left + 1) % level.z;
-    int y0 = (top + level.y) % level.y, y1 = (top + 1) % level.y;
+    int x0 = neighbor(left, level.z, sideways), x1 = neighbor(left + 1, level.z, sideways);
+    int y0 = neighbor(top, level.y, upward), y1 = neighbor(top + 1, level.y, upward);
     vec3 above = mix(texel(level.x + y0 * level.z + x0), texel(level.x + y0 * level.z + x1), across);
     vec3 below = mix(texel(level.x + y1 * level.z + x0), texel(level.x + y1 * level.z + x1), across);
     return mix(above, below, down);
@@ -65,7 +78,11 @@ void main() {
     ivec2 index = texelFetch(face_index, gl_PrimitiveID).xy;
 
     vec3 albedo = vertex_colors ? color : own.rgb;
-    if (index.y >= 0) albedo = texture_color(index.y, own.a / (gl_FragCoord.w * focal));
+    if (index.y >= 0) {
+        bool tinted = texelFetch(levels, index.y * MIP_LEVELS).w >= TINTED;
+        vec3 image = texture_color(index.y, own.a / (gl_FragCoord.w * focal));
+        albedo = tinted ? image * albedo : image;
+    }
 
     vec3 ray = pixel_to_ray * vec3(gl_FragCoord.x, gl_FragCoord.y - first_row, 1.0);
     float facing = dot(normal, ray);

@@ -1,1 +1,1 @@
-"""GLB files (binary glTF 2.0): `scene.read_glb` reads one."""
+"""GLB and .gltf files (glTF 2.0): `scene.read_glb` reads one."""

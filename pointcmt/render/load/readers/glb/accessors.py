@@ -4,10 +4,7 @@ A declared count costs nothing. An accessor is a view of its buffer, or zeros th
 until `Accessor.take` copies items out of it. Callers charge them to a `Budget` in advance.
 """
 
-import base64
-import binascii
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,62 +12,16 @@ from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers import MAX_FACES
-from pointcmt.render.load.readers.sidecars import (
-    ModelFolder,
-    NotRead,
-    find,
-    printable,
-    read_sidecar,
-)
+from pointcmt.render.load.readers.glb.budget import Budget
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member, whole
+from pointcmt.render.load.readers.sidecars import NotRead
 
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_FULL_SCALE = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of normalized integers
 _UNSIGNED = (5121, 5123, 5125)
+_WHITE = {"|i1": 127, "|u1": 255, "<i2": 32767, "<u2": 65535}  # of normalized integers
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_PER_BYTE = 32  # bytes of memory per byte of the file: indices and positions may have 8 bits
-_ALLOWANCE = 256 << 20  # additional bytes for every file: a small one may place its mesh many times
-_ITEM_BYTES = 96  # bytes per vertex, and per triangle, while reading
-_MAX_EXTERNAL = 1 << 30  # bytes of all buffers outside the file
-
-
-@dataclass
-class Budget:
-    """Count the memory that the geometry of a file takes, before it is allocated.
-
-    file_size: in bytes. most_faces, most_vertices: of the whole scene.
-    """
-
-    file_size: int
-    most_faces: int
-    most_vertices: int
-    spent: int = 0
-    faces: int = 0
-    vertices: int = 0
-
-    def spend(self, size: int) -> None:
-        """Charge `size` bytes. Raises ShapeRefused (too_large) if the file exceeds its limit."""
-        self.spent += size
-        limit = _ALLOWANCE + _PER_BYTE * self.file_size
-        if self.spent > limit:
-            raise ShapeRefused(
-                Reason.TOO_LARGE,
-                f"its geometry needs at least {self.spent >> 20} MiB of memory, more than the "
-                f"maximum of {limit >> 20} MiB for a file of {self.file_size} bytes",
-            )
-
-    def add(self, faces: int, vertices: int) -> None:
-        """Charge the faces and vertices of a primitive. Raises ShapeRefused (too_large)."""
-        self.faces += faces
-        self.vertices += vertices
-        if self.faces > self.most_faces:
-            what = f"at least {self.faces} triangles, more than the maximum of {self.most_faces}"
-            raise ShapeRefused(Reason.TOO_LARGE, what)
-        if self.vertices > self.most_vertices:
-            what = (
-                f"at least {self.vertices} vertices, more than the maximum of {self.most_vertices}"
-            )
-            raise ShapeRefused(Reason.TOO_LARGE, what)
-        self.spend(_ITEM_BYTES * (faces + vertices))
+_KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}  # of decompressed items
 
 
 @dataclass(frozen=True)
@@ -115,53 +66,6 @@ class Accessor:
         return values
 
 
-@dataclass
-class Buffers:
-    """The buffers of a file, each read once: its binary chunk, data URIs and external files."""
-
-    tree: dict[str, Any]
-    binary: memoryview
-    folder: ModelFolder
-    _inline: dict[int, memoryview] = field(default_factory=dict)
-    _files: dict[Path, memoryview] = field(default_factory=dict)
-
-    def view(self, index: Any) -> memoryview:
-        """Return the bytes of a buffer view, without a copy.
-
-        Raises ShapeRefused (truncated) if its buffer is too short, NotRead if it has no buffer.
-        """
-        view = member(self.tree, "bufferViews", index)
-        start, size = whole(view.get("byteOffset", 0)), whole(view["byteLength"])
-        data = self._buffer(view.get("buffer", 0))
-        if start + size > len(data):
-            raise ShapeRefused(Reason.TRUNCATED, "a buffer view is longer than its buffer")
-        return data[start : start + size]
-
-    def _buffer(self, index: Any) -> memoryview:
-        uri = member(self.tree, "buffers", index).get("uri")
-        if uri is None and index == 0:
-            return self.binary
-        if not isinstance(uri, str):
-            raise NotRead(
-                f"{index} has no data that can be read: export the file without compression"
-            )
-        if not uri.startswith("data:"):
-            return self._external(find(self.folder, uri))
-        if index not in self._inline:
-            self._inline[index] = memoryview(data_of(uri))
-        return self._inline[index]
-
-    def _external(self, path: Path) -> memoryview:
-        if path not in self._files:
-            data = read_sidecar(path)
-            if len(data) + sum(len(other) for other in self._files.values()) > _MAX_EXTERNAL:
-                raise NotRead(
-                    f"external files of more than {_MAX_EXTERNAL >> 20} MiB in total are not read"
-                )
-            self._files[path] = memoryview(data)
-        return self._files[path]
-
-
 class Accessors:
     """The accessors of a file by index. All of them are checked before any is read."""
 
@@ -181,6 +85,13 @@ class Accessors:
                 raise ShapeRefused(Reason.MISSING_FILE, f"its buffer {reason}") from reason
         return self._known[index]
 
+    def fill(self, index: Any, values: NDArray[Any]) -> None:
+        """Let an accessor hold decompressed items [count, width] instead of what it refers to."""
+        declared = member(self._tree, "accessors", index)
+        self._budget.spend(values.nbytes)
+        white = _WHITE.get(values.dtype.str) if declared.get("normalized") else None
+        self._known[index] = Accessor(_KINDS[values.shape[1]], values, white)
+
     def _open(self, accessor: dict[str, Any]) -> Accessor:
         count, code, kind = accessor["count"], accessor["componentType"], accessor["type"]
         if "bufferView" in accessor:
@@ -188,7 +99,7 @@ class Accessors:
             stored = self._rows(accessor["bufferView"], start, (count, _WIDTH[kind]), code)
         else:
             stored = np.broadcast_to(np.zeros((), _TYPES[code]), (count, _WIDTH[kind]))
-        white = _FULL_SCALE.get(code) if accessor.get("normalized") else None
+        white = _WHITE.get(stored.dtype.str) if accessor.get("normalized") else None
         sparse = self._sparse(accessor) if "sparse" in accessor else None
         return Accessor(kind, stored, white, sparse)
 
@@ -213,29 +124,6 @@ class Accessors:
             raise ShapeRefused(Reason.BAD_INDEX, "the items of a sparse accessor are not sorted")
         shape, start = (count, _WIDTH[accessor["type"]]), values.get("byteOffset", 0)
         return items, self._rows(values["bufferView"], start, shape, accessor["componentType"])
-
-
-def whole(value: Any) -> int:
-    """Return a number after checking that it is 0, 1, 2, … Raises ValueError."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{printable(str(value))} instead of an integer")
-    return value
-
-
-def member(tree: dict[str, Any], name: str, index: Any) -> dict[str, Any]:
-    """Return an object from one of the file's lists. Raises ValueError, IndexError or KeyError."""
-    found = tree[name][whole(index)]
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} {index} is not an object")
-    return found
-
-
-def data_of(uri: str) -> bytes:
-    """Decode a base64 data URI. Raises NotRead."""
-    try:
-        return base64.b64decode(uri.partition(",")[2])
-    except (binascii.Error, ValueError) as error:
-        raise NotRead("in a data URI cannot be decoded") from error
 
 
 def _check(tree: dict[str, Any], accessor: dict[str, Any], budget: Budget) -> None:

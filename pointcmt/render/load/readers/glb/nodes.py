@@ -3,7 +3,7 @@
 All matrices are [4,4] f64, act on columns, and map a node's own coordinates to the scene's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers.glb.accessors import Accessors, Budget, member, whole
+from pointcmt.render.load.readers.glb.accessors import Accessors
+from pointcmt.render.load.readers.glb.budget import Budget
+from pointcmt.render.load.readers.glb.container import member, whole
 
 _DEEPEST = 200  # levels of nodes
 _JOINT_BYTES = 512  # bytes of a joint's matrices
+_INSTANCE_BYTES = 1024  # bytes of an instance's matrices
+_PARTS = {"translation": "VEC3", "rotation": "VEC4", "scale": "VEC3"}
+_INSTANCES, _VISIBILITY = "EXT_mesh_gpu_instancing", "KHR_node_visibility"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Nodes:
     _skins: dict[int, Skin] = field(default_factory=dict)
 
     def placed(self) -> Iterator[tuple[NDArray[np.float64], dict[str, Any]]]:
-        """Yield (matrix, node) for all nodes of the scene that have a mesh, depth first."""
+        """Yield (matrix, node) for all visible meshes of the scene, depth first.
+
+        A node with instances (EXT_mesh_gpu_instancing) appears once for each of them.
+        """
         nodes = self.tree.get("nodes", [])
         path = [(np.eye(4), iter(self._roots()))]
         seen = 0
@@ -51,9 +59,12 @@ class Nodes:
             if seen > 10 * len(nodes) + 10 or len(path) > _DEEPEST + 1:  # a cycle, or nearly one
                 raise _ring()
             node = member(self.tree, "nodes", index)
+            if node.get("extensions", {}).get(_VISIBILITY, {}).get("visible") is False:
+                continue
             matrix = _compose(parent, node)
             if "mesh" in node:
-                yield matrix, node
+                for placed in self._instances(matrix, node):
+                    yield placed, node
             path.append((matrix, iter(node.get("children", []))))
 
     def skin(self, index: Any) -> Skin:
@@ -61,6 +72,26 @@ class Nodes:
         if index not in self._skins:
             self._skins[index] = self._pose(member(self.tree, "skins", index))
         return self._skins[index]
+
+    def _instances(
+        self, matrix: NDArray[np.float64], node: dict[str, Any]
+    ) -> Iterable[NDArray[np.float64]]:
+        """Return the matrices of a node's instances, or only its own if it has none."""
+        extension = node.get("extensions", {}).get(_INSTANCES)
+        if extension is None or "skin" in node:  # joints place a skinned mesh, wherever its node is
+            return [matrix]
+        names = [name for name in _PARTS if name.upper() in extension["attributes"]]
+        found = [self.accessors.get(extension["attributes"][name.upper()]) for name in names]
+        if not found:
+            return [matrix]
+        count = len(found[0])
+        kinds = [(accessor.kind, len(accessor)) for accessor in found]
+        if kinds != [(_PARTS[name], count) for name in names]:
+            raise ValueError("the attributes of instances do not fit together")
+        self.budget.spend(_INSTANCE_BYTES * count)
+        parts = {name: accessor.take() for name, accessor in zip(names, found, strict=True)}
+        with np.errstate(all="ignore"):
+            return matrix @ _transforms(parts, count)
 
     def _roots(self) -> list[int]:
         scenes = self.tree.get("scenes")
@@ -130,15 +161,23 @@ def _local_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
     """Return a node's matrix to its parent: as given, or translation · rotation · scale."""
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
-    rotation = np.array(
-        [
+    parts = {name: np.array([node[name]], np.float64) for name in _PARTS if name in node}
+    return _transforms(parts, 1)[0]
+
+
+def _transforms(parts: dict[str, NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+    """Return translation · rotation · scale [count,4,4]; those that are missing do nothing."""
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    if "rotation" in parts:
+        x, y, z, w = parts["rotation"].T
+        rows = [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
             [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
-    )
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), np.float64)
-    matrix[:3, 3] = node.get("translation", (0, 0, 0))
-    return matrix
+        matrices[:, :3, :3] = np.array(rows).transpose(2, 0, 1)
+    if "scale" in parts:
+        matrices[:, :3, :3] *= parts["scale"][:, None, :]
+    if "translation" in parts:
+        matrices[:, :3, 3] = parts["translation"]
+    return matrices

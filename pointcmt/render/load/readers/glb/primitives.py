@@ -7,19 +7,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers.glb.accessors import Accessor, Accessors, Budget, member
+from pointcmt.render.load.readers.glb.accessors import Accessor, Accessors
+from pointcmt.render.load.readers.glb.budget import Budget
+from pointcmt.render.load.readers.glb.buffers import Buffers
+from pointcmt.render.load.readers.glb.container import member
+from pointcmt.render.load.readers.glb.draco import DRACO, unpack
 from pointcmt.render.load.readers.glb.nodes import Nodes, Skin, mirrors, moved
 from pointcmt.render.load.readers.sidecars import printable
 
 _LIST, _STRIP, _FAN = 4, 5, 6  # modes of triangles
 _TURNED = [0, 2, 1]  # corner order that flips a triangle
 _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
-_NOT_READ = ("EXT_mesh_gpu_instancing", "KHR_node_visibility")  # of nodes: they change the shape
-_COMPRESSED = ("KHR_draco_mesh_compression",)
 _COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors represent 0..1, normalized or not
 _PART_BYTES = 2048  # bytes that a primitive takes in addition to its arrays
 _JOINTED_BYTES = 64  # bytes that a set of four joints takes per vertex
 _BLOCK = 1 << 14  # vertices that are skinned at a time
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The sets of texture coordinates of a primitive, by number. rows: the items used; None: all"""
+
+    sets: dict[int, Accessor]
+    rows: NDArray[np.int64] | None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        return frozenset(self.sets)
+
+    def take(self, number: int) -> NDArray[np.float64]:
+        """Copy the coordinates [P,2] of a set; v downwards as in glTF."""
+        return self.sets[number].take(self.rows)
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Part:
 
     vertices: NDArray[np.float64]  # [P,3] in the scene
     faces: NDArray[np.int32]  # [F,3]
-    uv: NDArray[np.float64] | None  # [P,2], v downwards as in glTF
+    uv: Coordinates
     colors: NDArray[np.float64] | None  # [P,3] linear 0..1
     material: int | None
 
@@ -40,7 +58,7 @@ class _Shape:
     position: Accessor
     rows: NDArray[np.int64] | None
     faces: NDArray[np.int32]
-    uv: NDArray[np.float64] | None
+    uv: Coordinates
     colors: NDArray[np.float64] | None
 
     @property
@@ -54,6 +72,7 @@ class Primitives:
     """Read primitives of one file. `notes` lists oddities, in order, without duplicates."""
 
     tree: dict[str, Any]
+    buffers: Buffers
     accessors: Accessors
     nodes: Nodes
     budget: Budget
@@ -68,13 +87,13 @@ class Primitives:
     def parts(self, matrix: NDArray[np.float64], node: dict[str, Any]) -> list[Part]:
         """Return the triangle parts of a node's mesh, in the file's order."""
         mesh = member(self.tree, "meshes", node["mesh"])
-        for name in _NOT_READ:
-            if name in node.get("extensions", {}):
-                self._note(f"{name} of a node is ignored")
         weights = np.array(node.get("weights", mesh.get("weights", [])), np.float64)
         parts = []
         for primitive in mesh["primitives"]:
             mode = primitive.get("mode", _LIST)
+            if DRACO in primitive.get("extensions", {}) and id(primitive) not in self._shapes:
+                unpacked = unpack(self.tree, primitive, self.buffers, self.accessors, self.budget)
+                mode = _LIST if unpacked else mode  # the library returns triangles
             if mode in (_LIST, _STRIP, _FAN):
                 parts.append(self._part(primitive, mode, matrix, node, weights))
             else:
@@ -114,22 +133,14 @@ class Primitives:
             position,
             rows,
             faces.astype(np.int32),
-            self._uv(primitive, rows, len(position)),
+            Coordinates(self._uv(primitive, len(position)), rows),
             self._colors(primitive, rows, len(position)),
         )
         self._shapes[id(primitive)] = shape
         return shape
 
     def _position(self, primitive: dict[str, Any]) -> Accessor:
-        index = primitive["attributes"]["POSITION"]
-        if "bufferView" not in member(self.tree, "accessors", index):
-            packed = [name for name in _COMPRESSED if name in primitive.get("extensions", {})]
-            if packed:
-                raise ShapeRefused(
-                    Reason.UNKNOWN_FORMAT,
-                    f"{packed[0]} is not supported: export the file uncompressed",
-                )
-        position = self.accessors.get(index)
+        position = self.accessors.get(primitive["attributes"]["POSITION"])
         if position.kind != "VEC3":
             raise ValueError(f"positions have the type {position.kind}")
         return position
@@ -255,11 +266,16 @@ class Primitives:
             weights[wrong] /= sums[wrong, None]
         return weights
 
-    def _uv(
-        self, primitive: dict[str, Any], rows: NDArray[np.int64] | None, count: int
-    ) -> NDArray[np.float64] | None:
-        accessor = self._attribute(primitive, "TEXCOORD_0", ("VEC2",), count)
-        return None if accessor is None else accessor.take(rows)
+    def _uv(self, primitive: dict[str, Any], count: int) -> dict[int, Accessor]:
+        """Return the sets of texture coordinates by their numbers."""
+        sets: dict[int, Accessor] = {}
+        for name in sorted(primitive["attributes"]):
+            number = name.removeprefix("TEXCOORD_")
+            if number != name and number.isascii() and number.isdigit():
+                accessor = self._attribute(primitive, name, ("VEC2",), count)
+                if accessor is not None:
+                    sets[int(number)] = accessor
+        return sets
 
     def _colors(
         self, primitive: dict[str, Any], rows: NDArray[np.int64] | None, count: int

@@ -13,7 +13,6 @@ from tests.render.load.readers.glb_files import (
     SIGNED_BYTE,
     SIGNED_SHORT,
     Builder,
-    simple,
 )
 
 
@@ -123,10 +122,3 @@ def test_colors_and_coordinates_that_do_not_match_the_vertices_are_noted(name):
     read = build.read()
     assert read.vertices.tolist() == POINTS
     assert read.notes == (f"{name} has 5 VEC{width} for 3 vertices: ignored",)
-
-
-@pytest.mark.parametrize("name", ["EXT_mesh_gpu_instancing", "KHR_node_visibility"])
-def test_extensions_that_change_the_shape_are_noted(name):
-    build = simple()
-    build.tree["nodes"][0]["extensions"] = {name: {}}
-    assert build.read().notes == (f"{name} of a node is ignored",)

@@ -1,0 +1,1 @@
+"""Names of files in models: around the model, and of UDIM tiles."""

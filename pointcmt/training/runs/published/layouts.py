@@ -1,0 +1,217 @@
+"""The layouts of published networks: their names and shapes, turned into ours.
+
+- PointNet++ of PointCMT's reference code (ZhanHeshen/PointCMT, whose layers are those of
+  etw_pytorch_utils): `SA_modules.0.mlps.0.layer0.conv.weight` [32, 3, 1, 1], its norm under
+  `normlayer.bn` or, in older releases, `bn.bn`; then `fc_layer1`, `fc_layer2`.
+- PointNet++ SSG and MSG of yanx27/Pointnet_Pointnet2_pytorch, without normals:
+  `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`. Its head is 512-256-C: all but its last two layers
+  fit. A bias before a batch norm only shifts the norm's mean, and is subtracted from it.
+- DGCNN of WangYueFt/dgcnn and antao97/dgcnn.pytorch: `conv1.0` [64, 6, 1, 1], its norm as `conv1.1`
+  or `bn1`, …, `conv5`, `linear1`, `bn6`. Its head is 512-256-C, too, and the feature has a
+  LeakyReLU there, a ReLU here: the encoder is the same, the feature is close.
+
+Others are recognized, so that an error can say what they are.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
+PREFIXES = (  # that wrapping modules put before the names
+    *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder."),
+    *("base_model.", "student.", "point_encoder.", "ema_model."),
+)
+MOST_PREFIXES = 8
+LATER = ("head.", "classifier.", "decoder.")  # what follows an encoder of ours
+OTHERS = {  # names that begin so → what the network is, and what helps
+    "local_grouper_list.": (
+        "PointMLP in its authors' layout",
+        "train it here with --set model.backbone=pointmlp, or rename its tensors",
+    ),
+    "feat.stn.": (
+        "PointNet with a spatial transformer",
+        "train a PointNet here with --set model.backbone=pointnet",
+    ),
+    "transform_net.": (
+        "DGCNN for segmentation",
+        "use its checkpoint for classification, with --set model.backbone=dgcnn",
+    ),
+    **dict.fromkeys(
+        ("MAE_encoder.", "MAE_decoder.", "transformer_q.", "encoder.first_conv.", "blocks.blocks."),
+        (
+            "transformer of the Point-BERT and Point-MAE family",
+            "train one here with --set model.backbone=pointvit-s, or pre-train it with mvnet",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights with our names, as far as they have any. headless: the head has other layers."""
+
+    weights: dict[str, Tensor]
+    headless: bool = False
+
+
+def convert(weights: dict[str, Tensor]) -> Converted:
+    """Give the tensors of a known layout our names and shapes; others stay the same."""
+    for first, turn in CONVERT.items():
+        if any(name.startswith(first) for name in weights):
+            return turn(weights)
+    return Converted(weights)
+
+
+def other_network(weights: dict[str, Tensor]) -> tuple[str, str] | None:
+    """Return what a network of another layout is, and what helps."""
+    return next((OTHERS[f] for f in OTHERS if any(n.startswith(f) for n in weights)), None)
+
+
+def strip(weights: dict[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """Remove the prefixes that DataParallel, compilers and wrapping modules put before names.
+
+    expected: a model's own names. A prefix that not all names have is removed if the names after
+    it are known; the other names are then outside of the network, and left out.
+    """
+    known = set(expected)
+    for _ in range(MOST_PREFIXES):
+        if _is_known(weights, known):
+            break
+        inside = [
+            {n.removeprefix(p): t for n, t in weights.items() if n.startswith(p)} for p in PREFIXES
+        ]
+        whole = [found for found in inside if len(found) == len(weights)]
+        if not whole:
+            whole = [found for found in inside if found and _leads(found, known)]
+        if not whole:
+            break
+        weights = max(whole, key=len)
+    return weights
+
+
+def _leads(weights: dict[str, Tensor], known: set[str]) -> bool:
+    """Return whether names are known, or are after removing more prefixes that all of them have."""
+    for _ in range(MOST_PREFIXES):
+        if _is_known(weights, known):
+            return True
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in weights)), None)
+        if prefix is None:
+            return False
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    return False
+
+
+def _is_known(weights: dict[str, Tensor], known: set[str]) -> bool:
+    """Return whether names belong to the model (most of them), or to a layout."""
+    marks = (*CONVERT, *OTHERS)
+    if any(name.startswith(marks) for name in weights):
+        return True
+    return 2 * sum(name in known for name in weights) > len(weights)
+
+
+def encoder_of(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of an encoder's tensors, by our names."""
+    return {n: tensor.shape for n, tensor in weights.items() if not n.startswith(LATER)}
+
+
+def find_backbone(
+    weights: dict[str, Tensor], backbones: dict[str, Callable[[int], nn.Module]]
+) -> tuple[str, list[str]]:
+    """Return the network whose encoder has tensors of these names, and those of other shapes.
+
+    The network with the fewest of those; "" if there is none.
+    """
+    own = encoder_of(weights)
+    found: list[tuple[str, list[str]]] = []
+    for name, build in backbones.items():
+        with torch.device("meta"):  # takes no memory
+            expected = encoder_of(build(2).state_dict())
+        if own.keys() == expected.keys():
+            found.append((name, [key for key in own if own[key] != expected[key]]))
+    return min(found, key=lambda each: len(each[1]), default=("", []))
+
+
+def _from_reference(weights: dict[str, Tensor]) -> Converted:
+    """Convert the reference code's names and shapes to ours; unknown names stay the same."""
+    block = re.compile(
+        r"SA_modules\.([012])\.mlps\.(\d)\.layer(\d)\.(conv|normlayer\.bn|bn\.bn)\.(\w+)"
+    )
+    head = re.compile(r"fc_layer1\.0\.(fc|normlayer\.bn|bn\.bn)\.(\w+)")
+    converted = {}
+    for key, value in weights.items():
+        name = key.replace("fc_layer2.0.", "classifier.")
+        if match := block.fullmatch(key):
+            stage, scale, layer, part, field = match.groups()
+            name = f"{_layer(int(stage), scale, int(layer), part != 'conv')}.{field}"
+        elif match := head.fullmatch(key):
+            name = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}"
+        converted[name] = _flat(value)
+    return Converted(converted)
+
+
+def _from_yanx27(weights: dict[str, Tensor]) -> Converted:
+    """Convert yanx27's names, shapes and input order to ours, up to the feature."""
+    block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
+    head = re.compile(r"(fc|bn)1\.(\w+)")
+    converted, biases = {}, {}
+    for key, value in weights.items():
+        name, norm = key, ""
+        if match := block.fullmatch(key):
+            stage, many, scale, one, layer, field = match.groups()
+            place = int(stage) - 1, scale or "0", int(layer)
+            name, norm = f"{_layer(*place, (many or one) == 'bn')}.{field}", _layer(*place, True)
+            if many == "conv" and layer == "0" and field == "weight":
+                value = torch.cat([value[:, -3:], value[:, :-3]], dim=1)  # to our input order
+        elif match := head.fullmatch(key):
+            name, norm = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}", "head.1"
+        elif key.startswith(("fc2.", "bn2.", "fc3.")):
+            continue
+        if norm and name.endswith(".bias") and not name.startswith(norm):
+            biases[f"{norm}.running_mean"] = value
+        else:
+            converted[name] = _flat(value)
+    for key, bias in biases.items():  # (Wx + b) - m = Wx - (m - b)
+        if key in converted and converted[key].shape == bias.shape:
+            converted[key] = converted[key].double() - bias.double()
+    return Converted(converted, headless=True)
+
+
+def _from_dgcnn(weights: dict[str, Tensor]) -> Converted:
+    """Convert DGCNN's names and shapes to ours, up to the feature."""
+    layer = re.compile(r"(?:conv([1-5])\.([01])|bn([1-6])|linear1)\.(\w+)")
+    converted = {}
+    for key, value in weights.items():
+        if match := layer.fullmatch(key):
+            conv, part, norm, field = match.groups()
+            number, second = int(conv or norm or 6), part == "1" or norm is not None
+            places = {5: ("embed.0", "embed.1"), 6: ("head.0", "head.1")}
+            edge = f"edges.{number - 1}."
+            name = places.get(number, (f"{edge}linear", f"{edge}norm"))[second]
+            converted[f"{name}.{field}"] = _flat(value)
+        elif not key.startswith(("linear2.", "linear3.", "bn7.")):
+            converted[key] = value
+    return Converted(converted, headless=True)
+
+
+def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
+    """Return our name of a set abstraction's linear layer or batch norm, numbered from 0."""
+    prefix = STAGES[stage].format(scale=scale)
+    if prefix == "all":
+        return f"{prefix}.{3 * layer + norm}"
+    return f"{prefix}.first" if not (layer or norm) else f"{prefix}.rest.{3 * layer - 1 + norm}"
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """Return a 1×1 convolution's weight [O, I, 1, 1] as a linear layer's [O, I]."""
+    return weight.flatten(1) if weight.dim() > 2 and set(weight.shape[2:]) == {1} else weight
+
+
+CONVERT: dict[str, Callable[[dict[str, Tensor]], Converted]] = {  # by what names begin with
+    "SA_modules.": _from_reference,
+    "sa1.": _from_yanx27,
+    "conv1.0.": _from_dgcnn,
+}

@@ -1,0 +1,127 @@
+"""Load published weights into a network of ours, or say why they do not fit and what would."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pointcmt.errors import StoreError
+from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.runs.checkpoint import require_fit
+from pointcmt.training.runs.published.files import read_weights
+from pointcmt.training.runs.published.layouts import (
+    convert,
+    encoder_of,
+    find_backbone,
+    other_network,
+    strip,
+)
+
+HEADLESS = "the classifier was not loaded: this checkpoint has a 512-256-C head"
+DOCS = "docs/training.md lists the checkpoints that can be read"
+AXES, MOST_AXES = 3, 12  # numbers for each point: here, and at most elsewhere
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights with a model's names, as far as they are known.
+
+    headless: their head differs from ours. notes: for the user.
+    """
+
+    weights: dict[str, Tensor]
+    headless: bool
+    notes: tuple[str, ...]
+
+
+def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
+    """Load a file of published weights into the model; return notes for the user.
+
+    path: as in `files.read_weights`. Raises StoreError if it cannot be read, or does not fit, with
+    the tensors that differ; the model is then unchanged.
+    """
+    found = read_published(path, model)
+    weights, expected = found.weights, model.state_dict()
+    if found.headless:
+        weights |= {key: value for key, value in expected.items() if key.startswith("classifier.")}
+    with advising(path, weights, model):
+        require_fit(weights, expected, str(path), "")
+    model.load_state_dict(weights)
+    return (*found.notes, HEADLESS) if found.headless else found.notes
+
+
+def read_published(path: Path, model: nn.Module) -> Published:
+    """Read published weights by the model's names.
+
+    Raises StoreError like `load_published`, except that the caller checks whether they fit; a
+    network of another layout is refused here.
+    """
+    expected = model.state_dict()
+    stored, notes = read_weights(path)
+    weights = strip(stored, expected)
+    other = other_network(weights)
+    if other and not encoder_of(weights).keys() <= expected.keys():
+        what, help_ = other
+        raise StoreError(
+            f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
+        )
+    found = convert(weights)
+    return Published(found.weights, found.headless, notes)
+
+
+@contextmanager
+def advising(
+    path: Path, weights: dict[str, Tensor], model: nn.Module, dense: bool = False
+) -> Iterator[None]:
+    """Let the error of weights that do not fit a model say what they are and what would help.
+
+    dense: whether the model is one of DENSE.
+    """
+    try:
+        yield
+    except StoreError as error:
+        expected = model.state_dict()
+        name, different = find_backbone(weights, DENSE if dense else BACKBONES)
+        wide = next((weights[key].shape for key in different if _takes_more(weights[key])), None)
+        if wide is not None:
+            error.fix = (
+                f"its first layer takes {wide[1]} numbers for each point, most likely positions "
+                f"and normals, but networks here take {AXES}, positions alone: use the checkpoint "
+                "that was trained without normals"
+            )
+        elif not name or different:
+            error.fix = f"use the model.backbone that the checkpoint was trained with; {DOCS}"
+        elif encoder_of(weights).keys() != encoder_of(expected).keys():
+            error.what = f"this checkpoint belongs to a different architecture, {name}"
+            error.fix = f"use it: --set model.backbone={name}"
+        else:
+            error.fix = (
+                f"the encoder fits, but not what follows it{_classes(weights, expected)}: start "
+                f"from the encoder alone, with `pointcmt train finetune --init {path} "
+                f"--set model.backbone={name}`"
+            )
+        raise
+
+
+def find_backbone_of(path: Path) -> str:
+    """Return the name of the backbone that a file's weights belong to, "" if there is none.
+
+    Raises StoreError for a file that cannot be read.
+    """
+    name, different = find_backbone(convert(strip(read_weights(path)[0], ())).weights, BACKBONES)
+    return "" if different else name
+
+
+def _takes_more(weight: Tensor) -> bool:
+    """Return whether this can be a first layer's weight, for more than positions."""
+    return weight.dim() == 2 and AXES < weight.shape[1] <= MOST_AXES
+
+
+def _classes(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return how many classes both have, if they differ in it."""
+    last = "classifier.weight"
+    if last not in weights or last not in expected or len(weights[last]) == len(expected[last]):
+        return ""
+    return f" ({len(weights[last])} classes in the checkpoint, {len(expected[last])} here)"
