@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -227,3 +227,14 @@ def start_logging(log_format: str) -> None:
             fix=nearest(log_format, LOG_FORMATS),
         )
     show_messages(log_format)
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], what: str) -> None:
+    """Raise UsageError if the user gave one of these options, which do not apply.
+
+    what: why they do not.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(what, where=f"--{name.replace('_', '-')}", fix="leave it out")

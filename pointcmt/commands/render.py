@@ -24,6 +24,7 @@ from pointcmt.commands.options import (
     Workers,
     allow,
     cluster,
+    refuse_given,
     resumable,
     share,
     start_logging,
@@ -37,15 +38,25 @@ if TYPE_CHECKING:
 
 
 MOST_NOTES = 10  # kinds that are printed
+# Options that only apply to shapes, and to scenes.
+OF_SHAPES = (
+    *("rig", "size", "layers", "backend", "device", "antialias", "background", "light", "splat"),
+    *("cull", "textures", "correspondences"),
+)
+OF_SCENES = ("frames", "resolution", "voxel")
 
 
 def render(
+    context: typer.Context,
     dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own as module:name (docs/own-parts.md).")],
     out: Annotated[str, typer.Option(help="The view store to create or continue: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="Camera rig: circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN or a .toml file.")] = "dodeca20",
     size: Annotated[int, typer.Option(help="Width and height of the images in pixels.")] = 224,
-    points: Annotated[int, typer.Option(help="Surface points per shape.")] = 2048,
+    points: Annotated[int | None, typer.Option(help="Surface points per shape. Default: 2048. Of scenes, the most: 262144.")] = None,
+    frames: Annotated[int, typer.Option(help="Scenes only: the most frames per scene.")] = 64,
+    resolution: Annotated[str, typer.Option(metavar="WxH", help="Scenes only: width and height of the frames in pixels.")] = "320x240",
+    voxel: Annotated[float, typer.Option(help="Scenes only: distance in meters of points fused from frames.")] = 0.02,
     layers: Annotated[str, typer.Option(help="Additional image layers: normal,albedo.")] = "",
     split: Annotated[str | None, typer.Option(help="Only this split: train, test or val.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many shapes, spread evenly over classes and splits.")] = None,
@@ -78,7 +89,7 @@ def render(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render meshes or clouds into a view store; running it again renders only what is missing."""
+    """Render meshes, clouds or scenes into a view store; again, to render what is missing."""
     start_logging(log_format)
     allow(None, dataset)
     mine = share(shard_index, num_shards, overwrite)
@@ -90,22 +101,31 @@ def render(
     from pointcmt.render.jobs.job import job_of_listing
     from pointcmt.render.jobs.run import Options
     from pointcmt.render.jobs.run import render as run
+    from pointcmt.render.scenes.config import SceneConfig, find_resolution
 
-    config = RenderConfig(
-        rig=find_rig(rig),
-        size=size,
-        points=points,
-        layers=tuple(sorted(filter(None, layers.split(",")))),
-        backend=backend,
-        antialias=antialias,
-        background=find_color(background),
-        light=light,
-        seed=seed,
-        splat=splat or 0.0,
-        cull=cull,
-    )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
     listing = hold_out(listing, holdout, seed)
+    config: RenderConfig | SceneConfig
+    if listing.kind == "scene":
+        refuse_given(context, OF_SHAPES, f"{dataset} has scenes, which are not drawn from a rig")
+        height, width = find_resolution(resolution)
+        most = SceneConfig.points if points is None else points
+        config = SceneConfig(frames, height, width, most, voxel=voxel, seed=seed)
+    else:
+        refuse_given(context, OF_SCENES, f"{dataset} has no scenes")
+        config = RenderConfig(
+            rig=find_rig(rig),
+            size=size,
+            points=2048 if points is None else points,
+            layers=tuple(sorted(filter(None, layers.split(",")))),
+            backend=backend,
+            antialias=antialias,
+            background=find_color(background),
+            light=light,
+            seed=seed,
+            splat=splat or 0.0,
+            cull=cull,
+        )
     job = job_of_listing(listing, out, config, correspondences, device, textures)
     _print_listing(listing)
     options = Options(

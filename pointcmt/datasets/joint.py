@@ -40,6 +40,8 @@ def open_stores(
         place if isinstance(place, ViewStore) else ViewStore.open(place, features=features)
         for place in places
     ]
+    for store in stores:
+        store.require_objects("training")
     return stores[0] if len(stores) == 1 else JointStore(stores)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.features import FRESH, list_features, open_features
-from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, FAILED, PENDING, SPLITS
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, FAILED, PENDING, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import MOST_DETAIL, printable
 
@@ -30,7 +30,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         if np.any(mine):
             counts = np.bincount(store.splits[mine], minlength=len(SPLITS))
             classes[name] = dict(zip(SPLITS, counts.tolist(), strict=True))
-    return {
+    facts = {
         "path": store.path,
         "dataset": store.attributes["source"]["name"],
         "license": store.attributes["source"]["licence"],
@@ -39,7 +39,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "failed": int(np.sum(status == FAILED)),
         "pending": int(np.sum((status != DONE) & (status != FAILED))),
         "views": schema.views,
-        "rig": store.attributes["render"]["rig"]["name"],
+        "rig": store.attributes["render"].get("rig", {}).get("name", "frames"),
         "size": schema.size,
         "points": schema.points,
         "correspondences": matched - unmatched,
@@ -48,6 +48,28 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "bytes": store.storage.size(),
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
         "notes": notes,
+    }
+    return {**facts, **_of_scenes(store, status == DONE)} if schema.kind == SCENES else facts
+
+
+def _of_scenes(store: ViewStore, done: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return facts about the scenes of a store: what their rows hold, not what they have room for.
+
+    views, points, boxes: of all scenes together.
+    """
+    counts = {name: 0 for name in ("view_count", "point_count", "box_count") if name in store.specs}
+    for shard in store.committed():
+        shapes = store.schema.shapes_of(shard)
+        for name in counts:
+            counts[name] += int(store.read(name, slice(shapes.start, shapes.stop)).sum())
+    return {
+        "kind": SCENES,
+        "size": list(store.schema.image),
+        "views": counts["view_count"],
+        "points": counts["point_count"],
+        "boxes": counts.get("box_count", 0),
+        "semantic_names": store.semantic_names,
+        "box_names": store.box_names,
     }
 
 
@@ -61,14 +83,34 @@ def _features(store: ViewStore, key: str, done: NDArray[np.bool_]) -> dict[str, 
     return {**features.facts, "key": key, "width": features.width, "shapes": shapes}
 
 
+def _dimensions(facts: dict[str, Any]) -> list[str]:
+    """Return the lines on images and points."""
+    if facts.get("kind") != SCENES:
+        return [
+            f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
+            f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
+        ]
+    height, width = facts["size"]
+    lines = [
+        f"  frames   {facts['views']:,} of {width} × {height} pixels, in all scenes",
+        f"  points   {facts['points']:,}, in all scenes",
+    ]
+    if facts["semantic_names"]:
+        lines.append(f"  labels   {', '.join(map(printable, facts['semantic_names']))}")
+    if facts["box_names"]:
+        lines.append(
+            f"  boxes    {facts['boxes']:,} of {', '.join(map(printable, facts['box_names']))}"
+        )
+    return lines
+
+
 def describe(facts: dict[str, Any]) -> str:
     """Return the facts as text for people."""
     lines = [
         f"{facts['path']}: {facts['dataset']} ({facts['license']})",
         f"  shapes   {facts['shapes']:,}: {facts['done']:,} done, {facts['failed']:,} failed, "
         f"{facts['pending']:,} pending",
-        f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
-        f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
+        *_dimensions(facts),
     ]
     if facts["bytes"] is not None:
         lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB")

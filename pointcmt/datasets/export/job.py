@@ -115,6 +115,7 @@ def export_store(
     started, selection = time.monotonic(), selection or Selection()
     if to not in FORMATS:
         raise UsageError(f"unknown format '{to}'", where="--to", fix=nearest(to, FORMATS))
+    store.require_objects("`export`")
     chosen = choose(store, selection)
     job = ExportJob(store, to, selection.text)
     job.require_begun(chosen)

@@ -33,6 +33,7 @@ from pointcmt.datasets.store.schema import (
     PENDING,
     PLAN,
     RENDER,
+    SCENES,
     SPLITS,
     Plan,
     Schema,
@@ -46,7 +47,7 @@ from pointcmt.datasets.store.schema import (
     shard_key,
 )
 from pointcmt.datasets.store.storage import REPAIR, Storage
-from pointcmt.errors import DamageError
+from pointcmt.errors import DamageError, UsageError
 
 # The field of a commit marker that says how shapes ended; of features, what they were made from.
 RESULTS = {RENDER: "outcomes", CORRESPONDENCES: "failures"}
@@ -89,6 +90,16 @@ class StoreRecords:
         root it is, and it allows a lost root to be written again with certainty.
         """
         return self.generations[-1].store
+
+    def require_objects(self, what: str) -> None:
+        """Raise UsageError for a store of scenes. what: what only works with shapes, so far."""
+        if self.schema.kind == SCENES:
+            raise UsageError(
+                f"this is a store of scenes, and {what} only takes shapes",
+                where=self.path,
+                fix="scenes can be rendered, verified and read (`info`, `verify`, `preview`, "
+                "pc.open_store)",
+            )
 
     def is_named(self, identity: str) -> bool:
         """Return whether the store has, or had before it grew, this identity; "" = any."""

@@ -82,3 +82,13 @@ def scene_schema(
         for spec in array_specs(schema).values()
     )
     return replace(schema, shard=max(1, min(MAX_SHARD, int(SHARD_BYTES / per_scene))))
+
+
+def find_resolution(text: str) -> tuple[int, int]:
+    """Return height and width of "320x240" (width first). Raises UsageError."""
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.strip().isdecimal() and height.strip().isdecimal()):
+        raise UsageError(
+            f"{text!r} is not a resolution", where="--resolution", fix="use width x height: 320x240"
+        )
+    return int(height), int(width)
