@@ -88,7 +88,8 @@ def _dimensions(facts: dict[str, Any]) -> list[str]:
     if facts.get("kind") != SCENES:
         return [
             f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
-            f"  points   {facts['points']:,}; correspondences of {facts['correspondences']:,} shapes",
+            f"  points   {facts['points']:,}; correspondences of "
+            f"{facts['correspondences']:,} shapes",
         ]
     height, width = facts["size"]
     lines = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SPLITS
+from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, printable
 from pointcmt.render.preview_folder import (
@@ -18,6 +18,12 @@ from pointcmt.render.preview_folder import (
     PNG_KEY,
     require_free,
     write_files,
+)
+from pointcmt.render.preview_scenes import (
+    frames_with_labels,
+    map_from_above,
+    matches_between,
+    pair_with_overlap,
 )
 
 CAPTION = 14  # pixels
@@ -34,6 +40,8 @@ def preview(
     Raises StoreError if no shape is rendered yet, or if files not written by a preview exist.
     """
     chosen = choose_shapes(store, shapes)
+    if store.schema.kind == SCENES:
+        return _preview_scenes(store, out, chosen, views, overwrite)
     shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
     picked = [int(view) for view in shown]
     committed = set(store.committed(CORRESPONDENCES))
@@ -46,6 +54,36 @@ def preview(
         pictures.append(points_sheet(store, some, picked[:6]))
     contents = {name: _png(picture) for name, picture in zip(names, pictures, strict=True)}
     return write_files(out, {**contents, "index.html": _page(store, names).encode()})
+
+
+def _preview_scenes(
+    store: ViewStore, out: Path, scenes: list[int], views: int, overwrite: bool
+) -> list[Path]:
+    """Write contact_sheet.png (maps and frames with labels), points.png (matches), index.html."""
+    names = ["contact_sheet.png", "points.png"]
+    require_free(out, [*names, "index.html"], overwrite)
+    rows, pairs = [], []
+    for scene in scenes:
+        count = store.counts(scene)["view_count"]
+        shown = [int(i) for i in np.linspace(0, count - 1, min(views, count)).round()]
+        frames = frames_with_labels(store, scene, shown)
+        above = map_from_above(store, scene, frames.shape[1])
+        rows.append(_scene_strip(above, frames, store.shapes[scene].id))
+        pair = pair_with_overlap(store, scene)
+        if pair is not None:
+            drawn = np.asarray(matches_between(store, scene, pair))
+            pairs.append(_strip(drawn[None], f"{store.shapes[scene].id}, frames {pair}"))
+    pictures = {"contact_sheet.png": _grid(rows, columns=1)}
+    if pairs:
+        pictures["points.png"] = _grid(pairs, columns=2)
+    contents = {name: _png(picture) for name, picture in pictures.items()}
+    return write_files(out, {**contents, "index.html": _page(store, list(pictures)).encode()})
+
+
+def _scene_strip(above: Image.Image, frames: NDArray[np.uint8], caption: str) -> Image.Image:
+    """Put a map and frames [V,H,W,3] side by side under a caption."""
+    wide = np.concatenate([np.asarray(above), *frames], axis=1)
+    return _strip(wide[None], caption)
 
 
 def choose_shapes(store: ViewStore, count: int) -> list[int]:
@@ -136,6 +174,11 @@ def _grid(tiles: list[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
+def _pixels(store: ViewStore) -> str:
+    height, width = store.schema.image
+    return f"{width}²" if height == width else f"{width} × {height}"
+
+
 def _page(store: ViewStore, pictures: list[str]) -> str:
     """Return a self-contained page: the store's contents, the pictures, the failed shapes."""
     status, source = store.status(), store.attributes["source"]
@@ -166,7 +209,7 @@ table {{ border-collapse: collapse }} td, th {{ padding: .1rem .8rem .1rem 0; te
 </style>
 <h1>{html.escape(source["name"])}</h1>
 <p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
-{store.schema.size}² pixels · {store.schema.points} points · license:
+{_pixels(store)} pixels · {store.schema.points} points · license:
 {html.escape(source["licence"])}</p>
 {images}
 <h2>Shapes</h2>
