@@ -1,0 +1,149 @@
+"""Clutter: mugs, bottles, guitars, toys, cardboard boxes and books, on surfaces and the floor."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pointcmt.datasets.sources.toy.objects import aircraft, cars, guitars, vessels
+from pointcmt.datasets.sources.toy.objects.builder import Builder
+from pointcmt.datasets.sources.toy.objects.colors import mix, rgb
+from pointcmt.datasets.sources.toy.objects.solids import box
+from pointcmt.datasets.sources.toy.rooms.layout import Layout
+from pointcmt.datasets.sources.toy.rooms.piece import Piece, RoomDice, Support
+from pointcmt.shapes import Material, Mesh
+
+CARDBOARD = tuple(rgb(code) for code in ("b98d5d", "c9a274", "a67c4f"))
+ON_FLOOR = 0.3  # the share of clutter on the floor
+MOST_STACKED = 3
+
+
+def scatter(layout: Layout) -> None:
+    """Place 8 to 25 pieces of clutter, 30 % of them on the floor, as far as they fit."""
+    dice = layout.dice
+    wanted, found = dice.whole(8, 25), 0
+    for _ in range(2 * wanted):
+        if found >= wanted:
+            return
+        if dice.chance(0.12 if found else 1.0):
+            found += _stack_boxes(layout)
+        elif dice.chance(0.15):
+            piece = dice.pick((_guitar, _toy, _box, _books), (0.5, 1.5, 2, 1))(dice)
+            found += _on_floor(layout, piece) is not None
+        else:
+            piece = dice.pick(tuple(SMALL), tuple(SMALL.values()))(dice)
+            for _ in range(dice.pick((1, 2, 3), (3, 1, 1))):
+                found += _on_surface(layout, piece) is not None
+
+
+def _on_floor(layout: Layout, piece: Piece) -> int | None:
+    if layout.dice.chance(0.5):
+        return layout.against_wall(piece, layout.dice.between(0.0, 0.05))
+    return layout.anywhere(piece, 0.03, 0.3)
+
+
+def _on_surface(layout: Layout, piece: Piece) -> int | None:
+    """Stand a piece on a table, a cabinet or a shelf that is low enough to look at."""
+    carriers = [
+        index
+        for index, item in enumerate(layout.items)
+        if item.piece.supports and item.piece.semantic != "clutter" and item.piece.size[2] < 2.2
+    ]
+    return layout.upon(layout.dice.pick(carriers), piece) if carriers else None
+
+
+def _stack_boxes(layout: Layout) -> int:
+    """Stand boxes on each other on the floor; return their number."""
+    index, count = _on_floor(layout, _box(layout.dice)), 0
+    while index is not None:
+        count += 1
+        if count == MOST_STACKED or layout.dice.chance(0.4):
+            break
+        index = layout.upon(index, _box(layout.dice), spread=0.7)
+    return count
+
+
+def _box(dice: RoomDice) -> Piece:
+    """Build a closed box of cardboard, or painted, with tape or a lid."""
+    b = dice.builder("box")
+    width = b.between(0.2, 0.6)
+    depth, height = width * b.between(0.6, 1.0), b.between(0.15, 0.55)
+    board = Material("cardboard", b.pick(CARDBOARD))
+    if b.chance(0.35):
+        board = b.pick((b.paint("main", "accent", "light"), b.wood()))
+    b.add("box", board, box(width, depth, height - 0.002, 0.004).project(0.5))
+    if b.chance(0.5):
+        tape = Material("tape", mix(board.color, rgb("efe6d0"), 0.5))
+        b.add("box", tape, box(width + 0.002, 0.05, 0.08).move(z=height - 0.08))
+    else:
+        lid = box(width + 0.012, depth + 0.012, 0.05, 0.004).project(0.5)
+        b.add("box", b.pick((board, b.paint("dark"))), lid.move(z=height - 0.05))
+    mesh = b.mesh()
+    return Piece("clutter", mesh, (Support(float(mesh.vertices[:, 2].max()), width, depth),))
+
+
+def _books(dice: RoomDice) -> Piece:
+    """Build a pile of books, or a row of upright ones."""
+    b = dice.builder("book")
+    count, at = b.whole(1, 6), 0.0
+    upright = count > 2 and b.chance(0.4)
+    for _ in range(count):
+        width, depth, thick = b.between(0.12, 0.19), b.between(0.18, 0.26), b.between(0.015, 0.05)
+        color = b.paint("main", "accent", "light", "dark")
+        pages = box(width - 0.006, depth - 0.008, thick - 0.006).move(x=0.004, z=0.003)
+        cover = box(width, depth, 0.003)
+        spine = box(0.003, depth, thick).move(x=-width / 2 + 0.0015)
+        solids = [cover, cover.move(z=thick - 0.003), spine]
+        paper = Material("paper", rgb("efe7d3"))
+        for material, group in ((color, solids), (paper, [pages])):
+            for solid in group:
+                lying = solid.move(z=at)
+                placed = solid.turn("y", 90).move(x=at, z=width / 2) if upright else lying
+                b.add("book", material, placed)
+        at += thick + 0.001
+    return Piece("clutter", b.mesh())
+
+
+def _mug(dice: RoomDice) -> Piece:
+    b = dice.builder("body", "handle", "drink", "saucer")
+    return _scaled(vessels.mug(b), dice.between(0.075, 0.11))
+
+
+def _bottle(dice: RoomDice) -> Piece:
+    return _scaled(
+        vessels.bottle(dice.builder("body", "neck", "cap", "label")), dice.between(0.15, 0.24)
+    )
+
+
+def _toy(dice: RoomDice) -> Piece:
+    """Build a toy car, airplane or rocket, 15 to 40 cm long."""
+    makers: dict[Callable[[Builder], Mesh], tuple[str, ...]] = {
+        cars.car: ("body", "cabin", "wheel", "light", "load"),
+        aircraft.airplane: ("fuselage", "wing", "tail", "engine", "gear"),
+        aircraft.rocket: ("body", "nose", "fin", "engine", "window"),
+    }
+    make = dice.pick(tuple(makers))
+    return _scaled(make(dice.builder(*makers[make])), dice.between(0.1, 0.2))
+
+
+def _guitar(dice: RoomDice) -> Piece:
+    """Build a guitar, upright if it has a stand, else lying on its back."""
+    parts = ("body", "neck", "head", "hardware", "stand")
+    piece = _scaled(guitars.guitar(dice.builder(*parts)), dice.between(0.4, 0.48))
+    mesh = piece.mesh
+    if mesh.face_part is not None and (mesh.face_part == parts.index("stand")).any():
+        return piece
+    flat = mesh.vertices[:, [0, 2, 1]] * (1.0, 1.0, -1.0)
+    flat[:, 2] -= flat[:, 2].min()
+    return Piece("clutter", replace(mesh, vertices=flat))
+
+
+def _scaled(mesh: Mesh, factor: float) -> Piece:
+    return Piece("clutter", replace(mesh, vertices=mesh.vertices * factor))
+
+
+SMALL: dict[Callable[[RoomDice], Piece], float] = {
+    _books: 3.0,
+    _mug: 1.5,
+    _bottle: 1.5,
+    _box: 1.0,
+    _toy: 1.0,
+}
