@@ -6,6 +6,6 @@ closed cabinets like columns and boxes, panels of the wall like pictures, niches
 
 The modules, from the bottom up: `blocks` (footprints, collisions), `piece` (one object),
 `materials`, `shell` and `structure`, `openings`, `furniture`, `cabinet`, `layout` (relations),
-`decorating`, `arranging` and `clutter` (what is placed where), `path` (cameras), `room` (all of it);
-`sensor` adds a depth sensor's noise to depth images.
+`decorating`, `arranging` and `clutter` (what is placed where), `path` (cameras), `room` (all);
+`sensor` adds the noise of a depth camera to depth images.
 """

@@ -16,7 +16,7 @@ def furnish(layout: Layout, kind: str, area: float) -> None:
         if layout.dice.chance(chance):
             group(layout)
     pieces = sum(item.piece.semantic in FURNITURE for item in layout.items)
-    for _ in range(max(1, min(6, round(0.55 * area - pieces)))):
+    for _ in range(max(1, min(8, round(0.6 * area - pieces)))):
         layout.dice.pick(SINGLES, (2, 2, 2, 3, 1.5, 1))(layout)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from pointcmt.datasets.sources.toy.objects.builder import Builder
 from pointcmt.datasets.sources.toy.objects.colors import mix
-from pointcmt.datasets.sources.toy.objects.solids import Solid, ball, box, four, rod
+from pointcmt.datasets.sources.toy.objects.solids import ball, box, boxes, four, rod
 from pointcmt.datasets.sources.toy.rooms import materials
-from pointcmt.datasets.sources.toy.rooms.piece import Floats, Piece, RoomDice, Support
+from pointcmt.datasets.sources.toy.rooms.piece import Piece, RoomDice, Support
 from pointcmt.shapes import Material
 
 BOARD = 0.022  # thickness of boards
@@ -143,16 +143,4 @@ def _add_books(
     for index, material in enumerate(colors):
         chosen = np.flatnonzero(color[:count] == index)
         if len(chosen):
-            b.add("book", material, boxes(sizes[chosen], middle[chosen] + np.array([0, 0, z])))
-
-
-def boxes(sizes: Floats, middles: Floats) -> Solid:
-    """Return many boxes at once: sizes [n,3], and the middles [n,3] of their lower sides."""
-    unit = box(1.0, 1.0, 1.0)
-    count = len(unit.vertices)
-    vertices = unit.vertices * sizes[:, None] + middles[:, None]
-    faces = unit.faces + (count * np.arange(len(sizes)))[:, None, None]
-    uv = np.broadcast_to(unit.uv, (len(sizes), *unit.uv.shape))
-    return Solid(
-        vertices.reshape(-1, 3), faces.reshape(-1, 3).astype(np.int32), uv.reshape(-1, 3, 2)
-    )
+            b.add("book", material, boxes(sizes[chosen], middle[chosen]))

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from pointcmt.datasets.sources.toy.objects import aircraft, cars, guitars, vessels
 from pointcmt.datasets.sources.toy.objects.builder import Builder
 from pointcmt.datasets.sources.toy.objects.colors import mix, rgb
-from pointcmt.datasets.sources.toy.objects.solids import box
+from pointcmt.datasets.sources.toy.objects.solids import box, boxes
 from pointcmt.datasets.sources.toy.rooms.layout import Layout
 from pointcmt.datasets.sources.toy.rooms.piece import Piece, RoomDice, Support
 from pointcmt.shapes import Material, Mesh
@@ -14,6 +16,7 @@ from pointcmt.shapes import Material, Mesh
 CARDBOARD = tuple(rgb(code) for code in ("b98d5d", "c9a274", "a67c4f"))
 ON_FLOOR = 0.3  # the share of clutter on the floor
 MOST_STACKED = 3
+COVER = 0.003  # thickness of the covers of books
 
 
 def scatter(layout: Layout) -> None:
@@ -23,10 +26,10 @@ def scatter(layout: Layout) -> None:
     for _ in range(2 * wanted):
         if found >= wanted:
             return
-        if dice.chance(0.12 if found else 1.0):
+        if dice.chance(0.06 if found else 0.7):
             found += _stack_boxes(layout)
-        elif dice.chance(0.15):
-            piece = dice.pick((_guitar, _toy, _box, _books), (0.5, 1.5, 2, 1))(dice)
+        elif dice.chance(0.2):
+            piece = dice.pick((_guitar, _toy, _box, _books, _bottle), (0.5, 2, 1.5, 1, 1))(dice)
             found += _on_floor(layout, piece) is not None
         else:
             piece = dice.pick(tuple(SMALL), tuple(SMALL.values()))(dice)
@@ -55,7 +58,7 @@ def _stack_boxes(layout: Layout) -> int:
     index, count = _on_floor(layout, _box(layout.dice)), 0
     while index is not None:
         count += 1
-        if count == MOST_STACKED or layout.dice.chance(0.4):
+        if count == MOST_STACKED or layout.dice.chance(0.5):
             break
         index = layout.upon(index, _box(layout.dice), spread=0.7)
     return count
@@ -85,19 +88,19 @@ def _books(dice: RoomDice) -> Piece:
     b = dice.builder("book")
     count, at = b.whole(1, 6), 0.0
     upright = count > 2 and b.chance(0.4)
+    paper = Material("paper", rgb("efe7d3"))
     for _ in range(count):
         width, depth, thick = b.between(0.12, 0.19), b.between(0.18, 0.26), b.between(0.015, 0.05)
+        board, pages = (width, depth, COVER), (width - 0.006, depth - 0.008, thick - 2 * COVER)
+        sizes = np.array([board, board, (COVER, depth, thick), pages])
+        places = np.zeros((4, 3))
+        places[1:, 2] = thick - COVER, 0.0, COVER
+        places[2:, 0] = (COVER - width) / 2, 0.002
         color = b.paint("main", "accent", "light", "dark")
-        pages = box(width - 0.006, depth - 0.008, thick - 0.006).move(x=0.004, z=0.003)
-        cover = box(width, depth, 0.003)
-        spine = box(0.003, depth, thick).move(x=-width / 2 + 0.0015)
-        solids = [cover, cover.move(z=thick - 0.003), spine]
-        paper = Material("paper", rgb("efe7d3"))
-        for material, group in ((color, solids), (paper, [pages])):
-            for solid in group:
-                lying = solid.move(z=at)
-                placed = solid.turn("y", 90).move(x=at, z=width / 2) if upright else lying
-                b.add("book", material, placed)
+        for material, chosen in ((color, [0, 1, 2]), (paper, [3])):
+            book = boxes(sizes[chosen], places[chosen])
+            standing = book.turn("y", 90).move(x=at, z=width / 2)
+            b.add("book", material, standing if upright else book.move(z=at))
         at += thick + 0.001
     return Piece("clutter", b.mesh())
 

@@ -72,7 +72,7 @@ def _hang(
 
 
 def decorate(layout: Layout) -> list[Placed]:
-    """Hang pictures and boards, and panels of the wall that have their form, where there is room."""
+    """Hang pictures and boards, and panels of the wall that have the same form."""
     dice, found = layout.dice, []
     for _ in range(dice.whole(2, 7)):
         panel, wide = dice.chance(0.3), dice.chance(0.3)
@@ -80,10 +80,7 @@ def decorate(layout: Layout) -> list[Placed]:
         room = wall.length - 0.3
         if room < (1.05 if wide else 0.5):
             continue
-        if panel:
-            piece = openings.wall_panel(dice, room)
-        else:
-            piece = openings.picture(dice, room, wide)
+        piece = openings.wall_panel(dice, room) if panel else openings.picture(dice, room, wide)
         width, thick, height = piece.size.tolist()
         for _ in range(10):
             along = 0.15 + width / 2 + dice.between(0.0, wall.length - 0.3 - width)

@@ -23,6 +23,7 @@ from pointcmt.datasets.sources.toy.rooms.piece import (
 from pointcmt.datasets.sources.toy.rooms.shell import Wall
 
 APART = 0.03  # between neighbors that do not belong together
+IN_FRONT = 0.25  # kept free in front of what stands at a wall, when it is placed
 TRIES = 14
 
 
@@ -59,27 +60,21 @@ class Layout:
         raised = replace(placed, z=stage.high)
         return self.put(raised) if self.plan.fits(raised.block, gap, known) else None
 
-    def against_wall(
-        self, piece: Piece, gap: float, along: tuple[Wall, float] | None = None
-    ) -> int | None:
-        """Place a piece with its back to a wall, `gap` away; along: at this place, or anywhere."""
-        dice, (width, depth, _) = self.dice, piece.size.tolist()
-        for _ in range(TRIES if along is None else 1):
-            if along is None:
-                wall = dice.pick(self.walls, [wall.length for wall in self.walls])
-                room = wall.length - width - 2 * APART
-                if room < 0:
-                    continue
-                share = dice.pick((0.0, 1.0, dice.between(0.0, 1.0)), (1, 1, 2))
-                at = APART + width / 2 + share * room
-            else:
-                wall, at = along
+    def against_wall(self, piece: Piece, gap: float) -> int | None:
+        """Place a piece with its back to a wall, `gap` away, often in a corner."""
+        dice, (width, depth, height) = self.dice, piece.size.tolist()
+        for _ in range(TRIES):
+            wall = dice.pick(self.walls, [wall.length for wall in self.walls])
+            room = wall.length - width - 2 * APART
+            if room < 0:
+                continue
+            share = dice.pick((0.0, 1.0, dice.between(0.0, 1.0)), (1, 1, 2))
+            at = APART + width / 2 + share * room
             x, y = wall.point(at, depth / 2 + gap)
             placed = centered(piece, wall.facing, x, y)
-            front = wall.block(at, width + 2 * APART, depth + gap + 0.25, 0.0, float(piece.size[2]))
-            if not self.plan.fits(_shortened(front, gap / 2, wall)):
-                if self.platform is None:
-                    continue
+            space = wall.block(at, width + 2 * APART, depth + gap + IN_FRONT, height / 2, height)
+            if not self.plan.fits(space):
+                continue
             index = self.try_put(placed, 0.0)
             if index is not None:
                 return index
@@ -166,13 +161,6 @@ class Layout:
             if index is not None:
                 return index
         return None
-
-
-def _shortened(block: Block, by: float, wall: Wall) -> Block:
-    """Move a block away from its wall, so that the two do not touch."""
-    angle = math.radians(wall.degrees)
-    x, y = block.x - math.sin(angle) * by, block.y + math.cos(angle) * by
-    return replace(block, x=x, y=y, depth=block.depth - by)
 
 
 def _carried(placed: Placed, other: Placed, support: Support) -> bool:

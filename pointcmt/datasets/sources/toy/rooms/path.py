@@ -21,6 +21,7 @@ UP, DOWN = 0.35, 1.1  # steepest gaze: rise and fall per meter ahead
 LOOK_UP = 0.9  # added once, at the ceiling
 
 Flags = NDArray[np.bool_]
+Cells = NDArray[np.int64]
 
 
 def resize_cameras(cameras: Camera, width: int, height: int) -> Camera:
@@ -74,24 +75,30 @@ def _free_cells(plan: Plan) -> tuple[Floats, Flags]:
     return cells, free.reshape(cells.shape[:2])
 
 
-def _neighbors(values: NDArray[np.int64], outside: int) -> NDArray[np.int64]:
-    """Return the values of the four neighbors of every cell, [4,R,C]."""
-    wide = np.pad(values, 1, constant_values=outside)
-    return np.stack([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
-
-
 def _largest(free: Flags) -> Flags:
-    """Return the largest connected area of free cells."""
+    """Return the largest connected area of free cells; none of them is at the border."""
     label = np.where(free, np.arange(1, free.size + 1).reshape(free.shape), 0)
-    while True:
-        spread = np.where(free, np.maximum(label, _neighbors(label, 0).max(axis=0)), 0)
-        if (spread == label).all():
-            break
-        label = spread
+    label = _spread(label, free, np.maximum, 0)
     counts = np.bincount(label.ravel())
     counts[0] = 0
     found: Flags = free & (label == counts.argmax())
     return found
+
+
+def _spread(values: Cells, allowed: Flags, choose: np.ufunc, step: int) -> Cells:
+    """Choose between every allowed cell's value and those of its four neighbors plus `step`.
+
+    Repeat until nothing changes. Cells at the border are not allowed.
+    """
+    inner = allowed[1:-1, 1:-1]
+    while True:
+        best = choose(choose(values[:-2, 1:-1], values[2:, 1:-1]), values[1:-1, :-2])
+        best = choose(choose(best, values[1:-1, 2:]) + step, values[1:-1, 1:-1])
+        best = np.where(inner, best, values[1:-1, 1:-1])
+        if (best == values[1:-1, 1:-1]).all():
+            return values
+        values = values.copy()
+        values[1:-1, 1:-1] = best
 
 
 def _waypoints(dice: RoomDice, cells: Floats, component: Flags) -> list[tuple[int, int]]:
@@ -120,23 +127,15 @@ def _loop(
         while (row, column) != end:
             line.append((row, column))
             options = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
-            row, column = min(
-                (o for o in options if 0 <= o[0] < steps.shape[0] and 0 <= o[1] < steps.shape[1]),
-                key=lambda o: (steps[o], (len(line) % 2) * abs(o[0] - row)),
-            )
+            row, column = min(options, key=lambda option: int(steps[option]))
     return cells[tuple(np.array(line).T)], marks
 
 
-def _steps_to(end: tuple[int, int], component: Flags) -> NDArray[np.int64]:
+def _steps_to(end: tuple[int, int], component: Flags) -> Cells:
     """Return the number of steps from every cell of the component to one of its cells."""
-    far = component.size + 1
-    steps = np.full(component.shape, far, np.int64)
+    steps = np.full(component.shape, component.size + 1, np.int64)
     steps[end] = 0
-    while True:
-        nearer = np.where(component, np.minimum(steps, _neighbors(steps, far).min(axis=0) + 1), far)
-        if (nearer == steps).all():
-            return steps
-        steps = nearer
+    return _spread(steps, component, np.minimum, 1)
 
 
 def _along(plan: Plan, loop: Floats, marks: list[int]) -> tuple[Floats, Floats]:

@@ -132,13 +132,14 @@ def _assemble(
     to_world[:3, :3] = np.round(turn(yaw) @ tilt, 12)
     instances = [item for item in items if item.piece.semantic not in WITHOUT_INSTANCE]
     number = {id(item): index for index, item in enumerate(instances)}
+    np.array([number.get(id(item), -1) for item in items], np.int32)
     semantic = [_semantic(item) for item in items]
     counts = [len(item.piece.mesh.faces) for item in items]
     boxed = [item for item in instances if item.piece.semantic in BOX_CLASSES]
     boxes = np.array([item.box() for item in boxed])
     boxes[:, :3] = boxes[:, :3] @ to_world[:3, :3].T
     boxes[:, 6] = (boxes[:, 6] + math.radians(yaw) + math.pi) % (2 * math.pi) - math.pi
-    poses = np.round(cameras.world_to_camera @ np.linalg.inv(to_world), 12)
+    poses = np.asarray(cameras.world_to_camera @ np.linalg.inv(to_world), np.float64).round(12)
     names = [item.piece.semantic for item in instances]
     return Room(
         mesh=_join(items, to_world),
@@ -183,7 +184,6 @@ def _join(items: list[Placed], to_world: Floats) -> Mesh:
     first = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     paints = np.cumsum([0, *(len(mesh.materials) for mesh in meshes)])
     vertices = np.concatenate([item.to_room(item.piece.mesh.vertices) for item in items])
-    blank = [np.zeros((len(mesh.faces), 3, 2), np.float32) for mesh in meshes]
     return Mesh(
         vertices=np.round(vertices @ to_world[:3, :3].T + 1e-9, DECIMALS) + 0.0,
         faces=np.concatenate([m.faces + i for m, i in zip(meshes, first, strict=False)]),
@@ -191,7 +191,9 @@ def _join(items: list[Placed], to_world: Floats) -> Mesh:
         face_material=np.concatenate(
             [m.face_material + i for m, i in zip(meshes, paints, strict=False)]
         ),
-        uv=np.concatenate(
-            [b if m.uv is None else m.uv for m, b in zip(meshes, blank, strict=True)]
-        ),
+        uv=np.concatenate([_uv(mesh) for mesh in meshes]),
     )
+
+
+def _uv(mesh: Mesh) -> NDArray[np.float32]:
+    return np.zeros((len(mesh.faces), 3, 2), np.float32) if mesh.uv is None else mesh.uv

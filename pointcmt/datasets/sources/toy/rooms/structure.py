@@ -23,7 +23,8 @@ def add_columns(dice: RoomDice, plan: Plan, walls: list[Wall]) -> list[Placed]:
     if dice.chance(0.3):
         depth, solid = width, cylinder(width / 2, tall, 24).tile(2, 3)
     b.add("column", finish.material, solid)
-    piece, found = Piece("column", b.mesh()), []
+    piece = Piece("column", b.mesh())
+    found: list[Placed] = []
     for _ in range(8 * count):
         if dice.chance(0.75):
             wall = dice.pick(walls)
