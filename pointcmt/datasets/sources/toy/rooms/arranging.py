@@ -17,7 +17,9 @@ def furnish(layout: Layout, kind: str, area: float) -> None:
             group(layout)
     pieces = sum(item.piece.semantic in FURNITURE for item in layout.items)
     for _ in range(max(1, min(8, round(0.6 * area - pieces)))):
-        layout.dice.pick(SINGLES, (2, 2, 2, 3, 1.5, 1))(layout)
+        layout.dice.pick(SINGLES, (2, 2, 2.5, 3, 2, 1))(layout)
+    for _ in range(layout.dice.pick((0, 1, 2), (1, 3, 2))):
+        _table_lamp(layout)
 
 
 def dining(layout: Layout) -> None:
@@ -137,6 +139,15 @@ def floor_lamp(layout: Layout) -> None:
     layout.against_wall(furniture.lamp(layout.dice, True), layout.dice.between(0.0, 0.1))
 
 
+def _table_lamp(layout: Layout) -> None:
+    """Stand a lamp on a table or a low cabinet."""
+    dice = layout.dice
+    carriers = [i for i, item in enumerate(layout.items) if item.piece.supports]
+    low = [i for i in carriers if layout.items[i].piece.size[2] < 1.2]
+    if low:
+        layout.upon(dice.pick(low), furniture.lamp(dice, False))
+
+
 def single(layout: Layout) -> None:
     """Place a chair, stool or small table anywhere, turned as it may be."""
     dice = layout.dice
@@ -156,9 +167,9 @@ SINGLES = (single, console, corner, cabinets, floor_lamp, seats)
 Group = tuple[Callable[[Layout], None], float]  # and the chance of it
 ROOM_TYPES: dict[str, tuple[Group, ...]] = {
     "living room": ((lounge, 1.0), (cabinets, 0.9), (dining, 0.5), (floor_lamp, 0.5)),
-    "dining room": ((dining, 1.0), (cabinets, 0.9), (corner, 0.6), (floor_lamp, 0.4)),
+    "dining room": ((dining, 1.0), (cabinets, 0.9), (corner, 0.8), (floor_lamp, 0.4)),
     "office": ((workplace, 1.0), (workplace, 0.6), (cabinets, 1.0), (lounge, 0.5)),
-    "meeting room": ((meeting, 1.0), (cabinets, 0.8), (corner, 0.6), (seats, 0.4)),
+    "meeting room": ((meeting, 1.0), (cabinets, 0.8), (corner, 0.8), (seats, 0.4)),
     "waiting room": ((seats, 1.0), (lounge, 1.0), (cabinets, 0.7), (seats, 0.5)),
     "study": ((workplace, 1.0), (cabinets, 1.0), (cabinets, 0.7), (corner, 0.8)),
 }

@@ -2,7 +2,7 @@
 
 from pointcmt.datasets.sources.toy.rooms import openings
 from pointcmt.datasets.sources.toy.rooms.layout import Layout
-from pointcmt.datasets.sources.toy.rooms.piece import Placed
+from pointcmt.datasets.sources.toy.rooms.piece import Piece, Placed
 from pointcmt.datasets.sources.toy.rooms.shell import Opening, Wall
 
 DOOR_SPACE = 0.85  # kept free in front of doors
@@ -42,7 +42,8 @@ def hang_curtains(layout: Layout, holes: list[Opening]) -> list[Placed]:
         width = dice.between(0.5, max(0.6, min(1.8, wall.length - 0.5)))
         along = dice.between(width / 2 + 0.1, max(width, wall.length - width / 2 - 0.1))
         top = layout.plan.height - dice.between(0.05, 0.3)
-        found += _hang(layout, wall, along, width, (0.03, top))
+        piece = openings.curtain(dice, width, top - 0.03)
+        found += _hang(layout, piece, wall, along, 0.03)
     return found
 
 
@@ -51,18 +52,14 @@ def _pair_of_curtains(layout: Layout, hole: Opening) -> list[Placed]:
     top = min(top, hole.high + dice.between(0.08, 0.25))
     low = dice.pick((0.03, max(0.03, hole.low - 0.15)), (2, 1))
     width = dice.between(0.3, 0.55) * hole.width + 0.12
-    found = []
+    piece, found = openings.curtain(dice, width, top - low), []
     for side in dice.pick(((-1, 1), (-1,), (1,)), (3, 1, 1)):
-        along = hole.along + side * (hole.width / 2 + 0.1 - width / 2 + 0.05)
-        found += _hang(layout, hole.wall, along, width, (low, top))
+        along = hole.along + side * (hole.width / 2 + 0.15 - width / 2)
+        found += _hang(layout, piece, hole.wall, along, low)
     return found
 
 
-def _hang(
-    layout: Layout, wall: Wall, along: float, width: float, heights: tuple[float, float]
-) -> list[Placed]:
-    low, top = heights
-    piece = openings.curtain(layout.dice, width, top - low)
+def _hang(layout: Layout, piece: Piece, wall: Wall, along: float, low: float) -> list[Placed]:
     x, y = wall.point(along, piece.size[1] / 2 + layout.dice.between(0.015, 0.05))
     placed = Placed(piece, wall.facing, x, y, low)
     if not layout.plan.fits(placed.block):

@@ -24,6 +24,7 @@ from pointcmt.datasets.sources.toy.rooms.shell import Wall
 
 APART = 0.03  # between neighbors that do not belong together
 IN_FRONT = 0.25  # kept free in front of what stands at a wall, when it is placed
+LIFT = 0.0005  # of what stands on something, so that no faces coincide
 TRIES = 14
 
 
@@ -125,7 +126,7 @@ class Layout:
                 continue
             x, y = (spread * dice.between(-0.5, 0.5) * room for room in across)
             degrees = dice.pick((0.0, 90.0, 180.0, dice.between(0.0, 360.0)), (4, 1, 1, 2))
-            middle = np.array([[support.x + x, support.y + y, support.z]])
+            middle = np.array([[support.x + x, support.y + y, support.z + LIFT]])
             at_x, at_y, z = other.to_room(middle)[0].tolist()
             placed = centered(piece, other.degrees + degrees, at_x, at_y, z)
             if not _carried(placed, other, support):
