@@ -134,13 +134,11 @@ def _add_books(
     right = np.cumsum(thick)
     count = int((right < b.between(0.5, 1.0) * width).sum())
     tall, deep = (0.6 + 0.36 * draws[:, 1]) * height, (0.7 + 0.3 * draws[:, 2]) * depth
-    middle = np.stack(
-        [right - thick / 2 - width / 2, 0.5 * (depth - deep) - 0.05 * depth, 0 * tall], 1
-    )
-    middle[:, 1] = -0.5 * depth + 0.5 * deep + 0.03
+    front = 0.03 - depth / 2
+    places = np.stack([right - (thick + width) / 2, front + deep / 2, np.full(len(deep), z)], 1)
     sizes = np.stack([thick - 0.002, deep, tall], axis=1)
     color = (draws[:, 3] * len(colors)).astype(int)
     for index, material in enumerate(colors):
         chosen = np.flatnonzero(color[:count] == index)
         if len(chosen):
-            b.add("book", material, boxes(sizes[chosen], middle[chosen]))
+            b.add("book", material, boxes(sizes[chosen], places[chosen]))

@@ -17,7 +17,7 @@ CELL = 0.1  # of the grid on which paths are found
 SLACK = 0.08  # between a cell's middle and what the path may touch next to it
 LEAST_FREE = 12  # cells; rooms with less free space are furnished again
 ROLL = math.radians(3.0)
-UP, DOWN = 0.35, 1.1  # steepest gaze: rise and fall per meter ahead
+UP, DOWN = 0.2, 1.1  # steepest gaze: rise and fall per meter ahead
 LOOK_UP = 0.9  # added once, at the ceiling
 
 Flags = NDArray[np.bool_]
