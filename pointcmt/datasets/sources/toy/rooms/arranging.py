@@ -71,7 +71,7 @@ def lounge(layout: Layout) -> None:
         layout.before(sofa, table, dice.between(0.25, 0.5), dice.pick((0.0, 90.0)))
     if dice.chance(0.6):
         side = dice.pick((-1, 1))
-        beside = furniture.lamp(dice, True) if dice.chance(0.6) else small(layout)
+        beside = furniture.floor_lamp(dice) if dice.chance(0.6) else small(layout)
         layout.next_to(sofa, beside, dice.between(0.03, 0.12), side)
     for _ in range(dice.pick((0, 1, 2), (2, 3, 1))):
         chair = dice.pick((furniture.armchair, furniture.club_chair))(dice)
@@ -130,13 +130,13 @@ def corner(layout: Layout) -> None:
     chair = dice.pick((furniture.armchair, furniture.club_chair))(dice)
     index = layout.against_wall(chair, dice.between(0.0, 0.02))
     if index is not None:
-        beside = furniture.lamp(dice, True) if dice.chance(0.5) else small(layout)
+        beside = furniture.floor_lamp(dice) if dice.chance(0.5) else small(layout)
         layout.next_to(index, beside, dice.between(0.03, 0.1), dice.pick((-1, 1)))
 
 
 def floor_lamp(layout: Layout) -> None:
     """Place a floor lamp at a wall."""
-    layout.against_wall(furniture.lamp(layout.dice, True), layout.dice.between(0.0, 0.1))
+    layout.against_wall(furniture.floor_lamp(layout.dice), layout.dice.between(0.0, 0.1))
 
 
 def _table_lamp(layout: Layout) -> None:
@@ -145,7 +145,7 @@ def _table_lamp(layout: Layout) -> None:
     carriers = [i for i, item in enumerate(layout.items) if item.piece.supports]
     low = [i for i in carriers if layout.items[i].piece.size[2] < 1.2]
     if low:
-        layout.upon(dice.pick(low), furniture.lamp(dice, False))
+        layout.upon(dice.pick(low), furniture.table_lamp(dice))
 
 
 def single(layout: Layout) -> None:

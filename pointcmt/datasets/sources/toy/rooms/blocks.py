@@ -63,10 +63,11 @@ class Plan:
 
     def fits(self, block: Block, gap: float = 0.0, beside: Collection[int] = ()) -> bool:
         """Tell whether a block is inside the room and `gap` away from all blocks but `beside`."""
-        if block.high > self.height or not inside(self.outline, np.array([[block.x, block.y]]))[0]:
+        if block.high > self.height:
             return False
-        hits = self.collisions(block, gap)
-        return all(hit in beside for hit in hits)
+        if any(hit not in beside for hit in self.collisions(block, gap)):
+            return False
+        return bool(inside(self.outline, np.array([[block.x, block.y]]))[0])
 
     def collisions(self, block: Block, gap: float = 0.0) -> list[int]:
         """Return the numbers of the blocks that this one collides with, or is nearer to than gap.

@@ -23,7 +23,7 @@ def scatter(layout: Layout) -> None:
     """Place 8 to 25 pieces of clutter, 30 % of them on the floor, as far as they fit."""
     dice = layout.dice
     wanted, found = dice.whole(8, 25), 0
-    for _ in range(2 * wanted):
+    for _ in range(wanted):
         if found >= wanted:
             return
         if dice.chance(0.06 if found else 0.7):
@@ -33,7 +33,7 @@ def scatter(layout: Layout) -> None:
             found += _on_floor(layout, piece) is not None
         else:
             piece = dice.pick(tuple(SMALL), tuple(SMALL.values()))(dice)
-            for _ in range(dice.pick((1, 2, 3), (3, 1, 1))):
+            for _ in range(dice.pick((1, 2, 3), (2, 1, 1))):
                 found += _on_surface(layout, piece) is not None
 
 

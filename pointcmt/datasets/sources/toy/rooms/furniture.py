@@ -95,11 +95,18 @@ def armchair(dice: RoomDice) -> Piece:
     return Piece("sofa", replace(mesh, vertices=squeezed))
 
 
-def lamp(dice: RoomDice, tall: bool) -> Piece:
-    """Build a floor lamp (tall) or a lamp for a table, if possible within four tries."""
+def floor_lamp(dice: RoomDice) -> Piece:
+    """Build a lamp on a tall pole or a tripod."""
+    b = dice.builder(*LAMP)
+    lamps.floor_lamp(b)
+    return Piece("lamp", b.mesh())
+
+
+def table_lamp(dice: RoomDice) -> Piece:
+    """Build a lamp for a table; the last of four tries may be a floor lamp."""
     for _ in range(4):
         mesh = lamps.lamp(dice.builder(*LAMP))
-        if (mesh.vertices[:, 2].max() > 1.0) == tall:
+        if mesh.vertices[:, 2].max() < 1.0:
             break
     return Piece("lamp", mesh)
 
