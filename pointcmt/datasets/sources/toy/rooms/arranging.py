@@ -7,6 +7,7 @@ from pointcmt.datasets.sources.toy.rooms.cabinet import cabinet
 from pointcmt.datasets.sources.toy.rooms.layout import Layout
 from pointcmt.datasets.sources.toy.rooms.piece import Piece
 
+PER_AREA, MOST_PIECES, TRIES = 0.55, 16, 9  # pieces of furniture per m², at most, and tries
 CABINETS = ("wardrobe", "sideboard", "chest", "bookcase", "locker", "cube")
 
 
@@ -15,8 +16,10 @@ def furnish(layout: Layout, kind: str, area: float) -> None:
     for group, chance in ROOM_TYPES[kind]:
         if layout.dice.chance(chance):
             group(layout)
-    pieces = sum(item.piece.semantic in FURNITURE for item in layout.items)
-    for _ in range(max(1, min(8, round(0.6 * area - pieces)))):
+    wanted = min(MOST_PIECES, round(PER_AREA * area))
+    for _ in range(TRIES):
+        if sum(item.piece.semantic in FURNITURE for item in layout.items) >= wanted:
+            break
         layout.dice.pick(SINGLES, (2, 2, 2.5, 3, 2, 1))(layout)
     for _ in range(layout.dice.pick((0, 1, 2), (1, 3, 2))):
         _table_lamp(layout)

@@ -14,27 +14,33 @@ from pointcmt.datasets.sources.toy.rooms.piece import Piece, RoomDice, Support
 from pointcmt.shapes import Material, Mesh
 
 CARDBOARD = tuple(rgb(code) for code in ("b98d5d", "c9a274", "a67c4f"))
-ON_FLOOR = 0.3  # the share of clutter on the floor
-MOST_STACKED = 3
+ON_FLOOR, STACKS = 0.3, 0.04  # chances that a piece goes to the floor, and of a stack of boxes
+LEAST, MOST, MOST_STACKED = 8, 25, 3
 COVER = 0.003  # thickness of the covers of books
 
 
 def scatter(layout: Layout) -> None:
-    """Place 8 to 25 pieces of clutter, 30 % of them on the floor, as far as they fit."""
+    """Place 8 to 25 pieces of clutter, about 30 % of them on the floor, as far as they fit."""
     dice = layout.dice
-    wanted, found = dice.whole(8, 25), 0
-    for _ in range(wanted):
-        if found >= wanted:
+    wanted = left = dice.whole(LEAST, MOST)
+    for _ in range(2 * wanted):
+        if left == 0:
             return
-        if dice.chance(0.06 if found else 0.7):
-            found += _stack_boxes(layout)
-        elif dice.chance(0.2):
-            piece = dice.pick((_guitar, _toy, _box, _books, _bottle), (0.5, 2, 1.5, 1, 1))(dice)
-            found += _on_floor(layout, piece) is not None
+        if dice.chance(STACKS):
+            left -= _stack_boxes(layout, min(left, MOST_STACKED))
+        elif dice.chance(ON_FLOOR):
+            left -= _on_floor(layout, _draw(dice, LARGE)) is not None
         else:
-            piece = dice.pick(tuple(SMALL), tuple(SMALL.values()))(dice)
-            for _ in range(dice.pick((1, 2, 3), (2, 1, 1))):
-                found += _on_surface(layout, piece) is not None
+            piece = _draw(dice, SMALL)
+            for _ in range(min(left, dice.pick((1, 2, 3), (2, 1, 1)))):
+                left -= _on_surface(layout, piece) is not None
+    for _ in range(2 * LEAST):  # where too little furniture can carry anything
+        if wanted - left < LEAST:
+            left -= _on_floor(layout, _draw(dice, LARGE)) is not None
+
+
+def _draw(dice: RoomDice, kinds: dict[Callable[[RoomDice], Piece], float]) -> Piece:
+    return dice.pick(tuple(kinds), tuple(kinds.values()))(dice)
 
 
 def _on_floor(layout: Layout, piece: Piece) -> int | None:
@@ -50,15 +56,19 @@ def _on_surface(layout: Layout, piece: Piece) -> int | None:
         for index, item in enumerate(layout.items)
         if item.piece.supports and item.piece.semantic != "clutter" and item.piece.size[2] < 2.2
     ]
-    return layout.upon(layout.dice.pick(carriers), piece) if carriers else None
+    for _ in range(2 if carriers else 0):
+        found = layout.upon(layout.dice.pick(carriers), piece)
+        if found is not None:
+            return found
+    return None
 
 
-def _stack_boxes(layout: Layout) -> int:
-    """Stand boxes on each other on the floor; return their number."""
+def _stack_boxes(layout: Layout, most: int) -> int:
+    """Stand boxes on each other on the floor, at most so many; return their number."""
     index, count = _on_floor(layout, _box(layout.dice)), 0
     while index is not None:
         count += 1
-        if count == MOST_STACKED or layout.dice.chance(0.5):
+        if count == most or layout.dice.chance(0.5):
             break
         index = layout.upon(index, _box(layout.dice), spread=0.7)
     return count
@@ -143,7 +153,14 @@ def _scaled(mesh: Mesh, factor: float) -> Piece:
     return Piece("clutter", replace(mesh, vertices=mesh.vertices * factor))
 
 
-SMALL: dict[Callable[[RoomDice], Piece], float] = {
+LARGE: dict[Callable[[RoomDice], Piece], float] = {  # on the floor; with weights
+    _toy: 2.0,
+    _box: 2.0,
+    _books: 1.0,
+    _bottle: 1.0,
+    _guitar: 0.5,
+}
+SMALL: dict[Callable[[RoomDice], Piece], float] = {  # on surfaces
     _books: 3.0,
     _mug: 1.5,
     _bottle: 1.5,
