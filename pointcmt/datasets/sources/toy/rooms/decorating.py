@@ -6,11 +6,12 @@ from pointcmt.datasets.sources.toy.rooms.piece import Piece, Placed
 from pointcmt.datasets.sources.toy.rooms.shell import Opening, Wall
 
 DOOR_SPACE = 0.85  # kept free in front of doors
+VIEW, FLOOR_VIEW = 0.05, 0.3  # kept free in front of windows and niches, and of those to the floor
 FLUSH = 0.001  # how far flat pieces reach into their wall
 
 
 def fill_openings(layout: Layout, holes: list[Opening]) -> list[Placed]:
-    """Set doors and windows into their openings; keep the space in front of them free."""
+    """Set doors and windows into their openings; keep the space in front of doors free."""
     placed = []
     for hole in holes:
         height, middle = hole.high - hole.low, -hole.recess - openings.DEEP / 2
@@ -21,21 +22,25 @@ def fill_openings(layout: Layout, holes: list[Opening]) -> list[Placed]:
         elif hole.kind == "window":
             piece = openings.window(layout.dice, hole.width, height)
             placed.append(Placed(piece, hole.wall.facing, x, y, hole.low - openings.HIDDEN))
-        if hole.low == 0:
-            space = DOOR_SPACE if hole.kind == "door" else 0.3
-            free = hole.wall.block(hole.along, hole.width, space, 0.0, hole.high)
+        if hole.kind == "door":
+            free = hole.wall.block(hole.along, hole.width, DOOR_SPACE, 0.0, hole.high)
             layout.plan.add(free, solid=False)
     return placed
 
 
 def hang_curtains(layout: Layout, holes: list[Opening]) -> list[Placed]:
-    """Hang curtains beside most windows, and now and then on a wall or before a niche."""
+    """Hang curtains beside most windows, and now and then on a wall or before a niche.
+
+    Nothing else will stand in front of windows and niches.
+    """
     dice, found = layout.dice, []
     for hole in holes:
         if hole.kind != "door" and dice.chance(0.8 if hole.kind == "window" else 0.3):
             found += _pair_of_curtains(layout, hole)
-        if hole.low > 0:
-            view = hole.wall.block(hole.along, hole.width, 0.05, hole.low, hole.high)
+    for hole in holes:
+        if hole.kind != "door":
+            depth = VIEW if hole.low > 0 else FLOOR_VIEW
+            view = hole.wall.block(hole.along, hole.width, depth, hole.low, hole.high)
             layout.plan.add(view, solid=False)
     if not found and dice.chance(0.7):
         wall = dice.pick(layout.walls, [wall.length for wall in layout.walls])

@@ -1,7 +1,7 @@
 """`Layout`: the objects placed so far, and the relations by which more are placed.
 
-Nothing is placed where it would collide, but for what a relation allows: a chair may be pushed
-under its table, and things stand on tables and in shelves.
+Nothing is placed where it would collide, except where a relation allows it: a chair may be
+pushed under its table, and things stand on tables and in shelves.
 """
 
 import math
@@ -149,15 +149,18 @@ class Layout:
         reach = _edge(other.piece, away)
         front = float(chair.bounds[0, 1])
         most = _room_under(chair, other.piece)
-        for share in (push, 0.7 * push, 0.4 * push, -0.04) if push > 0 else (push,):
-            way = share * most if share > 0 else share
+        ways = [push]
+        if push > 0:  # less far where legs are in the way, or not at all
+            ways = [share * most for share in (push, 0.7 * push, 0.4 * push) if most > 0.05]
+            ways.append(-0.04)
+        for way in ways:
             side = np.array([-away[1], away[0]]) * shift
             origin = other.piece.bounds.mean(axis=0)[:2] + side + away * (reach - way - front)
             facing = degrees - 90.0
             if way > 0 and _legs_clash(chair, other.piece, origin, facing, front + way):
                 continue
             x, y, _ = other.to_room(np.array([[*origin, 0.0]]))[0].tolist()
-            placed = Placed(chair, other.degrees + facing, x, y, other.z)
+            placed = Placed(chair, other.degrees + facing, x, y)
             index = self.try_put(placed, 0.02, (table,))
             if index is not None:
                 return index
@@ -175,11 +178,8 @@ def _carried(placed: Placed, other: Placed, support: Support) -> bool:
 
 
 def _edge(table: Piece, away: Floats) -> float:
-    """Return how far a table reaches from its middle in a direction [2]."""
-    half = table.size[:2] / 2
-    steps = np.abs(away) / half
-    straight = 1 / steps.max()
-    return float(straight)
+    """Return how far a table's bounding box reaches from its middle in a direction [2]."""
+    return float(1 / (2 * np.abs(away) / table.size[:2]).max())
 
 
 def _room_under(chair: Piece, table: Piece) -> float:

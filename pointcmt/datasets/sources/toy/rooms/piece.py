@@ -102,9 +102,10 @@ class Placed:
     def block(self) -> Block:
         """The piece's bounding box in its own frame, at its place in the room."""
         low, high = self.piece.bounds
+        bottom, top = self.z + float(low[2]), self.z + float(high[2])
         x, y, _ = self.to_room((low + high)[None] / 2)[0].tolist()
         width, depth, _ = self.piece.size.tolist()
-        return Block(x, y, width, depth, self.degrees, self.z + low[2], self.z + high[2])
+        return Block(x, y, width, depth, self.degrees, bottom, top)
 
     def box(self) -> Floats:
         """Return the bounding box [7]: center, full sizes, yaw in radians.

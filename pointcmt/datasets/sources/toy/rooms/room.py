@@ -23,7 +23,7 @@ from pointcmt.datasets.sources.toy.rooms.piece import (
 )
 from pointcmt.datasets.sources.toy.rooms.shell import (
     PARTS,
-    Opening,
+    Wall,
     build_shell,
     choose_openings,
     draw_outline,
@@ -86,15 +86,14 @@ def _try_room(dice: RoomDice) -> Room | None:
     shell = build_shell(dice, plan, walls, holes)
     layout = Layout(dice, plan, walls)
     fixed = [shell, *fill_openings(layout, holes)]
-    step = structure.add_platform(dice, plan, walls)
-    if step is not None:
+    fixed += structure.add_beams(dice, plan)
+    fixed += hang_curtains(layout, holes)
+    for step in structure.add_platform(dice, plan, walls):
         fixed.append(step)
         layout.platform = step.block
         plan.add(step.block, solid=False)
     fixed += structure.add_columns(dice, plan, walls)
-    fixed += structure.add_beams(dice, plan)
     fixed += structure.add_rug(dice, plan)
-    fixed += hang_curtains(layout, holes)
     kind = dice.pick(tuple(ROOM_TYPES))
     furnish(layout, kind, _area(outline))
     fixed += decorate(layout)
@@ -104,7 +103,8 @@ def _try_room(dice: RoomDice) -> Room | None:
     cameras = walk(dice, plan, targets)
     if cameras is None:
         return None
-    return _assemble(dice, plan, items, cameras, (_sun(dice, holes), kind))
+    lit = [hole.wall for hole in holes if hole.kind == "window"] or walls
+    return _assemble(dice, plan, items, cameras, kind, _sun(dice, lit))
 
 
 def _area(outline: Floats) -> float:
@@ -112,30 +112,28 @@ def _area(outline: Floats) -> float:
     return 0.5 * abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()))
 
 
-def _sun(dice: RoomDice, holes: list[Opening]) -> Floats:
-    """Return the direction to the sun: 20° to 55° high, in front of a window or of any wall."""
-    windows = [hole for hole in holes if hole.kind == "window"] or holes
-    azimuth = dice.pick(windows).wall.degrees - 90.0 + dice.between(-40.0, 40.0)
+def _sun(dice: RoomDice, walls: list[Wall]) -> Floats:
+    """Return the direction to the sun: outside one of these walls, 20° to 55° high."""
+    azimuth = dice.pick(walls).degrees - 90.0 + dice.between(-40.0, 40.0)
     rise = math.radians(dice.between(20.0, 55.0))
     level = turn(azimuth)[:, 0] * math.cos(rise)
     return level + np.array([0.0, 0.0, math.sin(rise)])
 
 
 def _assemble(
-    dice: RoomDice, plan: Plan, items: list[Placed], cameras: Camera, rest: tuple[Floats, str]
+    dice: RoomDice, plan: Plan, items: list[Placed], cameras: Camera, kind: str, sun: Floats
 ) -> Room:
     """Join all objects to one mesh with labels, and turn everything from the room to the world."""
     yaw, tilt = _turns(dice)
-    sun, kind = rest
     to_world = np.eye(4)
     to_world[:3, :3] = np.round(turn(yaw) @ tilt, 12)
     instances = [item for item in items if item.piece.semantic not in WITHOUT_INSTANCE]
     number = {id(item): index for index, item in enumerate(instances)}
-    np.array([number.get(id(item), -1) for item in items], np.int32)
+    instance = np.array([number.get(id(item), -1) for item in items], np.int32)
     semantic = [_semantic(item) for item in items]
     counts = [len(item.piece.mesh.faces) for item in items]
     boxed = [item for item in instances if item.piece.semantic in BOX_CLASSES]
-    boxes = np.array([item.box() for item in boxed])
+    boxes = np.array([item.box() for item in boxed]).reshape(-1, 7)
     boxes[:, :3] = boxes[:, :3] @ to_world[:3, :3].T
     boxes[:, 6] = (boxes[:, 6] + math.radians(yaw) + math.pi) % (2 * math.pi) - math.pi
     poses = np.asarray(cameras.world_to_camera @ np.linalg.inv(to_world), np.float64).round(12)
@@ -143,9 +141,7 @@ def _assemble(
     return Room(
         mesh=_join(items, to_world),
         face_semantic=np.concatenate(semantic),
-        face_instance=np.repeat([number.get(id(item), -1) for item in items], counts).astype(
-            np.int32
-        ),
+        face_instance=np.repeat(instance, counts),
         instance_semantic=np.array([CLASSES.index(name) for name in names], np.int16),
         boxes=np.round(boxes, DECIMALS).astype(np.float32),
         box_label=np.array([BOX_CLASSES.index(i.piece.semantic) for i in boxed], np.int16),

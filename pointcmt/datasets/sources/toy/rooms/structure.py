@@ -1,12 +1,13 @@
 """Columns, beams, a raised part of the floor, rugs: what stands in the shell before furniture."""
 
 from pointcmt.datasets.sources.toy.objects.outlines import superellipse
-from pointcmt.datasets.sources.toy.objects.solids import Solid, box, cylinder, extrude
+from pointcmt.datasets.sources.toy.objects.solids import box, cylinder, extrude
 from pointcmt.datasets.sources.toy.rooms import materials
 from pointcmt.datasets.sources.toy.rooms.blocks import Block, Plan, inside
 from pointcmt.datasets.sources.toy.rooms.piece import Piece, Placed, RoomDice, centered
 from pointcmt.datasets.sources.toy.rooms.shell import Wall
 
+UNDER_BEAMS = 2.1  # the least height below beams
 SUNK = 0.02  # how far columns and beams reach into floor, ceiling and walls
 
 
@@ -28,9 +29,8 @@ def add_columns(dice: RoomDice, plan: Plan, walls: list[Wall]) -> list[Placed]:
     for _ in range(8 * count):
         if dice.chance(0.75):
             wall = dice.pick(walls)
-            x, y = wall.point(
-                dice.between(width / 2, max(width, wall.length - width / 2)), depth / 2
-            )
+            along = dice.between(width / 2, max(width, wall.length - width / 2))
+            x, y = wall.point(along, depth / 2)
             placed = Placed(piece, wall.facing, x, y, -SUNK)
         else:
             x, y = (dice.between(-0.3, 0.3) * side for side in _extent(plan))
@@ -46,38 +46,26 @@ def add_columns(dice: RoomDice, plan: Plan, walls: list[Wall]) -> list[Placed]:
 def add_beams(dice: RoomDice, plan: Plan) -> list[Placed]:
     """Add up to three parallel beams under the ceiling, from wall to wall; columns by class."""
     count = dice.pick((0, 1, 2, 3), (0.4, 0.3, 0.2, 0.1))
-    b, finish = dice.builder("column"), None
-    width, drop = dice.between(0.12, 0.35), dice.between(0.1, 0.3)
-    drop = min(drop, plan.height - 2.12)
-    along = dice.whole(0, 1)
+    width, along = dice.between(0.12, 0.35), dice.whole(0, 1)
+    drop = min(dice.between(0.1, 0.3), plan.height - UNDER_BEAMS)
+    b = dice.builder("column")
+    finish = materials.Finish(b.wood(), 0.8) if b.chance(0.5) else materials.wall(b)
+    room = _extent(plan)[1 - along] - 2 * width
     found: list[Placed] = []
-    for number in range(count if drop > 0.08 else 0):
-        if finish is None:
-            finish = materials.Finish(b.wood(), 0.8) if b.chance(0.5) else materials.wall(b)
-        reach = _extent(plan)[1 - along]
-        at = ((number + dice.between(0.35, 0.65)) / count - 0.5) * (reach - 2 * width)
+    for number in range(count):
+        at = ((number + dice.between(0.35, 0.65)) / count - 0.5) * room
         span = _span(plan, at, width, along)
         if span is None:
             continue
-        start, stop = span
-        beam = box(stop - start + 2 * SUNK, width, drop + SUNK).project(finish.size, "x")
-        found.append(_beam(beam, finish, dice, ((start + stop) / 2, at), along, plan.height - drop))
-        plan.add(found[-1].block)
+        beam = box(span[1] - span[0] + 2 * SUNK, width, drop + SUNK).project(finish.size, "x")
+        b = dice.builder("column")
+        b.add("column", finish.material, beam)
+        middle = (span[0] + span[1]) / 2
+        x, y = (middle, at) if along == 0 else (at, middle)
+        placed = Placed(Piece("column", b.mesh()), 90.0 * along, x, y, plan.height - drop)
+        plan.add(placed.block)
+        found.append(placed)
     return found
-
-
-def _beam(
-    solid: Solid,
-    finish: materials.Finish,
-    dice: RoomDice,
-    middle: tuple[float, float],
-    along: int,
-    low: float,
-) -> Placed:
-    b = dice.builder("column")
-    b.add("column", finish.material, solid)
-    x, y = middle if along == 0 else middle[::-1]
-    return Placed(Piece("column", b.mesh()), 90.0 * along, x, y, low)
 
 
 def _span(plan: Plan, at: float, width: float, along: int) -> tuple[float, float] | None:
@@ -101,22 +89,21 @@ def _span(plan: Plan, at: float, width: float, along: int) -> tuple[float, float
     return ends[0][0], ends[0][1]
 
 
-def add_platform(dice: RoomDice, plan: Plan, walls: list[Wall]) -> Placed | None:
+def add_platform(dice: RoomDice, plan: Plan, walls: list[Wall]) -> list[Placed]:
     """Raise the floor along one wall by a step, in one room of ten."""
     if not dice.chance(0.1):
-        return None
-    b, finish = dice.builder("floor"), None
+        return []
     for _ in range(6):
-        wall = dice.pick(walls)
-        depth, height = dice.between(1.0, 1.5), dice.between(0.1, 0.2)
+        wall, depth, height = dice.pick(walls), dice.between(1.0, 1.5), dice.between(0.1, 0.2)
         block = wall.block(wall.length / 2, wall.length, depth, 0.0, height)
         if wall.length > 2.5 and plan.fits(block):
+            b = dice.builder("floor")
             finish = materials.floor(b)
             step = box(wall.length + 2 * SUNK, depth + SUNK, height + SUNK).project(finish.size)
             b.add("floor", finish.material, step)
             x, y = wall.point(wall.length / 2, (depth - SUNK) / 2)
-            return Placed(Piece("floor", b.mesh()), wall.facing, x, y, -SUNK)
-    return None
+            return [Placed(Piece("floor", b.mesh()), wall.facing, x, y, -SUNK)]
+    return []
 
 
 def add_rug(dice: RoomDice, plan: Plan) -> list[Placed]:
