@@ -36,7 +36,7 @@ SHADES = {"straight": 36, "bell": 36, "square": 4, "octagonal": 8}  # segments
 
 def lamp(b: Builder) -> Mesh:
     """Make a lamp; desk lamps lean to the right, the left or the front."""
-    plans = (_table_lamp, _floor_lamp, _desk_lamp, _mushroom, _lava_lamp)
+    plans = (_table_lamp, floor_lamp, _desk_lamp, _mushroom, _lava_lamp)
     plan = b.pick(plans, (0.36, 0.24, 0.2, 0.12, 0.08))
     plan(b)
     return b.mesh("z", b.pick((0.0, 180.0, -90.0)) if plan is _desk_lamp else 0.0)
@@ -61,7 +61,7 @@ def _table_lamp(b: Builder) -> None:
     _shade(b, b.between(1.15, 1.7) * max(r, 0.13), height + b.between(0.01, 0.05))
 
 
-def _floor_lamp(b: Builder) -> None:
+def floor_lamp(b: Builder) -> None:
     """Add a tall pole or a tripod under a shade."""
     height, r = b.between(1.0, 1.35), b.between(0.2, 0.28)
     frame = b.pick((b.metal(), b.wood(), b.paint("main")))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Curve = NDArray[np.float64]
 Points = Sequence[Sequence[float]]
+CONVEX = 1e-9  # twice the least area of a corner that bends outward
 
 
 def superellipse(rx: float, ry: float, power: float = 2.0, count: int = 24) -> Curve:
@@ -82,6 +83,10 @@ def inward(outline: Curve) -> Curve:
 
 def triangulate(outline: Curve) -> NDArray[np.int32]:
     """Return triangles [S-2,3] that fill a simple polygon: a fan if convex, else ear clipping."""
+    before, after = np.roll(outline, 1, axis=0), np.roll(outline, -1, axis=0)
+    if (_cross(outline - before, after - outline) > CONVEX).all():
+        second = np.arange(1, len(outline) - 1, dtype=np.int32)
+        return np.stack([np.zeros_like(second), second, second + 1], axis=1)
     left, triangles = list(range(len(outline))), []
     while len(left) > 3:
         corner = _ear(outline[left])
@@ -94,7 +99,7 @@ def _ear(polygon: Curve) -> int:
     """Return the roundest corner whose triangle with its neighbors contains no other corner."""
     before, after = np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0)
     area = _cross(polygon - before, after - polygon)
-    if (area > 1e-9).all():
+    if (area > CONVEX).all():
         return 1  # in a convex polygon, any corner is an ear
     size = ((after - before) ** 2).sum(axis=1) + ((polygon - before) ** 2).sum(axis=1)
     for i in np.argsort(-np.round(area / size, 6), kind="stable").tolist():

@@ -33,7 +33,7 @@ from pointcmt.shapes import Material, Mesh
 
 def chair(b: Builder) -> Mesh:
     """Make a chair: framed, shell, office or club chair, or a stool."""
-    plans = (_framed_chair, _shell_chair, _office_chair, _club_chair, _stool)
+    plans = (_framed_chair, _shell_chair, _office_chair, club_chair, stool)
     b.pick(plans, (0.5, 0.16, 0.1, 0.11, 0.13))(b)
     return b.mesh()
 
@@ -197,7 +197,7 @@ def _office_chair(b: Builder) -> None:
         _arms(b, hard, width + 0.02, -0.2 * depth, depth / 2, height - 0.02)
 
 
-def _club_chair(b: Builder) -> None:
+def club_chair(b: Builder) -> None:
     """Add an upholstered armchair, like a sofa for one, but lighter and on taller legs."""
     soft, width, depth = b.fabric(), b.between(0.48, 0.56), b.between(0.48, 0.54)
     height, rise, lean = b.between(0.4, 0.44), b.between(0.36, 0.52), b.between(0.1, 0.22)
@@ -214,7 +214,7 @@ def _club_chair(b: Builder) -> None:
     b.add("leg", b.wood(), four(one.move(0.4 * width, 0.4 * depth)))
 
 
-def _stool(b: Builder) -> None:
+def stool(b: Builder) -> None:
     """Add a low stool or a bar stool, which resembles a small table."""
     frame, width = b.pick((b.wood(), b.paint("main")), (2, 1)), b.between(0.34, 0.42)
     depth, height = width * b.pick((1.0, 0.75)), b.pick((0.4, 0.6)) + b.between(0.0, 0.16)

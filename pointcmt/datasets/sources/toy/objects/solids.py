@@ -7,6 +7,7 @@ once around, v once along a loft; box projection for extruded outlines.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +81,7 @@ class Solid:
         direction of a wood's grain, except on faces perpendicular to it.
         """
         corners = self.vertices[self.faces]  # [F,3,3]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         facing = np.argmax(np.abs(normals) * PREFERENCE, axis=1)
         grain = AXES[along]
         first, second = (axis for axis in range(3) if axis != grain)
@@ -165,7 +166,7 @@ def _fan(start: int, center: int, size: int) -> tuple[Faces, Floats]:
 def _outwards(solid: Solid) -> Solid:
     """Turn the solid inside out where its volume is negative."""
     a, b, c = (solid.vertices[solid.faces[:, i]] - solid.vertices[0] for i in range(3))
-    return solid if (a * np.cross(b, c)).sum() > 0 else _reversed(solid)
+    return solid if (a * _cross(b, c)).sum() > 0 else _reversed(solid)
 
 
 def _reversed(solid: Solid) -> Solid:
@@ -194,8 +195,30 @@ def plate(outline: Curve, thickness: float, bevel: float = 0.0) -> Solid:
 def box(width: float, depth: float, height: float, bevel: float = 0.0) -> Solid:
     """Return a box on z = 0, centered on the z axis, with all of its edges beveled by `bevel`."""
     if not bevel:
-        return extrude(rectangle(width, depth), height)
+        return boxes(np.array([[width, depth, height]]), np.zeros((1, 3)))
     return extrude(rounded_rectangle(width, depth, bevel, steps=1), height, bevel)
+
+
+def boxes(sizes: Floats, places: Floats) -> Solid:
+    """Return boxes of sizes [n,3] as one solid; places [n,3]: the middle of each lower side.
+
+    Every box has texture coordinates as if it stood at the origin.
+    """
+    unit, axes = _unit_box()
+    vertices = unit.vertices * sizes[:, None] + places[:, None]
+    faces = unit.faces + len(unit.vertices) * np.arange(len(sizes), dtype=np.int32)[:, None, None]
+    uv = unit.uv * sizes[:, axes]
+    return Solid(vertices.reshape(-1, 3), faces.reshape(-1, 3), uv.reshape(-1, 3, 2))
+
+
+@cache
+def _unit_box() -> tuple[Solid, Faces]:
+    """Return the box of size 1, and which axes its texture coordinates run along, [12,3,2]."""
+    solid = extrude(rectangle(1.0, 1.0), 1.0)
+    slopes = [solid.scale(*(2.0 if i == axis else 1.0 for i in range(3))) for axis in range(3)]
+    moved = np.stack([np.abs(each.project().uv - solid.uv).max(axis=1) for each in slopes])
+    axes = np.argmax(moved, axis=0).astype(np.int32)  # [12,2]
+    return solid, np.repeat(axes[:, None], 3, axis=1)
 
 
 def soft_box(width: float, depth: float, height: float, softness: float) -> Solid:
@@ -326,6 +349,12 @@ def hull(stations: ArrayLike, power: float = 2.0, segments: int = 18, per: int =
     x = np.maximum(width, inner) * ring[:, 0]
     z = (low + high) / 2 + np.maximum((high - low) / 2, inner) * ring[:, 1]
     return loft(np.stack(np.broadcast_arrays(x, y, z), axis=-1))
+
+
+def _cross(a: Floats, b: Floats) -> Floats:
+    """Return cross products [n,3]: what numpy's does, with less overhead on small arrays."""
+    (ax, ay, az), (bx, by, bz) = a.T, b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=1)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -52,10 +52,16 @@ def _stretch(knots: Floats) -> Floats:
 
 def layers(ground: Color, *coats: tuple[Color, Floats]) -> Texture:
     """Paint colors over a ground color, each through its mask."""
-    image: Floats = np.broadcast_to(np.array(ground), (SIZE, SIZE, 3))
+    image = np.empty((SIZE, SIZE, 3))
+    image[:] = ground
     for color, mask in coats:
-        image = image + np.asarray(mask)[..., None] * (np.array(color) - image)
-    return np.rint(np.clip(image, 0, 1) * 255 + NUDGE).astype(np.uint8)
+        change = np.array(color) - image
+        change *= np.asarray(mask)[..., None]
+        image += change
+    np.clip(image, 0, 1, out=image)
+    image *= 255
+    image += NUDGE
+    return np.rint(image, out=image).astype(np.uint8)
 
 
 def wood(dice: Dice, light: Color, dark: Color) -> Texture:
