@@ -19,6 +19,7 @@ from pointcmt.datasets.sources.modelnet_clouds import list_modelnet_clouds
 from pointcmt.datasets.sources.scanobjectnn import VARIANTS, list_scanobjectnn
 from pointcmt.datasets.sources.shapenet import list_shapenet
 from pointcmt.datasets.sources.shapenetpart import list_shapenetpart
+from pointcmt.datasets.sources.toyrooms import list_toyrooms
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import MOST_DETAIL, PointcmtError, UsageError, nearest, shortened
 from pointcmt.shapes import Cloud, Mesh
@@ -181,4 +182,5 @@ SOURCES: dict[str, Source | Callable[[str, Path | None], Listing]] = {
     "shapenetpart": list_shapenetpart,
     **dict.fromkeys(VARIANTS, list_scanobjectnn),
     "clouds": list_folder,
+    "toyrooms": list_toyrooms,
 }
