@@ -13,29 +13,29 @@ from pointcmt.shapes import Mesh
 _TEXT = (".off", ".obj")
 
 
-def load_mesh(path: Path) -> Mesh:
+def load_mesh(path: Path, normals: bool = False) -> Mesh:
     """Read the mesh of an OFF, OBJ, PLY, STL, GLB or glTF file, chosen by its suffix.
 
     Triangles keep the file's order, including degenerate ones; `Mesh.notes` lists what was odd but
-    harmless. Raises ShapeRefused for anything wrong with the file, and DependencyError if a library
-    that reads it is missing.
+    harmless. normals: also read the normals of vertices, if the file has any. Raises ShapeRefused
+    for anything wrong with the file, and DependencyError if a library that reads it is missing.
     """
-    mesh, _ = load_hashed(path)
+    mesh, _ = load_hashed(path, normals)
     return mesh
 
 
-def load_hashed(path: Path) -> tuple[Mesh, str]:
+def load_hashed(path: Path, normals: bool = False) -> tuple[Mesh, str]:
     """Run `load_mesh`; also return the SHA-256 of the bytes that the mesh was read from."""
     with refusals(path):
         data = read_shape_file(path, _TEXT)
-        mesh = _reader(path)(path, data)
+        mesh = _reader(path)(path, data, normals)
         if len(mesh.faces) > MAX_FACES:
             what = f"{len(mesh.faces)} faces, more than the maximum of {MAX_FACES}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
     return replace(mesh, notes=few_notes(mesh.notes)), hashlib.sha256(data).hexdigest()
 
 
-def _reader(path: Path) -> Callable[[Path, bytes], Mesh]:
+def _reader(path: Path) -> Callable[[Path, bytes, bool], Mesh]:
     """Return the reader for a suffix, imported only when needed: each imports compiled code."""
     match path.suffix.lower():
         case ".off":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES, corner_normals
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.sidecars import NotRead, find, folder_of
@@ -23,8 +23,10 @@ _MOST_TEXTURES = 100  # per model
 _UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 
 
-def read_ply(path: Path, data: bytes) -> Mesh:
+def read_ply(path: Path, data: bytes, normals: bool = False) -> Mesh:
     """Read the mesh of a PLY file; its textures are in path's directory.
+
+    normals: also read those of its vertices (nx, ny, nz).
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
@@ -49,6 +51,7 @@ def read_ply(path: Path, data: bytes) -> Mesh:
     face_colors = tables["face"].colors()
     uv = _corner_uv(tables, sizes, corners)
     materials, more = _materials(path, header.textures) if uv is not None else ((), [])
+    given = tables["vertex"].columns(("nx", "ny", "nz")) if normals else None
     textured = any(material.texture is not None for material in materials)
     return Mesh(
         vertices=vertices,
@@ -58,6 +61,7 @@ def read_ply(path: Path, data: bytes) -> Mesh:
         uv=uv[triangles] if uv is not None and textured else None,
         vertex_colors=tables["vertex"].colors(),
         face_colors=None if face_colors is None else face_colors[polygon],
+        corner_normals=None if given is None else corner_normals(given, corners[triangles]),
         notes=(*notes, *more),
     )
 
