@@ -9,9 +9,7 @@ from pointcmt.compiled import compiled
 from pointcmt.geometry import face_normals, first_equal_rows
 from pointcmt.shapes import UnitMesh
 
-NO_NORMALS = (
-    "drawn flat: it has no vertex normals; make some with --crease-angle, such as --crease-angle 40"
-)
+NO_NORMALS = "drawn flat, since it has no vertex normals (--crease-angle makes some)"
 _MOST_AROUND = 1000  # faces around a vertex: comparing all pairs of more would take too long
 
 
@@ -25,9 +23,8 @@ def for_shading(mesh: UnitMesh, shading: str, crease_angle: float | None) -> Uni
         return mesh if mesh.corner_normals is None else replace(mesh, corner_normals=None)
     if mesh.corner_normals is not None:
         missing = int(np.count_nonzero(~mesh.corner_normals.any(axis=2)))
-        note = (
-            f"{missing} of {3 * len(mesh.faces)} corners have no vertex normal: the face's is used"
-        )
+        count = 3 * len(mesh.faces)
+        note = f"{missing} of {count} corners have no vertex normal and get their face's"
         return replace(mesh, notes=(*mesh.notes, note)) if missing else mesh
     if crease_angle is None:
         return replace(mesh, notes=(*mesh.notes, NO_NORMALS))
