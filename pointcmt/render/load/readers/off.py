@@ -64,7 +64,7 @@ class _Walk:
     corners: NDArray[np.int32]  # [sum of sizes]
     specs: NDArray[np.float64]  # [F,4] colors of faces, NaN if not given; [0,4] in token mode
     normals: NDArray[np.float64]  # [P,3]; [0,3] if not asked for, or not declared
-    assumed: bool = False  # whether the header does not declare the colors of vertices
+    assumed: str = ""  # what the header does not declare of vertices: colors, normals
 
 
 def read_off(path: Path, data: bytes, normals: bool = False) -> Mesh:
@@ -81,7 +81,8 @@ def read_off(path: Path, data: bytes, normals: bool = False) -> Mesh:
     if walk.spare:
         notes.append(f"{walk.spare} extra numbers after vertices ignored")
     if walk.assumed:
-        notes.append("extra numbers after vertices taken as their colors (the header says OFF)")
+        what = f"extra numbers after vertices taken as their {walk.assumed} (the header says OFF)"
+        notes.append(what)
     _check_indices(walk)
     triangles, polygon = triangulate(walk.vertices, walk.corners, walk.sizes)
     if len(triangles) > MAX_FACES:
@@ -207,9 +208,13 @@ def _walk(text: NDArray[np.uint8], header: _Header, with_normals: bool, by_line:
     layout = (3 * declared, _LONGEST_COLOR * colored, 2 * texture)
     normals = np.empty((header.vertices * (with_normals and declared), 3))
     status, at, spare = _walk_vertices(text, header.at, layout, by_line, vertices, colors, normals)
+    assumed = ""
     if plain and not colored:
-        spare, colors = _undeclared_colors(spare, colors)
-    assumed = len(colors) > 0 and not colored
+        if with_normals and not declared and spare == 3 * len(colors) and _are_units(colors[:, :3]):
+            spare, normals, colors, assumed = 0, colors[:, :3], colors[:0], "normals"
+        else:
+            spare, colors = _undeclared_colors(spare, colors)
+            assumed = "colors" if len(colors) else ""
     used, own_lines = 0, by_line
     if status == _COMPLETE:
         status, at, used, own_lines = _walk_faces(text, at, by_line, sizes, corners, specs)
@@ -347,12 +352,18 @@ def _undeclared_colors(spare: int, colors: NDArray[np.float64]) -> tuple[int, ND
     given = colors[:, :width]
     if not np.isfinite(given).all() or given.min() < 0 or given.max() > 255:
         return spare, colors[:0]
-    length = np.linalg.norm(given, axis=1)
-    length = length[length > 0]
-    is_whole = (given == np.floor(given)).all()
-    if width == 3 and not is_whole and np.mean(np.abs(length - 1) <= 0.01) > 0.5:
+    if width == 3 and _are_units(given):
         return spare, colors[:0]
     return 0, colors
+
+
+def _are_units(given: NDArray[np.float64]) -> bool:
+    """Return whether most vectors [P,3] that are not 0 have length 1: normals, unless all numbers
+    are whole, as those of pure colors are."""
+    length = np.linalg.norm(given, axis=1)
+    length = length[length > 0]
+    is_whole = (given == np.floor(given)).all() and given.min() >= 0
+    return not is_whole and len(length) > 0 and bool(np.mean(np.abs(length - 1) <= 0.01) > 0.5)
 
 
 def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:

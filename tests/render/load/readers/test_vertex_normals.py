@@ -95,6 +95,19 @@ def test_normals_that_are_zero_or_not_finite_are_missing(tmp_path, make):
     np.testing.assert_allclose(found[7:], unit(normals[7:]), atol=1e-6)
 
 
+def test_normals_that_an_off_header_does_not_declare_are_known_by_their_length(tmp_path):
+    note = "extra numbers after vertices taken as their normals (the header says OFF)"
+    path = written(tmp_path / "a.off", off("OFF", unit(NORMALS)))
+    mesh = load_mesh(path, normals=True)
+    np.testing.assert_allclose(mesh.corner_normals, unit(NORMALS)[mesh.faces], atol=1e-6)
+    assert mesh.notes == (note,)
+    assert mesh.vertex_colors is None
+    path = written(tmp_path / "colors.off", off("OFF", np.abs(NORMALS) / 20))
+    mesh = load_mesh(path, normals=True)
+    assert mesh.corner_normals is None
+    assert mesh.vertex_colors is not None
+
+
 @pytest.mark.parametrize("make", [off, ply, obj])
 def test_a_file_whose_normals_are_all_zero_has_none(tmp_path, make):
     path = written(tmp_path / f"a.{make.__name__}", make(normals=0 * NORMALS))
