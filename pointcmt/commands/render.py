@@ -60,6 +60,8 @@ def render(
     light: Annotated[str, typer.Option(help="What the light is fixed to: camera or world.")] = "camera",
     splat: Annotated[float | None, typer.Option(help="Clouds only: radius of a point in pixels. Default: 3 per 224 pixels of image size.")] = None,
     cull: Annotated[str, typer.Option(help="Faces to leave out: none, or back (those facing away from the camera).")] = "none",
+    shading: Annotated[str, typer.Option(help="Shading of meshes: flat, or smooth by the normals of vertices.")] = "flat",
+    crease_angle: Annotated[float | None, typer.Option(metavar="DEGREES", help="Smooth shading: make normals for files that have none, across edges whose faces differ by less than this angle, such as 40.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Compute which points each view sees.")] = True,
     workers: Workers = 0,
@@ -103,6 +105,8 @@ def render(
         seed=seed,
         splat=splat or 0.0,
         cull=cull,
+        shading=shading,
+        crease_angle=crease_angle,
     )
     listing = select(list_shapes(dataset, root, up, follow_links), split, limit)
     listing = hold_out(listing, holdout, seed)
