@@ -1,4 +1,4 @@
-"""Validate the arrays of `Mesh` and `Cloud`: kind, shape and finite values."""
+"""Validate the arrays of `Mesh` and `Cloud`: kind, shape, finite values; unit vectors."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pointcmt.errors import Reason, ShapeError
 
 _SLACK = 1e-6  # how far rounding may take a color outside 0..1
+_UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
 
 def number_array(
@@ -66,6 +67,48 @@ def color_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray
             reason=_SYNTAX,
         )
     return colors
+
+
+def normal_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return normals as f32: unit vectors, or zeros where there is none. Raises ShapeError."""
+    normals: NDArray[np.float32] = number_array(name, values, np.float32, shape)
+    require_finite(name, normals, "normals")
+    square = np.einsum("...i,...i->...", normals, normals)
+    wrong = (square != 0) & ~(np.abs(square - 1) <= 2 * _UNIT)
+    if wrong.any():
+        raise ShapeError(
+            f"{name} has {int(wrong.sum())} vectors whose length is neither 1 nor 0",
+            where=f"{name}=",
+            fix="divide them by their lengths",
+            reason=_SYNTAX,
+        )
+    return normals
+
+
+def unit_vectors(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return vectors [...,3] of any length as unit vectors; zero if not finite or of length 0."""
+    found = np.array(vectors, np.float64)
+    with np.errstate(all="ignore"):
+        largest = np.abs(found).max(axis=-1, keepdims=True, initial=0)
+        found /= largest  # first: squares may overflow, or be 0
+        found /= np.sqrt(np.einsum("...i,...i->...", found, found))[..., None]
+    found[~np.isfinite(found).all(axis=-1)] = 0
+    return found.astype(np.float32)
+
+
+def normal_matrices(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrices [...,3,3] that transform normals if `matrices` transform points.
+
+    The inverse transpose up to a positive factor: cofactors, times the determinant's sign, which
+    also exist for matrices that flatten a shape.
+    """
+    with np.errstate(all="ignore"):
+        scaled = matrices / np.abs(matrices).max(axis=(-2, -1), keepdims=True)
+        rows = [scaled[..., row, :] for row in range(3)]
+        pairs = ((1, 2), (2, 0), (0, 1))
+        cofactors = np.stack([np.cross(rows[i], rows[j]) for i, j in pairs], axis=-2)
+        determinant = np.einsum("...i,...i->...", rows[0], cofactors[..., 0, :])
+    return np.where(determinant[..., None, None] < 0, -cofactors, cofactors)
 
 
 def require_finite(name: str, array: NDArray[np.floating], rows: str) -> None:

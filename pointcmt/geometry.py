@@ -34,7 +34,7 @@ def normalize(mesh: Mesh, up: str) -> tuple[UnitMesh, NDArray[np.float64]]:
     used[mesh.faces.ravel()] = True
     vertices = np.zeros_like(mesh.vertices)  # unreferenced vertices may be anywhere: leave them 0
     vertices[used], source_to_world = _to_unit_sphere(mesh.vertices[used], up)
-    normalized = UnitMesh.of(mesh, vertices)
+    normalized = UnitMesh.of(mesh, vertices, np.array(UP_AXES[up], np.float64))
     if face_areas(normalized).max() < MIN_AREA:
         raise ShapeRefused(Reason.NO_AREA, f"all {len(mesh.faces)} faces have zero area")
     return normalized, source_to_world
@@ -89,8 +89,8 @@ def first_twins(mesh: Mesh) -> NDArray[np.int32]:
     CAD exports contain thousands of duplicate faces. Which of them a ray hits first is arbitrary,
     so the first represents all of them in sampling, and those with its winding in images.
     """
-    places = _first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
-    return _first_equal_rows(np.sort(places[mesh.faces], axis=1))
+    places = first_equal_rows((mesh.vertices + 0.0).view(np.int64))  # + 0.0: -0.0 becomes 0.0
+    return first_equal_rows(np.sort(places[mesh.faces], axis=1))
 
 
 def opposed_faces(
@@ -156,14 +156,14 @@ def choose_points(points: NDArray[np.float64], count: int) -> NDArray[np.int32]:
     Only the first of coinciding points is used. If fewer than `count` distinct points are left,
     their order repeats from its start, so that the points' counts differ by at most one.
     """
-    places = np.unique(_first_equal_rows((points + 0.0).view(np.int64)))  # + 0.0: -0.0 becomes 0.0
+    places = np.unique(first_equal_rows((points + 0.0).view(np.int64)))  # + 0.0: -0.0 becomes 0.0
     places = places[spatial_order(points[places])]
     chosen = places[farthest_points(points[places], min(count, len(places)))]
     return np.resize(chosen, count).astype(np.int32)
 
 
 @compiled
-def _first_equal_rows(rows):  # type: ignore[no-untyped-def]
+def first_equal_rows(rows):  # type: ignore[no-untyped-def]
     """Return for each row of integers [n,3] the index of the first row equal to it, [n] i32."""
     size = 4
     while size < 2 * len(rows):

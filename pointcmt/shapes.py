@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pointcmt.arrays import color_array, number_array, require_finite
+from pointcmt.arrays import color_array, normal_array, number_array, require_finite
 from pointcmt.errors import Reason, ShapeError
 from pointcmt.trimesh_scenes import Look, read_scene
 
@@ -68,8 +68,11 @@ class Mesh:
     `face_colors`, its material's color, the default gray. Colors are sRGB, as floats in 0..1 or
     bytes in 0..255.
 
+    corner_normals are for smooth shading (docs/rendering.md#smooth-shading): of unit length, or
+    zero for the face's own normal. They may point to either side of the face.
+
     Raises ShapeError for an invalid array: wrong shape or kind, an index out of range, values that
-    are not finite, no faces.
+    are not finite, normals of another length, no faces.
 
     >>> mesh = pc.Mesh(vertices=[[0, 0, 0], [1, 0, 0], [0, 1, 0]], faces=[[0, 1, 2]])
     >>> mesh
@@ -86,6 +89,7 @@ class Mesh:
     vertex_colors: NDArray[np.float32] | None = None  # [P,3] sRGB 0..1
     face_colors: NDArray[np.float32] | None = None  # [F,3] sRGB 0..1
     face_part: NDArray[np.uint8] | None = None  # [F], index into the class's part names
+    corner_normals: NDArray[np.float32] | None = None  # [F,3,3] unit, or zero: the face's
     notes: tuple[str, ...] = ()  # what was odd but harmless, for the shape's record
 
     def __init__(
@@ -98,6 +102,7 @@ class Mesh:
         vertex_colors: ArrayLike | None = None,
         face_colors: ArrayLike | None = None,
         face_part: ArrayLike | None = None,
+        corner_normals: ArrayLike | None = None,
         notes: Iterable[str] = (),
     ) -> None:
         found: dict[str, Any] = {"materials": tuple(materials), "notes": tuple(notes)}
@@ -122,6 +127,9 @@ class Mesh:
         colors = {"vertex_colors": (vertex_colors, P), "face_colors": (face_colors, F)}
         for name, (values, count) in colors.items():
             found[name] = None if values is None else color_array(name, values, (count, 3))
+        found["corner_normals"] = None
+        if corner_normals is not None:
+            found["corner_normals"] = normal_array("corner_normals", corner_normals, (F, 3, 3))
         if found["uv"] is not None:
             require_finite("uv", found["uv"], "texture coordinates")
         index = found["face_material"]
@@ -135,18 +143,19 @@ class Mesh:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def from_trimesh(cls, source: Any) -> Self:
+    def from_trimesh(cls, source: Any, *, normals: bool = False) -> Self:
         """Convert a `trimesh.Trimesh`, or a `Scene`, whose meshes are placed and joined.
 
         Textures, vertex and face colors, and materials are kept: PBR base colors, which are linear
-        light, and diffuse ones, which are sRGB. Other geometry (paths, clouds) is ignored. Raises
-        ShapeError if nothing is left, or if the arrays do not form a mesh.
+        light, and diffuse ones, which are sRGB. Other geometry (paths, clouds) is ignored. normals:
+        also keep the `vertex_normals`, which trimesh computes, without creases, if a mesh has none.
+        Raises ShapeError if nothing is left, or if the arrays do not form a mesh.
 
         >>> import trimesh
         >>> pc.Mesh.from_trimesh(trimesh.creation.box())
         Mesh(8 vertices, 12 faces)
         """
-        found = read_scene(source)
+        found = read_scene(source, normals)
         looks: list[Look] = found.pop("looks")
         materials = [Material(look.name, look.color, look.opacity, look.texture) for look in looks]
         return cls(**found, materials=materials)
@@ -154,7 +163,7 @@ class Mesh:
     def __repr__(self) -> str:
         count = len(self.faces)
         text = f"{len(self.vertices)} vertices, {count} face{'s' * (count != 1)}"
-        extras = ("uv", "vertex_colors", "face_colors", "face_part")
+        extras = ("uv", "vertex_colors", "face_colors", "face_part", "corner_normals")
         more = "".join(f", {name}" for name in extras if getattr(self, name) is not None)
         return f"{type(self).__name__}({text}{more})"
 
@@ -170,9 +179,16 @@ class UnitMesh(Mesh):
     """
 
     @classmethod
-    def of(cls, mesh: Mesh, vertices: NDArray[np.float64]) -> "UnitMesh":
-        """Return the mesh with new vertices [P,3], which are in the unit sphere."""
+    def of(
+        cls, mesh: Mesh, vertices: NDArray[np.float64], turn: NDArray[np.float64] | None = None
+    ) -> "UnitMesh":
+        """Return the mesh with new vertices [P,3], which are in the unit sphere.
+
+        turn: the rotation [3,3] from the mesh's coordinates to those of the vertices; None = none.
+        """
         kept = {each.name: getattr(mesh, each.name) for each in fields(mesh)}
+        if mesh.corner_normals is not None and turn is not None:
+            kept["corner_normals"] = mesh.corner_normals @ turn.T.astype(np.float32)
         return cls(**{**kept, "vertices": vertices})
 
 

@@ -5,12 +5,13 @@ others per face or per material, all are converted to a kind that can represent 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.arrays import normal_matrices, unit_vectors
 from pointcmt.errors import Reason, ShapeError
 from pointcmt.srgb import to_linear, to_srgb
 
@@ -37,6 +38,7 @@ class _Part:
     uv: NDArray[np.float64] | None = None  # [F,3,2]
     vertex_colors: NDArray[np.float64] | None = None  # [P,3]
     face_colors: NDArray[np.float64] | None = None  # [F,3]
+    corner_normals: NDArray[np.float32] | None = None  # [F,3,3]
 
 
 @dataclass
@@ -54,8 +56,10 @@ class _Looks:
         return self._known[id(material)]
 
 
-def read_scene(source: Any) -> dict[str, Any]:
+def read_scene(source: Any, normals: bool = False) -> dict[str, Any]:
     """Return the arguments of `Mesh` for a Trimesh or a Scene, with `looks` for its materials.
+
+    normals: also those of its vertices.
 
     Raises ShapeError for any other object, and if there are no triangles.
     """
@@ -67,7 +71,7 @@ def read_scene(source: Any) -> dict[str, Any]:
             reason=Reason.UNKNOWN_FORMAT,
         )
     looks = _Looks()
-    parts = [_read_part(geometry, matrix, looks) for matrix, geometry in _placed(source)]
+    parts = [_read_part(geometry, matrix, looks, normals) for matrix, geometry in _placed(source)]
     parts = [part for part in parts if len(part.faces)]
     if not parts:
         raise ShapeError("it has no triangles", where="source=", reason=Reason.NO_FACES)
@@ -85,6 +89,7 @@ def read_scene(source: Any) -> dict[str, Any]:
         "uv": np.concatenate([_uv(part) for part in parts]) if textured else None,
         "vertex_colors": _joined([part.vertex_colors for part in parts]),
         "face_colors": _joined([part.face_colors for part in parts]),
+        "corner_normals": _joined([part.corner_normals for part in parts]),
         "looks": looks.looks,
         "notes": dict.fromkeys(looks.notes),
     }
@@ -105,11 +110,16 @@ def _placed(source: Any) -> Iterator[tuple[NDArray[np.float64], Any]]:
             yield np.asarray(matrix, np.float64), source.geometry[name]
 
 
-def _read_part(geometry: Any, matrix: NDArray[np.float64], looks: _Looks) -> _Part:
+def _read_part(
+    geometry: Any, matrix: NDArray[np.float64], looks: _Looks, with_normals: bool
+) -> _Part:
     vertices = np.asarray(geometry.vertices, np.float64)
     vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     faces = np.asarray(geometry.faces, np.int64)
-    visual = geometry.visual
+    visual, normals = geometry.visual, None
+    if with_normals:
+        given = np.asarray(geometry.vertex_normals, np.float64)
+        normals = unit_vectors(given @ normal_matrices(matrix[:3, :3]).T)[faces]
     uv, vertex_colors, face_colors, material = None, None, None, None
     if visual.kind == "texture":
         material = visual.material
@@ -126,7 +136,8 @@ def _read_part(geometry: Any, matrix: NDArray[np.float64], looks: _Looks) -> _Pa
     if np.linalg.det(matrix[:3, :3]) < 0:  # mirroring flips the winding
         faces = faces[:, ::-1]
         uv = None if uv is None else uv[:, ::-1]
-    return _Part(vertices, faces, index, uv, vertex_colors, face_colors)
+        normals = None if normals is None else normals[:, ::-1]
+    return _Part(vertices, faces, index, uv, vertex_colors, face_colors, normals)
 
 
 def _look(material: Any, notes: list[str]) -> Look:
@@ -177,26 +188,27 @@ def _per_vertex(part: _Part, looks: list[Look]) -> _Part:
         return part
     if part.face_colors is None:
         colors = np.tile(looks[part.look].color, (len(part.vertices), 1))
-        return _Part(part.vertices, part.faces, part.look, part.uv, colors)
+        return replace(part, vertex_colors=colors)
     corners = np.arange(3 * len(part.faces)).reshape(-1, 3)
     colors = np.repeat(part.face_colors, 3, axis=0)
-    return _Part(part.vertices[part.faces.ravel()], corners, part.look, part.uv, colors)
+    vertices = part.vertices[part.faces.ravel()]
+    return replace(part, vertices=vertices, faces=corners, vertex_colors=colors, face_colors=None)
 
 
 def _per_face(part: _Part, looks: list[Look]) -> _Part:
     if part.face_colors is not None:
         return part
     colors = np.tile(looks[part.look].color, (len(part.faces), 1))
-    return _Part(part.vertices, part.faces, part.look, part.uv, None, colors)
+    return replace(part, face_colors=colors)
 
 
 def _uv(part: _Part) -> NDArray[np.float64]:
     return np.zeros((len(part.faces), 3, 2)) if part.uv is None else part.uv
 
 
-def _joined(colors: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    """Concatenate the parts' colors (all parts have them or none); None if none."""
-    present = [each for each in colors if each is not None]
+def _joined(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Concatenate arrays that all parts have or none; None if none."""
+    present = [each for each in arrays if each is not None]
     return np.concatenate(present) if present else None
 
 

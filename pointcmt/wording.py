@@ -14,7 +14,8 @@ SWITCHES = frozenset(
 ARGUMENTS = SWITCHES | frozenset(
     (
         "dataset", "root", "out", "rig", "size", "points", "layers", "split", "limit", "up",
-        "backend", "device", "background", "light", "cull", "splat", "seed", "workers", "timeout",
+        "backend", "device", "background", "light", "cull", "shading", "crease-angle", "splat",
+        "seed", "workers", "timeout",
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
         "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
         "textures",

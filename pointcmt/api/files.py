@@ -16,7 +16,7 @@ from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, UsageError
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.jobs.job import Job
-from pointcmt.render.jobs.kinds import Clouds, CloudShape, Meshes, MeshShape, Shape, Source
+from pointcmt.render.jobs.kinds import Clouds, CloudShape, Meshes, Shape, Source
 from pointcmt.render.limits import usable_cores
 from pointcmt.render.load.normals import complete_normals
 from pointcmt.shapes import Cloud, Mesh
@@ -26,6 +26,7 @@ PICTURE_SIZE = 160  # pixels
 SET_OF = {"mesh": "folder", "cloud": "clouds"}  # the dataset that reads files of a kind
 CLOUD_ONLY = tuple(s for s in SUFFIXES["clouds"] if s not in SUFFIXES["folder"])
 Kind = Literal["mesh", "cloud"]
+MESHES_ONLY: dict[str, Any] = {"cull": "none", "shading": "flat", "crease_angle": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +151,9 @@ class Loader:
             cloud, clouds = complete_normals(cloud), self._kinds("cloud", None)
             assert isinstance(clouds, Clouds)
             return CloudShape(clouds, Source(record, "", moved, len(cloud.points), ()), cloud)
-        unit, moved = geometry.normalize(shape, self._up)
         meshes = self._kinds("mesh", None)
         assert isinstance(meshes, Meshes)
-        return MeshShape(meshes, Source(record, "", moved, len(unit.faces), ()), unit)
+        return meshes.place(record, shape)
 
     def _make(self, kind: Kind, root: Path | None) -> Meshes | Clouds:
         """Return what loads the shapes of one kind in one folder."""
@@ -163,7 +163,9 @@ class Loader:
             config = replace(config, backend="embree" if kind == "mesh" else "auto")
         if bool(config.splat) != (kind == "cloud"):  # the run's store has shapes of the other kind
             config = replace(config, splat=0.0, antialias=True)
-            config = fit(replace(config, backend="auto") if kind == "cloud" else config, kind)
+            if kind == "cloud":  # settings of meshes
+                config = replace(config, backend="auto", **MESHES_ONLY)
+            config = fit(config, kind)
         job = Job("", SET_OF[kind], root, self._up, config, threads=usable_cores())
         job = replace(job, textures=self._textures)
         return Meshes(job, config, 0) if kind == "mesh" else Clouds(job, config)

@@ -41,6 +41,8 @@ class RenderSettings(TypedDict, total=False):
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
     cull: str  # faces to leave out: none, or back (those turned away)
+    shading: str  # flat, or smooth: by the normals of vertices
+    crease_angle: float | None  # degrees: makes normals for smooth shading, if there are none
     seed: int
     correspondences: bool  # which points each view sees
     timeout: float  # seconds for one shape

@@ -29,6 +29,7 @@ from pointcmt.render.jobs.memory import drawing_memory, usable_memory
 from pointcmt.render.limits import usable_cores
 from pointcmt.render.load import meshes
 from pointcmt.render.load.clouds import CloudLoader
+from pointcmt.render.load.corner_normals import for_shading
 from pointcmt.render.load.normals import complete_normals
 from pointcmt.render.load.readers.sidecars import Search
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
@@ -37,13 +38,18 @@ SLACK = 1e-6  # how far rounding may take a mesh outside the unit sphere
 
 
 def load_mesh(
-    path: str | Path, *, root: str | Path | None = None, textures: str | Path | None = None
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    textures: str | Path | None = None,
+    normals: bool = False,
 ) -> Mesh:
     """Load an OFF, OBJ, PLY, STL, GLB or glTF file, with textures and colors, as a validated mesh.
 
     root: the folder of the dataset; materials and textures are looked for around the file up to it,
     and not outside of it. None = the file's own folder. textures: one more folder to look in, by
-    name (docs/datasets.md). Triangles keep the file's order and coordinates. Raises
+    name (docs/datasets.md). normals: also read the normals of vertices, for
+    `render_views(shading="smooth")`. Triangles keep the file's order and coordinates. Raises
     ShapeError with the reason if the file is missing, damaged, or has no triangles.
 
     >>> pc.load_mesh("chair.off")
@@ -52,7 +58,7 @@ def load_mesh(
     top = None if root is None else local_path(root, "--root")
     search = Search(top, textures_folder(textures))
     with _shape_errors(str(path)):
-        return meshes.load_mesh(Path(path).expanduser(), search)
+        return meshes.load_mesh(Path(path).expanduser(), search, normals)
 
 
 def load_cloud(path: str | Path) -> Cloud:
@@ -121,7 +127,7 @@ class RenderedViews:
     face_index [V,H,W] i32: the face (for a cloud: the point) at each pixel's center, -1 =
     background. layers: `normal` and `albedo` [V,H,W,3] u8, if requested. camera: all V, in world
     coordinates (the unit sphere). source_to_world [4,4]: from the shape's own coordinates to the
-    world. backend: the renderer used.
+    world. backend: the renderer used. notes: what was odd but harmless about the shape.
 
     >>> views = pc.render_views(pc.load_mesh("chair.off"), rig="ortho6", size=32)
     >>> views
@@ -137,6 +143,7 @@ class RenderedViews:
     camera: Camera
     source_to_world: NDArray[np.float64]
     backend: str
+    notes: tuple[str, ...] = ()
     _scene: "_Scene" = field(kw_only=True)
 
     def __len__(self) -> int:
@@ -194,6 +201,8 @@ class DrawSettings(TypedDict, total=False):
     light: str  # camera or world
     splat: float  # for clouds: a point's radius in pixels
     cull: str  # faces to leave out: none, or back (those turned away)
+    shading: str  # flat, or smooth: by the normals of vertices
+    crease_angle: float | None  # degrees: makes normals for smooth shading, if there are none
 
 
 def render_views(
@@ -238,7 +247,7 @@ def render_views(
         scene, transform = _scene(shape, config, up, normalize, device)
         views, camera = scene.draw(), scene.camera
     parts = views.rgb, views.depth, views.face_index, views.layers
-    return RenderedViews(*parts, camera, transform, scene.backend, _scene=scene)
+    return RenderedViews(*parts, camera, transform, scene.backend, scene.notes, _scene=scene)
 
 
 def _require_memory(config: RenderConfig) -> None:
@@ -257,6 +266,7 @@ class _Scene(Protocol):
     """A shape in the unit sphere with its cameras. count: of faces, or of a cloud's points."""
 
     camera: Camera
+    notes: tuple[str, ...]
 
     @property
     def count(self) -> int: ...
@@ -299,7 +309,9 @@ def _as_unit(mesh: Mesh) -> UnitMesh:
 
 class _MeshScene:
     def __init__(self, mesh: UnitMesh, config: RenderConfig, device: str) -> None:
+        mesh = for_shading(mesh, config.shading, config.crease_angle)
         self.count, self.config, self.device = len(mesh.faces), config, device
+        self.notes = mesh.notes
         self.camera = config.rig.cameras(config.size)
         self.caster = RayCaster(mesh, usable_cores(), config.cull == "back")
 
@@ -320,6 +332,7 @@ class _CloudScene:
 
     def __init__(self, cloud: Cloud, config: RenderConfig) -> None:
         self.count, self.cloud, self.config = len(cloud.points), cloud, config
+        self.notes = cloud.notes
         self.camera = config.rig.cameras(config.size)
 
     @cached_property

@@ -41,7 +41,7 @@ MOST_NOTES = 10  # kinds that are printed
 # Options that only apply to shapes, and to scenes.
 OF_SHAPES = (
     *("rig", "size", "layers", "backend", "device", "antialias", "background", "light", "splat"),
-    *("cull", "textures", "correspondences"),
+    *("cull", "shading", "crease_angle", "textures", "correspondences"),
 )
 OF_SCENES = ("frames", "resolution", "voxel")
 
@@ -71,6 +71,8 @@ def render(
     light: Annotated[str, typer.Option(help="What the light is fixed to: camera or world.")] = "camera",
     splat: Annotated[float | None, typer.Option(help="Clouds only: radius of a point in pixels. Default: 3 per 224 pixels of image size.")] = None,
     cull: Annotated[str, typer.Option(help="Faces to leave out: none, or back (those facing away from the camera).")] = "none",
+    shading: Annotated[str, typer.Option(help="Shading of meshes: flat, or smooth by the normals of vertices.")] = "flat",
+    crease_angle: Annotated[float | None, typer.Option(metavar="DEGREES", help="Smooth shading: make normals for files that have none, across edges whose faces differ by less than this angle, such as 40.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     correspondences: Annotated[bool, typer.Option(help="Compute which points each view sees.")] = True,
     workers: Workers = 0,
@@ -125,6 +127,8 @@ def render(
             seed=seed,
             splat=splat or 0.0,
             cull=cull,
+            shading=shading,
+            crease_angle=crease_angle,
         )
     job = job_of_listing(listing, out, config, correspondences, device, textures)
     _print_listing(listing)

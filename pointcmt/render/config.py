@@ -13,6 +13,9 @@ from pointcmt.errors import UsageError, nearest
 BACKENDS = ("auto", "egl", "embree", "pyrender")
 LIGHTS = ("camera", "world")
 CULLS = ("none", "back")
+SHADINGS = ("flat", "smooth")
+# Fields that are not stored while they have these values: stores that predate them keep their hash.
+UNSET: dict[str, Any] = {"splat": 0.0, "cull": "none", "shading": "flat", "crease_angle": None}
 MAX_DEPTH_ERROR = 1e-4  # world units; the store format guarantees it
 SHARD_BYTES = 256e6  # decoded bytes per shard, which a worker holds in memory
 MAX_SHARD = 32
@@ -28,7 +31,9 @@ class RenderConfig:
     sRGB bytes. light: fixed to the camera or to the world. backend: the renderer; "auto" chooses by
     machine, and the images of two backends differ slightly (docs/rendering.md). splat: radius in
     pixels of the discs that points of clouds are drawn as; 0 for meshes. cull: "back" leaves out
-    faces where they are turned away.
+    faces where they are turned away. shading: "flat" by the normals of faces, or "smooth" by those
+    of vertices. crease_angle: degrees; makes normals for meshes that have none, by averaging over
+    faces that differ by less; None = they are drawn flat.
     """
 
     rig: Rig
@@ -42,6 +47,8 @@ class RenderConfig:
     seed: int = 0
     splat: float = 0.0
     cull: str = "none"
+    shading: str = "flat"
+    crease_angle: float | None = None
 
     def __post_init__(self) -> None:
         _check_range("--size", self.size, 8, 4096)
@@ -52,6 +59,16 @@ class RenderConfig:
         _check_name("--backend", "backend", self.backend, BACKENDS)
         _check_name("--light", "light", self.light, LIGHTS)
         _check_name("--cull", "kind of faces to cull", self.cull, CULLS)
+        _check_name("--shading", "kind of shading", self.shading, SHADINGS)
+        if self.crease_angle is not None:
+            _check_range("--crease-angle", self.crease_angle, 0, 180)
+            object.__setattr__(self, "crease_angle", float(self.crease_angle))  # of one hash
+            if self.shading != "smooth":
+                raise UsageError(
+                    "this option only applies to smooth shading",
+                    where="--crease-angle",
+                    fix="leave it out, or add --shading smooth",
+                )
         if self.splat:
             _check_range("--splat", self.splat, 1, 64)
         if depth_scale(self.farthest) / 2 > MAX_DEPTH_ERROR:
@@ -72,13 +89,7 @@ class RenderConfig:
     def attributes(self) -> dict[str, Any]:
         """Return JSON-able attributes for the store's root, with the rig's cameras written out."""
         table = json.loads(json.dumps(asdict(self)))
-        for key, unset in (
-            ("splat", 0.0),
-            ("cull", "none"),
-        ):  # stores that predate it keep their hash
-            if table[key] == unset:
-                del table[key]
-        return table
+        return {key: value for key, value in table.items() if value != UNSET.get(key, ...)}
 
     @classmethod
     def from_attributes(cls, table: dict[str, Any]) -> "RenderConfig":
@@ -105,6 +116,8 @@ def fit(config: RenderConfig, kind: str) -> RenderConfig:
         return config
     if config.cull != "none":
         raise UsageError("clouds have no faces", where="--cull", fix="leave it out")
+    if config.shading != "flat":
+        raise UsageError("clouds have no faces", where="--shading", fix="leave it out")
     if config.backend != "auto":
         raise UsageError(
             f"backend {config.backend} only renders meshes; clouds have their own renderer",

@@ -52,7 +52,7 @@ class Pyrender:
     def render(self, scene: Scene, camera: Camera, config: RenderConfig) -> Views:
         """Draw the scene from cameras [V]."""
         exact = draw_views(scene, camera, replace(config, antialias=False))
-        theirs = self._scene(scene.mesh, config)
+        theirs = self._scene(scene, config)
         lens = self._pyrender.IntrinsicsCamera(1, 1, 0, 0, znear=1e-2, zfar=1e3)
         eye = theirs.add(lens)
         light = theirs.add(self._pyrender.DirectionalLight(intensity=LIGHT))
@@ -82,23 +82,34 @@ class Pyrender:
         image, _ = self._renderer.render(scene, flags=flags)
         return image[..., :3]
 
-    def _scene(self, mesh: Mesh, config: RenderConfig) -> Any:
+    def _scene(self, ours: Scene, config: RenderConfig) -> Any:
         background = np.array([*config.background, 255]) / 255
         scene = self._pyrender.Scene(bg_color=background, ambient_light=[AMBIENT] * 3)
-        material_of = mesh.face_material
+        mesh, material_of = ours.mesh, ours.mesh.face_material
         if material_of is None:
             material_of = np.full(len(mesh.faces), -1)
         for index in np.unique(material_of):
             material = (*mesh.materials, Material())[index]
-            scene.add(self._part(mesh, np.flatnonzero(material_of == index), material))
+            faces = np.flatnonzero(material_of == index)
+            scene.add(self._part(mesh, ours.surface.corner_normals, faces, material))
         return scene
 
-    def _part(self, mesh: Mesh, faces: NDArray[np.intp], material: Material) -> Any:
-        """Return the faces of one material as a pyrender mesh, flat-shaded like everything here."""
+    def _part(
+        self,
+        mesh: Mesh,
+        corner_normals: NDArray[np.float32],
+        faces: NDArray[np.intp],
+        material: Material,
+    ) -> Any:
+        """Return the faces of one material as a pyrender mesh. corner_normals: of a `Surface`."""
         corners = mesh.vertices[mesh.faces[faces]]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
         corners += LIFT * normals[:, None]
+        normals = np.repeat(normals, 3, axis=0)
+        if len(corner_normals):
+            own = corner_normals[faces].reshape(-1, 3)
+            normals = np.where(own.any(axis=1, keepdims=True), own, normals)
         colors = texture = None
         if mesh.face_colors is not None:
             colors = np.repeat(mesh.face_colors[faces], 3, axis=0)
@@ -110,7 +121,7 @@ class Pyrender:
         plain = colors is not None or texture is not None
         primitive = self._pyrender.Primitive(
             positions=corners.reshape(-1, 3),
-            normals=np.repeat(normals, 3, axis=0),
+            normals=normals,
             texcoord_0=None if texture is None else mesh.uv[faces].reshape(-1, 2),  # type: ignore[index]
             color_0=colors,
             material=self._pyrender.MetallicRoughnessMaterial(

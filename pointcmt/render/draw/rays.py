@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
-from pointcmt.render.draw.shading import KEY_FROM_CAMERA, KEY_IN_WORLD, light_on
+from pointcmt.render.draw.shading import KEY_FROM_CAMERA, KEY_IN_WORLD, light_on, smooth_light
 
 CENTER = np.array([(0.5, 0.5)])  # the offset of a pixel's center for `make_rays`
 
@@ -75,6 +75,7 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
     depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
     width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
     met = np.ones(count, np.bool_)
+    smooth = len(surface.corner_normals) > 0
     for n in range(count):
         face = hits[n]
         if face < 0:
@@ -129,6 +130,11 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
             nx * cameras.light[view, 0] + ny * cameras.light[view, 1] + nz * cameras.light[view, 2]
         )
         light[n] = light_on(facing, length, toward)
+        if smooth:
+            corners, ray = surface.corner_normals[face], (dx, dy, dz)
+            key = cameras.light[view]
+            found = smooth_light(corners, wa, wb, wc, ray, facing > 0.0, length, key)
+            light[n] = found if found >= 0.0 else light[n]
     return depth, weights, width, light, met
 
 

@@ -1,7 +1,8 @@
 """Color of a surface along a ray: materials, vertex colors, textures and light.
 
-All light is computed linearly and stored as sRGB. Surfaces are two-sided and flat: the face normal
-is turned to the viewer. Numba kernels; `Surface` is a mesh in the layout they read.
+All light is computed linearly and stored as sRGB. Surfaces are two-sided: the normal is turned to
+the side of the face that the viewer sees. Numba kernels; `Surface` is a mesh in the layout they
+read.
 """
 
 from typing import Any, NamedTuple, get_args
@@ -22,6 +23,8 @@ AMBIENT, HEADLIGHT, KEY = 0.12, 0.26, 0.52
 LEAST_REFLECTED = np.float32(0.02)
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
+SAME_NORMAL = 1e-6  # corner normals that differ less from the face's are the face's
+SHORT_NORMAL = 1e-6  # squared length: interpolated normals below it have no direction
 MIP_LEVELS = 12
 # How a texture is used, in one integer: the mode along u, that along v times 3, and whether vertex
 # colors multiply it times 9. 0: it repeats.
@@ -42,6 +45,7 @@ class Surface(NamedTuple):
     vertices: NDArray[np.float64]  # [P,3]
     faces: NDArray[np.int32]  # [F,3]
     normals: NDArray[np.float64]  # [F,3] unit
+    corner_normals: NDArray[np.float32]  # [F,3,3] on the normal's side, 0 if flat; [0,3,3] if all
     colors: NDArray[np.float32]  # [F,3] linear
     vertex_colors: NDArray[np.float32]  # [P,3] linear, or [0,3]
     uv: NDArray[np.float32]  # [F,3,2], or [0,3,2]
@@ -62,10 +66,12 @@ def make_surface(mesh: Mesh) -> Surface:
         colors = np.asarray(mesh.face_colors, np.float64)
     vertex_colors = np.zeros((0, 3)) if mesh.vertex_colors is None else mesh.vertex_colors
     texture, density, texels, levels = _pack_textures(mesh, materials, material)
+    normals = face_normals(mesh)
     return Surface(
         mesh.vertices,
         mesh.faces,
-        face_normals(mesh),
+        normals,
+        _pack_normals(mesh, normals),
         to_linear(np.clip(colors, 0, 1)).astype(np.float32),
         to_linear(np.clip(vertex_colors, 0, 1)).astype(np.float32),
         np.zeros((0, 3, 2), np.float32) if mesh.uv is None else mesh.uv,
@@ -78,8 +84,26 @@ def make_surface(mesh: Mesh) -> Surface:
 
 def has_one_color(surface: Surface) -> bool:
     """Return whether all of a surface looks the same, whichever of coincident faces is seen."""
-    plain = not len(surface.vertex_colors) and not len(surface.face_texture)
-    return plain and bool((surface.colors == surface.colors[0]).all())
+    varying = surface.vertex_colors, surface.face_texture, surface.corner_normals
+    return not any(map(len, varying)) and bool((surface.colors == surface.colors[0]).all())
+
+
+def _pack_normals(mesh: Mesh, normals: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return `Surface.corner_normals`. normals [F,3]: of the faces.
+
+    Files disagree about the side that normals point to, so each is turned to its face's: none
+    lights the side of a face that is not seen.
+    """
+    if mesh.corner_normals is None:
+        return np.zeros((0, 3, 3), np.float32)
+    found, own = mesh.corner_normals, normals[:, None].astype(np.float32)
+    found = np.where(np.einsum("fci,fdi->fc", found, own)[..., None] < 0, -found, found)
+    found = np.where(found.any(axis=2, keepdims=True), found, own)
+    flat = (np.abs(found - own) <= SAME_NORMAL).all(axis=(1, 2))
+    if flat.all():
+        return np.zeros((0, 3, 3), np.float32)
+    found[flat] = 0
+    return found
 
 
 def mip_levels(texture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -157,6 +181,25 @@ def light_on(facing, length, toward):  # type: ignore[no-untyped-def]
     return AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
 
 
+@compiled
+def smooth_light(normals, wa, wb, wc, ray, turned_away, length, key):  # type: ignore[no-untyped-def]
+    """Return the light at a point of a face with smooth shading; negative if it has no normal.
+
+    normals [3,3]: of the corners, whose weights are wa, wb and wc. ray: from the viewer, of this
+    length. turned_away: whether the back is seen. key: unit vector to the key light.
+    """
+    x = wa * normals[0, 0] + wb * normals[1, 0] + wc * normals[2, 0]
+    y = wa * normals[0, 1] + wb * normals[1, 1] + wc * normals[2, 1]
+    z = wa * normals[0, 2] + wb * normals[1, 2] + wc * normals[2, 2]
+    square = x * x + y * y + z * z
+    if square <= SHORT_NORMAL:
+        return -1.0
+    scale = (-1.0 if turned_away else 1.0) / np.sqrt(square)
+    facing = scale * (x * ray[0] + y * ray[1] + z * ray[2])
+    toward = scale * (x * key[0] + y * key[1] + z * key[2])
+    return light_on(min(facing, 0.0), length, toward)  # near outlines it may point away
+
+
 def base_colors(
     hits: NDArray[np.int32],
     weights: NDArray[np.float32],
@@ -169,7 +212,7 @@ def base_colors(
     else:
         colors = _face_colors(hits, surface.colors)
     if len(surface.face_texture):
-        _texture_colors(hits, weights, width, *surface[5:], colors)
+        _texture_colors(hits, weights, width, *surface[6:], colors)
     return colors
 
 

@@ -27,6 +27,7 @@ from pointcmt.render.jobs.backends import Renderer, make_renderer
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.jobs.scenes import Scenes
 from pointcmt.render.load.clouds import CloudLoader
+from pointcmt.render.load.corner_normals import for_shading
 from pointcmt.render.load.files import path_in
 from pointcmt.render.load.made_shapes import make_cloud, make_mesh
 from pointcmt.render.load.meshes import load_hashed
@@ -125,8 +126,14 @@ class Meshes:
     def load(self, record: ShapeRecord, sha256: str = "") -> "MeshShape":
         mesh, found = self._read(record)
         _refuse_changed(record, found, sha256)
+        return self.place(record, mesh, found)
+
+    def place(self, record: ShapeRecord, mesh: Mesh, sha256: str = "") -> "MeshShape":
+        """Move a mesh into the unit sphere. Raises ShapeRefused."""
+        config = self.job.config
         unit, source_to_world = normalize(mesh, self.job.up)
-        source = Source(record, found, source_to_world, len(unit.faces), unit.notes)
+        unit = for_shading(unit, config.shading, config.crease_angle)
+        source = Source(record, sha256, source_to_world, len(unit.faces), unit.notes)
         return MeshShape(self, source, unit)
 
     def _read(self, record: ShapeRecord) -> tuple[Mesh, str]:
@@ -134,7 +141,8 @@ class Meshes:
         if self._make is not None:
             return make_mesh(self._make, record, self.job.root)
         path = path_in(self.job.root or Path(), record.source)
-        return load_hashed(path, Search(self.job.root, self.job.textures))
+        search = Search(self.job.root, self.job.textures)
+        return load_hashed(path, search, normals=self.config.shading == "smooth")
 
 
 class MeshShape:

@@ -16,24 +16,26 @@ from pointcmt.shapes import Mesh
 _TEXT = (".off", ".obj")
 
 
-def load_mesh(path: Path, search: Search | None = None) -> Mesh:
+def load_mesh(path: Path, search: Search | None = None, normals: bool = False) -> Mesh:
     """Read the mesh of an OFF, OBJ, PLY, STL, GLB or glTF file, chosen by its suffix.
 
-    search: where its materials and textures may be besides its own folder. Triangles keep the
-    file's order, including degenerate ones; `Mesh.notes` lists what was odd but harmless. Raises
-    ShapeRefused for anything wrong with the file, and DependencyError if a library that reads it is
-    missing.
+    search: where its materials and textures may be besides its own folder. normals: also read the
+    normals of vertices, if the file has any. Triangles keep the file's order, including degenerate
+    ones; `Mesh.notes` lists what was odd but harmless. Raises ShapeRefused for anything wrong with
+    the file, and DependencyError if a library that reads it is missing.
     """
-    mesh, _ = load_hashed(path, search)
+    mesh, _ = load_hashed(path, search, normals)
     return mesh
 
 
-def load_hashed(path: Path, search: Search | None = None) -> tuple[Mesh, str]:
+def load_hashed(
+    path: Path, search: Search | None = None, normals: bool = False
+) -> tuple[Mesh, str]:
     """Run `load_mesh`; also return the SHA-256 of the bytes that the mesh was read from."""
     with refusals(path):
         data = read_shape_file(path, _TEXT)
         folder = folder_of(path, search)
-        mesh = _reader(path, folder)(path, data)
+        mesh = _reader(path, folder)(path, data, normals)
         if len(mesh.faces) > MAX_FACES:
             what = f"{len(mesh.faces)} faces, more than the maximum of {MAX_FACES}"
             raise ShapeRefused(Reason.TOO_LARGE, what)
@@ -41,12 +43,12 @@ def load_hashed(path: Path, search: Search | None = None) -> tuple[Mesh, str]:
     return replace(mesh, notes=notes), hashlib.sha256(data).hexdigest()
 
 
-def _reader(path: Path, folder: ModelFolder) -> Callable[[Path, bytes], Mesh]:
+def _reader(path: Path, folder: ModelFolder) -> Callable[[Path, bytes, bool], Mesh]:
     """Return the reader for a suffix, imported only when needed: each imports compiled code.
 
     folder: for readers of files that name others.
     """
-    read: Callable[[Path, bytes], Mesh]
+    read: Callable[[Path, bytes, bool], Mesh]
     match path.suffix.lower():
         case ".off":
             from pointcmt.render.load.readers.off import read_off

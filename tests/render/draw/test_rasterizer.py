@@ -134,6 +134,13 @@ def test_agrees_with_embree_on_textures_vertex_colors_and_many_materials(drawer)
     assert_agree(drawer, parts)
 
 
+def test_agrees_with_embree_on_smooth_shading(drawer):
+    ball, rng = shapes.sphere(10), np.random.default_rng(1)
+    normals = ball.vertices[ball.faces] + 0.3 * rng.normal(size=(len(ball.faces), 3, 3))
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    assert_agree(drawer, replace(ball, corner_normals=normals), size=128)
+
+
 def test_faces_without_area_are_never_drawn(drawer):
     """Not even by rounding, although the edge of a needle touches hundreds of pixels."""
     needle = np.array([[-0.7, 0.1, -0.31], [0.7, 0.2, 0.42], [0.0, 0.15, 0.055]])

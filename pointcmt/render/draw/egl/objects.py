@@ -68,16 +68,16 @@ class MeshBuffers:
     def __init__(self, gl: Any) -> None:
         self.gl = gl
         self.corners = 0
-        self._vertex_colors = False
+        self.smooth = self._vertex_colors = False
         self._array = gl.glGenVertexArrays(1)
-        names = ("position", "color", "uv", "index")
-        self._buffers = dict(zip(names, gl.glGenBuffers(4), strict=True))
+        names = ("position", "color", "uv", "normal", "index")
+        self._buffers = dict(zip(names, gl.glGenBuffers(5), strict=True))
         pairs = zip(gl.glGenBuffers(4), gl.glGenTextures(4), strict=True)
         self._tables: dict[str, tuple[int, int]] = dict(zip(_SAMPLERS[:4], pairs, strict=True))
         self._texels = gl.glGenTextures(1)
         gl.glBindVertexArray(self._array)
         gl.glBindBuffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers["index"])
-        for location, (name, width) in enumerate((("position", 3), ("color", 3), ("uv", 2))):
+        for location, (name, width) in enumerate(zip(names, (3, 3, 2, 3), strict=False)):
             gl.glBindBuffer(gl.GL_ARRAY_BUFFER, self._buffers[name])
             gl.glVertexAttribPointer(location, width, gl.GL_FLOAT, gl.GL_FALSE, 0, None)
 
@@ -86,7 +86,8 @@ class MeshBuffers:
         gl, count = self.gl, len(faces)
         corners = surface.faces[faces].reshape(-1)
         positions, colors = surface.vertices, surface.vertex_colors
-        if len(surface.uv):  # texture coordinates belong to corners, so faces cannot share vertices
+        self.smooth = len(surface.corner_normals) > 0
+        if self.smooth or len(surface.uv):  # they belong to corners: faces cannot share vertices
             positions = positions[corners]
             colors = colors[corners] if len(colors) else colors
             corners = np.arange(3 * count, dtype=np.int32)
@@ -96,6 +97,8 @@ class MeshBuffers:
         self._attribute(0, "position", positions)
         self._attribute(1, "color", colors)
         self._attribute(2, "uv", surface.uv[faces] if len(surface.uv) else surface.uv)
+        smooth = surface.corner_normals
+        self._attribute(3, "normal", smooth[faces] if self.smooth else smooth)
         normals = np.zeros((count, 4), np.float32)
         normals[:, :3] = surface.normals[faces]
         first = surface.vertices[surface.faces[faces, 0]]

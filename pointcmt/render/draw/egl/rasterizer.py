@@ -114,7 +114,7 @@ class Rasterizer:
         viewport = gl.glGetIntegerv(gl.GL_MAX_VIEWPORT_DIMS)
         self.max_side = int(min(*viewport, *(gl.glGetIntegerv(side) for side in sides)))
         self.max_entries = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_BUFFER_SIZE))
-        constants = {
+        self._constants = {
             "AMBIENT": shading.AMBIENT,
             "HEADLIGHT": shading.HEADLIGHT,
             "KEY": shading.KEY,
@@ -129,10 +129,12 @@ class Rasterizer:
             "EDGE_ON": EDGE_ON,
             "FLAT": FLAT,
             "BEHIND": BEHIND,
+            "SHORT_NORMAL": shading.SHORT_NORMAL,
         }
-        self.surface_program = Program(gl, "surface", constants)
-        self.color_program = Program(gl, "surface", {**constants, "COLOR_ONLY": 1})
-        self.resolve_program = Program(gl, "resolve", constants)
+        self._programs: dict[tuple[str, ...], Program] = {}
+        self._program("surface")
+        self._program("surface", "COLOR_ONLY")
+        self._program("resolve")
         self.mesh = MeshBuffers(gl)
         self.targets: Targets | None = None
         gl.glClipControl(gl.GL_LOWER_LEFT, gl.GL_ZERO_TO_ONE)
@@ -143,6 +145,14 @@ class Rasterizer:
         gl.glDisable(gl.GL_DITHER)
         gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
         gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
+
+    def _program(self, name: str, *variant: str) -> Program:
+        """Return a program, compiled on first use. variant: further macros to define."""
+        key = (name, *variant)
+        if key not in self._programs:
+            constants = self._constants | dict.fromkeys(variant, 1)
+            self._programs[key] = Program(self.gl, name, constants)
+        return self._programs[key]
 
     def _refuse_too_large(self, surface: shading.Surface, faces: NDArray[np.int32]) -> None:
         if max(len(faces), len(surface.levels) * shading.MIP_LEVELS) > self.max_entries:
@@ -168,19 +178,20 @@ class Rasterizer:
         config: RenderConfig,
         sides: Sides,
     ) -> None:
-        gl = self.gl
+        gl, variant = self.gl, ["SMOOTH"] if self.mesh.smooth else []
         gl.glEnable(gl.GL_DEPTH_TEST)
         targets.begin_surface(config.background)
-        self._draw_views(self.surface_program, camera, cameras, sides.cull)
+        self._draw_views(self._program("surface", *variant), camera, cameras, sides.cull)
         if config.antialias:
             targets.begin_color(config.background)
             if sides.opposed:  # a depth per sample: a pixel's center may lie beside the face
                 gl.glEnable(gl.GL_SAMPLE_SHADING)
-            self._draw_views(self.color_program, camera, cameras, sides.cull)
+            colors = self._program("surface", "COLOR_ONLY", *variant)
+            self._draw_views(colors, camera, cameras, sides.cull)
             gl.glDisable(gl.GL_SAMPLE_SHADING)
             gl.glDisable(gl.GL_DEPTH_TEST)
             targets.begin_resolve(len(camera))
-            self.resolve_program.use()
+            self._program("resolve").use()
             gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)
 
     def _draw_views(

@@ -1,8 +1,8 @@
 """OBJ files: vertices, faces of any size, materials per face, vertex colors.
 
-Lines, points, normals, groups, smoothing and free-form curves are ignored. The format is
-Wavefront's (Advanced Visualizer manual, appendix B1), read as leniently as common exporters need;
-numbers and indices, which determine the geometry, are read strictly.
+Normals are read on request. Lines, points, groups, smoothing and free-form curves are ignored. The
+format is Wavefront's (Advanced Visualizer manual, appendix B1), read as leniently as common
+exporters need; numbers and indices, which determine the geometry, are read strictly.
 """
 
 from dataclasses import dataclass, replace
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES, corner_normals
 from pointcmt.render.load.readers.materials import MaterialLibrary, Placed, decode_names
 from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tiles_of
+from pointcmt.render.load.readers.obj_normals import MTLLIB, USEMTL, scan_normals
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.sidecars import ModelFolder
 from pointcmt.render.load.readers.text import (
     BACKSLASH,
-    HASH,
     LINE_FEED,
     RETURN,
     SPACE,
+    begins,
     ends_line,
     ends_word,
     grown,
@@ -32,12 +33,12 @@ from pointcmt.render.load.readers.text import (
     rest_of_line,
     scannable,
     skip_blanks,
+    skip_statement,
     token_at,
 )
 from pointcmt.shapes import Material, Mesh
 
 _SMALL_F, _SMALL_T, _SMALL_V, _SLASH = 102, 116, 118, 47
-_USEMTL, _MTLLIB = (np.frombuffer(word, np.uint8) for word in (b"usemtl", b"mtllib"))
 _NO_UV, _WRONG_UV = -1, -2
 _MAX_INDEX = 2**31 - 2
 _NO_INDEX = 1 << 60  # in place of a missing texture index
@@ -62,12 +63,14 @@ class _Statements:
     spare: int  # vertices with additional, unknown numbers
 
 
-def read_obj(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
+def read_obj(
+    path: Path, data: bytes, normals: bool = False, folder: ModelFolder | None = None
+) -> Mesh:
     """Read the mesh of an OBJ file.
 
-    folder: where its materials and textures are, default path's directory. Raises ShapeRefused:
-    bad_syntax, bad_index, no_faces, too_large. Missing or damaged materials and textures, and those
-    outside the folder's limit, become notes.
+    normals: also read those of its corners (vn). folder: where its materials and textures are,
+    default path's directory. Raises ShapeRefused: bad_syntax, bad_index, no_faces, too_large.
+    Missing or damaged materials and textures, and those outside the folder's limit, become notes.
     """
     text = scannable(data)
     found, notes = _scan_checked(text)
@@ -86,6 +89,11 @@ def read_obj(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
     material = per_polygon[polygon]
     corner_uv = found.corners[:, 1][triangles]
     uv, material, placed = _lay_textures(found.uv, corner_uv, material, placed)
+    shading = None
+    if normals:
+        given, corner_normal, note = scan_normals(text)
+        shading = corner_normals(given, corner_normal[triangles])
+        notes += [note] if note else []
     vertices, unused = zero_unused(found.xyz, corner_vertex[triangles])
     return Mesh(
         vertices=vertices,
@@ -94,6 +102,7 @@ def read_obj(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
         face_material=material if placed else None,
         uv=uv,
         vertex_colors=_vertex_colors(found.tints, len(found.xyz)),
+        corner_normals=shading,
         notes=(*notes, *unused, *library.notes),
     )
 
@@ -197,16 +206,16 @@ def _scan(text, vertex_limit, uv_limit):  # type: ignore[no-untyped-def]
             sizes[faces] = size
             used += size
             faces += 1
-        elif _begins(text, at, _USEMTL) or _begins(text, at, _MTLLIB):
+        elif begins(text, at, USEMTL) or begins(text, at, MTLLIB):
             if named == len(names):
                 names = grown(names)
-            names[named, 0], names[named, 1] = _begins(text, at, _USEMTL), at + 6
+            names[named, 0], names[named, 1] = begins(text, at, USEMTL), at + 6
             while text[at] != LINE_FEED and text[at] != RETURN:
                 at += 1
             names[named, 2], names[named, 3] = at, faces
             named += 1
         else:
-            at = _skip_statement(text, at)
+            at = skip_statement(text, at)
         while text[at] != LINE_FEED and text[at] != RETURN:  # a comment
             at += 1
     found = xyz[:vertices], tints[:tinted], uv[:uvs]
@@ -262,24 +271,6 @@ def _parse_corner(text, at):  # type: ignore[no-untyped-def]
     if at >= 0 and not ends_word(text[at]):
         at = -1
     return vertex, texture, at
-
-
-@compiled
-def _begins(text, at, word):  # type: ignore[no-untyped-def]
-    """Return whether this word comes next, followed by a blank or the line's end."""
-    for i in range(len(word)):
-        if text[at + i] != word[i]:
-            return False
-    return text[at + len(word)] <= SPACE
-
-
-@compiled
-def _skip_statement(text, at):  # type: ignore[no-untyped-def]
-    """Return the end of an ignored line; except in comments, backslashes join further lines."""
-    joins = text[at] != HASH
-    while text[at] != LINE_FEED and text[at] != RETURN:
-        at = skip_blanks(text, at + 1) if joins else at + 1
-    return at
 
 
 def _materials_in_use(

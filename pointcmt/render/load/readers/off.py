@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
-from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES, corner_normals
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
 from pointcmt.render.load.readers.text import (
     TAIL,
@@ -63,22 +63,26 @@ class _Walk:
     sizes: NDArray[np.int32]  # [F] corners of each polygon
     corners: NDArray[np.int32]  # [sum of sizes]
     specs: NDArray[np.float64]  # [F,4] colors of faces, NaN if not given; [0,4] in token mode
-    assumed: bool = False  # whether the header does not declare the colors of vertices
+    normals: NDArray[np.float64]  # [P,3]; [0,3] if not asked for, or not declared
+    assumed: str = ""  # what the header does not declare of vertices: colors, normals
 
 
-def read_off(path: Path, data: bytes) -> Mesh:
+def read_off(path: Path, data: bytes, normals: bool = False) -> Mesh:
     """Read the mesh of an OFF file; path is unused, but other readers need it.
+
+    normals: also read those of its vertices (NOFF).
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
     """
     text = scannable(data)
-    walk = _walk_text(text)
+    walk = _walk_text(text, normals)
     notes: list[str] = []
     if walk.spare:
         notes.append(f"{walk.spare} extra numbers after vertices ignored")
     if walk.assumed:
-        notes.append("extra numbers after vertices taken as their colors (the header says OFF)")
+        what = f"extra numbers after vertices taken as their {walk.assumed} (the header says OFF)"
+        notes.append(what)
     _check_indices(walk)
     triangles, polygon = triangulate(walk.vertices, walk.corners, walk.sizes)
     if len(triangles) > MAX_FACES:
@@ -87,25 +91,27 @@ def read_off(path: Path, data: bytes) -> Mesh:
     if lines:
         notes.append(f"{lines} faces with fewer than 3 corners skipped")
     face_colors, note = _face_colors(walk.specs)
-    vertices, unused = zero_unused(walk.vertices, walk.corners[triangles])
+    faces = walk.corners[triangles]
+    vertices, unused = zero_unused(walk.vertices, faces)
     return Mesh(
         vertices=vertices,
-        faces=walk.corners[triangles],
+        faces=faces,
         vertex_colors=_vertex_colors(walk.colors),
         face_colors=None if face_colors is None else face_colors[polygon],
+        corner_normals=corner_normals(walk.normals, faces) if len(walk.normals) else None,
         notes=(*notes, *note, *unused),
     )
 
 
-def _walk_text(text: NDArray[np.uint8]) -> _Walk:
+def _walk_text(text: NDArray[np.uint8], normals: bool) -> _Walk:
     """Interpret the file so that its numbers match the counts; prefer the least odd reading."""
     headers = _read_header(text)
     plain = []
     for header in headers:
-        plain.append(_walk(text, header, by_line=False))
+        plain.append(_walk(text, header, normals, by_line=False))
         if plain[-1].status == _COMPLETE and plain[-1].own_lines:
             return plain[-1]
-    lined = [_walk(text, header, by_line=True) for header in headers]
+    lined = [_walk(text, header, normals, by_line=True) for header in headers]
     complete = [walk for walk in [*plain, *lined] if walk.status == _COMPLETE]
     if complete:
         return min(complete, key=lambda walk: (walk.spare > 0, not walk.own_lines))
@@ -189,9 +195,9 @@ def _least_width(prefix: str) -> int:
     return 3 + 3 * ("N" in prefix) + 3 * ("C" in prefix) + 2 * ("ST" in prefix)
 
 
-def _walk(text: NDArray[np.uint8], header: _Header, by_line: bool) -> _Walk:
+def _walk(text: NDArray[np.uint8], header: _Header, with_normals: bool, by_line: bool) -> _Walk:
     """Read vertices and faces; by_line: the rest of a record's line belongs to it."""
-    normals, colored, texture = (int(part in header.prefix) for part in ("N", "C", "ST"))
+    declared, colored, texture = (int(part in header.prefix) for part in ("N", "C", "ST"))
     vertices = np.empty((header.vertices, 3))
     plain = by_line and not texture
     colors = np.full((header.vertices * (colored or plain), _LONGEST_COLOR), np.nan)
@@ -199,25 +205,34 @@ def _walk(text: NDArray[np.uint8], header: _Header, by_line: bool) -> _Walk:
     specs = np.full((header.faces * by_line, _LONGEST_COLOR), np.nan)
     room = max(0, (len(text) - header.at) // 2 - 3 * header.vertices - header.faces) + 1
     corners = np.empty(room, np.int32)  # more than fit into the rest of the file
-    layout = (3 * normals, _LONGEST_COLOR * colored, 2 * texture)
-    status, at, spare = _walk_vertices(text, header.at, layout, by_line, vertices, colors)
+    layout = (3 * declared, _LONGEST_COLOR * colored, 2 * texture)
+    normals = np.empty((header.vertices * (with_normals and declared), 3))
+    status, at, spare = _walk_vertices(text, header.at, layout, by_line, vertices, colors, normals)
+    assumed = ""
     if plain and not colored:
-        spare, colors = _undeclared_colors(spare, colors)
-    assumed = len(colors) > 0 and not colored
+        if with_normals and not declared and spare == 3 * len(colors) and _are_units(colors[:, :3]):
+            spare, normals, colors, assumed = 0, colors[:, :3], colors[:0], "normals"
+        else:
+            spare, colors = _undeclared_colors(spare, colors)
+            assumed = "colors" if len(colors) else ""
     used, own_lines = 0, by_line
     if status == _COMPLETE:
         status, at, used, own_lines = _walk_faces(text, at, by_line, sizes, corners, specs)
     if not np.isfinite(specs).any():
         specs = specs[:0]
     corners = corners[:used]
-    return _Walk(status, at, own_lines, spare, vertices, colors, sizes, corners, specs, assumed)
+    found = vertices, colors, sizes, corners, specs, normals
+    return _Walk(status, at, own_lines, spare, *found, assumed)
 
 
 @compiled
-def _walk_vertices(text, at, layout, by_line, vertices, colors):  # type: ignore[no-untyped-def]
-    """Fill vertices and colors; return (status, where it ended, number of unused numbers)."""
-    normals, color, texture = layout
-    width = 3 + normals + (0 if by_line else color + texture)
+def _walk_vertices(text, at, layout, by_line, vertices, colors, normals):  # type: ignore[no-untyped-def]
+    """Fill vertices, colors and normals, the latter two if their arrays are not empty.
+
+    Return (status, where it ended, number of unused numbers).
+    """
+    normal, color, texture = layout
+    width = 3 + normal + (0 if by_line else color + texture)
     row, spare = np.empty(16), 0
     for vertex in range(len(vertices)):
         for i in range(width):
@@ -238,7 +253,9 @@ def _walk_vertices(text, at, layout, by_line, vertices, colors):  # type: ignore
         for i in range(3):
             vertices[vertex, i] = row[i]
         for i in range(min(colors.shape[1] if len(colors) > 0 else 0, found)):
-            colors[vertex, i] = row[3 + normals + i]
+            colors[vertex, i] = row[3 + normal + i]
+        for i in range(3 if len(normals) > 0 else 0):
+            normals[vertex, i] = row[3 + i]
     return _COMPLETE, at, spare
 
 
@@ -335,12 +352,18 @@ def _undeclared_colors(spare: int, colors: NDArray[np.float64]) -> tuple[int, ND
     given = colors[:, :width]
     if not np.isfinite(given).all() or given.min() < 0 or given.max() > 255:
         return spare, colors[:0]
-    length = np.linalg.norm(given, axis=1)
-    length = length[length > 0]
-    is_whole = (given == np.floor(given)).all()
-    if width == 3 and not is_whole and np.mean(np.abs(length - 1) <= 0.01) > 0.5:
+    if width == 3 and _are_units(given):
         return spare, colors[:0]
     return 0, colors
+
+
+def _are_units(given: NDArray[np.float64]) -> bool:
+    """Return whether most vectors [P,3] that are not 0 have length 1: normals, unless all numbers
+    are whole, as those of pure colors are."""
+    length = np.linalg.norm(given, axis=1)
+    length = length[length > 0]
+    is_whole = (given == np.floor(given)).all() and given.min() >= 0
+    return not is_whole and len(length) > 0 and bool(np.mean(np.abs(length - 1) <= 0.01) > 0.5)
 
 
 def _unit_colors(colors: NDArray[np.float64]) -> NDArray[np.float32]:

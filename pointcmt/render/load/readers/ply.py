@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused, printable
-from pointcmt.render.load.readers import GRAY, MAX_FACES
+from pointcmt.render.load.readers import GRAY, MAX_FACES, corner_normals
 from pointcmt.render.load.readers.names.tiles import FIRST_TILE, tile_name
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate, zero_unused
@@ -24,8 +24,12 @@ _MOST_TEXTURES = 100  # per model
 _UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
 
 
-def read_ply(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
+def read_ply(
+    path: Path, data: bytes, normals: bool = False, folder: ModelFolder | None = None
+) -> Mesh:
     """Read the mesh of a PLY file; folder: where its textures are, default path's directory.
+
+    normals: also read those of its vertices (nx, ny, nz).
 
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, count_mismatch, bad_index, no_faces,
     too_large.
@@ -51,6 +55,7 @@ def read_ply(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
     uv = _corner_uv(tables, sizes, corners)
     folder = folder or folder_of(path)
     materials, more = _materials(folder, header.textures) if uv is not None else ((), [])
+    given = tables["vertex"].columns(("nx", "ny", "nz")) if normals else None
     textured = any(material.texture is not None for material in materials)
     return Mesh(
         vertices=vertices,
@@ -60,6 +65,7 @@ def read_ply(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
         uv=uv[triangles] if uv is not None and textured else None,
         vertex_colors=tables["vertex"].colors(),
         face_colors=None if face_colors is None else face_colors[polygon],
+        corner_normals=None if given is None else corner_normals(given, corners[triangles]),
         notes=(*notes, *more),
     )
 

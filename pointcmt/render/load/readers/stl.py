@@ -39,8 +39,9 @@ _GRAMMAR = np.array(  # of a facet, after its first word
 _COMPLETE, _ENDED, _BAD_WORD, _BAD_ORDER = range(4)  # how the pass over an ASCII file ended
 
 
-def read_stl(path: Path, data: bytes) -> Mesh:
-    """Read the mesh of an STL file, three vertices per face; path is only for other readers.
+def read_stl(path: Path, data: bytes, normals: bool = False) -> Mesh:
+    """Read the mesh of an STL file, three vertices per face. path and normals are only for other
+    readers: the normals in such a file are those of its facets.
 
     A few bytes after the last facet of a binary file are only noted.
 

@@ -96,6 +96,24 @@ def ends_word(byte):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def begins(text, at, word):  # type: ignore[no-untyped-def]
+    """Return whether this word comes next, followed by a blank or the line's end."""
+    for i in range(len(word)):
+        if text[at + i] != word[i]:
+            return False
+    return text[at + len(word)] <= SPACE
+
+
+@compiled
+def skip_statement(text, at):  # type: ignore[no-untyped-def]
+    """Return the end of an ignored line; except in comments, backslashes join further lines."""
+    joins = text[at] != HASH
+    while text[at] != LINE_FEED and text[at] != RETURN:
+        at = skip_blanks(text, at + 1) if joins else at + 1
+    return at
+
+
+@compiled
 def rest_of_line(data, at, row):  # type: ignore[no-untyped-def]
     """Read numbers into row, as many as fit. Return (end of the line, count of numbers before it).
 

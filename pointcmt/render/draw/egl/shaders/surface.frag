@@ -1,6 +1,9 @@
 // Color and face of a surface, by the formulas of srgb.glsl and shading.py (constants are #defined).
 centroid in vec3 color;
 centroid in vec2 uv;
+#ifdef SMOOTH
+centroid in vec3 smooth_normal;  // not of unit length; 0 for the face's
+#endif
 
 uniform vec3 origin;         // the camera's center
 uniform vec3 key;            // unit vector to the key light
@@ -96,8 +99,16 @@ void main() {
     else if (abs(away) <= FLAT) discard;  // seen edge-on: no area in the image
     if (facing > 0.0) gl_FragDepth *= BEHIND;  // of coincident faces, show the one turned here
     float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
+    float ahead = abs(facing);
+#ifdef SMOOTH
+    if (dot(smooth_normal, smooth_normal) > SHORT_NORMAL) {
+        vec3 turned = normalize(facing > 0.0 ? -smooth_normal : smooth_normal);
+        ahead = max(-dot(turned, ray), 0.0);  // near outlines it may point away
+        toward = dot(turned, key);
+    }
+#endif
     vec3 reflected = mix(vec3(LEAST_REFLECTED), vec3(1.0), albedo);
-    float light = AMBIENT + HEADLIGHT * abs(facing) / length(ray) + KEY * max(toward, 0.0);
+    float light = AMBIENT + HEADLIGHT * ahead / length(ray) + KEY * max(toward, 0.0);
 
 #ifdef COLOR_ONLY
     light_out = vec4(reflected * light, 1.0);

@@ -3,6 +3,10 @@
 layout(location = 0) in vec3 position;
 layout(location = 1) in vec3 vertex_color;
 layout(location = 2) in vec2 corner_uv;
+#ifdef SMOOTH
+layout(location = 3) in vec3 corner_normal;
+centroid out vec3 smooth_normal;
+#endif
 
 uniform mat4 clip;
 
@@ -13,4 +17,7 @@ void main() {
     gl_Position = clip * vec4(position, 1.0);
     color = vertex_color;
     uv = corner_uv;
+#ifdef SMOOTH
+    smooth_normal = corner_normal;
+#endif
 }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.arrays import normal_matrices, unit_vectors
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.glb.accessors import Accessor, Accessors
 from pointcmt.render.load.readers.glb.budget import Budget
@@ -21,6 +22,7 @@ _NO_SURFACE = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _COLOR_WHITE = {"u1": 255, "u2": 65535}  # integer colors represent 0..1, normalized or not
 _PART_BYTES = 2048  # bytes that a primitive takes in addition to its arrays
 _JOINTED_BYTES = 64  # bytes that a set of four joints takes per vertex
+_NORMAL_BYTES = 96  # bytes that normals take per vertex, and per face
 _BLOCK = 1 << 14  # vertices that are skinned at a time
 
 
@@ -48,6 +50,7 @@ class Part:
     faces: NDArray[np.int32]  # [F,3]
     uv: Coordinates
     colors: NDArray[np.float64] | None  # [P,3] linear 0..1
+    normals: NDArray[np.float32] | None  # [P,3] unit or 0, in the scene
     material: int | None
 
 
@@ -69,13 +72,17 @@ class _Shape:
 
 @dataclass
 class Primitives:
-    """Read primitives of one file. `notes` lists oddities, in order, without duplicates."""
+    """Read primitives of one file. `notes` lists oddities, in order, without duplicates.
+
+    with_normals: whether to read those of vertices.
+    """
 
     tree: dict[str, Any]
     buffers: Buffers
     accessors: Accessors
     nodes: Nodes
     budget: Budget
+    with_normals: bool = False
     notes: dict[str, None] = field(default_factory=dict)
     _shapes: dict[int, _Shape] = field(default_factory=dict)  # by `id` of the object in the tree
 
@@ -111,15 +118,18 @@ class Primitives:
     ) -> Part:
         shape = self._shape(primitive, mode)
         vertices, faces = self._morphed(primitive, shape, weights), shape.faces
+        normals = self._normals(primitive, shape, weights) if self.with_normals else None
         skin = self._skin(primitive, node)
         if skin is not None:
-            vertices, signs = self._bent(primitive, shape, vertices, skin)
+            vertices, normals, signs = self._bent(primitive, shape, vertices, normals, skin)
             mirrored = signs[faces].sum(axis=1) < 0
             faces = np.where(mirrored[:, None], faces[:, _TURNED], faces)
         else:
             vertices = moved(vertices, matrix)
+            normals = None if normals is None else normals @ normal_matrices(matrix[:3, :3]).T
             faces = faces[:, _TURNED] if mirrors(matrix) else faces
-        return Part(vertices, faces, shape.uv, shape.colors, primitive.get("material"))
+        unit = None if normals is None else unit_vectors(normals)
+        return Part(vertices, faces, shape.uv, shape.colors, unit, primitive.get("material"))
 
     def _shape(self, primitive: dict[str, Any], mode: int) -> _Shape:
         """Read what does not depend on a primitive's placement, once, but charge it each time."""
@@ -196,6 +206,23 @@ class Primitives:
                     vertices = vertices + weight * accessor.take(shape.rows)
         return vertices
 
+    def _normals(
+        self, primitive: dict[str, Any], shape: _Shape, weights: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Return normals [P,3] of any length, with morph targets; None if it has none."""
+        count, normals = len(shape.position), None
+        accessor = self._attribute(primitive["attributes"], "NORMAL", ("VEC3",), count)
+        if accessor is None:
+            return None
+        self.budget.spend(_NORMAL_BYTES * (shape.used + len(shape.faces)))
+        normals = accessor.take(shape.rows)
+        for weight, target in zip(weights, primitive.get("targets", []), strict=False):
+            change = self._attribute(target, "NORMAL", ("VEC3",), count) if weight else None
+            if change is not None:
+                with np.errstate(all="ignore"):
+                    normals += weight * change.take(shape.rows)
+        return normals
+
     def _skin(self, primitive: dict[str, Any], node: dict[str, Any]) -> Skin | None:
         """Return the skin of a primitive, if any."""
         if "skin" not in node:
@@ -227,11 +254,14 @@ class Primitives:
         primitive: dict[str, Any],
         shape: _Shape,
         vertices: NDArray[np.float64],
+        normals: NDArray[np.float64] | None,
         skin: Skin,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return vertices [P,3] moved by their joints, and signs [P]: below 0 if they mirror."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
+        """Return vertices [P,3] and normals [P,3] moved by their joints, and signs [P]: below 0
+        where they mirror."""
         sets = self._joint_sets(primitive, shape)
         bent, signs = np.empty_like(vertices), np.empty(len(vertices))
+        turned = None if normals is None else np.empty_like(normals)
         for start in range(0, len(vertices), _BLOCK):
             block = slice(start, start + _BLOCK)
             points = vertices[block]
@@ -253,7 +283,10 @@ class Primitives:
                     blended += weight[:, None, None] * skin.matrices[joint, :3]
                 bent[block] = (blended[:, :, :3] @ points[:, :, None])[:, :, 0] + blended[:, :, 3]
                 signs[block] = (weights * skin.signs[joints]).sum(axis=1)
-        return bent, signs
+                if normals is not None and turned is not None:
+                    matrices = normal_matrices(blended[:, :, :3])
+                    turned[block] = (matrices @ normals[block, :, None])[:, :, 0]
+        return bent, turned, signs
 
     def _normalized(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scale weights [P,K] to a sum of 1. If a vertex has only zeros, use its first joint."""
@@ -272,7 +305,8 @@ class Primitives:
         for name in sorted(primitive["attributes"]):
             number = name.removeprefix("TEXCOORD_")
             if number != name and number.isascii() and number.isdigit():
-                accessor = self._attribute(primitive, name, ("VEC2",), count)
+                attributes = primitive["attributes"]
+                accessor = self._attribute(attributes, name, ("VEC2",), count)
                 if accessor is not None:
                     sets[int(number)] = accessor
         return sets
@@ -280,7 +314,8 @@ class Primitives:
     def _colors(
         self, primitive: dict[str, Any], rows: NDArray[np.int64] | None, count: int
     ) -> NDArray[np.float64] | None:
-        accessor = self._attribute(primitive, "COLOR_0", ("VEC3", "VEC4"), count)
+        attributes = primitive["attributes"]
+        accessor = self._attribute(attributes, "COLOR_0", ("VEC3", "VEC4"), count)
         if accessor is None:
             return None
         values = accessor.take(rows)[:, :3]
@@ -289,13 +324,13 @@ class Primitives:
         return np.clip(np.nan_to_num(values), 0, 1)
 
     def _attribute(
-        self, primitive: dict[str, Any], name: str, kinds: tuple[str, ...], count: int
+        self, attributes: dict[str, Any], name: str, kinds: tuple[str, ...], count: int
     ) -> Accessor | None:
         """Return an attribute that only affects looks; None, with a note, if it does not fit."""
-        if name not in primitive["attributes"]:
+        if name not in attributes:
             return None
         try:
-            return self._matching(primitive["attributes"][name], count, kinds, name)
+            return self._matching(attributes[name], count, kinds, name)
         except ValueError as error:
             self._note(f"{error}: ignored")
             return None

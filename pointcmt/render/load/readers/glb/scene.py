@@ -8,7 +8,6 @@ whatever size a file declares.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from pointcmt.render.load.readers import MAX_FACES
 from pointcmt.render.load.readers.glb.accessors import Accessors
 from pointcmt.render.load.readers.glb.budget import Budget
 from pointcmt.render.load.readers.glb.buffers import Buffers
-from pointcmt.render.load.readers.glb.container import check_extensions, read_container
+from pointcmt.render.load.readers.glb.container import Container, check_extensions, read_container
 from pointcmt.render.load.readers.glb.materials import GlbMaterial, GlbMaterials
 from pointcmt.render.load.readers.glb.nodes import Nodes
 from pointcmt.render.load.readers.glb.primitives import Part, Primitives
@@ -35,9 +34,11 @@ class _Placed:
     look: GlbMaterial
 
 
-def read_glb(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh:
+def read_glb(
+    path: Path, data: bytes, normals: bool = False, folder: ModelFolder | None = None
+) -> Mesh:
     """Return the mesh of a GLB or .gltf file's content in its default pose: skins, morph targets
-    and instances applied.
+    and instances applied. normals: also read those of its vertices.
 
     folder: where external files are looked for, default path's directory.
     Raises ShapeRefused: unknown_format, bad_syntax, truncated, missing_file (an external buffer),
@@ -47,7 +48,7 @@ def read_glb(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
         container = read_container(data)
         notes = [*container.notes, *check_extensions(container.tree)]
         folder = folder or folder_of(path)
-        mesh = _read_scene(folder, container.tree, container.binary, len(data))
+        mesh = _read_scene(folder, container, len(data), normals)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # The JSON is not structured as glTF.
         what = f"{type(error).__name__}: {printable(str(error))}"
@@ -55,14 +56,13 @@ def read_glb(path: Path, data: bytes, folder: ModelFolder | None = None) -> Mesh
     return replace(mesh, notes=(*notes, *mesh.notes))
 
 
-def _read_scene(
-    folder: ModelFolder, tree: dict[str, Any], binary: memoryview | None, size: int
-) -> Mesh:
+def _read_scene(folder: ModelFolder, container: Container, size: int, normals: bool) -> Mesh:
+    tree = container.tree
     budget = Budget(size, MAX_FACES, 3 * MAX_FACES)
-    buffers = Buffers(tree, binary, folder, budget)
+    buffers = Buffers(tree, container.binary, folder, budget)
     accessors = Accessors(tree, buffers, budget)
     nodes = Nodes(tree, accessors, budget)
-    primitives = Primitives(tree, buffers, accessors, nodes, budget)
+    primitives = Primitives(tree, buffers, accessors, nodes, budget, normals)
     materials = GlbMaterials(tree, buffers)
     meshes = list(nodes.placed())
     for _, node in meshes:
@@ -85,6 +85,7 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
     indices = [np.full(len(one.part.faces), one.look.index, np.int32) for one in placed]
     textured = any(one.look.textured for one in placed)
     colored = any(one.part.colors is not None for one in placed)
+    shaded = any(one.part.normals is not None and one.part.normals.any() for one in placed)
     joined = np.concatenate(faces)
     vertices, unused = zero_unused(np.concatenate([one.part.vertices for one in placed]), joined)
     return Mesh(
@@ -94,6 +95,7 @@ def _assemble(placed: list[_Placed], materials: GlbMaterials) -> Mesh:
         face_material=np.concatenate(indices) if materials.materials else None,
         uv=np.concatenate([_corner_uv(one) for one in placed]) if textured else None,
         vertex_colors=np.concatenate([_colors(one) for one in placed]) if colored else None,
+        corner_normals=np.concatenate([_normals(one.part) for one in placed]) if shaded else None,
         notes=(*materials.notes, *unused),
     )
 
@@ -104,6 +106,13 @@ def _corner_uv(one: _Placed) -> NDArray[np.float32]:
     if place is None:
         return np.zeros((len(one.part.faces), 3, 2), np.float32)
     return place.apply(one.part.uv.take(place.coordinates)).astype(np.float32)[one.part.faces]
+
+
+def _normals(part: Part) -> NDArray[np.float32]:
+    """Return the normals [F,3,3] of a part's corners; 0 if it has none."""
+    if part.normals is None:
+        return np.zeros((len(part.faces), 3, 3), np.float32)
+    return part.normals[part.faces]
 
 
 def _colors(one: _Placed) -> NDArray[np.float32]:
