@@ -34,6 +34,7 @@ class Listing:
     what the user should know about this directory. part_names: per class, if shapes have part
     labels. not_read: number of files by kind of note, for files of shapes in other formats. kind:
     of all shapes. follow_links: whether links to directories outside the root may be followed.
+    spaces: the room that a scene shows, by id: scenes of the same one belong in the same split.
     """
 
     name: str
@@ -47,8 +48,9 @@ class Listing:
     notes: tuple[str, ...]
     part_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     not_read: dict[str, int] = field(default_factory=dict)
-    kind: Literal["mesh", "cloud"] = "mesh"
+    kind: Literal["mesh", "cloud", "scene"] = "mesh"
     follow_links: bool = False
+    spaces: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Number of shapes per split, for the splits that are present."""

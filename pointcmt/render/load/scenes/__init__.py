@@ -1,0 +1,1 @@
+"""Loaders of scenes, one module per source: `load_<source>(record, root) -> SceneData`."""
