@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 from pointcmt.datasets.sources import listing
 from pointcmt.errors import Reason, ShapeRefused, printable
@@ -13,6 +15,18 @@ from pointcmt.render.load.files import read_shape_file
 MAX_TEXT = 64 << 20  # bytes of a list, a trajectory or a table of labels
 MAX_IMAGE = 128 << 20  # bytes of an image file
 _TEXT = (".txt", ".json", ".log", ".tsv")
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Add the name of a file to refusals that lack it: a scene has many files."""
+    try:
+        yield
+    except ShapeRefused as refused:
+        if PurePosixPath(name).name in refused.detail:
+            raise
+        what = f"{printable(name)}: {refused.detail}"
+        raise ShapeRefused(refused.reason, what) from refused.__cause__
 
 
 class SceneFolder:
@@ -61,23 +75,28 @@ class SceneFolder:
         Raises ShapeRefused: missing_file, unreadable_file, empty_file, lfs_pointer, html_page,
         too_large.
         """
-        data = read_shape_file(self.inside(name), _TEXT, most)
+        with named(name):
+            data = read_shape_file(self.inside(name), _TEXT, most)
         self._known[name] = hashlib.sha256(data).hexdigest()
         return data
 
     def text(self, name: str) -> str:
         """Return the text of a file. Raises ShapeRefused like `read`, and bad_syntax."""
-        try:
-            return self.read(name).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"{printable(name)}: {error}") from error
+        data = self.read(name)
+        with named(name):
+            try:
+                return data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ShapeRefused(Reason.BAD_SYNTAX, str(error)) from error
 
     def json(self, name: str) -> object:
         """Return the value of a JSON file. Raises ShapeRefused like `read`, and bad_syntax."""
-        try:
-            return parse_json(self.read(name, MOST_BYTES))
-        except ValueError as error:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"{printable(name)}: {error}") from error
+        data = self.read(name, MOST_BYTES)
+        with named(name):
+            try:
+                return parse_json(data)
+            except ValueError as error:
+                raise ShapeRefused(Reason.BAD_SYNTAX, str(error)) from error
 
     def add_image(self, name: str) -> None:
         """Add the name and size of an image to the digest. Raises ShapeRefused (missing_file)."""

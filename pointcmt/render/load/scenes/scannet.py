@@ -19,7 +19,7 @@ from pointcmt.render.load.files import few_notes, path_in, refusals
 from pointcmt.render.load.readers.ply import geometry
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
 from pointcmt.render.load.readers.polygons import triangulate
-from pointcmt.render.load.scenes.folder import SceneFolder
+from pointcmt.render.load.scenes.folder import SceneFolder, named
 from pointcmt.render.load.scenes.ground import on_ground
 from pointcmt.render.load.scenes.images import ColorCamera
 from pointcmt.render.load.scenes.layouts import centered, exported, in_rig
@@ -163,7 +163,8 @@ def _vertices(folder: SceneFolder, name: str) -> tuple[ScenePoints, Mesh | None]
 
 def _tables(folder: SceneFolder, name: str) -> dict[str, Table]:
     data = folder.read(name, _MAX_MESH)
-    tables, _ = read_body(data, read_header(data))
+    with named(name):
+        tables, _ = read_body(data, read_header(data))
     return tables
 
 
