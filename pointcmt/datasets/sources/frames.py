@@ -5,6 +5,7 @@ Four layouts are recognized by the names in a folder (docs/datasets.md shows the
 as Open3D uses it.
 """
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -26,13 +27,14 @@ OBTAIN = (
     "docs/datasets.md shows the layouts"
 )
 EXPECTED = (
-    "transforms.json; rgb.txt, depth.txt and groundtruth.txt; or the folders color (or image, rgb) "
-    "and depth with a folder pose or a trajectory *.log"
+    "transforms.json; rgb.txt, depth.txt and groundtruth.txt; or the folders color (or colors, "
+    "image, rgb) and depth with a folder pose or a trajectory *.log"
 )
 TRANSFORMS = "transforms.json"
 TUM_LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
 DEPTH, POSES = "depth", "pose"
-COLORS = ("color", "image", "rgb")  # folders of color images, the first one present is used
+COLORS = ("color", "colors", "image", "rgb")  # folders; the first one present is used
+_TRAJECTORY = re.compile(r".*\.log|(?:.*[-_.])?traj(?:ectory)?\.txt", re.IGNORECASE)
 MAX_DEPTH = 6  # levels of folders that are searched for scenes
 
 
@@ -96,9 +98,10 @@ def layout_of(folder: Path) -> Layout | None:
 def trajectories(folder: Path) -> list[str]:
     """Return the trajectory files of a scene in Redwood's layout, the preferred one first.
 
-    Open3D's reconstruction system writes its own into a subfolder `scene`.
+    `*.log`, or `livingroom1-traj.txt` and the like, as published; Open3D's reconstruction system
+    writes its own into a subfolder `scene`.
     """
-    names = sorted(name for name in files(folder) if name.lower().endswith(".log"))
+    names = sorted(name for name in files(folder) if _TRAJECTORY.fullmatch(name))
     names.sort(key=lambda name: name.lower() != "trajectory.log")
     scene = folder / "scene"
     if scene.is_dir() and "trajectory.log" in files(scene):

@@ -30,8 +30,10 @@ def test_each_layout_is_recognized_by_its_names(tmp_path, layout):
     assert listing.kind == "scene"
 
 
-@pytest.mark.parametrize("color", ["color", "image", "rgb"])
-@pytest.mark.parametrize("log", ["a.log", "scene/trajectory.log"])
+@pytest.mark.parametrize("color", ["color", "colors", "image", "rgb"])
+@pytest.mark.parametrize(
+    "log", ["a.log", "scene/trajectory.log", "livingroom1-traj.txt", "trajectory.txt"]
+)
 def test_redwoods_layout_has_variants(tmp_path, color, log):
     for name in (f"{color}/0.jpg", "depth/0.png", log):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

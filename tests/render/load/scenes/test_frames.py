@@ -177,7 +177,8 @@ def test_intrinsics_of_depth_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_images_are_numbered_by_name_and_trajectories_by_order(tmp_path):
-    scene = load(r.write_redwood(tmp_path / "room", first=1, color="image"))
+    root = r.write_redwood(tmp_path / "room", first=1, color="colors", log="living-traj.txt")
+    scene = load(root)
     assert [frame.number for frame in scene.frames] == [1, 2, 3, 4]
     check(scene)
 

@@ -1,5 +1,7 @@
 """`transforms.json`: its conventions, its variants, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +56,13 @@ def test_the_field_of_view_may_be_an_angle(tmp_path):
 
     frame = load(r.write_transforms(tmp_path / "room", change)).frames[0]
     np.testing.assert_allclose(frame.K, [[55, 0, 32], [0, 55, 24], [0, 0, 1]], atol=1e-9)
+
+
+def test_intrinsics_of_scene_json_have_the_same_pixel_centers(tmp_path):
+    root = r.write_transforms(tmp_path / "room", fl_x=1000.0)
+    own = [rooms.K[at] for at in ((0, 0), (1, 1), (0, 2), (1, 2))]
+    (root / "scene.json").write_text(json.dumps({"K": own}))
+    check(load(root))
 
 
 def test_names_without_suffix_and_with_backslashes_are_found(tmp_path):
