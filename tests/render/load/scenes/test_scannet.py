@@ -1,6 +1,7 @@
 """ScanNet scans: labels and boxes by the benchmarks' rules, and every known trap of the files."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -266,6 +267,30 @@ def test_the_occi_codec_is_refused_with_a_way_out(tmp_path):
     (folder / "scene0001_00.sens").unlink()  # what the message says
     r.write_exported(folder, poses=poses)
     assert len(load(tmp_path).frames) == 4
+
+
+@pytest.mark.parametrize("suffix", [".sens", ".txt", "_vh_clean_2.ply", ".aggregation.json"])
+def test_links_out_of_the_root_and_special_files_are_refused(tmp_path, suffix):
+    folder = f.write_scan(tmp_path / "root")
+    path = folder / f"scene0001_00{suffix}"
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside")
+    refused = refusal(tmp_path / "root")
+    assert refused.reason == Reason.UNREADABLE_FILE
+    assert "--follow-links" in refused.detail
+    record = ShapeRecord("scene0001_00", None, "train", "scans/scene0001_00")
+    assert load_scannet(record, tmp_path / "root", follow_links=True).has_labels
+    path.unlink()
+    os.mkfifo(path)
+    assert refusal(tmp_path / "root").reason == Reason.UNREADABLE_FILE
+
+
+def test_a_damaged_mesh_is_refused_by_name(tmp_path):
+    path = f.write_scan(tmp_path, frames=False) / "scene0001_00_vh_clean_2.ply"
+    path.write_bytes(path.read_bytes()[:-50])
+    refused = refusal(tmp_path)
+    assert refused.reason == Reason.TRUNCATED
+    assert path.name in refused.detail
 
 
 def test_an_empty_scan_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """ScanNet's .sens files: codecs, cameras, untracked frames, and every kind of damage."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -154,6 +155,19 @@ def with_depth(payload):
 )
 def test_depth_that_does_not_decode_to_the_declared_size_is_refused(tmp_path, payload, reason):
     assert refusal(tmp_path, with_depth(payload)).reason == reason
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    content = with_depth(zlib.compress(bytes(1 << 26)))
+    (tmp_path / "bomb.sens").write_bytes(content)
+    _, (shot,), _ = read_sens(tmp_path / "bomb.sens")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ShapeRefused):
+            shot.read()
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_index_of_a_large_file_reads_no_images(tmp_path):
