@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pointcmt import plugins
 from pointcmt.datasets.sources.folder import list_folder
+from pointcmt.datasets.sources.frames import list_frames
 from pointcmt.datasets.sources.listing import (
     Listing,
     Source,
@@ -16,9 +17,12 @@ from pointcmt.datasets.sources.listing import (
 )
 from pointcmt.datasets.sources.modelnet import list_modelnet
 from pointcmt.datasets.sources.modelnet_clouds import list_modelnet_clouds
+from pointcmt.datasets.sources.s3dis import list_s3dis
+from pointcmt.datasets.sources.scannet import list_scannet
 from pointcmt.datasets.sources.scanobjectnn import VARIANTS, list_scanobjectnn
 from pointcmt.datasets.sources.shapenet import list_shapenet
 from pointcmt.datasets.sources.shapenetpart import list_shapenetpart
+from pointcmt.datasets.sources.sunrgbd import list_sunrgbd
 from pointcmt.datasets.sources.toyrooms import list_toyrooms
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import MOST_DETAIL, PointcmtError, UsageError, nearest, shortened
@@ -42,8 +46,8 @@ def list_shapes(
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
     root = None if root is None else Path(root)
     list_them = source.list_shapes
-    if list_them is list_folder:  # it walks directories: a link may lead to the whole disk
-        list_them = partial(list_folder, follow_links=follow_links)
+    if list_them in WALKERS:  # they walk directories: a link may lead to the whole disk
+        list_them = partial(list_them, follow_links=follow_links)
     listing = (list_them if dataset in SOURCES else _checked(source))(dataset, root)
     if follow_links:
         listing = replace(listing, follow_links=True)
@@ -96,6 +100,7 @@ def _checked(source: Source) -> Callable[[str, Path | None], Listing]:
 
 
 KINDS = ("mesh", "cloud", "scene")
+WALKERS = (list_folder, list_frames, list_scannet)
 
 
 def _fault(listing: object) -> str:
@@ -183,4 +188,9 @@ SOURCES: dict[str, Source | Callable[[str, Path | None], Listing]] = {
     **dict.fromkeys(VARIANTS, list_scanobjectnn),
     "clouds": list_folder,
     "toyrooms": list_toyrooms,
+    "frames": list_frames,
+    "scannet": list_scannet,
+    "s3dis": list_s3dis,
+    "sunrgbd": list_sunrgbd,
+    "sunrgbd-v2": list_sunrgbd,
 }

@@ -23,8 +23,9 @@ MOST_NAMED = 5  # classes in a note
 def hold_out(listing: Listing, share: float | None, seed: int = 0) -> Listing:
     """Return the listing with about a share of each class of train moved into the test split.
 
-    The choice of a shape follows from the seed, its class and its id alone. Shapes without a class
-    count as one class. Notes say how large the test split is, and which classes lack test or train
+    The choice of a shape follows from the seed, its class and its id alone; for a scene, from its
+    space, so that all scenes of a room are in the same split. Shapes without a class count as one
+    class. Notes say how large the test split is, and which classes lack test or train
     shapes. None = leave the splits as they are. Raises UsageError for a share outside of 0 to 1,
     and for a listing that has test shapes, or whose train shapes all end up in one split.
     """
@@ -43,7 +44,7 @@ def hold_out(listing: Listing, share: float | None, seed: int = 0) -> Listing:
         )
     shapes = tuple(
         replace(shape, split="test")
-        if shape.split == "train" and place(shape, seed) < share
+        if shape.split == "train" and place(_space(shape, listing), seed) < share
         else shape
         for shape in listing.shapes
     )
@@ -71,6 +72,11 @@ def place(shape: ShapeRecord, seed: int) -> float:
     key = f"holdout {seed}\n{shape.class_name or ''}\n{shape.id}"
     first = hashlib.sha256(key.encode()).digest()[:8]
     return math.ldexp(int.from_bytes(first, "big") >> 11, -53)  # as exact as a float64 can be
+
+
+def _space(shape: ShapeRecord, listing: Listing) -> ShapeRecord:
+    """Return the shape with the id of its space, if it has one."""
+    return replace(shape, id=listing.spaces.get(shape.id, shape.id))
 
 
 def _lacking(tested: Counter[str | None], trained: Counter[str | None]) -> list[str]:

@@ -37,6 +37,7 @@ class Listing:
     of all shapes. follow_links: whether links to directories outside the root may be followed.
     labels: of scenes, the classes of their points and boxes; class_names are then the types of
     scenes.
+    spaces: the room that a scene shows, by id: scenes of the same one belong in the same split.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Listing:
     kind: Literal["mesh", "cloud", "scene"] = "mesh"
     follow_links: bool = False
     labels: SceneLabels = field(default_factory=SceneLabels)
+    spaces: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Number of shapes per split, for the splits that are present."""

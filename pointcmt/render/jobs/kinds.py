@@ -130,7 +130,7 @@ class Meshes:
 
     def place(self, record: ShapeRecord, mesh: Mesh, sha256: str = "") -> "MeshShape":
         """Move a mesh into the unit sphere. Raises ShapeRefused."""
-        config = self.job.config
+        config = self.config
         unit, source_to_world = normalize(mesh, self.job.up)
         unit = for_shading(unit, config.shading, config.crease_angle)
         source = Source(record, sha256, source_to_world, len(unit.faces), unit.notes)

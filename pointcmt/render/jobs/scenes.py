@@ -65,5 +65,5 @@ def scene_loader(job: Job) -> Callable[[ShapeRecord], SceneData]:
         from pointcmt.render.load.scenes import load_scene
 
         root = job.root or Path()
-        return lambda record: load_scene(job.dataset, record, root)
+        return lambda record: load_scene(job.dataset, record, root, job.follow_links)
     return lambda record: make_scene(make, record, job.root)

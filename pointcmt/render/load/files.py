@@ -44,13 +44,15 @@ def refusals(path: Path) -> Iterator[None]:
         raise ShapeRefused(Reason.INTERNAL_ERROR, what) from error
 
 
-def read_shape_file(path: Path, text: tuple[str, ...]) -> bytes:
-    """Read a file that may hold a shape. text: suffixes of formats without binary data.
+def read_shape_file(path: Path, text: tuple[str, ...], most: int = _MAX_BYTES) -> bytes:
+    """Read a file that may hold a shape, of at most `most` bytes.
+
+    text: suffixes of formats without binary data.
 
     Raises ShapeRefused if it cannot be read, or if it is clearly something else.
     """
     try:
-        data = read_regular(path, _MAX_BYTES)
+        data = read_regular(path, most)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShapeRefused(Reason.MISSING_FILE, f"file {path.name} not found") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

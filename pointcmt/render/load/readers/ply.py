@@ -43,7 +43,7 @@ def read_ply(
             Reason.NO_FACES, "the header declares no faces: use `--dataset clouds` for point clouds"
         )
     tables, notes_of_body = read_body(data, header)
-    vertices, sizes, corners = _geometry(tables)
+    vertices, sizes, corners = geometry(tables)
     triangles, polygon = triangulate(vertices, corners, sizes)
     if len(triangles) > MAX_FACES:
         raise ShapeRefused(Reason.TOO_LARGE, f"{len(triangles)} triangles")
@@ -70,10 +70,13 @@ def read_ply(
     )
 
 
-def _geometry(
+def geometry(
     tables: dict[str, Table],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return vertices [P,3], polygon sizes, corners. Raises ShapeRefused if any are missing."""
+    """Return vertices [P,3], polygon sizes [Q], and their corners, polygon after polygon.
+
+    Raises ShapeRefused (bad_syntax, bad_index) if any are missing or out of range.
+    """
     vertices = tables["vertex"].columns("xyz") if "vertex" in tables else None
     polygons = tables["face"].lists(_INDEX_LISTS) if "face" in tables else None
     if vertices is None or polygons is None:
