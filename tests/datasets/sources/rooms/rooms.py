@@ -8,7 +8,7 @@ import open3d as o3d
 from pointcmt.datasets.sources.toy.rooms.piece import CLASSES
 from pointcmt.datasets.sources.toy.rooms.room import make_room
 
-SEEDS = range(16)
+SEEDS = range(12)
 room = cache(make_room)
 
 

@@ -25,6 +25,7 @@ from pointcmt.datasets.sources.toy.rooms.shell import Wall
 APART = 0.03  # between neighbors that do not belong together
 IN_FRONT = 0.25  # kept free in front of what stands at a wall, when it is placed
 LIFT = 0.0005  # of what stands on something, so that no faces coincide
+STEP = 0.2  # the greatest height of a platform
 TRIES = 14
 
 
@@ -73,7 +74,8 @@ class Layout:
             at = APART + width / 2 + share * room
             x, y = wall.point(at, depth / 2 + gap)
             placed = centered(piece, wall.facing, x, y)
-            space = wall.block(at, width + 2 * APART, depth + gap + IN_FRONT, height / 2, height)
+            low = min(STEP, height / 2)
+            space = wall.block(at, width + 2 * APART, depth + gap + IN_FRONT, low, height)
             if not self.plan.fits(space):
                 continue
             index = self.try_put(placed, 0.0)
