@@ -367,9 +367,11 @@ MARKER = "commits/render/000000.json"
 
 def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
     """Return the documents with valid checksums, as a careful forger would."""
-    from pointcmt.datasets.store.documents import identity_digest
     from pointcmt.datasets.store.metadata import (
         group_metadata,
+    )
+    from pointcmt.datasets.store.root import (
+        identity_digest,
     )
     from pointcmt.datasets.store.schema import (
         digest,
@@ -390,9 +392,15 @@ def with_checksums(documents: dict[str, bytes]) -> dict[str, bytes]:
 
 def tiny_documents() -> dict[str, bytes]:
     """Return root, plan and a commit marker of a store of one shape."""
-    from pointcmt.datasets.store.documents import Outcome, encode_outcome, identity_digest
+    from pointcmt.datasets.store.documents import (
+        Outcome,
+        encode_outcome,
+    )
     from pointcmt.datasets.store.metadata import (
         group_metadata,
+    )
+    from pointcmt.datasets.store.root import (
+        identity_digest,
     )
     from pointcmt.datasets.store.schema import (
         SCHEMA_VERSION,

@@ -12,8 +12,16 @@ from typing import Any
 
 from pointcmt.datasets.store.claims import Claims
 from pointcmt.datasets.store.documents import (
-    GROWN_FROM,
     decode_marker,
+)
+from pointcmt.datasets.store.file_checks import Inventory
+from pointcmt.datasets.store.leftovers import Names, names_of
+from pointcmt.datasets.store.metadata import (
+    array_metadata,
+    is_array_metadata,
+)
+from pointcmt.datasets.store.root import (
+    GROWN_FROM,
     encode_generations,
     generations,
     identity,
@@ -23,12 +31,6 @@ from pointcmt.datasets.store.documents import (
     require_root,
     root_attributes,
     root_metadata,
-)
-from pointcmt.datasets.store.file_checks import Inventory
-from pointcmt.datasets.store.leftovers import Names, names_of
-from pointcmt.datasets.store.metadata import (
-    array_metadata,
-    is_array_metadata,
 )
 from pointcmt.datasets.store.schema import (
     COMMITS,

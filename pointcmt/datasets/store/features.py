@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt import __version__
-from pointcmt.datasets.store.documents import own_attributes
 from pointcmt.datasets.store.metadata import (
     as_prescribed,
     spec_metadata,
     with_checksum,
+)
+from pointcmt.datasets.store.root import (
+    own_attributes,
 )
 from pointcmt.datasets.store.schema import (
     COMMITS,

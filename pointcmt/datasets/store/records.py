@@ -19,12 +19,14 @@ from pointcmt.datasets.store.documents import (
     Outcome,
     decode_marker,
     decode_outcome,
-    generations,
     kind_of_note,
-    plan_of,
     require_marker,
 )
 from pointcmt.datasets.store.file_checks import MISSING
+from pointcmt.datasets.store.root import (
+    generations,
+    plan_of,
+)
 from pointcmt.datasets.store.schema import (
     COMMITS,
     CORRESPONDENCES,

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
-from pointcmt.datasets.store.documents import is_root_metadata
 from pointcmt.datasets.store.features import GROUP, Features, list_features, open_features
 from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.metadata import (
     as_prescribed,
     is_array_metadata,
+)
+from pointcmt.datasets.store.root import (
+    is_root_metadata,
 )
 from pointcmt.datasets.store.scene_checks import check_scene
 from pointcmt.datasets.store.schema import (

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.datasets.store import forks
-from pointcmt.datasets.store.documents import root_attributes
 from pointcmt.datasets.store.file_checks import MISSING
 from pointcmt.datasets.store.locations import absolute, storage_errors, tidy
 from pointcmt.datasets.store.metadata import (
     spec_metadata,
 )
 from pointcmt.datasets.store.records import StoreRecords
+from pointcmt.datasets.store.root import (
+    root_attributes,
+)
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     COUNTS,

@@ -16,7 +16,13 @@ from pointcmt.console import logger
 from pointcmt.datasets.sources import SOURCES, Listing, find_source, list_shapes
 from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store.creation import create, grow, named
-from pointcmt.datasets.store.documents import Outcome, decode_marker, root_attributes
+from pointcmt.datasets.store.documents import (
+    Outcome,
+    decode_marker,
+)
+from pointcmt.datasets.store.root import (
+    root_attributes,
+)
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     RENDER,

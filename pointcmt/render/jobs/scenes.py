@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pointcmt.datasets.sources import find_source
 from pointcmt.datasets.store.documents import Outcome
 from pointcmt.datasets.store.schema import Schema, ShapeRecord
-from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.errors import Reason, ShapeRefused, UsageError
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.made_shapes import make_scene
 from pointcmt.render.scenes.config import SceneConfig
@@ -61,9 +61,25 @@ class Scenes:
 def scene_loader(job: Job) -> Callable[[ShapeRecord], SceneData]:
     """Return the function that loads a job's scenes; it raises ShapeRefused."""
     make = find_source(job.dataset).load_shape
-    if make is None:
-        from pointcmt.render.load.scenes import load_scene
+    if make is not None:
+        return lambda record: make_scene(make, record, job.root)
+    root, follow = job.root or Path(), job.follow_links
+    match job.dataset:
+        case "toyrooms":
+            from pointcmt.render.load.scenes.toyrooms import load_toyroom
 
-        root = job.root or Path()
-        return lambda record: load_scene(job.dataset, record, root, job.follow_links)
-    return lambda record: make_scene(make, record, job.root)
+            return load_toyroom
+        case "frames":
+            from pointcmt.render.load.scenes.frames import load_frames as load
+        case "scannet":
+            from pointcmt.render.load.scenes.scannet import load_scannet as load
+        case "s3dis":
+            from pointcmt.render.load.scenes.s3dis.rooms import load_s3dis as load
+        case "sunrgbd" | "sunrgbd-v2":
+            from pointcmt.render.load.scenes.sunrgbd.loader import load_sunrgbd
+
+            version = 2 if job.dataset.endswith("v2") else 1
+            return lambda record: load_sunrgbd(record, root, version, follow)
+        case name:
+            raise UsageError(f"no scenes can be loaded from '{name}'", where="--dataset")
+    return lambda record: load(record, root, follow)

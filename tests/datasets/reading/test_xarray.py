@@ -10,7 +10,9 @@ import xarray as xr
 import zarr
 
 from pointcmt.datasets.store.creation import create
-from pointcmt.datasets.store.documents import is_root_metadata
+from pointcmt.datasets.store.root import (
+    is_root_metadata,
+)
 from pointcmt.datasets.store.schema import ROOT, array_specs
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from pointcmt.datasets.store.creation import create, ensure_metadata, grow, repair_root
-from pointcmt.datasets.store.documents import identity_digest, root_metadata
 from pointcmt.datasets.store.features import create_features, open_features
+from pointcmt.datasets.store.root import (
+    identity_digest,
+    root_metadata,
+)
 from pointcmt.datasets.store.schema import PLAN, RENDER, ROOT, ShapeRecord, array_specs
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.verify import verify

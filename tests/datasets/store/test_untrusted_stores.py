@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.datasets.store.creation import create
-from pointcmt.datasets.store.documents import identity_digest
 from pointcmt.datasets.store.features import create_features, open_features
 from pointcmt.datasets.store.metadata import (
     group_metadata,
+)
+from pointcmt.datasets.store.root import (
+    identity_digest,
 )
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
