@@ -17,6 +17,7 @@ from pointcmt.render.config import RenderConfig, find_color
 from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, Summary
 from pointcmt.render.jobs.run import render as run_job
+from pointcmt.render.scenes.config import SceneConfig
 
 
 class RenderSettings(TypedDict, total=False):
@@ -26,7 +27,10 @@ class RenderSettings(TypedDict, total=False):
     """
 
     size: int  # pixels, square
-    points: int  # surface points per shape
+    points: int  # surface points per shape; of scenes, the most
+    frames: int  # of scenes: the most per scene
+    resolution: tuple[int, int]  # of scenes: height and width of the frames
+    voxel: float  # of scenes: meters between points fused from frames
     layers: Iterable[str]  # further images: normal, albedo
     split: str | None  # only train, test or val
     limit: int | None  # shapes, spread evenly
@@ -66,8 +70,8 @@ def render(
 ) -> Summary:
     """Render a dataset into a view store; another call renders only what is missing.
 
-    dataset: modelnet10, modelnet40, shapenetcore, folder, toy, or clouds (docs/datasets.md). root:
-    its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
+    dataset: modelnet10, modelnet40, shapenetcore, folder, toy, clouds, toyrooms or another one of
+    docs/datasets.md. root: its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
     .toml file, or a `Rig`. workers: processes, 0 = one per core; they are new processes and do not
     import the calling script. progress: show it on standard error. settings: `RenderSettings`.
 
@@ -85,16 +89,15 @@ def render(
         fix = nearest(name, RenderSettings.__annotations__)
         raise UsageError(f"render has no setting '{name}'", where=f"{name}=", fix=fix)
     plugins.trust(dataset)
-    given["layers"] = tuple(sorted(given.get("layers", ())))
-    if "background" in given:
-        given["background"] = find_color(given["background"])
-    own = {each.name for each in fields(RenderConfig)}
-    found = rig if isinstance(rig, Rig) else find_rig(str(rig))
-    config = RenderConfig(found, **{key: given[key] for key in given.keys() & own})
     place = None if root is None else local_path(root, "--root")
     listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
-    listing = hold_out(listing, given.get("holdout"), config.seed)
+    listing = hold_out(listing, given.get("holdout"), given.get("seed", 0))
+    config: RenderConfig | SceneConfig
+    if listing.kind == "scene":
+        config = _scene_config(given)
+    else:
+        config = _render_config(given, rig)
     matched, device = given.get("correspondences", True), given.get("device", "auto")
     textures = textures_folder(given.get("textures"))
     job = job_of_listing(listing, str(out), config, matched, device, textures)
@@ -106,6 +109,32 @@ def render(
     )
     with showing_messages(progress):
         return run_job(listing, job, options)
+
+
+def _render_config(given: dict[str, Any], rig: str | Path | Rig) -> RenderConfig:
+    _refuse(given, ("frames", "resolution", "voxel"), "only applies to scenes")
+    table = {**given, "layers": tuple(sorted(given.get("layers", ())))}
+    if "background" in given:
+        table["background"] = find_color(given["background"])
+    found = rig if isinstance(rig, Rig) else find_rig(str(rig))
+    own = {each.name for each in fields(RenderConfig)}
+    return RenderConfig(found, **{key: table[key] for key in table.keys() & own})
+
+
+def _scene_config(given: dict[str, Any]) -> SceneConfig:
+    own = {each.name for each in fields(SceneConfig)}
+    drawing = {each.name for each in fields(RenderConfig)} - own
+    _refuse(given, sorted(drawing), "does not apply to scenes, which are not drawn from a rig")
+    table = {key: given[key] for key in given.keys() & own}
+    if "resolution" in given:
+        table["height"], table["width"] = given["resolution"]
+    return SceneConfig(**table)
+
+
+def _refuse(given: dict[str, Any], names: Iterable[str], what: str) -> None:
+    for name in names:
+        if name in given:
+            raise UsageError(f"this setting {what}", where=f"{name}=", fix="leave it out")
 
 
 def preview(

@@ -48,7 +48,7 @@ OF_SCENES = ("frames", "resolution", "voxel")
 
 def render(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds (docs/datasets.md). Or your own as module:name (docs/own-parts.md).")],
+    dataset: Annotated[str, typer.Option(help="Meshes: modelnet10, modelnet40, shapenetcore, folder, toy. Clouds: modelnet40-clouds, shapenetpart, scanobjectnn, clouds. Scenes: toyrooms, frames, scannet, s3dis, sunrgbd (docs/datasets.md). Or your own as module:name (docs/own-parts.md).")],
     out: Annotated[str, typer.Option(help="The view store to create or continue: a folder, s3://bucket/path, gs://bucket/path.")],
     root: Root = None,
     rig: Annotated[str, typer.Option(help="Camera rig: circle12, dodeca20, ortho6, mvnet12, simpleview6, fibonacciN or a .toml file.")] = "dodeca20",

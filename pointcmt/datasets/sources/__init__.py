@@ -191,6 +191,7 @@ SOURCES: dict[str, Source | Callable[[str, Path | None], Listing]] = {
     "frames": list_frames,
     "scannet": list_scannet,
     "s3dis": list_s3dis,
+    **{f"s3dis-area{area}": list_s3dis for area in range(1, 7)},
     "sunrgbd": list_sunrgbd,
     "sunrgbd-v2": list_sunrgbd,
 }

@@ -73,7 +73,7 @@ def scene_loader(job: Job) -> Callable[[ShapeRecord], SceneData]:
             from pointcmt.render.load.scenes.frames import load_frames as load
         case "scannet":
             from pointcmt.render.load.scenes.scannet import load_scannet as load
-        case "s3dis":
+        case name if name.startswith("s3dis"):
             from pointcmt.render.load.scenes.s3dis.rooms import load_s3dis as load
         case "sunrgbd" | "sunrgbd-v2":
             from pointcmt.render.load.scenes.sunrgbd.loader import load_sunrgbd
