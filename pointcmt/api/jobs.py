@@ -71,9 +71,10 @@ def render(
     """Render a dataset into a view store; another call renders only what is missing.
 
     dataset: modelnet10, modelnet40, shapenetcore, folder, toy, clouds, toyrooms or another one of
-    docs/datasets.md. root: its directory. out: the store: a folder, s3://bucket/path or gs://bucket/path. rig: a name, a
-    .toml file, or a `Rig`. workers: processes, 0 = one per core; they are new processes and do not
-    import the calling script. progress: show it on standard error. settings: `RenderSettings`.
+    docs/datasets.md. root: its directory. out: the store: a folder, s3://bucket/path or
+    gs://bucket/path. rig: a name, a .toml file, or a `Rig`; scenes have their own cameras. workers:
+    processes, 0 = one per core; they are new processes and do not import the calling script.
+    progress: show it on standard error. settings: `RenderSettings`.
 
     Returns a summary, with the shapes that failed and why. Raises UsageError for an invalid
     setting, StoreError if `out` holds something else or cannot be written.
@@ -93,11 +94,8 @@ def render(
     listing = list_shapes(dataset, place, given.get("up"), given.get("follow_links", False))
     listing = select(listing, given.get("split"), given.get("limit"))
     listing = hold_out(listing, given.get("holdout"), given.get("seed", 0))
-    config: RenderConfig | SceneConfig
-    if listing.kind == "scene":
-        config = _scene_config(given)
-    else:
-        config = _render_config(given, rig)
+    scenes = listing.kind == "scene"
+    config = _scene_config(given) if scenes else _render_config(given, rig)
     matched, device = given.get("correspondences", True), given.get("device", "auto")
     textures = textures_folder(given.get("textures"))
     job = job_of_listing(listing, str(out), config, matched, device, textures)
