@@ -177,7 +177,7 @@ def test_a_scene_that_cannot_be_read_is_recorded_and_harms_no_other(tmp_path, mo
     ("name", "index", "value", "says"),
     [
         ("point_count", 0, 9000, "point_count is 9000, but the row has room for 8000"),
-        ("semantic", (0, 5), 4, "semantic ranges from 0 to 4, but there are 4 classes"),
+        ("semantic", (0, 5), 4, "semantic ranges from -1 to 4, but there are 4 classes"),
         ("semantic", (0, 7999), 1, "semantic is not empty behind point_count"),
         ("boxes", (0, 0, 3), 0, "a box has no volume"),
         ("box_instance", (0, 0), 3, "a box belongs to an instance without points"),
