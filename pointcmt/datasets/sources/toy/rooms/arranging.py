@@ -28,9 +28,12 @@ def furnish(layout: Layout, kind: str, area: float) -> None:
 def dining(layout: Layout) -> None:
     """Place a table with chairs pushed under it, all of one kind or of several."""
     dice = layout.dice
-    table = layout.anywhere(furniture.table(dice, 0.65, 1.1), 0.45, 0.85)
-    if table is not None:
-        _seats_around(layout, table)
+    piece = furniture.table(dice, 0.65, 1.1)
+    for gap in (0.45, 0.3):  # room for chairs
+        table = layout.anywhere(piece, gap, 0.85)
+        if table is not None:
+            _seats_around(layout, table)
+            return
 
 
 def meeting(layout: Layout) -> None:
@@ -56,7 +59,7 @@ def _seats_around(layout: Layout, table: int) -> None:
         places = [(side, way * shift) for side in (90.0, -90.0) for way in (-1, 1)]
         places += [(0.0, 0.0), (180.0, 0.0)]
     for degrees, shift in places:
-        if dice.chance(0.8):
+        if dice.chance(0.9):
             push = dice.pick((dice.between(0.7, 1.0), dice.between(0.2, 0.7), -0.1), (5, 2, 1))
             layout.tuck(table, dice.pick((first, second)), degrees, shift, push)
 
@@ -169,7 +172,7 @@ FURNITURE = ("table", "chair", "sofa", "cabinet", "lamp")
 SINGLES = (single, console, corner, cabinets, floor_lamp, seats)
 Group = tuple[Callable[[Layout], None], float]  # and the chance of it
 ROOM_TYPES: dict[str, tuple[Group, ...]] = {
-    "living room": ((lounge, 1.0), (cabinets, 0.9), (dining, 0.5), (floor_lamp, 0.5)),
+    "living room": ((dining, 0.5), (lounge, 1.0), (cabinets, 0.9), (floor_lamp, 0.5)),
     "dining room": ((dining, 1.0), (cabinets, 0.9), (corner, 0.8), (floor_lamp, 0.4)),
     "office": ((workplace, 1.0), (workplace, 0.6), (cabinets, 1.0), (lounge, 0.5)),
     "meeting room": ((meeting, 1.0), (cabinets, 0.8), (corner, 0.8), (seats, 0.4)),
