@@ -178,6 +178,8 @@ def is_rigid(pose: NDArray[np.float64]) -> bool:
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         return False
     turn = pose[:3, :3]
+    if np.abs(turn).max() > 2:  # also keeps the product below from overflowing
+        return False
     skew = np.abs(turn.T @ turn - np.eye(3)).max()
     return bool(skew < MAX_SKEW and np.linalg.det(turn) > 0 and (pose[3] == [0, 0, 0, 1]).all())
 

@@ -15,6 +15,7 @@ from pointcmt.render.load.scenes.folder import SceneFolder
 from pointcmt.render.load.scenes.images import ColorCamera
 from pointcmt.render.load.scenes.poses import (
     as_matrix,
+    is_pose,
     nearest_time,
     parse_log,
     parse_matrix,
@@ -23,7 +24,6 @@ from pointcmt.render.load.scenes.poses import (
 )
 from pointcmt.render.load.scenes.recording import Lens, Recording, Shot, shot_of_files
 from pointcmt.render.load.scenes.sidecar import Sidecar, number
-from pointcmt.scenes import is_rigid
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".ppm")
 _NUMBER = re.compile(r"\d+")
@@ -104,7 +104,8 @@ def tum(folder: SceneFolder, sidecar: Sidecar) -> Recording:
     if lens is None:
         intrinsics = _TUM_LENS_3 if third else _TUM_LENS
         lens = Lens.of(intrinsics, _VGA)
-        notes.append(f"the files hold no intrinsics: using the benchmark's fx {intrinsics[0]:g}, …")
+        what = f"those that the benchmark recommends (fx {intrinsics[0]:g})"
+        notes.append(f"the files hold no intrinsics: using {what}")
     unit = sidecar.depth_unit or _TUM_UNIT
     return Recording(tuple(shots), lens, unit, sidecar.up_axis("z"), notes=tuple(notes))
 
@@ -177,7 +178,7 @@ def _extrinsic(folder: SceneFolder, kind: str, notes: list[str]) -> NDArray[np.f
     for name in (name.format(kind) for name in _EXTRINSICS):
         if folder.has(name):
             matrix = parse_matrix(folder.text(name), name)
-            if is_rigid(matrix):
+            if is_pose(matrix):
                 return matrix
             notes.append(f"{name} is not a rigid transform: taken as the identity")
     return np.eye(4)

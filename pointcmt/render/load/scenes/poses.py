@@ -1,7 +1,7 @@
 """Camera poses in the text files of recordings: matrices, Redwood's .log, TUM's quaternions.
 
 A pose is the transform from a camera's axes (OpenCV) to the scene, [4,4] f64. Untracked frames have
-poses of infinities, NaN or zeros: they are returned as they are, and `is_rigid` tells them.
+poses of infinities, NaN or zeros: they are returned as they are, and `is_pose` tells them.
 """
 
 import math
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.errors import Reason, ShapeRefused, printable
+from pointcmt.scenes import is_rigid
 
+FAR = 1e6  # meters; larger coordinates are damaged, and could overflow
 _LOG_ROW = 3 + 16  # numbers per pose in a .log file: three integers, a matrix
 _TUM_ROW = 8  # timestamp, tx ty tz, qx qy qz qw
 _WINDOWS = re.compile(r"([+-]?)1\.#(?:inf|ind|qnan)\d*", re.IGNORECASE)  # as printed by old Windows
@@ -56,6 +58,11 @@ def as_matrix(numbers: list[float], name: str) -> NDArray[np.float64]:
     return matrix
 
 
+def is_pose(matrix: NDArray[np.float64]) -> bool:
+    """Return whether a matrix [4,4] is a rigid transform of an ordinary size."""
+    return is_rigid(matrix) and bool(np.abs(matrix).max() <= FAR)
+
+
 def parse_log(text: str, name: str) -> list[tuple[int, NDArray[np.float64]]]:
     """Return (first integer, pose) of each entry of a trajectory in Redwood's .log format.
 
@@ -87,7 +94,7 @@ def parse_tum(text: str, name: str) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def _rotations(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return rotations [n,3,3] of quaternions [n,4] x y z w of any length; NaN for length 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         x, y, z, w = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
     with np.errstate(invalid="ignore"):
         rows = [

@@ -17,9 +17,14 @@ from pointcmt.render.load.scenes.images import (
     in_meters,
     to_depth_pixels,
 )
-from pointcmt.scenes import Frame, Image, is_rigid
+from pointcmt.render.load.scenes.poses import is_pose
+from pointcmt.scenes import Frame, Image
 
+MAX_DEPTH_UNIT = 1.0  # meters per step
+_LONGEST = 1000  # of a focal length: times the width or height
+_LARGEST = 1 << 20  # pixels of the width or height of images that intrinsics are for
 _CENTRAL = 0.4  # of the width or height: how far from the middle a principal point may be
+_SKEW = 1e-3  # pixels, of intrinsics; `Camera` has none
 _ASPECT = 0.02  # relative difference between the proportions of two images of the same section
 _SAMPLED_FRAMES, _STEP = 8, 8  # how many frames, and which pixels of them, show where the floor is
 
@@ -111,7 +116,7 @@ def frames_of(recording: Recording) -> tuple[tuple[Frame, ...], tuple[str, ...]]
     Raises ShapeRefused if no pose is valid, and for intrinsics that do not fit the images.
     """
     shots = sorted(recording.shots, key=lambda shot: shot.number)
-    tracked = [shot for shot in shots if is_rigid(shot.camera_to_world)]
+    tracked = [shot for shot in shots if is_pose(shot.camera_to_world)]
     notes = list(recording.notes)
     if len(tracked) < len(shots):
         what = f"{len(shots) - len(tracked)} of {len(shots)} frames left out"
@@ -119,6 +124,9 @@ def frames_of(recording: Recording) -> tuple[tuple[Frame, ...], tuple[str, ...]]
     if not tracked:
         reason = Reason.NOT_FINITE if shots else Reason.EMPTY_FILE
         raise ShapeRefused(reason, f"none of {len(shots)} frames has a valid pose")
+    if not 0 < recording.depth_unit <= MAX_DEPTH_UNIT:
+        what = f"the unit of depth is {recording.depth_unit:g} m; expected more than 0, at most 1"
+        raise ShapeRefused(Reason.BAD_SYNTAX, what)
     color, raw = tracked[0].read()
     size = raw.shape[1], raw.shape[0]
     camera = recording.color
@@ -146,15 +154,15 @@ def fit(lens: Lens, size: tuple[int, int]) -> NDArray[np.float64]:
     proportions, or a principal point far from the middle.
     """
     old = lens.size or size
-    K = np.diag([size[0] / old[0], size[1] / old[1], 1.0]) @ lens.K
-    if not (_same_proportions(size, old) and _is_plausible(K, size)):
+    known = max(old) <= _LARGEST and _same_proportions(size, old) and _is_plausible(lens.K, old)
+    if not known:
         fx, fy, cx, cy = (f"{lens.K[at]:g}" for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
         what = (
             f"the intrinsics fx {fx}, fy {fy}, cx {cx}, cy {cy} do not fit depth images of "
             f"{size[0]} × {size[1]} pixels: give K in scene.json"
         )
         raise ShapeRefused(Reason.BAD_SYNTAX, what)
-    return K
+    return np.diag([size[0] / old[0], size[1] / old[1], 1.0]) @ lens.K
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +224,11 @@ def _same_proportions(size: tuple[int, int], other: tuple[int, int]) -> bool:
 
 def _is_plausible(K: NDArray[np.float64], size: tuple[int, int]) -> bool:
     """Return whether intrinsics may belong to images of a size (width, height)."""
-    middle = K[:2, 2] / size
+    focal, middle = np.diag(K)[:2] / size, K[:2, 2] / size
     return bool(
-        np.isfinite(K).all() and (np.diag(K) > 0).all() and (abs(middle - 0.5) < _CENTRAL).all()
+        np.isfinite(K).all()
+        and ((focal > 0) & (focal < _LONGEST)).all()
+        and (abs(middle - 0.5) < _CENTRAL).all()
+        and (K[2] == [0, 0, 1]).all()
+        and max(abs(K[0, 1]), abs(K[1, 0])) < _SKEW
     )

@@ -23,7 +23,7 @@ from pointcmt.render.load.scenes.folder import SceneFolder, named
 from pointcmt.render.load.scenes.ground import on_ground
 from pointcmt.render.load.scenes.images import ColorCamera
 from pointcmt.render.load.scenes.layouts import centered, exported, in_rig
-from pointcmt.render.load.scenes.poses import as_matrix, parse_numbers
+from pointcmt.render.load.scenes.poses import FAR, as_matrix, is_pose, parse_numbers
 from pointcmt.render.load.scenes.recording import Lens, Recording, frames_of, sample_points
 from pointcmt.render.load.scenes.scannet_labels import (
     VertexLabels,
@@ -34,7 +34,7 @@ from pointcmt.render.load.scenes.scannet_labels import (
 )
 from pointcmt.render.load.scenes.sens import read_sens
 from pointcmt.render.load.scenes.sidecar import read_sidecar
-from pointcmt.scenes import Boxes, Frame, SceneData, ScenePoints, is_rigid
+from pointcmt.scenes import Boxes, Frame, SceneData, ScenePoints
 from pointcmt.shapes import Mesh
 
 _MESH = "_vh_clean_2"  # the decimated mesh, whose vertices are the points of both benchmarks
@@ -93,7 +93,7 @@ def _alignment(folder: SceneFolder, name: str) -> tuple[NDArray[np.float64], tup
         key, _, value = line.partition("=")
         if key.strip() == "axisAlignment":
             matrix = as_matrix(parse_numbers(value, name), name)
-            if is_rigid(matrix) and abs(matrix[2, :3] - [0, 0, 1]).max() < _MAX_TILT:
+            if is_pose(matrix) and abs(matrix[2, :3] - [0, 0, 1]).max() < _MAX_TILT:
                 return matrix, ()
             return np.eye(4), (f"the axisAlignment of {name} is not a turn about z: not used",)
     return np.eye(4), ()
@@ -121,7 +121,7 @@ def _recording(folder: SceneFolder, name: str) -> tuple[Recording, str]:
     header, shots, digest = read_sens(folder.inside(name))
     rig, notes = [], []
     for kind, matrix in (("depth", header.extrinsic_depth), ("color", header.extrinsic_color)):
-        valid = is_rigid(matrix)
+        valid = is_pose(matrix)
         rig.append(matrix if valid else np.eye(4))
         if not valid:
             notes.append(f"the {kind} camera's extrinsics are not rigid: taken as the identity")
@@ -151,6 +151,9 @@ def _vertices(folder: SceneFolder, name: str) -> tuple[ScenePoints, Mesh | None]
         points, faces = np.ascontiguousarray(columns), np.zeros((0, 3), np.int32)
     if not len(points):
         raise ShapeRefused(Reason.EMPTY_FILE, f"{name} has no vertices")
+    if not (np.abs(points) <= FAR).all():
+        what = f"{name} has vertices that are not finite, or more than {FAR:g} m away"
+        raise ShapeRefused(Reason.NOT_FINITE, what)
     colors = tables["vertex"].colors()
     found = ScenePoints(
         points=points,

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pointcmt.errors import Reason, ShapeRefused, nearest, printable
 from pointcmt.render.load.scenes.folder import SceneFolder
 from pointcmt.render.load.scenes.ground import AXES
+from pointcmt.render.load.scenes.recording import MAX_DEPTH_UNIT
 
 NAME = "scene.json"
 CAMERA = "camera"  # up axis: that of the first camera's image
 _KEYS = ("depth_unit", "up", "K", "trajectory")
 _DISTORTION = ("distortion", "k1", "k2", "k3", "p1", "p2", "dist_coeffs")
-MAX_DEPTH_UNIT = 1.0  # meters per step
 
 
 @dataclass(frozen=True)

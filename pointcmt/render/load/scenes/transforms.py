@@ -23,7 +23,7 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _PINHOLE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 _UNITS = ("depth_unit_scale_factor", "integer_depth_scale")  # nerfstudio's option, instant-ngp's
 _MILLIMETERS = 0.001  # nerfstudio's default
-_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV's camera axes in OpenGL's
+_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])  # signs of OpenCV's camera axes in OpenGL's
 
 Table = Mapping[str, object]
 
@@ -53,8 +53,6 @@ def transforms(folder: SceneFolder, sidecar: Sidecar) -> Recording:
         what = f"none of the {len(frames)} frames of {TRANSFORMS} has a depth_file_path"
         raise ShapeRefused(Reason.MISSING_FILE, what)
     unit = next((number(table[key], key) for key in _UNITS if key in table), _MILLIMETERS)
-    if unit <= 0:
-        raise _invalid("the unit of depth must be greater than 0")
     notes = (f"{without} frames left out: they have no depth_file_path",) if without else ()
     unit = sidecar.depth_unit or unit
     return Recording(tuple(shots), None, unit, sidecar.up_axis("z"), notes=notes)
@@ -65,7 +63,8 @@ def _shot(
 ) -> Shot:
     """Return a frame; `frame` has the file's common values where it has none of its own."""
     pose = _pose(frame.get("transform_matrix"), where)
-    pose[:3, 3] /= scale
+    with np.errstate(over="ignore"):
+        pose[:3, 3] /= scale
     color, depth = (_name(frame.get(key), where) for key in ("file_path", "depth_file_path"))
     if not PurePosixPath(color).suffix and not folder.has(color):
         color += ".png"  # as instant-ngp does
@@ -73,7 +72,7 @@ def _shot(
         lens = Lens.of(sidecar.intrinsics, integer_centers=False)
     else:
         lens = _lens(frame, where)
-    return shot_of_files(folder, index, pose @ _OPENGL, (color, depth), lens)
+    return shot_of_files(folder, index, pose * _OPENGL, (color, depth), lens)
 
 
 def _lens(frame: Table, where: str) -> Lens:
