@@ -69,14 +69,14 @@ class SceneFolder:
         """Return whether a file or folder exists inside the root."""
         return self.inside(name).exists()
 
-    def read(self, name: str, most: int = MAX_TEXT) -> bytes:
-        """Return the content of a file.
+    def read(self, name: str, most: int = MAX_TEXT, text: tuple[str, ...] = _TEXT) -> bytes:
+        """Return the content of a file. text: suffixes of formats without binary data.
 
         Raises ShapeRefused: missing_file, unreadable_file, empty_file, lfs_pointer, html_page,
         too_large.
         """
         with named(name):
-            data = read_shape_file(self.inside(name), _TEXT, most)
+            data = read_shape_file(self.inside(name), text, most)
         self._known[name] = hashlib.sha256(data).hexdigest()
         return data
 
