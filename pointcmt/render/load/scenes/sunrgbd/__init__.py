@@ -1,0 +1,1 @@
+"""SUN RGB-D: single frames from the release or from VoteNet's extraction."""
