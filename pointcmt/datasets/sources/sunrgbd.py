@@ -19,7 +19,7 @@ from pointcmt.datasets.sources.listing import (
     require_root,
     unrecognized,
 )
-from pointcmt.datasets.sources.mat import Structs, read_mat
+from pointcmt.datasets.sources.matlab.mat import Structs, read_mat
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused, UsageError, printable
 from pointcmt.scenes import SceneLabels

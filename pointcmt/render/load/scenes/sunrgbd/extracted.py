@@ -11,7 +11,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.sources.mat import parse_mat
+from pointcmt.datasets.sources.matlab.mat import parse_mat
 from pointcmt.datasets.sources.sunrgbd import LABEL_FOLDERS
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.readers.points import MAX_POINTS

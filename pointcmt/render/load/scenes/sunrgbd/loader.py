@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.sources.mat import Structs
+from pointcmt.datasets.sources.matlab.mat import Structs
 from pointcmt.datasets.sources.sunrgbd import (
     META,
     find_meta,

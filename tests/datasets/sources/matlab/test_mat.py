@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from pointcmt.datasets.sources import mat
-from pointcmt.datasets.sources.mat import Structs, parse_mat, read_mat
+from pointcmt.datasets.sources.matlab import mat
+from pointcmt.datasets.sources.matlab.mat import Structs, parse_mat, read_mat
 from pointcmt.errors import Reason, ShapeRefused
 from tests.fake_sunrgbd import structs
 

@@ -1,0 +1,1 @@
+"""Files of MATLAB, in which SUN RGB-D is described."""
