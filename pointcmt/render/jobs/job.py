@@ -116,8 +116,8 @@ def job_of_listing(
     if listing.kind == "scene" and not correspondences:
         raise UsageError(
             "what the frames of a scene see is always stored",
-            where="--no-correspondences",
-            fix="leave it out",
+            where="--correspondences",
+            fix="leave it on",
         )
     return Job(
         out,
