@@ -1,11 +1,13 @@
 """Frames as views: which of them are used, and how they are brought to the store's size."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from pointcmt.errors import ShapeRefused
 from pointcmt.render.scenes.config import DEPTH_STEP, SceneConfig
 from pointcmt.scenes import Frame, Image
 
@@ -13,20 +15,43 @@ CANDIDATES = 5  # frames of a group of which the sharpest is chosen
 FARTHEST = 65534 * DEPTH_STEP  # meters: what fits into the stored depth
 
 
-def choose_frames(frames: Sequence[Frame], config: SceneConfig) -> list[Frame]:
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A frame that is stored, and what it shows."""
+
+    frame: Frame
+    image: Image
+
+
+def choose_frames(
+    frames: Sequence[Frame], config: SceneConfig
+) -> tuple[list[Shown], list[ShapeRefused]]:
     """Return the frames to store, in order: the sharpest of each group that shows the same place.
 
     A group ends with the first frame that has moved by `config.distance` or turned by
     `config.angle` since its first one. If there are more than `config.frames` groups, evenly spaced
-    ones are used. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000).
+    ones are used. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000). Also
+    returns why frames that were looked at cannot be read; they are left out.
     """
     groups: list[list[Frame]] = []
     for frame in frames:
         if not groups or _has_moved(groups[-1][0], frame, config):
             groups.append([])
         groups[-1].append(frame)
-    chosen = [groups[i] for i in spread(len(groups), config.frames)]
-    return [_sharpest([group[i] for i in spread(len(group), CANDIDATES)]) for group in chosen]
+    found: list[Shown] = []
+    refused: list[ShapeRefused] = []
+    for group in (groups[i] for i in spread(len(groups), config.frames)):
+        readable: list[Shown] = []
+        for frame in (group[i] for i in spread(len(group), CANDIDATES)):
+            try:
+                readable.append(Shown(frame, frame.read()))
+            except ShapeRefused as reason:
+                refused.append(reason)
+        if len(readable) > 1:
+            found.append(max(readable, key=lambda shown: sharpness(shown.image.color)))
+        else:
+            found += readable
+    return found, refused
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -41,12 +66,6 @@ def _has_moved(first: Frame, frame: Frame, config: SceneConfig) -> bool:
     turn = first.camera_to_world[:3, :3].T @ frame.camera_to_world[:3, :3]
     angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
     return bool(np.linalg.norm(step) >= config.distance or angle >= config.angle)
-
-
-def _sharpest(group: list[Frame]) -> Frame:
-    if len(group) == 1:
-        return group[0]
-    return max(group, key=lambda frame: sharpness(frame.read().color))
 
 
 def sharpness(color: NDArray[np.uint8]) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pointcmt.datasets.store.schema import Schema, array_specs, blank, pack_visible
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.scenes.config import DEPTH_STEP, SceneConfig
-from pointcmt.render.scenes.frames import choose_frames, quantized, resized
+from pointcmt.render.scenes.frames import Shown, choose_frames, quantized, resized
 from pointcmt.render.scenes.fusion import View, fuse
 from pointcmt.render.scenes.order import voxel_order
 from pointcmt.render.scenes.visibility import Surface, seen_by_depth
@@ -31,10 +31,14 @@ class Row:
 def make_row(scene: SceneData, schema: Schema, config: SceneConfig, threads: int = 1) -> Row:
     """Make a scene's row. Raises ShapeRefused for a scene that shows nothing."""
     notes = list(scene.notes)
-    frames = choose_frames(scene.frames, config)
-    if len(frames) < len(scene.frames):
-        notes.append(f"{len(frames)} of {len(scene.frames)} frames are used")
-    views = [_in_world(frame, scene, config) for frame in frames]
+    shown, refused = choose_frames(scene.frames, config)
+    if refused and not shown:
+        raise refused[0]
+    if refused:
+        notes.append(f"{len(refused)} frames cannot be read: {refused[0].detail}")
+    if len(shown) < len(scene.frames):
+        notes.append(f"{len(shown)} of {len(scene.frames)} frames are used")
+    views = [_in_world(each, scene, config) for each in shown]
     if scene.points is None:
         points = fuse(views, config.voxel)
     else:
@@ -47,7 +51,7 @@ def make_row(scene: SceneData, schema: Schema, config: SceneConfig, threads: int
         notes.append(f"{len(order)} of {len(points)} points are used: the store has no room")
     arrays = _padding(schema)
     _put_points(arrays, points, places, order)
-    _put_views(arrays, frames, views)
+    _put_views(arrays, [each.frame for each in shown], views)
     _put_visible(arrays, scene, views, places[order], threads)
     if schema.boxes:
         notes += _put_boxes(arrays, scene, points)
@@ -67,9 +71,9 @@ def _padding(schema: Schema) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _in_world(frame: Frame, scene: SceneData, config: SceneConfig) -> View:
-    image, K = resized(frame.read(), frame.K, config.height, config.width)
-    return View(K, scene.source_to_world @ frame.camera_to_world, image)
+def _in_world(shown: Shown, scene: SceneData, config: SceneConfig) -> View:
+    image, K = resized(shown.image, shown.frame.K, config.height, config.width)
+    return View(K, scene.source_to_world @ shown.frame.camera_to_world, image)
 
 
 def _moved(points: ScenePoints, pose: NDArray[np.float64]) -> ScenePoints:

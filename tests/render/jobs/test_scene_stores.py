@@ -12,7 +12,7 @@ from pointcmt.datasets import sources
 from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, array_specs
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import Reason, StoreError, UsageError
+from pointcmt.errors import Reason, ShapeRefused, StoreError, UsageError
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.job import create_store, grow_store, job_of_listing, tasks
 from pointcmt.render.jobs.repair import repair
@@ -229,3 +229,24 @@ def test_stores_of_scenes_open_in_xarray_and_zarr(store):
 
 def test_the_status_of_every_stage_is_committed(store):
     assert store.committed(RENDER) == store.committed(CORRESPONDENCES) == [0, 1]
+
+
+def test_a_frame_that_cannot_be_read_is_left_out_with_its_reason(tmp_path, monkeypatch):
+    def damaged():
+        raise ShapeRefused(Reason.TRUNCATED, "0003.png is damaged")
+
+    def load(record, root):
+        frames = list(box_room.frames(6))
+        broken = range(6) if record.id == "rooms/1" else (3,)
+        for number in broken:
+            frames[number] = replace(frames[number], read=damaged)
+        return replace(box_room.scene(), frames=tuple(frames))
+
+    some = sources.Source(box_room.source.list_shapes, load)
+    monkeypatch.setitem(sources.SOURCES, "some", some)
+    store = rendered(tmp_path / "S", 2, name="some")
+    assert store.read("frame", 0).tolist() == [0, 10, 20, 40, 50]
+    notes = store.outcomes()[0].notes
+    assert "1 frames cannot be read: 0003.png is damaged" in notes
+    failure = store.failures()[0]
+    assert (failure.id, failure.reason) == ("rooms/1", Reason.TRUNCATED)
