@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from pointcmt.datasets.sources import listing
-from pointcmt.errors import Reason, ShapeRefused, printable
+from pointcmt.errors import Reason, ShapeRefused, UsageError, printable
 from pointcmt.files import MOST_BYTES, parse_json, read_regular
 from pointcmt.render.load.files import read_shape_file
 
@@ -58,12 +58,16 @@ class SceneFolder:
         return path
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of the files in a subfolder, sorted; none if it does not exist."""
+        """Return the names of the files in a subfolder, sorted; none if it does not exist.
+
+        Raises ShapeRefused (unreadable_file) for one that cannot be read.
+        """
         path = self.inside(folder)
         try:
             return sorted(listing.files(path)) if path.is_dir() else []
-        except OSError as error:
-            raise ShapeRefused(Reason.UNREADABLE_FILE, f"{printable(folder)}: {error}") from error
+        except UsageError as error:  # it would stop the whole job
+            what = f"{printable(folder)}: {error.what}"
+            raise ShapeRefused(Reason.UNREADABLE_FILE, what) from error
 
     def has(self, name: str) -> bool:
         """Return whether a file or folder exists inside the root."""

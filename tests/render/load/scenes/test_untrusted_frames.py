@@ -175,3 +175,13 @@ def test_the_digest_changes_with_poses_intrinsics_and_images(tmp_path):
     (root / "scene.json").write_text(json.dumps({"up": "z"}))
     seen.add(load(root).sha256)
     assert len(seen) == 6
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_the_scenes_fault(tmp_path):
+    root = r.write_redwood(tmp_path / "room")
+    (root / "depth").chmod(0)
+    try:
+        assert read_all(root).reason == Reason.UNREADABLE_FILE
+    finally:
+        (root / "depth").chmod(0o755)
