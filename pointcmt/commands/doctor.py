@@ -20,7 +20,6 @@ import typer
 from pointcmt import plugins
 from pointcmt.commands.options import Json, path_of
 from pointcmt.console import show_text
-from pointcmt.datasets.sources import formats
 from pointcmt.errors import PointcmtError
 from pointcmt.extras import install
 
@@ -142,6 +141,8 @@ def _meshes() -> Finding:
                 return Finding(
                     "meshes", "broken", f"{name} was read incorrectly", "report this as a bug"
                 )
+    from pointcmt.datasets.sources import formats
+
     images = ", ".join(suffix for each in formats.IMAGES.values() for suffix in each)
     read = ", ".join(formats.MESHES)
     return Finding("meshes", "ok", f"{read}; textures: {images}")
@@ -168,6 +169,8 @@ def _clouds() -> Finding:
             if not np.array_equal(cloud.points, expected):
                 what = f"{name} was read incorrectly"
                 return Finding("clouds", "broken", what, "report this as a bug")
+    from pointcmt.datasets.sources import formats
+
     return Finding("clouds", "ok", f"{', '.join(formats.CLOUDS)}; .h5 of the datasets that use it")
 
 

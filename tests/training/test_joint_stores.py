@@ -235,7 +235,7 @@ def views(tmp_path_factory):
 
 def test_pretraining_on_two_stores_and_what_starts_from_it(views, tmp_path):
     joint, both = open_stores([views / "A", views / "B"]), open_stores([views / "both"])
-    config = small_config("mvnet", epochs=1)
+    config = small_config("mvnet", "images.cache=true", epochs=1)
     for store, name in ((joint, "joint"), (both, "both")):
         train(store, config, tmp_path / name, device="cpu")
     one, other = (metrics(tmp_path / name)[0] for name in ("joint", "both"))

@@ -111,7 +111,9 @@ def require_memory(schema: Schema, limit: float | None, memory: float) -> None:
     need = shard_memory(schema)
     if need <= allowed:
         return
-    images = f"{schema.views} views of {' × '.join(map(str, schema.image[::-1]))} pixels"
+    height, width = schema.image
+    size = f"{width}²" if height == width else f"{width} × {height}"
+    images = f"{schema.views} views of {size} pixels"
     of = "shape" if schema.shard == 1 else f"shard of {schema.shard} shapes"
     raise UsageError(
         f"a {of} with {images} needs {need:.1f} GiB, but a worker may only use {allowed:.1f} GiB",

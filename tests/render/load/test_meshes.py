@@ -173,7 +173,7 @@ def test_too_many_faces_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
-    def fail(path: Path, data: bytes) -> Mesh:
+    def fail(path: Path, data: bytes, normals: bool) -> Mesh:
         raise MemoryError
 
     path = tmp_path / "mesh.off"
@@ -183,7 +183,7 @@ def test_a_lack_of_memory_is_a_refusal(tmp_path, monkeypatch):
 
 
 def test_an_invalid_mesh_from_a_reader_is_refused_with_its_reason(tmp_path, monkeypatch):
-    def read(path: Path, data: bytes) -> Mesh:
+    def read(path: Path, data: bytes, normals: bool) -> Mesh:
         return Mesh(np.eye(3), [[0, 1, 3]])
 
     path = tmp_path / "mesh.off"
