@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pointcmt.datasets.sources.listing import Listing
-from pointcmt.datasets.sources.toy.rooms.arranging import ROOM_TYPES
 from pointcmt.datasets.sources.toy.rooms.piece import BOX_CLASSES, CLASSES
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused, UsageError
@@ -30,7 +29,7 @@ LABELS = SceneLabels(CLASSES, BOX_CLASSES, tuple(PALETTE[name] for name in CLASS
 
 
 def list_toyrooms(dataset: str, root: Path | None) -> Listing:
-    """List the rooms by number: first those of the train split. Their types are their classes."""
+    """List the rooms by number: first those of the train split. Rooms have no class."""
     if root is not None:
         raise UsageError(
             "toy rooms are built in and have no root", where="--root", fix="leave it out"
@@ -44,7 +43,7 @@ def list_toyrooms(dataset: str, root: Path | None) -> Listing:
         name=dataset,
         root=None,
         shapes=tuple(shapes),
-        class_names=tuple(ROOM_TYPES),
+        class_names=(),
         up="z",
         license="MIT, like pointcmt",
         url="",

@@ -69,9 +69,7 @@ class StoreRecords:
         # Of scenes: the classes of points and pixels, and of boxes.
         self.semantic_names: list[str] = attributes.get("semantic_names", [])
         self.box_names: list[str] = attributes.get("box_names", [])
-        self.generations = generations(
-            attributes
-        )  # the sizes that it has had, the present one last
+        self.generations = generations(attributes)  # its sizes so far, the present one last
         self.specs = array_specs(self.schema)  # of every array; `features` adds its own
 
     @property
@@ -157,10 +155,8 @@ class StoreRecords:
         names = set(self.storage.list_keys(prefix, expected=shards))
         numbers = (_MARKER.fullmatch(name.removeprefix(prefix)) for name in names)
         found = {int(number[1]) for number in numbers if number}
-        whole = found - {
-            shard for shard in self._grown & found if self._is_unfinished(stage, shard)
-        }
-        return sorted(i for i in whole if i < shards and marker_key(stage, i) in names)
+        found -= {i for i in self._grown & found if self._is_unfinished(stage, i)}
+        return sorted(i for i in found if i < shards and marker_key(stage, i) in names)
 
     @cached_property
     def _grown(self) -> set[int]:

@@ -1,8 +1,7 @@
 """Which points of a scene its frames see: by their depth, or by rays where a surface exists.
 
-A depth sensor is exact to about a centimeter, so a tolerance decides: max(2 cm, 2 % of the depth)
-calls few visible points hidden and few hidden ones visible; the 25 % that are common elsewhere call
-half of the hidden points visible (docs/conventions.md has the measurement).
+A depth sensor is exact to about a centimeter, and its noise grows with distance, so a point may lie
+a little behind the measured surface: by max(2 cm, 2 % of the depth).
 """
 
 import numpy as np
