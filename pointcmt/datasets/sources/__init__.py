@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 from pointcmt import plugins
-from pointcmt.datasets.sources.folder import list_folder
-from pointcmt.datasets.sources.frames import list_frames
 from pointcmt.datasets.sources.listing import (
     Listing,
     Source,
@@ -15,15 +14,7 @@ from pointcmt.datasets.sources.listing import (
     select,
     split_source,
 )
-from pointcmt.datasets.sources.modelnet import list_modelnet
-from pointcmt.datasets.sources.modelnet_clouds import list_modelnet_clouds
-from pointcmt.datasets.sources.s3dis import list_s3dis
-from pointcmt.datasets.sources.scannet import list_scannet
-from pointcmt.datasets.sources.scanobjectnn import VARIANTS, list_scanobjectnn
-from pointcmt.datasets.sources.shapenet import list_shapenet
-from pointcmt.datasets.sources.shapenetpart import list_shapenetpart
-from pointcmt.datasets.sources.sunrgbd import list_sunrgbd
-from pointcmt.datasets.sources.toyrooms import list_toyrooms
+from pointcmt.datasets.sources.scanobjectnn import VARIANTS
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import MOST_DETAIL, PointcmtError, UsageError, nearest, shortened
 from pointcmt.shapes import Cloud, Mesh
@@ -46,7 +37,7 @@ def list_shapes(
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
     root = None if root is None else Path(root)
     list_them = source.list_shapes
-    if list_them in WALKERS:  # they walk directories: a link may lead to the whole disk
+    if dataset in WALKERS:  # they walk directories: a link may lead to the whole disk
         list_them = partial(list_them, follow_links=follow_links)
     listing = (list_them if dataset in SOURCES else _checked(source))(dataset, root)
     if follow_links:
@@ -100,7 +91,7 @@ def _checked(source: Source) -> Callable[[str, Path | None], Listing]:
 
 
 KINDS = ("mesh", "cloud", "scene")
-WALKERS = (list_folder, list_frames, list_scannet)
+WALKERS = ("folder", "clouds", "frames", "scannet")
 
 
 def _fault(listing: object) -> str:
@@ -176,22 +167,36 @@ def _build_toy(record: ShapeRecord, root: Path | None) -> Mesh | Cloud:
     return toy.build(record.id)
 
 
+def _from(module: str) -> Callable[..., Listing]:
+    """Return the function list_MODULE of a module here, which is imported when it is called.
+
+    Rendering one dataset need not wait for the modules of the others.
+    """
+
+    def list_them(dataset: str, root: Path | None, **options: bool) -> Listing:
+        source = import_module(f"{__name__}.{module}")
+        listing: Listing = getattr(source, f"list_{module}")(dataset, root, **options)
+        return listing
+
+    return list_them
+
+
 SOURCES: dict[str, Source | Callable[[str, Path | None], Listing]] = {
-    "modelnet10": list_modelnet,
-    "modelnet40": list_modelnet,
-    "shapenetcore": list_shapenet,
-    "folder": list_folder,
+    "modelnet10": _from("modelnet"),
+    "modelnet40": _from("modelnet"),
+    "shapenetcore": _from("shapenet"),
+    "folder": _from("folder"),
     "toy": Source(_list_toy, _build_toy),
-    "modelnet10-clouds": list_modelnet_clouds,
-    "modelnet40-clouds": list_modelnet_clouds,
-    "shapenetpart": list_shapenetpart,
-    **dict.fromkeys(VARIANTS, list_scanobjectnn),
-    "clouds": list_folder,
-    "toyrooms": list_toyrooms,
-    "frames": list_frames,
-    "scannet": list_scannet,
-    "s3dis": list_s3dis,
-    **{f"s3dis-area{area}": list_s3dis for area in range(1, 7)},
-    "sunrgbd": list_sunrgbd,
-    "sunrgbd-v2": list_sunrgbd,
+    "modelnet10-clouds": _from("modelnet_clouds"),
+    "modelnet40-clouds": _from("modelnet_clouds"),
+    "shapenetpart": _from("shapenetpart"),
+    **dict.fromkeys(VARIANTS, _from("scanobjectnn")),
+    "clouds": _from("folder"),
+    "toyrooms": _from("toyrooms"),
+    "frames": _from("frames"),
+    "scannet": _from("scannet"),
+    "s3dis": _from("s3dis"),
+    **{f"s3dis-area{area}": _from("s3dis") for area in range(1, 7)},
+    "sunrgbd": _from("sunrgbd"),
+    "sunrgbd-v2": _from("sunrgbd"),
 }

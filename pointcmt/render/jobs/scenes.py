@@ -14,7 +14,6 @@ from pointcmt.errors import Reason, ShapeRefused, UsageError
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.load.made_shapes import make_scene
 from pointcmt.render.scenes.config import SceneConfig
-from pointcmt.render.scenes.rows import make_row
 from pointcmt.scenes import SceneData
 
 
@@ -34,6 +33,8 @@ class Scenes:
 
         sha256: required hash of the source, "" = any.
         """
+        from pointcmt.render.scenes.rows import make_row  # jobs of shapes need none of it
+
         scene = self._load(record)
         if sha256 not in ("", scene.sha256):
             what = f"{record.source} is not the scene that was rendered"
