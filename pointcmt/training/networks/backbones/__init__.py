@@ -44,6 +44,8 @@ from pointcmt.training.networks.backbones.pointvit import (
     DensePointViT,
     PointViT,
 )
+from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
+from pointcmt.training.networks.sparse.unet import MINKUNET_14A, MINKUNET_34C, TINY
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointnet": PointNet,  # Qi et al. 2017: one shared MLP per point and a maximum
@@ -55,6 +57,9 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointvit-s": partial(PointViT, size=SMALL),  # Pang et al. 2022: a transformer on patches
     "pointvit-b": partial(PointViT, size=BASE),
     "pointvit-l": partial(PointViT, size=LARGE),
+    "sparse-unet-tiny": partial(SparseUNetEncoder, config=TINY),  # on voxels of 5 cm
+    "sparse-unet-14a": partial(SparseUNetEncoder, config=MINKUNET_14A),  # Choy et al. 2019
+    "sparse-unet-34c": partial(SparseUNetEncoder, config=MINKUNET_34C),
 }
 DENSE: dict[str, Callable[[int], nn.Module]] = {
     "pointnet2": DensePointNet2,  # feature propagation after single-scale grouping
@@ -62,6 +67,9 @@ DENSE: dict[str, Callable[[int], nn.Module]] = {
     "pointvit-s": partial(DensePointViT, size=SMALL),
     "pointvit-b": partial(DensePointViT, size=BASE),
     "pointvit-l": partial(DensePointViT, size=LARGE),
+    "sparse-unet-tiny": partial(DenseSparseUNet, config=TINY),
+    "sparse-unet-14a": partial(DenseSparseUNet, config=MINKUNET_14A),
+    "sparse-unet-34c": partial(DenseSparseUNet, config=MINKUNET_34C),  # PointContrast's SR-UNet
 }
 TRIED = 1024  # points per cloud in the trial run of an outside backbone
 
