@@ -4,8 +4,9 @@ Within an offset every target occurs once, so a plain indexed add has no collisi
 over offsets has a fixed order: results are the same on every run, on CUDA devices too. Nothing that
 was gathered is kept for the gradient, which gathers again.
 
-The operator is opaque to torch.compile, without a graph break. It is the only part to replace for
-another implementation of the same arguments.
+The operators are opaque to torch.compile, without a graph break. They are the only part to replace
+for another implementation. They are defined by `torch.library.define`, not `custom_op`, whose first
+call imports torch's compiler: a second and 100 MB that a prediction does not need.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,16 @@ from torch import Tensor
 from pointcmt.errors import UsageError
 from pointcmt.training.ops.sparse.kernel_map import KernelMap
 
+MAP = "Tensor source, Tensor target, Tensor starts"
+FORWARD, WEIGHT_GRADIENT = "pointcmt::sparse_convolution", "pointcmt::sparse_weight_gradient"
+torch.library.define(
+    FORWARD, f"(Tensor features, Tensor weight, {MAP}, SymInt targets, bool mirrored) -> Tensor"
+)
+torch.library.define(
+    WEIGHT_GRADIENT, f"(Tensor features, Tensor grad, {MAP}, bool mirrored) -> Tensor"
+)
+convolve = torch.ops.pointcmt.sparse_convolution.default
+weight_gradient = torch.ops.pointcmt.sparse_weight_gradient.default
 BLOCK = 4096  # pairs at a time on a CPU, so that gathered rows and products stay in its cache
 
 
@@ -44,10 +55,10 @@ def sparse_convolution(features: Tensor, weight: Tensor, kernel_map: KernelMap) 
             where="sparse_convolution",
             fix="pass features [sources, C] and weight [K, C, C'] of this map",
         )
-    return _convolve(features, weight, source, target, starts, targets, mirrored)
+    return convolve(features, weight, source, target, starts, targets, mirrored)
 
 
-@torch.library.custom_op("pointcmt::sparse_convolution", mutates_args=())
+@torch.library.impl(FORWARD, "CompositeExplicitAutograd")
 def _convolve(
     features: Tensor,
     weight: Tensor,
@@ -67,7 +78,7 @@ def _convolve(
     return out.to(features.dtype)
 
 
-@torch.library.custom_op("pointcmt::sparse_convolution_weight_gradient", mutates_args=())
+@torch.library.impl(WEIGHT_GRADIENT, "CompositeExplicitAutograd")
 def _weight_gradient(
     features: Tensor, grad: Tensor, source: Tensor, target: Tensor, starts: Tensor, mirrored: bool
 ) -> Tensor:
@@ -96,7 +107,7 @@ def _blocks(
                 yield last - k, there, here
 
 
-@_convolve.register_fake
+@torch.library.register_fake(FORWARD)
 def _(
     features: Tensor,
     weight: Tensor,
@@ -109,7 +120,7 @@ def _(
     return features.new_empty(targets, weight.shape[2])
 
 
-@_weight_gradient.register_fake
+@torch.library.register_fake(WEIGHT_GRADIENT)
 def _(
     features: Tensor, grad: Tensor, source: Tensor, target: Tensor, starts: Tensor, mirrored: bool
 ) -> Tensor:
@@ -127,12 +138,11 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = grad.contiguous()
     of_features = of_weight = None
     if ctx.needs_input_grad[0]:
-        transposed = weight.transpose(1, 2)
-        backward_map = (target, source, starts, len(features), ctx.mirrored)
-        of_features = _convolve(grad, transposed, *backward_map)
+        transposed, back = weight.transpose(1, 2), (target, source, starts)
+        of_features = convolve(grad, transposed, *back, len(features), ctx.mirrored)
     if ctx.needs_input_grad[1]:
-        of_weight = _weight_gradient(features, grad, source, target, starts, ctx.mirrored)
+        of_weight = weight_gradient(features, grad, source, target, starts, ctx.mirrored)
     return of_features, of_weight, None, None, None, None, None
 
 
-_convolve.register_autograd(_gradients, setup_context=_keep)
+torch.library.register_autograd(FORWARD, _gradients, setup_context=_keep)

@@ -1,5 +1,7 @@
 """Sparse convolution against torch's dense one, its gradients, and what it promises."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -91,7 +93,7 @@ def test_the_operator_is_registered_as_torch_requires(kind):
     source, target, starts, _, targets, mirrored = kernel_map
     inputs = features.requires_grad_(), weight.requires_grad_()
     torch.library.opcheck(
-        implementation._convolve, (*inputs, source, target, starts, targets, mirrored)
+        implementation.convolve, (*inputs, source, target, starts, targets, mirrored)
     )
 
 
@@ -151,7 +153,7 @@ def test_nothing_gathered_is_kept_for_the_gradient(kind):
 
 def test_gradients_that_are_not_needed_are_not_computed(monkeypatch):
     kernel_map, features, weight, *_ = case("submanifold 3", SPARSE, torch.float32)
-    monkeypatch.setattr(implementation, "_weight_gradient", None)
+    monkeypatch.setattr(implementation, "weight_gradient", None)
     sparse_convolution(features.requires_grad_(), weight, kernel_map).sum().backward()
     assert features.grad.shape == features.shape
 
@@ -198,3 +200,15 @@ def test_shapes_that_do_not_fit_the_map_are_refused(change):
     }[change]
     with pytest.raises(UsageError, match=f"a map of {SPARSE} rows and 27 offsets"):
         sparse_convolution(features, weight, kernel_map)
+
+
+def test_a_prediction_does_not_import_torchs_compiler():
+    """It takes a second and 100 MB in each process."""
+    code = """
+import sys, torch
+from pointcmt.training.ops.sparse import VoxelGrid, sparse_convolution
+grid, _ = VoxelGrid.from_coords(torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]]))
+sparse_convolution(torch.ones(2, 3), torch.ones(27, 3, 4), grid.neighbors(3))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
