@@ -121,6 +121,19 @@ def test_a_single_point_has_a_feature():
     assert found.local.isfinite().all()
 
 
+def test_autocast_trains_in_bfloat16():
+    model, points = build().float(), rooms().float()
+    expected = model(points, local=True).local
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(points, local=True).local
+    assert found.dtype == torch.bfloat16
+    assert (found - expected).norm() < 0.1 * expected.norm()
+    found.float().square().sum().backward()
+    stem = model.encoder.stem.convolution.weight
+    assert stem.grad.dtype == torch.float32
+    assert stem.grad.isfinite().all()
+
+
 @pytest.mark.slow
 def test_a_compiled_backbone_gives_the_same_for_clouds_of_any_size():
     model, compiled = build(), build()

@@ -4,12 +4,15 @@ A backbone is built from the number of classes and maps points [B, N, 3] to a `P
 [B, C], feature [B, 512] and optional fields. Its attribute `classifier` is a single
 nn.Linear(512, C) of that feature, so that another network's 512-d feature can go through it; the
 feature comes after a ReLU, with no dropout in between. In evaluation mode a cloud's result does
-not depend on its batch. Inputs are in the store's frame: unit sphere, +Z up.
+not depend on its batch. Inputs are in the store's frame: unit sphere, +Z up; those of sparse U-Nets
+are meant to be in meters.
 
 A dense backbone also has a feature for each point. `forward(points, local=True)` fills `local`
 [B, N, D] of the prediction, of width `local_width`; without it the cost is a student's. It accepts
 `least` points or more. Parameters under `decoder` serve only the points' features (DGCNN has none),
-`head` and `classifier` only classes; all others are the encoder. BACKBONES has the same networks
+`head` and `classifier` only classes; all others are the encoder. One that was built for F further
+numbers per point (the argument `inputs` of sparse U-Nets) takes them as `features` [B, N, F], by
+keyword. BACKBONES has the same networks
 without a decoder under the same names, except PointNet++, which is pointnet2-ssg there.
 
 A backbone from outside the package is any function or class that, called with the number of

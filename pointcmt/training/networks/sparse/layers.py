@@ -51,7 +51,7 @@ class SparseConv(nn.Module):
         return "offsets={}, {} → {}".format(*self.weight.shape)
 
 
-def submanifold(before: int, after: int, size: int = 3) -> SparseConv:
+def submanifold_conv(before: int, after: int, size: int = 3) -> SparseConv:
     """Return a convolution size³ whose outputs are the input's voxels."""
     return SparseConv((before, after), size**3, PRESENT * size**3)
 
@@ -69,12 +69,12 @@ class ConvNorm(nn.Module):
         return F.relu(self.norm(self.convolution(rows, kernel_map)), inplace=True)
 
 
-def down(before: int, after: int, norm: Norm) -> ConvNorm:
+def down_conv(before: int, after: int, norm: Norm) -> ConvNorm:
     """Return a 2³ convolution of stride 2, along `VoxelGrid.coarser`'s map."""
     return ConvNorm(SparseConv((before, after), 8, PRESENT * 8), norm)
 
 
-def up(before: int, after: int, norm: Norm) -> ConvNorm:
+def up_conv(before: int, after: int, norm: Norm) -> ConvNorm:
     """Return the transposed 2³ convolution, along the same map swapped: one product per output."""
     return ConvNorm(SparseConv((before, after), 8, 1), norm)
 
@@ -87,8 +87,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, before: int, after: int, norm: Norm) -> None:
         super().__init__()
-        self.first = ConvNorm(submanifold(before, after), norm)
-        self.second = submanifold(after, after)
+        self.first = ConvNorm(submanifold_conv(before, after), norm)
+        self.second = submanifold_conv(after, after)
         self.norm = norm.build(after)
         self.shortcut = nn.Sequential()
         if before != after:

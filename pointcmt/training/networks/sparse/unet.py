@@ -16,8 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.networks.sparse.layers import BasicBlock, ConvNorm, Norm, down, submanifold
-from pointcmt.training.networks.sparse.layers import up as up_convolution
+from pointcmt.training.networks.sparse.layers import (
+    BasicBlock,
+    ConvNorm,
+    Norm,
+    down_conv,
+    submanifold_conv,
+    up_conv,
+)
 from pointcmt.training.ops.sparse import KernelMap, VoxelGrid
 
 STAGES = 4
@@ -93,8 +99,8 @@ class Encoder(nn.Module):
     def __init__(self, inputs: int, config: SparseUNetConfig) -> None:
         super().__init__()
         norm, widths = config.norm, config.skips
-        self.stem = ConvNorm(submanifold(inputs, config.base, config.stem), norm)
-        self.downs = nn.ModuleList(down(width, width, norm) for width in widths[:-1])
+        self.stem = ConvNorm(submanifold_conv(inputs, config.base, config.stem), norm)
+        self.downs = nn.ModuleList(down_conv(width, width, norm) for width in widths[:-1])
         self.stages = nn.ModuleList(
             Stage(*pair, blocks, norm)
             for pair, blocks in zip(pairwise(widths), config.blocks[:STAGES], strict=True)
@@ -127,7 +133,7 @@ class Decoder(nn.Module):
         super().__init__()
         norm, widths = config.norm, config.widths[STAGES - 1 :]
         skips = config.skips[-2::-1]  # coarsest first
-        self.ups = nn.ModuleList(up_convolution(*pair, norm) for pair in pairwise(widths))
+        self.ups = nn.ModuleList(up_conv(*pair, norm) for pair in pairwise(widths))
         self.stages = nn.ModuleList(
             Stage(width + skip, width, blocks, norm)
             for width, skip, blocks in zip(widths[1:], skips, config.blocks[STAGES:], strict=True)

@@ -139,7 +139,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     of_features = of_weight = None
     if ctx.needs_input_grad[0]:
         transposed, back = weight.transpose(1, 2), (target, source, starts)
-        of_features = convolve(grad, transposed, *back, len(features), ctx.mirrored)
+        of_features = convolve(grad, transposed, *back, features.shape[0], ctx.mirrored)
     if ctx.needs_input_grad[1]:
         of_weight = weight_gradient(features, grad, source, target, starts, ctx.mirrored)
     return of_features, of_weight, None, None, None, None, None

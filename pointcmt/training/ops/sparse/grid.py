@@ -59,10 +59,6 @@ class VoxelGrid:
         """Batch, x, y, z of every voxel, [n, 4] i64."""
         return unpack(self.keys)
 
-    def counts(self, clouds: int) -> list[int]:
-        """Return the number of voxels of each of the batch's clouds, whose rows are consecutive."""
-        return torch.bincount(self.coords[:, 0], minlength=clouds).tolist()
-
     def neighbors(self, size: int) -> KernelMap:
         """Return the map of a submanifold convolution with a kernel of size³.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from pointcmt.errors import UsageError
-from pointcmt.training.ops.sparse import VoxelGrid, sparse_convolution
+from pointcmt.training.ops.sparse import KernelMap, VoxelGrid, sparse_convolution
 from pointcmt.training.ops.sparse import convolution as implementation
 from tests.training.ops.sparse.test_grid import random_coords
 
@@ -115,6 +115,27 @@ def test_results_are_the_same_bits_with_several_threads():
         torch.set_num_threads(before)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_cuda_gives_the_same_as_the_cpu_and_the_same_bits_twice(kind):
+    kernel_map, features, weight, *_ = case(kind, FULL, torch.float64)
+    inputs = features.requires_grad_(), weight.requires_grad_()
+    expected = sparse_convolution(*inputs, kernel_map)
+    expected = [expected, *torch.autograd.grad(expected.square().sum(), inputs)]
+    there = [each.cuda() if isinstance(each, torch.Tensor) else each for each in kernel_map]
+    there[2] = kernel_map.starts  # stays on the CPU
+    inputs = [each.detach().cuda().requires_grad_() for each in inputs]
+
+    def run():
+        found = sparse_convolution(*inputs, KernelMap(*there))
+        return [found, *torch.autograd.grad(found.square().sum(), inputs)]
+
+    first = run()
+    assert all(map(torch.equal, first, run()))
+    for one, two in zip(first, expected, strict=True):
+        torch.testing.assert_close(one.cpu(), two, rtol=1e-9, atol=1e-9)
+
+
 def test_clouds_of_a_batch_do_not_mix():
     """Both have voxels at the same places; NaN in one would spread to whatever it reaches."""
     kernel_map, features, weight, grid, _ = case("submanifold 5", FULL, torch.float32)
@@ -206,7 +227,7 @@ def test_a_prediction_does_not_import_torchs_compiler():
     """It takes a second and 100 MB in each process."""
     code = """
 import sys, torch
-from pointcmt.training.ops.sparse import VoxelGrid, sparse_convolution
+from pointcmt.training.ops.sparse import KernelMap, VoxelGrid, sparse_convolution
 grid, _ = VoxelGrid.from_coords(torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]]))
 sparse_convolution(torch.ones(2, 3), torch.ones(27, 3, 4), grid.neighbors(3))
 sys.exit("torch._dynamo" in sys.modules)
