@@ -107,8 +107,7 @@ def _blocks(
                 yield last - k, there, here
 
 
-@torch.library.register_fake(FORWARD)
-def _(
+def _convolve_empty(
     features: Tensor,
     weight: Tensor,
     source: Tensor,
@@ -117,11 +116,11 @@ def _(
     targets: int,
     mirrored: bool,
 ) -> Tensor:
+    """The shape alone, for torch.compile."""
     return features.new_empty(targets, weight.shape[2])
 
 
-@torch.library.register_fake(WEIGHT_GRADIENT)
-def _(
+def _weight_gradient_empty(
     features: Tensor, grad: Tensor, source: Tensor, target: Tensor, starts: Tensor, mirrored: bool
 ) -> Tensor:
     offsets = 2 * len(starts) - 1 if mirrored else len(starts) - 1
@@ -145,4 +144,6 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return of_features, of_weight, None, None, None, None, None
 
 
+torch.library.register_fake(FORWARD, _convolve_empty)
+torch.library.register_fake(WEIGHT_GRADIENT, _weight_gradient_empty)
 torch.library.register_autograd(FORWARD, _gradients, setup_context=_keep)
