@@ -156,8 +156,8 @@ class MvnetConfig(TrainConfig):
     optimizer: Optimizer = Optimizer(
         name="adamw", learning_rate=0.0005, weight_decay=0.05, clip_norm=1.0
     )
-    """AdamW with the usual settings for transformers. For pointnet2 and dgcnn, learning_rate
-    defaults to 0.001."""
+    """AdamW with the usual settings for transformers. For other networks, learning_rate defaults
+    to 0.001."""
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     loop: Loop = Loop(precision="bf16")
 

@@ -25,6 +25,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Sampling = Literal["shuffle", "balanced"]
 
 # Names of parts: these, an installed entry point of their group, or module:name (plugins.py).
+SPARSE_BACKBONES = ("sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c")  # on voxels
 POINT_BACKBONES = (
     "pointnet",
     "pointnet2-ssg",
@@ -35,6 +36,7 @@ POINT_BACKBONES = (
     "pointvit-s",
     "pointvit-b",
     "pointvit-l",
+    *SPARSE_BACKBONES,
 )
 IMAGE_BACKBONES = (
     "resnet-18",
@@ -49,7 +51,14 @@ IMAGE_BACKBONES = (
     "clip-vit-l14",
     "auto",  # the network that the weights belong to
 )
-DENSE_BACKBONES = ("pointnet2", "dgcnn", "pointvit-s", "pointvit-b", "pointvit-l")
+DENSE_BACKBONES = (
+    "pointnet2",
+    "dgcnn",
+    "pointvit-s",
+    "pointvit-b",
+    "pointvit-l",
+    *SPARSE_BACKBONES,
+)
 
 
 def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> AfterValidator:

@@ -16,7 +16,12 @@ from torch import nn
 from pointcmt import __version__, plugins
 from pointcmt.errors import UsageError
 from pointcmt.training.config.pointcmt import CONFIGS
-from pointcmt.training.config.sections import DENSE_BACKBONES, IMAGE_BACKBONES, POINT_BACKBONES
+from pointcmt.training.config.sections import (
+    DENSE_BACKBONES,
+    IMAGE_BACKBONES,
+    POINT_BACKBONES,
+    SPARSE_BACKBONES,
+)
 from pointcmt.training.config.tables import Count, Table
 from pointcmt.training.networks.backbones import build_backbone, build_dense
 from pointcmt.training.networks.mvcnn import build_mvcnn
@@ -187,6 +192,14 @@ def form_of(run: Run, to: str) -> Form:
             f"a run of the recipe '{recipe}' cannot be exported to {to}: {why}",
             where=str(run.folder),
             fix=f"export one of: {', '.join(known)}",
+        )
+    config: Any = run.config  # every recipe with a form has a model
+    if to == "onnx" and config.model.backbone in SPARSE_BACKBONES:
+        raise UsageError(
+            f"{config.model.backbone} cannot be exported to ONNX, which has no operator for sparse "
+            "convolution",
+            where=str(run.folder),
+            fix="export --to safetensors, or train another model.backbone",
         )
     return form
 

@@ -130,7 +130,7 @@ def test_every_option_and_section_is_described_in_a_sentence(recipe):
         ("student", "  method: pointcmt # logits (Hinton et al. 2015) and features (mean squared"),
         ("student", " # baselines. One of pointcmt, logits, features, none."),
         ("partseg", "  batch_size: 16 # Shapes per batch, over all processes."),  # inherited
-        ("mvnet", "optimizer: # AdamW with the usual settings for transformers. For pointnet2"),
+        ("mvnet", "optimizer: # AdamW with the usual settings for transformers. For other"),
         ("mvnet", "fraction: 1.0 # Fraction of the remaining train shapes to train on."),
     ],
 )

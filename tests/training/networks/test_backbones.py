@@ -14,8 +14,10 @@ from pointcmt.training.networks.backbones.pointnet import TransformNet
 from tests.training import textbooks
 from tests.training.textbooks import disturb
 
-# Only the smallest of PointViT's sizes; for all, see test_vits_have_their_published_sizes.
-NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]
+# Only the smallest of each family; for all sizes, see test_vits_have_their_published_sizes and
+# sparse/test_unet.py.
+LARGER = ("pointvit-b", "pointvit-l", "sparse-unet-14a", "sparse-unet-34c")
+NAMES = [name for name in BACKBONES if name not in LARGER]
 LEAST = {
     "pointnet2-ssg": 512,
     "pointnet2-msg": 512,
@@ -30,7 +32,7 @@ TEXTBOOKS = {  # PointNet++ MSG: runs/test_published.py; PointViT: test_dense_ba
     "pointmlp": textbooks.PointMLP,
     "pointnext-s": textbooks.PointNeXtS,
 }
-UNORDERED = ("pointnet", "dgcnn")  # they do not depend on the order of points
+UNORDERED = ("pointnet", "dgcnn", "sparse-unet-tiny")  # they do not depend on the order of points
 FIRST_ALONE = ("pointmlp", "pointvit-s")  # they depend only on which point is the first
 
 
@@ -122,8 +124,9 @@ def test_predictions_depend_on_the_order_of_points_as_documented(name):
         assert (swapped - base).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", UNORDERED)
+@pytest.mark.parametrize("name", ["pointnet", "dgcnn"])
 def test_local_features_follow_their_points(name):
+    """For sparse U-Nets, see test_sparse_backbones.py."""
     model, points = build(name), clouds(3, 100)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(1))
     base, other = model(points), model(points[:, order])

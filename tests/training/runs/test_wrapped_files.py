@@ -17,6 +17,7 @@ from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.runs.published.layouts import find_backbone
 from pointcmt.training.runs.published_weights import find_backbone_of, load_published
 from tests.training import textbooks
+from tests.training.networks.test_backbones import LARGER
 from tests.training.runs.published_files import CLASSES, POINTS, Yanx27, ours, reference
 from tests.training.stores import SMALL
 
@@ -199,7 +200,7 @@ def test_another_network_is_named_with_the_setting_that_fits(tmp_path, name):
 def test_every_backbone_is_found_by_its_encoder():
     for known in (BACKBONES, DENSE):
         for name, build in known.items():
-            if name not in ("pointvit-b", "pointvit-l"):
+            if name not in LARGER:
                 assert find_backbone(build(7).state_dict(), known) == (name, [])
 
 

@@ -4,12 +4,15 @@ A backbone is built from the number of classes and maps points [B, N, 3] to a `P
 [B, C], feature [B, 512] and optional fields. Its attribute `classifier` is a single
 nn.Linear(512, C) of that feature, so that another network's 512-d feature can go through it; the
 feature comes after a ReLU, with no dropout in between. In evaluation mode a cloud's result does
-not depend on its batch. Inputs are in the store's frame: unit sphere, +Z up.
+not depend on its batch. Inputs are in the store's frame: unit sphere, +Z up; those of sparse U-Nets
+are meant to be in meters.
 
 A dense backbone also has a feature for each point. `forward(points, local=True)` fills `local`
 [B, N, D] of the prediction, of width `local_width`; without it the cost is a student's. It accepts
 `least` points or more. Parameters under `decoder` serve only the points' features (DGCNN has none),
-`head` and `classifier` only classes; all others are the encoder. BACKBONES has the same networks
+`head` and `classifier` only classes; all others are the encoder. One that was built for F further
+numbers per point (the argument `inputs` of sparse U-Nets) takes them as `features` [B, N, F], by
+keyword. BACKBONES has the same networks
 without a decoder under the same names, except PointNet++, which is pointnet2-ssg there.
 
 A backbone from outside the package is any function or class that, called with the number of
@@ -44,6 +47,8 @@ from pointcmt.training.networks.backbones.pointvit import (
     DensePointViT,
     PointViT,
 )
+from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
+from pointcmt.training.networks.sparse.unet import MINKUNET_14A, MINKUNET_34C, TINY
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointnet": PointNet,  # Qi et al. 2017: one shared MLP per point and a maximum
@@ -55,6 +60,9 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "pointvit-s": partial(PointViT, size=SMALL),  # Pang et al. 2022: a transformer on patches
     "pointvit-b": partial(PointViT, size=BASE),
     "pointvit-l": partial(PointViT, size=LARGE),
+    "sparse-unet-tiny": partial(SparseUNetEncoder, config=TINY),  # on voxels of 5 cm
+    "sparse-unet-14a": partial(SparseUNetEncoder, config=MINKUNET_14A),  # Choy et al. 2019
+    "sparse-unet-34c": partial(SparseUNetEncoder, config=MINKUNET_34C),
 }
 DENSE: dict[str, Callable[[int], nn.Module]] = {
     "pointnet2": DensePointNet2,  # feature propagation after single-scale grouping
@@ -62,6 +70,9 @@ DENSE: dict[str, Callable[[int], nn.Module]] = {
     "pointvit-s": partial(DensePointViT, size=SMALL),
     "pointvit-b": partial(DensePointViT, size=BASE),
     "pointvit-l": partial(DensePointViT, size=LARGE),
+    "sparse-unet-tiny": partial(DenseSparseUNet, config=TINY),
+    "sparse-unet-14a": partial(DenseSparseUNet, config=MINKUNET_14A),
+    "sparse-unet-34c": partial(DenseSparseUNet, config=MINKUNET_34C),  # PointContrast's SR-UNet
 }
 TRIED = 1024  # points per cloud in the trial run of an outside backbone
 

@@ -1,0 +1,125 @@
+"""Sparse U-Nets as backbones: points in meters, voxels inside, features of points again.
+
+The encoder of a `SparseUNet`, the maximum over its coarsest voxels, a feature of 512 and a linear
+layer; for a feature per point, its decoder. Points of a voxel share their feature. A voxel's input
+is the average over its points of 1, the height z, and the points' own features, if there are any.
+The order of the points does not matter, except for rounding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pointcmt.errors import UsageError
+from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, shared_mlp
+from pointcmt.training.networks.sparse.unet import (
+    STAGES,
+    Decoder,
+    Encoder,
+    Pyramid,
+    SparseUNetConfig,
+    build_pyramid,
+)
+from pointcmt.training.ops.sparse import Voxels, voxelize
+
+VOXEL = 0.05  # meters
+
+
+class Prepared(NamedTuple):
+    """Points as the U-Net takes them: voxels, their rows [n, 2 + F], and kernel maps.
+
+    coarsest [m] i64: the cloud of each of the coarsest voxels.
+    """
+
+    voxels: Voxels
+    rows: Tensor
+    pyramid: Pyramid
+    coarsest: Tensor
+
+
+class SparseUNetEncoder(nn.Module):
+    """A U-Net's encoder, with a classification of whole clouds.
+
+    voxel: size in the points' unit. inputs: F, the number of a point's own features.
+    """
+
+    def __init__(
+        self, classes: int, config: SparseUNetConfig, voxel: float = VOXEL, inputs: int = 0
+    ) -> None:
+        super().__init__()
+        self.config, self.voxel, self.inputs = config, voxel, inputs
+        width = config.widths[STAGES - 1]
+        self.encoder = Encoder(2 + inputs, config)
+        self.head = shared_mlp(width, FEATURE)
+        self.classifier = nn.Linear(FEATURE, classes)
+
+    def forward(self, points: Tensor, *, features: Tensor | None = None) -> Prediction:
+        """points [B, N, 3], features [B, N, F] → logits [B, C], feature [B, 512].
+
+        Without features if F = 0. Raises UsageError like `prepare` and `Encoder`.
+        """
+        prepared = self.prepare(points, features)
+        levels = self.encoder(prepared.rows, prepared.pyramid)
+        return self.classify(levels[-1], prepared.coarsest, len(points))
+
+    # The number of voxels depends on the data, so that this would not compile into one graph.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def prepare(self, points: Tensor, features: Tensor | None) -> Prepared:
+        """Voxelize points [B, N, 3] with features [B, N, F], and compute all kernel maps.
+
+        Raises UsageError for features that are missing or of another shape, and like `voxelize`.
+        """
+        found = (*points.shape[:2], 0) if features is None else tuple(features.shape)
+        if found != (*points.shape[:2], self.inputs):
+            raise UsageError(
+                f"the points have {list(found)} features, but the network was built for "
+                f"{self.inputs} per point",
+                where="features",
+                fix="pass features [B, N, F], or build the network with another `inputs`",
+            )
+        places = points.flatten(0, 1)  # [B·N, 3]
+        clouds = torch.arange(len(points), device=points.device)
+        voxels = voxelize(places, clouds.repeat_interleave(points.shape[1]), self.voxel)
+        columns = [torch.ones_like(places[:, :1]), places[:, 2:]]
+        if features is not None:
+            columns.append(features.flatten(0, 1))
+        pyramid, coarsest = build_pyramid(voxels.grid, self.config.stem)
+        rows = voxels.average(torch.cat(columns, dim=1))
+        return Prepared(voxels, rows, pyramid, coarsest.coords[:, 0])
+
+    def classify(self, rows: Tensor, clouds: Tensor, count: int) -> Prediction:
+        """Coarsest rows [m, D], which are never negative, of clouds [m] → logits, feature."""
+        index = clouds[:, None].expand_as(rows)
+        highest = rows.new_zeros(count, rows.shape[1]).scatter_reduce(0, index, rows, "amax")
+        feature = self.head(highest)  # [B, 512]
+        return Prediction(self.classifier(feature), feature)
+
+
+class DenseSparseUNet(SparseUNetEncoder):
+    """A whole U-Net, with a feature per point on request."""
+
+    least = 1  # minimum number of points
+
+    def __init__(
+        self, classes: int, config: SparseUNetConfig, voxel: float = VOXEL, inputs: int = 0
+    ) -> None:
+        super().__init__(classes, config, voxel, inputs)
+        self.decoder = Decoder(config)
+        self.local_width = config.widths[-1]
+
+    def forward(
+        self, points: Tensor, local: bool = False, *, features: Tensor | None = None
+    ) -> Prediction:
+        """points [B, N, 3], features [B, N, F] → logits [B, C], feature [B, 512], local [B, N, D].
+
+        local: whether to compute it. Without features if F = 0. Raises UsageError like `prepare`
+        and `Encoder`.
+        """
+        prepared = self.prepare(points, features)
+        levels = self.encoder(prepared.rows, prepared.pyramid)
+        found = self.classify(levels[-1], prepared.coarsest, len(points))
+        if not local:
+            return found
+        rows = prepared.voxels.to_points(self.decoder(levels, prepared.pyramid))
+        return found._replace(local=rows.view(*points.shape[:2], -1))

@@ -1,0 +1,1 @@
+"""Networks on the occupied voxels of point clouds."""
