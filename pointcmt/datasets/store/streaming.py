@@ -7,8 +7,7 @@ batches and those into ranks: the training data does not depend on the number of
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,15 +19,15 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pointcmt.datasets.store import forks
+from pointcmt.datasets.store.epochs import Batch as Batch
+from pointcmt.datasets.store.epochs import EpochStream, count_batches, require_batches
 from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, RENDER, SPLITS, unpack_visible
 from pointcmt.datasets.store.view_store import Share, StoreReader, ViewStore, joined
 from pointcmt.errors import StoreError, UsageError, nearest
 
-Batch = dict[str, torch.Tensor]
 Arrays = dict[str, "ts.TensorStore"]
 Reads = list[tuple[Share, dict[str, "ts.Future[Any]"]]]  # in progress, by array
-STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ def done_shapes(store: StoreReader, split: str) -> NDArray[np.int64]:
     return shapes
 
 
-class ViewStream:
-    """A stream of batches: each iteration is one epoch. Its state can resume in mid-epoch.
+class ViewStream(EpochStream):
+    """A stream of batches of shapes, see `EpochStream`.
 
     shapes: [n] indices of axis 0, rendered ones. A batch maps each array's name to a tensor with
     the batch dimension first ([B,v,...] for per-view arrays), plus "label" [B] i64, "shape" [B] i64
@@ -86,9 +85,9 @@ class ViewStream:
     def __init__(
         self, store: StoreReader, shapes: NDArray[np.int64], config: StreamConfig, threads: int = 2
     ) -> None:
-        self.store, self.config = store, config
+        super().__init__(store, config.prefetch)
+        self.config = config
         self.shapes = np.asarray(shapes, np.int64)
-        self.epoch, self.position = 0, 0  # position: batches of this epoch already yielded
         self.views = config.views or store.schema.views
         require_readable(store, self.shapes, config)
         self._threads = threads
@@ -112,44 +111,7 @@ class ViewStream:
 
     def __len__(self) -> int:
         """Batches per epoch, the same on every rank."""
-        return _count_batches(len(self.shapes), self.config)
-
-    def __iter__(self) -> Iterator[Batch]:
-        epoch = self.epoch
-        for step, batch in self.batches(epoch, range(self.position, len(self))):
-            self.epoch, self.position = epoch, step + 1
-            yield batch
-        self.epoch, self.position = epoch + 1, 0
-
-    def batches(self, epoch: int, steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
-        """Yield some steps of an epoch with their batches, without moving the stream's position."""
-        order, todo = self._order(epoch), iter(steps)
-        prefetch = self.config.prefetch
-        waiting = deque(self._begin(order, epoch, step) for step in _take(todo, prefetch))
-        while waiting:
-            step, picked, reads = waiting.popleft()
-            for later in _take(todo, 1):
-                waiting.append(self._begin(order, epoch, later))
-            yield step, self._finish(picked, reads)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the stream's position; resuming from it does not repeat yielded batches."""
-        return {
-            "version": STATE_VERSION,
-            "epoch": self.epoch,
-            "position": self.position,
-            "data": self._fingerprint(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from another stream's position. Raises UsageError if it read other data."""
-        if state["version"] != STATE_VERSION or state["data"] != self._fingerprint():
-            raise UsageError(
-                "this run was started with other data, another batch size or another seed",
-                where=self.store.path,
-                fix="resume with the same --data and settings, or start a new --out",
-            )
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        return count_batches(len(self.shapes), self.config)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return the shapes of an epoch in training order."""
@@ -162,14 +124,14 @@ class ViewStream:
 
     def _begin(
         self, order: NDArray[np.int64], epoch: int, step: int
-    ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.int64]], Reads]:
+    ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Reads]:
         """Start reading this rank's share of a global batch."""
         size = self.config.batch_size
         shapes = order[step * size : (step + 1) * size]
         views = self._views(len(shapes), epoch, step)
         share = np.array_split(np.arange(len(shapes)), self.config.world_size)[self.config.rank]
         picked = shapes[share], views[share]
-        return step, picked, [self._read(each, picked[1]) for each in self.store.shares(picked[0])]
+        return picked, [self._read(each, picked[1]) for each in self.store.shares(picked[0])]
 
     def _views(self, count: int, epoch: int, step: int) -> NDArray[np.int64]:
         """Return views [count,v] of a global batch, drawn before it is cut into ranks."""
@@ -194,8 +156,8 @@ class ViewStream:
             reads[name] = part.read()
         return share, reads
 
-    def _finish(self, picked: tuple[NDArray[np.int64], NDArray[np.int64]], reads: Reads) -> Batch:
-        shapes, views = picked
+    def _finish(self, begun: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Reads]) -> Batch:
+        (shapes, views), reads = begun
         batch = {}
         for name in self.config.arrays:
             parts = [self._decode(share, name, futures[name]) for share, futures in reads]
@@ -280,27 +242,9 @@ def require_readable(store: StoreReader, shapes: NDArray[np.int64], config: Stre
             where="data.points",
             fix=f"use --set data.points={schema.points} or fewer, or render with more --points",
         )
-    if not 0 <= config.rank < config.world_size <= config.batch_size:
-        raise UsageError(
-            f"invalid rank {config.rank} for {config.world_size} processes with "
-            f"{config.batch_size} shapes per batch",
-            where="data.batch_size",
-            fix="use a rank from 0 to the number of processes - 1, and at least one shape per "
-            "process",
-        )
-    if not _count_batches(len(shapes), config):
-        raise UsageError(
-            f"a batch of {config.batch_size} is larger than the split of {len(shapes)} shapes",
-            where="data.batch_size",
-            fix="use a smaller data.batch_size",
-        )
+    require_batches(len(shapes), config, unit="shape", whole="split")
     for share in store.shares(shapes):
         share.store.require_files(config.arrays, share.shards)
-
-
-def _count_batches(shapes: int, config: StreamConfig) -> int:
-    full, rest = divmod(shapes, config.batch_size)
-    return full + (rest > 0 and not config.drop_last)
 
 
 class ViewDataset(IterableDataset[Batch]):
@@ -365,8 +309,3 @@ def _require_correspondences(store: ViewStore) -> None:
             where=store.path,
             fix="run `pointcmt build-correspondences`",
         )
-
-
-def _take(steps: Iterator[int], count: int) -> Iterator[int]:
-    for _, step in zip(range(count), steps, strict=False):
-        yield step
