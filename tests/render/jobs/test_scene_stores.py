@@ -14,19 +14,14 @@ from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import Reason, ShapeRefused, StoreError, UsageError
 from pointcmt.render.config import RenderConfig
-from pointcmt.render.jobs.job import create_store, grow_store, job_of_listing, tasks
+from pointcmt.render.jobs.job import create_store, job_of_listing, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.shards import ShardRunner
-from pointcmt.render.scenes.config import SceneConfig
 from pointcmt.scenes import Boxes
 from tests.render.scenes import box_room
+from tests.scene_stores import CONFIG, NAME, render_rooms
 from tests.stores import tree
-
-CONFIG = SceneConfig(frames=8, height=60, width=80, points=8000, boxes=4, voxel=0.05)
-
-
-NAME = "tests.render.scenes.box_room:source"
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +30,9 @@ def rooms():
     plugins.trust(NAME)
 
 
-def rendered(out, count=3, shard=2, config=CONFIG, **changes):
-    listing = replace(box_room.listing(NAME, count), **changes)
-    job = job_of_listing(listing, str(out), config)
-    store = grow_store(create_store(listing, job, shard), listing, job)
-    runner = ShardRunner(job)
-    for task in tasks(store, render=True, correspondences=True):
-        runner(task, {}, lambda shape: None)
-    return ViewStore.open(out)
-
-
 @pytest.fixture
 def store(tmp_path):
-    return rendered(tmp_path / "S")
+    return render_rooms(tmp_path / "S")
 
 
 def test_rows_hold_what_the_frames_show(store):
@@ -113,10 +98,10 @@ def test_a_store_without_room_keeps_an_even_sample_and_says_so(tmp_path, monkeyp
     boxes = np.repeat(box_room.boxes().boxes, 2, axis=0)
     two = Boxes(boxes, np.zeros(2, np.int16), np.full(2, 7, np.int32))
     scene = replace(box_room.scene(), boxes=two)
-    whole = rendered(tmp_path / "S", 1)
+    whole = render_rooms(tmp_path / "S", 1)
     with_two = sources.Source(box_room.source.list_shapes, lambda *_: scene)
     monkeypatch.setitem(sources.SOURCES, "full", with_two)
-    store = rendered(tmp_path / "T", 1, config=small, name="full")
+    store = render_rooms(tmp_path / "T", 1, config=small, name="full")
     assert store.counts(0) == {"view_count": 3, "point_count": 500, "box_count": 1}
     notes = store.outcomes()[0].notes
     assert "3 of 8 frames are used" in notes
@@ -134,13 +119,13 @@ def test_the_same_bytes_again_and_after_a_kill(store, tmp_path):
     ShardRunner(job)(first, {}, lambda shape: None)  # and then it is killed
     (tmp_path / "T/commits/visible/000000.json").unlink()
     assert ViewStore.open(tmp_path / "T").pending(CORRESPONDENCES) == [0, 1]
-    rendered(tmp_path / "T")
+    render_rooms(tmp_path / "T")
     assert tree(tmp_path / "T") == tree(store.path)
 
 
 def test_a_store_of_scenes_grows(store, tmp_path):
-    assert tree(rendered(tmp_path / "T", 2).path) != tree(store.path)
-    grown = rendered(tmp_path / "T", 3)
+    assert tree(render_rooms(tmp_path / "T", 2).path) != tree(store.path)
+    grown = render_rooms(tmp_path / "T", 3)
     assert [record.id for record in grown.shapes] == ["rooms/0", "rooms/1", "rooms/2"]
     for name in array_specs(grown.schema):
         assert np.array_equal(grown.read(name), store.read(name)), name
@@ -165,7 +150,7 @@ def test_a_scene_that_cannot_be_read_is_recorded_and_harms_no_other(tmp_path, mo
 
     broken = sources.Source(box_room.source.list_shapes, load)
     monkeypatch.setitem(sources.SOURCES, "broken", broken)
-    store = rendered(tmp_path / "S", name="broken")
+    store = render_rooms(tmp_path / "S", name="broken")
     assert store.status().tolist() == [1, 2, 1]
     failure = store.failures()[0]
     assert (failure.id, failure.reason) == ("rooms/1", Reason.EMPTY_FILE)
@@ -209,11 +194,11 @@ def test_scenes_need_their_own_settings(tmp_path):
 
 def test_other_labels_or_settings_are_another_store(store, tmp_path):
     with pytest.raises(StoreError, match=r"render\.voxel: 0\.05 in the store, 0\.04 requested"):
-        rendered(store.path, config=replace(CONFIG, voxel=0.04))
+        render_rooms(store.path, config=replace(CONFIG, voxel=0.04))
     listing = box_room.listing(NAME)
     names = replace(listing.labels, semantic=("floor", "ceiling", "wall", "crate"))
     with pytest.raises(StoreError, match="semantic_names"):
-        rendered(store.path, labels=names)
+        render_rooms(store.path, labels=names)
 
 
 def test_stores_of_scenes_open_in_xarray_and_zarr(store):
@@ -244,7 +229,7 @@ def test_a_frame_that_cannot_be_read_is_left_out_with_its_reason(tmp_path, monke
 
     some = sources.Source(box_room.source.list_shapes, load)
     monkeypatch.setitem(sources.SOURCES, "some", some)
-    store = rendered(tmp_path / "S", 2, name="some")
+    store = render_rooms(tmp_path / "S", 2, name="some")
     assert store.read("frame", 0).tolist() == [0, 10, 20, 40, 50]
     notes = store.outcomes()[0].notes
     assert "1 frames cannot be read: 0003.png is damaged" in notes

@@ -1,0 +1,84 @@
+"""The compiled parts against plain numpy."""
+
+import numpy as np
+import pytest
+
+from pointcmt.datasets.store.scene_streams.overlaps import frame_overlaps
+from pointcmt.datasets.store.scene_streams.surroundings import near_visible
+from pointcmt.datasets.store.scene_streams.voxels import nearest_voxels, voxel_places, voxelize
+
+
+def clustered(count, seed=0):
+    """Points in clusters around the origin, some of them equal."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(scale=0.02, size=(count, 3)) + rng.uniform(-0.3, 0.3, (count, 3)).round(1)
+    points[count // 2 :: 50] = points[0]
+    return points.astype(np.float32)
+
+
+@pytest.mark.parametrize(("frames", "count"), [(1, 7), (3, 64), (70, 1001)])
+def test_overlaps_equal_their_definition(frames, count):
+    visible = np.random.default_rng(frames).random((frames, count)) < 0.2
+    visible[0] = False
+    found = frame_overlaps(np.packbits(visible, axis=1))
+    for a in range(frames):
+        for b in range(frames):
+            least = min(visible[a].sum(), visible[b].sum())
+            expected = (visible[a] & visible[b]).sum() / least if least else 0
+            assert found[a, b] == expected
+
+
+@pytest.mark.parametrize(("frames", "radius"), [(1, 0.05), (5, 0.01), (70, 0.03)])
+def test_points_near_visible_ones_equal_brute_force(frames, radius):
+    points = clustered(600)
+    visible = np.random.default_rng(1).random((frames, 600)) < 0.02
+    near = near_visible(points, np.packbits(visible, axis=1), radius)
+    exact = points.astype(np.float64)
+    close = ((exact[:, None] - exact) ** 2).sum(axis=-1) <= radius**2
+    expected = (close[None] & visible[:, None]).any(axis=-1)
+    assert np.array_equal(near, np.packbits(expected, axis=1))
+    assert visible.sum() < expected.sum() < visible.size
+
+
+def test_no_points_are_near_none():
+    none = near_visible(np.zeros((0, 3), np.float32), np.zeros((3, 0), np.uint8), 0.05)
+    assert none.shape == (3, 0)
+
+
+@pytest.mark.parametrize("size", [0.01, 0.05, 0.5])
+@pytest.mark.parametrize("count", [1, 100, 30_000])  # the last makes the hash table grow
+def test_voxels_equal_those_of_numpy(size, count):
+    points = clustered(count)
+    places = np.floor(points.astype(np.float64) / size).astype(int)
+    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # numpy sorts the voxels, we keep the order of the points
+    voxel, chosen = voxelize(points, size, None)
+    assert np.array_equal(chosen, first[order])
+    assert np.array_equal(voxel, np.argsort(order)[inverse.ravel()])
+    assert np.array_equal(voxel_places(points, size), places)
+
+
+def test_a_random_point_of_each_voxel_is_drawn_evenly():
+    points = clustered(2000)
+    voxel, first = voxelize(points, 0.1, None)
+    draws = []
+    for seed in range(400):
+        same, chosen = voxelize(points, 0.1, seed)
+        assert np.array_equal(same, voxel)
+        assert np.array_equal(voxel[chosen], np.arange(len(first)))
+        draws.append(chosen)
+    assert np.array_equal(voxelize(points, 0.1, 7)[1], draws[7])
+    own = np.flatnonzero(voxel == np.argmax(np.bincount(voxel) == 4))
+    counts = np.bincount(np.array(draws)[:, voxel[own[0]]], minlength=2000)[own]
+    assert counts.sum() == 400
+    assert (np.abs(counts - 100) < 45).all()  # five standard deviations
+
+
+def test_the_nearest_voxels_equal_a_stable_sort():
+    rng = np.random.default_rng(0)
+    places = np.unique(rng.integers(-9, 9, (900, 3)), axis=0)  # many at the same distance
+    for count in (1, 2, 50, len(places) - 1):
+        center = int(rng.integers(len(places)))
+        away = ((places - places[center]) ** 2).sum(axis=1)
+        expected = np.sort(np.argsort(away, kind="stable")[:count])
+        assert np.array_equal(nearest_voxels(places, center, count), expected)
