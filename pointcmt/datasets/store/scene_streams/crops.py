@@ -14,7 +14,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     SceneStream,
     SceneStreamConfig,
 )
-from pointcmt.datasets.store.scene_streams.voxels import nearest_voxels, voxel_places, voxelize
+from pointcmt.datasets.store.scene_streams.voxels import Voxels
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 
@@ -57,7 +57,7 @@ class CropStream(SceneStream):
     """A stream of scenes, or crops of scenes, with one point per voxel.
 
     A crop is the `config.crop` voxels nearest to a random one, all if there are fewer. Points are
-    one of each voxel, in stored order of the voxels' first points. x and y are relative to the mean
+    one of each voxel, sorted by the voxels' places. x and y are relative to the mean
     of the crop, z is the height over the floor: as stored, see docs/datasets.md.
 
     A batch is packed: "points" [ΣN,3] f32 meters, "color" [ΣN,3] u8, "normal" [ΣN,3] f32 and
@@ -85,18 +85,16 @@ class CropStream(SceneStream):
         reads = {name: scene.start_points(CHANNELS[name]) for name in config.channels}
         places = points.result()
         rng = np.random.default_rng([config.seed, sample.epoch, sample.shape, sample.slot])
-        seed = int(rng.integers(1 << 63)) if config.shuffle else None
-        voxel, chosen = voxelize(places, config.voxel, seed)
-        if 0 < config.crop < len(chosen):
-            center = int(rng.integers(len(chosen)))
-            cells = voxel_places(places[chosen], config.voxel)
-            chosen = chosen[nearest_voxels(cells, center, config.crop)]
+        voxels = Voxels.of(places, config.voxel)
+        chosen = voxels.random_points(rng) if config.shuffle else voxels.first_points()
+        if 0 < config.crop < len(voxels):
+            chosen = chosen[voxels.nearest(int(rng.integers(len(voxels))), config.crop)]
         arrays = {"points": _over_the_floor(places[chosen])}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {name: _labels_as_i64(array[chosen]) for name, array in values.items()}
         arrays["shape"] = np.array([sample.shape])
         if not config.crop:
-            arrays |= {"inverse": voxel.astype(np.int64), "point_count": np.array([scene.points])}
+            arrays |= {"inverse": voxels.of_points(), "point_count": np.array([scene.points])}
             if "semantic" in values:
                 arrays["point_semantic"] = _labels_as_i64(values["semantic"])
         return arrays

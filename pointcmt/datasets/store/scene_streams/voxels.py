@@ -1,91 +1,136 @@
-"""One point per voxel, and the voxels nearest to one of them, in linear time."""
+"""The voxels of points, one point of each, and those nearest to one of them, in linear time."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 
-AXIS_BITS = 21  # of a voxel's place along each axis: 1 km from the origin, at 1 mm
-FIRST_SLOTS = 1 << 15  # of the hash table, which doubles once it is half full
-EMPTY = -1
-INDEX_BITS = 24  # of a point: a row of a store has no room for more (`SceneConfig`)
+DIGIT = 11  # bits that a pass of the radix sort sorts by
 
 
-def voxelize(
-    points: NDArray[np.float32], size: float, seed: int | None
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return each point's voxel [n] and each voxel's point [m].
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """The voxels that hold points: m voxels, n points.
 
-    points: [n,3] meters. size: of a voxel's edge, meters; voxels are multiples of it from the
-    origin on, numbered in the order in which the points reach them. seed: chooses a random point of
-    each voxel; None takes the first. The choice depends on the seed and the order of the points.
+    places: in multiples of the voxels' size from the origin, sorted. order: the points by voxel, in
+    stored order within each. starts: where each voxel's points begin in `order`; n at the end.
     """
-    return _voxelize(points, size, np.uint64(seed or 0), seed is not None)
 
+    places: NDArray[np.int64]  # [m,3]
+    order: NDArray[np.int32]  # [n]
+    starts: NDArray[np.int64]  # [m+1]
 
-def voxel_places(points: NDArray[np.float32], size: float) -> NDArray[np.int64]:
-    """Return the voxels of points as multiples of `size`, [n,3]."""
-    return np.floor(points.astype(np.float64) / size).astype(np.int64)
+    @classmethod
+    def of(cls, points: NDArray[np.float32], size: float) -> "Voxels":
+        """Find the voxels of points [n,3]. size: of a voxel's edge, in the points' unit."""
+        low, high = _bounds(points, size)
+        bits = np.array([int(extent).bit_length() for extent in high - low])
+        keys, order = _sorted(_keys(points, size, low, bits), int(bits.sum()))
+        places, starts = _runs(keys, low, bits)
+        return cls(places, order, starts)
 
+    def __len__(self) -> int:
+        return len(self.places)
 
-def nearest_voxels(places: NDArray[np.int64], center: int, count: int) -> NDArray[np.int64]:
-    """Return the indices, ascending, of the `count` voxels nearest to one of them.
+    def first_points(self) -> NDArray[np.int32]:
+        """Return the first point of each voxel, [m]."""
+        return self.order[self.starts[:-1]]
 
-    places: [m,3], more than `count`. Of voxels at the same distance the first ones are taken.
-    """
-    away = ((places - places[center]) ** 2).sum(axis=1)
-    farthest = np.partition(away, count - 1)[count - 1]
-    kept = away < farthest
-    ties = np.flatnonzero(away == farthest)
-    kept[ties[: count - np.count_nonzero(kept)]] = True
-    return np.flatnonzero(kept)
+    def random_points(self, rng: np.random.Generator) -> NDArray[np.int32]:
+        """Return a random point of each voxel, [m]."""
+        return self.order[self.starts[:-1] + rng.integers(np.diff(self.starts))]
+
+    def of_points(self) -> NDArray[np.int64]:
+        """Return the voxel of each point, [n]."""
+        voxel = np.empty(len(self.order), np.int64)
+        voxel[self.order] = np.repeat(np.arange(len(self)), np.diff(self.starts))
+        return voxel
+
+    def nearest(self, center: int, count: int) -> NDArray[np.int64]:
+        """Return the `count` voxels nearest to one of them, ascending; of equally far ones the
+        first. There must be that many.
+        """
+        away = _squared_distances(self.places, center)
+        farthest = np.partition(away, count - 1)[count - 1]
+        kept = away < farthest
+        ties = np.flatnonzero(away == farthest)
+        kept[ties[: count - np.count_nonzero(kept)]] = True
+        return np.flatnonzero(kept)
 
 
 @compiled
-def _voxelize(points, size, seed, at_random):  # type: ignore[no-untyped-def]
-    count, found = len(points), 0
-    voxel, keys = np.empty(count, np.int32), np.empty(count, np.int64)
-    # The point of each voxel: the least of a draw, in the high bits, and its index, in the low.
-    least = np.empty(count, np.uint64)
-    slots = np.full(FIRST_SLOTS, EMPTY, np.int32)  # a hash table of voxels
-    for i in range(count):
-        key = np.int64(0)
+def _bounds(points, size):  # type: ignore[no-untyped-def]
+    """Return the lowest and highest place along each axis, [3] each."""
+    low, high = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for i in range(len(points)):
         for axis in range(3):
             place = np.int64(np.floor(np.float64(points[i, axis]) / size))
-            key = key << AXIS_BITS | (place + (1 << (AXIS_BITS - 1)))
-        candidate = np.uint64(i)
-        if at_random:
-            candidate |= _mixed(seed ^ _mixed(candidate)) << np.uint64(INDEX_BITS)
-        slot = _find(slots, keys, key)
-        own = slots[slot]
-        if own == EMPTY:
-            own = np.int32(found)
-            slots[slot], keys[own], least[own] = own, key, candidate
+            low[axis] = place if i == 0 else min(low[axis], place)
+            high[axis] = place if i == 0 else max(high[axis], place)
+    return low, high
+
+
+@compiled
+def _keys(points, size, low, bits):  # type: ignore[no-untyped-def]
+    """Return each point's place as one number that sorts like it, [n] u64."""
+    keys = np.empty(len(points), np.uint64)
+    for i in range(len(points)):
+        key = np.uint64(0)
+        for axis in range(3):
+            place = np.int64(np.floor(np.float64(points[i, axis]) / size)) - low[axis]
+            key = key << np.uint64(bits[axis]) | np.uint64(place)
+        keys[i] = key
+    return keys
+
+
+@compiled
+def _sorted(keys, bits):  # type: ignore[no-untyped-def]
+    """Return keys of so many bits in stable order, and the order, by least significant digits."""
+    count, mask = len(keys), np.uint64((1 << DIGIT) - 1)
+    order = np.arange(count).astype(np.int32)
+    more_keys, more_order = np.empty_like(keys), np.empty_like(order)
+    for low in range(0, bits, DIGIT):
+        shift = np.uint64(low)
+        starts = np.zeros((1 << DIGIT) + 1, np.int64)
+        for i in range(count):
+            starts[np.int64(keys[i] >> shift & mask) + 1] += 1
+        for digit in range(1 << DIGIT):
+            starts[digit + 1] += starts[digit]
+        for i in range(count):
+            digit = np.int64(keys[i] >> shift & mask)
+            more_keys[starts[digit]], more_order[starts[digit]] = keys[i], order[i]
+            starts[digit] += 1
+        keys, more_keys = more_keys, keys
+        order, more_order = more_order, order
+    return keys, order
+
+
+@compiled
+def _runs(keys, low, bits):  # type: ignore[no-untyped-def]
+    """Return the places [m,3] of sorted keys, and where each begins, [m+1]."""
+    count, found = len(keys), 0
+    starts = np.empty(count + 1, np.int64)
+    for i in range(count):
+        if i == 0 or keys[i] != keys[i - 1]:
+            starts[found] = i
             found += 1
-            if 2 * found > len(slots):
-                slots = np.full(2 * len(slots), EMPTY, np.int32)
-                for old in range(found):
-                    slots[_find(slots, keys, keys[old])] = old
-        elif candidate < least[own]:
-            least[own] = candidate
-        voxel[i] = own
-    return voxel, (least[:found] & np.uint64((1 << INDEX_BITS) - 1)).astype(np.int32)
+    starts[found] = count
+    places = np.empty((found, 3), np.int64)
+    for voxel in range(found):
+        key = keys[starts[voxel]]
+        for axis in range(2, -1, -1):
+            mask = (np.uint64(1) << np.uint64(bits[axis])) - np.uint64(1)
+            places[voxel, axis] = np.int64(key & mask) + low[axis]
+            key = key >> np.uint64(bits[axis])
+    return places, starts[: found + 1].copy()
 
 
 @compiled
-def _find(slots, keys, key):  # type: ignore[no-untyped-def]
-    """Return the slot that holds the voxel with this key, or the empty one where it belongs."""
-    mask = np.uint64(len(slots) - 1)
-    slot = _mixed(np.uint64(key)) & mask
-    while slots[slot] != EMPTY and keys[slots[slot]] != key:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
-
-
-@compiled
-def _mixed(value):  # type: ignore[no-untyped-def]
-    """Return the value with its bits mixed (the finalizer of SplitMix64, Steele et al. 2014)."""
-    value += np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return value ^ value >> np.uint64(31)
+def _squared_distances(places, center):  # type: ignore[no-untyped-def]
+    away = np.zeros(len(places), np.int64)
+    for voxel in range(len(places)):
+        for axis in range(3):
+            away[voxel] += (places[voxel, axis] - places[center, axis]) ** 2
+    return away

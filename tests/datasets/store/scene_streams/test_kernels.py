@@ -5,7 +5,7 @@ import pytest
 
 from pointcmt.datasets.store.scene_streams.overlaps import frame_overlaps
 from pointcmt.datasets.store.scene_streams.surroundings import near_visible
-from pointcmt.datasets.store.scene_streams.voxels import nearest_voxels, voxel_places, voxelize
+from pointcmt.datasets.store.scene_streams.voxels import Voxels
 
 
 def clustered(count, seed=0):
@@ -45,40 +45,44 @@ def test_no_points_are_near_none():
     assert none.shape == (3, 0)
 
 
-@pytest.mark.parametrize("size", [0.01, 0.05, 0.5])
-@pytest.mark.parametrize("count", [1, 100, 30_000])  # the last makes the hash table grow
+@pytest.mark.parametrize("size", [0.001, 0.05, 5])
+@pytest.mark.parametrize("count", [1, 100, 5000])
 def test_voxels_equal_those_of_numpy(size, count):
     points = clustered(count)
     places = np.floor(points.astype(np.float64) / size).astype(int)
-    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # numpy sorts the voxels, we keep the order of the points
-    voxel, chosen = voxelize(points, size, None)
-    assert np.array_equal(chosen, first[order])
-    assert np.array_equal(voxel, np.argsort(order)[inverse.ravel()])
-    assert np.array_equal(voxel_places(points, size), places)
+    expected, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    voxels = Voxels.of(points, size)
+    assert np.array_equal(voxels.places, expected)
+    assert np.array_equal(voxels.first_points(), first)
+    assert np.array_equal(voxels.of_points(), inverse.ravel())
+    assert np.array_equal(voxels.order, np.argsort(inverse.ravel(), kind="stable"))
+
+
+def test_no_points_have_no_voxels():
+    voxels = Voxels.of(np.zeros((0, 3), np.float32), 0.05)
+    assert (len(voxels), len(voxels.first_points()), len(voxels.of_points())) == (0, 0, 0)
 
 
 def test_a_random_point_of_each_voxel_is_drawn_evenly():
     points = clustered(2000)
-    voxel, first = voxelize(points, 0.1, None)
-    draws = []
-    for seed in range(400):
-        same, chosen = voxelize(points, 0.1, seed)
-        assert np.array_equal(same, voxel)
-        assert np.array_equal(voxel[chosen], np.arange(len(first)))
-        draws.append(chosen)
-    assert np.array_equal(voxelize(points, 0.1, 7)[1], draws[7])
-    own = np.flatnonzero(voxel == np.argmax(np.bincount(voxel) == 4))
-    counts = np.bincount(np.array(draws)[:, voxel[own[0]]], minlength=2000)[own]
-    assert counts.sum() == 400
-    assert (np.abs(counts - 100) < 45).all()  # five standard deviations
+    voxels = Voxels.of(points, 0.1)
+    rng = np.random.default_rng(0)
+    draws = np.array([voxels.random_points(rng) for _ in range(400)])
+    assert (voxels.of_points()[draws] == np.arange(len(voxels))).all()
+    four = int(np.argmax(np.diff(voxels.starts) == 4))
+    own = np.flatnonzero(voxels.of_points() == four)
+    counts = np.bincount(draws[:, four], minlength=2000)
+    assert counts[own].sum() == 400
+    assert (np.abs(counts[own] - 100) < 45).all()  # five standard deviations
 
 
 def test_the_nearest_voxels_equal_a_stable_sort():
     rng = np.random.default_rng(0)
-    places = np.unique(rng.integers(-9, 9, (900, 3)), axis=0)  # many at the same distance
-    for count in (1, 2, 50, len(places) - 1):
+    points = rng.integers(-9, 9, (900, 3)).astype(np.float32)  # many at the same distance
+    voxels = Voxels.of(points, 1.0)
+    places = np.unique(points.astype(int), axis=0)
+    for count in (1, 2, 50, len(places)):
         center = int(rng.integers(len(places)))
         away = ((places - places[center]) ** 2).sum(axis=1)
         expected = np.sort(np.argsort(away, kind="stable")[:count])
-        assert np.array_equal(nearest_voxels(places, center, count), expected)
+        assert np.array_equal(voxels.nearest(center, count), expected)
