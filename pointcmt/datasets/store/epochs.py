@@ -57,6 +57,9 @@ class EpochStream(ABC):
     def _finish(self, begun: Any) -> Batch:
         """Wait for what `_begin` has started; return the batch."""
 
+    def _abandon(self, begun: Any) -> None:  # noqa: B027
+        """Cancel what `_begin` has started, if that is possible: nobody waits for it."""
+
     @abstractmethod
     def _fingerprint(self) -> str:
         """Return a digest of everything that decides the batches of all ranks together."""
@@ -74,11 +77,15 @@ class EpochStream(ABC):
         waiting = deque(
             (step, self._begin(order, epoch, step)) for step in _take(todo, self._prefetch)
         )
-        while waiting:
-            step, begun = waiting.popleft()
-            for later in _take(todo, 1):
-                waiting.append((later, self._begin(order, epoch, later)))
-            yield step, self._finish(begun)
+        try:
+            while waiting:
+                step, begun = waiting.popleft()
+                for later in _take(todo, 1):
+                    waiting.append((later, self._begin(order, epoch, later)))
+                yield step, self._finish(begun)
+        finally:
+            for _, begun in waiting:
+                self._abandon(begun)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream's position; resuming from it does not repeat yielded batches."""

@@ -57,8 +57,8 @@ class CropStream(SceneStream):
     """A stream of scenes, or crops of scenes, with one point per voxel.
 
     A crop is the `config.crop` voxels nearest to a random one, all if there are fewer. Points are
-    one of each voxel, sorted by the voxels' places. x and y are relative to the mean
-    of the crop, z is the height over the floor: as stored, see docs/datasets.md.
+    one of each voxel, sorted by the voxels' places. x and y are relative to the mean of the crop, z
+    is the height over the floor: as stored, see docs/datasets.md.
 
     A batch is packed: "points" [ΣN,3] f32 meters, "color" [ΣN,3] u8, "normal" [ΣN,3] f32 and
     "semantic" [ΣN] i64 (-1 = ignore) as `config.channels` says, "batch" [ΣN] i64, the sample of
@@ -89,7 +89,7 @@ class CropStream(SceneStream):
         chosen = voxels.random_points(rng) if config.shuffle else voxels.first_points()
         if 0 < config.crop < len(voxels):
             chosen = chosen[voxels.nearest(int(rng.integers(len(voxels))), config.crop)]
-        arrays = {"points": _over_the_floor(places[chosen])}
+        arrays: Arrays = {"points": _centered_in_plan(places[chosen])}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {name: _labels_as_i64(array[chosen]) for name, array in values.items()}
         arrays["shape"] = np.array([sample.shape])
@@ -110,8 +110,8 @@ class CropStream(SceneStream):
         return super()._join(loaded)
 
 
-def _over_the_floor(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move points [n,3] to their mean in x and y."""
+def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move points [n,3] to their mean in x and y; z stays the height over the floor."""
     exact = points.astype(np.float64)
     exact[:, :2] -= exact[:, :2].mean(axis=0)
     return exact.astype(np.float32)

@@ -75,7 +75,7 @@ class PairStream(SceneStream):
     def __init__(
         self, store: StoreReader, shapes: NDArray[np.int64], config: PairConfig, threads: int = 2
     ) -> None:
-        names = dict.fromkeys((*config.arrays, "points", "visible", "K", "world_to_camera"))
+        names = dict.fromkeys((*config.arrays, "points", "visible", "world_to_camera"))
         super().__init__(store, shapes, config, names, threads)
         axes = {name: store.specs[name].axes for name in config.arrays}
         for name, own in axes.items():
@@ -119,8 +119,8 @@ class PairStream(SceneStream):
                 f"note: {len(lost)} of {len(found)} scenes are left out, since they have {said}: "
                 f"{names}{more}"
             )
-        self.shapes = np.array([*kept], np.int64)
-        samples = len(kept) * self.config.samples
+        self.shapes = self.shapes[np.isin(self.shapes, [*kept])]
+        samples = len(self.shapes) * self.config.samples
         require_batches(samples, self.config, unit="pair", whole="epoch")
         return kept
 
@@ -166,7 +166,7 @@ class PairStream(SceneStream):
     def _near_rows(self, shape: int) -> Sequence[NDArray[np.uint8]]:
         """Return which points belong to each frame, packed, as far as N of them reach.
 
-        Found once per scene, and kept: about N / 3 bytes per frame.
+        Found once per scene, and kept: about N / 2 bytes per frame.
         """
         with self._locks[shape]:
             if shape not in self._near:

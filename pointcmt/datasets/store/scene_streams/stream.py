@@ -119,6 +119,10 @@ class SceneStream(EpochStream):
             loaded = [{name: array[:0] for name, array in loaded[0].items()}]
         return {name: torch.from_numpy(array) for name, array in self._join(loaded).items()}
 
+    def _abandon(self, begun: tuple[int, list[Future[Arrays]]]) -> None:
+        for future in begun[1]:
+            future.cancel()
+
     def _join(self, loaded: Sequence[Arrays]) -> Arrays:
         """Return the arrays of a batch from those of its samples."""
         return {name: np.concatenate([each[name] for each in loaded]) for name in loaded[0]}

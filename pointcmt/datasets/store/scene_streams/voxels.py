@@ -99,9 +99,9 @@ def _sorted(keys, bits):  # type: ignore[no-untyped-def]
         for digit in range(1 << DIGIT):
             starts[digit + 1] += starts[digit]
         for i in range(count):
-            digit = np.int64(keys[i] >> shift & mask)
-            more_keys[starts[digit]], more_order[starts[digit]] = keys[i], order[i]
-            starts[digit] += 1
+            own = np.int64(keys[i] >> shift & mask)
+            more_keys[starts[own]], more_order[starts[own]] = keys[i], order[i]
+            starts[own] += 1
         keys, more_keys = more_keys, keys
         order, more_order = more_order, order
     return keys, order

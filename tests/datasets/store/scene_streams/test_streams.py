@@ -160,6 +160,22 @@ def test_remote_batches_equal_local_ones(s3, rooms, config):
     assert_same(stream(ViewStore.open(s3.url(place)), config), stream(rooms, config))
 
 
+def test_a_stream_that_is_not_read_on_stops_reading(rooms):
+    class Counted(PairStream):
+        loads = 0
+
+        def _load(self, sample):
+            self.loads += 1
+            return super()._load(sample)
+
+    reads = Counted(rooms, np.arange(3), replace(PAIRS, samples=200, prefetch=100))
+    batches = iter(reads)
+    next(batches)
+    batches.close()
+    reads._pool.shutdown()
+    assert 5 <= reads.loads < 500
+
+
 FORKED = """
 import os, sys
 import torch
