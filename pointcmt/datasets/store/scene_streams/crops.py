@@ -86,9 +86,10 @@ class CropStream(SceneStream):
         places = points.result()
         rng = np.random.default_rng([config.seed, sample.epoch, sample.shape, sample.slot])
         voxels = Voxels.of(places, config.voxel)
-        chosen = voxels.random_points(rng) if config.shuffle else voxels.first_points()
+        kept = np.arange(len(voxels))
         if 0 < config.crop < len(voxels):
-            chosen = chosen[voxels.nearest(int(rng.integers(len(voxels))), config.crop)]
+            kept = voxels.nearest(int(rng.integers(len(voxels))), config.crop)
+        chosen = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
         arrays: Arrays = {"points": _centered_in_plan(places[chosen])}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {name: _labels_as_i64(array[chosen]) for name, array in values.items()}

@@ -34,13 +34,16 @@ class Voxels:
     def __len__(self) -> int:
         return len(self.places)
 
-    def first_points(self) -> NDArray[np.int32]:
-        """Return the first point of each voxel, [m]."""
-        return self.order[self.starts[:-1]]
+    def first_points(self, voxels: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the first point of each of these voxels."""
+        return self.order[self.starts[voxels]]
 
-    def random_points(self, rng: np.random.Generator) -> NDArray[np.int32]:
-        """Return a random point of each voxel, [m]."""
-        return self.order[self.starts[:-1] + rng.integers(np.diff(self.starts))]
+    def random_points(
+        self, voxels: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int32]:
+        """Return a random point of each of these voxels."""
+        begin, end = self.starts[voxels], self.starts[voxels + 1]
+        return self.order[rng.integers(begin, end)]
 
     def of_points(self) -> NDArray[np.int64]:
         """Return the voxel of each point, [n]."""
