@@ -1,6 +1,7 @@
 """Streams of scenes against a folder of PNG and .npy files, alternating.
 
 Usage: python benchmarks/scene_stream.py [--rooms S] [--count 6] [--seconds 8] [--rounds 3]
+           [--kinds pairs 5cm 2cm]
 
 Each way runs in a separate process:
   files   the usual way: PNG images and .npy arrays, torch's DataLoader, two workers
@@ -19,12 +20,13 @@ are rendered first, for some minutes.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)  # kind and way, in a child
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(*options.only, options.place, options.seconds)))
@@ -68,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         prepare(place, options)
-        for kind in KINDS:
+        for kind in options.kinds:
             compare(kind, place, options)
 
 
@@ -86,12 +89,12 @@ def compare(kind: str, place: Path, options: argparse.Namespace) -> None:
 
     pairs = zip(rows["files"], rows["store"], strict=True)
     ratio = statistics.median(store["rate"] / files["rate"] for files, store in pairs)
-    print(
-        f"{kind}: files {median('files', 'rate'):.1f}/s, store {median('store', 'rate'):.1f}/s "
-        f"({median('store', 'cpu'):.1f} ms of CPU each, first epoch "
-        f"{median('store', 'first'):.1f}/s), store/files {ratio:.2f}",
-        flush=True,
-    )
+    for way in WAYS:
+        print(
+            f"{kind} {way}: {median(way, 'rate'):.1f}/s, first epoch {median(way, 'first'):.1f}/s, "
+            f"{median(way, 'cpu'):.1f} ms of CPU"
+        )
+    print(f"{kind}: store/files {ratio:.2f}", flush=True)
 
 
 def child(kind: str, way: str, place: Path, seconds: float) -> dict[str, float]:
@@ -106,23 +109,31 @@ def child(kind: str, way: str, place: Path, seconds: float) -> dict[str, float]:
 
 
 def measure(kind: str, way: str, place: Path, seconds: float) -> dict[str, float]:
-    """Return samples per second, their CPU time (ms) in this process, and the rate from opening.
+    """Return samples per second in the first epoch and after it, and the CPU time of each (ms).
 
-    The latter counts what is done once per scene: a second stream is opened after the libraries
-    are loaded and all functions are compiled.
+    The first epoch counts what is done once per scene: a second stream is opened after the
+    libraries are loaded and all functions are compiled. CPU time is that of all processes.
     """
     read = {"files": read_files, "store": read_store}[way]
-    next(read(kind, place))
-    begun, batches = time.perf_counter(), read(kind, place)
+    warm = read(kind, place)
+    next(warm)
+    warm.close()
+    spent, begun, batches = cpu_time(), time.perf_counter(), read(kind, place)
     epoch = EPOCH[kind] * len(json.loads((place / "pairs.json").read_text()))
-    first = read_until(batches, lambda count: count >= epoch) / (time.perf_counter() - begun)
-    begun, spent = time.perf_counter(), time.process_time()
-    count = read_until(batches, lambda _: time.perf_counter() - begun >= seconds)
-    cpu = (time.process_time() - spent) / count * 1e3
-    return {"first": first, "rate": count / (time.perf_counter() - begun), "cpu": cpu}
+    count = read_until(batches, lambda count: count >= epoch)
+    first, begun = count / (time.perf_counter() - begun), time.perf_counter()
+    more = read_until(batches, lambda _: time.perf_counter() - begun >= seconds)
+    rate = more / (time.perf_counter() - begun)
+    batches.close()  # the workers end, and their time is known
+    return {"first": first, "rate": rate, "cpu": (cpu_time() - spent) / (count + more) * 1e3}
 
 
-def read_until(batches: Iterator[int], is_enough: Callable[[int], bool]) -> int:
+def cpu_time() -> float:
+    """Return the CPU seconds of this process and of its workers that have ended."""
+    return sum(os.times()[:4])
+
+
+def read_until(batches: Generator[int, None, None], is_enough: Callable[[int], bool]) -> int:
     """Return how many samples were read."""
     count = 0
     while not is_enough(count):
@@ -130,7 +141,7 @@ def read_until(batches: Iterator[int], is_enough: Callable[[int], bool]) -> int:
     return count
 
 
-def read_store(kind: str, place: Path) -> Iterator[int]:
+def read_store(kind: str, place: Path) -> Generator[int, None, None]:
     store = ViewStore.open(place / ("rooms" if kind == "pairs" else "large"))
     scenes = np.flatnonzero(store.status() == DONE)
     stream: SceneStream = (
@@ -149,7 +160,7 @@ def read_store(kind: str, place: Path) -> Iterator[int]:
             yield len(batch["shape"])
 
 
-def read_files(kind: str, place: Path) -> Iterator[int]:
+def read_files(kind: str, place: Path) -> Generator[int, None, None]:
     data = PairFolder(place) if kind == "pairs" else CropFolder(place, VOXELS[kind])
     endless = RandomSampler(data, replacement=True, num_samples=10**9)  # no pause between epochs
     size, collate = (PAIR_BATCH, None) if kind == "pairs" else (CROP_BATCH, packed)
