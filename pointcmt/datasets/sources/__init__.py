@@ -36,7 +36,7 @@ def list_shapes(
     if up is not None and up not in ("x", "y", "z"):
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
     root = None if root is None else Path(root)
-    list_them = source.list_shapes
+    list_them: Callable[..., Listing] = source.list_shapes
     if dataset in WALKERS:  # they walk directories: a link may lead to the whole disk
         list_them = partial(list_them, follow_links=follow_links)
     listing = (list_them if dataset in SOURCES else _checked(source))(dataset, root)
