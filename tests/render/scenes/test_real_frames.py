@@ -11,14 +11,10 @@ import pytest
 from pointcmt.cameras import pixel_centers
 from pointcmt.datasets.sources.frames import list_frames
 from pointcmt.datasets.store.verify import verify
-from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.render.jobs.job import create_store, job_of_listing, tasks
-from pointcmt.render.jobs.shards import ShardRunner
-from pointcmt.render.scenes.config import SceneConfig
 from pointcmt.render.scenes.visibility import tolerance
+from tests.stores import render_scenes
 
 NUMBERS = (0, 1, 10, 40, 100)  # frames of the living room that are stored
-EVERY = SceneConfig(frames=5, points=1 << 16, distance=0.0)
 LIVING_ROOM, NOISY = 0, 1
 
 
@@ -37,12 +33,8 @@ def store(real_data, tmp_path_factory):
             shutil.copy(images[number], root / room / name)
     for name in ("trajectory.log", "camera_intrinsic.json"):
         shutil.copy(source / room / name, root / room)
-    listing = list_frames("frames", root)
-    job = job_of_listing(listing, str(root / "S"), EVERY)
-    todo = tasks(create_store(listing, job), render=True, correspondences=True)
-    for task in todo:
-        ShardRunner(job)(task, {}, lambda shape: None)
-    return ViewStore.open(root / "S")
+    every = {"frames": len(NUMBERS), "distance": 0.0}  # nothing is left out
+    return render_scenes(list_frames("frames", root), root / "S", points=1 << 16, **every)
 
 
 def depth_at(store, scene, view, points):
