@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 import pointcmt as pc
 from pointcmt.datasets.sources.frames import list_frames
@@ -93,6 +94,8 @@ def test_commands_that_only_read_take_scenes(scenes, tmp_path, words):
     if "preview" in words:
         written = {path.name for path in (tmp_path / "out").iterdir()}
         assert written == {"contact_sheet.png", "points.png", "index.html"}
+        with Image.open(tmp_path / "out/points.png") as picture:
+            assert picture.height >= 240  # of frames with 24 rows
 
 
 @pytest.mark.parametrize(
