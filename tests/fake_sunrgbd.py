@@ -42,6 +42,7 @@ class FakeFrame:
     tilt: NDArray[np.float64] = field(default_factory=rotation)
     boxes: tuple = (CHAIR,)
     seed: int = 0
+    scene: str = ""  # its type; "" = without a file
 
     def jpeg(self):
         colors = np.random.default_rng(self.seed).integers(0, 256, (H // 8, W // 8, 3), np.uint8)
@@ -78,6 +79,8 @@ def write_release(root, frames, version=1, prefix=SERVER + "SUNRGBD/"):
         folder = root / "SUNRGBD" / frame.folder
         for name in ("image", "depth_bfx"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        if frame.scene:
+            (folder / "scene.txt").write_text(frame.scene)
         (folder / "image/0001.jpg").write_bytes(frame.jpeg())
         bits = frame.millimeters.astype(np.uint16)
         Image.fromarray(bits << 3 | bits >> 13).save(folder / "depth_bfx/0001.png")

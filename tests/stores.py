@@ -10,6 +10,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.job import create_store, job_of_listing, tasks
 from pointcmt.render.jobs.shards import ShardRunner
+from pointcmt.render.scenes.config import SceneConfig
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 
 
@@ -31,6 +32,15 @@ def render_box(out, meshes, count=1, **settings):
 def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
     """A store of a listing's shapes; settings: those of RenderConfig."""
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
+    return _rendered(listing, out, config, correspondences, shard)
+
+
+def render_scenes(listing, out, **settings):
+    """A store of a listing's scenes; settings: those of SceneConfig."""
+    return _rendered(listing, out, SceneConfig(**settings))
+
+
+def _rendered(listing, out, config, correspondences=True, shard=None):
     job = job_of_listing(listing, str(out), config, correspondences)
     store = create_store(listing, job, shard)
     runner = ShardRunner(job)

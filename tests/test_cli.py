@@ -248,6 +248,11 @@ def test_the_networks_of_the_demo_reach_their_accuracy(tmp_path):
     for run, least in (("teacher", 0.8), ("student", 0.7)):
         report = json.loads((tmp_path / "demo" / run / "evaluation.json").read_text())
         assert report["overall_accuracy"] >= least
-    for picture in ("preview/contact_sheet.png", "cmpg/clouds.png", "student/confusion.png"):
+    for picture in (
+        *("preview/contact_sheet.png", "cmpg/clouds.png", "student/confusion.png"),
+        *("rooms_preview/contact_sheet.png", "rooms_preview/points.png"),
+    ):
         assert (tmp_path / "demo" / picture).exists()
-    assert pointcmt("verify", tmp_path / "demo/store").returncode == 0
+        assert f"see {tmp_path / 'demo' / picture}" in done.stdout
+    for store in ("store", "rooms"):
+        assert pointcmt("verify", tmp_path / "demo" / store).returncode == 0

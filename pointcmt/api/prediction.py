@@ -124,7 +124,10 @@ class _Target:
     def open(
         cls, target: str | Path | ViewStore | Mesh | Cloud, number: int, split: str | None
     ) -> "_Target":
-        """Open a store or list files. Raises StoreError for a store without shapes."""
+        """Open a store or list files.
+
+        Raises StoreError for a store without rendered shapes, UsageError for one of scenes.
+        """
         if not isinstance(target, ViewStore | Mesh | Cloud):
             if not str(target):
                 raise UsageError("the path is empty", where="TARGET", fix="pass a path")
@@ -136,6 +139,7 @@ class _Target:
 
                 entries = list_entries(target, number)
             return cls(str(target) if isinstance(target, str | Path) else "", entries=entries)
+        target.require_objects("`predict`")
         target.require_complete()
         done = target.status() == DONE
         if split is not None:

@@ -22,7 +22,7 @@ def demo(
     ] = Path("demo"),
     log_format: LogFormat = "auto",
 ) -> None:
-    """Render, preview, train and evaluate on built-in shapes; takes two minutes on a CPU."""
+    """Render and preview built-in shapes and rooms, train and evaluate; two minutes on a CPU."""
     require_folder(out, "--out")
     start_logging(log_format)
     with needs("all"):

@@ -1,4 +1,4 @@
-"""The steps of `pointcmt demo`: the whole pipeline on built-in shapes, about two minutes on a CPU.
+"""The steps of `pointcmt demo`: the whole way on built-in data, about two minutes on a CPU.
 
 Each step calls the same functions as the corresponding command.
 """
@@ -15,6 +15,7 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.jobs.job import job_of_listing
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.render.preview import preview
+from pointcmt.render.scenes.config import SceneConfig
 from pointcmt.training.config.files import load_pipeline
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
@@ -22,6 +23,8 @@ from pointcmt.training.pipeline import stages
 
 TRAIN, TEST = 300, 100  # shapes of ten classes
 CONFIG = RenderConfig(find_rig("mvnet12"), size=96, points=512)
+ROOMS = 2
+ROOM_CONFIG = SceneConfig(frames=8, height=120, width=160, points=1 << 15)
 OVERRIDES = {
     "teacher": (
         "data.views=3",
@@ -48,24 +51,22 @@ def run(out: Path) -> None:
     Running it again resumes. Raises PointcmtError like the commands.
     """
     started = time.monotonic()
-    data = out / "store"
-
     _title("1 · render toy shapes: 12 views each, with depth, face ids and correspondences")
-    listing = _few(list_shapes("toy", None))
-    summary = render(listing, job_of_listing(listing, str(data), CONFIG), Options())
-    show(f"{summary.done + summary.skipped} shapes in {data}")
-    store = ViewStore.open(data)
-    for path in preview(store, out / "preview", shapes=20, views=5):
-        show(f"see {path}")
+    store = _render(_few(list_shapes("toy", None)), CONFIG, out / "store")
+    _preview(store, out / "preview", shapes=20, views=5)
+
+    _title("2 · render toy rooms: frames of a depth camera, with labels, boxes and fused points")
+    rooms = _render(select(list_shapes("toyrooms", None), None, ROOMS), ROOM_CONFIG, out / "rooms")
+    _preview(rooms, out / "rooms_preview", shapes=ROOMS, views=4)
 
     config = load_pipeline(None, _overrides())
-    for number, (recipe, stage) in enumerate(stages(config, out), 2):
+    for number, (recipe, stage) in enumerate(stages(config, out), 3):
         _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
         train(store, stage, out / recipe)
         show(f"see {out / recipe / 'curve.png'}")
     show(f"see {out / 'cmpg' / 'clouds.png'}")
 
-    _title("5 · evaluate on the test split")
+    _title("6 · evaluate on the test split")
     accuracy = {}
     for recipe in ("teacher", "student"):
         report = evaluate(out / recipe, store)
@@ -87,6 +88,18 @@ _SAYS = {
     "cmpg": "reconstructs points from the teacher's features",
     "student": "PointNet on 128 points per shape, distilled from the other two",
 }
+
+
+def _render(listing: Listing, config: RenderConfig | SceneConfig, out: Path) -> ViewStore:
+    summary = render(listing, job_of_listing(listing, str(out), config), Options())
+    what = "rooms" if listing.kind == "scene" else "shapes"
+    show(f"{summary.done + summary.skipped} {what} in {out}")
+    return ViewStore.open(out)
+
+
+def _preview(store: ViewStore, out: Path, shapes: int, views: int) -> None:
+    for path in preview(store, out, shapes, views):
+        show(f"see {path}")
 
 
 def _overrides() -> list[str]:

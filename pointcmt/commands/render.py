@@ -200,9 +200,10 @@ def _print_listing(listing: "Listing") -> None:
         for split in ("train", "test", "val")
         if split in counts or split in official
     ]
-    classes = len({shape.class_name for shape in listing.shapes})
-    shapes = f"{listing.name}: {len(listing.shapes):,} shapes of {classes} classes"
-    logger.info(f"{shapes} ({', '.join(parts)})")
+    classes = {shape.class_name for shape in listing.shapes} - {None}
+    shapes = "scenes" if listing.kind == "scene" else "shapes"
+    found = f"{len(listing.shapes):,} {shapes}" + f" of {len(classes)} classes" * bool(classes)
+    logger.info(f"{listing.name}: {found} ({', '.join(parts)})")
 
 
 def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:

@@ -41,7 +41,7 @@ def open_stores(
         for place in places
     ]
     for store in stores:
-        store.require_objects("training")
+        store.require_objects("training and evaluation")
     return stores[0] if len(stores) == 1 else JointStore(stores)
 
 

@@ -20,6 +20,7 @@ from pointcmt.render.preview_folder import (
     write_files,
 )
 from pointcmt.render.preview_scenes import (
+    enlarged,
     frames_with_labels,
     map_from_above,
     matches_between,
@@ -66,7 +67,7 @@ def _preview_scenes(
     for scene in scenes:
         count = store.counts(scene)["view_count"]
         shown = [int(i) for i in np.linspace(0, count - 1, min(views, count)).round()]
-        frames = frames_with_labels(store, scene, shown)
+        frames = enlarged(frames_with_labels(store, scene, shown))
         above = map_from_above(store, scene, frames.shape[1])
         rows.append(_scene_strip(above, frames, store.shapes[scene].id))
         pair = pair_with_overlap(store, scene)

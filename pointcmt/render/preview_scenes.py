@@ -11,6 +11,7 @@ HEAD_ROOM = 0.25  # of a scene's height: what is above is left out of the map, s
 UNLABELED = (110, 110, 110)
 MATCHES = 12  # lines between two frames
 LABEL_SHARE = 0.55  # of a label's color in a frame
+FEWEST_ROWS = 240  # pixels: smaller frames are enlarged, since labels and lines need room
 
 
 def palette(store: ViewStore) -> NDArray[np.uint8]:
@@ -28,6 +29,12 @@ def frames_with_labels(store: ViewStore, scene: int, views: list[int]) -> NDArra
     return np.where(labels[..., None] >= 0, np.rint(tinted), images).astype(np.uint8)
 
 
+def enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return frames [V,H,W,3], enlarged by a whole number so that H is at least FEWEST_ROWS."""
+    factor = -(-FEWEST_ROWS // frames.shape[1])
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
     """Draw the points as seen from above, x to the right and y up, with boxes and the cameras.
 
@@ -38,7 +45,10 @@ def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
     colors = store.read("color", scene, slice(0, MAP_POINTS))
     if "semantic" in store.specs:
         colors = palette(store)[store.read("semantic", scene, slice(0, MAP_POINTS))]
-    low, high = points.min(axis=0), points.max(axis=0)
+    poses = store.read("world_to_camera", scene)
+    centers = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
+    places = np.concatenate([points, centers])
+    low, high = places.min(axis=0), places.max(axis=0)
     scale = (size - 8) / max(high[0] - low[0], high[1] - low[1], 1e-6)
 
     def place(xy: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -46,7 +56,8 @@ def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
         return np.stack([shifted[..., 0], size - 1 - shifted[..., 1]], axis=-1)
 
     picture = np.full((size, size, 3), 255, np.uint8)
-    shown = points[:, 2] <= high[2] - HEAD_ROOM * (high[2] - low[2])
+    bottom, top = points[:, 2].min(), points[:, 2].max()
+    shown = points[:, 2] <= top - HEAD_ROOM * (top - bottom)
     order = np.flatnonzero(shown)[np.argsort(points[shown, 2], kind="stable")]
     column, row = np.clip(place(points[order, :2]).astype(int), 0, size - 2).T
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -58,8 +69,7 @@ def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
         draw.polygon([tuple(corner) for corner in corners], outline="black")
         front = box[:2] + box[3] / 2 * np.array([np.cos(box[6]), np.sin(box[6])])
         draw.line([tuple(place(box[:2])), tuple(place(front))], fill="black")
-    for pose in store.read("world_to_camera", scene):
-        center = -pose[:3, :3].T @ pose[:3, 3]
+    for pose, center in zip(poses, centers, strict=True):
         ahead = center + 0.25 * pose[2, :3]
         draw.line([tuple(place(center[:2])), tuple(place(ahead[:2]))], fill="#d02090", width=2)
     return sheet
@@ -78,14 +88,15 @@ def matches_between(store: ViewStore, scene: int, views: tuple[int, int]) -> Ima
 
     The points are the first that both frames see, which lie evenly over the scene.
     """
-    images = [store.read("rgb", scene, view) for view in views]
-    width = images[0].shape[1]
-    sheet = Image.fromarray(np.concatenate(images, axis=1))
+    images = enlarged(np.stack([store.read("rgb", scene, view) for view in views]))
+    width = images.shape[2]
+    scale = width / store.schema.image[1]
+    sheet = Image.fromarray(np.concatenate(list(images), axis=1))
     draw = ImageDraw.Draw(sheet)
     visible, camera = store.visible(scene), store.camera(scene)
     shared = np.flatnonzero(visible[views[0]] & visible[views[1]])[:MATCHES]
     points = store.read("points", scene)[shared]
-    places = [camera[view].project(points)[0] for view in views]
+    places = [scale * camera[view].project(points)[0] for view in views]
     for number, (left, right) in enumerate(zip(*places, strict=True)):
         color = f"hsl({360 * number // MATCHES}, 90%, 50%)"
         ends = tuple(left), (right[0] + width, right[1])

@@ -75,8 +75,9 @@ def place(shape: ShapeRecord, seed: int) -> float:
 
 
 def _space(shape: ShapeRecord, listing: Listing) -> ShapeRecord:
-    """Return the shape with the id of its space, if it has one."""
-    return replace(shape, id=listing.spaces.get(shape.id, shape.id))
+    """Return the shape as its space, if it has one: scans of a space may differ in their class."""
+    space = listing.spaces.get(shape.id)
+    return shape if space is None else replace(shape, id=space, class_name=None)
 
 
 def _lacking(tested: Counter[str | None], trained: Counter[str | None]) -> list[str]:

@@ -13,6 +13,7 @@ from pointcmt.files import read_regular
 from pointcmt.scenes import SceneData, SceneLabels
 from pointcmt.shapes import Cloud, Mesh
 
+MAX_NOTE = 1 << 20  # bytes of a text file about one scene
 MAX_LIST = 8 << 20  # bytes of a list in a dataset: the published ones have up to 3 MB
 SPLIT_FOLDERS = {  # names of directories of a split, in lower case
     "train": "train",
@@ -158,6 +159,19 @@ def read_list(path: Path, most: int = MAX_LIST, fix: str = "") -> str:
     except (OSError, UnicodeError) as error:
         what = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(f"{path.name} cannot be read: {what}", where=str(path), fix=fix) from error
+
+
+def read_about(path: Path, root: Path, follow_links: bool = False) -> str:
+    """Return the text of a file about one scene, "" if there is none that can be read.
+
+    Files that a link leads to outside the root are not read without `follow_links`.
+    """
+    try:
+        if not (follow_links or is_inside(path, root)):
+            return ""
+        return read_regular(path, MAX_NOTE).decode("utf-8-sig")
+    except (OSError, UnicodeError):
+        return ""
 
 
 def is_text(name: str) -> bool:

@@ -13,11 +13,13 @@ from pointcmt.datasets.sources.listing import (
     files,
     folders,
     is_inside,
+    read_about,
     require_root,
     unrecognized,
 )
 from pointcmt.datasets.sources.split_lists import FOLDERS, apply_lists
 from pointcmt.datasets.store.schema import ShapeRecord
+from pointcmt.errors import printable
 from pointcmt.scenes import SceneLabels
 
 URL = "http://www.scan-net.org"
@@ -61,14 +63,21 @@ CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
 NAMES = tuple(name for name, _ in CLASSES.values())
 WITHOUT_BOXES = 2  # wall and floor, the first classes, are not detected
 LABELS = SceneLabels(NAMES, NAMES[WITHOUT_BOXES:], tuple(color for _, color in CLASSES.values()))
+# Types of scenes that the benchmark of scene classification scores, in its order.
+SCENE_TYPES = (
+    *("apartment", "bathroom", "bedroom / hotel", "bookstore / library", "conference room"),
+    *("copy/mail room", "hallway", "kitchen", "laundry room", "living room / lounge", "office"),
+    *("storage / basement / garage", "misc."),
+)
 
 _SCENE = re.compile(r"scene(\d{4})_\d{2}")
 _SPLIT_LIST = re.compile(r"scannetv2_(train|val|test)\.txt")
 
 
 def list_scannet(dataset: str, root: Path | None, follow_links: bool = False) -> Listing:
-    """List the scans below `root`, each once, in the order of their names. Scenes have no class.
+    """List the scans below `root`, each once, in the order of their names.
 
+    The class of a scan is the `sceneType` in its text file, if the benchmark scores that type.
     Splits come from `scannetv2_train.txt`, `_val.txt` and `_test.txt`, in the root or in a folder
     of lists; without them, spaces 0 to 706 are train, since only the lists tell which of them are
     val, with a note. A root one level too low (`scans`) is accepted. Without `follow_links`, links
@@ -91,7 +100,11 @@ def list_scannet(dataset: str, root: Path | None, follow_links: bool = False) ->
         notes.append(f"{what}, such as {left[0]} (see --follow-links)")
     if not found:
         raise unrecognized(root, EXPECTED, "; ".join([OBTAIN, *notes]))
-    scenes = [ShapeRecord(name, None, _split(name), found[name]) for name in sorted(found)]
+    types = {name: _scene_type(root, found[name], follow_links) for name in sorted(found)}
+    scenes = [
+        ShapeRecord(name, _CLASS_OF_TYPE.get(_letters(kind)), _split(name), found[name])
+        for name, kind in types.items()
+    ]
     lists = _split_lists(root)
     if lists:
         scenes, more = apply_lists(scenes, root, lists)
@@ -101,12 +114,12 @@ def list_scannet(dataset: str, root: Path | None, follow_links: bool = False) ->
             "without scannetv2_train.txt and scannetv2_val.txt, all scans of the spaces 0 to 706 "
             "are train, those of the validation split included"
         )
-    notes += _leaks(scenes)
+    notes += [*_leaks(scenes), *_unscored(types)]
     return Listing(
         name=dataset,
         root=root,
         shapes=tuple(scenes),
-        class_names=(),
+        class_names=SCENE_TYPES,
         up="z",
         license=LICENSE,
         url=URL,
@@ -151,6 +164,33 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
                 if match and match[1] not in lists:
                     lists[match[1]] = [f"{folder}/{name}" if folder else name]
     return lists
+
+
+def _scene_type(root: Path, path: str, follow_links: bool) -> str:
+    """Return the type of a scan, "" if it is not known, as for the test set."""
+    info = root / path / f"{Path(path).name}.txt"
+    for line in read_about(info, root, follow_links).splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "sceneType":
+            return value.strip()
+    return ""
+
+
+def _letters(name: str) -> str:
+    """Return the letters of a type of scenes: the files' spaces, slashes and dots vary."""
+    return "".join(filter(str.isalpha, name.lower()))
+
+
+_CLASS_OF_TYPE = {_letters(name): name for name in SCENE_TYPES}
+
+
+def _unscored(types: dict[str, str]) -> list[str]:
+    """Return a note on scans of types that the benchmark does not score."""
+    others = [kind for kind in types.values() if kind and _letters(kind) not in _CLASS_OF_TYPE]
+    if not others:
+        return []
+    what = f"{len(others)} scans are of types that the benchmark does not score"
+    return [f"{what}, such as {printable(min(others))}: they have no class"]
 
 
 def _leaks(scenes: list[ShapeRecord]) -> list[str]:

@@ -15,6 +15,7 @@ from pointcmt.datasets.sources.listing import (
     files,
     folders,
     is_inside,
+    read_about,
     read_list,
     require_root,
     unrecognized,
@@ -36,6 +37,12 @@ CLASSES = (
     "bathtub",
 )
 LABELS = SceneLabels(semantic=(), boxes=CLASSES)
+# Types of scenes with more than 80 frames, which are those of published scene classification.
+SCENE_TYPES = (
+    *("bathroom", "bedroom", "classroom", "computer_room", "conference_room", "corridor"),
+    *("dining_area", "dining_room", "discussion_area", "furniture_store", "home_office", "kitchen"),
+    *("lab", "lecture_theatre", "library", "living_room", "office", "rest_space", "study_space"),
+)
 # Name of the dataset → version of its boxes. Published scores are on version 1.
 VARIANTS = {"sunrgbd": 1, "sunrgbd-v2": 2}
 META = {1: "SUNRGBDMeta.mat", 2: "SUNRGBDMeta3DBB_v2.mat"}
@@ -54,8 +61,9 @@ def list_sunrgbd(dataset: str, root: Path | None) -> Listing:
     """List the frames of SUN RGB-D ("sunrgbd": boxes of version 1; "sunrgbd-v2": of version 2).
 
     The id of a frame is its number, its source its folder, or its depth file in VoteNet's
-    extraction. The release is used if both are there. Raises UsageError if `root` holds neither,
-    or not with boxes of this version.
+    extraction. The class is the type in its `scene.txt`, if that is one of the 19 with more than 80
+    frames; an extraction has no types. The release is used if both are there. Raises UsageError if
+    `root` holds neither, or not with boxes of this version.
     """
     root = require_root(root, dataset, OBTAIN)
     version = VARIANTS[dataset]
@@ -78,7 +86,7 @@ def list_sunrgbd(dataset: str, root: Path | None) -> Listing:
         name=dataset,
         root=root,
         shapes=tuple(shapes),
-        class_names=(),
+        class_names=SCENE_TYPES,
         up="z",
         license=LICENSE,
         url=URL,
@@ -143,19 +151,28 @@ def _list_release(root: Path, data: str, meta: str) -> tuple[list[ShapeRecord], 
             where=str(root / meta),
             fix="download it again",
         ) from refused
-    shapes = [
-        ShapeRecord(
-            id=_name(row + 1),
-            class_name=None,
-            split=_split(row + 1),
-            source=f"{data}/{_folder_or_number(frames, row)}".removeprefix("/"),
-        )
-        for row in range(len(frames))
+    places = [
+        f"{data}/{_folder_or_number(frames, row)}".removeprefix("/") for row in range(len(frames))
     ]
-    if len(shapes) == ALL:
-        return shapes, []
-    what = f"{meta} lists {len(shapes)} frames instead of {ALL}"
-    return shapes, [f"{what}: the splits, which go by the number of a frame, may be wrong"]
+    types = [read_about(root / place / "scene.txt", root).strip() for place in places]
+    shapes = [
+        ShapeRecord(_name(number), kind if kind in SCENE_TYPES else None, _split(number), place)
+        for number, (place, kind) in enumerate(zip(places, types, strict=True), 1)
+    ]
+    notes = _other_types(types)
+    if len(shapes) != ALL:
+        what = f"{meta} lists {len(shapes)} frames instead of {ALL}"
+        notes.append(f"{what}: the splits, which go by the number of a frame, may be wrong")
+    return shapes, notes
+
+
+def _other_types(types: list[str]) -> list[str]:
+    """Return a note on frames of types that are too rare to be classes."""
+    others = [kind for kind in types if kind and kind not in SCENE_TYPES]
+    if not others:
+        return []
+    what = f"{len(others)} frames are of rare types of scenes"
+    return [f"{what}, such as {printable(min(others))}: they have no class"]
 
 
 def _folder_or_number(frames: Structs, row: int) -> str:

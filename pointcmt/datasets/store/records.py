@@ -92,10 +92,10 @@ class StoreRecords:
         return self.generations[-1].store
 
     def require_objects(self, what: str) -> None:
-        """Raise UsageError for a store of scenes. what: what only works with shapes, so far."""
+        """Raise UsageError for a store of scenes. what: what only works with shapes."""
         if self.schema.kind == SCENES:
             raise UsageError(
-                f"this is a store of scenes, and {what} only takes shapes",
+                f"this is a store of scenes, which {what} cannot use",
                 where=self.path,
                 fix="scenes can be rendered, verified and read (`info`, `verify`, `preview`, "
                 "pc.open_store)",

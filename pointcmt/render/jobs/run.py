@@ -12,7 +12,7 @@ from pointcmt.datasets.sources import Listing
 from pointcmt.datasets.store.creation import remove
 from pointcmt.datasets.store.documents import Outcome
 from pointcmt.datasets.store.locations import absolute
-from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, ROOT, Schema
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, ROOT, SCENES, Schema
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
@@ -150,12 +150,14 @@ def complete(
     engine = _engine(job, options, len(missing), need)
     backlog = Backlog(missing, store.claims.look)
     total = _shapes(store, [task.shard for task in missing])
-    done = 0
+    done = views = 0
     backends: set[tuple[str, str]] = set()
     with meter(_TITLES[stage], total, "shapes") as progress:
         for finished in carry_out(backlog, engine):
             if finished.task.stage == stage:
-                done += sum(outcome.status == "done" for outcome in finished.outcomes)
+                own = _done(store, finished)
+                done += len(own)
+                views += _views(store, own)
             for backend in {(o.backend, o.backend_reason) for o in finished.outcomes} - backends:
                 backends.add(backend)
                 if backend[0]:
@@ -173,9 +175,23 @@ def complete(
         skipped=tried - done - len(failures),
         failures=failures,
         seconds=time.monotonic() - started,
-        views=done * store.schema.views,
+        views=views,
         notes=store.notes(options.share) if stage == RENDER else {},
     )
+
+
+def _done(store: ViewStore, finished: Finished) -> list[int]:
+    """Return the shapes that a task has rendered."""
+    ids = {outcome.id for outcome in finished.outcomes if outcome.status == "done"}
+    shapes = store.schema.shapes_of(finished.task.shard)
+    return [shape for shape in shapes if store.shapes[shape].id in ids]
+
+
+def _views(store: ViewStore, shapes: list[int]) -> int:
+    """Return how many views shapes have: scenes have as many as frames were chosen."""
+    if store.schema.kind != SCENES:
+        return len(shapes) * store.schema.views
+    return sum(store.counts(shape)["view_count"] for shape in shapes)
 
 
 def _require_done(

@@ -61,6 +61,27 @@ def test_the_official_lists_give_the_splits(tmp_path, folder):
     assert "1 shapes are left out: no split list names them" in notes
 
 
+def test_the_class_of_a_scan_is_the_type_that_the_benchmark_scores(tmp_path):
+    """The spelling of the files varies; scans of the test set have no type."""
+    written = {
+        "scene0000_00": "sceneType = Apartment",
+        "scene0001_00": "axisAlignment = 1 0\nsceneType = Bedroom / Hotel\n",
+        "scene0002_00": "sceneType = Storage/Basement/Garage",
+        "scene0003_00": "sceneType = Misc.",
+        "scene0004_00": "sceneType = Lobby",
+        "scene0707_00": "numDepthFrames = 10",
+    }
+    scans(tmp_path, [*written, "scene0708_00"])
+    for name, text in written.items():
+        (tmp_path / f"scans/{name}/{name}.txt").write_text(text)
+    listing = list_scannet("scannet", tmp_path)
+    kinds = ["apartment", "bedroom / hotel", "storage / basement / garage", "misc."]
+    assert [scene.class_name for scene in listing.shapes] == [*kinds, None, None, None]
+    assert len(listing.class_names) == 13
+    what = "1 scans are of types that the benchmark does not score, such as Lobby"
+    assert f"{what}: they have no class" in listing.notes
+
+
 def test_lists_that_divide_a_space_are_reported(tmp_path):
     scans(tmp_path, ["scene0000_00", "scene0000_01"])
     (tmp_path / "scannetv2_train.txt").write_text("scene0000_00\n")
@@ -70,8 +91,12 @@ def test_lists_that_divide_a_space_are_reported(tmp_path):
 
 
 def test_scans_of_one_space_stay_together_when_some_are_held_out(tmp_path):
+    """Even if their types differ."""
     names = [f"scene{space:04}_{scan:02}" for space in range(20) for scan in range(3)]
-    listing = hold_out(list_scannet("scannet", scans(tmp_path, names)), 0.3)
+    scans(tmp_path, names)
+    for name in names[::3]:
+        (tmp_path / f"scans/{name}/{name}.txt").write_text("sceneType = Office")
+    listing = hold_out(list_scannet("scannet", tmp_path), 0.3)
     of_space = {}
     for scene in listing.shapes:
         of_space.setdefault(scene.id[:9], set()).add(scene.split)

@@ -24,7 +24,7 @@ def test_frames_of_the_release_are_numbered_in_the_order_of_the_list(prefix, tmp
         ("000002", None, "SUNRGBD/kv2/kinect2data/0002"),
         ("000003", None, "SUNRGBD/xtion/a/b/3"),
     ]
-    assert (listing.kind, listing.up, listing.class_names) == ("scene", "z", ())
+    assert (listing.kind, listing.up, len(listing.class_names)) == ("scene", "z", 19)
     assert listing.official == {"train": 5285, "test": 5050}
     [note] = listing.notes
     assert "3 frames instead of 10335" in note
@@ -36,6 +36,18 @@ def test_splits_go_by_the_number_of_a_frame(tmp_path, monkeypatch):
     listing = list_sunrgbd("sunrgbd", write_release(tmp_path, FRAMES))
     assert [shape.split for shape in listing.shapes] == ["test", "test", "train"]
     assert listing.notes == ()
+
+
+def test_the_class_of_a_frame_is_the_type_of_its_scene(tmp_path):
+    """A link out of the root is not read, and rare types are told."""
+    types = ("bedroom\n", "office", "idk", "")
+    frames = [FakeFrame(f"kv1/b3do/{i}", scene=kind) for i, kind in enumerate(types)]
+    root = write_release(tmp_path / "root", frames)
+    (tmp_path / "outside.txt").write_text("kitchen")
+    (root / "SUNRGBD/kv1/b3do/3/scene.txt").symlink_to(tmp_path / "outside.txt")
+    listing = list_sunrgbd("sunrgbd", root)
+    assert [shape.class_name for shape in listing.shapes] == ["bedroom", "office", None, None]
+    assert "1 frames are of rare types of scenes, such as idk: they have no class" in listing.notes
 
 
 def test_the_version_of_the_boxes_must_be_there(tmp_path):

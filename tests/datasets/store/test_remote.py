@@ -24,6 +24,7 @@ from tests.datasets.store.object_storage import (
     Wire,
 )
 from tests.datasets.store.remote_jobs import COMMAND, HALF_WAY, SMALL, pointcmt, running
+from tests.render.load.scenes.recordings import write_exported
 from tests.stores import render_toy, settled, tree
 
 
@@ -77,6 +78,24 @@ def test_a_remote_store_has_the_same_bytes_as_a_local_one(bucket, local):
     render_toy(bucket.url("rendered"), **SMALL)
     assert settled(bucket.objects("rendered")) == tree(local.path)
     assert verify(bucket.url("rendered/")).ok
+
+
+def test_scenes_go_into_a_bucket_and_are_repaired_there(s3, tmp_path):
+    root, remote = tmp_path / "recordings", s3.url("scenes")
+    for name in ("a", "b"):
+        write_exported(root / name)
+    command = ("render", "--dataset", "frames", "--root", root, "--resolution", "32x24")
+    command += ("--frames", "4", "--points", "2000", "--shard-size", "1", "--workers", "1", "--out")
+    for out in (tmp_path / "S", remote):
+        assert pointcmt(*command, out)[0] == 0
+    local, store = ViewStore.open(tmp_path / "S"), ViewStore.open(remote)
+    assert settled(s3.objects("scenes")) == tree(local.path)
+    for name in ("rgb", "points", "visible"):
+        np.testing.assert_array_equal(store.read(name, 1), local.read(name, 1))
+    s3.delete(f"scenes/{shard_key(store.specs['points'], 'points', 1)}")
+    assert pointcmt("verify", remote)[0] == 1
+    assert pointcmt("verify", remote, "--repair", "--root", root, "--workers", "1")[0] == 0
+    assert settled(s3.objects("scenes")) == tree(local.path)
 
 
 def test_every_remote_array_equals_the_local_one(bucket, local, remote):

@@ -1,4 +1,4 @@
-"""Decode color and depth images of frames, and bring color to the pixels of the depth image."""
+"""Decode images of frames, and bring color and labels to the pixels of the depth image."""
 
 import io
 import warnings
@@ -10,6 +10,7 @@ from PIL import Image
 
 from pointcmt.cameras import pixel_centers
 from pointcmt.errors import Reason, ShapeRefused, printable
+from pointcmt.scenes import IGNORE
 
 MAX_PIXELS = 1 << 25  # of one image: eight times those of 4K video's
 MISSING = (0, 65535)  # depth values that mean "not measured"; the second one in derived data sets
@@ -53,6 +54,18 @@ def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
     return pixels.astype(np.uint16)
 
 
+def decode_labels(data: bytes, name: str) -> NDArray[np.int32]:
+    """Return the values [h,w] of an image with one channel of 8 or 16 bits.
+
+    Raises ShapeRefused: bad_syntax, too_large.
+    """
+    pixels = np.asarray(_decoded(data, name, color=False))
+    if pixels.ndim != 2 or pixels.dtype.kind not in "ui":
+        what = f"{printable(name)} must have one channel to be an image of labels"
+        raise ShapeRefused(Reason.BAD_SYNTAX, what)
+    return pixels.astype(np.int32)
+
+
 def in_meters(depth: NDArray[np.uint16], unit: float) -> NDArray[np.float32]:
     """Return depth [h,w] in meters, 0 where it was not measured. unit: meters per step."""
     return np.where(np.isin(depth, MISSING), 0, depth * np.float64(unit)).astype(np.float32)
@@ -80,6 +93,29 @@ def to_depth_pixels(
     if np.abs(uv - pixel_centers(W, H)).max() < _SHIFT:
         return small
     return _sampled(small, uv)
+
+
+def labels_at_depth_pixels(
+    labels: NDArray[np.int16],
+    depth: NDArray[np.float32],
+    K: NDArray[np.float64],
+    camera: ColorCamera | None,
+    color_size: tuple[int, int],
+) -> NDArray[np.int16]:
+    """Return labels [h,w] of the section that color images show in the pixels of depth, [H,W].
+
+    Each pixel takes the label at the place where `to_depth_pixels` takes its color, or IGNORE
+    beyond the borders. color_size: (width, height) that the camera's K is for.
+    """
+    (H, W), (h, w) = depth.shape, labels.shape
+    if camera is None:
+        uv, size = pixel_centers(W, H), (W, H)
+    else:
+        uv, size = _seen_at(depth, K, camera.K, camera.from_depth), color_size
+    at = np.floor(uv * [w / size[0], h / size[1]]).astype(np.intp)
+    inside = ((at >= 0) & (at < [w, h])).all(axis=-1)
+    column, row = np.moveaxis(np.where(inside[..., None], at, 0), -1, 0)
+    return np.where(inside, labels[row, column], np.int16(IGNORE))
 
 
 def _seen_at(

@@ -116,7 +116,7 @@ def exported(folder: SceneFolder, sidecar: Sidecar) -> Recording:
     Raises ShapeRefused.
     """
     images, notes = _numbered_images(folder)
-    files = _by_number(folder.names(POSES), (".txt",))
+    files = by_number(folder.names(POSES), (".txt",))
     without = images.keys() - files.keys()
     if without:
         notes.append(f"{len(without)} frames left out: they have no pose")
@@ -220,8 +220,8 @@ def _shots(
 def _numbered_images(folder: SceneFolder) -> tuple[dict[int, tuple[str, str]], list[str]]:
     """Return the names of color and depth images by frame number, and notes on unpaired ones."""
     place = next((name for name in COLORS if folder.names(name)), COLORS[0])
-    color = _by_number(folder.names(place), _IMAGES)
-    depth = _by_number(folder.names(DEPTH), _IMAGES)
+    color = by_number(folder.names(place), _IMAGES)
+    depth = by_number(folder.names(DEPTH), _IMAGES)
     both = color.keys() & depth.keys()
     if not both:
         what = f"no frame has images in both {place} and {DEPTH}"
@@ -233,7 +233,7 @@ def _numbered_images(folder: SceneFolder) -> tuple[dict[int, tuple[str, str]], l
     return {key: (f"{place}/{color[key]}", f"{DEPTH}/{depth[key]}") for key in both}, notes
 
 
-def _by_number(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[int, str]:
+def by_number(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[int, str]:
     """Return file names by the first integer in them. Raises ShapeRefused if two have the same."""
     found: dict[int, str] = {}
     for name in names:

@@ -15,6 +15,7 @@ from pointcmt.render.load.scenes.images import (
     decode_color,
     decode_depth,
     in_meters,
+    labels_at_depth_pixels,
     to_depth_pixels,
 )
 from pointcmt.render.load.scenes.poses import is_pose
@@ -63,7 +64,8 @@ class Shot:
     """A frame as recorded. Its pose [4,4] may be invalid.
 
     name: for messages. read: return what is stored; raises ShapeRefused. lens: None = that of the
-    recording.
+    recording. labels: return the class index [h,w] of each place in the color image, in any
+    resolution; None if there are no labels; raises ShapeRefused.
     """
 
     number: int
@@ -71,6 +73,7 @@ class Shot:
     name: str
     read: Callable[[], Pixels]
     lens: Lens | None = None
+    labels: Callable[[], NDArray[np.int16]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +194,14 @@ def _read(shot: Shot, K: NDArray[np.float64], optics: _Optics) -> Image:
         what = f"the proportions of depth and color differ: {name} has {sizes[0]}, color {sizes[1]}"
         raise ShapeRefused(Reason.COUNT_MISMATCH, what)
     depth = in_meters(raw, optics.depth_unit)
-    return Image(to_depth_pixels(color, depth, K, optics.color), depth)
+    semantic = None
+    if shot.labels is not None:
+        labels = shot.labels()
+        if not _same_proportions((labels.shape[1], labels.shape[0]), own):
+            what = f"the proportions of color and labels differ in the frame of {name}"
+            raise ShapeRefused(Reason.COUNT_MISMATCH, what)
+        semantic = labels_at_depth_pixels(labels, depth, K, optics.color, own)
+    return Image(to_depth_pixels(color, depth, K, optics.color), depth, semantic)
 
 
 def sample_points(frames: tuple[Frame, ...]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from pointcmt.render.load.scenes.images import ColorCamera
 from pointcmt.render.load.scenes.layouts import centered, exported, in_rig
 from pointcmt.render.load.scenes.poses import FAR, as_matrix, is_pose, parse_numbers
 from pointcmt.render.load.scenes.recording import Lens, Recording, frames_of, sample_points
+from pointcmt.render.load.scenes.scannet_images import with_labels
 from pointcmt.render.load.scenes.scannet_labels import (
     VertexLabels,
     boxes_of,
@@ -46,7 +47,8 @@ def load_scannet(record: ShapeRecord, root: Path, follow_links: bool = False) ->
     """Return a scan that `list_scannet` found.
 
     Frames come from the .sens file, else from exported frames in the scan's folder or in
-    `scannet_frames_25k`; frames with an invalid pose are left out and counted. Points are the
+    `scannet_frames_25k`, whose images of labels are read, too; frames with an invalid pose are left
+    out and counted. Points are the
     vertices of `_vh_clean_2.ply`, in their order; without it, there are none. sha256 covers all
     that was read, images by their names and sizes. Raises ShapeRefused for anything wrong.
     """
@@ -111,7 +113,7 @@ def _frames(
                         for place in frame_folders(root, name))]  # fmt: skip
     for place in places:
         if layout_of(place.inside("")) == Layout.EXPORTED:
-            frames, notes = frames_of(exported(place, read_sidecar(place)))
+            frames, notes = frames_of(with_labels(place, exported(place, read_sidecar(place))))
             return frames, [] if place is folder else [place.digest()], notes
     return (), [], ("no frames: no .sens file, and no folders color, depth and pose",)
 
