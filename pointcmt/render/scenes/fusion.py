@@ -35,7 +35,7 @@ def fuse(views: Iterable[View], voxel: float) -> ScenePoints:
         keys, values, labels = _pixels(view, voxel)
         has_labels = has_labels or view.image.semantic is not None
         sums.append(_summed(keys, values))
-        votes.append(_counted(np.stack([keys, *labels.T], axis=1)))
+        votes.append(_counted(keys, labels))
     keys = np.concatenate([found for found, _ in sums]) if sums else np.zeros(0, np.int64)
     values = np.concatenate([found for _, found in sums]) if sums else np.zeros((0, 10))
     keys, values = _summed(keys, values)
@@ -119,10 +119,17 @@ def _summed(
     return distinct, np.add.reduceat(values[order], starts, axis=0)
 
 
-def _counted(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the distinct rows [m,3], each with how often it occurs [m,4]."""
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    return np.column_stack([distinct, counts])
+def _counted(keys: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distinct rows of keys [n] and labels [n,2], each with its count, [m,4]."""
+    order = np.lexsort((labels[:, 1], labels[:, 0], keys))
+    return _merged(np.column_stack([keys, labels, np.ones_like(keys)])[order])
+
+
+def _merged(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add up the last column of sorted rows [n,4] that are equal in the others."""
+    new = np.any(rows[1:, :3] != rows[:-1, :3], axis=1)
+    starts = np.flatnonzero(np.concatenate([[True], new])[: len(rows)])
+    return np.column_stack([rows[starts, :3], np.add.reduceat(rows[:, 3], starts)])
 
 
 def _majority(
@@ -130,12 +137,8 @@ def _majority(
 ) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
     """Return the class and instance with the most votes at each key; votes: rows of `_counted`."""
     order = np.lexsort((votes[:, 2], votes[:, 1], votes[:, 0]))
-    rows = votes[order]
-    new = np.any(rows[1:, :3] != rows[:-1, :3], axis=1)
-    starts = np.flatnonzero(np.concatenate([[True], new]))
-    rows, count = rows[starts, :3], np.add.reduceat(rows[:, 3], starts)
-    best = np.lexsort((rows[:, 2], rows[:, 1], -count, rows[:, 0]))
-    rows = rows[best]
+    rows = _merged(votes[order])
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], -rows[:, 3], rows[:, 0]))]
     _, first = np.unique(rows[:, 0], return_index=True)
     rows = rows[first]
     mine = rows[np.searchsorted(rows[:, 0], keys)]

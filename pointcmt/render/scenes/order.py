@@ -24,9 +24,8 @@ def voxel_order(points: NDArray[np.floating]) -> NDArray[np.int64]:
     code = _morton(np.clip(places, 0, (1 << AXIS_BITS) - 1))
     by_code = np.argsort(code, kind="stable")
     level, voxel = _levels(points[by_code].astype(np.float64), code[by_code])
-    index = by_code.astype(np.uint64)
-    mixed = _mixed(np.where(level < LEVELS, voxel, index) + level.astype(np.uint64))
-    return by_code[np.lexsort((index, mixed, level))]
+    own = np.where(level < LEVELS, voxel, by_code.astype(np.uint64))  # distinct within a level
+    return by_code[np.lexsort((_mixed(own + level), level))]
 
 
 def _morton(places: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -69,7 +68,7 @@ def _levels(points, code):  # type: ignore[no-untyped-def]
     points [N,3] and code [N] are sorted by code: the points of a voxel of any size are neighbors.
     """
     count = len(points)
-    level, voxel = np.full(count, LEVELS, np.int64), np.zeros(count, np.uint64)
+    level, voxel = np.full(count, LEVELS, np.uint8), np.zeros(count, np.uint64)
     for step in range(LEVELS):
         up = np.uint64(3 * (LEVELS - 1 - step))
         size = FINEST * 2.0 ** (LEVELS - 1 - step)

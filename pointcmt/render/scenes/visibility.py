@@ -62,19 +62,31 @@ class Surface:
         A point is seen if it projects into the image and nothing lies in front of it by more than
         the tolerance.
         """
-        projection = K @ world_to_camera[:3]
-        image = points.astype(np.float64) @ projection[:, :3].T + projection[:, 3]
-        z = image[:, 2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u, v = image[:, 0] / z, image[:, 1] / z
-            inside = (z > NEAREST) & (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
         center = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
-        aimed = points[inside] - center.astype(np.float32)
-        rays = np.column_stack([np.broadcast_to(center, aimed.shape), aimed]).astype(np.float32)
+        inside, z, rays = _rays_to(
+            np.ascontiguousarray(points, np.float32), K @ world_to_camera[:3], center, size
+        )
         hit = self._scene.cast_rays(self._tensor(rays), nthreads=self._threads)["t_hit"].numpy()
         seen = np.zeros(len(points), np.bool_)
-        seen[inside] = hit * z[inside] >= z[inside] - tolerance(z[inside])
+        seen[inside] = hit * z >= z - tolerance(z)
         return seen
+
+
+@compiled
+def _rays_to(points, projection, center, size):  # type: ignore[no-untyped-def]
+    """Return which points [N,3] project into an image of (height, width), as indices [n], their
+    depths [n] and the rays [n,6] f32 from the camera's center that end at them."""
+    inside = np.empty(len(points), np.int64)
+    z, rays, count = np.empty(len(points)), np.empty((len(points), 6), np.float32), 0
+    for n in range(len(points)):
+        x, y, w = _projected(points[n], projection)
+        if w > NEAREST and 0.0 <= x / w < size[1] and 0.0 <= y / w < size[0]:
+            inside[count], z[count] = n, w
+            for axis in range(3):
+                rays[count, axis] = center[axis]
+                rays[count, 3 + axis] = points[n, axis] - np.float32(center[axis])
+            count += 1
+    return inside[:count], z[:count], rays[:count]
 
 
 @compiled
