@@ -128,15 +128,17 @@ class SceneData:
     """One scene as its source has it.
 
     frames: in the source's order. points: None if they must be fused from the frames. mesh: a
-    surface for testing visibility by rays, in the source's coordinates. source_to_world: the rigid
-    transform that turns +Z up and puts the floor near z = 0. sha256: of everything it was read
-    from. notes: what was repaired or left out.
+    surface for testing visibility by rays, in the source's coordinates. face_instance: the instance
+    of each of its faces, -1 = none; boxes of instances that frames hardly see are left out then.
+    source_to_world: the rigid transform that turns +Z up and puts the floor near z = 0. sha256: of
+    everything it was read from. notes: what was repaired or left out.
     """
 
     frames: tuple[Frame, ...]
     points: ScenePoints | None = None
     boxes: Boxes = field(default_factory=Boxes.none)
     mesh: Mesh | None = None
+    face_instance: NDArray[np.int32] | None = None  # [F]
     source_to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # [4,4]
     sha256: str = ""
     notes: tuple[str, ...] = ()
@@ -144,6 +146,10 @@ class SceneData:
     def __post_init__(self) -> None:
         if not self.frames and self.points is None:
             raise ShapeError("the scene has neither frames nor points", reason=Reason.EMPTY_FILE)
+        if self.face_instance is not None:
+            faces = 0 if self.mesh is None else len(self.mesh.faces)
+            if self.face_instance.shape != (faces,) or self.face_instance.dtype != np.int32:
+                raise _bad("face_instance", f"must be int32 {[faces]}, one per face of the mesh")
         if not is_rigid(self.source_to_world):
             raise _bad("source_to_world", "must be a rigid transform")
 

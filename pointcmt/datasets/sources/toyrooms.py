@@ -55,8 +55,12 @@ def list_toyrooms(dataset: str, root: Path | None) -> Listing:
 
 
 def number_of(record: ShapeRecord) -> int:
-    """Return the number of a room. Raises ShapeRefused: the record may be a stranger's."""
+    """Return the number of a room. Raises ShapeRefused: the record may be a stranger's.
+
+    Rooms that are not listed are refused, although they could be made: their split is unknown.
+    """
     number = record.id.removeprefix("room/")
-    if not (number.isascii() and number.isdecimal() and len(number) == 4):
+    known = number.isascii() and number.isdecimal() and len(number) == 4
+    if not (known and int(number) < sum(COUNTS.values())):
         raise ShapeRefused(Reason.MISSING_FILE, f"there is no toy room {record.id}")
     return int(number)

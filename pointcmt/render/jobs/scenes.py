@@ -69,7 +69,8 @@ def scene_loader(job: Job) -> Callable[[ShapeRecord], SceneData]:
         case "toyrooms":
             from pointcmt.render.load.scenes.toyrooms import load_toyroom
 
-            return load_toyroom
+            seed = job.config.seed
+            return lambda record: load_toyroom(record, seed)
         case "frames":
             from pointcmt.render.load.scenes.frames import load_frames as load
         case "scannet":

@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.cameras import Camera
 from pointcmt.datasets.store.schema import Schema, array_specs, blank, pack_visible
 from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.render.scenes.boxes import boxes_in_world, seen_boxes
 from pointcmt.render.scenes.config import DEPTH_STEP, SceneConfig
 from pointcmt.render.scenes.frames import Shown, choose_frames, quantized, resized
 from pointcmt.render.scenes.fusion import View, fuse
 from pointcmt.render.scenes.order import voxel_order
+from pointcmt.render.scenes.smoothing import smoothed
 from pointcmt.render.scenes.visibility import Surface, seen_by_depth
-from pointcmt.scenes import Boxes, Frame, SceneData, ScenePoints
+from pointcmt.scenes import Frame, SceneData, ScenePoints
 
 OF_PLAN = ("label", "split", "status")  # arrays that do not depend on the scene's content
-FEWEST_BOX_POINTS = 50  # of an instance whose points are fused, or its box is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ def make_row(scene: SceneData, schema: Schema, config: SceneConfig, threads: int
         notes.append(f"{len(shown)} of {len(scene.frames)} frames are used")
     views = [_in_world(each, scene, config) for each in shown]
     if scene.points is None:
-        points = fuse(views, config.voxel)
+        points = fuse([smoothed(view) for view in views], config.voxel)
     else:
         points = _moved(scene.points, scene.source_to_world)
     if not len(points):
@@ -52,9 +54,12 @@ def make_row(scene: SceneData, schema: Schema, config: SceneConfig, threads: int
     arrays = _padding(schema)
     _put_points(arrays, points, places, order)
     _put_views(arrays, [each.frame for each in shown], views)
-    _put_visible(arrays, scene, views, places[order], threads)
+    surface = None
+    if scene.mesh is not None and views:
+        surface = Surface(scene.mesh, scene.source_to_world, threads)
+    _put_visible(arrays, len(views), places[order], surface)
     if schema.boxes:
-        notes += _put_boxes(arrays, scene, points)
+        notes += _put_boxes(arrays, scene, points, surface)
     arrays["source_to_world"][:] = scene.source_to_world
     return Row(arrays, len(points), tuple(notes))
 
@@ -119,16 +124,12 @@ def _put_views(arrays: dict[str, NDArray[Any]], frames: list[Frame], views: list
 
 def _put_visible(
     arrays: dict[str, NDArray[Any]],
-    scene: SceneData,
-    views: list[View],
+    views: int,
     points: NDArray[np.float32],
-    threads: int,
+    surface: Surface | None,
 ) -> None:
     """Test the points against what is stored: cameras as float64, depth in steps."""
-    surface = None
-    if scene.mesh is not None and views:
-        surface = Surface(scene.mesh, scene.source_to_world, threads)
-    for index in range(len(views)):
+    for index in range(views):
         K, pose = arrays["K"][index], arrays["world_to_camera"][index]
         if surface is not None:
             seen = surface.seen(points, K, pose, arrays["depth"].shape[1:])
@@ -139,14 +140,18 @@ def _put_visible(
         arrays["visible"][index, : len(packed)] = packed
 
 
-def _put_boxes(arrays: dict[str, NDArray[Any]], scene: SceneData, points: ScenePoints) -> list[str]:
+def _put_boxes(
+    arrays: dict[str, NDArray[Any]],
+    scene: SceneData,
+    points: ScenePoints,
+    surface: Surface | None,
+) -> list[str]:
     """Put the boxes, moved into the world; return notes on those that are left out."""
     found, notes = scene.boxes, []
-    if scene.points is None and points.instance is not None:  # has anything of it been seen?
-        numbers, counts = np.unique(points.instance, return_counts=True)
-        enough = numbers[counts >= FEWEST_BOX_POINTS]
-        kept = np.isin(found.instance, enough)
-        found = Boxes(found.boxes[kept], found.label[kept], found.instance[kept])
+    if scene.points is None:
+        views, size = int(arrays["view_count"]), arrays["depth"].shape[1:]
+        cameras = Camera(arrays["K"][:views], arrays["world_to_camera"][:views], size[1], size[0])
+        found = seen_boxes(scene, points, surface, cameras)
         if len(found) < len(scene.boxes):
             hidden = len(scene.boxes) - len(found)
             notes.append(f"{hidden} boxes are left out: the frames hardly show their instances")
@@ -154,16 +159,7 @@ def _put_boxes(arrays: dict[str, NDArray[Any]], scene: SceneData, points: SceneP
     if count < len(found):
         notes.append(f"{count} of {len(found)} boxes are used: the store has no room")
     arrays["box_count"][...] = count
-    arrays["boxes"][:count] = _boxes_in_world(found.boxes[:count], scene.source_to_world)
+    arrays["boxes"][:count] = boxes_in_world(found.boxes[:count], scene.source_to_world)
     arrays["box_label"][:count] = found.label[:count]
     arrays["box_instance"][:count] = found.instance[:count]
     return notes
-
-
-def _boxes_in_world(boxes: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Move boxes [K,7] by a pose that keeps +Z up, or nearly so."""
-    moved = boxes.astype(np.float64)
-    moved[:, :3] = moved[:, :3] @ pose[:3, :3].T + pose[:3, 3]
-    yaw = moved[:, 6] + np.arctan2(pose[1, 0], pose[0, 0])
-    moved[:, 6] = (yaw + np.pi) % (2 * np.pi) - np.pi
-    return moved.astype(np.float32)

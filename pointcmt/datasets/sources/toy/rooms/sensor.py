@@ -35,7 +35,10 @@ class Sensor:
 
 
 def sample_sensor(
-    depth: NDArray[np.floating], camera: Camera, seed: int, sensor: Sensor | None = None
+    depth: NDArray[np.floating],
+    camera: Camera,
+    seed: int | tuple[int, ...],
+    sensor: Sensor | None = None,
 ) -> NDArray[np.float32]:
     """Return what a depth camera would measure, [H,W] f32 meters, 0 where it measures nothing.
 
