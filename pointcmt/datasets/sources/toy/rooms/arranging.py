@@ -133,7 +133,7 @@ def seats(layout: Layout) -> None:
 def corner(layout: Layout) -> None:
     """Place an armchair or a club chair, with a small table or a lamp beside it."""
     dice = layout.dice
-    chair = dice.pick((furniture.armchair, furniture.club_chair))(dice)
+    chair = dice.pick((furniture.armchair, furniture.club_chair), (2, 1))(dice)
     index = layout.against_wall(chair, dice.between(0.0, 0.02))
     if index is not None:
         beside = furniture.floor_lamp(dice) if dice.chance(0.5) else small(layout)
@@ -174,7 +174,7 @@ Group = tuple[Callable[[Layout], None], float]  # and the chance of it
 ROOM_TYPES: dict[str, tuple[Group, ...]] = {
     "living room": ((dining, 0.5), (lounge, 1.0), (cabinets, 0.9), (floor_lamp, 0.5)),
     "dining room": ((dining, 1.0), (cabinets, 0.9), (corner, 0.8), (floor_lamp, 0.4)),
-    "office": ((workplace, 1.0), (workplace, 0.6), (cabinets, 1.0), (lounge, 0.5)),
+    "office": ((workplace, 1.0), (workplace, 0.6), (cabinets, 1.0), (lounge, 0.7)),
     "meeting room": ((meeting, 1.0), (cabinets, 0.8), (corner, 0.8), (seats, 0.4)),
     "waiting room": ((seats, 1.0), (lounge, 1.0), (cabinets, 0.7), (seats, 0.5)),
     "study": ((workplace, 1.0), (cabinets, 1.0), (cabinets, 0.7), (corner, 0.8)),
