@@ -128,20 +128,20 @@ class SceneData:
     """One scene as its source has it.
 
     frames: in the source's order. points: None if they must be fused from the frames. mesh: a
-    surface for testing visibility by rays, in the source's coordinates. face_instance: the instance
-    of each of its faces, -1 = none; boxes of instances that frames hardly see are left out then.
-    source_to_world: the rigid transform that turns +Z up and puts the floor near z = 0. sha256: of
-    everything it was read from. notes: what was repaired or left out.
+    surface for testing visibility by rays, in the source's coordinates. source_to_world: the rigid
+    transform that turns +Z up and puts the floor near z = 0. sha256: of everything it was read
+    from. notes: what was repaired or left out. face_instance: the instance of each face of the
+    mesh, -1 = none; boxes of instances of which frames see too little are then left out.
     """
 
     frames: tuple[Frame, ...]
     points: ScenePoints | None = None
     boxes: Boxes = field(default_factory=Boxes.none)
     mesh: Mesh | None = None
-    face_instance: NDArray[np.int32] | None = None  # [F]
     source_to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # [4,4]
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    face_instance: NDArray[np.int32] | None = None  # [F]
 
     def __post_init__(self) -> None:
         if not self.frames and self.points is None:
