@@ -42,7 +42,9 @@ def test_rows_hold_what_the_frames_show(store):
         assert store.counts(shape)["view_count"] == frames
         points = store.read("points", shape)
         assert 2000 < len(points) < 8000
-        assert box_room.on_a_surface(points).max() < 0.03
+        away = box_room.on_a_surface(points)
+        assert np.quantile(away, 0.85) < 1e-3
+        assert away.max() < 0.04  # at corners; pixels are 7 cm wide at 4 m
         assert store.read("frame", shape).tolist() == [10 * i for i in range(frames)]
         assert store.read("rgb", shape).shape == (frames, 60, 80, 3)
         assert store.read("semantic", shape).min() >= 0

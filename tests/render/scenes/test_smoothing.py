@@ -48,7 +48,7 @@ def test_planes_stay_and_noise_on_them_shrinks(slope):
     noise = np.random.default_rng(1).normal(0, 0.006, exact.shape).astype(np.float32)
     inner = slice(RADIUS, -RADIUS), slice(RADIUS, -RADIUS)
     left = (smoothed_depth(exact + noise) - exact)[inner]
-    assert left.std() < 0.2 * 0.006
+    assert left.std() < 0.25 * 0.006
     assert abs(left.mean()) < 0.0002
 
 
