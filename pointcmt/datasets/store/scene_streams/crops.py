@@ -14,7 +14,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     SceneStream,
     SceneStreamConfig,
 )
-from pointcmt.datasets.store.scene_streams.voxels import Voxels
+from pointcmt.datasets.store.scene_streams.voxels import Voxels, find_crop
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 
@@ -56,9 +56,9 @@ class CropConfig(SceneStreamConfig):
 class CropStream(SceneStream):
     """A stream of scenes, or crops of scenes, with one point per voxel.
 
-    A crop is the `config.crop` voxels nearest to a random one, all if there are fewer. Points are
-    one of each voxel, sorted by the voxels' places. x and y are relative to the mean of the crop, z
-    is the height over the floor: as stored, see docs/datasets.md.
+    A crop is the `config.crop` voxels nearest to that of a random point, all if there are fewer.
+    Points are one of each voxel, sorted by the voxels' places. x and y are relative to the mean of
+    the crop, z is the height over the floor: as stored, see docs/datasets.md.
 
     A batch is packed: "points" [ΣN,3] f32 meters, "color" [ΣN,3] u8, "normal" [ΣN,3] f32 and
     "semantic" [ΣN] i64 (-1 = ignore) as `config.channels` says, "batch" [ΣN] i64, the sample of
@@ -85,11 +85,14 @@ class CropStream(SceneStream):
         reads = {name: scene.start_points(CHANNELS[name]) for name in config.channels}
         places = points.result()
         rng = np.random.default_rng([config.seed, sample.epoch, sample.shape, sample.slot])
-        voxels = Voxels.of(places, config.voxel)
-        kept = np.arange(len(voxels))
-        if 0 < config.crop < len(voxels):
-            kept = voxels.nearest(int(rng.integers(len(voxels))), config.crop)
-        chosen = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
+        if config.crop:
+            center = int(rng.integers(len(places)))
+            inside, voxels, kept = find_crop(places, config.voxel, center, config.crop)
+        else:
+            inside, voxels = np.arange(len(places)), Voxels.of(places, config.voxel)
+            kept = np.arange(len(voxels))
+        own = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
+        chosen = inside[own]
         arrays: Arrays = {"points": _centered_in_plan(places[chosen])}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {name: _labels_as_i64(array[chosen]) for name, array in values.items()}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pointcmt.compiled import compiled
 
 DIGIT = 11  # bits that a pass of the radix sort sorts by
+MARGIN = 1.1  # more points than a crop should need, so that it is rarely looked for again
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +52,40 @@ class Voxels:
         voxel[self.order] = np.repeat(np.arange(len(self)), np.diff(self.starts))
         return voxel
 
-    def nearest(self, center: int, count: int) -> NDArray[np.int64]:
-        """Return the `count` voxels nearest to one of them, ascending; of equally far ones the
-        first. There must be that many.
+    def nearest(self, place: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return the `count` voxels nearest to a place [3], ascending; of equally far ones the
+        first. All of them if there are fewer.
         """
-        away = _squared_distances(self.places, center)
+        if count >= len(self):
+            return np.arange(len(self))
+        away = _squared_distances(self.places, place)
         farthest = np.partition(away, count - 1)[count - 1]
         kept = away < farthest
         ties = np.flatnonzero(away == farthest)
         kept[ties[: count - np.count_nonzero(kept)]] = True
         return np.flatnonzero(kept)
+
+
+def find_crop(
+    points: NDArray[np.float32], size: float, center: int, count: int
+) -> tuple[NDArray[np.int64], Voxels, NDArray[np.int64]]:
+    """Find the `count` voxels nearest to that of a point, all of them if there are fewer.
+
+    Returns points [m], ascending, the voxels of these, and which of the voxels are meant. Only the
+    points of a ball that holds the crop are sorted, since a scene may have many more.
+    """
+    place = np.floor(points[center].astype(np.float64) / size).astype(np.int64)
+    rings = _rings(points, size, place)
+    within = np.cumsum(np.bincount(rings))  # points up to each ring
+    wanted = min(count, len(points))  # a voxel holds a point or more
+    while True:
+        ring = int(np.searchsorted(within, wanted))
+        inside = np.flatnonzero(rings <= ring)
+        voxels = Voxels.of(points[inside], size)
+        if len(voxels) >= count or len(inside) == len(points):
+            return inside, voxels, voxels.nearest(place, count)
+        more = int(len(inside) * count / len(voxels) * MARGIN)
+        wanted = min(max(more, len(inside) + 1), len(points))
 
 
 @compiled
@@ -135,5 +160,18 @@ def _squared_distances(places, center):  # type: ignore[no-untyped-def]
     away = np.zeros(len(places), np.int64)
     for voxel in range(len(places)):
         for axis in range(3):
-            away[voxel] += (places[voxel, axis] - places[center, axis]) ** 2
+            away[voxel] += (places[voxel, axis] - center[axis]) ** 2
     return away
+
+
+@compiled
+def _rings(points, size, center):  # type: ignore[no-untyped-def]
+    """Return the distance of each point's place from the center's, rounded down, [n]."""
+    rings = np.empty(len(points), np.int32)
+    for i in range(len(points)):
+        away = 0.0  # a whole number
+        for axis in range(3):
+            place = np.floor(np.float64(points[i, axis]) / size)
+            away += (place - center[axis]) ** 2
+        rings[i] = np.int32(np.sqrt(away))
+    return rings

@@ -5,7 +5,7 @@ import pytest
 
 from pointcmt.datasets.store.scene_streams.overlaps import frame_overlaps
 from pointcmt.datasets.store.scene_streams.surroundings import near_visible
-from pointcmt.datasets.store.scene_streams.voxels import Voxels
+from pointcmt.datasets.store.scene_streams.voxels import Voxels, find_crop
 
 
 def clustered(count, seed=0):
@@ -86,4 +86,21 @@ def test_the_nearest_voxels_equal_a_stable_sort():
         center = int(rng.integers(len(places)))
         away = ((places - places[center]) ** 2).sum(axis=1)
         expected = np.sort(np.argsort(away, kind="stable")[:count])
-        assert np.array_equal(voxels.nearest(center, count), expected)
+        assert np.array_equal(voxels.nearest(places[center], count), expected)
+
+
+@pytest.mark.parametrize("count", [1, 40, 300, 5000])
+def test_a_crop_is_found_from_the_points_around_its_center(count):
+    points = clustered(3000)
+    whole = Voxels.of(points, 0.03)
+    for center in (0, 1234, 2999):
+        inside, voxels, kept = find_crop(points, 0.03, center, count)
+        place = whole.places[whole.of_points()[center]]
+        away = ((whole.places - place) ** 2).sum(axis=1)
+        expected = np.sort(np.argsort(away, kind="stable")[:count])
+        assert np.array_equal(voxels.places[kept], whole.places[expected])
+        first = inside[voxels.first_points(kept)]
+        assert np.array_equal(first, whole.first_points(expected))
+        sizes = np.diff(voxels.starts)[kept]
+        assert np.array_equal(sizes, np.diff(whole.starts)[expected])
+    assert (len(inside) < len(points)) == (count < len(whole))
