@@ -10,9 +10,9 @@ What is read:
   pairs   two overlapping frames of 240 × 320 pixels of a toy room with color and depth, and 8,192
           of its points, in batches of 16. The files' pairs are given beforehand, and their points
           are only those that a frame sees: a tree to find their neighbors takes 0.2 s per pair
-  5cm, 2cm   the 100,000 voxels of this size around a random point with color and classes, in batches
-          of 4, from synthetic rooms of 12 × 9 × 3 m with a million points. From the files, voxels
-          are the runs of a sorted hash, and the nearest ones are sorted by distance
+  5cm, 2cm   the 100,000 voxels of this size around a random point, with color and classes, in
+          batches of 4, from synthetic rooms of 12 × 9 × 3 m with a million points. From the files,
+          voxels are the runs of a sorted hash, and the nearest ones are sorted by distance
 A new stream of pairs also finds overlaps and the neighbors of each room's points, once; the rate of
 its first epoch of 8 pairs per room, from its opening on, is shown apart. Without --rooms, toy rooms
 are rendered first, for some minutes.

@@ -14,7 +14,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     SceneStream,
     SceneStreamConfig,
 )
-from pointcmt.datasets.store.scene_streams.voxels import Voxels, find_crop
+from pointcmt.datasets.store.scene_streams.voxels import MARGIN, Voxels, find_crop
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
 
@@ -77,6 +77,7 @@ class CropStream(SceneStream):
         super().__init__(store, shapes, config, names, threads)
         samples = len(self.shapes) * config.samples
         require_batches(samples, config, unit="crop", whole="epoch")
+        self._points_per_voxel = 1.0  # of the last crop: where to begin with the next
 
     def _load(self, sample: Sample) -> Arrays:
         """Read a crop: arrays [N,...] and, of a whole scene, [M]."""
@@ -87,15 +88,20 @@ class CropStream(SceneStream):
         rng = np.random.default_rng([config.seed, sample.epoch, sample.shape, sample.slot])
         if config.crop:
             center = int(rng.integers(len(places)))
-            inside, voxels, kept = find_crop(places, config.voxel, center, config.crop)
+            inside, voxels, kept = find_crop(
+                places, config.voxel, center, config.crop, self._points_per_voxel
+            )
+            self._points_per_voxel = MARGIN * len(inside) / max(len(voxels), 1)
         else:
             inside, voxels = np.arange(len(places)), Voxels.of(places, config.voxel)
             kept = np.arange(len(voxels))
         own = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
         chosen = inside[own]
-        arrays: Arrays = {"points": _centered_in_plan(places[chosen])}
+        arrays: Arrays = {"points": _centered_in_plan(np.take(places, chosen, axis=0))}
         values = {name: read.result() for name, read in reads.items()}
-        arrays |= {name: _labels_as_i64(array[chosen]) for name, array in values.items()}
+        arrays |= {
+            name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
+        }
         arrays["shape"] = np.array([sample.shape])
         if not config.crop:
             arrays |= {"inverse": voxels.of_points(), "point_count": np.array([scene.points])}
