@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from pointcmt.commands import demo_steps
 from pointcmt.datasets.sources import formats
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.printed import commented_yaml, describe_keys
@@ -242,17 +243,29 @@ def test_invalid_training_options_are_usage_errors(toy_store, tmp_path, argument
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_demo_reach_their_accuracy(tmp_path):
     done = pointcmt("demo", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     for run, least in (("teacher", 0.8), ("student", 0.7)):
         report = json.loads((tmp_path / "demo" / run / "evaluation.json").read_text())
         assert report["overall_accuracy"] >= least
+    require_demo(tmp_path / "demo", done.stdout)
+
+
+def test_a_small_demo_leaves_what_it_names(tmp_path, messages, capsys):
+    demo_steps.run(tmp_path / "demo", demo_steps.Size(train=20, test=10, rooms=1, epochs=(1, 1, 1)))
+    require_demo(tmp_path / "demo", capsys.readouterr().out)
+
+
+def require_demo(folder, said):
+    """Pictures that are named, stores that are sound, and accuracies."""
     for picture in (
         *("preview/contact_sheet.png", "cmpg/clouds.png", "student/confusion.png"),
         *("rooms_preview/contact_sheet.png", "rooms_preview/points.png"),
     ):
-        assert (tmp_path / "demo" / picture).exists()
-        assert f"see {tmp_path / 'demo' / picture}" in done.stdout
+        assert (folder / picture).exists()
+        assert f"see {folder / picture}" in said
     for store in ("store", "rooms"):
-        assert pointcmt("verify", tmp_path / "demo" / store).returncode == 0
+        assert pointcmt("verify", folder / store).returncode == 0
+    assert re.search(r"training each: teacher \d+%, student \d+% \(chance: 10 %\)", said)

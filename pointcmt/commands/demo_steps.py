@@ -4,7 +4,7 @@ Each step calls the same functions as the corresponding command.
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointcmt.cameras import find_rig
@@ -21,9 +21,7 @@ from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import stages
 
-TRAIN, TEST = 300, 100  # shapes of ten classes
 CONFIG = RenderConfig(find_rig("mvnet12"), size=96, points=512)
-ROOMS = 2
 ROOM_CONFIG = SceneConfig(frames=8, height=120, width=160, points=1 << 15)
 OVERRIDES = {
     "teacher": (
@@ -42,24 +40,41 @@ OVERRIDES = {
         "distillation.classifier=1",
     ),
 }
-EPOCHS = {"teacher": 5, "cmpg": 6, "student": 22}
 
 
-def run(out: Path) -> None:
+@dataclass(frozen=True)
+class Size:
+    """How much a demo does. train, test: shapes of ten classes. epochs: of the three stages.
+
+    The default takes two minutes on two cores, long enough for batch norm to converge.
+    """
+
+    train: int = 300
+    test: int = 100
+    rooms: int = 2
+    epochs: tuple[int, int, int] = 5, 6, 22
+
+
+def run(out: Path, size: Size = Size()) -> None:
     """Render, preview, train PointCMT's three stages and evaluate; write everything below `out`.
 
     Running it again resumes. Raises PointcmtError like the commands.
     """
     started = time.monotonic()
     _title("1 · render toy shapes: 12 views each, with depth, face ids and correspondences")
-    store = _render(_few(list_shapes("toy", None)), CONFIG, out / "store")
+    store = _render(_few(list_shapes("toy", None), size), CONFIG, out / "store")
     _preview(store, out / "preview", shapes=20, views=5)
 
     _title("2 · render toy rooms: frames of a depth camera, with labels, boxes and fused points")
-    rooms = _render(select(list_shapes("toyrooms", None), None, ROOMS), ROOM_CONFIG, out / "rooms")
-    _preview(rooms, out / "rooms_preview", shapes=ROOMS, views=4)
+    rooms = select(list_shapes("toyrooms", None), None, size.rooms)
+    _preview(
+        _render(rooms, ROOM_CONFIG, out / "rooms"),
+        out / "rooms_preview",
+        shapes=size.rooms,
+        views=4,
+    )
 
-    config = load_pipeline(None, _overrides())
+    config = load_pipeline(None, _overrides(size))
     for number, (recipe, stage) in enumerate(stages(config, out), 3):
         _title(f"{number} · train {recipe}: {_SAYS[recipe]}")
         train(store, stage, out / recipe)
@@ -102,17 +117,19 @@ def _preview(store: ViewStore, out: Path, shapes: int, views: int) -> None:
         show(f"see {path}")
 
 
-def _overrides() -> list[str]:
-    """Return settings for two minutes on two cores, long enough for batch norm to converge."""
-    epochs = [f"{stage}.epochs={count}" for stage, count in EPOCHS.items()]
+def _overrides(size: Size) -> list[str]:
+    """Return settings of the three stages for a CPU."""
+    epochs = [
+        f"{stage}.epochs={count}" for stage, count in zip(OVERRIDES, size.epochs, strict=True)
+    ]
     return epochs + [f"{stage}.{each}" for stage, own in OVERRIDES.items() for each in own]
 
 
-def _few(listing: Listing) -> Listing:
+def _few(listing: Listing, size: Size) -> Listing:
     """Return some shapes of each class and split, in the listing's order."""
     chosen = {
         shape.id
-        for split, count in (("train", TRAIN), ("test", TEST))
+        for split, count in (("train", size.train), ("test", size.test))
         for shape in select(listing, split, count).shapes
     }
     return replace(listing, shapes=tuple(s for s in listing.shapes if s.id in chosen))
