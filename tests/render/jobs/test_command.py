@@ -63,7 +63,7 @@ def test_correspondences_built_later_are_the_same_bytes(meshes, finished, tmp_pa
     assert tree(out) == tree(finished)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_job_killed_at_random_resumes_to_the_same_bytes(meshes, finished, tmp_path, seed):
     out, chance = tmp_path / "S", random.Random(seed)
     arguments = ["--dataset", "folder", "--root", meshes, "--out", out, *SMALL, "--workers", "2"]

@@ -67,7 +67,7 @@ def assert_bijection(assignment):
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("n", [1, 2, 3, 17, 64, 256, 1024])
+@pytest.mark.parametrize("n", [1, 2, 3, 17, 64, 256, pytest.param(1024, marks=pytest.mark.slow)])
 def test_auction_is_within_one_percent_of_the_optimum(pair, n):
     x, y = tensors(pair(np.random.default_rng(n), n))
     least, _ = earth_movers_distance(x, y, "exact")

@@ -40,7 +40,7 @@ def bits(value: float) -> bytes:
 @example("1.7976931348623159e308")
 @example("1e-400")
 @example("-0")
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_decimals_of_19_digits_are_rounded_as_by_float(text):
     value, end = number(text)
     assert (bits(value), end) == (bits(float(text)), len(text))
@@ -49,7 +49,7 @@ def test_decimals_of_19_digits_are_rounded_as_by_float(text):
 @given(LONG_DECIMALS)
 @example("123456789012345678901234567890e-310")
 @example("9007199254740992.999999999999999999999999999999")
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_longer_decimals_are_rounded_to_a_neighbor_of_the_nearest_double(text):
     value, end = number(text)
     nearest = float(text)
