@@ -222,7 +222,7 @@ def assert_near_the_optimum(auction, x, y, device):
 
 
 @pytest.mark.parametrize("pair", QUICK)
-@pytest.mark.parametrize("n", [1, 2, 3, 17, 64, 200])
+@pytest.mark.parametrize("n", [1, 2, 3, 17, 64, pytest.param(200, marks=pytest.mark.slow)])
 def test_auction_is_within_one_percent_of_the_optimum(auction, device, pair, n):
     x, y = tensors(pair(np.random.default_rng(QUICK[pair].get(n, n)), n))
     assert_near_the_optimum(auction, x, y, device)
