@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -165,10 +166,10 @@ def _open(data: bytes | memoryview) -> ImageFile:
 
     Raises UnidentifiedImageError if it has none of the formats that are read.
     """
-    if not Image.OPEN.keys() >= IMAGES.keys():
-        Image.init()
     start = bytes(data[:16])
     for kind in IMAGES:
+        if kind not in Image.OPEN:  # Image.init() would import 40 other formats, too
+            import_module(f"PIL.{'WebP' if kind == 'WEBP' else kind.capitalize()}ImagePlugin")
         factory, accepts = Image.OPEN.get(kind, (None, None))
         if factory is not None and (accepts is None or accepts(start) is True):
             try:
