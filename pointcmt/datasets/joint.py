@@ -24,7 +24,7 @@ from pointcmt.datasets.store.view_store import Share, StoreReader, ViewStore, jo
 from pointcmt.errors import StoreError, UsageError, brief, differing, printable
 
 UNSEEN = ("layers", "seed", "backend")  # render settings that may differ
-DIMENSIONS = ("views", "size", "points", "depth_scale")  # of the schema
+DIMENSIONS = ("kind", "views", "size", "points", "depth_scale")  # of the schema
 LABELS = 256  # values of a part label
 
 
@@ -40,8 +40,6 @@ def open_stores(
         place if isinstance(place, ViewStore) else ViewStore.open(place, features=features)
         for place in places
     ]
-    for store in stores:
-        store.require_objects("training and evaluation")
     return stores[0] if len(stores) == 1 else JointStore(stores)
 
 

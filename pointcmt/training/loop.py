@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import Batch
+from pointcmt.datasets.store.epochs import Batch
+from pointcmt.datasets.store.scene_streams.packing import split_batch
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import PointcmtError
 from pointcmt.training.config.pointcmt import ViewData
+from pointcmt.training.config.scenes import SceneData
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.outputs import (
     describe_epoch,
@@ -31,13 +33,14 @@ from pointcmt.training.outputs import (
     draw_progress,
     find_cost,
 )
-from pointcmt.training.recipes.recipe import Recipe
+from pointcmt.training.recipes.recipe import Recipe, ScoringRecipe
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Cost, Usage
 from pointcmt.training.runs.distributed import agreed, join_processes, wrap
 from pointcmt.training.runs.folder import BEST, LAST, begin_run, epoch_folder
 from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import (
+    CountAccumulator,
     MetricAccumulator,
     Stopwatch,
     append_metrics,
@@ -211,7 +214,7 @@ def train_step(
         micro_batch = {name: data.to(device, non_blocking=True) for name, data in part.items()}
         index = accelerator.process_index * len(micro_batches) + number  # over all processes
         reseed(generator, config.seed, step, index)
-        count = len(micro_batch["label"])
+        count = len(micro_batch["shape"])
         is_last = number + 1 == len(micro_batches)
         # Processes exchange gradients once, with the last micro-batch.
         with nullcontext() if is_last else accelerator.no_sync(step_module):
@@ -232,16 +235,24 @@ def train_step(
 
 @torch.no_grad()
 def validate(session: Session) -> dict[str, float]:
-    """Return the means over all validation shapes, with `val_` before each name."""
-    model = session.state.eval_model.eval()
-    metrics = MetricAccumulator(session.device)
+    """Return means and scores over all validation shapes, with `val_` before each name."""
+    model, recipe = session.state.eval_model.eval(), session.recipe
+    metrics, counts = MetricAccumulator(session.device), CountAccumulator()
     for batch in session.validation:
-        count = len(batch["label"])
+        count = len(batch["shape"])
         if count:  # the last batch may be smaller than the number of processes
             batch = {name: x.to(session.device, non_blocking=True) for name, x in batch.items()}
-            metrics.add(0, session.recipe.measure(model, batch), count)
+            measured = recipe.measure(model, batch)
+            if "counts" in measured:
+                counts.add(measured["counts"])
+            means = {name: value for name, value in measured.items() if name != "counts"}
+            metrics.add(0, means, count)
     metrics.check(now=True)
-    return {f"val_{name}": value for name, value in metrics.means(session.accelerator).items()}
+    found = metrics.means(session.accelerator)
+    total = counts.sum(session.accelerator)
+    if total is not None:
+        found |= cast(ScoringRecipe, recipe).score(total)
+    return {f"val_{name}": value for name, value in found.items()}
 
 
 class LossModule(nn.Module):
@@ -269,12 +280,6 @@ class Timer:
     def is_due(self) -> bool:
         """Return whether the time has passed."""
         return time.monotonic() - self.started > self.seconds
-
-
-def split_batch(batch: Batch, count: int) -> list[Batch]:
-    """Split a batch into `count` micro-batches of almost equal size."""
-    parts = {name: torch.tensor_split(data, count) for name, data in batch.items()}
-    return [{name: parts[name][i] for name in parts} for i in range(count)]
 
 
 def reseed(generator: torch.Generator, seed: int, step: int, micro_batch: int) -> None:
@@ -314,7 +319,9 @@ def memory_errors(config: TrainConfig) -> Iterator[None]:
         ]
         if config.loop.precision == "fp32":
             remedies.append("loop.precision=bf16")
-        if isinstance(data, ViewData):
+        if isinstance(data, SceneData):
+            remedies.append("fewer voxels per crop (data.crop), larger ones (data.voxel)")
+        elif isinstance(data, ViewData):
             remedies.append("fewer data.views, a smaller data.image_size")
         else:
             remedies.append("fewer data.points")

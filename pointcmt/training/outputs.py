@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from pointcmt.console import in_words
+from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.features import features_size
-from pointcmt.datasets.store.streaming import Batch, ViewStream
-from pointcmt.training.evaluation.classifier import evaluation_config
+from pointcmt.datasets.store.schema import OBJECTS
+from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.ops.device import describe_device
 from pointcmt.training.runs import checkpoint
@@ -17,6 +18,7 @@ from pointcmt.training.runs.metrics import LOSS, best_of, score_name
 from pointcmt.training.session import Session
 
 EXAMPLES = 8  # validation shapes in a recipe's pictures
+SCENE_EXAMPLES = 2  # validation scenes
 
 
 def draw_progress(session: Session, records: list[dict[str, Any]]) -> None:
@@ -31,7 +33,8 @@ def draw_progress(session: Session, records: list[dict[str, Any]]) -> None:
 def draw_examples(session: Session) -> None:
     """Write the recipe's pictures of its model's results for some validation shapes."""
     held_out = session.plan.split.validation
-    shapes = held_out[np.unique(np.linspace(0, len(held_out) - 1, EXAMPLES).astype(int))]
+    count = EXAMPLES if session.config.reads == OBJECTS else SCENE_EXAMPLES
+    shapes = held_out[np.unique(np.linspace(0, len(held_out) - 1, count).astype(int))]
     batch = _read(session, shapes, ("rgb",))
     pictures = session.recipe.pictures(session.state.eval_model.eval(), batch)
     for name, picture in pictures.items():
@@ -49,7 +52,8 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
     batch = _read(session, session.plan.split.validation[:1])
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
-    sizes = [features_size(one, recipe.stream.arrays) for one in session.plan.store.members]
+    arrays = getattr(recipe.stream, "arrays", ())
+    sizes = [features_size(one, arrays) for one in session.plan.store.members]
     feature_bytes = None if None in sizes else sum(size or 0 for size in sizes)
     return measure_cost(
         session.out, recipe.model, network, inputs, records, state.usage, processes, feature_bytes
@@ -79,11 +83,14 @@ def describe_epoch(record: dict[str, Any], epochs: int) -> str:
     if key == LOSS:
         return text + f" · validation {record[LOSS]:.4f}"
     name = key.removeprefix("val_")
-    return text + f" · {in_words(name)} {record[name]:.1%} · validation {record[key]:.1%}"
+    trained = f" · {in_words(name)} {record[name]:.1%}" if name in record else ""
+    return (
+        text + f"{trained} · validation {'' if trained else in_words(name) + ' '}{record[key]:.1%}"
+    )
 
 
 def _read(session: Session, shapes: Any, also: tuple[str, ...] = ()) -> Batch:
     """Read these shapes as one batch on the device, with all views."""
     config = evaluation_config(session.recipe.stream, len(shapes), also=also)
-    (batch,) = ViewStream(session.plan.store, shapes, config)
+    (batch,) = open_stream(session.plan.store, shapes, config)
     return {name: data.to(session.device) for name, data in batch.items()}

@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
+from pointcmt.datasets.store.epochs import EpochStream
+from pointcmt.datasets.store.scene_streams.crops import CropConfig
 from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.datasets.streams import (
+    AnyConfig,
+    evaluation_config,
+    open_stream,
+    require_streamable,
+)
 from pointcmt.errors import UsageError
 from pointcmt.training.config.sections import Loss, TrainConfig
-from pointcmt.training.evaluation.classifier import evaluation_config
 from pointcmt.training.recipes import build_recipe
-from pointcmt.training.recipes.class_weights import find_weights
+from pointcmt.training.recipes.class_weights import require_classes
 from pointcmt.training.recipes.recipe import Recipe, RecipeContext
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.cost import Usage
@@ -23,6 +29,7 @@ from pointcmt.training.runs.folder import LAST, Run, open_run, plan_run
 from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
 from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
+from pointcmt.training.runs.point_labels import learned_classes, require_kind
 from pointcmt.training.runs.pretrained import resolve_config, start_from
 from pointcmt.training.runs.splits import (
     Split,
@@ -59,7 +66,7 @@ class Session:
     plan: Plan
     recipe: Recipe  # the plan's, prepared
     state: State
-    validation: ViewStream
+    validation: EpochStream
     accelerator: Accelerator
     device: torch.device
 
@@ -123,7 +130,7 @@ def check_session(
     _require_streams(store, split, recipe, config, accelerator)
     if config.point_network is not None:
         reads = evaluation_config(recipe.stream, 1, config.all_views)
-        (batch,) = ViewStream(store, split.validation[:1], reads)
+        (batch,) = open_stream(store, split.validation[:1], reads)
         network, inputs = recipe.deployable(recipe.model.eval(), batch)
         network(*inputs)
 
@@ -147,24 +154,25 @@ def open_session(
         model,
         ModelEMA(model, config.optimizer.ema) if config.optimizer.ema else None,
         make_optimizer(model, config.optimizer),
-        ViewStream(store, split.train, training),
+        open_stream(store, split.train, training),
         MetricAccumulator(device),
         usage,
         accelerator,
     )
-    stream = ViewStream(store, split.validation, validation)
+    stream = open_stream(store, split.validation, validation)
     return Session(plan, recipe, state, stream, accelerator, device)
 
 
 def _fit(config: TrainConfig, store: StoreReader) -> tuple[TrainConfig, Split]:
     """Return the configuration as it fits the store, and the split of its shapes, with notes."""
+    require_kind(store, config)
     require_trackers(config)
     config = resolve_config(config, store)
     split = (split_train if config.labeled else split_shapes)(store, config.data)
     config, notes = fit_batch(config, split)
     notes += note_on_test(store) if config.classifies else ()
     if isinstance(loss := getattr(config, "loss", None), Loss):
-        find_weights(loss, store, split.train)  # refuses names of classes that there are not
+        require_classes(loss, learned_classes(store, config))
     return config, replace(split, notes=(*split.notes, *notes))
 
 
@@ -173,24 +181,26 @@ def _require_streams(
 ) -> None:
     """Raise UsageError or DamageError unless training and validation can be read."""
     training, validation = _stream_configs(recipe, config, accelerator)
-    require_readable(store, split.train, training)
-    require_readable(store, split.validation, validation)
-    _require_batch(config, accelerator.num_processes, len(split.train))
+    require_streamable(store, split.train, training)
+    require_streamable(store, split.validation, validation)
+    _require_batch(config, accelerator.num_processes, len(split.train) * config.data.samples)
 
 
 def _stream_configs(
     recipe: Recipe, config: TrainConfig, accelerator: Accelerator
-) -> tuple[StreamConfig, StreamConfig]:
+) -> tuple[AnyConfig, AnyConfig]:
     """Return what this process reads for training, and for validation."""
     rank, world_size = accelerator.process_index, accelerator.num_processes
     training = replace(recipe.stream, rank=rank, world_size=world_size)
-    return training, evaluation_config(training, config.data.batch_size, config.all_views)
+    # A whole scene is as large as a batch of crops: each process takes one at a time.
+    size = world_size if isinstance(training, CropConfig) else config.data.batch_size
+    return training, evaluation_config(training, size, config.all_views)
 
 
 def _require_batch(config: TrainConfig, processes: int, known: int) -> None:
     """Raise UsageError unless each process gets two shapes, which batch norm needs.
 
-    known: the number of train shapes.
+    known: the number of samples of an epoch.
     """
     if config.data.batch_size < 2 * processes:
         raise UsageError(

@@ -27,8 +27,15 @@ from pointcmt.training.config.pointcmt import (
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.classes import require_testable
 from pointcmt.training.evaluation.evaluate import Evaluation, evaluate
+from pointcmt.training.evaluation.scenes import SceneReport
 from pointcmt.training.loop import train
-from pointcmt.training.ops.statistics import Difference, paired_difference, spread
+from pointcmt.training.ops.semantic import Confusion
+from pointcmt.training.ops.statistics import (
+    Difference,
+    paired_difference,
+    paired_sum_difference,
+    spread,
+)
 from pointcmt.training.pipeline import STUDENT, check_later_stages, name_stage, stages
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.distributed import join_processes
@@ -59,9 +66,7 @@ class Study:
     def differences(self) -> dict[tuple[str, str], Difference]:
         """The first measure of each variant minus that of the baseline, by checkpoint."""
         return {
-            (variant, which): paired_difference(
-                _scores(reports), _scores(self.reports[self.baseline, which])
-            )
+            (variant, which): _difference(reports, self.reports[self.baseline, which])
             for (variant, which), reports in self.reports.items()
             if variant != self.baseline
         }
@@ -125,9 +130,9 @@ def study(
         last = config
     if not last.classifies:
         raise UsageError(
-            f"runs of the recipe '{last.recipe}' do not classify shapes and cannot be compared",
+            f"runs of the recipe '{last.recipe}' predict no classes and cannot be compared",
             where="--seeds",
-            fix="use --seeds with pointcmt, teacher, student, finetune or partseg",
+            fix="use --seeds with pointcmt, teacher, student, finetune, partseg or semseg",
         )
     accelerator, compute_device = join_processes(device)
     naming = partial(name_stage, STUDENT, last) if earlier else nullcontext
@@ -170,9 +175,13 @@ def variants(config: TrainConfig) -> dict[str, TrainConfig]:
     return {config.recipe: config}
 
 
-def _scores(reports: list[Evaluation]) -> Any:
-    """Return the scores of each seed's shapes, [S, n]."""
-    return np.array([report.scores for report in reports])
+def _difference(ours: list[Any], theirs: list[Any]) -> Difference:
+    """Compare the first measure of two variants. ours, theirs: reports, one for each seed."""
+    if isinstance(ours[0], SceneReport):
+        a, b = (np.array([report.counts for report in reports]) for reports in (ours, theirs))
+        return paired_sum_difference(a, b, lambda total: Confusion(total).miou)
+    a, b = (np.array([report.scores for report in reports]) for reports in (ours, theirs))
+    return paired_difference(a, b)  # of scores [S, n]
 
 
 def _measures(reports: list[Evaluation]) -> dict[str, list[float]]:

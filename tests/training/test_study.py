@@ -12,7 +12,13 @@ from pointcmt.training import loop
 from pointcmt.training.config.files import load_pipeline
 from pointcmt.training.config.pointcmt import STAGES
 from pointcmt.training.evaluation.evaluate import evaluate
-from pointcmt.training.ops.statistics import accuracy_interval, paired_difference, spread
+from pointcmt.training.ops.semantic import Confusion
+from pointcmt.training.ops.statistics import (
+    accuracy_interval,
+    paired_difference,
+    paired_sum_difference,
+    spread,
+)
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.study import study
@@ -119,7 +125,7 @@ def test_pipelines_and_studies_inside_a_store_are_refused(store):
 
 
 def test_a_study_of_generators_is_refused(store, tmp_path):
-    with pytest.raises(UsageError, match="do not classify shapes"):
+    with pytest.raises(UsageError, match="predict no classes"):
         study(store, small_config("cmpg", epochs=1), (0, 1), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
 
@@ -157,3 +163,16 @@ def test_paired_differences_equal_their_formula():
 
 def test_the_spread_of_one_value_is_0():
     assert spread([0.5]) == (0.5, 0.0)
+
+
+def test_differences_of_a_measure_of_sums():
+    """The mean IoU of a sum of counts; equal runs differ by 0, whatever is drawn."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 50, (2, 3, 6, 4, 5))
+    found = paired_sum_difference(a, b, lambda total: Confusion(total).miou, draws=200)
+    gains = [Confusion(a[s].sum(0)).miou - Confusion(b[s].sum(0)).miou for s in range(3)]
+    assert found.mean == pytest.approx(np.mean(gains))
+    assert found.std == pytest.approx(np.std(gains, ddof=1))
+    assert found.low < found.mean < found.high
+    same = paired_sum_difference(a, a, lambda total: Confusion(total).miou, draws=20)
+    assert (same.mean, same.std, same.low, same.high) == (0, 0, 0, 0)

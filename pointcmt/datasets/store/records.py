@@ -97,8 +97,8 @@ class StoreRecords:
             raise UsageError(
                 f"this is a store of scenes, which {what} cannot use",
                 where=self.path,
-                fix="scenes can be rendered, verified and read (`info`, `verify`, `preview`, "
-                "pc.open_store)",
+                fix="scenes can be rendered, verified, read and segmented (`info`, `verify`, "
+                "`preview`, pc.open_store, `train semseg`)",
             )
 
     def is_named(self, identity: str) -> bool:

@@ -65,6 +65,7 @@ class DownstreamConfig(TrainConfig):
     """Training that starts from the weights of `init`."""
 
     point_network: ClassVar[str | None] = ""
+    needs_init: ClassVar[bool] = True  # unless load = none
 
     load: Load = "encoder"
     """Weights to load from init. encoder: the encoder only, as in the paper; all: all that match;

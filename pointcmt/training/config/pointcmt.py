@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from pointcmt.training.config.downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
 from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.config.scenes import SemsegConfig
 from pointcmt.training.config.sections import (
     Augmentation,
     Data,
@@ -192,6 +193,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "mvnet": MvnetConfig,
     "finetune": FinetuneConfig,
     "partseg": PartsegConfig,
+    "semseg": SemsegConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline

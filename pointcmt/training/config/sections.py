@@ -127,6 +127,11 @@ class Data(Section):
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of both selections; keep it the same for all seeds and stages."""
 
+    @property
+    def samples(self) -> int:
+        """Samples of each shape in an epoch."""
+        return 1
+
 
 class PointData(Data):
     """What a point network or a generator reads from the store."""
@@ -176,10 +181,11 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """Adam or AdamW."""
+    """Adam, AdamW or SGD."""
 
-    name: Literal["adam", "adamw"]
-    """adam adds weight decay to the gradient (L2 penalty); adamw decouples it."""
+    name: Literal["adam", "adamw", "sgd"]
+    """adam and sgd add weight decay to the gradient (L2 penalty); adamw decouples it. sgd has
+    Nesterov's momentum of 0.9."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Peak learning rate."""
     weight_decay: Weight
@@ -195,8 +201,8 @@ class Optimizer(Section):
 class Schedule(Section):
     """The learning rate over the run."""
 
-    name: Literal["constant", "cosine"]
-    """Constant, or half a cosine that reaches 0 at the last step."""
+    name: Literal["constant", "cosine", "poly"]
+    """Constant; half a cosine that reaches 0 at the last step; or (1 - t)^0.9, t from 0 to 1."""
     warmup: Weight = 0.0
     """Epochs of linear warm-up."""
 
@@ -237,6 +243,7 @@ class TrainConfig(Section):
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     labeled: ClassVar[bool] = True  # whether its shapes need classes
+    reads: ClassVar[Literal["objects", "scenes"]] = "objects"  # the kind of stores
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None

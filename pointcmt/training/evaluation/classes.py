@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.joint import match_names
+from pointcmt.datasets.store.schema import SCENES
+from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.part_labels import Parts, find_parts, require_labels
+from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
 from pointcmt.training.runs.splits import labeled, of_learned_classes
 
 MOST_NAMED = 10  # classes that a message lists
@@ -112,8 +115,13 @@ def match_parts(parts: Parts, store: StoreReader, matched: Matched) -> list[NDAr
 def require_testable(store: StoreReader, config: TrainConfig) -> None:
     """Raise StoreError unless runs of a configuration can be evaluated on the store's test split.
 
-    For before training: the store is the one that the runs are trained on.
+    For before training: the store is the one that the runs are trained on. Raises UsageError for
+    one of the other kind.
     """
+    require_kind(store, config)
+    if config.reads == SCENES:
+        require_labeled_points(store, done_shapes(store, "test"), "test")
+        return
     shapes, _ = labeled(store, "test")
     if isinstance(config, PartsegConfig):
         require_labels(config.parts or find_parts(store), store, shapes)

@@ -6,7 +6,7 @@ with `open_trained`.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pointcmt.console import Paced
-from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.datasets.store.epochs import Batch, EpochStream
 from pointcmt.errors import UsageError
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.recipes import build_recipe
@@ -78,28 +78,9 @@ def open_classifier(folder: Path, which: str, votes: int, device: str) -> Classi
     return Classifier(found.run, recipe, which, found.epoch, votes)
 
 
-def evaluation_config(
-    training: StreamConfig, batch_size: int, all_views: bool = True, also: tuple[str, ...] = ()
-) -> StreamConfig:
-    """Return how to read the arrays of training for evaluation: every shape, in order.
-
-    all_views: otherwise as many views as in training, the same ones of a shape each time. also:
-    more arrays to read.
-    """
-    return replace(
-        training,
-        arrays=tuple(dict.fromkeys((*training.arrays, *also))),
-        batch_size=batch_size,
-        shuffle=False,
-        balance=False,
-        drop_last=False,
-        views=0 if all_views else training.views,
-    )
-
-
 def predict(
     recipe: ClassifyingRecipe,
-    stream: ViewStream,
+    stream: EpochStream,
     votes: int = 1,
     seed: int = 0,
     progress: Paced | None = None,

@@ -14,18 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from pointcmt.console import Paced, logger, meter
-from pointcmt.datasets.store.streaming import ViewStream
+from pointcmt.datasets.store.schema import SCENES
+from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
 from pointcmt.training.evaluation.classifier import (
     Classifier,
-    evaluation_config,
     open_classifier,
     predict,
     vote,
 )
+from pointcmt.training.evaluation.scenes import match_points, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
@@ -33,7 +35,8 @@ from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
 from pointcmt.training.runs.folder import Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
-from pointcmt.training.runs.splits import labeled, split_train
+from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
+from pointcmt.training.runs.splits import labeled, split_shapes, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -42,7 +45,7 @@ MOST_NAMED = 5  # classes without shapes that are listed
 class Evaluation(Protocol):
     """The result of an evaluation, whatever was evaluated.
 
-    shapes: their number n. scores: one per shape, [n]. measures: the mean of the scores is first.
+    shapes: their number. measures: the numbers to compare runs by, the most important one first.
     notes: for the user, such as that the store was rendered with other settings than the run's.
     pictures: PNG by name.
     """
@@ -50,12 +53,11 @@ class Evaluation(Protocol):
     @property
     def shapes(self) -> int: ...
     @property
-    def scores(self) -> NDArray[np.float64]: ...
-    @property
     def measures(self) -> dict[str, float]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
     def as_json(self) -> dict[str, Any]: ...
+    def facts(self) -> dict[str, Any]: ...
     def describe(self) -> str: ...
     def pictures(self) -> dict[str, bytes]: ...
 
@@ -137,6 +139,10 @@ class Report:
         """Return the fields that `evaluate --json` prints."""
         return {**self.numbers(), "notes": list(self.notes), "left_out": self.left_out}
 
+    def facts(self) -> dict[str, Any]:
+        """Return more fields for evaluation.json."""
+        return {"confusion": self.confusion.tolist()}
+
     def numbers(self) -> dict[str, Any]:
         """Return the same without the notes."""
         return {
@@ -204,30 +210,57 @@ def evaluate(
     _require("split", split, SPLITS)
     opened = open_classifier(folder, which, votes, device)
     run, folder = opened.run, opened.run.folder
-    matched = match(run, store, _shapes(run, store, split), split)
-    notes = (*store_notes(run.facts["data"], store), *matched.notes)
+    require_kind(store, run.config)
+    shapes = _shapes(run, store, split)
     about: dict[str, Any] = {"recipe": run.config.recipe, "split": split, "which": which}
-    about |= {"epoch": opened.epoch, "votes": votes, "notes": notes}
-    about |= {"left_out": matched.left_out}
-    for note in notes:
-        logger.warning(f"note: {note}")
-    evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
-    with meter(f"evaluating {folder}", len(matched.shapes), "shapes") as progress:
-        report = evaluate_with(about, opened, store, matched, Paced(progress))
+    about |= {"epoch": opened.epoch, "votes": votes}
+    report = (_label if run.config.reads == SCENES else _predict)(about, opened, store, shapes)
     facts = {
         **about,
         "shapes": report.shapes,
         "data": store.path,
         "plan_sha256": store.attributes["plan_sha256"],
         **report.as_json(),
+        **report.facts(),
     }
-    if isinstance(report, Report):
-        facts["confusion"] = report.confusion.tolist()
     suffix = "" if (split, which) == ("test", "best") else f"-{split}-{which}"
     write_file(folder / f"evaluation{suffix}.json", (json.dumps(facts, indent=1) + "\n").encode())
     for kind, picture in report.pictures().items():
         write_file(folder / f"{kind}{suffix}.png", picture)
     return report
+
+
+def _predict(
+    about: dict[str, Any], opened: Classifier, store: StoreReader, shapes: NDArray[np.int64]
+) -> Evaluation:
+    """Predict the classes or the parts of shapes."""
+    run, split = opened.run, about["split"]
+    matched = match(run, store, shapes, split)
+    notes = (*store_notes(run.facts["data"], store), *matched.notes)
+    about = {**about, "notes": notes, "left_out": matched.left_out}
+    _show(notes)
+    evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
+    with meter(f"evaluating {run.folder}", len(matched.shapes), "shapes") as progress:
+        return evaluate_with(about, opened, store, matched, Paced(progress))
+
+
+def _label(
+    about: dict[str, Any], opened: Classifier, store: StoreReader, scenes: NDArray[np.int64]
+) -> Evaluation:
+    """Predict the class of each point of scenes."""
+    run = opened.run
+    of_class, more = match_points(run, store)
+    require_labeled_points(store, scenes, about["split"])
+    notes = (*store_notes(run.facts["data"], store), *more)
+    _show(notes)
+    with meter(f"evaluating {run.folder}", len(scenes), "scenes") as progress:
+        about = {**about, "notes": notes}
+        return segment_scenes(about, opened, store, scenes, of_class, Paced(progress))
+
+
+def _show(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        logger.warning(f"note: {note}")
 
 
 def _classify(
@@ -240,7 +273,7 @@ def _classify(
     """Predict each shape's class."""
     recipe, run = opened.recipe, opened.run
     reads = evaluation_config(recipe.stream, run.config.data.batch_size)
-    stream = ViewStream(store, matched.shapes, reads)
+    stream = open_stream(store, matched.shapes, reads)
     log_p = predict(recipe, stream, about["votes"], run.config.seed, progress)
     predicted = log_p.argmax(dim=1).numpy()
     return Report(**about, class_names=run.class_names, true=matched.labels, predicted=predicted)
@@ -257,7 +290,7 @@ def _segment(
     recipe, config = opened.recipe, cast(PartsegConfig, opened.run.config)
     shapes, of_part = matched.shapes, match_parts(config.parts, store, matched)
     require_labels(find_parts(store), store, shapes)
-    stream = ViewStream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
+    stream = open_stream(store, shapes, evaluation_config(recipe.stream, config.data.batch_size))
     of_class = torch.from_numpy(matched.of_class)
     votes = vote(recipe, stream, about["votes"], config.seed, progress, of_class)
     predicted = torch.cat([log_p.argmax(dim=2) for log_p in votes]).numpy()
@@ -286,14 +319,16 @@ def confusion_matrix(
 def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
     if split == "test":
-        return labeled(store, "test")[0]
+        return (
+            done_shapes(store, "test") if run.config.reads == SCENES else labeled(store, "test")[0]
+        )
     if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
         raise StoreError(
             f"the '{split}' shapes of this run are only defined for the store it was trained on",
             where=store.path,
             fix=f"use {as_options(run.facts['data'])}, or the test split of this store",
         )
-    own = split_train(store, run.config.data)
+    own = (split_train if run.config.labeled else split_shapes)(store, run.config.data)
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)
     if shapes_digest(store, chosen) != run.facts["split"][kind]:
         raise StoreError(

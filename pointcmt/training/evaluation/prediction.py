@@ -7,19 +7,21 @@ files that someone else has loaded and sampled. Nothing needs to have a class.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pointcmt.datasets.joint import match_names
+from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.datasets.streams import evaluation_config
+from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classifier import (
     Classifier,
-    evaluation_config,
     open_classifier,
     vote,
 )
@@ -40,7 +42,8 @@ class Predictor(Classifier):
     def reads(self) -> StreamConfig:
         """How to read batches: all views, the points that training saw, no labels of parts."""
         config = self.run.config
-        reads = evaluation_config(self.recipe.stream, config.data.batch_size)
+        training = cast(StreamConfig, self.recipe.stream)
+        reads = cast(StreamConfig, evaluation_config(training, config.data.batch_size))
         return replace(reads, arrays=tuple(name for name in reads.arrays if name != "part"))
 
     def labels_of(self, names: Iterable[str | None]) -> NDArray[np.int64]:
@@ -71,5 +74,16 @@ class Predictor(Classifier):
 
 
 def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor:
-    """Open a run for prediction. Arguments and errors as in `open_classifier`."""
-    return Predictor(**vars(open_classifier(folder, which, votes, device)))
+    """Open a run for prediction. Arguments and errors as in `open_classifier`.
+
+    Raises UsageError for a run that segments scenes.
+    """
+    opened = open_classifier(folder, which, votes, device)
+    if opened.run.config.reads == SCENES:
+        raise UsageError(
+            f"runs of the recipe '{opened.run.config.recipe}' label scenes, and predictions are "
+            "of shapes",
+            where=str(folder),
+            fix="use `pointcmt evaluate` on a store of scenes",
+        )
+    return Predictor(**vars(opened))

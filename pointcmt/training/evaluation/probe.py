@@ -128,9 +128,12 @@ def probe(
     as in `evaluate`; the names of the files say so unless it is the best one. The store may hold
     other classes than the run was trained on, as after pre-training.
 
-    Raises UsageError for a run without a point network, for more ways or shots than the store has,
-    StoreError for a run without a checkpoint or a store whose train or test split has no labels.
+    Raises UsageError for a store of scenes, a run without a point network, and more ways or shots
+    than the store has; StoreError for a run without a checkpoint or a store whose train or test
+    split has no labels.
     """
+    for member in store.members:
+        member.require_objects("`evaluate --probe`")
     folder = find_run(folder)
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)

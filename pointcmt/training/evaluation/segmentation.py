@@ -93,6 +93,10 @@ class PartReport:
         about = {"per_class": self.per_class, "notes": list(self.notes), "left_out": self.left_out}
         return {**self.measures, **interval, **about}
 
+    def facts(self) -> dict[str, Any]:
+        """Return more fields for evaluation.json: none."""
+        return {}
+
     def describe(self) -> str:
         """Return the numbers as text; each class takes one line, whatever its name holds."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""

@@ -23,7 +23,7 @@ STUDY = "study.json"
 
 _RUNS_OWN = re.compile(
     "|".join(map(re.escape, (FACTS, CONFIG, METRICS, LOCK)))
-    + r"|cost\.json|(curve|features|matches|parts|clouds)\.png"
+    + r"|cost\.json|(curve|features|matches|parts|scenes|clouds)\.png"
     + r"|(evaluation|confusion|segmentation|probe|few-shot)[\w.-]*\.(json|png)"
     + rf"|\..*{re.escape(HALF)}"
 )

@@ -6,11 +6,12 @@ from typing import Any
 from torch import nn
 
 from pointcmt import plugins
+from pointcmt.datasets.store.scene_streams.stream import SceneStreamConfig
 from pointcmt.datasets.store.streaming import StreamConfig
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.own_recipes import OwnRecipe, find_recipe
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, student, teacher
+from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, semseg, student, teacher
 from pointcmt.training.recipes.recipe import Recipe
 
 # Each value builds a recipe from its configuration, the number of classes, and whether to load the
@@ -22,6 +23,7 @@ RECIPES: dict[str, Callable[[Any, int, bool], Recipe]] = {
     "mvnet": mvnet.build,  # pre-training: points → what images of them show
     "finetune": finetune.build,  # the student again, from another run's weights
     "partseg": partseg.build,  # points and their class → parts
+    "semseg": semseg.build,  # scenes → the class of each point
 }
 _METHODS = ("prepare", "loss", "measure", "pictures", "deployable")
 _OF_CLASSIFIERS = ("logits", "test_time_augmentation")
@@ -54,7 +56,7 @@ def _build_own(own: OwnRecipe, config: TrainConfig, classes: int, pretrained: bo
     what = f"returned a {type(built).__name__} without {', '.join(lacks)}" if lacks else ""
     if not isinstance(getattr(built, "model", None), nn.Module):
         what = f"returned a {type(built).__name__} whose model is not an nn.Module"
-    if not isinstance(getattr(built, "stream", None), StreamConfig):
+    if not isinstance(getattr(built, "stream", None), StreamConfig | SceneStreamConfig):
         what = f"returned a {type(built).__name__} whose stream is not a StreamConfig"
     if what:
         raise plugins.mistake(plugins.RECIPES, config.recipe, what)

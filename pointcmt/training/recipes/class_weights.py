@@ -1,5 +1,7 @@
 """The weight of each class in a classifier's loss, for data whose classes differ in size."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,27 +16,42 @@ from pointcmt.training.runs.splits import class_counts
 def find_weights(
     loss: Loss, store: StoreReader, train: NDArray[np.int64], device: torch.device | str = "cpu"
 ) -> Tensor | None:
-    """Return the weights of a store's classes, [C] f32; None if all are 1. train: shapes [n].
+    """Return the weights of a store's classes of shapes, see `weigh_classes`. train: shapes [n]."""
+    return weigh_classes(loss, store.class_names, lambda: class_counts(store, train), device)
 
-    balanced: w_c = n / (K · n_c) over the K classes that have train shapes, as in scikit-learn, so
-    that each class has the same total weight and the mean over the train shapes is 1; 0 for the
-    others. A table's weights are taken as they are. Raises UsageError for a class that the store
-    does not have.
+
+def weigh_classes(
+    loss: Loss,
+    names: Sequence[str],
+    count: Callable[[], NDArray[np.int64]],
+    device: torch.device | str = "cpu",
+) -> Tensor | None:
+    """Return the weights of classes, [C] f32; None if all are 1.
+
+    names: of the classes. count: returns how many train shapes (or points) each has, [C].
+    balanced: w_c = n / (K · n_c) over the K classes that have any, as in scikit-learn, so that each
+    class has the same total weight and the mean over all of train is 1; 0 for the others. A table's
+    weights are taken as they are. Raises like `require_classes`.
     """
-    names = store.class_names
+    require_classes(loss, names)
     if loss.class_weights == "none":
         return None
     if isinstance(loss.class_weights, dict):
-        unknown = [name for name in loss.class_weights if name not in names]
-        if unknown:
-            raise UsageError(
-                f"the store has no class '{unknown[0]}'",
-                where="loss.class_weights",
-                fix=nearest(unknown[0], names),
-            )
         given = [loss.class_weights.get(name, 1.0) for name in names]
         return torch.tensor(given, dtype=torch.float32, device=device)
-    counts = class_counts(store, train).astype(np.float64)
+    counts = count().astype(np.float64)
     present = counts > 0
-    weights = np.where(present, len(train) / (present.sum() * np.maximum(counts, 1)), 0.0)
-    return torch.from_numpy(weights.astype(np.float32)).to(device)
+    weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(present, weights, 0.0).astype(np.float32)).to(device)
+
+
+def require_classes(loss: Loss, names: Sequence[str]) -> None:
+    """Raise UsageError for a weight of a class that the store does not have."""
+    given = loss.class_weights if isinstance(loss.class_weights, dict) else {}
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UsageError(
+            f"the store has no class '{unknown[0]}'",
+            where="loss.class_weights",
+            fix=nearest(unknown[0], names),
+        )

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointcmt.datasets.store.streaming import Batch, StreamConfig
+from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.datasets.streams import AnyConfig
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 
 
@@ -36,11 +37,13 @@ class Recipe(Protocol):
 
     model: the network to train; the methods take it as an argument too, since validation may use
     an average of it. stream: what a training batch holds. Evaluation reads the same arrays, in
-    order and with all views.
+    order and with all views, of scenes all points.
     """
 
     model: nn.Module
-    stream: StreamConfig
+
+    @property
+    def stream(self) -> AnyConfig: ...
 
     def prepare(self, context: RecipeContext) -> "Recipe":
         """Return the recipe with everything that training needs besides the store's arrays.
@@ -62,7 +65,7 @@ class Recipe(Protocol):
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the validation metrics, "loss" among them: scalars, means over the batch.
 
-        Nothing here is random.
+        Nothing here is random. See also `ScoringRecipe`.
         """
         ...
 
@@ -75,6 +78,18 @@ class Recipe(Protocol):
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """Return the network that is used after training, and its inputs taken from a batch."""
+        ...
+
+
+class ScoringRecipe(Recipe, Protocol):
+    """A recipe whose score is one of all validation shapes together, not a mean over batches.
+
+    Its `measure` also returns "counts", an i64 tensor of any shape, which is added up over all of
+    them.
+    """
+
+    def score(self, counts: Tensor) -> dict[str, float]:
+        """Return the metrics that follow from the sum of all counts."""
         ...
 
 

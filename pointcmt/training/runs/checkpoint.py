@@ -332,9 +332,10 @@ def _as_state(name: str, value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _require_moments(state: dict[str, Tensor], parameter: Tensor, name: str, folder: Path) -> None:
-    """Raise StoreError unless this is the state that Adam and AdamW keep for a parameter."""
-    shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-    if {key: tensor.shape for key, tensor in state.items()} != shapes:
+    """Raise StoreError unless this is what Adam and AdamW, or SGD, keep for a parameter."""
+    adam = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    sgd = {"momentum_buffer": parameter.shape}
+    if {key: tensor.shape for key, tensor in state.items()} not in (adam, sgd):
         raise StoreError(
             f"this checkpoint is damaged: the optimizer's state of {name} does not match",
             where=str(folder),

@@ -4,13 +4,15 @@ run.json        recipe, configuration, classes, hashes of data, split and inputs
 config.yaml     the configuration again, usable with --config
 metrics.jsonl   one JSON object per finished epoch (metrics.py)
 curve.png       the same as a picture
-evaluation.json results of `evaluate`, with confusion.png or, for parts, segmentation.png; for other
-                splits or checkpoints than test and best: evaluation-val-last.json and so on
+evaluation.json results of `evaluate`, with confusion.png or, for parts, segmentation.png; of scenes
+                with both; for other splits or checkpoints than test and best:
+                evaluation-val-last.json and so on
 probe.json      results of a linear SVM on frozen features; few-shot-5w10s.json: with few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 features.png    pre-training: features of points in views, next to those of the image network
 matches.png     pre-training: pixels of one view in another, true and predicted
 parts.png       segmentation: validation shapes with their true and predicted parts
+scenes.png      segmentation of scenes: validation scenes from above, true, predicted and errors
 clouds.png      generator: shapes, and clouds generated from the teacher's features of them
 tensorboard/    the metrics as TensorBoard's event files
 last/ best/     checkpoints: the last epoch, and the best one on validation
@@ -48,6 +50,7 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
+from pointcmt.training.runs.point_labels import learned_classes
 from pointcmt.training.runs.published_weights import find_backbone_of
 from pointcmt.training.runs.splits import Split, unlearned_classes
 
@@ -103,7 +106,7 @@ def plan_run(
     facts = {
         "version": VERSION,
         "recipe": config.recipe,
-        "class_names": store.class_names,
+        "class_names": learned_classes(store, config),
         "id": secrets.token_hex(6),
         "config": config.model_dump(mode="json"),
         "inputs": inputs,
@@ -259,7 +262,7 @@ def open_run(folder: Path) -> Run:
         )
     recipe = check(Facts, facts, "the run", where).recipe
     config = parse_config(recipe, facts["config"], where)
-    if config.labeled and not facts["class_names"]:
+    if (config.labeled or config.classifies) and not facts["class_names"]:
         raise StoreError("the run is damaged: it has no class names", where=where)
     return Run(folder, config, facts)
 

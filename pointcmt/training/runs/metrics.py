@@ -22,7 +22,11 @@ from pointcmt.training.runs import checkpoint
 METRICS = "metrics.jsonl"
 METRICS_MOST = 256 << 20  # bytes of metrics.jsonl: a million epochs
 LOSS = "val_loss"
-SCORES = ("val_instance_miou", "val_accuracy")  # select the best epoch, if a recipe has one
+SCORES = (
+    "val_miou",
+    "val_instance_miou",
+    "val_accuracy",
+)  # select the best epoch, if a recipe has one
 GPU_DELAY = 16  # micro-batches between two looks at a GPU's losses: each look waits for the GPU
 
 
@@ -113,6 +117,29 @@ class MetricAccumulator:
         totals, counts = accelerator.reduce(numbers).T.tolist()
         integers = [int(count) for count in counts]
         return dict(zip(names, totals, strict=True)), dict(zip(names, integers, strict=True))
+
+
+class CountAccumulator:
+    """A sum of counts over the shapes of all processes. total: of this process, if it has any."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+
+    def add(self, counts: Tensor) -> None:
+        """Add integers of one shape, the same each time."""
+        self.total = counts if self.total is None else self.total + counts
+
+    def sum(self, accelerator: Accelerator) -> Tensor | None:
+        """Return the sum over all processes, on the CPU; None if nothing was counted."""
+        if accelerator.num_processes == 1:
+            return None if self.total is None else self.total.cpu()
+        # A process without a shape has no counts; the main process has the largest share.
+        shape = broadcast_object_list([None if self.total is None else [*self.total.shape]])[0]
+        if shape is None:
+            return None
+        none = torch.zeros(shape, dtype=torch.int64, device=accelerator.device)
+        mine = none if self.total is None else self.total.to(accelerator.device)
+        return accelerator.reduce(mine).cpu()
 
 
 def require_finite(losses: Iterable[tuple[int, float]], when: str, out: Path) -> None:

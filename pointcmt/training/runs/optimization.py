@@ -8,20 +8,26 @@ from torch import Tensor, nn
 
 from pointcmt.training.config.sections import Optimizer, TrainConfig
 
+MOMENTUM = 0.9  # of SGD
+POWER = 0.9  # of the poly schedule
+
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """Return Adam or AdamW over all parameters that are trained."""
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    """Return the optimizer over all parameters that are trained."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return kinds[config.name](trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.name == "sgd":
+        return torch.optim.SGD(trained, rate, MOMENTUM, weight_decay=decay, nesterov=True)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[config.name](trained, lr=rate, weight_decay=decay)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Return the learning rate of step 0 … steps - 1.
 
-    It rises linearly over `schedule.warmup` epochs, then stays constant or follows half a cosine
-    that ends at 0. A plain function of the step has no state to save, so a resumed run gets the
-    same bits.
+    It rises linearly over `schedule.warmup` epochs, then stays constant or falls to 0: along half a
+    cosine, or as (1 - t)^0.9 (the "poly" schedule, Chen et al. 2017, arXiv 1606.00915). A plain
+    function of the step has no state to save, so a resumed run gets the same bits.
     """
     peak = config.optimizer.learning_rate
     warmup = min(config.schedule.warmup / config.epochs, 1.0) * steps
@@ -29,7 +35,10 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
         return peak * (step + 1) / (warmup + 1)
     if config.schedule.name == "constant":
         return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    done = (step - warmup) / (steps - warmup)
+    if config.schedule.name == "poly":
+        return peak * (1 - done) ** POWER
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def describe_extension(config: TrainConfig, before: int) -> tuple[str, ...]:

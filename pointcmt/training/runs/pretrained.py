@@ -17,6 +17,7 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
+from pointcmt.training.config.scenes import FROM_SCRATCH, SemsegConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.images.files import describe_network
 from pointcmt.training.images.networks import AUTO
@@ -35,6 +36,7 @@ from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published_weights import advising, load_published, read_published
 
+INPUTS_OF_SCENES = "; and set data.color and data.normals as in that run (of shapes: false)"
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
 
@@ -111,14 +113,16 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
         return config.model_copy(update={"model": model})
     if not isinstance(config, DownstreamConfig):
         return config
-    if not config.init and config.load != "none":
+    if not config.init and config.load != "none" and config.needs_init:
         raise UsageError(
             f"load={config.load} needs a run to load weights from",
             where="init",
             fix="pass --init RUN, or use --set load=none for a baseline with random weights",
         )
     changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
-    if not config.model.backbone:
+    if not config.model.backbone and not config.init and isinstance(config, SemsegConfig):
+        changes["model"] = config.model.model_copy(update={"backbone": FROM_SCRATCH})
+    elif not config.model.backbone:
         if not config.init or Path(config.init).is_file():
             raise UsageError(
                 "model.backbone is required without a run to start from",
@@ -140,7 +144,7 @@ def same_network(network: PointNetwork, dense: bool) -> str:
     same = name if is_known(name, networks) else TWINS.get(name, "")
     if not same:
         raise UsageError(
-            f"{name} has no per-point features, which part segmentation needs",
+            f"{name} has no per-point features, which segmentation needs",
             where=str(network.run.folder),
             fix="start from a run of one of: " + ", ".join([*DENSE, *TWINS]),
         )
@@ -163,9 +167,10 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
                 note = load_parts(network, found.weights, config.load, False, f"the file {init}")
             return (*found.notes, note)
         source = open_network(init)
+        hint = INPUTS_OF_SCENES if isinstance(config, SemsegConfig) else ""
         same = source.run.class_names == class_names
         origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"
-        note = load_parts(network, source.weights, config.load, same, origin)
+        note = load_parts(network, source.weights, config.load, same, origin, hint)
         if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
             note += "; the layers that predict parts start from random weights"
         return (note,)
@@ -196,12 +201,18 @@ def part_of(name: str) -> str:
 
 
 def load_parts(
-    network: nn.Module, weights: dict[str, Tensor], load: str, same_classes: bool, origin: str
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    load: str,
+    same_classes: bool,
+    origin: str,
+    hint: str = "",
 ) -> str:
     """Load the encoder, or everything that fits; return a note on what was loaded.
 
     The encoder must fit. A tensor of another part is loaded if its name and shape fit, and one of
-    the classifier only if the classes are the same. The note says if `all` loads only the encoder.
+    the classifier only if the classes are the same. hint: added to the remedy. The note
+    says if `all` loads only the encoder.
     """
     expected = network.state_dict()
     encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
@@ -209,7 +220,7 @@ def load_parts(
         encoder,
         {name: tensor for name, tensor in expected.items() if part_of(name) == ENCODER},
         origin,
-        "leave out model.backbone, so that the same network is used",
+        "leave out model.backbone, so that the same network is used" + hint,
     )
     taken = (
         encoder

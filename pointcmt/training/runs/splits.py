@@ -1,5 +1,6 @@
 """Split shapes: those that train a run, and those that select its best epoch. No test shapes."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import PENDING, SPLITS
+from pointcmt.datasets.store.schema import OBJECTS, PENDING, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.sections import Data, TrainConfig
 
 MOST_NAMED = 10  # classes in a note
+SCAN = re.compile(r"(scene\d{4})_\d{2}$")  # ScanNet: space and number of the scan
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,15 @@ def split_train(store: StoreReader, config: Data) -> Split:
 def split_shapes(store: StoreReader, config: Data) -> Split:
     """Split like `split_train`, without looking at classes: all rendered shapes of train count.
 
-    `validation` and `fraction` are shares of all of them. Raises StoreError for a single shape.
+    `validation` and `fraction` are shares of all of them; of scenes, shares of the rooms, so that
+    rescans of a room stay together. Raises StoreError for a single shape or room.
     """
     shapes = done_shapes(store, "train")
     if np.any(store.splits == SPLITS.index("val")):
         train, validation = shapes, done_shapes(store, "val")
         notes: tuple[str, ...] = ("validating on the store's val split",)
     else:
-        one_class = np.zeros(len(shapes), np.int64)
-        held = stratified(one_class, config.validation, config.split_seed)
+        held = _share_of(store, shapes, config.validation, config.split_seed)
         if not np.any(held):
             raise StoreError(
                 "the train split has only one rendered shape, so none is left for validation",
@@ -90,8 +92,7 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
             )
         train, validation, notes = shapes[~held], shapes[held], ()
     if config.fraction < 1:
-        one_class = np.zeros(len(train), np.int64)
-        known = stratified(one_class, config.fraction, config.split_seed, spare=0)
+        known = _share_of(store, train, config.fraction, config.split_seed, spare=0)
         notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)
         train = train[known]
     return Split(train, validation, notes)
@@ -103,7 +104,8 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     A step takes as many whole batches as there are shapes for, at most `optimizer.accumulate`, or
     else one batch of all shapes. Raises StoreError for a single shape, since batch norm needs two.
     """
-    known, data, optimizer = len(split.train), config.data, config.optimizer
+    data, optimizer = config.data, config.optimizer
+    known = len(split.train) * data.samples
     if known >= config.effective_batch_size:
         return config, ()
     if known < 2:
@@ -159,6 +161,17 @@ def stratified(
         rng = np.random.default_rng([seed, label])  # adding a class does not change the others
         taken[rng.permutation(members)[:count]] = True
     return taken
+
+
+def _share_of(
+    store: StoreReader, shapes: NDArray[np.int64], share: float, seed: int, spare: int = 1
+) -> NDArray[np.bool_]:
+    """Choose a random share of these shapes, [n] bool: all rescans of a room, or none of them."""
+    if store.schema.kind == OBJECTS:
+        return stratified(np.zeros(len(shapes), np.int64), share, seed, spare)
+    rooms = [SCAN.sub(r"\1", store.shapes[shape].id) for shape in shapes.tolist()]
+    _, room = np.unique(rooms, return_inverse=True)
+    return stratified(np.zeros(room.max() + 1, np.int64), share, seed, spare)[room]
 
 
 def note_on_test(store: StoreReader) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from pydantic import Field, model_validator
 from torch import nn
 
-from pointcmt.datasets.store.streaming import ViewStream
+from pointcmt.datasets.store.epochs import EpochStream
 from pointcmt.errors import StoreError
 from pointcmt.training.config.tables import Count, Table, check
 from pointcmt.training.runs import checkpoint
@@ -20,7 +20,7 @@ from pointcmt.training.runs.optimization import ModelEMA
 
 
 class StreamState(Table):
-    """The position of the stream, see `ViewStream.state_dict`."""
+    """The position of the stream, see `EpochStream.state_dict`."""
 
     version: int
     epoch: Count
@@ -73,7 +73,7 @@ class State:
     model: nn.Module
     ema: ModelEMA | None
     optimizer: torch.optim.Optimizer
-    stream: ViewStream
+    stream: EpochStream
     metrics: MetricAccumulator
     usage: Usage
     accelerator: Accelerator

@@ -169,7 +169,7 @@ def test_sampling_more_points_than_available_is_reported():
         ("epochs=", "'epochs' should be a valid integer"),
         ("optimizer.learning_rate=.nan", "'optimizer.learning_rate' should be"),
         ("optimizer.learning_rate=-1", "'optimizer.learning_rate' should be greater than 0"),
-        ("optimizer.name=sgd", "'optimizer.name' should be 'adam' or 'adamw', not 'sgd'"),
+        ("optimizer.name=lion", "'optimizer.name' should be 'adam', 'adamw' or 'sgd', not 'lion'"),
         ("optimizer=5", "'optimizer' should be a valid dictionary"),
         ("data.batch_size=1", "'data.batch_size' should be greater than or equal to 2"),
         ("data.validation=1", "'data.validation' should be less than 1"),

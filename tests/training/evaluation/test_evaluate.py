@@ -15,10 +15,11 @@ from pointcmt.cameras import Rig, find_rig
 from pointcmt.cli import app
 from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.streams import evaluation_config
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.render.config import RenderConfig
 from pointcmt.training.config.sections import Data
-from pointcmt.training.evaluation.classifier import evaluation_config, predict
+from pointcmt.training.evaluation.classifier import predict
 from pointcmt.training.evaluation.evaluate import Report, confusion_matrix, evaluate
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.loop import train

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from pointcmt.datasets.store.streaming import ViewStream
-from pointcmt.training.evaluation.classifier import evaluation_config
+from pointcmt.datasets.streams import evaluation_config
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.recipe import RecipeContext
 from tests.stores import render_box

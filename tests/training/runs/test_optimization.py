@@ -30,6 +30,10 @@ def test_schedules_of_the_learning_rate():
     assert rates[0] == 1e-3
     assert rates[50] == pytest.approx(5e-4)
     assert rates[100] == pytest.approx(0)
+    poly = load_config("student", None, ["schedule.name=poly"])
+    assert [learning_rate(poly, step, 100) for step in (0, 50, 100)] == pytest.approx(
+        [1e-3, 1e-3 * 0.5**0.9, 0]
+    )
 
 
 def test_the_best_epoch_is_the_last_of_the_most_accurate_ones():

@@ -112,6 +112,13 @@ def build_dense(name: str, classes: int) -> nn.Module:
     return _build(name, classes, DENSE, dense=True)
 
 
+def build_sparse(name: str, voxel: float, inputs: int) -> DenseSparseUNet:
+    """Build a sparse U-Net of DENSE. voxel: in meters. inputs: features of each point."""
+    build: Any = DENSE[name]
+    network: DenseSparseUNet = build(1, voxel=voxel, inputs=inputs)
+    return network
+
+
 def is_known(name: str, known: dict[str, Callable[[int], nn.Module]]) -> bool:
     """Return whether a name is among the known ones or a part from outside the package."""
     return name in known or plugins.is_reference(name) or name in plugins.names(plugins.BACKBONES)

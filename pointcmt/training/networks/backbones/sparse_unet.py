@@ -59,31 +59,29 @@ class SparseUNetEncoder(nn.Module):
 
         Without features if F = 0. Raises UsageError like `prepare` and `Encoder`.
         """
-        prepared = self.prepare(points, features)
+        prepared = self.prepare(*pack_clouds(points, features))
         levels = self.encoder(prepared.rows, prepared.pyramid)
         return self.classify(levels[-1], prepared.coarsest, len(points))
 
     # The number of voxels depends on the data, so that this would not compile into one graph.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def prepare(self, points: Tensor, features: Tensor | None) -> Prepared:
-        """Voxelize points [B, N, 3] with features [B, N, F], and compute all kernel maps.
+    def prepare(self, points: Tensor, clouds: Tensor, features: Tensor | None) -> Prepared:
+        """Voxelize points [n, 3] of clouds [n] with features [n, F], and compute all kernel maps.
 
         Raises UsageError for features that are missing or of another shape, and like `voxelize`.
         """
-        found = (*points.shape[:2], 0) if features is None else tuple(features.shape)
-        if found != (*points.shape[:2], self.inputs):
+        found = (len(points), 0) if features is None else tuple(features.shape)
+        if found != (len(points), self.inputs):
             raise UsageError(
-                f"the points have {list(found)} features, but the network was built for "
+                f"{len(points)} points have features {list(found)}, but the network was built for "
                 f"{self.inputs} per point",
                 where="features",
-                fix="pass features [B, N, F], or build the network with another `inputs`",
+                fix="pass F features of each point, or build the network with another `inputs`",
             )
-        places = points.flatten(0, 1)  # [B·N, 3]
-        clouds = torch.arange(len(points), device=points.device)
-        voxels = voxelize(places, clouds.repeat_interleave(points.shape[1]), self.voxel)
-        columns = [torch.ones_like(places[:, :1]), places[:, 2:]]
+        voxels = voxelize(points, clouds, self.voxel)
+        columns = [torch.ones_like(points[:, :1]), points[:, 2:]]
         if features is not None:
-            columns.append(features.flatten(0, 1))
+            columns.append(features)
         pyramid, coarsest = build_pyramid(voxels.grid, self.config.stem)
         rows = voxels.average(torch.cat(columns, dim=1))
         return Prepared(voxels, rows, pyramid, coarsest.coords[:, 0])
@@ -116,10 +114,30 @@ class DenseSparseUNet(SparseUNetEncoder):
         local: whether to compute it. Without features if F = 0. Raises UsageError like `prepare`
         and `Encoder`.
         """
-        prepared = self.prepare(points, features)
+        prepared = self.prepare(*pack_clouds(points, features))
         levels = self.encoder(prepared.rows, prepared.pyramid)
         found = self.classify(levels[-1], prepared.coarsest, len(points))
         if not local:
             return found
         rows = prepared.voxels.to_points(self.decoder(levels, prepared.pyramid))
         return found._replace(local=rows.view(*points.shape[:2], -1))
+
+    def forward_packed(self, points: Tensor, clouds: Tensor, features: Tensor | None) -> Tensor:
+        """Points [n, 3] of clouds [n] of different sizes, features [n, F] → local [n, D].
+
+        Raises UsageError like `prepare` and `Encoder`.
+        """
+        prepared = self.prepare(points, clouds, features)
+        levels = self.encoder(prepared.rows, prepared.pyramid)
+        return prepared.voxels.to_points(self.decoder(levels, prepared.pyramid))
+
+
+def pack_clouds(points: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Points [B, N, 3], features [B, N, F] → [B·N, 3], the cloud of each [B·N], [B·N, F].
+
+    Features of other points stay as they are, for `prepare` to refuse.
+    """
+    clouds = torch.arange(len(points), device=points.device).repeat_interleave(points.shape[1])
+    if features is not None and features.shape[:2] == points.shape[:2]:
+        features = features.flatten(0, 1)
+    return points.flatten(0, 1), clouds, features

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from pointcmt.training.evaluation.semantic import confusion
+from pointcmt.training.ops.semantic import confusion
 
 TRUE = np.array([0, 0, 0, 1, 1, 2, -1, -1])
 PREDICTED = np.array([0, 0, 1, 1, 2, 2, 0, 2])
