@@ -39,7 +39,7 @@ def run(toy_store, tmp_path_factory):
     return out
 
 
-NO_TRAINING = "a store of scenes, which training and evaluation cannot use"
+NO_TRAINING = "a store of scenes, which the recipe '"
 NO_EXPORT = "a store of scenes, which `export` cannot use"
 REFUSED = {
     **{
@@ -47,7 +47,10 @@ REFUSED = {
         for recipe in ("", "teacher", "cmpg", "student", "mvnet", "finetune", "partseg", "pointcmt")
     },
     "evaluate": (("evaluate", "RUN", "--data", "S"), NO_TRAINING),
-    "probe": (("evaluate", "RUN", "--data", "S", "--probe", "svm"), NO_TRAINING),
+    "probe": (
+        ("evaluate", "RUN", "--data", "S", "--probe", "svm"),
+        "which `evaluate --probe` cannot use",
+    ),
     "predict": (("predict", "RUN", "S", "--out", "OUT"), "which `predict` cannot use"),
     **{
         f"export {form}": (("export", "S", "--to", form, "--out", "OUT"), NO_EXPORT)

@@ -33,7 +33,7 @@ def evaluate(
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Evaluate a run: accuracy or part mIoU, overall and per class, with a figure; or probes."""
+    """Evaluate a run: accuracy or mIoU, overall and per class, with figures; or probes."""
     start_logging(log_format)
     allow(trust)
     if probe or few_shot:

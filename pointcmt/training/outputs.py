@@ -65,7 +65,8 @@ def describe_start(session: Session, done: int) -> str:
     config, split, position = session.config, session.plan.split, session.state.stream.position
     if done >= config.epochs:
         return f"this run is finished: all {config.epochs} epochs have been trained"
-    counts = f"{len(split.train):,} train, {len(split.validation):,} validation shapes"
+    what = "shapes" if config.reads == OBJECTS else "scenes"
+    counts = f"{len(split.train):,} train, {len(split.validation):,} validation {what}"
     device = describe_device(session.device)
     if session.accelerator.num_processes > 1:
         device += f" and {session.accelerator.num_processes - 1} more"

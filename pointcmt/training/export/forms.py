@@ -169,6 +169,7 @@ FORMS = {
 }
 REFUSED = {  # recipes without a form
     "cmpg": "a generator turns a teacher's features into points, and only serves to train students",
+    "semseg": "its network takes scenes, packed; pc.load_run opens it",
 }
 
 

@@ -14,13 +14,13 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
     for member in store.members:
         if member.schema.kind == SCENES and config.reads == OBJECTS:
             raise UsageError(
-                f"this is a store of scenes, and the recipe '{config.recipe}' reads objects",
+                f"this is a store of scenes, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
-                fix="train `semseg` on it, or pass a store of shapes",
+                fix="train `semseg` on it, or pass a store of meshes or clouds",
             )
         if member.schema.kind == OBJECTS and config.reads == SCENES:
             raise UsageError(
-                f"this is a store of objects, and the recipe '{config.recipe}' reads scenes",
+                f"this is a store of objects, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
                 fix="pass a store of a dataset of scenes, such as one that `pointcmt render "
                 "--dataset toyrooms` makes",

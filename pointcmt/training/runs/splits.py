@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import OBJECTS, PENDING, SPLITS
+from pointcmt.datasets.store.schema import OBJECTS, PENDING, SCENES, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
@@ -117,11 +117,12 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     batch = min(known, data.batch_size)
     changes: dict[str, Any] = {"data": data.model_copy(update={"batch_size": batch})}
     changes["optimizer"] = optimizer.model_copy(update={"accumulate": known // batch})
+    samples = "crops" if config.reads == SCENES else "shapes"
     if known < data.batch_size:
         note = f"a batch of {data.batch_size}: using one batch with all of them"
     else:
         note = f"{optimizer.accumulate} batches of {batch}: {known // batch} make a step"
-    return config.model_copy(update=changes), (f"{known} train shapes do not fill {note}",)
+    return config.model_copy(update=changes), (f"{known} train {samples} do not fill {note}",)
 
 
 def labeled(store: StoreReader, split: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:

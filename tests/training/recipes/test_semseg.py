@@ -15,6 +15,7 @@ from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training import loop
+from pointcmt.training.config.downstream import LOADS
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.sections import Data
 from pointcmt.training.evaluation.classifier import open_classifier
@@ -27,6 +28,7 @@ from pointcmt.training.ops.semantic import confusion
 from pointcmt.training.recipes.semseg import Semseg, count_pairs
 from pointcmt.training.runs.pretrained import open_network
 from pointcmt.training.runs.splits import split_shapes
+from pointcmt.training.study import study
 from tests.render.scenes import box_room
 from tests.scene_stores import CONFIG, render_rooms
 from tests.training.equal_runs import assert_equal_runs, metrics
@@ -151,11 +153,9 @@ def test_classes_are_matched_by_name(run, tmp_path):
     assert "3 of the run's 4" in report.notes[-1]
 
 
-@pytest.mark.parametrize("overrides", [(), ("optimizer.name=sgd", "schedule.name=poly")])
-def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(
-    rooms, tmp_path, monkeypatch, overrides
-):
-    settings = config("data.crops=2", "optimizer.learning_rate=0.001", *overrides)
+def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_path, monkeypatch):
+    sgd = ("optimizer.name=sgd", "schedule.name=poly", "optimizer.learning_rate=0.001")
+    settings = config("data.crops=2", *sgd)
     train(rooms, settings, tmp_path / "straight", device="cpu")
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original, done = loop.learning_rate, []
@@ -191,12 +191,16 @@ def test_whole_scenes_normals_and_weights(rooms, tmp_path):
 
 def test_stores_of_the_other_kind_are_refused(rooms, store, run, tmp_path):
     for recipe in ("student", "partseg", "mvnet", "teacher"):
-        with pytest.raises(UsageError, match=f"store of scenes, and the recipe '{recipe}'"):
+        with pytest.raises(
+            UsageError, match=f"store of scenes, which the recipe '{recipe}' cannot"
+        ):
             train(rooms, small_config(recipe, epochs=1), tmp_path / "run", device="cpu")
-    with pytest.raises(UsageError, match="store of objects, and the recipe 'semseg'") as caught:
+    with pytest.raises(
+        UsageError, match="store of objects, which the recipe 'semseg' cannot"
+    ) as caught:
         train(store, config(), tmp_path / "run", device="cpu")
     assert caught.value.where == store.path
-    with pytest.raises(UsageError, match="store of objects, and the recipe 'semseg'"):
+    with pytest.raises(UsageError, match="store of objects, which the recipe 'semseg' cannot"):
         evaluate(run, store, device="cpu")
     with pytest.raises(UsageError, match="votes are not available"):
         evaluate(run, rooms, votes=2, device="cpu")
@@ -220,6 +224,17 @@ def test_a_run_starts_from_the_encoder_of_a_classifier(rooms, store, tmp_path):
     with pytest.raises(StoreError, match="different architecture") as caught:
         train(rooms, config(**start), tmp_path / "color", device="cpu")
     assert "data.color" in caught.value.fix
+
+
+@pytest.mark.slow
+def test_a_study_compares_what_is_loaded_in_pairs(rooms, run, tmp_path):
+    """From a run of the same recipe, all of its weights fit, except those of the last layer."""
+    found = study(rooms, config(epochs=1, init=str(run)), (0,), tmp_path, device="cpu")
+    assert [variant for variant, which in found.reports if which == "last"] == [*LOADS]
+    miou = {variant: r[0].measures["miou"] for (variant, _), r in found.reports.items()}
+    for (variant, _), difference in found.differences.items():
+        assert difference.mean == pytest.approx(miou[variant] - miou["none"], abs=1e-12)
+    assert json.loads((tmp_path / "study.json").read_text())["recipe"] == "semseg"
 
 
 def test_other_networks_are_refused(rooms, store, tmp_path):
