@@ -3,10 +3,11 @@
 Usage: python benchmarks/semseg.py --out DIR [--train 60] [--test 20] [--seeds 0,1,2]
            [--epochs 36] [--config semseg-toyrooms] [--resolution 320x240]
 
-Renders the rooms into DIR/train and DIR/test, trains one run per seed (all resume), and prints the mIoU of each on
-the test rooms, its mean ± standard deviation, and the IoU of each class. The forest is the one of
-`benchmarks/rooms.py` with all of its features, here of the stored points and normals of the same
-rooms. It is trained and scored on one point per 5 cm; the runs are scored on all points.
+Renders the rooms into DIR/train and DIR/test, trains one run per seed (all resume), and prints the
+mIoU of each on the test rooms, its mean ± standard deviation, and the IoU of each class. The forest
+is the one of `benchmarks/rooms.py` with all of its features, here of the stored points and normals
+of the same rooms. It is trained and scored on one point per 5 cm; the runs are scored on all
+points.
 """
 
 import argparse

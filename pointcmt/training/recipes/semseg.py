@@ -101,7 +101,7 @@ class Semseg:
         return {**self._metrics(logits, true, None), "counts": counts}
 
     def score(self, counts: Tensor) -> dict[str, float]:
-        """Return the mean IoU, its classes, and the mean accuracy over classes."""
+        """Return the mean IoU and the mean accuracy over classes."""
         found = Confusion(counts.numpy())
         return {"miou": found.miou, "mean_class_accuracy": found.mean_accuracy}
 
