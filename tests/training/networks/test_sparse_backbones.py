@@ -99,7 +99,7 @@ def test_own_features_of_points_are_inputs():
     with torch.no_grad():
         one, two = (model(points, local=True, features=c).local for c in (color, 1 - color))
     assert (one - two).abs().max() > 1e-6
-    inputs = model.prepare(*pack_clouds(points, color))
+    inputs = model.prepare(*pack_clouds(points, color, 3))
     torch.testing.assert_close(inputs.rows[:, 0], torch.ones_like(inputs.rows[:, 0]))
     torch.testing.assert_close(inputs.rows[:, 1], inputs.voxels.average(points.flatten(0, 1))[:, 2])
     torch.testing.assert_close(inputs.rows[:, 2:], inputs.voxels.average(color.flatten(0, 1)))

@@ -59,7 +59,7 @@ class SparseUNetEncoder(nn.Module):
 
         Without features if F = 0. Raises UsageError like `prepare` and `Encoder`.
         """
-        prepared = self.prepare(*pack_clouds(points, features))
+        prepared = self.prepare(*pack_clouds(points, features, self.inputs))
         levels = self.encoder(prepared.rows, prepared.pyramid)
         return self.classify(levels[-1], prepared.coarsest, len(points))
 
@@ -70,14 +70,7 @@ class SparseUNetEncoder(nn.Module):
 
         Raises UsageError for features that are missing or of another shape, and like `voxelize`.
         """
-        found = (len(points), 0) if features is None else tuple(features.shape)
-        if found != (len(points), self.inputs):
-            raise UsageError(
-                f"{len(points)} points have features {list(found)}, but the network was built for "
-                f"{self.inputs} per point",
-                where="features",
-                fix="pass F features of each point, or build the network with another `inputs`",
-            )
+        require_features(points, features, self.inputs)
         voxels = voxelize(points, clouds, self.voxel)
         columns = [torch.ones_like(points[:, :1]), points[:, 2:]]
         if features is not None:
@@ -114,7 +107,7 @@ class DenseSparseUNet(SparseUNetEncoder):
         local: whether to compute it. Without features if F = 0. Raises UsageError like `prepare`
         and `Encoder`.
         """
-        prepared = self.prepare(*pack_clouds(points, features))
+        prepared = self.prepare(*pack_clouds(points, features, self.inputs))
         levels = self.encoder(prepared.rows, prepared.pyramid)
         found = self.classify(levels[-1], prepared.coarsest, len(points))
         if not local:
@@ -132,12 +125,26 @@ class DenseSparseUNet(SparseUNetEncoder):
         return prepared.voxels.to_points(self.decoder(levels, prepared.pyramid))
 
 
-def pack_clouds(points: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def pack_clouds(
+    points: Tensor, features: Tensor | None, inputs: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Points [B, N, 3], features [B, N, F] → [B·N, 3], the cloud of each [B·N], [B·N, F].
 
-    Features of other points stay as they are, for `prepare` to refuse.
+    Raises UsageError unless F is `inputs`, see `require_features`.
     """
+    require_features(points, features, inputs)
     clouds = torch.arange(len(points), device=points.device).repeat_interleave(points.shape[1])
-    if features is not None and features.shape[:2] == points.shape[:2]:
-        features = features.flatten(0, 1)
-    return points.flatten(0, 1), clouds, features
+    return points.flatten(0, 1), clouds, None if features is None else features.flatten(0, 1)
+
+
+def require_features(points: Tensor, features: Tensor | None, inputs: int) -> None:
+    """Raise UsageError unless points [..., 3] have features [..., inputs]; none if that is 0."""
+    places = tuple(points.shape[:-1])
+    found = (*places, 0) if features is None else tuple(features.shape)
+    if found != (*places, inputs):
+        raise UsageError(
+            f"points {list(points.shape)} have features {list(found)}, but the network was built "
+            f"for {inputs} per point",
+            where="features",
+            fix="pass features [..., F], or build the network with another `inputs`",
+        )
