@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointcmt.training.images.blocks import Blocks, own_size
 from pointcmt.training.images.networks import ImageNetwork
+from pointcmt.training.ops.eager import eager
 
 SIZE_KEY = "data.image_size"
 USUAL = 224  # image side in pixels if the network's training size is unknown
@@ -38,7 +39,7 @@ class LastMap:
         self.layers = self.blocks.find([1.0])
         self._widths: dict[int, int] = {}  # by image size tried
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @eager
     def __call__(self, network: nn.Module, pixels: Tensor) -> Tensor:
         """pixels [n, 3, s, s] → [n, D]."""
         self.width_at(pixels.shape[-1])

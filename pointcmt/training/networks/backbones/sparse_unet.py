@@ -21,6 +21,7 @@ from pointcmt.training.networks.sparse.unet import (
     SparseUNetConfig,
     build_pyramid,
 )
+from pointcmt.training.ops.eager import eager
 from pointcmt.training.ops.sparse import Voxels, voxelize
 
 VOXEL = 0.05  # meters
@@ -64,7 +65,7 @@ class SparseUNetEncoder(nn.Module):
         return self.classify(levels[-1], prepared.coarsest, len(points))
 
     # The number of voxels depends on the data, so that this would not compile into one graph.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @eager
     def prepare(self, points: Tensor, clouds: Tensor, features: Tensor | None) -> Prepared:
         """Voxelize points [n, 3] of clouds [n] with features [n, F], and compute all kernel maps.
 

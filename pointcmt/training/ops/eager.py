@@ -1,0 +1,26 @@
+"""Functions that torch.compile leaves out, without importing its compiler before it is used."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def eager(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep a function out of compiled graphs, as torch.compiler.disable does.
+
+    That decorator imports torch's compiler, 2 s of CPU time at each start of a process, most of
+    which compile nothing.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            disable: Any = torch.compiler.disable
+            return disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
+
+    return call
