@@ -158,6 +158,7 @@ def test_what_cannot_be_read_is_recorded_and_the_others_go_on(trained, meshes, t
     assert "missing_file" in alone.stdout
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_same_numbers_and_do_not_change(trained, meshes, of_meshes, tmp_path):
     out = tmp_path / "out"
     done = command(trained.folder, of_meshes.path, "--out", out, "--top", 2, "--json")

@@ -123,6 +123,7 @@ def command(*arguments):
     return subprocess.run(done, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_advice_of_evaluate_works(files, tmp_path):
     """From a folder without splits to test accuracy, following what the messages say."""
     small = ("--rig", "ortho6", "--size", 32, "--points", 64, "--workers", 1)

@@ -137,6 +137,7 @@ def command(*arguments):
     return subprocess.run(done, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_commands_take_several_stores(student, places, tmp_path):
     data = ("--data", places / "A", "--data", places / "B")
     settings = [f"--set={value}" for value in SMALL["student"]]

@@ -234,6 +234,7 @@ def test_auto_reports_its_choice_and_the_reason(tmp_path):
     assert "GPU" in outcome.backend_reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", ["#ff00ff"])
 def test_pyrender_draws_the_same_silhouettes_with_the_same_cameras(tmp_path, background):
     """An independent renderer: color other than the background where, and only where, we cover."""

@@ -289,6 +289,7 @@ def test_a_frozen_encoder_does_not_change(pre, store, tmp_path):
     assert not torch.equal(mine["backbone.head.0.weight"], theirs["head.0.weight"])
 
 
+@pytest.mark.slow
 def test_each_load_is_compared_in_a_study(pre, store, tmp_path):
     settings = config("data.fraction=0.3", epochs=1, init=str(pre))
     found = study(store, settings, (0, 1), tmp_path, device="cpu")

@@ -257,6 +257,7 @@ def command(*arguments):
     return subprocess.run(done, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_advice_of_evaluate_for_a_file_works(tmp_path, store):
     weights = PublishedDGCNN(40).published()
     torch.save({"model": weights}, tmp_path / "best.pth")
