@@ -6,7 +6,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def eager(function: Callable[P, R]) -> Callable[P, R]:
@@ -20,7 +21,8 @@ def eager(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():
             disable: Any = torch.compiler.disable
-            return disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+            result: R = disable(function)(*args, **kwargs)
+            return result
         return function(*args, **kwargs)
 
     return call
