@@ -52,7 +52,7 @@ class Size:
     train: int = 300
     test: int = 100
     rooms: int = 2
-    epochs: tuple[int, int, int] = 5, 6, 22
+    epochs: tuple[int, int, int] = 4, 6, 14
 
 
 def run(out: Path, size: Size = Size()) -> None:
