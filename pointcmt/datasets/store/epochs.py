@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.view_store import StoreReader
-from pointcmt.errors import UsageError
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER
+from pointcmt.datasets.store.view_store import StoreReader, ViewStore
+from pointcmt.errors import StoreError, UsageError
 
 Batch = dict[str, torch.Tensor]
 STATE_VERSION = 1
@@ -131,6 +132,17 @@ def require_batches(samples: int, config: Batching, unit: str, whole: str) -> No
             f"a batch of {config.batch_size} is larger than the {whole} of {samples} {unit}s",
             where="data.batch_size",
             fix="use a smaller data.batch_size",
+        )
+
+
+def require_correspondences(store: ViewStore) -> None:
+    """Raise StoreError unless the points of all rendered shapes are matched with the views."""
+    missing = set(store.committed(RENDER)) - set(store.committed(CORRESPONDENCES))
+    if missing:
+        raise StoreError(
+            f"{len(missing)} shards of this store have no correspondences",
+            where=store.path,
+            fix="run `pointcmt build-correspondences`",
         )
 
 

@@ -20,10 +20,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pointcmt.datasets.store import forks
 from pointcmt.datasets.store.epochs import Batch as Batch
-from pointcmt.datasets.store.epochs import EpochStream, count_batches, require_batches
+from pointcmt.datasets.store.epochs import (
+    EpochStream,
+    count_batches,
+    require_batches,
+    require_correspondences,
+)
 from pointcmt.datasets.store.locations import storage_errors
-from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, RENDER, SPLITS, unpack_visible
-from pointcmt.datasets.store.view_store import Share, StoreReader, ViewStore, joined
+from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
+from pointcmt.datasets.store.view_store import Share, StoreReader, joined
 from pointcmt.errors import StoreError, UsageError, nearest
 
 Arrays = dict[str, "ts.TensorStore"]
@@ -229,7 +234,7 @@ def require_readable(store: StoreReader, shapes: NDArray[np.int64], config: Stre
                 fix = nearest(name, member.specs)
                 raise UsageError(f"unknown array '{name}'", where=where, fix=fix)
         if "visible" in config.arrays:
-            _require_correspondences(member)
+            require_correspondences(member)
     if not 0 <= config.views <= schema.views:
         raise UsageError(
             f"{config.views} views per shape, but the store has {schema.views}",
@@ -299,13 +304,3 @@ class ViewDataset(IterableDataset[Batch]):
         """
         (open_store, place), shapes, config, threads = self._made
         return ViewStream(open_store(*place), shapes, config, threads)
-
-
-def _require_correspondences(store: ViewStore) -> None:
-    missing = set(store.committed(RENDER)) - set(store.committed(CORRESPONDENCES))
-    if missing:
-        raise StoreError(
-            f"{len(missing)} shards of this store have no correspondences",
-            where=store.path,
-            fix="run `pointcmt build-correspondences`",
-        )

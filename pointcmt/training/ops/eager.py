@@ -13,8 +13,8 @@ R = TypeVar("R")
 def eager(function: Callable[P, R]) -> Callable[P, R]:
     """Keep a function out of compiled graphs, as torch.compiler.disable does.
 
-    That decorator imports torch's compiler, 2 s of CPU time at each start of a process, most of
-    which compile nothing.
+    That decorator imports all of torch's compiler when a process starts, and most processes compile
+    nothing.
     """
 
     @wraps(function)

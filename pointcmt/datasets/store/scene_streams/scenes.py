@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.datasets.store.epochs import require_correspondences
 from pointcmt.datasets.store.locations import storage_errors
-from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, SCENES, stage_of
+from pointcmt.datasets.store.schema import CORRESPONDENCES, SCENES, stage_of
 from pointcmt.datasets.store.view_store import StoreReader, ViewStore
 from pointcmt.errors import StoreError, UsageError, nearest
 
@@ -87,7 +88,7 @@ def require_scenes(store: StoreReader, names: Iterable[str], shapes: NDArray[np.
                 raise UsageError(f"unknown array '{name}'", where=where, fix=fix)
         _require_same(store.members[0], member)
         if any(stage_of(name) == CORRESPONDENCES for name in names):
-            _require_correspondences(member)
+            require_correspondences(member)
     for share in store.shares(shapes):
         share.store.require_files(["view_count", "point_count", *names], share.shards)
 
@@ -105,13 +106,3 @@ def _require_same(first: ViewStore, other: ViewStore) -> None:
                 where=other.path,
                 fix="stream them one by one",
             )
-
-
-def _require_correspondences(store: ViewStore) -> None:
-    missing = set(store.committed(RENDER)) - set(store.committed(CORRESPONDENCES))
-    if missing:
-        raise StoreError(
-            f"{len(missing)} shards of this store have no correspondences",
-            where=store.path,
-            fix="run `pointcmt render` again with the same options to finish the store",
-        )
