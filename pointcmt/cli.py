@@ -17,6 +17,7 @@ from pointcmt.commands.predict import predict
 from pointcmt.commands.render import build_correspondences, render
 from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
+from pointcmt.commands.view import view
 from pointcmt.errors import PointcmtError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build-correspondences": build_correspondences,
     "info": info,
     "preview": preview,
+    "view": view,
     "verify": verify,
     "train": train,
     "evaluate": evaluate,

@@ -37,7 +37,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "datasets.store": ("datasets.store.schema",),
     "datasets.export": ("datasets", "datasets.store", "datasets.store.schema"),
     "datasets.sources": ("datasets.store.schema",),
-    "render": ("datasets.store", "datasets.store.schema"),
+    "view": ("datasets", "datasets.export", "datasets.store", "datasets.store.schema"),
+    "render": ("datasets", "datasets.store", "datasets.store.schema"),
     "render.draw": ("render.config", "render.startup"),
     "render.config": ("datasets.store.schema",),
     "render.startup": (),
@@ -100,6 +101,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "datasets.store": {"h5py"},
     "datasets.store.schema": {"torch", "tensorstore"},
     "datasets.sources": {"torch", "tensorstore", "numba"},
+    "view": {"torch", "open3d", "trimesh", "OpenGL", "dask", "distributed"},
     "render": {"torch", "transformers", "sklearn"},
     "training": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},
 }

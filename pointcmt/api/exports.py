@@ -6,7 +6,8 @@ from pathlib import Path
 from pointcmt.api.paths import local_path
 from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.console import showing_messages
-from pointcmt.datasets.export.job import ExportSummary, Selection, export_store
+from pointcmt.datasets.export.job import ExportSummary, export_store
+from pointcmt.datasets.selection import Selection
 
 
 def export(
@@ -38,6 +39,8 @@ def export(
     """
     folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
-    selection = Selection(split, shapes, limit, text)
+    selection = Selection(split, shapes, limit)
     with showing_messages(progress):
-        return export_store(opened, to, folder, selection, workers=workers, overwrite=overwrite)
+        return export_store(
+            opened, to, folder, selection, text=text, workers=workers, overwrite=overwrite
+        )

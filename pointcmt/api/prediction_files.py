@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 
 from pointcmt.api.predictions import COLUMNS, MADE_BY, PART_COLUMNS, PredictedParts, Predictions
 from pointcmt.datasets.enclosing import store_around
+from pointcmt.datasets.page_folder import write_files
 from pointcmt.errors import StoreError, UsageError, printable
 from pointcmt.files import open_regular
-from pointcmt.render.preview_folder import write_files
 from pointcmt.training.figures.plots import PARTS
 from pointcmt.training.runs.folder import FACTS
 

@@ -52,13 +52,16 @@ def export(
     if to != "colmap":
         _refuse(to, {"--text": text}, "colmap")
     start_logging(log_format)
-    from pointcmt.datasets.export.job import Selection, export_store
+    from pointcmt.datasets.export.job import export_store
+    from pointcmt.datasets.selection import Selection
     from pointcmt.datasets.store.view_store import ViewStore
 
-    selection = Selection(split, shape or None, limit, text)
+    selection = Selection(split, shape or None, limit)
     store = ViewStore.open(source)
     with resumable():
-        done = export_store(store, to, out, selection, workers=workers, overwrite=overwrite)
+        done = export_store(
+            store, to, out, selection, text=text, workers=workers, overwrite=overwrite
+        )
     for failure in done.failures:
         show("failed", failure.id, failure.reason, failure.detail)
     _show_counts(done.as_json())

@@ -9,16 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from pointcmt.datasets.page_folder import PNG_KEY, page_mark, require_free, write_files
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, printable
-from pointcmt.render.preview_folder import (
-    GENERATOR,
-    PAGE_MARK,
-    PNG_KEY,
-    require_free,
-    write_files,
-)
 from pointcmt.render.preview_scenes import (
     enlarged,
     frames_with_labels,
@@ -27,6 +21,7 @@ from pointcmt.render.preview_scenes import (
     pair_with_overlap,
 )
 
+GENERATOR = "pointcmt preview"
 CAPTION = 14  # pixels
 POINTS_SHOWN = 1024  # the first n points: evenly spread, since points are in farthest-point order
 
@@ -48,7 +43,7 @@ def preview(
     committed = set(store.committed(CORRESPONDENCES))
     matched = [i for i in chosen if i // store.schema.shard in committed]
     names = ["contact_sheet.png", *(["points.png"] if matched else [])]
-    require_free(out, [*names, "index.html"], overwrite)  # before drawing anything
+    require_free(out, [*names, "index.html"], overwrite, GENERATOR)  # before drawing anything
     pictures = [contact_sheet(store, chosen, picked)]
     if matched:
         some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
@@ -62,7 +57,7 @@ def _preview_scenes(
 ) -> list[Path]:
     """Write contact_sheet.png (maps and frames with labels), points.png (matches), index.html."""
     names = ["contact_sheet.png", "points.png"]
-    require_free(out, [*names, "index.html"], overwrite)
+    require_free(out, [*names, "index.html"], overwrite, GENERATOR)
     rows, pairs = [], []
     for scene in scenes:
         count = store.counts(scene)["view_count"]
@@ -201,7 +196,7 @@ def _page(store: ViewStore, pictures: list[str]) -> str:
     )
     return f"""<!doctype html>
 <meta charset="utf-8">
-{PAGE_MARK}
+{page_mark(GENERATOR)}
 <title>{html.escape(source["name"])}: view store</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222 }}

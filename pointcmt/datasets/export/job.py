@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pointcmt.console import Meter, meter
 from pointcmt.datasets.export import colmap, nerfstudio, ply, png
 from pointcmt.datasets.export.folder import ExportFolder, places
 from pointcmt.datasets.export.shapes import ShapeViews, read_shape
+from pointcmt.datasets.selection import Selection, choose
 from pointcmt.datasets.store.documents import decode_outcome
-from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, SPLITS, digest, encode_line
+from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER, digest, encode_line
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError, nearest
 
@@ -44,18 +43,6 @@ FORMATS = {
     "colmap": Format(colmap.files, colmap.OWN),
     "ply": Format(ply.files, ply.OWN, suffix=".ply"),
 }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which shapes to export. split: train, test or val. shapes: ids. limit: the most in total,
-    class by class in turn. text: COLMAP's models as text.
-    """
-
-    split: str | None = None
-    shapes: Sequence[str] | None = None
-    limit: int | None = None
-    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,22 +89,23 @@ def export_store(
     out: str | Path,
     selection: Selection | None = None,
     *,
+    text: bool = False,
     workers: int = 0,
     overwrite: bool = False,
 ) -> ExportSummary:
     """Write shapes of a store in a format of FORMATS; another call goes on where one has stopped.
 
-    workers: threads, 0 = one per core. A shape that failed, or whose data is damaged, is recorded
-    and does not stop the others. Raises UsageError for an unknown format, shape or split and for a
-    folder that cannot be used, StoreError if there is nothing to export yet, if `out` holds other
-    files, or if it cannot be written.
+    text: COLMAP's models as text. workers: threads, 0 = one per core. A shape that failed, or whose
+    data is damaged, is recorded and does not stop the others. Raises UsageError for an unknown
+    format, shape or split and for a folder that cannot be used, StoreError if there is nothing to
+    export yet, if `out` holds other files, or if it cannot be written.
     """
     started, selection = time.monotonic(), selection or Selection()
     if to not in FORMATS:
         raise UsageError(f"unknown format '{to}'", where="--to", fix=nearest(to, FORMATS))
     store.require_objects("`export`")
     chosen = choose(store, selection)
-    job = ExportJob(store, to, selection.text)
+    job = ExportJob(store, to, text)
     job.require_begun(chosen)
     own = {name: each.own for name, each in FORMATS.items()}
     folder = ExportFolder(out, job.facts(), own, overwrite)
@@ -136,34 +124,6 @@ def export_store(
         failures=failures,
         seconds=time.monotonic() - started,
     )
-
-
-def choose(store: ViewStore, selection: Selection) -> list[int]:
-    """Return the chosen shapes in the store's order. Raises UsageError if there are none."""
-    chosen = np.arange(store.schema.shapes)
-    if selection.shapes is not None:
-        numbers = {record.id: number for number, record in enumerate(store.shapes)}
-        for shape in selection.shapes:
-            if shape not in numbers:
-                fix = nearest(shape, numbers).split(" known:")[0]
-                raise UsageError(f"no shape is called '{shape}'", where=store.path, fix=fix)
-        chosen = np.unique([numbers[shape] for shape in selection.shapes]).astype(np.int64)
-    if selection.split is not None:
-        if selection.split not in SPLITS:
-            fix = nearest(selection.split, SPLITS)
-            raise UsageError(f"unknown split '{selection.split}'", where="--split", fix=fix)
-        chosen = chosen[store.splits[chosen] == SPLITS.index(selection.split)]
-    if selection.limit is not None:
-        if selection.limit < 1:
-            raise UsageError(f"a limit of {selection.limit} leaves no shapes", where="--limit")
-        labels = store.labels[chosen]
-        turn = np.zeros(len(chosen), np.int64)  # number of earlier shapes of the same class
-        for label in np.unique(labels):
-            turn[labels == label] = np.arange(np.sum(labels == label))
-        chosen = np.sort(chosen[np.lexsort((labels, turn))[: selection.limit]])
-    if not len(chosen):
-        raise UsageError("no shape is chosen", where=store.path, fix="choose others")
-    return [int(index) for index in chosen]
 
 
 WRITTEN, SKIPPED, PENDING = "written", "skipped", "pending"

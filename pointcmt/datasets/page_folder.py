@@ -1,7 +1,8 @@
-"""The output folder of a preview. Other files in it are only replaced on request.
+"""The output folder of pages about a store. Other files in it are only replaced on request.
 
-A preview marks the files that it writes (a generator tag in the page, a text chunk in the
-pictures) so that it can recognize them later.
+The command that writes a page marks the files that it writes with its name, such as "pointcmt
+preview" (a generator tag in the page, a text chunk in the pictures, the first line of a script),
+so that it can recognize them later.
 """
 
 import errno
@@ -16,31 +17,40 @@ from pointcmt.datasets.store.schema import ROOT
 from pointcmt.errors import StoreError
 from pointcmt.files import open_regular, parse_json, read_regular
 
-GENERATOR = "pointcmt preview"
-PAGE_MARK = f'<meta name="generator" content="{GENERATOR}">'
 PNG_KEY = "Software"  # key of the text chunk
 HEAD = 4096  # bytes at the beginning of a file that contain the mark
 RUN = "run.json"
 MOST_FACTS = 64 << 20  # bytes of a root or a run.json
 
 
-def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
-    """Raise StoreError if a preview would replace files that were not written by a preview.
+def page_mark(generator: str) -> str:
+    """Return the tag that marks a page as written by a command."""
+    return f'<meta name="generator" content="{generator}">'
 
-    Nothing is ever written into a view store or a run. Elsewhere, overwrite allows replacing
-    anything but folders.
+
+def script_mark(generator: str) -> str:
+    """Return the first line of a script that marks it as written by a command."""
+    return f"// {generator}\n"
+
+
+def require_free(out: Path, names: Iterable[str], overwrite: bool, generator: str) -> None:
+    """Raise StoreError if files would be replaced that were not written by the same command.
+
+    generator: the command, such as "pointcmt preview". Nothing is ever written into a view store or
+    a run. Elsewhere, overwrite allows replacing anything but folders.
     """
+    word = generator.rpartition(" ")[2]
     with storage_errors(str(out)):
         owner = _owner(Path(os.path.realpath(out)))
         if owner:
             raise StoreError(
-                f"a preview cannot be written into {owner}",
+                f"a {word} cannot be written into {owner}",
                 where=str(out),
                 fix="choose a folder outside of it for --out",
             )
         paths = [out / name for name in names if os.path.lexists(out / name)]
         folders = [path.name for path in paths if path.is_dir() and not path.is_symlink()]
-        foreign = [path.name for path in paths if not _is_ours(path)]
+        foreign = [path.name for path in paths if not is_ours(path, generator)]
     if folders:
         raise StoreError(
             f"a folder has the name of a file to write: {', '.join(folders)}",
@@ -49,7 +59,7 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool) -> None:
         )
     if foreign and not overwrite:
         raise StoreError(
-            f"this would replace files that are not from a preview: {', '.join(foreign)}",
+            f"this would replace files that are not from a {word}: {', '.join(foreign)}",
             where=str(out),
             fix="choose another folder for --out, or replace them with --overwrite",
         )
@@ -69,8 +79,8 @@ def write_files(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [out / name for name in contents]
 
 
-def _is_ours(path: Path) -> bool:
-    """Return whether a preview has written a file: never for links and non-regular files."""
+def is_ours(path: Path, generator: str) -> bool:
+    """Return whether a command has written a file: never for links and non-regular files."""
     if path.is_symlink():
         return False
     try:
@@ -80,7 +90,9 @@ def _is_ours(path: Path) -> bool:
         if error.errno == errno.EINVAL:  # not a regular file
             return False
         raise
-    return PAGE_MARK.encode() in head or f"{PNG_KEY}\0{GENERATOR}".encode() in head
+    marks = (page_mark(generator), f"{PNG_KEY}\0{generator}")
+    is_script = head.startswith(script_mark(generator).encode())
+    return is_script or any(mark.encode() in head for mark in marks)
 
 
 def _owner(out: Path) -> str:

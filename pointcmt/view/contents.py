@@ -1,0 +1,82 @@
+"""What the page says about the store and about each shape, before any shape is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pointcmt.datasets.store.schema import CORRESPONDENCES, SPLITS
+from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.errors import StoreError
+
+PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The chosen shapes of a store, for the page.
+
+    shapes: their numbers in the store. lines: of each: id, class, split, state, reason,
+    detail and notes. matched: whether each has correspondences.
+    """
+
+    store: ViewStore
+    shapes: list[int]
+    lines: list[dict[str, Any]]
+    matched: list[bool]
+
+    @property
+    def rendered(self) -> list[int]:
+        """The places in `shapes` of those that are rendered."""
+        return [place for place, line in enumerate(self.lines) if line["state"] == "done"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the page's index."""
+        store = self.store
+        schema, attributes = store.schema, store.attributes
+        height, width = schema.image
+        return {
+            "name": attributes["source"]["name"],
+            "license": attributes["source"]["licence"],
+            "kind": schema.kind,
+            "height": height,
+            "width": width,
+            "depth_scale": schema.depth_scale,
+            "splits": list(SPLITS),
+            "part_names": attributes.get("part_names") or {},
+            "semantic_names": store.semantic_names,
+            "box_names": store.box_names,
+            "palette": attributes.get("palette") or [],
+            "shapes": self.lines,
+        }
+
+
+def contents_of(store: ViewStore, shapes: Sequence[int]) -> Contents:
+    """Return how the chosen shapes ended. Raises StoreError if none is rendered yet."""
+    wanted = set(shapes)
+    ended = {shape: table for shape, table in store.ended() if shape in wanted}
+    size, committed = store.schema.shard, set(store.committed(CORRESPONDENCES))
+    unmatched: dict[str, dict[str, Any]] = {}
+    for _, marker in store.each_marker(CORRESPONDENCES):
+        unmatched |= {table["id"]: table for table in marker["failures"]}
+    lines, matched = [], []
+    for shape in shapes:
+        record, table = store.shapes[shape], ended.get(shape)
+        state = PENDING if table is None else table["status"]
+        failed = table if state == "failed" else unmatched.get(record.id)
+        lines.append(
+            {
+                "id": record.id,
+                "class": record.class_name,
+                "split": record.split,
+                "state": state,
+                "reason": failed["reason"] if failed else None,
+                "detail": failed["detail"] if failed else "",
+                "notes": table["notes"] if table else [],
+            }
+        )
+        matched.append(shape // size in committed and record.id not in unmatched)
+    if not ended:
+        raise StoreError(
+            "none of these shapes is rendered yet", where=store.path, fix="run `pointcmt render`"
+        )
+    return Contents(store, list(shapes), lines, matched)

@@ -1,0 +1,45 @@
+"""Stores and pages that the tests of this folder share."""
+
+from dataclasses import replace
+
+import pytest
+
+from pointcmt.datasets.selection import Selection
+from pointcmt.datasets.sources import list_shapes
+from pointcmt.view.write import ViewOptions, write_view
+from tests.render.shapes import BOX_CORNERS, BOX_FACES
+from tests.scene_stores import render_rooms
+from tests.stores import render_listing
+
+HOSTILE = "</script><img src=x onerror=hacked=1><!--<script>&amp;\u2028{{index}}"
+
+
+@pytest.fixture(scope="session")
+def toy_page(toy_store, tmp_path_factory):
+    """The folder of a page of five toy shapes."""
+    out = tmp_path_factory.mktemp("view") / "P"
+    write_view(toy_store, out, ViewOptions(Selection(limit=5)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def room_store(tmp_path_factory):
+    return render_rooms(tmp_path_factory.mktemp("rooms") / "R", count=1, shard=1)
+
+
+@pytest.fixture(scope="session")
+def hostile_store(tmp_path_factory):
+    """A cube and a broken file, whose names, class and dataset are HTML; with normals."""
+    meshes = tmp_path_factory.mktemp("meshes")
+    lines = [f"OFF\n{len(BOX_CORNERS)} {len(BOX_FACES)} 0"]
+    lines += [" ".join(map(str, corner)) for corner in BOX_CORNERS]
+    lines += [f"3 {a} {b} {c}" for a, b, c in BOX_FACES]
+    (meshes / "box.off").write_text("\n".join(lines) + "\n")
+    (meshes / "broken.off").write_text("OFF\n<b>\n")
+    listing = list_shapes("folder", meshes)
+    shapes = [replace(s, id=f"{HOSTILE}{s.id}", class_name=HOSTILE) for s in listing.shapes]
+    listing = replace(listing, shapes=tuple(shapes), class_names=(HOSTILE,))
+    out = tmp_path_factory.mktemp("hostile") / "S"
+    store = render_listing(listing, out, layers=("normal",))
+    store.attributes["source"]["name"] = HOSTILE  # as a forged root would say
+    return store
