@@ -91,13 +91,14 @@ function readAddress() {
 }
 
 function followAddress(address) {
-  const { shape } = state, number = (name) => Number.parseInt(address.get(name) ?? "", 10);
+  const { shape } = state, integer = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : -1);
+  const number = (name) => integer(address.get(name));
   const view = Math.max(0, shape.views.indexOf(number("view"))), point = number("point");
-  const [column, row] = (address.get("pixel") ?? "").split(",").map((text) => Number.parseInt(text, 10));
+  const [column, row] = (address.get("pixel") ?? "").split(",").map(integer);
   if (layersOf(shape).includes(address.get("layer"))) state.layer = address.get("layer");
   state.view = view;
   if (point >= 0 && point < shape.count) choosePoint(point, view);
-  else if (column >= 0 && row >= 0) choosePixel(view, column, row);
+  else if (column >= 0 && column < shape.width && row >= 0 && row < shape.height) choosePixel(view, column, row);
 }
 
 // Draw.

@@ -6,7 +6,11 @@
 /** Return a world point in the camera's axes, [x, y, z]. */
 function toCamera(camera, [x, y, z]) {
   const m = camera.pose;
-  return [0, 4, 8].map((row) => m[row] * x + m[row + 1] * y + m[row + 2] * z + m[row + 3]);
+  return [
+    m[0] * x + m[1] * y + m[2] * z + m[3],
+    m[4] * x + m[5] * y + m[6] * z + m[7],
+    m[8] * x + m[9] * y + m[10] * z + m[11],
+  ];
 }
 
 /** Return a world point's [u, v, depth]; behind the camera, depth is negative. */
