@@ -82,7 +82,7 @@ def test_every_argument_named_in_messages_exists():
 # Modules used only from the command line (clusters, exports, probes, repairs, `info`), and those
 # that name an option of torchrun or pip.
 COMMANDS = ("cli", "doctor", "demo", "cluster", "export", "study", "probe", "repair", "onnx_export")
-COMMANDS += ("summary", "distributed", "scheduler")
+COMMANDS += ("summary", "distributed", "scheduler", "serve")
 OF_PIP = "--index-url"
 
 

@@ -1,33 +1,63 @@
 """`pointcmt view`: a page on which to look at the correspondences of a store."""
 
+import sys
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import typer
 
 from pointcmt.commands.options import LogFormat, Store, path_of, require_folder, start_logging
 from pointcmt.console import show
+from pointcmt.errors import UsageError
+
+MOST_SHAPES = 200  # of a page that is written, unless --limit says otherwise
 
 
 def view(
     store: Store,
-    out: Annotated[Path, typer.Option(help="Folder for the page.", **path_of("--out"))],
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.", show_default=False, **path_of("--out"))] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Instead of writing a page, serve it to browsers on this machine until Ctrl-C; shapes are read when they are shown.")] = False,
     ids: Annotated[list[str] | None, typer.Option("--ids", metavar="ID", help="Only this shape; may be repeated.", show_default=False)] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; may be repeated.", show_default=False)] = None,
     split: Annotated[str | None, typer.Option(help="Only train, test or val.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of shapes, class by class in turn.")] = 200,
+    limit: Annotated[int | None, typer.Option(min=1, help=f"Maximum number of shapes, class by class in turn. Default: {MOST_SHAPES} with --out, all with --serve.", show_default=False)] = None,
     views: Annotated[int, typer.Option(min=1, help="Maximum number of views per shape, spread evenly.")] = 24,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0 = any free one.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any existing files, not only an earlier page.")] = False,
     log_format: LogFormat = "auto",
 ) -> None:  # fmt: skip
-    """Write a page that shows the same point in every view and in the cloud, for any browser."""
-    require_folder(out, "--out")
+    """Show the same point in every view and in the cloud, on a page for any browser."""
+    if serve == (out is not None):
+        raise UsageError(
+            "pass either --out or --serve",
+            where="--out, --serve",
+            fix="use --out DIR to write the page, --serve to look at it without writing anything",
+        )
+    if out is not None:
+        require_folder(out, "--out")
     start_logging(log_format)
     from pointcmt.datasets.selection import Selection
     from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.view.serve import serving
     from pointcmt.view.write import ViewOptions, write_view
 
-    selection = Selection(split, ids or None, limit, classes or None)
-    page, *files = write_view(ViewStore.open(store), out, ViewOptions(selection, views, overwrite))
+    most = MOST_SHAPES if limit is None and out is not None else limit
+    selection = Selection(split, ids or None, most, classes or None)
+    opened = ViewStore.open(store)
+    if out is None:
+        with serving(opened, selection, views, port) as url:
+            show(url)
+            sys.stdout.flush()  # it may be read through a pipe
+            _wait_for_interrupt()
+        return
+    page, *files = write_view(opened, out, ViewOptions(selection, views, overwrite))
     beside = f" and {len(files)} files with its shapes" if files else ""
     show(f"{page}{beside}")
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        show("stopped")

@@ -55,7 +55,7 @@ def choose(store: ViewStore, selection: Selection) -> list[int]:
 def _label(store: ViewStore, name: str) -> int:
     if name not in store.class_names:
         fix = nearest(name, store.class_names)
-        raise UsageError(f"no class is called '{name}'", where="--class", fix=fix)
+        raise UsageError(f"no class is called '{name}'", where=store.path, fix=fix)
     return store.class_names.index(name)
 
 

@@ -44,7 +44,7 @@ def page(index: dict[str, Any], inline: Iterable[tuple[int, str]] = (), files: b
     the index, as JSON. files: the other shapes are in files beside the page.
     """
     style, script = _part("style.css"), "\n".join(map(_part, SCRIPTS))
-    sources = [_hash(script), *(["'self'"] if files else [])]
+    sources = [_hash(script), *(["'self'", "file:"] if files else [])]
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
         f"script-src {' '.join(sources)}; base-uri 'none'; form-action 'none'"

@@ -11,6 +11,7 @@ from pointcmt.datasets.selection import Selection
 from pointcmt.render.preview_scenes import footprint
 from pointcmt.view import write
 from pointcmt.view.packing import unpack
+from pointcmt.view.serve import serving
 from pointcmt.view.write import ViewOptions, write_view
 from tests.view.browser import Browser, find_browser
 from tests.view.conftest import HOSTILE
@@ -242,6 +243,17 @@ def test_shapes_in_files_are_loaded_when_asked_for(browser, toy_store, tmp_path,
     (tmp_path / "shape-000002.js").unlink()
     browser.press("ArrowRight")
     browser.wait("$('message').textContent.includes('shape-000002.js is missing')")
+
+
+def test_served_shapes_are_loaded_when_asked_for(browser, toy_store, toy):
+    with serving(toy_store, views=3) as url:
+        browser.open(f"{url}#shape={toy.line['id']}&view=5&point=3", ready="state.chosen !== null")
+        assert browser.evaluate("[state.shape.views, state.view]") == [[0, 2, 5], 2]
+        seen = [ring["where"] == "seen" for ring in rings(browser)]
+        assert seen == toy.visible[[0, 2, 5], 3].tolist()
+        assert browser.evaluate("$('count').textContent") == "40 of 40"
+        assert all(request.startswith(url) for request in browser.requests())
+    assert browser.problems() == []
 
 
 def test_a_scene_has_its_boxes_and_frames(browser, room_store, tmp_path):

@@ -188,7 +188,7 @@ def test_many_shapes_are_in_files_beside_the_page(toy_store, toy_page, tmp_path,
     assert page.json("index") == whole.json("index")
     for place, path in enumerate(paths[1:]):
         assert shape_of_script(path) == (place, whole.json(f"shape-{place}"))
-    assert page.policy["script-src"] == [*whole.policy["script-src"], "'self'"]
+    assert page.policy["script-src"] == [*whole.policy["script-src"], "'self'", "file:"]
     before = tree(tmp_path)
     write_view(toy_store, tmp_path, options)
     assert tree(tmp_path) == before  # the same bytes again

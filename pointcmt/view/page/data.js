@@ -17,7 +17,11 @@ function shapeData(place) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
     const file = `shape-${String(place).padStart(6, "0")}.js`;
-    waiting.set(place, (data) => { script.remove(); resolve(data); });
+    waiting.set(place, (data) => {
+      script.remove();
+      if (data.error) reject(new Error(data.error));
+      else resolve(data);
+    });
     script.onerror = () => reject(new Error(`${file} is missing beside this page or cannot be read`));
     script.src = file;
     document.head.append(script);
