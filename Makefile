@@ -38,6 +38,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
+	./system-packages.sh tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup

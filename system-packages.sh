@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs the shared libraries that the Python packages load but do not carry. Quick when they are
 # there. Without root it says what to install and goes on: `pointcmt doctor` tells what is missing.
+# With the argument `tests`, it also installs a browser, for the tests of what `pointcmt view` writes;
+# they are skipped where there is none.
 set -eu
 
 # What open3d loads and its wheel leaves to the system, then Mesa's EGL (a GPU brings its own).
@@ -16,6 +18,13 @@ command -v apt-get >/dev/null 2>&1 || {
 }
 # Debian's own Python comes without the part that makes virtual environments.
 python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
+if [ "${1:-}" = tests ]; then
+    for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
+        command -v "$browser" >/dev/null 2>&1 && exit 0
+    done
+    packages=chromium-headless-shell # Debian's: 110 MB to download, 300 MB on the disk
+    apt-cache show $packages >/dev/null 2>&1 || exit 0
+fi
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||

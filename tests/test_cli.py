@@ -74,6 +74,7 @@ def test_invalid_options_are_usage_errors_with_a_fix(arguments, says, tmp_path):
     [
         ("export", "RUN", "--to", "safetensors"),
         ("preview", "S"),
+        ("view", "S"),
         ("train", "student", "--data", "S"),
         ("demo",),
     ],
@@ -87,9 +88,9 @@ def test_what_needs_a_file_system_is_not_written_to_a_folder_named_like_a_url(co
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "preview", "build-correspondences"])
+@pytest.mark.parametrize("command", ["info", "verify", "preview", "view", "build-correspondences"])
 def test_a_missing_store_is_reported(command, tmp_path):
-    more = ("--out", tmp_path / "P") if command == "preview" else ()
+    more = ("--out", tmp_path / "P") if command in ("preview", "view") else ()
     done = pointcmt(command, tmp_path / "none", *more)
     assert done.returncode == 1
     assert "there is no view store here" in done.stderr

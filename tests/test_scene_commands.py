@@ -84,6 +84,7 @@ def test_commands_that_cannot_use_scenes_say_so(scenes, run, tmp_path, name):
         ("build-correspondences", "S"),  # frames are stored with what they see
         ("preview", "S", "--out", "OUT"),
         ("preview", "S", "--out", "OUT", "--shapes", "1", "--views", "1", "--overwrite"),
+        ("view", "S", "--out", "OUT", "--limit", "1", "--split", "train"),
     ],
 )
 def test_commands_that_only_read_take_scenes(scenes, tmp_path, words):
