@@ -59,7 +59,7 @@ def pack_points(points: NDArray[np.floating]) -> dict[str, Any]:
 
 def pack_normals(normals: NDArray[np.floating]) -> dict[str, Any]:
     """Quantize unit vectors [N,3] to 127 n."""
-    return pack(np.rint(127 * normals).astype(np.int8).T)
+    return pack(np.rint(127 * normals.clip(-1, 1)).astype(np.int8).T)
 
 
 def image_uri(image: NDArray[np.uint8], lossless: bool) -> str:

@@ -7,9 +7,10 @@ import pytest
 from pointcmt.datasets.selection import Selection
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.view.write import ViewOptions, write_view
+from tests.fake_s3dis import write_s3dis
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 from tests.scene_stores import render_rooms
-from tests.stores import render_listing
+from tests.stores import render_listing, render_scenes
 
 HOSTILE = "</script><img src=x onerror=hacked=1><!--<script>&amp;\u2028{{index}}"
 
@@ -43,3 +44,11 @@ def hostile_store(tmp_path_factory):
     store = render_listing(listing, out, layers=("normal",))
     store.attributes["source"]["name"] = HOSTILE  # as a forged root would say
     return store
+
+
+@pytest.fixture(scope="session")
+def bare_room_store(tmp_path_factory):
+    """A room of points that no frame shows."""
+    root = tmp_path_factory.mktemp("s3dis")
+    write_s3dis(root, ["Area_1/office_1"])
+    return render_scenes(list_shapes("s3dis", root), root / "R", points=4096, voxel=0.1)

@@ -272,3 +272,14 @@ def test_a_scene_has_its_boxes_and_frames(browser, room_store, tmp_path):
     browser.evaluate("choosePixel(1, 40, 30)")
     assert browser.evaluate("state.chosen !== null")
     assert browser.problems() == []
+
+
+def test_a_room_without_frames_is_a_cloud(browser, bare_room_store, tmp_path):
+    write_view(bare_room_store, tmp_path)
+    browser.open((tmp_path / "index.html").as_uri())
+    browser.press(".")
+    browser.press("j")
+    assert browser.evaluate("[state.shape.cameras.length, state.chosen.point]") == [0, 0]
+    assert "position" in browser.evaluate("$('facts').innerText")
+    assert browser.evaluate("document.querySelector('.large').clientWidth") == 0
+    assert browser.problems() == []

@@ -13,10 +13,10 @@ from pointcmt.datasets.export.shapes import read_shape
 from pointcmt.datasets.selection import Selection
 from pointcmt.datasets.store.schema import CORRESPONDENCES, pack_visible, shard_key
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.view import write
 from pointcmt.view.packing import STEPS, pack, unpack
-from pointcmt.view.shapes import spread_views
+from pointcmt.view.shapes import shape_data, spread_views
 from pointcmt.view.write import ViewOptions, write_view
 from tests.stores import render_toy, tree
 from tests.view.conftest import HOSTILE
@@ -209,3 +209,14 @@ def test_files_of_others_and_stores_are_left_alone(toy_store, tmp_path):
     assert tree(store) == before
     write_view(toy_store, tmp_path, ViewOptions(Selection(limit=1), overwrite=True))
     write_view(toy_store, tmp_path, ViewOptions(Selection(limit=2)))
+
+
+@pytest.mark.parametrize("name", ["points", "normals", "K", "world_to_camera"])
+def test_values_that_are_not_finite_are_damage(toy_store, tmp_path, name):
+    store = ViewStore.open(shutil.copytree(toy_store.path, tmp_path / "S"))
+    own = store.read(name, slice(0, store.schema.shard)).copy()
+    own[0].flat[5] = np.nan
+    store.write_shard(0, {name: own})
+    with pytest.raises(DamageError, match=f"(?s)not finite.*{name} of {store.shapes[0].id}"):
+        shape_data(store, 0, True, 24)
+    assert shape_data(store, 1, True, 24)

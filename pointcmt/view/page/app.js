@@ -55,7 +55,7 @@ async function showShape(place, address = null) {
   const reason = line.reason ? `no correspondences (${line.reason}): ${line.detail}` : "this store has no correspondences yet: run `pointcmt build-correspondences`";
   say(state.shape.visible ? "" : `${line.id}: ${reason}`);
   $("content").hidden = false;
-  state.view = Math.min(state.view, state.shape.views.length - 1);
+  state.view = Math.max(0, Math.min(state.view, state.shape.views.length - 1));
   frameCloud(state.shape, state.cameras);
   makeLayers();
   makeViews();
@@ -74,7 +74,7 @@ function say(text) {
 function writeAddress() {
   const { place, shape, chosen, view, layer } = state;
   const address = new URLSearchParams({ shape: index.shapes[place]?.id ?? "" });
-  if (shape) address.set("view", shape.views[view]);
+  if (shape?.views.length) address.set("view", shape.views[view]);
   if (chosen?.point >= 0) address.set("point", chosen.point);
   else if (chosen) address.set("pixel", chosen.pixel.join());
   if (layer !== "rgb") address.set("layer", layer);
@@ -98,7 +98,7 @@ function followAddress(address) {
   if (layersOf(shape).includes(address.get("layer"))) state.layer = address.get("layer");
   state.view = view;
   if (point >= 0 && point < shape.count) choosePoint(point, view);
-  else if (column >= 0 && column < shape.width && row >= 0 && row < shape.height) choosePixel(view, column, row);
+  else if (shape.views.length && column >= 0 && column < shape.width && row >= 0 && row < shape.height) choosePixel(view, column, row);
 }
 
 // Draw.
@@ -106,7 +106,9 @@ function followAddress(address) {
 function render() {
   const { shape, view } = state;
   if (!shape) return;
-  drawView($("large"), shape, view, state, 10);
+  const hasViews = shape.views.length > 0; // rooms may have none
+  document.querySelector(".large").hidden = !hasViews;
+  if (hasViews) drawView($("large"), shape, view, state, 10);
   document.querySelectorAll("#views figure").forEach((figure, each) => {
     const where = inView(shape, each, state.chosen)?.where ?? "";
     drawView(figure.querySelector("canvas"), shape, each, state, 6);
@@ -133,7 +135,7 @@ function viewName(view) {
 /** Return in how many views the chosen point is visible, in words; "" if that is not known. */
 function visibleIn() {
   const { shape, chosen } = state;
-  if (!chosen) return "";
+  if (!chosen || !shape.views.length) return "";
   const where = shape.cameras.map((_, view) => inView(shape, view, chosen).where);
   const count = where.filter((each) => each === "seen").length;
   return where.includes("unknown") ? "" : `visible in ${count} of ${where.length} views`;
@@ -146,8 +148,10 @@ function writeFacts() {
     add("visible", visibleIn().replace("visible ", "") || null, "seen");
     add("position", chosen.position.map((value) => value.toFixed(4)).join("  "));
     addPoint(shape, chosen, line, add);
-    const [u, v, depth] = project(shape.cameras[state.view], chosen.position);
-    add(`in view ${shape.views[state.view]}`, `(${u.toFixed(2)}, ${v.toFixed(2)}), depth ${depth.toFixed(4)}`);
+    if (shape.views.length) {
+      const [u, v, depth] = project(shape.cameras[state.view], chosen.position);
+      add(`in view ${shape.views[state.view]}`, `(${u.toFixed(2)}, ${v.toFixed(2)}), depth ${depth.toFixed(4)}`);
+    }
   }
   add("shape", line.id);
   add("class", line.class ?? "unknown");
@@ -230,6 +234,7 @@ function step(count) {
 
 function stepView(count) {
   const { length } = state.shape.views;
+  if (!length) return;
   state.view = (state.view + count + length) % length;
   render();
   writeAddress();

@@ -67,5 +67,5 @@ function drawView(canvas, shape, view, state, radius) {
 
 function boxColor(shape, number) {
   const label = shape.box_label[number], place = index.semantic_names.indexOf(index.box_names[label]);
-  return `rgb(${(index.palette[place] ?? idColor(label)).map(Math.round).join()})`;
+  return `rgb(${(label < 0 ? UNKNOWN : index.palette[place] ?? idColor(label)).map(Math.round).join()})`;
 }
