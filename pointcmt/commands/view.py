@@ -3,13 +3,26 @@
 import sys
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointcmt.commands.options import LogFormat, Store, path_of, require_folder, start_logging
+from pointcmt.commands.options import (
+    Device,
+    LogFormat,
+    Store,
+    Trust,
+    allow,
+    path_of,
+    require_folder,
+    start_logging,
+)
 from pointcmt.console import show
 from pointcmt.errors import UsageError
+from pointcmt.extras import needs
+
+if TYPE_CHECKING:
+    from pointcmt.view.contents import Predicted
 
 MOST_SHAPES = 200  # of a page that is written, unless --limit says otherwise
 
@@ -23,8 +36,11 @@ def view(
     split: Annotated[str | None, typer.Option(help="Only train, test or val.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help=f"Maximum number of shapes, class by class in turn. Default: {MOST_SHAPES} with --out, all with --serve.", show_default=False)] = None,
     views: Annotated[int, typer.Option(min=1, help="Maximum number of views per shape, spread evenly.")] = 24,
+    run: Annotated[Path | None, typer.Option(help="A classifier's run: shows what it predicts, and finds shapes by that.", show_default=False, **path_of("--run"))] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0 = any free one.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any existing files, not only an earlier page.")] = False,
+    trust: Trust = None,
+    device: Device = "auto",
     log_format: LogFormat = "auto",
 ) -> None:  # fmt: skip
     """Show the same point in every view and in the cloud, on a page for any browser."""
@@ -37,23 +53,44 @@ def view(
     if out is not None:
         require_folder(out, "--out")
     start_logging(log_format)
+    allow(trust)
     from pointcmt.datasets.selection import Selection
     from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.view.contents import ViewOptions
     from pointcmt.view.serve import serving
-    from pointcmt.view.write import ViewOptions, write_view
+    from pointcmt.view.write import write_view
 
     most = MOST_SHAPES if limit is None and out is not None else limit
     selection = Selection(split, ids or None, most, classes or None)
     opened = ViewStore.open(store)
+    options = ViewOptions(selection, views, _predicted(run, store, split, device) if run else None)
     if out is None:
-        with serving(opened, selection, views, port) as url:
+        with serving(opened, options, port) as url:
             show(url)
             sys.stdout.flush()  # it may be read through a pipe
             _wait_for_interrupt()
         return
-    page, *files = write_view(opened, out, ViewOptions(selection, views, overwrite))
+    page, *files = write_view(opened, out, options, overwrite)
     beside = f" and {len(files)} files with its shapes" if files else ""
     show(f"{page}{beside}")
+
+
+def _predicted(run: Path, store: str, split: str | None, device: str) -> "Predicted":
+    """Return the three most probable classes of each shape. Raises UsageError for a segmenter."""
+    from pointcmt.view.contents import Predicted
+
+    with needs("train"):
+        from pointcmt.api.prediction import predict
+
+        found = predict(run, store, split=split, device=device)
+    if found.segments:
+        raise UsageError(
+            "this run predicts parts; the page shows classes only",
+            where=f"--run {run}",
+            fix="pass a classifier's run, or look at parts with `pointcmt predict --out`",
+        )
+    scores = {shape.id: shape.scores for shape in found.shapes}
+    return Predicted(scores, frozenset(found.class_names))
 
 
 def _wait_for_interrupt() -> None:

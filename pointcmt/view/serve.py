@@ -13,10 +13,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from pointcmt.datasets.selection import Selection, choose
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.view.contents import Contents, contents_of
+from pointcmt.view.contents import Contents, ViewOptions, contents_of
 from pointcmt.view.page import as_json, page, shape_script
 from pointcmt.view.shapes import shape_data
 
@@ -32,17 +31,17 @@ _SHAPE = re.compile(r"shape-(\d{6,9})\.js")
 
 
 @contextmanager
-def serving(
-    store: ViewStore, selection: Selection | None = None, views: int = 24, port: int = 0
-) -> Iterator[str]:
+def serving(store: ViewStore, options: ViewOptions | None = None, port: int = 0) -> Iterator[str]:
     """Serve the page until the context ends; yields its URL.
 
-    views: the most per shape. port: 0 = any free one. Raises UsageError if no shape is chosen or
+    port: 0 = any free one. Raises UsageError if no shape is chosen or
     the port cannot be used, StoreError if none of the shapes is rendered yet.
     """
-    contents = contents_of(store, choose(store, selection or Selection()))
+    options = options or ViewOptions()
+    contents = contents_of(store, options)
     token = secrets.token_urlsafe(24)
-    handler = type("Handler", (_Handler,), {"contents": contents, "views": views, "token": token})
+    own = {"contents": contents, "views": options.views, "token": token}
+    handler = type("Handler", (_Handler,), own)
     try:
         server = ThreadingHTTPServer((HOST, port), handler)
     except (OSError, OverflowError) as error:

@@ -1,14 +1,12 @@
 """Write the page, with its shapes inside as long as it stays small, or beside it in files."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pointcmt.console import meter
 from pointcmt.datasets.page_folder import is_ours, require_free, write_files
-from pointcmt.datasets.selection import Selection, choose
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError
-from pointcmt.view.contents import Contents, contents_of
+from pointcmt.view.contents import Contents, ViewOptions, contents_of
 from pointcmt.view.page import GENERATOR, as_json, page, shape_script
 from pointcmt.view.shapes import shape_data
 
@@ -16,27 +14,19 @@ PAGE = "index.html"
 MOST_INLINE = 16 << 20  # bytes of shapes inside the page; above, each is in a file of its own
 
 
-@dataclass(frozen=True)
-class ViewOptions:
-    """Which shapes the page shows. views: the most per shape, spread evenly. overwrite: replace
-    files that were not written by an earlier `pointcmt view`.
-    """
-
-    selection: Selection = field(default_factory=Selection)
-    views: int = 24
-    overwrite: bool = False
-
-
-def write_view(store: ViewStore, out: Path, options: ViewOptions | None = None) -> list[Path]:
+def write_view(
+    store: ViewStore, out: Path, options: ViewOptions | None = None, overwrite: bool = False
+) -> list[Path]:
     """Write index.html and, for many shapes, a file per shape; return the paths.
 
-    A shape whose data is damaged is shown as failed. Raises UsageError if no shape is chosen,
-    StoreError if none is rendered yet, if `out` holds files of others, or cannot be written.
+    overwrite: replace files that were not written by an earlier `pointcmt view`. A shape whose data
+    is damaged is shown as failed. Raises UsageError if no shape is chosen, StoreError if none is
+    rendered yet, if `out` holds files of others, or cannot be written.
     """
     options = options or ViewOptions()
-    contents = contents_of(store, choose(store, options.selection))
+    contents = contents_of(store, options)
     names = [_name(place) for place in range(len(contents.shapes))]
-    require_free(out, [PAGE, *names], options.overwrite, GENERATOR)  # before reading any shape
+    require_free(out, [PAGE, *names], overwrite, GENERATOR)  # before reading any shape
     held: dict[int, str] = {}
     written: list[Path] = []
 

@@ -12,11 +12,15 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from typer.testing import CliRunner
 
 import pointcmt as pc
+from pointcmt.cli import app
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
+from pointcmt.errors import UsageError
 from tests.stores import render_listing, render_toy
+from tests.view.pages import Page
 
 CPU = {"device": "cpu"}
 
@@ -302,3 +306,25 @@ def test_data_is_a_target(trained, toy_store):
     done = command(trained.folder, "--data", toy_store.path, "--split", "test", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["shapes"] == 20
+
+
+def test_the_page_of_a_store_shows_what_a_run_predicts(toy_store, trained, tmp_path):
+    words = ["view", toy_store.path, "--out", tmp_path / "P", "--run", trained.folder, "--limit", 4]
+    done = CliRunner().invoke(app, list(map(str, [*words, "--device", "cpu"])))
+    assert done.exit_code == 0, done.output
+    found = {shape.id: shape for shape in pc.predict(trained.folder, toy_store.path, **CPU).shapes}
+    lines = Page(tmp_path / "P/index.html").json("index")["shapes"]
+    assert len(lines) == 4
+    for line in lines:
+        shape = found[line["id"]]
+        assert dict(line["predicted"]) == pytest.approx(shape.scores, abs=1e-4)
+        assert line["right"] == (shape.true == shape.predicted)
+
+
+def test_the_page_of_a_store_refuses_runs_that_segment(segmenter, tmp_path):
+    run, store = segmenter
+    words = ["view", store.path, "--out", tmp_path / "P", "--run", run, "--device", "cpu"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert isinstance(done.exception, UsageError)
+    assert "this run predicts parts" in done.exception.what
+    assert not (tmp_path / "P").exists()

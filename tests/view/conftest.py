@@ -6,7 +6,8 @@ import pytest
 
 from pointcmt.datasets.selection import Selection
 from pointcmt.datasets.sources import list_shapes
-from pointcmt.view.write import ViewOptions, write_view
+from pointcmt.view.contents import ViewOptions
+from pointcmt.view.write import write_view
 from tests.fake_s3dis import write_s3dis
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 from tests.scene_stores import render_rooms

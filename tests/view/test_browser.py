@@ -10,9 +10,10 @@ from pointcmt.correspondences import pixels_to_points
 from pointcmt.datasets.selection import Selection
 from pointcmt.render.preview_scenes import footprint
 from pointcmt.view import write
+from pointcmt.view.contents import Predicted, ViewOptions
 from pointcmt.view.packing import unpack
 from pointcmt.view.serve import serving
-from pointcmt.view.write import ViewOptions, write_view
+from pointcmt.view.write import write_view
 from tests.view.browser import Browser, find_browser
 from tests.view.conftest import HOSTILE
 from tests.view.pages import Page
@@ -246,7 +247,7 @@ def test_shapes_in_files_are_loaded_when_asked_for(browser, toy_store, tmp_path,
 
 
 def test_served_shapes_are_loaded_when_asked_for(browser, toy_store, toy):
-    with serving(toy_store, views=3) as url:
+    with serving(toy_store, ViewOptions(views=3)) as url:
         browser.open(f"{url}#shape={toy.line['id']}&view=5&point=3", ready="state.chosen !== null")
         assert browser.evaluate("[state.shape.views, state.view]") == [[0, 2, 5], 2]
         seen = [ring["where"] == "seen" for ring in rings(browser)]
@@ -283,3 +284,19 @@ def test_a_room_without_frames_is_a_cloud(browser, bare_room_store, tmp_path):
     assert "position" in browser.evaluate("$('facts').innerText")
     assert browser.evaluate("document.querySelector('.large').clientWidth") == 0
     assert browser.problems() == []
+
+
+def test_confusions_are_lists_of_shapes(browser, toy_store, tmp_path):
+    chairs, lamps = ([f"{name}/0000", f"{name}/0001"] for name in ("chair", "lamp"))
+    scores = {shape: {"lamp": 0.75, "chair": 0.25} for shape in (*chairs, lamps[0])}
+    predicted = Predicted(scores, frozenset(("chair", "lamp")))
+    options = ViewOptions(Selection(shapes=[*chairs, *lamps]), views=1, predicted=predicted)
+    write_view(toy_store, tmp_path, options)
+    browser.open((tmp_path / "index.html").as_uri())
+    browser.evaluate("for (const [id, value] of [['class', 'chair'], ['predicted', 'lamp']]) "
+                     "$(id).value = value; filter()")  # fmt: skip
+    assert browser.evaluate("shown.map((place) => index.shapes[place].id)") == chairs
+    assert "lamp 75.0 %, chair 25.0 %" in browser.evaluate("$('facts').innerText")
+    for state, ids in (("wrong", chairs), ("right", lamps[:1])):
+        browser.evaluate(f"clearFilters(); $('state').value = '{state}'; filter()")
+        assert browser.evaluate("shown.map((place) => index.shapes[place].id)") == ids

@@ -15,9 +15,10 @@ from pointcmt.datasets.store.schema import CORRESPONDENCES, pack_visible, shard_
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError, StoreError, UsageError
 from pointcmt.view import write
+from pointcmt.view.contents import ViewOptions
 from pointcmt.view.packing import STEPS, pack, unpack
 from pointcmt.view.shapes import shape_data, spread_views
-from pointcmt.view.write import ViewOptions, write_view
+from pointcmt.view.write import write_view
 from tests.stores import render_toy, tree
 from tests.view.conftest import HOSTILE
 from tests.view.pages import Page, sha256_source, shape_of_script
@@ -205,9 +206,9 @@ def test_files_of_others_and_stores_are_left_alone(toy_store, tmp_path):
     store = shutil.copytree(toy_store.path, tmp_path / "S")
     before = tree(store)
     with pytest.raises(StoreError, match="cannot be written into the view store"):
-        write_view(toy_store, store / "P", ViewOptions(overwrite=True))
+        write_view(toy_store, store / "P", overwrite=True)
     assert tree(store) == before
-    write_view(toy_store, tmp_path, ViewOptions(Selection(limit=1), overwrite=True))
+    write_view(toy_store, tmp_path, ViewOptions(Selection(limit=1)), overwrite=True)
     write_view(toy_store, tmp_path, ViewOptions(Selection(limit=2)))
 
 

@@ -16,6 +16,7 @@ from pointcmt.datasets.selection import Selection
 from pointcmt.datasets.store.schema import shard_key
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
+from pointcmt.view.contents import ViewOptions
 from pointcmt.view.serve import serving
 from tests.view.pages import Page, shape_of_script
 
@@ -27,7 +28,7 @@ def get(url):
 
 @pytest.fixture(scope="module")
 def url(toy_store):
-    with serving(toy_store, Selection(limit=5)) as found:
+    with serving(toy_store, ViewOptions(Selection(limit=5))) as found:
         yield found
 
 
@@ -54,7 +55,7 @@ def test_without_the_token_there_is_nothing(url):
 
 
 def test_each_server_has_a_token_of_its_own(toy_store, url):
-    with serving(toy_store, Selection(limit=1)) as other:
+    with serving(toy_store, ViewOptions(Selection(limit=1))) as other:
         assert other.rpartition(":")[2].split("/")[1] != url.rpartition(":")[2].split("/")[1]
 
 
@@ -64,7 +65,7 @@ def test_a_port_in_use_is_a_usage_error(toy_store):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match="this port cannot be used"), serving(
-            toy_store, Selection(limit=1), port=port
+            toy_store, port=port
         ):  # fmt: skip
             pass
 
