@@ -74,7 +74,7 @@ function drawPoints(context, shape, state, camera, ratio) {
   const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
   const nearest = new Float32Array(width * height).fill(Infinity);
   pixels.fill(0xffffffff);
-  const side = Math.max(2, Math.round(Math.min(7, Math.max(2.6, 190 / Math.sqrt(shape.count))) * ratio));
+  const side = Math.max(2, Math.round(Math.min(7, Math.max(2.6, 240 / Math.sqrt(shape.count))) * ratio));
   const middle = Math.hypot(...camera.eye.map((value, axis) => value - orbit.center[axis]));
   for (let n = 0; n < shape.count; n++) {
     if (facesAway(shape, n, camera.eye)) continue;
