@@ -137,9 +137,9 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
         backbone = same_network(open_network(Path(config.init)), config.dense)
         if isinstance(config, SemsegConfig) and backbone not in SPARSE_BACKBONES:
             raise UsageError(
-                f"this run has {backbone}, whose layers on scenes differ from those on shapes",
+                f"the network of this run is {backbone}, so model.backbone has to be named",
                 where=config.init,
-                fix=f"{SCENE_NETWORKS}; of these, only sparse U-Nets start from runs on shapes",
+                fix=f"{SCENE_NETWORKS}; pointnet2 starts from runs on scenes alone",
             )
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
     if isinstance(config, PartsegConfig):
@@ -202,7 +202,7 @@ def _on_scenes(config: DownstreamConfig) -> Iterator[None]:
     except MisfitError as error:
         if isinstance(config, SemsegConfig):
             name = config.model.backbone
-            own = "of shapes or scenes" if name in SPARSE_BACKBONES else "of semseg"
+            own = "on shapes or scenes" if name in SPARSE_BACKBONES else "on scenes"
             error.fix = (
                 f"start from a run {own} with {name}, whose data.color and data.normals are the "
                 "same (of shapes: false), or set load=none"
