@@ -1,5 +1,8 @@
 """Segmentation of scenes with few labels, in bfloat16, with PointNet++, and from other weights."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.recipes import build_recipe, semseg
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.checkpoint import read_weights
+from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.point_labels import count_points
 from pointcmt.training.runs.pretrained import open_network
 from pointcmt.training.runs.splits import split_shapes
@@ -164,3 +168,15 @@ def test_files_of_weights_are_read_or_refused_with_advice(rooms, tmp_path):
     with pytest.raises(MisfitError, match="Point-BERT and Point-MAE family") as caught:
         plan(rooms, tmp_path, *plain, init=str(path))
     assert advice in caught.value.fix
+
+
+def test_runs_of_earlier_versions_are_opened(pointnet2, tmp_path):
+    """They lack options whose defaults are what those versions did."""
+    shutil.copytree(pointnet2, tmp_path / "run")
+    path = tmp_path / "run/run.json"
+    facts = json.loads(path.read_text())
+    before = ("flip", "scale", "jitter", "color_shift", "color_noise")
+    facts["config"]["augmentation"] = {n: facts["config"]["augmentation"][n] for n in before}
+    del facts["config"]["data"]["labeled_points"]
+    path.write_text(json.dumps(facts))
+    assert open_run(tmp_path / "run").config == open_run(pointnet2).config
