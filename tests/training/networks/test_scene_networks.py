@@ -178,3 +178,12 @@ def test_dropout_is_of_training_alone():
         network.train()
         one, two = (network(points, batch, features) for _ in range(2))
     assert (one - two).abs().max() > 1e-3
+
+
+@pytest.mark.gpu
+def test_a_gpu_predicts_the_same():
+    network, given = scene_network(1200), packed(700, 3000)
+    with torch.no_grad():
+        expected = network(*given)
+        found = network.cuda()(*(each.cuda() for each in given))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-6, atol=1e-6)

@@ -135,8 +135,9 @@ def test_classes_are_matched_by_name(run, tmp_path):
 
 
 def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_path, monkeypatch):
-    sgd = ("optimizer.name=sgd", "schedule.name=poly", "optimizer.learning_rate=0.001")
-    settings = config("data.crops=2", *sgd)
+    sgd = ("optimizer.name=sgd", "schedule.name=onecycle", "optimizer.learning_rate=0.001")
+    changed = ("augmentation.elastic_probability=0.5", "augmentation.mix=0.5")
+    settings = config("data.crops=2", "data.labeled_points=100", *sgd, *changed)
     train(rooms, settings, tmp_path / "straight", device="cpu")
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original, done = loop.learning_rate, []

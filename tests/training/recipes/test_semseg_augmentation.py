@@ -89,6 +89,15 @@ def test_the_same_generator_gives_the_same_batch():
     assert not torch.equal(one["points"], other["points"])
 
 
+@pytest.mark.gpu
+def test_a_gpu_sees_the_same_batch():
+    batch = crops()
+    on_gpu = {name: tensor.cuda() for name, tensor in batch.items()}
+    one, other = change(batch, **EVERYTHING), change(on_gpu, **EVERYTHING)
+    for name in one:
+        torch.testing.assert_close(other[name].cpu(), one[name], rtol=0, atol=1e-5)
+
+
 def test_presets_of_data_sets_have_pointcepts_values():
     """configs/s3dis and configs/scannet of Pointcept's semseg-spunet-v1m1-0-base have the same."""
     published = SceneAugmentation(

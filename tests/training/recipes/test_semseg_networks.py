@@ -69,6 +69,7 @@ def test_all_labels_weigh_classes_and_validate(rooms, tmp_path):
     balanced = ("loss.class_weights=balanced", "data.crop=0", "data.voxel=0.5")
     few, full = config(*balanced, "data.labeled_points=3", epochs=1), config(*balanced, epochs=1)
     train(rooms, few, tmp_path, device="cpu")
+    assert "labels of 3 points of each train scene" in split_shapes(rooms, few.data).notes
     one, other = (prepared(rooms, each).weights for each in (few, full))
     assert torch.equal(one, other)
     assert len(one.unique()) > 2
