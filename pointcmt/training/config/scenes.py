@@ -155,7 +155,7 @@ class SemsegConfig(DownstreamConfig):
     def _check_crop(self) -> "SemsegConfig":
         if self.model.backbone == "pointnet2" and not self.data.crop:
             raise ValueError(
-                "pointnet2 is trained on crops of one size, so data.crop should not be 0: leave "
-                f"it out for {POINTS} points, or use a sparse U-Net for whole scenes"
+                "pointnet2 is trained on crops, so data.crop should not be 0: use "
+                f"data.crop={POINTS}, or a sparse U-Net for whole scenes"
             )
         return self
