@@ -78,6 +78,10 @@ class StoreError(PointcmtError):
     """
 
 
+class MisfitError(StoreError):
+    """Weights that belong to another network."""
+
+
 class DamageError(StoreError):
     """Data in a store is lost, or was changed after it was written.
 

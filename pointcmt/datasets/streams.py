@@ -39,12 +39,12 @@ def evaluation_config(
 ) -> AnyConfig:
     """Return how to read what training reads for evaluation: every shape once, in order.
 
-    Scenes are read whole instead of as crops, at full resolution; pairs of frames are those of the
-    first epoch. all_views: otherwise as many views of a shape as in training, the same ones each
-    time. also: more arrays of shapes to read.
+    Scenes are read whole instead of as crops, at full resolution and with all labels; pairs of
+    frames are those of the first epoch. all_views: otherwise as many views of a shape as in
+    training, the same ones each time. also: more arrays of shapes to read.
     """
     if isinstance(training, CropConfig):
-        whole = replace(training, crop=0, samples=1)
+        whole = replace(training, crop=0, samples=1, labeled_points=0)
         return replace(whole, batch_size=batch_size, shuffle=False, drop_last=False)
     if isinstance(training, PairConfig):
         return replace(training, batch_size=batch_size, shuffle=False, drop_last=False)

@@ -8,6 +8,7 @@ import torch
 
 from pointcmt.training.images.networks import NETWORKS
 from tests.outside import install
+from tests.scene_stores import CONFIG, render_rooms
 from tests.stores import render_toy
 from tests.training.image_folders import save_small
 from tests.training.stores import Plan, write_store
@@ -60,6 +61,13 @@ def rendered(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(make_store):
     return make_store()
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory):
+    """Six box rooms, the first of them for the test."""
+    config = replace(CONFIG, frames=6, voxel=0.1)
+    return render_rooms(tmp_path_factory.mktemp("rooms") / "S", count=6, config=config)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,27 @@ Kind = TypeVar("Kind", bound=Section)
 
 
 # Keys that runs of earlier versions lack; their defaults are what those versions did.
-ADDED = ("data.sampling", "loss.class_weights")
+ADDED = (
+    "data.sampling",
+    "loss.class_weights",
+    "data.labeled_points",
+    *(
+        f"augmentation.{name}"
+        for name in (
+            "dropout",
+            "dropout_probability",
+            "yaw",
+            "tilt",
+            "tilt_probability",
+            "elastic",
+            "elastic_probability",
+            "autocontrast",
+            "color_shift_probability",
+            "color_noise_probability",
+            "mix",
+        )
+    ),
+)
 Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
 
 

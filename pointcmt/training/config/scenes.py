@@ -3,9 +3,9 @@
 Defaults are ours; docs/scenes.md tells what others use. Lengths are in meters.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pointcmt.training.config.downstream import DownstreamConfig, Load, Network
 from pointcmt.training.config.sections import (
@@ -22,6 +22,8 @@ from pointcmt.training.config.sections import (
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FROM_SCRATCH = "sparse-unet-34c"  # the network of a run that starts from no other
+SMALLEST_CELL = 0.05  # of an elastic distortion, in meters: its noise fills a grid of such cells
+POINTS = 8192  # of a crop for PointNet++, as in its code for ScanNet
 
 
 class SceneData(Data):
@@ -36,13 +38,16 @@ class SceneData(Data):
     voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
     """Size of voxels, of the data and of the network: training reads one random point of each."""
     crop: NotNegative = 100_000
-    """Voxels of a crop, those nearest to a random one; 0 = whole scenes."""
+    """Voxels of a crop, those nearest to a random one; 0 = whole scenes. pointnet2 needs crops, by
+    default of 8192."""
     crops: Positive = 1
     """Crops of each scene and epoch."""
     color: bool = True
     """Whether the color is an input of the network."""
     normals: bool = False
     """Whether the normal is an input of the network."""
+    labeled_points: NotNegative = 0
+    """Labeled points of each train scene whose labels are used, chosen by split_seed; 0 = all."""
 
     @property
     def samples(self) -> int:
@@ -50,26 +55,52 @@ class SceneData(Data):
         return self.crops
 
 
-class VoxelNetwork(Network):
-    """A sparse U-Net and a linear layer on its features of points."""
+class ScenePoints(Network):
+    """A network with a feature for each point of a scene, and a linear layer on it."""
 
-    backbone: Literal["", "sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c"] = ""
-    """Network on voxels; empty = that of the run in init, or sparse-unet-34c without one."""
+    backbone: Literal["", "sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c", "pointnet2"] = (
+        ""
+    )
+    """Network; empty = the sparse U-Net of the run in init, or sparse-unet-34c without one.
+    pointnet2 has the layers and radii of PointNet++ on scenes."""
 
 
 class SceneAugmentation(Section):
-    """Random changes of each crop, which always turn it by any angle about the vertical."""
+    """Random changes of each crop, those of Pointcept's recipes; a probability of 0 = off."""
 
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the points to leave out."""
+    dropout_probability: Probability = 0.0
+    """Probability of leaving points out."""
+    yaw: Probability = 1.0
+    """Probability of a turn by any angle about the vertical."""
+    tilt: Annotated[float, Field(ge=0, le=180)] = 2.8125
+    """Maximum angle in degrees of a tilt about x, and of one about y."""
+    tilt_probability: Probability = 0.0
+    """Probability of each of the two."""
     flip: Probability = 0.5
     """Probability of mirroring x, and of mirroring y."""
     scale: tuple[float, float] = (0.9, 1.1)
     """Smallest and largest factor, the same for all axes."""
     jitter: Weight = 0.005
     """Standard deviation of noise on each coordinate, in meters; at most four times that."""
+    elastic: tuple[tuple[float, float], ...] = ((0.2, 0.4), (0.8, 1.6))
+    """Elastic distortions, one after the other: the size in meters of the cells of a smooth noise,
+    and its factor. A factor of 1 moves points by about 0.11 m along each axis."""
+    elastic_probability: Probability = 0.0
+    """Probability of all elastic distortions."""
+    autocontrast: Probability = 0.0
+    """Probability of stretching the colors of a crop to the whole range, to a random extent."""
     color_shift: Weight = 0.05
     """Maximum shift of each color channel of a crop, as a share of its range."""
+    color_shift_probability: Probability = 1.0
+    """Probability of that shift."""
     color_noise: Weight = 0.05
     """Standard deviation of noise on each color channel of a point, as a share of its range."""
+    color_noise_probability: Probability = 1.0
+    """Probability of that noise."""
+    mix: Probability = 0.0
+    """Probability, for a batch, of joining each two crops into one (Mix3D)."""
 
     @field_validator("scale")
     @classmethod
@@ -77,6 +108,18 @@ class SceneAugmentation(Section):
         if not 0 < scale[0] <= scale[1]:
             raise ValueError("Input should be two numbers, 0 < smallest <= largest")
         return scale
+
+    @field_validator("elastic")
+    @classmethod
+    def _check_elastic(
+        cls, elastic: tuple[tuple[float, float], ...]
+    ) -> tuple[tuple[float, float], ...]:
+        if any(cell < SMALLEST_CELL or factor < 0 for cell, factor in elastic):
+            raise ValueError(
+                f"Input should be pairs of a size of {SMALLEST_CELL} m or more and a factor of 0 "
+                "or more, such as [[0.2, 0.4], [0.8, 1.6]]"
+            )
+        return elastic
 
 
 class SemsegConfig(DownstreamConfig):
@@ -94,8 +137,25 @@ class SemsegConfig(DownstreamConfig):
     """Weights to load from init, if there is one. encoder: the encoder only; all: all that match;
     none: no weights, as a baseline."""
     data: SceneData = SceneData()
-    model: VoxelNetwork = VoxelNetwork()
+    model: ScenePoints = ScenePoints()
     loss: Loss = Loss(label_smoothing=0.0)
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.003, weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine", warmup=5.0)
     augmentation: SceneAugmentation = SceneAugmentation()
+
+    @classmethod
+    def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Take smaller crops for PointNet++."""
+        model = given.get("model")
+        if not isinstance(model, dict) or model.get("backbone") != "pointnet2":
+            return {}
+        return {"data": {"crop": POINTS}}
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> "SemsegConfig":
+        if self.model.backbone == "pointnet2" and not self.data.crop:
+            raise ValueError(
+                "pointnet2 is trained on crops, so data.crop should not be 0: use "
+                f"data.crop={POINTS}, or a sparse U-Net for whole scenes"
+            )
+        return self

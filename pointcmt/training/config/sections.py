@@ -59,6 +59,7 @@ DENSE_BACKBONES = (
     "pointvit-l",
     *SPARSE_BACKBONES,
 )
+SCENE_BACKBONES = (*SPARSE_BACKBONES, "pointnet2")  # with features and in meters
 
 
 def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> AfterValidator:
@@ -125,7 +126,7 @@ class Data(Section):
     fraction: Share = 1.0
     """Fraction of the remaining train shapes, per class, to train on."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of both selections; keep it the same for all seeds and stages."""
+    """Seed of these selections; keep it the same for all seeds and stages."""
 
     @property
     def samples(self) -> int:
@@ -201,10 +202,11 @@ class Optimizer(Section):
 class Schedule(Section):
     """The learning rate over the run."""
 
-    name: Literal["constant", "cosine", "poly"]
-    """Constant; half a cosine that reaches 0 at the last step; or (1 - t)^0.9, t from 0 to 1."""
+    name: Literal["constant", "cosine", "poly", "onecycle"]
+    """Constant; half a cosine that reaches 0 at the last step; (1 - t)^0.9, t from 0 to 1; or one
+    cycle from a tenth of the rate to 1e-5 of it, with the momentum from 0.95 to 0.85 and back."""
     warmup: Weight = 0.0
-    """Epochs of linear warm-up."""
+    """Epochs of linear warm-up; of onecycle, those of the rise."""
 
 
 class Augmentation(Section):

@@ -1,4 +1,4 @@
-"""Semantic segmentation: crops of scenes and a sparse U-Net, with cross entropy over the points.
+"""Semantic segmentation: crops of scenes, a network of points, cross entropy over the points.
 
 Points without a class count neither in the loss nor in the scores. Validation reads whole scenes:
 each original point gets the class of its voxel, and the mean IoU is that of one confusion matrix
@@ -15,15 +15,20 @@ from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.scene_streams.crops import CropConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.config.scenes import SemsegConfig
-from pointcmt.training.config.sections import SPARSE_BACKBONES
+from pointcmt.training.config.sections import SCENE_BACKBONES, SPARSE_BACKBONES
 from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
-from pointcmt.training.networks.backbones import build_sparse
-from pointcmt.training.networks.scene_network import SceneNetwork
-from pointcmt.training.ops.augment_scenes import jitter, move, random_motion, vary_color
+from pointcmt.training.networks.backbones import build_for_scenes
+from pointcmt.training.networks.scene_network import PointSceneNetwork, SceneNetwork
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.ops.semantic import IGNORE, Confusion
 from pointcmt.training.recipes.class_weights import weigh_classes
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy
+from pointcmt.training.recipes.semseg_augmentation import (
+    augmented,
+    centered_color,
+    moved,
+    random_motion,
+)
 from pointcmt.training.runs.point_labels import (
     count_points,
     point_classes,
@@ -37,17 +42,20 @@ COLORS = NORMALS = 3  # channels
 def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
     """Build the segmentation recipe from its configuration; see RECIPES.
 
-    Raises UsageError for a network that does not work on voxels.
+    Raises UsageError for a network that is not one for scenes.
     """
-    if config.model.backbone not in SPARSE_BACKBONES:
+    name, data = config.model.backbone, config.data
+    if name not in SCENE_BACKBONES:
         raise UsageError(
-            f"scenes need a network on voxels, and {config.model.backbone} is not one",
+            f"{name} cannot segment scenes",
             where="model.backbone",
-            fix="start from a run of one of: " + ", ".join(SPARSE_BACKBONES),
+            fix="start from a run of one of: " + ", ".join(SCENE_BACKBONES),
         )
-    inputs = COLORS * config.data.color + NORMALS * config.data.normals
-    backbone = build_sparse(config.model.backbone, config.data.voxel, inputs)
-    return Semseg(SceneNetwork(backbone, classes), config, classes)
+    inputs = COLORS * data.color + NORMALS * data.normals
+    backbone = build_for_scenes(name, data.voxel, inputs)
+    if name in SPARSE_BACKBONES:
+        return Semseg(SceneNetwork(backbone, classes), config, classes)
+    return Semseg(PointSceneNetwork(backbone, classes, data.crop), config, classes)
 
 
 class Semseg:
@@ -69,6 +77,8 @@ class Semseg:
             crop=config.data.crop,
             samples=config.data.crops,
             seed=config.seed,
+            labeled_points=config.data.labeled_points,
+            label_seed=config.data.split_seed,
         )
 
     def prepare(self, context: RecipeContext) -> "Semseg":
@@ -89,7 +99,8 @@ class Semseg:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.frozen:
             hold_encoder(model.get_submodule("backbone"))
-        logits = self.logits(model, self._augmented(batch, generator))
+        batch = self._augmented(batch, generator)
+        logits = self.logits(model, batch)
         metrics = self._metrics(logits, batch["semantic"], self.weights)
         return metrics["loss"], {"point_accuracy": metrics["point_accuracy"].detach()}
 
@@ -128,9 +139,9 @@ class Semseg:
         return scores
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Turn, mirror and scale every scene at random, as in training."""
-        a = self.config.augmentation
-        return self._moved(batch, random_motion(len(batch["shape"]), a.flip, a.scale, generator))
+        """Turn, tilt, mirror and scale every scene at random, as in training."""
+        samples = len(batch["shape"])
+        return moved(batch, random_motion(samples, self.config.augmentation, generator))
 
     def _metrics(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """Return loss and accuracy of the points that have a class; of none, 0 and NaN."""
@@ -143,23 +154,11 @@ class Semseg:
         return {"loss": loss, "point_accuracy": accuracy(logits, labels)}
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return a batch that is moved at random, with noise and other colors."""
-        a = self.config.augmentation
-        batch = self.test_time_augmentation(batch, generator)
-        batch["points"] = jitter(batch["points"], a.jitter, generator)
-        if "color" in batch:
-            shift, noise, samples = a.color_shift, a.color_noise, len(batch["shape"])
-            color = centered_color(batch["color"])
-            batch["color"] = vary_color(color, batch["batch"], samples, shift, noise, generator)
-        return batch
-
-    def _moved(self, batch: Batch, matrices: Tensor) -> Batch:
-        """Return a batch whose samples are moved by these matrices [B, 3, 3]."""
-        moved = {**batch, "points": move(batch["points"], batch["batch"], matrices)}
-        if "normal" in batch:
-            turned = move(batch["normal"], batch["batch"], matrices)
-            moved["normal"] = nn.functional.normalize(turned, dim=1)
-        return moved
+        """Return a batch that is changed at random. Of few labeled points, all remain."""
+        few = self.config.data.labeled_points > 0
+        keep = batch["semantic"] != IGNORE if few else None
+        with torch.autocast(batch["points"].device.type, enabled=False):
+            return augmented(batch, self.config.augmentation, generator, keep)
 
     def _features(self, batch: Batch) -> Tensor:
         """Return the features of points besides their height, [ΣN, F]."""
@@ -179,8 +178,3 @@ def count_pairs(true: Tensor, predicted: Tensor, classes: int) -> Tensor:
     known, width = true != IGNORE, classes + 1
     cells = true[known] * width + predicted[known]
     return cells.bincount(minlength=classes * width).view(classes, width)
-
-
-def centered_color(color: Tensor) -> Tensor:
-    """Return colors in -0.5 … 0.5, from u8 0 … 255; floats are such already."""
-    return color if color.is_floating_point() else color / 255 - 0.5

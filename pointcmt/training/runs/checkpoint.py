@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pointcmt.errors import StoreError, differing
+from pointcmt.errors import MisfitError, StoreError, differing
 from pointcmt.files import open_regular, read_json
 from pointcmt.training.config.tables import Count, Table, check
 
@@ -205,14 +205,14 @@ def load_training(
 def require_fit(
     weights: dict[str, Tensor], expected: dict[str, Tensor], where: str, fix: str
 ) -> None:
-    """Raise StoreError with the tensors that differ in name or shape from a model's.
+    """Raise MisfitError with the tensors that differ in name or shape from a model's.
 
     expected: the state dict of that model.
     """
     differences = list(_differences(weights, expected))
     if differences:
         more = len(differences) - SHOWN
-        raise StoreError(
+        raise MisfitError(
             "this checkpoint belongs to a different architecture:\n  "
             + "\n  ".join(differences[:SHOWN] + [f"and {more} more"] * (more > 0)),
             where=where,

@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from pointcmt.training.config.sections import Optimizer, TrainConfig
 
 MOMENTUM = 0.9  # of SGD
 POWER = 0.9  # of the poly schedule
+FIRST, LAST = 0.1, 1e-5  # shares of the peak with which one cycle begins and ends
+SLOW, FAST = 0.95, 0.85  # momentum at these ends, and at the peak
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
@@ -26,10 +29,14 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Return the learning rate of step 0 … steps - 1.
 
     It rises linearly over `schedule.warmup` epochs, then stays constant or falls to 0: along half a
-    cosine, or as (1 - t)^0.9 (the "poly" schedule, Chen et al. 2017, arXiv 1606.00915). A plain
-    function of the step has no state to save, so a resumed run gets the same bits.
+    cosine, or as (1 - t)^0.9 (the "poly" schedule, Chen et al. 2017, arXiv 1606.00915). In one
+    cycle it rises and falls along half a cosine each (Smith and Topin 2017, arXiv 1708.07120, as
+    torch's OneCycleLR). A plain function of the step has no state to save, so a resumed run gets
+    the same bits.
     """
     peak = config.optimizer.learning_rate
+    if config.schedule.name == "onecycle":
+        return peak * _one_cycle(config, step, steps, (FIRST, 1.0, LAST))
     warmup = min(config.schedule.warmup / config.epochs, 1.0) * steps
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
@@ -39,6 +46,31 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     if config.schedule.name == "poly":
         return peak * (1 - done) ** POWER
     return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_momentum(group: dict[str, Any], config: TrainConfig, step: int, steps: int) -> None:
+    """Set the momentum of step 0 … steps - 1 in one cycle, of Adam the first beta.
+
+    It is high where the learning rate is low, as in torch's OneCycleLR. Other schedules leave it.
+    """
+    if config.schedule.name != "onecycle":
+        return
+    momentum = _one_cycle(config, step, steps, (SLOW, FAST, SLOW))
+    if "momentum" in group:
+        group["momentum"] = momentum
+    else:
+        group["betas"] = momentum, group["betas"][1]
+
+
+def _one_cycle(
+    config: TrainConfig, step: int, steps: int, values: tuple[float, float, float]
+) -> float:
+    """Go from the first value to the second over the warm-up, then to the third, by cosines."""
+    top = min(config.schedule.warmup / config.epochs, 1.0) * steps - 1  # the step of the peak
+    rises = step <= top
+    before, after = values[:2] if rises else values[1:]
+    done = step / max(top, 1e-9) if rises else (step - top) / (steps - 1 - top)
+    return after + (before - after) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def describe_extension(config: TrainConfig, before: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ learns no classes and has neither head nor classifier.
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointcmt.datasets.store.view_store import StoreReader
-from pointcmt.errors import UsageError
+from pointcmt.errors import MisfitError, UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.config.scenes import FROM_SCRATCH, SemsegConfig
-from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.config.sections import (
+    SCENE_BACKBONES,
+    SPARSE_BACKBONES,
+    TrainConfig,
+)
 from pointcmt.training.images.files import describe_network
 from pointcmt.training.images.networks import AUTO
 from pointcmt.training.images.weights import find_network
@@ -36,7 +41,7 @@ from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published_weights import advising, load_published, read_published
 
-INPUTS_OF_SCENES = "; and set data.color and data.normals as in that run (of shapes: false)"
+SCENE_NETWORKS = "set model.backbone to one of " + ", ".join(SCENE_BACKBONES)
 TWINS = {"pointnet2": "pointnet2-ssg", "pointnet2-ssg": "pointnet2"}  # in DENSE, in BACKBONES
 ENCODER, DECODER, HEAD, CLASSIFIER = PARTS = ("encoder", "decoder", "head", "classifier")
 
@@ -130,6 +135,12 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
                 fix="use --set model.backbone=…, or pass --init RUN",
             )
         backbone = same_network(open_network(Path(config.init)), config.dense)
+        if isinstance(config, SemsegConfig) and backbone not in SPARSE_BACKBONES:
+            raise UsageError(
+                f"the network of this run is {backbone}, so model.backbone has to be named",
+                where=config.init,
+                fix=f"{SCENE_NETWORKS}; pointnet2 starts from runs on scenes alone",
+            )
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
     if isinstance(config, PartsegConfig):
         changes["parts"] = find_parts(store)
@@ -162,15 +173,18 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
     if isinstance(config, DownstreamConfig):
         network = model.get_submodule((config.point_network or "").rstrip("."))
         if init.is_file():
-            found = read_published(init, network)
-            with advising(init, found.weights, network, config.dense):
-                note = load_parts(network, found.weights, config.load, False, f"the file {init}")
+            with _on_scenes(config):
+                found = read_published(init, network)
+                with advising(init, found.weights, network, config.dense):
+                    note = load_parts(
+                        network, found.weights, config.load, False, f"the file {init}"
+                    )
             return (*found.notes, note)
         source = open_network(init)
-        hint = INPUTS_OF_SCENES if isinstance(config, SemsegConfig) else ""
         same = source.run.class_names == class_names
         origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"
-        note = load_parts(network, source.weights, config.load, same, origin, hint)
+        with _on_scenes(config):
+            note = load_parts(network, source.weights, config.load, same, origin)
         if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
             note += "; the layers that predict parts start from random weights"
         return (note,)
@@ -178,6 +192,22 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         return load_published(init, model)
     load_weights(open_run(init).folder / BEST, model)
     return ()
+
+
+@contextmanager
+def _on_scenes(config: DownstreamConfig) -> Iterator[None]:
+    """Let the error of weights that do not fit a network for scenes say which ones would."""
+    try:
+        yield
+    except MisfitError as error:
+        if isinstance(config, SemsegConfig):
+            name = config.model.backbone
+            own = "on shapes or scenes" if name in SPARSE_BACKBONES else "on scenes"
+            error.fix = (
+                f"start from a run {own} with {name}, whose data.color and data.normals are the "
+                "same (of shapes: false), or set load=none"
+            )
+        raise
 
 
 def freeze_encoder(network: nn.Module) -> None:
@@ -206,13 +236,11 @@ def load_parts(
     load: str,
     same_classes: bool,
     origin: str,
-    hint: str = "",
 ) -> str:
     """Load the encoder, or everything that fits; return a note on what was loaded.
 
     The encoder must fit. A tensor of another part is loaded if its name and shape fit, and one of
-    the classifier only if the classes are the same. hint: added to the remedy. The note
-    says if `all` loads only the encoder.
+    the classifier only if the classes are the same. The note says if `all` loads only the encoder.
     """
     expected = network.state_dict()
     encoder = {name: tensor for name, tensor in weights.items() if part_of(name) == ENCODER}
@@ -220,7 +248,7 @@ def load_parts(
         encoder,
         {name: tensor for name, tensor in expected.items() if part_of(name) == ENCODER},
         origin,
-        "leave out model.backbone, so that the same network is used" + hint,
+        "leave out model.backbone, so that the same network is used",
     )
     taken = (
         encoder

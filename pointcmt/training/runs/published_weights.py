@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pointcmt.errors import StoreError
+from pointcmt.errors import MisfitError, StoreError
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.runs.checkpoint import require_fit
 from pointcmt.training.runs.published.files import read_weights
@@ -64,7 +64,7 @@ def read_published(path: Path, model: nn.Module) -> Published:
     other = other_network(weights)
     if other and not encoder_of(weights).keys() <= expected.keys():
         what, help_ = other
-        raise StoreError(
+        raise MisfitError(
             f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
         )
     found = convert(weights)

@@ -12,6 +12,7 @@ from pointcmt.datasets.store.schema import OBJECTS, PENDING, SCENES, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
+from pointcmt.training.config.scenes import SceneData
 from pointcmt.training.config.sections import Data, TrainConfig
 
 MOST_NAMED = 10  # classes in a note
@@ -95,6 +96,8 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
         known = _share_of(store, train, config.fraction, config.split_seed, spare=0)
         notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)
         train = train[known]
+    if isinstance(config, SceneData) and config.labeled_points:
+        notes += (f"labels of {config.labeled_points} points of each train scene",)
     return Split(train, validation, notes)
 
 

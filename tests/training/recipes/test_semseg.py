@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
-from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.ops.semantic import confusion
 from pointcmt.training.recipes.semseg import Semseg, count_pairs
 from pointcmt.training.runs.pretrained import open_network
@@ -32,9 +29,9 @@ from pointcmt.training.study import study
 from tests.render.scenes import box_room
 from tests.scene_stores import CONFIG, render_rooms
 from tests.training.equal_runs import assert_equal_runs, metrics
-from tests.training.networks.test_sparse_backbones import SMALL
 from tests.training.stores import small_config
 
+pytestmark = pytest.mark.usefixtures("small_unet")
 NAME, VOXEL = "sparse-unet-tiny", 0.2
 SETTINGS = (
     f"model.backbone={NAME}",
@@ -51,24 +48,8 @@ def config(*overrides, **flags):
     return load_config("semseg", None, [*SETTINGS, *overrides], **{"epochs": 2, **flags})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_unet():
-    """Replace the tiny U-Net by a hundredth of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DENSE, NAME, partial(DenseSparseUNet, config=SMALL))
-        patch.setitem(BACKBONES, NAME, partial(SparseUNetEncoder, config=SMALL))
-        yield
-
-
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory):
-    """Six rooms, the first of them for the test."""
-    out = tmp_path_factory.mktemp("semseg") / "S"
-    return render_rooms(out, count=6, config=replace(CONFIG, frames=6, voxel=0.1))
-
-
-@pytest.fixture(scope="module")
-def run(rooms, tmp_path_factory):
+def run(small_unet, rooms, tmp_path_factory):
     """A run of many epochs."""
     folder = tmp_path_factory.mktemp("semseg") / "run"
     train(rooms, config(epochs=20), folder, device="cpu")
@@ -154,8 +135,9 @@ def test_classes_are_matched_by_name(run, tmp_path):
 
 
 def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_path, monkeypatch):
-    sgd = ("optimizer.name=sgd", "schedule.name=poly", "optimizer.learning_rate=0.001")
-    settings = config("data.crops=2", *sgd)
+    sgd = ("optimizer.name=sgd", "schedule.name=onecycle", "optimizer.learning_rate=0.001")
+    changed = ("augmentation.elastic_probability=0.5", "augmentation.mix=0.5")
+    settings = config("data.crops=2", "data.labeled_points=100", *sgd, *changed)
     train(rooms, settings, tmp_path / "straight", device="cpu")
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original, done = loop.learning_rate, []
@@ -238,10 +220,10 @@ def test_a_study_compares_what_is_loaded_in_pairs(rooms, run, tmp_path):
 
 
 def test_other_networks_are_refused(rooms, store, tmp_path):
-    with pytest.raises(UsageError, match="sparse-unet-tiny"):
-        config("model.backbone=pointnet2")
+    with pytest.raises(UsageError, match=r"sparse-unet-tiny.*pointnet2"):
+        config("model.backbone=dgcnn")
     train(store, small_config("student", "model.backbone=dgcnn", epochs=1), tmp_path / "pre", "cpu")
-    with pytest.raises(UsageError, match="scenes need a network on voxels, and dgcnn is not one"):
+    with pytest.raises(UsageError, match=r"is dgcnn, so model\.backbone has to be named"):
         train(
             rooms, config("model.backbone=''", init=str(tmp_path / "pre")), tmp_path / "run", "cpu"
         )

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import torch
 
 from pointcmt.training.config.files import load_config
 from pointcmt.training.loop import train
 from pointcmt.training.runs.metrics import best_of
-from pointcmt.training.runs.optimization import learning_rate
+from pointcmt.training.runs.optimization import learning_rate, make_optimizer, set_momentum
 from tests.training.equal_runs import tensors
 from tests.training.stores import small_config
 
@@ -34,6 +35,43 @@ def test_schedules_of_the_learning_rate():
     assert [learning_rate(poly, step, 100) for step in (0, 50, 100)] == pytest.approx(
         [1e-3, 1e-3 * 0.5**0.9, 0]
     )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_one_cycle_equals_torchs(name):
+    """Its learning rate and momentum at every step, with the settings of Pointcept for ScanNet."""
+    settings = [f"optimizer.name={name}", "schedule.name=onecycle", "schedule.warmup=2"]
+    config = load_config("semseg", None, settings, epochs=40)
+    optimizer = make_optimizer(torch.nn.Linear(1, 1), config.optimizer)
+    theirs = make_optimizer(torch.nn.Linear(1, 1), config.optimizer)
+    (group,), (expected,) = optimizer.param_groups, theirs.param_groups
+    options = {"pct_start": 0.05, "div_factor": 10.0, "final_div_factor": 1e4}
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        theirs, config.optimizer.learning_rate, 200, **options
+    )
+    for step in range(200):
+        assert learning_rate(config, step, 200) == pytest.approx(expected["lr"], rel=1e-9)
+        set_momentum(group, config, step, 200)
+        momentum, other = (g.get("momentum") or g["betas"][0] for g in (group, expected))
+        assert momentum == pytest.approx(other, rel=1e-9)
+        theirs.step()
+        if step < 199:
+            schedule.step()
+
+
+@pytest.mark.parametrize("warmup", [0, 0.01, 40])
+def test_one_cycle_is_defined_for_any_warm_up(warmup):
+    settings = ["schedule.name=onecycle", f"schedule.warmup={warmup}"]
+    config = load_config("semseg", None, settings, epochs=40)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert max(rates) <= config.optimizer.learning_rate
+    assert min(rates) >= config.optimizer.learning_rate * 1e-5 * (1 - 1e-9)
+
+
+def test_other_schedules_leave_the_momentum():
+    group = {"momentum": 0.9}
+    set_momentum(group, load_config("semseg"), 5, 100)
+    assert group == {"momentum": 0.9}
 
 
 def test_the_best_epoch_is_the_last_of_the_most_accurate_ones():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.epochs import require_batches
+from pointcmt.datasets.store.scene_streams.labels import choose_labeled, only_labels
 from pointcmt.datasets.store.scene_streams.stream import (
     Arrays,
     Sample,
@@ -29,11 +30,15 @@ class CropConfig(SceneStreamConfig):
     channels: of CHANNELS. voxel: size in meters; S3DIS is usually read at 0.05, ScanNet at 0.02.
     crop: voxels of a crop, 0 = whole scenes, with `inverse`. samples: crops of each scene and
     epoch. shuffle: also draws which point stands for a voxel, else its first one does.
+    labeled_points: of each scene, those whose labels are read, 0 = all. They are chosen by
+    label_seed, the same ones in every epoch, see `choose_labeled`.
     """
 
     channels: tuple[str, ...] = ("color", "semantic")
     voxel: float = 0.05
     crop: int = 100_000
+    labeled_points: int = 0
+    label_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +50,17 @@ class CropConfig(SceneStreamConfig):
         if self.crop < 0:
             raise UsageError(
                 f"crop must be 0 or a number of voxels, not {self.crop}", where="data.crop"
+            )
+        if self.labeled_points < 0:
+            raise UsageError(
+                f"labeled_points must be 0 or a number of points, not {self.labeled_points}",
+                where="data.labeled_points",
+            )
+        if self.labeled_points and "semantic" not in self.channels:
+            raise UsageError(
+                "labels are not read, so labeled_points must be 0",
+                where="data.labeled_points",
+                fix="add 'semantic' to the channels",
             )
         for name in self.channels:
             if name not in CHANNELS:
@@ -59,6 +75,10 @@ class CropStream(SceneStream):
     A crop is the `config.crop` voxels nearest to that of a random point, all if there are fewer.
     Points are one of each voxel, sorted by the voxels' places. x and y are relative to the mean of
     the crop, z is the height over the floor: as stored, see docs/datasets.md.
+
+    With `config.labeled_points` all other labels are -1. Those of these points that are in the
+    crop are always read, whichever points stand for their voxels: they come last, besides the one
+    point per voxel, as in Pointcept.
 
     A batch is packed: "points" [ΣN,3] f32 meters, "color" [ΣN,3] u8, "normal" [ΣN,3] f32 and
     "semantic" [ΣN] i64 (-1 = ignore) as `config.channels` says, "batch" [ΣN] i64, the sample of
@@ -78,6 +98,7 @@ class CropStream(SceneStream):
         samples = len(self.shapes) * config.samples
         require_batches(samples, config, unit="crop", whole="epoch")
         self._points_per_voxel = 1.0  # of the last crop: where to begin with the next
+        self._labeled: dict[int, NDArray[np.int64]] = {}  # by scene: the points with labels
 
     def _load(self, sample: Sample) -> Arrays:
         """Read a crop: arrays [N,...] and, of a whole scene, [M]."""
@@ -96,9 +117,14 @@ class CropStream(SceneStream):
             inside, voxels = np.arange(len(places)), Voxels.of(places, config.voxel)
             kept = np.arange(len(voxels))
         own = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
+        values = {name: read.result() for name, read in reads.items()}
+        if config.labeled_points:
+            labeled = self._find_labeled(sample.shape, values["semantic"])
+            values["semantic"] = only_labels(values["semantic"], labeled)
+            among = np.flatnonzero(np.isin(inside, labeled))  # in the numbering of `own`
+            own = np.append(own, _missing(among, own, voxels, kept))
         chosen = inside[own]
         arrays: Arrays = {"points": _centered_in_plan(np.take(places, chosen, axis=0))}
-        values = {name: read.result() for name, read in reads.items()}
         arrays |= {
             name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
         }
@@ -108,6 +134,14 @@ class CropStream(SceneStream):
             if "semantic" in values:
                 arrays["point_semantic"] = _labels_as_i64(values["semantic"])
         return arrays
+
+    def _find_labeled(self, shape: int, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the points of a scene whose labels are read. labels: of all of its points."""
+        if shape not in self._labeled:
+            count, seed = self.config.labeled_points, self.config.label_seed
+            scene = self.store.shapes[shape].id
+            self._labeled[shape] = choose_labeled(labels, count, scene, seed)
+        return self._labeled[shape]
 
     def _join(self, loaded: Sequence[Arrays]) -> Arrays:
         """Return the packed batch; indices of voxels become those of its rows."""
@@ -125,6 +159,17 @@ def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:
     exact = points.astype(np.float64)
     exact[:, :2] -= exact[:, :2].mean(axis=0)
     return exact.astype(np.float32)
+
+
+def _missing(
+    points: NDArray[np.int64],
+    own: NDArray[np.int32],
+    voxels: Voxels,
+    kept: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return those of some points that are in the kept voxels, but not among `own`."""
+    in_crop = np.isin(voxels.of_points()[points], kept)
+    return np.setdiff1d(points[in_crop], own)
 
 
 def _labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:

@@ -11,9 +11,10 @@ A dense backbone also has a feature for each point. `forward(points, local=True)
 [B, N, D] of the prediction, of width `local_width`; without it the cost is a student's. It accepts
 `least` points or more. Parameters under `decoder` serve only the points' features (DGCNN has none),
 `head` and `classifier` only classes; all others are the encoder. One that was built for F further
-numbers per point (the argument `inputs` of sparse U-Nets) takes them as `features` [B, N, F], by
-keyword. BACKBONES has the same networks
-without a decoder under the same names, except PointNet++, which is pointnet2-ssg there.
+numbers per point (the argument `inputs`, of networks for scenes) takes them as `features`
+[B, N, F], by keyword. BACKBONES has the same networks without a decoder under the same names,
+except PointNet++, which is pointnet2-ssg there. On scenes, `build_for_scenes` builds the sparse
+U-Nets of DENSE, and a PointNet++ with other layers and radii in meters.
 
 A backbone from outside the package is any function or class that, called with the number of
 classes, returns a module that fulfills this contract. One with the attributes `local_width` and
@@ -39,6 +40,7 @@ from pointcmt.training.networks.backbones.pointnet2 import (
     PointNet2MSG,
     PointNet2SSG,
 )
+from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
 from pointcmt.training.networks.backbones.pointnext import PointNeXtS
 from pointcmt.training.networks.backbones.pointvit import (
     BASE,
@@ -94,7 +96,9 @@ class DenseBackbone(Backbone, Protocol):
     least: int  # minimum number of points
 
     def forward(self, points: Tensor, local: bool = False) -> Prediction:
-        """points [B, N, 3] → logits, feature and, if asked for, local [B, N, D]."""
+        """points [B, N, 3] → logits, feature and, if asked for, local [B, N, D]. One that was built
+        for `inputs` also takes features [B, N, F], by keyword.
+        """
         ...
 
 
@@ -117,6 +121,16 @@ def build_sparse(name: str, voxel: float, inputs: int) -> DenseSparseUNet:
     build: Any = DENSE[name]
     network: DenseSparseUNet = build(1, voxel=voxel, inputs=inputs)
     return network
+
+
+def build_for_scenes(name: str, voxel: float, inputs: int) -> nn.Module:
+    """Build a dense network for scenes in meters: a sparse U-Net, see `build_sparse`, or pointnet2.
+
+    inputs: features of each point.
+    """
+    if name == "pointnet2":
+        return ScenePointNet2(1, inputs)
+    return build_sparse(name, voxel, inputs)
 
 
 def is_known(name: str, known: dict[str, Callable[[int], nn.Module]]) -> bool:

@@ -138,3 +138,16 @@ def require_points(points: Tensor, least: int, network: str) -> None:
             where="data.points",
             fix=f"set data.points to {least} or more, or choose another model.backbone",
         )
+
+
+def require_features(points: Tensor, features: Tensor | None, inputs: int) -> None:
+    """Raise UsageError unless points [..., 3] have features [..., inputs]; none if that is 0."""
+    places = tuple(points.shape[:-1])
+    found = (*places, 0) if features is None else tuple(features.shape)
+    if found != (*places, inputs):
+        raise UsageError(
+            f"points {list(points.shape)} have features {list(found)}, but the network was built "
+            f"for {inputs} per point",
+            where="features",
+            fix="pass features [..., F], or build the network with another `inputs`",
+        )

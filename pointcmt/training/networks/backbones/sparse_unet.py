@@ -11,8 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pointcmt.errors import UsageError
-from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, shared_mlp
+from pointcmt.training.networks.backbones.blocks import (
+    FEATURE,
+    Prediction,
+    require_features,
+    shared_mlp,
+)
 from pointcmt.training.networks.sparse.unet import (
     STAGES,
     Decoder,
@@ -136,16 +140,3 @@ def pack_clouds(
     require_features(points, features, inputs)
     clouds = torch.arange(len(points), device=points.device).repeat_interleave(points.shape[1])
     return points.flatten(0, 1), clouds, None if features is None else features.flatten(0, 1)
-
-
-def require_features(points: Tensor, features: Tensor | None, inputs: int) -> None:
-    """Raise UsageError unless points [..., 3] have features [..., inputs]; none if that is 0."""
-    places = tuple(points.shape[:-1])
-    found = (*places, 0) if features is None else tuple(features.shape)
-    if found != (*places, inputs):
-        raise UsageError(
-            f"points {list(points.shape)} have features {list(found)}, but the network was built "
-            f"for {inputs} per point",
-            where="features",
-            fix="pass features [..., F], or build the network with another `inputs`",
-        )
