@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pointcmt.training.figures.plots import INK, caption, to_png
 from pointcmt.training.figures.scenes import (
+    DPI,
     OUTCOMES,
     UNKNOWN,
     add_legend,
@@ -39,8 +40,8 @@ class SegmentedFrame:
 def draw_frames(frames: list[SegmentedFrame], names: list[str], palette: list[list[int]]) -> bytes:
     """Draw a column for each frame. names, palette: of the classes, colors 0 … 255."""
     height, width = frames[0].image.shape[:2]
-    size = WIDTH * max(len(frames), 3), (WIDTH * height / width + 0.2) * len(ROWS) + 1.0
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    size = WIDTH * max(len(frames), 3), (WIDTH * height / width) * len(ROWS) + 0.7
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(len(ROWS), len(frames), squeeze=False)
     colors = np.array([*palette, UNKNOWN])
     for column, frame in zip(panels.T, frames, strict=True):

@@ -15,7 +15,9 @@ from pointcmt.training.figures.plots import INK, RULE, caption, to_png
 HEAD_ROOM = 0.25  # of a scene's height: what is above is left out, such as the ceiling
 UNKNOWN, RIGHT, WRONG = (110, 110, 110), (215, 220, 225), (200, 45, 45)  # colors
 OUTCOMES = (RIGHT, WRONG, UNKNOWN)
-COLUMN = 3.0  # inches
+COLUMN, PANEL = 3.0, 2.7  # inches: a column with its margins, and without
+CELL = 0.2  # meters, of the grid in which points are counted
+OVERLAP = 1.6  # of the squares that stand for points, so that there are no gaps between them
 ENTRY = 1.35  # inches of an entry of the legend
 DPI = 110
 
@@ -51,15 +53,14 @@ def draw_scenes(
         rows = ["true classes", *rows, "errors"]
     if any(scene.color is not None for scene in scenes):
         rows = ["colors", *rows]
-    columns = max(len(scenes), 2)
-    size = COLUMN * columns, 0.6 + 3.0 * len(rows)
+    size = COLUMN * max(len(scenes), 2), 0.8 + PANEL * len(rows)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(rows), columns, squeeze=False)
+    panels = figure.subplots(len(rows), len(scenes), squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
-    for column, scene in zip(panels.T, scenes, strict=False):
+    for column, scene in zip(panels.T, scenes, strict=True):
         order = _lower_part(scene.points[:, 2])
         colors = _colors(scene, palette)
         for axes, row in zip(column, rows, strict=True):
@@ -155,6 +156,17 @@ def _lower_part(height: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _scatter(axes: Any, points: NDArray[np.float32], color: NDArray[np.float64]) -> None:
-    size = float(np.clip(20_000 / max(len(points), 1), 0.2, 6))
-    axes.scatter(points[:, 0], points[:, 1], c=color, s=size, linewidths=0)
-    axes.set(aspect="equal")
+    """Draw points from above as squares that touch each other, in a square panel."""
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, CELL)
+    width = OVERLAP * _spacing(points) * 72 * PANEL / (2 * half)  # in points of 1/72 inch
+    axes.scatter(points[:, 0], points[:, 1], c=color, s=width**2, marker="s", linewidths=0)
+    axes.set(aspect="equal", anchor="N")
+    axes.set(xlim=middle[0] + [-half, half], ylim=middle[1] + [-half, half])
+
+
+def _spacing(points: NDArray[np.float32]) -> float:
+    """Return how far points [N, 3] are apart in the plan, in meters, where they are one layer."""
+    cells = np.floor(points[:, :2] / CELL).astype(np.int64)
+    _, counts = np.unique(cells, axis=0, return_counts=True)
+    return float(CELL / np.sqrt(np.median(counts)))

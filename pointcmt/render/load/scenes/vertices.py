@@ -52,6 +52,8 @@ def read_vertices(data: bytes, name: str) -> tuple[ScenePoints, Mesh | None]:
 
 def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     """Return unit normals [N,3] of vertices: of their faces, weighted by area; 0 without faces."""
+    if not len(faces):
+        return np.zeros((len(points), 3), np.float32)
     corners = points[faces]
     of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     total = np.stack(
