@@ -19,7 +19,13 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         train,
     )
     from pointcmt.api.prediction import predict
-    from pointcmt.api.predictions import FailedShape, PredictedParts, Prediction, Predictions
+    from pointcmt.api.predictions import (
+        FailedShape,
+        PredictedParts,
+        PredictedPoints,
+        Prediction,
+        Predictions,
+    )
     from pointcmt.api.shapes import (
         DrawSettings,
         RenderedViews,
@@ -62,6 +68,7 @@ __all__ = [
     "Mesh",
     "PointcmtError",
     "PredictedParts",
+    "PredictedPoints",
     "Prediction",
     "Predictions",
     "RenderSettings",
@@ -102,7 +109,7 @@ HOMES: dict[str, tuple[str, str]] = {
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
     "api.prediction": ("predict", "train"),
-    "api.predictions": ("FailedShape PredictedParts Prediction Predictions", ""),
+    "api.predictions": ("FailedShape PredictedParts PredictedPoints Prediction Predictions", ""),
     "api.shapes": (
         "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
         "render",

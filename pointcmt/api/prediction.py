@@ -1,9 +1,9 @@
-"""Predict classes or parts for stores, files, folders and objects with a trained run."""
+"""Predict for stores, files, folders and objects with a trained run: classes, parts, labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ from pointcmt.api.predictions import (
     ranked,
     spread,
 )
-from pointcmt.api.stores import ViewStore, open_store
+from pointcmt.api.scene_prediction import SceneJob
+from pointcmt.api.stores import ViewStore
+from pointcmt.api.targets import AnyTarget, Target
 from pointcmt.console import Paced, logger, meter, showing_messages
-from pointcmt.datasets.enclosing import is_store
-from pointcmt.datasets.store.locations import is_remote
-from pointcmt.datasets.store.schema import DONE, SPLITS
-from pointcmt.errors import ShapeRefused, StoreError, UsageError, nearest
+from pointcmt.datasets.store.schema import SPLITS
+from pointcmt.errors import ShapeRefused, UsageError, nearest
 from pointcmt.extras import needs
-from pointcmt.shapes import Cloud, Mesh
 from pointcmt.training.evaluation.prediction import Predictor, open_predictor
+from pointcmt.training.evaluation.scene_predictor import ScenePredictor
 from pointcmt.training.figures.sheet import Tile
 from pointcmt.training.runs.facts import store_notes
 
@@ -39,29 +39,36 @@ FROM_FILES = ("points", "rgb")  # arrays that files have, too
 
 def predict(
     run: str | Path,
-    *targets: str | Path | ViewStore | Mesh | Cloud,
+    *targets: AnyTarget,
     split: str | None = None,
     class_name: str | None = None,
     checkpoint: str = "best",
     votes: int = 1,
     top: int = 3,
-    up: str = "y",
+    up: str | None = None,
     textures: str | Path | None = None,
+    scannet: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = False,
 ) -> Predictions:
-    """Predict the class of each shape, with scores, or the part of each of its points.
+    """Predict the class of each shape, with scores, the part of each of its points, or the class of
+    each point of a scene.
 
     run: a folder, as for `load_run`. targets: stores, files or folders of meshes and clouds, or
     objects; they need no classes. Files are loaded, normalized and sampled as those of a store; for
     a network that reads images, they are rendered with the settings of the store it was trained on.
     split: of stores; None = all rendered shapes. class_name: of all shapes; segmentation needs the
     class of a shape, otherwise that of its store or its folder. votes: as in `evaluate`. top:
-    classes to return for each shape, 0 = all. up: the axis that points up in files and objects.
-    textures: one more folder in which the textures of files are looked for. out: a folder for
-    predictions.csv, .json and .png, and for parts/, or one .csv, .json or .png.
+    classes to return for each shape, 0 = all. up: the axis that points up in files and objects; y,
+    for scenes z. textures: one more folder in which the textures of files are looked for. out: a
+    folder for predictions.csv, .json and .png, and for parts/ or scenes/, or one .csv, .json or
+    .png.
+
+    Files of scenes are scans in meters, clouds or meshes, whose vertices are the points. scannet:
+    also write scannet/, label files for ScanNet's benchmark; of a store of ScanNet, the vertices of
+    its meshes are then predicted instead of the stored points.
 
     A shape that cannot be read is one of the `failures`; the others go on. Raises UsageError for
     invalid settings, StoreError for a run or a store that cannot be used.
@@ -71,6 +78,7 @@ def predict(
     ('chair', 2, 41)
     """
     from pointcmt.api.prediction_files import plan_files, write_predictions
+    from pointcmt.api.scannet_files import require_scannet, require_scans
 
     if not targets:
         what = "there is nothing to predict"
@@ -82,16 +90,30 @@ def predict(
     with showing_messages(progress):
         plan = None if out is None else plan_files(local_path(out, "--out"), overwrite)
         predictor = open_predictor(local_path(run, "RUN"), checkpoint, votes, device)
-        job = _Job(
-            predictor,
-            _class_of(predictor, class_name),
-            top or len(predictor.run.class_names),
-            textures_folder(textures),
-        )
-        found = job.run([_Target.open(t, n, split) for n, t in enumerate(targets)], up)
+        top = top or len(predictor.run.class_names)
+        job: _Job | SceneJob
+        if isinstance(predictor, ScenePredictor):
+            _require_no(class_name, "--class-name", "points of scenes have classes of their own")
+            _require_no(textures, "--textures", "scans are read without textures")
+            job = SceneJob(predictor, top, scannet)
+        else:
+            job = _Job(predictor, _class_of(predictor, class_name), top, textures_folder(textures))
+        if scannet:
+            require_scannet(predictor.run, plan is not None and plan.whole)
+        config = predictor.run.config
+        opened = [Target.open(t, n, split, config) for n, t in enumerate(targets)]
+        if scannet:
+            require_scans(opened)
+        found = job.run(opened, up or job.up)
     if plan is not None:
-        write_predictions(plan, found)
+        write_predictions(plan, found, scannet)
     return found
+
+
+def _require_no(value: object, flag: str, why: str) -> None:
+    """Raise UsageError for an option that scenes do not have."""
+    if value is not None:
+        raise UsageError(why, where=flag, fix="leave it out for a run that segments scenes")
 
 
 def _class_of(predictor: Predictor, class_name: str | None) -> int | None:
@@ -106,51 +128,6 @@ def _class_of(predictor: Predictor, class_name: str | None) -> int | None:
     return int(label)
 
 
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """What one target holds: rendered shapes of a store, or entries to load."""
-
-    name: str
-    store: ViewStore | None = None
-    shapes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    entries: "Sequence[Entry]" = ()
-
-    @property
-    def count(self) -> int:
-        """The number of shapes."""
-        return len(self.shapes) if self.store is not None else len(self.entries)
-
-    @classmethod
-    def open(
-        cls, target: str | Path | ViewStore | Mesh | Cloud, number: int, split: str | None
-    ) -> "_Target":
-        """Open a store or list files.
-
-        Raises StoreError for a store without rendered shapes, UsageError for one of scenes.
-        """
-        if not isinstance(target, ViewStore | Mesh | Cloud):
-            if not str(target):
-                raise UsageError("the path is empty", where="TARGET", fix="pass a path")
-            if is_remote(str(target)) or is_store(Path(target)):
-                target = open_store(target)
-        if not isinstance(target, ViewStore):
-            with needs("render", "reading files"):
-                from pointcmt.api.files import list_entries
-
-                entries = list_entries(target, number)
-            return cls(str(target) if isinstance(target, str | Path) else "", entries=entries)
-        target.require_objects("`predict`")
-        target.require_complete()
-        done = target.status() == DONE
-        if split is not None:
-            done &= target.splits == SPLITS.index(split)
-        if not done.any():
-            what = f"this store has no rendered shape{f' in its {split} split' if split else ''}"
-            fix = "run `pointcmt info` to see its splits, or `pointcmt render` to render them"
-            raise StoreError(what, where=target.path, fix=fix)
-        return cls(target.path, target, np.flatnonzero(done))
-
-
 @dataclass(eq=False)
 class _Job:
     """One call of `predict`.
@@ -158,6 +135,7 @@ class _Job:
     given: the run's number of the class that all shapes have, or None. textures: a folder, or None.
     """
 
+    up: ClassVar[str] = "y"  # of files, unless another axis is given
     predictor: Predictor
     given: int | None
     top: int
@@ -167,7 +145,7 @@ class _Job:
     tiles: list[Tile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def run(self, targets: list[_Target], up: str) -> Predictions:
+    def run(self, targets: list[Target], up: str) -> Predictions:
         total = sum(target.count for target in targets)
         pictures, begin = spread(total), 0
         run = self.predictor.run

@@ -1,4 +1,4 @@
-"""The files that `predict` writes: a table, JSON, a contact sheet, and the parts of points."""
+"""The files that `predict` writes: a table, JSON, a picture, and the parts or classes of points."""
 
 import csv
 import io
@@ -6,11 +6,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
 
-from pointcmt.api.predictions import COLUMNS, MADE_BY, PART_COLUMNS, PredictedParts, Predictions
+from pointcmt.api.predictions import (
+    COLUMNS,
+    MADE_BY,
+    PART_COLUMNS,
+    SCENE_COLUMNS,
+    Palette,
+    PredictedParts,
+    PredictedPoints,
+    Prediction,
+    Predictions,
+)
+from pointcmt.api.scannet_files import FOLDER as SCANNET
+from pointcmt.api.scannet_files import encode_scannet
 from pointcmt.datasets.enclosing import store_around
 from pointcmt.datasets.page_folder import write_files
 from pointcmt.errors import StoreError, UsageError, printable
@@ -20,9 +34,9 @@ from pointcmt.training.runs.folder import FACTS
 
 NAME = "predictions"
 SUFFIXES = (".csv", ".json", ".png")
-FOLDER = "parts"
+FOLDER, SCENES = "parts", "scenes"
 HEAD = 4096  # bytes at the beginning of a file that tell who wrote it
-_HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, PART_COLUMNS))
+_HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, PART_COLUMNS, SCENE_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Plan:
 
     folder: Path
     names: tuple[str, ...]
-    whole: bool  # a folder, which parts are written into as well
+    whole: bool  # a folder, which parts and scenes are written into as well
 
 
 def plan_files(out: Path, overwrite: bool) -> Plan:
@@ -74,8 +88,11 @@ def plan_files(out: Path, overwrite: bool) -> Plan:
     return plan
 
 
-def write_predictions(plan: Plan, found: Predictions) -> list[Path]:
-    """Write the planned files, each completely or not at all. Raises StoreError."""
+def write_predictions(plan: Plan, found: Predictions, scannet: bool = False) -> list[Path]:
+    """Write the planned files, each completely or not at all. Raises StoreError.
+
+    scannet: also label files for ScanNet's benchmark.
+    """
     contents = {}
     for name in plan.names:
         match Path(name).suffix.lower():
@@ -83,56 +100,106 @@ def write_predictions(plan: Plan, found: Predictions) -> list[Path]:
                 contents[name] = found.csv().encode()
             case ".json":
                 contents[name] = found.json().encode()
-            case _ if found.tiles:
+            case _ if found.tiles or found.scenes:
                 contents[name] = found.sheet()
     if not contents:
         raise StoreError(
             "there is nothing to draw: no shape could be predicted", where=str(plan.folder)
         )
     written = write_files(plan.folder, contents)
-    if plan.whole and found.segments:
-        of_parts = dict(_files_of_parts(found))
-        written += write_files(plan.folder / FOLDER, of_parts)
+    if not plan.whole:
+        return written
+    files = _files_of_scenes(found) if found.palette else _files_of_parts(found)
+    for name, content in files:  # one at a time: scenes are large
+        written += write_files(plan.folder / (SCENES if found.palette else FOLDER), {name: content})
+    if scannet:
+        written += write_files(plan.folder / SCANNET, encode_scannet(found))
     return written
 
 
 def _files_of_parts(found: Predictions) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each shape's files: colored points, and labels as a table."""
-    taken: set[str] = set()
-    for shape in found.shapes:
+    for name, shape in _named(found):
         if shape.parts is not None:
-            plain = re.sub(r"[^\w.-]+", "_", shape.id).lstrip(".")[:150] or "shape"
-            name, number = plain, 2
-            while name.lower() in taken:
-                name, number = f"{plain}-{number}", number + 1
-            taken.add(name.lower())
-            yield f"{name}.ply", encode_ply(shape.parts)
+            yield f"{name}.ply", encode_parts(shape.parts)
             yield f"{name}.csv", encode_labels(shape.parts)
 
 
-def encode_ply(parts: PredictedParts) -> bytes:
+def _files_of_scenes(found: Predictions) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each scene's files: colored points, and arrays."""
+    for name, scene in _named(found):
+        if scene.points is not None:
+            yield f"{name}.ply", encode_points(scene.points, found.palette)
+            yield f"{name}.npz", encode_arrays(scene.points)
+
+
+def _named(found: Predictions) -> Iterator[tuple[str, Prediction]]:
+    """Yield each shape with a file name of its own, without suffix."""
+    taken: set[str] = set()
+    for shape in found.shapes:
+        plain = re.sub(r"[^\w.-]+", "_", shape.id).lstrip(".")[:150] or "shape"
+        name, number = plain, 2
+        while name.lower() in taken:
+            name, number = f"{plain}-{number}", number + 1
+        taken.add(name.lower())
+        yield name, shape
+
+
+def encode_parts(parts: PredictedParts) -> bytes:
     """Return a binary PLY file of the points, colored by part, with the property `part`."""
     colors = np.array([to_rgb(color) for color in PARTS])
     rgb = np.round(255 * colors[parts.labels % len(PARTS)]).astype(np.uint8)
-    rows = np.zeros(
-        len(parts.labels),
-        [(axis, "<f4") for axis in "xyz"]
-        + [(color, "u1") for color in ("red", "green", "blue", "part")],
-    )
-    for axis, values in zip("xyz", parts.points.T, strict=True):
+    names = [f"part {i} {printable(name)}" for i, name in enumerate(parts.names)]
+    return _encode_ply(parts.points, rgb, "part", parts.labels.astype(np.uint8), names)
+
+
+def encode_points(points: PredictedPoints, palette: Palette) -> bytes:
+    """Return a binary PLY file of a scene's points, colored by class, with the property `label`."""
+    rgb = np.array(palette, np.uint8)[points.labels]
+    names = [f"label {i} {printable(name)}" for i, name in enumerate(points.names)]
+    return _encode_ply(points.points, rgb, "label", points.labels.astype(np.uint16), names)
+
+
+def encode_arrays(points: PredictedPoints) -> bytes:
+    """Return an .npz file of a scene: points, label, score, source, class_names and maybe true."""
+    arrays: dict[str, Any] = {
+        "points": points.points,
+        "label": points.labels,
+        "score": points.score,
+        "source": points.source,
+        "class_names": np.array(points.names, np.str_),
+    }
+    if points.true is not None:
+        arrays["true"] = points.true
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _encode_ply(
+    points: NDArray[np.floating],
+    rgb: NDArray[np.uint8],
+    name: str,
+    labels: NDArray[np.unsignedinteger],
+    comments: list[str],
+) -> bytes:
+    """Return a binary PLY file of points [N, 3] with colors [N, 3] and labels [N] of this name."""
+    kinds = {"uint8": "uchar", "uint16": "ushort"}
+    columns = dict(zip(("red", "green", "blue"), rgb.T, strict=True)) | {name: labels}
+    fields = [(axis, np.dtype("<f4")) for axis in "xyz"]
+    fields += [(key, column.dtype.newbyteorder("<")) for key, column in columns.items()]
+    rows = np.zeros(len(labels), fields)
+    for axis, values in zip("xyz", points.T, strict=True):
         rows[axis] = values
-    for color, values in zip(("red", "green", "blue"), rgb.T, strict=True):
-        rows[color] = values
-    rows["part"] = parts.labels
-    names = [f"comment part {i} {printable(name)}" for i, name in enumerate(parts.names)]
+    for key, column in columns.items():
+        rows[key] = column
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"comment {MADE_BY}",
-        *names,
+        *(f"comment {text}" for text in (MADE_BY, *comments)),
         f"element vertex {len(rows)}",
         *(f"property float {axis}" for axis in "xyz"),
-        *(f"property uchar {name}" for name in ("red", "green", "blue", "part")),
+        *(f"property {kinds[column.dtype.name]} {key}" for key, column in columns.items()),
         "end_header",
     ]
     return ("\n".join(header) + "\n").encode("ascii", "replace") + rows.tobytes()

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,16 @@ from pointcmt.console import show_text
 from pointcmt.errors import UsageError
 from pointcmt.extras import needs
 
+if TYPE_CHECKING:
+    from pointcmt.training.evaluation.evaluate import Evaluation
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", **path_of("RUN"))],
+    run: Annotated[list[Path], typer.Argument(help="A run's folder; a whole recipe's means its student. Several: folds of S3DIS, each tested on the area that it held out, as one score.", **path_of("RUN"))],
     data: Annotated[list[str], typer.Option(metavar="STORE", help="The view store to evaluate on: a folder or a URL; may be repeated.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on: test, val or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation) or last.")] = "best",
-    votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
+    votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape; of scenes, these scores are printed beside those without.")] = 1,
     probe: Annotated[str, typer.Option(help="svm: train a linear SVM on a point network's frozen features.")] = "",
     few_shot: Annotated[str, typer.Option(help="The same with few labels, as N-way K-shot tasks: 5w10s, or 5w10s,10w20s.")] = "",
     trust: Trust = None,
@@ -38,6 +41,12 @@ def evaluate(
     allow(trust)
     if probe or few_shot:
         _check_probe(probe, split, votes)
+    if len(run) > 1 and (probe or few_shot or split != "test"):
+        raise UsageError(
+            "several runs are only evaluated as folds of S3DIS, on the areas that they held out",
+            where="--split, --probe, --few-shot",
+            fix="leave these out, or pass a single run",
+        )
     from pointcmt.datasets.joint import open_stores
 
     store = open_stores(data)
@@ -46,15 +55,20 @@ def evaluate(
         with needs("train"):
             from pointcmt.training.commands import probe_command
 
-            told = probe_command(run, store, bool(probe), few_shot, checkpoint, device)
+            told = probe_command(run[0], store, bool(probe), few_shot, checkpoint, device)
         show_text(told.text)
         if as_json:
             print(json.dumps(told.facts))
         return
     with needs("train"):
         from pointcmt.training.evaluation.evaluate import evaluate as judge
+        from pointcmt.training.evaluation.folds import FoldReport, evaluate_folds
 
-        report = judge(run, store, split, checkpoint, votes, device)
+        report: Evaluation | FoldReport
+        if len(run) > 1:
+            report = evaluate_folds(run, store, checkpoint, votes, device)
+        else:
+            report = judge(run[0], store, split, checkpoint, votes, device)
     show_text(report.describe())
     if as_json:
         print(json.dumps(report.as_json()))

@@ -1,4 +1,4 @@
-"""`pointcmt predict`: classes or parts of anything, with a trained run."""
+"""`pointcmt predict`: classes, parts or labels of points of anything, with a trained run."""
 
 import json
 from pathlib import Path
@@ -26,23 +26,24 @@ SHOWN = 20  # predictions that are printed if all of them are written into files
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder; a whole recipe's means its student.", show_default=False, **path_of("RUN"))],
-    targets: Annotated[list[str] | None, typer.Argument(help="What to predict: view stores, files of meshes or clouds, folders of them; with or without classes.", metavar="TARGET...", show_default=False)] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="What to predict: view stores, files of meshes or clouds, folders of them; with or without classes. For a run that segments scenes: scans in meters.", metavar="TARGET...", show_default=False)] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="STORE", help="A view store: one more TARGET; may be repeated.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for predictions.csv, .json and .png (for parts also labels and colored PLY files); or one .csv, .json or .png file.", show_default=False, **path_of("--out"))] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for predictions.csv, .json and .png (for parts also labels and colored PLY files, for scenes .npz and colored PLY files); or one .csv, .json or .png file.", show_default=False, **path_of("--out"))] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of stores: train, test or val. Default: all rendered shapes.")] = None,
     class_name: Annotated[str | None, typer.Option(help="The class of all shapes. Part segmentation needs a class; default: that of the store or the folder.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint: best (on validation), last, or the number of a kept epoch.")] = "best",
     votes: Annotated[int, typer.Option(min=1, help="Predictions to average per shape.")] = 1,
     top: Annotated[int, typer.Option(min=0, help="Classes to name for each shape; 0 = all.")] = 3,
-    up: Annotated[str, typer.Option(help="Up axis of the files: x, y or z.")] = "y",
+    up: Annotated[str | None, typer.Option(help="Up axis of the files: x, y or z. Default: y; of scans z.", show_default=False)] = None,
     textures: Textures = None,
+    scannet: Annotated[bool, typer.Option("--scannet", help="Also write OUT/scannet/SCENE.txt, label files for ScanNet's benchmark, of its meshes or a store of them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any existing files, not only earlier predictions.")] = False,
     trust: Trust = None,
     device: Device = "auto",
     log_format: LogFormat = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Predict classes with scores, or parts, of a store, files or folders; exit code 3 if some cannot be read."""
+    """Predict classes with scores, parts, or the classes of a scene's points, of stores, files or folders; exit code 3 if some cannot be read."""
     start_logging(log_format)
     allow(trust)
     if out is not None:
@@ -61,6 +62,7 @@ def predict(
             top=top,
             up=up,
             textures=textures,
+            scannet=scannet,
             out=out,
             overwrite=overwrite,
             device=device,

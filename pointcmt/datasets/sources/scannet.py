@@ -31,6 +31,7 @@ OBTAIN = (
 EXPECTED = "scans/scene0000_00, scans_test/… or scannet_frames_25k/…"
 OFFICIAL = {"train": 1201, "test": 100, "val": 312}
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
+MESH = "_vh_clean_2"  # the decimated mesh, whose vertices are the points of both benchmarks
 # Folders of scenes below the root; a scene's own folder is the first that has it.
 MESHES = ("scans", "scans_test", "")
 FRAMES = ("scannet_frames_25k", "tasks/scannet_frames_25k", "scannet_frames_test", "frames")

@@ -35,6 +35,9 @@ class SceneData(Data):
     """Fraction of the train scenes used to select the best epoch, if the store has no val split."""
     fraction: Share = 1.0
     """Fraction of the remaining train scenes to train on. Rescans of a room count as one."""
+    test_area: Annotated[int, Field(ge=0, le=6)] = 0
+    """S3DIS: the area to hold out for the test, 1 to 6, whatever the store's splits are; 0 = the
+    test split of the store."""
     voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
     """Size of voxels, of the data and of the network: training reads one random point of each."""
     crop: NotNegative = 100_000

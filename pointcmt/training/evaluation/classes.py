@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.store.schema import SCENES
-from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.downstream import PartsegConfig
@@ -22,7 +21,7 @@ from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.part_labels import Parts, find_parts, require_labels
 from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
-from pointcmt.training.runs.splits import labeled, of_learned_classes
+from pointcmt.training.runs.splits import labeled, of_learned_classes, split_test
 
 MOST_NAMED = 10  # classes that a message lists
 
@@ -120,7 +119,7 @@ def require_testable(store: StoreReader, config: TrainConfig) -> None:
     """
     require_kind(store, config)
     if config.reads == SCENES:
-        require_labeled_points(store, done_shapes(store, "test"), "test")
+        require_labeled_points(store, split_test(store, config.data), "test")
         return
     shapes, _ = labeled(store, "test")
     if isinstance(config, PartsegConfig):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pointcmt.console import Paced, logger, meter
 from pointcmt.datasets.store.schema import SCENES
-from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.errors import StoreError, UsageError, nearest, printable
@@ -27,7 +26,7 @@ from pointcmt.training.evaluation.classifier import (
     predict,
     vote,
 )
-from pointcmt.training.evaluation.scenes import match_points, segment_scenes
+from pointcmt.training.evaluation.scenes import match_points, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
@@ -36,7 +35,7 @@ from pointcmt.training.runs.facts import as_options, store_notes
 from pointcmt.training.runs.folder import Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
-from pointcmt.training.runs.splits import labeled, split_shapes, split_train
+from pointcmt.training.runs.splits import labeled, split_shapes, split_test, split_train
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed
@@ -195,14 +194,16 @@ def evaluate(
 ) -> Evaluation:
     """Classify or segment a split with a run's checkpoint; write the results into its folder.
 
-    evaluation.json and confusion.png (for parts: segmentation.png) belong to the best checkpoint on
-    the test split; the names of others say so, as in evaluation-val-last.json.
+    evaluation.json and confusion.png (for parts: segmentation.png; for scenes both, classes.png and
+    frames.png) belong to the best checkpoint on the test split; the names of others say so, as in
+    evaluation-val-last.json.
 
     folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the
     best epoch) or train (the others). which: best on validation, last, or the number of an epoch
     that was kept. votes: average the probabilities of the plain prediction and of votes - 1
-    randomly varied inputs; the seed is fixed. If the store was rendered with other settings than
-    the run's store, a note on standard error and in the report says so.
+    randomly varied inputs; the seed is fixed. Of scenes, the scores of votes stand beside those of
+    the plain prediction. If the store was rendered with other settings than the run's store, a note
+    on standard error and in the report says so.
 
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
@@ -318,10 +319,12 @@ def confusion_matrix(
 
 def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
     """Return the shapes of a split: `train` and `val` as the run itself divided them."""
+    if split == "test" and run.config.reads == SCENES:
+        scenes = split_test(store, run.config.data)
+        require_held_out(run, store, scenes)
+        return scenes
     if split == "test":
-        return (
-            done_shapes(store, "test") if run.config.reads == SCENES else labeled(store, "test")[0]
-        )
+        return labeled(store, "test")[0]
     if store.attributes["plan_sha256"] != run.facts["data"]["plan_sha256"]:
         raise StoreError(
             f"the '{split}' shapes of this run are only defined for the store it was trained on",

@@ -18,13 +18,13 @@ from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.datasets.streams import evaluation_config
-from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.classifier import (
     Classifier,
     open_classifier,
     vote,
 )
+from pointcmt.training.evaluation.scene_predictor import ScenePredictor
 from pointcmt.training.runs.part_labels import Parts
 
 
@@ -73,17 +73,8 @@ class Predictor(Classifier):
             yield rows.numpy()
 
 
-def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor:
-    """Open a run for prediction. Arguments and errors as in `open_classifier`.
-
-    Raises UsageError for a run that segments scenes.
-    """
+def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor | ScenePredictor:
+    """Open a run for prediction, of shapes or of scenes. As in `open_classifier`."""
     opened = open_classifier(folder, which, votes, device)
-    if opened.run.config.reads == SCENES:
-        raise UsageError(
-            f"runs of the recipe '{opened.run.config.recipe}' label scenes, and predictions are "
-            "of shapes",
-            where=str(folder),
-            fix="use `pointcmt evaluate` on a store of scenes",
-        )
-    return Predictor(**vars(opened))
+    scenes = opened.run.config.reads == SCENES
+    return ScenePredictor(**vars(opened)) if scenes else Predictor(**vars(opened))

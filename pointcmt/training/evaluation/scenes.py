@@ -1,40 +1,56 @@
 """Evaluate semantic segmentation: one confusion matrix over all points of all scenes.
 
 The network predicts a class for each voxel, and each original point gets that of its voxel, so that
-the scores do not depend on the size of voxels. Classes of run and store are matched by name.
+the scores do not depend on the size of voxels. Classes of run and store are matched by name. Scores
+with votes stand beside those of the plain prediction, never in their place.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pointcmt.console import Paced
 from pointcmt.datasets.joint import match_names
+from pointcmt.datasets.store.epochs import Batch
+from pointcmt.datasets.store.scene_streams.scenes import find_scenes
 from pointcmt.datasets.store.view_store import StoreReader
-from pointcmt.datasets.streams import evaluation_config, open_stream
-from pointcmt.errors import StoreError, UsageError, printable
+from pointcmt.errors import StoreError, printable
 from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
+from pointcmt.training.evaluation.scene_frames import find_frames
+from pointcmt.training.evaluation.scene_predictor import ScenePredictor
+from pointcmt.training.figures.frames import SegmentedFrame, draw_frames
 from pointcmt.training.figures.plots import draw_confusion
-from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
+from pointcmt.training.figures.scenes import SegmentedScene, draw_classes, draw_scenes
 from pointcmt.training.ops.semantic import IGNORE, Confusion, confusion
-from pointcmt.training.recipes.semseg import Semseg
+from pointcmt.training.runs.facts import each_store
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.point_labels import point_classes
+from pointcmt.training.runs.splits import areas_of, held_out_areas
 
 DRAWN = 3  # scenes in a picture
 DRAWN_POINTS = 60_000  # of each, evenly taken
+DRAWN_FRAMES = 2  # of each
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What pictures show: some scenes and some of their frames. palette: of the classes."""
+
+    scenes: list[SegmentedScene]
+    frames: list[SegmentedFrame]
+    palette: list[list[int]]
 
 
 @dataclass(frozen=True, eq=False)
 class SceneReport:
     """Results of a segmentation of scenes: what was evaluated, and counts of points.
 
-    confusions: of each scene. examples: some scenes, to be drawn with the palette. notes: for the
-    user, about the store. left_out: points of classes that the run does not know, by class.
+    confusions: of each scene, once as it is. voted: the same of the votes; empty without. notes:
+    for the user, about the store. left_out: points of classes that the run does not know, by class.
     """
 
     recipe: str
@@ -44,8 +60,8 @@ class SceneReport:
     votes: int
     class_names: list[str]
     confusions: list[Confusion]
-    examples: list[SegmentedScene]
-    palette: list[list[int]]
+    voted: list[Confusion]
+    drawn: Drawn
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
 
@@ -65,38 +81,36 @@ class SceneReport:
         return Confusion(self.counts.sum(axis=0))
 
     @property
+    def total_of_votes(self) -> Confusion | None:
+        """The same with votes."""
+        counts = [each.counts for each in self.voted]
+        return Confusion(np.sum(counts, axis=0)) if counts else None
+
+    @property
     def measures(self) -> dict[str, float]:
-        """The numbers to compare runs by, the most important one first."""
-        total = self.total
-        return {
-            "miou": total.miou,
-            "mean_class_accuracy": total.mean_accuracy,
-            "overall_accuracy": total.overall_accuracy,
-        }
+        """The numbers to compare runs by, the most important one first; without votes."""
+        return measures_of(self.total)
 
     @property
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Class name → points, IoU and accuracy (None without points)."""
-        total = self.total
-        points = total.counts.sum(axis=1).tolist()
-        rows = zip(self.class_names, points, total.iou, total.recall, strict=True)
-        return {
-            name: {"points": count, "iou": _known(iou), "accuracy": _known(recall)}
-            for name, count, iou, recall in rows
-        }
+        return table_of(self.total, self.class_names)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields that `evaluate --json` prints."""
+        """Return the fields that `evaluate --json` prints; those of votes are in `with_votes`."""
+        found = _numbers(self.total, self.class_names)
         about = {"notes": list(self.notes), "left_out": self.left_out}
-        return {
-            **self.measures,
-            "averaged": self.total.averaged,
-            "per_class": self.per_class,
-        } | about
+        if self.total_of_votes is not None:
+            numbers = _numbers(self.total_of_votes, self.class_names)
+            found["with_votes"] = {"votes": self.votes, **numbers}
+        return found | about
 
     def facts(self) -> dict[str, Any]:
         """Return more fields for evaluation.json: the counts; the last column is of no class."""
-        return {"confusion": self.total.counts.tolist()}
+        found = {"confusion": self.total.counts.tolist()}
+        if self.total_of_votes is not None:
+            found["confusion_with_votes"] = self.total_of_votes.counts.tolist()
+        return found
 
     def describe(self) -> str:
         """Return the numbers as text; each class takes one line, whatever its name holds."""
@@ -112,11 +126,20 @@ class SceneReport:
             f"  mean class accuracy  {measures['mean_class_accuracy']:7.2%}",
             f"  overall accuracy     {measures['overall_accuracy']:7.2%}",
         ]
+        voted = self.total_of_votes
+        more = table_of(voted, self.class_names) if voted else {}
+        if voted:
+            values = measures_of(voted)
+            lines.append(
+                f"  mean of {self.votes} votes      {values['miou']:7.2%}  mIoU, "
+                f"{values['mean_class_accuracy']:.2%} mean class accuracy, "
+                f"{values['overall_accuracy']:.2%} overall accuracy"
+            )
         for name, c in self.per_class.items():
             if c["iou"] is not None:
-                lines.append(
-                    f"    {printed[name]:<{width}}  {c['iou']:7.2%}  {c['points']:>9,} points"
-                )
+                line = f"    {printed[name]:<{width}}  {c['iou']:7.2%}  {c['points']:>9,} points"
+                iou = more[name]["iou"] if more else None
+                lines.append(line if iou is None else f"{line}  ({iou:.2%} with votes)")
         absent = [printed[name] for name, c in self.per_class.items() if c["iou"] is None]
         if absent:
             lines.append(f"  classes without points are not included: {listing(absent)}")
@@ -126,12 +149,38 @@ class SceneReport:
         return "\n".join(lines)
 
     def pictures(self) -> dict[str, bytes]:
-        """Draw the confusion matrix, and some scenes from above."""
-        title = f"{self.recipe}, {self.split}: mIoU {self.total.miou:.1%}, {self.shapes:,} scenes"
-        return {
-            "confusion": draw_confusion(self.total.counts[:, :-1], self.class_names, title),
-            "segmentation": draw_scenes(self.examples, self.class_names, self.palette),
+        """Draw the confusion matrix, the classes, and some scenes from above and in frames."""
+        total, names, drawn = self.total, self.class_names, self.drawn
+        title = f"{self.recipe}, {self.split}: mIoU {total.miou:.1%}, {self.shapes:,} scenes"
+        points = total.counts.sum(axis=1)
+        found = {
+            "confusion": draw_confusion(total.counts[:, :-1], names, title),
+            "classes": draw_classes(names, total.iou, total.recall, points, title),
         }
+        if drawn.scenes:
+            found["segmentation"] = draw_scenes(drawn.scenes, names, drawn.palette)
+        if drawn.frames:
+            found["frames"] = draw_frames(drawn.frames, names, drawn.palette)
+        return found
+
+
+def measures_of(total: Confusion) -> dict[str, float]:
+    """Return the measures of a segmentation of scenes, the most important one first."""
+    return {
+        "miou": total.miou,
+        "mean_class_accuracy": total.mean_accuracy,
+        "overall_accuracy": total.overall_accuracy,
+    }
+
+
+def table_of(total: Confusion, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return class name → points, IoU and accuracy (None without points)."""
+    points = total.counts.sum(axis=1).tolist()
+    rows = zip(names, points, total.iou, total.recall, strict=True)
+    return {
+        name: {"points": count, "iou": _known(iou), "accuracy": _known(recall)}
+        for name, count, iou, recall in rows
+    }
 
 
 def match_points(run: Run, store: StoreReader) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -158,7 +207,25 @@ def match_points(run: Run, store: StoreReader) -> tuple[NDArray[np.int64], tuple
     )
 
 
-@torch.no_grad()
+def require_held_out(run: Run, store: StoreReader, scenes: NDArray[np.int64]) -> None:
+    """Raise StoreError if any of these scenes [n] is in an area of S3DIS that the run learned."""
+    trained_on = [one["dataset"] for one in each_store(run.facts["data"])]
+    held_out = held_out_areas(run.config.data, trained_on)
+    if held_out is None:
+        return
+    learned = sorted(set(areas_of(store, scenes).tolist()) - {0, *held_out})
+    if learned:
+        areas = ", ".join(f"Area_{area}" for area in learned)
+        held = ", ".join(f"Area_{area}" for area in held_out) or "no area"
+        raise StoreError(
+            f"the run was trained on {areas} of S3DIS, which holds these test scenes; it held out "
+            f"{held}",
+            where=f"{run.folder}, {store.path}",
+            fix=f"evaluate on the area that was held out, or train another run with --set "
+            f"data.test_area={learned[0]}",
+        )
+
+
 def segment_scenes(
     about: dict[str, Any],
     opened: Classifier,
@@ -169,43 +236,63 @@ def segment_scenes(
 ) -> SceneReport:
     """Predict the class of each point of these scenes [n]; of_class: see `match_points`.
 
-    about: the first fields of the report. Raises UsageError for votes.
+    about: the first fields of the report.
     """
-    if opened.votes > 1:
-        raise UsageError(
-            "votes are not available for scenes",
-            where="--votes",
-            fix="leave it out: scenes are segmented once, as in training",
-        )
-    recipe, run = cast(Semseg, opened.recipe), opened.run
-    model = recipe.model.eval()
-    device = next(model.parameters()).device
-    names, classes = point_classes(store), len(run.class_names)
-    drawn = set(np.unique(np.linspace(0, len(scenes) - 1, DRAWN).astype(int)).tolist())
-    confusions, examples, unknown = [], [], np.zeros(len(names), np.int64)
-    stream = open_stream(store, scenes, evaluation_config(recipe.stream, 1))
-    for number, batch in enumerate(stream):
-        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        voxels = recipe.logits(model, on_device).argmax(dim=1).cpu().numpy()
-        stored = batch["point_semantic"].numpy()
-        true = np.append(of_class, IGNORE)[stored]
-        left_out = stored[(stored >= 0) & (true < 0)]
-        unknown += np.bincount(left_out, minlength=len(names))
-        confusions.append(confusion(true, voxels[batch["inverse"].numpy()], classes))
-        if number in drawn:
-            every = -(-len(voxels) // DRAWN_POINTS)
-            points, labels = (batch[n][::every].numpy() for n in ("points", "semantic"))
-            labels = np.append(of_class, IGNORE)[labels]
-            name = store.shapes[int(scenes[number])].id
-            examples.append(SegmentedScene(name, points, labels, voxels[::every]))
+    predictor = ScenePredictor(**vars(opened))
+    counting = _Counting(store, of_class, predictor.classes)
+    chosen = np.unique(np.linspace(0, len(scenes) - 1, DRAWN).astype(int)).tolist()
+    for number, batch in enumerate(predictor.of_store(store, scenes)):
+        plain, voted = (log_p.argmax(dim=1) for log_p in predictor.vote(batch))
+        counting.add(batch, plain, voted if opened.votes > 1 else None)
+        if number in chosen:
+            counting.draw(int(scenes[number]), batch, plain)
         progress.advance(1)
-    counted = {n: int(c) for n, c in zip(names, unknown, strict=True) if c}
-    palette = _palette(store, of_class, classes)
-    about = {**about, "left_out": counted}
+    names = point_classes(store)
+    left_out = {n: int(c) for n, c in zip(names, counting.unknown, strict=True) if c}
     return SceneReport(
-        **about, class_names=run.class_names, confusions=confusions, examples=examples,
-        palette=palette,
-    )  # fmt: skip
+        **{**about, "left_out": left_out},
+        class_names=opened.run.class_names,
+        confusions=counting.plain,
+        voted=counting.voted,
+        drawn=counting.drawn,
+    )
+
+
+class _Counting:
+    """Counts of the scenes so far, and those of them that are drawn.
+
+    unknown: points of each of the store's classes that the run does not know, [C].
+    """
+
+    def __init__(self, store: StoreReader, of_class: NDArray[np.int64], classes: int) -> None:
+        self._store, self._classes = store, classes
+        self._of_class = np.append(of_class, IGNORE)  # the last one is that of label -1
+        self.plain: list[Confusion] = []
+        self.voted: list[Confusion] = []
+        self.unknown = np.zeros(len(of_class), np.int64)
+        self.drawn = Drawn([], [], _palette(store, of_class, classes))
+
+    def add(self, batch: Batch, plain: Tensor, voted: Tensor | None) -> None:
+        """Count a scene. plain, voted: the classes of its voxels [N]."""
+        stored, voxel = batch["point_semantic"].numpy(), batch["inverse"].numpy()
+        true = self._of_class[stored]
+        left_out = stored[(stored >= 0) & (true < 0)]
+        self.unknown += np.bincount(left_out, minlength=len(self.unknown))
+        self.plain.append(confusion(true, plain.numpy()[voxel], self._classes))
+        if voted is not None:
+            self.voted.append(confusion(true, voted.numpy()[voxel], self._classes))
+
+    def draw(self, scene: int, batch: Batch, plain: Tensor) -> None:
+        """Keep some voxels and frames of a scene for the pictures."""
+        name = self._store.shapes[scene].id
+        every = -(-len(plain) // DRAWN_POINTS)
+        points, labels = (batch[name][::every].numpy() for name in ("points", "semantic"))
+        true, predicted = self._of_class[labels], plain.numpy()
+        self.drawn.scenes.append(SegmentedScene(name, points, true, predicted[::every]))
+        found = find_scenes(self._store, np.array([scene]))[scene]
+        stored, voxel = (batch[name].numpy() for name in ("point_semantic", "inverse"))
+        classes = self._of_class[stored], predicted[voxel]
+        self.drawn.frames.extend(find_frames(found, name, *classes, DRAWN_FRAMES))
 
 
 def _palette(store: StoreReader, of_class: NDArray[np.int64], classes: int) -> list[list[int]]:
@@ -215,6 +302,11 @@ def _palette(store: StoreReader, of_class: NDArray[np.int64], classes: int) -> l
     colors[of_class[known]] = np.array(store.members[0].attributes["palette"])[known]
     found: list[list[int]] = colors.tolist()
     return found
+
+
+def _numbers(total: Confusion, names: list[str]) -> dict[str, Any]:
+    measures = measures_of(total)
+    return {**measures, "averaged": total.averaged, "per_class": table_of(total, names)}
 
 
 def _known(value: float) -> float | None:

@@ -5,8 +5,8 @@ config.yaml     the configuration again, usable with --config
 metrics.jsonl   one JSON object per finished epoch (metrics.py)
 curve.png       the same as a picture
 evaluation.json results of `evaluate`, with confusion.png or, for parts, segmentation.png; of scenes
-                with both; for other splits or checkpoints than test and best:
-                evaluation-val-last.json and so on
+                with both, frames.png (the same in frames) and classes.png (IoU of each class); for
+                other splits or checkpoints than test and best: evaluation-val-last.json and so on
 probe.json      results of a linear SVM on frozen features; few-shot-5w10s.json: with few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 features.png    pre-training: features of points in views, next to those of the image network

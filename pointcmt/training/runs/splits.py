@@ -1,14 +1,14 @@
 """Split shapes: those that train a run, and those that select its best epoch. No test shapes."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.schema import OBJECTS, PENDING, SCENES, SPLITS
+from pointcmt.datasets.store.schema import DONE, OBJECTS, PENDING, SCENES, SPLITS
 from pointcmt.datasets.store.streaming import done_shapes
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
@@ -17,6 +17,9 @@ from pointcmt.training.config.sections import Data, TrainConfig
 
 MOST_NAMED = 10  # classes in a note
 SCAN = re.compile(r"(scene\d{4})_\d{2}$")  # ScanNet: space and number of the scan
+AREA = re.compile(r"Area_([1-6])/")  # S3DIS: the area that a room's id begins with
+S3DIS = re.compile(r"s3dis(?:-area([1-6]))?")  # the data set, and the area of its test split
+TEST_AREA = 5  # of `s3dis`
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,16 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
     """Split like `split_train`, without looking at classes: all rendered shapes of train count.
 
     `validation` and `fraction` are shares of all of them; of scenes, shares of the rooms, so that
-    rescans of a room stay together. Raises StoreError for a single shape or room.
+    rescans of a room stay together. With `test_area`, the rooms of all other areas of S3DIS count,
+    whatever their splits. Raises StoreError for a single shape or room, and without that area.
     """
-    shapes = done_shapes(store, "train")
-    if np.any(store.splits == SPLITS.index("val")):
+    area = config.test_area if isinstance(config, SceneData) else 0
+    if area:
+        areas = _areas(store, area)
+        shapes = np.flatnonzero((store.status() == DONE) & (areas != area))
+    else:
+        shapes = done_shapes(store, "train")
+    if not area and np.any(store.splits == SPLITS.index("val")):
         train, validation = shapes, done_shapes(store, "val")
         notes: tuple[str, ...] = ("validating on the store's val split",)
     else:
@@ -99,6 +108,50 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
     if isinstance(config, SceneData) and config.labeled_points:
         notes += (f"labels of {config.labeled_points} points of each train scene",)
     return Split(train, validation, notes)
+
+
+def split_test(store: StoreReader, config: Data) -> NDArray[np.int64]:
+    """Return the rendered scenes that runs of a configuration are tested on, [n].
+
+    Those of `test_area`, or of the store's test split. Raises StoreError for a store without them.
+    """
+    area = config.test_area if isinstance(config, SceneData) else 0
+    if not area:
+        return done_shapes(store, "test")
+    return np.flatnonzero((store.status() == DONE) & (_areas(store, area) == area))
+
+
+def held_out_areas(config: Data, trained_on: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the areas of S3DIS that a run was not trained on; None for other data sets.
+
+    trained_on: the names of the data sets of its stores.
+    """
+    named = [S3DIS.fullmatch(name) for name in trained_on]
+    found = [int(match[1] or TEST_AREA) for match in named if match]
+    if not found:
+        return None
+    if isinstance(config, SceneData) and config.test_area:
+        return (config.test_area,)
+    return tuple(set(found)) if len(set(found)) == 1 else ()
+
+
+def areas_of(store: StoreReader, scenes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the area of S3DIS that each of these scenes [n] is in, 0 = of another data set."""
+    matches = (AREA.match(store.shapes[scene].id) for scene in scenes.tolist())
+    return np.array([int(match[1]) if match else 0 for match in matches], np.int64)
+
+
+def _areas(store: StoreReader, needed: int) -> NDArray[np.int64]:
+    """Return the area of each of the store's scenes, [O]. Raises StoreError without rooms of it."""
+    areas = areas_of(store, np.arange(store.schema.shapes))
+    if not np.any((areas == needed) & (store.status() == DONE)):
+        raise StoreError(
+            f"this store has no rendered room of Area_{needed} of S3DIS",
+            where=store.path,
+            fix="use a store of all areas, which `pointcmt render --dataset s3dis` makes, or leave "
+            "out data.test_area",
+        )
+    return areas
 
 
 def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str, ...]]:

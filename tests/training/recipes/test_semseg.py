@@ -19,7 +19,6 @@ from pointcmt.training.config.files import load_config
 from pointcmt.training.config.sections import Data
 from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
-from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
 from pointcmt.training.ops.semantic import confusion
 from pointcmt.training.recipes.semseg import Semseg, count_pairs
@@ -184,10 +183,6 @@ def test_stores_of_the_other_kind_are_refused(rooms, store, run, tmp_path):
     assert caught.value.where == store.path
     with pytest.raises(UsageError, match="store of objects, which the recipe 'semseg' cannot"):
         evaluate(run, store, device="cpu")
-    with pytest.raises(UsageError, match="votes are not available"):
-        evaluate(run, rooms, votes=2, device="cpu")
-    with pytest.raises(UsageError, match="predictions are of shapes"):
-        open_predictor(run, "best", 1, "cpu")
     with pytest.raises(StoreError, match=r'kind: "scenes" in .* "objects" in '):
         open_stores([rooms, store])
     assert not (tmp_path / "run").exists()

@@ -123,11 +123,7 @@ class CropStream(SceneStream):
             values["semantic"] = only_labels(values["semantic"], labeled)
             among = np.flatnonzero(np.isin(inside, labeled))  # in the numbering of `own`
             own = np.append(own, _missing(among, own, voxels, kept))
-        chosen = inside[own]
-        arrays: Arrays = {"points": _centered_in_plan(np.take(places, chosen, axis=0))}
-        arrays |= {
-            name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
-        }
+        arrays = _taken(places, values, inside[own])
         arrays["shape"] = np.array([sample.shape])
         if not config.crop:
             arrays |= {"inverse": voxels.of_points(), "point_count": np.array([scene.points])}
@@ -152,6 +148,31 @@ class CropStream(SceneStream):
                 each["inverse"] += first
             first += len(each["points"])
         return super()._join(loaded)
+
+
+def whole_scene(
+    points: NDArray[np.float32], channels: dict[str, NDArray[Any]], voxel: float
+) -> Arrays:
+    """Return a scene that is in no store as a batch of its own, as `CropStream` reads whole scenes.
+
+    points: [M, 3] meters, +Z up, the floor at z = 0. channels: arrays [M, ...] by name. voxel: size
+    in meters. The first point of each voxel stands for it, so the order of the points matters:
+    stores have `voxel_order`.
+    """
+    voxels = Voxels.of(points, voxel)
+    arrays = _taken(points, channels, voxels.first_points(np.arange(len(voxels))))
+    batch = np.zeros(len(voxels), np.int64)
+    return {**arrays, "inverse": voxels.of_points(), "batch": batch, "shape": np.zeros(1, np.int64)}
+
+
+def _taken(
+    points: NDArray[np.float32], channels: dict[str, NDArray[Any]], chosen: NDArray[np.integer]
+) -> Arrays:
+    """Return the points and channels of a sample: those that were chosen [N]."""
+    arrays: Arrays = {"points": _centered_in_plan(np.take(points, chosen, axis=0))}
+    return arrays | {
+        name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in channels.items()
+    }
 
 
 def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,18 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.sources.frames import Layout, layout_of
-from pointcmt.datasets.sources.scannet import LABEL_TABLE, frame_folders
+from pointcmt.datasets.sources.scannet import LABEL_TABLE, MESH, frame_folders
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused
 from pointcmt.render.load.files import few_notes, path_in, refusals
-from pointcmt.render.load.readers.ply import geometry
 from pointcmt.render.load.readers.ply_elements import Table, read_body, read_header
-from pointcmt.render.load.readers.polygons import triangulate
 from pointcmt.render.load.scenes.folder import SceneFolder, named
 from pointcmt.render.load.scenes.ground import on_ground
 from pointcmt.render.load.scenes.images import ColorCamera
 from pointcmt.render.load.scenes.layouts import centered, exported, in_rig
-from pointcmt.render.load.scenes.poses import FAR, as_matrix, is_pose, parse_numbers
+from pointcmt.render.load.scenes.poses import as_matrix, is_pose, parse_numbers
 from pointcmt.render.load.scenes.recording import Lens, Recording, frames_of, sample_points
 from pointcmt.render.load.scenes.scannet_images import with_labels
 from pointcmt.render.load.scenes.scannet_labels import (
@@ -35,10 +33,9 @@ from pointcmt.render.load.scenes.scannet_labels import (
 )
 from pointcmt.render.load.scenes.sens import read_sens
 from pointcmt.render.load.scenes.sidecar import read_sidecar
-from pointcmt.scenes import Boxes, Frame, SceneData, ScenePoints
-from pointcmt.shapes import Mesh
+from pointcmt.render.load.scenes.vertices import read_vertices
+from pointcmt.scenes import Boxes, Frame, SceneData
 
-_MESH = "_vh_clean_2"  # the decimated mesh, whose vertices are the points of both benchmarks
 _MAX_MESH = 1 << 30  # bytes; the largest has 20 MB
 _MAX_TILT = 1e-3  # of an axis alignment: the largest change of the up direction
 
@@ -62,8 +59,9 @@ def load_scannet(record: ShapeRecord, root: Path, follow_links: bool = False) ->
         frames, digests, more = _frames(folder, root, name, follow_links)
         notes += more
         points, mesh, boxes = None, None, Boxes.none()
-        if folder.has(f"{name}{_MESH}.ply"):
-            points, mesh = _vertices(folder, f"{name}{_MESH}.ply")
+        mesh_file = f"{name}{MESH}.ply"
+        if folder.has(mesh_file):
+            points, mesh = read_vertices(folder.read(mesh_file, _MAX_MESH), mesh_file)
             top = SceneFolder(root, root, follow_links)
             labels = _labels(folder, top, name, len(points))
             if labels is not None:
@@ -72,7 +70,7 @@ def load_scannet(record: ShapeRecord, root: Path, follow_links: bool = False) ->
                 boxes, of_boxes = boxes_of(points.points, labels, alignment)
                 notes += (*labels.notes, *of_boxes)
         if points is None and not frames:
-            what = f"neither {name}{_MESH}.ply nor frames (.sens, or color, depth and pose)"
+            what = f"neither {name}{MESH}.ply nor frames (.sens, or color, depth and pose)"
             raise ShapeRefused(Reason.MISSING_FILE, what)
         surface = sample_points(frames) if points is None else points.points
         return SceneData(
@@ -139,33 +137,6 @@ def _recording(folder: SceneFolder, name: str) -> tuple[Recording, str]:
     return recording, digest
 
 
-def _vertices(folder: SceneFolder, name: str) -> tuple[ScenePoints, Mesh | None]:
-    """Return the vertices of a mesh, in the file's order, and the mesh itself if it has faces."""
-    tables = _tables(folder, name)
-    if "face" in tables:
-        points, sizes, corners = geometry(tables)
-        triangles, _ = triangulate(points, corners, sizes)
-        faces = corners[triangles]
-    else:
-        columns = tables["vertex"].columns("xyz") if "vertex" in tables else None
-        if columns is None:
-            raise ShapeRefused(Reason.BAD_SYNTAX, f"{name} has no vertices")
-        points, faces = np.ascontiguousarray(columns), np.zeros((0, 3), np.int32)
-    if not len(points):
-        raise ShapeRefused(Reason.EMPTY_FILE, f"{name} has no vertices")
-    if not (np.abs(points) <= FAR).all():
-        what = f"{name} has vertices that are not finite, or more than {FAR:g} m away"
-        raise ShapeRefused(Reason.NOT_FINITE, what)
-    colors = tables["vertex"].colors()
-    found = ScenePoints(
-        points=points,
-        color=None if colors is None else np.rint(colors * 255).astype(np.uint8),
-        normals=vertex_normals(points, faces),
-    )
-    mesh = Mesh(points, faces, vertex_colors=colors) if len(faces) else None
-    return found, mesh
-
-
 def _tables(folder: SceneFolder, name: str) -> dict[str, Table]:
     data = folder.read(name, _MAX_MESH)
     with named(name):
@@ -173,26 +144,15 @@ def _tables(folder: SceneFolder, name: str) -> dict[str, Table]:
     return tables
 
 
-def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return unit normals [N,3] of vertices: of their faces, weighted by area; 0 without faces."""
-    corners = points[faces]
-    of_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(axis, 3), len(points)) for axis in of_face.T], axis=1
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.divide(total, length, out=np.zeros_like(total), where=length > 0).astype(np.float32)
-
-
 def _labels(folder: SceneFolder, top: SceneFolder, name: str, vertices: int) -> VertexLabels | None:
     """Return the labels of the vertices; None if the scan has none, as in the test set.
 
     top: the data set's root, which holds the table of names.
     """
-    segments, groups = f"{name}{_MESH}.0.010000.segs.json", f"{name}.aggregation.json"
+    segments, groups = f"{name}{MESH}.0.010000.segs.json", f"{name}.aggregation.json"
     if not folder.has(groups):  # as some downloads name it
-        groups = f"{name}{_MESH}.aggregation.json"
-    labels = f"{name}{_MESH}.labels.ply"
+        groups = f"{name}{MESH}.aggregation.json"
+    labels = f"{name}{MESH}.labels.ply"
     if folder.has(segments) and folder.has(groups) and top.has(LABEL_TABLE):
         table = read_label_table(top)
         return read_groups(folder.json(segments), folder.json(groups), table, vertices)
