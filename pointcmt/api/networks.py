@@ -22,6 +22,7 @@ from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.classifier import open_trained
 from pointcmt.training.evaluation.evaluate import Evaluation
 from pointcmt.training.evaluation.evaluate import evaluate as judge
+from pointcmt.training.evaluation.published import file_options
 from pointcmt.training.loop import Result
 from pointcmt.training.loop import train as train_one
 from pointcmt.training.networks.backbones import BACKBONES, build_backbone, is_known
@@ -180,6 +181,9 @@ def evaluate(
     checkpoint: str = "best",
     votes: int = 1,
     device: str = "auto",
+    backbone: str = "",
+    points: int | None = None,
+    frame: str = "",
 ) -> Evaluation:
     """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
@@ -187,11 +191,17 @@ def evaluate(
     averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
     and UsageError.
 
+    Or run: a file of published weights (docs/training.md lists their layouts); nothing is written
+    then. backbone: its network; "" finds it by the tensors. points: per shape, 1,024 by default.
+    frame: how it takes the points, such as "y,centroid,farthest"; "" = as the store's benchmark.
+
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
     (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
-    return judge(local_path(run, "RUN"), _open(data), split, checkpoint, votes, device)
+    place, store = local_path(run, "RUN"), _open(data)
+    file = file_options(backbone, points, frame)
+    return judge(place, store, split, checkpoint, votes, device, file)
 
 
 def _config(
