@@ -49,7 +49,7 @@ def test_every_frame_follows_from_the_coordinates_of_the_file(up):
         np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-6 * np.abs(values).max())
 
 
-def test_y_up_turns_a_store_as_the_clouds_of_modelnet_are_turned():
+def test_y_up_undoes_the_turn_of_a_source_whose_y_points_up():
     points, _ = stored("z")
     x, y, z = np.moveaxis(points, 2, 0)
     found = place(points, InputFrame("y"))

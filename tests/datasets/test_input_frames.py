@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from pointcmt.datasets.store.creation import create
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
 from pointcmt.datasets.summary import describe, summarize
 from pointcmt.errors import UsageError
-from pointcmt.input_frame import InputFrame
+from pointcmt.geometry import normalize, normalize_cloud, sample_surface, shape_seed
+from pointcmt.input_frame import InputFrame, place
+from pointcmt.render.load.meshes import load_mesh
+from pointcmt.shapes import Cloud
 from tests.test_input_frame import pc_normalize
 
 BENCHMARK = InputFrame("y", "centroid")
@@ -78,3 +82,17 @@ def test_a_store_of_an_earlier_version_is_continued_as_it_is(modelnet_clouds, tm
     assert (tmp_path / "S/zarr.json").read_bytes() == before
     assert again.attributes.items() >= earlier.items()
     assert summarize(tmp_path / "S")["input"] is None
+
+
+def test_clouds_of_modelnet_are_mirror_images_of_its_meshes(real_data):
+    """y and z are exchanged: the store's own turn, a rotation, leaves them far from the surface."""
+    name = "airplane/airplane_0001"
+    (off,) = (real_data / "ModelNet40/airplane").rglob("airplane_0001.off")
+    surface, _ = sample_surface(normalize(load_mesh(off), "z")[0], 4000, shape_seed(0, name))
+    file = real_data / f"modelnet40_normal_resampled/{name}.txt"
+    cloud, _ = normalize_cloud(Cloud(np.loadtxt(file, delimiter=",")[::10, :3]), "z")
+    turned = place(surface[None].astype(np.float32), InputFrame("y"))[0]
+    placed = {"swapped": surface[:, [0, 2, 1]], "turned": turned, "as it is": surface}
+    away = {name: cKDTree(points).query(cloud.points)[0].mean() for name, points in placed.items()}
+    assert away["swapped"] < 0.02
+    assert min(away["turned"], away["as it is"]) > 5 * away["swapped"]

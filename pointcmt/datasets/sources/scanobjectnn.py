@@ -69,9 +69,7 @@ def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
         official=official,
         notes=tuple(notes),
         kind="cloud",
-        input=InputFrame(
-            "y", "none", "none"
-        ),  # as in the files, as PointMLP, Point-BERT and others take them
+        input=InputFrame("y", "none", "none"),  # PointMLP's, for one
     )
 
 
