@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import pointcmt as pc
 from pointcmt.cli import app
 from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.errors import StoreError, UsageError
@@ -157,7 +158,18 @@ def test_a_student_with_the_published_head_starts_from_all_of_a_file(modelnet_cl
     ]
     config = load_config("student", None, [*settings, f"init={file}"], epochs=1)
     train(store, config, run, "cpu")
-    assert evaluate(run, store, device="cpu").shapes == 3
+    report = evaluate(run, store, device="cpu")
+    loaded, shapes = pc.load_run(run), np.flatnonzero(store.splits == 1)
+    assert loaded.frame == InputFrame("y", "centroid").as_json()
+    assert loaded.classifier is loaded.network.classifier.last
+    stored = torch.from_numpy(store.read("points", shapes)[:, :64])  # turned by `logits`
+    with torch.no_grad():
+        assert np.array_equal(loaded.logits(stored).argmax(dim=1).numpy(), report.predicted)
+    files = [f"{store.attributes['source']['root']}/{store.shapes[n].source}" for n in shapes]
+    for targets, split in ([store.path], "test"), (files, None):
+        found = pc.predict(run, *targets, split=split)
+        guessed = [store.class_names.index(shape.predicted) for shape in found.shapes]
+        assert guessed == report.predicted.tolist()
     export(run, "safetensors", tmp_path / "student.safetensors")
     model, facts = load_exported(tmp_path / "student.safetensors")
     assert facts["head"] == "published"
