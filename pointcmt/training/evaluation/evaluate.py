@@ -34,7 +34,7 @@ from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
-from pointcmt.training.runs.folder import Run, shapes_digest
+from pointcmt.training.runs.folder import BEST, Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
 from pointcmt.training.runs.splits import labeled, split_shapes, split_train
@@ -214,6 +214,12 @@ def evaluate(
     """
     _require("split", split, SPLITS)
     if folder.is_file():
+        if which != BEST:
+            raise UsageError(
+                "a file of weights has no checkpoints to choose from",
+                where="--checkpoint",
+                fix="leave it out",
+            )
         return _evaluate_file(folder, store, split, votes, device, file)
     opened = open_classifier(folder, which, votes, device)
     run, folder = opened.run, opened.run.folder
@@ -242,7 +248,6 @@ def _evaluate_file(
 ) -> Report:
     """Classify a split with published weights; nothing is written."""
     opened, notes = open_file(path, store, file, votes, device)
-    require_kind(store, opened.run.config)
     about: dict[str, Any] = {"recipe": opened.run.config.model_dump()["model"]["backbone"]}
     about |= {"split": split, "which": opened.which, "epoch": opened.epoch, "votes": votes}
     _show(notes)

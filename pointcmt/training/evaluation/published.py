@@ -21,6 +21,7 @@ from pointcmt.training.recipes.student import build
 from pointcmt.training.runs.facts import describe_store
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.frames import stated_frame
+from pointcmt.training.runs.point_labels import require_kind
 from pointcmt.training.runs.published_weights import (
     LAST_LAYERS,
     find_backbone_of,
@@ -63,6 +64,7 @@ def open_file(
     for a file that cannot be read or does not fit, UsageError for an unknown network.
     """
     require_votes(votes)
+    require_kind(store, StudentConfig())
     found = peek(path)
     backbone = options.backbone or find_backbone_of(path)
     if not backbone:

@@ -136,6 +136,8 @@ def test_files_that_do_not_fit_are_refused_with_the_reason(modelnet_clouds, stor
         evaluate(file, clouds, device="cpu", file=FileOptions("pointnt", 64))
     with pytest.raises(UsageError, match="votes must be at least 1"):
         evaluate(file, clouds, votes=0, device="cpu", file=FileOptions(points=64))
+    with pytest.raises(UsageError, match="no checkpoints to choose from"):
+        evaluate(file, clouds, which="last", device="cpu", file=FileOptions(points=64))
     torch.save({"a.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     with pytest.raises(UsageError, match="the network of this file is not known") as caught:
         evaluate(tmp_path / "other.pth", clouds, device="cpu")
