@@ -8,14 +8,9 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 from pointcmt.errors import Reason, ShapeRefused
+from pointcmt.input_frame import UP_AXES
 from pointcmt.shapes import Cloud, Mesh, UnitMesh
 
-# By up axis of a source: rows are the world's x, y, z in the source's coordinates.
-UP_AXES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "x": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
-    "y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
-    "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-}
 MIN_AREA = 1e-12  # in the unit sphere; a smaller surface is only rounding noise
 CANDIDATES_PER_POINT = 4  # sampled by area before the farthest-point order picks among them
 SAME_PLANE = 1e-4  # in the unit sphere: how much normals and offsets of planes may differ

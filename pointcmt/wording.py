@@ -18,7 +18,7 @@ ARGUMENTS = SWITCHES | frozenset(
         "seed", "workers", "timeout",
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
         "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
-        "textures", "frames", "resolution", "voxel", "correspondences",
+        "textures", "frames", "resolution", "voxel", "correspondences", "backbone", "frame",
     )
 )  # fmt: skip
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")

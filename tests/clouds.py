@@ -76,6 +76,25 @@ def write_shapenetpart_hdf5(root, shapes, prefix="ply_data_", parts="pid"):
     return root
 
 
+def write_modelnet(root, points, classes=("airplane", "cup", "sofa"), per_split=(2, 1)):
+    """ModelNet40's text layout; returns the clouds [M,3] by id. Each class has its own size."""
+    clouds, lists = {}, {"train": [], "test": []}
+    for number, label in enumerate(classes):
+        splits = [split for split, n in zip(lists, per_split, strict=True) for _ in range(n)]
+        (root / label).mkdir(parents=True)
+        for index, split in enumerate(splits):
+            name = f"{label}_{index + 1:04d}"
+            rng = np.random.default_rng([number, index])
+            cloud = rng.normal(size=(points, 3)) * rng.uniform(0.1, 0.5, 3) + rng.uniform(-1, 1, 3)
+            clouds[f"{label}/{name}"] = cloud
+            normals = cloud / np.linalg.norm(cloud, axis=1, keepdims=True)
+            (root / label / f"{name}.txt").write_text(text_of(cloud, normals).replace(" ", ","))
+            lists[split].append(f"{name}\n")
+    for split, names in lists.items():
+        (root / f"modelnet40_{split}.txt").write_text("".join(names))
+    return clouds
+
+
 def write_hdf5(path, **arrays):
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pointcmt.console import logger, show_messages
-from tests.stores import render_toy
+from pointcmt.datasets.sources import list_shapes
+from tests.clouds import write_modelnet
+from tests.stores import render_listing, render_toy
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,15 @@ def messages(capsys):
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def modelnet_clouds(tmp_path_factory):
+    """Clouds of modelnet40-clouds by id [600,3], in their files' coordinates, and a store of them.
+
+    6 train and 3 test clouds of 3 classes; the store has 512 points of each.
+    """
+    folder = tmp_path_factory.mktemp("modelnet")
+    clouds = write_modelnet(folder / "D", points=600)
+    listing = list_shapes("modelnet40-clouds", folder / "D")
+    return clouds, render_listing(listing, folder / "S", rig="simpleview6", points=512)

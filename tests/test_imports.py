@@ -20,6 +20,7 @@ GROUND = (
     "trimesh_scenes",
     "cameras",
     "geometry",
+    "input_frame",
     "shapes",
     "scenes",
     "correspondences",

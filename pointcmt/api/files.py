@@ -14,6 +14,7 @@ from pointcmt.cameras import Rig, on_sphere
 from pointcmt.datasets.sources.folder import SUFFIXES, list_folder
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import PointcmtError, Reason, ShapeRefused, UsageError
+from pointcmt.input_frame import UP_AXES
 from pointcmt.render.config import RenderConfig, fit
 from pointcmt.render.jobs.job import Job
 from pointcmt.render.jobs.kinds import Clouds, CloudShape, Meshes, Shape, Source
@@ -109,7 +110,7 @@ class Loader:
         up: str,
         textures: Path | None = None,
     ) -> None:
-        if up not in geometry.UP_AXES:
+        if up not in UP_AXES:
             raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
         self._up, self._draws, self._textures = up, draws, textures
         try:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pointcmt import plugins
@@ -16,15 +18,18 @@ from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
+from pointcmt.input_frame import AS_STORED, InputFrame, place
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.classifier import open_trained
 from pointcmt.training.evaluation.evaluate import Evaluation
 from pointcmt.training.evaluation.evaluate import evaluate as judge
+from pointcmt.training.evaluation.published import file_options
 from pointcmt.training.loop import Result
 from pointcmt.training.loop import train as train_one
 from pointcmt.training.networks.backbones import BACKBONES, build_backbone, is_known
+from pointcmt.training.networks.backbones.blocks import PublishedHead
 from pointcmt.training.pipeline import STUDENT, train_pipeline
 from pointcmt.training.runs.cost import Cost
 
@@ -58,7 +63,8 @@ class TrainedModel(nn.Module):
     """The network of a run, in evaluation mode, with information from the run; see `load_run`.
 
     Calling it calls its `network`. recipe: the recipe that trained it. class_names: in the order of
-    the logits. epoch: of the checkpoint.
+    the logits. epoch: of the checkpoint. frame: how the network takes points, such as
+    {"up": "y", "center": "centroid", "scale": "farthest"}; of most runs, as a store holds them.
 
     >>> model = pc.load_run("RUN")
     >>> model.recipe, model.class_names[:2], model.training
@@ -66,16 +72,24 @@ class TrainedModel(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, recipe: str, class_names: list[str], epoch: int = 0
+        self,
+        network: nn.Module,
+        recipe: str,
+        class_names: list[str],
+        epoch: int = 0,
+        frame: Mapping[str, str] = MappingProxyType(AS_STORED.as_json()),
     ) -> None:
         super().__init__()
         self.network = network
+        self.frame = dict(frame)
         self.recipe, self.class_names, self.epoch = recipe, class_names, epoch
 
     @property
     def classifier(self) -> nn.Linear:
         """The last layer. Raises UsageError if the trained network does not classify shapes."""
         found = dict(self.network.named_modules()).get("classifier")
+        if isinstance(found, PublishedHead):
+            return found.last
         if not isinstance(found, nn.Linear):
             raise UsageError(f"a {self.recipe} network has no shape classifier", where="classifier")
         return found
@@ -84,8 +98,22 @@ class TrainedModel(nn.Module):
         return self.network(*inputs)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return class scores [B,C] of points [B,N,3], or of a teacher's views [B,V,H,W,3] u8."""
+        """Return class scores [B,C] of points [B,N,3], or of a teacher's views [B,V,H,W,3] u8.
+
+        The points are those of a store; they are turned into `frame` first, through which no
+        gradient passes. Raises UsageError if that takes more than the points.
+        """
         _ = self.classifier
+        frame = InputFrame(**self.frame)
+        if frame.needs_source:
+            raise UsageError(
+                f"this network takes points {frame.describe()}, which stored ones do not tell",
+                where="logits",
+                fix="use pc.predict; or call the model with points in this frame",
+            )
+        if frame != AS_STORED:
+            placed = place(inputs.detach().cpu().numpy(), frame)
+            inputs = torch.from_numpy(placed).to(inputs)
         logits: Tensor = self.network(inputs)[0]
         return logits
 
@@ -104,7 +132,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     """
     found = open_trained(local_path(path, "RUN"), checkpoint, device)
     run, network = found.run, found.recipe.model
-    return TrainedModel(network, run.config.recipe, list(run.class_names), found.epoch).eval()
+    frame = getattr(run.config.data, "frame", AS_STORED).as_json()
+    names = list(run.class_names)
+    return TrainedModel(network, run.config.recipe, names, found.epoch, frame).eval()
 
 
 @dataclass(frozen=True)
@@ -180,6 +210,9 @@ def evaluate(
     checkpoint: str = "best",
     votes: int = 1,
     device: str = "auto",
+    backbone: str = "",
+    points: int | None = None,
+    frame: str = "",
 ) -> Evaluation:
     """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
@@ -187,11 +220,17 @@ def evaluate(
     averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
     and UsageError.
 
+    Or run: a file of published weights (docs/training.md lists their layouts); nothing is written
+    then. backbone: its network; "" finds it by the tensors. points: per shape, 1,024 by default.
+    frame: how it takes the points, such as "y,centroid,farthest"; "" = as the store's benchmark.
+
     >>> report = pc.evaluate("RUN", data="S")
     >>> report.shapes, sorted(report.measures)
     (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
-    return judge(local_path(run, "RUN"), _open(data), split, checkpoint, votes, device)
+    place, store = local_path(run, "RUN"), _open(data)
+    file = file_options(backbone, points, frame)
+    return judge(place, store, split, checkpoint, votes, device, file)
 
 
 def _config(
@@ -214,11 +253,11 @@ def _open(data: Stores, features: str | Path | None = None) -> StoreReader:
     """Open a store, or join several; their files have to be complete."""
     stores: list[str | Path | view_store.ViewStore] = []
     places = data.members if isinstance(data, JoinedStores) else data
-    for place in [places] if isinstance(places, str | Path | view_store.ViewStore) else places:
-        if isinstance(place, view_store.ViewStore) and features is None:
-            stores.append(place)
+    for one in [places] if isinstance(places, str | Path | view_store.ViewStore) else places:
+        if isinstance(one, view_store.ViewStore) and features is None:
+            stores.append(one)
         else:
-            path = place.path if isinstance(place, view_store.ViewStore) else place
+            path = one.path if isinstance(one, view_store.ViewStore) else one
             stores.append(open_store(path, features=features))
     store = open_stores(stores)
     store.require_complete()

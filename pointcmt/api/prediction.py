@@ -25,6 +25,7 @@ from pointcmt.console import Paced, logger, meter, showing_messages
 from pointcmt.datasets.store.schema import SPLITS
 from pointcmt.errors import ShapeRefused, UsageError, nearest
 from pointcmt.extras import needs
+from pointcmt.input_frame import place
 from pointcmt.training.evaluation.prediction import Predictor, open_predictor
 from pointcmt.training.evaluation.scene_predictor import ScenePredictor
 from pointcmt.training.figures.sheet import Tile
@@ -256,7 +257,8 @@ class _Job:
         batch = {"label": torch.from_numpy(labels[numbers]), "shape": torch.tensor(numbers)}
         if "points" in reads.arrays:
             clouds = [shape.points[: reads.points or None] for _, shape in loaded]
-            batch["points"] = torch.from_numpy(np.stack(clouds))
+            moved = np.stack([shape.source_to_world for _, shape in loaded])
+            batch["points"] = torch.from_numpy(place(np.stack(clouds), reads.frame, moved))
         if "rgb" in reads.arrays:
             views = [shape.views for _, shape in loaded if shape.views is not None]
             batch["rgb"] = torch.from_numpy(np.stack(views))

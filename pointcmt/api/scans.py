@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt import geometry
 from pointcmt.api.files import CLOUD_ONLY, Entry, list_entries
 from pointcmt.api.stores import ViewStore
 from pointcmt.datasets.sources.scannet import MESH
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeRefused, StoreError
+from pointcmt.input_frame import UP_AXES
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.load.files import path_in, read_shape_file, refusals
 from pointcmt.render.load.meshes import load_mesh
@@ -143,7 +143,7 @@ def place_scan(
     """
     if pose is None:
         turn = np.eye(4)
-        turn[:3, :3] = geometry.UP_AXES[up]
+        turn[:3, :3] = UP_AXES[up]
         pose = on_ground(scan.points.points, turn)
     world = scan.points.points @ pose[:3, :3].T + pose[:3, 3]  # as a store of scenes does it
     extent = float(np.ptp(world, axis=0).max())

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from pointcmt import geometry
 from pointcmt.api.predictions import (
     FailedShape,
     Palette,
@@ -24,6 +23,7 @@ from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources import s3dis, scannet, toyrooms
 from pointcmt.errors import ShapeRefused, UsageError
 from pointcmt.extras import needs
+from pointcmt.input_frame import UP_AXES
 from pointcmt.training.evaluation.scene_predictor import LABELS, ScenePredictor
 from pointcmt.training.figures.scenes import SegmentedScene
 from pointcmt.training.ops.semantic import IGNORE
@@ -59,7 +59,7 @@ class SceneJob:
 
     def run(self, targets: list[Target], up: str) -> Predictions:
         """Predict all scenes. up: of files and objects. Raises UsageError for another axis."""
-        if up not in geometry.UP_AXES:
+        if up not in UP_AXES:
             raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
         run, total = self.predictor.run, sum(target.count for target in targets)
         self.palette = find_palette(

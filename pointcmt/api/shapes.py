@@ -19,6 +19,7 @@ from pointcmt.arrays import number_array
 from pointcmt.cameras import Camera, Rig, find_rig
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import Reason, ShapeError, ShapeRefused, UsageError, nearest
+from pointcmt.input_frame import UP_AXES
 from pointcmt.render.config import RenderConfig, find_color, fit, schema_for
 from pointcmt.render.draw import splatter
 from pointcmt.render.draw.raycaster import RayCaster
@@ -359,7 +360,7 @@ def _renderer(backend: str, device: str) -> Renderer:
 
 
 def _check_up(up: str) -> None:
-    if up not in geometry.UP_AXES:
+    if up not in UP_AXES:
         raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
 
 

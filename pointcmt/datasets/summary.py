@@ -10,6 +10,7 @@ from pointcmt.datasets.store.features import FRESH, list_features, open_features
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, FAILED, PENDING, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import MOST_DETAIL, printable
+from pointcmt.input_frame import AS_STORED, InputFrame, frame_of
 
 NOTES_SHOWN = 12
 
@@ -42,6 +43,8 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "rig": store.attributes["render"].get("rig", {}).get("name", "frames"),
         "size": schema.size,
         "points": schema.points,
+        "frame": AS_STORED.as_json(),
+        "input": stated.as_json() if (stated := frame_of(store.attributes)) else None,
         "correspondences": matched - unmatched,
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
@@ -49,7 +52,10 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
         "notes": notes,
     }
-    return {**facts, **_of_scenes(store, status == DONE)} if schema.kind == SCENES else facts
+    if schema.kind == SCENES:
+        del facts["frame"], facts["input"]
+        return {**facts, **_of_scenes(store, status == DONE)}
+    return facts
 
 
 def _of_scenes(store: ViewStore, done: NDArray[np.bool_]) -> dict[str, Any]:
@@ -90,6 +96,7 @@ def _dimensions(facts: dict[str, Any]) -> list[str]:
             f"  views    {facts['views']} ({facts['rig']}) of {facts['size']}² pixels",
             f"  points   {facts['points']:,}; correspondences of "
             f"{facts['correspondences']:,} shapes",
+            *_frames(facts),
         ]
     height, width = facts["size"]
     lines = [
@@ -102,6 +109,14 @@ def _dimensions(facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"  boxes    {facts['boxes']:,} of {', '.join(map(printable, facts['box_names']))}"
         )
+    return lines
+
+
+def _frames(facts: dict[str, Any]) -> list[str]:
+    """Return the lines on the frame of the points, and on that of the benchmark's networks."""
+    lines = [f"  frame    {InputFrame(**facts['frame']).describe()}"]
+    if facts["input"]:
+        lines.append(f"  networks take the points {InputFrame(**facts['input']).describe()}")
     return lines
 
 

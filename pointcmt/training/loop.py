@@ -154,6 +154,7 @@ def resume(session: Session) -> list[dict[str, Any]]:
     if session.plan.saved is not None:
         with suggest_start(out):
             records = read_metrics(out, state.load(out / LAST)["epoch"])
+        state.usage.continue_after(out)
     if session.is_main:
         if records and not state.stream.position:  # it may have been killed before these
             keep_checkpoints(session, records)

@@ -17,6 +17,7 @@ from pointcmt.datasets.sources.listing import (
 from pointcmt.datasets.sources.scanobjectnn import VARIANTS
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import MOST_DETAIL, PointcmtError, UsageError, nearest, shortened
+from pointcmt.input_frame import InputFrame
 from pointcmt.shapes import Cloud, Mesh
 
 __all__ = ["SOURCES", "Listing", "Source", "find_source", "list_shapes", "select"]
@@ -100,6 +101,9 @@ def _fault(listing: object) -> str:
         return f"returned a {type(listing).__name__}, not a Listing"
     if listing.up not in ("x", "y", "z") or listing.kind not in KINDS:
         return f"returned a Listing with up={listing.up!r} and kind={listing.kind!r}"
+    stated: object = listing.input
+    if not isinstance(stated, InputFrame | None):
+        return f"returned a Listing with input={stated!r}, not an InputFrame"
     if not listing.shapes:
         return "listed no shapes"
     if not all(isinstance(shape, ShapeRecord) for shape in listing.shapes):

@@ -10,6 +10,7 @@ from typing import Literal
 from pointcmt.datasets.store.schema import SPLITS, ShapeRecord
 from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
+from pointcmt.input_frame import InputFrame
 from pointcmt.scenes import SceneData, SceneLabels
 from pointcmt.shapes import Cloud, Mesh
 
@@ -39,6 +40,7 @@ class Listing:
     labels: of scenes, the classes of their points and boxes; class_names are then the types of
     scenes.
     spaces: the room that a scene shows, by id: scenes of the same one belong in the same split.
+    input: the frame in which the benchmark's published networks take its clouds; None = as stored.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Listing:
     follow_links: bool = False
     labels: SceneLabels = field(default_factory=SceneLabels)
     spaces: dict[str, str] = field(default_factory=dict)
+    input: InputFrame | None = None
 
     def counts(self) -> dict[str, int]:
         """Number of shapes per split, for the splits that are present."""

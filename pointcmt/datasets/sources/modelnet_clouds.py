@@ -19,6 +19,7 @@ from pointcmt.datasets.sources.modelnet_hdf5 import URL as HDF5_URL
 from pointcmt.datasets.sources.modelnet_hdf5 import holds_hdf5, list_hdf5
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
+from pointcmt.input_frame import InputFrame
 
 URL = "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip"
 OBTAIN = f"unpack {URL} or {HDF5_URL} ({LICENSE}) and set --root to its folder"
@@ -63,6 +64,7 @@ def list_modelnet_clouds(dataset: str, root: Path | None) -> Listing:
         official=OFFICIAL[name],
         notes=(*notes, *more),
         kind="cloud",
+        input=InputFrame("y", "centroid"),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from pointcmt.datasets.sources.hdf5 import list_rows
 from pointcmt.datasets.sources.listing import Listing, require_root, unrecognized
 from pointcmt.errors import UsageError
+from pointcmt.input_frame import InputFrame
 
 URL = "https://hkust-vgd.github.io/scanobjectnn"
 LICENSE = "research, after agreeing to the terms of use (Uy et al., ICCV 2019)"
@@ -68,6 +69,7 @@ def list_scanobjectnn(dataset: str, root: Path | None) -> Listing:
         official=official,
         notes=tuple(notes),
         kind="cloud",
+        input=InputFrame("y", "none", "none"),  # PointMLP's, for one
     )
 
 

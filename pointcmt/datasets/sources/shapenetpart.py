@@ -24,6 +24,7 @@ from pointcmt.datasets.sources.modelnet_hdf5 import holds_hdf5
 from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import UsageError
 from pointcmt.files import parse_json, read_regular
+from pointcmt.input_frame import InputFrame
 
 URL = "https://shapenet.org"
 LICENSE = "non-commercial research and education, after registration (ShapeNet terms of use)"
@@ -113,6 +114,7 @@ def list_shapenetpart(dataset: str, root: Path | None) -> Listing:
         notes=(*notes, *more),
         part_names=PART_NAMES,
         kind="cloud",
+        input=InputFrame("y", "centroid"),
     )
 
 

@@ -30,6 +30,7 @@ from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
 from pointcmt.datasets.store.view_store import Share, StoreReader, joined
 from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.input_frame import AS_STORED, InputFrame, place
 
 Arrays = dict[str, "ts.TensorStore"]
 Reads = list[tuple[Share, dict[str, "ts.Future[Any]"]]]  # in progress, by array
@@ -41,15 +42,16 @@ class StreamConfig:
 
     arrays: names of the store's arrays, including those of open features. batch_size: shapes per
     step over all ranks. views: random views per shape and epoch, 0 = all in the rig's order.
-    points: the first n, 0 = all. shuffle: a new permutation, and other views, each epoch.
-    drop_last: skip the incomplete last batch. balance: draw the same number of each class in an
-    epoch, see `balanced_order`; only with shuffle.
+    points: the first n, 0 = all. frame: the frame to turn the points into. shuffle: a new
+    permutation, and other views, each epoch. drop_last: skip the incomplete last batch. balance:
+    draw the same number of each class in an epoch, see `balanced_order`; only with shuffle.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
     batch_size: int = 32
     views: int = 0
     points: int = 1024
+    frame: InputFrame = AS_STORED
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = True
@@ -57,6 +59,12 @@ class StreamConfig:
     rank: int = 0
     world_size: int = 1  # processes that share each batch
     prefetch: int = 2  # batches read in advance
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The arrays to read: those of a batch, and what placing its points needs."""
+        places = "points" in self.arrays and self.frame.needs_source
+        return tuple(dict.fromkeys((*self.arrays, *(("source_to_world",) * places))))
 
 
 def done_shapes(store: StoreReader, split: str) -> NDArray[np.int64]:
@@ -104,7 +112,7 @@ class ViewStream(EpochStream):
         return [
             {
                 name: member.home_of(name).storage.open_array(name, self._threads)
-                for name in self.config.arrays
+                for name in self.config.reads
             }
             for member in self.store.members
         ]
@@ -164,10 +172,16 @@ class ViewStream(EpochStream):
     def _finish(self, begun: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Reads]) -> Batch:
         (shapes, views), reads = begun
         batch = {}
-        for name in self.config.arrays:
+        found: dict[str, NDArray[Any]] = {}
+        for name in self.config.reads:
             parts = [self._decode(share, name, futures[name]) for share, futures in reads]
-            data = joined(parts, [share for share, _ in reads])
-            batch[name] = torch.from_numpy(np.ascontiguousarray(data))
+            found[name] = joined(parts, [share for share, _ in reads])
+        if "points" in found:
+            found["points"] = place(
+                found["points"], self.config.frame, found.get("source_to_world")
+            )
+        for name in self.config.arrays:
+            batch[name] = torch.from_numpy(np.ascontiguousarray(found[name]))
         batch["label"] = torch.from_numpy(self.store.labels[shapes])
         batch["shape"], batch["view"] = torch.from_numpy(shapes), torch.from_numpy(views)
         return batch
@@ -194,6 +208,7 @@ class ViewStream(EpochStream):
         c = self.config
         facts: tuple[Any, ...] = (c.batch_size, c.views, c.points, c.seed, c.shuffle, c.drop_last)
         facts += ("balance",) if c.balance else ()
+        facts += (c.frame,) if c.frame != AS_STORED else ()
         digest = hashlib.sha256(repr((facts, self.store.attributes["plan_sha256"])).encode())
         digest.update(self.shapes.tobytes())
         return digest.hexdigest()
@@ -249,7 +264,7 @@ def require_readable(store: StoreReader, shapes: NDArray[np.int64], config: Stre
         )
     require_batches(len(shapes), config, unit="shape", whole="split")
     for share in store.shares(shapes):
-        share.store.require_files(config.arrays, share.shards)
+        share.store.require_files(config.reads, share.shards)
 
 
 class ViewDataset(IterableDataset[Batch]):

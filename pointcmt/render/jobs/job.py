@@ -201,6 +201,7 @@ def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage)
         "part_names": {name: list(parts) for name, parts in listing.part_names.items()},
         "versions": _versions(listing.name),
         **(_names_of(listing.labels) if scenes else {}),
+        **({"input": listing.input.as_json()} if listing.input else {}),
     }
 
 

@@ -44,6 +44,11 @@ class Classifier(Network):
     backbone: Annotated[str, named(plugins.BACKBONES, POINT_BACKBONES, empty=True)] = ""
     orthogonality: Weight = 0.001
     """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
+    head: Literal["linear", "published"] = "linear"
+    """What follows the feature: one linear layer, which a teacher needs, or 512-256-C with
+    dropout, as most networks are published."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout of the published head."""
 
 
 class Segmenter(Network):

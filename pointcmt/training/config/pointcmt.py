@@ -81,6 +81,11 @@ class Student(Section):
     """Point network."""
     orthogonality: Weight = 0.001
     """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
+    head: Literal["linear", "published"] = "linear"
+    """What follows the feature: one linear layer, which a teacher needs, or 512-256-C with
+    dropout, as most networks are published."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout of the published head."""
 
 
 Solver = Literal["auction", "exact", "sinkhorn", "sliced", "chamfer"]
@@ -171,6 +176,11 @@ class StudentConfig(TrainConfig):
     def _check_generator(self) -> "StudentConfig":
         if self.generator and not self.teacher:
             raise ValueError("`generator` also needs `teacher`")
+        if self.teacher and self.model.head != "linear":
+            raise ValueError(
+                "a student of a teacher needs model.head=linear: the teacher's feature goes "
+                "through that layer"
+            )
         return self
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 
 from pointcmt import plugins
 from pointcmt.errors import nearest
+from pointcmt.input_frame import InputFrame
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -149,6 +150,21 @@ class StudentData(PointData):
     class, so that shapes of small classes come several times."""
     resample: NotNegative = 0
     """Sample the points at random from the first n instead, as in PointNeXt; 0 = off."""
+    up: Literal["", "x", "y", "z"] = ""
+    """Axis that points up in the network's input; empty = that of the run in init, or else of the
+    benchmark's networks if the store states it, or else z, as stored."""
+    center: Literal["", "bounds", "centroid", "none"] = ""
+    """Origin of the network's input: the middle of the bounding box, as stored; the mean of its
+    points; or none = the source's own. Empty = as for up."""
+    scale: Literal["", "farthest", "none"] = ""
+    """Size of the network's input: the farthest point at radius 1, or none = the source's own size.
+    Empty = as for up."""
+
+    @property
+    def frame(self) -> InputFrame:
+        """The frame of the network's input; of runs without one, as the points are stored."""
+        given = {"up": self.up, "center": self.center, "scale": self.scale}
+        return InputFrame(**{name: value for name, value in given.items() if value})
 
     @model_validator(mode="after")
     def _check_resample(self) -> "StudentData":
@@ -190,7 +206,9 @@ class Optimizer(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Peak learning rate."""
     weight_decay: Weight
-    """Weight decay, applied to all weights."""
+    """Weight decay."""
+    decay: Literal["all", "matrices"] = "all"
+    """Parameters that decay; matrices = all but biases and the factors of norms."""
     clip_norm: Weight = 0.0
     """Maximum norm of the gradient; 0 = no clipping."""
     accumulate: Positive = 1

@@ -69,13 +69,18 @@ def open_trained(folder: Path, which: str, device: str, classifies: bool = False
 
 def open_classifier(folder: Path, which: str, votes: int, device: str) -> Classifier:
     """Open a run that predicts classes or parts. Arguments and errors as in `open_trained`."""
+    require_votes(votes)
+    found = open_trained(folder, which, device, classifies=True)
+    recipe = cast(ClassifyingRecipe, found.recipe)
+    return Classifier(found.run, recipe, which, found.epoch, votes)
+
+
+def require_votes(votes: int) -> None:
+    """Raise UsageError for fewer than one prediction per shape."""
     if votes < 1:
         raise UsageError(
             f"votes must be at least 1, not {votes}", where="votes", fix="use 1 or more"
         )
-    found = open_trained(folder, which, device, classifies=True)
-    recipe = cast(ClassifyingRecipe, found.recipe)
-    return Classifier(found.run, recipe, which, found.epoch, votes)
 
 
 def predict(

@@ -5,7 +5,7 @@ test split: training and the choice of the best epoch never see it.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -26,13 +26,14 @@ from pointcmt.training.evaluation.classifier import (
     predict,
     vote,
 )
+from pointcmt.training.evaluation.published import FROM_FILE, FileOptions, open_file
 from pointcmt.training.evaluation.scenes import match_points, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
-from pointcmt.training.runs.folder import Run, shapes_digest
+from pointcmt.training.runs.folder import BEST, Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
 from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
 from pointcmt.training.runs.splits import labeled, split_shapes, split_test, split_train
@@ -161,11 +162,11 @@ class Report:
     def describe(self) -> str:
         """Return the numbers as text; each class takes one line, whatever its name holds."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""
+        trained = f" checkpoint (epoch {self.epoch})" if self.epoch else ""  # none of a file
         printed = {name: printable(name) for name in self.class_names}
         width = max(map(len, printed.values()))
         lines = [
-            f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), "
-            f"{self.shapes:,} {self.split} shapes{voted}",
+            f"{self.recipe}, {self.which}{trained}, {self.shapes:,} {self.split} shapes{voted}",
             f"  overall accuracy     {self.overall_accuracy:7.2%}  (95 % bootstrap interval: "
             "{:.2%} … {:.2%})".format(*self.interval),
             f"  mean class accuracy  {self.mean_class_accuracy:7.2%}",
@@ -191,6 +192,7 @@ def evaluate(
     which: str = "best",
     votes: int = 1,
     device: str = "auto",
+    file: FileOptions = FROM_FILE,
 ) -> Evaluation:
     """Classify or segment a split with a run's checkpoint; write the results into its folder.
 
@@ -205,10 +207,21 @@ def evaluate(
     the plain prediction. If the store was rendered with other settings than the run's store, a note
     on standard error and in the report says so.
 
+    folder may also be a file of published weights: `file` says how to read it, val and train are
+    the store's own, and nothing is written.
+
     Raises StoreError for a run without a checkpoint, for a store with other classes or parts or
     without shapes in the split, and UsageError for an unknown name.
     """
     _require("split", split, SPLITS)
+    if folder.is_file():
+        if which != BEST:
+            raise UsageError(
+                "a file of weights has no checkpoints to choose from",
+                where="--checkpoint",
+                fix="leave it out",
+            )
+        return _evaluate_file(folder, store, split, votes, device, file)
     opened = open_classifier(folder, which, votes, device)
     run, folder = opened.run, opened.run.folder
     require_kind(store, run.config)
@@ -229,6 +242,18 @@ def evaluate(
     for kind, picture in report.pictures().items():
         write_file(folder / f"{kind}{suffix}.png", picture)
     return report
+
+
+def _evaluate_file(
+    path: Path, store: StoreReader, split: str, votes: int, device: str, file: FileOptions
+) -> Report:
+    """Classify a split with published weights; nothing is written."""
+    opened, notes = open_file(path, store, file, votes, device)
+    about: dict[str, Any] = {"recipe": opened.run.config.model_dump()["model"]["backbone"]}
+    about |= {"split": split, "which": opened.which, "epoch": opened.epoch, "votes": votes}
+    _show(notes)
+    report = cast(Report, _predict(about, opened, store, labeled(store, split)[0]))
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def _predict(

@@ -20,6 +20,7 @@ from torch import nn
 from pointcmt.console import meter
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.input_frame import AS_STORED
 from pointcmt.training.ops.device import find_device
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.pretrained import PointNetwork
@@ -74,6 +75,7 @@ def freeze(
         arrays=("points",),
         batch_size=config.data.batch_size,
         points=config.data.points,
+        frame=getattr(config.data, "frame", AS_STORED),  # pre-training takes points as stored
         shuffle=False,
         drop_last=False,
     )

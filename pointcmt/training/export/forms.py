@@ -15,6 +15,7 @@ from torch import nn
 
 from pointcmt import __version__, plugins
 from pointcmt.errors import UsageError
+from pointcmt.input_frame import AS_STORED
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.sections import (
     DENSE_BACKBONES,
@@ -23,7 +24,7 @@ from pointcmt.training.config.sections import (
     SPARSE_BACKBONES,
 )
 from pointcmt.training.config.tables import Count, Table
-from pointcmt.training.networks.backbones import build_backbone, build_dense
+from pointcmt.training.networks.backbones import LINEAR, build_backbone, build_dense
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.networks.view_consistency import PointFeatures, without_classes
@@ -33,8 +34,8 @@ FORMATS = ("safetensors", "onnx")
 VERSION = 1  # format version of the facts
 MOST_PARTS = 256  # of a class, the values of a label in a store
 POINTS = (
-    "points [B, N, 3] float32, +Z up, centered by their bounding box and scaled into the unit "
-    "sphere; in farthest-point order if the network samples points"
+    f"points [B, N, 3] float32, {AS_STORED.describe()}; in farthest-point order if the network "
+    "samples points"
 )
 VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as in a view store"
 CATEGORY = "category [B] int64, the class of each cloud, an index into class_names"
@@ -53,6 +54,7 @@ class NetworkFacts(Table):
     backbone: str
     classes: Count
     class_names: list[str]
+    head: Literal["linear", "published"] = "linear"
 
     @model_validator(mode="after")
     def _check_backbone(self) -> "NetworkFacts":
@@ -113,7 +115,7 @@ class Form:
 
 
 def _build_classifier(facts: dict[str, Any]) -> nn.Module:
-    return build_backbone(facts["backbone"], facts["classes"])
+    return build_backbone(facts["backbone"], facts["classes"], facts.get("head", LINEAR))
 
 
 def _build_segmenter(facts: dict[str, Any]) -> nn.Module:
@@ -224,6 +226,10 @@ def facts_of(run: Run, form: Form, which: str) -> dict[str, Any]:
     if form is SEGMENTER:
         facts["parts"] = {name: list(parts) for name, parts in config.parts.items()}
     if form is not TEACHER:
+        frame = getattr(config.data, "frame", AS_STORED)
+        facts["input"] = str(facts["input"]).replace(AS_STORED.describe(), frame.describe())
+        if getattr(config.model, "head", LINEAR) != LINEAR:
+            facts["head"] = config.model.head
         return {**facts, "points": config.data.points}
     facts |= {"pooling": config.model.pooling, "image_size": config.data.image_size}
     if config.model.architecture:

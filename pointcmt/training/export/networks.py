@@ -23,6 +23,7 @@ from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.tables import check
 from pointcmt.training.export.forms import FORMATS, FORMS, VERSION, facts_of, find_form, form_of
 from pointcmt.training.export.target import require_target
+from pointcmt.training.networks.backbones import LINEAR
 from pointcmt.training.runs.checkpoint import disk_errors, read_weights, require_fit, write_file
 from pointcmt.training.runs.folder import find_checkpoint, open_run
 from pointcmt.training.runs.locate import find_run, suggest_checkpoint
@@ -159,7 +160,8 @@ def _read_facts(header: dict[str, str], where: str) -> dict[str, Any]:
 
 def _require_classes(facts: dict[str, Any], weights: dict[str, Tensor], where: str) -> None:
     """Raise StoreError if the header's classes do not match the classifier's, before building."""
-    classifier = weights.get("classifier.weight")
+    last = "classifier.weight" if facts.get("head", LINEAR) == LINEAR else "classifier.last.weight"
+    classifier = weights.get(last)
     if classifier is None or classifier.shape[:1] != (facts["classes"],):
         raise StoreError(
             f"this file's classifier does not have the {facts['classes']} classes given in its "

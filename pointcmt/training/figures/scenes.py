@@ -128,7 +128,14 @@ def add_legend(
 ) -> None:
     """Put the classes below a figure that is `width` inches wide."""
     handles = [
-        Line2D([], [], color=to_hex(np.array(color) / 255), marker="o", linestyle="", label=name)
+        Line2D(
+            [],
+            [],
+            color=to_hex((color[0] / 255, color[1] / 255, color[2] / 255)),
+            marker="o",
+            linestyle="",
+            label=name,
+        )
         for name, color in zip(map(caption, names), palette, strict=True)
     ]
     figure.legend(

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.training.config.downstream import FinetuneConfig
-from pointcmt.training.networks.backbones import build_backbone
+from pointcmt.training.networks.backbones import build_classifier
 from pointcmt.training.recipes.student import Student
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 
 def build(config: FinetuneConfig, classes: int, pretrained: bool) -> "Finetune":
     """Build the fine-tuning recipe from its configuration; see RECIPES."""
-    return Finetune(build_backbone(config.model.backbone, classes), config)
+    return Finetune(build_classifier(config.model, classes), config)
 
 
 class Finetune(Student):

@@ -46,6 +46,7 @@ class Partseg:
             arrays=("points", "part"),
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
+            frame=config.data.frame,
             seed=config.seed,
             balance=config.data.sampling == "balanced",
         )

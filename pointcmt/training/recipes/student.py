@@ -18,7 +18,7 @@ from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import FinetuneConfig
 from pointcmt.training.config.pointcmt import StudentConfig, distilled
-from pointcmt.training.networks.backbones import build_backbone
+from pointcmt.training.networks.backbones import build_classifier
 from pointcmt.training.networks.backbones.blocks import Prediction
 from pointcmt.training.networks.generator import PointGenerator, matched_distance
 from pointcmt.training.ops.augment import choose, scale_and_shift
@@ -36,7 +36,7 @@ from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_cl
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
     """Build the student recipe from its configuration; see RECIPES."""
-    return Student(build_backbone(config.model.backbone, classes), config)
+    return Student(build_classifier(config.model, classes), config)
 
 
 class Student:
@@ -63,6 +63,7 @@ class Student:
             arrays=("points",),
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
+            frame=config.data.frame,
             seed=config.seed,
             balance=config.data.sampling == "balanced",
         )

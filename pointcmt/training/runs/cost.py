@@ -10,10 +10,10 @@ import json
 import resource
 import statistics
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -73,11 +73,13 @@ class Cost:
 class Usage:
     """Seconds and memory used so far, carried from checkpoint to checkpoint.
 
-    The work of a killed process after its last checkpoint is repeated, and counts once.
+    What a session does after its last checkpoint is in the cost that it writes at its end: see
+    `continue_after`. The work of a killed process after its last checkpoint is repeated, and counts
+    once.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.began = device, time.monotonic()
+        self.device, self.began = device, monotonic()
         self.seconds_before, self.peak_before = 0.0, 0
         if device.type == "cuda":
             torch.cuda.init()  # without it there are no statistics to reset
@@ -86,7 +88,7 @@ class Usage:
     @property
     def seconds(self) -> float:
         """Wall time of earlier sessions and this one."""
-        return self.seconds_before + time.monotonic() - self.began
+        return self.seconds_before + monotonic() - self.began
 
     @property
     def peak(self) -> int:
@@ -102,6 +104,13 @@ class Usage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue counting from a checkpoint."""
         self.seconds_before, self.peak_before = float(state["seconds"]), int(state["peak"])
+
+    def continue_after(self, folder: Path) -> None:
+        """Also count what the last session did after its last checkpoint, if it ended by itself."""
+        found = _read(folder)
+        if found is not None:
+            self.seconds_before = max(self.seconds_before, 3600 * found.hours)
+            self.peak_before = max(self.peak_before, found.peak_memory_bytes)
 
 
 def measure_cost(
@@ -143,11 +152,16 @@ def read_cost(folder: Path, epochs: int) -> Cost | None:
 
     That is the case if a killed process did not get there, or if the file is damaged.
     """
+    cost = _read(folder)
+    return cost if cost is not None and cost.epochs == epochs else None
+
+
+def _read(folder: Path) -> Cost | None:
+    """Read the cost that was written last; None if there is none, or a damaged one."""
     try:
-        cost = TypeAdapter(Cost).validate_json(read_regular(folder / FILE, MOST), strict=True)
+        return TypeAdapter(Cost).validate_json(read_regular(folder / FILE, MOST), strict=True)
     except (OSError, ValueError):
         return None
-    return cost if cost.epochs == epochs else None
 
 
 @torch.no_grad()

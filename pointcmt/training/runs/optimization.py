@@ -19,10 +19,17 @@ def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer
     """Return the optimizer over all parameters that are trained."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rate, decay = config.learning_rate, config.weight_decay
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if config.decay == "matrices":
+        flat = [parameter for parameter in trained if parameter.dim() < 2]  # biases and norms
+        groups = [
+            {"params": [parameter for parameter in trained if parameter.dim() >= 2]},
+            {"params": flat, "weight_decay": 0.0},
+        ]
     if config.name == "sgd":
-        return torch.optim.SGD(trained, rate, MOMENTUM, weight_decay=decay, nesterov=True)
+        return torch.optim.SGD(groups, rate, MOMENTUM, weight_decay=decay, nesterov=True)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](trained, lr=rate, weight_decay=decay)
+    return kinds[config.name](groups, lr=rate, weight_decay=decay)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -30,13 +30,14 @@ from pointcmt.training.images.weights import find_network
 from pointcmt.training.networks.backbones import (
     BACKBONES,
     DENSE,
-    build_backbone,
+    build_classifier,
     build_dense,
     is_known,
 )
 from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.folder import BEST, Run, open_run
+from pointcmt.training.runs.frames import resolve_frame
 from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published_weights import advising, load_published, read_published
@@ -64,9 +65,13 @@ class PointNetwork:
 
         After seeding torch with the run's seed, the weights are those that the run began with.
         """
-        build = build_dense if self.config.dense else build_backbone
         classes = len(self.run.class_names) if self.config.labeled else 1  # like mvnet
-        model: Any = build(self.config.model.backbone, classes)
+        section = self.config.model
+        model: Any = (
+            build_dense(section.backbone, classes)
+            if self.config.dense
+            else build_classifier(section, classes)
+        )
         if self.config.classifies:
             model.classifier = nn.Identity()
         else:
@@ -106,12 +111,13 @@ def open_network(folder: Path, which: str = BEST) -> PointNetwork:
 def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
     """Fill in what a configuration takes from the run that it starts from, and from the store.
 
-    That is the network (of a teacher, the one that its weights belong to), and the names of parts.
+    That is the network (of a teacher, the one that its weights belong to), the frame of its points,
+    and the names of parts.
     Folders of whole recipes become those of the stages that they mean.
     With `load = none` the run to start from is dropped. Raises UsageError if there is nothing to
     load or no network is named, StoreError if the store has no parts or different ones.
     """
-    config = locate_inputs(config)
+    config = resolve_frame(locate_inputs(config), store)
     if isinstance(config, TeacherConfig) and config.model.backbone == AUTO:
         found = describe_network(find_network(AUTO, config.model.weights))
         model = config.model.model_copy(update={"architecture": found})

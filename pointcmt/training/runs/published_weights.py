@@ -8,10 +8,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pointcmt.errors import MisfitError, StoreError
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.backbones import BACKBONES, DENSE, PUBLISHED
 from pointcmt.training.runs.checkpoint import require_fit
 from pointcmt.training.runs.published.files import read_weights
 from pointcmt.training.runs.published.layouts import (
+    Converted,
     convert,
     encoder_of,
     find_backbone,
@@ -19,8 +20,11 @@ from pointcmt.training.runs.published.layouts import (
     strip,
 )
 
-HEADLESS = "the classifier was not loaded: this checkpoint has a 512-256-C head"
+HEADLESS = (
+    "the classifier was not loaded: this checkpoint has a 512-256-C head (model.head=published)"
+)
 DOCS = "docs/training.md lists the checkpoints that can be read"
+LAST_LAYERS = ("classifier.weight", "classifier.last.weight")
 AXES, MOST_AXES = 3, 12  # numbers for each point: here, and at most elsewhere
 
 
@@ -28,11 +32,11 @@ AXES, MOST_AXES = 3, 12  # numbers for each point: here, and at most elsewhere
 class Published:
     """Weights with a model's names, as far as they are known.
 
-    headless: their head differs from ours. notes: for the user.
+    head: the kind that they have, one of HEADS. notes: for the user.
     """
 
     weights: dict[str, Tensor]
-    headless: bool
+    head: str
     notes: tuple[str, ...]
 
 
@@ -44,12 +48,15 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     """
     found = read_published(path, model)
     weights, expected = found.weights, model.state_dict()
-    if found.headless:
-        weights |= {key: value for key, value in expected.items() if key.startswith("classifier.")}
+    headless = found.head == PUBLISHED and "classifier.hidden.weight" not in expected
+    if headless:
+        own = {key: value for key, value in expected.items() if key.startswith("classifier.")}
+        encoder = {k: value for k, value in weights.items() if not k.startswith("classifier.")}
+        weights = encoder | own
     with advising(path, weights, model):
         require_fit(weights, expected, str(path), "")
     model.load_state_dict(weights)
-    return (*found.notes, HEADLESS) if found.headless else found.notes
+    return (*found.notes, HEADLESS) if headless else found.notes
 
 
 def read_published(path: Path, model: nn.Module) -> Published:
@@ -68,7 +75,7 @@ def read_published(path: Path, model: nn.Module) -> Published:
             f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
         )
     found = convert(weights)
-    return Published(found.weights, found.headless, notes)
+    return Published(found.weights, found.head, (*notes, *found.notes))
 
 
 @contextmanager
@@ -110,8 +117,16 @@ def find_backbone_of(path: Path) -> str:
 
     Raises StoreError for a file that cannot be read.
     """
-    name, different = find_backbone(convert(strip(read_weights(path)[0], ())).weights, BACKBONES)
+    name, different = find_backbone(peek(path).weights, BACKBONES)
     return "" if different else name
+
+
+def peek(path: Path) -> Converted:
+    """Read published weights by our names, for no particular network.
+
+    Raises StoreError for a file that cannot be read.
+    """
+    return convert(strip(read_weights(path)[0], ()))
 
 
 def _takes_more(weight: Tensor) -> bool:
@@ -121,7 +136,7 @@ def _takes_more(weight: Tensor) -> bool:
 
 def _classes(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     """Return how many classes both have, if they differ in it."""
-    last = "classifier.weight"
+    last = next((k for k in LAST_LAYERS if k in weights), LAST_LAYERS[0])
     if last not in weights or last not in expected or len(weights[last]) == len(expected[last]):
         return ""
     return f" ({len(weights[last])} classes in the checkpoint, {len(expected[last])} here)"

@@ -81,6 +81,10 @@ class Yanx27(nn.Module):
         pooled = self.run(self.layers(self.sa3)[0], rest).amax(dim=-1)[..., 0]
         return F.relu(self.bn1(self.fc1(pooled)))
 
+    def logits(self, points):
+        """points [B, N, 3] → scores of 40 classes, by the published head, without dropout."""
+        return self.fc3(F.relu(self.bn2(self.fc2(self(points)))))
+
     def layers(self, stage):
         if hasattr(stage, "conv_blocks"):
             return list(zip(stage.conv_blocks, stage.bn_blocks, strict=True))
@@ -91,3 +95,64 @@ class Yanx27(nn.Module):
         for conv, norm in zip(*layers, strict=True):
             x = F.relu(norm(conv(x)))
         return x
+
+
+class Learning3D(nn.Module):
+    """PointNet as in learning3d: five layers for each point, a maximum, a head of 512-256-40."""
+
+    def __init__(self):
+        super().__init__()
+        self.feature_model = nn.Module()
+        for number, (a, b) in enumerate(pairwise((3, 64, 64, 64, 128, 1024)), 1):
+            self.feature_model.add_module(f"conv{number}", nn.Conv1d(a, b, 1))
+            self.feature_model.add_module(f"bn{number}", nn.BatchNorm1d(b))
+        self.linear1, self.bn1 = nn.Linear(1024, 512), nn.BatchNorm1d(512)
+        self.linear2, self.bn2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.linear3 = nn.Linear(256, 40)
+
+    def logits(self, points):
+        """points [B, N, 3] → scores of 40 classes."""
+        x, layers = points.mT, self.feature_model
+        for number in range(1, 6):
+            conv, norm = getattr(layers, f"conv{number}"), getattr(layers, f"bn{number}")
+            x = F.relu(norm(conv(x)))
+        x = F.relu(self.bn1(self.linear1(x.amax(dim=2))))
+        return self.linear3(F.relu(self.bn2(self.linear2(x))))
+
+
+class PublishedDGCNN(textbooks.DGCNN):
+    """DGCNN as its authors and antao97 publish it: their names and their head, for 40 classes."""
+
+    NAMES = {  # noqa: RUF012
+        "embed": "conv5.0",
+        "embed_norm": "conv5.1",
+        "linear": "linear1",
+        "norm": "bn6",
+    }
+
+    def __init__(self):
+        super().__init__(CLASSES)  # whose linear classifier is not used
+        self.linear2, self.bn7 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.linear3 = nn.Linear(256, 40)
+
+    def published(self):
+        """The weights by their published names; norms of edge convolutions have two names."""
+        found = {}
+        for name, tensor in self.state_dict().items():
+            layer, _, field = name.partition(".")
+            if layer == "edges":
+                number, kind, field = field.split(".")
+                found[f"conv{int(number) + 1}.{int(kind == 'norm')}.{field}"] = tensor
+                if kind == "norm":
+                    found[f"bn{int(number) + 1}.{field}"] = tensor
+            elif layer != "classifier":
+                found[f"{self.NAMES.get(layer, layer)}.{field}"] = tensor
+        return found
+
+    def logits(self, points):
+        """points [B, N, 3] → scores of 40 classes, with LeakyReLU after every layer."""
+        normed = []
+        with self.norm.register_forward_hook(lambda *given: normed.append(given[-1])):
+            self(points)
+        x = F.leaky_relu(normed[0], 0.2)
+        return self.linear3(F.leaky_relu(self.bn7(self.linear2(x)), 0.2))

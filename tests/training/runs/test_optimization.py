@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from pointcmt.training.config.files import load_config
+from pointcmt.training.config.sections import Optimizer
 from pointcmt.training.loop import train
 from pointcmt.training.runs.metrics import best_of
 from pointcmt.training.runs.optimization import learning_rate, make_optimizer, set_momentum
-from tests.training.equal_runs import tensors
+from tests.training.equal_runs import assert_equal_runs, tensors
 from tests.training.stores import small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -21,6 +23,32 @@ def test_clipping_bounds_the_gradient_norm(store, tmp_path):
     train(store, config, tmp_path, device="cpu")
     moments = [t for name, t in tensors(tmp_path).items() if name.endswith("/exp_avg")]
     assert 0 < math.sqrt(sum(t.square().sum() for t in moments)) <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_biases_and_norms_need_not_decay(name):
+    """Without a gradient, a step only decays: by the factor 1 - rate · decay with adamw."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    settings = Optimizer(name=name, weight_decay=0.5, learning_rate=0.1, decay="matrices")
+    make_optimizer(model, settings).step()
+    after = {key: p.flatten()[0].item() for key, p in model.named_parameters()}
+    assert after["0.bias"] == after["1.weight"] == after["1.bias"] == 1
+    assert after["0.weight"] == after["2.weight"] < 0.96
+    if name == "adamw":
+        assert after["0.weight"] == pytest.approx(1 - 0.1 * 0.5)
+    every = make_optimizer(model, settings.model_copy(update={"decay": "all"}))
+    assert [group["weight_decay"] for group in every.param_groups] == [0.5]
+
+
+def test_a_run_whose_norms_do_not_decay_resumes_bit_for_bit(store, tmp_path):
+    config = small_config("student", "optimizer.decay=matrices", epochs=2)
+    train(store, config, tmp_path / "whole", "cpu")
+    train(store, config, tmp_path / "resumed", "cpu", until=1)
+    train(store, config, tmp_path / "resumed", "cpu")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_schedules_of_the_learning_rate():

@@ -18,7 +18,14 @@ from pointcmt.training.runs.published.layouts import find_backbone
 from pointcmt.training.runs.published_weights import find_backbone_of, load_published
 from tests.training import textbooks
 from tests.training.networks.test_backbones import LARGER
-from tests.training.runs.published_files import CLASSES, POINTS, Yanx27, ours, reference
+from tests.training.runs.published_files import (
+    CLASSES,
+    POINTS,
+    PublishedDGCNN,
+    Yanx27,
+    ours,
+    reference,
+)
 from tests.training.stores import SMALL
 
 KEYS = (
@@ -122,33 +129,9 @@ def test_contents_without_weights_are_named_briefly(tmp_path):
         load_published(tmp_path / "b.pth", ours("pointnet"))
 
 
-class PublishedDGCNN(textbooks.DGCNN):
-    """DGCNN with the names of its authors' code and of antao97's, whose norms have two names."""
-
-    def published(self):
-        names = {
-            "embed.": "conv5.0.",
-            "embed_norm.": "conv5.1.",
-            "linear.": "linear1.",
-            "norm.": "bn6.",
-        }
-        found = {}
-        for name, tensor in self.state_dict().items():
-            if name.startswith("edges."):
-                _, number, kind, field = name.split(".")
-                found[f"conv{int(number) + 1}.{int(kind == 'norm')}.{field}"] = tensor
-                if kind == "norm":
-                    found[f"bn{int(number) + 1}.{field}"] = tensor
-            elif not name.startswith("classifier."):
-                ours_, theirs = next(pair for pair in names.items() if name.startswith(pair[0]))
-                found[theirs + name.removeprefix(ours_)] = tensor
-        rest = {"linear2": (256, 512), "linear3": (40, 256)}
-        return found | {f"{n}.weight": torch.zeros(shape) for n, shape in rest.items()}
-
-
 def test_a_published_dgcnn_gives_the_same_features(tmp_path):
     torch.manual_seed(0)
-    theirs, model = PublishedDGCNN(CLASSES).double(), ours("dgcnn").eval()
+    theirs, model = PublishedDGCNN().double(), ours("dgcnn").eval()
     textbooks.disturb(theirs)
     torch.save(prefixed(theirs.eval().published(), "module."), tmp_path / "model.1024.t7")
     (note,) = load_published(tmp_path / "model.1024.t7", model)
@@ -179,7 +162,7 @@ NETWORKS = {  # file: the network that it belongs to
     "yanx27 ssg": (lambda: Yanx27(False).state_dict(), "pointnet2-ssg"),
     "yanx27 msg": (lambda: Yanx27(True).state_dict(), "pointnet2-msg"),
     "reference": (lambda: reference("msg").state_dict(), "pointnet2-msg"),
-    "dgcnn": (lambda: PublishedDGCNN(40).published(), "dgcnn"),
+    "dgcnn": (lambda: PublishedDGCNN().published(), "dgcnn"),
     "ours": (lambda: BACKBONES["pointnext-s"](9).state_dict(), "pointnext-s"),
 }
 
@@ -258,13 +241,12 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-def test_the_advice_of_evaluate_for_a_file_works(tmp_path, store):
-    weights = PublishedDGCNN(40).published()
+def test_the_advice_of_predict_for_a_file_works(tmp_path, store):
+    weights = PublishedDGCNN().published()
     torch.save({"model": weights}, tmp_path / "best.pth")
-    for verb in ("evaluate", "predict"):
-        refused = command(verb, tmp_path / "best.pth", "--data", store.path)
-        assert refused.returncode == 1
-        assert "this is a file of weights, not the folder of a run" in refused.stderr
+    refused = command("predict", tmp_path / "best.pth", "--data", store.path)
+    assert refused.returncode == 1
+    assert "this is a file of weights, not the folder of a run" in refused.stderr
     (advice,) = [part for part in refused.stderr.split("`") if part.startswith("pointcmt train")]
     words = shlex.split(advice.replace("STORE", store.path).replace("RUN", str(tmp_path / "R")))
     settings = [f"--set={value}" for value in SMALL["finetune"]]

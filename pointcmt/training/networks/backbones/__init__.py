@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.errors import PointcmtError, UsageError, nearest
-from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction
+from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, publish_head
 from pointcmt.training.networks.backbones.dgcnn import DGCNN
 from pointcmt.training.networks.backbones.pointmlp import PointMLP
 from pointcmt.training.networks.backbones.pointnet import PointNet
@@ -76,6 +76,7 @@ DENSE: dict[str, Callable[[int], nn.Module]] = {
     "sparse-unet-14a": partial(DenseSparseUNet, config=MINKUNET_14A),
     "sparse-unet-34c": partial(DenseSparseUNet, config=MINKUNET_34C),  # PointContrast's SR-UNet
 }
+LINEAR, PUBLISHED = HEADS = ("linear", "published")  # what follows the 512-d feature
 TRIED = 1024  # points per cloud in the trial run of an outside backbone
 
 
@@ -102,13 +103,26 @@ class DenseBackbone(Backbone, Protocol):
         ...
 
 
-def build_backbone(name: str, classes: int) -> nn.Module:
+def build_backbone(name: str, classes: int, head: str = LINEAR, dropout: float = 0.5) -> nn.Module:
     """Build a network of BACKBONES, an entry point of `pointcmt.backbones`, or `module:name`.
 
-    Raises UsageError for an unknown name, and for an outside one that cannot be imported or breaks
-    the contract.
+    head: linear, or published = 512-256-C with dropout in place of the one linear layer. Raises
+    UsageError for an unknown name, and for an outside one that cannot be imported or breaks the
+    contract.
     """
-    return _build(name, classes, BACKBONES, dense=False)
+    model = _build(name, classes, BACKBONES, dense=False)
+    if head == PUBLISHED:
+        publish_head(model, classes, dropout)
+    return model
+
+
+def build_classifier(section: Any, classes: int) -> nn.Module:
+    """Build the network that a configuration's section `model` describes, like `build_backbone`.
+
+    Sections of recipes from outside may lack a head, which is then linear.
+    """
+    head, dropout = getattr(section, "head", LINEAR), getattr(section, "dropout", 0.0)
+    return build_backbone(section.backbone, classes, head, dropout)
 
 
 def build_dense(name: str, classes: int) -> nn.Module:

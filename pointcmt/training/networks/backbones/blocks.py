@@ -15,6 +15,7 @@ from pointcmt.errors import UsageError
 from pointcmt.training import ops
 
 FEATURE = 512
+HIDDEN = 256  # of published heads
 
 
 class Prediction(NamedTuple):
@@ -30,6 +31,38 @@ class Prediction(NamedTuple):
     feature: Tensor
     local: Tensor | None = None
     transform: Tensor | None = None
+
+
+class PublishedHead(nn.Module):
+    """Most published classifiers after the 512-d feature: dropout, 256, dropout, C.
+
+    A layer to 256 with batch norm and LeakyReLU (slope 0 = ReLU), then a linear layer. The feature
+    itself is the published head's first layer.
+    """
+
+    def __init__(self, classes: int, dropout: float, slope: float) -> None:
+        super().__init__()
+        self.dropout, self.slope = nn.Dropout(dropout), slope
+        self.hidden = nn.Linear(FEATURE, HIDDEN, bias=False)
+        self.norm = nn.BatchNorm1d(HIDDEN)
+        self.last = nn.Linear(HIDDEN, classes)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """feature [B, 512] → logits [B, C]."""
+        hidden = self.norm(self.hidden(self.dropout(feature)))
+        return self.last(self.dropout(F.leaky_relu(hidden, self.slope)))
+
+
+def publish_head(model: nn.Module, classes: int, dropout: float) -> None:
+    """Replace a backbone's linear classifier by the head that it was published with.
+
+    With an attribute `slope`, as DGCNN has, the feature ends in a LeakyReLU of this slope, too, and
+    may then be negative.
+    """
+    slope = float(getattr(model, "slope", 0.0))
+    model.classifier = PublishedHead(classes, dropout, slope)
+    if slope:
+        model.get_submodule("head")[-1] = nn.LeakyReLU(slope)  # type: ignore[operator]
 
 
 def shared_mlp(*widths: int, last_relu: bool = True) -> nn.Sequential:

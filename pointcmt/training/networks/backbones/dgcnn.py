@@ -30,6 +30,7 @@ EMBEDDING = 1024
 class DGCNN(nn.Module):
     """Edge convolutions on graphs that are rebuilt from each layer's features."""
 
+    slope = SLOPE  # of the published head
     local_width = EMBEDDING
     least = K  # minimum number of points
 

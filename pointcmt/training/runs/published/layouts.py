@@ -4,11 +4,16 @@
   etw_pytorch_utils): `SA_modules.0.mlps.0.layer0.conv.weight` [32, 3, 1, 1], its norm under
   `normlayer.bn` or, in older releases, `bn.bn`; then `fc_layer1`, `fc_layer2`.
 - PointNet++ SSG and MSG of yanx27/Pointnet_Pointnet2_pytorch, without normals:
-  `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`. Its head is 512-256-C: all but its last two layers
-  fit. A bias before a batch norm only shifts the norm's mean, and is subtracted from it.
+  `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`. A bias before a batch norm only shifts the norm's
+  mean, and is subtracted from it.
 - DGCNN of WangYueFt/dgcnn and antao97/dgcnn.pytorch: `conv1.0` [64, 6, 1, 1], its norm as `conv1.1`
-  or `bn1`, …, `conv5`, `linear1`, `bn6`. Its head is 512-256-C, too, and the feature has a
-  LeakyReLU there, a ReLU here: the encoder is the same, the feature is close.
+  or `bn1`, …, `conv5`, `linear1`, `bn6`, `linear2`, `bn7`, `linear3`.
+- PointNet of vinits5/learning3d: `feature_model.conv1` [64, 3, 1], `feature_model.bn1`, …,
+  `linear1`, `bn1`, … It has no alignments: ours are then the identity.
+
+The last three have heads of 512-256-C, for which `blocks.PublishedHead` is; with one linear layer
+instead, their last two layers do not fit. DGCNN's feature ends in a LeakyReLU there; with our
+linear layer, it ends in a ReLU.
 
 Others are recognized, so that an error can say what they are.
 """
@@ -19,6 +24,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from pointcmt.training.networks.backbones import LINEAR, PUBLISHED
+from pointcmt.training.networks.backbones.pointnet import TransformNet
 
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 PREFIXES = (  # that wrapping modules put before the names
@@ -52,10 +60,16 @@ OTHERS = {  # names that begin so → what the network is, and what helps
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights with our names, as far as they have any. headless: the head has other layers."""
+    """Weights with our names, as far as they have any. notes: for the user."""
 
     weights: dict[str, Tensor]
-    headless: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The kind of head that they have, one of HEADS."""
+        deep = any(name.startswith("classifier.hidden.") for name in self.weights)
+        return PUBLISHED if deep else LINEAR
 
 
 def convert(weights: dict[str, Tensor]) -> Converted:
@@ -154,47 +168,87 @@ def _from_reference(weights: dict[str, Tensor]) -> Converted:
 
 
 def _from_yanx27(weights: dict[str, Tensor]) -> Converted:
-    """Convert yanx27's names, shapes and input order to ours, up to the feature."""
+    """Convert yanx27's names, shapes and input order to ours."""
     block = re.compile(r"sa([123])\.(?:(conv|bn)_blocks\.(\d)|mlp_(conv|bn)s)\.(\d)\.(\w+)")
-    head = re.compile(r"(fc|bn)1\.(\w+)")
-    converted, biases = {}, {}
+    converted = {}
     for key, value in weights.items():
-        name, norm = key, ""
+        name = _head(key, "fc", 0)
         if match := block.fullmatch(key):
             stage, many, scale, one, layer, field = match.groups()
             place = int(stage) - 1, scale or "0", int(layer)
-            name, norm = f"{_layer(*place, (many or one) == 'bn')}.{field}", _layer(*place, True)
+            name = f"{_layer(*place, (many or one) == 'bn')}.{field}"
             if many == "conv" and layer == "0" and field == "weight":
                 value = torch.cat([value[:, -3:], value[:, :-3]], dim=1)  # to our input order
-        elif match := head.fullmatch(key):
-            name, norm = f"head.{0 if match[1] == 'fc' else 1}.{match[2]}", "head.1"
-        elif key.startswith(("fc2.", "bn2.", "fc3.")):
-            continue
-        if norm and name.endswith(".bias") and not name.startswith(norm):
-            biases[f"{norm}.running_mean"] = value
-        else:
-            converted[name] = _flat(value)
-    for key, bias in biases.items():  # (Wx + b) - m = Wx - (m - b)
-        if key in converted and converted[key].shape == bias.shape:
-            converted[key] = converted[key].double() - bias.double()
-    return Converted(converted, headless=True)
+        converted[name] = _flat(value)
+    return Converted(_without_biases(converted))
 
 
 def _from_dgcnn(weights: dict[str, Tensor]) -> Converted:
-    """Convert DGCNN's names and shapes to ours, up to the feature."""
-    layer = re.compile(r"(?:conv([1-5])\.([01])|bn([1-6])|linear1)\.(\w+)")
+    """Convert DGCNN's names and shapes to ours."""
+    layer = re.compile(r"(?:conv([1-5])\.([01])|bn([1-5]))\.(\w+)")
     converted = {}
     for key, value in weights.items():
+        name = _head(key, "linear", 5)
         if match := layer.fullmatch(key):
             conv, part, norm, field = match.groups()
-            number, second = int(conv or norm or 6), part == "1" or norm is not None
-            places = {5: ("embed.0", "embed.1"), 6: ("head.0", "head.1")}
+            number, second = int(conv or norm), part == "1" or norm is not None
             edge = f"edges.{number - 1}."
-            name = places.get(number, (f"{edge}linear", f"{edge}norm"))[second]
-            converted[f"{name}.{field}"] = _flat(value)
-        elif not key.startswith(("linear2.", "linear3.", "bn7.")):
-            converted[key] = value
-    return Converted(converted, headless=True)
+            places = ("embed.0", "embed.1") if number == 5 else (f"{edge}linear", f"{edge}norm")
+            name = f"{places[second]}.{field}"
+        converted[name] = _flat(value)
+    return Converted(_without_biases(converted))
+
+
+def _from_learning3d(weights: dict[str, Tensor]) -> Converted:
+    """Convert learning3d's PointNet to ours, whose alignments become the identity."""
+    layer = re.compile(r"feature_model\.(conv|bn)([1-5])\.(\w+)")
+    places = (("local", 0), ("local", 1), ("lift", 0), ("lift", 1), ("lift", 2))
+    with torch.random.fork_rng(devices=[]):  # the alignments' weights are random, but unused
+        aligned = {"align_input": TransformNet(3), "align_feature": TransformNet(64)}
+    converted = {
+        f"{part}.{name}": value
+        for part, network in aligned.items()
+        for name, value in network.state_dict().items()
+    }
+    for key, value in weights.items():
+        name = _head(key, "linear", 0)
+        if match := layer.fullmatch(key):
+            part, number = places[int(match[2]) - 1]
+            name = f"{part}.{3 * number + (match[1] == 'bn')}.{match[3]}"
+        converted[name] = _flat(value)
+    note = "this PointNet has no alignments: those of `pointnet` are set to the identity"
+    return Converted(_without_biases(converted), (note,))
+
+
+def _head(key: str, linear: str, before: int) -> str:
+    """Return our name of a tensor of a published head; others keep theirs.
+
+    linear: what its linear layers are called, from 1. before: how many norms come before the head.
+    """
+    layer, _, field = key.partition(".")
+    layers = {f"{linear}{number}": name for number, name in enumerate(_LINEAR, 1)}
+    norms = {f"bn{before + number}": name for number, name in enumerate(_NORMS, 1)}
+    return f"{(layers | norms)[layer]}.{field}" if layer in layers | norms else key
+
+
+def _without_biases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Subtract biases before batch norms from the norms' means: (Wx + b) - m = Wx - (m - b)."""
+    kept = dict(weights)
+    for mean in [name for name in weights if name.endswith(".running_mean")]:
+        bias = f"{_linear_before(mean.removesuffix('.running_mean'))}.bias"
+        if bias in kept and kept[bias].shape == kept[mean].shape:
+            kept[mean] = kept[mean].double() - kept.pop(bias).double()
+    return kept
+
+
+def _linear_before(norm: str) -> str:
+    """Return our name of the linear layer before a batch norm."""
+    prefix, _, last = norm.rpartition(".")
+    if last == "norm":
+        return f"{prefix}.hidden"
+    if last == "0":  # of a group's MLP, whose first layer has a name of its own
+        return f"{prefix.removesuffix('rest')}first"
+    return f"{prefix}.{int(last) - 1}" if last.isdecimal() else norm
 
 
 def _layer(stage: int, scale: str, layer: int, norm: bool) -> str:
@@ -210,8 +264,11 @@ def _flat(weight: Tensor) -> Tensor:
     return weight.flatten(1) if weight.dim() > 2 and set(weight.shape[2:]) == {1} else weight
 
 
+_LINEAR = ("head.0", "classifier.hidden", "classifier.last")  # our names in published heads
+_NORMS = ("head.1", "classifier.norm")
 CONVERT: dict[str, Callable[[dict[str, Tensor]], Converted]] = {  # by what names begin with
     "SA_modules.": _from_reference,
     "sa1.": _from_yanx27,
     "conv1.0.": _from_dgcnn,
+    "feature_model.": _from_learning3d,
 }
