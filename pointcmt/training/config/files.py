@@ -32,7 +32,7 @@ Kind = TypeVar("Kind", bound=Section)
 
 
 # Keys that runs of earlier versions lack; their defaults are what those versions did.
-ADDED = ("data.sampling", "loss.class_weights")
+ADDED = ("data.sampling", "loss.class_weights", "scenes")
 Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
 
 

@@ -24,7 +24,23 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 FROM_SCRATCH = "sparse-unet-34c"  # the network of a run that starts from no other
 
 
-class SceneData(Data):
+class PointInputs(Section):
+    """What a network on voxels takes of the points of scenes, besides 1 and their height."""
+
+    voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
+    """Size of voxels of the network, in meters; semseg trains on one random point of each."""
+    color: bool = True
+    """Whether the color is an input of the network."""
+    normals: bool = False
+    """Whether the normal is an input of the network."""
+
+    @property
+    def channels(self) -> int:
+        """Numbers of each point."""
+        return 3 * self.color + 3 * self.normals
+
+
+class SceneData(PointInputs, Data):
     """What is read from a store of scenes."""
 
     batch_size: Annotated[int, Field(ge=2)] = 8
@@ -33,21 +49,10 @@ class SceneData(Data):
     """Fraction of the train scenes used to select the best epoch, if the store has no val split."""
     fraction: Share = 1.0
     """Fraction of the remaining train scenes to train on. Rescans of a room count as one."""
-    voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
-    """Size of voxels, of the data and of the network: training reads one random point of each."""
     crop: NotNegative = 100_000
     """Voxels of a crop, those nearest to a random one; 0 = whole scenes."""
     crops: Positive = 1
     """Crops of each scene and epoch."""
-    color: bool = True
-    """Whether the color is an input of the network."""
-    normals: bool = False
-    """Whether the normal is an input of the network."""
-
-    @property
-    def samples(self) -> int:
-        """Samples of each scene in an epoch."""
-        return self.crops
 
 
 class VoxelNetwork(Network):
@@ -58,7 +63,7 @@ class VoxelNetwork(Network):
 
 
 class SceneAugmentation(Section):
-    """Random changes of each crop, which always turn it by any angle about the vertical."""
+    """Random changes of each sample, which always turn it by any angle about the vertical."""
 
     flip: Probability = 0.5
     """Probability of mirroring x, and of mirroring y."""
@@ -67,7 +72,7 @@ class SceneAugmentation(Section):
     jitter: Weight = 0.005
     """Standard deviation of noise on each coordinate, in meters; at most four times that."""
     color_shift: Weight = 0.05
-    """Maximum shift of each color channel of a crop, as a share of its range."""
+    """Maximum shift of each color channel of a sample, as a share of its range."""
     color_noise: Weight = 0.05
     """Standard deviation of noise on each color channel of a point, as a share of its range."""
 
@@ -83,7 +88,6 @@ class SemsegConfig(DownstreamConfig):
     """Semantic segmentation of scenes: a class for each point."""
 
     labeled: ClassVar[bool] = False
-    reads: ClassVar[Literal["objects", "scenes"]] = "scenes"
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
     needs_init: ClassVar[bool] = False
@@ -99,3 +103,11 @@ class SemsegConfig(DownstreamConfig):
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.003, weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine", warmup=5.0)
     augmentation: SceneAugmentation = SceneAugmentation()
+
+    @property
+    def reads(self) -> Literal["objects", "scenes"]:
+        return "scenes"
+
+    @property
+    def samples(self) -> int:
+        return self.data.crops

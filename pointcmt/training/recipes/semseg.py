@@ -19,19 +19,17 @@ from pointcmt.training.config.sections import SPARSE_BACKBONES
 from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
 from pointcmt.training.networks.backbones import build_sparse
 from pointcmt.training.networks.scene_network import SceneNetwork
-from pointcmt.training.ops.augment_scenes import jitter, move, random_motion, vary_color
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.ops.semantic import IGNORE, Confusion
 from pointcmt.training.recipes.class_weights import weigh_classes
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy
+from pointcmt.training.recipes.scene_inputs import augment, move_at_random, point_inputs
 from pointcmt.training.runs.point_labels import (
     count_points,
     point_classes,
     require_labeled_points,
 )
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
-
-COLORS = NORMALS = 3  # channels
 
 
 def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
@@ -45,8 +43,7 @@ def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
             where="model.backbone",
             fix="start from a run of one of: " + ", ".join(SPARSE_BACKBONES),
         )
-    inputs = COLORS * config.data.color + NORMALS * config.data.normals
-    backbone = build_sparse(config.model.backbone, config.data.voxel, inputs)
+    backbone = build_sparse(config.model.backbone, config.data.voxel, config.data.channels)
     return Semseg(SceneNetwork(backbone, classes), config, classes)
 
 
@@ -89,7 +86,7 @@ class Semseg:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.frozen:
             hold_encoder(model.get_submodule("backbone"))
-        logits = self.logits(model, self._augmented(batch, generator))
+        logits = self.logits(model, augment(batch, self.config.augmentation, generator))
         metrics = self._metrics(logits, batch["semantic"], self.weights)
         return metrics["loss"], {"point_accuracy": metrics["point_accuracy"].detach()}
 
@@ -119,7 +116,7 @@ class Semseg:
         return {"scenes.png": draw_scenes(scenes, names, colors)}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["points"], batch["batch"], self._features(batch))
+        return model, (batch["points"], batch["batch"], point_inputs(batch))
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the scores of the points of a batch, [ΣN, C]; no augmentation."""
@@ -129,8 +126,7 @@ class Semseg:
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Turn, mirror and scale every scene at random, as in training."""
-        a = self.config.augmentation
-        return self._moved(batch, random_motion(len(batch["shape"]), a.flip, a.scale, generator))
+        return move_at_random(batch, self.config.augmentation, generator)
 
     def _metrics(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """Return loss and accuracy of the points that have a class; of none, 0 and NaN."""
@@ -142,34 +138,6 @@ class Semseg:
         loss = smoothed_cross_entropy(logits, labels, self.config.loss.label_smoothing, weights)
         return {"loss": loss, "point_accuracy": accuracy(logits, labels)}
 
-    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return a batch that is moved at random, with noise and other colors."""
-        a = self.config.augmentation
-        batch = self.test_time_augmentation(batch, generator)
-        batch["points"] = jitter(batch["points"], a.jitter, generator)
-        if "color" in batch:
-            shift, noise, samples = a.color_shift, a.color_noise, len(batch["shape"])
-            color = centered_color(batch["color"])
-            batch["color"] = vary_color(color, batch["batch"], samples, shift, noise, generator)
-        return batch
-
-    def _moved(self, batch: Batch, matrices: Tensor) -> Batch:
-        """Return a batch whose samples are moved by these matrices [B, 3, 3]."""
-        moved = {**batch, "points": move(batch["points"], batch["batch"], matrices)}
-        if "normal" in batch:
-            turned = move(batch["normal"], batch["batch"], matrices)
-            moved["normal"] = nn.functional.normalize(turned, dim=1)
-        return moved
-
-    def _features(self, batch: Batch) -> Tensor:
-        """Return the features of points besides their height, [ΣN, F]."""
-        columns = [batch["points"][:, :0]]
-        if "color" in batch:
-            columns.append(centered_color(batch["color"]))
-        if "normal" in batch:
-            columns.append(batch["normal"])
-        return torch.cat(columns, dim=1)
-
 
 def count_pairs(true: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """Count points by true class and predicted class, [C, C + 1] i64, as `ops.semantic.Confusion`.
@@ -179,8 +147,3 @@ def count_pairs(true: Tensor, predicted: Tensor, classes: int) -> Tensor:
     known, width = true != IGNORE, classes + 1
     cells = true[known] * width + predicted[known]
     return cells.bincount(minlength=classes * width).view(classes, width)
-
-
-def centered_color(color: Tensor) -> Tensor:
-    """Return colors in -0.5 … 0.5, from u8 0 … 255; floats are such already."""
-    return color if color.is_floating_point() else color / 255 - 0.5

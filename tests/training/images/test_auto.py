@@ -121,7 +121,7 @@ def test_levels_equal_the_networks_hidden_states(name, size, folder_of, capfd):
     folder = folder_of(name)
     levels = {"swin": [1 / 3, 2 / 3, 1.0], "sam2_hiera": [0.2, 1.0]}.get(name, [0.5, 1.0])
     capfd.readouterr()
-    found = build_levels("auto", str(folder), levels, 0, stored=size)
+    found = build_levels("auto", str(folder), levels, 0, stored=(size, size))
     assert capfd.readouterr() == ("", "")
     own = getattr(transformers, kind).from_pretrained(folder).double().eval()
     capfd.readouterr()
@@ -138,7 +138,7 @@ def test_a_map_with_as_many_channels_as_rows_is_not_transposed(folder_of):
     import transformers
 
     folder = folder_of("convnextv2")
-    found = build_levels("auto", str(folder), [0.25], 0, stored=32)
+    found = build_levels("auto", str(folder), [0.25], 0, stored=(32, 32))
     assert found.shapes == [(8, 8, 8)]
     own = transformers.ConvNextV2Model.from_pretrained(folder).double().eval()
     views = images(2)
@@ -154,7 +154,7 @@ def test_widths_are_found_without_weights_or_random_numbers(name, folder_of, tmp
     found = level_widths("auto", str(tmp_path), [0.5, 1.0], size)
     assert level_widths("auto", str(tmp_path), [0.5, 1.0], 0) == found
     assert torch.equal(torch.get_rng_state(), before)
-    built = build_levels("auto", str(folder_of(name)), [0.5, 1.0], size, stored=32)
+    built = build_levels("auto", str(folder_of(name)), [0.5, 1.0], size, stored=(32, 32))
     assert found == [D for D, _, _ in built.shapes]
 
 
@@ -201,7 +201,7 @@ def test_images_are_normalized_as_the_folder_says(file, says, statistics, copy_o
     (folder / "preprocessor_config.json").unlink()
     if file:
         (folder / file).write_text(json.dumps(says))
-    network = build_levels("auto", str(folder), [1.0], 0, stored=32)
+    network = build_levels("auto", str(folder), [1.0], 0, stored=(32, 32))
     assert bool(network.known.guessed) == (statistics is None)
     views = images(2)
     imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

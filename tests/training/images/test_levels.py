@@ -68,11 +68,11 @@ def reference(name, folder, pixels, layers):
 @pytest.mark.parametrize("name", CASES)
 def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noqa: F811
     levels, layers = CASES[name]
-    found = build_levels(name, str(folders[name]), levels, size, stored=32)
+    found = build_levels(name, str(folders[name]), levels, size, stored=(32, 32))
     assert found.layers == layers
     views = images(3, size or 32)
     if size:  # nothing is resized here: the stored views have the requested size
-        found = build_levels(name, str(folders[name]), levels, size, stored=48)
+        found = build_levels(name, str(folders[name]), levels, size, stored=(48, 48))
     wanted = reference(name, folders[name], normalized(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.dtype == torch.float32
@@ -82,16 +82,18 @@ def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noq
 
 
 def test_views_are_resized_to_the_requested_size():
-    network = build_levels("dinov2-small", "random", [1.0], 16, stored=32)
+    network = build_levels("dinov2-small", "random", [1.0], 16, stored=(32, 32))
     assert network.shapes == [(32, 2, 2)]
     assert network(images(2))[0].shape == (2, 32, 2, 2)
     one_color = torch.full((1, 32, 32, 3), 77, dtype=torch.uint8)
-    there = build_levels("dinov2-small", "random", [1.0], 0, stored=16)(one_color[:, :16, :16])
+    there = build_levels("dinov2-small", "random", [1.0], 0, stored=(16, 16))(
+        one_color[:, :16, :16]
+    )
     torch.testing.assert_close(network(one_color)[0], there[0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_network_stays_frozen_in_training_mode():
-    network = build_levels("vit-base", "random", [0.5, 1.0], 0, stored=32).train()
+    network = build_levels("vit-base", "random", [0.5, 1.0], 0, stored=(32, 32)).train()
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(level.requires_grad for level in network(images(2)))
@@ -105,9 +107,9 @@ def test_a_random_network_is_deterministic_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one = build_levels("resnet-18", "random", [1.0], 0, stored=32)
+    one = build_levels("resnet-18", "random", [1.0], 0, stored=(32, 32))
     assert torch.equal(torch.rand(3), expected)
-    other = build_levels("resnet-18", "random", [1.0], 0, stored=32)
+    other = build_levels("resnet-18", "random", [1.0], 0, stored=(32, 32))
     for mine, its in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, its)
 
@@ -121,7 +123,7 @@ def shown_depth(views, seed=0):
 
 
 def test_standardized_channels_have_mean_0_and_variance_1_on_foreground():
-    network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=32)
+    network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=(32, 32))
     batches = [{"rgb": images(4, seed=s)[None], "depth": shown_depth(4)} for s in range(3)]
     teach = Standardized(Online(network), batches, 0.25)
     found = [teach(batch) for batch in batches]
@@ -156,14 +158,14 @@ def test_a_constant_channel_is_not_amplified():
 
 def test_bad_settings_are_refused_with_the_option():
     with pytest.raises(UsageError, match="do not tile 36²") as caught:
-        build_levels("vit-base", "random", [1.0], 36, stored=32)
+        build_levels("vit-base", "random", [1.0], 36, stored=(32, 32))
     assert caught.value.where == "images.size"
     assert "32 or 40" in caught.value.fix
     with pytest.raises(UsageError, match="one of them twice") as caught:
-        build_levels("vit-base", "random", [0.9, 1.0], 0, stored=32)
+        build_levels("vit-base", "random", [0.9, 1.0], 0, stored=(32, 32))
     assert caught.value.where == "images.levels"
     with pytest.raises(UsageError, match="no such folder") as caught:
-        build_levels("vit-base", "nowhere", [1.0], 0, stored=32)
+        build_levels("vit-base", "nowhere", [1.0], 0, stored=(32, 32))
     assert "images.weights" in caught.value.fix
 
 
@@ -175,7 +177,7 @@ def store(make_store, tmp_path):
 
 
 def cached(store, shapes, levels=(0.5, 1.0), backbone="dinov2-small"):
-    network = build_levels(backbone, "random", levels, 0, stored=32)
+    network = build_levels(backbone, "random", levels, 0, stored=(32, 32))
     return network, cache_levels(network, store, shapes, CPU, Accelerator(cpu=True))
 
 

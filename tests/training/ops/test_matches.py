@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from pointcmt.cameras import Camera, pixel_centers
 from pointcmt.correspondences import match_pixels
 from pointcmt.training.ops.matches import DepthViews, Matches, match_views
+from tests.render.scenes import box_room
 from tests.stores import render_box
 from tests.test_correspondences import box_truth, distance_to_visible_faces
 
 SIZE, HALF = 128, 1 / np.sqrt(3)
+FINE = 8  # pixels of an image that tells what is hidden, per pixel of a frame
 PIXEL = 3.6 / (0.5 * SIZE / np.tan(np.radians(20)))  # world units, at the far side of the box
 
 
@@ -32,7 +35,7 @@ def views(store, shapes, which):
 
 def pairs_of(store, shapes, first, second, size):
     one, two = views(store, shapes, first), views(store, shapes, second)
-    return match_views(one[0], two[0], size), one, two
+    return match_views(one[0], two[0], (size, size)), one, two
 
 
 def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
@@ -55,10 +58,51 @@ def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
     assert (found.uv[~found.valid] == 0).all()
 
 
+def test_matches_of_frames_agree_with_the_closed_form_of_a_room():
+    """Frames of 80 × 60 pixels; depth in millimeters, as stored. Truth: rays that meet boxes."""
+    occluded = 0
+    for first, second in itertools.permutations(box_room.frames(5)[:4], 2):
+        poses = [np.linalg.inv(frame.camera_to_world) for frame in (first, second)]
+        exact = [box_room.image(frame.camera_to_world).depth for frame in (first, second)]
+        one, two = (
+            DepthViews(
+                torch.from_numpy(np.rint(depth * 1000) / 1000)[None],
+                torch.from_numpy(box_room.K)[None],
+                torch.from_numpy(pose)[None],
+            )
+            for depth, pose in zip(exact, poses, strict=True)
+        )
+        found = match_views(one, two, (60, 80))
+        assert found.image.tolist() == [80, 60]
+        cameras = [Camera(box_room.K, pose, 80, 60) for pose in poses]
+        points = cameras[0].unproject(pixel_centers(80, 60).reshape(-1, 2), exact[0].reshape(-1))
+        uv, z = cameras[1].project(points)
+        inside = ((uv > 0) & (uv < [80, 60])).all(axis=1) & (z > 0)
+        at = np.floor(FINE * uv[inside]).astype(int)  # the pixel of a much finer image
+        fine = box_room.image(
+            second.camera_to_world,
+            FINE * 60,
+            FINE * 80,
+            intrinsics=np.diag([FINE, FINE, 1]) @ box_room.K,
+        )
+        shows = np.zeros(len(uv), bool)
+        away = z[inside] - fine.depth[at[:, 1], at[:, 0]]
+        shows[inside] = np.abs(away) < 0.01
+        hidden = np.zeros(len(uv), bool)
+        hidden[inside] = away > 0.15
+        valid = found.valid[0].flatten().numpy()
+        error = np.linalg.norm(found.uv[0].flatten(0, 1).numpy() - uv, axis=1)
+        assert error[valid].max() < 0.5
+        assert not valid[hidden].any()
+        assert valid[shows].mean() > 0.95
+        occluded += hidden.sum()
+    assert occluded > 1000
+
+
 def test_matching_forward_then_backward_returns_to_the_start(box):
     first, second = np.array([0]), np.array([1])
     there, one, two = pairs_of(box, np.zeros(1, int), first, second, SIZE)
-    back = match_views(two[0], one[0], SIZE)
+    back = match_views(two[0], one[0], (SIZE, SIZE))
     rows, columns = np.nonzero(there.valid[0].numpy())
     landed = there.uv[0][rows, columns]
     column, row = landed.floor().long().unbind(-1)
@@ -97,7 +141,7 @@ def test_the_batched_version_equals_correspondences_on_toy_shapes(toy_store):
 def test_a_coarser_grid_is_a_subset_of_the_pixels(box):
     fine, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     for size in (16, 24):
-        coarse: Matches = match_views(one[0], two[0], size)
+        coarse: Matches = match_views(one[0], two[0], (size, size))
         at = coarse.pixel.floor().long()
         cells = (torch.arange(size) + 0.5) * SIZE / size
         assert ((coarse.pixel[0, :, 0] - cells).abs() <= 0.5).all()
@@ -109,6 +153,6 @@ def test_background_has_no_matches_and_no_gradient(box):
     _, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     empty = two[0]._replace(depth=torch.zeros_like(two[0].depth))
     for first, second in ((one[0], empty), (empty, one[0])):
-        found = match_views(first, second, 16)
+        found = match_views(first, second, (16, 16))
         assert not found.valid.any()
         assert found.uv.isfinite().all()

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
-from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.ops.semantic import confusion
 from pointcmt.training.recipes.semseg import Semseg, count_pairs
 from pointcmt.training.runs.pretrained import open_network
@@ -32,8 +29,9 @@ from pointcmt.training.study import study
 from tests.render.scenes import box_room
 from tests.scene_stores import CONFIG, render_rooms
 from tests.training.equal_runs import assert_equal_runs, metrics
-from tests.training.networks.test_sparse_backbones import SMALL
 from tests.training.stores import small_config
+
+pytestmark = pytest.mark.usefixtures("small_unet")
 
 NAME, VOXEL = "sparse-unet-tiny", 0.2
 SETTINGS = (
@@ -51,24 +49,8 @@ def config(*overrides, **flags):
     return load_config("semseg", None, [*SETTINGS, *overrides], **{"epochs": 2, **flags})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_unet():
-    """Replace the tiny U-Net by a hundredth of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DENSE, NAME, partial(DenseSparseUNet, config=SMALL))
-        patch.setitem(BACKBONES, NAME, partial(SparseUNetEncoder, config=SMALL))
-        yield
-
-
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory):
-    """Six rooms, the first of them for the test."""
-    out = tmp_path_factory.mktemp("semseg") / "S"
-    return render_rooms(out, count=6, config=replace(CONFIG, frames=6, voxel=0.1))
-
-
-@pytest.fixture(scope="module")
-def run(rooms, tmp_path_factory):
+def run(rooms, small_unet, tmp_path_factory):
     """A run of many epochs."""
     folder = tmp_path_factory.mktemp("semseg") / "run"
     train(rooms, config(epochs=20), folder, device="cpu")
@@ -190,7 +172,7 @@ def test_whole_scenes_normals_and_weights(rooms, tmp_path):
 
 
 def test_stores_of_the_other_kind_are_refused(rooms, store, run, tmp_path):
-    for recipe in ("student", "partseg", "mvnet", "teacher"):
+    for recipe in ("student", "partseg", "teacher"):
         with pytest.raises(
             UsageError, match=f"store of scenes, which the recipe '{recipe}' cannot"
         ):

@@ -1,7 +1,5 @@
 """A sparse U-Net in the recipes: pre-training, what starts from it, and what cannot be done."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -9,28 +7,16 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.export.networks import export, load_exported
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
-from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.pretrained import open_network
-from tests.training.networks.test_sparse_backbones import SMALL
 from tests.training.stores import small_config
 
-pytestmark = pytest.mark.usefixtures("small_resnet")
+pytestmark = pytest.mark.usefixtures("small_resnet", "small_unet")
 NAME = "sparse-unet-tiny"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_unet():
-    """Replace the tiny U-Net by a hundredth of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DENSE, NAME, partial(DenseSparseUNet, config=SMALL))
-        patch.setitem(BACKBONES, NAME, partial(SparseUNetEncoder, config=SMALL))
-        yield
-
-
 @pytest.fixture(scope="module")
-def pre(_small_unet, small_resnet, toy_store, tmp_path_factory):
+def pre(small_unet, small_resnet, toy_store, tmp_path_factory):
     """One epoch of pre-training on a few toy shapes."""
     folder = tmp_path_factory.mktemp("sparse") / "run"
     few = f"model.backbone={NAME}", "data.points=128", "data.fraction=0.3"

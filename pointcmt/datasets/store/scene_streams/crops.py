@@ -13,6 +13,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     Sample,
     SceneStream,
     SceneStreamConfig,
+    center_in_plan,
 )
 from pointcmt.datasets.store.scene_streams.voxels import MARGIN, Voxels, find_crop
 from pointcmt.datasets.store.view_store import StoreReader
@@ -97,7 +98,7 @@ class CropStream(SceneStream):
             kept = np.arange(len(voxels))
         own = voxels.random_points(kept, rng) if config.shuffle else voxels.first_points(kept)
         chosen = inside[own]
-        arrays: Arrays = {"points": _centered_in_plan(np.take(places, chosen, axis=0))}
+        arrays: Arrays = {"points": center_in_plan(np.take(places, chosen, axis=0))[0]}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {
             name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
@@ -118,13 +119,6 @@ class CropStream(SceneStream):
                 each["inverse"] += first
             first += len(each["points"])
         return super()._join(loaded)
-
-
-def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move points [n,3] to their mean in x and y; z stays the height over the floor."""
-    exact = points.astype(np.float64)
-    exact[:, :2] -= exact[:, :2].mean(axis=0)
-    return exact.astype(np.float32)
 
 
 def _labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     Sample,
     SceneStream,
     SceneStreamConfig,
+    center_in_plan,
     require_positive,
 )
 from pointcmt.datasets.store.scene_streams.surroundings import near_visible
@@ -59,8 +60,9 @@ class PairStream(SceneStream):
     The overlap of two frames a, b is |vis a ∧ vis b| / min(|vis a|, |vis b|), where vis is the set
     of points that a frame sees. The points of a pair are those that a or b sees and all within
     NEAR of these; the first N of them in stored order, an even sample, and repeated cyclically if
-    there are fewer. They are moved, but not scaled: their mean is the origin, and world_to_camera
-    moves with them, so that they project to the same pixels.
+    there are fewer. They are moved, but not scaled: x and y are relative to their mean, z is the
+    height over the floor, as in crops; world_to_camera moves with them, so that they project to
+    the same pixels.
 
     A batch maps each name of `config.arrays` to a tensor: per view [B,2,...], per point [B,N,...],
     `visible` [B,2,N] bool, `depth` in meters f32; plus "label" [B], "shape" [B] and "view" [B,2],
@@ -139,9 +141,8 @@ class PairStream(SceneStream):
         values["visible"] = unpack_visible(visible.result(), scene.points)[:, chosen]
         if "depth" in values:
             values["depth"] = values["depth"] * np.float32(scene.store.schema.depth_scale)
-        values["points"], values["world_to_camera"] = centered(
-            values["points"], values["world_to_camera"]
-        )
+        values["points"], origin = center_in_plan(values["points"])
+        values["world_to_camera"] = move_cameras(values["world_to_camera"], origin)
         arrays = {name: values[name][None] for name in self.config.arrays}
         arrays["label"] = self.store.labels[[sample.shape]]
         return arrays | {"shape": np.array([sample.shape]), "view": frames[None]}
@@ -178,15 +179,13 @@ class PairStream(SceneStream):
             return self._near[shape]
 
 
-def centered(
-    points: NDArray[np.float32], world_to_camera: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Move points [N,3] to their mean, and cameras [...,4,4] with them."""
-    exact = points.astype(np.float64)
-    mean = exact.mean(axis=0)
+def move_cameras(
+    world_to_camera: NDArray[np.float64], origin: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return cameras [...,4,4] of a world whose origin is moved to this point [3]."""
     moved = world_to_camera.copy()
-    moved[..., :3, 3] += moved[..., :3, :3] @ mean
-    return (exact - mean).astype(np.float32), moved
+    moved[..., :3, 3] += moved[..., :3, :3] @ origin
+    return moved
 
 
 def _first_bits(row: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

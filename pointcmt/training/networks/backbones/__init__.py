@@ -30,6 +30,8 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.errors import PointcmtError, UsageError, nearest
+from pointcmt.training.config.scenes import PointInputs
+from pointcmt.training.config.sections import SPARSE_BACKBONES
 from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction
 from pointcmt.training.networks.backbones.dgcnn import DGCNN
 from pointcmt.training.networks.backbones.pointmlp import PointMLP
@@ -117,6 +119,17 @@ def build_sparse(name: str, voxel: float, inputs: int) -> DenseSparseUNet:
     build: Any = DENSE[name]
     network: DenseSparseUNet = build(1, voxel=voxel, inputs=inputs)
     return network
+
+
+def build_for_scenes(name: str, scenes: PointInputs) -> nn.Module:
+    """Build a network of DENSE for points in meters, with one class.
+
+    A sparse U-Net gets the size of the voxels and takes the colors and normals; any other network
+    takes places alone. Raises UsageError like `build_dense`.
+    """
+    if name in SPARSE_BACKBONES:
+        return build_sparse(name, scenes.voxel, scenes.channels)
+    return build_dense(name, 1)
 
 
 def is_known(name: str, known: dict[str, Callable[[int], nn.Module]]) -> bool:
