@@ -25,9 +25,9 @@ CASES = {  # shares of the depth → layers
 }
 
 
-def images(count, size=32, seed=0):
+def images(count, size=(32, 32), seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    return torch.randint(256, (count, *size, 3), dtype=torch.uint8, generator=generator)
 
 
 def reference(name, folder, pixels, layers):
@@ -52,27 +52,26 @@ def reference(name, folder, pixels, layers):
     if name == "resnet-18":
         return [seen[layer - 1] for layer in layers]
     norm = whole.post_layernorm if name == "clip-vit-b32" else whole.layernorm
-    found, side = [], pixels.shape[-1] // 8
+    found, (rows, columns) = [], (side // 8 for side in pixels.shape[-2:])
     for layer in layers:
         output = seen[layer - 1]
         tokens = norm(output if isinstance(output, torch.Tensor) else output[0])
-        level = torch.empty(len(pixels), tokens.shape[-1], side, side, dtype=tokens.dtype)
-        for row, column in np.ndindex(side, side):
-            level[:, :, row, column] = tokens[:, 1 + row * side + column]
+        level = torch.empty(len(pixels), tokens.shape[-1], rows, columns, dtype=tokens.dtype)
+        for row, column in np.ndindex(rows, columns):
+            level[:, :, row, column] = tokens[:, 1 + row * columns + column]
         found.append(level)
     return found
 
 
 @pytest.mark.filterwarnings("ignore:.*were not used")
-@pytest.mark.parametrize("size", [0, 48])
+@pytest.mark.parametrize(("size", "stored"), [(0, (32, 32)), (48, (48, 48)), (48, (32, 48))])
 @pytest.mark.parametrize("name", CASES)
-def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noqa: F811
+def test_levels_equal_hidden_states_of_transformers(name, size, stored, folders):  # noqa: F811
+    """Nothing is resized here: the longer side of the stored views has the requested size."""
     levels, layers = CASES[name]
-    found = build_levels(name, str(folders[name]), levels, size, stored=(32, 32))
+    found = build_levels(name, str(folders[name]), levels, size, stored)
     assert found.layers == layers
-    views = images(3, size or 32)
-    if size:  # nothing is resized here: the stored views have the requested size
-        found = build_levels(name, str(folders[name]), levels, size, stored=(48, 48))
+    views = images(3, stored)
     wanted = reference(name, folders[name], normalized(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.dtype == torch.float32
@@ -90,6 +89,17 @@ def test_views_are_resized_to_the_requested_size():
         one_color[:, :16, :16]
     )
     torch.testing.assert_close(network(one_color)[0], there[0], rtol=1e-5, atol=1e-5)
+
+
+def test_frames_keep_their_aspect_ratio_up_to_whole_patches():
+    network = build_levels("dinov2-small", "random", [1.0], 64, stored=(61, 80))
+    assert network.input == (48, 64)  # 48.8: six patches of 8
+    assert network.shapes == [(32, 6, 8)]
+    assert network(images(2, (61, 80)))[0].shape == (2, 32, 6, 8)
+    with pytest.raises(UsageError, match="do not tile 80 × 60 pixels"):
+        build_levels("dinov2-small", "random", [1.0], 0, stored=(60, 80))
+    upright = build_levels("resnet-18", "random", [1.0], 64, stored=(80, 60))
+    assert upright.input == (64, 48)
 
 
 def test_the_network_stays_frozen_in_training_mode():

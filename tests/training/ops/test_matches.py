@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter
 
 from pointcmt.cameras import Camera, pixel_centers
 from pointcmt.correspondences import match_pixels
@@ -14,7 +15,7 @@ from tests.stores import render_box
 from tests.test_correspondences import box_truth, distance_to_visible_faces
 
 SIZE, HALF = 128, 1 / np.sqrt(3)
-FINE = 8  # pixels of an image that tells what is hidden, per pixel of a frame
+FINE = 4  # pixels of an image that tells what is hidden, per pixel of a frame
 PIXEL = 3.6 / (0.5 * SIZE / np.tan(np.radians(20)))  # world units, at the far side of the box
 
 
@@ -58,44 +59,42 @@ def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
     assert (found.uv[~found.valid] == 0).all()
 
 
+def frame_of_the_room(pose, scale):
+    """The depth [60·s, 80·s] that a camera in the box room sees, in closed form, and the camera."""
+    K, (height, width) = np.diag([scale, scale, 1]) @ box_room.K, (60 * scale, 80 * scale)
+    depth = box_room.image(pose, height, width, intrinsics=K).depth
+    return depth, Camera(K, np.linalg.inv(pose), width, height)
+
+
+def as_stored(depth, camera):
+    """A frame with its depth in millimeters."""
+    arrays = (np.rint(depth * 1000) / 1000, camera.K, camera.world_to_camera)
+    return DepthViews(*(torch.from_numpy(array)[None] for array in arrays))
+
+
 def test_matches_of_frames_agree_with_the_closed_form_of_a_room():
-    """Frames of 80 × 60 pixels; depth in millimeters, as stored. Truth: rays that meet boxes."""
+    """Frames of 160 × 120 pixels, with hidden surfaces; the truth is where rays meet boxes."""
     occluded = 0
-    for first, second in itertools.permutations(box_room.frames(5)[:4], 2):
-        poses = [np.linalg.inv(frame.camera_to_world) for frame in (first, second)]
-        exact = [box_room.image(frame.camera_to_world).depth for frame in (first, second)]
-        one, two = (
-            DepthViews(
-                torch.from_numpy(np.rint(depth * 1000) / 1000)[None],
-                torch.from_numpy(box_room.K)[None],
-                torch.from_numpy(pose)[None],
-            )
-            for depth, pose in zip(exact, poses, strict=True)
-        )
-        found = match_views(one, two, (60, 80))
-        assert found.image.tolist() == [80, 60]
-        cameras = [Camera(box_room.K, pose, 80, 60) for pose in poses]
-        points = cameras[0].unproject(pixel_centers(80, 60).reshape(-1, 2), exact[0].reshape(-1))
-        uv, z = cameras[1].project(points)
-        inside = ((uv > 0) & (uv < [80, 60])).all(axis=1) & (z > 0)
-        at = np.floor(FINE * uv[inside]).astype(int)  # the pixel of a much finer image
-        fine = box_room.image(
-            second.camera_to_world,
-            FINE * 60,
-            FINE * 80,
-            intrinsics=np.diag([FINE, FINE, 1]) @ box_room.K,
-        )
-        shows = np.zeros(len(uv), bool)
-        away = z[inside] - fine.depth[at[:, 1], at[:, 0]]
-        shows[inside] = np.abs(away) < 0.01
-        hidden = np.zeros(len(uv), bool)
-        hidden[inside] = away > 0.15
+    poses = [frame.camera_to_world for frame in box_room.frames(8)[::2]]
+    frames = [frame_of_the_room(pose, 2) for pose in poses]
+    fines = [frame_of_the_room(pose, 2 * FINE)[0] for pose in poses]
+    around = [maximum_filter(fine, 2 * FINE + 1) for fine in fines]  # farthest within a pixel
+    for first, second in itertools.permutations(range(4), 2):
+        one, two, fine = frames[first], frames[second], fines[second]
+        found = match_views(as_stored(*one), as_stored(*two), (120, 160))
+        assert found.image.tolist() == [160, 120]
+        centers = pixel_centers(160, 120).reshape(-1, 2)
+        uv, z = two[1].project(one[1].unproject(centers, one[0].reshape(-1)))
+        inside = np.flatnonzero(((uv > 0) & (uv < [160, 120])).all(axis=1) & (z > 0))
+        column, row = np.floor(FINE * uv[inside]).astype(int).T
+        shows = inside[np.abs(z[inside] - fine[row, column]) < 0.01]
+        hidden = inside[z[inside] - around[second][row, column] > 0.15]
         valid = found.valid[0].flatten().numpy()
         error = np.linalg.norm(found.uv[0].flatten(0, 1).numpy() - uv, axis=1)
         assert error[valid].max() < 0.5
         assert not valid[hidden].any()
         assert valid[shows].mean() > 0.95
-        occluded += hidden.sum()
+        occluded += len(hidden)
     assert occluded > 1000
 
 
