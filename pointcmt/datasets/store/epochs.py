@@ -35,10 +35,11 @@ class EpochStream(ABC):
 
     shapes: [n] indices of axis 0, those that it reads. epoch, position: what the next iteration
     yields first; the position counts batches of the epoch. prefetch: batches that are read in
-    advance.
+    advance. notes: for the user, about shapes that cannot be read.
     """
 
     shapes: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     def __init__(self, store: StoreReader, prefetch: int) -> None:
         self.store = store

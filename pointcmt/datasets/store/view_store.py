@@ -25,7 +25,6 @@ from pointcmt.datasets.store.root import (
 from pointcmt.datasets.store.schema import (
     CORRESPONDENCES,
     COUNTS,
-    OBJECTS,
     RENDER,
     ROOT,
     SCENES,
@@ -215,12 +214,6 @@ class ViewStore(StoreRecords):
         """Return how many views, points and boxes of its row a scene uses, by `COUNTS`' arrays."""
         names = [name for name in dict.fromkeys(COUNTS.values()) if name in self.specs]
         return {name: int(self.read(name, shape)) for name in names}
-
-    def view_counts(self, shapes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many views of their rows these shapes use, [n]: objects all of them."""
-        if self.schema.kind == OBJECTS:
-            return np.full(len(shapes), self.schema.views, np.int64)
-        return self.read("view_count", np.asarray(shapes, np.int64)).astype(np.int64)
 
     def _within_counts(self, name: str, index: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the index of a scene's values without the padding behind them."""

@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from pointcmt import __version__, plugins
-from pointcmt.datasets.store.schema import SCENES
 from pointcmt.errors import UsageError
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.sections import (
@@ -184,7 +183,7 @@ def form_of(run: Run, to: str) -> Form:
     recipe = run.config.recipe
     form = find_form(recipe)
     why = REFUSED.get(recipe, "")
-    if run.config.reads == SCENES and not why:
+    if run.config.reads == "scenes" and not why:
         why = "it was trained on scenes; `train semseg --init` starts from it"
     if recipe not in FORMS and not why and not _is_own_classifier(run.config):
         why = "of recipes from outside, only those whose model is a backbone that classifies can be"

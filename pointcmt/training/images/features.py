@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import Paced, meter
-from pointcmt.datasets.store.features import Features, Images
+from pointcmt.datasets.store.features import Features, Images, view_counts
 
 VIEWS_AT_ONCE = 64  # images per pass of the encoder, whatever the shard size
 
@@ -53,7 +53,7 @@ def compute_features(
         progress = Paced(bar)
         for images, rgb in _read_ahead(features, shards):
             array = np.zeros((*rgb.shape[:2], features.width), np.float16)
-            counts = store.view_counts(store.schema.shapes_of(images.shard))
+            counts = view_counts(store, store.schema.shapes_of(images.shard))
             used = images.done[:, None] & (np.arange(rgb.shape[1]) < counts[:, None])  # [s, V]
             array[used] = _encode(encode, rgb[used])
             features.write(images, array)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.features import Features, create_features
+from pointcmt.datasets.store.features import Features, create_features, view_counts
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.datasets.store.view_store import Share, StoreReader
 from pointcmt.errors import UsageError
@@ -217,7 +217,7 @@ def _missing_views(features: Features, share: Share) -> int:
     """Return the number of views whose features are still to be computed."""
     store = features.store
     shards = share.shards & set(features.pending())
-    return sum(int(store.view_counts(store.schema.shapes_of(shard)).sum()) for shard in shards)
+    return sum(int(view_counts(store, store.schema.shapes_of(shard)).sum()) for shard in shards)
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
+from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
-from pointcmt.training.config.scenes import FROM_SCRATCH, SemsegConfig
+from pointcmt.training.config.scenes import FROM_SCRATCH, PointInputs, SemsegConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.images.files import describe_network
 from pointcmt.training.images.networks import AUTO
@@ -173,11 +174,21 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         note = load_parts(network, source.weights, config.load, same, origin, hint)
         if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
             note += "; the layers that predict parts start from random weights"
+        theirs, ours = (scene_inputs(each) for each in (source.config, config))
+        if theirs and ours and theirs.voxel != ours.voxel:
+            note += f"; its voxels are of {theirs.voxel:g} m, those of this run of {ours.voxel:g} m"
         return (note,)
     if init.is_file():
         return load_published(init, model)
     load_weights(open_run(init).folder / BEST, model)
     return ()
+
+
+def scene_inputs(config: TrainConfig) -> PointInputs | None:
+    """Return what a run takes of the points of scenes; None of a run on shapes."""
+    if isinstance(config, SemsegConfig):
+        return config.data
+    return config.scenes if isinstance(config, MvnetConfig) else None
 
 
 def freeze_encoder(network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from pointcmt.cameras import Camera
 from pointcmt.correspondences import match_pixels, pixels_to_points
-from pointcmt.datasets.store.features import list_features, open_features
+from pointcmt.datasets.store.features import list_features, open_features, view_counts
 from pointcmt.datasets.streams import open_stream
 from pointcmt.errors import UsageError
 from pointcmt.training import loop
@@ -104,6 +104,7 @@ def test_segmentation_starts_with_exactly_the_pretrained_weights(load, pre, room
     settings = load_config("semseg", None, overrides, init=str(pre))
     plan = plan_session(rooms, settings, tmp_path / "run", Accelerator(cpu=True))
     assert plan.config.model.backbone == UNET
+    assert not any("voxels" in note for note in plan.notes)
     theirs = open_network(pre).weights
     mine = plan.recipe.model.backbone.state_dict()
     same = {name for name in mine if torch.equal(mine[name], theirs[name])}
@@ -111,6 +112,9 @@ def test_segmentation_starts_with_exactly_the_pretrained_weights(load, pre, room
     assert encoder < mine.keys() == theirs.keys()
     assert encoder <= same
     assert (same == mine.keys()) == (load == "all")
+    finer = settings.model_copy(update={"data": settings.data.model_copy(update={"voxel": 0.1})})
+    notes = plan_session(rooms, finer, tmp_path / "run", Accelerator(cpu=True)).notes
+    assert any("its voxels are of 0.2 m, those of this run of 0.1 m" in note for note in notes)
 
 
 def test_a_frozen_encoder_stays_as_it_was_pretrained(pre, rooms, tmp_path):
@@ -216,7 +220,7 @@ def test_cached_features_of_frames_equal_those_computed_online(rooms, monkeypatc
     options = "images.cache=true", "images.standardize=false", "images.levels=[0.75]"
     before = set(list_features(rooms))
     cached, batch = prepared(rooms, *options)
-    frames = rooms.view_counts(range(6))
+    frames = view_counts(rooms, range(6))
     assert sum(seen) == frames.sum() < 6 * rooms.schema.views
     assert "rgb" not in cached.stream.arrays
     (key,) = set(list_features(rooms)) - before

@@ -7,7 +7,6 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.console import logger
 from pointcmt.datasets.store.epochs import require_batches
 from pointcmt.datasets.store.scene_streams.overlaps import frame_overlaps
 from pointcmt.datasets.store.scene_streams.scenes import Scene
@@ -68,8 +67,8 @@ class PairStream(SceneStream):
     `visible` [B,2,N] bool, `depth` in meters f32; plus "label" [B], "shape" [B] and "view" [B,2],
     all i64. Images stay u8 in HWC.
 
-    Scenes without such a pair are left out with a note. Raises StoreError if no scene has one, and
-    UsageError for an array that is neither per view nor per point.
+    Scenes without such a pair are left out, which `notes` says. Raises StoreError if no scene has
+    one, and UsageError for an array that is neither per view nor per point.
     """
 
     config: PairConfig
@@ -117,10 +116,8 @@ class PairStream(SceneStream):
         if lost:
             names = ", ".join(self.store.shapes[shape].id for shape in lost[:MOST_NAMED])
             more = ", …" if len(lost) > MOST_NAMED else ""
-            logger.warning(
-                f"note: {len(lost)} of {len(found)} scenes are left out, since they have {said}: "
-                f"{names}{more}"
-            )
+            what = f"{len(lost)} of {len(found)} scenes are left out, since they have {said}"
+            self.notes = (f"{what}: {names}{more}",)
         self.shapes = self.shapes[np.isin(self.shapes, [*kept])]
         samples = len(self.shapes) * self.config.samples
         require_batches(samples, self.config, unit="pair", whole="epoch")
