@@ -24,6 +24,7 @@ Workers are single-threaded processes; for a GPU, use --workers 1 --device cuda.
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="minutes; proves the script alone")
     options = parser.parse_args()
     if options.quick:
-        options = parser.parse_args([*QUICK, "--out", str(options.out)])
+        options = parser.parse_args([*QUICK, *sys.argv[1:]])  # which may say otherwise
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they import torch
     for split, count in (("train", options.train), ("test", options.test)):
         render_rooms(options.out / split, split, count, options.resolution)

@@ -59,7 +59,7 @@ def prepared(store, *overrides):
 def pre(rooms, small_resnet, small_unet, tmp_path_factory):
     """Some epochs of pre-training."""
     folder = tmp_path_factory.mktemp("pre") / "run"
-    train(rooms, config(epochs=8), folder, device="cpu")
+    train(rooms, config(epochs=6), folder, device="cpu")
     return folder
 
 
@@ -76,7 +76,8 @@ def test_both_losses_fall_on_rooms(pre):
 def test_a_run_on_rooms_interrupted_in_mid_epoch_ends_with_the_same_bits(
     rooms, tmp_path, monkeypatch
 ):
-    settings = config("images.cache=true", "matching.method=infonce", "optimizer.accumulate=2")
+    more = "images.cache=true", "matching.method=infonce", "loop.precision=bf16"
+    settings = config(*more, "optimizer.accumulate=2")
     train(rooms, settings, tmp_path / "straight", device="cpu")
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original = loop.learning_rate
