@@ -206,8 +206,6 @@ class MvnetConfig(TrainConfig):
             raise ValueError(
                 "transfer.weight and matching.weight are both 0, so there is no loss to train with"
             )
-        if self.scenes and self.data.views != 2:
-            raise ValueError("data.views should be 2 for scenes, whose frames are read in pairs")
         if self.projection.size % self.matching.stride:
             raise ValueError(
                 f"projection.size should be a multiple of matching.stride, {self.matching.stride}"

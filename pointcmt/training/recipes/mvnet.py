@@ -298,6 +298,12 @@ def _stream(
             points=data.points,
             seed=config.seed,
         )
+    if data.views != 2:
+        raise UsageError(
+            f"{data.views} views, but the frames of scenes are read in pairs",
+            where="data.views",
+            fix="use --set data.views=2, and as many scenes.pairs as you like",
+        )
     return PairConfig(
         arrays=(*arrays, *channels.values()),
         batch_size=config.effective_batch_size,

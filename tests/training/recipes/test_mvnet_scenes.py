@@ -244,7 +244,7 @@ def test_cached_features_of_frames_equal_those_computed_online(rooms, monkeypatc
 def test_networks_of_points_take_places_alone_and_need_no_options(rooms, tmp_path):
     recipe, _ = prepared(rooms, "model.backbone=dgcnn", "transfer.weight=0")
     assert "color" not in recipe.stream.arrays
-    few = "data.points=300", "data.batch_size=4", "transfer.weight=0"
+    few = "data.points=300", "data.batch_size=4", "data.fraction=0.3", "transfer.weight=0"
     train(rooms, small_config("mvnet", *few, epochs=1), tmp_path, device="cpu")
     assert open_run(tmp_path).config.scenes.overlap == (0.3, 0.9)
     assert np.isfinite(metrics(tmp_path)[0]["val_loss"])
@@ -259,7 +259,7 @@ def test_options_of_scenes_are_refused_for_shapes(store, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.views=4", "data.views should be 2 for scenes"),
+        ("data.views=4", "4 views, but the frames of scenes are read in pairs"),
         ("scenes.overlap=[0.5, 0.4]", "0 < least <= most <= 1"),
         ("scenes.overlaps=[0.5, 0.6]", "unknown key 'scenes.overlaps'"),
         ("scenes.voxel=2", "less than or equal to 1"),
@@ -267,7 +267,7 @@ def test_options_of_scenes_are_refused_for_shapes(store, tmp_path):
 )
 def test_invalid_options_of_scenes_are_refused(override, message):
     with pytest.raises(UsageError) as caught:
-        config(override)
+        build_recipe(config(override), 1, True)
     assert message in str(caught.value)
 
 
@@ -278,9 +278,9 @@ def test_what_scenes_cannot_do_is_said(pre, store, tmp_path):
         export(pre, "safetensors", tmp_path / "M.safetensors")
 
 
-def test_a_2d_network_that_does_not_take_frames_says_so(rooms, tmp_path):
+def test_a_2d_network_that_does_not_take_frames_says_so(rooms):
     overrides = "images.backbone=dinov2-small", "images.size=0"
     with pytest.raises(UsageError, match="which do not tile 80 × 60 pixels") as caught:
-        train(rooms, config(*overrides), tmp_path / "run", device="cpu")
+        prepared(rooms, *overrides)
     assert caught.value.where == "images.size"
     assert "70 or 84" in caught.value.fix
