@@ -192,10 +192,11 @@ def cache_levels(
         "image_size": network.size,
         "levels": [list(shape) for shape in network.shapes],
     }
-    caches = [
-        (create_features(share.store, key, network.width, facts, chunk="view"), share)
-        for share in store.shares(shapes)
+    every = [
+        create_features(member, key, network.width, facts, chunk="view")
+        for member in store.members  # a stream expects the array in each of them
     ]
+    caches = [(every[share.number], share) for share in store.shares(shapes)]
     views = sum(_missing_views(features, share) for features, share in caches)
     if views:
         logger.info(cost(views, network.width))
@@ -210,7 +211,7 @@ def cache_levels(
     processes.wait_for_everyone()
     for features, share in caches:
         features.require_fresh(share.shapes)
-    return Cached(network, caches[0][0])
+    return Cached(network, every[0])
 
 
 def _missing_views(features: Features, share: Share) -> int:

@@ -1,5 +1,7 @@
 """Pre-training on scenes: runs on box rooms, what they read, and the segmentation after them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from accelerate import Accelerator
 
 from pointcmt.cameras import Camera
 from pointcmt.correspondences import match_pixels, pixels_to_points
+from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.store.features import list_features, open_features, view_counts
+from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.datasets.streams import open_stream
 from pointcmt.errors import UsageError
 from pointcmt.training import loop
@@ -22,6 +26,7 @@ from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.pretrained import open_network, part_of
 from pointcmt.training.session import plan_session
+from tests.scene_stores import CONFIG, render_rooms
 from tests.training.equal_runs import assert_equal_runs, metrics
 from tests.training.recipes.mvnet_batches import CPU
 from tests.training.stores import small_config
@@ -47,10 +52,11 @@ def config(*overrides, **flags):
     return small_config("mvnet", *SETTINGS, *overrides, **{"epochs": 1, **flags})
 
 
-def prepared(store, *overrides):
-    """The recipe with these settings, ready to train, and a batch of a pair of each scene."""
+def prepared(store, *overrides, shapes=None):
+    """The recipe with these settings, ready to train on scenes, and a batch of two pairs."""
     torch.manual_seed(0)
-    recipe, shapes = build_recipe(config(*overrides), 1, True), np.arange(store.schema.shapes)
+    recipe = build_recipe(config(*overrides), 1, True)
+    shapes = np.array(range(store.schema.shapes) if shapes is None else shapes)
     recipe = recipe.prepare(RecipeContext(store, shapes, {}, CPU, Accelerator(cpu=True)))
     return recipe, next(iter(open_stream(store, shapes, recipe.stream)))
 
@@ -236,6 +242,14 @@ def test_cached_features_of_frames_equal_those_computed_online(rooms, monkeypatc
     found = cached.teacher.image_features(batch)
     assert found[0].shape[-2:] == cached.teacher.grids[0]
     torch.testing.assert_close(found[0], wanted[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_joined_store_may_hold_no_room_to_train_on(rooms, tmp_path):
+    """As a store of test rooms beside one of train rooms: its features are not computed."""
+    shapes = (ShapeRecord("others/0", "office", "test", "others/0"),)
+    other = render_rooms(tmp_path / "S", 1, 1, replace(CONFIG, voxel=0.1), shapes=shapes)
+    recipe = prepared(open_stores([rooms, other]), "images.cache=true", shapes=range(6))[0]
+    assert open_features(other, recipe.teacher.reads.partition("/")[2]).pending() == [0]
 
 
 # Other networks, other stores.
