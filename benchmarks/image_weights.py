@@ -50,6 +50,13 @@ def main() -> None:
     save_network(parser.parse_args().out)
 
 
+def network_in(folder: Path) -> Path:
+    """Return the folder, after saving the network there unless it is there already."""
+    if not (folder / STATISTICS).exists():
+        save_network(folder)
+    return folder
+
+
 def save_network(folder: Path) -> None:
     """Write EfficientNet-Lite0 in the layout of transformers' `save_pretrained`."""
     from transformers import EfficientNetConfig, EfficientNetModel

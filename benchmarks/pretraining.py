@@ -41,7 +41,7 @@ from pointcmt.render.jobs.job import Job
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.mvnet import MvnetConfig
-from pointcmt.training.ops.augment import keep_patches, scale_and_shift
+from pointcmt.training.ops.augment import keep_patches
 from pointcmt.training.ops.device import describe_device, find_device
 from pointcmt.training.ops.projection import SPREAD, foreground, index_map, project, splat_radius
 from pointcmt.training.recipes.mvnet import Mvnet, build, keep_points
@@ -178,9 +178,8 @@ def timed_steps(
         with autocast:
             kept = keep_patches(batch["points"], config.masking, generator)
             points, maps = keep_points(batch["points"], recipe.project(batch), kept)
-            scale, shift = config.augmentation.scale, config.augmentation.shift
-            points = scale_and_shift(points, scale, shift, generator)
-            output = model(points, maps, recipe.grids)
+            points, features = recipe.inputs({**batch, "points": points}, generator)
+            output = model(points, maps, recipe.grids, features)
             loss = recipe.total(recipe.terms(output, maps, batch, generator))
         clock.mark("heads, losses")
         loss.backward()
@@ -205,12 +204,13 @@ def count_holes(store: ViewStore) -> None:
         if points > store.schema.points:
             continue
         for size in (28, 56, 112):
-            shown = foreground(batch["depth"], size)
+            grid = (size, size)
+            shown = foreground(batch["depth"], grid)
             area = shown.flatten(1).sum(dim=1)
             for share in (0.7, 0.85, 1.0):
-                radius = share * splat_radius(points, size)
+                radius = share * splat_radius(points, grid)
                 where = uv[:, :, :points] * (size / store.schema.size)
-                found = index_map(where, batch["visible"][:, :, :points], size, radius)[..., 0] >= 0
+                found = index_map(where, batch["visible"][:, :, :points], grid, radius)[..., 0] >= 0
                 holes = (shown & ~found).flatten(1).sum(dim=1) / area
                 beyond = (found & ~shown).flatten(1).sum(dim=1) / area
                 print(

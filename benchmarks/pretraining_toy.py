@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from image_weights import STATISTICS, save_network
+from image_weights import network_in
 
 from pointcmt.cameras import find_rig
 from pointcmt.console import in_words
@@ -134,9 +134,7 @@ def main() -> None:
     plan, out = QUICK if options.quick else Plan(), options.out
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they import torch
     render_toy(out / "store", plan.shapes)
-    images = options.images or out / "images"
-    if not (images / STATISTICS).exists() and not options.images:
-        save_network(images)
+    images = options.images or network_in(out / "images")
     jobs = [
         Job(out, plan, options.backbone, images, options.size, variant, seed)
         for seed in seeds  # seed by seed: an interrupted study is a complete smaller one

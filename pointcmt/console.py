@@ -107,6 +107,12 @@ def in_words(name: str) -> str:
     return name.replace("_", " ").replace("miou", "mIoU")
 
 
+def in_pixels(image: tuple[int, int]) -> str:
+    """Format the height and width of an image: 224², or 320 × 240, the width first."""
+    height, width = image
+    return f"{width}²" if height == width else f"{width} × {height}"
+
+
 def duration(seconds: float) -> str:
     """Format seconds as 0:42, 12:03 or 3:07:59."""
     minutes, rest = divmod(round(max(seconds, 0)), 60)

@@ -44,7 +44,7 @@ NO_EXPORT = "a store of scenes, which `export` cannot use"
 REFUSED = {
     **{
         f"train {recipe}": (("train", *recipe.split(), "--data", "S", "--out", "OUT"), NO_TRAINING)
-        for recipe in ("", "teacher", "cmpg", "student", "mvnet", "finetune", "partseg", "pointcmt")
+        for recipe in ("", "teacher", "cmpg", "student", "finetune", "partseg", "pointcmt")
     },
     "evaluate": (("evaluate", "RUN", "--data", "S"), NO_TRAINING),
     "probe": (

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.datasets.store.epochs import EpochStream
+from pointcmt.datasets.store.epochs import Batch, EpochStream
 from pointcmt.datasets.store.scene_streams.crops import CropConfig, CropStream
 from pointcmt.datasets.store.scene_streams.pairs import PairConfig, PairStream
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
@@ -41,19 +41,40 @@ def evaluation_config(
 
     Scenes are read whole instead of as crops, at full resolution and with all labels; pairs of
     frames are those of the first epoch. all_views: otherwise as many views of a shape as in
-    training, the same ones each time. also: more arrays of shapes to read.
+    training, the same ones each time. also: more arrays to read, of views or points.
     """
     if isinstance(training, CropConfig):
         whole = replace(training, crop=0, samples=1, labeled_points=0)
         return replace(whole, batch_size=batch_size, shuffle=False, drop_last=False)
+    arrays = tuple(dict.fromkeys((*training.arrays, *also)))
     if isinstance(training, PairConfig):
-        return replace(training, batch_size=batch_size, shuffle=False, drop_last=False)
+        return replace(
+            training, arrays=arrays, batch_size=batch_size, shuffle=False, drop_last=False
+        )
     return replace(
         training,
-        arrays=tuple(dict.fromkeys((*training.arrays, *also))),
+        arrays=arrays,
         batch_size=batch_size,
         shuffle=False,
         balance=False,
         drop_last=False,
         views=0 if all_views else training.views,
     )
+
+
+def read_batch(
+    store: StoreReader,
+    shapes: NDArray[np.int64],
+    training: AnyConfig,
+    all_views: bool = True,
+    also: tuple[str, ...] = (),
+) -> Batch:
+    """Return one batch of these shapes, read as for evaluation; of scenes, one pair of each.
+
+    all_views, also: see `evaluation_config`.
+    """
+    config = evaluation_config(training, len(shapes), all_views, also)
+    if isinstance(config, PairConfig):
+        config = replace(config, samples=1)
+    (batch,) = open_stream(store, shapes, config)
+    return batch

@@ -107,7 +107,8 @@ def train(
 
         records = resume(session)
         done, end = len(records), min(config.epochs, until or config.epochs)
-        for note in (*plan.notes, describe_start(session, done)):
+        notes = (*plan.notes, *state.stream.notes, *session.validation.notes)
+        for note in (*notes, describe_start(session, done)):
             logger.info(note)
         if done >= end:
             if is_main and done == config.epochs:  # maybe killed before the last pictures

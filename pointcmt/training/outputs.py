@@ -9,7 +9,7 @@ from pointcmt.console import in_words
 from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.features import features_size
 from pointcmt.datasets.store.schema import OBJECTS
-from pointcmt.datasets.streams import evaluation_config, open_stream
+from pointcmt.datasets.streams import read_batch
 from pointcmt.training.figures.plots import draw_curve
 from pointcmt.training.ops.device import describe_device
 from pointcmt.training.runs import checkpoint
@@ -32,7 +32,7 @@ def draw_progress(session: Session, records: list[dict[str, Any]]) -> None:
 @torch.no_grad()
 def draw_examples(session: Session) -> None:
     """Write the recipe's pictures of its model's results for some validation shapes."""
-    held_out = session.plan.split.validation
+    held_out = session.validation.shapes
     count = EXAMPLES if session.config.reads == OBJECTS else SCENE_EXAMPLES
     shapes = held_out[np.unique(np.linspace(0, len(held_out) - 1, count).astype(int))]
     batch = _read(session, shapes, ("rgb",))
@@ -49,7 +49,7 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
     if known:
         return known
     recipe, state = session.recipe, session.state
-    batch = _read(session, session.plan.split.validation[:1])
+    batch = _read(session, session.validation.shapes[:1])
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
     arrays = getattr(recipe.stream, "arrays", ())
@@ -92,6 +92,5 @@ def describe_epoch(record: dict[str, Any], epochs: int) -> str:
 
 def _read(session: Session, shapes: Any, also: tuple[str, ...] = ()) -> Batch:
     """Read these shapes as one batch on the device, with all views."""
-    config = evaluation_config(session.recipe.stream, len(shapes), also=also)
-    (batch,) = open_stream(session.plan.store, shapes, config)
+    batch = read_batch(session.plan.store, shapes, session.recipe.stream, also=also)
     return {name: data.to(session.device) for name, data in batch.items()}

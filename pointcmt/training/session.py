@@ -16,6 +16,7 @@ from pointcmt.datasets.streams import (
     AnyConfig,
     evaluation_config,
     open_stream,
+    read_batch,
     require_streamable,
 )
 from pointcmt.errors import UsageError
@@ -29,7 +30,7 @@ from pointcmt.training.runs.folder import LAST, Run, open_run, plan_run
 from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
 from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
-from pointcmt.training.runs.point_labels import learned_classes, require_kind
+from pointcmt.training.runs.point_labels import fit_kind, learned_classes, require_kind
 from pointcmt.training.runs.pretrained import resolve_config, start_from
 from pointcmt.training.runs.splits import (
     Split,
@@ -129,8 +130,7 @@ def check_session(
         start_from(config, recipe.model, run.class_names)
     _require_streams(store, split, recipe, config, accelerator)
     if config.point_network is not None:
-        reads = evaluation_config(recipe.stream, 1, config.all_views)
-        (batch,) = open_stream(store, split.validation[:1], reads)
+        batch = read_batch(store, split.validation[:1], recipe.stream, config.all_views)
         network, inputs = recipe.deployable(recipe.model.eval(), batch)
         network(*inputs)
 
@@ -165,6 +165,7 @@ def open_session(
 
 def _fit(config: TrainConfig, store: StoreReader) -> tuple[TrainConfig, Split]:
     """Return the configuration as it fits the store, and the split of its shapes, with notes."""
+    config = fit_kind(config, store)
     require_kind(store, config)
     require_trackers(config)
     config = resolve_config(config, store)
@@ -183,7 +184,7 @@ def _require_streams(
     training, validation = _stream_configs(recipe, config, accelerator)
     require_streamable(store, split.train, training)
     require_streamable(store, split.validation, validation)
-    _require_batch(config, accelerator.num_processes, len(split.train) * config.data.samples)
+    _require_batch(config, accelerator.num_processes, len(split.train) * config.samples)
 
 
 def _stream_configs(

@@ -33,9 +33,13 @@ class Batching(Protocol):
 class EpochStream(ABC):
     """A stream of batches: each iteration is one epoch. Its state can resume in mid-epoch.
 
-    epoch, position: what the next iteration yields first; the position counts batches of the
-    epoch. prefetch: batches that are read in advance.
+    shapes: [n] indices of axis 0, those that it reads. epoch, position: what the next iteration
+    yields first; the position counts batches of the epoch. prefetch: batches that are read in
+    advance. notes: for the user, about shapes that cannot be read.
     """
+
+    shapes: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     def __init__(self, store: StoreReader, prefetch: int) -> None:
         self.store = store

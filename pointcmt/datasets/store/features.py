@@ -10,7 +10,7 @@ Features of a read-only store are kept elsewhere: see `ViewStore.open`.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from pointcmt.datasets.store.root import (
 from pointcmt.datasets.store.schema import (
     COMMITS,
     FEATURES,
+    OBJECTS,
     RENDER,
     ROOT,
     ArraySpec,
@@ -297,6 +298,13 @@ def features_size(store: ViewStore, arrays: Iterable[str]) -> int | None:
     """Return the size in bytes of those arrays that are features; None on object storage."""
     sizes = [store.derived.storage.size(name) for name in arrays if is_derived(name)]
     return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def view_counts(store: ViewStore, shapes: Sequence[int]) -> NDArray[np.int64]:
+    """Return how many views of their rows these shapes use, [n]: objects all of them."""
+    if store.schema.kind == OBJECTS:
+        return np.full(len(shapes), store.schema.views, np.int64)
+    return store.read("view_count", np.asarray(shapes, np.int64)).astype(np.int64)
 
 
 def forget_shard(store: ViewStore, key: str, shard: int) -> None:

@@ -35,6 +35,7 @@ Kind = TypeVar("Kind", bound=Section)
 ADDED = (
     "data.sampling",
     "loss.class_weights",
+    "scenes",
     "data.labeled_points",
     *(
         f"augmentation.{name}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pointcmt.training.config.scenes import PointInputs, SceneAugmentation
 from pointcmt.training.config.sections import (
     Augmentation,
     DenseBackbone,
@@ -64,7 +65,7 @@ class Images(Section):
     levels: tuple[Share, ...] = (0.5, 0.75, 1.0)
     """Depths to take features from, as fractions of all layers: 6, 9 and 12 of 12."""
     size: NotNegative = 224
-    """Pixels per side, a multiple of the network's patches; resized on the device; 0 = as
+    """Pixels of the longer side, a multiple of the network's patches; resized on the device; 0 = as
     stored."""
     standardize: bool = True
     """Scale each channel to mean 0 and variance 1 over the patches that show shapes. Otherwise,
@@ -91,7 +92,7 @@ class Projection(Section):
     """How the points' features become a feature map of a view."""
 
     size: Positive = 56
-    """Pixels per side of a map: a quarter of 224."""
+    """Pixels of a map's longer side: a quarter of 224. The other follows the aspect ratio."""
     radius: Weight = 0.0
     """Radius of a splat in the map's pixels; 0 = chosen by the number of points."""
     fill: bool = True
@@ -130,6 +131,35 @@ class ViewMatching(Section):
     """Temperature of infonce."""
 
 
+class ScenePairs(PointInputs):
+    """What is read from a store of scenes: pairs of frames, with the points that belong to them."""
+
+    overlap: tuple[float, float] = (0.3, 0.9)
+    """Least and most of what two frames of a pair see in common, as a share of the points of the
+    one that sees fewer."""
+    pairs: Positive = 8
+    """Pairs of each scene and epoch."""
+    augmentation: SceneAugmentation = SceneAugmentation()
+    """Points are neither left out nor mixed: maps and frames belong to them."""
+
+    @field_validator("augmentation")
+    @classmethod
+    def _check_augmentation(cls, augmentation: SceneAugmentation) -> SceneAugmentation:
+        if augmentation.dropout_probability or augmentation.mix:
+            raise ValueError(
+                "pairs of frames need all of their points, so dropout_probability and mix should "
+                "be 0: see masking"
+            )
+        return augmentation
+
+    @field_validator("overlap")
+    @classmethod
+    def _check_overlap(cls, overlap: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < overlap[0] <= overlap[1] <= 1:
+            raise ValueError("Input should be two numbers, 0 < least <= most <= 1")
+        return overlap
+
+
 class MvnetConfig(TrainConfig):
     """View-consistency pre-training in the manner of MVNet, without labels: L = L_k + λ L_m."""
 
@@ -144,6 +174,8 @@ class MvnetConfig(TrainConfig):
     """Named set of defaults: ours, since the paper's are not published."""
     epochs: Positive = 100
     data: PairData = PairData()
+    scenes: ScenePairs | None = None
+    """Options for stores of scenes, such as those of mvnet-toyrooms; null = a store of shapes."""
     model: Pretrained = Pretrained()
     images: Images = Images()
     projection: Projection = Projection()
@@ -152,7 +184,8 @@ class MvnetConfig(TrainConfig):
     masking: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Fraction of the point patches to mask; 0 = off."""
     augmentation: Augmentation = Augmentation()
-    """Random scale and shift of the network's input; the views stay as they are."""
+    """Random scale and shift of the network's input; the views stay as they are. For scenes,
+    scenes.augmentation is used instead."""
     optimizer: Optimizer = Optimizer(
         name="adamw", learning_rate=0.0005, weight_decay=0.05, clip_norm=1.0
     )
@@ -169,6 +202,14 @@ class MvnetConfig(TrainConfig):
         if not backbone or backbone.startswith("pointvit"):
             return {}
         return {"optimizer": {"learning_rate": 0.001}}
+
+    @property
+    def reads(self) -> Literal["objects", "scenes"]:
+        return "scenes" if self.scenes else "objects"
+
+    @property
+    def samples(self) -> int:
+        return self.scenes.pairs if self.scenes else 1
 
     @model_validator(mode="after")
     def _check_together(self) -> "MvnetConfig":

@@ -26,7 +26,23 @@ SMALLEST_CELL = 0.05  # of an elastic distortion, in meters: its noise fills a g
 POINTS = 8192  # of a crop for PointNet++, as in its code for ScanNet
 
 
-class SceneData(Data):
+class PointInputs(Section):
+    """What a network on voxels takes of the points of scenes, besides 1 and their height."""
+
+    voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
+    """Size of voxels of the network, in meters; semseg trains on one random point of each."""
+    color: bool = True
+    """Whether the color is an input of the network."""
+    normals: bool = False
+    """Whether the normal is an input of the network."""
+
+    @property
+    def channels(self) -> int:
+        """Numbers of each point."""
+        return 3 * self.color + 3 * self.normals
+
+
+class SceneData(PointInputs, Data):
     """What is read from a store of scenes."""
 
     batch_size: Annotated[int, Field(ge=2)] = 8
@@ -38,24 +54,13 @@ class SceneData(Data):
     test_area: Annotated[int, Field(ge=0, le=6)] = 0
     """S3DIS: the area to hold out for the test, 1 to 6, whatever the store's splits are; 0 = the
     test split of the store."""
-    voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
-    """Size of voxels, of the data and of the network: training reads one random point of each."""
     crop: NotNegative = 100_000
     """Voxels of a crop, those nearest to a random one; 0 = whole scenes. pointnet2 needs crops, by
     default of 8192."""
     crops: Positive = 1
     """Crops of each scene and epoch."""
-    color: bool = True
-    """Whether the color is an input of the network."""
-    normals: bool = False
-    """Whether the normal is an input of the network."""
     labeled_points: NotNegative = 0
     """Labeled points of each train scene whose labels are used, chosen by split_seed; 0 = all."""
-
-    @property
-    def samples(self) -> int:
-        """Samples of each scene in an epoch."""
-        return self.crops
 
 
 class ScenePoints(Network):
@@ -69,7 +74,7 @@ class ScenePoints(Network):
 
 
 class SceneAugmentation(Section):
-    """Random changes of each crop, those of Pointcept's recipes; a probability of 0 = off."""
+    """Random changes of each sample, those of Pointcept's recipes; a probability of 0 = off."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the points to leave out."""
@@ -95,7 +100,7 @@ class SceneAugmentation(Section):
     autocontrast: Probability = 0.0
     """Probability of stretching the colors of a crop to the whole range, to a random extent."""
     color_shift: Weight = 0.05
-    """Maximum shift of each color channel of a crop, as a share of its range."""
+    """Maximum shift of each color channel of a sample, as a share of its range."""
     color_shift_probability: Probability = 1.0
     """Probability of that shift."""
     color_noise: Weight = 0.05
@@ -129,7 +134,6 @@ class SemsegConfig(DownstreamConfig):
     """Semantic segmentation of scenes: a class for each point."""
 
     labeled: ClassVar[bool] = False
-    reads: ClassVar[Literal["objects", "scenes"]] = "scenes"
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
     needs_init: ClassVar[bool] = False
@@ -145,6 +149,14 @@ class SemsegConfig(DownstreamConfig):
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.003, weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine", warmup=5.0)
     augmentation: SceneAugmentation = SceneAugmentation()
+
+    @property
+    def reads(self) -> Literal["objects", "scenes"]:
+        return "scenes"
+
+    @property
+    def samples(self) -> int:
+        return self.data.crops
 
     @classmethod
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:

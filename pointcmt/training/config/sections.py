@@ -129,11 +129,6 @@ class Data(Section):
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of these selections; keep it the same for all seeds and stages."""
 
-    @property
-    def samples(self) -> int:
-        """Samples of each shape in an epoch."""
-        return 1
-
 
 class PointData(Data):
     """What a point network or a generator reads from the store."""
@@ -263,7 +258,6 @@ class TrainConfig(Section):
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     labeled: ClassVar[bool] = True  # whether its shapes need classes
-    reads: ClassVar[Literal["objects", "scenes"]] = "objects"  # the kind of stores
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None
@@ -288,6 +282,16 @@ class TrainConfig(Section):
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Return defaults that depend on the given values."""
         return {}
+
+    @property
+    def reads(self) -> Literal["objects", "scenes"]:
+        """The kind of stores that it reads."""
+        return "objects"
+
+    @property
+    def samples(self) -> int:
+        """Samples of each shape in an epoch."""
+        return 1
 
     @property
     def effective_batch_size(self) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.console import logger
+from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import Report
@@ -137,6 +138,12 @@ def probe(
     folder = find_run(folder)
     name = find_checkpoint(folder, which)
     network = open_network(folder, name)
+    if network.config.reads == SCENES:
+        raise UsageError(
+            "this run's network takes scenes in meters, and probes are of shapes",
+            where=str(folder),
+            fix="train `semseg` with --init on it, or probe a run that was trained on shapes",
+        )
     train, test = (labeled(store, split)[0] for split in ("train", "test"))
     test, left_out = of_learned_classes(store, test, unlearned_classes(store, train), "test")
     if not len(test):

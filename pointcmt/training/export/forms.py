@@ -185,6 +185,8 @@ def form_of(run: Run, to: str) -> Form:
     recipe = run.config.recipe
     form = find_form(recipe)
     why = REFUSED.get(recipe, "")
+    if run.config.reads == "scenes" and not why:
+        why = "it was trained on scenes; `train semseg --init` starts from it"
     if recipe not in FORMS and not why and not _is_own_classifier(run.config):
         why = "of recipes from outside, only those whose model is a backbone that classifies can be"
     if to == "onnx":

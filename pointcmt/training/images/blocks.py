@@ -7,12 +7,13 @@ Swin, the blocks of EfficientNet and MobileNet.
 
 import inspect
 from collections.abc import Sequence
-from math import isqrt
+from math import prod, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pointcmt.console import in_pixels
 from pointcmt.errors import UsageError
 from pointcmt.training.images.networks import ImageNetwork, require_size
 
@@ -54,32 +55,33 @@ class Blocks:
         return layers
 
     def maps(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Normalized pixels [n,3,s,s] → the maps of these blocks, [n,D,h,w] each.
+        """Normalized pixels [n,3,H,W] → the maps of these blocks, [n,D,h,w] each.
 
         Call `shapes` first: it determines the layout of the maps. Raises ValueError for outputs
         that are not maps, and whatever the network raises.
         """
-        return [self._as_map(output, pixels.shape[-1]) for output in self._run(pixels, layers)]
+        image = pixels.shape[-2], pixels.shape[-1]
+        return [self._as_map(output, image) for output in self._run(pixels, layers)]
 
     @torch.no_grad()
-    def shapes(self, size: int, layers: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Return (D, h, w) of these blocks' maps of images [size, size], by a trial run.
+    def shapes(self, image: tuple[int, int], layers: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Return (D, h, w) of these blocks' maps of images [H, W], by a trial run.
 
         Raises UsageError for a size that the network does not accept, if the outputs are not maps,
         or if an image's maps depend on the rest of its batch.
         """
-        require_size(self.known, size, self.option)
-        pair = self._images(size)
+        require_size(self.known, image, self.option)
+        pair = self._images(image)
         try:
             both, alone = self._run(pair, layers), self._run(pair[:1], layers)
-            self._turned = self._has_channels_last(alone, size, layers)
-            found = [self._as_map(output, size) for output in alone]
+            self._turned = self._has_channels_last(alone, image, layers)
+            found = [self._as_map(output, image) for output in alone]
         except Exception as error:  # whatever the network raises
             own, fix = own_size(self.known), "choose another network"
-            if own not in (0, size):
+            if own and image[0] == image[1] != own:
                 fix = f"set {self.option} to {own}, what it was trained on, or {fix}"
             raise UsageError(
-                f"{self.known.name} does not accept images of {size}² pixels: {error}",
+                f"{self.known.name} does not accept images of {in_pixels(image)} pixels: {error}",
                 where=self.option,
                 fix=fix,
             ) from error
@@ -111,46 +113,59 @@ class Blocks:
             )
         return outputs
 
-    def _as_map(self, output: Tensor, size: int) -> Tensor:
+    def _as_map(self, output: Tensor, image: tuple[int, int]) -> Tensor:
         """Return a block's output as [n,D,h,w]. Maps are unchanged; of tokens, the patches', which
         come last, go through the network's final norm.
         """
         if output.ndim == 4:
             return output.movedim(-1, 1) if self._turned else output
         count, width = output.shape[1:]
-        side = size // self.known.patch
-        if side * side > count:  # patches were merged, or their size is unknown
-            side = isqrt(count)
-            if side * side != count:
-                raise ValueError(f"{count} tokens do not form a square")
+        rows, columns = (side // self.known.patch for side in image)
+        if rows * columns > count:  # patches were merged, or their size is unknown
+            rows, columns = _grid_of(count, image)
         norm = next((norm for norm in self._norms if norm.weight.shape == (width,)), None)
-        tokens = output[:, count - side * side :]
-        return (norm(tokens) if norm else tokens).mT.unflatten(2, (side, side))
+        tokens = output[:, count - rows * columns :]
+        return (norm(tokens) if norm else tokens).mT.unflatten(2, (rows, columns))
 
     def _has_channels_last(
-        self, outputs: Sequence[Tensor], size: int, layers: Sequence[int]
+        self, outputs: Sequence[Tensor], image: tuple[int, int], layers: Sequence[int]
     ) -> bool:
-        """Return whether maps come as [n,h,w,D], as SAM's do: the sides are the equal ones.
+        """Return whether maps come as [n,h,w,D], as SAM's do: the sides are those of the image.
 
-        If all three are equal, the sides are the dimensions that grow with the image.
+        If both readings fit, the sides are the dimensions that grow with the image.
         """
         for layer, output in zip(layers, outputs, strict=True):
             if output.ndim == 3:
                 continue
             D, h, w = output.shape[1:]
-            if D == h == w:
-                (larger,) = self._run(self._images(2 * size)[:1], [layer])
+            first, last = _fits(h, w, image), _fits(D, h, image)
+            if first and last:
+                (larger,) = self._run(self._images((2 * image[0], 2 * image[1]))[:1], [layer])
                 return larger.shape[1] != D
-            if h not in (D, w):
-                raise ValueError(f"maps of {D} × {h} × {w} are not square")
-            return h != w
+            if not first and not last:
+                raise ValueError(f"maps of {D} × {h} × {w} do not have its aspect ratio")
+            return last
         return False
 
-    def _images(self, size: int) -> Tensor:
-        """Return two images of waves, [2,3,s,s], without using torch's random generator."""
-        weights = next(self.network.parameters())
-        phase = torch.arange(2 * 3 * size * size, device=weights.device, dtype=weights.dtype)
-        return (0.1 * phase).sin().unflatten(0, (2, 3, size, size))
+    def _images(self, image: tuple[int, int]) -> Tensor:
+        """Return two images of waves, [2,3,h,w], without using torch's random generator."""
+        weights, shape = next(self.network.parameters()), (2, 3, *image)
+        phase = torch.arange(prod(shape), device=weights.device, dtype=weights.dtype)
+        return (0.1 * phase).sin().unflatten(0, shape)
+
+
+def _grid_of(count: int, image: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of tokens that cover an image. Raises ValueError if none fit."""
+    height, width = image
+    rows, columns = round(sqrt(count * height / width)), round(sqrt(count * width / height))
+    if rows * columns != count:
+        raise ValueError(f"{count} tokens do not form a map of {in_pixels(image)} pixels")
+    return rows, columns
+
+
+def _fits(rows: int, columns: int, image: tuple[int, int]) -> bool:
+    """Return whether a map has an image's aspect ratio, up to one row or column."""
+    return abs(rows * image[1] - columns * image[0]) < max(image)
 
 
 def own_size(known: ImageNetwork) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import Paced, meter
-from pointcmt.datasets.store.features import Features, Images
+from pointcmt.datasets.store.features import Features, Images, view_counts
 
 VIEWS_AT_ONCE = 64  # images per pass of the encoder, whatever the shard size
 
@@ -53,7 +53,9 @@ def compute_features(
         progress = Paced(bar)
         for images, rgb in _read_ahead(features, shards):
             array = np.zeros((*rgb.shape[:2], features.width), np.float16)
-            array[images.done] = _encode(encode, rgb[images.done])
+            counts = view_counts(store, store.schema.shapes_of(images.shard))
+            used = images.done[:, None] & (np.arange(rgb.shape[1]) < counts[:, None])  # [s, V]
+            array[used] = _encode(encode, rgb[used])
             features.write(images, array)
             progress.advance(len(rgb), now=images.shard == shards[-1])
 
@@ -73,7 +75,6 @@ def _read_ahead(
 
 @torch.no_grad()
 def _encode(encode: Encode, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Images [s, V, H, W, 3] → features [s, V, D], in batches of a machine-independent size."""
-    views = torch.from_numpy(rgb).flatten(0, 1)  # [s·V, H, W, 3]
-    parts = [encode(part).half().cpu() for part in views.split(VIEWS_AT_ONCE)]
-    return torch.cat(parts).view(*rgb.shape[:2], -1).numpy()
+    """Images [n, H, W, 3] → features [n, D], in batches of a machine-independent size."""
+    parts = [encode(part).half().cpu() for part in torch.from_numpy(rgb).split(VIEWS_AT_ONCE)]
+    return torch.cat(parts).numpy()

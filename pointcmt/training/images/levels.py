@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.features import Features, create_features
+from pointcmt.datasets.store.features import Features, create_features, view_counts
 from pointcmt.datasets.store.streaming import Batch
 from pointcmt.datasets.store.view_store import Share, StoreReader
 from pointcmt.errors import UsageError
-from pointcmt.training.images.blocks import Blocks, own_size
+from pointcmt.training.images.blocks import SIZE_OPTION, Blocks, own_size
 from pointcmt.training.images.building import build_known, build_random
 from pointcmt.training.images.features import compute_features, teacher_key
-from pointcmt.training.images.networks import ImageNetwork, to_pixels
+from pointcmt.training.images.networks import ImageNetwork, require_size, to_pixels
 from pointcmt.training.images.weights import find_network
+from pointcmt.training.ops.projection import Grid, fit_grid
 
 FLOOR = 0.01  # lower bound of a channel's deviation, relative to the mean of all channels'
 LEAST = 1e-6  # smallest share of a patch that must be covered
@@ -36,10 +37,12 @@ class ImageLevels(nn.Module):
     """A frozen image network → its levels.
 
     known: the description of `network`. levels: shares of the depth, ascending, such as 0.5 and
-    1.0. size: pixels that views are resized to, 0 = as stored. stored: pixels of the stored views.
+    1.0. size: pixels of the longer side that views are resized to, 0 = as stored; the other side
+    keeps their aspect ratio, up to whole patches. stored: height and width of the stored views.
 
-    Attributes: layers, the number of each level's block or stage, from 1; shapes, (D, h, w) of each
-    level. Raises UsageError for views that the network does not accept, and as `Blocks`.
+    Attributes: layers, the number of each level's block or stage, from 1; input, height and width
+    of the network's input; shapes, (D, h, w) of each level. Raises UsageError for views that the
+    network does not accept, and as `Blocks`.
     """
 
     mean: Tensor
@@ -51,7 +54,7 @@ class ImageLevels(nn.Module):
         network: nn.Module,
         levels: Sequence[float],
         size: int,
-        stored: int,
+        stored: Grid,
     ) -> None:
         super().__init__()
         self.known, self.size = known, size
@@ -61,7 +64,10 @@ class ImageLevels(nn.Module):
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in known.statistics)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.shapes = self.blocks.shapes(size or stored, self.layers)
+        if size:
+            require_size(known, (size, size), SIZE_OPTION)
+        self.input = fit_grid(size, stored, known.patch) if size else stored
+        self.shapes = self.blocks.shapes(self.input, self.layers)
 
     @property
     def width(self) -> int:
@@ -76,13 +82,13 @@ class ImageLevels(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [n, H, W, 3] u8 → every level [n, D, h, w] f32; on CUDA computed in bf16."""
         on = images.device.type
-        pixels = to_pixels(images, self.size, self.mean, self.std)
+        pixels = to_pixels(images, self.input, self.mean, self.std)
         with torch.autocast(on, torch.bfloat16, enabled=on == "cuda"):
             return [level.float() for level in self.blocks.maps(pixels, self.layers)]
 
 
 def build_levels(
-    backbone: str, weights: str, levels: Sequence[float], size: int, stored: int
+    backbone: str, weights: str, levels: Sequence[float], size: int, stored: Grid
 ) -> ImageLevels:
     """Build a network with its weights (see `build_network`), on the CPU.
 
@@ -103,7 +109,8 @@ def level_widths(backbone: str, weights: str, levels: Sequence[float], size: int
     known = find_network(backbone, weights)
     with torch.device("meta"):
         blocks = Blocks(known, build_random(known).eval())
-    shapes = blocks.shapes(size or own_size(known) or USUAL, blocks.find(levels))
+    side = size or own_size(known) or USUAL  # maps of any image have the same widths
+    shapes = blocks.shapes((side, side), blocks.find(levels))
     return [D for D, _, _ in shapes]
 
 
@@ -185,10 +192,11 @@ def cache_levels(
         "image_size": network.size,
         "levels": [list(shape) for shape in network.shapes],
     }
-    caches = [
-        (create_features(share.store, key, network.width, facts, chunk="view"), share)
-        for share in store.shares(shapes)
+    every = [
+        create_features(member, key, network.width, facts, chunk="view")
+        for member in store.members  # a stream expects the array in each of them
     ]
+    caches = [(every[share.number], share) for share in store.shares(shapes)]
     views = sum(_missing_views(features, share) for features, share in caches)
     if views:
         logger.info(cost(views, network.width))
@@ -203,14 +211,14 @@ def cache_levels(
     processes.wait_for_everyone()
     for features, share in caches:
         features.require_fresh(share.shapes)
-    return Cached(network, caches[0][0])
+    return Cached(network, every[0])
 
 
 def _missing_views(features: Features, share: Share) -> int:
     """Return the number of views whose features are still to be computed."""
-    schema = features.store.schema
+    store = features.store
     shards = share.shards & set(features.pending())
-    return schema.views * sum(len(schema.shapes_of(shard)) for shard in shards)
+    return sum(int(view_counts(store, store.schema.shapes_of(shard)).sum()) for shard in shards)
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:

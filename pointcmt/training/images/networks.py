@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt import plugins
+from pointcmt.console import in_pixels
 from pointcmt.errors import UsageError, nearest
 
 RANDOM, HUB = "random", "hub"  # values of `weights` other than a folder or a hub id
@@ -151,26 +152,28 @@ def named_network(name: str) -> ImageNetwork:
     return replace(found, name=name, fingerprint=found.fingerprint or code)
 
 
-def to_pixels(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+def to_pixels(images: Tensor, size: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
     """images [n,H,W,3] u8 → network input [n,3,h,w], channels last in memory.
 
-    size: h = w that they are resized to, 0 = as they are. mean, std [3,1,1]: on the scale 0 to 255.
+    size: h and w that they are resized to. mean, std [3,1,1]: on the scale 0 to 255.
     """
     pixels = images.permute(0, 3, 1, 2).to(mean.dtype)
-    if size and pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    if pixels.shape[-2:] != size:
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return (pixels - mean) / std
 
 
-def require_size(network: ImageNetwork, size: int, option: str = "data.image_size") -> None:
-    """Raise UsageError for images [size, size] that the network's patches do not tile."""
-    patch = network.patch
-    if size % patch:
-        below = size - size % patch
+def require_size(
+    network: ImageNetwork, size: tuple[int, int], option: str = "data.image_size"
+) -> None:
+    """Raise UsageError for images [h, w] that the network's patches do not tile."""
+    patch, longer = network.patch, max(size)
+    if any(side % patch for side in size):
+        below = longer - longer % patch
         near = f"{below} or {below + patch}" if below else str(patch)
         raise UsageError(
-            f"{network.name} cuts images into patches of {patch}², which do not tile {size}² "
-            "pixels",
+            f"{network.name} cuts images into patches of {patch}², which do not tile "
+            f"{in_pixels(size)} pixels",
             where=option,
             fix=f"set {option} to a multiple of {patch}, such as {near}",
         )

@@ -53,7 +53,7 @@ class LastMap:
             training, device = network.training, next(network.parameters()).device
             network.eval()  # so that no running statistics change
             with torch.autocast(device.type, enabled=False):
-                ((self._widths[size], _, _),) = self.blocks.shapes(size, self.layers)
+                ((self._widths[size], _, _),) = self.blocks.shapes((size, size), self.layers)
             network.train(training)
         return self._widths[size]
 

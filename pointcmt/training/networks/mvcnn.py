@@ -71,8 +71,9 @@ class MVCNN(nn.Module):
         Raises UsageError for images that the encoder's patches do not tile.
         """
         B, V = images.shape[:2]
-        require_size(self.known, self.image_size or images.shape[-2])
-        pixels = to_pixels(images.flatten(0, 1), self.image_size, self.mean, self.std)
+        size = (self.image_size or images.shape[-3], self.image_size or images.shape[-2])
+        require_size(self.known, size)
+        pixels = to_pixels(images.flatten(0, 1), size, self.mean, self.std)
         return self._feature(self.encoder, pixels).view(B, V, -1)
 
     def pool(self, per_view: Tensor) -> Tensor:

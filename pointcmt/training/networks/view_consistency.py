@@ -6,7 +6,7 @@ cross-attention they predict each pixel's position in a second view. The layers 
 After pre-training only `backbone` is used.
 
 Letters: B shapes, V views, N points, D width of a point's feature, W its width when projected,
-h = w pixels of a map.
+h × w pixels of a map.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.images.levels import level_widths
-from pointcmt.training.ops.projection import gather_map, splat_map
+from pointcmt.training.ops.projection import Grid, gather_map, splat_map
 
 SHARPNESS = 10.0  # initial inverse temperature of the attention
-Grid = tuple[int, int]  # rows and columns of a level's patches
 
 
 class Maps(NamedTuple):
@@ -45,7 +44,7 @@ class MVNetOutput(NamedTuple):
     """Predictions for pairs of views.
 
     levels: the 2D head's output for each patch, [B·V,D_l,h_l,w_l]; empty if L_k has no weight.
-    matching: positions [B·V,t,t,2] of a view's tokens in the other view of its pair, shares of the
+    matching: positions [B·V,r,c,2] of a view's tokens in the other view of its pair, shares of the
     image; or InfoNCE's keys [B·V,W,h,w]; or empty if L_m has no weight.
     """
 
@@ -75,17 +74,19 @@ class MVNet(nn.Module):
         contrast = bool(matching.weight) and matching.method == "infonce"
         self.head = ImageHead(width, levels, contrast) if levels or contrast else None
         predicts = bool(matching.weight) and matching.method == "coordinates"
-        tokens = config.projection.size // matching.stride
-        self.matcher = Matcher(width, tokens, matching.stride, matching.heads) if predicts else None
+        self.matcher = Matcher(width, matching.stride, matching.heads) if predicts else None
 
-    def forward(self, points: Tensor, maps: Maps, grids: Sequence[Grid]) -> MVNetOutput:
-        """points [B,N,3], as the backbone sees them; grids: of each level's patches."""
-        local = self.backbone(points, local=True).local
-        features = self.lift(local)  # [B, N, W]
+    def forward(
+        self, points: Tensor, maps: Maps, grids: Sequence[Grid], features: Tensor | None = None
+    ) -> MVNetOutput:
+        """points [B,N,3], with features [B,N,F] or none, as the backbone sees them; grids: of each
+        level's patches.
+        """
+        lifted = self.lift(point_features(self.backbone, points, features))  # [B, N, W]
         if maps.nearest.shape[-1] == 1:
-            projected = gather_map(features, maps.nearest[..., 0])  # [B, V, h, w, W]
+            projected = gather_map(lifted, maps.nearest[..., 0])  # [B, V, h, w, W]
         else:
-            projected = splat_map(features, maps.nearest, maps.uv, maps.radius)
+            projected = splat_map(lifted, maps.nearest, maps.uv, maps.radius)
         images = projected.movedim(-1, 2).flatten(0, 1)  # [B·V, W, h, w], channels last in memory
         output = MVNetOutput([], images.new_zeros(0))
         if self.head is not None:
@@ -96,14 +97,24 @@ class MVNet(nn.Module):
 
 
 class PointFeatures(nn.Module):
-    """The part that is used after pre-training: points [B,N,3] → their features [B,N,D]."""
+    """The part that is used after pre-training: points [B,N,3] → their features [B,N,D].
+
+    Of scenes, with what the backbone takes of each point besides its place, [B,N,F].
+    """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, points: Tensor) -> Tensor:
-        return self.backbone(points, local=True).local
+    def forward(self, points: Tensor, features: Tensor | None = None) -> Tensor:
+        return point_features(self.backbone, points, features)
+
+
+def point_features(backbone: nn.Module, points: Tensor, features: Tensor | None) -> Tensor:
+    """Return a dense backbone's features [B,N,D] of points [B,N,3]. features: its further input."""
+    inputs = {} if features is None else {"features": features}
+    local: Tensor = backbone(points, local=True, **inputs).local
+    return local
 
 
 class ImageHead(nn.Module):
@@ -146,15 +157,10 @@ class Matcher(nn.Module):
     The prediction is the mean attended position plus a correction. The cameras are not an input.
     """
 
-    place: Tensor
-    center: Tensor
-
-    def __init__(self, width: int, tokens: int, stride: int, heads: int) -> None:
+    def __init__(self, width: int, stride: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.embed = nn.Conv2d(width, width, stride, stride=stride)
-        self.register_buffer("place", sine_places(width, tokens), persistent=False)
-        self.register_buffer("center", centers(tokens), persistent=False)
         self.norm_look, self.norm_take = nn.LayerNorm(width), nn.LayerNorm(width)
         self.look = nn.Linear(width, width, bias=False)
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
@@ -169,15 +175,18 @@ class Matcher(nn.Module):
         self.correct = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images [n,W,h,w], in pairs → coordinates [n,t,t,2] in the pair's other view, f32."""
-        features = self.embed(images)  # [n, W, t, t]
-        side = features.shape[-1]
+        """images [n,W,h,w], in pairs → coordinates [n,r,c,2] in the pair's other view, f32."""
+        features = self.embed(images)  # [n, W, r, c]
+        grid = features.shape[-2], features.shape[-1]
         features = features.flatten(2).mT  # [n, T, W]
-        tokens = features + self.place.to(features)
+        tokens = features + sine_places(features.shape[2], grid, features.device).to(features)
         looks = F.normalize(self._split(self.look(self.norm_look(features))), dim=-1)
         values = self._split(self.take(self.norm_take(other_view(tokens))))
         with torch.autocast(looks.device.type, enabled=False):  # positions need more than 8 bits
-            center = self.center.expand(*values.shape[:2], -1, -1)
+            center = centers(grid, values.device).to(
+                torch.promote_types(values.dtype, torch.float32)
+            )
+            center = center.expand(*values.shape[:2], -1, -1)
             looks = looks.to(center)
             values = torch.cat([values.to(center), center], dim=-1)
             mixed = F.scaled_dot_product_attention(
@@ -187,7 +196,7 @@ class Matcher(nn.Module):
         tokens = tokens + self.project(taken.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp(self.norm(tokens))
         predicted = where.mean(dim=1) + self.correct(tokens).to(where)  # [n, T, 2]
-        return predicted.unflatten(1, (side, side))
+        return predicted.unflatten(1, grid)
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -216,24 +225,25 @@ def cover(covered: Tensor, grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(covered.float()[:, None], (grid[0], grid[1]))[:, 0]
 
 
-def sine_places(width: int, side: int) -> Tensor:
+def sine_places(width: int, grid: Grid, device: torch.device | None = None) -> Tensor:
     """Return sine and cosine position embeddings (Vaswani et al. 2017; He et al. 2022 for images).
 
-    → [side², width]; a quarter of the width each for sin and cos of column and row.
+    → [rows · columns, width]; a quarter of the width each for sin and cos of column and row.
     """
+    rows, columns = grid
     quarter = width // 4
-    frequency = 10_000 ** (-torch.arange(quarter) / quarter)
-    angle = torch.arange(side)[:, None] * frequency  # [side, quarter]
+    frequency = 10_000 ** (-torch.arange(quarter, device=device) / quarter)
+    angle = torch.arange(max(grid), device=device)[:, None] * frequency  # [side, quarter]
     waves = torch.cat([angle.sin(), angle.cos()], dim=1)  # [side, width / 2]
-    columns = waves[None].expand(side, -1, -1)
-    rows = waves[:, None].expand(-1, side, -1)
-    return torch.cat([columns, rows], dim=2).flatten(0, 1)
+    across = waves[None, :columns].expand(rows, -1, -1)
+    down = waves[:rows, None].expand(-1, columns, -1)
+    return torch.cat([across, down], dim=2).flatten(0, 1)
 
 
-def centers(side: int) -> Tensor:
-    """Return the center (u, v) of each of side² tokens as shares of the image, [side², 2]."""
-    at = (torch.arange(side) + 0.5) / side
-    return torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
+def centers(grid: Grid, device: torch.device | None = None) -> Tensor:
+    """Return the center (u, v) of each token as shares of the image, [rows · columns, 2]."""
+    down, across = ((torch.arange(side, device=device) + 0.5) / side for side in grid)
+    return torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).flatten(0, 1)
 
 
 def sample_keys(keys: Tensor, places: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ numpy. A pixel's surface point is unprojected with the stored depth and moved in
 It is a match if it falls inside the image, in front of the camera and within 2 % of the depth
 stored there (otherwise something hides it), and if projecting back ends within a pixel of the
 start. All computations are in float64.
-Letters: P pairs of views, H = W pixels of the stored images, h = w of the grid of query pixels.
+Letters: P pairs of views, H × W pixels of the stored images, h × w cells of the query grid.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pointcmt.training.ops.projection import Grid
 
 DEPTH_TOLERANCE = 0.02  # a share of the depth
 CYCLE_TOLERANCE = 1.0  # pixels
@@ -33,35 +35,51 @@ class Matches(NamedTuple):
 
     pixel [h,w,2] f64: the centers (u, v) of the query pixels. uv [P,h,w,2] f64: pixels of the
     other view, 0 without a match. valid [P,h,w] bool: whether there is a match. foreground
-    [P,h,w] bool: whether the query pixel shows a surface at all.
+    [P,h,w] bool: whether the query pixel shows a surface at all. image [2] f64: W and H.
     """
 
     pixel: Tensor
     uv: Tensor
     valid: Tensor
     foreground: Tensor
+    image: Tensor
+
+    @property
+    def here(self) -> Tensor:
+        """Return the query pixels as shares of the image, [h,w,2]."""
+        return self.pixel / self.image
+
+    @property
+    def there(self) -> Tensor:
+        """Return the matched pixels of the other view as shares of the image, [P,h,w,2]."""
+        return self.uv / self.image
 
 
-def match_views(first: DepthViews, second: DepthViews, size: int) -> Matches:
-    """Match a grid of pixels of the first views with the second views.
+def match_views(first: DepthViews, second: DepthViews, grid: Grid) -> Matches:
+    """Match a grid of pixels of the first views with the second views, of the same size.
 
-    size: cells per side, h = w. The query is the pixel at the center of each cell; size = H queries
-    every pixel.
+    grid: its rows and columns. The query is the pixel at the center of each cell; the grid (H, W)
+    queries every pixel.
     """
-    H = first.depth.shape[-1]
-    rows = ((torch.arange(size, device=first.depth.device) + 0.5) * H / size).floor().long()
-    at = torch.stack(torch.meshgrid(rows, rows, indexing="xy"), dim=-1)  # [h, w, 2] column, row
+    H, W = first.depth.shape[-2:]
+    device = first.depth.device
+    rows, columns = (
+        ((torch.arange(cells, device=device) + 0.5) * side / cells).floor().long()
+        for cells, side in zip(grid, (H, W), strict=True)
+    )
+    at = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # [h, w, 2] column, row
     pixel = at.double() + 0.5
+    image = torch.tensor([W, H], dtype=torch.float64, device=device)
     depth = first.depth[:, at[..., 1], at[..., 0]].double()  # [P, h, w]
     uv, expected = _transfer(pixel.expand(len(depth), -1, -1, -1), depth, first, second)
-    inside = ((uv >= 0) & (uv < H)).all(dim=-1) & (expected > 0)
+    inside = ((uv >= 0) & (uv < image)).all(dim=-1) & (expected > 0)
     valid = inside & (depth > 0)
     uv = torch.where(valid[..., None], uv, 0.0)
     stored = _depth_at(second.depth.double(), uv, expected)
     valid = valid & (stored > 0) & ((stored - expected).abs() <= DEPTH_TOLERANCE * expected)
     back, _ = _transfer(uv, stored, second, first)
     valid = valid & ((back - pixel).norm(dim=-1) <= CYCLE_TOLERANCE)
-    return Matches(pixel, torch.where(valid[..., None], uv, 0.0), valid, depth > 0)
+    return Matches(pixel, torch.where(valid[..., None], uv, 0.0), valid, depth > 0, image)
 
 
 def _transfer(
@@ -84,11 +102,11 @@ def _depth_at(depth: Tensor, uv: Tensor, expected: Tensor) -> Tensor:
     As in `correspondences`: the inverse depth is interpolated, or that of the nearest pixel is
     taken, whichever is closer to the expected depth [P,h,w].
     """
-    H = depth.shape[-1]
+    H, W = depth.shape[-2:]
     image = torch.arange(len(depth), device=depth.device)[:, None, None]
     u, v = uv.unbind(dim=-1)
     here = depth[image, v.floor().long(), u.floor().long()]
-    column = (u - 0.5).floor().clamp(0, H - 2).long()
+    column = (u - 0.5).floor().clamp(0, W - 2).long()
     row = (v - 0.5).floor().clamp(0, H - 2).long()
     right, down = (u - 0.5 - column).clamp(0, 1), (v - 0.5 - row).clamp(0, 1)
     covered, inverse = torch.ones_like(here, dtype=torch.bool), torch.zeros_like(here)

@@ -1,11 +1,11 @@
 """Projection of per-point features into images: each pixel's point and its feature.
 
 A pixel of a view's map shows the nearest point within a splat radius that is visible in the view;
-hidden points never show. Visibility comes from the store, where it is exact
-(docs/correspondences.md). Maps are square, h = w, and cover the whole image, whatever its size. On
-a CPU compiled code finds the points, elsewhere plain torch; both give the same result.
+hidden points never show. Visibility comes from the store (docs/correspondences.md). Maps cover the
+whole image, whatever its size. On a CPU compiled code finds the points, elsewhere plain torch; both
+give the same result.
 
-Letters: B shapes, V views, N points, h = w pixels of the map, H = W of the stored images.
+Letters: B shapes, V views, N points, h × w pixels of the map, H × W of the stored images.
 """
 
 import math
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pointcmt.console import in_pixels
 from pointcmt.correspondences import NONE, nearest_points
 from pointcmt.errors import UsageError
 from pointcmt.training import ops
@@ -24,15 +25,30 @@ LEAST = 0.75  # pixels: a point always reaches the center of the pixel that hold
 REACH = 4  # radii from which holes are filled
 COVERED = 0.5  # share of a map's pixel that the shape must cover to count as foreground
 
+Grid = tuple[int, int]  # rows and columns
 
-def splat_radius(points: int, size: int) -> float:
-    """Return the default splat radius in pixels of a map: 1.3 · size / √points, at least 0.75.
 
-    Points in farthest-point order are evenly spaced; for a given surface area the spacing is
-    proportional to 1/√N. On the built-in shapes this leaves 0.6 % of the foreground without a
-    point, 6 % on the worst shape; smaller radii leave more (`benchmarks/pretraining.py --holes`).
+def fit_grid(size: int, image: Grid, multiple: int = 1) -> Grid:
+    """Return rows and columns of a grid over images [H, W] whose longer side has `size` cells.
+
+    size: a multiple of `multiple`. The shorter side has as many cells as the image's aspect ratio
+    asks for, rounded to a multiple, at least one; so cells are square up to that rounding.
     """
-    return max(SPREAD * size / math.sqrt(points), LEAST)
+    longer = max(image)
+    rows, columns = (max(1, round(size * side / (longer * multiple))) * multiple for side in image)
+    return rows, columns
+
+
+def splat_radius(points: int, grid: Grid) -> float:
+    """Return the default splat radius in pixels of a map [h, w]: 1.3 · √(h · w / points), at
+    least 0.75.
+
+    Stored points are evenly spaced; for a given surface area the spacing is proportional to 1/√N.
+    On the built-in shapes this leaves 0.6 % of the foreground without a point, 6 % on the worst
+    shape; smaller radii leave more (`benchmarks/pretraining.py --holes`). It is in pixels, so it
+    holds in any unit.
+    """
+    return max(SPREAD * math.sqrt(math.prod(grid)) / math.sqrt(points), LEAST)
 
 
 def project(points: Tensor, K: Tensor, world_to_camera: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +61,7 @@ def project(points: Tensor, K: Tensor, world_to_camera: Tensor) -> tuple[Tensor,
     return image[..., :2] / image[..., 2:], image[..., 2]
 
 
-def index_map(uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1) -> Tensor:
+def index_map(uv: Tensor, visible: Tensor, grid: Grid, radius: float, k: int = 1) -> Tensor:
     """Find the k visible points nearest to each pixel's center, [B,V,h,w,k] i64; -1 = none.
 
     uv [B,V,N,2] f64: in pixels of the map. visible [B,V,N] bool. radius: pixels; distances are in
@@ -54,16 +70,16 @@ def index_map(uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1)
     B, V = visible.shape[:2]
     flat, seen = uv.flatten(0, 1).contiguous(), visible.flatten(0, 1).contiguous()
     if uv.device.type == "cpu":
-        index = torch.full((B * V, size, size, k), NONE, dtype=torch.int32)
+        index = torch.full((B * V, *grid, k), NONE, dtype=torch.int32)
         arrays = flat.numpy(), seen.numpy(), index.numpy()
         ops.over_clouds(nearest_points, *arrays, setting=np.float64(radius))
     else:
-        index = nearest_points_plain(flat, seen, size, radius, k)
-    return index.long().view(B, V, size, size, k)
+        index = nearest_points_plain(flat, seen, grid, radius, k)
+    return index.long().view(B, V, *grid, k)
 
 
 def nearest_points_plain(
-    uv: Tensor, visible: Tensor, size: int, radius: float, k: int = 1
+    uv: Tensor, visible: Tensor, grid: Grid, radius: float, k: int = 1
 ) -> Tensor:
     """uv [V,N,2] f64, visible [V,N] → index [V,h,w,k], by scattered minima: any device.
 
@@ -71,6 +87,7 @@ def nearest_points_plain(
     to the lowest index, and then the next nearest.
     """
     V, N, _ = uv.shape
+    rows, columns = grid
     view, point = visible.nonzero(as_tuple=True)  # [M] each
     places = uv[view, point]
     reach = math.ceil(radius + 0.5)
@@ -80,34 +97,36 @@ def nearest_points_plain(
     away = (column + 0.5 - places[:, 0, None, None]).square() + (
         row + 0.5 - places[:, 1, None, None]
     ).square()
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size) & (away <= radius * radius)
+    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    inside = inside & (away <= radius * radius)
     owner = torch.broadcast_to(point[:, None, None], inside.shape)[inside]  # [P] proposals
-    pixel = ((view[:, None, None] * size + row) * size + column)[inside]
+    pixel = ((view[:, None, None] * rows + row) * columns + column)[inside]
     away = away[inside]
-    index = torch.empty(k, V * size * size, dtype=torch.int64, device=uv.device)
+    index = torch.empty(k, V * rows * columns, dtype=torch.int64, device=uv.device)
     for best in index:
         nearest = away.new_full(best.shape, torch.inf).scatter_reduce_(0, pixel, away, "amin")
         among = (away == nearest[pixel]) & away.isfinite()
         best.fill_(N).scatter_reduce_(0, pixel[among], owner[among], "amin")
         away = away.masked_fill(owner == best[pixel], torch.inf)
         best[best == N] = NONE
-    return index.T.reshape(V, size, size, k)
+    return index.T.reshape(V, rows, columns, k)
 
 
-def foreground(depth: Tensor, size: int) -> Tensor:
+def foreground(depth: Tensor, grid: Grid) -> Tensor:
     """depth [B,V,H,W], 0 = background → whether the shape covers half of a map's pixel [B,V,h,w].
 
     Raises the UsageError of `require_map`.
     """
-    require_map(size, depth.shape[-1])
-    return F.adaptive_avg_pool2d((depth > 0).float(), size) >= COVERED
+    require_map(grid, (depth.shape[-2], depth.shape[-1]))
+    return F.adaptive_avg_pool2d((depth > 0).float(), grid) >= COVERED
 
 
-def require_map(size: int, image: int) -> None:
-    """Raise UsageError for a map of `size` pixels that is larger than the image."""
-    if size > image:
+def require_map(grid: Grid, image: Grid) -> None:
+    """Raise UsageError for a map [h, w] that is larger than the images [H, W]."""
+    if grid[0] > image[0] or grid[1] > image[1]:
         raise UsageError(
-            f"a map of {size}² pixels is larger than the images of {image}² pixels",
+            f"a map of {in_pixels(grid)} pixels is larger than the images of {in_pixels(image)} "
+            "pixels",
             where="projection.size",
             fix="choose a smaller map, or render larger images",
         )
@@ -121,7 +140,8 @@ def fill_holes(
     index: from `index_map`, whose other arguments follow. Holes take the nearest visible point
     within four radii, or stay holes if there is none; pixels outside the outline get no point.
     """
-    far = index_map(uv, visible, index.shape[2], REACH * radius, index.shape[-1])
+    h, w, k = index.shape[2:]
+    far = index_map(uv, visible, (h, w), REACH * radius, k)
     shown = covered[..., None]
     return torch.where((index[..., :1] < 0) & shown, far, index).where(shown, NONE)
 
@@ -146,9 +166,9 @@ def splat_map(features: Tensor, index: Tensor, uv: Tensor, radius: float) -> Ten
     pixel's center, with half the radius as standard deviation, and sum to 1; a pixel without a
     point is 0.
     """
-    size, k = index.shape[3:]
-    centers = torch.arange(size, device=uv.device, dtype=uv.dtype) + 0.5
-    grid = torch.stack(torch.meshgrid(centers, centers, indexing="xy"), dim=-1)  # [h, w, 2]
+    h, w, k = index.shape[2:]
+    columns, rows = (torch.arange(side, device=uv.device, dtype=uv.dtype) + 0.5 for side in (w, h))
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # [h, w, 2]
     places = ops.gather(uv.flatten(0, 1), index.clamp(min=0).flatten(0, 1))  # [B·V, h, w, k, 2]
     away = (places - grid[:, :, None]).square().sum(dim=-1).view(index.shape)
     score = (-2 * away / radius**2).masked_fill(index < 0, -torch.inf)

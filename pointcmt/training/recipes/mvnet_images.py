@@ -1,12 +1,15 @@
 """The frozen image network of mvnet, prepared so that its features can be compared with points'."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pointcmt.console import logger
-from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
+from pointcmt.datasets.store.epochs import Batch
+from pointcmt.datasets.store.scene_streams.pairs import PairConfig
+from pointcmt.datasets.store.streaming import StreamConfig
+from pointcmt.datasets.streams import open_stream
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.images.levels import (
     Cached,
@@ -18,7 +21,7 @@ from pointcmt.training.images.levels import (
     cache_levels,
 )
 from pointcmt.training.images.networks import RANDOM
-from pointcmt.training.networks.view_consistency import Grid
+from pointcmt.training.ops.projection import Grid
 from pointcmt.training.recipes.recipe import RecipeContext
 
 SHAPES, VIEWS = 64, 4  # sample size for statistics and checks: shapes, and views of each
@@ -38,14 +41,16 @@ class ImageTeacher:
     reads: str
 
 
-def find_teacher(config: MvnetConfig, context: RecipeContext) -> ImageTeacher:
+def find_teacher(
+    config: MvnetConfig, context: RecipeContext, stream: StreamConfig | PairConfig
+) -> ImageTeacher:
     """Build the image network that a configuration names; cache its features if asked for.
 
     Raises UsageError for weights that cannot be had or images that it does not take.
     """
-    settings, stored_size = config.images, context.store.schema.size
+    settings, stored = config.images, context.store.schema.image
     network = build_levels(
-        settings.backbone, settings.weights, settings.levels, settings.size, stored_size
+        settings.backbone, settings.weights, settings.levels, settings.size, stored
     )
     network.to(context.device)
     if settings.weights == RANDOM:
@@ -62,26 +67,39 @@ def find_teacher(config: MvnetConfig, context: RecipeContext) -> ImageTeacher:
     grids = [(rows, columns) for _, rows, columns in network.shapes]
     image_features: ImageFeatures = features
     if settings.standardize:
-        views = min(VIEWS, context.store.schema.views)
-        batches = sample_views(context, ("depth", features.reads), views)
+        batches = sample_views(context, stream, ("depth", features.reads), VIEWS)
         image_features = Standardized(features, batches, config.transfer.coverage)
     return ImageTeacher(network.known.name, image_features, grids, features.reads)
 
 
 def sample_views(
-    context: RecipeContext, arrays: tuple[str, ...], views: int, points: int = 0
+    context: RecipeContext,
+    stream: StreamConfig | PairConfig,
+    arrays: tuple[str, ...],
+    views: int,
+    points: int = 1,
 ) -> Iterator[Batch]:
-    """Read some views of some shapes, the same for every seed and in every process."""
+    """Read some views of some shapes, the same for every seed and in every process.
+
+    stream: what training reads; of scenes, views come in its pairs. views: an even number, or all
+    of a shape if it has fewer.
+    """
     chosen = np.unique(np.linspace(0, len(context.shapes) - 1, SHAPES).astype(int))
-    config = StreamConfig(
+    shapes = np.sort(context.shapes)[chosen]
+    config: StreamConfig | PairConfig
+    if isinstance(stream, PairConfig):
+        config = replace(stream, seed=0, samples=views // 2)
+    else:
+        config = StreamConfig(views=min(views, context.store.schema.views))
+    config = replace(
+        config,
         arrays=arrays,
         batch_size=min(SHAPES_AT_ONCE, len(chosen)),
-        views=views,
         points=points,
         shuffle=False,
         drop_last=False,
     )
-    for batch in ViewStream(context.store, np.sort(context.shapes)[chosen], config):
+    for batch in open_stream(context.store, shapes, config):
         yield {name: data.to(context.device) for name, data in batch.items()}
 
 

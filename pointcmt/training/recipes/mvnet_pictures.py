@@ -29,7 +29,7 @@ from pointcmt.training.ops.projection import gather_map
 
 SHAPES = 4  # in each picture
 PER_VIEW = ("view", "rgb", "visible", "depth", "K", "world_to_camera")  # and features
-TOKENS = 14  # tokens per side when views are chosen
+TOKENS = (14, 14)  # rows and columns of them when views are chosen
 TINY = 1e-12  # smallest norm of a feature: a view of one color may have a feature of 0
 OVERLAP = 0.5  # wanted share of the first view that the second one shows: some of it is hidden
 
@@ -106,15 +106,14 @@ def draw_predicted_matches(pairs: ViewPairs, matches: Matches, contrastive: bool
     contrastive: the network's output are keys to compare, not coordinates.
     """
     images = _images(pairs)
-    size = images.shape[1]
     predicted = pairs.output.matching.float()
     if contrastive:
-        predicted = most_similar(predicted, matches.pixel / size)
+        predicted = most_similar(predicted, matches.here)
     drawn = []
     for shape, name in enumerate(pairs.names):
         first = 2 * shape
         valid = matches.valid[first]
-        here, there = matches.pixel[valid] / size, matches.uv[first][valid] / size
+        here, there = matches.here[valid], matches.there[first][valid]
         ends = (x.float().cpu().numpy() for x in (here, there, predicted[first][valid]))
         drawn.append(Pair(name, (images[first], images[first + 1]), *ends))
     return draw_matches(drawn)
@@ -123,14 +122,14 @@ def draw_predicted_matches(pairs: ViewPairs, matches: Matches, contrastive: bool
 def most_similar(keys: Tensor, places: Tensor) -> Tensor:
     """Return the position in the other view whose key is most similar to each token's key.
 
-    keys [n,W,h,w], views in pairs; places [t,t,2]: positions of the tokens, as shares of the image.
-    → [n,t,t,2].
+    keys [n,W,h,w], views in pairs; places [r,c,2]: positions of the tokens, as shares of the image.
+    → [n,r,c,2].
     """
-    n, t = len(keys), len(places)
+    n = len(keys)
     grid = places.flatten(0, 1).expand(n, -1, -1)
     tokens = torch.nn.functional.normalize(sample_keys(keys, grid), dim=2)  # [n, T, W]
     best = (tokens @ other_view(tokens).mT).argmax(dim=2)  # [n, T]
-    return grid.gather(1, best[..., None].expand(-1, -1, 2)).view(n, t, t, 2)
+    return grid.gather(1, best[..., None].expand(-1, -1, 2)).view(n, *places.shape)
 
 
 def _unit(features: Tensor) -> Array:

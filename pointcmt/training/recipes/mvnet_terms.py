@@ -1,6 +1,6 @@
 """The terms of mvnet's loss, from predictions, targets and matches.
 
-Letters: B shapes, V views, h, w pixels of a map, t × t tokens of a view.
+Letters: B shapes, V views, h × w pixels of a map, r × c tokens of a view.
 """
 
 from typing import NamedTuple
@@ -54,12 +54,12 @@ def transfer_term(
     return Term(torch.stack(distances).mean(), torch.stack(defined).any())
 
 
-def coordinate_term(predicted: Tensor, matches: Matches, size: int) -> Term:
+def coordinate_term(predicted: Tensor, matches: Matches) -> Term:
     """Return L_m, the mean over the views that have a match, relative to a guess.
 
-    predicted [B·V,t,t,2]: shares of the image. size: of the images that the matches are in.
+    predicted [B·V,r,c,2]: shares of the image.
     """
-    distance = coordinate_distance(predicted, matches.uv / size, matches.valid)
+    distance = coordinate_distance(predicted, matches.there, matches.valid)
     paired = matches.valid.flatten(1).any(dim=1)
     return Term(masked_mean(distance[None], paired[None])[0] / GUESS, paired.any())
 
@@ -67,7 +67,6 @@ def coordinate_term(predicted: Tensor, matches: Matches, size: int) -> Term:
 def contrastive_term(
     keys: Tensor,
     matches: Matches,
-    size: int,
     covered: Tensor,
     config: ViewMatching,
     generator: torch.Generator | None,
@@ -77,8 +76,8 @@ def contrastive_term(
     keys [B·V,W,h,w]. Only matches from first to second views count. With those of the way back, the
     negatives would include keys of a pixel's own view, and so its neighbors'.
     """
-    second_uv = matches.uv[::2] / size
-    first_uv = (matches.pixel / size).expand_as(second_uv)
+    second_uv = matches.there[::2]
+    first_uv = matches.here.expand_as(second_uv)
     first_uv, second_uv = first_uv.flatten(1, 2), second_uv.flatten(1, 2)
     shows = look_up(covered[::2], first_uv) & look_up(covered[1::2], second_uv)
     first, second = sample_keys(keys[::2], first_uv), sample_keys(keys[1::2], second_uv)

@@ -17,26 +17,20 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.scenes import SemsegConfig
 from pointcmt.training.config.sections import SCENE_BACKBONES, SPARSE_BACKBONES
 from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
-from pointcmt.training.networks.backbones import build_for_scenes
+from pointcmt.training.networks.backbones import build_sparse
+from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
 from pointcmt.training.networks.scene_network import PointSceneNetwork, SceneNetwork
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.ops.semantic import IGNORE, Confusion
 from pointcmt.training.recipes.class_weights import weigh_classes
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy
-from pointcmt.training.recipes.semseg_augmentation import (
-    augmented,
-    centered_color,
-    moved,
-    random_motion,
-)
+from pointcmt.training.recipes.scene_inputs import augmented, move_at_random, point_inputs
 from pointcmt.training.runs.point_labels import (
     count_points,
     point_classes,
     require_labeled_points,
 )
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
-
-COLORS = NORMALS = 3  # channels
 
 
 def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
@@ -51,10 +45,10 @@ def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
             where="model.backbone",
             fix="start from a run of one of: " + ", ".join(SCENE_BACKBONES),
         )
-    inputs = COLORS * data.color + NORMALS * data.normals
-    backbone = build_for_scenes(name, data.voxel, inputs)
     if name in SPARSE_BACKBONES:
-        return Semseg(SceneNetwork(backbone, classes), config, classes)
+        sparse = build_sparse(name, data.voxel, data.channels)
+        return Semseg(SceneNetwork(sparse, classes), config, classes)
+    backbone = ScenePointNet2(1, data.channels)
     return Semseg(PointSceneNetwork(backbone, classes, data.crop), config, classes)
 
 
@@ -130,7 +124,7 @@ class Semseg:
         return {"scenes.png": draw_scenes(scenes, names, colors)}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["points"], batch["batch"], self._features(batch))
+        return model, (batch["points"], batch["batch"], point_inputs(batch))
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the scores of the points of a batch, [ΣN, C]; no augmentation."""
@@ -140,8 +134,7 @@ class Semseg:
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Turn, tilt, mirror and scale every scene at random, as in training."""
-        samples = len(batch["shape"])
-        return moved(batch, random_motion(samples, self.config.augmentation, generator))
+        return move_at_random(batch, self.config.augmentation, generator)
 
     def _metrics(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """Return loss and accuracy of the points that have a class; of none, 0 and NaN."""
@@ -159,15 +152,6 @@ class Semseg:
         keep = batch["semantic"] != IGNORE if few else None
         with torch.autocast(batch["points"].device.type, enabled=False):
             return augmented(batch, self.config.augmentation, generator, keep)
-
-    def _features(self, batch: Batch) -> Tensor:
-        """Return the features of points besides their height, [ΣN, F]."""
-        columns = [batch["points"][:, :0]]
-        if "color" in batch:
-            columns.append(centered_color(batch["color"]))
-        if "normal" in batch:
-            columns.append(batch["normal"])
-        return torch.cat(columns, dim=1)
 
 
 def count_pairs(true: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -6,7 +6,16 @@ from numpy.typing import NDArray
 from pointcmt.datasets.store.schema import OBJECTS, SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
+from pointcmt.training.config.mvnet import MvnetConfig, ScenePairs
 from pointcmt.training.config.sections import TrainConfig
+
+
+def fit_kind(config: TrainConfig, store: StoreReader) -> TrainConfig:
+    """Return the configuration as a recipe that reads both kinds of stores reads this one."""
+    scenes = any(member.schema.kind == SCENES for member in store.members)
+    if isinstance(config, MvnetConfig) and scenes and config.scenes is None:
+        return config.model_copy(update={"scenes": ScenePairs()})
+    return config
 
 
 def require_kind(store: StoreReader, config: TrainConfig) -> None:
@@ -16,20 +25,22 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
             raise UsageError(
                 f"this is a store of scenes, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
-                fix="train `semseg` on it, or pass a store of meshes or clouds",
+                fix="train `mvnet` or `semseg` on it, or pass a store of meshes or clouds",
             )
         if member.schema.kind == OBJECTS and config.reads == SCENES:
             raise UsageError(
                 f"this is a store of objects, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
                 fix="pass a store of a dataset of scenes, such as one that `pointcmt render "
-                "--dataset toyrooms` makes",
+                "--dataset toyrooms` makes"
+                + ("; or use no options of `scenes`" if isinstance(config, MvnetConfig) else ""),
             )
 
 
 def learned_classes(store: StoreReader, config: TrainConfig) -> list[str]:
     """Return the names of the classes that a recipe learns: of shapes, or of a scene's points."""
-    return point_classes(store) if config.reads == SCENES else store.class_names
+    of_points = config.reads == SCENES and config.classifies
+    return point_classes(store) if of_points else store.class_names
 
 
 def point_classes(store: StoreReader) -> list[str]:

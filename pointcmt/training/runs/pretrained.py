@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import MisfitError, UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
+from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
-from pointcmt.training.config.scenes import FROM_SCRATCH, SemsegConfig
+from pointcmt.training.config.scenes import FROM_SCRATCH, PointInputs, SemsegConfig
 from pointcmt.training.config.sections import (
     SCENE_BACKBONES,
     SPARSE_BACKBONES,
@@ -193,6 +194,9 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
             note = load_parts(network, source.weights, config.load, same, origin)
         if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
             note += "; the layers that predict parts start from random weights"
+        theirs, ours = (scene_inputs(each) for each in (source.config, config))
+        if theirs and ours and theirs.voxel != ours.voxel:
+            note += f"; its voxels are of {theirs.voxel:g} m, those of this run of {ours.voxel:g} m"
         return (note,)
     if init.is_file():
         return load_published(init, model)
@@ -214,6 +218,13 @@ def _on_scenes(config: DownstreamConfig) -> Iterator[None]:
                 "same (of shapes: false), or set load=none"
             )
         raise
+
+
+def scene_inputs(config: TrainConfig) -> PointInputs | None:
+    """Return what a run takes of the points of scenes; None of a run on shapes."""
+    if isinstance(config, SemsegConfig):
+        return config.data
+    return config.scenes if isinstance(config, MvnetConfig) else None
 
 
 def freeze_encoder(network: nn.Module) -> None:

@@ -161,7 +161,7 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     else one batch of all shapes. Raises StoreError for a single shape, since batch norm needs two.
     """
     data, optimizer = config.data, config.optimizer
-    known = len(split.train) * data.samples
+    known = len(split.train) * config.samples
     if known >= config.effective_batch_size:
         return config, ()
     if known < 2:
@@ -173,7 +173,7 @@ def fit_batch(config: TrainConfig, split: Split) -> tuple[TrainConfig, tuple[str
     batch = min(known, data.batch_size)
     changes: dict[str, Any] = {"data": data.model_copy(update={"batch_size": batch})}
     changes["optimizer"] = optimizer.model_copy(update={"accumulate": known // batch})
-    samples = "crops" if config.reads == SCENES else "shapes"
+    samples = "samples of scenes" if config.reads == SCENES else "shapes"
     if known < data.batch_size:
         note = f"a batch of {data.batch_size}: using one batch with all of them"
     else:

@@ -27,12 +27,12 @@ def tokens(network, pixels, prefix, norm, **more):
     """Tokens of both blocks from hidden states, of which the last is the network's output."""
     output = network(pixels, output_hidden_states=True, **more)
     first, last = norm(output.hidden_states[1]), output.last_hidden_state
-    side = pixels.shape[-1] // 8
+    rows, columns = (side // 8 for side in pixels.shape[-2:])
     found = []
     for each in (first, last):
-        level = each.new_zeros(len(pixels), each.shape[-1], side, side)
-        for row, column in np.ndindex(side, side):
-            level[:, :, row, column] = each[:, prefix + row * side + column]
+        level = each.new_zeros(len(pixels), each.shape[-1], rows, columns)
+        for row, column in np.ndindex(rows, columns):
+            level[:, :, row, column] = each[:, prefix + row * columns + column]
         found.append(level)
     return found
 
@@ -58,8 +58,8 @@ def swin(network, pixels):
     )
     found = []
     for level in each:
-        side = round(level.shape[1] ** 0.5)
-        found.append(torch.stack([level[:, r * side : (r + 1) * side] for r in range(side)], 1))
+        columns = round((level.shape[1] * pixels.shape[-1] / pixels.shape[-2]) ** 0.5)
+        found.append(torch.stack(level.split(columns, dim=1), 1))
     return [level.permute(0, 3, 1, 2) for level in found]
 
 
@@ -78,7 +78,7 @@ def sam2(network, pixels):
 
 
 BIGGER = {"interpolate_pos_encoding": True}
-# Class, levels, sizes of images, and the reference.
+# Class, sizes of images (of frames, height and width), and the reference.
 CASES = {
     "dinov2": ("Dinov2Model", (32, 48), lambda n, x: tokens(n, x, 1, n.layernorm)),
     "dinov2_with_registers": (
@@ -86,7 +86,7 @@ CASES = {
         (32, 48),
         lambda n, x: tokens(n, x, 5, n.layernorm),
     ),
-    "dinov3_vit": ("DINOv3ViTModel", (32, 48), lambda n, x: tokens(n, x, 4, n.norm)),
+    "dinov3_vit": ("DINOv3ViTModel", (32, 48, (32, 48)), lambda n, x: tokens(n, x, 4, n.norm)),
     "siglip": (
         "SiglipVisionModel",
         (32, 48),
@@ -96,14 +96,14 @@ CASES = {
     "vit": ("ViTModel", (32, 48), lambda n, x: tokens(n, x, 1, n.layernorm, **BIGGER)),
     "beit": ("BeitModel", (32, 48), lambda n, x: tokens(n, x, 1, torch.nn.Identity(), **BIGGER)),
     "dinov3_convnext": ("DINOv3ConvNextModel", (64,), lambda n, x: stages(n, x, 1, 5, (1, 3))),
-    "convnextv2": ("ConvNextV2Model", (64,), lambda n, x: stages(n, x, 1, 5, (1, 3))),
+    "convnextv2": ("ConvNextV2Model", (64, (64, 96)), lambda n, x: stages(n, x, 1, 5, (1, 3))),
     "regnet": ("RegNetModel", (64,), lambda n, x: stages(n, x, 1, 5, (1, 3))),
-    "efficientnet": ("EfficientNetModel", (64,), lambda n, x: stages(n, x, 1, 9, (3, 7))),
+    "efficientnet": ("EfficientNetModel", (64, (64, 96)), lambda n, x: stages(n, x, 1, 9, (3, 7))),
     "mobilenet_v2": ("MobileNetV2Model", (64,), lambda n, x: stages(n, x, 0, 16, (7, 15))),
-    "swin": ("SwinModel", (64,), swin),
+    "swin": ("SwinModel", (64, (64, 96)), swin),
     "sam": ("SamVisionModel", (64,), sam),
     "sam_vision": ("SamVisionModel", (64,), sam),
-    "sam2_hiera": ("Sam2HieraDetModel", (64, 96), sam2),
+    "sam2_hiera": ("Sam2HieraDetModel", (64, 96, (64, 96)), sam2),
 }
 
 
@@ -118,14 +118,15 @@ def test_levels_equal_the_networks_hidden_states(name, size, folder_of, capfd):
     import transformers
 
     kind, _, reference = CASES[name]
+    stored = size if isinstance(size, tuple) else (size, size)
     folder = folder_of(name)
     levels = {"swin": [1 / 3, 2 / 3, 1.0], "sam2_hiera": [0.2, 1.0]}.get(name, [0.5, 1.0])
     capfd.readouterr()
-    found = build_levels("auto", str(folder), levels, 0, stored=size)
+    found = build_levels("auto", str(folder), levels, 0, stored)
     assert capfd.readouterr() == ("", "")
     own = getattr(transformers, kind).from_pretrained(folder).double().eval()
     capfd.readouterr()
-    views = images(2, size)
+    views = images(2, stored)
     with torch.no_grad():
         wanted = reference(own, normalized(views, *IMAGES.values()))
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
@@ -138,7 +139,7 @@ def test_a_map_with_as_many_channels_as_rows_is_not_transposed(folder_of):
     import transformers
 
     folder = folder_of("convnextv2")
-    found = build_levels("auto", str(folder), [0.25], 0, stored=32)
+    found = build_levels("auto", str(folder), [0.25], 0, stored=(32, 32))
     assert found.shapes == [(8, 8, 8)]
     own = transformers.ConvNextV2Model.from_pretrained(folder).double().eval()
     views = images(2)
@@ -154,7 +155,7 @@ def test_widths_are_found_without_weights_or_random_numbers(name, folder_of, tmp
     found = level_widths("auto", str(tmp_path), [0.5, 1.0], size)
     assert level_widths("auto", str(tmp_path), [0.5, 1.0], 0) == found
     assert torch.equal(torch.get_rng_state(), before)
-    built = build_levels("auto", str(folder_of(name)), [0.5, 1.0], size, stored=32)
+    built = build_levels("auto", str(folder_of(name)), [0.5, 1.0], size, stored=(32, 32))
     assert found == [D for D, _, _ in built.shapes]
 
 
@@ -201,7 +202,7 @@ def test_images_are_normalized_as_the_folder_says(file, says, statistics, copy_o
     (folder / "preprocessor_config.json").unlink()
     if file:
         (folder / file).write_text(json.dumps(says))
-    network = build_levels("auto", str(folder), [1.0], 0, stored=32)
+    network = build_levels("auto", str(folder), [1.0], 0, stored=(32, 32))
     assert bool(network.known.guessed) == (statistics is None)
     views = images(2)
     imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

@@ -82,7 +82,7 @@ def test_the_cache_depends_on_the_network_and_its_statistics(make_store, copy_of
     folder = copy_of("vit")
 
     def cache():
-        network = build_levels("auto", str(folder), [1.0], 0, stored=32)
+        network = build_levels("auto", str(folder), [1.0], 0, stored=(32, 32))
         cpu = torch.device("cpu")
         cache_levels(network, store, np.arange(2), cpu, Accelerator(cpu=True))
         return len(list_features(store)) - others

@@ -25,9 +25,9 @@ CASES = {  # shares of the depth → layers
 }
 
 
-def images(count, size=32, seed=0):
+def images(count, size=(32, 32), seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    return torch.randint(256, (count, *size, 3), dtype=torch.uint8, generator=generator)
 
 
 def reference(name, folder, pixels, layers):
@@ -52,27 +52,26 @@ def reference(name, folder, pixels, layers):
     if name == "resnet-18":
         return [seen[layer - 1] for layer in layers]
     norm = whole.post_layernorm if name == "clip-vit-b32" else whole.layernorm
-    found, side = [], pixels.shape[-1] // 8
+    found, (rows, columns) = [], (side // 8 for side in pixels.shape[-2:])
     for layer in layers:
         output = seen[layer - 1]
         tokens = norm(output if isinstance(output, torch.Tensor) else output[0])
-        level = torch.empty(len(pixels), tokens.shape[-1], side, side, dtype=tokens.dtype)
-        for row, column in np.ndindex(side, side):
-            level[:, :, row, column] = tokens[:, 1 + row * side + column]
+        level = torch.empty(len(pixels), tokens.shape[-1], rows, columns, dtype=tokens.dtype)
+        for row, column in np.ndindex(rows, columns):
+            level[:, :, row, column] = tokens[:, 1 + row * columns + column]
         found.append(level)
     return found
 
 
 @pytest.mark.filterwarnings("ignore:.*were not used")
-@pytest.mark.parametrize("size", [0, 48])
+@pytest.mark.parametrize(("size", "stored"), [(0, (32, 32)), (48, (48, 48)), (48, (32, 48))])
 @pytest.mark.parametrize("name", CASES)
-def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noqa: F811
+def test_levels_equal_hidden_states_of_transformers(name, size, stored, folders):  # noqa: F811
+    """Nothing is resized here: the longer side of the stored views has the requested size."""
     levels, layers = CASES[name]
-    found = build_levels(name, str(folders[name]), levels, size, stored=32)
+    found = build_levels(name, str(folders[name]), levels, size, stored)
     assert found.layers == layers
-    views = images(3, size or 32)
-    if size:  # nothing is resized here: the stored views have the requested size
-        found = build_levels(name, str(folders[name]), levels, size, stored=48)
+    views = images(3, stored)
     wanted = reference(name, folders[name], normalized(name, views[None]), layers)
     for one, other, shape in zip(found.double()(views), wanted, found.shapes, strict=True):
         assert one.dtype == torch.float32
@@ -82,16 +81,29 @@ def test_levels_equal_hidden_states_of_transformers(name, size, folders):  # noq
 
 
 def test_views_are_resized_to_the_requested_size():
-    network = build_levels("dinov2-small", "random", [1.0], 16, stored=32)
+    network = build_levels("dinov2-small", "random", [1.0], 16, stored=(32, 32))
     assert network.shapes == [(32, 2, 2)]
     assert network(images(2))[0].shape == (2, 32, 2, 2)
     one_color = torch.full((1, 32, 32, 3), 77, dtype=torch.uint8)
-    there = build_levels("dinov2-small", "random", [1.0], 0, stored=16)(one_color[:, :16, :16])
+    there = build_levels("dinov2-small", "random", [1.0], 0, stored=(16, 16))(
+        one_color[:, :16, :16]
+    )
     torch.testing.assert_close(network(one_color)[0], there[0], rtol=1e-5, atol=1e-5)
 
 
+def test_frames_keep_their_aspect_ratio_up_to_whole_patches():
+    network = build_levels("dinov2-small", "random", [1.0], 64, stored=(61, 80))
+    assert network.input == (48, 64)  # 48.8: six patches of 8
+    assert network.shapes == [(32, 6, 8)]
+    assert network(images(2, (61, 80)))[0].shape == (2, 32, 6, 8)
+    with pytest.raises(UsageError, match="do not tile 80 × 60 pixels"):
+        build_levels("dinov2-small", "random", [1.0], 0, stored=(60, 80))
+    upright = build_levels("resnet-18", "random", [1.0], 64, stored=(80, 60))
+    assert upright.input == (64, 48)
+
+
 def test_the_network_stays_frozen_in_training_mode():
-    network = build_levels("vit-base", "random", [0.5, 1.0], 0, stored=32).train()
+    network = build_levels("vit-base", "random", [0.5, 1.0], 0, stored=(32, 32)).train()
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(level.requires_grad for level in network(images(2)))
@@ -105,9 +117,9 @@ def test_a_random_network_is_deterministic_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one = build_levels("resnet-18", "random", [1.0], 0, stored=32)
+    one = build_levels("resnet-18", "random", [1.0], 0, stored=(32, 32))
     assert torch.equal(torch.rand(3), expected)
-    other = build_levels("resnet-18", "random", [1.0], 0, stored=32)
+    other = build_levels("resnet-18", "random", [1.0], 0, stored=(32, 32))
     for mine, its in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, its)
 
@@ -121,7 +133,7 @@ def shown_depth(views, seed=0):
 
 
 def test_standardized_channels_have_mean_0_and_variance_1_on_foreground():
-    network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=32)
+    network = build_levels("dinov2-small", "random", [0.5, 1.0], 0, stored=(32, 32))
     batches = [{"rgb": images(4, seed=s)[None], "depth": shown_depth(4)} for s in range(3)]
     teach = Standardized(Online(network), batches, 0.25)
     found = [teach(batch) for batch in batches]
@@ -156,14 +168,14 @@ def test_a_constant_channel_is_not_amplified():
 
 def test_bad_settings_are_refused_with_the_option():
     with pytest.raises(UsageError, match="do not tile 36²") as caught:
-        build_levels("vit-base", "random", [1.0], 36, stored=32)
+        build_levels("vit-base", "random", [1.0], 36, stored=(32, 32))
     assert caught.value.where == "images.size"
     assert "32 or 40" in caught.value.fix
     with pytest.raises(UsageError, match="one of them twice") as caught:
-        build_levels("vit-base", "random", [0.9, 1.0], 0, stored=32)
+        build_levels("vit-base", "random", [0.9, 1.0], 0, stored=(32, 32))
     assert caught.value.where == "images.levels"
     with pytest.raises(UsageError, match="no such folder") as caught:
-        build_levels("vit-base", "nowhere", [1.0], 0, stored=32)
+        build_levels("vit-base", "nowhere", [1.0], 0, stored=(32, 32))
     assert "images.weights" in caught.value.fix
 
 
@@ -175,7 +187,7 @@ def store(make_store, tmp_path):
 
 
 def cached(store, shapes, levels=(0.5, 1.0), backbone="dinov2-small"):
-    network = build_levels(backbone, "random", levels, 0, stored=32)
+    network = build_levels(backbone, "random", levels, 0, stored=(32, 32))
     return network, cache_levels(network, store, shapes, CPU, Accelerator(cpu=True))
 
 

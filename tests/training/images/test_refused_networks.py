@@ -151,15 +151,15 @@ def test_networks_that_return_no_maps_are_refused(kind, says, tmp_path):
 
 def test_sizes_and_levels_that_do_not_fit_are_refused_with_the_option(folder_of):
     with pytest.raises(UsageError, match="vit cuts images into patches of 8²") as caught:
-        build_levels("auto", str(folder_of("vit")), [1.0], 36, stored=32)
+        build_levels("auto", str(folder_of("vit")), [1.0], 36, stored=(32, 32))
     assert (caught.value.where, "32 or 40" in caught.value.fix) == ("images.size", True)
     with pytest.raises(
         UsageError, match="sam_vision_model does not accept images of 32² pixels"
     ) as caught:
-        build_levels("auto", str(folder_of("sam")), [1.0], 0, stored=32)
+        build_levels("auto", str(folder_of("sam")), [1.0], 0, stored=(32, 32))
     assert (caught.value.where, "images.size to 64" in caught.value.fix) == ("images.size", True)
     with pytest.raises(UsageError, match=r"levels .* of vit select the layers \[2, 2\]") as caught:
-        build_levels("auto", str(folder_of("vit")), [0.9, 1.0], 0, stored=32)
+        build_levels("auto", str(folder_of("vit")), [0.9, 1.0], 0, stored=(32, 32))
     assert caught.value.where == "images.levels"
 
 
@@ -173,7 +173,7 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
     network.save_pretrained(tmp_path)
     for find in (
         lambda: level_widths("auto", str(tmp_path), [1.0], 32),
-        lambda: build_levels("auto", str(tmp_path), [1.0], 0, stored=32),
+        lambda: build_levels("auto", str(tmp_path), [1.0], 0, stored=(32, 32)),
     ):
         with pytest.raises(UsageError, match="it mixes the images of a batch") as caught:
             find()
@@ -197,11 +197,11 @@ def test_a_network_with_batch_norm_in_training_is_refused():
                 pixels = block(pixels)
 
     blocks = Blocks(known, Net().eval())
-    assert blocks.shapes(64, [2]) == [(8, 16, 16)]
+    assert blocks.shapes((64, 64), [2]) == [(8, 16, 16)]
     network.train()
-    assert blocks.shapes(64, [1]) == [(8, 16, 16)]
+    assert blocks.shapes((64, 64), [1]) == [(8, 16, 16)]
     with pytest.raises(UsageError, match="it mixes the images of a batch"):
-        blocks.shapes(64, [2])
+        blocks.shapes((64, 64), [2])
 
 
 def test_a_network_without_blocks_is_refused(tmp_path):

@@ -28,7 +28,7 @@ def test_unused_tensors_may_be_missing(copy_of, folder_of):
     built = []
     for seed, path in enumerate((folder, folder, folder_of("siglip"))):
         torch.manual_seed(seed)
-        built.append(build_levels("auto", str(path), [0.5, 1.0], 0, stored=32))
+        built.append(build_levels("auto", str(path), [0.5, 1.0], 0, stored=(32, 32)))
     one, other, whole = built
     for mine, theirs in zip(one(images(2)), whole(images(2)), strict=True):
         assert torch.equal(mine, theirs)
@@ -188,12 +188,12 @@ def test_a_complete_download_is_used_without_the_hub(
         shutil.copytree(folder, cache / "snapshots" / ("a" * 40))
         (cache / "refs").mkdir()
         (cache / "refs/main").write_text("a" * 40)
-        found = build_levels("auto", f"some/{name}", [1.0], 0, stored=32)
+        found = build_levels("auto", f"some/{name}", [1.0], 0, stored=(32, 32))
         assert same(found.network, build_network("auto", str(whole)))
         assert found.known.guessed == ""
         assert weights_key("auto", f"some/{name}") == weights_key("auto", str(folder))
         (cache / "snapshots" / ("a" * 40) / "preprocessor_config.json").unlink()
-        said = build_levels("auto", f"some/{name}", [1.0], 0, stored=32).known.guessed
+        said = build_levels("auto", f"some/{name}", [1.0], 0, stored=(32, 32)).known.guessed
         assert said.startswith("the hub cannot be reached")
         assert f"no preprocessor_config.json of some/{name}" in said
     (cache / "snapshots" / ("a" * 40) / "model.safetensors.index.json").unlink()
@@ -215,7 +215,8 @@ def test_the_hubs_image_processor_is_used_or_its_absence_is_known(
     for offline in (False, True):  # a missing file is remembered, too
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         networks = [
-            build_levels("auto", name, [1.0], 0, stored=32) for name in ("some/vit", "other/vit")
+            build_levels("auto", name, [1.0], 0, stored=(32, 32))
+            for name in ("some/vit", "other/vit")
         ]
         assert [network.known.guessed for network in networks] == [
             "some/vit has no image normalization settings",
@@ -224,7 +225,7 @@ def test_the_hubs_image_processor_is_used_or_its_absence_is_known(
         asked = [file for name, _, file in hub.asked if name == "other/vit"]
         assert "processor_config.json" not in asked  # according to the first file
     with pytest.raises(UsageError, match="the hub cannot be reached") as caught:
-        build_levels("auto", "third/vit", [1.0], 0, stored=32)
+        build_levels("auto", "third/vit", [1.0], 0, stored=(32, 32))
     assert "save_pretrained" in caught.value.fix
 
 

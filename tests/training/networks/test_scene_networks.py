@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from pointcmt.errors import UsageError
-from pointcmt.training.networks.backbones import build_for_scenes
 from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
 from pointcmt.training.networks.scene_network import PointSceneNetwork, fill_clouds
 from tests.training import textbooks
@@ -126,7 +125,7 @@ def test_clouds_are_filled_by_their_own_points():
 
 def scene_network(size):
     torch.manual_seed(0)
-    network = PointSceneNetwork(build_for_scenes("pointnet2", 0.05, 3), 7, size).double()
+    network = PointSceneNetwork(ScenePointNet2(1, 3), 7, size).double()
     textbooks.disturb(network)
     return network.eval()
 

@@ -119,7 +119,7 @@ def test_pixels_without_points_do_not_count_in_a_patch():
 
 def test_the_matcher_is_one_block_of_cross_attention():
     torch.manual_seed(0)
-    model = Matcher(32, tokens=4, stride=2, heads=2).double()
+    model = Matcher(32, stride=2, heads=2).double()
     nn.init.normal_(model.correct[1].weight)
     images = torch.randn(2, 32, 8, 8, dtype=torch.float64)
     features = torch.empty(2, 16, 32, dtype=torch.float64)
@@ -127,7 +127,7 @@ def test_the_matcher_is_one_block_of_cross_attention():
         patch = images[view, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         value = (model.embed.weight * patch).sum(dim=(1, 2, 3)) + model.embed.bias
         features[view, 4 * row + column] = value
-    tokens = features + model.place
+    tokens = features + sine_places(32, (4, 4))
     looks, takes = model.look(model.norm_look(features)), model.take(model.norm_take(tokens))
     places = torch.tensor([[(c + 0.5) / 4, (r + 0.5) / 4] for r in range(4) for c in range(4)])
     found = model(images)
@@ -147,21 +147,22 @@ def test_the_matcher_is_one_block_of_cross_attention():
 
 def test_initially_a_token_matches_the_tokens_most_similar_to_it():
     torch.manual_seed(0)
-    model = Matcher(32, tokens=4, stride=1, heads=2)
-    first = torch.randn(32, 4, 4)
+    model = Matcher(32, stride=1, heads=2)
+    first = torch.randn(32, 4, 6)
     second = first.roll((1, 2), dims=(1, 2))  # one token down, two to the right
     with torch.no_grad():
         model.sharpness.fill_(5.0)
     found = model(torch.stack([first, second]))
-    assert found[0, 0, 1].tolist() == pytest.approx([3.5 / 4, 1.5 / 4], abs=0.02)
-    assert found[1, 1, 3].tolist() == pytest.approx([1.5 / 4, 0.5 / 4], abs=0.02)
+    assert found.shape == (2, 4, 6, 2)
+    assert found[0, 0, 1].tolist() == pytest.approx([3.5 / 6, 1.5 / 4], abs=0.02)
+    assert found[1, 1, 3].tolist() == pytest.approx([1.5 / 6, 0.5 / 4], abs=0.02)
 
 
 def test_position_encodings_are_distinct_and_separate_rows_and_columns():
-    places = sine_places(32, 12)
-    assert len({tuple(row.tolist()) for row in places}) == 144
-    grid = places.view(12, 12, 32)
-    assert torch.equal(grid[:, :, :16], grid[:1, :, :16].expand(12, -1, -1))  # columns
+    places = sine_places(32, (9, 12))
+    assert len({tuple(row.tolist()) for row in places}) == 108
+    grid = places.view(9, 12, 32)
+    assert torch.equal(grid[:, :, :16], grid[:1, :, :16].expand(9, -1, -1))  # columns
     assert torch.equal(grid[:, :, 16:], grid[:, :1, 16:].expand(-1, 12, -1))  # rows
     torch.testing.assert_close(grid[0, 5, 0], torch.tensor(5.0).sin())
     torch.testing.assert_close(grid[7, 0, 24], torch.tensor(7.0).cos())

@@ -5,13 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter
 
+from pointcmt.cameras import Camera, pixel_centers
 from pointcmt.correspondences import match_pixels
 from pointcmt.training.ops.matches import DepthViews, Matches, match_views
+from tests.render.scenes import box_room
 from tests.stores import render_box
 from tests.test_correspondences import box_truth, distance_to_visible_faces
 
 SIZE, HALF = 128, 1 / np.sqrt(3)
+FINE = 4  # pixels of an image that tells what is hidden, per pixel of a frame
 PIXEL = 3.6 / (0.5 * SIZE / np.tan(np.radians(20)))  # world units, at the far side of the box
 
 
@@ -32,7 +36,7 @@ def views(store, shapes, which):
 
 def pairs_of(store, shapes, first, second, size):
     one, two = views(store, shapes, first), views(store, shapes, second)
-    return match_views(one[0], two[0], size), one, two
+    return match_views(one[0], two[0], (size, size)), one, two
 
 
 def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
@@ -55,10 +59,49 @@ def test_matches_on_a_rendered_box_agree_with_the_analytic_map(box):
     assert (found.uv[~found.valid] == 0).all()
 
 
+def frame_of_the_room(pose, scale):
+    """The depth [60·s, 80·s] that a camera in the box room sees, in closed form, and the camera."""
+    K, (height, width) = np.diag([scale, scale, 1]) @ box_room.K, (60 * scale, 80 * scale)
+    depth = box_room.image(pose, height, width, intrinsics=K).depth
+    return depth, Camera(K, np.linalg.inv(pose), width, height)
+
+
+def as_stored(depth, camera):
+    """A frame with its depth in millimeters."""
+    arrays = (np.rint(depth * 1000) / 1000, camera.K, camera.world_to_camera)
+    return DepthViews(*(torch.from_numpy(array)[None] for array in arrays))
+
+
+def test_matches_of_frames_agree_with_the_closed_form_of_a_room():
+    """Frames of 160 × 120 pixels, with hidden surfaces; the truth is where rays meet boxes."""
+    occluded = 0
+    poses = [frame.camera_to_world for frame in box_room.frames(8)[::2]]
+    frames = [frame_of_the_room(pose, 2) for pose in poses]
+    fines = [frame_of_the_room(pose, 2 * FINE)[0] for pose in poses]
+    around = [maximum_filter(fine, 2 * FINE + 1) for fine in fines]  # farthest within a pixel
+    for first, second in itertools.permutations(range(4), 2):
+        one, two, fine = frames[first], frames[second], fines[second]
+        found = match_views(as_stored(*one), as_stored(*two), (120, 160))
+        assert found.image.tolist() == [160, 120]
+        centers = pixel_centers(160, 120).reshape(-1, 2)
+        uv, z = two[1].project(one[1].unproject(centers, one[0].reshape(-1)))
+        inside = np.flatnonzero(((uv > 0) & (uv < [160, 120])).all(axis=1) & (z > 0))
+        column, row = np.floor(FINE * uv[inside]).astype(int).T
+        shows = inside[np.abs(z[inside] - fine[row, column]) < 0.01]
+        hidden = inside[z[inside] - around[second][row, column] > 0.15]
+        valid = found.valid[0].flatten().numpy()
+        error = np.linalg.norm(found.uv[0].flatten(0, 1).numpy() - uv, axis=1)
+        assert error[valid].max() < 0.5
+        assert not valid[hidden].any()
+        assert valid[shows].mean() > 0.95
+        occluded += len(hidden)
+    assert occluded > 1000
+
+
 def test_matching_forward_then_backward_returns_to_the_start(box):
     first, second = np.array([0]), np.array([1])
     there, one, two = pairs_of(box, np.zeros(1, int), first, second, SIZE)
-    back = match_views(two[0], one[0], SIZE)
+    back = match_views(two[0], one[0], (SIZE, SIZE))
     rows, columns = np.nonzero(there.valid[0].numpy())
     landed = there.uv[0][rows, columns]
     column, row = landed.floor().long().unbind(-1)
@@ -97,7 +140,7 @@ def test_the_batched_version_equals_correspondences_on_toy_shapes(toy_store):
 def test_a_coarser_grid_is_a_subset_of_the_pixels(box):
     fine, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     for size in (16, 24):
-        coarse: Matches = match_views(one[0], two[0], size)
+        coarse: Matches = match_views(one[0], two[0], (size, size))
         at = coarse.pixel.floor().long()
         cells = (torch.arange(size) + 0.5) * SIZE / size
         assert ((coarse.pixel[0, :, 0] - cells).abs() <= 0.5).all()
@@ -109,6 +152,6 @@ def test_background_has_no_matches_and_no_gradient(box):
     _, one, two = pairs_of(box, np.zeros(1, int), np.array([0]), np.array([1]), SIZE)
     empty = two[0]._replace(depth=torch.zeros_like(two[0].depth))
     for first, second in ((one[0], empty), (empty, one[0])):
-        found = match_views(first, second, 16)
+        found = match_views(first, second, (16, 16))
         assert not found.valid.any()
         assert found.uv.isfinite().all()

@@ -9,6 +9,7 @@ from pointcmt.correspondences import pixels_to_points
 from pointcmt.errors import UsageError
 from pointcmt.training.ops.projection import (
     fill_holes,
+    fit_grid,
     foreground,
     gather_map,
     index_map,
@@ -18,20 +19,20 @@ from pointcmt.training.ops.projection import (
     splat_radius,
 )
 
-SIZE, RADIUS = 24, 1.8
+GRID, RADIUS = (24, 32), 1.8  # rows and columns of the map
 
 
 def scene(shapes=2, views=3, points=150, seed=0):
     """uv [B,V,N,2] f64 over the map and beyond its borders, visible [B,V,N]."""
     rng = np.random.default_rng(seed)
-    uv = torch.from_numpy(rng.uniform(-4, SIZE + 4, (shapes, views, points, 2)))
+    uv = torch.from_numpy(rng.uniform(-4, GRID[::-1], (shapes, views, points, 2)) * [1.1, 1.2])
     return uv, torch.from_numpy(rng.random((shapes, views, points)) < 0.6)
 
 
 def brute_force(uv, visible, radius, k):
     """[V,N,2], [V,N] → [V,h,w,k]: every distance, a stable sort."""
-    index = np.full((len(uv), SIZE, SIZE, k), -1)
-    for view, row, column in np.ndindex(len(uv), SIZE, SIZE):
+    index = np.full((len(uv), *GRID, k), -1)
+    for view, row, column in np.ndindex(len(uv), *GRID):
         here = np.array([column + 0.5, row + 0.5])
         away = np.linalg.norm(uv[view] - here, axis=1)
         away = np.where(visible[view] & (away <= radius), away, np.inf)
@@ -43,7 +44,7 @@ def brute_force(uv, visible, radius, k):
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_index_map_equals_brute_force(k):
     uv, visible = scene()
-    found = index_map(uv, visible, SIZE, RADIUS, k)
+    found = index_map(uv, visible, GRID, RADIUS, k)
     for shape in range(2):
         expected = brute_force(uv[shape].numpy(), visible[shape].numpy(), RADIUS, k)
         np.testing.assert_array_equal(found[shape], expected)
@@ -55,19 +56,19 @@ def test_compiled_and_plain_agree_also_on_ties(k):
     uv, visible = scene(points=300)
     uv = (2 * uv).round() / 2  # on a lattice: ties, and points on the circle itself
     for radius in (0.5, 1.0, RADIUS, 40.0):
-        found = index_map(uv, visible, SIZE, radius, k)
-        plain = nearest_points_plain(uv.flatten(0, 1), visible.flatten(0, 1), SIZE, radius, k)
+        found = index_map(uv, visible, GRID, radius, k)
+        plain = nearest_points_plain(uv.flatten(0, 1), visible.flatten(0, 1), GRID, radius, k)
         assert torch.equal(found.flatten(0, 1), plain)
     twice = torch.tensor([[[[3.5, 2.5]] * 4]], dtype=torch.float64)
     seen = torch.tensor([[[False, True, True, True]]])
-    assert index_map(twice, seen, SIZE, 1.0, 4)[0, 0, 2, 3].tolist() == [1, 2, 3, -1]
+    assert index_map(twice, seen, GRID, 1.0, 4)[0, 0, 2, 3].tolist() == [1, 2, 3, -1]
 
 
 def test_hidden_points_are_never_in_the_map():
     uv, visible = scene()
-    alone = index_map(uv, visible, SIZE, RADIUS, 2)
-    uv = torch.where(visible[..., None], uv, torch.full_like(uv, SIZE / 2 - 0.5))  # on a center
-    crowded = index_map(uv, visible, SIZE, RADIUS, 2)
+    alone = index_map(uv, visible, GRID, RADIUS, 2)
+    uv = torch.where(visible[..., None], uv, torch.full_like(uv, GRID[0] / 2 - 0.5))  # on a center
+    crowded = index_map(uv, visible, GRID, RADIUS, 2)
     assert torch.equal(crowded, alone)
     chosen = crowded.clamp(min=0).flatten(2)
     assert visible.gather(2, chosen)[crowded.flatten(2) >= 0].all()
@@ -75,16 +76,16 @@ def test_hidden_points_are_never_in_the_map():
 
 def test_views_without_visible_points_have_empty_maps():
     uv, visible = scene()
-    assert (index_map(uv, torch.zeros_like(visible), SIZE, RADIUS) == -1).all()
-    assert (nearest_points_plain(uv[0], torch.zeros_like(visible[0]), SIZE, RADIUS) == -1).all()
+    assert (index_map(uv, torch.zeros_like(visible), GRID, RADIUS) == -1).all()
+    assert (nearest_points_plain(uv[0], torch.zeros_like(visible[0]), GRID, RADIUS) == -1).all()
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
     uv, visible = scene(shapes=4)
-    found = index_map(uv, visible, SIZE, RADIUS)
+    found = index_map(uv, visible, GRID, RADIUS)
     try:
         torch.set_num_threads(3)
-        assert torch.equal(index_map(uv, visible, SIZE, RADIUS), found)
+        assert torch.equal(index_map(uv, visible, GRID, RADIUS), found)
     finally:
         torch.set_num_threads(1)
 
@@ -99,13 +100,13 @@ def test_projection_equals_cameras_and_correspondences():
     np.testing.assert_allclose(uv[0], wanted[0], rtol=1e-12)
     np.testing.assert_allclose(depth[0], wanted[1], rtol=1e-12)
     seen = torch.from_numpy(visible)[None]
-    found = index_map(uv, seen, 48, 2.0)[0, ..., 0]
+    found = index_map(uv, seen, (48, 48), 2.0)[0, ..., 0]
     np.testing.assert_array_equal(found, pixels_to_points(points, visible, camera, 2.0))
 
 
 def test_pixels_have_their_points_feature_and_send_it_the_gradient():
     uv, visible = scene()
-    index = index_map(uv, visible, SIZE, RADIUS)[..., 0]
+    index = index_map(uv, visible, GRID, RADIUS)[..., 0]
     features = torch.randn(2, 150, 5, dtype=torch.float64, requires_grad=True)
     found = gather_map(features, index)
     for shape in range(2):
@@ -128,7 +129,7 @@ def test_pixels_have_their_points_feature_and_send_it_the_gradient():
 
 def test_half_precision_features_stay_in_half_precision():
     uv, visible = scene()
-    index = index_map(uv, visible, SIZE, RADIUS)[..., 0]
+    index = index_map(uv, visible, GRID, RADIUS)[..., 0]
     features = torch.randn(2, 150, 5)
     found = gather_map(features.bfloat16(), index)
     assert found.dtype == torch.bfloat16
@@ -137,7 +138,7 @@ def test_half_precision_features_stay_in_half_precision():
 
 def test_a_soft_splat_is_a_weighted_mean_of_the_nearest_points():
     uv, visible = scene()
-    index = index_map(uv, visible, SIZE, RADIUS, 3)
+    index = index_map(uv, visible, GRID, RADIUS, 3)
     features = torch.randn(2, 150, 5, dtype=torch.float64, requires_grad=True)
     found = splat_map(features, index, uv, RADIUS)
     expected = torch.zeros_like(found)
@@ -169,37 +170,56 @@ def rendered(toy_store):
 def test_the_default_radius_leaves_few_holes_in_rendered_shapes(rendered):
     uv, visible, depth = rendered
     for points, size in ((256, 32), (256, 16), (128, 32)):
-        covered = foreground(depth, size)
+        grid = (size, size)
+        covered = foreground(depth, grid)
         scaled, seen = uv[:, :, :points] * (size / 32), visible[:, :, :points]
-        index = index_map(scaled, seen, size, splat_radius(points, size))[..., 0]
+        index = index_map(scaled, seen, grid, splat_radius(points, grid))[..., 0]
         holes = ((index < 0) & covered).sum() / covered.sum()
         assert holes < 0.05
-        smaller = index_map(scaled, seen, size, splat_radius(points, size) / 2)[..., 0]
+        smaller = index_map(scaled, seen, grid, splat_radius(points, grid) / 2)[..., 0]
         assert ((smaller < 0) & covered).sum() / covered.sum() > 0.1
 
 
 def test_filled_maps_cover_the_rendered_shape_and_nothing_else(rendered):
     uv, visible, depth = rendered
-    covered, radius = foreground(depth, 32), 0.75
+    grid, radius = (32, 32), 0.75
+    covered = foreground(depth, grid)
     assert torch.equal(covered, depth > 0)
-    index = index_map(uv, visible, 32, radius)
+    index = index_map(uv, visible, grid, radius)
     filled = fill_holes(index, uv, visible, covered, radius)[..., 0]
     hole = covered & (index[..., 0] < 0)
     assert hole.float().mean() > 0.02
     assert torch.equal(filled[covered & ~hole], index[..., 0][covered & ~hole])
     assert (filled[~covered] == -1).all()
     assert (filled[hole] >= 0).float().mean() > 0.95  # the others are far from any visible point
-    wide = index_map(uv, visible, 32, 4 * radius)[..., 0]
+    wide = index_map(uv, visible, grid, 4 * radius)[..., 0]
     assert torch.equal(filled[hole], wide[hole])
 
 
 def test_a_map_pixel_is_foreground_if_half_of_it_is_covered():
-    depth = torch.zeros(1, 1, 4, 4)
+    depth = torch.zeros(1, 1, 4, 6)
     depth[0, 0, 0, :2] = depth[0, 0, 2, 2] = 2.0
-    assert foreground(depth, 2).tolist() == [[[[True, False], [False, False]]]]
+    found = foreground(depth, (2, 3))
+    assert found.tolist() == [[[[True, False, False], [False, False, False]]]]
 
 
 def test_a_map_larger_than_the_image_is_refused():
     with pytest.raises(UsageError, match="64² pixels is larger than the images of 32²") as caught:
-        foreground(torch.zeros(1, 1, 32, 32), 64)
+        foreground(torch.zeros(1, 1, 32, 32), (64, 64))
     assert caught.value.fix
+    with pytest.raises(UsageError, match="48 × 32 pixels is larger than the images of 40 × 30"):
+        foreground(torch.zeros(1, 1, 30, 40), (32, 48))
+
+
+@pytest.mark.parametrize(
+    ("size", "image", "multiple", "grid"),
+    [
+        (56, (224, 224), 2, (56, 56)),
+        (56, (240, 320), 2, (42, 56)),
+        (56, (320, 240), 2, (56, 42)),
+        (448, (530, 730), 14, (322, 448)),  # 325.3: nearest to 23 patches
+        (32, (8, 320), 4, (4, 32)),  # one at least
+    ],
+)
+def test_grids_keep_the_aspect_ratio_of_images(size, image, multiple, grid):
+    assert fit_grid(size, image, multiple) == grid

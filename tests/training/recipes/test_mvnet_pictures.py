@@ -100,8 +100,8 @@ def test_pictures_show_images_that_training_did_not_read(rendered, tmp_path, mon
 
 
 def test_the_most_similar_key_gives_the_matched_position():
-    places = centers(4).view(4, 4, 2)
-    keys = torch.randn(2, 8, 4, 4)
+    places = centers((4, 6)).view(4, 6, 2)
+    keys = torch.randn(2, 8, 4, 6)
     keys[1] = keys[0].roll((1, 0), dims=(1, 2))  # a row further down
     found = most_similar(keys, places)
     torch.testing.assert_close(found[0][:3], places[1:])

@@ -33,7 +33,7 @@ def test_index_maps_equal_correspondences(rendered):
         views = batch["view"][row].numpy()
         points, camera = rendered.read("points", shape), rendered.camera(shape)[views]
         visible = rendered.visible(shape)[views]
-        expected = pixels_to_points(points, visible, camera, splat_radius(256, 32))
+        expected = pixels_to_points(points, visible, camera, splat_radius(256, (32, 32)))
         np.testing.assert_array_equal(maps.nearest[row, ..., 0], expected)
     smaller = prepared(rendered, "projection.size=16").project(batch)
     share = adaptive_avg_pool2d((batch["depth"] > 0).float().flatten(0, 1)[:, None], 16)

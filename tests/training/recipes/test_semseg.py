@@ -48,7 +48,7 @@ def config(*overrides, **flags):
 
 
 @pytest.fixture(scope="module")
-def run(small_unet, rooms, tmp_path_factory):
+def run(rooms, small_unet, tmp_path_factory):
     """A run of many epochs."""
     folder = tmp_path_factory.mktemp("semseg") / "run"
     train(rooms, config(epochs=20), folder, device="cpu")
@@ -171,7 +171,7 @@ def test_whole_scenes_normals_and_weights(rooms, tmp_path):
 
 
 def test_stores_of_the_other_kind_are_refused(rooms, store, run, tmp_path):
-    for recipe in ("student", "partseg", "mvnet", "teacher"):
+    for recipe in ("student", "partseg", "teacher"):
         with pytest.raises(
             UsageError, match=f"store of scenes, which the recipe '{recipe}' cannot"
         ):

@@ -6,7 +6,7 @@ import torch
 from pointcmt.errors import UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.scenes import SceneAugmentation
-from pointcmt.training.recipes.semseg_augmentation import augmented
+from pointcmt.training.recipes.scene_inputs import augmented
 
 OFF = {"yaw": 0.0, "flip": 0.0, "scale": (1.0, 1.0), "jitter": 0.0}
 OFF |= {"color_shift_probability": 0.0, "color_noise_probability": 0.0}

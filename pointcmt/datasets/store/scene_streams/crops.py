@@ -14,6 +14,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     Sample,
     SceneStream,
     SceneStreamConfig,
+    center_in_plan,
 )
 from pointcmt.datasets.store.scene_streams.voxels import MARGIN, Voxels, find_crop
 from pointcmt.datasets.store.view_store import StoreReader
@@ -169,17 +170,10 @@ def _taken(
     points: NDArray[np.float32], channels: dict[str, NDArray[Any]], chosen: NDArray[np.integer]
 ) -> Arrays:
     """Return the points and channels of a sample: those that were chosen [N]."""
-    arrays: Arrays = {"points": _centered_in_plan(np.take(points, chosen, axis=0))}
+    arrays: Arrays = {"points": center_in_plan(np.take(points, chosen, axis=0))[0]}
     return arrays | {
         name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in channels.items()
     }
-
-
-def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move points [n,3] to their mean in x and y; z stays the height over the floor."""
-    exact = points.astype(np.float64)
-    exact[:, :2] -= exact[:, :2].mean(axis=0)
-    return exact.astype(np.float32)
 
 
 def _missing(

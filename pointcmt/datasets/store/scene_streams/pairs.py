@@ -7,7 +7,6 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from pointcmt.console import logger
 from pointcmt.datasets.store.epochs import require_batches
 from pointcmt.datasets.store.scene_streams.overlaps import frame_overlaps
 from pointcmt.datasets.store.scene_streams.scenes import Scene
@@ -16,6 +15,7 @@ from pointcmt.datasets.store.scene_streams.stream import (
     Sample,
     SceneStream,
     SceneStreamConfig,
+    center_in_plan,
     require_positive,
 )
 from pointcmt.datasets.store.scene_streams.surroundings import near_visible
@@ -59,15 +59,16 @@ class PairStream(SceneStream):
     The overlap of two frames a, b is |vis a ∧ vis b| / min(|vis a|, |vis b|), where vis is the set
     of points that a frame sees. The points of a pair are those that a or b sees and all within
     NEAR of these; the first N of them in stored order, an even sample, and repeated cyclically if
-    there are fewer. They are moved, but not scaled: their mean is the origin, and world_to_camera
-    moves with them, so that they project to the same pixels.
+    there are fewer. They are moved, but not scaled: x and y are relative to their mean, z is the
+    height over the floor, as in crops; world_to_camera moves with them, so that they project to
+    the same pixels.
 
     A batch maps each name of `config.arrays` to a tensor: per view [B,2,...], per point [B,N,...],
     `visible` [B,2,N] bool, `depth` in meters f32; plus "label" [B], "shape" [B] and "view" [B,2],
     all i64. Images stay u8 in HWC.
 
-    Scenes without such a pair are left out with a note. Raises StoreError if no scene has one, and
-    UsageError for an array that is neither per view nor per point.
+    Scenes without such a pair are left out, which `notes` says. Raises StoreError if no scene has
+    one, and UsageError for an array that is neither per view nor per point.
     """
 
     config: PairConfig
@@ -115,10 +116,8 @@ class PairStream(SceneStream):
         if lost:
             names = ", ".join(self.store.shapes[shape].id for shape in lost[:MOST_NAMED])
             more = ", …" if len(lost) > MOST_NAMED else ""
-            logger.warning(
-                f"note: {len(lost)} of {len(found)} scenes are left out, since they have {said}: "
-                f"{names}{more}"
-            )
+            what = f"{len(lost)} of {len(found)} scenes are left out, since they have {said}"
+            self.notes = (f"{what}: {names}{more}",)
         self.shapes = self.shapes[np.isin(self.shapes, [*kept])]
         samples = len(self.shapes) * self.config.samples
         require_batches(samples, self.config, unit="pair", whole="epoch")
@@ -139,9 +138,8 @@ class PairStream(SceneStream):
         values["visible"] = unpack_visible(visible.result(), scene.points)[:, chosen]
         if "depth" in values:
             values["depth"] = values["depth"] * np.float32(scene.store.schema.depth_scale)
-        values["points"], values["world_to_camera"] = centered(
-            values["points"], values["world_to_camera"]
-        )
+        values["points"], origin = center_in_plan(values["points"])
+        values["world_to_camera"] = move_cameras(values["world_to_camera"], origin)
         arrays = {name: values[name][None] for name in self.config.arrays}
         arrays["label"] = self.store.labels[[sample.shape]]
         return arrays | {"shape": np.array([sample.shape]), "view": frames[None]}
@@ -178,15 +176,13 @@ class PairStream(SceneStream):
             return self._near[shape]
 
 
-def centered(
-    points: NDArray[np.float32], world_to_camera: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Move points [N,3] to their mean, and cameras [...,4,4] with them."""
-    exact = points.astype(np.float64)
-    mean = exact.mean(axis=0)
+def move_cameras(
+    world_to_camera: NDArray[np.float64], origin: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return cameras [...,4,4] of a world whose origin is moved to this point [3]."""
     moved = world_to_camera.copy()
-    moved[..., :3, 3] += moved[..., :3, :3] @ mean
-    return (exact - mean).astype(np.float32), moved
+    moved[..., :3, 3] += moved[..., :3, :3] @ origin
+    return moved
 
 
 def _first_bits(row: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -135,6 +135,16 @@ class SceneStream(EpochStream):
         return digest.hexdigest()
 
 
+def center_in_plan(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Move points [n,3] to their mean in x and y; z stays the height over the floor.
+
+    Return the moved points, and the point [3] that is the origin now.
+    """
+    exact = points.astype(np.float64)
+    origin = np.array([*exact[:, :2].mean(axis=0), 0.0])
+    return (exact - origin).astype(np.float32), origin
+
+
 def require_positive(config: SceneStreamConfig, names: Iterable[str]) -> None:
     """Raise UsageError for settings that are not positive numbers."""
     for name in names:

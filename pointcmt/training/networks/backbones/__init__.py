@@ -31,6 +31,8 @@ from torch import Tensor, nn
 
 from pointcmt import plugins
 from pointcmt.errors import PointcmtError, UsageError, nearest
+from pointcmt.training.config.scenes import PointInputs
+from pointcmt.training.config.sections import SPARSE_BACKBONES
 from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, publish_head
 from pointcmt.training.networks.backbones.dgcnn import DGCNN
 from pointcmt.training.networks.backbones.pointmlp import PointMLP
@@ -40,7 +42,6 @@ from pointcmt.training.networks.backbones.pointnet2 import (
     PointNet2MSG,
     PointNet2SSG,
 )
-from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
 from pointcmt.training.networks.backbones.pointnext import PointNeXtS
 from pointcmt.training.networks.backbones.pointvit import (
     BASE,
@@ -137,14 +138,15 @@ def build_sparse(name: str, voxel: float, inputs: int) -> DenseSparseUNet:
     return network
 
 
-def build_for_scenes(name: str, voxel: float, inputs: int) -> nn.Module:
-    """Build a dense network for scenes in meters: a sparse U-Net, see `build_sparse`, or pointnet2.
+def build_for_scenes(name: str, scenes: PointInputs) -> nn.Module:
+    """Build a network of DENSE for points in meters, with one class.
 
-    inputs: features of each point.
+    A sparse U-Net gets the size of the voxels and takes the colors and normals; any other network
+    takes places alone. Raises UsageError like `build_dense`.
     """
-    if name == "pointnet2":
-        return ScenePointNet2(1, inputs)
-    return build_sparse(name, voxel, inputs)
+    if name in SPARSE_BACKBONES:
+        return build_sparse(name, scenes.voxel, scenes.channels)
+    return build_dense(name, 1)
 
 
 def is_known(name: str, known: dict[str, Callable[[int], nn.Module]]) -> bool:

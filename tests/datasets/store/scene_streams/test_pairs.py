@@ -58,8 +58,9 @@ def test_pairs_equal_the_plain_definition(rooms, points):
         chosen = np.resize(own[:points], points)  # repeats them cyclically
         unseen += np.count_nonzero(~sample["visible"].any(axis=0))
         places = rooms.read("points", shape)[chosen].astype(np.float64)
-        np.testing.assert_allclose(sample["points"], places - places.mean(axis=0), atol=1e-6)
-        np.testing.assert_allclose(sample["points"].mean(axis=0, dtype=np.float64), 0, atol=1e-6)
+        places[:, :2] -= places[:, :2].mean(axis=0)  # z stays the height over the floor
+        np.testing.assert_allclose(sample["points"], places, atol=1e-6)
+        assert np.array_equal(sample["points"][:, 2], places[:, 2])
         assert np.array_equal(sample["visible"], rooms.visible(shape)[[a, b]][:, chosen])
         for name in ("color", "normals", "semantic"):
             assert np.array_equal(sample[name], rooms.read(name, shape)[chosen]), name
@@ -98,7 +99,7 @@ def test_points_of_several_chunks_equal_the_definition(large_room):
             own = np.flatnonzero(away <= NEAR)
             chosen = np.resize(own[:points], points)
             reached.add(int(chosen.max()) // BLOCK)
-            expected = places[chosen] - places[chosen].mean(axis=0)
+            expected = places[chosen] - [*places[chosen, :2].mean(axis=0), 0]
             np.testing.assert_allclose(sample["points"], expected, atol=1e-6)
             assert np.array_equal(sample["visible"], visible[[a, b]][:, chosen])
     assert reached == {0, 1}  # of three
@@ -129,7 +130,7 @@ def test_without_shuffling_every_epoch_is_the_same_in_order(rooms):
         assert len(set(firsts)) == len(firsts)
 
 
-def test_scenes_without_a_pair_are_left_out_and_named(rooms, messages):
+def test_scenes_without_a_pair_are_left_out_and_named(rooms):
     best = [
         max(overlap(rooms, shape, a, b) for a in range(frames) for b in range(a))
         for shape, frames in enumerate((6, 7, 8))
@@ -139,8 +140,8 @@ def test_scenes_without_a_pair_are_left_out_and_named(rooms, messages):
     batches = stream(rooms, overlap=(least, 1.0))
     assert batches.shapes.tolist() == [shape for shape in range(3) if shape != lacking]
     assert len(batches) == 4
-    said = messages()
-    assert "note: 1 of 3 scenes are left out" in said
+    (said,) = batches.notes
+    assert "1 of 3 scenes are left out" in said
     assert f"rooms/{lacking}" in said
     with pytest.raises(StoreError, match=r"no two frames whose overlap is 0\.99.* to 1") as none:
         stream(rooms, overlap=(0.9999, 1.0))

@@ -1,4 +1,10 @@
-"""The augmentations of `semseg`: packed crops, changed at random in the order of Pointcept."""
+"""What a network takes of the points of scenes, and how these are changed at random: the same in
+pre-training and in segmentation.
+
+Functions work on packed batches: "points" [ΣN,3] with z the height over the floor, "color" [ΣN,3]
+and "normal" [ΣN,3] if they are inputs, "batch" [ΣN], the sample of each point, and "shape" [B].
+Changes come in the order of Pointcept.
+"""
 
 import math
 from functools import reduce
@@ -23,6 +29,16 @@ from pointcmt.training.ops.augment_scenes import (
 )
 
 
+def point_inputs(batch: Batch) -> Tensor:
+    """Return the inputs of points besides 1 and their height, [ΣN, F]: color, then normal."""
+    columns = [batch["points"][:, :0]]
+    if "color" in batch:
+        columns.append(centered_color(batch["color"]))
+    if "normal" in batch:
+        columns.append(batch["normal"])
+    return torch.cat(columns, dim=1)
+
+
 def augmented(
     batch: Batch,
     options: SceneAugmentation,
@@ -41,7 +57,18 @@ def augmented(
     kept = kept if keep is None else kept | keep
     names = [name for name in ("points", "batch", *CHANNELS) if name in batch]
     changed = {name: batch[name][kept] for name in names} | {"shape": batch["shape"]}
-    changed = moved(changed, random_motion(samples, a, generator))
+    changed = varied(changed, options, generator)
+    changed["batch"] = mix_samples(changed["batch"], a.mix, generator)
+    return changed
+
+
+def varied(batch: Batch, options: SceneAugmentation, generator: torch.Generator) -> Batch:
+    """Return a batch of the same points, moved at random, with noise and other colors.
+
+    Points are neither left out nor mixed.
+    """
+    a, samples = options, len(batch["shape"])
+    changed = move_at_random(batch, options, generator)
     own, points = changed["batch"], jitter(changed["points"], a.jitter, generator)
     changed["points"] = distort(points, own, samples, a.elastic, a.elastic_probability, generator)
     if "color" in changed:
@@ -50,8 +77,12 @@ def augmented(
         shift, noise = a.color_shift_probability, a.color_noise_probability
         color = shift_color(color, own, samples, a.color_shift, shift, generator)
         changed["color"] = add_color_noise(color, own, samples, a.color_noise, noise, generator)
-    changed["batch"] = mix_samples(own, a.mix, generator)
     return changed
+
+
+def move_at_random(batch: Batch, options: SceneAugmentation, generator: torch.Generator) -> Batch:
+    """Return a batch whose samples are turned, tilted, mirrored and scaled at random."""
+    return moved(batch, random_motion(len(batch["shape"]), options, generator))
 
 
 def random_motion(samples: int, options: SceneAugmentation, generator: torch.Generator) -> Tensor:
