@@ -58,7 +58,7 @@ from pointcmt.training.recipes.mvnet_terms import (
     transfer_term,
 )
 from pointcmt.training.recipes.recipe import RecipeContext
-from pointcmt.training.recipes.scene_inputs import point_inputs
+from pointcmt.training.recipes.scene_inputs import point_inputs, varied
 
 GEOMETRY = ("points", "visible", "depth", "K", "world_to_camera")  # arrays that every batch has
 PAIRED_VIEWS = 12  # of each sampled shape, to find out whether any two views overlap
