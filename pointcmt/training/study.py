@@ -132,7 +132,7 @@ def study(
         raise UsageError(
             f"runs of the recipe '{last.recipe}' predict no classes and cannot be compared",
             where="--seeds",
-            fix="use --seeds with pointcmt, teacher, student, finetune, partseg or semseg",
+            fix="use --seeds with pointcmt, teacher, student, finetune, partseg, semseg or detect",
         )
     accelerator, compute_device = join_processes(device)
     naming = partial(name_stage, STUDENT, last) if earlier else nullcontext

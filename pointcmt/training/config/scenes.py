@@ -5,7 +5,7 @@ Defaults are ours; docs/scenes.md tells what others use. Lengths are in meters.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from pointcmt.training.config.downstream import DownstreamConfig, Load, Network
 from pointcmt.training.config.sections import (
@@ -21,7 +21,15 @@ from pointcmt.training.config.sections import (
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-FROM_SCRATCH = "sparse-unet-34c"  # the network of a run that starts from no other
+
+
+def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError("Input should be two numbers, 0 < smallest <= largest")
+    return scale
+
+
+Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
 
 
 class SceneData(Data):
@@ -62,7 +70,7 @@ class SceneAugmentation(Section):
 
     flip: Probability = 0.5
     """Probability of mirroring x, and of mirroring y."""
-    scale: tuple[float, float] = (0.9, 1.1)
+    scale: Scale = (0.9, 1.1)
     """Smallest and largest factor, the same for all axes."""
     jitter: Weight = 0.005
     """Standard deviation of noise on each coordinate, in meters; at most four times that."""
@@ -70,13 +78,6 @@ class SceneAugmentation(Section):
     """Maximum shift of each color channel of a crop, as a share of its range."""
     color_noise: Weight = 0.05
     """Standard deviation of noise on each color channel of a point, as a share of its range."""
-
-    @field_validator("scale")
-    @classmethod
-    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError("Input should be two numbers, 0 < smallest <= largest")
-        return scale
 
 
 class SemsegConfig(DownstreamConfig):
@@ -87,6 +88,7 @@ class SemsegConfig(DownstreamConfig):
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
     needs_init: ClassVar[bool] = False
+    from_scratch: ClassVar[str] = "sparse-unet-34c"
 
     recipe: Literal["semseg"] = "semseg"
     epochs: Positive = 100

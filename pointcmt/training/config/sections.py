@@ -201,8 +201,10 @@ class Optimizer(Section):
 class Schedule(Section):
     """The learning rate over the run."""
 
-    name: Literal["constant", "cosine", "poly"]
-    """Constant; half a cosine that reaches 0 at the last step; or (1 - t)^0.9, t from 0 to 1."""
+    name: Literal["constant", "cosine", "poly", "steps"]
+    """Constant; half a cosine that reaches 0 at the last step; (1 - t)^0.9, t from 0 to 1; or
+    steps, a tenth after 4/9, 6/9 and 8/9 of the run, as VoteNet's after 80, 120 and 160 of 180
+    epochs."""
     warmup: Weight = 0.0
     """Epochs of linear warm-up."""
 
@@ -244,6 +246,7 @@ class TrainConfig(Section):
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     labeled: ClassVar[bool] = True  # whether its shapes need classes
     reads: ClassVar[Literal["objects", "scenes"]] = "objects"  # the kind of stores
+    detects: ClassVar[bool] = False  # whether its classes are those of boxes
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None

@@ -119,7 +119,7 @@ class Semseg:
         return {"scenes.png": draw_scenes(scenes, names, colors)}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["points"], batch["batch"], self._features(batch))
+        return model, (batch["points"], batch["batch"], point_features(batch))
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the scores of the points of a batch, [ΣN, C]; no augmentation."""
@@ -161,14 +161,15 @@ class Semseg:
             moved["normal"] = nn.functional.normalize(turned, dim=1)
         return moved
 
-    def _features(self, batch: Batch) -> Tensor:
-        """Return the features of points besides their height, [ΣN, F]."""
-        columns = [batch["points"][:, :0]]
-        if "color" in batch:
-            columns.append(centered_color(batch["color"]))
-        if "normal" in batch:
-            columns.append(batch["normal"])
-        return torch.cat(columns, dim=1)
+
+def point_features(batch: Batch) -> Tensor:
+    """Return the features of points besides their height, [..., F]: color and normal, if read."""
+    columns = [batch["points"][..., :0]]
+    if "color" in batch:
+        columns.append(centered_color(batch["color"]))
+    if "normal" in batch:
+        columns.append(batch["normal"])
+    return torch.cat(columns, dim=-1)
 
 
 def count_pairs(true: Tensor, predicted: Tensor, classes: int) -> Tensor:

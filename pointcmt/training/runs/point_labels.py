@@ -7,6 +7,7 @@ from pointcmt.datasets.store.schema import OBJECTS, SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.runs.box_labels import box_classes
 
 
 def require_kind(store: StoreReader, config: TrainConfig) -> None:
@@ -16,7 +17,7 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
             raise UsageError(
                 f"this is a store of scenes, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
-                fix="train `semseg` on it, or pass a store of meshes or clouds",
+                fix="train `semseg` or `detect` on it, or pass a store of meshes or clouds",
             )
         if member.schema.kind == OBJECTS and config.reads == SCENES:
             raise UsageError(
@@ -28,7 +29,9 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
 
 
 def learned_classes(store: StoreReader, config: TrainConfig) -> list[str]:
-    """Return the names of the classes that a recipe learns: of shapes, or of a scene's points."""
+    """Return the names of the classes that a recipe learns: of shapes, points or boxes."""
+    if config.detects:
+        return box_classes(store)
     return point_classes(store) if config.reads == SCENES else store.class_names
 
 

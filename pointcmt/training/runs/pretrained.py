@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
-from pointcmt.training.config.scenes import FROM_SCRATCH, SemsegConfig
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.images.files import describe_network
 from pointcmt.training.images.networks import AUTO
@@ -120,8 +120,8 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
             fix="pass --init RUN, or use --set load=none for a baseline with random weights",
         )
     changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
-    if not config.model.backbone and not config.init and isinstance(config, SemsegConfig):
-        changes["model"] = config.model.model_copy(update={"backbone": FROM_SCRATCH})
+    if not config.model.backbone and not config.init and config.from_scratch:
+        changes["model"] = config.model.model_copy(update={"backbone": config.from_scratch})
     elif not config.model.backbone:
         if not config.init or Path(config.init).is_file():
             raise UsageError(
@@ -167,7 +167,7 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
                 note = load_parts(network, found.weights, config.load, False, f"the file {init}")
             return (*found.notes, note)
         source = open_network(init)
-        hint = INPUTS_OF_SCENES if isinstance(config, SemsegConfig) else ""
+        hint = INPUTS_OF_SCENES if config.reads == SCENES else ""
         same = source.run.class_names == class_names
         origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"
         note = load_parts(network, source.weights, config.load, same, origin, hint)

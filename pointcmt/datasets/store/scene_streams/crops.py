@@ -100,13 +100,13 @@ class CropStream(SceneStream):
         arrays: Arrays = {"points": _centered_in_plan(np.take(places, chosen, axis=0))}
         values = {name: read.result() for name, read in reads.items()}
         arrays |= {
-            name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
+            name: labels_as_i64(np.take(array, chosen, axis=0)) for name, array in values.items()
         }
         arrays["shape"] = np.array([sample.shape])
         if not config.crop:
             arrays |= {"inverse": voxels.of_points(), "point_count": np.array([scene.points])}
             if "semantic" in values:
-                arrays["point_semantic"] = _labels_as_i64(values["semantic"])
+                arrays["point_semantic"] = labels_as_i64(values["semantic"])
         return arrays
 
     def _join(self, loaded: Sequence[Arrays]) -> Arrays:
@@ -127,6 +127,6 @@ def _centered_in_plan(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return exact.astype(np.float32)
 
 
-def _labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:
-    """Return i16 labels as torch indexes with them, other arrays as they are."""
-    return array.astype(np.int64) if array.dtype == np.int16 else array
+def labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:
+    """Return i16 and i32 labels as torch indexes with them, other arrays as they are."""
+    return array.astype(np.int64) if array.dtype in (np.int16, np.int32) else array
