@@ -1,5 +1,7 @@
 """VoteNet and its seeds, against plain versions in float64."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,7 +93,7 @@ def plain_propagation(module, coarse, rows, places, own):
     weight = 1 / (nearest + 1e-8)
     weight = weight / weight.sum(dim=1, keepdim=True)
     inputs = torch.cat([(rows[index] * weight[..., None]).sum(dim=1), own], dim=1)
-    return plain_layers(inputs, [(module.first, module.rest[0]), *pairs(module.rest[2])])
+    return plain_layers(inputs, [(module.first, module.rest[0]), *pairs(module.rest[2:])])
 
 
 def plain_seeds(seeds, points, further):
@@ -183,7 +185,7 @@ def test_the_published_sizes():
     chains += [(512, 256, 256), (512, 256, 256), (256, 256, 256), (259, 128, 128, 128)]
     chains += [(128, 128, 128)]
     # A linear layer without bias and a norm with two numbers per channel.
-    expected = sum(b * (a + 2) for chain in chains for a, b in zip(chain, chain[1:], strict=False))
+    expected = sum(b * (a + 2) for chain in chains for a, b in pairwise(chain))
     expected += 257 * (3 + 256) + 129 * (2 + 3 + 2 + 4 * 18 + 18)
     assert sum(p.numel() for p in model.parameters()) == expected
 
