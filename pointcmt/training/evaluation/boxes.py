@@ -25,6 +25,7 @@ from pointcmt.training.ops.detection.scores import (
     Detections,
     DetectionScores,
     TrueBoxes,
+    count_detections,
     detection_scores,
     precision_recall,
 )
@@ -70,6 +71,13 @@ class DetectionReport:
             name: detection_scores(self.found, self.true, classes, threshold)
             for name, threshold in IOUS.items()
         }
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The counts of each scene at an IoU of 0.25, [n, C, BINS + 1, 2]: `count_detections`."""
+        classes = len(self.class_names)
+        scenes = zip(self.found, self.true, strict=True)
+        return np.array([count_detections(*scene, classes, IOUS["25"]) for scene in scenes])
 
     @property
     def measures(self) -> dict[str, float]:

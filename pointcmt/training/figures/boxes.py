@@ -93,8 +93,8 @@ def draw_precision(curves: dict[str, list[Curve]], names: Sequence[str]) -> byte
     for axes, (title, found) in zip(panels, curves.items(), strict=True):
         for curve in found:
             color = colors[list(names).index(curve.name)]
-            recall = np.concatenate([[0], curve.recall])
-            precision = np.concatenate([curve.precision[:1], curve.precision])
+            recall = np.append(0, curve.recall) if len(curve.recall) else []
+            precision = np.append(curve.precision[:1], curve.precision)
             axes.plot(recall, precision, color=color, linewidth=1.4, drawstyle="steps-pre")
         mean = f", mean {np.mean([c.average for c in found]):.1%}" if found else ""
         axes.set_title(f"{title}{mean}", color=INK, fontsize=10, loc="left")

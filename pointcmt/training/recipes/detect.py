@@ -26,8 +26,7 @@ from pointcmt.training.ops.detection.scores import (
     Detections,
     TrueBoxes,
     count_detections,
-    counted_precision,
-    known_mean,
+    mean_counted_precision,
 )
 from pointcmt.training.ops.detection.targets import (
     Targets,
@@ -125,13 +124,13 @@ class Detect:
     def score(self, counts: Tensor) -> dict[str, float]:
         """Return the mean average precision at each IoU."""
         found = zip(THRESHOLDS, counts.numpy(), strict=True)
-        return {name: known_mean(counted_precision(each)) for name, each in found}
+        return {name: mean_counted_precision(each) for name, each in found}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         found = self.detections(model, batch, self.predict(model, batch))
         parts = zip(batch["points"].cpu().numpy(), true_boxes(batch), found, strict=True)
         scenes = [BoxedScene(f"scene {n}", *each) for n, each in enumerate(parts)]
-        return {"boxes.png": draw_boxes(scenes, self.names)}
+        return {"scenes.png": draw_boxes(scenes, self.names)}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["points"], point_features(batch))

@@ -142,7 +142,7 @@ def test_metrics_of_each_epoch_are_logged(run):
         assert names < set(record)
         total = sum(weight * record[f"{name}_loss"] for name, weight in WEIGHTS.items())
         assert record["loss"] == pytest.approx(10 * total, rel=1e-5)
-    assert (run / "boxes.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "scenes.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_validation_scores_as_evaluation_does(run, rooms):

@@ -149,6 +149,11 @@ def counted_precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(positives > 0, area / np.maximum(positives, 1), np.nan)
 
 
+def mean_counted_precision(counts: NDArray[np.int64]) -> float:
+    """Return the mean of `counted_precision` over the classes that have true boxes."""
+    return known_mean(counted_precision(counts))
+
+
 def _hits(
     found: Detections, true: TrueBoxes, label: int, threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

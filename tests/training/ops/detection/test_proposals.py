@@ -18,7 +18,7 @@ from tests.training.ops.detection.scenes import (
     random_proposals,
 )
 
-SCENES, BOXES, EACH = 3, 4, 20
+SCENES, BOXES, EACH = 3, 4, 60
 
 
 def generator(seed=0):
