@@ -93,8 +93,10 @@ def draw_precision(curves: dict[str, list[Curve]], names: Sequence[str]) -> byte
     for axes, (title, found) in zip(panels, curves.items(), strict=True):
         for curve in found:
             color = colors[list(names).index(curve.name)]
-            recall = np.append(0, curve.recall) if len(curve.recall) else []
-            precision = np.append(curve.precision[:1], curve.precision)
+            if not len(curve.recall):  # nothing was detected
+                continue
+            recall = np.append(0, curve.recall)
+            precision = np.append(curve.precision[0], curve.precision)
             axes.plot(recall, precision, color=color, linewidth=1.4, drawstyle="steps-pre")
         mean = f", mean {np.mean([c.average for c in found]):.1%}" if found else ""
         axes.set_title(f"{title}{mean}", color=INK, fontsize=10, loc="left")
