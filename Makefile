@@ -85,7 +85,7 @@ notebook: setup
 
 # Renews the packaged configurations that are the defaults of a recipe.
 configs: setup
-	for recipe in teacher cmpg student pointcmt mvnet finetune partseg semseg; do \
+	for recipe in teacher cmpg student pointcmt mvnet finetune partseg semseg detect; do \
 		$(BIN)/pointcmt train $$recipe --print-config > pointcmt/configs/$$recipe.yaml || exit 1; \
 	done
 

@@ -17,6 +17,7 @@ from pointcmt.errors import MOST_DETAIL, MOST_TEXT, printable, printable_text
 
 logger = logging.getLogger("pointcmt")
 LOG_FORMATS = ("auto", "plain", "json")
+ABBREVIATIONS = ("ap25", "ap50", "ar25", "ar50")  # of metrics
 EVERY = 10.0  # seconds between two reports of many small steps
 
 
@@ -103,8 +104,9 @@ def meter(title: str, total: int, unit: str) -> Iterator[Meter]:
 
 
 def in_words(name: str) -> str:
-    """Return a metric's display name: instance_miou → instance mIoU."""
-    return name.replace("_", " ").replace("miou", "mIoU")
+    """Return a metric's display name: instance_miou → instance mIoU, ap25 → AP25."""
+    words = name.replace("_", " ").replace("miou", "mIoU")
+    return words.upper() if words in ABBREVIATIONS else words
 
 
 def in_pixels(image: tuple[int, int]) -> str:

@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointcmt.datasets.store.epochs import Batch, EpochStream
+from pointcmt.datasets.store.scene_streams.boxes import BoxConfig, BoxStream
 from pointcmt.datasets.store.scene_streams.crops import CropConfig, CropStream
 from pointcmt.datasets.store.scene_streams.pairs import PairConfig, PairStream
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream, require_readable
 from pointcmt.datasets.store.view_store import StoreReader
 
-AnyConfig = StreamConfig | CropConfig | PairConfig
+AnyConfig = StreamConfig | CropConfig | PairConfig | BoxConfig
 
 
 def open_stream(store: StoreReader, shapes: NDArray[np.int64], config: AnyConfig) -> EpochStream:
-    """Open a `ViewStream`, `CropStream` or `PairStream` of these shapes [n], by the configuration.
+    """Open the stream of these shapes [n] that belongs to the kind of configuration.
 
     Raises what their constructors raise.
     """
@@ -23,6 +24,8 @@ def open_stream(store: StoreReader, shapes: NDArray[np.int64], config: AnyConfig
         return CropStream(store, shapes, config)
     if isinstance(config, PairConfig):
         return PairStream(store, shapes, config)
+    if isinstance(config, BoxConfig):
+        return BoxStream(store, shapes, config)
     return ViewStream(store, shapes, config)
 
 
@@ -40,12 +43,16 @@ def evaluation_config(
     """Return how to read what training reads for evaluation: every shape once, in order.
 
     Scenes are read whole instead of as crops, at full resolution and with all labels; pairs of
-    frames are those of the first epoch. all_views: otherwise as many views of a shape as in
-    training, the same ones each time. also: more arrays to read, of views or points.
+    frames are those of the first epoch, and random points of scenes with boxes the same ones for
+    every seed. all_views: otherwise as many views of a shape as in training, the same ones each
+    time. also: more arrays to read, of views or points.
     """
     if isinstance(training, CropConfig):
         whole = replace(training, crop=0, samples=1, labeled_points=0)
         return replace(whole, batch_size=batch_size, shuffle=False, drop_last=False)
+    if isinstance(training, BoxConfig):
+        same = replace(training, samples=1, seed=0)
+        return replace(same, batch_size=batch_size, shuffle=False, drop_last=False)
     arrays = tuple(dict.fromkeys((*training.arrays, *also)))
     if isinstance(training, PairConfig):
         return replace(

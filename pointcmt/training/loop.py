@@ -49,7 +49,7 @@ from pointcmt.training.runs.metrics import (
     require_finite,
     write_metrics,
 )
-from pointcmt.training.runs.optimization import learning_rate, set_momentum
+from pointcmt.training.runs.optimization import learning_rate, set_momentum, set_norm_momentum
 from pointcmt.training.runs.trackers import track
 from pointcmt.training.session import Session, open_session, plan_session
 
@@ -177,6 +177,7 @@ def run_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
             set_momentum(group, config, step - 1, steps)
+        set_norm_momentum(state.model, config, step - 1, steps)
         train_step(session, step_module, batch, step, epoch)
 
         due = save_timer.is_due() and stream.position < len(stream)

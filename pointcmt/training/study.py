@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointcmt.console import in_words, logger
 from pointcmt.datasets.store.view_store import StoreReader
@@ -25,10 +26,12 @@ from pointcmt.training.config.pointcmt import (
     distilled,
 )
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.evaluation.boxes import DetectionReport
 from pointcmt.training.evaluation.classes import require_testable
 from pointcmt.training.evaluation.evaluate import Evaluation, evaluate
 from pointcmt.training.evaluation.scenes import SceneReport
 from pointcmt.training.loop import train
+from pointcmt.training.ops.detection.scores import mean_counted_precision
 from pointcmt.training.ops.semantic import Confusion
 from pointcmt.training.ops.statistics import (
     Difference,
@@ -132,7 +135,7 @@ def study(
         raise UsageError(
             f"runs of the recipe '{last.recipe}' predict no classes and cannot be compared",
             where="--seeds",
-            fix="use --seeds with pointcmt, teacher, student, finetune, partseg or semseg",
+            fix="use --seeds with pointcmt, teacher, student, finetune, partseg, semseg or detect",
         )
     accelerator, compute_device = join_processes(device)
     naming = partial(name_stage, STUDENT, last) if earlier else nullcontext
@@ -177,11 +180,16 @@ def variants(config: TrainConfig) -> dict[str, TrainConfig]:
 
 def _difference(ours: list[Any], theirs: list[Any]) -> Difference:
     """Compare the first measure of two variants. ours, theirs: reports, one for each seed."""
-    if isinstance(ours[0], SceneReport):
+    if isinstance(ours[0], SceneReport | DetectionReport):
         a, b = (np.array([report.counts for report in reports]) for reports in (ours, theirs))
-        return paired_sum_difference(a, b, lambda total: Confusion(total).miou)
+        detects = isinstance(ours[0], DetectionReport)
+        return paired_sum_difference(a, b, mean_counted_precision if detects else _miou)
     a, b = (np.array([report.scores for report in reports]) for reports in (ours, theirs))
     return paired_difference(a, b)  # of scores [S, n]
+
+
+def _miou(total: NDArray[np.int64]) -> float:
+    return Confusion(total).miou
 
 
 def _measures(reports: list[Evaluation]) -> dict[str, list[float]]:

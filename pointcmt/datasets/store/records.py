@@ -98,7 +98,7 @@ class StoreRecords:
                 f"this is a store of scenes, which {what} cannot use",
                 where=self.path,
                 fix="scenes can be rendered, verified, read and segmented (`info`, `verify`, "
-                "`preview`, pc.open_store, `train semseg`)",
+                "`preview`, pc.open_store, `train semseg`, `train detect`)",
             )
 
     def is_named(self, identity: str) -> bool:

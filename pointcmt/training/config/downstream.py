@@ -71,6 +71,7 @@ class DownstreamConfig(TrainConfig):
 
     point_network: ClassVar[str | None] = ""
     needs_init: ClassVar[bool] = True  # unless load = none
+    from_scratch: ClassVar[str] = ""  # the network of a run without init, if it has a default
 
     load: Load = "encoder"
     """Weights to load from init. encoder: the encoder only, as in the paper; all: all that match;

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
+from pointcmt.training.config.detection import DetectConfig
 from pointcmt.training.config.downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.scenes import SemsegConfig
@@ -204,6 +205,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "finetune": FinetuneConfig,
     "partseg": PartsegConfig,
     "semseg": SemsegConfig,
+    "detect": DetectConfig,
 }
 PIPELINE = "pointcmt"
 STAGES = ("teacher", "cmpg", "student")  # of the pipeline

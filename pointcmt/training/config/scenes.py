@@ -5,7 +5,7 @@ Defaults are ours; docs/scenes.md tells what others use. Lengths are in meters.
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pointcmt.training.config.downstream import DownstreamConfig, Load, Network
 from pointcmt.training.config.sections import (
@@ -21,9 +21,17 @@ from pointcmt.training.config.sections import (
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-FROM_SCRATCH = "sparse-unet-34c"  # the network of a run that starts from no other
 SMALLEST_CELL = 0.05  # of an elastic distortion, in meters: its noise fills a grid of such cells
 POINTS = 8192  # of a crop for PointNet++, as in its code for ScanNet
+
+
+def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError("Input should be two numbers, 0 < smallest <= largest")
+    return scale
+
+
+Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
 
 
 class PointInputs(Section):
@@ -88,7 +96,7 @@ class SceneAugmentation(Section):
     """Probability of each of the two."""
     flip: Probability = 0.5
     """Probability of mirroring x, and of mirroring y."""
-    scale: tuple[float, float] = (0.9, 1.1)
+    scale: Scale = (0.9, 1.1)
     """Smallest and largest factor, the same for all axes."""
     jitter: Weight = 0.005
     """Standard deviation of noise on each coordinate, in meters; at most four times that."""
@@ -110,13 +118,6 @@ class SceneAugmentation(Section):
     mix: Probability = 0.0
     """Probability, for a batch, of joining each two crops into one (Mix3D)."""
 
-    @field_validator("scale")
-    @classmethod
-    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError("Input should be two numbers, 0 < smallest <= largest")
-        return scale
-
     @field_validator("elastic")
     @classmethod
     def _check_elastic(
@@ -137,6 +138,7 @@ class SemsegConfig(DownstreamConfig):
     point_network: ClassVar[str | None] = "backbone."
     dense: ClassVar[bool] = True
     needs_init: ClassVar[bool] = False
+    from_scratch: ClassVar[str] = "sparse-unet-34c"
 
     recipe: Literal["semseg"] = "semseg"
     epochs: Positive = 100

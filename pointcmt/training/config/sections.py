@@ -215,9 +215,11 @@ class Optimizer(Section):
 class Schedule(Section):
     """The learning rate over the run."""
 
-    name: Literal["constant", "cosine", "poly", "onecycle"]
-    """Constant; half a cosine that reaches 0 at the last step; (1 - t)^0.9, t from 0 to 1; or one
-    cycle from a tenth of the rate to 1e-5 of it, with the momentum from 0.95 to 0.85 and back."""
+    name: Literal["constant", "cosine", "poly", "onecycle", "steps"]
+    """Constant; half a cosine that reaches 0 at the last step; (1 - t)^0.9, t from 0 to 1; one
+    cycle from a tenth of the rate to 1e-5 of it, with the momentum from 0.95 to 0.85 and back; or
+    steps, a tenth after 4/9, 6/9 and 8/9 of the run, as VoteNet's after 80, 120 and 160 of 180
+    epochs."""
     warmup: Weight = 0.0
     """Epochs of linear warm-up; of onecycle, those of the rise."""
 
@@ -258,6 +260,7 @@ class TrainConfig(Section):
 
     classifies: ClassVar[bool] = True  # whether its runs can be evaluated
     labeled: ClassVar[bool] = True  # whether its shapes need classes
+    detects: ClassVar[bool] = False  # whether its classes are those of boxes
     all_views: ClassVar[bool] = True  # whether it is validated on all views of a shape
     # Prefix of its point network's weight names; None = it has no such network.
     point_network: ClassVar[str | None] = None

@@ -18,6 +18,7 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.part_labels import Parts, find_parts, require_labels
 from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
@@ -119,7 +120,8 @@ def require_testable(store: StoreReader, config: TrainConfig) -> None:
     """
     require_kind(store, config)
     if config.reads == SCENES:
-        require_labeled_points(store, split_test(store, config.data), "test")
+        require = require_boxes if config.detects else require_labeled_points
+        require(store, split_test(store, config.data), "test")
         return
     shapes, _ = labeled(store, "test")
     if isinstance(config, PartsegConfig):

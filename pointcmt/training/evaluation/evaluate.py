@@ -19,6 +19,7 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.errors import StoreError, UsageError, nearest, printable
 from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.boxes import detect_scenes
 from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
 from pointcmt.training.evaluation.classifier import (
     Classifier,
@@ -27,10 +28,11 @@ from pointcmt.training.evaluation.classifier import (
     vote,
 )
 from pointcmt.training.evaluation.published import FROM_FILE, FileOptions, open_file
-from pointcmt.training.evaluation.scenes import match_points, require_held_out, segment_scenes
+from pointcmt.training.evaluation.scenes import match_classes, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
+from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
 from pointcmt.training.runs.folder import BEST, Run, shapes_digest
@@ -273,15 +275,16 @@ def _predict(
 def _label(
     about: dict[str, Any], opened: Classifier, store: StoreReader, scenes: NDArray[np.int64]
 ) -> Evaluation:
-    """Predict the class of each point of scenes."""
-    run = opened.run
-    of_class, more = match_points(run, store)
-    require_labeled_points(store, scenes, about["split"])
+    """Predict the class of each point of scenes, or their boxes."""
+    run, detects = opened.run, opened.run.config.detects
+    of_class, more = match_classes(run, store)
+    (require_boxes if detects else require_labeled_points)(store, scenes, about["split"])
     notes = (*store_notes(run.facts["data"], store), *more)
     _show(notes)
     with meter(f"evaluating {run.folder}", len(scenes), "scenes") as progress:
         about = {**about, "notes": notes}
-        return segment_scenes(about, opened, store, scenes, of_class, Paced(progress))
+        evaluate_with = detect_scenes if detects else segment_scenes
+        return evaluate_with(about, opened, store, scenes, of_class, Paced(progress))
 
 
 def _show(notes: tuple[str, ...]) -> None:

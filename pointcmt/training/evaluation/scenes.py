@@ -28,7 +28,7 @@ from pointcmt.training.figures.scenes import SegmentedScene, draw_classes, draw_
 from pointcmt.training.ops.semantic import IGNORE, Confusion, confusion
 from pointcmt.training.runs.facts import each_store
 from pointcmt.training.runs.folder import Run
-from pointcmt.training.runs.point_labels import point_classes
+from pointcmt.training.runs.point_labels import learned_classes, point_classes
 from pointcmt.training.runs.splits import areas_of, held_out_areas
 
 DRAWN = 3  # scenes in a picture
@@ -183,13 +183,13 @@ def table_of(total: Confusion, names: list[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def match_points(run: Run, store: StoreReader) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the run's number of each class of the store's points [C], and notes for the user.
+def match_classes(run: Run, store: StoreReader) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the run's number of each class of the store's points or boxes [C], and notes.
 
-    Classes that the run does not know are -1, like points without a class. Raises StoreError if
-    they have no class in common.
+    The notes are for the user. Classes that the run does not know are -1, like points without a
+    class. Raises StoreError if they have no class in common.
     """
-    names = point_classes(store)
+    names = learned_classes(store, run.config)
     of_class = match_names(names, run.class_names)
     if not np.any(of_class >= 0):
         raise StoreError(
@@ -234,7 +234,7 @@ def segment_scenes(
     of_class: NDArray[np.int64],
     progress: Paced,
 ) -> SceneReport:
-    """Predict the class of each point of these scenes [n]; of_class: see `match_points`.
+    """Predict the class of each point of these scenes [n]; of_class: see `match_classes`.
 
     about: the first fields of the report.
     """

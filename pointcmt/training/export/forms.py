@@ -172,6 +172,7 @@ FORMS = {
 REFUSED = {  # recipes without a form
     "cmpg": "a generator turns a teacher's features into points, and only serves to train students",
     "semseg": "its network takes scenes, packed; pc.load_run opens it",
+    "detect": "its network proposes boxes in scenes; pc.load_run opens it",
 }
 
 

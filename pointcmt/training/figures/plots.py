@@ -32,7 +32,9 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
     names = set().union(*records)
     losses = [name for name in ("loss", *TERMS) if {name, f"val_{name}"} & names]
     shares = [
-        name for name in ("accuracy", "instance_miou", "miou") if {name, f"val_{name}"} & names
+        name
+        for name in ("accuracy", "instance_miou", "miou", "ap25")
+        if {name, f"val_{name}"} & names
     ]
     quantities = losses + shares
     figure = Figure(figsize=(0.5 + 4.25 * len(quantities), 3.6), dpi=120, layout="constrained")

@@ -103,17 +103,19 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index, distance
 
 
-def three_nearest_weights(points: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def three_nearest_weights(points: Tensor, queries: Tensor, power: int = 2) -> tuple[Tensor, Tensor]:
     """Compute interpolation weights for each query: → index [B,M,3], weight [B,M,3].
 
-    points [B,N,3], queries [B,M,3]. weight = 1 / (d² + 1e-8), normalized to sum 1 (Qi et al. 2017,
-    PointNet++, equation 2 with k = 3, p = 2). With N < 3 the nearest point fills the
-    remaining slots, with weight 0. Raises UsageError for invalid arguments.
+    points [B,N,3], queries [B,M,3]. weight = 1 / (d^p + 1e-8), normalized to sum 1 (Qi et al. 2017,
+    PointNet++, equation 2 with k = 3, p = 2). power: p, 1 or 2; PyTorch versions of PointNet++
+    such as VoteNet's have p = 1. With N < 3 the nearest point fills the remaining slots, with
+    weight 0. Raises UsageError for invalid arguments.
     """
     if not torch.compiler.is_compiling():
         points, queries = _pair(points, "queries", queries, width=3)
     k = min(3, points.shape[1])
     index, distance = k_nearest(points, queries, k)
+    distance = distance.sqrt() if power == 1 else distance
     if torch.compiler.is_exporting():  # ONNX's exporter drops an addition of 1e-8, taking it for 0
         inverse = 1 / (distance / WEIGHT_FLOOR + 1)  # in proportion to the same
     else:

@@ -11,7 +11,16 @@ from pointcmt.datasets.store.streaming import StreamConfig
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.own_recipes import OwnRecipe, find_recipe
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.recipes import cmpg, finetune, mvnet, partseg, semseg, student, teacher
+from pointcmt.training.recipes import (
+    cmpg,
+    detect,
+    finetune,
+    mvnet,
+    partseg,
+    semseg,
+    student,
+    teacher,
+)
 from pointcmt.training.recipes.recipe import Recipe
 
 # Each value builds a recipe from its configuration, the number of classes, and whether to load the
@@ -24,6 +33,7 @@ RECIPES: dict[str, Callable[[Any, int, bool], Recipe]] = {
     "finetune": finetune.build,  # the student again, from another run's weights
     "partseg": partseg.build,  # points and their class → parts
     "semseg": semseg.build,  # scenes → the class of each point
+    "detect": detect.build,  # scenes → boxes
 }
 _METHODS = ("prepare", "loss", "measure", "pictures", "deployable")
 _OF_CLASSIFIERS = ("logits", "test_time_augmentation")

@@ -30,13 +30,13 @@ from pointcmt.training.ops.augment_scenes import (
 
 
 def point_inputs(batch: Batch) -> Tensor:
-    """Return the inputs of points besides 1 and their height, [ΣN, F]: color, then normal."""
-    columns = [batch["points"][:, :0]]
+    """Return the inputs of points besides 1 and their height, [..., F]: color, then normal."""
+    columns = [batch["points"][..., :0]]
     if "color" in batch:
         columns.append(centered_color(batch["color"]))
     if "normal" in batch:
         columns.append(batch["normal"])
-    return torch.cat(columns, dim=1)
+    return torch.cat(columns, dim=-1)
 
 
 def augmented(

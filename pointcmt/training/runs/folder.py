@@ -5,14 +5,15 @@ config.yaml     the configuration again, usable with --config
 metrics.jsonl   one JSON object per finished epoch (metrics.py)
 curve.png       the same as a picture
 evaluation.json results of `evaluate`, with confusion.png or, for parts, segmentation.png; of scenes
-                with both, frames.png (the same in frames) and classes.png (IoU of each class); for
-                other splits or checkpoints than test and best: evaluation-val-last.json and so on
+                with both, frames.png (the same in frames) and classes.png (IoU of each class); of
+                boxes with boxes.png and precision.png; for other splits or checkpoints than test
+                and best: evaluation-val-last.json and so on
 probe.json      results of a linear SVM on frozen features; few-shot-5w10s.json: with few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 features.png    pre-training: features of points in views, next to those of the image network
 matches.png     pre-training: pixels of one view in another, true and predicted
 parts.png       segmentation: validation shapes with their true and predicted parts
-scenes.png      segmentation of scenes: validation scenes from above, true, predicted and errors
+scenes.png      scenes: validation scenes from above, with true and predicted classes or boxes
 clouds.png      generator: shapes, and clouds generated from the teacher's features of them
 tensorboard/    the metrics as TensorBoard's event files
 last/ best/     checkpoints: the last epoch, and the best one on validation

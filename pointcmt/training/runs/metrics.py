@@ -24,6 +24,7 @@ METRICS_MOST = 256 << 20  # bytes of metrics.jsonl: a million epochs
 LOSS = "val_loss"
 SCORES = (
     "val_miou",
+    "val_ap25",
     "val_instance_miou",
     "val_accuracy",
 )  # select the best epoch, if a recipe has one

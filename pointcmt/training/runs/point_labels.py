@@ -8,6 +8,7 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.mvnet import MvnetConfig, ScenePairs
 from pointcmt.training.config.sections import TrainConfig
+from pointcmt.training.runs.box_labels import box_classes
 
 
 def fit_kind(config: TrainConfig, store: StoreReader) -> TrainConfig:
@@ -25,7 +26,7 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
             raise UsageError(
                 f"this is a store of scenes, which the recipe '{config.recipe}' cannot use",
                 where=member.path,
-                fix="train `mvnet` or `semseg` on it, or pass a store of meshes or clouds",
+                fix="train `semseg`, `detect` or `mvnet` on it, or pass a store of shapes",
             )
         if member.schema.kind == OBJECTS and config.reads == SCENES:
             raise UsageError(
@@ -38,7 +39,9 @@ def require_kind(store: StoreReader, config: TrainConfig) -> None:
 
 
 def learned_classes(store: StoreReader, config: TrainConfig) -> list[str]:
-    """Return the names of the classes that a recipe learns: of shapes, or of a scene's points."""
+    """Return the names of the classes that a recipe learns: of shapes, points or boxes."""
+    if config.detects:
+        return box_classes(store)
     of_points = config.reads == SCENES and config.classifies
     return point_classes(store) if of_points else store.class_names
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import MisfitError, UsageError
 from pointcmt.training.config.downstream import DownstreamConfig, PartsegConfig
 from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
-from pointcmt.training.config.scenes import FROM_SCRATCH, PointInputs, SemsegConfig
+from pointcmt.training.config.scenes import PointInputs, SemsegConfig
 from pointcmt.training.config.sections import (
     SCENE_BACKBONES,
     SPARSE_BACKBONES,
@@ -132,8 +133,8 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
             fix="pass --init RUN, or use --set load=none for a baseline with random weights",
         )
     changes: dict[str, Any] = {"init": ""} if config.load == "none" else {}
-    if not config.model.backbone and not config.init and isinstance(config, SemsegConfig):
-        changes["model"] = config.model.model_copy(update={"backbone": FROM_SCRATCH})
+    if not config.model.backbone and not config.init and config.from_scratch:
+        changes["model"] = config.model.model_copy(update={"backbone": config.from_scratch})
     elif not config.model.backbone:
         if not config.init or Path(config.init).is_file():
             raise UsageError(
@@ -210,7 +211,7 @@ def _on_scenes(config: DownstreamConfig) -> Iterator[None]:
     try:
         yield
     except MisfitError as error:
-        if isinstance(config, SemsegConfig):
+        if config.reads == SCENES:
             name = config.model.backbone
             own = "on shapes or scenes" if name in SPARSE_BACKBONES else "on scenes"
             error.fix = (

@@ -129,7 +129,7 @@ class CropStream(SceneStream):
         if not config.crop:
             arrays |= {"inverse": voxels.of_points(), "point_count": np.array([scene.points])}
             if "semantic" in values:
-                arrays["point_semantic"] = _labels_as_i64(values["semantic"])
+                arrays["point_semantic"] = labels_as_i64(values["semantic"])
         return arrays
 
     def _find_labeled(self, shape: int, labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -172,7 +172,7 @@ def _taken(
     """Return the points and channels of a sample: those that were chosen [N]."""
     arrays: Arrays = {"points": center_in_plan(np.take(points, chosen, axis=0))[0]}
     return arrays | {
-        name: _labels_as_i64(np.take(array, chosen, axis=0)) for name, array in channels.items()
+        name: labels_as_i64(np.take(array, chosen, axis=0)) for name, array in channels.items()
     }
 
 
@@ -187,6 +187,6 @@ def _missing(
     return np.setdiff1d(points[in_crop], own)
 
 
-def _labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:
-    """Return i16 labels as torch indexes with them, other arrays as they are."""
-    return array.astype(np.int64) if array.dtype == np.int16 else array
+def labels_as_i64(array: NDArray[Any]) -> NDArray[Any]:
+    """Return i16 and i32 labels as torch indexes with them, other arrays as they are."""
+    return array.astype(np.int64) if array.dtype in (np.int16, np.int32) else array

@@ -135,11 +135,12 @@ class FeaturePropagation(nn.Module):
 
     A shared MLP of [features interpolated from the three nearest coarse points, own features], with
     BatchNorm and ReLU after each layer. widths: of both inputs, coarse and own; then of each layer.
+    power: of the distance, in the weights of the three.
     """
 
-    def __init__(self, coarse: int, own: int, *widths: int) -> None:
+    def __init__(self, coarse: int, own: int, *widths: int, power: int = 2) -> None:
         super().__init__()
-        self.widths = coarse, own
+        self.widths, self.power = (coarse, own), power
         self.first = nn.Linear(coarse + own, widths[0], bias=False)
         self.rest = nn.Sequential(
             nn.BatchNorm1d(widths[0]), nn.ReLU(inplace=True), *shared_mlp(*widths)
@@ -156,7 +157,7 @@ class FeaturePropagation(nn.Module):
         coarse, mine = self.first.weight.split(self.widths, dim=1)
         rows = F.linear(features, coarse)  # [B, M, D"]
         if points.shape[1] > 1:
-            rows = ops.interpolate(rows, *ops.three_nearest_weights(points, places))
+            rows = ops.interpolate(rows, *ops.three_nearest_weights(points, places, self.power))
         if own is not None:
             rows = rows + F.linear(own, mine)
         B, N, _ = places.shape

@@ -1,4 +1,4 @@
-"""Oriented boxes: their exact 3D IoU, and non-maximum suppression.
+"""Oriented boxes: their exact 3D IoU, non-maximum suppression, and the points inside.
 
 A box is (center x y z, full sizes dx dy dz, yaw), as in docs/conventions.md: meters, and the yaw
 counter-clockwise from +X about +Z, in radians. All functions work on any device, in float64.
@@ -9,7 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Suppression = Literal["hull", "rotated"]  # what non-maximum suppression compares
+
 MAX_PAIRS = 1 << 16  # compared at a time: about 100 MB
+MAX_POINTS = 1 << 20  # points and boxes that are compared at a time: the same
 
 
 def box_iou(first: Tensor, second: Tensor) -> Tensor:
@@ -37,7 +40,7 @@ def suppress(
     scores: Tensor,
     labels: Tensor,
     threshold: float = 0.25,
-    kind: Literal["hull", "rotated"] = "hull",
+    kind: Suppression = "hull",
 ) -> Tensor:
     """Return the indices of the boxes that remain, by descending score: int64 [M].
 
@@ -55,6 +58,20 @@ def suppress(
         if kept[index]:
             kept[index + 1 :] &= ~overlaps[index, index + 1 :]
     return order[kept.to(order.device)]
+
+
+def inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return which points [N,3] each of the boxes [K,7] contains, its surface included: [K,N]."""
+    rows = max(1, MAX_POINTS // max(1, len(points)))
+    parts = [_inside(points.double(), part) for part in boxes.double().split(rows)]
+    return torch.cat(parts) if parts else points.new_zeros(0, len(points), dtype=torch.bool)
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    away = points - boxes[:, None, :3]  # [K,N,3]
+    flat = _turned(away[..., :2], -boxes[:, 6])
+    own = torch.cat([flat, away[..., 2:]], dim=-1)
+    return (own.abs() <= boxes[:, None, 3:6] / 2).all(dim=-1)
 
 
 def _without_negative_sizes(boxes: Tensor) -> Tensor:

@@ -5,11 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from pointcmt.training.evaluation.detection import (
+from pointcmt.training.ops.detection.scores import (
+    BINS,
     Detections,
     TrueBoxes,
     average_precision,
+    count_detections,
+    counted_precision,
     detection_scores,
+    precision_recall,
 )
 
 
@@ -103,3 +107,51 @@ def test_no_detections_and_no_boxes():
     assert math.isnan(detection_scores([found([0], [1])], [true()], 1).mean_average_precision)
     with pytest.raises(ValueError, match="zip"):
         detection_scores([found([0], [1])], [], 1)
+
+
+def random_scenes(seed, scenes=6, classes=3):
+    """Boxes along a line, detections of most of them and of others, with scores of all kinds."""
+    rng = np.random.default_rng(seed)
+    detections, targets = [], []
+    for _ in range(scenes):
+        places = 3.0 * np.arange(rng.integers(1, 6))
+        labels = rng.integers(classes, size=len(places))
+        seen = np.concatenate([places + rng.normal(0, 0.3, len(places)), rng.uniform(0, 15, 4)])
+        guess = np.concatenate([labels, rng.integers(classes, size=4)])
+        detections.append(found(seen, rng.random(len(seen)), guess))
+        targets.append(true(*places, labels=labels))
+    return detections, targets
+
+
+def test_counts_of_scenes_add_up_to_the_precision_of_all():
+    """With scores in bins of their own."""
+    for seed in range(20):
+        detections, targets = random_scenes(seed)
+        order = np.argsort(np.argsort(np.concatenate([d.score for d in detections])))
+        spread = np.split((order + 0.5) / BINS, np.cumsum([len(d.score) for d in detections])[:-1])
+        apart = [Detections(d.boxes, d.label, s) for d, s in zip(detections, spread, strict=True)]
+        for threshold in (0.25, 0.5):
+            exact = detection_scores(apart, targets, 3, threshold)
+            counts = [
+                count_detections(*scene, 3, threshold) for scene in zip(apart, targets, strict=True)
+            ]
+            assert counted_precision(sum(counts)) == pytest.approx(
+                exact.average_precision, nan_ok=True
+            )
+            assert sum(counts)[:, BINS, 0].tolist() == exact.positives.tolist()
+
+
+def test_detections_of_one_bin_count_together():
+    """A hit and a miss of equal score: precision 1/2 at recall 1, whatever their order."""
+    for scores in ([0.5001, 0.5002], [0.5002, 0.5001]):
+        counts = count_detections(found([0, 9], scores), true(0), 1)
+        assert counts[0, 500].tolist() == [1, 1]
+        assert counts.sum() == 3
+        assert counted_precision(counts).tolist() == [0.5]
+    assert count_detections(found([0], [1.0]), true(0), 1)[0, BINS - 1, 0] == 1
+
+
+def test_precision_over_recall_is_an_envelope():
+    precision, recall = precision_recall(np.array([True, False, True, True, False]), 4)
+    assert precision.tolist() == [1, 0.75, 0.75, 0.75, 0.6]
+    assert recall.tolist() == [0.25, 0.25, 0.5, 0.75, 0.75]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pointcmt.training.ops import boxes as ops
-from pointcmt.training.ops.boxes import box_iou, hulls, suppress
+from pointcmt.training.ops.detection import boxes as ops
+from pointcmt.training.ops.detection.boxes import box_iou, hulls, suppress
+from pointcmt.training.ops.detection.boxes import inside as inside_boxes
 
 UNIT = [0.0, 0, 0, 1, 1, 1, 0]
 
@@ -159,3 +160,17 @@ def test_hulls_of_crossing_boxes_overlap_where_the_boxes_do_not():
     scores, labels = torch.tensor([0.9, 0.8]), torch.zeros(2)
     assert suppress(boxes, scores, labels, kind="hull").tolist() == [0]
     assert suppress(boxes, scores, labels, kind="rotated").tolist() == [0, 1]
+
+
+def test_points_on_the_surface_are_inside(monkeypatch):
+    boxes = random_boxes(5, 10)
+    points = torch.rand(300, 3, dtype=torch.float64) * 3 - 1.5
+    found = inside_boxes(points, boxes)
+    assert 0 < found.sum() < found.numel()
+    for own, box in zip(found, boxes.numpy(), strict=True):
+        assert own.tolist() == inside(points.numpy(), box).tolist()
+    monkeypatch.setattr(ops, "MAX_POINTS", 400)
+    assert torch.equal(inside_boxes(points, boxes), found)
+    corner = torch.tensor([[0.5, -0.5, 0.5], [0.5, 0.5, 0.5000001]])
+    assert inside_boxes(corner, torch.tensor([UNIT])).tolist() == [[True, False]]
+    assert inside_boxes(corner, torch.zeros(0, 7)).shape == (0, 2)

@@ -1,0 +1,101 @@
+"""Every option of the recipe for 3D object detection in scenes. Imports no torch.
+
+Defaults are VoteNet's (Qi et al., ICCV 2019) for ScanNet; docs/detection.md names what differs.
+Lengths are in meters.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pointcmt.training.config.downstream import DownstreamConfig, Load, Network
+from pointcmt.training.config.scenes import Probability, Scale
+from pointcmt.training.config.sections import (
+    Data,
+    Optimizer,
+    Positive,
+    Schedule,
+    Section,
+    Share,
+)
+
+
+class DetectionData(Data):
+    """What is read from a store of scenes."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    """Scenes per batch, over all processes."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Fraction of the train scenes used to select the best epoch, if the store has no val split."""
+    fraction: Share = 1.0
+    """Fraction of the remaining train scenes to train on. Rescans of a room count as one."""
+    points: Positive = 40_000
+    """Points of a scene, drawn at random from all of them."""
+    votes: Literal["instances", "boxes"] = "instances"
+    """Which points vote, and where for. instances: those of a box's instance, for the middle of
+    their extents, as on ScanNet; boxes: those inside a box, for its center, as on SUN RGB-D."""
+    color: bool = False
+    """Whether the color is an input of the network."""
+    normals: bool = False
+    """Whether the normal is an input of the network."""
+    voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.025
+    """Size of the voxels of sparse U-Nets."""
+
+
+class VoteNetwork(Network):
+    """VoteNet: a backbone, votes, and proposals."""
+
+    backbone: Literal[
+        "", "pointnet2-votenet", "sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c"
+    ] = ""
+    """Network of the seeds; empty = that of the run in init, or pointnet2-votenet, VoteNet's
+    PointNet++, without one."""
+    headings: Positive = 1
+    """Bins of headings; 1 = no headings: boxes are axis-aligned, and turned ones grow."""
+    proposals: Annotated[int, Field(ge=1, le=1024)] = 256
+    """Proposals of each scene."""
+    nms: Literal["hull", "rotated"] = "hull"
+    """What non-maximum suppression compares: the axis-aligned hulls of boxes, as in published
+    scores, or the boxes themselves."""
+    norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Momentum of batch norms at first; it is halved at each ninth of the run, and at least 0.001.
+    0 = always 0.1."""
+
+
+class BoxAugmentation(Section):
+    """Random motions of each scene, with its boxes."""
+
+    flip_x: Probability = 0.5
+    """Probability of mirroring x."""
+    flip_y: Probability = 0.5
+    """Probability of mirroring y."""
+    yaw: Annotated[float, Field(ge=0, le=180)] = 5.0
+    """Largest turn about the vertical, in either direction, in degrees."""
+    scale: Scale = (1.0, 1.0)
+    """Smallest and largest factor, the same for all axes."""
+
+
+class DetectConfig(DownstreamConfig):
+    """3D object detection: oriented boxes around the objects of scenes."""
+
+    labeled: ClassVar[bool] = False
+    detects: ClassVar[bool] = True
+    point_network: ClassVar[str | None] = "seeds.backbone."
+    dense: ClassVar[bool] = True
+    needs_init: ClassVar[bool] = False
+    from_scratch: ClassVar[str] = "pointnet2-votenet"
+
+    recipe: Literal["detect"] = "detect"
+    epochs: Positive = 180
+    load: Load = "encoder"
+    """Weights to load from init, if there is one. encoder: the encoder only; all: all that match;
+    none: no weights, as a baseline."""
+    data: DetectionData = DetectionData()
+    model: VoteNetwork = VoteNetwork()
+    optimizer: Optimizer = Optimizer(name="adam", weight_decay=0.0)
+    schedule: Schedule = Schedule(name="steps")
+    augmentation: BoxAugmentation = BoxAugmentation()
+
+    @property
+    def reads(self) -> Literal["objects", "scenes"]:
+        return "scenes"
