@@ -8,7 +8,10 @@ are for a shell.
 import re
 
 SWITCHES = frozenset(
-    ("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile")
+    (
+        *("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile"),
+        "scannet",
+    )
 )
 # The options that are also arguments of public functions, with `-` for `_`.
 ARGUMENTS = SWITCHES | frozenset(

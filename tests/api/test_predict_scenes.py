@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 import pointcmt as pc
 from pointcmt.cli import app
+from pointcmt.datasets.sources.frames import list_frames
 from pointcmt.datasets.sources.scannet import CLASSES, NAMES, list_scannet
 from pointcmt.training.networks.backbones import DENSE
 from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.splits import split_shapes
 from tests.render.load.scenes import fake_scannet as fake
+from tests.render.load.scenes.recordings import write_exported
 from tests.stores import render_scenes
 from tests.training.networks.test_sparse_backbones import SMALL
 
@@ -61,6 +63,7 @@ def run(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("scannet") / "A"
     small = {"model__backbone": NAME, "data__voxel": 0.3, "data__crop": 0, "data__batch_size": 2}
     more = {"data__validation": 0.3, "data__normals": True, "schedule__warmup": 0}
+    more["data__labeled_points"] = 100
     pc.train("semseg", data=store.path, out=out, epochs=3, **small, **more, **CPU)
     return out
 
@@ -249,6 +252,16 @@ def test_what_cannot_be_meant_is_refused(run, store, scannet, toy_store, trained
         with pytest.raises(pc.UsageError, match=says):
             pc.predict(*arguments, **options, **CPU)
     assert not (tmp_path / "P").exists()
+
+
+def test_a_store_without_labels_is_predicted(run, tmp_path):
+    """With a run that was trained on few labels: there is nothing to choose them from here."""
+    write_exported(tmp_path / "rooms/a")
+    plain = render_scenes(list_frames("frames", tmp_path / "rooms"), tmp_path / "S", **TINY)
+    assert "semantic" not in plain.specs
+    (scene,) = pc.predict(run, plain.path, **CPU).shapes
+    assert len(scene.points.labels) == len(plain.read("points", 0))
+    assert (scene.points.true, scene.points.labeled) == (None, 0)
 
 
 def test_votes_are_averaged_and_do_not_depend_on_the_other_scenes(run, store):

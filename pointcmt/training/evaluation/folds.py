@@ -77,6 +77,8 @@ def evaluate_folds(
     Raises UsageError for runs that are no folds of S3DIS, or two with the same area, StoreError for
     runs with other classes, and what `evaluate` raises.
     """
+    if not folders:
+        raise UsageError("no run is given", where="RUN", fix="pass the runs of the areas")
     runs: dict[int, Run] = {}
     for folder in folders:
         run = open_run(find_run(folder))

@@ -41,8 +41,8 @@ class ScenePredictor(Classifier):
     def of_store(self, store: StoreReader, scenes: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield each of a store's scenes [n] as `CropStream` does; labels if the store has them."""
         labels = (LABELS,) if LABELS in store.specs else ()
-        reads = replace(self._training, channels=(*self.channels, *labels))
-        yield from open_stream(store, scenes, evaluation_config(reads, 1))
+        whole = cast(CropConfig, evaluation_config(self._training, 1))
+        yield from open_stream(store, scenes, replace(whole, channels=(*self.channels, *labels)))
 
     def of_points(
         self, points: NDArray[np.float32], channels: dict[str, NDArray[Any]]

@@ -74,6 +74,8 @@ def caption(name: str) -> str:
 def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
     """Draw a confusion matrix [C, C] with counts; rows are the truth, columns the prediction.
 
+    Counts of six digits and more are shortened: 335k, 1.2M.
+
     The color is the share of the row, so that classes of different sizes can be compared.
     """
     C = len(class_names)
@@ -85,7 +87,7 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
     if C <= NUMBERED:
         for row, column in np.argwhere(confusion):
             color = "white" if shares[row, column] > 0.55 else INK
-            count = str(confusion[row, column])
+            count = _brief(int(confusion[row, column]))
             axes.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
     size, class_names = 9 if C <= NUMBERED else 6, [caption(name) for name in class_names]
     axes.set_xticks(range(C), class_names, rotation=90, fontsize=size)
@@ -100,6 +102,15 @@ def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: 
         spine.set_color(RULE)
     axes.set_title(title, color=INK, fontsize=10)
     return to_png(figure)
+
+
+def _brief(count: int) -> str:
+    """Return a count that fits into a cell."""
+    if count < 100_000:
+        return str(count)
+    if count < 999_500:
+        return f"{count / 1e3:.0f}k"
+    return f"{count / 1e6:.1f}M" if count < 99_950_000 else f"{count / 1e6:.0f}M"
 
 
 def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:

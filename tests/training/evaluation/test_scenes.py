@@ -204,6 +204,8 @@ def test_what_is_no_fold_is_refused(runs, store, tmp_path):
     train(rooms, config("data.crops=2", epochs=1), tmp_path / "plain", device="cpu")
     with pytest.raises(UsageError, match="only as folds of S3DIS"):
         evaluate_folds([runs[2], tmp_path / "plain"], store, device="cpu")
+    with pytest.raises(UsageError, match="no run is given"):
+        evaluate_folds([], store, device="cpu")
     words = ["evaluate", str(runs[2]), str(runs[4]), "--data", store.path]
     for more in (["--split", "val"], ["--probe", "svm"]):
         done = CliRunner().invoke(app, [*words, *more])
