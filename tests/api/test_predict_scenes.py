@@ -257,7 +257,8 @@ def test_what_cannot_be_meant_is_refused(run, store, scannet, toy_store, trained
 def test_a_store_without_labels_is_predicted(run, tmp_path):
     """With a run that was trained on few labels: there is nothing to choose them from here."""
     write_exported(tmp_path / "rooms/a")
-    plain = render_scenes(list_frames("frames", tmp_path / "rooms"), tmp_path / "S", **TINY)
+    sizes = {"frames": 4, "height": 24, "width": 32, "points": 2000}
+    plain = render_scenes(list_frames("frames", tmp_path / "rooms"), tmp_path / "S", **sizes)
     assert "semantic" not in plain.specs
     (scene,) = pc.predict(run, plain.path, **CPU).shapes
     assert len(scene.points.labels) == len(plain.read("points", 0))

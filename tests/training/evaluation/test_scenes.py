@@ -82,7 +82,7 @@ def by_hand(run, store, scene, motions=(None,)):
     model, probability = opened.recipe.model.eval(), 0
     with torch.no_grad():
         for motion in motions:
-            moved = inputs if motion is None else inputs @ motion
+            moved = inputs if motion is None else (inputs[:, :, None] * motion).sum(dim=1)
             batch = torch.zeros(len(first), dtype=torch.int64)
             probability = probability + model(moved, batch, color).softmax(dim=1)
     predicted = probability.argmax(dim=1).numpy()[voxel.ravel()]
@@ -94,11 +94,18 @@ def rooms_of(store, area):
 
 
 def motions_of(run, count):
-    """The motions of votes: a generator with the run's seed draws a yaw, two flips and a scale."""
+    """The motions of votes: a generator with the run's seed draws a yaw, two flips and a scale.
+
+    Of each turn it first draws whether it happens: here the yaw always does, and tilts never.
+    """
     found, a = [], open_classifier(run, "best", 1, "cpu").run.config.augmentation
     generator = torch.Generator().manual_seed(0)
     for _ in range(count):
-        yaw = 2 * torch.pi * torch.rand(1, generator=generator)
+        turns = []
+        for angle in (torch.pi, 0.0, 0.0):
+            torch.rand(1, generator=generator)
+            turns.append(torch.empty(1).uniform_(-angle, angle, generator=generator))
+        yaw = turns[0]
         mirrored = torch.rand(1, 2, generator=generator)[0] < a.flip
         scale = torch.empty(1).uniform_(*a.scale, generator=generator)
         turn = torch.eye(3)

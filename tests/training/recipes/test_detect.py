@@ -17,6 +17,7 @@ from pointcmt.training import loop
 from pointcmt.training.config.files import load_config
 from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
@@ -287,6 +288,8 @@ def test_stores_without_boxes_are_refused(rooms, run, store, tmp_path):
         train(store, config(), tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="votes are not available"):
         evaluate(run, rooms, votes=2, device="cpu")
+    with pytest.raises(UsageError, match="find boxes, which `predict` cannot write yet"):
+        open_predictor(run, "best", 1, "cpu")
     assert not (tmp_path / "run").exists()
 
 
