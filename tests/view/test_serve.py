@@ -1,6 +1,5 @@
 """The page over loopback: what is served, and to whom not."""
 
-import os
 import re
 import shutil
 import signal
@@ -81,7 +80,10 @@ def test_a_damaged_shape_is_named(toy_store, tmp_path):
 def test_the_command_serves_until_it_is_interrupted(toy_store):
     command = [sys.executable, "-m", "pointcmt", "view", toy_store.path, "--serve", "--limit", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        data, _ = get(process.stdout.readline().strip())
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(60) == 0
+        try:
+            data, _ = get(process.stdout.readline().strip())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()  # a failure must not wait for it
     assert b"<title>toy: correspondences</title>" in data
