@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,10 +16,7 @@ from pointcmt.training import loop
 from pointcmt.training.config.files import load_config
 from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
-from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
-from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.networks.detection.seeds import Level, PointSeeds
 from pointcmt.training.networks.detection.votenet import VoteNet
 from pointcmt.training.ops.detection.losses import WEIGHTS
@@ -32,39 +28,14 @@ from pointcmt.training.runs.optimization import learning_rate, norm_momentum
 from pointcmt.training.runs.pretrained import open_network
 from tests.render.scenes import box_room
 from tests.scene_stores import CONFIG, render_rooms
+from tests.training.detectors import GUESSING, LEVELS, UNET, config, small_networks
 from tests.training.equal_runs import assert_equal_runs, metrics
-from tests.training.networks.test_sparse_backbones import SMALL
 from tests.training.stores import small_config
-
-LEVELS = (
-    Level(128, 0.3, 12, (8, 8, 16)),
-    Level(64, 0.6, 8, (16, 16, 16)),
-    Level(32, 1.0, 8, (16, 16, 16)),
-    Level(16, 1.5, 8, (16, 16, 16)),
-)
-UNET = "sparse-unet-tiny"
-SETTINGS = ("data.points=300", "data.batch_size=2", "data.validation=0.25", "model.proposals=16")
-
-
-GUESSING = 12  # bins of headings of a network that guesses
-
-
-def build(seeds, classes, headings, proposals):
-    return (Guessing if headings == GUESSING else VoteNet)(seeds, classes, headings, proposals)
-
-
-def config(*overrides, **flags):
-    return load_config("detect", None, [*SETTINGS, *overrides], **{"epochs": 2, **flags})
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_networks():
-    """Replace both kinds of networks by hundredths of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "PointSeeds", partial(PointSeeds, levels=LEVELS))
-        patch.setattr(recipes, "VoteNet", build)
-        patch.setitem(DENSE, UNET, partial(DenseSparseUNet, config=SMALL))
-        patch.setitem(BACKBONES, UNET, partial(SparseUNetEncoder, config=SMALL))
+    with small_networks():
         yield
 
 
@@ -73,30 +44,6 @@ def rooms(tmp_path_factory):
     """Six rooms, the first of them for the test."""
     out = tmp_path_factory.mktemp("detect") / "S"
     return render_rooms(out, count=6, config=replace(CONFIG, frames=6, voxel=0.1))
-
-
-class Guessing(VoteNet):
-    """A network that proposes boxes of the mean size on a grid, near two places the likelier.
-
-    One is near the block's middle, the other, which is even likelier, is beside the block. The
-    network is trained, but never says what it has learned.
-    """
-
-    def forward(self, points, features):
-        found = super().forward(points, features)
-        places = torch.cartesian_prod(torch.linspace(-1.8, 1, 8), torch.linspace(-1.3, 1.5, 8))
-        block, beside = (
-            (places - torch.tensor(place)).norm(dim=1) for place in ((1.0, 0.1), (0.2, 0.1))
-        )
-        likely = 2 - 3 * torch.minimum(block, beside - 0.2)
-        centers = torch.cat([places, torch.full((64, 1), 0.35)], dim=1)
-        return found._replace(
-            centers=centers + 0 * found.centers,
-            objectness=torch.stack([0 * likely, likely], dim=1) + 0 * found.objectness,
-            heading=0 * found.heading,
-            turn=0 * found.turn,
-            growth=0 * found.growth,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +137,10 @@ def test_evaluate_reports_every_class_and_writes_files(run, rooms):
     saved = json.loads((run / "evaluation.json").read_text())
     assert saved["ap25"] == found["ap25"]
     assert saved["shapes"] == 1
-    for name in ("precision.png", "boxes.png"):
+    counts = np.array(saved["confusion"])
+    assert counts[0].sum() == 1  # the block is found as a block, or missed
+    assert counts[1, 0] > 0  # and so are boxes elsewhere
+    for name in ("precision.png", "confusion.png", "boxes.png", "frames.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -293,8 +243,6 @@ def test_stores_without_boxes_are_refused(rooms, run, store, tmp_path):
         train(store, config(), tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="votes are not available"):
         evaluate(run, rooms, votes=2, device="cpu")
-    with pytest.raises(UsageError, match="find boxes, which `predict` cannot write yet"):
-        open_predictor(run, "best", 1, "cpu")
     assert not (tmp_path / "run").exists()
 
 

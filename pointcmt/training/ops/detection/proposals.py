@@ -5,6 +5,7 @@ Letters: B scenes, S seeds, P proposals, H bins of headings, C classes, each wit
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,17 @@ def detect(
     objectness = found.objectness.softmax(dim=2)[..., 1]
     shares = found.logits.softmax(dim=2)
     return [_detect(*scene, kind) for scene in zip(boxes, objectness, shares, points, strict=True)]
+
+
+def likeliest(found: Detections) -> Detections:
+    """Return each box of `detect` once, with the class of its highest score, the best box first."""
+    if not len(found.label):
+        return found
+    classes = int(found.label[-1]) + 1
+    scores = found.score.reshape(classes, -1)
+    label, best = scores.argmax(axis=0), scores.max(axis=0)
+    order = np.argsort(-best, kind="stable")
+    return Detections(found.boxes[: len(best)][order], label[order], best[order])
 
 
 def _detect(
