@@ -19,6 +19,8 @@ LEAST_SCORE = 0.3  # of detections that are drawn
 DRAWN_POINTS = 10_000  # of a scene
 ROWS = ("true boxes", "predicted boxes")
 COLUMN = 3.6  # inches
+POINTS = "#a0a0a0"  # the color of a scene's points
+MOST_NAMED = 7  # classes in a row of the legend
 
 
 class Labeled(Protocol):
@@ -66,7 +68,7 @@ def draw_boxes(scenes: Sequence[BoxedScene], names: Sequence[str], software: str
         every = -(-len(scene.points) // DRAWN_POINTS)
         x, y = scene.points[::every, :2].T
         for axes, boxes in zip(column, (scene.true, scene.found)[-len(rows) :], strict=True):
-            axes.scatter(x, y, c=RULE, s=0.5, linewidths=0)
+            axes.scatter(x, y, c=POINTS, s=0.5, linewidths=0)
             if boxes is not None:
                 _outline(axes, boxes.boxes, colors[boxes.label])
             bare(axes)
@@ -126,7 +128,8 @@ def add_classes(figure: Figure, names: Sequence[str], colors: NDArray[np.float64
         Line2D([], [], color=color, label=caption(name))
         for name, color in zip(names, colors, strict=True)
     ]
+    rows = -(-len(names) // MOST_NAMED)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(names), 7), frameon=False,
+        handles=handles, loc="outside lower center", ncols=-(-len(names) // rows), frameon=False,
         fontsize=8, labelcolor=INK,
     )  # fmt: skip
