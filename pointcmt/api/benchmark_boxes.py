@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pointcmt.api.predictions import Predictions
 from pointcmt.api.stores import ViewStore
-from pointcmt.api.targets import Target
+from pointcmt.api.targets import Target, require_once
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources import scannet, sunrgbd
 from pointcmt.errors import StoreError, UsageError
@@ -49,7 +49,8 @@ def require_benchmark(run: Run, targets: Sequence[Target]) -> None:
 
     Each scene has to be there once.
     """
-    names, seen = set(), set()
+    names: set[tuple[str, ...]] = set()
+    scans: list[str] = []
     for target in targets:
         name = "" if target.store is None else target.store.attributes["source"]["name"]
         if name not in BENCHMARKS:
@@ -61,15 +62,8 @@ def require_benchmark(run: Run, targets: Sequence[Target]) -> None:
             )
         assert target.store is not None
         names.add(BENCHMARKS[name])
-        for scene in target.shapes.tolist():
-            scan = target.store.shapes[scene].id
-            if scan in seen:
-                raise UsageError(
-                    f"the scene {scan} is there twice, but has one file of boxes",
-                    where="TARGET",
-                    fix="pass each scene once",
-                )
-            seen.add(scan)
+        scans += [target.store.shapes[scene].id for scene in target.shapes.tolist()]
+    require_once(scans, "file of boxes")
     if len(names) > 1:
         raise UsageError(
             "ScanNet and SUN RGB-D have different classes",

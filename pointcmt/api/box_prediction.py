@@ -19,8 +19,8 @@ from pointcmt.training.evaluation.box_frames import find_box_frames
 from pointcmt.training.evaluation.box_predictor import BoxPredictor
 from pointcmt.training.figures.box_frames import BoxedFrame, draw_box_frames
 from pointcmt.training.figures.boxes import LEAST_SCORE, BoxedScene, draw_boxes
-from pointcmt.training.ops.detection.proposals import likeliest
 from pointcmt.training.ops.detection.scores import Detections, TrueBoxes, over
+from pointcmt.training.ops.detection.selection import likeliest
 
 if TYPE_CHECKING:
     from pointcmt.api.files import Entry

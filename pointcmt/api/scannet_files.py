@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pointcmt.api.predictions import Predictions
-from pointcmt.api.targets import Target
+from pointcmt.api.targets import Target, require_once
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources.scannet import CLASSES, MESH, NAMES
 from pointcmt.errors import UsageError
@@ -31,28 +31,21 @@ def require_scannet(run: Run) -> None:
 
 def require_scans(targets: Sequence[Target]) -> None:
     """Raise UsageError unless each file is a mesh of ScanNet, and each scan is there once."""
-    seen: set[str] = set()
+    scans: list[str] = []
     for target in targets:
         if target.store is not None:
-            names = [target.store.shapes[scene].id for scene in target.shapes.tolist()]
-        else:
-            names = [entry.record.id for entry in target.entries]
-            for entry in target.entries:
-                if not entry.record.source.endswith(f"{MESH}.ply"):
-                    raise UsageError(
-                        "label files are of the vertices of ScanNet's meshes",
-                        where=entry.path,
-                        fix=f"pass files named SCENE{MESH}.ply, folders that hold them, or a store "
-                        "of ScanNet",
-                    )
-        for name in names:
-            if name in seen:
+            scans += [target.store.shapes[scene].id for scene in target.shapes.tolist()]
+            continue
+        for entry in target.entries:
+            if not entry.record.source.endswith(f"{MESH}.ply"):
                 raise UsageError(
-                    f"the scan {name} is there twice, but has one label file",
-                    where="TARGET",
-                    fix="pass each scan once",
+                    "label files are of the vertices of ScanNet's meshes",
+                    where=entry.path,
+                    fix=f"pass files named SCENE{MESH}.ply, folders that hold them, or a store of "
+                    "ScanNet",
                 )
-            seen.add(name)
+            scans.append(entry.record.id)
+    require_once(scans, "label file")
 
 
 def encode_scannet(found: Predictions) -> Iterator[tuple[str, bytes]]:

@@ -21,8 +21,8 @@ from pointcmt.datasets.sources.scannet import list_scannet
 from pointcmt.datasets.sources.sunrgbd import list_sunrgbd
 from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
-from pointcmt.training.ops.detection.proposals import likeliest
 from pointcmt.training.ops.detection.scores import Detections
+from pointcmt.training.ops.detection.selection import likeliest
 from tests.fake_sunrgbd import CHAIR, FakeFrame, write_extraction
 from tests.render.load.scenes import fake_scannet
 from tests.scene_stores import CONFIG, render_rooms

@@ -9,7 +9,9 @@ import torch
 from pointcmt.training.config.files import load_config
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
+from pointcmt.training.networks.detection.detr import Detr
 from pointcmt.training.networks.detection.seeds import Level, PointSeeds
+from pointcmt.training.networks.detection.transformer import TransformerSeeds
 from pointcmt.training.networks.detection.votenet import VoteNet
 from pointcmt.training.recipes import detect as recipes
 from tests.training.networks.test_sparse_backbones import SMALL
@@ -32,10 +34,12 @@ def config(*overrides, **flags):
 
 @contextmanager
 def small_networks():
-    """Replace both kinds of backbones by small ones; with GUESSING headings, VoteNet guesses."""
+    """Replace all networks by smaller ones; with GUESSING headings, VoteNet guesses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "PointSeeds", partial(PointSeeds, levels=LEVELS))
         patch.setattr(recipes, "VoteNet", _build)
+        patch.setattr(recipes, "TransformerSeeds", partial(TransformerSeeds, centers=64))
+        patch.setattr(recipes, "Detr", partial(Detr, layers=2))
         patch.setitem(DENSE, UNET, partial(DenseSparseUNet, config=SMALL))
         patch.setitem(BACKBONES, UNET, partial(SparseUNetEncoder, config=SMALL))
         yield

@@ -29,7 +29,6 @@ from pointcmt.training.figures.boxes import (
 )
 from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.ops.detection.confusion import count_classes
-from pointcmt.training.ops.detection.proposals import likeliest
 from pointcmt.training.ops.detection.scores import (
     Detections,
     DetectionScores,
@@ -39,8 +38,9 @@ from pointcmt.training.ops.detection.scores import (
     over,
     precision_recall,
 )
+from pointcmt.training.ops.detection.selection import likeliest
 from pointcmt.training.recipes.detect import Detect, true_boxes
-from pointcmt.training.runs.box_labels import box_classes
+from pointcmt.training.runs.store_kinds import scene_classes
 
 NOTHING = "nothing"  # the row of detections without a true box, and the column of missed boxes
 IOUS = {"25": 0.25, "50": 0.5}  # that a hit must exceed, by the ending of measures' names
@@ -50,7 +50,7 @@ IOUS = {"25": 0.25, "50": 0.5}  # that a hit must exceed, by the ending of measu
 class DetectionReport:
     """Results of a detection: what was evaluated, and the boxes that all numbers follow from.
 
-    found, true: of each scene, as `proposals.detect` returns them. nms: what non-maximum
+    found, true: of each scene, as `selection.select` returns them. nms: what non-maximum
     suppression compared. points: of a scene, that the network took. examples, frames: some scenes
     and frames, to be drawn. notes: for the user, about the store. left_out: boxes of classes that
     the run does not know, by class.
@@ -196,7 +196,7 @@ def detect_scenes(
     about: the first fields of the report. Raises UsageError for votes, StoreError if the scenes
     have no box of a class that the run knows.
     """
-    predictor, names = BoxPredictor(**vars(opened)), box_classes(store)
+    predictor, names = BoxPredictor(**vars(opened)), scene_classes(store, "boxes")
     drawn = set(np.unique(np.linspace(0, len(scenes) - 1, DRAWN).astype(int)).tolist())
     found, targets, unknown = [], [], np.zeros(len(names), np.int64)
     examples: list[BoxedScene] = []

@@ -5,17 +5,13 @@ Letters: B scenes, S seeds, P proposals, H bins of headings, C classes, each wit
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pointcmt.training.ops.detection.bins import from_bins
-from pointcmt.training.ops.detection.boxes import Suppression, inside, suppress
+from pointcmt.training.ops.detection.boxes import Suppression
 from pointcmt.training.ops.detection.scores import Detections
-
-FEWEST_POINTS = 5  # that a detected box contains
-LEAST_OBJECTNESS = 0.05
-SUPPRESSION = 0.25  # the IoU beyond which the weaker of two boxes of a class is dropped
+from pointcmt.training.ops.detection.selection import select
 
 
 class Proposals(NamedTuple):
@@ -53,40 +49,7 @@ def decode(found: Proposals, mean_sizes: Tensor) -> Tensor:
 def detect(
     found: Proposals, mean_sizes: Tensor, points: Tensor, kind: Suppression
 ) -> list[Detections]:
-    """Return the detections of each scene.
-
-    Proposals with an objectness over 0.05 whose boxes contain at least 5 of the points [B, N, 3]
-    remain, without those that a stronger one of the same class suppresses (kind: see `suppress`).
-    Each counts as a detection of every class, with the score objectness · class probability.
-    """
-    boxes = decode(found, mean_sizes)
+    """Return the detections of each scene, see `select`. points: [B, N, 3]."""
     objectness = found.objectness.softmax(dim=2)[..., 1]
     shares = found.logits.softmax(dim=2)
-    return [_detect(*scene, kind) for scene in zip(boxes, objectness, shares, points, strict=True)]
-
-
-def likeliest(found: Detections) -> Detections:
-    """Return each box of `detect` once, with the class of its highest score, the best box first."""
-    if not len(found.label):
-        return found
-    classes = int(found.label[-1]) + 1
-    scores = found.score.reshape(classes, -1)
-    label, best = scores.argmax(axis=0), scores.max(axis=0)
-    order = np.argsort(-best, kind="stable")
-    return Detections(found.boxes[: len(best)][order], label[order], best[order])
-
-
-def _detect(
-    boxes: Tensor, objectness: Tensor, shares: Tensor, points: Tensor, kind: Suppression
-) -> Detections:
-    """Return a scene's detections, class after class, each in the order of the proposals."""
-    likely = objectness > LEAST_OBJECTNESS
-    likely[likely.clone()] = inside(points, boxes[likely]).sum(dim=1) >= FEWEST_POINTS
-    boxes, objectness, shares = boxes[likely], objectness[likely], shares[likely]
-    kept, _ = suppress(boxes, objectness, shares.argmax(dim=1), SUPPRESSION, kind).sort()
-    scores = (shares[kept] * objectness[kept, None]).T  # [C, M]
-    labels = torch.arange(len(scores))[:, None].expand(scores.shape)
-    repeated = boxes[kept].repeat(len(scores), 1)
-    return Detections(
-        repeated.double().cpu().numpy(), labels.flatten().numpy(), scores.flatten().cpu().numpy()
-    )
+    return select(decode(found, mean_sizes), objectness, shares, points, kind)

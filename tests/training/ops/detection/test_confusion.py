@@ -3,8 +3,8 @@
 import numpy as np
 
 from pointcmt.training.ops.detection.confusion import count_classes
-from pointcmt.training.ops.detection.proposals import likeliest
 from pointcmt.training.ops.detection.scores import Detections, TrueBoxes
+from pointcmt.training.ops.detection.selection import likeliest
 
 
 def cubes(*places):
