@@ -64,7 +64,7 @@ class Detr(nn.Module):
             layers.append(self.norm(rows))
         stacked = torch.stack(layers)  # [L, B, P, D]
         found = {
-            name: head(stacked.flatten(0, 2)).view(*stacked.shape[:3], -1)
+            name: head(stacked.flatten(0, 2)).view(*stacked.shape[:3], -1).to(asked)
             for name, head in self.predict.items()
         }
         centers = asked + found["center"].sigmoid() - 0.5

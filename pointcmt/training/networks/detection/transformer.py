@@ -83,7 +83,8 @@ class FourierPositions(nn.Module):
     def forward(self, places: Tensor, low: Tensor, extent: Tensor) -> Tensor:
         """places [B, T, 3] within bounds, low and extent [B, 3] → [B, T, D]."""
         shares = (places - low[:, None]) / extent[:, None]
-        angles = 2 * math.pi * shares @ self.frequencies
+        with torch.autocast(places.device.type, enabled=False):  # angles need more than 8 bits
+            angles = 2 * math.pi * shares @ self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=2)
 
 

@@ -86,6 +86,16 @@ def test_positions_are_relative_to_the_bounds():
     )
 
 
+def test_bfloat16_rounds_neither_positions_nor_boxes():
+    model, places = small(), points()
+    low, extent = places.amin(dim=1), places.amax(dim=1) - places.amin(dim=1)
+    exact = model.places(places, low, extent)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.places(places, low, extent), exact)
+        found = model(places, places[..., :0])
+    assert {each.dtype for each in found} == {torch.float32}
+
+
 def test_boxes_are_near_their_queries_and_within_the_extent():
     model = small()
     found = model(points(), points()[..., :0])
