@@ -37,7 +37,7 @@ Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
 
 
 class PointInputs(Section):
-    """What a network on voxels takes of the points of scenes, besides 1 and their height."""
+    """What a network takes of the points of scenes besides their places or height."""
 
     voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
     """Size of voxels of the network, in meters; semseg trains on one random point of each."""
