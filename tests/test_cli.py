@@ -14,17 +14,13 @@ from pointcmt.commands import demo_steps
 from pointcmt.datasets.sources import formats
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.printed import commented_yaml, describe_keys
+from tests.commands import pointcmt
 
 HEAVY = ("torch", "open3d", "OpenGL", "dask", "trimesh", "tensorstore", "transformers")
 
 
 def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-
-def pointcmt(*arguments, **more):
-    command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, **more)
 
 
 @pytest.mark.parametrize("code", ["import pointcmt", "import pointcmt.cli"])

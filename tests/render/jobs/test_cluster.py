@@ -18,8 +18,9 @@ from pointcmt.datasets.store.verify import verify
 from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs import cluster as clusters
 from pointcmt.render.jobs.job import Task
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import facts, pointcmt, render, write_off
+from tests.render.job_commands import facts, render, write_off
 from tests.render.jobs.cluster_jobs import (
     claimants,
     ended,

@@ -16,8 +16,9 @@ import zarr
 from pointcmt.datasets.store.schema import array_specs
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import SMALL, pointcmt, render, write_off
+from tests.render.job_commands import SMALL, render, write_off
 from tests.stores import tree
 
 

@@ -24,8 +24,9 @@ from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.shards import ShardRunner
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import pointcmt, write_off
+from tests.render.job_commands import write_off
 from tests.stores import render_toy, tree
 
 QUIET = Options(workers=1)

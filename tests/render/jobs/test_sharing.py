@@ -22,7 +22,8 @@ from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.runner import make_runner, run_claimed
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
-from tests.render.job_commands import SMALL, facts, pointcmt, render
+from tests.commands import pointcmt
+from tests.render.job_commands import SMALL, facts, render
 from tests.stores import render_toy, tree
 
 
