@@ -189,6 +189,7 @@ def test_a_class_that_one_store_lacks_is_learned_from_the_other(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_batches_of_two_stores(places, tmp_path):
     """As one process that accumulates both halves."""
     small = [f"--set={value}" for value in SMALL["student"]]
