@@ -21,6 +21,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "pages", "do
 exclude_patterns = ["site"]
 smartquotes_action = "q"  # and not dashes: --option
 default_role = "py:obj"  # `name` in a docstring links to what it names
+nb_merge_streams = True
 nb_execution_mode = "off"  # notebooks are stored with what they print; tests keep it true
 myst_heading_anchors = 4
 python_maximum_signature_line_length = 88
