@@ -28,7 +28,6 @@ python_maximum_signature_line_length = 88
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_class_signature = "separated"
 autodoc_default_options = {"exclude-members": "__init__, __new__"}
 
 copybutton_prompt_text = "$ "
