@@ -123,8 +123,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     """Load the network of a run, in evaluation mode, with its classifier and class names.
 
     path: a run's folder; for the recipe pointcmt, its student is loaded. checkpoint: best on
-    validation, last, or the number of an epoch that was kept. Nothing is unpickled. Raises
-    StoreError if the run is missing or damaged.
+    validation, last, or the number of an epoch that was kept.
+
+    Nothing is unpickled. Raises StoreError if the run is missing or damaged.
 
     >>> import torch
     >>> model = pc.load_run("RUN")
@@ -176,10 +177,10 @@ def train(
 
     recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune, partseg, semseg or
     detect. data: a store, its location, or a list of several that were rendered with the same
-    settings. out: the run's folder. config: a YAML file. settings: keys of the recipe's
-    configuration, with `__` for the dots of nested keys: `epochs=10`, `optimizer__clip_norm=1.0`;
-    they override the file. features: where image features are kept, if not in the store. progress:
-    show it on standard error.
+    settings. out: the run's folder. config: a YAML file, or the name of a packaged configuration
+    (docs/settings.md). settings: keys of the recipe's configuration, with `__` for the dots of
+    nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file. features: where
+    image features are kept, if not in the store. progress: show it on standard error.
 
     Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
     trained on or a folder that holds another run.
@@ -219,8 +220,9 @@ def evaluate(
     class.
 
     run: a folder, as for `load_run`. data: a store, or a list of stores. votes: predictions
-    averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
-    and UsageError.
+    averaged per shape.
+
+    Writes evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
 
     Or run: a list of folds of S3DIS, each a run that is tested on the area that it held out. Their
     counts are added up before any score is taken; `areas` has the report of each.
@@ -256,11 +258,10 @@ def _config(
         for key, value in settings.items()
         if value is not None
     }
-    file = None if config is None else Path(config)
     if recipe != PIPELINE:
-        return load_config(recipe, file, given)
+        return load_config(recipe, config, given)
     every = {key: given.pop(key) for key in EVERY if key in given}
-    return load_pipeline(file, given, **every)
+    return load_pipeline(config, given, **every)
 
 
 def _open(data: Stores, features: str | Path | None = None) -> StoreReader:
