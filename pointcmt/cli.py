@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pointcmt import __version__
+from pointcmt.commands.audit import audit
 from pointcmt.commands.demo import demo
 from pointcmt.commands.doctor import doctor
 from pointcmt.commands.evaluate import evaluate
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "preview": preview,
     "view": view,
+    "audit": audit,
     "verify": verify,
     "train": train,
     "evaluate": evaluate,
