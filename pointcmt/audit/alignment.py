@@ -17,6 +17,7 @@ MOST = 1024  # points that are compared in the end
 COARSE = (64, 256)  # points of one and of the other shape, to choose where to start
 REFINED, ROUNDS = 6, 12  # starts that are refined, and how often
 HOPELESS = 0.8  # gap of the COARSE points, above which no more are compared
+SETTLING = 6  # steps
 NEAR = 4  # points whose tangent planes are tried
 DISTINCT = 1.3  # ratio of two variances, above which the directions of both are certain
 RANDOM = 240  # more starts where they are not
@@ -39,7 +40,7 @@ class Gap:
 
     points: the mean distance to the other's nearest point; about 0.5 for two samples of the same
     surface, since its points are elsewhere. planes: the mean distance to the tangent plane of a
-    near point; below 0.12 for two samples of the same surface, which only differ where it bends.
+    near point; below 0.05 for two samples of the same surface, which only differ where it bends.
     Both are the larger one of both directions.
     """
 
@@ -65,8 +66,9 @@ def gap_between(one: Surface, other: Surface) -> Gap:
     if min(gaps) > HOPELESS:
         return Gap(min(gaps), np.inf)
     turn = _refined(refined[int(np.argmin(gaps))], a, b)
-    a, spacing = a @ turn.T, min(_spacing(a), _spacing(b))
     own, theirs = one.normals[:n] @ turn.T, other.normals[:n]
+    a = _settled(a @ turn.T, b, theirs)
+    spacing = min(_spacing(a), _spacing(b))
     planes = max(_off_planes(a, b, theirs), _off_planes(b, a, own)) / spacing
     return Gap(_apart(a, b), planes)
 
@@ -117,6 +119,23 @@ def _refined(turn: NDArray[np.float32], a: Points, b: Points) -> NDArray[np.floa
             break
         turn = better.astype(np.float32)
     return turn
+
+
+def _settled(a: Points, b: Points, normals: NDArray[np.floating]) -> Points:
+    """Move, turn and scale points a little, so that they lie in the planes of others.
+
+    Centroid and radius differ from sample to sample. Point-to-plane steps (Chen and Medioni 1992)
+    of seven unknowns; a fifth of the points, those farthest from their planes, do not count.
+    """
+    for _ in range(SETTLING):
+        nearest, _ = _nearest(a, b)
+        plane = normals[nearest]
+        off = np.sum((a - b[nearest]) * plane, axis=1)
+        rows = np.column_stack([np.cross(a, plane), plane, np.sum(a * plane, axis=1)])
+        counted = np.abs(off) <= np.quantile(np.abs(off), 0.8)
+        step = np.linalg.lstsq(rows[counted], -off[counted], rcond=1e-4)[0]
+        a = (a + np.cross(step[:3], a) + step[3:6] + step[6] * a).astype(np.float32)
+    return a
 
 
 def _nearest(a: Points, b: Points) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

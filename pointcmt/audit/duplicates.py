@@ -16,7 +16,7 @@ from pointcmt.audit.alignment import Surface, gap_between
 BLOCK = 512  # shapes that are compared at once
 CANDIDATES = 4  # of each shape: the most similar ones
 NOISE = 0.7  # of the difference between two halves of a shape: samples of one surface differ less
-SAME_POINTS, SAME_PLANES = 0.57, 0.12  # the largest `Gap` of two samples of one surface
+SAME_POINTS, SAME_PLANES = 0.6, 0.07  # the largest `Gap` of two samples of one surface
 
 
 @dataclass(frozen=True)

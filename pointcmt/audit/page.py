@@ -17,15 +17,18 @@ from pointcmt.view.packing import image_uri
 
 GENERATOR = "pointcmt audit"
 PAGE = "index.html"
+SMALL = 160  # pixels: narrower images are enlarged by whole pixels
 MOST_IDS = 200  # that the page lists of a finding; the JSON has them all
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem; color: #222;
   padding: 0 1rem }
-h2 { margin: 2rem 0 .25rem; text-transform: capitalize }
+h2 { margin: 2rem 0 .25rem }
+h2::first-letter { text-transform: uppercase }
 .row { display: flex; flex-wrap: wrap; gap: .75rem; padding: .5rem 0;
   border-bottom: 1px solid #eee }
 figure { margin: 0; width: 10.5rem }
-img { width: 100%; border: 1px solid #ddd; image-rendering: pixelated }
+img { width: 100%; border: 1px solid #ddd }
+img.small { image-rendering: pixelated }
 figcaption { font-size: .8rem; line-height: 1.3; overflow-wrap: anywhere }
 figcaption span { color: #666 }
 details { margin: .5rem 0; overflow-wrap: anywhere }
@@ -98,7 +101,8 @@ def _figure(rendered: Rendered, tile: Tile) -> str:
     about = f"{rendered.class_of(tile.shape)} · {rendered.split_of(tile.shape)} · view {tile.view}"
     note = f"<br>{html.escape(tile.note)}" if tile.note else ""
     name = html.escape(printable(store.shapes[tile.shape].id))
+    small = ' class="small"' if image.shape[1] < SMALL else ""
     return (
-        f'<figure><img src="{uri}" alt="{name}, view {tile.view}"><figcaption>{name}<br>'
+        f'<figure><img src="{uri}"{small} alt="{name}, view {tile.view}"><figcaption>{name}<br>'
         f"<span>{html.escape(about)}</span>{note}</figcaption></figure>"
     )

@@ -63,7 +63,8 @@ def test_hidden_points_are_gray_rings_below_the_visible_ones():
     painted = paint_points(image, np.array([[15.5, 3.5]]), red, 2, hidden)
     rows, columns = np.nonzero(np.all(painted == HIDDEN, axis=-1))
     assert len(rows) > 3
-    assert (rows.mean(), columns.mean()) == (10, 10)  # the other one is below a dot
+    assert abs(rows.mean() - 10) <= 0.5  # the other one is below a dot
+    assert abs(columns.mean() - 10) <= 0.5
     assert not np.all(painted[10, 10] == HIDDEN)  # a ring, not a disc
 
 
@@ -78,7 +79,7 @@ def test_dots_leave_most_of_a_thin_shape_visible(area, scale):
     uv = places.reshape(-1, 2)
     painted = paint_points(image, uv, np.tile(np.uint8([255, 0, 0]), (len(uv), 1)), scale)
     share = np.mean(np.all(painted == (255, 0, 0), axis=-1))
-    assert 0 < share <= 1.1 * SHARE_OF_DOTS
+    assert 0 < share <= 1.2 * SHARE_OF_DOTS
 
 
 def test_captions_name_id_class_and_split_and_are_legible_on_the_page(toy_store):
