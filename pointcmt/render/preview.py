@@ -211,7 +211,7 @@ def _page(store: ViewStore, pictures: list[str], lost: list[Outcome]) -> str:
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222;
   padding: 0 1rem }}
 .sheet {{ overflow-x: auto }}
-img {{ width: 100%; min-width: 45rem; border: 1px solid #ddd }}
+img {{ width: 100%; min-width: 45rem; border: 1px solid #ddd; box-sizing: border-box }}
 table {{ border-collapse: collapse }}
 td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; overflow-wrap: anywhere }}
 </style>

@@ -30,7 +30,7 @@ from pointcmt.training.evaluation.classifier import (
 from pointcmt.training.evaluation.published import FROM_FILE, FileOptions, open_file
 from pointcmt.training.evaluation.scenes import match_classes, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
-from pointcmt.training.figures.plots import draw_confusion
+from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.checkpoint import write_file

@@ -22,8 +22,8 @@ from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
 from pointcmt.training.evaluation.scene_frames import find_frames
 from pointcmt.training.evaluation.scene_predictor import ScenePredictor
+from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.figures.frames import SegmentedFrame, draw_frames
-from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.figures.scenes import SegmentedScene, draw_classes, draw_scenes
 from pointcmt.training.ops.semantic import IGNORE, Confusion, confusion
 from pointcmt.training.runs.facts import each_store
