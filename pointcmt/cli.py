@@ -16,6 +16,7 @@ from pointcmt.commands.inspect import info, preview
 from pointcmt.commands.options import INTERRUPTED
 from pointcmt.commands.predict import predict
 from pointcmt.commands.render import build_correspondences, render
+from pointcmt.commands.report import report
 from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
 from pointcmt.commands.view import view
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "report": report,
     "export": export,
     "demo": demo,
     "doctor": doctor,

@@ -57,6 +57,7 @@ class DetectionReport:
     examples: list[BoxedScene]
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -103,6 +104,10 @@ class DetectionReport:
         about = {"nms": self.nms, "points": self.points}
         more = {"notes": list(self.notes), "left_out": self.left_out}
         return {**self.measures, **about, "per_class": self.per_class, **more}
+
+    def of_each(self) -> dict[str, Any]:
+        """Return nothing for predictions.json: precision is not a ratio of sums over scenes."""
+        return {}
 
     def facts(self) -> dict[str, Any]:
         """Return more fields for evaluation.json: none."""

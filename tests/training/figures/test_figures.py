@@ -62,11 +62,10 @@ def test_confusion_matrices_of_any_size_are_drawn(classes):
 
 
 def texts(figure):
-    """The texts of the cells of a confusion matrix, by row and column, and the color bar's label."""
+    """The texts of a confusion matrix by row and column, and the color bar's label."""
     axes, bar = figure.axes
-    cells = {
-        tuple(round(x) for x in text.get_position()[::-1]): text.get_text() for text in axes.texts
-    }
+    places = [tuple(round(x) for x in text.get_position()[::-1]) for text in axes.texts]
+    cells = dict(zip(places, (text.get_text() for text in axes.texts), strict=True))
     return cells, bar.get_ylabel()
 
 
@@ -92,7 +91,7 @@ def test_numbers_and_names_of_a_confusion_matrix_do_not_overlap(classes):
     figure = confusion_figure(confusion, ["a class with a long name"] * classes, "test")
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    (axes, _), width, height = figure.axes, *figure.canvas.get_width_height()
+    (axes, _), (_, height) = figure.axes, figure.canvas.get_width_height()
     cell = axes.get_window_extent(renderer).width / classes
     for text in axes.texts:
         box = text.get_window_extent(renderer)
@@ -110,7 +109,7 @@ def test_absent_classes_are_left_out_of_a_confusion_matrix():
     axes, _ = confusion_figure(confusion, ["a", "b", "c", "d"], "test").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "c"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "c"]
-    assert "2 classes without shapes are left out" in axes.get_title()
+    assert "left out, neither true nor predicted: 2 classes" in axes.get_title()
 
 
 def test_generated_clouds_are_drawn_with_their_distance():
