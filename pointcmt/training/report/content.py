@@ -1,5 +1,6 @@
 """The tables of a report."""
 
+import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from pointcmt.training.config.files import flatten, load_config
 from pointcmt.training.report.differences import OVERALL, Difference, differences
 from pointcmt.training.report.source import Source
 from pointcmt.training.report.tables import Table
+from pointcmt.training.runs.facts import each_store
 from pointcmt.training.runs.folder import CONFIG, FACTS
 from pointcmt.training.runs.metrics import LOSS, METRICS, score_name
 
@@ -91,9 +93,9 @@ def per_class(sources: list[Source], baseline: Source) -> Table:
     columns = ("class", *(source.name for source in evaluated), *less)
     measure = in_words(evaluated[0].measure_of_classes) if evaluated else ""
     note = (
-        "Differences are in points, with 95 % intervals by the paired bootstrap over test shapes; "
-        "there are none for runs that predicted other shapes, were evaluated by an older version, "
-        "or detect boxes."
+        "Differences are in points. Their 95 % intervals are by the paired bootstrap over test "
+        "shapes; runs that were evaluated on different shapes or by an older version, or that "
+        "detect boxes, have no intervals."
     )
     return Table("classes", f"Classes: {measure}", columns, tuple(rows), note if gains else "")
 
@@ -160,11 +162,9 @@ def provenance(sources: list[Source]) -> Table:
         facts, folder = source.run.facts, source.run.folder
         versions = ", ".join(f"{name} {text}" for name, text in facts["versions"].items())
         dates = f"{source.date(FACTS)} to {source.date(METRICS) or NONE}"
-        stores = " ".join(f"--data {one['path']}" for one in _stores(facts["data"]))
-        command = (
-            f"pointcmt train {source.run.config.recipe} {stores} --config {folder / CONFIG} "
-            "--out NEW"
-        )
+        stores = [word for one in each_store(facts["data"]) for word in ("--data", one["path"])]
+        words = ["pointcmt", "train", source.run.config.recipe, *stores]
+        command = shlex.join([*words, "--config", str(folder / CONFIG), "--out", "NEW"])
         rows.append((source.name, facts["data"]["dataset"], dates, versions, command))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     note = f"Report of {now}, by pointcmt {__version__}."
@@ -184,10 +184,6 @@ def find_baseline(sources: list[Source], name: str | None) -> Source:
             fix=nearest(name, by_name),
         )
     return by_name[name]
-
-
-def _stores(data: dict[str, Any]) -> list[dict[str, Any]]:
-    return data.get("stores") or [data]
 
 
 def _defaults(source: Source) -> dict[str, Any]:

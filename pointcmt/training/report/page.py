@@ -33,6 +33,7 @@ td { max-width: 34rem; overflow-wrap: anywhere; min-width: 4.5rem }
 .note, .files { color: #666; font-size: .85rem; margin: .35rem 0 }
 figure { margin: .75rem 0 }
 figure img { max-width: 100%; height: auto; border: 1px solid #e5e5e5; background: white }
+img.drawn { min-width: 32rem }
 figcaption { color: #666; font-size: .85rem }
 """
 
@@ -106,7 +107,8 @@ def _section(table: Table | None, more: str = "") -> str:
 
 def _figure(name: str, data: bytes) -> str:
     return (
-        f'<figure><img alt="{name}" src="data:image/svg+xml;base64,{_encoded(data)}"><figcaption>'
+        f'<figure><div class="wide"><img class="drawn" alt="{name}" '
+        f'src="data:image/svg+xml;base64,{_encoded(data)}"></div><figcaption>'
         f'<a href="{name}.svg">SVG</a> · <a href="{name}.pdf">PDF</a></figcaption></figure>'
     )
 
