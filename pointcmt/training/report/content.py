@@ -180,7 +180,7 @@ def find_baseline(sources: list[Source], name: str | None) -> Source:
     if name not in by_name:
         raise UsageError(
             f"no run of this report is called '{name}'",
-            where="--baseline",
+            where="baseline",
             fix=nearest(name, by_name),
         )
     return by_name[name]
