@@ -7,9 +7,6 @@ CAMERAS, SCALE, FRAMING = "cameras", "scale", "framing"
 EMPTY, DARK, BRIGHT, CROPPED = "empty views", "dark views", "washed-out views", "cropped views"
 ACROSS, WITHIN = "duplicates across splits", "duplicates within a split"
 CONFLICTS, UNSEEN = "conflicting labels", "unseen points"
-KINDS = (
-    CAMERAS, SCALE, FRAMING, EMPTY, DARK, BRIGHT, CROPPED, ACROSS, WITHIN, CONFLICTS, UNSEEN,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The audit finds each planted fault and nothing else, and nothing in a clean store."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,11 @@ from pointcmt.audit import findings as kinds
 from pointcmt.audit.run import audit
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
+from pointcmt.datasets.store.creation import create
+from pointcmt.datasets.store.storage import Storage
 from pointcmt.errors import StoreError
 from tests.audit.planted import planted, random_rotation, rolled, write_mesh
-from tests.scene_stores import render_rooms
+from tests.scene_stores import CONFIG, render_rooms
 from tests.stores import render_listing
 
 ODD = ("chair", "table", "lamp", "mug", "airplane")  # half of the classes
@@ -123,32 +127,25 @@ def test_images_of_a_class_enlarged_alone(toy_store, tmp_path):
     assert {store.shapes[i].class_name for i in by_kind[kinds.FRAMING].shapes} == {"mug"}
 
 
-VIEW = (slice(3, 5), 2)  # of two shapes
+def test_faulty_views_are_told_apart(toy_store, tmp_path):
+    """An empty, a dark, a washed-out and a cropped view, each of another shape."""
+    faults = {kinds.EMPTY: (3, 2), kinds.DARK: (8, 0), kinds.BRIGHT: (9, 5), kinds.CROPPED: (20, 1)}
 
-
-@pytest.mark.parametrize("kind", [kinds.EMPTY, kinds.DARK, kinds.BRIGHT, kinds.CROPPED])
-def test_faulty_views(toy_store, tmp_path, kind):
     def edit(arrays, classes):
-        covered = arrays["face_index"][VIEW] >= 0
-        if kind == kinds.EMPTY:
-            arrays["depth"][VIEW], arrays["face_index"][VIEW] = 0, -1
-            arrays["rgb"][VIEW] = 255
-        elif kind == kinds.CROPPED:
-            for name, fill in (("rgb", 255), ("depth", 0), ("face_index", -1)):
-                some = arrays[name][VIEW[0]]
-                arrays[name][VIEW] = zoomed(some, 4.0, fill)[:, VIEW[1]]
-        else:
-            shade = {kinds.DARK: 3, kinds.BRIGHT: 250}[kind]
-            color = np.array([shade, shade, min(shade, 244)], np.uint8)
-            arrays["rgb"][VIEW] = np.where(covered[..., None], color, arrays["rgb"][VIEW])
-            if kind == kinds.BRIGHT:
-                arrays["rgb"][VIEW] = np.where(covered[..., None], 250, arrays["rgb"][VIEW])
+        arrays["depth"][faults[kinds.EMPTY]] = 0
+        arrays["rgb"][faults[kinds.EMPTY]] = 255
+        for kind, shade in ((kinds.DARK, 3), (kinds.BRIGHT, 250)):
+            covered = arrays["depth"][faults[kind]][..., None] > 0
+            arrays["rgb"][faults[kind]] = np.where(covered, shade, arrays["rgb"][faults[kind]])
+        shape, view = faults[kinds.CROPPED]
+        for name, fill in (("rgb", 255), ("depth", 0)):
+            arrays[name][shape, view] = zoomed(arrays[name][shape][None], 4.0, fill)[0, view]
 
     store = planted(toy_store, tmp_path / "S", edit)
     by_kind = found(store)
-    assert [*by_kind] == [kind]
-    ids = [store.shapes[i].id for i in range(3, 5)]
-    assert by_kind[kind].facts["views"] == [[name, 2] for name in ids]
+    assert {kind: finding.facts["views"] for kind, finding in by_kind.items()} == {
+        kind: [[store.shapes[shape].id, view]] for kind, (shape, view) in faults.items()
+    }
 
 
 def test_points_that_no_view_sees(toy_store, tmp_path):
@@ -213,7 +210,8 @@ def test_a_store_without_labels_and_correspondences(toy_store, tmp_path):
 
 
 def test_scenes_are_audited_for_faulty_frames_and_coverage(tmp_path):
-    result = audit(render_rooms(tmp_path / "R", count=1, shard=1))
+    config = replace(CONFIG, frames=2, voxel=0.2)
+    result = audit(render_rooms(tmp_path / "R", count=1, shard=1, config=config))
     assert result.ok
     assert any("coverage" in text for text in result.verdict.passed)
     assert any(text.startswith("scenes: cameras") for text in result.verdict.skipped)
@@ -221,9 +219,6 @@ def test_scenes_are_audited_for_faulty_frames_and_coverage(tmp_path):
 
 
 def test_a_store_without_a_rendered_shape_is_refused(toy_store, tmp_path):
-    from pointcmt.datasets.store.creation import create
-    from pointcmt.datasets.store.storage import Storage
-
     attributes = {k: v for k, v in toy_store.attributes.items() if k != "plan_sha256"}
     empty = create(Storage(tmp_path / "S"), attributes, list(toy_store.shapes))
     with pytest.raises(StoreError, match="no shape of this store has been rendered yet"):
