@@ -8,8 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH_INDEX ?=
 # What test-oldest and test-newest run: paths and options of pytest.
 TESTS ?= tests
-# A file's tests stay together, for they share what was rendered or trained for them.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# A file's tests stay together, for they share what was rendered or trained for them. Three at once
+# on two cores, since they often wait: for other processes, time limits and disks.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .PHONY: setup demo test lint types unit test-slow test-gpu test-oldest test-newest test-wheel \
 	configs notebook oldest bench bench-gpu clean
