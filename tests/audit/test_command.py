@@ -10,7 +10,7 @@ from pointcmt.audit.probe import probe, sample_of
 from pointcmt.cli import app
 from pointcmt.errors import StoreError
 from tests.audit.planted import planted
-from tests.view.pages import Page
+from tests.pages import Page
 
 
 def run(*words):

@@ -18,8 +18,8 @@ from pointcmt.training.report.differences import OVERALL, differences
 from pointcmt.training.report.page import write_report
 from pointcmt.training.report.source import read_sources
 from pointcmt.training.report.tables import Table
+from tests.pages import Page
 from tests.training.stores import small_config
-from tests.view.pages import Page
 
 
 @pytest.fixture(scope="module")
