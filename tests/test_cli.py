@@ -255,4 +255,4 @@ def require_demo(folder, said):
         assert f"see {folder / picture}" in said
     for store in ("store", "rooms"):
         assert pointcmt("verify", folder / store).returncode == 0
-    assert re.search(r"training each: teacher \d+%, student \d+% \(chance: 10 %\)", said)
+    assert re.search(r"few epochs: teacher \d+%, student \d+% \(chance: 10 %\)", said)

@@ -152,8 +152,10 @@ def preview(
 
     out: a folder. shapes, views: the most to show. overwrite: also replace files that no preview
     wrote. ids, classes, split: only these. failed: only shapes that failed. layer: what the contact
-    sheet shows, such as depth. Returns the files. Raises StoreError if no shape is rendered yet,
-    UsageError if none is chosen or the store does not have the layer.
+    sheet shows, such as depth.
+
+    Returns the files. Raises StoreError if no shape is rendered yet, UsageError if none is chosen
+    or the store does not have the layer.
 
     >>> [path.name for path in pc.preview("S", "pictures", shapes=4)]
     ['contact_sheet.png', 'points.png', 'index.html']
