@@ -18,14 +18,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         load_run,
         train,
     )
+    from pointcmt.api.predicted import PredictedBoxes, PredictedParts, PredictedPoints
     from pointcmt.api.prediction import predict
-    from pointcmt.api.predictions import (
-        FailedShape,
-        PredictedParts,
-        PredictedPoints,
-        Prediction,
-        Predictions,
-    )
+    from pointcmt.api.predictions import FailedShape, Prediction, Predictions
     from pointcmt.api.shapes import (
         DrawSettings,
         RenderedViews,
@@ -67,6 +62,7 @@ __all__ = [
     "Material",
     "Mesh",
     "PointcmtError",
+    "PredictedBoxes",
     "PredictedParts",
     "PredictedPoints",
     "Prediction",
@@ -108,8 +104,9 @@ HOMES: dict[str, tuple[str, str]] = {
     "api.exports": ("export", ""),
     "api.jobs": ("RenderSettings preview render", "render"),
     "api.networks": ("TrainResult TrainedModel backbone evaluate load_run train", "train"),
+    "api.predicted": ("PredictedBoxes PredictedParts PredictedPoints", ""),
     "api.prediction": ("predict", "train"),
-    "api.predictions": ("FailedShape PredictedParts PredictedPoints Prediction Predictions", ""),
+    "api.predictions": ("FailedShape Prediction Predictions", ""),
     "api.shapes": (
         "DrawSettings RenderedViews load_cloud load_mesh normalize render_views sample_points",
         "render",

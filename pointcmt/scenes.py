@@ -176,6 +176,21 @@ class SceneLabels:
             raise _bad("palette", f"must have {len(self.semantic)} colors, one per class")
 
 
+def box_corners(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the corners of boxes [K,7], [K,8,3] f64: the bottom's, then the top's.
+
+    Each four are counter-clockwise from above, and begin at the front left: the front is the side
+    that the yaw points to.
+    """
+    boxes = np.asarray(boxes, np.float64)
+    x, y = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]).T / 2
+    own = [np.tile(x, 2), np.tile(y, 2), np.repeat([-0.5, 0.5], 4)]
+    x, y, z = np.moveaxis(np.stack(own, axis=1) * boxes[:, None, 3:6], 2, 0)
+    cos, sin = np.cos(boxes[:, 6:]), np.sin(boxes[:, 6:])
+    turned = np.stack([x * cos - y * sin, x * sin + y * cos, z], axis=2)
+    return turned + boxes[:, None, :3]
+
+
 def is_rigid(pose: NDArray[np.float64]) -> bool:
     """Return whether a [4,4] matrix is a rotation and a translation: finite, and no mirror image.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointcmt.errors import ShapeError
-from pointcmt.scenes import Boxes, Frame, Image, SceneData, ScenePoints, is_rigid
+from pointcmt.scenes import Boxes, Frame, Image, SceneData, ScenePoints, box_corners, is_rigid
 
 EYE = np.eye(4)
 
@@ -90,3 +90,11 @@ def test_a_scene_shows_something():
     assert not SceneData((), ScenePoints(np.zeros((1, 3)))).has_labels
     labels = np.zeros(1, np.int16)
     assert SceneData((), ScenePoints(np.zeros((1, 3)), semantic=labels)).has_labels
+
+
+def test_corners_of_a_turned_box():
+    """Twice as long as wide, turned to the left: its front left corner is behind the others."""
+    (found,) = box_corners(np.array([[1, 2, 5, 4, 2, 1, np.pi / 2]]))
+    bottom = np.array([[0, 4, 4.5], [0, 0, 4.5], [2, 0, 4.5], [2, 4, 4.5]])
+    assert found[:4] == pytest.approx(bottom)
+    assert found[4:] == pytest.approx(bottom + np.array([0, 0, 1]))

@@ -25,6 +25,7 @@ from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.classifier import open_trained
 from pointcmt.training.evaluation.evaluate import Evaluation
 from pointcmt.training.evaluation.evaluate import evaluate as judge
+from pointcmt.training.evaluation.folds import FoldReport, evaluate_folds
 from pointcmt.training.evaluation.published import file_options
 from pointcmt.training.loop import Result
 from pointcmt.training.loop import train as train_one
@@ -204,7 +205,7 @@ def train(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Sequence[str | Path],
     *,
     data: Stores,
     split: str = "test",
@@ -214,13 +215,17 @@ def evaluate(
     backbone: str = "",
     points: int | None = None,
     frame: str = "",
-) -> Evaluation:
-    """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
+) -> Evaluation | FoldReport:
+    """Evaluate a run on a split of a store: accuracy, mIoU or average precision, overall and per
+    class.
 
     run: a folder, as for `load_run`. data: a store, or a list of stores. votes: predictions
     averaged per shape.
 
     Writes evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
+
+    Or run: a list of folds of S3DIS, each a run that is tested on the area that it held out. Their
+    counts are added up before any score is taken; `areas` has the report of each.
 
     Or run: a file of published weights (docs/training.md lists their layouts); nothing is written
     then. backbone: its network; "" finds it by the tensors. points: per shape, 1,024 by default.
@@ -230,9 +235,18 @@ def evaluate(
     >>> report.shapes, sorted(report.measures)
     (20, ['mean_class_accuracy', 'overall_accuracy'])
     """
-    place, store = local_path(run, "RUN"), _open(data)
+    store = _open(data)
+    if not isinstance(run, str | Path):
+        if split != "test" or backbone or points is not None or frame:
+            raise UsageError(
+                "several runs are only evaluated as folds of S3DIS, on areas that they held out",
+                where="--split, --backbone, --points, --frame",
+                fix="leave these out, or pass a single run",
+            )
+        folders = [local_path(each, "RUN") for each in run]
+        return evaluate_folds(folders, store, checkpoint, votes, device)
     file = file_options(backbone, points, frame)
-    return judge(place, store, split, checkpoint, votes, device, file)
+    return judge(local_path(run, "RUN"), store, split, checkpoint, votes, device, file)
 
 
 def _config(

@@ -12,31 +12,35 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
+from pointcmt.api.layouts import encode_layout
+from pointcmt.api.predicted import PredictedBoxes, PredictedParts, PredictedPoints
 from pointcmt.api.predictions import (
     COLUMNS,
     MADE_BY,
-    PART_COLUMNS,
-    SCENE_COLUMNS,
+    NAME,
     Palette,
-    PredictedParts,
-    PredictedPoints,
     Prediction,
     Predictions,
 )
-from pointcmt.api.scannet_files import FOLDER as SCANNET
-from pointcmt.api.scannet_files import encode_scannet
 from pointcmt.datasets.enclosing import store_around
 from pointcmt.datasets.page_folder import write_files
 from pointcmt.errors import StoreError, UsageError, printable
 from pointcmt.files import open_regular
+from pointcmt.training.figures.boxes import class_colors
 from pointcmt.training.figures.plots import PARTS
 from pointcmt.training.runs.folder import FACTS
 
-NAME = "predictions"
 SUFFIXES = (".csv", ".json", ".png")
-FOLDER, SCENES = "parts", "scenes"
+FOLDERS = {"parts": "parts", "points": "scenes", "boxes": "boxes"}  # by what is predicted
+# Triangles of a box, counter-clockwise from outside: bottom, top, front, left, back, right.
+SIDES = np.array(
+    [
+        *((0, 2, 1), (0, 3, 2), (4, 5, 6), (4, 6, 7), (3, 0, 4), (3, 4, 7)),
+        *((0, 1, 5), (0, 5, 4), (1, 2, 6), (1, 6, 5), (2, 3, 7), (2, 7, 6)),
+    ]
+)
 HEAD = 4096  # bytes at the beginning of a file that tell who wrote it
-_HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, PART_COLUMNS, SCENE_COLUMNS))
+_HEADERS = tuple(",".join(columns).encode() for columns in COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ def plan_files(out: Path, overwrite: bool) -> Plan:
     return plan
 
 
-def write_predictions(plan: Plan, found: Predictions, scannet: bool = False) -> list[Path]:
+def write_predictions(plan: Plan, found: Predictions, layout: str | None = None) -> list[Path]:
     """Write the planned files, each completely or not at all. Raises StoreError.
 
-    scannet: also label files for ScanNet's benchmark.
+    layout: also files for a benchmark, see `layouts`.
     """
     contents = {}
     for name in plan.names:
@@ -100,37 +104,39 @@ def write_predictions(plan: Plan, found: Predictions, scannet: bool = False) -> 
                 contents[name] = found.csv().encode()
             case ".json":
                 contents[name] = found.json().encode()
-            case _ if found.tiles or found.scenes:
+            case _ if found.pictures:
                 contents[name] = found.sheet()
     if not contents:
         raise StoreError(
             "there is nothing to draw: no shape could be predicted", where=str(plan.folder)
         )
     written = write_files(plan.folder, contents)
-    if not plan.whole:
+    if not plan.whole or found.kind == "classes":
         return written
-    files = _files_of_scenes(found) if found.palette else _files_of_parts(found)
-    for name, content in files:  # one at a time: scenes are large
-        written += write_files(plan.folder / (SCENES if found.palette else FOLDER), {name: content})
-    if scannet:
-        written += write_files(plan.folder / SCANNET, encode_scannet(found))
+    folder = plan.folder / FOLDERS[found.kind]
+    for name, content in _files_of_shapes(found):  # one at a time: scenes are large
+        written += write_files(folder, {name: content})
+    for name, draw in found.pictures.items():
+        if name != NAME:
+            written += write_files(folder, {f"{name}.png": draw()})
+    if layout is not None:
+        for name, content in encode_layout(layout, found):
+            place = plan.folder / layout / name
+            written += write_files(place.parent, {place.name: content})
     return written
 
 
-def _files_of_parts(found: Predictions) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each shape's files: colored points, and labels as a table."""
+def _files_of_shapes(found: Predictions) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each shape's files: what is predicted in color, and arrays."""
     for name, shape in _named(found):
         if shape.parts is not None:
             yield f"{name}.ply", encode_parts(shape.parts)
             yield f"{name}.csv", encode_labels(shape.parts)
-
-
-def _files_of_scenes(found: Predictions) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each scene's files: colored points, and arrays."""
-    for name, scene in _named(found):
-        if scene.points is not None:
-            yield f"{name}.ply", encode_points(scene.points, found.palette)
-            yield f"{name}.npz", encode_arrays(scene.points)
+        if shape.points is not None:
+            yield f"{name}.ply", encode_points(shape.points, found.palette)
+            yield f"{name}.npz", encode_arrays(shape.points)
+        if shape.boxes is not None:
+            yield f"{name}.ply", encode_boxes(shape.boxes)
 
 
 def _named(found: Predictions) -> Iterator[tuple[str, Prediction]]:
@@ -160,6 +166,18 @@ def encode_points(points: PredictedPoints, palette: Palette) -> bytes:
     return _encode_ply(points.points, rgb, "label", points.labels.astype(np.uint16), names)
 
 
+def encode_boxes(boxes: PredictedBoxes) -> bytes:
+    """Return a binary PLY file of boxes as closed surfaces, colored by class, with `label`."""
+    rgb = np.rint(255 * class_colors(len(boxes.names))).astype(np.uint8)
+    label = np.repeat(boxes.label, 8)
+    faces = np.arange(len(boxes.label))[:, None, None] * 8 + SIDES
+    names = [f"label {i} {printable(name)}" for i, name in enumerate(boxes.names)]
+    points = boxes.corners.reshape(-1, 3)
+    return _encode_ply(
+        points, rgb[label], "label", label.astype(np.uint16), names, faces.reshape(-1, 3)
+    )
+
+
 def encode_arrays(points: PredictedPoints) -> bytes:
     """Return an .npz file of a scene: points, label, score, source, class_names and maybe true."""
     arrays: dict[str, Any] = {
@@ -182,8 +200,12 @@ def _encode_ply(
     name: str,
     labels: NDArray[np.unsignedinteger],
     comments: list[str],
+    faces: NDArray[np.integer] | None = None,
 ) -> bytes:
-    """Return a binary PLY file of points [N, 3] with colors [N, 3] and labels [N] of this name."""
+    """Return a binary PLY file of points [N, 3] with colors [N, 3] and labels [N] of this name.
+
+    faces: triangles [F, 3] between them, if there are any.
+    """
     kinds = {"uint8": "uchar", "uint16": "ushort"}
     columns = dict(zip(("red", "green", "blue"), rgb.T, strict=True)) | {name: labels}
     fields = [(axis, np.dtype("<f4")) for axis in "xyz"]
@@ -200,9 +222,13 @@ def _encode_ply(
         f"element vertex {len(rows)}",
         *(f"property float {axis}" for axis in "xyz"),
         *(f"property {kinds[column.dtype.name]} {key}" for key, column in columns.items()),
-        "end_header",
     ]
-    return ("\n".join(header) + "\n").encode("ascii", "replace") + rows.tobytes()
+    triangles = np.zeros(0 if faces is None else len(faces), [("n", "u1"), ("corners", "<i4", 3)])
+    if faces is not None:
+        triangles["n"], triangles["corners"] = 3, faces
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    text = "\n".join([*header, "end_header", ""])
+    return text.encode("ascii", "replace") + rows.tobytes() + triangles.tobytes()
 
 
 def encode_labels(parts: PredictedParts) -> bytes:

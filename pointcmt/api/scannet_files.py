@@ -4,80 +4,54 @@ One text file per scan, SCENE.txt, with the NYU40 id of a vertex of SCENE_vh_cle
 line, in the order of that file (kaldir.vc.in.tum.de/scannet_benchmark/documentation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pointcmt.api.predictions import Predictions
-from pointcmt.api.targets import Target
+from pointcmt.api.targets import Target, require_once
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources.scannet import CLASSES, MESH, NAMES
 from pointcmt.errors import UsageError
 from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.runs.folder import Run
 
-FOLDER = "scannet"
 
-
-def require_scannet(run: Run, writes_folder: bool) -> None:
-    """Raise UsageError unless label files can be written: a folder, and classes of ScanNet."""
-    if run.config.recipe != "semseg":
-        raise UsageError(
-            "label files are of scenes, and this run does not segment them",
-            where=str(run.folder),
-            fix="leave out --scannet, or pass a run of `train semseg`",
-        )
-    unknown = [
-        name
-        for name, index in zip(run.class_names, match_names(run.class_names, NAMES), strict=True)
-        if index < 0
-    ]
+def require_scannet(run: Run) -> None:
+    """Raise UsageError unless ScanNet has the run's classes."""
+    index = match_names(run.class_names, NAMES)
+    unknown = [name for name, of in zip(run.class_names, index, strict=True) if of < 0]
     if unknown:
         raise UsageError(
             f"the run predicts classes that ScanNet's benchmark does not have: {listing(unknown)}",
-            where="--scannet",
+            where="--layout scannet",
             fix="pass a run that was trained on ScanNet",
-        )
-    if not writes_folder:
-        raise UsageError(
-            "label files are written into a folder",
-            where="--scannet",
-            fix="pass a folder as --out",
         )
 
 
 def require_scans(targets: Sequence[Target]) -> None:
     """Raise UsageError unless each file is a mesh of ScanNet, and each scan is there once."""
-    seen: set[str] = set()
+    scans: list[str] = []
     for target in targets:
         if target.store is not None:
-            names = [target.store.shapes[scene].id for scene in target.shapes.tolist()]
-        else:
-            names = [entry.record.id for entry in target.entries]
-            for entry in target.entries:
-                if not entry.record.source.endswith(f"{MESH}.ply"):
-                    raise UsageError(
-                        "label files are of the vertices of ScanNet's meshes",
-                        where=entry.path,
-                        fix=f"pass files named SCENE{MESH}.ply, folders that hold them, or a store "
-                        "of ScanNet",
-                    )
-        for name in names:
-            if name in seen:
+            scans += [target.store.shapes[scene].id for scene in target.shapes.tolist()]
+            continue
+        for entry in target.entries:
+            if not entry.record.source.endswith(f"{MESH}.ply"):
                 raise UsageError(
-                    f"the scan {name} is there twice, but has one label file",
-                    where="TARGET",
-                    fix="pass each scan once",
+                    "label files are of the vertices of ScanNet's meshes",
+                    where=entry.path,
+                    fix=f"pass files named SCENE{MESH}.ply, folders that hold them, or a store of "
+                    "ScanNet",
                 )
-            seen.add(name)
+            scans.append(entry.record.id)
+    require_once(scans, "label file")
 
 
-def encode_scannet(found: Predictions) -> dict[str, bytes]:
-    """Return the label files by name. found: predictions of the vertices, in their order."""
+def encode_scannet(found: Predictions) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each label file. found: of the vertices, in their order."""
     ids = np.array([*CLASSES])[match_names(found.class_names, NAMES)]
-    files = {}
     for scene in found.shapes:
         if scene.points is not None:
             lines = ids[scene.points.labels].tolist()
-            files[f"{scene.id}.txt"] = ("\n".join(map(str, lines)) + "\n").encode()
-    return files
+            yield f"{scene.id}.txt", ("\n".join(map(str, lines)) + "\n").encode()

@@ -58,12 +58,14 @@ class PlacedScan:
     """A scan as a store would hold it. N points.
 
     points: [N, 3] f32 meters in the world, in the order of a store. channels: arrays [N, 3] by
-    name. order: the point of the scan that each one is, [N]. notes: on what had to be assumed.
+    name. order: the point of the scan that each one is, [N]. pose [4, 4]: from the scan's own
+    coordinates to the world. notes: on what had to be assumed.
     """
 
     points: NDArray[np.float32]
     channels: dict[str, NDArray[Any]]
     order: NDArray[np.int64]
+    pose: NDArray[np.float64]
     notes: tuple[str, ...]
 
 
@@ -164,7 +166,7 @@ def place_scan(
     places = world.astype(np.float32)
     order = voxel_order(places)
     ordered = {name: array[order] for name, array in found.items()}
-    return PlacedScan(places[order], ordered, order, tuple(notes))
+    return PlacedScan(places[order], ordered, order, pose, tuple(notes))
 
 
 def _normals(

@@ -1,33 +1,32 @@
-"""Predict the class of each point of scenes: of stores, of files and objects that hold scans."""
+"""Predict scenes, of stores and of scans in files and objects: the class of each point.
 
-from collections.abc import Sequence
+`ScanJob` reads scans for whatever is predicted in them; `PointJob` predicts classes of points.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from pointcmt.api.predictions import (
-    FailedShape,
-    Palette,
-    PredictedPoints,
-    Prediction,
-    Predictions,
-    spread,
-)
+from pointcmt.api.predicted import PredictedPoints
+from pointcmt.api.prediction_job import Opened, PredictionJob
+from pointcmt.api.predictions import MADE_BY, NAME, Kind, Palette, Prediction, Predictions
 from pointcmt.api.stores import ViewStore
 from pointcmt.api.targets import Target
-from pointcmt.console import Paced, logger, meter
+from pointcmt.console import Paced
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources import s3dis, scannet, toyrooms
 from pointcmt.errors import ShapeRefused, UsageError
 from pointcmt.extras import needs
 from pointcmt.input_frame import UP_AXES
 from pointcmt.training.evaluation.scene_predictor import LABELS, ScenePredictor
-from pointcmt.training.figures.scenes import SegmentedScene
+from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
 from pointcmt.training.ops.semantic import IGNORE
-from pointcmt.training.runs.facts import store_notes
 
 if TYPE_CHECKING:
     from pointcmt.api.files import Entry
@@ -40,82 +39,104 @@ MOST_NOTED = 3  # scans that a note names
 
 
 @dataclass(eq=False)
-class SceneJob:
-    """One call of `predict` with a run that segments scenes.
+class ScanJob(PredictionJob[Opened]):
+    """Predictions of scenes."""
 
-    top: classes to name for each scene. scannet: predict the vertices of ScanNet's own meshes.
-    """
+    up: ClassVar[str] = "z"
+    unit: ClassVar[str] = "scenes"
+    most_drawn: ClassVar[int] = DRAWN
 
-    up: ClassVar[str] = "z"  # of files, unless another axis is given
-    predictor: ScenePredictor
-    top: int
-    scannet: bool = False
-    shapes: list[Prediction] = field(default_factory=list)
-    failures: list[FailedShape] = field(default_factory=list)
-    pictures: list[SegmentedScene] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    palette: Palette = ()
     _of_scans: dict[str, list[str]] = field(default_factory=dict)  # note → scans
 
+    @property
+    @abstractmethod
+    def channels(self) -> Sequence[str]:
+        """What the network reads besides places: color, normal, both or neither."""
+
+    @abstractmethod
+    def of_scan(self, entry: "Entry", scan: "Scan", placed: "PlacedScan", drawn: bool) -> None:
+        """Predict a scan. drawn: whether to draw it."""
+
     def run(self, targets: list[Target], up: str) -> Predictions:
-        """Predict all scenes. up: of files and objects. Raises UsageError for another axis."""
+        """See `PredictionJob`. Raises UsageError for an unknown axis."""
         if up not in UP_AXES:
             raise UsageError(f"unknown up axis '{up}'", where="--up", fix="known: x, y, z")
-        run, total = self.predictor.run, sum(target.count for target in targets)
-        self.palette = find_palette(
-            run.class_names, [t.store for t in targets if t.store is not None]
-        )
-        drawn, begin = spread(total, DRAWN), 0
-        with meter(f"predicting with {run.folder}", total, "scenes") as bar:
-            progress = Paced(bar)
-            for target in targets:
-                own = {n - begin for n in drawn if begin <= n < begin + target.count}
-                if target.store is None:
-                    self._of_files(target.entries, own, up, progress)
-                else:
-                    self._of_store(target.store, target.shapes, own, up, progress)
-                begin += target.count
-            progress.advance(0, now=True)
+        return super().run(targets, up)
+
+    def of_files(
+        self, entries: "Sequence[Entry]", drawn: set[int], up: str, progress: Paced
+    ) -> None:
+        """Read and predict scans."""
+        with needs("render", "reading files"):
+            from pointcmt.api.scans import ScanEntry, place_scan, read_scan
+
+        for number, entry in enumerate(entries):
+            pose = entry.pose if isinstance(entry, ScanEntry) else None
+            try:
+                scan = read_scan(entry)
+                placed = place_scan(scan, up, self.channels, pose)
+            except ShapeRefused as refused:
+                self.refuse(entry, refused)
+            else:
+                for note in placed.notes:
+                    self._of_scans.setdefault(note, []).append(entry.record.id)
+                self.of_scan(entry, scan, placed, number in drawn)
+            progress.advance(1)
+
+    def finish_notes(self) -> None:
+        """Add a note for each thing that scans lack, with the first of them."""
         for note, scans in self._of_scans.items():
             more = f" and {len(scans) - MOST_NOTED} more" if len(scans) > MOST_NOTED else ""
             self.notes.append(f"{', '.join(scans[:MOST_NOTED])}{more}: {note}")
-        for note in self.notes:
-            logger.warning(f"note: {note}")
-        return Predictions(
-            str(run.folder),
-            run.config.recipe,
-            self.predictor.which,
-            self.predictor.epoch,
-            tuple(run.class_names),
-            tuple(self.shapes),
-            tuple(self.failures),
-            tuple(self.notes),
-            self.top,
-            palette=self.palette,
-            scenes=tuple(self.pictures),
-        )
 
-    def _of_store(
-        self,
-        store: ViewStore,
-        scenes: NDArray[np.int64],
-        drawn: set[int],
-        up: str,
-        progress: Paced,
+
+@dataclass(eq=False)
+class PointJob(ScanJob[ScenePredictor]):
+    """Classes of points. of_meshes: of a store, predict the vertices of ScanNet's own meshes."""
+
+    of_meshes: bool = False
+    scenes: list[SegmentedScene] = field(default_factory=list)
+    _palette: Palette = ()
+
+    @property
+    def kind(self) -> Kind:
+        return "points"
+
+    @property
+    def palette(self) -> Palette:
+        return self._palette
+
+    @property
+    def channels(self) -> Sequence[str]:
+        return self.predictor.channels
+
+    def run(self, targets: list[Target], up: str) -> Predictions:
+        """See `ScanJob`."""
+        stores = [target.store for target in targets if target.store is not None]
+        self._palette = find_palette(self.predictor.run.class_names, stores)
+        return super().run(targets, up)
+
+    def pictures(self) -> dict[str, Callable[[], bytes]]:
+        if not self.scenes:
+            return {}
+        names = self.predictor.run.class_names
+        return {NAME: partial(draw_scenes, self.scenes, names, self.palette, MADE_BY)}
+
+    def of_store(
+        self, store: ViewStore, shapes: NDArray[np.int64], drawn: set[int], up: str, progress: Paced
     ) -> None:
         """Predict a store's scenes [n], or the meshes that they were read from."""
-        self.notes += store_notes(self.predictor.run.facts["data"], store)
-        if self.scannet:
+        if self.of_meshes:
             with needs("render", "reading files"):
                 from pointcmt.api.scans import scans_of_store
 
-                entries = scans_of_store(store, scenes.tolist())
-            self._of_files(entries, drawn, up, progress)
+                entries = scans_of_store(store, shapes.tolist())
+            self.of_files(entries, drawn, up, progress)
             return
         names = store.semantic_names
         of_class = np.append(match_names(names, self.predictor.run.class_names), IGNORE)
-        batches = self.predictor.of_store(store, scenes)
-        for number, (scene, batch) in enumerate(zip(scenes.tolist(), batches, strict=True)):
+        batches = self.predictor.of_store(store, shapes)
+        for number, (scene, batch) in enumerate(zip(shapes.tolist(), batches, strict=True)):
             label, score = self.predictor.predict(batch)
             points, back = store.read("points", scene), store.read("source_to_world", scene)
             true = None
@@ -130,32 +151,11 @@ class SceneJob:
                 self._draw(name, points, label, true, color)
             progress.advance(1)
 
-    def _of_files(
-        self, entries: "Sequence[Entry]", drawn: set[int], up: str, progress: Paced
-    ) -> None:
-        """Read and predict scans."""
-        with needs("render", "reading files"):
-            from pointcmt.api.scans import ScanEntry, place_scan, read_scan
-
-        for number, entry in enumerate(entries):
-            pose = entry.pose if isinstance(entry, ScanEntry) else None
-            try:
-                scan = read_scan(entry)
-                placed = place_scan(scan, up, self.predictor.channels, pose)
-            except ShapeRefused as refused:
-                reason = refused.reason.value, refused.detail
-                self.failures.append(FailedShape(entry.record.id, entry.path, *reason))
-            else:
-                self._of_scan(entry, scan, placed, number in drawn)
-            progress.advance(1)
-
-    def _of_scan(self, entry: "Entry", scan: "Scan", placed: "PlacedScan", drawn: bool) -> None:
+    def of_scan(self, entry: "Entry", scan: "Scan", placed: "PlacedScan", drawn: bool) -> None:
         """Predict a scan; its points come back in the order of its file."""
         label_there, score_there = self.predictor.of_points(placed.points, placed.channels)
         label, score = np.empty_like(label_there), np.empty_like(score_there)
         label[placed.order], score[placed.order] = label_there, score_there
-        for note in placed.notes:
-            self._of_scans.setdefault(note, []).append(entry.record.id)
         points = scan.points.points
         self._add(entry.record.id, entry.path, label, score, points, scan.source, None)
         if drawn:
@@ -195,7 +195,7 @@ class SceneJob:
         if true is not None:
             true = true[few] if np.any(true >= 0) else None
         color = None if color is None else color[few]
-        self.pictures.append(SegmentedScene(name, points[few], true, label[few], color))
+        self.scenes.append(SegmentedScene(name, points[few], true, label[few], color))
 
 
 def find_palette(names: Sequence[str], stores: Sequence[ViewStore]) -> Palette:

@@ -1,6 +1,6 @@
 """What `predict` is asked about: rendered shapes or scenes of stores; files, folders, objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from pointcmt.errors import StoreError, UsageError
 from pointcmt.extras import needs
 from pointcmt.shapes import Cloud, Mesh
 from pointcmt.training.config.sections import TrainConfig
-from pointcmt.training.runs.point_labels import require_kind
+from pointcmt.training.runs.store_kinds import require_kind
 
 if TYPE_CHECKING:
     from pointcmt.api.files import Entry
@@ -73,3 +73,16 @@ class Target:
             fix = "run `pointcmt info` to see its splits, or `pointcmt render` to render them"
             raise StoreError(what, where=target.path, fix=fix)
         return cls(target.path, target, np.flatnonzero(done))
+
+
+def require_once(scans: Iterable[str], what: str) -> None:
+    """Raise UsageError for a scan that is there twice. what: it has one of these files."""
+    seen: set[str] = set()
+    for scan in scans:
+        if scan in seen:
+            raise UsageError(
+                f"the scan {scan} is there twice, but has one {what}",
+                where="TARGET",
+                fix="pass each scan once",
+            )
+        seen.add(scan)

@@ -83,11 +83,11 @@ def _predicted(run: Path, store: str, split: str | None, device: str) -> "Predic
         from pointcmt.api.prediction import predict
 
         found = predict(run, store, split=split, device=device)
-    if found.segments:
+    if found.kind != "classes":
         raise UsageError(
-            "this run predicts parts; the page shows classes only",
+            f"this run predicts {found.kind}; the page shows classes only",
             where=f"--run {run}",
-            fix="pass a classifier's run, or look at parts with `pointcmt predict --out`",
+            fix="pass a classifier's run, or look at them with `pointcmt predict --out`",
         )
     scores = {shape.id: shape.scores for shape in found.shapes}
     return Predicted(scores, frozenset(found.class_names))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.scenes import box_corners
 
 MAP_POINTS = 40_000  # the first n points: evenly spread, since points are in voxel order
 HEAD_ROOM = 0.25  # of a scene's height: what is above is left out of the map, such as ceilings
@@ -65,7 +66,7 @@ def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
     sheet = Image.fromarray(picture)
     draw = ImageDraw.Draw(sheet)
     for box in store.read("boxes", scene) if "boxes" in store.specs else ():
-        corners = place(footprint(box))
+        corners = place(box_corners(box[None])[0, :4, :2])
         draw.polygon([tuple(corner) for corner in corners], outline="black")
         front = box[:2] + box[3] / 2 * np.array([np.cos(box[6]), np.sin(box[6])])
         draw.line([tuple(place(box[:2])), tuple(place(front))], fill="black")
@@ -73,14 +74,6 @@ def map_from_above(store: ViewStore, scene: int, size: int) -> Image.Image:
         ahead = center + 0.25 * pose[2, :3]
         draw.line([tuple(place(center[:2])), tuple(place(ahead[:2]))], fill="#d02090", width=2)
     return sheet
-
-
-def footprint(box: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the four corners [4,2] of a box [7] as seen from above, counter-clockwise."""
-    half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * np.asarray(box[3:5], np.float64) / 2
-    cos, sin = np.cos(box[6]), np.sin(box[6])
-    turned: NDArray[np.float64] = half @ np.array([[cos, sin], [-sin, cos]]) + box[:2]
-    return turned
 
 
 def matches_between(store: ViewStore, scene: int, views: tuple[int, int]) -> Image.Image:

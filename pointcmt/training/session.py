@@ -30,7 +30,6 @@ from pointcmt.training.runs.folder import LAST, Run, open_run, plan_run
 from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import MetricAccumulator
 from pointcmt.training.runs.optimization import ModelEMA, describe_extension, make_optimizer
-from pointcmt.training.runs.point_labels import fit_kind, learned_classes, require_kind
 from pointcmt.training.runs.pretrained import resolve_config, start_from
 from pointcmt.training.runs.splits import (
     Split,
@@ -40,6 +39,7 @@ from pointcmt.training.runs.splits import (
     split_train,
 )
 from pointcmt.training.runs.state import State
+from pointcmt.training.runs.store_kinds import fit_kind, learned_classes, require_kind
 from pointcmt.training.runs.trackers import require_trackers
 
 

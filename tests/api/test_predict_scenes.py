@@ -116,7 +116,7 @@ def _rows(points):
 
 def test_label_files_for_the_benchmark_have_a_line_for_each_vertex(run, store, scannet, tmp_path):
     for target, out in ((scannet / "scans_test", "F"), (store.path, "S")):
-        words = [run, target, "--split", "test", "--scannet", "--out", tmp_path / out]
+        words = [run, target, "--split", "test", "--layout", "scannet", "--out", tmp_path / out]
         done = CliRunner().invoke(app, ["predict", *map(str, words), "--device", "cpu", "--json"])
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout.splitlines()[-1])["shapes"] == 1
@@ -143,7 +143,7 @@ def test_vertices_that_a_store_has_no_room_for_have_labels_too(run, tmp_path):
         name.unlink()  # labels of other vertices
     small = render_scenes(list_scannet("scannet", root), tmp_path / "N", **{**TINY, "points": 200})
     assert len(small.read("points", 0)) == 200 < len(vertices)
-    (scene,) = pc.predict(run, small.path, scannet=True, out=tmp_path / "P", **CPU).shapes
+    (scene,) = pc.predict(run, small.path, layout="scannet", out=tmp_path / "P", **CPU).shapes
     assert np.allclose(scene.points.points[: len(vertices)], fake.into_file(vertices), atol=1e-5)
     lines = (tmp_path / f"P/scannet/{SCANS[0]}.txt").read_text().splitlines()
     assert [int(line) for line in lines] == NYU40[scene.points.labels].tolist()
@@ -236,7 +236,7 @@ def test_what_a_scan_lacks_is_told(run, tmp_path):
 def test_what_cannot_be_meant_is_refused(run, store, scannet, toy_store, trained, tmp_path):
     target = mesh_of(scannet, SCANS[0])
     shutil.copy(target, tmp_path / "room.ply")
-    scans, both = {"scannet": True}, {"scannet": True, "out": tmp_path / "P"}
+    scans, both = {"layout": "scannet"}, {"layout": "scannet", "out": tmp_path / "P"}
     for arguments, options, says in (
         ((run, target), {"class_name": "office"}, "classes of their own"),
         ((run, target), {"textures": tmp_path}, "without textures"),
@@ -247,7 +247,10 @@ def test_what_cannot_be_meant_is_refused(run, store, scannet, toy_store, trained
         ((run, target), {**scans, "out": tmp_path / "p.csv"}, "written into a folder"),
         ((run, tmp_path / "room.ply"), both, "vertices of ScanNet's meshes"),
         ((run, target, target), both, "is there twice"),
-        ((trained.folder, target), both, "does not segment them"),
+        ((trained.folder, target), both, "which this run does not predict"),
+        ((run, target), {**both, "layout": "votenet"}, "which this run does not predict"),
+        ((run, target), {**both, "layout": "scanet"}, "unknown layout 'scanet'"),
+        ((run, target), {"min_score": 0.5}, "only boxes have a least score"),
     ):
         with pytest.raises(pc.UsageError, match=says):
             pc.predict(*arguments, **options, **CPU)

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from pointcmt.cameras import Camera
 from pointcmt.compiled import compiled
-from pointcmt.render.draw.shading import KEY_FROM_CAMERA, KEY_IN_WORLD, light_on, smooth_light
+from pointcmt.render.draw.shading import (
+    AXIS_IN_WORLD,
+    KEY_FROM_CAMERA,
+    KEY_IN_WORLD,
+    has_axis,
+    light_on,
+    smooth_light,
+)
 
 CENTER = np.array([(0.5, 0.5)])  # the offset of a pixel's center for `make_rays`
 
@@ -24,17 +31,20 @@ class PackedCameras(NamedTuple):
     pixel_to_ray: NDArray[np.float64]  # [V,3,3]: (u, v, 1) → direction with a z depth of 1
     focal: NDArray[np.float64]  # [V] pixels
     light: NDArray[np.float64]  # [V,3] unit vector to the key light
+    axis: NDArray[np.float64]  # [V,3] of the light from both sides; 0 = a headlight instead
 
 
 def pack_cameras(camera: Camera, light: str) -> PackedCameras:
     """Pack cameras [V]. light: "camera" (over the viewer's shoulder) or "world" (from above)."""
     turn = np.swapaxes(camera.world_to_camera[:, :3, :3], 1, 2)
-    key = turn @ np.array(KEY_FROM_CAMERA) if light == "camera" else np.array(KEY_IN_WORLD)
+    key, axis = np.array(KEY_IN_WORLD), np.array(AXIS_IN_WORLD)
+    if light == "camera":
+        key, axis = turn @ np.array(KEY_FROM_CAMERA), np.zeros(3)
     return PackedCameras(
         camera.center,
         turn @ np.linalg.inv(camera.K),
         camera.K[:, 0, 0].copy(),
-        np.broadcast_to(key, (len(camera), 3)).copy(),
+        *(np.broadcast_to(each, (len(camera), 3)).copy() for each in (key, axis)),
     )
 
 
@@ -129,11 +139,12 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
         toward = (
             nx * cameras.light[view, 0] + ny * cameras.light[view, 1] + nz * cameras.light[view, 2]
         )
-        light[n] = light_on(facing, length, toward)
+        along = nx * cameras.axis[view, 0] + ny * cameras.axis[view, 1] + nz * cameras.axis[view, 2]
+        light[n] = light_on(facing, length, toward, along, has_axis(cameras.axis[view]))
         if smooth:
             corners, ray = surface.corner_normals[face], (dx, dy, dz)
-            key = cameras.light[view]
-            found = smooth_light(corners, wa, wb, wc, ray, facing > 0.0, length, key)
+            key, axis = cameras.light[view], cameras.axis[view]
+            found = smooth_light(corners, wa, wb, wc, ray, facing > 0.0, length, key, axis)
             light[n] = found if found >= 0.0 else light[n]
     return depth, weights, width, light, met
 

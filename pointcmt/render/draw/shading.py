@@ -17,12 +17,15 @@ from pointcmt.srgb import to_linear, to_srgb
 
 # Weights of the light. The headlight lights every visible face; the key light (over the viewer's
 # left shoulder) distinguishes faces of equal tilt. Their sum, 0.9, is 243 in an image: the whitest
-# surface stands out from a white background.
+# surface stands out from a white background. Light that is fixed to the world has no headlight, but
+# as strong a light along an axis, from both sides: what a surface looks like does not depend on who
+# looks.
 AMBIENT, HEADLIGHT, KEY = 0.12, 0.26, 0.52
 # The least that a surface reflects, linear: black surfaces show their shape.
 LEAST_REFLECTED = np.float32(0.02)
 KEY_FROM_CAMERA = (-0.40, -0.55, -0.733)  # unit vector to the key light, OpenCV axes
 KEY_IN_WORLD = (-0.36, -0.48, 0.80)  # the same for light fixed to the world
+AXIS_IN_WORLD = (0.48, -0.64, 0.60)  # unit vector of the light from both sides
 SAME_NORMAL = 1e-6  # corner normals that differ less from the face's are the face's
 SHORT_NORMAL = 1e-6  # squared length: interpolated normals below it have no direction
 MIP_LEVELS = 12
@@ -160,33 +163,43 @@ def _use(material: Material) -> tuple[int, int]:
 
 
 @compiled
-def light_points(points, normals, origin, key):  # type: ignore[no-untyped-def]
-    """Compute light [n] f32 on points [n,3] with normals [n,3], for a viewer and key light [3]."""
+def light_points(points, normals, origin, key, axis):  # type: ignore[no-untyped-def]
+    """Compute light [n] f32 on points [n,3] with normals [n,3], for a viewer and lights [3]."""
     light = np.empty(len(points), np.float32)
     for n in range(len(points)):
         dx, dy, dz = points[n, 0] - origin[0], points[n, 1] - origin[1], points[n, 2] - origin[2]
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
         facing = nx * dx + ny * dy + nz * dz
         length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        light[n] = light_on(facing, length, nx * key[0] + ny * key[1] + nz * key[2])
+        along = nx * axis[0] + ny * axis[1] + nz * axis[2]
+        toward = nx * key[0] + ny * key[1] + nz * key[2]
+        light[n] = light_on(facing, length, toward, along, has_axis(axis))
     return light
 
 
 @compiled
-def light_on(facing, length, toward):  # type: ignore[no-untyped-def]
-    """Return the light on a surface. facing: its normal times the ray of this length from the
-    viewer; toward: its normal times the direction to the key light."""
-    if facing > 0.0:  # the ray hits the back of the surface: turn its normal to the viewer
-        toward = -toward
-    return AMBIENT + HEADLIGHT * abs(facing) / length + KEY * max(toward, 0.0)
+def has_axis(axis):  # type: ignore[no-untyped-def]
+    """Return whether there is a light along an axis [3] in place of the headlight: it is not 0."""
+    return axis[0] != 0.0 or axis[1] != 0.0 or axis[2] != 0.0
 
 
 @compiled
-def smooth_light(normals, wa, wb, wc, ray, turned_away, length, key):  # type: ignore[no-untyped-def]
+def light_on(facing, length, toward, along, fixed):  # type: ignore[no-untyped-def]
+    """Return the light on a surface. facing: its normal times the ray of this length from the
+    viewer; toward: its normal times the direction to the key light; along: its normal times the
+    axis of the other light, which counts if that is fixed."""
+    if facing > 0.0:  # the ray hits the back of the surface: turn its normal to the viewer
+        toward = -toward
+    ahead = abs(along) if fixed else abs(facing) / length
+    return AMBIENT + HEADLIGHT * ahead + KEY * max(toward, 0.0)
+
+
+@compiled
+def smooth_light(normals, wa, wb, wc, ray, turned_away, length, key, axis):  # type: ignore[no-untyped-def]
     """Return the light at a point of a face with smooth shading; negative if it has no normal.
 
     normals [3,3]: of the corners, whose weights are wa, wb and wc. ray: from the viewer, of this
-    length. turned_away: whether the back is seen. key: unit vector to the key light.
+    length. turned_away: whether the back is seen. key, axis: unit vectors of the lights.
     """
     x = wa * normals[0, 0] + wb * normals[1, 0] + wc * normals[2, 0]
     y = wa * normals[0, 1] + wb * normals[1, 1] + wc * normals[2, 1]
@@ -197,7 +210,9 @@ def smooth_light(normals, wa, wb, wc, ray, turned_away, length, key):  # type: i
     scale = (-1.0 if turned_away else 1.0) / np.sqrt(square)
     facing = scale * (x * ray[0] + y * ray[1] + z * ray[2])
     toward = scale * (x * key[0] + y * key[1] + z * key[2])
-    return light_on(min(facing, 0.0), length, toward)  # near outlines it may point away
+    along = scale * (x * axis[0] + y * axis[1] + z * axis[2])
+    facing = min(facing, 0.0)  # near outlines it may point away
+    return light_on(facing, length, toward, along, has_axis(axis))
 
 
 def base_colors(

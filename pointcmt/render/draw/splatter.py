@@ -53,7 +53,7 @@ def draw_cloud(cloud: Cloud, splats: Splats, camera: Camera, config: RenderConfi
     for view, shown in enumerate(face_index):
         lit = own
         if cloud.colors is None:
-            place = cameras.origin[view], cameras.light[view]
+            place = cameras.origin[view], cameras.light[view], cameras.axis[view]
             light = shading.light_points(cloud.points, cloud.normals, *place)
             lit = shading.encode_lit(gray, light, shading.LEAST_REFLECTED)
         _paint(shown, lit, np.array(config.background, np.uint8), rgb[view])

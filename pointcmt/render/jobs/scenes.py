@@ -20,7 +20,7 @@ from pointcmt.scenes import SceneData
 class Scenes:
     """Make the rows of a job's scenes."""
 
-    drawer = "frames", "a scene"
+    drawer = "frames", "scenes come with their own images"
 
     def __init__(self, job: Job, config: SceneConfig) -> None:
         self.job, self.config = job, config

@@ -154,7 +154,11 @@ def _put_boxes(
         found = seen_boxes(scene, points, surface, cameras)
         if len(found) < len(scene.boxes):
             hidden = len(scene.boxes) - len(found)
-            notes.append(f"{hidden} boxes are left out: the frames hardly show their instances")
+            notes.append(
+                "1 box is left out: the frames hardly show its instance"
+                if hidden == 1
+                else f"{hidden} boxes are left out: the frames hardly show their instances"
+            )
     count = min(len(found), len(arrays["boxes"]))
     if count < len(found):
         notes.append(f"{count} of {len(found)} boxes are used: the store has no room")

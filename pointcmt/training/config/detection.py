@@ -1,10 +1,11 @@
 """Every option of the recipe for 3D object detection in scenes. Imports no torch.
 
-Defaults are VoteNet's (Qi et al., ICCV 2019) for ScanNet; docs/detection.md names what differs.
+Defaults are VoteNet's (Qi et al., ICCV 2019) for ScanNet, and with model.head=3detr those of 3DETR
+(Misra et al., ICCV 2021); docs/detection.md names what differs.
 Lengths are in meters.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from pointcmt.training.config.sections import (
     Schedule,
     Section,
     Share,
+    Weight,
 )
 
 
@@ -42,24 +44,61 @@ class DetectionData(Data):
     """Size of the voxels of sparse U-Nets."""
 
 
-class VoteNetwork(Network):
-    """VoteNet: a backbone, votes, and proposals."""
+class Detector(Network):
+    """A backbone with a feature for each of some seeds, and a head that finds boxes."""
 
+    head: Literal["votenet", "3detr"] = "votenet"
+    """votenet: seeds vote for centers, and clusters of votes propose boxes; 3detr: a transformer's
+    decoder whose queries are matched with boxes one to one."""
     backbone: Literal[
-        "", "pointnet2-votenet", "sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c"
+        "",
+        "pointnet2-votenet",
+        "3detr",
+        "3detr-masked",
+        "sparse-unet-tiny",
+        "sparse-unet-14a",
+        "sparse-unet-34c",
     ] = ""
-    """Network of the seeds; empty = that of the run in init, or pointnet2-votenet, VoteNet's
-    PointNet++, without one."""
+    """Network of the seeds; empty = that of the run in init, or without one pointnet2-votenet,
+    VoteNet's PointNet++, and for the head 3detr 3detr-masked, 3DETR-m's encoder."""
     headings: Positive = 1
     """Bins of headings; 1 = no headings: boxes are axis-aligned, and turned ones grow."""
     proposals: Annotated[int, Field(ge=1, le=1024)] = 256
-    """Proposals of each scene."""
+    """Proposals of each scene, or queries."""
     nms: Literal["hull", "rotated"] = "hull"
     """What non-maximum suppression compares: the axis-aligned hulls of boxes, as in published
     scores, or the boxes themselves."""
     norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Momentum of batch norms at first; it is halved at each ninth of the run, and at least 0.001.
     0 = always 0.1."""
+
+
+class QueryLoss(Section):
+    """Only for model.head=3detr: the costs by which queries are matched with boxes, and the weights
+    of the terms of the loss."""
+
+    class_cost: Weight = 1.0
+    """Of the probability of the box's class."""
+    giou_cost: Weight = 2.0
+    """Of the generalized IoU."""
+    center_cost: Weight = 0.0
+    """Of the L1 distance of centers, in units of the scene's extent."""
+    objectness_cost: Weight = 0.0
+    """Of the probability that there is an object."""
+    no_object: Weight = 0.25
+    """Weight of queries without a box in the cross entropy of classes."""
+    classes: Weight = 1.0
+    """Weight of the cross entropy of classes."""
+    giou: Weight = 1.0
+    """Weight of 1 - the generalized IoU."""
+    center: Weight = 5.0
+    """Weight of the L1 distance of centers, in units of the scene's extent."""
+    size: Weight = 1.0
+    """Weight of the L1 distance of sizes, in the same units."""
+    heading_class: Weight = 0.1
+    """Weight of the cross entropy of bins of headings."""
+    heading_residual: Weight = 0.5
+    """Weight of the residuals of headings."""
 
 
 class BoxAugmentation(Section):
@@ -91,10 +130,30 @@ class DetectConfig(DownstreamConfig):
     """Weights to load from init, if there is one. encoder: the encoder only; all: all that match;
     none: no weights, as a baseline."""
     data: DetectionData = DetectionData()
-    model: VoteNetwork = VoteNetwork()
+    model: Detector = Detector()
+    queries: QueryLoss = QueryLoss()
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=0.0)
     schedule: Schedule = Schedule(name="steps")
     augmentation: BoxAugmentation = BoxAugmentation()
+
+    @classmethod
+    def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Take 3DETR's settings for its head."""
+        model = given.get("model")
+        if not isinstance(model, dict) or model.get("head") != "3detr":
+            return {}
+        backbone = "" if given.get("init") and given.get("load") != "none" else "3detr-masked"
+        return {
+            "epochs": 1080,
+            "model": {"backbone": backbone, "norm_momentum": 0.0},
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 0.0005,
+                "weight_decay": 0.1,
+                "clip_norm": 0.1,
+            },
+            "schedule": {"name": "cosine", "warmup": 9.0},
+        }
 
     @property
     def reads(self) -> Literal["objects", "scenes"]:

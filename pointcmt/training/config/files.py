@@ -53,6 +53,14 @@ ADDED = (
             "mix",
         )
     ),
+    "model.head",
+    *(
+        f"queries.{name}"
+        for name in (
+            *("class_cost", "giou_cost", "center_cost", "objectness_cost", "no_object", "classes"),
+            *("giou", "center", "size", "heading_class", "heading_residual"),
+        )
+    ),
 )
 Given = Iterable[str] | Mapping[str, Any]  # texts `a.b=c`, or values by dotted key
 

@@ -22,7 +22,9 @@ from pointcmt.training.config.sections import (
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 SMALLEST_CELL = 0.05  # of an elastic distortion, in meters: its noise fills a grid of such cells
-POINTS = 8192  # of a crop for PointNet++, as in its code for ScanNet
+# Points of a crop: for PointNet++ as in its code for ScanNet, for DGCNN as in its code for S3DIS.
+POINTS = {"pointnet2": 8192, "dgcnn": 4096}
+POINTS |= dict.fromkeys(("pointvit-s", "pointvit-b", "pointvit-l"), 8192)
 
 
 def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
@@ -35,7 +37,7 @@ Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
 
 
 class PointInputs(Section):
-    """What a network on voxels takes of the points of scenes, besides 1 and their height."""
+    """What a network takes of the points of scenes besides their places or height."""
 
     voxel: Annotated[float, Field(ge=0.001, le=1)] = 0.05
     """Size of voxels of the network, in meters; semseg trains on one random point of each."""
@@ -63,8 +65,8 @@ class SceneData(PointInputs, Data):
     """S3DIS: the area to hold out for the test, 1 to 6, whatever the store's splits are; 0 = the
     test split of the store."""
     crop: NotNegative = 100_000
-    """Voxels of a crop, those nearest to a random one; 0 = whole scenes. pointnet2 needs crops, by
-    default of 8192."""
+    """Voxels of a crop, those nearest to a random one; 0 = whole scenes. Networks on points need
+    crops, by default of 8192, and dgcnn of 4096."""
     crops: Positive = 1
     """Crops of each scene and epoch."""
     labeled_points: NotNegative = 0
@@ -74,9 +76,17 @@ class SceneData(PointInputs, Data):
 class ScenePoints(Network):
     """A network with a feature for each point of a scene, and a linear layer on it."""
 
-    backbone: Literal["", "sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c", "pointnet2"] = (
-        ""
-    )
+    backbone: Literal[
+        "",
+        "sparse-unet-tiny",
+        "sparse-unet-14a",
+        "sparse-unet-34c",
+        "pointnet2",
+        "dgcnn",
+        "pointvit-s",
+        "pointvit-b",
+        "pointvit-l",
+    ] = ""
     """Network; empty = the sparse U-Net of the run in init, or sparse-unet-34c without one.
     pointnet2 has the layers and radii of PointNet++ on scenes."""
 
@@ -162,17 +172,17 @@ class SemsegConfig(DownstreamConfig):
 
     @classmethod
     def follows(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Take smaller crops for PointNet++."""
+        """Take smaller crops for networks on points."""
         model = given.get("model")
-        if not isinstance(model, dict) or model.get("backbone") != "pointnet2":
-            return {}
-        return {"data": {"crop": POINTS}}
+        name = model.get("backbone") if isinstance(model, dict) else None
+        return {"data": {"crop": POINTS[name]}} if name in POINTS else {}
 
     @model_validator(mode="after")
     def _check_crop(self) -> "SemsegConfig":
-        if self.model.backbone == "pointnet2" and not self.data.crop:
+        name = self.model.backbone
+        if name in POINTS and not self.data.crop:
             raise ValueError(
-                "pointnet2 is trained on crops, so data.crop should not be 0: use "
-                f"data.crop={POINTS}, or a sparse U-Net for whole scenes"
+                f"{name} is trained on crops, so data.crop should not be 0: use "
+                f"data.crop={POINTS[name]}, or a sparse U-Net for whole scenes"
             )
         return self

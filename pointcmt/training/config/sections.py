@@ -60,7 +60,7 @@ DENSE_BACKBONES = (
     "pointvit-l",
     *SPARSE_BACKBONES,
 )
-SCENE_BACKBONES = (*SPARSE_BACKBONES, "pointnet2")  # with features and in meters
+SCENE_BACKBONES = DENSE_BACKBONES  # in meters, with colors and normals
 
 
 def named(group: plugins.Group, known: tuple[str, ...], empty: bool = False) -> AfterValidator:

@@ -4,34 +4,45 @@ Classes of run and store are matched by name. Boxes of classes that the run does
 out.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pointcmt.console import Paced
-from pointcmt.datasets.store.scene_streams.boxes import BoxConfig
 from pointcmt.datasets.store.view_store import StoreReader
-from pointcmt.datasets.streams import evaluation_config, open_stream
-from pointcmt.errors import StoreError, UsageError, printable
+from pointcmt.errors import StoreError, printable
+from pointcmt.training.evaluation.box_frames import find_box_frames
+from pointcmt.training.evaluation.box_predictor import BoxPredictor
 from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
-from pointcmt.training.evaluation.scenes import DRAWN
-from pointcmt.training.figures.boxes import BoxedScene, Curve, draw_boxes, draw_precision
+from pointcmt.training.evaluation.scenes import DRAWN, DRAWN_FRAMES
+from pointcmt.training.figures.box_frames import BoxedFrame, draw_box_frames
+from pointcmt.training.figures.boxes import (
+    LEAST_SCORE,
+    BoxedScene,
+    Curve,
+    draw_boxes,
+    draw_precision,
+)
+from pointcmt.training.figures.confusion import draw_confusion
+from pointcmt.training.ops.detection.confusion import count_classes
 from pointcmt.training.ops.detection.scores import (
     Detections,
     DetectionScores,
     TrueBoxes,
     count_detections,
     detection_scores,
+    over,
     precision_recall,
 )
+from pointcmt.training.ops.detection.selection import likeliest
 from pointcmt.training.recipes.detect import Detect, true_boxes
-from pointcmt.training.runs.box_labels import box_classes
+from pointcmt.training.runs.store_kinds import scene_classes
 
+NOTHING = "nothing"  # the row of detections without a true box, and the column of missed boxes
 IOUS = {"25": 0.25, "50": 0.5}  # that a hit must exceed, by the ending of measures' names
 
 
@@ -39,9 +50,10 @@ IOUS = {"25": 0.25, "50": 0.5}  # that a hit must exceed, by the ending of measu
 class DetectionReport:
     """Results of a detection: what was evaluated, and the boxes that all numbers follow from.
 
-    found, true: of each scene. nms: what non-maximum suppression compared. points: of a scene, that
-    the network took. examples: some scenes, to be drawn. notes: for the user, about the store.
-    left_out: boxes of classes that the run does not know, by class.
+    found, true: of each scene, as `selection.select` returns them. nms: what non-maximum
+    suppression compared. points: of a scene, that the network took. examples, frames: some scenes
+    and frames, to be drawn. notes: for the user, about the store. left_out: boxes of classes that
+    the run does not know, by class.
     """
 
     recipe: str
@@ -55,6 +67,7 @@ class DetectionReport:
     nms: str
     points: int
     examples: list[BoxedScene]
+    frames: list[BoxedFrame] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
@@ -109,9 +122,21 @@ class DetectionReport:
         """Return nothing for predictions.json: precision is not a ratio of sums over scenes."""
         return {}
 
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Boxes by true and predicted class, [C + 1, C + 1], the last of each: none.
+
+        Of detections with a score over LEAST_SCORE, each with its likeliest class; see
+        `count_classes`.
+        """
+        classes = len(self.class_names)
+        likely = (over(likeliest(found), LEAST_SCORE) for found in self.found)
+        scenes = zip(likely, self.true, strict=True)
+        return np.sum([count_classes(*scene, classes) for scene in scenes], axis=0)
+
     def facts(self) -> dict[str, Any]:
-        """Return more fields for evaluation.json: none."""
-        return {}
+        """Return more fields for evaluation.json: the confusion, and its least score."""
+        return {"confusion": self.confusion.tolist(), "confusion_least_score": LEAST_SCORE}
 
     def describe(self) -> str:
         """Return the numbers as text; each class takes one line, whatever its name holds."""
@@ -141,7 +166,7 @@ class DetectionReport:
         return "\n".join(lines)
 
     def pictures(self) -> dict[str, bytes]:
-        """Draw precision over recall, and some scenes from above."""
+        """Draw precision over recall, the confusion, and some scenes from above and in frames."""
         curves = {
             f"IoU > {IOUS[ending]:g}": [
                 Curve(name, *precision_recall(hits, int(count)), average)
@@ -152,13 +177,17 @@ class DetectionReport:
             ]
             for ending, s in self.scores.items()
         }
-        return {
+        title = f"{self.recipe}, {self.split}: boxes with a score over {LEAST_SCORE:g}"
+        pictures = {
             "precision": draw_precision(curves, self.class_names),
+            "confusion": draw_confusion(self.confusion, [*self.class_names, NOTHING], title),
             "boxes": draw_boxes(self.examples, self.class_names),
         }
+        if self.frames:
+            pictures["frames"] = draw_box_frames(self.frames, self.class_names)
+        return pictures
 
 
-@torch.no_grad()
 def detect_scenes(
     about: dict[str, Any],
     opened: Classifier,
@@ -172,31 +201,23 @@ def detect_scenes(
     about: the first fields of the report. Raises UsageError for votes, StoreError if the scenes
     have no box of a class that the run knows.
     """
-    if opened.votes > 1:
-        raise UsageError(
-            "votes are not available for scenes",
-            where="--votes",
-            fix="leave it out: boxes are detected once, as in training",
-        )
-    recipe, run = cast(Detect, opened.recipe), opened.run
-    model, names = recipe.model.eval(), box_classes(store)
-    device = next(model.parameters()).device
+    predictor, names = BoxPredictor(**vars(opened)), scene_classes(store, "boxes")
     drawn = set(np.unique(np.linspace(0, len(scenes) - 1, DRAWN).astype(int)).tolist())
-    found, targets, examples, unknown = [], [], [], np.zeros(len(names), np.int64)
-    # A scene at a time, whatever the size of batches: a result does not depend on its neighbors.
-    reads = cast(BoxConfig, evaluation_config(recipe.stream, 1))
-    stream = open_stream(store, scenes, replace(reads, channels=recipe.inputs))
-    for number, batch in enumerate(stream):
-        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        proposals = recipe.predict(model, on_device)
-        found += recipe.detections(model, on_device, proposals)
+    found, targets, unknown = [], [], np.zeros(len(names), np.int64)
+    examples: list[BoxedScene] = []
+    frames: list[BoxedFrame] = []
+    for number, batch in enumerate(predictor.of_store(store, scenes)):
+        found.append(predictor.detect(batch))
         (stored,) = true_boxes(batch)
         label = of_class[stored.label]
         unknown += np.bincount(stored.label[label < 0], minlength=len(names))
         targets.append(TrueBoxes(stored.boxes[label >= 0], label[label >= 0]))
         if number in drawn:
-            name = store.shapes[int(scenes[number])].id
-            examples.append(BoxedScene(name, batch["points"][0].numpy(), targets[-1], found[-1]))
+            scene = int(scenes[number])
+            name, likely = store.shapes[scene].id, likeliest(found[-1])
+            boxes = targets[-1], over(likely, LEAST_SCORE)
+            examples.append(BoxedScene(name, batch["points"][0].numpy(), *boxes))
+            frames += find_box_frames(store, scene, *boxes, DRAWN_FRAMES)
         progress.advance(1)
     if not any(len(true.label) for true in targets):
         raise StoreError(
@@ -205,9 +226,11 @@ def detect_scenes(
             fix="use more scenes, or a store of the dataset that the run was trained on",
         )
     counted = {n: int(c) for n, c in zip(names, unknown, strict=True) if c}
+    recipe = cast(Detect, opened.recipe)
     return DetectionReport(
-        **{**about, "left_out": counted}, class_names=run.class_names, found=found, true=targets,
-        nms=recipe.config.model.nms, points=recipe.config.data.points, examples=examples,
+        **{**about, "left_out": counted}, class_names=opened.run.class_names, found=found,
+        true=targets, nms=recipe.config.model.nms, points=predictor.points, examples=examples,
+        frames=frames,
     )  # fmt: skip
 
 

@@ -21,8 +21,9 @@ from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.part_labels import Parts, find_parts, require_labels
-from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
+from pointcmt.training.runs.point_labels import require_labeled_points
 from pointcmt.training.runs.splits import labeled, of_learned_classes, split_test
+from pointcmt.training.runs.store_kinds import require_kind
 
 MOST_NAMED = 10  # classes that a message lists
 

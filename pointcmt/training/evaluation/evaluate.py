@@ -37,8 +37,9 @@ from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
 from pointcmt.training.runs.folder import BEST, Run, shapes_digest
 from pointcmt.training.runs.part_labels import find_parts, require_labels
-from pointcmt.training.runs.point_labels import require_kind, require_labeled_points
+from pointcmt.training.runs.point_labels import require_labeled_points
 from pointcmt.training.runs.splits import labeled, split_shapes, split_test, split_train
+from pointcmt.training.runs.store_kinds import require_kind
 
 SPLITS = ("test", "val", "train")
 MOST_NAMED = 5  # classes without shapes that are listed

@@ -45,6 +45,16 @@ class FoldReport:
             ids=tuple(name for report in reports for name in report.ids),
         )
 
+    @property
+    def shapes(self) -> int:
+        """The number of rooms."""
+        return self.pooled.shapes
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The pooled measures, the most important one first."""
+        return self.pooled.measures
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields that `evaluate --json` prints: those of all areas, and of each."""
         areas = {str(area): report.as_json() for area, report in self.areas.items()}

@@ -18,8 +18,8 @@ from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.streaming import Batch, StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.datasets.streams import evaluation_config
-from pointcmt.errors import UsageError
 from pointcmt.training.config.downstream import PartsegConfig
+from pointcmt.training.evaluation.box_predictor import BoxPredictor
 from pointcmt.training.evaluation.classifier import (
     Classifier,
     open_classifier,
@@ -74,18 +74,15 @@ class Predictor(Classifier):
             yield rows.numpy()
 
 
-def open_predictor(folder: Path, which: str, votes: int, device: str) -> Predictor | ScenePredictor:
-    """Open a run for prediction, of shapes or of scenes. As in `open_classifier`.
+def open_predictor(
+    folder: Path, which: str, votes: int, device: str
+) -> Predictor | ScenePredictor | BoxPredictor:
+    """Open a run for prediction: of shapes, of points of scenes, or of boxes.
 
-    Raises UsageError for a run that detects boxes.
+    As in `open_classifier`. Raises UsageError for votes of boxes.
     """
     opened = open_classifier(folder, which, votes, device)
     if opened.run.config.detects:
-        raise UsageError(
-            f"runs of the recipe '{opened.run.config.recipe}' find boxes, which `predict` cannot "
-            "write yet",
-            where=str(opened.run.folder),
-            fix="use `pointcmt evaluate` on a store of scenes",
-        )
+        return BoxPredictor(**vars(opened))
     scenes = opened.run.config.reads == SCENES
     return ScenePredictor(**vars(opened)) if scenes else Predictor(**vars(opened))

@@ -21,13 +21,13 @@ from pointcmt.training.recipes.student import build
 from pointcmt.training.runs.facts import describe_store
 from pointcmt.training.runs.folder import Run
 from pointcmt.training.runs.frames import stated_frame
-from pointcmt.training.runs.point_labels import require_kind
 from pointcmt.training.runs.published_weights import (
     LAST_LAYERS,
     find_backbone_of,
     load_published,
     peek,
 )
+from pointcmt.training.runs.store_kinds import require_kind
 
 BENCHMARK = InputFrame("y", "centroid")  # of published networks, if the store states none
 

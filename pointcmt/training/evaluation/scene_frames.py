@@ -28,12 +28,7 @@ def find_frames(
     visible = unpack_visible(packed, scene.points)
     points = scene.start_points("points").result()
     found: list[SegmentedFrame] = []
-    left = visible.copy()
-    for _ in range(min(most, scene.views)):
-        view = int(left.sum(axis=1).argmax())
-        if not left[view].any():
-            break
-        left &= ~visible[view]
+    for view in choose_views(visible, most):
         image = scene.start("rgb", view).result()
         K, pose, number = (
             scene.start(each, view).result() for each in ("K", "world_to_camera", "frame")
@@ -44,3 +39,18 @@ def find_frames(
         labels = (np.where(shown, each[point], IGNORE) for each in (true, predicted))
         found.append(SegmentedFrame(f"{name}, frame {int(number)}", image, shown, *labels))
     return found
+
+
+def choose_views(shown: NDArray[np.bool_], most: int) -> list[int]:
+    """Return up to `most` views that together show much. shown [V, n]: what each view shows.
+
+    The first shows the most, each further one the most that none before it shows.
+    """
+    left, chosen = shown.copy(), []
+    for _ in range(min(most, len(shown))):
+        view = int(left.sum(axis=1).argmax())
+        if not left[view].any():
+            break
+        left &= ~shown[view]
+        chosen.append(view)
+    return chosen

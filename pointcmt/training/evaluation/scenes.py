@@ -28,8 +28,8 @@ from pointcmt.training.figures.scenes import SegmentedScene, draw_classes, draw_
 from pointcmt.training.ops.semantic import IGNORE, Confusion, confusion
 from pointcmt.training.runs.facts import each_store
 from pointcmt.training.runs.folder import Run
-from pointcmt.training.runs.point_labels import learned_classes, point_classes
 from pointcmt.training.runs.splits import areas_of, held_out_areas
+from pointcmt.training.runs.store_kinds import learned_classes, scene_classes
 
 DRAWN = 3  # scenes in a picture
 DRAWN_POINTS = 60_000  # of each, evenly taken
@@ -256,7 +256,7 @@ def segment_scenes(
         if number in chosen:
             counting.draw(int(scenes[number]), batch, plain)
         progress.advance(1)
-    names = point_classes(store)
+    names = scene_classes(store, "points")
     left_out = {n: int(c) for n, c in zip(names, counting.unknown, strict=True) if c}
     return SceneReport(
         **{**about, "left_out": left_out},

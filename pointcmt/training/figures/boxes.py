@@ -12,12 +12,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from pointcmt.training.figures.plots import INK, RULE, caption, to_png
+from pointcmt.scenes import box_corners
+from pointcmt.training.figures.plots import INK, RULE, bare, caption, to_png
 
 LEAST_SCORE = 0.3  # of detections that are drawn
 DRAWN_POINTS = 10_000  # of a scene
 ROWS = ("true boxes", "predicted boxes")
 COLUMN = 3.6  # inches
+POINTS = "#a0a0a0"  # the color of a scene's points
+MOST_NAMED = 7  # classes in a row of the legend
 
 
 class Labeled(Protocol):
@@ -29,21 +32,14 @@ class Labeled(Protocol):
     def label(self) -> NDArray[np.integer]: ...
 
 
-class Scored(Labeled, Protocol):
-    """Labeled boxes with scores [K]."""
-
-    @property
-    def score(self) -> NDArray[np.floating]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class BoxedScene:
-    """Points [N, 3] of a scene with its true boxes and its detections."""
+    """Points [N, 3] of a scene with its true boxes, None if unknown, and those that were found."""
 
     name: str
     points: NDArray[np.float32]
-    true: Labeled
-    found: Scored
+    true: Labeled | None
+    found: Labeled
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,29 +52,32 @@ class Curve:
     average: float
 
 
-def draw_boxes(scenes: Sequence[BoxedScene], names: Sequence[str]) -> bytes:
-    """Draw a column for each scene from above: its true boxes, and the likely detections.
+def draw_boxes(scenes: Sequence[BoxedScene], names: Sequence[str], software: str = "") -> bytes:
+    """Draw a column for each scene from above: its true boxes, if any scene has them, and those
+    that were found.
 
-    A line leads from the middle of a box to its front. The color is the class. Detections with a
-    score over LEAST_SCORE are drawn.
+    A line leads from the middle of a box to its front. The color is the class. software: the maker,
+    stored in the file.
     """
-    figure = Figure(figsize=(COLUMN * max(len(scenes), 2), 7.6), dpi=110, layout="constrained")
-    panels = figure.subplots(len(ROWS), len(scenes), squeeze=False)
+    rows = ROWS if any(scene.true is not None for scene in scenes) else ROWS[1:]
+    size = COLUMN * max(len(scenes), 2), 0.8 + 3.4 * len(rows)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    panels = figure.subplots(len(rows), len(scenes), squeeze=False)
     colors = class_colors(len(names))
     for column, scene in zip(panels.T, scenes, strict=True):
-        likely = scene.found.score > LEAST_SCORE
-        found = scene.found.boxes[likely], scene.found.label[likely]
-        shown = ((scene.true.boxes, scene.true.label), found)
         every = -(-len(scene.points) // DRAWN_POINTS)
-        for axes, (boxes, label) in zip(column, shown, strict=True):
-            x, y = scene.points[::every, :2].T
-            axes.scatter(x, y, c=RULE, s=0.5, linewidths=0)
-            _outline(axes, boxes, colors[label])
+        x, y = scene.points[::every, :2].T
+        for axes, boxes in zip(column, (scene.true, scene.found)[-len(rows) :], strict=True):
+            axes.scatter(x, y, c=POINTS, s=0.5, linewidths=0)
+            if boxes is not None:
+                _outline(axes, boxes.boxes, colors[boxes.label])
+            bare(axes)
+            axes.set(aspect="equal")
         column[0].set_title(caption(scene.name), color=INK, fontsize=9)
-    for axes, title in zip(panels[:, 0], ROWS, strict=True):
+    for axes, title in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(title, color=INK, fontsize=9)
-    _legend(figure, names, colors)
-    return to_png(figure)
+    add_classes(figure, names, colors)
+    return to_png(figure, software)
 
 
 def draw_precision(curves: dict[str, list[Curve]], names: Sequence[str]) -> bytes:
@@ -104,7 +103,7 @@ def draw_precision(curves: dict[str, list[Curve]], names: Sequence[str]) -> byte
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.grid(color=RULE, linewidth=0.6)
-    _legend(figure, names, colors)
+    add_classes(figure, names, colors)
     return to_png(figure)
 
 
@@ -115,31 +114,22 @@ def class_colors(classes: int) -> NDArray[np.float64]:
     return np.asarray(palette[order[np.arange(classes) % 20]], np.float64)
 
 
-def corners(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the corners of footprints of boxes [K, 7], counter-clockwise, [K, 4, 2]."""
-    signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
-    x, y = np.moveaxis(signs * boxes[:, None, 3:5].astype(np.float64), 2, 0)
-    cos, sin = np.cos(boxes[:, 6:7]), np.sin(boxes[:, 6:7])
-    return np.stack([x * cos - y * sin, x * sin + y * cos], axis=2) + boxes[:, None, :2]
-
-
 def _outline(axes: Any, boxes: NDArray[np.floating], colors: NDArray[np.float64]) -> None:
-    outlines = corners(boxes)
+    outlines = box_corners(boxes)[:, :4, :2]
     axes.add_collection(PolyCollection(list(outlines), facecolors="none", edgecolors=colors))
     fronts = (outlines[:, 0] + outlines[:, 3]) / 2
     for middle, front, color in zip(boxes[:, :2], fronts, colors, strict=True):
         axes.plot(*np.stack([middle, front], axis=1), color=color, linewidth=1)
-    axes.set(aspect="equal", xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
-def _legend(figure: Figure, names: Sequence[str], colors: NDArray[np.float64]) -> None:
+def add_classes(figure: Figure, names: Sequence[str], colors: NDArray[np.float64]) -> None:
+    """Put the classes below a figure, with the colors of their boxes."""
     handles = [
         Line2D([], [], color=color, label=caption(name))
         for name, color in zip(names, colors, strict=True)
     ]
+    rows = -(-len(names) // MOST_NAMED)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(names), 7), frameon=False,
+        handles=handles, loc="outside lower center", ncols=-(-len(names) // rows), frameon=False,
         fontsize=8, labelcolor=INK,
     )  # fmt: skip

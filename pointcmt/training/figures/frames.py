@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pointcmt.training.figures.plots import INK, caption, to_png
+from pointcmt.training.figures.plots import INK, bare, caption, to_png
 from pointcmt.training.figures.scenes import (
     DPI,
     OUTCOMES,
@@ -54,7 +54,7 @@ def draw_frames(frames: list[SegmentedFrame], names: list[str], palette: list[li
         )
         for axes, image in zip(column, images, strict=True):
             axes.imshow(image)
-            _plain(axes)
+            bare(axes)
         column[0].set_title(caption(frame.name), color=INK, fontsize=8)
         share = share_correct(frame.true, frame.predicted)
         column[-1].set_xlabel(share, color=INK, fontsize=8)
@@ -69,9 +69,3 @@ def _tinted(frame: SegmentedFrame, colors: NDArray[Any]) -> NDArray[np.uint8]:
     gray = frame.image.mean(axis=2, keepdims=True)
     mixed = TINT * colors + (1 - TINT) * gray
     return np.where(frame.shown[..., None], mixed, DIM * gray).astype(np.uint8)
-
-
-def _plain(axes: Any) -> None:
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)

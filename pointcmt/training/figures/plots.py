@@ -70,6 +70,13 @@ def caption(name: str) -> str:
     return f" {plain}" if plain.startswith("_") else plain
 
 
+def bare(axes: Axes) -> None:
+    """Take the ticks and the frame from a panel."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
 def draw_clouds(
     pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], distances: list[float]
 ) -> bytes:
@@ -139,9 +146,8 @@ def _gallery(columns: int, rows: tuple[str, ...], reach: float) -> tuple[Figure,
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for axes in panels.flat:
-        axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        bare(axes)
+        axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
     for row, name in enumerate(rows):
         panels[row, 0].set_ylabel(name, color=INK, fontsize=8)
     return figure, panels

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from pointcmt.training.figures.plots import INK, RULE, caption, to_png
+from pointcmt.training.figures.plots import INK, RULE, bare, caption, to_png
 
 HEAD_ROOM = 0.25  # of a scene's height: what is above is left out, such as the ceiling
 UNKNOWN, RIGHT, WRONG = (110, 110, 110), (215, 220, 225), (200, 45, 45)  # colors
@@ -57,9 +57,7 @@ def draw_scenes(
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(len(rows), len(scenes), squeeze=False)
     for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        bare(axes)
     for column, scene in zip(panels.T, scenes, strict=True):
         order = _lower_part(scene.points[:, 2])
         colors = _colors(scene, palette)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pointcmt.training.figures.plots import INK, PARTS, caption, to_png, view_cloud
+from pointcmt.training.figures.plots import INK, PARTS, bare, caption, to_png, view_cloud
 
 COLUMNS = 8
 RIGHT, WRONG = "#2e8b57", "#c8433f"
@@ -39,9 +39,7 @@ def draw_sheet(tiles: list[Tile], heading: str, software: str) -> bytes:
     figure.suptitle(caption(heading), color=INK, fontsize=10, x=0.01, ha="left")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        bare(axes)
     for axes, tile in zip(panels.flat, tiles, strict=False):
         if tile.image is not None:
             axes.imshow(tile.image)

@@ -1,10 +1,12 @@
-"""3D object detection: VoteNet on random points of whole scenes (Qi et al., ICCV 2019).
+"""3D object detection: VoteNet (Qi et al., ICCV 2019) or 3DETR (Misra et al., ICCV 2021) on random
+points of whole scenes.
 
 Validation detects as evaluation does: with the same points each time, and average precision over
 all scenes together.
 """
 
 from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,38 +17,31 @@ from pointcmt.datasets.store.scene_streams.boxes import BoxConfig
 from pointcmt.errors import UsageError
 from pointcmt.training.config.detection import DetectConfig
 from pointcmt.training.config.sections import SPARSE_BACKBONES
-from pointcmt.training.figures.boxes import BoxedScene, draw_boxes
+from pointcmt.training.figures.boxes import LEAST_SCORE, BoxedScene, draw_boxes
 from pointcmt.training.networks.backbones import build_sparse
+from pointcmt.training.networks.detection.detr import Detr
 from pointcmt.training.networks.detection.seeds import PointSeeds, VoxelSeeds
+from pointcmt.training.networks.detection.transformer import TransformerSeeds
 from pointcmt.training.networks.detection.votenet import VoteNet
-from pointcmt.training.ops.detection.losses import loss_terms, total_loss
-from pointcmt.training.ops.detection.motion import random_motion, without_headings
-from pointcmt.training.ops.detection.proposals import Proposals, detect
+from pointcmt.training.ops.detection.motion import random_motion
 from pointcmt.training.ops.detection.scores import (
     Detections,
     TrueBoxes,
     count_detections,
     mean_counted_precision,
+    over,
 )
-from pointcmt.training.ops.detection.targets import (
-    Targets,
-    boxes_of_instances,
-    boxes_of_points,
-    instance_centers,
-    make_targets,
-)
+from pointcmt.training.ops.detection.selection import likeliest
+from pointcmt.training.ops.detection.targets import Targets
+from pointcmt.training.recipes.box_heads import BoxHead, QueryHead, VoteHead
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.recipes.scene_inputs import point_inputs
-from pointcmt.training.runs.box_labels import (
-    box_classes,
-    mean_sizes,
-    require_boxes,
-    require_instances,
-)
+from pointcmt.training.runs.box_labels import mean_sizes, require_boxes, require_instances
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
+from pointcmt.training.runs.store_kinds import scene_classes
 
-ON_POINTS = DetectConfig.from_scratch
 THRESHOLDS = {"ap25": 0.25, "ap50": 0.5}  # IoUs that a hit must exceed
+OF_3DETR = {"3detr": False, "3detr-masked": True}  # backbones, and whether they are masked
 
 
 def build(config: DetectConfig, classes: int, pretrained: bool) -> "Detect":
@@ -54,28 +49,34 @@ def build(config: DetectConfig, classes: int, pretrained: bool) -> "Detect":
 
     Raises UsageError for a backbone that does not work on scenes.
     """
-    inputs = 3 * config.data.color + 3 * config.data.normals
-    seeds: nn.Module
-    if config.model.backbone == ON_POINTS:
-        seeds = PointSeeds(inputs)
-    elif config.model.backbone in SPARSE_BACKBONES:
-        seeds = VoxelSeeds(build_sparse(config.model.backbone, config.data.voxel, inputs))
-    else:
-        raise UsageError(
-            f"scenes need a network on voxels, and {config.model.backbone} is not one",
-            where="model.backbone",
-            fix="start from a run of one of: " + ", ".join(SPARSE_BACKBONES),
-        )
-    model = VoteNet(seeds, classes, config.model.headings, config.model.proposals)
+    section, seeds = config.model, _build_seeds(config)
+    network = Detr if section.head == "3detr" else VoteNet
+    model = network(seeds, classes, section.headings, section.proposals)
     return Detect(model, config, classes)
 
 
-class Detect:
-    """Points of a scene → boxes. A prepared recipe's network knows the mean sizes of classes."""
+def _build_seeds(config: DetectConfig) -> nn.Module:
+    name, inputs = config.model.backbone, 3 * config.data.color + 3 * config.data.normals
+    if name == DetectConfig.from_scratch:
+        return PointSeeds(inputs)
+    if name in OF_3DETR:
+        return TransformerSeeds(inputs, OF_3DETR[name])
+    if name in SPARSE_BACKBONES:
+        return VoxelSeeds(build_sparse(name, config.data.voxel, inputs))
+    raise UsageError(
+        f"scenes need a network on voxels, and {name} is not one",
+        where="model.backbone",
+        fix="start from a run of one of: " + ", ".join(SPARSE_BACKBONES),
+    )
 
-    def __init__(self, model: VoteNet, config: DetectConfig, classes: int) -> None:
-        self.model: nn.Module = model
+
+class Detect:
+    """Points of a scene → boxes. VoteNet of a prepared recipe knows the mean sizes of classes."""
+
+    def __init__(self, model: nn.Module, config: DetectConfig, classes: int) -> None:
+        self.model = model
         self.config, self.classes = config, classes
+        self.head: BoxHead = (QueryHead if config.model.head == "3detr" else VoteHead)(config)
         self.names: list[str] = []  # of the classes
         self.frozen = config.model.encoder == "frozen"
         if self.frozen:
@@ -83,7 +84,7 @@ class Detect:
         data = config.data
         self.inputs = ("color",) * data.color + ("normal",) * data.normals
         self.stream = BoxConfig(
-            channels=self.inputs + ("instance",) * (data.votes == "instances"),
+            channels=self.inputs + self.head.channels,
             batch_size=config.effective_batch_size,
             points=data.points,
             seed=config.seed,
@@ -93,12 +94,13 @@ class Detect:
         store, train = context.store, context.train
         require_boxes(store, train, "train")
         require_boxes(store, np.setdiff1d(context.shapes, train), "validation")
-        if self.config.data.votes == "instances":
+        if "instance" in self.head.channels:
             require_instances(store)
-        sizes = torch.from_numpy(mean_sizes(store, train))
-        self.model.get_buffer("mean_sizes").copy_(sizes)
+        if isinstance(self.head, VoteHead):
+            sizes = torch.from_numpy(mean_sizes(store, train))
+            self.model.get_buffer("mean_sizes").copy_(sizes)
         prepared = copy(self)
-        prepared.names = box_classes(store)
+        prepared.names = scene_classes(store, "boxes")
         return prepared
 
     def loss(
@@ -107,13 +109,13 @@ class Detect:
         if self.frozen:
             hold_encoder(model.get_submodule("seeds.backbone"))
         batch, targets = self._augmented(batch, generator)
-        terms = loss_terms(self.predict(model, batch), targets, model.get_buffer("mean_sizes"))
-        return total_loss(terms), {f"{name}_loss": term.detach() for name, term in terms.items()}
+        total, terms = self.head.losses(self.predict(model, batch), targets, model)
+        return total, {f"{name}_loss": term.detach() for name, term in terms.items()}
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, and "counts" [2, C, BINS + 1, 2]; see `count_detections`."""
-        found, targets = self.predict(model, batch), self._targets(batch)
-        loss = total_loss(loss_terms(found, targets, model.get_buffer("mean_sizes")))
+        found = self.predict(model, batch)
+        loss, _ = self.head.losses(found, self.head.targets(batch, None), model)
         scenes = zip(self.detections(model, batch, found), true_boxes(batch), strict=True)
         counts = [
             [count_detections(*scene, self.classes, least) for least in THRESHOLDS.values()]
@@ -127,7 +129,8 @@ class Detect:
         return {name: mean_counted_precision(each) for name, each in found}
 
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
-        found = self.detections(model, batch, self.predict(model, batch))
+        every = self.detections(model, batch, self.predict(model, batch))
+        found = [over(likeliest(each), LEAST_SCORE) for each in every]
         parts = zip(batch["points"].cpu().numpy(), true_boxes(batch), found, strict=True)
         scenes = [BoxedScene(f"scene {n}", *each) for n, each in enumerate(parts)]
         return {"scenes.png": draw_boxes(scenes, self.names)}
@@ -135,16 +138,14 @@ class Detect:
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (batch["points"], point_inputs(batch))
 
-    def predict(self, model: nn.Module, batch: Batch) -> Proposals:
-        """Return the proposals of a batch; no augmentation."""
+    def predict(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the network's output for a batch, as the head has it; no augmentation."""
         network, inputs = self.deployable(model, batch)
-        found: Proposals = network(*inputs)
-        return found
+        return network(*inputs)
 
-    def detections(self, model: nn.Module, batch: Batch, found: Proposals) -> list[Detections]:
-        """Return the detections of each scene of a batch, from its proposals."""
-        sizes = model.get_buffer("mean_sizes")
-        return detect(found, sizes, batch["points"], self.config.model.nms)
+    def detections(self, model: nn.Module, batch: Batch, found: Any) -> list[Detections]:
+        """Return the detections of each scene of a batch, from the network's output."""
+        return self.head.detections(found, model, batch["points"])
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, Targets]:
         """Return a batch whose scenes are moved at random, and its targets."""
@@ -155,26 +156,7 @@ class Detect:
         moved["box"] = motion.of_boxes(batch["box"])
         if "normal" in batch:
             moved["normal"] = motion.of_normals(batch["normal"])
-        return moved, self._targets(moved, self._owners(batch))
-
-    def _owners(self, batch: Batch) -> Tensor:
-        """Return the boxes that each point votes for, i64 [B, N, 3]; -1 = none."""
-        labels = batch["box_label"]
-        if self.config.data.votes == "instances":
-            return boxes_of_instances(batch["instance"], batch["box_instance"], labels)
-        return boxes_of_points(batch["points"], batch["box"], labels)
-
-    def _targets(self, batch: Batch, owners: Tensor | None = None) -> Targets:
-        """Return the targets of a batch. owners: those of before it was moved."""
-        owners = self._owners(batch) if owners is None else owners
-        boxes, labels = batch["box"], batch["box_label"]
-        if self.config.data.votes == "instances":
-            centers = instance_centers(batch["points"], owners, boxes.shape[1])
-        else:
-            centers = boxes[..., :3]
-        if self.config.model.headings == 1:
-            boxes = without_headings(boxes)
-        return make_targets(owners, boxes, labels, centers)
+        return moved, self.head.targets(moved, self.head.before(batch))
 
 
 def true_boxes(batch: Batch) -> list[TrueBoxes]:

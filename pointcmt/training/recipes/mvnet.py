@@ -74,7 +74,7 @@ def build(config: MvnetConfig, classes: int, pretrained: bool) -> "Mvnet":
 class Mvnet:
     """Points → what their views show, without labels.
 
-    Of scenes, a network on voxels also takes each point's color and normal, as in segmentation.
+    Of scenes, the network also takes each point's color and normal, as in segmentation.
     teacher: the frozen image network; None where L_k has no weight, and until the recipe is
     prepared. names: of all shapes of the store, for pictures.
     """

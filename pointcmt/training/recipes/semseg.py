@@ -17,20 +17,16 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.scenes import SemsegConfig
 from pointcmt.training.config.sections import SCENE_BACKBONES, SPARSE_BACKBONES
 from pointcmt.training.figures.scenes import SegmentedScene, draw_scenes
-from pointcmt.training.networks.backbones import build_sparse
-from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
+from pointcmt.training.networks.backbones import build_for_scenes
 from pointcmt.training.networks.scene_network import PointSceneNetwork, SceneNetwork
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.ops.semantic import IGNORE, Confusion
 from pointcmt.training.recipes.class_weights import weigh_classes
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy
 from pointcmt.training.recipes.scene_inputs import augmented, move_at_random, point_inputs
-from pointcmt.training.runs.point_labels import (
-    count_points,
-    point_classes,
-    require_labeled_points,
-)
+from pointcmt.training.runs.point_labels import count_points, require_labeled_points
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
+from pointcmt.training.runs.store_kinds import scene_classes
 
 
 def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
@@ -45,10 +41,9 @@ def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
             where="model.backbone",
             fix="start from a run of one of: " + ", ".join(SCENE_BACKBONES),
         )
+    backbone = build_for_scenes(name, data)
     if name in SPARSE_BACKBONES:
-        sparse = build_sparse(name, data.voxel, data.channels)
-        return Semseg(SceneNetwork(sparse, classes), config, classes)
-    backbone = ScenePointNet2(1, data.channels)
+        return Semseg(SceneNetwork(backbone, classes), config, classes)
     return Semseg(PointSceneNetwork(backbone, classes, data.crop), config, classes)
 
 
@@ -80,7 +75,7 @@ class Semseg:
         held_out = np.setdiff1d(context.shapes, train)
         require_labeled_points(store, train, "train")
         require_labeled_points(store, held_out, "validation")
-        names = point_classes(store)
+        names = scene_classes(store, "points")
         prepared = copy(self)
         prepared.weights = weigh_classes(
             self.config.loss, names, lambda: count_points(store, train), context.device

@@ -7,28 +7,7 @@ from numpy.typing import NDArray
 
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError
-
-
-def box_classes(store: StoreReader) -> list[str]:
-    """Return the names of the classes of boxes, in the order of the labels.
-
-    Raises StoreError for a store without boxes, or stores with different classes.
-    """
-    first = store.members[0]
-    for member in store.members:
-        if "boxes" not in member.specs or not member.box_names:
-            raise StoreError(
-                "this store has no boxes",
-                where=member.path,
-                fix="render a dataset that has them, such as toyrooms, scannet or sunrgbd",
-            )
-        if member.box_names != first.box_names:
-            raise StoreError(
-                f"boxes have other classes here than in {first.path}",
-                where=member.path,
-                fix="use stores of one dataset",
-            )
-    return first.box_names
+from pointcmt.training.runs.store_kinds import scene_classes
 
 
 def require_instances(store: StoreReader) -> None:
@@ -61,7 +40,7 @@ def mean_sizes(store: StoreReader, scenes: NDArray[np.int64]) -> NDArray[np.floa
         np.concatenate(each) for each in zip(*_labeled_boxes(store, scenes), strict=True)
     )
     sizes = boxes[:, 3:6].astype(np.float64)
-    found = np.tile(sizes.mean(axis=0), (len(box_classes(store)), 1))
+    found = np.tile(sizes.mean(axis=0), (len(scene_classes(store, "boxes")), 1))
     for label in np.unique(labels):
         found[label] = sizes[labels == label].mean(axis=0)
     return found

@@ -52,9 +52,9 @@ from pointcmt.training.images.weights import weights_key
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.facts import Facts, describe_store, order_of_run, outside_parts
 from pointcmt.training.runs.metrics import METRICS
-from pointcmt.training.runs.point_labels import learned_classes
 from pointcmt.training.runs.published_weights import find_backbone_of
 from pointcmt.training.runs.splits import Split, unlearned_classes
+from pointcmt.training.runs.store_kinds import learned_classes
 
 VERSION = 2
 FACTS, CONFIG, LOCK = "run.json", "config.yaml", ".lock"

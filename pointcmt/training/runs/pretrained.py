@@ -142,12 +142,16 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
                 where="model.backbone",
                 fix="use --set model.backbone=…, or pass --init RUN",
             )
-        backbone = same_network(open_network(Path(config.init)), config.dense)
+        source = open_network(Path(config.init))
+        both_detect = config.detects and source.config.detects  # with backbones of their own
+        backbone = (
+            source.config.model.backbone if both_detect else same_network(source, config.dense)
+        )
         if isinstance(config, SemsegConfig) and backbone not in SPARSE_BACKBONES:
             raise UsageError(
                 f"the network of this run is {backbone}, so model.backbone has to be named",
                 where=config.init,
-                fix=f"{SCENE_NETWORKS}; pointnet2 starts from runs on scenes alone",
+                fix=f"{SCENE_NETWORKS}; data.crop depends on it",
             )
         changes["model"] = config.model.model_copy(update={"backbone": backbone})
     if isinstance(config, PartsegConfig):
@@ -213,10 +217,12 @@ def _on_scenes(config: DownstreamConfig) -> Iterator[None]:
     except MisfitError as error:
         if config.reads == SCENES:
             name = config.model.backbone
-            own = "on shapes or scenes" if name in SPARSE_BACKBONES else "on scenes"
+            # PointNet++ has other layers on scenes; of the others only the inputs differ.
+            own = "on scenes" if name == "pointnet2" else "on shapes or scenes"
             error.fix = (
-                f"start from a run {own} with {name}, whose data.color and data.normals are the "
-                "same (of shapes: false), or set load=none"
+                f"start from a run {own} with {name}, whose data.color and data.normals (in "
+                "pre-training scenes.color and scenes.normals) are the same (of shapes: false), "
+                "or set load=none"
             )
         raise
 

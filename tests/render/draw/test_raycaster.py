@@ -128,6 +128,19 @@ def test_light_follows_the_camera_by_default():
     assert top > bottom + 20
 
 
+def test_light_fixed_to_the_world_shows_a_surface_the_same_to_everyone():
+    """Each face of a ball has one color in all views, whichever way it is turned."""
+    ball = shapes.sphere(24)
+    for mesh in (ball, replace(ball, faces=ball.faces[:, ::-1])):
+        views = draw(mesh, config("dodeca20", light="world", antialias=False))
+        shown = views.face_index >= 0
+        face, color = views.face_index[shown], views.rgb[shown].astype(int)
+        low, high = np.full((len(mesh.faces), 3), 255), np.zeros((len(mesh.faces), 3), int)
+        np.minimum.at(low, face, color)
+        np.maximum.at(high, face, color)
+        assert np.array_equal(low[np.unique(face)], high[np.unique(face)])
+
+
 def test_depth_and_ids_do_not_depend_on_light_background_or_antialiasing():
     mesh = shapes.sphere()
     first = draw(mesh, config())

@@ -197,7 +197,10 @@ def test_points_without_colors_are_gray_and_lit_like_meshes(light):
     key = np.array((-0.36, -0.48, 0.80))
     if light == "camera":
         key = np.einsum("nji,j->ni", turn, (-0.40, -0.55, -0.733))
-    lit = 0.12 + 0.26 * np.abs(facing[:, 0]) + 0.52 * np.maximum((normal * key).sum(axis=1), 0)
+    ahead = np.abs(facing[:, 0])
+    if light == "world":  # along an axis, from both sides
+        ahead = np.abs(normal @ (0.48, -0.64, 0.60))
+    lit = 0.12 + 0.26 * ahead + 0.52 * np.maximum((normal * key).sum(axis=1), 0)
     expected = 255 * to_srgb((0.02 + 0.98 * to_linear(0.75)) * lit)
     away = np.abs(views.rgb[view, row, column] - expected[:, None])
     assert away.max() <= 1

@@ -13,7 +13,7 @@ from pointcmt.shapes import Mesh
 from tests.render.scenes import box_room
 
 CONFIG = SceneConfig(frames=4, height=60, width=80, boxes=4, voxel=0.05)
-LEFT_OUT = "1 boxes are left out: the frames hardly show their instances"
+LEFT_OUT = "1 box is left out: the frames hardly show its instance"
 
 
 def row(scene):
@@ -44,11 +44,17 @@ def test_boxes_of_instances_that_are_hardly_seen_are_left_out(area, kept):
 
 
 def test_boxes_of_instances_with_too_few_points_are_left_out():
-    boxes = np.repeat(box_room.boxes().boxes, 2, axis=0)
-    two = Boxes(boxes, np.zeros(2, np.int16), np.array([7, 99], np.int32))
-    found = row(replace(box_room.scene(), boxes=two))
-    assert found.arrays["box_instance"][:2].tolist() == [7, -1]
-    assert LEFT_OUT in found.notes
+    boxes = np.repeat(box_room.boxes().boxes, 3, axis=0)
+    for hidden, note in (
+        ((99,), LEFT_OUT),
+        ((99, 98), "2 boxes are left out: the frames hardly show their instances"),
+    ):
+        count = 1 + len(hidden)
+        instances = np.array([7, *hidden], np.int32)
+        several = Boxes(boxes[:count], np.zeros(count, np.int16), instances)
+        found = row(replace(box_room.scene(), boxes=several))
+        assert found.arrays["box_instance"][:2].tolist() == [7, -1]
+        assert note in found.notes
 
 
 def test_instances_are_given_for_every_face():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointcmt.training.evaluation.boxes import DetectionReport
-from pointcmt.training.figures.boxes import BoxedScene, corners
+from pointcmt.training.figures.boxes import BoxedScene
 from pointcmt.training.ops.detection.scores import Detections, TrueBoxes
 from pointcmt.training.study import Study
 
@@ -18,6 +18,14 @@ def boxes(*places):
     return np.array([[x, 0, 0, 1, 1, 1, 0] for x in places], np.float64).reshape(-1, 7)
 
 
+def as_every_class(found, label, score):
+    """Detections of boxes in all classes; with a score over 0 in their own."""
+    scores = np.zeros((len(NAMES), len(found)))
+    scores[label, np.arange(len(found))] = score
+    labels = np.repeat(np.arange(len(NAMES)), len(found))
+    return Detections(np.tile(found, (len(NAMES), 1)), labels, scores.ravel())
+
+
 def report(shift=0.0):
     """Two scenes with two chairs and a table; a chair is off by `shift`, a table is missed."""
     true = [
@@ -25,8 +33,8 @@ def report(shift=0.0):
         TrueBoxes(boxes(0), np.array([2])),
     ]
     found = [
-        Detections(boxes(shift, 5, 9), np.array([0, 0, 1]), np.array([0.9, 0.8, 0.7])),
-        Detections(boxes(7), np.array([0]), np.array([0.85])),
+        as_every_class(boxes(shift, 5, 9), [0, 0, 1], [0.9, 0.8, 0.7]),
+        as_every_class(boxes(7), [0], [0.85]),
     ]
     points = np.zeros((10, 3), np.float32)
     examples = [BoxedScene("_$1", points, *each) for each in zip(true, found, strict=True)]
@@ -50,6 +58,15 @@ def test_measures_are_means_over_the_classes_with_boxes():
     assert moved["ar50"] == 0.25
 
 
+def test_classes_are_confused_by_likely_boxes():
+    """Two chairs are right, the lamp and a third chair are where nothing is, the table is missed;
+    a chair that is off too far is one of each."""
+    found = report().facts()
+    assert found["confusion"] == [[2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]]
+    assert found["confusion_least_score"] == 0.3
+    assert report(0.9).facts()["confusion"][0] == [1, 0, 0, 1]
+
+
 def test_classes_without_boxes_are_named_but_do_not_count():
     found = report().as_json()
     assert found["per_class"]["lamp"] == {
@@ -68,13 +85,8 @@ def test_classes_without_boxes_are_named_but_do_not_count():
 
 def test_pictures_are_drawn():
     pictures = report().pictures()
-    assert sorted(pictures) == ["boxes", "precision"]
+    assert sorted(pictures) == ["boxes", "confusion", "precision"]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
-
-
-def test_the_corners_of_a_turned_box():
-    found = corners(np.array([[1, 2, 0, 4, 2, 1, np.pi / 2]]))
-    assert found[0] == pytest.approx(np.array([[0, 4], [0, 0], [2, 0], [2, 4]]))
 
 
 def test_a_study_compares_average_precisions_in_pairs():

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import pointcmt as pc
 from pointcmt.cli import app
 from pointcmt.datasets.sources.s3dis import list_s3dis
 from pointcmt.datasets.store.scene_streams.scenes import find_scenes
@@ -160,6 +161,11 @@ def test_folds_are_pooled_from_the_rooms_that_each_run_held_out(runs, store):
     assert found["miou"] == pytest.approx((hits[union > 0] / union[union > 0]).mean(), abs=1e-12)
     assert found["overall_accuracy"] == hits.sum() / total.sum()
     assert list(found["areas"]) == ["2", "4", "5"]
+    report = pc.evaluate([runs[5], str(runs[2]), runs[4]], data=store.path, device="cpu")
+    assert report.as_json() == found
+    assert (report.measures["miou"], report.shapes) == (found["miou"], 6)
+    with pytest.raises(UsageError, match="several runs are only evaluated as folds"):
+        pc.evaluate([runs[2], runs[4]], data=store.path, split="val")
     assert "3 of 6 areas, 6 rooms" in done.output
     assert "each area by the run that held it out" in done.output
 

@@ -1,11 +1,15 @@
 """PointNet++ on scenes, and networks of clouds on packed scenes of any size."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from pointcmt.errors import UsageError
+from pointcmt.training.networks.backbones.dgcnn import DGCNN, SceneDGCNN
 from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
+from pointcmt.training.networks.backbones.pointvit import DensePointViT, ScenePointViT, Size
 from pointcmt.training.networks.scene_network import PointSceneNetwork, fill_clouds
 from tests.training import textbooks
 from tests.training.networks.test_dense_backbones import matched
@@ -186,3 +190,37 @@ def test_a_gpu_predicts_the_same():
         expected = network(*given)
         found = network.cuda()(*(each.cuda() for each in given))
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-6, atol=1e-6)
+
+
+SHAPES = {"dgcnn": DGCNN, "pointvit": partial(DensePointViT, size=Size(64, 3))}
+OF_SCENES = {"dgcnn": SceneDGCNN, "pointvit": partial(ScenePointViT, size=Size(64, 3))}
+
+
+@pytest.mark.parametrize("name", OF_SCENES)
+def test_networks_of_shapes_on_scenes(name):
+    """Without features, that of shapes around the middle of the cloud; with them, all count."""
+    points = rooms(2, 90)
+    torch.manual_seed(0)
+    shapes = SHAPES[name](3).double().eval()
+    torch.manual_seed(0)
+    plain = OF_SCENES[name](3, inputs=0).double().eval()
+    torch.manual_seed(0)
+    colored = OF_SCENES[name](3, inputs=3).double().eval()
+    middle = points - points.mean(dim=1, keepdim=True) * torch.tensor([1.0, 1, 0])
+    colors = torch.rand(2, 90, 3, dtype=torch.float64)
+    with torch.no_grad():
+        expected, found = (network(middle, local=True) for network in (shapes, plain))
+        moved = plain(points + torch.tensor([5.0, -3, 0]), local=True)
+        lifted = plain(points + torch.tensor([0.0, 0, 1]), local=True)
+        one = colored(points, local=True, features=colors)
+        alone = colored(points[1:], local=True, features=colors[1:])
+    assert torch.equal(shapes.state_dict()["classifier.weight"], plain.classifier.weight)
+    torch.testing.assert_close(found.local, expected.local)
+    torch.testing.assert_close(moved.local, expected.local)
+    assert not torch.allclose(lifted.local, expected.local)
+    torch.testing.assert_close(alone.local, one.local[1:])
+    other = colored(points, local=True, features=1 - colors)
+    assert not torch.allclose(other.local, one.local)
+    assert one.local.shape == (2, 90, colored.local_width)
+    with pytest.raises(UsageError, match="built for 3 per point"):
+        colored(points, local=True)

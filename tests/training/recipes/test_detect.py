@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -19,8 +18,6 @@ from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
-from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.networks.detection.seeds import Level, PointSeeds
 from pointcmt.training.networks.detection.votenet import VoteNet
 from pointcmt.training.ops.detection.losses import WEIGHTS
@@ -29,43 +26,21 @@ from pointcmt.training.ops.detection.scores import TrueBoxes, detection_scores
 from pointcmt.training.recipes import detect as recipes
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.report.page import write_report
+from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.optimization import learning_rate, norm_momentum
 from pointcmt.training.runs.pretrained import open_network
 from tests.render.scenes import box_room
 from tests.scene_stores import CONFIG, render_rooms
+from tests.training.detectors import GUESSING, LEVELS, UNET, config, small_networks
 from tests.training.equal_runs import assert_equal_runs, metrics
-from tests.training.networks.test_sparse_backbones import SMALL
 from tests.training.stores import small_config
 
-LEVELS = (
-    Level(128, 0.3, 12, (8, 8, 16)),
-    Level(64, 0.6, 8, (16, 16, 16)),
-    Level(32, 1.0, 8, (16, 16, 16)),
-    Level(16, 1.5, 8, (16, 16, 16)),
-)
-UNET = "sparse-unet-tiny"
-SETTINGS = ("data.points=300", "data.batch_size=2", "data.validation=0.25", "model.proposals=16")
-
-
-GUESSING = 12  # bins of headings of a network that guesses
-
-
-def build(seeds, classes, headings, proposals):
-    return (Guessing if headings == GUESSING else VoteNet)(seeds, classes, headings, proposals)
-
-
-def config(*overrides, **flags):
-    return load_config("detect", None, [*SETTINGS, *overrides], **{"epochs": 2, **flags})
+DETR = ("model.head=3detr", "schedule.warmup=0")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_networks():
-    """Replace both kinds of networks by hundredths of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "PointSeeds", partial(PointSeeds, levels=LEVELS))
-        patch.setattr(recipes, "VoteNet", build)
-        patch.setitem(DENSE, UNET, partial(DenseSparseUNet, config=SMALL))
-        patch.setitem(BACKBONES, UNET, partial(SparseUNetEncoder, config=SMALL))
+    with small_networks():
         yield
 
 
@@ -74,30 +49,6 @@ def rooms(tmp_path_factory):
     """Six rooms, the first of them for the test."""
     out = tmp_path_factory.mktemp("detect") / "S"
     return render_rooms(out, count=6, config=replace(CONFIG, frames=6, voxel=0.1))
-
-
-class Guessing(VoteNet):
-    """A network that proposes boxes of the mean size on a grid, near two places the likelier.
-
-    One is near the block's middle, the other, which is even likelier, is beside the block. The
-    network is trained, but never says what it has learned.
-    """
-
-    def forward(self, points, features):
-        found = super().forward(points, features)
-        places = torch.cartesian_prod(torch.linspace(-1.8, 1, 8), torch.linspace(-1.3, 1.5, 8))
-        block, beside = (
-            (places - torch.tensor(place)).norm(dim=1) for place in ((1.0, 0.1), (0.2, 0.1))
-        )
-        likely = 2 - 3 * torch.minimum(block, beside - 0.2)
-        centers = torch.cat([places, torch.full((64, 1), 0.35)], dim=1)
-        return found._replace(
-            centers=centers + 0 * found.centers,
-            objectness=torch.stack([0 * likely, likely], dim=1) + 0 * found.objectness,
-            heading=0 * found.heading,
-            turn=0 * found.turn,
-            growth=0 * found.growth,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +142,10 @@ def test_evaluate_reports_every_class_and_writes_files(run, rooms):
     saved = json.loads((run / "evaluation.json").read_text())
     assert saved["ap25"] == found["ap25"]
     assert saved["shapes"] == 1
-    for name in ("precision.png", "boxes.png"):
+    counts = np.array(saved["confusion"])
+    assert counts[0].sum() == 1  # the block is found as a block, or missed
+    assert counts[1, 0] > 0  # and so are boxes elsewhere
+    for name in ("precision.png", "confusion.png", "boxes.png", "frames.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -251,7 +205,7 @@ def test_points_and_boxes_move_together_in_training(rooms):
     recipe = recipes.build(config(*settings), 1, False)
     (batch,) = open_stream(rooms, np.arange(1, 6), evaluation_config(recipe.stream, 5))
     moved, targets = recipe._augmented(batch, torch.Generator().manual_seed(0))
-    plain = recipe._targets(batch)
+    plain = recipe.head.targets(batch, None)
     assert torch.equal(targets.owned, plain.owned)
     assert 20 < targets.owned.sum() < targets.owned.numel()
     offsets = [
@@ -294,9 +248,84 @@ def test_stores_without_boxes_are_refused(rooms, run, store, tmp_path):
         train(store, config(), tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="votes are not available"):
         evaluate(run, rooms, votes=2, device="cpu")
-    with pytest.raises(UsageError, match="find boxes, which `predict` cannot write yet"):
-        open_predictor(run, "best", 1, "cpu")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def of_3detr(rooms, tmp_path_factory):
+    """A run of 3DETR-m with headings."""
+    folder = tmp_path_factory.mktemp("detect") / "3detr"
+    train(rooms, config(*DETR, "model.headings=12", "data.color=true"), folder, device="cpu")
+    return folder
+
+
+def test_3detr_is_trained_evaluated_and_predicts(of_3detr, rooms):
+    first, last = metrics(of_3detr)
+    names = ("class", "giou", "center", "size", "heading_class", "heading_residual")
+    weights = dict(zip(names, (1, 1, 5, 1, 0.1, 0.5), strict=True))
+    for record in (first, last):
+        total = sum(weight * record[f"{name}_loss"] for name, weight in weights.items())
+        assert record["loss"] == pytest.approx(total, rel=1e-5)
+    report = evaluate(of_3detr, rooms, "val", which="last", device="cpu")
+    assert last["val_ap25"] == pytest.approx(report.measures["ap25"], abs=0.01)
+    predictor = open_predictor(of_3detr, "last", 1, "cpu")
+    (batch,) = predictor.of_store(rooms, np.arange(1))
+    found, (scored,) = (
+        predictor.detect(batch),
+        evaluate(of_3detr, rooms, which="last", device="cpu").found,
+    )
+    assert np.array_equal(found.boxes, scored.boxes)
+    assert (of_3detr / "scenes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_step_of_3detr_lowers_its_loss(rooms):
+    """On the same batch, without dropout."""
+    recipe = recipes.build(config(*DETR), 1, False)
+    recipe = recipe.prepare(RecipeContext(rooms, np.arange(6), {}, None, None, np.arange(2, 6)))
+    (batch,) = open_stream(rooms, np.arange(2, 6), evaluation_config(recipe.stream, 4))
+    model = recipe.model.eval()
+    targets = recipe.head.targets(batch, None)
+    assert (targets.boxes[..., 6] == 0).all()
+    optimizer, losses = torch.optim.SGD(model.parameters(), 0.001), []
+    for _ in range(3):
+        loss, _ = recipe.head.losses(recipe.predict(model, batch), targets, model)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+def test_3detr_starts_from_the_encoder_of_another_head(of_3detr, rooms, tmp_path):
+    """Heads and backbones go together as one likes."""
+    start = ("data.color=true", "model.encoder=frozen", "model.proposals=16")
+    small = config(*start, init=str(of_3detr), epochs=1)  # VoteNet on 3DETR's encoder
+    train(rooms, small, tmp_path / "votes", device="cpu")
+    theirs, mine = (open_network(folder).weights for folder in (of_3detr, tmp_path / "votes"))
+    assert {name for name in mine if torch.equal(theirs[name], mine[name])} == {*theirs}
+    assert open_run(tmp_path / "votes").config.model.backbone == "3detr-masked"
+    queries = config(*DETR, f"model.backbone={UNET}", "data.voxel=0.2", epochs=1)
+    train(rooms, queries, tmp_path / "voxels", device="cpu")  # 3DETR's decoder on voxels
+    assert metrics(tmp_path / "voxels")[0]["giou_loss"] > 0
+
+
+def test_settings_of_3detr():
+    """Those of its scripts; and a run to start from decides about the backbone."""
+    found = load_config("detect", None, ["model.head=3detr"])
+    assert (found.epochs, found.model.backbone, found.model.proposals) == (
+        1080,
+        "3detr-masked",
+        256,
+    )
+    assert (found.optimizer.name, found.optimizer.learning_rate) == ("adamw", 0.0005)
+    assert (found.optimizer.weight_decay, found.optimizer.clip_norm) == (0.1, 0.1)
+    assert (found.schedule.name, found.schedule.warmup) == ("cosine", 9)
+    assert load_config("detect", None, ["model.head=3detr"], init="RUN").model.backbone == ""
+    sunrgbd = load_config("detect", "detect-sunrgbd-3detr")
+    assert (sunrgbd.queries.giou_cost, sunrgbd.queries.no_object, sunrgbd.epochs) == (3, 0.1, 1080)
+    assert sunrgbd.optimizer.learning_rate == 0.0007
+    assert load_config("detect", "detect-scannet-3detr") == found
 
 
 def test_schedules_of_votenet():

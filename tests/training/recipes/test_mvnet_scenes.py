@@ -255,9 +255,13 @@ def test_a_joined_store_may_hold_no_room_to_train_on(rooms, tmp_path):
 # Other networks, other stores.
 
 
-def test_networks_of_points_take_places_alone_and_need_no_options(rooms, tmp_path):
-    recipe, _ = prepared(rooms, "model.backbone=dgcnn", "transfer.weight=0")
-    assert "color" not in recipe.stream.arrays
+def test_networks_of_points_take_colors_unless_they_are_from_outside(rooms):
+    for backbone, reads in (("dgcnn", True), ("tests.training.plain_dense:PlainDense", False)):
+        recipe, _ = prepared(rooms, f"model.backbone={backbone}", "transfer.weight=0")
+        assert ("color" in recipe.stream.arrays) == reads
+
+
+def test_scenes_need_no_options(rooms, tmp_path):
     few = "data.points=300", "data.batch_size=4", "data.fraction=0.3", "transfer.weight=0"
     train(rooms, small_config("mvnet", *few, epochs=1), tmp_path, device="cpu")
     assert open_run(tmp_path).config.scenes.overlap == (0.3, 0.9)

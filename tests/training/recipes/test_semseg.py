@@ -216,8 +216,8 @@ def test_a_study_compares_what_is_loaded_in_pairs(rooms, run, tmp_path):
 
 
 def test_other_networks_are_refused(rooms, store, tmp_path):
-    with pytest.raises(UsageError, match=r"sparse-unet-tiny.*pointnet2"):
-        config("model.backbone=dgcnn")
+    with pytest.raises(UsageError, match=r"sparse-unet-tiny.*pointnet2.*dgcnn"):
+        config("model.backbone=pointmlp")
     train(store, small_config("student", "model.backbone=dgcnn", epochs=1), tmp_path / "pre", "cpu")
     with pytest.raises(UsageError, match=r"is dgcnn, so model\.backbone has to be named"):
         train(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from pointcmt.errors import MisfitError, UsageError
 from pointcmt.training.config.files import load_config
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
-from pointcmt.training.networks.backbones import BACKBONES, DENSE
+from pointcmt.training.networks.backbones import BACKBONES, DENSE, SCENES
+from pointcmt.training.networks.backbones.pointvit import ScenePointViT, Size
 from pointcmt.training.recipes import build_recipe, semseg
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.checkpoint import read_weights
@@ -100,9 +102,11 @@ def test_pointnet2_trains_and_predicts_every_point(pointnet2, rooms):
 def test_the_crops_of_pointnet2_have_a_size():
     assert config("model.backbone=pointnet2", "data.crop=700").data.crop == 700
     assert semseg_config("model.backbone=pointnet2").data.crop == 8192
+    assert semseg_config("model.backbone=dgcnn").data.crop == 4096
     assert semseg_config().data.crop == 100_000
-    with pytest.raises(UsageError, match=r"data\.crop should not be 0"):
-        config("model.backbone=pointnet2", "data.crop=0")
+    for name in ("pointnet2", "pointvit-s"):
+        with pytest.raises(UsageError, match=rf"{name}.*data\.crop should not be 0"):
+            config(f"model.backbone={name}", "data.crop=0")
 
 
 def semseg_config(*overrides):
@@ -141,6 +145,30 @@ def test_pointnet2_starts_from_runs_on_scenes_alone(pointnet2, rooms, store, tmp
     with pytest.raises(MisfitError) as caught:
         plan(rooms, tmp_path, *POINTNET2, init=str(tmp_path / "shapes"))
     assert "start from a run on scenes with pointnet2" in caught.value.fix
+
+
+def test_pointnet2_starts_from_its_pre_training(rooms, tmp_path):
+    """It is one network in both recipes: all of its weights fit, those of points included."""
+    settings = ("model.backbone=pointnet2", "data.points=1300", "masking=0.1", "data.batch_size=2")
+    settings += ("data.validation=0.25", "data.fraction=0.5", "transfer.weight=0")
+    settings += ("projection.size=16", "model.width=16", "schedule.warmup=0", "scenes.pairs=1")
+    pre = load_config("mvnet", None, settings, epochs=1)
+    train(rooms, pre, tmp_path / "pre", device="cpu")
+    planned = plan(rooms, tmp_path, *POINTNET2, "load=all", init=str(tmp_path / "pre"))
+    theirs = open_network(tmp_path / "pre").weights
+    mine = planned.recipe.model.get_submodule("backbone").state_dict()
+    assert theirs.keys() == mine.keys()
+    assert all(torch.equal(theirs[name], mine[name]) for name in mine)
+
+
+@pytest.mark.parametrize("name", ["dgcnn", "pointvit-s"])
+def test_other_networks_of_points_train_and_predict_every_point(name, rooms, tmp_path, monkeypatch):
+    monkeypatch.setitem(SCENES, "pointvit-s", partial(ScenePointViT, size=Size(64, 3)))
+    few = ("data.crop=200", "data.voxel=0.2", "data.fraction=0.5")
+    train(rooms, config(f"model.backbone={name}", *few, epochs=1), tmp_path, device="cpu")
+    report = evaluate(tmp_path, rooms, "val", device="cpu")
+    assert report.total.counts[:, -1].sum() == 0  # none without a class
+    assert metrics(tmp_path)[0]["val_miou"] == pytest.approx(report.measures["miou"], abs=1e-12)
 
 
 def plan(store, folder, *overrides, **flags):

@@ -209,6 +209,7 @@ class Rasterizer:
             gl.glUniformMatrix4fv(program["clip"], 1, gl.GL_TRUE, clip[view])
             gl.glUniform3f(program["origin"], *cameras.origin[view])
             gl.glUniform3f(program["key"], *cameras.light[view])
+            gl.glUniform3f(program["axis"], *cameras.axis[view])
             gl.glUniform1f(program["focal"], cameras.focal[view])
             gl.glUniform1f(program["first_row"], view * size)
             gl.glUniformMatrix3fv(program["pixel_to_ray"], 1, gl.GL_TRUE, to_ray[view])

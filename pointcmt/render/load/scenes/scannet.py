@@ -84,6 +84,16 @@ def load_scannet(record: ShapeRecord, root: Path, follow_links: bool = False) ->
         )
 
 
+def read_alignment(root: Path, source: str) -> NDArray[np.float64]:
+    """Return the axis alignment [4,4] of a scan in a folder of ScanNet; the identity without one.
+
+    Raises ShapeRefused for a damaged file.
+    """
+    with refusals(root / source):
+        path = path_in(root, source)
+        return _alignment(SceneFolder(path, root), f"{path.name}.txt")[0]
+
+
 def _alignment(folder: SceneFolder, name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return the axis alignment [4,4] of a scan, the identity if it has none, and notes.
 

@@ -14,7 +14,7 @@ A dense backbone also has a feature for each point. `forward(points, local=True)
 numbers per point (the argument `inputs`, of networks for scenes) takes them as `features`
 [B, N, F], by keyword. BACKBONES has the same networks without a decoder under the same names,
 except PointNet++, which is pointnet2-ssg there. On scenes, `build_for_scenes` builds the sparse
-U-Nets of DENSE, and a PointNet++ with other layers and radii in meters.
+U-Nets of DENSE and the networks of SCENES.
 
 A backbone from outside the package is any function or class that, called with the number of
 classes, returns a module that fulfills this contract. One with the attributes `local_width` and
@@ -34,7 +34,7 @@ from pointcmt.errors import PointcmtError, UsageError, nearest
 from pointcmt.training.config.scenes import PointInputs
 from pointcmt.training.config.sections import SPARSE_BACKBONES
 from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, publish_head
-from pointcmt.training.networks.backbones.dgcnn import DGCNN
+from pointcmt.training.networks.backbones.dgcnn import DGCNN, SceneDGCNN
 from pointcmt.training.networks.backbones.pointmlp import PointMLP
 from pointcmt.training.networks.backbones.pointnet import PointNet
 from pointcmt.training.networks.backbones.pointnet2 import (
@@ -42,6 +42,7 @@ from pointcmt.training.networks.backbones.pointnet2 import (
     PointNet2MSG,
     PointNet2SSG,
 )
+from pointcmt.training.networks.backbones.pointnet2_scenes import ScenePointNet2
 from pointcmt.training.networks.backbones.pointnext import PointNeXtS
 from pointcmt.training.networks.backbones.pointvit import (
     BASE,
@@ -49,6 +50,7 @@ from pointcmt.training.networks.backbones.pointvit import (
     SMALL,
     DensePointViT,
     PointViT,
+    ScenePointViT,
 )
 from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.networks.sparse.unet import MINKUNET_14A, MINKUNET_34C, TINY
@@ -76,6 +78,13 @@ DENSE: dict[str, Callable[[int], nn.Module]] = {
     "sparse-unet-tiny": partial(DenseSparseUNet, config=TINY),
     "sparse-unet-14a": partial(DenseSparseUNet, config=MINKUNET_14A),
     "sparse-unet-34c": partial(DenseSparseUNet, config=MINKUNET_34C),  # PointContrast's SR-UNet
+}
+SCENES: dict[str, Callable[..., nn.Module]] = {  # for points in meters, with features
+    "pointnet2": ScenePointNet2,  # with other layers, and radii in meters
+    "dgcnn": SceneDGCNN,
+    "pointvit-s": partial(ScenePointViT, size=SMALL),
+    "pointvit-b": partial(ScenePointViT, size=BASE),
+    "pointvit-l": partial(ScenePointViT, size=LARGE),
 }
 LINEAR, PUBLISHED = HEADS = ("linear", "published")  # what follows the 512-d feature
 TRIED = 1024  # points per cloud in the trial run of an outside backbone
@@ -141,11 +150,13 @@ def build_sparse(name: str, voxel: float, inputs: int) -> DenseSparseUNet:
 def build_for_scenes(name: str, scenes: PointInputs) -> nn.Module:
     """Build a network of DENSE for points in meters, with one class.
 
-    A sparse U-Net gets the size of the voxels and takes the colors and normals; any other network
-    takes places alone. Raises UsageError like `build_dense`.
+    It takes the colors and normals; a sparse U-Net also gets the size of the voxels. A network from
+    outside takes places alone. Raises UsageError like `build_dense`.
     """
     if name in SPARSE_BACKBONES:
         return build_sparse(name, scenes.voxel, scenes.channels)
+    if name in SCENES:
+        return SCENES[name](1, inputs=scenes.channels)
     return build_dense(name, 1)
 
 

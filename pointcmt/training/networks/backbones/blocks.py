@@ -164,6 +164,12 @@ class FeaturePropagation(nn.Module):
         return self.rest(rows.expand(B, N, -1).reshape(B * N, -1)).view(B, N, -1)
 
 
+def middle_in_plan(points: Tensor) -> Tensor:
+    """Move each cloud [B, N, 3] to its mean in x and y; z stays the height over the floor."""
+    middle = points.mean(dim=1, keepdim=True)
+    return torch.cat([points[..., :2] - middle[..., :2], points[..., 2:]], dim=2)
+
+
 def require_points(points: Tensor, least: int, network: str) -> None:
     """Raise UsageError for clouds [B, N, 3] with fewer points than the network needs."""
     if points.shape[1] < least:

@@ -24,6 +24,8 @@ from pointcmt.training.networks.backbones.blocks import (
     FeaturePropagation,
     Prediction,
     maximum,
+    middle_in_plan,
+    require_features,
     require_points,
     shared_mlp,
 )
@@ -47,11 +49,11 @@ SMALL, BASE, LARGE = Size(384, 12), Size(768, 12), Size(1024, 24)
 class PointViT(nn.Module):
     """Patches, tokens, transformer blocks, a feature, a linear layer."""
 
-    def __init__(self, classes: int, size: Size) -> None:
+    def __init__(self, classes: int, size: Size, inputs: int = 0) -> None:
         super().__init__()
         width, depth = size
-        self.size = size
-        self.embed = PatchEmbedding(width)
+        self.size, self.inputs = size, inputs
+        self.embed = PatchEmbedding(width, inputs)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.class_place = nn.Parameter(torch.zeros(1, 1, width))
@@ -67,15 +69,20 @@ class PointViT(nn.Module):
         _, tokens = self.encode(points)
         return self.classify(tokens[-1])
 
-    def encode(self, points: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """points [B, N, 3] → centers [B, G, 3], tokens [B, 1 + G, D] after each third of the depth.
+    def encode(self, points: Tensor, features: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """points [B, N, 3], features [B, N, F] → centers [B, G, 3], tokens [B, 1 + G, D] after each
+        third of the depth.
 
         The first token is the class's.
         """
         require_points(points, NEIGHBORS, "PointViT")
+        require_features(points, features, self.inputs)
         centers = ops.gather(points, ops.farthest_points(points, points.shape[1] // SHARE))
         index, _ = ops.k_nearest(points, centers, NEIGHBORS)  # [B, G, 32]
-        patches = self.embed(ops.gather(points, index) - centers[:, :, None])
+        offsets = ops.gather(points, index) - centers[:, :, None]
+        if features is not None:
+            offsets = torch.cat([offsets, ops.gather(features, index)], dim=3)
+        patches = self.embed(offsets)
         tokens = _after(self.class_token, patches)
         places = _after(self.class_place, self.place(centers))
         depth, kept = len(self.blocks), []
@@ -100,36 +107,58 @@ class DensePointViT(PointViT):
     local_width = 256
     least = NEIGHBORS  # minimum number of points
 
-    def __init__(self, classes: int, size: Size) -> None:
-        super().__init__(classes, size)
-        self.decoder = FeaturePropagation(TAPS * size.width, 3, 512, self.local_width)
+    def __init__(self, classes: int, size: Size, inputs: int = 0) -> None:
+        super().__init__(classes, size, inputs)
+        self.decoder = FeaturePropagation(TAPS * size.width, 3 + inputs, 512, self.local_width)
 
-    def forward(self, points: Tensor, local: bool = False) -> Prediction:
-        """points [B, N, 3] → logits [B, C], feature [B, 512] and, if local, local [B, N, 256]."""
-        centers, tokens = self.encode(points)
+    def forward(
+        self, points: Tensor, local: bool = False, *, features: Tensor | None = None
+    ) -> Prediction:
+        """points [B, N, 3], features [B, N, F] → logits [B, C], feature [B, 512] and, if local,
+        local [B, N, 256].
+
+        Raises UsageError for N < 32 and for features of another shape.
+        """
+        centers, tokens = self.encode(points, features)
         found = self.classify(tokens[-1])
         if not local:
             return found
         patches = torch.cat(tokens, dim=2)[:, 1:]  # [B, G, 3·D]
-        return found._replace(local=self.decoder(centers, patches, points, points))
+        own = points if features is None else torch.cat([points, features], dim=2)
+        return found._replace(local=self.decoder(centers, patches, points, own))
+
+
+class ScenePointViT(DensePointViT):
+    """PointViT of points in meters: x and y count from the middle of the cloud.
+
+    inputs: F, the number of a point's features besides its place. Patches are the 32 nearest points
+    as on shapes, and their offsets are in meters.
+    """
+
+    def forward(
+        self, points: Tensor, local: bool = False, *, features: Tensor | None = None
+    ) -> Prediction:
+        """See `DensePointViT`."""
+        return super().forward(middle_in_plan(points), local, features=features)
 
 
 class PatchEmbedding(nn.Module):
     """A mini-PointNet: point features, the patch's maximum, both combined, and their maximum."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inputs: int = 0) -> None:
         super().__init__()
-        self.near = nn.Sequential(*shared_mlp(3, 128), nn.Linear(128, 256, bias=False))
+        near = shared_mlp(3 + inputs, 128)
+        self.near = nn.Sequential(*near, nn.Linear(128, 256, bias=False))
         self.both = nn.Linear(512, 512, bias=False)
         self.rest = nn.Sequential(nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, width))
 
     def forward(self, offsets: Tensor) -> Tensor:
-        """Offsets from the centers [B, G, K, 3] → [B, G, D].
+        """Offsets from the centers and features [B, G, K, 3 + F] → [B, G, D].
 
         W·[whole, own] = U·whole + V·own: the patch's part is the same for all of its points.
         """
-        B, G, K, _ = offsets.shape
-        own = self.near(offsets.reshape(-1, 3))  # [B·G·K, 256]
+        B, G, K, inner = offsets.shape
+        own = self.near(offsets.reshape(-1, inner))  # [B·G·K, 256]
         whole, each = self.both.weight.split(256, dim=1)
         shared = F.linear(maximum(own, B * G), whole)  # [B·G, 512]
         rows = F.linear(own, each).view(B * G, K, -1) + shared[:, None]

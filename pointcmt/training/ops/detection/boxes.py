@@ -1,4 +1,4 @@
-"""Oriented boxes: their exact 3D IoU, non-maximum suppression, and the points inside.
+"""Oriented boxes: exact 3D IoU, generalized IoU, non-maximum suppression, and the points inside.
 
 A box is (center x y z, full sizes dx dy dz, yaw), as in docs/conventions.md: meters, and the yaw
 counter-clockwise from +X about +Z, in radians. All functions work on any device, in float64.
@@ -26,13 +26,33 @@ def box_iou(first: Tensor, second: Tensor) -> Tensor:
     return torch.cat(parts) if parts else first.new_zeros(0, len(second))
 
 
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return the generalized IoU of boxes [...,7] that broadcast against each other: [...] f64.
+
+    IoU - (|C| - |A ∪ B|) / |C|, from -1 to 1 (Rezatofighi et al., CVPR 2019, algorithm 1). C is the
+    smallest box with yaw 0 around A and B, as in 3DETR's code (utils/box_util.py): turning both
+    together changes the value. Differentiable in all seven numbers of either. A pair without any
+    extent has the value 0.
+    """
+    first, second = _without_negative_sizes(first), _without_negative_sizes(second)
+    shared, union = _volumes(first, second)
+    ends = [
+        (h[..., :3] - h[..., 3:6] / 2, h[..., :3] + h[..., 3:6] / 2)
+        for h in (hulls(first), hulls(second))
+    ]
+    (low, high), (other_low, other_high) = ends
+    around = (torch.maximum(high, other_high) - torch.minimum(low, other_low)).prod(dim=-1)
+    found = _ratio(shared, union) - _ratio(around - union, around)
+    return torch.where(around > 0, found, 0.0)
+
+
 def hulls(boxes: Tensor) -> Tensor:
-    """Return the smallest boxes with yaw 0 that contain the boxes [K,7]: [K,7] f64."""
+    """Return the smallest boxes with yaw 0 that contain the boxes [...,7]: [...,7] f64."""
     boxes = boxes.double()
-    cos, sin = boxes[:, 6].cos().abs(), boxes[:, 6].sin().abs()
-    dx, dy = boxes[:, 3], boxes[:, 4]
-    sizes = torch.stack([dx * cos + dy * sin, dx * sin + dy * cos, boxes[:, 5]], dim=1)
-    return torch.cat([boxes[:, :3], sizes, torch.zeros_like(boxes[:, 6:])], dim=1)
+    cos, sin = boxes[..., 6].cos().abs(), boxes[..., 6].sin().abs()
+    dx, dy = boxes[..., 3], boxes[..., 4]
+    sizes = torch.stack([dx * cos + dy * sin, dx * sin + dy * cos, boxes[..., 5]], dim=-1)
+    return torch.cat([boxes[..., :3], sizes, torch.zeros_like(boxes[..., 6:])], dim=-1)
 
 
 def suppress(
@@ -75,18 +95,27 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _without_negative_sizes(boxes: Tensor) -> Tensor:
-    """Return boxes [K,7] in f64; a network may predict sizes below 0, which have no volume."""
+    """Return boxes [...,7] in f64; a network may predict sizes below 0, which have no volume."""
     boxes = boxes.double()
-    return torch.cat([boxes[:, :3], boxes[:, 3:6].clamp(min=0), boxes[:, 6:]], dim=1)
+    return torch.cat([boxes[..., :3], boxes[..., 3:6].clamp(min=0), boxes[..., 6:]], dim=-1)
 
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:
     """Return the IoU of boxes [...,7] that broadcast against each other."""
+    return _ratio(*_volumes(first, second))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole; 0 where the whole is 0, with gradients of 0."""
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+
+
+def _volumes(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the volumes of the intersection and of the union of boxes [...,7]."""
     top = torch.minimum(first[..., 2] + first[..., 5] / 2, second[..., 2] + second[..., 5] / 2)
     low = torch.maximum(first[..., 2] - first[..., 5] / 2, second[..., 2] - second[..., 5] / 2)
     shared = _shared_area(first, second) * (top - low).clamp(min=0)
-    union = first[..., 3:6].prod(dim=-1) + second[..., 3:6].prod(dim=-1) - shared
-    return torch.where(union > 0, shared / union.clamp(min=1e-300), 0.0)
+    return shared, first[..., 3:6].prod(dim=-1) + second[..., 3:6].prod(dim=-1) - shared
 
 
 def _shared_area(first: Tensor, second: Tensor) -> Tensor:

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from pointcmt.training.ops.detection.bins import from_bins
-from pointcmt.training.ops.detection.boxes import Suppression, inside, suppress
+from pointcmt.training.ops.detection.boxes import Suppression
 from pointcmt.training.ops.detection.scores import Detections
-
-FEWEST_POINTS = 5  # that a detected box contains
-LEAST_OBJECTNESS = 0.05
-SUPPRESSION = 0.25  # the IoU beyond which the weaker of two boxes of a class is dropped
+from pointcmt.training.ops.detection.selection import select
 
 
 class Proposals(NamedTuple):
@@ -52,29 +49,7 @@ def decode(found: Proposals, mean_sizes: Tensor) -> Tensor:
 def detect(
     found: Proposals, mean_sizes: Tensor, points: Tensor, kind: Suppression
 ) -> list[Detections]:
-    """Return the detections of each scene.
-
-    Proposals with an objectness over 0.05 whose boxes contain at least 5 of the points [B, N, 3]
-    remain, without those that a stronger one of the same class suppresses (kind: see `suppress`).
-    Each counts as a detection of every class, with the score objectness · class probability.
-    """
-    boxes = decode(found, mean_sizes)
+    """Return the detections of each scene, see `select`. points: [B, N, 3]."""
     objectness = found.objectness.softmax(dim=2)[..., 1]
     shares = found.logits.softmax(dim=2)
-    return [_detect(*scene, kind) for scene in zip(boxes, objectness, shares, points, strict=True)]
-
-
-def _detect(
-    boxes: Tensor, objectness: Tensor, shares: Tensor, points: Tensor, kind: Suppression
-) -> Detections:
-    """Return a scene's detections, class after class, each in the order of the proposals."""
-    likely = objectness > LEAST_OBJECTNESS
-    likely[likely.clone()] = inside(points, boxes[likely]).sum(dim=1) >= FEWEST_POINTS
-    boxes, objectness, shares = boxes[likely], objectness[likely], shares[likely]
-    kept, _ = suppress(boxes, objectness, shares.argmax(dim=1), SUPPRESSION, kind).sort()
-    scores = (shares[kept] * objectness[kept, None]).T  # [C, M]
-    labels = torch.arange(len(scores))[:, None].expand(scores.shape)
-    repeated = boxes[kept].repeat(len(scores), 1)
-    return Detections(
-        repeated.double().cpu().numpy(), labels.flatten().numpy(), scores.flatten().cpu().numpy()
-    )
+    return select(decode(found, mean_sizes), objectness, shares, points, kind)

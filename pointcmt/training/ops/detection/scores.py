@@ -40,6 +40,12 @@ class TrueBoxes:
     label: NDArray[np.integer]  # [G]
 
 
+def over(found: Detections, least: float) -> Detections:
+    """Return the detections with a score over the least."""
+    kept = found.score > least
+    return Detections(found.boxes[kept], found.label[kept], found.score[kept])
+
+
 @dataclass(frozen=True, eq=False)
 class DetectionScores:
     """Average precision and recall per class [C]; NaN for a class without any true boxes.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pointcmt.training.ops.detection import boxes as ops
-from pointcmt.training.ops.detection.boxes import box_iou, hulls, suppress
+from pointcmt.training.ops.detection.boxes import box_iou, generalized_iou, hulls, suppress
 from pointcmt.training.ops.detection.boxes import inside as inside_boxes
 
 UNIT = [0.0, 0, 0, 1, 1, 1, 0]
@@ -174,3 +174,57 @@ def test_points_on_the_surface_are_inside(monkeypatch):
     corner = torch.tensor([[0.5, -0.5, 0.5], [0.5, 0.5, 0.5000001]])
     assert inside_boxes(corner, torch.tensor([UNIT])).tolist() == [[True, False]]
     assert inside_boxes(corner, torch.zeros(0, 7)).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (UNIT, UNIT, 1),
+        (UNIT, box(x=0.5), 1 / 3),  # C is their union
+        (UNIT, box(x=1), 0),
+        (UNIT, box(x=2), -1 / 3),  # a gap of a third of C
+        (UNIT, box(x=1, y=1, z=1), 0.25 - 1),  # two of eight cubes
+        (box(dx=2, dy=2, dz=2), UNIT, 1 / 8),  # one inside the other
+        (UNIT, box(yaw=math.pi / 4), 1 / math.sqrt(2) - (1 - (4 - 2 * math.sqrt(2)) / 2)),
+        (UNIT, box(x=1e6), -1),
+        (box(dx=0, dy=0, dz=0), box(dx=0, dy=0, dz=0), 0),
+    ],
+)
+def test_known_generalized_ious(first, second, expected):
+    """A cube and the same at 45° share 2(√2 - 1), and C is a square of side √2."""
+    for pair in ((first, second), (second, first)):
+        value = generalized_iou(*map(torch.tensor, pair))
+        assert float(value) == pytest.approx(expected, abs=1e-5)
+
+
+def test_generalized_ious_of_random_boxes_by_monte_carlo():
+    """Shares of random points in C that are in both boxes, or in either."""
+    first, second = random_boxes(12, 3), random_boxes(12, 4)
+    second[:, :3] *= 3  # some of them apart
+    found = generalized_iou(first, second)
+    rng, both = np.random.default_rng(0), torch.stack([first, second], dim=1)
+    for pair, value in zip(both, found.tolist(), strict=True):
+        around = hulls(pair)
+        low = (around[:, :3] - around[:, 3:6] / 2).amin(dim=0).numpy()
+        high = (around[:, :3] + around[:, 3:6] / 2).amax(dim=0).numpy()
+        points = torch.from_numpy(rng.uniform(low, high, (100_000, 3)))
+        one, other = inside_boxes(points, pair).double()
+        shared, union = (one * other).mean(), torch.maximum(one, other).mean()
+        assert value == pytest.approx(float(shared / union - (1 - union)), abs=0.012)
+    table = generalized_iou(first[:, None], second[None])
+    torch.testing.assert_close(table.diagonal(), found)
+
+
+def test_generalized_iou_is_differentiable_in_both_boxes():
+    pairs = random_boxes(6, 5), random_boxes(6, 6)
+    assert torch.autograd.gradcheck(
+        generalized_iou, [each.clone().requires_grad_() for each in pairs], eps=1e-7, atol=1e-4
+    )
+    apart = torch.tensor([box()], dtype=torch.float64), torch.tensor([box(x=3.0)]).double()
+    away = apart[0].requires_grad_()
+    generalized_iou(away, apart[1]).sum().backward()
+    assert away.grad[0, 0] > 0  # nearer is better, although nothing is shared
+    for flat in (box(dx=0.0), box(dx=0.0, dy=0.0, dz=0.0)):
+        edge = torch.tensor([flat], dtype=torch.float64, requires_grad=True)
+        generalized_iou(edge, edge.detach()).sum().backward()
+        assert edge.grad.isfinite().all()

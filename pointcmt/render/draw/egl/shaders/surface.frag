@@ -7,6 +7,7 @@ centroid in vec3 smooth_normal;  // not of unit length; 0 for the face's
 
 uniform vec3 origin;         // the camera's center
 uniform vec3 key;            // unit vector to the key light
+uniform vec3 axis;           // of the light from both sides; 0 = a headlight instead
 uniform float focal;         // pixels
 uniform mat3 pixel_to_ray;   // (column, row, 1) to a direction with a z depth of 1
 uniform float first_row;     // of this view in the target
@@ -99,16 +100,18 @@ void main() {
     else if (abs(away) <= FLAT) discard;  // seen edge-on: no area in the image
     if (facing > 0.0) gl_FragDepth *= BEHIND;  // of coincident faces, show the one turned here
     float toward = facing > 0.0 ? -dot(normal, key) : dot(normal, key);
-    float ahead = abs(facing);
+    bool fixed_light = axis != vec3(0.0);
+    float ahead = fixed_light ? abs(dot(normal, axis)) : abs(facing) / length(ray);
 #ifdef SMOOTH
     if (dot(smooth_normal, smooth_normal) > SHORT_NORMAL) {
         vec3 turned = normalize(facing > 0.0 ? -smooth_normal : smooth_normal);
-        ahead = max(-dot(turned, ray), 0.0);  // near outlines it may point away
+        // Near outlines the normal may point away.
+        ahead = fixed_light ? abs(dot(turned, axis)) : max(-dot(turned, ray), 0.0) / length(ray);
         toward = dot(turned, key);
     }
 #endif
     vec3 reflected = mix(vec3(LEAST_REFLECTED), vec3(1.0), albedo);
-    float light = AMBIENT + HEADLIGHT * ahead / length(ray) + KEY * max(toward, 0.0);
+    float light = AMBIENT + HEADLIGHT * ahead + KEY * max(toward, 0.0);
 
 #ifdef COLOR_ONLY
     light_out = vec4(reflected * light, 1.0);
