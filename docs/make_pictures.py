@@ -16,7 +16,8 @@ from pointcmt.render.config import RenderConfig
 from pointcmt.render.draw.cpu import draw_views
 from pointcmt.render.draw.raycaster import RayCaster
 from pointcmt.render.draw.visibility import visible_points
-from pointcmt.render.preview import paint_points, point_colors
+from pointcmt.render.preview_layers import color_ids, shade_depth
+from pointcmt.render.preview_sheets import paint_points, point_colors
 
 SHAPES = ("chair/0000", "lamp/0002", "airplane/0002", "mug/0001", "guitar/0202", "rocket/0002")
 SIZE, LABEL = 176, 92
@@ -54,25 +55,9 @@ def column(shape: str) -> list[NDArray[np.uint8]]:
         views.rgb[0],
         views.rgb[1],
         shade_depth(views.depth[0]),
-        color_faces(views.face_index[0]),
+        color_ids(views.face_index[0]),
         np.asarray(half),
     ]
-
-
-def shade_depth(depth: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Near is dark, far is light, background white."""
-    shown = depth > 0
-    gray = np.full(depth.shape, 255.0)
-    near, far = depth[shown].min(), depth[shown].max()
-    gray[shown] = 40 + 180 * (depth[shown] - near) / (far - near)
-    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def color_faces(face_index: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A color of its own for each face."""
-    palette = np.random.default_rng(3).integers(60, 235, (face_index.max() + 2, 3), np.uint8)
-    palette[-1] = 255
-    return palette[face_index]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pointcmt import __version__
+from pointcmt.commands.audit import audit
 from pointcmt.commands.demo import demo
 from pointcmt.commands.doctor import doctor
 from pointcmt.commands.evaluate import evaluate
@@ -15,6 +16,7 @@ from pointcmt.commands.inspect import info, preview
 from pointcmt.commands.options import INTERRUPTED
 from pointcmt.commands.predict import predict
 from pointcmt.commands.render import build_correspondences, render
+from pointcmt.commands.report import report
 from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
 from pointcmt.commands.view import view
@@ -26,10 +28,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "preview": preview,
     "view": view,
+    "audit": audit,
     "verify": verify,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "report": report,
     "export": export,
     "demo": demo,
     "doctor": doctor,

@@ -8,7 +8,7 @@ are for a shell.
 import re
 
 SWITCHES = frozenset(
-    ("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile")
+    ("overwrite", "retry-failed", "moved", "changed-sources", "follow-links", "compile", "failed")
 )
 # The options that are also arguments of public functions, with `-` for `_`.
 ARGUMENTS = SWITCHES | frozenset(
@@ -19,7 +19,7 @@ ARGUMENTS = SWITCHES | frozenset(
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
         "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
         "textures", "frames", "resolution", "voxel", "correspondences", "backbone", "frame",
-        "layout", "min-score",
+        "layout", "min-score", "layer",
     )
 )  # fmt: skip
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")

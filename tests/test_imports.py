@@ -39,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "datasets.export": ("datasets", "datasets.store", "datasets.store.schema"),
     "datasets.sources": ("datasets.store.schema",),
     "view": ("datasets", "datasets.export", "datasets.store", "datasets.store.schema"),
+    "audit": ("datasets", "datasets.store", "datasets.store.schema", "view"),
     "render": ("datasets", "datasets.store", "datasets.store.schema"),
     "render.draw": ("render.config", "render.startup"),
     "render.config": ("datasets.store.schema",),
@@ -103,6 +104,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "datasets.store.schema": {"torch", "tensorstore"},
     "datasets.sources": {"torch", "tensorstore", "numba"},
     "view": {"torch", "open3d", "trimesh", "OpenGL", "dask", "distributed"},
+    "audit": {"torch", "sklearn", "open3d", "trimesh", "OpenGL", "dask", "distributed"},
     "render": {"torch", "transformers", "sklearn"},
     "training": {"open3d", "trimesh", "OpenGL", "dask", "distributed"},
 }

@@ -29,7 +29,7 @@ import pointcmt as pc
 from pointcmt.cameras import Camera, on_sphere
 from pointcmt.correspondences import points_to_pixels
 from pointcmt.datasets.sources.toy import build
-from pointcmt.render.preview import point_colors
+from pointcmt.render.preview_sheets import point_colors
 
 RIGS = ("circle12", "dodeca20", "ortho6", "mvnet12", "simpleview6", "fibonacci12")
 

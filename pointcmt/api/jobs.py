@@ -1,6 +1,6 @@
 """Render datasets into a store with many processes, and preview stores."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -142,19 +142,29 @@ def preview(
     shapes: int = 20,
     views: int = 10,
     overwrite: bool = False,
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    split: str | None = None,
+    failed: bool = False,
+    layer: str = "rgb",
 ) -> list[Path]:
     """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both.
 
     out: a folder. shapes, views: the most to show. overwrite: also replace files that no preview
-    wrote.
+    wrote. ids, classes, split: only these. failed: only shapes that failed. layer: what the contact
+    sheet shows, such as depth.
 
-    Returns the files. Raises StoreError if no shape is rendered yet.
+    Returns the files. Raises StoreError if no shape is rendered yet, UsageError if none is chosen
+    or the store does not have the layer.
 
     >>> [path.name for path in pc.preview("S", "pictures", shapes=4)]
     ['contact_sheet.png', 'points.png', 'index.html']
     """
+    from pointcmt.datasets.selection import Selection
+    from pointcmt.render.preview import Choice
     from pointcmt.render.preview import preview as draw
 
     folder = local_path(out, "--out")
     opened = store if isinstance(store, ViewStore) else open_store(store)
-    return draw(opened, folder, shapes, views, overwrite)
+    choice = Choice(Selection(split, ids, None, classes), failed, layer)
+    return draw(opened, folder, shapes, views, overwrite, choice)

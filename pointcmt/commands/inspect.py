@@ -34,11 +34,20 @@ def preview(
             "--overwrite", help="Replace any existing files, not only an earlier preview."
         ),
     ] = False,
-) -> None:
+    ids: Annotated[list[str] | None, typer.Option("--ids", metavar="ID", help="Only this shape; may be repeated.", show_default=False)] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; may be repeated.", show_default=False)] = None,
+    split: Annotated[str | None, typer.Option(help="Only train, test or val.", show_default=False)] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only shapes that failed, with their reasons.")] = False,
+    layer: Annotated[str, typer.Option(help="What the contact sheet shows: rgb, depth, ids, normal, albedo; of scenes also labels.")] = "rgb",
+) -> None:  # fmt: skip
     """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both."""
     require_folder(out, "--out")
+    from pointcmt.datasets.selection import Selection
     from pointcmt.datasets.store.view_store import ViewStore
+    from pointcmt.render.preview import Choice
     from pointcmt.render.preview import preview as draw
 
-    for path in draw(ViewStore.open(store), out, shapes, views, overwrite):
+    selection = Selection(split, ids or None, None, classes or None)
+    choice = Choice(selection, failed, layer)
+    for path in draw(ViewStore.open(store), out, shapes, views, overwrite, choice):
         show(str(path))

@@ -44,7 +44,7 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool, generator: st
         owner = _owner(Path(os.path.realpath(out)))
         if owner:
             raise StoreError(
-                f"a {word} cannot be written into {owner}",
+                f"{_a(word)} cannot be written into {owner}",
                 where=str(out),
                 fix="choose a folder outside of it for --out",
             )
@@ -59,7 +59,7 @@ def require_free(out: Path, names: Iterable[str], overwrite: bool, generator: st
         )
     if foreign and not overwrite:
         raise StoreError(
-            f"this would replace files that are not from a {word}: {', '.join(foreign)}",
+            f"this would replace files that are not from {_a(word)}: {', '.join(foreign)}",
             where=str(out),
             fix="choose another folder for --out, or replace them with --overwrite",
         )
@@ -93,6 +93,11 @@ def is_ours(path: Path, generator: str) -> bool:
     marks = (page_mark(generator), f"{PNG_KEY}\0{generator}")
     is_script = head.startswith(script_mark(generator).encode())
     return is_script or any(mark.encode() in head for mark in marks)
+
+
+def _a(word: str) -> str:
+    """Return a word with its article."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _owner(out: Path) -> str:

@@ -46,7 +46,7 @@ def choose(store: ViewStore, selection: Selection) -> list[int]:
     if selection.limit is not None:
         if selection.limit < 1:
             raise UsageError(f"a limit of {selection.limit} leaves no shapes", where="--limit")
-        chosen = _in_turn(chosen, store.labels[chosen], selection.limit)
+        chosen = in_turn(chosen, store.labels[chosen], selection.limit)
     if not len(chosen):
         raise UsageError("no shape is chosen", where=store.path, fix="choose others")
     return [int(index) for index in chosen]
@@ -59,8 +59,11 @@ def _label(store: ViewStore, name: str) -> int:
     return store.class_names.index(name)
 
 
-def _in_turn(shapes: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return `count` of the shapes, one of each class in turn, in their order."""
+def in_turn(shapes: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return `count` of the shapes [n] with these labels [n], one of each class in turn.
+
+    They keep their order.
+    """
     turn = np.zeros(len(shapes), np.int64)  # number of earlier shapes of the same class
     for label in np.unique(labels):
         turn[labels == label] = np.arange(np.sum(labels == label))

@@ -1,144 +1,174 @@
 """Previews of a store: a contact sheet, visible points on their pixels, and a page with both."""
 
 import html
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pointcmt.console import in_pixels
 from pointcmt.datasets.page_folder import PNG_KEY, page_mark, require_free, write_files
+from pointcmt.datasets.selection import Selection, choose, in_turn
+from pointcmt.datasets.store.documents import Outcome
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import StoreError, printable
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.render.preview_layers import layer_images, require_layer
 from pointcmt.render.preview_scenes import (
     enlarged,
-    frames_with_labels,
     map_from_above,
     matches_between,
     pair_with_overlap,
 )
+from pointcmt.render.preview_sheets import (
+    caption_of,
+    caption_size,
+    contact_sheet,
+    grid,
+    points_sheet,
+    strip,
+)
 
 GENERATOR = "pointcmt preview"
-CAPTION = 14  # pixels
-POINTS_SHOWN = 1024  # the first n points: evenly spread, since points are in farthest-point order
+SHEET, POINTS, PAGE = "contact_sheet.png", "points.png", "index.html"
+ABOUT = {
+    SHEET: "One row per shape.",
+    POINTS: "A dot is a point that the view sees, colored by its position on the shape; a gray "
+    "ring is a point that something hides from the view.",
+}
+ABOUT_SCENES = {
+    SHEET: "Each scene from above, with its boxes and cameras, and some of its frames.",
+    POINTS: "The same points in two frames of a scene.",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a preview shows. failed: only shapes that failed. layer: of the views."""
+
+    selection: Selection = field(default_factory=Selection)
+    failed: bool = False
+    layer: str = "rgb"
+
+
+EVERYTHING = Choice()
 
 
 def preview(
-    store: ViewStore, out: Path, shapes: int, views: int, overwrite: bool = False
+    store: ViewStore,
+    out: Path,
+    shapes: int,
+    views: int,
+    overwrite: bool = False,
+    choice: Choice = EVERYTHING,
 ) -> list[Path]:
     """Write contact_sheet.png, points.png (if there are correspondences) and index.html.
 
     shapes, views: maximum numbers; shapes are spread over classes, views over the rig. overwrite:
-    replace files of these names that were not written by a preview. Returns the files written.
-    Raises StoreError if no shape is rendered yet, or if files not written by a preview exist.
+    replace files of these names that were not written by a preview. Of failed shapes, only those
+    without correspondences have pictures; the page lists all of them. Returns the files written.
+    Raises StoreError if no shape is rendered yet, or if files not written by a preview exist, and
+    UsageError if no shape is chosen or the store does not have the layer.
     """
-    chosen = choose_shapes(store, shapes)
+    require_layer(store, choice.layer)
+    failed = _failed(store)
+    chosen = _choose(store, choice, shapes, failed)
+    lost = [outcome for shape, outcome in failed.items() if shape in chosen.listed]
     if store.schema.kind == SCENES:
-        return _preview_scenes(store, out, chosen, views, overwrite)
+        names = [SHEET, POINTS] if chosen.shown else []
+        require_free(out, [*names, PAGE], overwrite, GENERATOR)  # before drawing anything
+        pictures = _scene_pictures(store, chosen.shown, views, choice.layer) if names else {}
+        return _write(store, out, pictures, lost)
     shown = np.linspace(0, store.schema.views - 1, min(views, store.schema.views)).round()
     picked = [int(view) for view in shown]
     committed = set(store.committed(CORRESPONDENCES))
-    matched = [i for i in chosen if i // store.schema.shard in committed]
-    names = ["contact_sheet.png", *(["points.png"] if matched else [])]
-    require_free(out, [*names, "index.html"], overwrite, GENERATOR)  # before drawing anything
-    pictures = [contact_sheet(store, chosen, picked)]
+    matched = [i for i in chosen.shown if i // store.schema.shard in committed and i not in failed]
+    names = [*([SHEET] if chosen.shown else []), *([POINTS] if matched else [])]
+    require_free(out, [*names, PAGE], overwrite, GENERATOR)
+    pictures = {}
+    if chosen.shown:
+        pictures[SHEET] = contact_sheet(store, chosen.shown, picked, choice.layer)
     if matched:
         some = [matched[i] for i in range(0, len(matched), -(-len(matched) // 8))]
-        pictures.append(points_sheet(store, some, picked[:6]))
-    contents = {name: _png(picture) for name, picture in zip(names, pictures, strict=True)}
-    return write_files(out, {**contents, "index.html": _page(store, names).encode()})
+        pictures[POINTS] = points_sheet(store, some, picked[:6])
+    return _write(store, out, pictures, lost)
 
 
-def _preview_scenes(
-    store: ViewStore, out: Path, scenes: list[int], views: int, overwrite: bool
-) -> list[Path]:
-    """Write contact_sheet.png (maps and frames with labels), points.png (matches), index.html."""
-    names = ["contact_sheet.png", "points.png"]
-    require_free(out, [*names, "index.html"], overwrite, GENERATOR)
+@dataclass(frozen=True)
+class _Chosen:
+    """shown: shapes that are rendered, class by class. listed: all that are chosen."""
+
+    shown: list[int]
+    listed: set[int]
+
+
+def _choose(store: ViewStore, choice: Choice, count: int, failed: dict[int, Outcome]) -> _Chosen:
+    """Return the shapes to show. Raises StoreError or UsageError if there are none."""
+    listed = np.array(choose(store, choice.selection), np.int64)
+    if choice.failed:
+        listed = listed[np.isin(listed, list(failed))]
+        if not len(listed):
+            raise UsageError(
+                "none of these shapes has failed", where=store.path, fix="leave out --failed"
+            )
+    done = listed[store.status()[listed] == DONE]
+    if not len(done) and not choice.failed:
+        raise StoreError(
+            "no shape of this store has been rendered yet"
+            if choice == EVERYTHING
+            else "none of these shapes is rendered",
+            where=store.path,
+            fix="run `pointcmt render`" if choice == EVERYTHING else "choose others",
+        )
+    some = in_turn(done, store.labels[done], count).tolist()
+    by_class = sorted(some, key=lambda shape: (store.labels[shape], shape))
+    return _Chosen(by_class, set(listed.tolist()))
+
+
+def _failed(store: ViewStore) -> dict[int, Outcome]:
+    """Return how the failed shapes ended, by their numbers."""
+    outcomes = {outcome.id: outcome for outcome in store.failures()}
+    if not outcomes:
+        return {}
+    ids = enumerate(record.id for record in store.shapes)
+    return {shape: outcomes[name] for shape, name in ids if name in outcomes}
+
+
+def _scene_pictures(
+    store: ViewStore, scenes: list[int], views: int, layer: str
+) -> dict[str, Image.Image]:
+    """Return maps and frames of scenes, and matches between frames if there are any."""
     rows, pairs = [], []
     for scene in scenes:
         count = store.counts(scene)["view_count"]
         shown = [int(i) for i in np.linspace(0, count - 1, min(views, count)).round()]
-        frames = enlarged(frames_with_labels(store, scene, shown))
+        frames = enlarged(layer_images(store, scene, shown, layer))
         above = map_from_above(store, scene, frames.shape[1])
-        rows.append(_scene_strip(above, frames, store.shapes[scene].id))
+        rows.append(_scene_strip(above, frames, caption_of(store, scene)))
         pair = pair_with_overlap(store, scene)
         if pair is not None:
-            drawn = np.asarray(matches_between(store, scene, pair))
-            pairs.append(_strip(drawn[None], f"{store.shapes[scene].id}, frames {pair}"))
-    pictures = {"contact_sheet.png": _grid(rows, columns=1)}
-    if pairs:
-        pictures["points.png"] = _grid(pairs, columns=2)
-    contents = {name: _png(picture) for name, picture in pictures.items()}
-    return write_files(out, {**contents, "index.html": _page(store, list(pictures)).encode()})
+            drawn = np.asarray(matches_between(store, scene, pair))[None]
+            caption = f"{caption_of(store, scene)}, frames {pair[0]} and {pair[1]}"
+            pairs.append(strip(drawn, caption, caption_size(2 * drawn.shape[2])))
+    return {SHEET: grid(rows, 1)} | ({POINTS: grid(pairs, 2)} if pairs else {})
 
 
 def _scene_strip(above: Image.Image, frames: NDArray[np.uint8], caption: str) -> Image.Image:
     """Put a map and frames [V,H,W,3] side by side under a caption."""
     wide = np.concatenate([np.asarray(above), *frames], axis=1)
-    return _strip(wide[None], caption)
+    return strip(wide[None], caption, caption_size(wide.shape[1]))
 
 
-def choose_shapes(store: ViewStore, count: int) -> list[int]:
-    """Return up to `count` rendered shapes, class by class in turn. Raises StoreError if none."""
-    done = np.flatnonzero(store.status() == DONE)
-    if not len(done):
-        raise StoreError(
-            "no shape of this store has been rendered yet",
-            where=store.path,
-            fix="run `pointcmt render`",
-        )
-    labels = store.labels[done]
-    turn = np.zeros(len(done), np.int64)  # number of earlier shapes of the same class
-    for label in np.unique(labels):
-        turn[labels == label] = np.arange(np.sum(labels == label))
-    first = np.lexsort((labels, turn))[:count]
-    return sorted(done[first].tolist(), key=lambda shape: (store.labels[shape], shape))
-
-
-def contact_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
-    """Draw one row of views per shape; put two shapes side by side if there are few views."""
-    tiles = [_strip(store.read("rgb", shape)[views], store.shapes[shape].id) for shape in shapes]
-    return _grid(tiles, columns=max(1, 10 // len(views)))
-
-
-def points_sheet(store: ViewStore, shapes: list[int], views: list[int]) -> Image.Image:
-    """Draw each visible point on its pixel, colored by its position on the shape.
-
-    A point has the same color in all views; occluded points are not drawn.
-    """
-    tiles = []
-    for shape in shapes:
-        points = store.read("points", shape)[:POINTS_SHOWN]
-        visible, camera = store.visible(shape)[:, :POINTS_SHOWN], store.camera(shape)
-        images, colors = store.read("rgb", shape), point_colors(points)
-        painted = [
-            paint_points(images[v], camera[v].project(points)[0][visible[v]], colors[visible[v]])
-            for v in views
-        ]
-        tiles.append(_strip(np.stack(painted), store.shapes[shape].id))
-    return _grid(tiles, columns=1)
-
-
-def paint_points(
-    image: NDArray[np.uint8], uv: NDArray[np.float64], colors: NDArray[np.uint8], scale: int = 2
-) -> NDArray[np.uint8]:
-    """Return an image [H,W,3], lightened, enlarged `scale` times, with points at pixels [n,2]."""
-    pale = Image.fromarray((255 - (255 - image.astype(np.int32)) // 3).astype(np.uint8))
-    picture = pale.resize((pale.width * scale, pale.height * scale), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(picture)
-    for (u, v), color in zip(uv * scale, colors, strict=True):
-        draw.ellipse((u - 2, v - 2, u + 2, v + 2), fill=tuple(color.tolist()))
-    return np.asarray(picture)
-
-
-def point_colors(points: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return colors [N,3] that encode the positions of points [N,3]: x red, y green, z blue."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    return (255 * (points - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)
+def _write(
+    store: ViewStore, out: Path, pictures: dict[str, Image.Image], lost: list[Outcome]
+) -> list[Path]:
+    """Write the pictures and the page that shows them. lost: failed shapes, for its table."""
+    contents = {name: _png(picture) for name, picture in pictures.items()}
+    return write_files(out, {**contents, PAGE: _page(store, list(pictures), lost).encode()})
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -149,33 +179,7 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _strip(images: NDArray[np.uint8], caption: str) -> Image.Image:
-    """Put images [V,H,W,3] side by side under a caption."""
-    views, height, width = images.shape[:3]
-    strip = Image.new("RGB", (views * width, height + CAPTION), "white")
-    strip.paste(Image.fromarray(np.concatenate(list(images), axis=1)), (0, CAPTION))
-    ImageDraw.Draw(strip).text(
-        (4, 0), printable(caption), fill="#444444", font=ImageFont.load_default(11)
-    )
-    return strip
-
-
-def _grid(tiles: list[Image.Image], columns: int) -> Image.Image:
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    width, height = tiles[0].size
-    sheet = Image.new("RGB", (columns * width, rows * height), "white")
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (index % columns * width, index // columns * height))
-    return sheet
-
-
-def _pixels(store: ViewStore) -> str:
-    height, width = store.schema.image
-    return f"{width}²" if height == width else f"{width} × {height}"
-
-
-def _page(store: ViewStore, pictures: list[str]) -> str:
+def _page(store: ViewStore, pictures: list[str], lost: list[Outcome]) -> str:
     """Return a self-contained page: the store's contents, the pictures, the failed shapes."""
     status, source = store.status(), store.attributes["source"]
     rows = [
@@ -183,11 +187,15 @@ def _page(store: ViewStore, pictures: list[str]) -> str:
         for label, name in enumerate(store.class_names)
         if np.any(mine := (store.labels == label) & (status == DONE))
     ]
-    failed = store.failures()
-    images = "".join(f'<h2>{name}</h2><img src="{name}" alt="{name}">' for name in pictures)
+    about = ABOUT_SCENES if store.schema.kind == SCENES else ABOUT
+    images = "".join(
+        f'<h2>{name}</h2><p>{about[name]}</p><div class="sheet"><a href="{name}">'
+        f'<img src="{name}" alt="{about[name]}"></a></div>'
+        for name in pictures
+    )
     losses = "".join(
         f"<tr><td>{html.escape(o.id)}</td><td>{o.reason}</td><td>{html.escape(o.detail)}</td></tr>"
-        for o in failed
+        for o in lost
     )
     heads = "".join(f"<th>{split}</th>" for split in SPLITS)
     body = "".join(
@@ -196,20 +204,24 @@ def _page(store: ViewStore, pictures: list[str]) -> str:
     )
     return f"""<!doctype html>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 {page_mark(GENERATOR)}
 <title>{html.escape(source["name"])}: view store</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222 }}
-img {{ max-width: 100%; border: 1px solid #ddd }}
-table {{ border-collapse: collapse }} td, th {{ padding: .1rem .8rem .1rem 0; text-align: left }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222;
+  padding: 0 1rem }}
+.sheet {{ overflow-x: auto }}
+img {{ width: 100%; min-width: 45rem; border: 1px solid #ddd; box-sizing: border-box }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; overflow-wrap: anywhere }}
 </style>
 <h1>{html.escape(source["name"])}</h1>
 <p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
-{_pixels(store)} pixels · {store.schema.points} points · license:
+{in_pixels(store.schema.image)} pixels · {store.schema.points} points · license:
 {html.escape(source["licence"])}</p>
 {images}
 <h2>Shapes</h2>
 <table><tr><th>class</th>{heads}</tr>{body}</table>
-<h2>Failed: {len(failed)}</h2>
+<h2>Failed: {len(lost)}</h2>
 <table>{losses}</table>
 """

@@ -18,8 +18,8 @@ from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
 from pointcmt.errors import UsageError
 from tests.commands import pointcmt
+from tests.pages import Page
 from tests.stores import render_listing, render_toy
-from tests.view.pages import Page
 
 CPU = {"device": "cpu"}
 

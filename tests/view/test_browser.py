@@ -14,9 +14,9 @@ from pointcmt.view.contents import Predicted, ViewOptions
 from pointcmt.view.packing import unpack
 from pointcmt.view.serve import serving
 from pointcmt.view.write import write_view
+from tests.pages import Page
 from tests.view.browser import Browser, find_browser
 from tests.view.conftest import HOSTILE
-from tests.view.pages import Page
 
 WIDE, NARROW = 1280, 390
 

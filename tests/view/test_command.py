@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.errors import UsageError
-from tests.view.pages import Page
+from tests.pages import Page
 
 
 def view(*words):

@@ -19,9 +19,9 @@ from pointcmt.view.contents import ViewOptions
 from pointcmt.view.packing import STEPS, pack, unpack
 from pointcmt.view.shapes import shape_data, spread_views
 from pointcmt.view.write import write_view
+from tests.pages import Page, sha256_source, shape_of_script
 from tests.stores import render_toy, tree
 from tests.view.conftest import HOSTILE
-from tests.view.pages import Page, sha256_source, shape_of_script
 
 
 def images(uris):

@@ -17,7 +17,7 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.view.contents import ViewOptions
 from pointcmt.view.serve import serving
-from tests.view.pages import Page, shape_of_script
+from tests.pages import Page, shape_of_script
 
 
 def get(url):

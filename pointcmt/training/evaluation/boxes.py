@@ -27,7 +27,7 @@ from pointcmt.training.figures.boxes import (
     draw_boxes,
     draw_precision,
 )
-from pointcmt.training.figures.plots import draw_confusion
+from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.ops.detection.confusion import count_classes
 from pointcmt.training.ops.detection.scores import (
     Detections,
@@ -70,6 +70,7 @@ class DetectionReport:
     frames: list[BoxedFrame] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -116,6 +117,10 @@ class DetectionReport:
         about = {"nms": self.nms, "points": self.points}
         more = {"notes": list(self.notes), "left_out": self.left_out}
         return {**self.measures, **about, "per_class": self.per_class, **more}
+
+    def of_each(self) -> dict[str, Any]:
+        """Return nothing for predictions.json: precision is not a ratio of sums over scenes."""
+        return {}
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ from pointcmt.training.evaluation.classifier import (
 from pointcmt.training.evaluation.published import FROM_FILE, FileOptions, open_file
 from pointcmt.training.evaluation.scenes import match_classes, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
-from pointcmt.training.figures.plots import draw_confusion
+from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.checkpoint import write_file
@@ -50,7 +50,8 @@ class Evaluation(Protocol):
 
     shapes: their number. measures: the numbers to compare runs by, the most important one first.
     notes: for the user, such as that the store was rendered with other settings than the run's.
-    pictures: PNG by name.
+    pictures: PNG by name. ids: of the shapes. of_each: what was predicted for each of them, as
+    lists in their order, for paired comparisons of runs.
     """
 
     @property
@@ -59,6 +60,9 @@ class Evaluation(Protocol):
     def measures(self) -> dict[str, float]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    def of_each(self) -> dict[str, Any]: ...
     def as_json(self) -> dict[str, Any]: ...
     def facts(self) -> dict[str, Any]: ...
     def describe(self) -> str: ...
@@ -70,7 +74,8 @@ class Report:
     """Results of a classifier: what was evaluated, and the labels that all numbers follow from.
 
     true, predicted: class indices [n], in the order of the split's shapes. notes: for the user,
-    about the store. left_out: shapes of classes that the run does not know, by class.
+    about the store. left_out: shapes of classes that the run does not know, by class. ids: of the
+    shapes.
     """
 
     recipe: str
@@ -83,6 +88,7 @@ class Report:
     predicted: NDArray[np.int64]
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -142,6 +148,10 @@ class Report:
         """Return the fields that `evaluate --json` prints."""
         return {**self.numbers(), "notes": list(self.notes), "left_out": self.left_out}
 
+    def of_each(self) -> dict[str, Any]:
+        """Return the true and the predicted class of each shape, for predictions.json."""
+        return {"true": self.true.tolist(), "predicted": self.predicted.tolist()}
+
     def facts(self) -> dict[str, Any]:
         """Return more fields for evaluation.json."""
         return {"confusion": self.confusion.tolist()}
@@ -199,9 +209,9 @@ def evaluate(
 ) -> Evaluation:
     """Classify or segment a split with a run's checkpoint; write the results into its folder.
 
-    evaluation.json and confusion.png (for parts: segmentation.png; for scenes both, classes.png and
-    frames.png) belong to the best checkpoint on the test split; the names of others say so, as in
-    evaluation-val-last.json.
+    evaluation.json, predictions.json (of each shape) and confusion.png (for parts:
+    segmentation.png; for scenes both, classes.png and frames.png) belong to the best checkpoint on
+    the test split; the names of others say so, as in evaluation-val-last.json.
 
     folder: a run, or where `find_run` finds one. split: test, val (the shapes that selected the
     best epoch) or train (the others). which: best on validation, last, or the number of an epoch
@@ -242,6 +252,9 @@ def evaluate(
     }
     suffix = "" if (split, which) == ("test", "best") else f"-{split}-{which}"
     write_file(folder / f"evaluation{suffix}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    each = {**about, "classes": list(report.as_json()["per_class"]), "ids": list(report.ids)}
+    text = json.dumps({**each, **report.of_each()}) + "\n"
+    write_file(folder / f"predictions{suffix}.json", text.encode())
     for kind, picture in report.pictures().items():
         write_file(folder / f"{kind}{suffix}.png", picture)
     return report
@@ -266,7 +279,8 @@ def _predict(
     run, split = opened.run, about["split"]
     matched = match(run, store, shapes, split)
     notes = (*store_notes(run.facts["data"], store), *matched.notes)
-    about = {**about, "notes": notes, "left_out": matched.left_out}
+    ids = tuple(store.shapes[shape].id for shape in matched.shapes.tolist())
+    about = {**about, "notes": notes, "left_out": matched.left_out, "ids": ids}
     _show(notes)
     evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
     with meter(f"evaluating {run.folder}", len(matched.shapes), "shapes") as progress:
@@ -283,7 +297,8 @@ def _label(
     notes = (*store_notes(run.facts["data"], store), *more)
     _show(notes)
     with meter(f"evaluating {run.folder}", len(scenes), "scenes") as progress:
-        about = {**about, "notes": notes}
+        ids = tuple(store.shapes[scene].id for scene in scenes.tolist())
+        about = {**about, "notes": notes, "ids": ids}
         evaluate_with = detect_scenes if detects else segment_scenes
         return evaluate_with(about, opened, store, scenes, of_class, Paced(progress))
 

@@ -42,6 +42,7 @@ class FoldReport:
             drawn=Drawn([], [], []),
             notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
             left_out=left_out,
+            ids=tuple(name for report in reports for name in report.ids),
         )
 
     @property

@@ -22,8 +22,8 @@ from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
 from pointcmt.training.evaluation.scene_frames import find_frames
 from pointcmt.training.evaluation.scene_predictor import ScenePredictor
+from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.figures.frames import SegmentedFrame, draw_frames
-from pointcmt.training.figures.plots import draw_confusion
 from pointcmt.training.figures.scenes import SegmentedScene, draw_classes, draw_scenes
 from pointcmt.training.ops.semantic import IGNORE, Confusion, confusion
 from pointcmt.training.runs.facts import each_store
@@ -64,6 +64,7 @@ class SceneReport:
     drawn: Drawn
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -104,6 +105,14 @@ class SceneReport:
             numbers = _numbers(self.total_of_votes, self.class_names)
             found["with_votes"] = {"votes": self.votes, **numbers}
         return found | about
+
+    def of_each(self) -> dict[str, Any]:
+        """Return points of each scene and class, for predictions.json: right ones, and the union
+        of true and predicted ones; an IoU is the ratio of their sums over scenes.
+        """
+        right = self.counts.diagonal(axis1=1, axis2=2)  # [n, C]
+        union = self.counts.sum(axis=2) + self.counts[..., :-1].sum(axis=1) - right
+        return {"right": right.tolist(), "union": union.tolist()}
 
     def facts(self) -> dict[str, Any]:
         """Return more fields for evaluation.json: the counts; the last column is of no class."""

@@ -45,6 +45,7 @@ class PartReport:
     points: NDArray[np.float32]
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:
@@ -92,6 +93,10 @@ class PartReport:
         interval = {"instance_miou_interval": list(self.interval)}
         about = {"per_class": self.per_class, "notes": list(self.notes), "left_out": self.left_out}
         return {**self.measures, **interval, **about}
+
+    def of_each(self) -> dict[str, Any]:
+        """Return the class and the IoU of each shape, for predictions.json."""
+        return {"true": self.labels.tolist(), "iou": self.scores.tolist()}
 
     def facts(self) -> dict[str, Any]:
         """Return more fields for evaluation.json: none."""

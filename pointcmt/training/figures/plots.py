@@ -18,7 +18,6 @@ from pointcmt.errors import printable
 TERMS = {"transfer": "$L_k$: 2D knowledge transfer", "matching": "$L_m$: view consistency"}
 TRAIN, VALIDATION, INK, RULE = "#2a6fbb", "#d9822b", "#333333", "#dddddd"
 PARTS = ("#2a6fbb", "#d9822b", "#3c9d5c", "#8a5cb8", "#c8433f", "#8c6d46", "#d873a8", "#6f7b85")
-NUMBERED = 20  # classes up to which every cell of a confusion matrix shows its count
 
 
 def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
@@ -78,62 +77,24 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def draw_confusion(confusion: NDArray[np.int64], class_names: list[str], title: str) -> bytes:
-    """Draw a confusion matrix [C, C] with counts; rows are the truth, columns the prediction.
-
-    Counts of six digits and more are shortened: 335k, 1.2M.
-
-    The color is the share of the row, so that classes of different sizes can be compared.
-    """
-    C = len(class_names)
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = 2.6 + max(2.4, min(0.42 * C, 9.0))
-    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if C <= NUMBERED:
-        for row, column in np.argwhere(confusion):
-            color = "white" if shares[row, column] > 0.55 else INK
-            count = _brief(int(confusion[row, column]))
-            axes.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
-    size, class_names = 9 if C <= NUMBERED else 6, [caption(name) for name in class_names]
-    axes.set_xticks(range(C), class_names, rotation=90, fontsize=size)
-    axes.set_yticks(range(C), class_names, fontsize=size)
-    axes.set_xticks(np.arange(C + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(C + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=RULE, linewidth=0.5)
-    axes.tick_params(which="both", length=0, colors=INK)
-    axes.set_xlabel("predicted", color=INK)
-    axes.set_ylabel("true", color=INK)
-    for spine in axes.spines.values():
-        spine.set_color(RULE)
-    axes.set_title(title, color=INK, fontsize=10)
-    return to_png(figure)
-
-
-def _brief(count: int) -> str:
-    """Return a count that fits into a cell."""
-    if count < 100_000:
-        return str(count)
-    if count < 999_500:
-        return f"{count / 1e3:.0f}k"
-    return f"{count / 1e6:.1f}M" if count < 99_950_000 else f"{count / 1e6:.0f}M"
-
-
-def draw_clouds(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> bytes:
+def draw_clouds(
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], distances: list[float]
+) -> bytes:
     """Draw clouds [N, 3] and the cloud generated for each, seen from the front and above.
 
-    +Z is up; nearer points are darker and cover those behind them.
+    distances: between the two, below each pair: the earth mover's distance, the mean length by
+    which a point has to move. +Z is up; nearer points are darker and cover those behind them.
     """
     figure, panels = _gallery(
         len(pairs), ("points of the shape", "from the teacher's feature"), 0.75
     )
-    for column, pair in enumerate(pairs):
+    for column, (pair, distance) in enumerate(zip(pairs, distances, strict=True)):
         for row, (cloud, color) in enumerate(zip(pair, ("Blues", "Oranges"), strict=True)):
             x, y, depth = view_cloud(cloud)
             order = np.argsort(depth)
             style = {"cmap": color, "s": 2, "vmin": -1.2, "vmax": 0.6}
             panels[row, column].scatter(x[order], y[order], c=depth[order], **style)
+        panels[1, column].set_xlabel(f"EMD {distance:.3f}", color=INK, fontsize=8)
     return to_png(figure)
 
 

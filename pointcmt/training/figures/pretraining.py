@@ -1,7 +1,7 @@
 """Pictures of pre-training: features of points next to their targets, and predicted matches."""
 
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 EMPTY = 0.93  # gray level of pixels without a value
 SPREAD = (2, 98)  # percentiles of a component that are mapped to 0 and 1
 TITLE_WIDTH = 34  # characters per line of a title
+LABEL_WIDTH, LABEL_LINES = 34, 3  # characters per line beside an image, and lines
 DRAWN = 14  # matches per pair
 
 
@@ -78,7 +79,7 @@ def draw_features(looks: list[Look], network: str) -> bytes:
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(len(looks), len(titles), squeeze=False)
     for row, look in zip(panels, looks, strict=True):
-        row[0].set_ylabel(look.name, color=INK, fontsize=6)
+        row[0].set_ylabel(in_label(look.name), color=INK, fontsize=7)
         pictures = (look.image, look.points, look.head, look.network)
         for axes, picture in zip(row, pictures, strict=False):
             _show(axes, picture)
@@ -143,6 +144,13 @@ def _draw_pair(figure: Figure, panels: Any, pair: Pair) -> None:
         panels[0].plot(*here, "o", color=TRAIN, markersize=3)
         panels[1].plot(*there, "o", color=TRAIN, markersize=3)
         panels[1].plot(*predicted, "x", color=VALIDATION, markersize=4, clip_on=True)
+
+
+def in_label(name: str) -> str:
+    """Return a name that fits beside an image: in at most three lines, the end of a longer one."""
+    lines = wrap(caption(name), LABEL_WIDTH)
+    kept = lines[-LABEL_LINES:]
+    return "\n".join([f"…{kept[0][1:]}", *kept[1:]] if len(kept) < len(lines) else kept)
 
 
 def in_title(pair: Pair) -> str:

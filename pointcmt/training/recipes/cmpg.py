@@ -12,6 +12,7 @@ from pointcmt.errors import UsageError
 from pointcmt.training.config.pointcmt import CmpgConfig
 from pointcmt.training.figures.plots import draw_clouds
 from pointcmt.training.networks.generator import PointGenerator, matched_distance, scale
+from pointcmt.training.ops.emd import earth_movers_distance
 from pointcmt.training.recipes.knowledge import Knowledge
 from pointcmt.training.recipes.recipe import RecipeContext
 
@@ -63,8 +64,13 @@ class Cmpg:
     def pictures(self, model: nn.Module, batch: Batch) -> dict[str, bytes]:
         norm = self.config.matching.norm
         generated = scale(model(self._feature(batch)), norm)
-        pairs = zip(scale(batch["points"], norm).cpu(), generated.cpu(), strict=True)
-        return {"clouds.png": draw_clouds([(x.numpy(), y.numpy()) for x, y in pairs])}
+        points = scale(batch["points"], norm)
+        distances, _ = earth_movers_distance(
+            generated.float(), points.float(), self.config.matching.solver
+        )
+        pairs = zip(points.cpu(), generated.cpu(), strict=True)
+        clouds = [(x.numpy(), y.numpy()) for x, y in pairs]
+        return {"clouds.png": draw_clouds(clouds, distances.tolist())}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
         return model, (self._feature(batch),)

@@ -8,6 +8,7 @@ evaluation.json results of `evaluate`, with confusion.png or, for parts, segment
                 with both, frames.png (the same in frames) and classes.png (IoU of each class); of
                 boxes with boxes.png and precision.png; for other splits or checkpoints than test
                 and best: evaluation-val-last.json and so on
+predictions.json what evaluation.json was counted from, of each shape
 probe.json      results of a linear SVM on frozen features; few-shot-5w10s.json: with few labels
 cost.json       parameters, FLOPs, hours, samples/s, memory, disk (cost.py)
 features.png    pre-training: features of points in views, next to those of the image network

@@ -4,22 +4,26 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from PIL import Image
 
+from pointcmt.training.figures.confusion import confusion_figure, draw_confusion
 from pointcmt.training.figures.plots import (
     PARTS,
     Segmented,
-    draw_confusion,
+    draw_clouds,
     draw_curve,
     draw_parts,
     to_png,
 )
 from pointcmt.training.figures.pretraining import (
+    LABEL_WIDTH,
     Look,
     Pair,
     draw_features,
     draw_matches,
+    in_label,
     in_title,
     principal_colors,
     spread_out,
@@ -53,7 +57,75 @@ def test_confusion_matrices_of_any_size_are_drawn(classes):
     names = [f"class {i}" for i in range(classes)]
     confusion = np.random.default_rng(0).integers(0, 9, (classes, classes))
     width, height = size(draw_confusion(confusion, names, "test"))
-    assert 500 < width == height < 1500
+    assert width > height > 500
+    assert width < 2600
+
+
+def texts(figure):
+    """The texts of a confusion matrix by row and column, and the color bar's label."""
+    axes, bar = figure.axes
+    places = [tuple(round(x) for x in text.get_position()[::-1]) for text in axes.texts]
+    cells = dict(zip(places, (text.get_text() for text in axes.texts), strict=True))
+    return cells, bar.get_ylabel()
+
+
+def test_few_classes_show_counts_and_many_show_percentages():
+    few = np.array([[3, 1], [0, 120_000]])
+    cells, label = texts(confusion_figure(few, ["a", "b"], "test"))
+    assert cells == {(0, 0): "3", (0, 1): "1", (1, 1): "120k"}
+    assert label == "share of the true class; numbers: counts"
+    many = np.eye(40, dtype=np.int64) * 75
+    many[2, 5] = 25
+    many[3, 7] = 0
+    many[4] *= 0
+    many[4, 4], many[4, 6] = 999, 1  # 0.1 %: not written
+    cells, label = texts(confusion_figure(many, [f"class {i}" for i in range(40)], "test"))
+    assert (cells[2, 2], cells[2, 5], cells[0, 0], cells[4, 4]) == ("75", "25", "100", "100")
+    assert (4, 6) not in cells
+    assert label == "share of the true class; numbers: percent"
+
+
+@pytest.mark.parametrize("classes", [3, 40, 60])
+def test_numbers_and_names_of_a_confusion_matrix_do_not_overlap(classes):
+    confusion = np.full((classes, classes), 1)
+    figure = confusion_figure(confusion, ["a class with a long name"] * classes, "test")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    (axes, _), (_, height) = figure.axes, figure.canvas.get_width_height()
+    cell = axes.get_window_extent(renderer).width / classes
+    for text in axes.texts:
+        box = text.get_window_extent(renderer)
+        assert max(box.width, box.height) <= cell
+    for label in axes.get_xticklabels():
+        box = label.get_window_extent(renderer)
+        assert box.width <= 1.2 * cell
+        assert 0 <= box.y0 <= box.y1 <= height
+    for label in axes.get_yticklabels():
+        assert label.get_window_extent(renderer).x0 >= 0
+
+
+def test_absent_classes_are_left_out_of_a_confusion_matrix():
+    confusion = np.array([[2, 0, 1, 0], [0, 0, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]])
+    axes, _ = confusion_figure(confusion, ["a", "b", "c", "d"], "test").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "c"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "c"]
+    assert "left out, neither true nor predicted: 2 classes" in axes.get_title()
+
+
+def test_generated_clouds_are_drawn_with_their_distance():
+    cloud = np.random.default_rng(0).random((50, 3), np.float32) - 0.5
+    assert size(draw_clouds([(cloud, cloud)] * 2, [0.0, 0.123]))[1] > 400
+    assert draw_clouds([(cloud, cloud)], [0.0]) != draw_clouds([(cloud, cloud)], [0.123])
+
+
+def test_labels_beside_features_fit():
+    assert in_label("chair/0000") == "chair/0000"
+    long = in_label("a_very_long/path/" * 12 + "chair_0001")
+    lines = long.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= LABEL_WIDTH
+    assert long.startswith("…")
+    assert long.endswith("chair_0001")
 
 
 def test_parts_have_colors_and_wrong_parts_are_marked():

@@ -25,6 +25,7 @@ from pointcmt.training.ops.detection.proposals import detect
 from pointcmt.training.ops.detection.scores import TrueBoxes, detection_scores
 from pointcmt.training.recipes import detect as recipes
 from pointcmt.training.recipes.recipe import RecipeContext
+from pointcmt.training.report.page import write_report
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.optimization import learning_rate, norm_momentum
 from pointcmt.training.runs.pretrained import open_network
@@ -336,3 +337,10 @@ def test_schedules_of_votenet():
     momenta = [norm_momentum(0.5, 10 * epoch, 1800) for epoch in range(180)]
     assert momenta == [max(0.5 * 0.5 ** (epoch // 20), 0.001) for epoch in range(180)]
     assert norm_momentum(0.1, 1799, 1800) == 0.001
+
+
+def test_a_run_has_a_report_with_its_classes(run, rooms, tmp_path):
+    evaluate(run, rooms, device="cpu")
+    write_report([run], tmp_path / "R")
+    assert "AP25" in (tmp_path / "R/evaluation.csv").read_text()
+    assert len((tmp_path / "R/classes.csv").read_text().splitlines()) > 1

@@ -21,6 +21,7 @@ from pointcmt.training.networks.view_consistency import (
     without_classes,
 )
 from pointcmt.training.recipes.mvnet import GEOMETRY
+from pointcmt.training.report.page import write_report
 from tests.stores import render_toy
 from tests.training.equal_runs import assert_equal_runs, metrics
 from tests.training.plain_dense import PlainDense, pretrain_plain
@@ -42,6 +43,9 @@ def test_the_cost_of_a_run_includes_cached_features(tmp_path):
     assert costs["false"].feature_bytes == 0
     kept = sum(path.stat().st_size for path in files if path.parent.name != "features")
     assert costs["true"].feature_bytes == kept > 2**16
+    # Runs without classes have a report, too.
+    write_report([tmp_path / "true", tmp_path / "false"], tmp_path / "R")
+    assert "images.cache" in (tmp_path / "R/configuration.csv").read_text()
     assert "of features in the store" in costs["true"].describe()
 
 

@@ -19,6 +19,7 @@ from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.recipes import RECIPES
+from pointcmt.training.report.page import write_report
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.pretrained import (
@@ -357,3 +358,10 @@ def test_part_labels_of_another_class_are_reported(run, store, tmp_path):
     part[shape, 0] = 9
     with pytest.raises(StoreError, match="rod-train-3 has the part label 9"):
         train(copy, baseline(), tmp_path / "run", device="cpu")
+
+
+def test_a_run_has_a_report_with_its_classes(run, store, tmp_path):
+    evaluate(run, store, device="cpu")
+    write_report([run], tmp_path / "R")
+    assert "instance mIoU" in (tmp_path / "R/evaluation.csv").read_text()
+    assert len((tmp_path / "R/classes.csv").read_text().splitlines()) > 1

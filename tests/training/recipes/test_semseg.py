@@ -22,6 +22,7 @@ from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
 from pointcmt.training.ops.semantic import confusion
 from pointcmt.training.recipes.semseg import Semseg, count_pairs
+from pointcmt.training.report.page import write_report
 from pointcmt.training.runs.pretrained import open_network
 from pointcmt.training.runs.splits import split_shapes
 from pointcmt.training.study import study
@@ -236,3 +237,10 @@ def test_rescans_of_a_room_are_on_one_side(tmp_path, monkeypatch):
     assert (len(split.train), len(split.validation)) == (2, 2)
     assert [len(each) for each in spaces] == [1, 1]
     assert not spaces[0] & spaces[1]
+
+
+def test_a_run_has_a_report_with_its_classes(run, rooms, tmp_path):
+    evaluate(run, rooms, device="cpu")
+    write_report([run], tmp_path / "R")
+    assert "mIoU" in (tmp_path / "R/evaluation.csv").read_text()
+    assert len((tmp_path / "R/classes.csv").read_text().splitlines()) > 1

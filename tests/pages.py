@@ -1,4 +1,4 @@
-"""Read a page that `pointcmt view` wrote, as a browser's parser would."""
+"""Read a page that a command wrote, as a browser's parser would."""
 
 import base64
 import hashlib

@@ -1,0 +1,1 @@
+"""One page about a run, or about a comparison of runs, from what the runs' folders hold."""

@@ -1,0 +1,123 @@
+"""How much better one run is than another, of each class and over all, with intervals.
+
+Both runs must have predicted the same shapes. The shapes are resampled with replacement, the same
+ones for both runs (paired bootstrap, Efron and Tibshirani 1993).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointcmt.training.report.source import Source
+
+DRAWS, CHUNK = 2000, 100
+LEVEL = 0.95
+OVERALL = "overall"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run's measure minus that of the baseline, with its 95 % interval; None = unknown."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A measure of each class as a ratio of sums over shapes.
+
+    ids [n], classes [C]. above, below [n, C]: numerator and denominator of each shape. pooled:
+    whether the overall measure is the ratio of all sums (an accuracy), or the mean of the classes'
+    (an mIoU of scenes).
+    """
+
+    ids: list[str]
+    classes: list[str]
+    above: Floats
+    below: Floats
+    pooled: bool
+
+    def measures(self, times: Floats) -> Floats:
+        """Return the measure of each class and over all, [..., C + 1], of shapes drawn `times`
+        [..., n]; NaN without any.
+        """
+        above, below = times @ self.above, times @ self.below
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = above / below
+            if self.pooled:
+                whole = above.sum(axis=-1) / below.sum(axis=-1)
+            else:
+                known = np.isfinite(each)
+                whole = np.where(known, each, 0).sum(axis=-1) / known.sum(axis=-1)
+        return np.concatenate([each, whole[..., None]], axis=-1)
+
+
+def counts_of(predictions: dict[str, Any] | None) -> Counts | None:
+    """Return the counts in predictions.json; None if it has none."""
+    if predictions is None or not predictions.get("ids"):
+        return None
+    ids, classes = list(predictions["ids"]), list(predictions["classes"])
+    if "right" in predictions:
+        above, below = (np.array(predictions[key], float) for key in ("right", "union"))
+        return Counts(ids, classes, above, below, pooled=False)
+    if "true" not in predictions:
+        return None
+    below = np.eye(len(classes))[np.array(predictions["true"], int)]
+    if "iou" in predictions:
+        score = np.array(predictions["iou"], float)
+    else:
+        score = np.array(predictions["true"]) == np.array(predictions["predicted"])
+    return Counts(ids, classes, below * score[:, None], below, pooled=True)
+
+
+def differences(source: Source, baseline: Source, seed: int = 0) -> dict[str, Difference]:
+    """Return the differences of each class both runs know, and "overall".
+
+    Without stored predictions, or if these are of other shapes, there are no intervals.
+    """
+    ours, theirs = counts_of(source.predictions), counts_of(baseline.predictions)
+    if ours is None or theirs is None or not _comparable(ours, theirs):
+        return _plain(source, baseline)
+    order = {name: place for place, name in enumerate(theirs.ids)}
+    places = [order[name] for name in ours.ids]
+    theirs = Counts(
+        ours.ids, theirs.classes, theirs.above[places], theirs.below[places], theirs.pooled
+    )
+    n, rng, drawn = len(ours.ids), np.random.default_rng(seed), []
+    for _ in range(DRAWS // CHUNK):
+        times = rng.multinomial(n, np.full(n, 1 / n), CHUNK).astype(float)
+        drawn.append(ours.measures(times) - theirs.measures(times))
+    gains = np.concatenate(drawn)
+    values = ours.measures(np.ones(n)) - theirs.measures(np.ones(n))
+    found = {}
+    for place, name in enumerate([*ours.classes, OVERALL]):
+        known = gains[np.isfinite(gains[:, place]), place]
+        if np.isfinite(values[place]) and len(known):
+            low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            found[name] = Difference(float(values[place]), float(low), float(high))
+        else:
+            found[name] = Difference(None)
+    return found
+
+
+def _comparable(ours: Counts, theirs: Counts) -> bool:
+    same = ours.pooled == theirs.pooled and ours.classes == theirs.classes
+    unique = len(set(ours.ids)) == len(ours.ids)
+    return same and unique and sorted(ours.ids) == sorted(theirs.ids)
+
+
+def _plain(source: Source, baseline: Source) -> dict[str, Difference]:
+    theirs, found = baseline.per_class, {}
+    for name, value in source.per_class.items():
+        other = theirs.get(name)
+        found[name] = Difference(None if value is None or other is None else value - other)
+    name = next(iter(source.measures), "")
+    if name in baseline.measures:
+        found[OVERALL] = Difference(source.measures[name] - baseline.measures[name])
+    return found
