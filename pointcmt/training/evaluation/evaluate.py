@@ -41,6 +41,7 @@ from pointcmt.training.runs.point_labels import require_kind, require_labeled_po
 from pointcmt.training.runs.splits import labeled, split_shapes, split_test, split_train
 
 SPLITS = ("test", "val", "train")
+LAST_EPOCH = "trained without validation (data.validation=0): best is the last epoch"
 MOST_NAMED = 5  # classes without shapes that are listed
 
 
@@ -265,6 +266,8 @@ def _predict(
     run, split = opened.run, about["split"]
     matched = match(run, store, shapes, split)
     notes = (*store_notes(run.facts["data"], store), *matched.notes)
+    if opened.which == BEST and not run.config.data.validation:
+        notes += (LAST_EPOCH,)
     about = {**about, "notes": notes, "left_out": matched.left_out}
     _show(notes)
     evaluate_with = _segment if isinstance(run.config, PartsegConfig) else _classify
@@ -360,6 +363,12 @@ def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
             fix=f"use {as_options(run.facts['data'])}, or the test split of this store",
         )
     own = (split_train if run.config.labeled else split_shapes)(store, run.config.data)
+    if split == "val" and not len(own.validation):
+        raise StoreError(
+            "this run held out no validation shapes (data.validation=0)",
+            where=str(run.folder),
+            fix="evaluate on the test split",
+        )
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)
     if shapes_digest(store, chosen) != run.facts["split"][kind]:
         raise StoreError(

@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.errors import UsageError
-from pointcmt.training.ops import points_compiled, points_plain
+from pointcmt.training.ops import points_compiled, points_plain, points_tree
 from pointcmt.training.ops.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
 SHARES = 4  # shares of a batch per thread
+FEW = 16  # queries of a cloud for which no tree is built
 
 
 def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tensor:
@@ -52,7 +53,9 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
-    over_clouds(points_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    bits = np.empty((clouds, 0), np.int32 if points.dtype == torch.float32 else np.int64)
+    arrays = (points.numpy(), begin.numpy(), index.numpy(), bits)
+    over_clouds(points_tree.farthest_points, *arrays)
     return index
 
 
@@ -99,7 +102,8 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
-    over_clouds(points_compiled.k_nearest, *arrays)
+    in_space = points.shape[2] == 3 and queries.shape[1] >= FEW
+    over_clouds((points_tree if in_space else points_compiled).k_nearest, *arrays)
     return index, distance
 
 
