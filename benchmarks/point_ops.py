@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/point_ops.py [--threads 1 2] [--rounds 7] [--only WORD]
 
-Libraries are optional: `pip install pykdtree fpsample` (k-d trees; farthest points). Textbook is how
-PointNet++ and DGCNN are usually written in PyTorch: a Python loop over the samples, the whole
-distance matrix as |a|² - 2ab + |b|², sorting, topk and fancy indexing.
+Libraries are optional: `pip install pykdtree fpsample` (k-d trees, farthest points). Textbook is
+how PointNet++ and DGCNN are usually written in PyTorch: a Python loop over the samples, the whole
+distance matrix as |a|² - 2ab + |b|², sorting, topk and fancy indexing. fpsample begins at a point
+of its own choice, so that its samples are others, though farthest points too.
 
 - 32 clouds of 1,024 points on the unit sphere: farthest points to 512; balls of radius 0.2 around
   them, 32 neighbors; the 20 nearest of all points, in space and of 64 features; the 3 nearest of
@@ -118,7 +119,9 @@ def batch_cases() -> list[Case]:
             lambda: textbook_three_nearest(centers, points),
             pykdtree(centers, points, 3),
         ),
-        Case("gather and its gradient", back_and_forth(ops.gather), back_and_forth(textbook_gather)),
+        Case(
+            "gather and its gradient", back_and_forth(ops.gather), back_and_forth(textbook_gather)
+        ),
     ]
 
 

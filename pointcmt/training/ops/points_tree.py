@@ -5,7 +5,7 @@ arithmetic in the same order, and rounding is monotonic, so that the distance to
 box, computed in the same way, never exceeds the distance to any of its points. Equal distances are
 decided by the lowest index, wherever the points are in the tree. They run without the GIL.
 
-Letters: B clouds, N points, M queries, L leaves of at most LEAF points, P = L · LEAF.
+Letters: B clouds, N points, M queries, L leaves of at most W points.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pointcmt.compiled import compiled
 
-LEAF = 32  # points of a leaf; queries are grouped in the same number
-TWIG = 4  # points that are next to each other within a leaf
-WORD = 8  # flags that are skipped with one comparison
+LEAF = 32  # W of a search for neighbors; queries are grouped in the same number
+TWIG = 4  # points that are next to each other within such a leaf
+BUCKET = 128  # W of a search for farthest points
 LANES = 16  # boxes whose distances are computed side by side
 RANKED = 128  # more candidates than these are sorted by insertion
 LAST = np.iinfo(np.int32).max  # index of padding
@@ -29,8 +29,8 @@ Indices = NDArray[np.int32]
 class Tree(NamedTuple):
     """The leaves of a balanced k-d tree, one after the other, and buffers of the same sizes."""
 
-    axes: Values  # [L, 3, LEAF], the points; nan is padding
-    index: Indices  # [L, LEAF], of each point in its cloud
+    axes: Values  # [L, 3, W], the points; nan is padding
+    index: Indices  # [L, W], of each point in its cloud
     low: Values  # [3, L], the leaves' bounding boxes
     high: Values  # [3, L]
     gaps: Values  # [L], squared distances of the boxes
@@ -39,13 +39,13 @@ class Tree(NamedTuple):
 
 
 @compiled
-def make_tree(points):  # type: ignore[no-untyped-def]
-    """Allocate a tree for clouds of N points; points [B,N,3]."""
+def make_tree(points, width):  # type: ignore[no-untyped-def]
+    """Allocate a tree with leaves of `width` points for clouds [B,N,3]."""
     total = points.shape[1]
-    leaves = (total + LEAF - 1) // LEAF
+    leaves = (total + width - 1) // width
     return Tree(
-        np.empty((leaves, 3, LEAF), points.dtype),
-        np.empty((leaves, LEAF), np.int32),
+        np.empty((leaves, 3, width), points.dtype),
+        np.empty((leaves, width), np.int32),
         np.empty((3, leaves), points.dtype),
         np.empty((3, leaves), points.dtype),
         np.empty(leaves, points.dtype),
@@ -55,19 +55,20 @@ def make_tree(points):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def grow(tree, points):  # type: ignore[no-untyped-def]
-    """Sort points [N,3] into the tree."""
-    sort_into_leaves(points, tree.order, tree.keys)
+def grow(tree, points, twig):  # type: ignore[no-untyped-def]
+    """Sort points [N,3] into the tree. twig: see `sort_into_leaves`."""
+    width = tree.index.shape[1]
+    sort_into_leaves(points, tree.order, tree.keys, width, twig)
     for leaf in range(len(tree.index)):
-        for slot in range(LEAF):
-            place = leaf * LEAF + slot
+        for slot in range(width):
+            place = leaf * width + slot
             inside = place < len(points)
             tree.index[leaf, slot] = tree.order[place] if inside else LAST
             for axis in range(3):
                 tree.axes[leaf, axis, slot] = points[tree.order[place], axis] if inside else np.nan
         for axis in range(3):
             low = high = tree.axes[leaf, axis, 0]
-            for slot in range(1, min(LEAF, len(points) - leaf * LEAF)):
+            for slot in range(1, min(width, len(points) - leaf * width)):
                 value = tree.axes[leaf, axis, slot]
                 low = value if value < low else low
                 high = value if value > high else high
@@ -75,11 +76,11 @@ def grow(tree, points):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sort_into_leaves(points, order, keys):  # type: ignore[no-untyped-def]
-    """Fill order [N] so that each LEAF of it are near each other: the leaves of a k-d tree.
+def sort_into_leaves(points, order, keys, width, twig):  # type: ignore[no-untyped-def]
+    """Fill order [N] so that each `width` of it are near each other: the leaves of a k-d tree.
 
-    Splits along the longest side of the bounding box, so that whole leaves are on the left. keys:
-    a buffer [N] of the points' dtype.
+    Splits along the longest side of the bounding box, so that whole leaves are on the left. Within
+    a leaf, each `twig` are near each other in the same way. keys: a buffer [N].
     """
     for i in range(len(order)):
         order[i] = i
@@ -89,7 +90,7 @@ def sort_into_leaves(points, order, keys):  # type: ignore[no-untyped-def]
     while waiting:
         waiting -= 1
         first, last = spans[waiting, 0], spans[waiting, 1]
-        size = LEAF if last - first > LEAF else TWIG
+        size = width if last - first > width else twig
         parts = (last - first + size - 1) // size
         if parts < 2:
             continue
@@ -152,7 +153,7 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
     the distances of the next one's, so that few others have to be sorted.
     """
     count, k = queries.shape[1], index.shape[2]
-    tree = make_tree(points)
+    tree = make_tree(points, LEAF)
     order, keys = np.empty(count, np.int32), np.empty(count, points.dtype)
     near = np.empty(k, np.int32)  # places in the tree of points that are near the next query
     leaves = np.empty(len(tree.gaps), np.int32)  # those that may have neighbors of the group
@@ -164,8 +165,11 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
     ranked = np.empty(size + k, np.int32)
     reach = np.empty(LEAF, points.dtype)
     for cloud in range(len(points)):
-        grow(tree, points[cloud])
-        sort_into_leaves(queries[cloud], order, keys)
+        grow(tree, points[cloud], TWIG)
+        if count == len(tree.order) and np.all(points[cloud] == queries[cloud]):
+            order[:] = tree.order
+        else:
+            sort_into_leaves(queries[cloud], order, keys, LEAF, TWIG)
         for first in range(0, count, LEAF):
             group = order[first : first + LEAF]
             _surround(queries[cloud], group, box)
@@ -182,8 +186,9 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
                         )
                 _rank(found, away, many, k, tree.index, names, places, ranked)
                 for slot in range(k):
-                    near[slot] = found[ranked[slot]]
-                    index[cloud, m, slot] = names[ranked[slot]]
+                    place = found[ranked[slot]]
+                    near[slot] = place
+                    index[cloud, m, slot] = tree.index[place // LEAF, place % LEAF]
                     distance[cloud, m, slot] = away[ranked[slot]]
 
 
@@ -212,15 +217,14 @@ def _find_leaves(tree, box, near, leaves, low, high):  # type: ignore[no-untyped
     Fills near with k points close to the box: none of its queries is farther from its k-th nearest
     point than from the farthest of these. Returns the number of leaves.
     """
-    gaps, zero = tree.gaps, box[0, 0] * 0
-    for leaf in range(len(gaps)):
-        total = zero
-        for axis in range(3):
+    gaps, zero = tree.gaps, box[0, 0] - box[0, 0]
+    gaps[:] = zero
+    for axis in range(3):
+        for leaf in range(len(gaps)):
             d, e = tree.low[axis, leaf] - box[1, axis], box[0, axis] - tree.high[axis, leaf]
             d = d if d > e else e
             d = d if d > zero else zero
-            total += d * d
-        gaps[leaf] = total
+            gaps[leaf] += d * d
     start, limit = min(LEAF * gaps.argmin(), len(tree.order) - len(near)), zero
     for slot in range(len(near)):
         place, total = start + slot, zero
@@ -243,7 +247,7 @@ def _find_leaves(tree, box, near, leaves, low, high):  # type: ignore[no-untyped
 @compiled
 def _farthest_away(axes, near, x, y, z):  # type: ignore[no-untyped-def]
     """Return the largest squared distance to some points, given by their places."""
-    limit = x * 0
+    limit = x - x
     for place in near:
         leaf, slot = place // LEAF, place % LEAF
         dx, dy, dz = axes[leaf, 0, slot] - x, axes[leaf, 1, slot] - y, axes[leaf, 2, slot] - z
@@ -270,7 +274,7 @@ def _keep_near(axes, leaf, x, y, z, limit, reach, found, away, many):  # type: i
 @compiled
 def _box_gaps(low, high, count, x, y, z, gaps):  # type: ignore[no-untyped-def]
     """Compute the squared distances of a point to the first `count` boxes."""
-    zero = x * 0
+    zero = x - x  # of the same dtype
     for box in range(count):
         dx, ex = low[0, box] - x, x - high[0, box]
         dy, ey = low[1, box] - y, y - high[1, box]
@@ -283,10 +287,10 @@ def _box_gaps(low, high, count, x, y, z, gaps):  # type: ignore[no-untyped-def]
 @compiled
 def _rank(found, away, many, k, indices, names, places, ranked):  # type: ignore[no-untyped-def]
     """Sort candidates by distance, equal ones by index: at least the first k, into ranked."""
-    for i in range(many):
-        names[i] = indices[found[i] // LEAF, found[i] % LEAF]
     if many <= RANKED and _rank_distinct(away, many, places, ranked):
         return
+    for i in range(many):
+        names[i] = indices[found[i] // LEAF, found[i] % LEAF]
     for i in range(many):  # insertion
         slot = min(i, k)
         while slot > 0:
@@ -311,7 +315,9 @@ def _rank_distinct(away, many, places, ranked):  # type: ignore[no-untyped-def]
         a, b, c, d = away[j], away[j + 1], away[j + 2], away[j + 3]
         for i in range(size):
             one = away[i]
-            places[i] += np.int32(one > a) + np.int32(one > b) + np.int32(one > c) + np.int32(one > d)
+            places[i] += (
+                np.int32(one > a) + np.int32(one > b) + np.int32(one > c) + np.int32(one > d)
+            )
     total = 0
     for i in range(many):
         total += places[i]
@@ -327,16 +333,16 @@ def farthest_points(points, start, index, bits):  # type: ignore[no-untyped-def]
     QuickFPS). bits: an array of integers as wide as the points' dtype. Distances are compared as
     integers, whose order is the same, since they are never negative: the compiler vectorizes that.
     """
-    tree = make_tree(points)
+    tree = make_tree(points, BUCKET)
     leaves = len(tree.gaps)
     level = np.empty(tree.index.shape, bits.dtype)  # squared distances to the nearest sample
     top = np.empty(leaves, bits.dtype)  # the largest of each leaf
     near, highest = level.view(points.dtype), top.view(points.dtype)  # the same as numbers
     name = np.empty(leaves, np.int32)  # lowest index of the points that are so far away
     for cloud in range(len(points)):
-        grow(tree, points[cloud])
+        grow(tree, points[cloud], BUCKET)
         near[:], highest[:] = np.inf, np.inf
-        near[-1, LEAF - (tree.index.size - len(tree.order)) :] = 0  # padding: its index is highest
+        near[-1, BUCKET - (tree.index.size - len(tree.order)) :] = 0  # padding, whose index is LAST
         for leaf in range(leaves):
             name[leaf] = tree.index[leaf].min()
         chosen = start[cloud]
@@ -353,7 +359,7 @@ def farthest_points(points, start, index, bits):  # type: ignore[no-untyped-def]
 
 @compiled
 def _approach(leaf, x, y, z, near):  # type: ignore[no-untyped-def]
-    """Update the distances of a leaf's points [3, LEAF] to the nearest sample."""
+    """Update the distances of a leaf's points [3, W] to the nearest sample."""
     for i in range(len(near)):
         dx, dy, dz = leaf[0, i] - x, leaf[1, i] - y, leaf[2, i] - z
         new = dx * dx + dy * dy + dz * dz

@@ -65,7 +65,10 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     if schedule.name == "constant":
         return peak
     if schedule.name == "steps":
-        return max(peak * schedule.factor ** _steps_passed(config, step - warmup, steps - warmup), schedule.floor)
+        return max(
+            peak * schedule.factor ** _steps_passed(config, step - warmup, steps - warmup),
+            schedule.floor,
+        )
     end = schedule.length * per_epoch or steps
     done = min((step - warmup) / (end - warmup), 1.0) if end > warmup else 1.0
     if schedule.name == "poly":
@@ -74,7 +77,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def _steps_passed(config: TrainConfig, step: float, steps: float) -> int:
-    """Return how often the rate of the steps schedule has fallen, `step` steps after the warm-up."""
+    """Return how often the rate of the schedule "steps" has fallen, `step` after the warm-up."""
     interval = config.schedule.interval
     if interval:
         epochs = config.epochs - config.schedule.warmup

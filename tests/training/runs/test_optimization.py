@@ -110,9 +110,7 @@ def test_a_cosine_may_end_before_the_run():
 def test_steps_at_intervals_equal_torchs_with_a_floor():
     settings = ["schedule.name=steps", "schedule.interval=20", "schedule.factor=0.7"]
     config = load_config("student", None, [*settings, "schedule.floor=1e-4"], epochs=200)
-    expected = torchs_rates(
-        torch.optim.lr_scheduler.StepLR, 200, 1e-3, step_size=20, gamma=0.7
-    )
+    expected = torchs_rates(torch.optim.lr_scheduler.StepLR, 200, 1e-3, step_size=20, gamma=0.7)
     for found, rate in zip(rates_of(config), expected, strict=True):
         assert len(set(found)) == 1
         assert found[0] == pytest.approx(max(rate, 1e-4))
