@@ -163,6 +163,17 @@ POINTCMT: dict[str, Settings] = {
     },
 }
 
+SOURCES = {  # of published recipes: whose code, on GitHub
+    "pointnet": "charlesq34/pointnet",
+    "pointnet2": "yanx27/Pointnet_Pointnet2_pytorch",
+    "dgcnn": "WangYueFt/dgcnn",
+    "pointmlp": "ma-xu/pointMLP-pytorch",
+    "pointmlp-scanobjectnn": "ma-xu/pointMLP-pytorch",
+    "pointnext": "guochengqian/PointNeXt",
+    "pointnext-scanobjectnn": "guochengqian/PointNeXt",
+    "point-mae": "Pang-Yatian/Point-MAE",
+    "pointcmt": "ZhanHeshen/PointCMT",
+}
 PRESETS: dict[str, dict[str, Settings]] = {
     "official": {},
     "mvnet-style": {},
