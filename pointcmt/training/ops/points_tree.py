@@ -30,7 +30,7 @@ class Tree(NamedTuple):
     """The leaves of a balanced k-d tree, one after the other, and buffers of the same sizes."""
 
     axes: Values  # [L, 3, W], the points; nan is padding
-    index: Indices  # [L, W], of each point in its cloud
+    names: Indices  # [L, W], index of each point in its cloud
     low: Values  # [3, L], the leaves' bounding boxes
     high: Values  # [3, L]
     gaps: Values  # [L], squared distances of the boxes
@@ -57,13 +57,13 @@ def make_tree(points, width):  # type: ignore[no-untyped-def]
 @compiled
 def grow(tree, points, twig):  # type: ignore[no-untyped-def]
     """Sort points [N,3] into the tree. twig: see `sort_into_leaves`."""
-    width = tree.index.shape[1]
+    width = tree.names.shape[1]
     sort_into_leaves(points, tree.order, tree.keys, width, twig)
-    for leaf in range(len(tree.index)):
+    for leaf in range(len(tree.names)):
         for slot in range(width):
             place = leaf * width + slot
             inside = place < len(points)
-            tree.index[leaf, slot] = tree.order[place] if inside else LAST
+            tree.names[leaf, slot] = tree.order[place] if inside else LAST
             for axis in range(3):
                 tree.axes[leaf, axis, slot] = points[tree.order[place], axis] if inside else np.nan
         for axis in range(3):
@@ -159,7 +159,7 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
     leaves = np.empty(len(tree.gaps), np.int32)  # those that may have neighbors of the group
     low, high = np.empty_like(tree.low), np.empty_like(tree.high)  # their bounding boxes
     box = np.empty((2, 3), points.dtype)  # of the group
-    size = tree.index.size + LEAF  # spare, as writing precedes counting, and padding follows
+    size = tree.names.size + LEAF  # spare, as writing precedes counting, and padding follows
     found, away = np.empty(size, np.int32), np.empty(size, points.dtype)  # candidates
     names, places = np.empty(size, np.int32), np.empty(size, np.int32)
     ranked = np.empty(size + k, np.int32)
@@ -184,11 +184,11 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
                         many = _keep_near(
                             tree.axes, leaves[slot], x, y, z, limit, reach, found, away, many
                         )
-                _rank(found, away, many, k, tree.index, names, places, ranked)
+                _rank(found, away, many, k, tree.names, names, places, ranked)
                 for slot in range(k):
                     place = found[ranked[slot]]
                     near[slot] = place
-                    index[cloud, m, slot] = tree.index[place // LEAF, place % LEAF]
+                    index[cloud, m, slot] = tree.names[place // LEAF, place % LEAF]
                     distance[cloud, m, slot] = away[ranked[slot]]
 
 
@@ -335,16 +335,16 @@ def farthest_points(points, start, index, bits):  # type: ignore[no-untyped-def]
     """
     tree = make_tree(points, BUCKET)
     leaves = len(tree.gaps)
-    level = np.empty(tree.index.shape, bits.dtype)  # squared distances to the nearest sample
+    level = np.empty(tree.names.shape, bits.dtype)  # squared distances to the nearest sample
     top = np.empty(leaves, bits.dtype)  # the largest of each leaf
     near, highest = level.view(points.dtype), top.view(points.dtype)  # the same as numbers
     name = np.empty(leaves, np.int32)  # lowest index of the points that are so far away
     for cloud in range(len(points)):
         grow(tree, points[cloud], BUCKET)
         near[:], highest[:] = np.inf, np.inf
-        near[-1, BUCKET - (tree.index.size - len(tree.order)) :] = 0  # padding, whose index is LAST
+        near[-1, BUCKET - (tree.names.size - len(tree.order)) :] = 0  # padding, whose index is LAST
         for leaf in range(leaves):
-            name[leaf] = tree.index[leaf].min()
+            name[leaf] = tree.names[leaf].min()
         chosen = start[cloud]
         for step in range(index.shape[1]):
             index[cloud, step] = chosen
@@ -353,7 +353,7 @@ def farthest_points(points, start, index, bits):  # type: ignore[no-untyped-def]
             for leaf in range(leaves):
                 if tree.gaps[leaf] < highest[leaf]:
                     _approach(tree.axes[leaf], x, y, z, near[leaf])
-                    top[leaf], name[leaf] = _first_of_top(level[leaf], tree.index[leaf])
+                    top[leaf], name[leaf] = _first_of_top(level[leaf], tree.names[leaf])
             chosen = _first_of_top(top, name)[1]
 
 
