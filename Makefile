@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH_INDEX ?=
 # What test-oldest and test-newest run: paths and options of pytest.
 TESTS ?= tests
-# A file's tests stay together, for they share what was rendered or trained for them.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# A file's tests stay together, for they share what was rendered or trained for them. Three at once
+# on two cores, since they often wait: for other processes, time limits and disks.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .PHONY: setup demo test lint types unit test-slow test-gpu test-oldest test-newest test-wheel \
-	configs notebook oldest bench bench-gpu clean
+	configs notebooks docs oldest bench bench-gpu clean
 
 setup: $(VENV)/.ready
 
@@ -78,10 +79,17 @@ DIST ?=
 test-wheel: setup
 	DIST=$(DIST) packaging/check.sh $(BIN)/python $(SDIST_TESTS)
 
-# Executes the example notebook again.
-notebook: setup
+# The documentation as a site, in build/docs; a warning is an error.
+docs: setup
+	$(PIP) install --constraint constraints.txt --group docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs/site docs build/docs
+	@echo "see build/docs/index.html"
+
+# Executes the tutorials again, some minutes; NOTEBOOKS=docs/tutorials/quickstart.ipynb only one.
+NOTEBOOKS ?= $(wildcard docs/tutorials/*.ipynb)
+notebooks: setup
 	$(PIP) install --constraint constraints.txt nbclient ipykernel
-	$(BIN)/python packaging/notebook.py examples/quickstart.ipynb
+	$(BIN)/python packaging/notebook.py $(NOTEBOOKS)
 
 # Renews the packaged configurations that are the defaults of a recipe.
 configs: setup

@@ -4,7 +4,7 @@ Usage: python benchmarks/detect.py --out DIR [--train 60] [--test 20] [--seeds 0
            [--epochs 60] [--config detect-toyrooms] [--resolution 320x240] [--init RUN]
            [--set KEY=VALUE …]
 
-Renders the rooms into DIR/train and DIR/test, trains one run per seed (all resume), and prints the
+Renders the rooms into DIR/rooms, trains one run per seed (all resume), and prints the
 AP25 and AP50 of each on the test rooms, their mean ± standard deviation, and those of each class.
 """
 
@@ -34,16 +34,13 @@ def main():
     options.add_argument("--set", action="append", default=[], help="KEY=VALUE for the runs")
     given = options.parse_args()
     show_messages()
-    stores = {
-        split: render_rooms(given.out / split, split, count, given.resolution)
-        for split, count in (("train", given.train), ("test", given.test))
-    }
+    store = render_rooms(given.out / "rooms", given.train, given.test, given.resolution)
     reports = []
     for seed in map(int, given.seeds.split(",")):
         settings = {"epochs": given.epochs, "seed": seed, "init": given.init}
         config = load_config("detect", given.config, given.set, **settings)
-        train(stores["train"], config, given.out / f"seed-{seed}", device="auto")
-        reports.append(evaluate(given.out / f"seed-{seed}", stores["test"], which="last"))
+        train(store, config, given.out / f"seed-{seed}", device="auto")
+        reports.append(evaluate(given.out / f"seed-{seed}", store, which="last"))
     for name in ("ap25", "ap50"):
         report(f"detect, {given.epochs} epochs, last: {name.upper()}", reports, name)
 

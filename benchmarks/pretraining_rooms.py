@@ -5,8 +5,8 @@ Usage: python benchmarks/pretraining_rooms.py --out DIR [--train 60] [--test 20]
        [--images FOLDER] [--size 256] [--resolution 320x240] [--workers 2] [--device cpu]
        [--set KEY=VALUE …] [--quick]
 
-Renders rooms into DIR/train and DIR/test and pre-trains `mvnet-toyrooms` on the train rooms,
-without labels, once per seed and variant:
+Renders rooms into DIR/rooms and pre-trains `mvnet-toyrooms` on the train rooms, without labels,
+once per seed and variant:
     L_k, L_m  one of the losses alone
     both      L_k + L_m
 The 2D network is EfficientNet-Lite0, trained on ImageNet (`image_weights.py`), or from --images; it
@@ -97,8 +97,7 @@ def main() -> None:
     if options.quick:
         options = parser.parse_args([*QUICK, *sys.argv[1:]])  # which may say otherwise
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they import torch
-    for split, count in (("train", options.train), ("test", options.test)):
-        render_rooms(options.out / split, split, count, options.resolution)
+    render_rooms(options.out / "rooms", options.train, options.test, options.resolution)
     images = options.images or network_in(options.out / "images")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     variants = (NONE, *options.variants)
@@ -119,7 +118,7 @@ def measure(job: Job) -> Scores:
     """Pre-train one network, and segment with each number of labels."""
     torch.set_num_threads(1)
     options = job.options
-    rooms, tests = (ViewStore.open(options.out / split) for split in ("train", "test"))
+    rooms = ViewStore.open(options.out / "rooms")
     pre = options.out / "pre" / job.name
     if job.variant != NONE:
         train(rooms, pretraining(job), pre, options.device)
@@ -128,7 +127,7 @@ def measure(job: Job) -> Scores:
         for encoder in ENCODERS:
             folder = options.out / f"semseg-{labels}-{encoder}" / job.name
             train(rooms, segmentation(job, rooms, labels, encoder, pre), folder, options.device)
-            report = evaluate(folder, tests, which="last", device=options.device)
+            report = evaluate(folder, rooms, which="last", device=options.device)
             found[labels, encoder] = report
     return found
 

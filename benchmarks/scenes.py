@@ -1,10 +1,11 @@
 """Rendering toy rooms to a store of scenes: time, memory, disk, and where the time goes.
 
-Usage: python benchmarks/scenes.py [--rooms 200] [--workers 2] [--profiled 3]
+Usage: python benchmarks/scenes.py [--rooms 200] [--workers 2] [--profiled 3] [--out S]
 
 Runs `pointcmt render --dataset toyrooms` (32 frames of 320 × 240) on one room, to compile the
-kernels, and then on all of them. Prints wall and CPU time, the peak memory of the largest process
-and the bytes on disk of each array. Then renders some rooms in this process under cProfile, and
+kernels, and then on all of them. Prints wall and CPU time, the peak memory of the largest process,
+the bytes on disk of each array, and how much of an instance's points its box contains, within 2 cm.
+Then renders some rooms in this process under cProfile, and
 prints each step's share of the time. Last come projections to the sizes of ScanNet and S3DIS, at
 the same bytes and time per frame and per point: ordering points, visibility and writing, without
 reading and decoding the sources. S3DIS has no frames there, and rooms keep all of their points.
@@ -21,11 +22,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.jobs.job import create_store, job_of_listing, tasks
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.scenes.config import SceneConfig
+from pointcmt.training.ops.detection.boxes import inside
 
 STEPS = {  # functions whose time, with all that they call, is a step's
     "build the room": "make_room",
@@ -41,6 +46,8 @@ STEPS = {  # functions whose time, with all that they call, is a step's
 PER_FRAME = ("rgb", "depth", "semantic_image", "instance_image")
 PER_POINT = ("points", "normals", "color", "semantic", "instance")
 FOR_FRAMES = ("visibility", "encode and write")
+MARGIN = 0.02  # meters that a point may be outside of its instance's box
+ENOUGH = 0.95  # share of an instance's points that its box should contain
 SIZES = {  # scans or rooms, and frames and points of each: means of the published data
     "ScanNet": (1513, 64, 145_841),
     "S3DIS": (272, 0, 794_855),
@@ -53,18 +60,20 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--profiled", type=int, default=3, help="rooms rendered under cProfile")
+    parser.add_argument("--out", help="a new folder for the store; default: removed at the end")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         _render(f"{place}/warm", 1, 1)
         before, started = _cpu(), time.monotonic()
-        result = _render(f"{place}/S", options.rooms, options.workers)
+        out = options.out or f"{place}/S"
+        result = _render(out, options.rooms, options.workers)
         wall, cpu = time.monotonic() - started, _cpu() - before
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(
             f"{result['done']} rooms in {wall:.0f} s with {options.workers} workers,"
             f" {cpu:.0f} CPU s ({cpu / options.rooms:.2f} a room), largest process {peak:.0f} MB"
         )
-        store = ViewStore.open(f"{place}/S")
+        store = ViewStore.open(out)
         views, points = (store.read(f"{name}_count").astype(int) for name in ("view", "point"))
         counts = {"view": views.sum(), "point": points.sum(), "pair": (views * points).sum()}
         disk = {folder.name: _size(folder) for folder in Path(store.path).iterdir()}
@@ -74,6 +83,7 @@ def main() -> None:
         for name, size in sorted(disk.items(), key=lambda item: -item[1]):
             if size > 0.001 * sum(disk.values()):
                 print(f"  {name:16} {size / 1e6:8.1f} MB  {size / sum(disk.values()):6.1%}")
+        _measure_boxes(store)
         seconds = _profile(f"{place}/P", options.profiled)
         store = ViewStore.open(f"{place}/P")
         frames, points = (int(store.read(f"{name}_count").sum()) for name in ("view", "point"))
@@ -97,6 +107,25 @@ def _cpu() -> float:
 
 def _size(path: Path) -> int:
     return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+
+
+def _measure_boxes(store: ViewStore) -> None:
+    """Print how much of the points of each box's instance are in the box, within MARGIN."""
+    shares = []
+    for scene in range(store.schema.shapes):
+        points, instance = store.read("points", scene), store.read("instance", scene)
+        count = int(store.read("box_count", scene))
+        boxes, owners = (store.read(name, scene)[:count] for name in ("boxes", "box_instance"))
+        boxes[:, 3:6] += 2 * MARGIN
+        for box, owner in zip(boxes, owners, strict=True):
+            own = torch.from_numpy(points[instance == owner])
+            shares.append(inside(own, torch.from_numpy(box[None])).double().mean().item())
+    few = sum(share < ENOUGH for share in shares)
+    print(
+        f"{len(shares)} boxes, of which {len(shares) - few} contain at least {ENOUGH:.0%} of their"
+        f" instance's points within {MARGIN * 100:.0f} cm (median {np.median(shares):.1%},"
+        f" least {min(shares):.1%})"
+    )
 
 
 def _profile(out: str, rooms: int) -> dict[str, float]:

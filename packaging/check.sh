@@ -44,7 +44,7 @@ pointcmt train student --config student-toy --print-config >mine.yaml
 pointcmt train student --config mine.yaml --print-config | cmp - mine.yaml
 pointcmt demo --out demo
 mkdir notebook && cd notebook
-python - "$work/sdist/examples/quickstart.ipynb" <<END
+python - "$work/sdist/docs/tutorials/quickstart.ipynb" <<END
 import json, sys
 cells = json.load(open(sys.argv[1]))["cells"]
 exec("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))

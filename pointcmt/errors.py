@@ -11,6 +11,7 @@ from pointcmt.wording import as_arguments, place_as_arguments
 
 MOST_TEXT = 8000  # characters of one part of an error, which may quote a file
 MOST_VALUE = 60  # characters of a setting's value
+MOST_NAMES = 60  # known names that a sentence lists: a store may have millions of shapes
 MOST_DETAIL = 1000  # characters of a shape's detail or note: a store may hold millions
 
 Key = TypeVar("Key")
@@ -211,7 +212,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence that lists the known values, suggesting a similar one first if any."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    listing = "known: " + ", ".join(known)
+    more = len(known) - MOST_NAMES
+    listing = "known: " + ", ".join(known[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
     return f"did you mean '{close[0]}'? {listing}" if close else listing
 
 

@@ -5,8 +5,6 @@ rays are cast by brute force in float64.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +13,14 @@ import zarr
 
 from pointcmt.datasets.sources import toy
 from tests import reference
+from tests.commands import pointcmt
 
 PIXELS, POINTS = 1500, 1500  # per shape
 CLEARANCE = 1e-5  # docs/conventions.md
 
 
 def rendered(out, *arguments):
-    command = [sys.executable, "-m", "pointcmt", "render", "--out", out, *arguments]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    done = pointcmt("render", "--out", out, *arguments)
     assert done.returncode == 0, done.stderr
     return zarr.open_group(out, mode="r")
 

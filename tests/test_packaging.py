@@ -184,7 +184,8 @@ def test_workflows_run_existing_make_targets():
         for name in re.findall(r"\bmake (\S+(?: [^=]+\}\})?)", step.get("run", "")):
             matrix = job.get("strategy", {}).get("matrix", {}).get("include", [])
             run_targets |= {row["target"] for row in matrix} if "matrix" in name else {name}
-    assert run_targets == {"setup", "test", "test-oldest", "test-newest", "test-wheel"}
+    expected = {"setup", "test", "test-oldest", "test-newest", "test-wheel", "docs"}
+    assert run_targets == expected
     assert run_targets <= targets
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert {hook["entry"] for hook in hooks} == {"make lint", "make types"}

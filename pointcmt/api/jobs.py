@@ -146,7 +146,9 @@ def preview(
     """Write a contact sheet, points drawn on their pixels, and an HTML page that shows both.
 
     out: a folder. shapes, views: the most to show. overwrite: also replace files that no preview
-    wrote. Returns the files. Raises StoreError if no shape is rendered yet.
+    wrote.
+
+    Returns the files. Raises StoreError if no shape is rendered yet.
 
     >>> [path.name for path in pc.preview("S", "pictures", shapes=4)]
     ['contact_sheet.png', 'points.png', 'index.html']

@@ -122,8 +122,9 @@ def load_run(path: str | Path, *, checkpoint: str = "best", device: str = "cpu")
     """Load the network of a run, in evaluation mode, with its classifier and class names.
 
     path: a run's folder; for the recipe pointcmt, its student is loaded. checkpoint: best on
-    validation, last, or the number of an epoch that was kept. Nothing is unpickled. Raises
-    StoreError if the run is missing or damaged.
+    validation, last, or the number of an epoch that was kept.
+
+    Nothing is unpickled. Raises StoreError if the run is missing or damaged.
 
     >>> import torch
     >>> model = pc.load_run("RUN")
@@ -175,10 +176,10 @@ def train(
 
     recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune, partseg, semseg or
     detect. data: a store, its location, or a list of several that were rendered with the same
-    settings. out: the run's folder. config: a YAML file. settings: keys of the recipe's
-    configuration, with `__` for the dots of nested keys: `epochs=10`, `optimizer__clip_norm=1.0`;
-    they override the file. features: where image features are kept, if not in the store. progress:
-    show it on standard error.
+    settings. out: the run's folder. config: a YAML file, or the name of a packaged configuration
+    (docs/settings.md). settings: keys of the recipe's configuration, with `__` for the dots of
+    nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file. features: where
+    image features are kept, if not in the store. progress: show it on standard error.
 
     Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
     trained on or a folder that holds another run.
@@ -217,8 +218,9 @@ def evaluate(
     """Evaluate a run on a split of a store: accuracy, or part mIoU, overall and per class.
 
     run: a folder, as for `load_run`. data: a store, or a list of stores. votes: predictions
-    averaged per shape. Writes evaluation.json and a figure into the run's folder. Raises StoreError
-    and UsageError.
+    averaged per shape.
+
+    Writes evaluation.json and a figure into the run's folder. Raises StoreError and UsageError.
 
     Or run: a file of published weights (docs/training.md lists their layouts); nothing is written
     then. backbone: its network; "" finds it by the tensors. points: per shape, 1,024 by default.
@@ -242,11 +244,10 @@ def _config(
         for key, value in settings.items()
         if value is not None
     }
-    file = None if config is None else Path(config)
     if recipe != PIPELINE:
-        return load_config(recipe, file, given)
+        return load_config(recipe, config, given)
     every = {key: given.pop(key) for key in EVERY if key in given}
-    return load_pipeline(file, given, **every)
+    return load_pipeline(config, given, **every)
 
 
 def _open(data: Stores, features: str | Path | None = None) -> StoreReader:

@@ -50,8 +50,10 @@ def load_mesh(
     root: the folder of the dataset; materials and textures are looked for around the file up to it,
     and not outside of it. None = the file's own folder. textures: one more folder to look in, by
     name (docs/datasets.md). normals: also read the normals of vertices, for
-    `render_views(shading="smooth")`. Triangles keep the file's order and coordinates. Raises
-    ShapeError with the reason if the file is missing, damaged, or has no triangles.
+    `render_views(shading="smooth")`.
+
+    Triangles keep the file's order and coordinates. Raises ShapeError with the reason if the file
+    is missing, damaged, or has no triangles.
 
     >>> pc.load_mesh("chair.off")
     Mesh(4 vertices, 4 faces)
@@ -81,8 +83,9 @@ def load_cloud(path: str | Path) -> Cloud:
 def normalize(mesh: Mesh, up: str = "y") -> tuple[UnitMesh, NDArray[np.float64]]:
     """Return a mesh centered and scaled into the unit sphere, +Z up, and the transform used.
 
-    up: the axis that points up in the mesh: x, y or z. The transform is `source_to_world` [4,4].
-    Raises ShapeError for a mesh without area.
+    up: the axis that points up in the mesh: x, y or z.
+
+    The transform is `source_to_world` [4,4]. Raises ShapeError for a mesh without area.
 
     >>> unit, source_to_world = pc.normalize(pc.load_mesh("chair.off"), up="z")
     >>> float(np.linalg.norm(unit.vertices, axis=1).max().round(6))

@@ -69,6 +69,7 @@ class StoredShape:
 
     @property
     def id(self) -> str:
+        """Its name in the store, such as `chair/0001`."""
         return self.store.shapes[self.index].id
 
     @property

@@ -91,7 +91,7 @@ def run(out: Path, size: Size = Size()) -> None:
 
     _title("done")
     shares = ", ".join(f"{recipe} {share:.0%}" for recipe, share in accuracy.items())
-    print(f"test accuracy after less than a minute of training each: {shares} (chance: 10 %)")
+    print(f"test accuracy after a few epochs: {shares} (chance: 10 %)")
     show(f"everything is in {out}; it took {duration(time.monotonic() - started)}")
     print("next steps, on your own meshes:")
     print("  pointcmt render --dataset folder --root MESHES --out STORE")

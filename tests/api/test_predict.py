@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from pointcmt.cli import app
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
 from pointcmt.errors import UsageError
+from tests.commands import pointcmt
 from tests.stores import render_listing, render_toy
 from tests.view.pages import Page
 
@@ -26,8 +25,7 @@ CPU = {"device": "cpu"}
 
 
 def command(*arguments):
-    done = [sys.executable, "-m", "pointcmt", "predict", *map(str, arguments), "--device", "cpu"]
-    return subprocess.run(done, capture_output=True, text=True, timeout=600)
+    return pointcmt("predict", *arguments, "--device", "cpu")
 
 
 def write_mesh(path, mesh):

@@ -183,3 +183,13 @@ def test_a_users_file_passes_mypy_strict(tmp_path):
     assert 'has type "ViewStore", variable has type "int"' in found[0]
     assert 'has no attribute "open_stor"' in found[1]
     assert re.search(r'[Uu]nexpected keyword argument "sise" for "render"', found[2])
+
+
+def test_train_takes_the_name_of_a_packaged_configuration(workplace):
+    """The name is checked before anything is read or trained."""
+    with pytest.raises(pc.UsageError, match="did you mean 'student-toy'") as refused:
+        pc.train("student", data="S", out="OWN", config="student-tois")
+    assert refused.value.where == "--config"
+    settings = {"data__points": 64, "data__batch_size": 4}
+    result = pc.train("student", data="S", out="TOY", config="student-toy", epochs=1, **settings)
+    assert result.epochs == 1

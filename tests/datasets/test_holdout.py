@@ -1,8 +1,6 @@
 """`render --holdout SHARE`: a test split for data sets that have none."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -16,6 +14,7 @@ from pointcmt.datasets.store.schema import ShapeRecord
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
+from tests.commands import pointcmt
 from tests.stores import render_listing
 from tests.training.stores import small_config
 
@@ -118,38 +117,33 @@ def files(tmp_path_factory):
     return root
 
 
-def command(*arguments):
-    done = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
 def test_the_advice_of_evaluate_works(files, tmp_path):
     """From a folder without splits to test accuracy, following what the messages say."""
     small = ("--rig", "ortho6", "--size", 32, "--points", 64, "--workers", 1)
     render = ("render", "--dataset", "folder", "--root", files, *small)
-    assert command(*render, "--out", tmp_path / "S").returncode == 0
+    assert pointcmt(*render, "--out", tmp_path / "S").returncode == 0
     settings = ("--set", "data.points=64", "--set", "data.batch_size=4", "--epochs", 1)
     train_it = ("train", "student", *settings, "--device", "cpu")
-    done = command(*train_it, "--data", tmp_path / "S", "--out", tmp_path / "R")
+    done = pointcmt(*train_it, "--data", tmp_path / "S", "--out", tmp_path / "R")
     assert done.returncode == 0, done.stderr
     assert "this store has no test split" in done.stderr
     assert "--holdout 0.2" in done.stderr
     judge = ("evaluate", tmp_path / "R", "--device", "cpu", "--json")
-    refused = command(*judge, "--data", tmp_path / "S")
+    refused = pointcmt(*judge, "--data", tmp_path / "S")
     assert refused.returncode == 1
     assert "--holdout 0.2" in refused.stderr
     assert "--split val" in refused.stderr
-    assert command(*judge, "--data", tmp_path / "S", "--split", "val").returncode == 0
-    made = command(*render, "--out", tmp_path / "H", "--holdout", 0.2)
+    assert pointcmt(*judge, "--data", tmp_path / "S", "--split", "val").returncode == 0
+    made = pointcmt(*render, "--out", tmp_path / "H", "--holdout", 0.2)
     assert made.returncode == 0, made.stderr
     assert "6 of 12 train shapes are set aside as the test split" in made.stderr
     assert "train 6, test 6" in made.stderr
-    again = command(*render, "--out", tmp_path / "H", "--holdout", 0.2, "--json")
+    again = pointcmt(*render, "--out", tmp_path / "H", "--holdout", 0.2, "--json")
     assert json.loads(again.stdout.splitlines()[-1])["skipped"] == 12
-    done = command(*train_it, "--data", tmp_path / "H", "--out", tmp_path / "RH")
+    done = pointcmt(*train_it, "--data", tmp_path / "H", "--out", tmp_path / "RH")
     assert "no test split" not in done.stderr
-    tested = command("evaluate", tmp_path / "RH", "--data", tmp_path / "H", "--json")
+    tested = pointcmt("evaluate", tmp_path / "RH", "--data", tmp_path / "H", "--json")
     assert tested.returncode == 0, tested.stderr
     per_class = json.loads(tested.stdout.splitlines()[-1])["per_class"]
     assert {name: c["shapes"] for name, c in per_class.items()} == {"flat": 4, "high": 2}

@@ -1,15 +1,10 @@
 """Run whole jobs through the command line, and write meshes for them."""
 
 import json
-import subprocess
-import sys
+
+from tests.commands import pointcmt
 
 SMALL = ("--rig", "ortho6", "--size", "48", "--points", "100", "--shard-size", "2")
-
-
-def pointcmt(*arguments, **more):
-    command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
 
 
 def render(meshes, out, *more):

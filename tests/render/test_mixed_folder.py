@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.render.job_commands import facts, pointcmt
+from tests.commands import pointcmt
+from tests.render.job_commands import facts
 from tests.render.mixed_files import GREEN, all_cases, few_cases, problems, write
 
 RENDER = ("render", "--dataset", "folder", "--rig", "ortho6", "--size", "24", "--points", "16")

@@ -1,8 +1,6 @@
 """Evaluation matches classes by name: another order, a subset, another data set."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from pointcmt.errors import StoreError
 from pointcmt.training.evaluation.classes import match_names
 from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.loop import train
+from tests.commands import pointcmt
 from tests.training import stores
 from tests.training.stores import small_config
 
@@ -79,10 +78,7 @@ def test_unknown_classes_are_left_out_counted_and_said(student, store, make_stor
 
 def test_the_command_says_it_and_prints_it(student, make_store):
     other = make_store(class_names=("cone", "rod"), train=(2, 2), test=(3, 7), val=(0, 0))
-    command = ["evaluate", student, "--data", other.path, "--device", "cpu", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pointcmt", *map(str, command)], capture_output=True, text=True
-    )
+    done = pointcmt("evaluate", student, "--data", other.path, "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["left_out"] == {"cone": 3}

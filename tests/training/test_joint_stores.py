@@ -19,6 +19,7 @@ from pointcmt.training.evaluation.probe import probe
 from pointcmt.training.loop import train
 from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
+from tests.commands import pointcmt
 from tests.stores import render_listing
 from tests.training.equal_runs import assert_equal_runs, metrics
 from tests.training.stores import SMALL, Plan, shapes_of, small_config, write_store
@@ -133,8 +134,7 @@ def test_a_frozen_network_is_probed_on_both_stores(student, joint, both):
 
 
 def command(*arguments):
-    done = [sys.executable, "-m", "pointcmt", *map(str, arguments), "--device", "cpu"]
-    return subprocess.run(done, capture_output=True, text=True, timeout=300)
+    return pointcmt(*arguments, "--device", "cpu")
 
 
 @pytest.mark.slow
@@ -189,6 +189,7 @@ def test_a_class_that_one_store_lacks_is_learned_from_the_other(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_batches_of_two_stores(places, tmp_path):
     """As one process that accumulates both halves."""
     small = [f"--set={value}" for value in SMALL["student"]]

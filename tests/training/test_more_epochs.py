@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -19,6 +17,7 @@ from pointcmt.training.pipeline import train_pipeline
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.optimization import learning_rate
 from pointcmt.training.study import study
+from tests.commands import pointcmt
 from tests.training.stores import SMALL, small_config
 from tests.training.test_whole_recipes import pipeline_config
 
@@ -127,10 +126,9 @@ def test_fewer_epochs_or_other_settings_stay_refused(two, store, tmp_path):
 
 def test_the_command_continues(two, store, tmp_path):
     run = shutil.copytree(two, tmp_path / "run")
-    command = [sys.executable, "-m", "pointcmt", "train", "student", "--data", store.path]
-    command += ["--config", str(run / "config.yaml"), "--epochs", "3", "--resume", "--json"]
-    command += ["--out", str(run), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["train", "student", "--data", store.path, "--out", run, "--device", "cpu"]
+    command += ["--config", run / "config.yaml", "--epochs", 3, "--resume", "--json"]
+    done = pointcmt(*command)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["epochs"] == 3
     assert "continuing this run of 2 epochs to 3" in done.stderr
@@ -155,24 +153,24 @@ def test_the_student_of_a_whole_recipe_continues_alone(store, tmp_path):
 def test_the_same_command_with_more_epochs_of_the_student_continues_it(store, tmp_path):
     """A stage's own --set counts more than --epochs, which is for all stages."""
     small = [f"--set={stage}.{value}" for stage in STAGES for value in SMALL[stage]]
-    base = [sys.executable, "-m", "pointcmt", "train", "--data", store.path, "--device", "cpu"]
-    base += [*small, "--set=teacher.model.backbone=resnet-18", "--out", str(tmp_path / "RUN")]
+    base = ["train", "--data", store.path, "--device", "cpu", "--out", tmp_path / "RUN"]
+    base += [*small, "--set=teacher.model.backbone=resnet-18"]
     every = [*base, "--epochs", "1"]
     for command, says in (
         (every, "stage 3 of 3"),
         ([*every, "--set", "student.epochs=2"], "continuing this run of 1 epochs to 2"),
         ([*every, "--set", "student.epochs=2"], "all 2 epochs have been trained"),
     ):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = pointcmt(*command)
         assert done.returncode == 0, done.stderr
         assert says in done.stderr
-    refused = subprocess.run([*base, "--epochs", "3"], capture_output=True, text=True)
+    refused = pointcmt(*base, "--epochs", 3)
     assert refused.returncode == 2
     fixed = [
         f"--set={word}" for word in refused.stderr.replace(";", "").split() if ".epochs=" in word
     ]
     assert fixed[-1] == "--set=student.epochs=3"
-    done = subprocess.run([*base, "--epochs", "3", *fixed], capture_output=True, text=True)
+    done = pointcmt(*base, "--epochs", 3, *fixed)
     assert done.returncode == 0, done.stderr
     assert "continuing this run of 2 epochs to 3" in done.stderr
 

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -23,6 +21,7 @@ from pointcmt.training.runs.checkpoint import read_weights
 from pointcmt.training.runs.folder import open_run, weights_digest
 from pointcmt.training.runs.locate import find_run
 from pointcmt.training.study import study
+from tests.commands import pointcmt
 from tests.training.stores import SMALL, small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -42,11 +41,6 @@ def whole(small_resnet, store, tmp_path_factory):
     return out
 
 
-def command(*arguments):
-    done = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, text=True, timeout=600)
-
-
 def test_a_whole_recipe_is_evaluated_as_its_student(whole, store):
     judged = evaluate(whole, store, device="cpu")
     assert judged.recipe == "student"
@@ -58,7 +52,7 @@ def test_a_whole_recipe_is_evaluated_as_its_student(whole, store):
 
 
 def test_the_command_evaluates_and_says_which_run(whole, store):
-    done = command("evaluate", whole, "--data", store.path, "--device", "cpu", "--json")
+    done = pointcmt("evaluate", whole, "--data", store.path, "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["per_class"].keys() == {"ball", "plate", "rod"}
     assert str(whole / "student") in done.stderr

@@ -70,14 +70,15 @@ class Listing:
 class Source:
     """A dataset: a function that lists its shapes and, unless they are files, one that loads them.
 
-    list_shapes(name, root): return all shapes, without reading any. name: of the dataset; root:
-    the user's --root, or None. Raises UsageError if the root does not hold the dataset.
+    list_shapes: called with the name of the dataset and the user's --root, or None; returns all
+    shapes, without reading any, and raises UsageError if the root does not hold the dataset.
+    load_shape: called with a record and the listing's root; returns one shape, a `Mesh`, a `Cloud`
+    or a `SceneData` according to the listing's `kind`, with the listing's `up` axis, and raises
+    ShapeRefused if that fails. None: `ShapeRecord.source` is a file below the root, in one of the
+    formats that pointcmt reads.
 
-    load_shape(record, root): return one shape, a `Mesh`, a `Cloud` or a `SceneData` according to
-    the listing's `kind`, with the listing's `up` axis; root: the listing's. Raises ShapeRefused if
-    that fails. The same record must always give the same shape, in any process. The record may
-    come from a store written by someone else. Without load_shape, `ShapeRecord.source` is a file
-    below the root, in one of the formats that pointcmt reads.
+    The same record must always give the same shape, in any process. It may come from a store
+    written by someone else.
     """
 
     list_shapes: Callable[[str, Path | None], Listing]

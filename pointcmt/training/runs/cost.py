@@ -1,8 +1,9 @@
 """The cost of a run and of its network: `cost.json` in the run, and a line at its end.
 
 FLOPs count one forward pass for one shape by the deployable network, in evaluation mode and single
-precision: matrix products, convolutions and attention, a multiply-add as two. Sampling, neighbor
-search, norms and activations are not counted. The numbers are those of this implementation, whose
+precision: matrix products, convolutions, sparse ones too, and attention, a multiply-add as two.
+Sampling, neighbor search, norms and activations are not counted. Scenes differ in size: theirs are
+those of the first one of validation. The numbers are those of this implementation, whose
 layers do less work than the textbook's (see `backbones.blocks`).
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from pointcmt.console import duration
 from pointcmt.files import read_regular
 from pointcmt.training.config.tables import MOST, Count, Number
+from pointcmt.training.ops.sparse.convolution import convolution_flops
 from pointcmt.training.runs.checkpoint import write_file
 
 FILE = "cost.json"
@@ -60,7 +62,7 @@ class Cost:
         if self.total_parameters != self.inference_parameters:
             parameters += f" ({self.total_parameters / 1e6:.2f} M in training)"
         line = (
-            f"cost: {parameters}, {self.flops / 1e9:.2f} GFLOPs per shape; "
+            f"cost: {parameters}, {self.flops / 1e9:.2f} GFLOPs per sample; "
             f"{duration(3600 * self.hours)} on {self.processes} × {self.device}, "
             f"{self.samples_per_second:.0f} samples/s, {self.peak_memory_bytes / 2**20:.0f} MiB "
             f"of memory, {self.disk_bytes / 2**20:.0f} MiB on disk"
@@ -171,7 +173,10 @@ def count_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
 
     # torch's table lacks the operator that attention uses on a CPU
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    known = {on_cpu: lambda q, k, v, *_, **__: flop_counter.sdpa_flop_count(q, k, v)}
+    known: dict[Any, Any] = {
+        on_cpu: lambda q, k, v, *_, **__: flop_counter.sdpa_flop_count(q, k, v),
+        torch.ops.pointcmt.sparse_convolution: convolution_flops,
+    }
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=known)
     with torch.compiler.set_stance("force_eager"), counter:
         network.eval()(*inputs)

@@ -15,7 +15,7 @@ from pointcmt.errors import UsageError
 from pointcmt.extras import install
 from pointcmt.render.draw.egl import contexts
 from pointcmt.render.draw.egl.contexts import Device
-from tests.render.job_commands import pointcmt
+from tests.commands import pointcmt
 from tests.stores import tree
 
 TOY = ("render", "--dataset", "toy", "--rig", "ortho6", "--size", "48", "--points", "64")

@@ -19,7 +19,7 @@ from tests.render import shapes
 
 BACKENDS = ("embree", "egl", "pyrender")
 GRAY = to_linear(np.array(0.75))
-RIG = find_rig("dodeca20")
+RIG = find_rig("fibonacci8")
 
 
 def draw(mesh, backend="embree", **settings):

@@ -11,8 +11,9 @@ from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.render.jobs.shards import NO_PIXEL
 from pointcmt.shapes import UnitMesh
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import pointcmt, render, write_off
+from tests.render.job_commands import render, write_off
 from tests.stores import tree
 
 NEEDLE = UnitMesh(

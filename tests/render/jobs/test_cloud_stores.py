@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -28,16 +26,12 @@ from tests.clouds import (
     write_shapenetpart_pts,
     write_shapenetpart_text,
 )
+from tests.commands import pointcmt
 from tests.stores import render_listing, tree
 
 SMALL = {"size": 48, "points": 100, "shard": 2}
 IMAGES = ("rgb", "depth", "face_index")
 POINTS = ("points", "normals", "point_face", "part", "visible")
-
-
-def pointcmt(*arguments):
-    command = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def command(root, out, *more, dataset="shapenetpart"):

@@ -20,7 +20,8 @@ from pointcmt.render.jobs.run import Options, build_correspondences
 from pointcmt.render.load.clouds import CloudLoader
 from pointcmt.render.preview import preview
 from tests.clouds import SHAPES, write_shapenetpart_pts
-from tests.render.job_commands import pointcmt, render, write_off
+from tests.commands import pointcmt
+from tests.render.job_commands import render, write_off
 from tests.render.shapes import box
 from tests.stores import render_listing
 

@@ -29,7 +29,8 @@ from pointcmt.render.jobs.memory import (
 from pointcmt.render.jobs.run import Options, render
 from pointcmt.render.jobs.supervisor import Work
 from pointcmt.render.limits import usable_cores
-from tests.render.job_commands import facts, pointcmt
+from tests.commands import pointcmt
+from tests.render.job_commands import facts
 from tests.render.test_limits import VERSION_1, VERSION_2, group
 
 HUGE = ("--rig", "fibonacci60", "--size", 4096)

@@ -20,9 +20,10 @@ from pointcmt.render.jobs.origins import SAMPLE, changed_sources, sample
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options, build_correspondences, render
 from tests.clouds import SHAPES, write_shapenetpart_hdf5, write_shapenetpart_pts
+from tests.commands import pointcmt
 from tests.empty_stores import attributes
 from tests.render import shapes
-from tests.render.job_commands import facts, pointcmt, write_off
+from tests.render.job_commands import facts, write_off
 from tests.stores import named_files, render_listing, render_toy, tree
 
 SMALL = {"size": 16, "points": 32}

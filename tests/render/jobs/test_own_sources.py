@@ -11,8 +11,9 @@ import pytest
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import UsageError
 from pointcmt.render.jobs.job import job_of_store
+from tests.commands import pointcmt
 from tests.outside import install
-from tests.render.job_commands import SMALL, facts, pointcmt, write_off
+from tests.render.job_commands import SMALL, facts, write_off
 from tests.stores import tree
 
 BOXES = """

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -24,8 +25,9 @@ from pointcmt.render.jobs.job import Job, create_store, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.shards import ShardRunner
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import pointcmt, write_off
+from tests.render.job_commands import write_off
 from tests.stores import render_toy, tree
 
 QUIET = Options(workers=1)
@@ -199,8 +201,9 @@ def test_leftovers_are_deleted_except_foreign_and_locked_files(whole, store):
 
 
 def run_elsewhere(store, *more, code=0):
-    """Run the command in another process; return its JSON."""
-    done = pointcmt("verify", store, "--repair", "--json", "--workers", 1, *more)
+    """Run the command in another process, for which this one's locks count; return its JSON."""
+    words = ("verify", store, "--repair", "--json", "--workers", 1, *more)
+    done = pointcmt(*words, env=dict(os.environ))
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

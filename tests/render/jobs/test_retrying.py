@@ -25,8 +25,9 @@ from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.runner import make_runner, run_claimed
 from pointcmt.render.jobs.shards import ShardRunner
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
+from tests.commands import pointcmt
 from tests.render import shapes
-from tests.render.job_commands import pointcmt, write_off
+from tests.render.job_commands import write_off
 from tests.stores import render_listing, render_toy, tree
 
 QUIET = Options(workers=1)

@@ -14,7 +14,7 @@ from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.render.jobs import cluster as clusters
 from pointcmt.render.jobs import scheduler
 from pointcmt.render.jobs.scheduler import SchedulerConnection
-from tests.render.job_commands import pointcmt
+from tests.commands import pointcmt
 from tests.render.jobs.cluster_jobs import engine
 from tests.render.jobs.clusters import cluster, kill_group
 

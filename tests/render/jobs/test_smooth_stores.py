@@ -5,7 +5,8 @@ import trimesh
 
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
-from tests.render.job_commands import facts, pointcmt, render
+from tests.commands import pointcmt
+from tests.render.job_commands import facts, render
 
 BALL = trimesh.creation.icosphere(1)
 

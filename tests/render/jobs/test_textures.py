@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pointcmt.datasets.store.view_store import ViewStore
-from tests.render.job_commands import facts, pointcmt, render
+from tests.commands import pointcmt
+from tests.render.job_commands import facts, render
 
 OBJ = "mtllib m.mtl\nusemtl m\n"
 OBJ += (

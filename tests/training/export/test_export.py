@@ -25,6 +25,7 @@ from pointcmt.training.loop import train
 from pointcmt.training.networks.backbones import BACKBONES
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.runs import checkpoint
+from tests.commands import pointcmt
 from tests.training.export.onnx_inputs import session
 from tests.training.stores import CLASSES, small_config
 
@@ -301,7 +302,7 @@ def python(*arguments):
 @pytest.mark.parametrize("to", FORMATS)
 def test_the_command_prints_only_what_it_wrote(to, runs, tmp_path):
     out = tmp_path / "x"
-    done = python("-m", "pointcmt", "export", runs["pointnet"], "--to", to, "--out", out, "--json")
+    done = pointcmt("export", runs["pointnet"], "--to", to, "--out", out, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     *told, last = done.stdout.splitlines()
     facts = json.loads(last)

@@ -77,6 +77,7 @@ def test_only_the_main_process_prints_messages(pair):
     assert "and 1 more" in said.stderr
 
 
+@pytest.mark.slow
 def test_a_study_by_two_processes_with_one_shape_to_validate(make_store, tmp_path):
     """A process without validation shapes does not affect the means."""
     store = make_store(train=(9, 9, 1), test=(2, 2, 2), val=(1, 0, 0))

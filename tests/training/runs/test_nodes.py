@@ -70,6 +70,7 @@ def submit(tmp_path):
     return run
 
 
+@pytest.mark.slow  # test_distributed.py starts two processes on one node
 def test_two_nodes_equal_one_process_that_accumulates(submit, store, tmp_path):
     """33 shapes are trained in batches of 8, so one is left for another epoch; of the 9 validation
     shapes, node 1 has none of the last batch.

@@ -3,8 +3,6 @@
 import argparse
 import os
 import shlex
-import subprocess
-import sys
 from itertools import product
 
 import numpy as np
@@ -16,6 +14,7 @@ from pointcmt.errors import StoreError
 from pointcmt.training.networks.backbones import BACKBONES, DENSE
 from pointcmt.training.runs.published.layouts import find_backbone
 from pointcmt.training.runs.published_weights import find_backbone_of, load_published
+from tests.commands import pointcmt
 from tests.training import textbooks
 from tests.training.networks.test_backbones import LARGER
 from tests.training.runs.published_files import (
@@ -235,26 +234,21 @@ def test_the_lines_for_a_refused_file_make_one_that_is_read(tmp_path, monkeypatc
     assert torch.equal(model[0].weight, source[0].weight)
 
 
-def command(*arguments):
-    done = [sys.executable, "-m", "pointcmt", *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
 def test_the_advice_of_predict_for_a_file_works(tmp_path, store):
     weights = PublishedDGCNN().published()
     torch.save({"model": weights}, tmp_path / "best.pth")
-    refused = command("predict", tmp_path / "best.pth", "--data", store.path)
+    refused = pointcmt("predict", tmp_path / "best.pth", "--data", store.path)
     assert refused.returncode == 1
     assert "this is a file of weights, not the folder of a run" in refused.stderr
     (advice,) = [part for part in refused.stderr.split("`") if part.startswith("pointcmt train")]
     words = shlex.split(advice.replace("STORE", store.path).replace("RUN", str(tmp_path / "R")))
     settings = [f"--set={value}" for value in SMALL["finetune"]]
-    done = command(*words[1:], "--epochs", 1, "--device", "cpu", *settings)
+    done = pointcmt(*words[1:], "--epochs", 1, "--device", "cpu", *settings)
     assert done.returncode == 0, done.stderr
     later = ("head.", "classifier.")
     count = sum(not name.startswith(later) for name in ours("dgcnn").state_dict())
     assert f"encoder {count} of {count} tensors" in done.stderr
-    done = command("evaluate", tmp_path / "R", "--data", store.path, "--device", "cpu")
+    done = pointcmt("evaluate", tmp_path / "R", "--data", store.path, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert os.path.exists(tmp_path / "R/evaluation.json")

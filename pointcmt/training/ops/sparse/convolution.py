@@ -58,6 +58,21 @@ def sparse_convolution(features: Tensor, weight: Tensor, kernel_map: KernelMap) 
     return convolve(features, weight, source, target, starts, targets, mirrored)
 
 
+def convolution_flops(
+    features: torch.Size,
+    weight: torch.Size,
+    source: torch.Size,
+    target: torch.Size,
+    starts: torch.Size,
+    targets: int,
+    mirrored: bool,
+    **_: Any,
+) -> int:
+    """Return the FLOPs of the operator, from the shapes of its tensors; a multiply-add is two."""
+    pairs = 2 * source[0] + targets if mirrored else source[0]
+    return 2 * pairs * weight[1] * weight[2]
+
+
 @torch.library.impl(FORWARD, "CompositeExplicitAutograd")
 def _convolve(
     features: Tensor,

@@ -7,10 +7,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pointcmt.errors import UsageError
 from pointcmt.training.ops.sparse import KernelMap, VoxelGrid, sparse_convolution
 from pointcmt.training.ops.sparse import convolution as implementation
+from pointcmt.training.runs.cost import count_flops
 from tests.training.ops.sparse.test_grid import random_coords
 
 SPAN, WIDTHS = 8, (5, 6)
@@ -75,6 +77,26 @@ def test_convolutions_equal_dense_ones_with_their_gradients(kind, count, dtype, 
         *(torch.autograd.grad((r * other).sum(), inputs) for r in (found, expected)), strict=True
     ):
         close(one, two)
+
+
+class Convolution(nn.Module):
+    """A convolution along a map with a fixed weight."""
+
+    def __init__(self, weight, kernel_map):
+        super().__init__()
+        self.weight, self.kernel_map = weight, kernel_map
+
+    def forward(self, features):
+        return sparse_convolution(features, self.weight, self.kernel_map)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flops_are_those_of_all_pairs(kind):
+    kernel_map, features, weight, *grids = case(kind, SPARSE, torch.float32)
+    ones = torch.ones(len(features), 1), torch.ones(len(weight), 1, 1)
+    pairs = int(dense(kind, *ones, *grids).sum())
+    convolution = Convolution(weight, kernel_map)
+    assert count_flops(convolution, (features,)) == 2 * pairs * WIDTHS[0] * WIDTHS[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
