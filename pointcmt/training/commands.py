@@ -71,6 +71,9 @@ def probe_command(
 
 def _summary(out: Path, result: Result) -> str:
     key = score_name(result.best)
+    if key not in result.best:
+        text = f"{out}: {result.recipe}, {result.epochs} epochs, without validation"
+        return f"{text}\n  {result.cost.describe()}" if result.cost else text
     what = "validation " + in_words(key.removeprefix("val_"))
     best, last = (
         f"{record[key]:.4f}" if key == LOSS else f"{record[key]:.1%}"

@@ -40,6 +40,7 @@ from pointcmt.training.runs.distributed import agreed, join_processes, wrap
 from pointcmt.training.runs.folder import BEST, LAST, begin_run, epoch_folder
 from pointcmt.training.runs.locate import suggest_start
 from pointcmt.training.runs.metrics import (
+    LOSS,
     CountAccumulator,
     MetricAccumulator,
     Stopwatch,
@@ -107,7 +108,8 @@ def train(
 
         records = resume(session)
         done, end = len(records), min(config.epochs, until or config.epochs)
-        notes = (*plan.notes, *state.stream.notes, *session.validation.notes)
+        notes = (*plan.notes, *state.stream.notes)
+        notes += session.validation.notes if session.validation else ()
         for note in (*notes, describe_start(session, done)):
             logger.info(note)
         if done >= end:
@@ -201,7 +203,7 @@ def run_epoch(
         "data_wait": clock.waited / trained,
         "seconds": clock.seconds,
     }
-    losses = [(step, record["val_loss"])]
+    losses = [(step, record[LOSS])] if LOSS in record else []
     require_finite(losses, f"(validation, epoch {epoch})", session.out)
     return record
 
@@ -239,7 +241,12 @@ def train_step(
 
 @torch.no_grad()
 def validate(session: Session) -> dict[str, float]:
-    """Return means and scores over all validation shapes, with `val_` before each name."""
+    """Return means and scores over all validation shapes, with `val_` before each name.
+
+    {} without validation shapes.
+    """
+    if session.validation is None:
+        return {}
     model, recipe = session.state.eval_model.eval(), session.recipe
     metrics, counts = MetricAccumulator(session.device), CountAccumulator()
     for batch in session.validation:

@@ -32,10 +32,10 @@ def draw_progress(session: Session, records: list[dict[str, Any]]) -> None:
 @torch.no_grad()
 def draw_examples(session: Session) -> None:
     """Write the recipe's pictures of its model's results for some validation shapes."""
-    held_out = session.validation.shapes
+    shapes = session.validation.shapes if session.validation else session.plan.split.examples
     count = EXAMPLES if session.config.reads == OBJECTS else SCENE_EXAMPLES
-    shapes = held_out[np.unique(np.linspace(0, len(held_out) - 1, count).astype(int))]
-    batch = _read(session, shapes, ("rgb",))
+    chosen = shapes[np.unique(np.linspace(0, len(shapes) - 1, count).astype(int))]
+    batch = _read(session, chosen, ("rgb",))
     pictures = session.recipe.pictures(session.state.eval_model.eval(), batch)
     for name, picture in pictures.items():
         checkpoint.write_file(session.out / name, picture)
@@ -49,7 +49,8 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
     if known:
         return known
     recipe, state = session.recipe, session.state
-    batch = _read(session, session.validation.shapes[:1])
+    shapes = session.validation.shapes if session.validation else session.plan.split.examples
+    batch = _read(session, shapes[:1])
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
     arrays = getattr(recipe.stream, "arrays", ())
@@ -81,6 +82,9 @@ def describe_epoch(record: dict[str, Any], epochs: int) -> str:
     """Return one line about a finished epoch."""
     text = f"epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
     key = score_name(record)
+    if key not in record:  # without validation
+        shown = (name for name in ("accuracy", "instance_miou") if name in record)
+        return text + "".join(f" · {in_words(name)} {record[name]:.1%}" for name in shown)
     if key == LOSS:
         return text + f" · validation {record[LOSS]:.4f}"
     name = key.removeprefix("val_")

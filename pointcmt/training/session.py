@@ -67,7 +67,7 @@ class Session:
     plan: Plan
     recipe: Recipe  # the plan's, prepared
     state: State
-    validation: EpochStream
+    validation: EpochStream | None  # None without validation shapes
     accelerator: Accelerator
     device: torch.device
 
@@ -130,7 +130,7 @@ def check_session(
         start_from(config, recipe.model, run.class_names)
     _require_streams(store, split, recipe, config, accelerator)
     if config.point_network is not None:
-        batch = read_batch(store, split.validation[:1], recipe.stream, config.all_views)
+        batch = read_batch(store, split.examples[:1], recipe.stream, config.all_views)
         network, inputs = recipe.deployable(recipe.model.eval(), batch)
         network(*inputs)
 
@@ -159,7 +159,7 @@ def open_session(
         usage,
         accelerator,
     )
-    stream = open_stream(store, split.validation, validation)
+    stream = open_stream(store, split.validation, validation) if len(split.validation) else None
     return Session(plan, recipe, state, stream, accelerator, device)
 
 
@@ -183,7 +183,8 @@ def _require_streams(
     """Raise UsageError or DamageError unless training and validation can be read."""
     training, validation = _stream_configs(recipe, config, accelerator)
     require_streamable(store, split.train, training)
-    require_streamable(store, split.validation, validation)
+    if len(split.validation):
+        require_streamable(store, split.validation, validation)
     _require_batch(config, accelerator.num_processes, len(split.train) * config.samples)
 
 

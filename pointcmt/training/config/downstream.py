@@ -7,7 +7,7 @@ Imports no torch.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pointcmt import plugins
 from pointcmt.training.config.sections import (
@@ -16,11 +16,13 @@ from pointcmt.training.config.sections import (
     Augmentation,
     Loss,
     Optimizer,
+    PartVotes,
     Positive,
     Schedule,
     Section,
     StudentData,
     TrainConfig,
+    Votes,
     Weight,
     named,
 )
@@ -90,6 +92,7 @@ class FinetuneConfig(DownstreamConfig):
     optimizer: Optimizer = Optimizer(name="adamw", learning_rate=0.0005, weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     augmentation: Augmentation = Augmentation()
+    votes: Votes = Votes()
 
 
 class PartsegConfig(DownstreamConfig):
@@ -108,3 +111,12 @@ class PartsegConfig(DownstreamConfig):
     schedule: Schedule = Schedule(name="cosine", warmup=10.0)
     augmentation: Augmentation = Augmentation(scale=(0.8, 1.25), shift=0.1)
     """Scale and shift as in PointNet++'s code, but drawn per axis."""
+    votes: PartVotes = PartVotes()
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> "PartsegConfig":
+        if self.augmentation.point_dropout:
+            raise ValueError(
+                "augmentation.point_dropout should be 0: a dropped point would keep its label"
+            )
+        return self

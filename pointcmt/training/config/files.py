@@ -37,9 +37,20 @@ ADDED = (
     "loss.class_weights",
     "scenes",
     "data.labeled_points",
+    "optimizer.nesterov",
+    *(f"schedule.{name}" for name in ("per", "floor", "length", "interval", "factor")),
+    *(f"votes.{name}" for name in ("scale", "shift", "resample")),
     *(
         f"augmentation.{name}"
         for name in (
+            "point_dropout",
+            "scale",
+            "isotropic",
+            "normalize",
+            "rotation",
+            "shift",
+            "jitter",
+            "jitter_clip",
             "dropout",
             "dropout_probability",
             "yaw",

@@ -29,6 +29,7 @@ from pointcmt.training.config.sections import (
     Section,
     StudentData,
     TrainConfig,
+    Votes,
     Weight,
     require_weights,
 )
@@ -150,6 +151,8 @@ class CmpgConfig(TrainConfig):
     data: PointData = PointData()
     model: Generator = Generator()
     matching: Matching = Matching()
+    augmentation: Augmentation = Augmentation(scale=(1.0, 1.0), shift=0.0)
+    """Changes of the target clouds; none by default. The reference code scales and shifts them."""
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=1e-4)
     schedule: Schedule = Schedule(name="constant")
 
@@ -172,6 +175,7 @@ class StudentConfig(TrainConfig):
     optimizer: Optimizer = Optimizer(name="adamw", weight_decay=0.05)
     schedule: Schedule = Schedule(name="cosine")
     augmentation: Augmentation = Augmentation()
+    votes: Votes = Votes()
 
     @model_validator(mode="after")
     def _check_generator(self) -> "StudentConfig":

@@ -122,8 +122,9 @@ class Data(Section):
 
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Shapes per batch, over all processes."""
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the train split, per class, used to select the best epoch."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the train split, per class, used to select the best epoch; 0 = none: the last
+    epoch of a run on the whole train split counts as the best."""
     fraction: Share = 1.0
     """Fraction of the remaining train shapes, per class, to train on."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -196,14 +197,16 @@ class Optimizer(Section):
     """Adam, AdamW or SGD."""
 
     name: Literal["adam", "adamw", "sgd"]
-    """adam and sgd add weight decay to the gradient (L2 penalty); adamw decouples it. sgd has
-    Nesterov's momentum of 0.9."""
+    """adam and sgd add weight decay to the gradient (L2 penalty); adamw decouples it. sgd has a
+    momentum of 0.9."""
+    nesterov: bool = True
+    """Whether sgd's momentum is Nesterov's."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Peak learning rate."""
     weight_decay: Weight
     """Weight decay."""
     decay: Literal["all", "matrices"] = "all"
-    """Parameters that decay; matrices = all but biases and the factors of norms."""
+    """Parameters that decay; matrices = all but biases, the factors of norms, and class tokens."""
     clip_norm: Weight = 0.0
     """Maximum norm of the gradient; 0 = no clipping."""
     accumulate: Positive = 1
@@ -216,28 +219,71 @@ class Schedule(Section):
     """The learning rate over the run."""
 
     name: Literal["constant", "cosine", "poly", "onecycle", "steps"]
-    """Constant; half a cosine that reaches 0 at the last step; (1 - t)^0.9, t from 0 to 1; one
-    cycle from a tenth of the rate to 1e-5 of it, with the momentum from 0.95 to 0.85 and back; or
-    steps, a tenth after 4/9, 6/9 and 8/9 of the run, as VoteNet's after 80, 120 and 160 of 180
-    epochs."""
+    """Constant; half a cosine that ends at the floor; (1 - t)^0.9, t from 0 to 1; one cycle from a
+    tenth of the rate to 1e-5 of it, with the momentum from 0.95 to 0.85 and back; or steps."""
     warmup: Weight = 0.0
     """Epochs of linear warm-up; of onecycle, those of the rise."""
+    per: Literal["step", "epoch"] = "step"
+    """How often the rate changes: at each step, or at the beginning of each epoch, as in much
+    published code."""
+    floor: Weight = 0.0
+    """Smallest learning rate of cosine and steps."""
+    length: Weight = 0.0
+    """Epochs after which cosine is at the floor, where it stays; 0 = all epochs."""
+    interval: Weight = 0.0
+    """Epochs between steps; 0 = three steps, after 4/9, 6/9 and 8/9 of the run, as VoteNet's after
+    80, 120 and 160 of 180 epochs."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Factor of the learning rate at each of the steps."""
+
+
+def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    """Raise ValueError unless these are the smallest and the largest of some factors."""
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError("Input should be two numbers, 0 < smallest <= largest")
+    return scale
 
 
 class Augmentation(Section):
-    """Random scale and shift of each cloud."""
+    """Random changes of each cloud, in this order."""
 
+    point_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of dropped points; the share of a cloud is drawn from 0 to this, and dropped
+    points become copies of the first."""
     scale: tuple[float, float] = (2 / 3, 3 / 2)
     """Smallest and largest factor, drawn per axis."""
+    isotropic: bool = False
+    """Draw one factor for all axes of a cloud."""
+    normalize: bool = False
+    """Center each scaled cloud at the mean of its points, with the farthest at radius 1."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest turn about the axis that points up, in either direction, in degrees."""
     shift: Weight = 0.2
     """Maximum shift along each axis, in both directions."""
+    jitter: Weight = 0.0
+    """Standard deviation of the shift of each point along each axis."""
+    jitter_clip: Weight = 0.05
+    """Maximum shift of a point by jitter."""
 
-    @field_validator("scale")
-    @classmethod
-    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError("Input should be two numbers, 0 < smallest <= largest")
-        return scale
+    _check_scale = field_validator("scale")(check_scale)
+
+
+class PartVotes(Section):
+    """How clouds vary in `evaluate --votes`, which averages predictions."""
+
+    scale: tuple[float, float] = (0.9, 1.1)
+    """Smallest and largest factor, drawn per axis."""
+    shift: Weight = 0.0
+    """Maximum shift along each axis, in both directions."""
+
+    _check_scale = field_validator("scale")(check_scale)
+
+
+class Votes(PartVotes):
+    """How clouds vary in `evaluate --votes`, which averages predictions."""
+
+    resample: NotNegative = 0
+    """Draw the points of each vote at random from the first n, as Point-MAE does; 0 = off."""
 
 
 class Loop(Section):

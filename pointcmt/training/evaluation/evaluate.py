@@ -42,6 +42,7 @@ from pointcmt.training.runs.splits import labeled, split_shapes, split_test, spl
 from pointcmt.training.runs.store_kinds import require_kind
 
 SPLITS = ("test", "val", "train")
+LAST_EPOCH = "trained without validation (data.validation=0): best is the last epoch"
 MOST_NAMED = 5  # classes without shapes that are listed
 
 
@@ -279,6 +280,8 @@ def _predict(
     run, split = opened.run, about["split"]
     matched = match(run, store, shapes, split)
     notes = (*store_notes(run.facts["data"], store), *matched.notes)
+    if opened.which == BEST and not run.config.data.validation:
+        notes += (LAST_EPOCH,)
     ids = tuple(store.shapes[shape].id for shape in matched.shapes.tolist())
     about = {**about, "notes": notes, "left_out": matched.left_out, "ids": ids}
     _show(notes)
@@ -376,6 +379,12 @@ def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:
             fix=f"use {as_options(run.facts['data'])}, or the test split of this store",
         )
     own = (split_train if run.config.labeled else split_shapes)(store, run.config.data)
+    if split == "val" and not len(own.validation):
+        raise StoreError(
+            "this run held out no validation shapes (data.validation=0)",
+            where=str(run.folder),
+            fix="evaluate on the test split",
+        )
     kind, chosen = ("train", own.train) if split == "train" else ("validation", own.validation)
     if shapes_digest(store, chosen) != run.facts["split"][kind]:
         raise StoreError(

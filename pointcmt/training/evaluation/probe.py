@@ -41,6 +41,7 @@ from pointcmt.training.runs.splits import (
     unlearned_classes,
 )
 
+HELD_OUT = 0.1  # share of train that selects C, of runs that held out nothing
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
 EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
 
@@ -156,7 +157,9 @@ def probe(
         _eligible(store, train, test, ways, shots)  # before minutes of work
     shapes, split = [train, test], None
     if svm:  # with all labels, even if the run was trained on a fraction of them
-        split = split_train(store, network.config.data.model_copy(update={"fraction": 1.0}))
+        data = network.config.data
+        held_out = {"fraction": 1.0, "validation": data.validation or HELD_OUT}
+        split = split_train(store, data.model_copy(update=held_out))
         shapes.append(split.validation)
     needed = np.unique(np.concatenate(shapes))
     for note in (*store_notes(network.run.facts["data"], store), *left_out):

@@ -42,6 +42,8 @@ def draw_curve(records: list[dict[str, Any]], best: int, title: str) -> bytes:
         curves = (("train", quantity, TRAIN), ("validation", f"val_{quantity}", VALIDATION))
         for label, key, color in curves:
             values = [record.get(key, np.nan) for record in records]
+            if np.isnan(values).all():  # trained without validation
+                continue
             marker = "o" if len(records) == 1 else None
             axes.plot(epochs, values, color=color, linewidth=1.6, label=label, marker=marker)
         axes.axvline(best, color=INK, linewidth=0.8, linestyle=":", label=f"best ({best})")

@@ -1,5 +1,7 @@
 """Random augmentations, drawn from a generator whose state can be checkpointed."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,11 +16,60 @@ def scale_and_shift(
     """Scale every cloud by U(scale) per axis, then move it by U(-shift, shift) per axis.
 
     points: [B, N, 3], any device. generator: on the CPU, so that every device sees the same
-    numbers. Source: the PointCMT reference code, with (2/3, 3/2) and 0.2.
+    numbers; the same holds for all functions here. Source: the PointCMT reference code, with
+    (2/3, 3/2) and 0.2.
     """
-    factors = torch.empty(len(points), 1, 3).uniform_(*scale, generator=generator)
+    return move(rescale(points, scale, False, generator), shift, generator)
+
+
+def rescale(
+    points: Tensor, scale: tuple[float, float], isotropic: bool, generator: torch.Generator
+) -> Tensor:
+    """Scale every cloud [B, N, 3] by U(scale), per axis or the same for all axes."""
+    axes = 1 if isotropic else 3
+    factors = torch.empty(len(points), 1, axes).uniform_(*scale, generator=generator)
+    return points * factors.to(points)
+
+
+def move(points: Tensor, shift: float, generator: torch.Generator) -> Tensor:
+    """Move every cloud [B, N, 3] by U(-shift, shift) per axis."""
     offsets = torch.empty(len(points), 1, 3).uniform_(-shift, shift, generator=generator)
-    return points * factors.to(points) + offsets.to(points)
+    return points + offsets.to(points)
+
+
+def turn(points: Tensor, axis: int, degrees: float, generator: torch.Generator) -> Tensor:
+    """Turn every cloud [B, N, 3] by U(-degrees, degrees) about a coordinate axis, 0 … 2."""
+    angle = torch.empty(len(points), 1).uniform_(-1, 1, generator=generator)
+    angle = (angle * math.radians(degrees)).to(points)
+    cos, sin = angle.cos(), angle.sin()
+    turned = points.clone()
+    one, two = (axis + 1) % 3, (axis + 2) % 3  # no matrix product: autocast would round it
+    turned[..., one] = cos * points[..., one] - sin * points[..., two]
+    turned[..., two] = sin * points[..., one] + cos * points[..., two]
+    return turned
+
+
+def normalize(points: Tensor) -> Tensor:
+    """Center every cloud [B, N, 3] at the mean of its points, with the farthest at radius 1."""
+    centered = points - points.mean(dim=1, keepdim=True)
+    radius = centered.norm(dim=2).amax(dim=1)[:, None, None]
+    return centered / radius.clamp(min=torch.finfo(points.dtype).tiny)
+
+
+def jitter(points: Tensor, spread: float, most: float, generator: torch.Generator) -> Tensor:
+    """Move every point [B, N, 3] by N(0, spread²) per axis, at most by `most`."""
+    offsets = torch.randn(points.shape, generator=generator) * spread
+    return points + offsets.clamp(-most, most).to(points)
+
+
+def drop_points(points: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Drop a share U(0, most) of every cloud [B, N, 3]: dropped points become copies of the first.
+
+    Each point is dropped with this probability, as in PointNet++'s code, whose `most` is 0.875.
+    """
+    share = torch.rand(len(points), 1, generator=generator) * most
+    dropped = torch.rand(points.shape[:2], generator=generator) <= share
+    return torch.where(dropped[..., None].to(points.device), points[:, :1], points)
 
 
 def choose(items: Tensor, count: int, generator: torch.Generator) -> Tensor:

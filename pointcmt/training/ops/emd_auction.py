@@ -48,15 +48,16 @@ class Market(NamedTuple):
 
 
 @compiled
-def auction(x: Reals, y: Reals, tolerance: float) -> tuple[Indices, float, float]:
+def auction(x: Reals, y: Reals, tolerance: float, most: int) -> tuple[Indices, float, float, int]:
     """Match every point of x to one of y so that the total distance is near the minimum.
 
     x: [3, N], N >= 1. y: [3, P], N points, then padding to a multiple of LANES. Both are centered
     and scaled so that squares do not overflow. tolerance: the largest relative excess of the total
-    over the optimum.
+    over the optimum. most: bids after which the auction is given up.
 
-    Returns [N] indices into y, their total distance, and a lower bound on every matching's total.
-    The total exceeds that bound by at most the tolerance, or N * FINEST of the coordinates' range.
+    Returns [N] indices into y, their total distance, a lower bound on every matching's total, and
+    the number of bids. The total exceeds that bound by at most the tolerance, or N * FINEST of the
+    coordinates' range; it is infinite, and the indices are undefined, if the auction was given up.
     """
     n = x.shape[1]
     extent = max(x.max(), y[:, :n].max()) - min(x.min(), y[:, :n].min())
@@ -64,13 +65,15 @@ def auction(x: Reals, y: Reals, tolerance: float) -> tuple[Indices, float, float
     if extent == 0 or n == 1:
         market.taken[:] = np.arange(n)
         total = n * _distance(market, 0, 0)
-        return market.taken, total, total
-    epsilon = START * extent
+        return market.taken, total, total, 0
+    epsilon, bids = START * extent, 0
     while True:
-        _bid(market, epsilon)
+        bids += _bid(market, epsilon, most - bids)
+        if bids > most:
+            return market.taken, np.inf, 0.0, bids
         total, bound = _prove(market)
         if total <= (1 + tolerance) * bound or total == 0 or epsilon < FINEST * extent:
-            return market.taken, total, bound
+            return market.taken, total, bound, bids
         epsilon /= SCALING
 
 
@@ -98,19 +101,25 @@ def _open(x: Reals, y: Reals) -> Market:
 
 
 @compiled
-def _bid(market: Market, epsilon: float) -> None:
-    """Run one phase: bid until each point's match is within epsilon of its best."""
+def _bid(market: Market, epsilon: float, most: int) -> int:
+    """Run one phase: bid until each point's match is within epsilon of its best, or there are more
+    than `most` bids; return their number."""
     price, taken, owner = market.price, market.taken, market.owner
     for i in range(taken.size):  # a match from the last phase stays if it is still good enough
         j = taken[i]
         if j >= 0 and _distance(market, i, j) + price[j] > _best_two(market, i)[1] + epsilon:
             owner[j], taken[i] = -1, -1
+    bids = 0
     for i in range(taken.size):
         bidder = i if taken[i] < 0 else -1
         while bidder >= 0:
             j, least, second = _best_two(market, bidder)
             price[j] += second - least + epsilon
             owner[j], taken[bidder], bidder = bidder, j, owner[j]
+            bids += 1
+            if bids > most:
+                return bids
+    return bids
 
 
 @compiled

@@ -28,11 +28,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.errors import UsageError
-from pointcmt.training.ops import points_compiled, points_plain
+from pointcmt.training.ops import points_compiled, points_plain, points_tree
 from pointcmt.training.ops.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
 SHARES = 4  # shares of a batch per thread
+FEW = 16  # queries of a cloud for which no tree is built
+MANY = 2048  # queries of a cloud per thread for which it is worth building another tree
+LARGE = 4096  # points of a cloud from which on samples are found with a tree
 
 
 def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tensor:
@@ -52,7 +55,12 @@ def farthest_points(points: Tensor, count: int, start: int | Tensor = 0) -> Tens
     if not _is_compiled(points):
         return _kernels(points).farthest_points(points, count, begin)
     index = torch.empty(clouds, count, dtype=torch.int64)
-    over_clouds(points_compiled.farthest_points, points.numpy(), begin.numpy(), index.numpy())
+    arrays = (points.numpy(), begin.numpy(), index.numpy())
+    if total < LARGE:
+        over_clouds(points_compiled.farthest_points, *arrays)
+    else:
+        bits = np.empty((clouds, 0), np.int32 if points.dtype == torch.float32 else np.int64)
+        over_clouds(points_tree.farthest_points, *arrays, bits)
     return index
 
 
@@ -99,7 +107,10 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = torch.empty(*queries.shape[:2], k, dtype=torch.int64)
     distance = torch.empty(index.shape, dtype=points.dtype)
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
-    over_clouds(points_compiled.k_nearest, *arrays)
+    if points.shape[2] != 3 or queries.shape[1] < FEW:
+        over_clouds(points_compiled.k_nearest, *arrays)
+    else:
+        over_queries(points_tree.k_nearest, *arrays)
     return index, distance
 
 
@@ -220,6 +231,24 @@ def _kernels(tensor: Tensor) -> ModuleType:
     from pointcmt.training.ops import points_triton  # slow to import
 
     return points_triton
+
+
+def over_queries(kernel: Callable[..., None], points: NDArray[Any], *arrays: NDArray[Any]) -> None:
+    """Run a kernel on points [B,N,3] and arrays [B,M,...], whose rows do not depend on each other.
+
+    The rows of a single cloud are shared by the threads, each share with a tree of its own.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2 or len(points) != 1 or arrays[0].shape[1] < MANY * threads:
+        return over_clouds(kernel, points, *arrays)
+    shares = np.array_split(np.arange(arrays[0].shape[1]), threads)
+    with ThreadPoolExecutor(threads - 1) as pool:
+        rows = [slice(share[0], share[-1] + 1) for share in shares]
+        parts = [(points, *(array[:, row] for array in arrays)) for row in rows]
+        running = [pool.submit(kernel, *part) for part in parts[1:]]
+        kernel(*parts[0])
+    for part in running:
+        part.result()
 
 
 def over_clouds(

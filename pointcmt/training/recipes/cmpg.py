@@ -1,7 +1,7 @@
 """Stage II of PointCMT: CMPG learns to generate an object's points from the teacher's feature.
 
-L = weight · mean_b EMD(scale(CMPG(f_t)), scale(points)), on clouds without augmentation. The
-teacher is frozen.
+L = weight · mean_b EMD(scale(CMPG(f_t)), scale(points)). The teacher is frozen. Target clouds are
+taken as they are, unless `augmentation` says otherwise.
 """
 
 import torch
@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.errors import UsageError
+from pointcmt.input_frame import AS_STORED
 from pointcmt.training.config.pointcmt import CmpgConfig
 from pointcmt.training.figures.plots import draw_clouds
 from pointcmt.training.networks.generator import PointGenerator, matched_distance, scale
 from pointcmt.training.ops.emd import earth_movers_distance
+from pointcmt.training.recipes.augmentation import augment
 from pointcmt.training.recipes.knowledge import Knowledge
 from pointcmt.training.recipes.recipe import RecipeContext
 
@@ -54,7 +56,8 @@ class Cmpg:
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        distance = self._distance(model, batch)
+        targets = augment(batch["points"], self.config.augmentation, AS_STORED, generator)
+        distance = self._distance(model, {**batch, "points": targets})
         return self.config.matching.weight * distance, {"emd": distance}
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from pointcmt.training.networks.backbones import build_dense
 from pointcmt.training.networks.part_network import PartNetwork
 from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.ops.iou import shape_iou
+from pointcmt.training.recipes.augmentation import augment
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.part_labels import require_labels
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
@@ -60,11 +61,11 @@ class Partseg:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.frozen:
             hold_encoder(model.get_submodule("backbone"))
-        a = self.config.augmentation
+        config = self.config
         # part labels are small integers, which float32 holds exactly
         rows = torch.cat([batch["points"], batch["part"][..., None]], dim=2)
-        rows = choose(rows, self.config.data.points, generator)
-        points = scale_and_shift(rows[..., :3], a.scale, a.shift, generator)
+        rows = choose(rows, config.data.points, generator)
+        points = augment(rows[..., :3], config.augmentation, config.data.frame, generator)
         logits = model(points, batch["label"])
         metrics = self._metrics(logits, batch["label"], rows[..., 3].long())
         return metrics["loss"], {"instance_miou": metrics["instance_miou"]}
@@ -98,8 +99,9 @@ class Partseg:
         return self._own_class(network(*inputs), batch["label"])
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Scale every cloud at random, as in training, without shifting it."""
-        points = scale_and_shift(batch["points"], self.config.augmentation.scale, 0.0, generator)
+        """Scale and shift every cloud at random, as `votes` says."""
+        votes = self.config.votes
+        points = scale_and_shift(batch["points"], votes.scale, votes.shift, generator)
         return {**batch, "points": points}
 
     def _metrics(self, logits: Tensor, labels: Tensor, parts: Tensor) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from pointcmt.training.ops.losses import (
     orthogonality,
     smoothed_cross_entropy,
 )
+from pointcmt.training.recipes.augmentation import augment
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
@@ -62,7 +63,7 @@ class Student:
         self.stream = StreamConfig(
             arrays=("points",),
             batch_size=config.effective_batch_size,
-            points=max(config.data.points, config.data.resample),
+            points=max(config.data.points, config.data.resample, config.votes.resample),
             frame=config.data.frame,
             seed=config.seed,
             balance=config.data.sampling == "balanced",
@@ -90,12 +91,12 @@ class Student:
     def loss(
         self, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        a = self.config.augmentation
-        points = batch["points"]
+        config = self.config
+        points = batch["points"][:, : max(config.data.points, config.data.resample)]
         # Random order: farthest-point sampling starts at the first point, and ball queries keep
         # the first points they find.
-        points = choose(points, self.config.data.points, generator)
-        points = scale_and_shift(points, a.scale, a.shift, generator)
+        points = choose(points, config.data.points, generator)
+        points = augment(points, config.augmentation, config.data.frame, generator)
         predicted: Prediction = model(points)
         labels = batch["label"]
         smoothing = self.config.loss.label_smoothing
@@ -123,9 +124,11 @@ class Student:
         return network(*points).logits
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Scale every cloud at random, as in training, without shifting it."""
-        points = scale_and_shift(batch["points"], self.config.augmentation.scale, 0.0, generator)
-        return {**batch, "points": points}
+        """Scale and shift every cloud at random, and draw its points, as `votes` says."""
+        votes, points = self.config.votes, batch["points"]
+        if votes.resample:
+            points = choose(points[:, : votes.resample], self.config.data.points, generator)
+        return {**batch, "points": scale_and_shift(points, votes.scale, votes.shift, generator)}
 
     def _distillation_terms(
         self, model: nn.Module, batch: Batch, predicted: Prediction

@@ -159,15 +159,17 @@ def require_finite(losses: Iterable[tuple[int, float]], when: str, out: Path) ->
 def best_of(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the epoch with the highest score; of equal ones the latest, which trained longest.
 
-    Without a score, return the epoch with the lowest validation loss.
+    Without a score, return the epoch with the lowest validation loss; without validation, the last.
     """
     key = score_name(records[0])
+    if key not in records[0]:
+        return records[-1]
     sign = -1 if key == LOSS else 1
     return max(records, key=lambda record: (sign * record[key], record["epoch"]))
 
 
 def score_name(record: dict[str, Any]) -> str:
-    """Return the entry of metrics.jsonl that selects the best epoch."""
+    """Return the entry of metrics.jsonl that selects the best epoch; absent without validation."""
     return next((key for key in SCORES if key in record), LOSS)
 
 
@@ -178,7 +180,7 @@ class Record(Table):
 
     epoch: Count
     loss: Number
-    val_loss: Number
+    val_loss: Number = 0.0  # absent without validation shapes
     lr: Number
     samples_per_second: Number
     data_wait: Number

@@ -14,7 +14,7 @@ POWER = 0.9  # of the poly schedule
 FIRST, LAST = 0.1, 1e-5  # shares of the peak with which one cycle begins and ends
 SLOW, FAST = 0.95, 0.85  # momentum at these ends, and at the peak
 NINTHS = 9  # parts of a run that steps of rates and momenta are counted in
-STEPS = (4, 6, 8)  # ninths after which the rate of the steps schedule is divided by 10
+STEPS = (4, 6, 8)  # ninths after which the rate of the steps schedule falls by default
 LEAST_MOMENTUM = 0.001  # of batch norms
 
 
@@ -24,42 +24,65 @@ def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer
     rate, decay = config.learning_rate, config.weight_decay
     groups: list[dict[str, Any]] = [{"params": trained}]
     if config.decay == "matrices":
-        flat = [parameter for parameter in trained if parameter.dim() < 2]  # biases and norms
         groups = [
-            {"params": [parameter for parameter in trained if parameter.dim() >= 2]},
-            {"params": flat, "weight_decay": 0.0},
+            {"params": [parameter for parameter in trained if not _is_vector(parameter)]},
+            {
+                "params": [parameter for parameter in trained if _is_vector(parameter)],
+                "weight_decay": 0.0,
+            },
         ]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, rate, MOMENTUM, weight_decay=decay, nesterov=True)
+        nesterov = config.nesterov
+        return torch.optim.SGD(groups, rate, MOMENTUM, weight_decay=decay, nesterov=nesterov)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[config.name](groups, lr=rate, weight_decay=decay)
+
+
+def _is_vector(parameter: Tensor) -> bool:
+    """Return whether this is a bias, the factors of a norm, or a token [1, 1, D]."""
+    return parameter.dim() < 2 or parameter.shape[:-1] == (1, 1)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Return the learning rate of step 0 … steps - 1.
 
-    It rises linearly over `schedule.warmup` epochs, then stays constant or falls to 0: along half a
-    cosine, as (1 - t)^0.9 (the "poly" schedule, Chen et al. 2017, arXiv 1606.00915), or to a tenth
-    after 4, 6 and 8 ninths (VoteNet's train.py: after 80, 120 and 160 of 180 epochs). In one cycle
-    it rises and falls along half a cosine each (Smith and Topin 2017, arXiv 1708.07120, as torch's
-    OneCycleLR). A plain function of the step has no state to save, so a resumed run gets the same
-    bits.
+    It rises linearly over `schedule.warmup` epochs, then stays constant or falls: along half a
+    cosine, as (1 - t)^0.9 (the "poly" schedule, Chen et al. 2017, arXiv 1606.00915), or in steps.
+    In one cycle it rises and falls along half a cosine each (Smith and Topin 2017, arXiv
+    1708.07120, as torch's OneCycleLR). `schedule.per=epoch` takes the rate of each epoch's first
+    step for all of it, as torch's schedulers that are called once an epoch. A plain function of the
+    step has no state to save, so a resumed run gets the same bits.
     """
-    peak = config.optimizer.learning_rate
-    if config.schedule.name == "onecycle":
+    schedule, peak = config.schedule, config.optimizer.learning_rate
+    per_epoch = steps / config.epochs
+    if schedule.per == "epoch":
+        step = round(step // per_epoch * per_epoch)
+    if schedule.name == "onecycle":
         return peak * _one_cycle(config, step, steps, (FIRST, 1.0, LAST))
-    warmup = min(config.schedule.warmup / config.epochs, 1.0) * steps
+    warmup = min(schedule.warmup / config.epochs, 1.0) * steps
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    if config.schedule.name == "constant":
+    if schedule.name == "constant":
         return peak
-    if config.schedule.name == "steps":
-        passed = NINTHS * (step - warmup)
-        return peak * 0.1 ** sum(passed >= ninth * (steps - warmup) for ninth in STEPS)
-    done = (step - warmup) / (steps - warmup)
-    if config.schedule.name == "poly":
+    if schedule.name == "steps":
+        return max(
+            peak * schedule.factor ** _steps_passed(config, step - warmup, steps - warmup),
+            schedule.floor,
+        )
+    end = schedule.length * per_epoch or steps
+    done = min((step - warmup) / (end - warmup), 1.0) if end > warmup else 1.0
+    if schedule.name == "poly":
         return peak * (1 - done) ** POWER
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
+    return schedule.floor + (peak - schedule.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _steps_passed(config: TrainConfig, step: float, steps: float) -> int:
+    """Return how often the rate of the schedule "steps" has fallen, `step` after the warm-up."""
+    interval = config.schedule.interval
+    if interval:
+        epochs = config.epochs - config.schedule.warmup
+        return int(step * epochs // (interval * steps))
+    return sum(NINTHS * step >= ninth * steps for ninth in STEPS)
 
 
 def set_momentum(group: dict[str, Any], config: TrainConfig, step: int, steps: int) -> None:
@@ -118,6 +141,8 @@ def describe_extension(config: TrainConfig, before: int) -> tuple[str, ...]:
     begin = f"continuing this run of {before} epochs to {config.epochs}: "
     if config.schedule.name == "constant":
         return (f"{begin}the learning rate is constant, as it would have been from the start",)
+    if config.schedule.name == "steps" and config.schedule.interval:
+        return (f"{begin}the learning rate falls as it would have from the start",)
     ended, goes_on = (
         learning_rate(config.model_copy(update={"epochs": n}), before - 1, n)
         for n in (before, config.epochs)

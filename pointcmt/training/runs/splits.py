@@ -16,6 +16,9 @@ from pointcmt.training.config.scenes import SceneData
 from pointcmt.training.config.sections import Data, TrainConfig
 
 MOST_NAMED = 10  # classes in a note
+NO_VALIDATION = (
+    "data.validation=0: no shapes are held out, and the last epoch counts as the best",
+)
 SCAN = re.compile(r"(scene\d{4})_\d{2}$")  # ScanNet: space and number of the scan
 AREA = re.compile(r"Area_([1-6])/")  # S3DIS: the area that a room's id begins with
 S3DIS = re.compile(r"s3dis(?:-area([1-6]))?")  # the data set, and the area of its test split
@@ -30,6 +33,14 @@ class Split:
     validation: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
+    @property
+    def examples(self) -> NDArray[np.int64]:
+        """Shapes to show or measure something on: validation's, or train's if there are none."""
+        return self.validation if len(self.validation) else self.train
+
+
+_NONE = np.empty(0, np.int64)
+
 
 def split_train(store: StoreReader, config: Data) -> Split:
     """Carve a validation split from train, or take the store's own `val` split if it has one.
@@ -38,7 +49,7 @@ def split_train(store: StoreReader, config: Data) -> Split:
     single shape stays in train. Training takes the share `fraction` of the rest of every class, at
     least one shape; a smaller fraction is a subset of a larger one. Unlabeled shapes are left out,
     and so are, with a note, the validation shapes of classes that train lacks. The same
-    `split_seed` gives the same split.
+    `split_seed` gives the same split. With `validation` = 0 nothing is held out.
 
     Raises StoreError if nothing can be learned or selected: fewer than two classes, a class whose
     train shapes are still to be rendered, or no class with a shape to spare.
@@ -46,9 +57,11 @@ def split_train(store: StoreReader, config: Data) -> Split:
     shapes, notes = labeled(store, "train")
     counts = np.bincount(store.labels[shapes], minlength=len(store.class_names))
     notes += _class_notes(store, counts)
-    own, more = _own_validation(store, counts)
+    own, more = _own_validation(store, counts) if config.validation else (_NONE, NO_VALIDATION)
     notes += more
-    if len(own):
+    if not config.validation:
+        train, validation = shapes, _NONE
+    elif len(own):
         train, validation = shapes, own
         notes = (*notes, "validating on the store's val split")
     else:
@@ -89,9 +102,12 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
         shapes = np.flatnonzero((store.status() == DONE) & (areas != area))
     else:
         shapes = done_shapes(store, "train")
-    if not area and np.any(store.splits == SPLITS.index("val")):
+    notes: tuple[str, ...] = ()
+    if not config.validation:
+        train, validation, notes = shapes, _NONE, NO_VALIDATION
+    elif not area and np.any(store.splits == SPLITS.index("val")):
         train, validation = shapes, done_shapes(store, "val")
-        notes: tuple[str, ...] = ("validating on the store's val split",)
+        notes = ("validating on the store's val split",)
     else:
         held = _share_of(store, shapes, config.validation, config.split_seed)
         if not np.any(held):
@@ -100,7 +116,7 @@ def split_shapes(store: StoreReader, config: Data) -> Split:
                 where=store.path,
                 fix="render more shapes",
             )
-        train, validation, notes = shapes[~held], shapes[held], ()
+        train, validation = shapes[~held], shapes[held]
     if config.fraction < 1:
         known = _share_of(store, train, config.fraction, config.split_seed, spare=0)
         notes += (f"{config.fraction:.0%} of the shapes: {known.sum()} of {len(train)}",)

@@ -22,13 +22,13 @@ def test_the_defaults_equal_those_of_the_reference_code():
     assert (teacher.epochs, teacher.data.batch_size, teacher.data.views) == (50, 32, 0)
     assert teacher.optimizer.model_dump() == {
         "name": "adam", "learning_rate": 1e-3, "weight_decay": 2.5e-5, "clip_norm": 0.0,
-        "accumulate": 4, "ema": 0.0, "decay": "all",
+        "accumulate": 4, "ema": 0.0, "decay": "all", "nesterov": True,
     }  # fmt: skip
     assert (teacher.schedule.name, student.schedule.name) == ("constant", "cosine")
     assert (student.epochs, student.data.batch_size, student.data.points) == (1000, 32, 1024)
     assert student.optimizer.model_dump() == {
         "name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "clip_norm": 0.0,
-        "accumulate": 1, "ema": 0.0, "decay": "all",
+        "accumulate": 1, "ema": 0.0, "decay": "all", "nesterov": True,
     }  # fmt: skip
     assert (student.augmentation.scale, student.augmentation.shift) == ((2 / 3, 3 / 2), 0.2)
     assert (student.distillation.feature.weight, student.distillation.classifier) == (30, 9.6)

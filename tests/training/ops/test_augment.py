@@ -2,7 +2,16 @@
 
 import torch
 
-from pointcmt.training.ops.augment import choose, keep_patches, scale_and_shift
+from pointcmt.training.ops.augment import (
+    choose,
+    drop_points,
+    jitter,
+    keep_patches,
+    normalize,
+    rescale,
+    scale_and_shift,
+    turn,
+)
 from tests.training.textbooks import farthest
 
 
@@ -21,6 +30,60 @@ def test_clouds_are_scaled_and_shifted_per_axis_within_bounds():
         assert len(drawn.float().unique()) > 1400
     assert abs(scale.mean() - 13 / 12) < 0.03
     assert abs(shift.mean()) < 0.02
+
+
+def test_one_factor_can_scale_all_axes_of_a_cloud():
+    points = torch.rand(300, 4, 3, dtype=torch.float64) + 0.1
+    ratio = rescale(points, (0.8, 1.25), True, torch.Generator().manual_seed(0)) / points
+    torch.testing.assert_close(ratio, ratio[:, :1, :1].expand_as(ratio))
+    assert ratio.min() >= 0.8
+    assert ratio.max() <= 1.25
+    assert len(ratio[:, 0, 0].unique()) > 290
+
+
+def test_clouds_are_turned_about_an_axis_by_all_angles():
+    points = torch.randn(400, 5, 3, dtype=torch.float64)
+    for axis in range(3):
+        turned = turn(points, axis, 90.0, torch.Generator().manual_seed(axis))
+        others = [other for other in range(3) if other != axis]
+        assert torch.equal(turned[..., axis], points[..., axis])
+        torch.testing.assert_close(torch.cdist(turned, turned), torch.cdist(points, points))
+        (a, b), (c, d) = (cloud[:, 0, others].unbind(1) for cloud in (points, turned))
+        angle = torch.atan2(a * d - b * c, a * c + b * d)  # from before to after
+        assert angle.abs().max() <= torch.pi / 2 * (1 + 1e-9)
+        assert angle.min() < -1.5
+        assert angle.max() > 1.5
+        assert torch.linalg.det(torch.linalg.lstsq(points[:, :3], turned[:, :3]).solution).min() > 0
+
+
+def test_normalized_clouds_have_their_mean_at_the_origin_and_radius_1():
+    points = torch.randn(6, 30, 3, dtype=torch.float64) * 7 + 3
+    found = normalize(points)
+    torch.testing.assert_close(found.mean(dim=1), torch.zeros(6, 3, dtype=torch.float64))
+    torch.testing.assert_close(found.norm(dim=2).amax(dim=1), torch.ones(6, dtype=torch.float64))
+    assert not normalize(torch.full((1, 4, 3), 2.0)).any()  # coincident points
+
+
+def test_jitter_moves_each_point_by_at_most_its_limit():
+    points = torch.zeros(3, 4000, 3)
+    moved = jitter(points, 0.01, 0.015, torch.Generator().manual_seed(0))
+    assert moved.abs().max() <= 0.015
+    assert (moved.abs() == 0.015).float().mean() > 0.1  # beyond 1.5 standard deviations: 13 %
+    inside = moved[moved.abs() < 0.015]
+    assert abs(inside.std() - 0.0074) < 2e-4  # a normal distribution cut off there
+    assert len(inside.unique()) > 20_000
+
+
+def test_dropped_points_become_the_first_and_their_share_varies():
+    points = torch.randn(200, 400, 3)
+    found = drop_points(points, 0.875, torch.Generator().manual_seed(0))
+    dropped = (found != points).any(dim=2)
+    first = points[:, :1].expand_as(points)
+    assert torch.equal(found, torch.where(dropped[..., None], first, points))
+    share = dropped.float().mean(dim=1)
+    assert share.min() < 0.05
+    assert 0.8 < share.max() < 0.93
+    assert abs(share.mean() - 0.4375) < 0.05
 
 
 def test_a_state_gives_the_same_numbers_again():

@@ -89,7 +89,7 @@ def test_auction_is_within_one_percent_at_4096():
 def test_far_clouds_at_4096_are_within_the_kernels_own_bound():
     """scipy takes half a minute here; the next test checks the bound on smaller clouds."""
     x, y = far(np.random.default_rng(0), 4096)
-    taken, total, bound = auction(x.T.copy(), y.T.copy(), 0.01)
+    taken, total, bound, _ = auction(x.T.copy(), y.T.copy(), 0.01, sys.maxsize)
     assert sorted(taken) == list(range(4096))
     assert total == pytest.approx(np.linalg.norm(x - y[taken], axis=1).sum())
     assert bound <= total <= 1.01 * bound
@@ -102,7 +102,7 @@ def test_the_kernels_bound_is_below_the_optimum(pair, tolerance):
     x, y = pair(np.random.default_rng(5), n)
     padded = np.zeros((3, -(-n // LANES) * LANES))
     padded[:, :n] = y.T
-    taken, total, bound = auction(np.ascontiguousarray(x.T), padded, tolerance)
+    taken, total, bound, _ = auction(np.ascontiguousarray(x.T), padded, tolerance, sys.maxsize)
     least = n * float(earth_movers_distance(*tensors((x, y)), "exact")[0])
     extent = np.concatenate([x, y]).max() - np.concatenate([x, y]).min()
     assert sorted(taken) == list(range(n))

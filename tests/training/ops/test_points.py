@@ -57,6 +57,52 @@ def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
         assert torch.equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_trees_find_what_the_definition_says(kind, dtype):
+    """Many leaves, more equal distances than are sorted at once, clouds apart from the queries."""
+    points = clouds(1500, kind, dtype, batch=1)
+    others = clouds(300, kind, dtype, batch=1, seed=1)
+    for queries in (points, others, others + 3):
+        for k in (1, 7, 200):
+            found, expected = (
+                run(points, queries, k) for run in (ops.k_nearest, points_plain.k_nearest)
+            )
+            assert torch.equal(found[0], expected[0])
+            assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_farthest_points_of_large_clouds_are_those_of_the_definition(kind, dtype):
+    size = ops.points.LARGE + 77
+    points = clouds(size, kind, dtype)
+    start = torch.tensor([0, size - 1])
+    expected = points_plain.farthest_points(points, 300, start)
+    assert torch.equal(ops.farthest_points(points, 300, start), expected)
+
+
+def test_points_of_large_clouds_at_infinite_distance_come_first():
+    points = torch.rand(1, ops.points.LARGE, 3)
+    points[0, 4000], points[0, 70] = 3e38, -3e38
+    found = ops.farthest_points(points, 4)
+    assert torch.equal(found, points_plain.farthest_points(points, 4, torch.zeros(1).long()))
+    assert found[0, :2].tolist() == [0, 70]  # the first of those at infinite distance
+
+
+def test_queries_of_a_single_cloud_are_shared_by_threads():
+    points, before = clouds(300, batch=1), torch.get_num_threads()
+    queries = clouds(2 * ops.points.MANY + 5, batch=1, seed=1)
+    expected = ops.k_nearest(points, queries, 5)
+    try:
+        torch.set_num_threads(2)
+        found = ops.k_nearest(points, queries, 5)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("width", [1, 2, 4, 5, 64, 67])
 def test_neighbors_in_feature_space_are_the_nearest(width):
     generator = torch.Generator().manual_seed(width)

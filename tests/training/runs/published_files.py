@@ -156,3 +156,91 @@ class PublishedDGCNN(textbooks.DGCNN):
             self(points)
         x = F.leaky_relu(normed[0], 0.2)
         return self.linear3(F.leaky_relu(self.bn7(self.linear2(x)), 0.2))
+
+
+class PointMAE(nn.Module):
+    """Point-MAE's network for fine-tuning, without a head, as its authors publish it."""
+
+    def __init__(self, width=384, depth=12):
+        super().__init__()
+        self.encoder = nn.Module()
+        norms = nn.BatchNorm1d(128), nn.BatchNorm1d(512)
+        for name, norm, (a, b, c) in (
+            ("first_conv", norms[0], (3, 128, 256)),
+            ("second_conv", norms[1], (512, 512, width)),
+        ):
+            layers = nn.Conv1d(a, b, 1), norm, nn.ReLU(), nn.Conv1d(b, c, 1)
+            self.encoder.add_module(name, nn.Sequential(*layers))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.cls_pos = nn.Parameter(torch.randn(1, 1, width))
+        self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.blocks = nn.Module()
+        self.blocks.blocks = nn.ModuleList(self.block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def block(self, width):
+        block, block_parts = nn.Module(), {"attn": nn.Module(), "mlp": nn.Module()}
+        block.norm1, block.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        for name, part in block_parts.items():
+            block.add_module(name, part)
+        block.attn.qkv = nn.Linear(width, 3 * width, bias=False)
+        block.attn.proj = nn.Linear(width, width)
+        block.mlp.fc1, block.mlp.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        return block
+
+    def forward(self, points):
+        """points [B, N, 3] → the class token and the maximum over patches, [B, 2·D]."""
+        centers = textbooks.take(points, textbooks.farthest(points, points.shape[1] // 16))
+        index = torch.cdist(centers, points).topk(32, largest=False).indices
+        patches = textbooks.take(points, index) - centers[:, :, None]  # [B, G, 32, 3]
+        B, G = patches.shape[:2]
+        x = self.encoder.first_conv(patches.flatten(0, 1).mT)  # [B·G, 256, 32]
+        x = torch.cat([x.amax(dim=2, keepdim=True).expand_as(x), x], dim=1)
+        x = self.encoder.second_conv(x).amax(dim=2).view(B, G, -1)
+        x = torch.cat([self.cls_token.expand(B, -1, -1), x], dim=1)
+        places = torch.cat([self.cls_pos.expand(B, -1, -1), self.pos_embed(centers)], dim=1)
+        for block in self.blocks.blocks:
+            x = x + places
+            qkv = block.attn.qkv(block.norm1(x)).unflatten(-1, (3, -1, 64))  # [B, T, 3, heads, 64]
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            mixed = (q @ k.mT / 8).softmax(dim=-1) @ v
+            x = x + block.attn.proj(mixed.transpose(1, 2).flatten(2))
+            x = x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
+        x = self.norm(x)
+        return torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=1)
+
+
+class ResNet18(nn.Module):
+    """torchvision's ResNet-18 without its last layer in PointCMT's MVCNN: net.0 … net.7, fc.0."""
+
+    def __init__(self, classes):
+        super().__init__()
+        stem = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+        widths = (64, 64), (64, 128), (128, 256), (256, 512)
+        stages = [nn.Sequential(BasicBlock(a, b), BasicBlock(b, b)) for a, b in widths]
+        pooling = nn.MaxPool2d(3, 2, 1), *stages, nn.AdaptiveAvgPool2d(1)
+        self.net = nn.Sequential(*stem, *pooling)
+        self.fc = nn.Sequential(nn.Linear(512, classes))
+
+    def forward(self, images):
+        """Normalized images [B, V, 3, H, W] → logits [B, C]."""
+        views = self.net(images.flatten(0, 1)).flatten(1)
+        return self.fc(views.view(*images.shape[:2], -1).amax(dim=1))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, before, after):
+        super().__init__()
+        stride = 1 if before == after else 2
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.downsample = None
+        if stride == 2:
+            conv = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(after))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))

@@ -39,6 +39,10 @@ def test_biases_and_norms_need_not_decay(name):
     assert after["0.weight"] == after["2.weight"] < 0.96
     if name == "adamw":
         assert after["0.weight"] == pytest.approx(1 - 0.1 * 0.5)
+    tokens = nn.ParameterList([torch.ones(1, 1, 5), torch.ones(2, 1, 5)])
+    decaying, others = make_optimizer(tokens, settings).param_groups
+    assert [p.shape[0] for p in others["params"]] == [1]  # a class token
+    assert [p.shape[0] for p in decaying["params"]] == [2]
     every = make_optimizer(model, settings.model_copy(update={"decay": "all"}))
     assert [group["weight_decay"] for group in every.param_groups] == [0.5]
 
@@ -63,6 +67,69 @@ def test_schedules_of_the_learning_rate():
     assert [learning_rate(poly, step, 100) for step in (0, 50, 100)] == pytest.approx(
         [1e-3, 1e-3 * 0.5**0.9, 0]
     )
+
+
+def rates_of(config, per_epoch=4):
+    """The rate of each epoch's steps, as a set for each epoch."""
+    steps = config.epochs * per_epoch
+    rates = [learning_rate(config, step, steps) for step in range(steps)]
+    return [rates[first : first + per_epoch] for first in range(0, steps, per_epoch)]
+
+
+def torchs_rates(scheduler, epochs, rate, **options):
+    """The rate of each epoch when torch's scheduler is stepped after each of them."""
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), rate)
+    schedule = scheduler(optimizer, **options)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+@pytest.mark.parametrize("epochs", [7, 250])
+def test_a_cosine_per_epoch_with_a_floor_equals_torchs(epochs):
+    settings = ["schedule.per=epoch", "schedule.floor=0.001", "optimizer.learning_rate=0.1"]
+    config = load_config("student", None, settings, epochs=epochs)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+    expected = torchs_rates(schedule, epochs, 0.1, T_max=epochs, eta_min=0.001)
+    for found, rate in zip(rates_of(config), expected, strict=True):
+        assert len(set(found)) == 1
+        assert found[0] == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_cosine_may_end_before_the_run():
+    config = load_config("student", None, ["schedule.floor=1e-4", "schedule.length=6"], epochs=10)
+    rates = [rate for epoch in rates_of(config) for rate in epoch]
+    assert rates[:24] == sorted(rates[:24], reverse=True)
+    assert rates[12] == pytest.approx(1e-4 + 9e-4 / 2)
+    assert set(rates[24:]) == {1e-4}
+
+
+def test_steps_at_intervals_equal_torchs_with_a_floor():
+    settings = ["schedule.name=steps", "schedule.interval=20", "schedule.factor=0.7"]
+    config = load_config("student", None, [*settings, "schedule.floor=1e-4"], epochs=200)
+    expected = torchs_rates(torch.optim.lr_scheduler.StepLR, 200, 1e-3, step_size=20, gamma=0.7)
+    for found, rate in zip(rates_of(config), expected, strict=True):
+        assert len(set(found)) == 1
+        assert found[0] == pytest.approx(max(rate, 1e-4))
+
+
+def test_steps_fall_within_an_epoch_if_their_interval_ends_there():
+    settings = ["schedule.name=steps", "schedule.interval=2.5", "schedule.factor=0.5"]
+    rates = rates_of(load_config("student", None, settings, epochs=6))
+    assert rates[2] == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+    whole = rates_of(load_config("student", None, [*settings, "schedule.per=epoch"], epochs=6))
+    assert whole[2] == pytest.approx([1e-3] * 4)
+    assert whole[3] == pytest.approx([5e-4] * 4)
+
+
+def test_sgd_has_nesterovs_momentum_unless_told_otherwise():
+    for nesterov in (True, False):
+        settings = Optimizer(name="sgd", weight_decay=0.0, nesterov=nesterov)
+        (group,) = make_optimizer(nn.Linear(1, 1), settings).param_groups
+        assert (group["nesterov"], group["momentum"]) == (nesterov, 0.9)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -192,7 +192,7 @@ def test_every_backbone_is_found_by_its_encoder():
         ("module.local_grouper_list.0.affine_alpha", "PointMLP", "model.backbone=pointmlp"),
         ("feat.stn.conv1.weight", "PointNet", "model.backbone=pointnet"),
         ("transform_net.conv1.0.weight", "DGCNN for segmentation", "model.backbone=dgcnn"),
-        ("module.MAE_encoder.encoder.first_conv.0.weight", "Point-MAE", "pointvit-s"),
+        ("module.transformer_q.encoder.first_conv.0.weight", "Point-BERT", "pointvit-s"),
     ],
 )
 def test_networks_that_cannot_be_loaded_are_named(tmp_path, first, what, helps):

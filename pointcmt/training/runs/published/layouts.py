@@ -8,12 +8,16 @@
   mean, and is subtracted from it.
 - DGCNN of WangYueFt/dgcnn and antao97/dgcnn.pytorch: `conv1.0` [64, 6, 1, 1], its norm as `conv1.1`
   or `bn1`, …, `conv5`, `linear1`, `bn6`, `linear2`, `bn7`, `linear3`.
+- The encoder of Pang-Yatian/Point-MAE: `encoder.first_conv.0` [128, 3, 1], `blocks.blocks.0.norm1`,
+  …; in files of pre-training under `MAE_encoder.`, without a class token. Its heads are left out.
+- MVCNN and generator of PointCMT's reference code (`mvcnn.t7`, `cmpg.pth`): torchvision's ResNet as
+  `net.0`, …, `net.7`, then `fc.0`; and `fc_l.1`.
 - PointNet of vinits5/learning3d: `feature_model.conv1` [64, 3, 1], `feature_model.bn1`, …,
   `linear1`, `bn1`, … It has no alignments: ours are then the identity.
 
-The last three have heads of 512-256-C, for which `blocks.PublishedHead` is; with one linear layer
-instead, their last two layers do not fit. DGCNN's feature ends in a LeakyReLU there; with our
-linear layer, it ends in a ReLU.
+Files of yanx27, DGCNN and learning3d have heads of 512-256-C, as `blocks.PublishedHead` is; with
+one linear layer instead, their last two layers do not fit. DGCNN's feature ends in a LeakyReLU
+there; with our linear layer, it ends in a ReLU.
 
 Others are recognized, so that an error can say what they are.
 """
@@ -28,6 +32,7 @@ from torch import Tensor, nn
 from pointcmt.training.networks.backbones import LINEAR, PUBLISHED
 from pointcmt.training.networks.backbones.pointnet import TransformNet
 
+MAE = "MAE_encoder."  # in files of Point-MAE's pre-training
 STAGES = ("near.mlps.{scale}", "far.mlps.{scale}", "all")  # our names of the set abstractions
 PREFIXES = (  # that wrapping modules put before the names
     *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder."),
@@ -49,10 +54,10 @@ OTHERS = {  # names that begin so → what the network is, and what helps
         "use its checkpoint for classification, with --set model.backbone=dgcnn",
     ),
     **dict.fromkeys(
-        ("MAE_encoder.", "MAE_decoder.", "transformer_q.", "encoder.first_conv.", "blocks.blocks."),
+        ("transformer_q.", "reduce_dim."),
         (
-            "transformer of the Point-BERT and Point-MAE family",
-            "train one here with --set model.backbone=pointvit-s, or pre-train it with mvnet",
+            "transformer of Point-BERT, which takes the maximum over a patch before its last layer",
+            "use Point-MAE's, with --set model.backbone=pointvit-s, or pre-train one with mvnet",
         ),
     ),
 }
@@ -199,6 +204,80 @@ def _from_dgcnn(weights: dict[str, Tensor]) -> Converted:
     return Converted(_without_biases(converted))
 
 
+def _from_point_mae(weights: dict[str, Tensor]) -> Converted:
+    """Convert the names and shapes of Point-MAE's encoder to ours, without heads and decoder.
+
+    A class token that is missing, as after pre-training, is random as at the start of its authors'
+    fine-tuning; from a fixed seed.
+    """
+    inside = {
+        name.removeprefix(MAE): tensor
+        for name, tensor in weights.items()
+        if name.startswith(MAE) or not any(other.startswith(MAE) for other in weights)
+    }
+    converted = {}
+    for key, value in inside.items():
+        for pattern, ours in _POINT_MAE.items():
+            if match := re.fullmatch(pattern, key):
+                conv = value.dim() == 3 and not key.startswith("cls_")  # [O, I, 1]
+                converted[match.expand(ours)] = value.flatten(1) if conv else value
+    notes: tuple[str, ...] = ()
+    if "class_token" not in converted and "norm.weight" in converted:
+        width = len(converted["norm.weight"])
+        generator = torch.Generator().manual_seed(0)
+        for name in ("class_token", "class_place"):
+            converted[name] = 0.02 * torch.randn(1, 1, width, generator=generator)
+        notes = ("this file has no class token: it starts from random values",)
+    return Converted(_without_patch_biases(converted), notes)
+
+
+def _without_patch_biases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Subtract the biases of a patch's embedding that a batch norm follows from the norms' means.
+
+    The second layer's bias b is added to all features of a patch, so to their maximum too, and
+    reaches the third layer's norm as W·[b, b]. Weights of other shapes stay the same.
+    """
+    biases = [f"embed.{layer}.bias" for layer in ("near.0", "near.3", "both")]
+    means = [f"embed.{norm}.running_mean" for norm in ("near.1", "rest.0")]
+    names = [*biases, *means, "embed.both.weight"]
+    shapes = [tuple(weights[name].shape) for name in names if name in weights]
+    if shapes != [(128,), (256,), (512,), (128,), (512,), (512, 512)]:
+        return weights
+    kept = {name: tensor for name, tensor in weights.items() if name not in biases}
+    first, second, third = (weights[name].double() for name in biases)
+    twice = weights["embed.both.weight"].double() @ torch.cat([second, second])
+    for mean, bias in zip(means, (first, third + twice), strict=True):
+        kept[mean] = weights[mean].double() - bias
+    return kept
+
+
+def _from_mvcnn(weights: dict[str, Tensor]) -> Converted:
+    """Convert the names of torchvision's ResNet in PointCMT's MVCNN to transformers' in ours."""
+    converted = {}
+    for key, value in weights.items():
+        name = key.replace("fc.0.", "classifier.")
+        if match := re.fullmatch(r"net\.([01])\.(\w+)", key):
+            part = ("convolution", "normalization")[int(match[1])]
+            name = f"encoder.embedder.embedder.{part}.{match[2]}"
+        elif match := re.fullmatch(r"net\.([4-7])\.(\d+)\.(conv|bn)(\d)\.(\w+)", key):
+            stage, block, kind, number, field = match.groups()
+            part = "convolution" if kind == "conv" else "normalization"
+            layers = f"encoder.encoder.stages.{int(stage) - 4}.layers.{block}"
+            name = f"{layers}.layer.{int(number) - 1}.{part}.{field}"
+        elif match := re.fullmatch(r"net\.([4-7])\.(\d+)\.downsample\.([01])\.(\w+)", key):
+            stage, block, which, field = match.groups()
+            part = ("convolution", "normalization")[int(which)]
+            layers = f"encoder.encoder.stages.{int(stage) - 4}.layers.{block}"
+            name = f"{layers}.shortcut.{part}.{field}"
+        converted[name] = value
+    return Converted(converted)
+
+
+def _from_cmpg(weights: dict[str, Tensor]) -> Converted:
+    """Convert the name of the generator's only layer."""
+    return Converted({name.replace("fc_l.1.", "decode."): x for name, x in weights.items()})
+
+
 def _from_learning3d(weights: dict[str, Tensor]) -> Converted:
     """Convert learning3d's PointNet to ours, whose alignments become the identity."""
     layer = re.compile(r"feature_model\.(conv|bn)([1-5])\.(\w+)")
@@ -264,6 +343,22 @@ def _flat(weight: Tensor) -> Tensor:
     return weight.flatten(1) if weight.dim() > 2 and set(weight.shape[2:]) == {1} else weight
 
 
+_POINT_MAE = {  # names in Point-MAE's code → ours
+    r"encoder\.first_conv\.(\d)\.(\w+)": r"embed.near.\1.\2",
+    r"encoder\.second_conv\.0\.(\w+)": r"embed.both.\1",
+    r"encoder\.second_conv\.1\.(\w+)": r"embed.rest.0.\1",
+    r"encoder\.second_conv\.3\.(\w+)": r"embed.rest.2.\1",
+    r"pos_embed\.(\d)\.(\w+)": r"place.\1.\2",
+    r"cls_token": "class_token",
+    r"cls_pos": "class_place",
+    r"blocks\.blocks\.(\d+)\.norm1\.(\w+)": r"blocks.\1.norm_attention.\2",
+    r"blocks\.blocks\.(\d+)\.norm2\.(\w+)": r"blocks.\1.norm_mlp.\2",
+    r"blocks\.blocks\.(\d+)\.attn\.qkv\.(\w+)": r"blocks.\1.qkv.\2",
+    r"blocks\.blocks\.(\d+)\.attn\.proj\.(\w+)": r"blocks.\1.project.\2",
+    r"blocks\.blocks\.(\d+)\.mlp\.fc1\.(\w+)": r"blocks.\1.mlp.0.\2",
+    r"blocks\.blocks\.(\d+)\.mlp\.fc2\.(\w+)": r"blocks.\1.mlp.2.\2",
+    r"norm\.(\w+)": r"norm.\1",
+}
 _LINEAR = ("head.0", "classifier.hidden", "classifier.last")  # our names in published heads
 _NORMS = ("head.1", "classifier.norm")
 CONVERT: dict[str, Callable[[dict[str, Tensor]], Converted]] = {  # by what names begin with
@@ -271,4 +366,8 @@ CONVERT: dict[str, Callable[[dict[str, Tensor]], Converted]] = {  # by what name
     "sa1.": _from_yanx27,
     "conv1.0.": _from_dgcnn,
     "feature_model.": _from_learning3d,
+    MAE: _from_point_mae,
+    "encoder.first_conv.": _from_point_mae,
+    "net.4.0.conv1.": _from_mvcnn,
+    "fc_l.1.": _from_cmpg,
 }
