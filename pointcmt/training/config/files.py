@@ -37,7 +37,8 @@ ADDED = (
     "loss.class_weights",
     "scenes",
     "data.labeled_points",
-    "optimizer.nesterov",
+    *(f"data.{name}" for name in ("up", "center", "scale")),
+    *(f"optimizer.{name}" for name in ("decay", "nesterov")),
     *(f"schedule.{name}" for name in ("per", "floor", "length", "interval", "factor")),
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),
     *(
@@ -64,7 +65,7 @@ ADDED = (
             "mix",
         )
     ),
-    "model.head",
+    *(f"model.{name}" for name in ("head", "dropout")),
     *(
         f"queries.{name}"
         for name in (
