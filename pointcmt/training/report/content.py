@@ -1,6 +1,7 @@
 """The tables of a report."""
 
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from pointcmt import __version__
 from pointcmt.console import duration, in_words
 from pointcmt.errors import UsageError, brief, nearest
 from pointcmt.training.config.files import flatten, load_config
-from pointcmt.training.report.differences import OVERALL, Difference, differences
+from pointcmt.training.report.differences import OVERALL, Difference
 from pointcmt.training.report.source import Source
 from pointcmt.training.report.tables import Table
 from pointcmt.training.runs.facts import each_store
@@ -17,13 +18,15 @@ from pointcmt.training.runs.metrics import LOSS, METRICS, score_name
 
 NONE = "–"
 
+Gains = Mapping[str, Mapping[str, Difference]]
 
-def tables_of(sources: list[Source], baseline: Source) -> list[Table]:
-    """Return all tables of a report that have rows."""
+
+def tables_of(sources: list[Source], baseline: Source, gains: Gains) -> list[Table]:
+    """Return all tables of a report that have rows. gains: by run, see `all_differences`."""
     made = [
         overview(sources),
         evaluation(sources),
-        per_class(sources, baseline),
+        per_class(sources, baseline, gains),
         probes(sources),
         cost(sources),
         configuration(sources),
@@ -33,7 +36,7 @@ def tables_of(sources: list[Source], baseline: Source) -> list[Table]:
 
 
 def overview(sources: list[Source]) -> Table:
-    """Return one row per run: what it is, and how far it is."""
+    """Return one row per run: its recipe, network and progress."""
     columns = ("run", "recipe", "backbone", "epochs", "best epoch", "validation", "test")
     return Table("runs", "Runs", columns, tuple(map(_overview, sources)))
 
@@ -45,7 +48,8 @@ def _overview(source: Source) -> tuple[str, ...]:
     state += "" if source.finished else " (not finished)"
     validation, epoch = NONE, NONE
     if best is not None:
-        key, epoch = score_name(best), str(best["epoch"])
+        epoch = str(best["epoch"])
+    if best is not None and (key := score_name(best)) in best:  # absent without validation
         value = f"{best[key]:.4f}" if key == LOSS else f"{100 * best[key]:.2f} %"
         validation = f"{value} {in_words(key.removeprefix('val_'))}"
     name = next(iter(source.measures), None)
@@ -61,35 +65,34 @@ def evaluation(sources: list[Source]) -> Table:
         (
             source.name,
             f"{(source.evaluation or {}).get('shapes', 0):,}",
+            str(source.votes or NONE),
             *(_measure(source, name) for name in names),
+            (source.evaluation or {}).get("data", NONE),
         )
         for source in evaluated
     )
-    columns = ("run", "test shapes", *map(in_words, names))
+    columns = ("run", "test shapes", "votes", *map(in_words, names), "data")
     note = "In brackets: the 95 % interval, by the bootstrap over test shapes." * bool(rows)
     return Table("evaluation", "Test split", columns, rows, note)
 
 
-def per_class(sources: list[Source], baseline: Source) -> Table:
+def per_class(sources: list[Source], baseline: Source, gains: Gains) -> Table:
     """Return one row per class, and the difference of each run from the baseline."""
     evaluated = [source for source in sources if source.per_class]
-    others = [source for source in evaluated if source is not baseline]
-    compared = baseline in evaluated
-    gains = [differences(source, baseline) for source in others] if compared else []
     classes = list(dict.fromkeys(name for source in evaluated for name in source.per_class))
     known = [name for name in classes if any(_of(s, name) is not None for s in evaluated)]
     rows = [
         (
             name,
             *(_percent(_of(source, name)) for source in evaluated),
-            *(_gain(gain.get(name)) for gain in gains),
+            *(_gain(gain.get(name)) for gain in gains.values()),
         )
         for name in known
     ]
     if gains and rows:
         first = [_percent(next(iter(s.measures.values()), None)) for s in evaluated]
-        rows.append((OVERALL, *first, *(_gain(gain.get(OVERALL)) for gain in gains)))
-    less = [f"{source.name} − {baseline.name}" for source in others] if gains else []
+        rows.append((OVERALL, *first, *(_gain(gain.get(OVERALL)) for gain in gains.values())))
+    less = [f"{name} − {baseline.name}" for name in gains]
     columns = ("class", *(source.name for source in evaluated), *less)
     measure = in_words(evaluated[0].measure_of_classes) if evaluated else ""
     note = (
@@ -115,7 +118,7 @@ def probes(sources: list[Source]) -> Table:
 def cost(sources: list[Source]) -> Table:
     """Return what each run cost; of unfinished runs, the time of its finished epochs."""
     columns = (
-        "run", "parameters", "in training", "GFLOPs per shape", "time", "samples/s",
+        "run", "parameters", "in training", "GFLOPs per sample", "time", "samples/s",
         "memory (MiB)", "device",
     )  # fmt: skip
     return Table("cost", "Cost", columns, tuple(map(_cost, sources)))

@@ -4,6 +4,7 @@ Both runs must have predicted the same shapes. The shapes are resampled with rep
 ones for both runs (paired bootstrap, Efron and Tibshirani 1993).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,16 @@ def counts_of(predictions: dict[str, Any] | None) -> Counts | None:
     else:
         score = np.array(predictions["true"]) == np.array(predictions["predicted"])
     return Counts(ids, classes, below * score[:, None], below, pooled=True)
+
+
+def all_differences(
+    sources: Sequence[Source], baseline: Source
+) -> dict[str, dict[str, Difference]]:
+    """Return the differences of each other run with measures of classes, by its name."""
+    if not baseline.per_class:
+        return {}
+    others = [source for source in sources if source is not baseline and source.per_class]
+    return {source.name: differences(source, baseline) for source in others}
 
 
 def differences(source: Source, baseline: Source, seed: int = 0) -> dict[str, Difference]:

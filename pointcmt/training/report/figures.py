@@ -1,6 +1,7 @@
 """The figures of a report, as SVG and PDF."""
 
 import io
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pointcmt.console import in_words
 from pointcmt.training.figures.plots import INK, PARTS, RULE, caption
-from pointcmt.training.report.differences import OVERALL, differences
+from pointcmt.training.report.differences import OVERALL, Difference
 from pointcmt.training.report.source import Source
 
 QUANTITIES = ("loss", "transfer", "matching", "accuracy", "instance_miou", "miou", "ap25")
@@ -19,19 +20,21 @@ MOST_CLASSES = 60  # of a figure of differences: those that differ most
 SALT = "pointcmt"  # SVG's ids follow from it, so that the same report has the same bytes
 
 
-def figures_of(sources: list[Source], baseline: Source) -> dict[str, Figure]:
-    """Return the figures of a report by name."""
+def figures_of(
+    sources: list[Source], baseline: Source, gains: Mapping[str, Mapping[str, Difference]]
+) -> dict[str, Figure]:
+    """Return the figures of a report by name. gains: by run, see `all_differences`."""
     found = {}
     if any(source.records for source in sources):
         found["curves"] = curves(sources)
     for place, source in enumerate(sources):
-        if source is not baseline and source.per_class and baseline.per_class:
-            found[f"differences-{place}"] = class_differences(source, baseline)
+        if source.name in gains:
+            found[f"differences-{place}"] = class_differences(source, baseline, gains[source.name])
     return found
 
 
 def curves(sources: list[Source]) -> Figure:
-    """Draw each quantity over the epochs: validation as lines, training as dashes."""
+    """Draw each quantity over the epochs: validation as lines, training as dots."""
     trained = [source for source in sources if source.records]
     keys = {key.removeprefix("val_") for source in trained for key in source.records[-1]}
     shown = [name for name in QUANTITIES if name in keys]
@@ -65,9 +68,8 @@ def curves(sources: list[Source]) -> Figure:
     return figure
 
 
-def class_differences(source: Source, baseline: Source) -> Figure:
+def class_differences(source: Source, baseline: Source, gains: Mapping[str, Difference]) -> Figure:
     """Draw the difference of each class with its interval, by size, and the overall one."""
-    gains = differences(source, baseline)
     known = {name: gain for name, gain in gains.items() if gain.value is not None}
     whole = known.pop(OVERALL, None)
     names = sorted(known, key=lambda name: -abs(known[name].value or 0))[:MOST_CLASSES]

@@ -1,27 +1,30 @@
 """The page of a report: one file that opens from disk, with all tables, figures and pictures.
 
-Names of runs, classes and settings may come from strangers: they are only shown as text. The page
-has no scripts, and its Content-Security-Policy allows none and no request to anywhere.
+Names of runs, classes and settings may come from strangers: see `static_page`.
 """
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pointcmt.datasets.page_folder import is_ours, page_mark, require_free, write_files
+from pointcmt.datasets.page_folder import is_ours, require_free, write_files
+from pointcmt.datasets.static_page import static_page
+from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.errors import printable
+from pointcmt.files import open_regular, read_regular
 from pointcmt.training.report.content import find_baseline, tables_of
+from pointcmt.training.report.differences import all_differences
 from pointcmt.training.report.figures import figure_files, figures_of
 from pointcmt.training.report.source import Source, read_sources
 from pointcmt.training.report.tables import Table
 
 GENERATOR = "pointcmt report"
 PAGE = "index.html"
+LINK = re.compile(r'<a href="([a-z0-9-]+\.(?:csv|md|tex|svg|pdf))">')  # to a file beside the page
 MOST_PICTURE = 8 << 20  # bytes of a picture that the page holds
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 78rem; color: #222;
-  padding: 0 1rem }
 h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere }
 h2 { margin: 2.25rem 0 .5rem }
 .wide { overflow-x: auto }
@@ -50,18 +53,36 @@ def write_report(
     """
     sources = read_sources(runs)
     reference = find_baseline(sources, baseline)
-    tables, figures = tables_of(sources, reference), figures_of(sources, reference)
+    gains = all_differences(sources, reference)
+    tables, figures = tables_of(sources, reference, gains), figures_of(sources, reference, gains)
     files: dict[str, bytes] = {}
     for table in tables:
         files |= table.files()
     for name, figure in figures.items():
         files |= figure_files(name, figure)
-    # Tables have no room for a mark: those beside an earlier report are its own.
-    is_earlier = out.is_dir() and (out / PAGE).exists() and is_ours(out / PAGE, GENERATOR)
-    require_free(out, [PAGE, *([] if is_earlier else files)], overwrite, GENERATOR)
+    earlier = _earlier(out)
+    others = [name for name in files if name not in earlier]
+    require_free(out, [PAGE, *others], overwrite, GENERATOR)
     drawn = {name: files[f"{name}.svg"] for name in figures}
     text = _page(sources, tables, drawn)
-    return write_files(out, {PAGE: text.encode("utf-8", "replace"), **files})
+    written = write_files(out, {PAGE: text.encode("utf-8", "replace"), **files})
+    with storage_errors(str(out)):
+        for name in earlier - files.keys():
+            (out / name).unlink(missing_ok=True)
+    return written
+
+
+def _earlier(out: Path) -> set[str]:
+    """Return the names of the files of an earlier report in a folder.
+
+    Tables have no room for a mark of their own, so these are the files that its page links.
+    """
+    page = out / PAGE
+    with storage_errors(str(out)):
+        if not page.exists() or not is_ours(page, GENERATOR):
+            return set()
+        with open_regular(page) as file:
+            return set(LINK.findall(file.read().decode("utf-8", "replace")))
 
 
 def _page(sources: list[Source], tables: list[Table], figures: Mapping[str, bytes]) -> str:
@@ -81,18 +102,8 @@ def _page(sources: list[Source], tables: list[Table], figures: Mapping[str, byte
         ),
         "".join(map(_pictures, sources)),
     ]
-    title = html.escape(names)
-    return f"""<!doctype html>
-<meta charset="utf-8">
-{page_mark(GENERATOR)}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
- style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<title>Report: {title}</title>
-<style>{STYLE}</style>
-<h1>{title}</h1>
-{"".join(sections)}
-"""
+    body = f"<h1>{html.escape(names)}</h1>\n{''.join(sections)}"
+    return static_page(GENERATOR, f"Report: {names}", STYLE, body)
 
 
 def _section(table: Table | None, more: str = "") -> str:
@@ -117,9 +128,14 @@ def _pictures(source: Source) -> str:
     """Return the pictures in a run's folder, except its curve, which the report draws itself."""
     shown = ""
     for path in source.pictures:
-        if path.stem == "curve" or path.is_symlink() or path.stat().st_size > MOST_PICTURE:
+        if path.stem == "curve" or path.is_symlink():
             continue
-        name, data = html.escape(path.name), _encoded(path.read_bytes())
+        name = html.escape(printable(path.name))
+        try:
+            data = _encoded(read_regular(path, MOST_PICTURE))
+        except OSError as error:
+            shown += f'<p class="note">{name} is not shown: {error.strerror}</p>'
+            continue
         shown += f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
         shown += f"<figcaption>{name}</figcaption></figure>"
     title = html.escape(printable(source.name))

@@ -1,5 +1,6 @@
 """What a report reads of a run: its facts, metrics, evaluations, cost and pictures."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from pointcmt.training.runs.metrics import METRICS, METRICS_MOST, best_of
 
 PICTURES = "*.png"
 EVALUATION, PREDICTIONS = "evaluation", "predictions"
+# Evaluations of one kind have several of these. The first one is the measure of the run, and of
+# each class.
 MEASURES = (
-    "overall_accuracy", "mean_class_accuracy", "instance_miou", "class_miou", "point_accuracy",
-    "miou", "ap25", "ap50", "ar25", "ar50",
+    "miou", "overall_accuracy", "mean_class_accuracy", "instance_miou", "class_miou",
+    "point_accuracy", "ap25", "ap50", "ar25", "ar50",
 )  # fmt: skip
-OF_CLASS = ("accuracy", "miou", "iou", "ap25")  # the measure of each class, by kind of evaluation
+OF_CLASS = ("iou", "miou", "ap25", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Source:
         return {name: found[name] for name in MEASURES if isinstance(found.get(name), float)}
 
     @property
+    def votes(self) -> int | None:
+        """The votes behind `measures`; None if unknown. Of scenes, those with votes are apart."""
+        found = self.evaluation or {}
+        return 1 if "with_votes" in found else found.get("votes")
+
+    @property
     def per_class(self) -> dict[str, float | None]:
         """The measure of each class: see OF_CLASS."""
         table = (self.evaluation or {}).get("per_class", {})
@@ -81,12 +90,12 @@ class Source:
 
 
 def read_sources(paths: Iterable[Path]) -> list[Source]:
-    """Read the runs that these paths mean: runs, whole recipes and studies of seeds.
+    """Read the runs at these paths: runs, whole recipes and studies of seeds.
 
     Raises StoreError for a folder that is not a run or is damaged, UsageError for one given twice.
     """
     folders = [folder for path in paths for folder in _runs_in(path)]
-    twice = [folder for folder in folders if sum(folder.samefile(one) for one in folders) > 1]
+    twice = [path for path, count in Counter(map(Path.resolve, folders)).items() if count > 1]
     if twice:
         raise UsageError(
             "this run is given twice", where=str(twice[0]), fix="pass each run only once"

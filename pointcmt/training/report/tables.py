@@ -60,7 +60,7 @@ class Table:
 
     def as_html(self) -> str:
         """Return a table element that scrolls where it is too wide."""
-        head = "".join(f"<th>{html.escape(printable(text, 200))}</th>" for text in self.columns)
+        head = "".join(f"<th>{html.escape(_line(text))}</th>" for text in self.columns)
         body = "".join(
             "<tr>" + "".join(_cell(text, place) for place, text in enumerate(row)) + "</tr>"
             for row in self.rows
@@ -72,9 +72,14 @@ class Table:
         )
 
 
+def _line(text: str) -> str:
+    """Return a text as one line without control characters, and whole: commands are copied."""
+    return printable(text, len(text))
+
+
 def _cell(text: str, place: int) -> str:
     kind = ' class="number"' if place and _NUMBER.fullmatch(text) else ""
-    return f"<td{kind}>{html.escape(printable(text, 400))}</td>"
+    return f"<td{kind}>{html.escape(_line(text))}</td>"
 
 
 def _safe(row: tuple[str, ...]) -> list[str]:
@@ -83,9 +88,9 @@ def _safe(row: tuple[str, ...]) -> list[str]:
 
 
 def _in_markdown(text: str) -> str:
-    return html.escape(printable(text, 400), quote=False).replace("|", r"\|")
+    return html.escape(_line(text), quote=False).replace("|", r"\|")
 
 
 def _in_latex(text: str) -> str:
     table = {**_LATEX, **_UNICODE}
-    return "".join(table.get(character, character) for character in printable(text, 400))
+    return "".join(table.get(character, character) for character in _line(text))

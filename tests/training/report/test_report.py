@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 from pointcmt.cli import app
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.evaluation.evaluate import evaluate
+from pointcmt.training.evaluation.scenes import measures_of, table_of
 from pointcmt.training.loop import train
+from pointcmt.training.ops.semantic import Confusion
 from pointcmt.training.report.differences import OVERALL, differences
 from pointcmt.training.report.page import write_report
 from pointcmt.training.report.source import read_sources
@@ -132,6 +135,77 @@ def test_a_run_that_is_not_finished_or_evaluated_is_shown(runs, tmp_path):
     assert not (tmp_path / "R2/curves.svg").exists()
 
 
+def test_a_run_without_validation_has_an_epoch_and_no_score(runs, tmp_path):
+    shutil.copytree(runs / "long", tmp_path / "all")
+    path = tmp_path / "all/metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    plain = [{k: v for k, v in record.items() if not k.startswith("val_")} for record in records]
+    path.write_text("".join(json.dumps(record) + "\n" for record in plain))
+    write_report([tmp_path / "all"], tmp_path / "R")
+    (row,) = table(tmp_path / "R", "runs")
+    assert (row["best epoch"], row["validation"]) == ("4", "–")
+
+
+def test_semantic_segmentation_is_reported_by_its_iou(runs, tmp_path):
+    """Every number of the table of classes is an IoU, and each difference is that of two others."""
+    names, expected = ["floor", "wall", "chair"], {}
+    for seed, name in enumerate(("base", "other")):
+        shutil.copytree(runs / "new", tmp_path / name)
+        counts = np.random.default_rng(seed).integers(1, 50, (4, 3, 4))
+        total, right = Confusion(counts.sum(axis=0)), counts.diagonal(axis1=1, axis2=2)
+        union = counts.sum(axis=2) + counts[..., :3].sum(axis=1) - right
+        stored = {**measures_of(total), "shapes": 4, "per_class": table_of(total, names)}
+        of_each = {"right": right.tolist(), "union": union.tolist()}
+        predictions = {"ids": list("abcd"), "classes": names, **of_each}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(stored))
+        (tmp_path / name / "predictions.json").write_text(json.dumps(predictions))
+        expected[name] = dict(zip([*names, OVERALL], [*total.iou, total.miou], strict=True))
+    write_report([tmp_path / "base", tmp_path / "other"], tmp_path / "R")
+    rows = table(tmp_path / "R", "classes")
+    assert [row["class"] for row in rows] == [*names, OVERALL]
+    for row in rows:
+        base, other = (100 * expected[name][row["class"]] for name in ("base", "other"))
+        assert (row["base"], row["other"]) == (f"{base:.2f} %", f"{other:.2f} %")
+        assert row["other − base"].split()[0] == f"{other - base:+.2f}"
+    tests = [row["test"] for row in table(tmp_path / "R", "runs")]
+    assert tests == [f"{rows[-1][name]} mIoU" for name in ("base", "other")]
+
+
+def test_votes_and_data_of_each_evaluation_are_shown(runs, store, tmp_path):
+    shutil.copytree(runs / "long", tmp_path / "voted")
+    path = tmp_path / "voted/evaluation.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"votes": 10, "data": "/elsewhere"}))
+    shutil.copytree(tmp_path / "voted", tmp_path / "scenes")  # whose numbers are without votes
+    path = tmp_path / "scenes/evaluation.json"
+    path.write_text(json.dumps(stored | {"votes": 10, "with_votes": {"votes": 10}}))
+    folders = [runs / "long", tmp_path / "voted", tmp_path / "scenes"]
+    write_report(folders, tmp_path / "R")
+    rows = table(tmp_path / "R", "evaluation")
+    found = [(row["run"], row["votes"], row["data"]) for row in rows]
+    assert found == [
+        ("long", "1", store.path), ("voted", "10", "/elsewhere"), ("scenes", "1", store.path)
+    ]  # fmt: skip
+
+
+def test_an_earlier_reports_files_are_replaced_or_removed_and_no_others(runs, tmp_path):
+    out = tmp_path / "R"
+    write_report([runs / "long", runs / "short"], out)
+    assert (out / "differences-1.svg").exists()
+    (out / "probes.csv").write_text("mine")
+    files = write_report([runs / "new"], out)
+    assert {path.name for path in out.iterdir()} == {"probes.csv", *(path.name for path in files)}
+    assert not (out / "differences-1.svg").exists()
+    assert (out / "probes.csv").read_text() == "mine"
+
+
+def test_pictures_that_cannot_be_read_are_named(runs, tmp_path):
+    shutil.copytree(runs / "new", tmp_path / "new")
+    os.mkfifo(tmp_path / "new/pipe.png")
+    (page, *_) = write_report([tmp_path / "new"], tmp_path / "R")
+    assert "pipe.png is not shown: not a regular file" in page.read_text()
+
+
 def test_the_baseline_is_chosen_by_name(runs, tmp_path):
     write_report([runs / "long", runs / "short"], tmp_path / "R", baseline="short")
     (first, *_) = table(tmp_path / "R", "classes")
@@ -144,8 +218,14 @@ def test_the_baseline_is_chosen_by_name(runs, tmp_path):
 def test_errors_and_foreign_files(runs, tmp_path):
     with pytest.raises(StoreError, match="there is no run here"):
         write_report([tmp_path], tmp_path / "R")
-    with pytest.raises(UsageError, match="given twice"):
-        write_report([runs / "long", runs / "long"], tmp_path / "R")
+    with pytest.raises(StoreError, match="there is no run here"):
+        write_report([runs / "long", tmp_path / "nowhere"], tmp_path / "R")
+    (tmp_path / "link").symlink_to(runs / "long")
+    for again in (runs / "long", tmp_path / "link"):
+        with pytest.raises(UsageError, match="given twice"):
+            write_report([runs / "long", again], tmp_path / "R")
+    with pytest.raises(StoreError, match="File name too long"):
+        write_report([runs / "long"], tmp_path / ("R" * 300))
     with pytest.raises(StoreError, match="cannot be written into the run"):
         write_report([runs / "long"], runs / "long")
     (tmp_path / "R").mkdir()
@@ -171,6 +251,13 @@ def test_tables_escape_what_names_may_hold():
     assert r"50 \% \& \$x\_1\$ \textasciitilde{}\textasciicircum{}\textbackslash{}\{" in (
         made.as_latex()
     )
+
+
+def test_cells_are_never_cut():
+    command = f"pointcmt train student {' '.join(f'--data /stores/{n:03d}' for n in range(99))}"
+    made = Table("t", "T", ("run", "command"), (("r", command),))
+    for text in (made.as_csv(), made.as_markdown(), made.as_latex(), made.as_html()):
+        assert command in text
 
 
 def test_the_command_says_what_it_wrote(runs, tmp_path):
