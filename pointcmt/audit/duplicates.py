@@ -5,6 +5,7 @@ and then their surfaces are, too. Descriptors are compared only with those whose
 is close, not all with all.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,11 +21,13 @@ SAME_POINTS, SAME_PLANES = 0.6, 0.07  # the largest `Gap` of two samples of one 
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two shapes, the first one's number being lower. gap: `alignment.Gap.planes`."""
+class Group:
+    """The numbers of shapes that are the same surface, ascending.
 
-    first: int
-    second: int
+    gap: the largest `alignment.Gap.planes` of the pairs that were compared.
+    """
+
+    shapes: tuple[int, ...]
     gap: float
 
 
@@ -62,21 +65,27 @@ def confirmed(
     pairs: Iterable[tuple[int, int]],
     surface_of: Callable[[int], Surface],
     advance: Callable[[int], None],
-) -> list[Pair]:
-    """Return the pairs of shapes that are the same surface, by number.
+) -> list[Group]:
+    """Return the groups of shapes that are the same surface, by number.
 
     A pair is not compared if both are duplicates of the same shape already. surface_of: the points
     and normals of a shape. advance: is called with the number of pairs looked at.
     """
-    groups, found = _Groups(), []
+    groups, found = _Groups(), list[tuple[int, int, float]]()
     for first, second in pairs:
         if groups.root(first) != groups.root(second):
             gap = gap_between(surface_of(first), surface_of(second))
             if gap.points <= SAME_POINTS and gap.planes <= SAME_PLANES:
-                found.append(Pair(first, second, round(gap.planes, 3)))
+                found.append((first, second, gap.planes))
                 groups.join(first, second)
         advance(1)
-    return sorted(found, key=lambda pair: (pair.first, pair.second))
+    members, gaps = defaultdict[int, set[int]](set), defaultdict[int, float](float)
+    for first, second, planes in found:
+        root = groups.root(first)
+        members[root] |= {first, second}
+        gaps[root] = max(gaps[root], planes)
+    made = [Group(tuple(sorted(members[root])), round(gaps[root], 3)) for root in members]
+    return sorted(made, key=lambda group: group.shapes)
 
 
 class _Groups:

@@ -1,17 +1,20 @@
 """Judge what was measured of views and points: faulty views, coverage, duplicates."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointcmt.audit import findings as kinds
-from pointcmt.audit.duplicates import Pair
+from pointcmt.audit.duplicates import Group
 from pointcmt.audit.findings import Finding, Tile, Verdict, counted
 from pointcmt.audit.measurement import BRIGHT, CROPPED, DARK, EMPTY, Measured
 from pointcmt.audit.rendered import Rendered
 
 SHOWN, IN_A_ROW = 24, 6  # views in a picture
-PAIRS_SHOWN = 12
+GROUPS_SHOWN = 12
 FAULTS = {
     EMPTY: (kinds.EMPTY, "empty: nothing but background"),
     DARK: (kinds.DARK, "all dark"),
@@ -70,46 +73,55 @@ def check_coverage(rendered: Rendered, measured: Sequence[Measured]) -> Verdict:
     return Verdict((Finding(kinds.UNSEEN, what, unseen, rows),), passed=(text,))
 
 
-def check_duplicates(rendered: Rendered, pairs: Sequence[Pair]) -> Verdict:
-    """Judge pairs of duplicates: across splits, within a split, with conflicting classes."""
-    if not pairs:
+def check_duplicates(rendered: Rendered, groups: Sequence[Group]) -> Verdict:
+    """Judge groups of duplicates: across splits, within a split, with conflicting classes."""
+    if not groups:
         return Verdict(passed=("duplicates: none within a split or across splits",))
-    across = [pair for pair in pairs if not _same(rendered.split_of, pair)]
-    within = [pair for pair in pairs if _same(rendered.split_of, pair)]
-    labels = rendered.store.labels
-    conflicts = [
-        pair
-        for pair in pairs
-        if labels[pair.first] != labels[pair.second]
-        and min(labels[pair.first], labels[pair.second]) >= 0
-    ]
+    splits, labels = rendered.store.splits, rendered.store.labels
     verdict = Verdict()
-    for kind, found, words in (
-        (kinds.ACROSS, across, "the same shape in two splits"),
-        (kinds.WITHIN, within, "the same shape twice in a split"),
-        (kinds.CONFLICTS, conflicts, "the same shape in two classes"),
+    for kind, concerned, words in (
+        (kinds.ACROSS, [_differing(group, splits) for group in groups], "in different splits"),
+        (kinds.WITHIN, [_repeated(group, splits) for group in groups], "more than once in a split"),
+        (kinds.CONFLICTS, [_differing(group, labels) for group in groups], "in different classes"),
     ):
+        found = [group for group in concerned if group.shapes]
         if found:
-            verdict += Verdict((_of_pairs(rendered, kind, found, words),))
+            verdict += Verdict((_of_groups(rendered, kind, found, words),))
     return verdict
 
 
-def _of_pairs(rendered: Rendered, kind: str, pairs: list[Pair], words: str) -> Finding:
-    one = pairs[0]
-    what = f"{counted(len(pairs), 'pair')}: {words}, such as {rendered.named(one.first)}"
-    what += f" and {rendered.named(one.second)}"
-    shapes = tuple(dict.fromkeys(shape for pair in pairs for shape in (pair.first, pair.second)))
-    rows = tuple(_row(pair) for pair in pairs[:PAIRS_SHOWN])
+def _differing(group: Group, values: NDArray[np.integer]) -> Group:
+    """Return the shapes of known value (not -1), one of each value first; none if all are equal."""
+    known = [shape for shape in group.shapes if values[shape] >= 0]
+    first = [known[place] for place in np.unique(values[known], return_index=True)[1]]
+    others = [shape for shape in known if shape not in first]
+    return replace(group, shapes=(*first, *others) if len(first) > 1 else ())
+
+
+def _repeated(group: Group, values: NDArray[np.integer]) -> Group:
+    """Return the shapes with the value of another one, those of equal value together."""
+    times = Counter(values[list(group.shapes)].tolist())
+    shapes = [shape for shape in group.shapes if times[int(values[shape])] > 1]
+    return replace(group, shapes=tuple(sorted(shapes, key=lambda shape: int(values[shape]))))
+
+
+def _of_groups(rendered: Rendered, kind: str, groups: list[Group], words: str) -> Finding:
+    shapes = tuple(shape for group in groups for shape in group.shapes)
+    one, other, *_ = groups[0].shapes
+    what = (
+        f"{counted(len(groups), 'group')} of duplicates ({len(shapes):,} shapes): the same shape "
+        f"{words}, such as {rendered.named(one)} and {rendered.named(other)}"
+    )
+    rows = tuple(_row(rendered, group) for group in groups[:GROUPS_SHOWN])
     ids = rendered.store.shapes
-    facts = [{"ids": [ids[pair.first].id, ids[pair.second].id], "gap": pair.gap} for pair in pairs]
-    return Finding(kind, what, shapes, rows, {"pairs": facts})
+    facts = [
+        {"ids": [ids[shape].id for shape in group.shapes], "gap": group.gap} for group in groups
+    ]
+    return Finding(kind, what, shapes, rows, {"groups": facts})
 
 
-def _row(pair: Pair) -> tuple[Tile, ...]:
-    """Return two views of each shape of a pair."""
-    note = f"gap {pair.gap:.2f}"
-    return tuple(Tile(shape, view, note) for shape in (pair.first, pair.second) for view in (0, 1))
-
-
-def _same(of: Callable[[int], str], pair: Pair) -> bool:
-    return of(pair.first) == of(pair.second)
+def _row(rendered: Rendered, group: Group) -> tuple[Tile, ...]:
+    """Return views of the first shapes of a group: two of each, if there are two."""
+    note, views = f"gap {group.gap:.2f}", min(2, rendered.store.schema.views)
+    few = group.shapes[: IN_A_ROW // 2]
+    return tuple(Tile(shape, view, note) for shape in few for view in range(views))

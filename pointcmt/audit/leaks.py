@@ -6,6 +6,8 @@ are normalized; and how far images, depth and projected points disagree. Differe
 tolerances below, which come from pixels and from the sampling of points, count as none.
 """
 
+from bisect import bisect_left, bisect_right, insort
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,23 +37,23 @@ def check_cameras(rendered: Rendered) -> Verdict:
     if len(rows) == 1:
         return Verdict(passed=(f"cameras: the same for all {counted(n, 'shape')}",))
     chosen = sample_of(labels)
-    values = np.array([rows[group] for group in groups[chosen]]).reshape(len(chosen), -1)
-    told = probe(values, labels[chosen])
     differ = f"cameras differ between shapes: {counted(len(rows), 'set')} of them"
     if not len(chosen):
         return Verdict(skipped=(f"{differ}; without classes, nothing can be told from them",))
+    told = probe(np.array([rows[group] for group in groups[chosen]]), labels[chosen])
     fixed, odd = _odd_classes(groups, labels)
     if not (told and told.beyond_chance) and not fixed:
-        return Verdict(passed=(f"{differ}, but do not tell the class{_numbers(told)}",))
+        return Verdict(passed=(f"{differ}, but do not reveal the class{_numbers(told)}",))
     names = [rendered.store.class_names[label] for label in odd]
-    which = rendered.shapes[np.isin(labels, odd) & (groups != 0)]
+    which = rendered.shapes[(np.isin(labels, odd) if odd else labels >= 0) & (groups != 0)]
+    have = f"{_listing(names)} {'has' if len(names) == 1 else 'have'} other cameras than the rest"
     what = (
-        f"cameras tell the class{_numbers(told)}: {_listing(names)} "
-        f"{'has' if len(names) == 1 else 'have'} other cameras than the rest, "
-        f"{_camera_difference(rows)}"
+        f"the cameras reveal the class{_numbers(told)}: "
+        f"{have if odd else 'cameras differ by class'}, {_camera_difference(rows)}"
     )
-    examples = [rendered.shapes[np.flatnonzero(groups == group)[:SHOWN]] for group in rows]
-    shown = [_row(shapes, f"camera set {k}") for k, shapes in enumerate(examples[:SHOWN])]
+    few = list(rows)[:SHOWN]
+    examples = [rendered.shapes[np.flatnonzero(groups == group)[:SHOWN]] for group in few]
+    shown = [_row(shapes, f"camera set {k}") for k, shapes in enumerate(examples)]
     facts = {"classes": names, "sets": len(rows), **_told_facts(told)}
     return Verdict((Finding(CAMERAS, what, tuple(which.tolist()), tuple(shown), facts),))
 
@@ -90,7 +92,7 @@ def check_framing(rendered: Rendered, measured: list[Measured]) -> Verdict:
     worst = [int(np.argmax(np.abs(beyond[i]) / limits)) for i in wrong]
     common = COLUMNS[int(np.bincount(worst).argmax())]
     what = (
-        f"images of {counted(len(wrong), 'shape')} do not show what their points and cameras say"
+        f"the images of {counted(len(wrong), 'shape')} do not match their points and cameras"
         f"{_by_class(rendered, wrong)}, mostly the {common}{_leak(told)}"
     )
     notes = [
@@ -106,8 +108,7 @@ def _camera_groups(rendered: Rendered) -> tuple[NDArray[np.int64], dict[int, Flo
     Group 0 is the largest. Each row is relative to that of group 0.
     """
     store = rendered.store
-    numbers: dict[bytes, int] = {}
-    rows: list[Floats] = []
+    distinct = _Distinct(22 * store.schema.views)
     groups = np.empty(len(rendered.shapes), np.int64)
     shards = rendered.shapes // store.schema.shard
     for shard in np.unique(shards).tolist():
@@ -116,26 +117,47 @@ def _camera_groups(rendered: Rendered) -> tuple[NDArray[np.int64], dict[int, Flo
         K = camera.K[:, :, :2] / camera.width
         parts = (K.reshape(len(mine), -1), camera.world_to_camera.reshape(len(mine), -1))
         for place, row in zip(mine, np.concatenate(parts, axis=1), strict=True):
-            steps = np.rint(row / CAMERA_STEP).astype(np.int64).tobytes()
-            if steps not in numbers:
-                numbers[steps] = len(rows)
-                rows.append(row)
-            groups[place] = numbers[steps]
+            groups[place] = distinct.number_of(row)
     order = np.argsort(-np.bincount(groups), kind="stable")
     rank = np.argsort(order)
-    common = rows[order[0]]
-    return rank[groups], {new: rows[old] - common for new, old in enumerate(order.tolist())}
+    rows = [distinct.rows[old] for old in order.tolist()]
+    return rank[groups], {new: row - rows[0] for new, row in enumerate(rows)}
+
+
+class _Distinct:
+    """Rows of numbers, none of which is equal to another to within CAMERA_STEP.
+
+    Rows are found by a weighted mean of their numbers, which differs by no more than the numbers.
+    """
+
+    def __init__(self, columns: int) -> None:
+        weights = np.random.default_rng(0).random(columns)
+        self._weights = weights / weights.sum()
+        self.rows: list[Floats] = []
+        self._means: list[tuple[float, int]] = []  # of the rows by number, ascending
+
+    def number_of(self, row: Floats) -> int:
+        """Return the number of the row that equals this one, which is added if there is none."""
+        mean = float(row @ self._weights)
+        first = bisect_left(self._means, (mean - CAMERA_STEP, 0))
+        last = bisect_right(self._means, (mean + CAMERA_STEP, len(self.rows)))
+        for _, number in self._means[first:last]:
+            if np.abs(self.rows[number] - row).max() <= CAMERA_STEP:
+                return number
+        insort(self._means, (mean, len(self.rows)))
+        self.rows.append(row)
+        return len(self.rows) - 1
 
 
 def _odd_classes(groups: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[bool, list[int]]:
     """Return whether each class has one set of cameras, though not all the same one, and the
-    classes of which most shapes have other cameras than the largest group.
+    classes, if any, of which most shapes have other cameras than the largest group.
     """
     classes = np.unique(labels[labels >= 0]).tolist()
     own = [np.unique(groups[labels == label]) for label in classes]
     fixed = all(len(each) == 1 for each in own) and len({int(each[0]) for each in own}) > 1
     odd = [label for label in classes if np.mean(groups[labels == label] != 0) > 0.5]
-    return fixed, odd or classes
+    return fixed, odd
 
 
 def _camera_difference(rows: dict[int, Floats]) -> str:
@@ -166,8 +188,8 @@ def _leak(told: Told | None) -> str:
     if told is None:
         return ""
     if told.beyond_chance:
-        return f"; the class is told from this{_numbers(told)}"
-    return f"; the class is not told from this at the level {LEVEL}{_numbers(told)}"
+        return f"; this reveals the class{_numbers(told)}"
+    return f"; this does not reveal the class at the level {LEVEL}{_numbers(told)}"
 
 
 def _told_facts(told: Told | None) -> dict[str, float]:

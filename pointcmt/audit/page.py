@@ -1,7 +1,6 @@
 """The page of an audit: each finding with pictures of the shapes concerned, all in one file.
 
-Names of shapes and classes are written by strangers: they are only shown as text. The page has no
-scripts, and its Content-Security-Policy allows none and no request to anywhere.
+Names of shapes and classes are written by strangers: see `static_page`.
 """
 
 import html
@@ -10,7 +9,8 @@ from pathlib import Path
 from pointcmt.audit.findings import Finding, Tile
 from pointcmt.audit.rendered import Rendered
 from pointcmt.audit.run import Audit
-from pointcmt.datasets.page_folder import page_mark, require_free, write_files
+from pointcmt.datasets.page_folder import require_free, write_files
+from pointcmt.datasets.static_page import static_page
 from pointcmt.datasets.store.schema import SCENES
 from pointcmt.errors import printable
 from pointcmt.view.packing import image_uri
@@ -20,8 +20,6 @@ PAGE = "index.html"
 SMALL = 160  # pixels: narrower images are enlarged by whole pixels
 MOST_IDS = 200  # that the page lists of a finding; the JSON has them all
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem; color: #222;
-  padding: 0 1rem }
 h2 { margin: 2rem 0 .25rem }
 h2::first-letter { text-transform: uppercase }
 .row { display: flex; flex-wrap: wrap; gap: .75rem; padding: .5rem 0;
@@ -53,7 +51,7 @@ def write_page(audit: Audit, out: Path, overwrite: bool = False) -> Path:
 
 def _page(audit: Audit) -> str:
     rendered = audit.rendered
-    name = html.escape(rendered.store.attributes["source"]["name"])
+    name = rendered.store.attributes["source"]["name"]
     sections = "".join(_section(rendered, finding) for finding in audit.findings)
     passed, skipped = (
         "".join(f"<li>{html.escape(text)}</li>" for text in texts)
@@ -61,20 +59,12 @@ def _page(audit: Audit) -> str:
     )
     count = len(audit.findings)
     verdict = "no finding" if audit.ok else f"{count} finding{'s' if count > 1 else ''}"
-    return f"""<!doctype html>
-<meta charset="utf-8">
-{page_mark(GENERATOR)}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
- style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<title>{name}: audit</title>
-<style>{STYLE}</style>
-<h1>{name}: {verdict}</h1>
+    body = f"""<h1>{html.escape(name)}: {verdict}</h1>
 <p>{len(rendered.shapes):,} rendered {rendered.unit}s of {html.escape(rendered.store.path)}</p>
 {sections}
 <h2>Without a finding</h2><ul>{passed}</ul>
-{f"<h2>Not checked</h2><ul>{skipped}</ul>" if skipped else ""}
-"""
+{f"<h2>Not checked</h2><ul>{skipped}</ul>" if skipped else ""}"""
+    return static_page(GENERATOR, f"{name}: audit", STYLE, body)
 
 
 def _section(rendered: Rendered, finding: Finding) -> str:
@@ -95,8 +85,7 @@ def _section(rendered: Rendered, finding: Finding) -> str:
 def _figure(rendered: Rendered, tile: Tile) -> str:
     """Return a view with the shape's id, class, split and the note below it."""
     store = rendered.store
-    views = store.counts(tile.shape)["view_count"] if rendered.is_scenes else store.schema.views
-    image = store.read("rgb", tile.shape, min(tile.view, views - 1))
+    image = store.read("rgb", tile.shape, tile.view)
     uri = image_uri(image, lossless=store.schema.kind != SCENES)
     about = f"{rendered.class_of(tile.shape)} · {rendered.split_of(tile.shape)} · view {tile.view}"
     note = f"<br>{html.escape(tile.note)}" if tile.note else ""

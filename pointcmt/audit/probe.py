@@ -1,4 +1,4 @@
-"""Is the class told from numbers that should be the same for all shapes?
+"""Test whether the class can be predicted from numbers that should be the same for all shapes.
 
 Each shape is classified by its nearest neighbor among the others (leave-one-out cross-validation),
 and the share that is right is compared with that of shuffled classes. The neighbors do not depend

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from pointcmt.audit.alignment import Surface
+from pointcmt.audit.alignment import MOST, Surface
 from pointcmt.audit.descriptors import FEWEST, Descriptor
 from pointcmt.audit.duplicates import candidates, confirmed
 from pointcmt.audit.findings import Finding, Verdict, counted
@@ -26,7 +26,7 @@ OF_SCENES = (
     "scenes: cameras, scale, framing, cropped frames and duplicates are not checked, since each "
     "scene has its own frames and its own size",
 )
-CACHED = 4096  # shapes whose points are kept while pairs are compared
+CACHED = 4096  # shapes whose points are kept while pairs are compared: up to 100 MB
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,13 @@ def _duplicates(rendered: Rendered, measured: list[Measured]) -> Verdict:
     curves = np.stack([each.curve for each in descriptors])
     noise = np.array([each.noise for each in descriptors])
     pairs = [(shapes[a], shapes[b]) for a, b in candidates(curves, noise)]
-
-    @lru_cache(CACHED)
-    def surface_of(shape: int) -> Surface:
-        return Surface(*(rendered.store.read(name, shape) for name in ("points", "normals")))
-
+    surface_of = lru_cache(CACHED)(partial(read_surface, rendered.store))
     with meter("comparing similar shapes", len(pairs), "pairs") as progress:
         found = confirmed(pairs, surface_of, progress.advance)
     return verdict + check_duplicates(rendered, found)
+
+
+def read_surface(store: ViewStore, shape: int) -> Surface:
+    """Read the points and normals of a shape that are compared: at most `alignment.MOST`."""
+    points, normals = (store.read(name, shape, slice(0, MOST)) for name in ("points", "normals"))
+    return Surface(points, normals)

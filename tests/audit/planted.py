@@ -17,7 +17,8 @@ def planted(store, out, edit, correspondences=True):
     place; classes: the name of each shape's class, [O].
     """
     shapes = list(store.shapes)
-    arrays = {name: store.read(name).copy() for name in store.specs}
+    names = [name for name in store.specs if correspondences or name != "visible"]
+    arrays = {name: store.read(name).copy() for name in names}
     edit(arrays, np.array([shape.class_name for shape in shapes]))
     attributes = {key: value for key, value in store.attributes.items() if key not in DERIVED}
     copy = create(Storage(out), attributes, shapes)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from pointcmt.audit import findings as kinds
-from pointcmt.audit.run import audit
+from pointcmt.audit.duplicates import Group
+from pointcmt.audit.judgment import check_duplicates
+from pointcmt.audit.leaks import check_cameras
+from pointcmt.audit.rendered import find_rendered
+from pointcmt.audit.run import audit, read_surface
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
 from pointcmt.datasets.store.creation import create
@@ -14,7 +18,7 @@ from pointcmt.datasets.store.storage import Storage
 from pointcmt.errors import StoreError
 from tests.audit.planted import planted, random_rotation, rolled, write_mesh
 from tests.scene_stores import CONFIG, render_rooms
-from tests.stores import render_listing
+from tests.stores import render_listing, render_toy
 
 ODD = ("chair", "table", "lamp", "mug", "airplane")  # half of the classes
 
@@ -78,7 +82,25 @@ def test_cameras_that_differ_without_telling_the_class(toy_store, tmp_path):
 
     result = audit(planted(toy_store, tmp_path / "S", edit))
     assert result.ok
-    assert any("do not tell the class" in text for text in result.verdict.passed)
+    assert any("do not reveal the class" in text for text in result.verdict.passed)
+
+
+@pytest.mark.parametrize(("apart", "sets"), [(1e-9, 1), (9e-5, 1), (1.1e-4, 2)])
+def test_cameras_within_the_tolerance_are_equal(toy_store, tmp_path, apart, sets):
+    """Wherever they lie: here about the middle between two multiples of the tolerance."""
+
+    def edit(arrays, classes):
+        middle = (np.round(arrays["world_to_camera"][0, 0, 0, 3] / 1e-4) + 0.5) * 1e-4
+        odd = np.isin(classes, ODD)
+        arrays["world_to_camera"][:, 0, 0, 3] = np.where(
+            odd, middle - apart / 2, middle + apart / 2
+        )
+
+    verdict = check_cameras(find_rendered(planted(toy_store, tmp_path / "S", edit)))
+    if sets == 1:
+        assert verdict.passed == ("cameras: the same for all 40 shapes",)
+    else:
+        assert verdict.findings[0].facts["sets"] == sets
 
 
 def test_images_rolled_without_their_cameras(toy_store, tmp_path):
@@ -166,6 +188,7 @@ def twins(tmp_path_factory):
             split = "train" if number < 3 else "test"
             write_mesh(root / f"D/{name}/{split}/{name}{number}.off", mesh)
     copies = (
+        ("chair/0000", "chair/train/third.off", 0.5),  # one more of the same, in the first split
         ("chair/0000", "chair/test/again.off", 3.0),  # across splits
         ("lamp/0001", "lamp/train/again.off", 0.2),  # within a split
         ("airplane/0002", "chair/train/plane.off", 40.0),  # as another class
@@ -173,7 +196,7 @@ def twins(tmp_path_factory):
     for seed, (source, path, scale) in enumerate(copies):
         write_mesh(root / "D" / path, build(source), scale, random_rotation(seed))
     listing = list_shapes("folder", root / "D")
-    return render_listing(listing, root / "S", points=1024, rig="ortho6")
+    return render_listing(listing, root / "S", points=1100, rig="ortho6")
 
 
 def test_duplicates_and_conflicting_labels(twins):
@@ -181,20 +204,36 @@ def test_duplicates_and_conflicting_labels(twins):
     by_kind = found(twins)
     assert {*by_kind} == {kinds.ACROSS, kinds.WITHIN, kinds.CONFLICTS}
 
-    def pairs(kind):
-        return [{ids.index(name) for name in p["ids"]} for p in by_kind[kind].facts["pairs"]]
+    def groups(kind):
+        found = by_kind[kind].facts["groups"]
+        return sorted(sorted(ids.index(name) for name in group["ids"]) for group in found)
 
     def place(end):
         (number,) = [i for i, name in enumerate(ids) if name.endswith(end)]
         return number
 
-    across, within = [place("chair0"), place("test/again")], [place("lamp1"), place("train/again")]
+    chairs, lamps = [place("chair0"), place("third")], [place("lamp1"), place("train/again")]
     conflict = [place("airplane2"), place("plane")]
-    assert pairs(kinds.ACROSS) == [set(across)]
-    assert sorted(map(sorted, pairs(kinds.WITHIN))) == sorted(map(sorted, (within, conflict)))
-    assert pairs(kinds.CONFLICTS) == [set(conflict)]
+    assert groups(kinds.ACROSS) == [sorted([*chairs, place("test/again")])]
+    assert groups(kinds.WITHIN) == sorted(map(sorted, (chairs, lamps, conflict)))
+    assert groups(kinds.CONFLICTS) == [sorted(conflict)]
+    assert "1 group of duplicates (3 shapes)" in by_kind[kinds.ACROSS].what
+    shown = by_kind[kinds.ACROSS].rows[0]
+    assert {twins.shapes[tile.shape].split for tile in shown[::2][:2]} == {"train", "test"}
     for name in ("airplane2", "plane", "airplane, train", "chair, train"):
         assert name in by_kind[kinds.CONFLICTS].what
+
+
+def test_only_points_that_are_compared_are_read(twins):
+    surface = read_surface(twins, 3)
+    assert np.array_equal(surface.points, twins.read("points", 3)[:1024])
+    assert np.array_equal(surface.normals, twins.read("normals", 3)[:1024])
+
+
+def test_of_shapes_with_one_view_that_view_is_shown(tmp_path):
+    store = render_toy(tmp_path / "S", limit=2, rig="fibonacci1", points=64)
+    (finding,) = check_duplicates(find_rendered(store), [Group((0, 1), 0.01)]).findings[:1]
+    assert [(tile.shape, tile.view) for row in finding.rows for tile in row] == [(0, 0), (1, 0)]
 
 
 def test_a_store_without_labels_and_correspondences(toy_store, tmp_path):
@@ -207,6 +246,13 @@ def test_a_store_without_labels_and_correspondences(toy_store, tmp_path):
     skipped = " ".join(result.verdict.skipped)
     assert "no correspondences" in skipped
     assert "fewer than two classes" in skipped
+
+    def edit(arrays, classes):
+        arrays["world_to_camera"][0, :, 0, 3] += 0.1
+
+    other = planted(store, tmp_path / "other", edit, correspondences=False)
+    (skipped,) = check_cameras(find_rendered(other)).skipped
+    assert skipped.startswith("cameras differ between shapes: 2 sets of them; without classes")
 
 
 def test_scenes_are_audited_for_faulty_frames_and_coverage(tmp_path):
