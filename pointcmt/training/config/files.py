@@ -31,40 +31,43 @@ from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_ya
 Kind = TypeVar("Kind", bound=Section)
 
 
-# Keys that runs of earlier versions lack; their defaults are what those versions did.
+SHAPES_ADDED = (
+    "point_dropout",
+    "scale",
+    "isotropic",
+    "normalize",
+    "rotation",
+    "shift",
+    "jitter",
+    "jitter_clip",
+)
+SCENES_ADDED = (
+    "dropout",
+    "dropout_probability",
+    "yaw",
+    "tilt",
+    "tilt_probability",
+    "elastic",
+    "elastic_probability",
+    "autocontrast",
+    "color_shift_probability",
+    "color_noise_probability",
+    "mix",
+)
+# Keys that runs of earlier versions lack. Their defaults are what those versions did, except for
+# votes: these took the ranges of the augmentation.
 ADDED = (
     "data.sampling",
     "loss.class_weights",
     "scenes",
     "data.labeled_points",
+    "data.test_area",
     *(f"data.{name}" for name in ("up", "center", "scale")),
     *(f"optimizer.{name}" for name in ("decay", "nesterov")),
     *(f"schedule.{name}" for name in ("per", "floor", "length", "interval", "factor")),
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),
-    *(
-        f"augmentation.{name}"
-        for name in (
-            "point_dropout",
-            "scale",
-            "isotropic",
-            "normalize",
-            "rotation",
-            "shift",
-            "jitter",
-            "jitter_clip",
-            "dropout",
-            "dropout_probability",
-            "yaw",
-            "tilt",
-            "tilt_probability",
-            "elastic",
-            "elastic_probability",
-            "autocontrast",
-            "color_shift_probability",
-            "color_noise_probability",
-            "mix",
-        )
-    ),
+    *(f"augmentation.{name}" for name in (*SHAPES_ADDED, *SCENES_ADDED)),
+    *(f"scenes.augmentation.{name}" for name in SCENES_ADDED),
     *(f"model.{name}" for name in ("head", "dropout")),
     *(
         f"queries.{name}"
