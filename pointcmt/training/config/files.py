@@ -24,7 +24,7 @@ from pointcmt.training.config.pointcmt import (
     STAGES,
     PipelineConfig,
 )
-from pointcmt.training.config.presets import PRESETS
+from pointcmt.training.config.presets import OFFICIAL, PRESETS, Settings
 from pointcmt.training.config.sections import Section, TrainConfig
 from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
 
@@ -88,8 +88,8 @@ def load_config(
     file: YAML; a string is a path or the name of a packaged configuration, as for `--config`
     (`find_config`). overrides: strings `a.b=c`, the value in YAML, or values by dotted key. flags:
     values by dotted key such as `epochs`; None = not given. Raises UsageError for an unknown
-    recipe, preset or key (with the nearest name), a value of the wrong type (with the key), or a
-    file that cannot be read.
+    recipe, preset or key (with the nearest name), a preset for other recipes, a value of the wrong
+    type (with the key), or a file that cannot be read.
     """
     plugins.trust(recipe)
     kind = _config_of(recipe, "recipe")
@@ -98,7 +98,7 @@ def load_config(
         raise UsageError(f"unknown recipe '{recipe}'", fix=nearest(recipe, known))
     table, origin = _read_all(recipe, file, overrides, flags)
     defaults = _merge(_defaults(kind), kind.follows(table))
-    defaults = _merge(defaults, _preset(table, origin).get(recipe, {}))
+    defaults = _merge(defaults, _preset(recipe, table, origin))
     return _validate(kind, defaults, table, origin)
 
 
@@ -118,7 +118,6 @@ def load_pipeline(
         if (name := f"{stage}.{key}") not in own
     }
     table, origin = _read_all(PIPELINE, file, overrides, every)
-    _preset(table, origin)
     defaults = _defaults(PipelineConfig)
     for stage in STAGES:
         settings = table.get(stage)
@@ -131,8 +130,8 @@ def load_pipeline(
                 where=origin,
                 fix=f"run `pointcmt train {stage}` with it",
             )
-        preset = {"preset": table.get("preset", "official"), **settings}
-        defaults[stage] = _merge(defaults[stage], _preset(preset, origin).get(stage, {}))
+        preset = {"preset": table.get("preset", OFFICIAL), **settings}
+        defaults[stage] = _merge(defaults[stage], _preset(stage, preset, origin))
         defaults[stage]["preset"] = preset["preset"]
     return _validate(PipelineConfig, defaults, table, origin)
 
@@ -215,12 +214,23 @@ def _read_all(
     return table, origin
 
 
-def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
-    """Return the preset that a table selects: recipe → values."""
-    name = table.get("preset", "official")
+def _preset(recipe: str, table: dict[str, Any], origin: str) -> Settings:
+    """Return what the preset that a table selects sets for a recipe; official sets nothing."""
+    name = table.get("preset", OFFICIAL)
+    if name == OFFICIAL:
+        return {}
     if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(f"unknown preset '{name}'", where=origin, fix=nearest(str(name), PRESETS))
-    return PRESETS[name]
+    if recipe not in PRESETS[name]:
+        known = [preset for preset, recipes in PRESETS.items() if recipe in recipes]
+        raise UsageError(
+            f"the preset '{name}' is for {', '.join(PRESETS[name])}, not for {recipe}",
+            where=origin,
+            fix=f"leave it out, or use one for {recipe}: {', '.join(known)}"
+            if known
+            else f"leave it out: {recipe} has no presets",
+        )
+    return PRESETS[name][recipe]
 
 
 def _defaults(kind: type[Section]) -> dict[str, Any]:
