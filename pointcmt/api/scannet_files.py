@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pointcmt.api.predictions import Predictions
-from pointcmt.api.targets import Target, require_once
+from pointcmt.api.targets import Target, require_file_names
 from pointcmt.datasets.joint import match_names
 from pointcmt.datasets.sources.scannet import CLASSES, MESH, NAMES
 from pointcmt.errors import UsageError
@@ -45,7 +45,7 @@ def require_scans(targets: Sequence[Target]) -> None:
                     "ScanNet",
                 )
             scans.append(entry.record.id)
-    require_once(scans, "label file")
+    require_file_names(scans, "label file")
 
 
 def encode_scannet(found: Predictions) -> Iterator[tuple[str, bytes]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from pointcmt.api.stores import ViewStore, open_store
 from pointcmt.datasets.enclosing import is_store
 from pointcmt.datasets.store.locations import is_remote
 from pointcmt.datasets.store.schema import DONE, SCENES, SPLITS
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import StoreError, UsageError, printable
 from pointcmt.extras import needs
 from pointcmt.shapes import Cloud, Mesh
 from pointcmt.training.config.sections import TrainConfig
@@ -75,10 +75,21 @@ class Target:
         return cls(target.path, target, np.flatnonzero(done))
 
 
-def require_once(scans: Iterable[str], what: str) -> None:
-    """Raise UsageError for a scan that is there twice. what: it has one of these files."""
+def require_file_names(scans: Iterable[str], what: str) -> None:
+    """Raise UsageError for a scan that is there twice, or whose name leads out of a folder.
+
+    what: each scan has one of these files, with its name. A store from elsewhere may call its
+    scans anything.
+    """
     seen: set[str] = set()
     for scan in scans:
+        path = PureWindowsPath(scan)  # also knows the separator of other systems
+        if path.anchor or ".." in path.parts:
+            raise UsageError(
+                f"'{printable(scan)}' cannot be the name of a {what}",
+                where="TARGET",
+                fix="pass a store that was rendered from the benchmark's own folders",
+            )
         if scan in seen:
             raise UsageError(
                 f"the scan {scan} is there twice, but has one {what}",

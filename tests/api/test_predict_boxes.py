@@ -16,6 +16,7 @@ import pointcmt as pc
 from pointcmt.api.benchmark_boxes import encode_mmdet3d, encode_votenet, in_benchmark
 from pointcmt.api.predicted import PredictedBoxes
 from pointcmt.api.predictions import Prediction, Predictions
+from pointcmt.api.targets import require_file_names
 from pointcmt.cli import app
 from pointcmt.datasets.sources.scannet import list_scannet
 from pointcmt.datasets.sources.sunrgbd import list_sunrgbd
@@ -246,6 +247,12 @@ def test_an_alignment_that_is_gone_is_not_replaced_by_a_guess(scannet, of_scanne
     with pytest.raises(pc.StoreError, match="axis alignment of scene0000_00"):
         pc.predict(of_scannet, scannet.path, layout="votenet", out=tmp_path / "Q", **CPU)
     moved.rename(root)
+    (told,) = (root / scannet.shapes[0].source).glob("scene0000_00.txt")
+    before = told.read_text()
+    told.write_text("axisAlignment = 1 0 x\n")
+    with pytest.raises(pc.StoreError, match="axis alignment of scene0000_00"):
+        pc.predict(of_scannet, scannet.path, layout="votenet", out=tmp_path / "Q", **CPU)
+    told.write_text(before)
 
 
 def test_what_cannot_be_meant_is_refused(scannet, of_scannet, run, rooms, tmp_path):
@@ -264,3 +271,10 @@ def test_what_cannot_be_meant_is_refused(scannet, of_scannet, run, rooms, tmp_pa
         with pytest.raises(pc.UsageError, match=says):
             pc.predict(*arguments, **given, **CPU)
     assert not (tmp_path / "R").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "..\\x", "C:x"])
+def test_scans_whose_names_lead_out_of_the_folder_are_refused(name):
+    require_file_names(["scene0000_00", "a/b"], "file")
+    with pytest.raises(pc.UsageError, match="cannot be the name of a file"):
+        require_file_names([name], "file")

@@ -5,17 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pointcmt.cameras import find_rig
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.store.schema import CORRESPONDENCES, RENDER
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.render.jobs.job import create_store, grow_store, job_of_listing, tasks
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.render.config import RenderConfig
+from pointcmt.render.jobs.job import create_store, grow_store, job_of_listing, job_of_store, tasks
 from pointcmt.render.jobs.repair import repair
 from pointcmt.render.jobs.run import Options
 from pointcmt.render.jobs.shards import ShardRunner
 from tests.render import shapes
 from tests.render.job_commands import facts, render, write_off
-from tests.stores import render_listing, tree
+from tests.stores import render_listing, render_toy, tree
 
 SETTINGS = {"size": 24, "points": 64, "shard": 2}
 
@@ -209,3 +212,15 @@ def test_what_is_added_fits_without_asking_for_the_same_size_of_shards(meshes, t
     _, todo = _runner(list_shapes("folder", meshes), tmp_path / "S")
     assert [task.shard for task in todo] == list(range(2, 23))
     assert np.all([task.keep for task in todo] == [True] + [False] * 20)
+
+
+def test_a_store_of_an_earlier_light_is_not_continued(tmp_path, monkeypatch):
+    """Its other shapes would be lit otherwise."""
+    with monkeypatch.context() as patch:
+        patch.setattr("pointcmt.render.config.WORLD_LIGHT", 1)
+        store = render_toy(tmp_path / "S", 2, shard=1, light="world")
+    with pytest.raises(StoreError, match="world_light"):
+        render_toy(tmp_path / "S", 2, shard=1, light="world")
+    with pytest.raises(UsageError, match="an earlier version drew these views"):
+        job_of_store(store, None)
+    assert "world_light" not in RenderConfig(find_rig("ortho6")).attributes()
