@@ -8,7 +8,7 @@ import pytest
 
 from pointcmt.correspondences import pixels_to_points
 from pointcmt.datasets.selection import Selection
-from pointcmt.render.preview_scenes import footprint
+from pointcmt.scenes import box_corners
 from pointcmt.view import write
 from pointcmt.view.contents import Predicted, ViewOptions
 from pointcmt.view.packing import unpack
@@ -264,8 +264,7 @@ def test_a_scene_has_its_boxes_and_frames(browser, room_store, tmp_path):
     edges = np.array(browser.evaluate("state.shape.boxes.map(boxEdges)"))
     for box, own in zip(boxes, edges, strict=True):
         found = np.unique(own.reshape(-1, 3).round(5), axis=0)
-        heights = box[2] + box[5] / 2 * np.array([-1.0, 1.0])
-        expected = [[*corner, z] for corner in footprint(box) for z in heights]
+        expected = box_corners(box[None])[0]
         assert np.abs(found[:, None] - expected).max(axis=-1).min(axis=1).max() < 1e-4
         assert len(found) == 8
         lengths = np.sort(np.linalg.norm(own[:, 0] - own[:, 1], axis=1))

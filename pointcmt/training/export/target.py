@@ -24,8 +24,8 @@ STUDY = "study.json"
 _RUNS_OWN = re.compile(
     "|".join(map(re.escape, (FACTS, CONFIG, METRICS, LOCK)))
     + r"|cost\.json|(curve|features|matches|parts|scenes|clouds)\.png"
-    + r"|(evaluation|confusion|segmentation|classes|frames|precision|boxes|probe|few-shot)"
-    + r"[\w.-]*\.(json|png)"
+    + r"|(evaluation|predictions|confusion|segmentation|classes|frames|precision|boxes|probe"
+    + r"|few-shot)[\w.-]*\.(json|png)"
     + rf"|\..*{re.escape(HALF)}"
 )
 _CHECKPOINTS_OWN = re.compile(

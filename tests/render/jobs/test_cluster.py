@@ -88,7 +88,7 @@ def test_shapes_that_crash_their_worker_are_recorded_and_the_others_are_rendered
         write_off(root / f"bad/train/{fault}.off", shapes.box(0.5))
         (root / f"bad/train/{fault}.fault").write_text(fault)
     before = [worker.poll() for worker in pair.workers]
-    limits = ("--scheduler", pair.address, "--timeout", 4, "--memory-limit", 1)
+    limits = ("--scheduler", pair.address, "--timeout", 10, "--memory-limit", 1)
     code, summary, said = ended(start(root, out, *limits))
     assert code == 3, said
     assert {failure["id"]: failure["reason"] for failure in summary["failures"]} == {

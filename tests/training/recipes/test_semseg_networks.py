@@ -193,8 +193,8 @@ def test_files_of_weights_are_read_or_refused_with_advice(rooms, tmp_path):
     with pytest.raises(MisfitError) as caught:
         plan(rooms, tmp_path, f"model.backbone={NAME}", init=str(path))
     assert advice in caught.value.fix
-    save_file({"MAE_encoder.blocks.blocks.0.norm1.weight": torch.zeros(384)}, path)
-    with pytest.raises(MisfitError, match="Point-BERT and Point-MAE family") as caught:
+    save_file({"transformer_q.blocks.blocks.0.norm1.weight": torch.zeros(384)}, path)
+    with pytest.raises(MisfitError, match="transformer of Point-BERT") as caught:
         plan(rooms, tmp_path, *plain, init=str(path))
     assert advice in caught.value.fix
 
