@@ -1,4 +1,4 @@
-"""A Sphinx extension that completes pages with what is made anew: figures, commands, settings.
+"""A Sphinx extension that completes pages with what is generated: figures, commands, settings.
 
 A page says what it wants in a comment, which a reader on the hosting site does not see:
 

@@ -24,47 +24,50 @@ from pointcmt.training.config.pointcmt import (
     STAGES,
     PipelineConfig,
 )
-from pointcmt.training.config.presets import PRESETS
+from pointcmt.training.config.presets import OFFICIAL, PRESETS, Settings
 from pointcmt.training.config.sections import Section, TrainConfig
 from pointcmt.training.config.yaml_values import MOST_BYTES, MOST_DEEP, parse_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 
 
-# Keys that runs of earlier versions lack; their defaults are what those versions did.
+SHAPES_ADDED = (
+    "point_dropout",
+    "scale",
+    "isotropic",
+    "normalize",
+    "rotation",
+    "shift",
+    "jitter",
+    "jitter_clip",
+)
+SCENES_ADDED = (
+    "dropout",
+    "dropout_probability",
+    "yaw",
+    "tilt",
+    "tilt_probability",
+    "elastic",
+    "elastic_probability",
+    "autocontrast",
+    "color_shift_probability",
+    "color_noise_probability",
+    "mix",
+)
+# Keys that runs of earlier versions lack. Their defaults are what those versions did, except for
+# votes: these took the ranges of the augmentation.
 ADDED = (
     "data.sampling",
     "loss.class_weights",
     "scenes",
     "data.labeled_points",
+    "data.test_area",
     *(f"data.{name}" for name in ("up", "center", "scale")),
     *(f"optimizer.{name}" for name in ("decay", "nesterov")),
     *(f"schedule.{name}" for name in ("per", "floor", "length", "interval", "factor")),
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),
-    *(
-        f"augmentation.{name}"
-        for name in (
-            "point_dropout",
-            "scale",
-            "isotropic",
-            "normalize",
-            "rotation",
-            "shift",
-            "jitter",
-            "jitter_clip",
-            "dropout",
-            "dropout_probability",
-            "yaw",
-            "tilt",
-            "tilt_probability",
-            "elastic",
-            "elastic_probability",
-            "autocontrast",
-            "color_shift_probability",
-            "color_noise_probability",
-            "mix",
-        )
-    ),
+    *(f"augmentation.{name}" for name in (*SHAPES_ADDED, *SCENES_ADDED)),
+    *(f"scenes.augmentation.{name}" for name in SCENES_ADDED),
     *(f"model.{name}" for name in ("head", "dropout")),
     *(
         f"queries.{name}"
@@ -85,8 +88,8 @@ def load_config(
     file: YAML; a string is a path or the name of a packaged configuration, as for `--config`
     (`find_config`). overrides: strings `a.b=c`, the value in YAML, or values by dotted key. flags:
     values by dotted key such as `epochs`; None = not given. Raises UsageError for an unknown
-    recipe, preset or key (with the nearest name), a value of the wrong type (with the key), or a
-    file that cannot be read.
+    recipe, preset or key (with the nearest name), a preset for other recipes, a value of the wrong
+    type (with the key), or a file that cannot be read.
     """
     plugins.trust(recipe)
     kind = _config_of(recipe, "recipe")
@@ -95,7 +98,7 @@ def load_config(
         raise UsageError(f"unknown recipe '{recipe}'", fix=nearest(recipe, known))
     table, origin = _read_all(recipe, file, overrides, flags)
     defaults = _merge(_defaults(kind), kind.follows(table))
-    defaults = _merge(defaults, _preset(table, origin).get(recipe, {}))
+    defaults = _merge(defaults, _preset(recipe, table, origin))
     return _validate(kind, defaults, table, origin)
 
 
@@ -115,7 +118,6 @@ def load_pipeline(
         if (name := f"{stage}.{key}") not in own
     }
     table, origin = _read_all(PIPELINE, file, overrides, every)
-    _preset(table, origin)
     defaults = _defaults(PipelineConfig)
     for stage in STAGES:
         settings = table.get(stage)
@@ -128,8 +130,8 @@ def load_pipeline(
                 where=origin,
                 fix=f"run `pointcmt train {stage}` with it",
             )
-        preset = {"preset": table.get("preset", "official"), **settings}
-        defaults[stage] = _merge(defaults[stage], _preset(preset, origin).get(stage, {}))
+        preset = {"preset": table.get("preset", OFFICIAL), **settings}
+        defaults[stage] = _merge(defaults[stage], _preset(stage, preset, origin))
         defaults[stage]["preset"] = preset["preset"]
     return _validate(PipelineConfig, defaults, table, origin)
 
@@ -212,12 +214,23 @@ def _read_all(
     return table, origin
 
 
-def _preset(table: dict[str, Any], origin: str) -> dict[str, dict[str, Any]]:
-    """Return the preset that a table selects: recipe → values."""
-    name = table.get("preset", "official")
+def _preset(recipe: str, table: dict[str, Any], origin: str) -> Settings:
+    """Return what the preset that a table selects sets for a recipe; official sets nothing."""
+    name = table.get("preset", OFFICIAL)
+    if name == OFFICIAL:
+        return {}
     if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(f"unknown preset '{name}'", where=origin, fix=nearest(str(name), PRESETS))
-    return PRESETS[name]
+    if recipe not in PRESETS[name]:
+        known = [preset for preset, recipes in PRESETS.items() if recipe in recipes]
+        raise UsageError(
+            f"the preset '{name}' is for {', '.join(PRESETS[name])}, not for {recipe}",
+            where=origin,
+            fix=f"leave it out, or use one for {recipe}: {', '.join(known)}"
+            if known
+            else f"leave it out: {recipe} has no presets",
+        )
+    return PRESETS[name][recipe]
 
 
 def _defaults(kind: type[Section]) -> dict[str, Any]:

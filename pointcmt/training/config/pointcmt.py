@@ -200,6 +200,15 @@ class PipelineConfig(Section):
     cmpg: CmpgConfig = CmpgConfig()
     student: StudentConfig = StudentConfig()
 
+    @model_validator(mode="after")
+    def _check_head(self) -> "PipelineConfig":
+        if self.student.model.head != "linear":
+            raise ValueError(
+                "a student of a teacher needs student.model.head=linear: the teacher's feature "
+                "goes through that layer"
+            )
+        return self
+
 
 CONFIGS: dict[str, type[TrainConfig]] = {
     "teacher": TeacherConfig,

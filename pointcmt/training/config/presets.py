@@ -20,6 +20,8 @@ from typing import Any
 
 Settings = dict[str, Any]
 
+OFFICIAL = "official"  # the default preset, of all recipes
+
 WHOLE: Settings = {"validation": 0.0}  # train on all of the train split
 CLOUDS: Settings = WHOLE | {"batch_size": 32, "points": 1024}
 PER_AXIS: Settings = {"scale": (2 / 3, 3 / 2), "shift": 0.2}  # of DGCNN's code and those after it
@@ -175,8 +177,8 @@ SOURCES = {  # of published recipes: whose code, on GitHub
     "pointcmt": "ZhanHeshen/PointCMT",
 }
 PRESETS: dict[str, dict[str, Settings]] = {
-    "official": {},
-    "mvnet-style": {},
+    OFFICIAL: {},
+    "mvnet-style": {"mvnet": {}},
     "modern": {
         "teacher": {
             "epochs": 30,

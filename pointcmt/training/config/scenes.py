@@ -18,6 +18,7 @@ from pointcmt.training.config.sections import (
     Section,
     Share,
     Weight,
+    check_scale,
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -27,13 +28,7 @@ POINTS = {"pointnet2": 8192, "dgcnn": 4096}
 POINTS |= dict.fromkeys(("pointvit-s", "pointvit-b", "pointvit-l"), 8192)
 
 
-def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < scale[0] <= scale[1]:
-        raise ValueError("Input should be two numbers, 0 < smallest <= largest")
-    return scale
-
-
-Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
+Scale = Annotated[tuple[float, float], AfterValidator(check_scale)]
 
 
 class PointInputs(Section):

@@ -1,11 +1,12 @@
-"""Evaluate a run: accuracy over all shapes and over classes, and which classes it confuses.
+"""Evaluate a run on a split of a store, and write the results into its folder.
 
-Part segmentation has its own measures, see `segmentation`. Only evaluation and the probes read the
-test split: training and the choice of the best epoch never see it.
+The results of each kind of run are in modules of their own: `classification`, `segmentation`,
+`scenes` and `boxes`. Only evaluation and the probes read the test split: training and the choice of
+the best epoch never see it.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,10 +18,11 @@ from pointcmt.console import Paced, logger, meter
 from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.datasets.streams import evaluation_config, open_stream
-from pointcmt.errors import StoreError, UsageError, nearest, printable
+from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.evaluation.boxes import detect_scenes
-from pointcmt.training.evaluation.classes import Matched, left_out_lines, match, match_parts
+from pointcmt.training.evaluation.classes import Matched, match, match_parts
+from pointcmt.training.evaluation.classification import Report
 from pointcmt.training.evaluation.classifier import (
     Classifier,
     open_classifier,
@@ -30,8 +32,6 @@ from pointcmt.training.evaluation.classifier import (
 from pointcmt.training.evaluation.published import FROM_FILE, FileOptions, open_file
 from pointcmt.training.evaluation.scenes import match_classes, require_held_out, segment_scenes
 from pointcmt.training.evaluation.segmentation import PartReport
-from pointcmt.training.figures.confusion import draw_confusion
-from pointcmt.training.ops.statistics import accuracy_interval
 from pointcmt.training.runs.box_labels import require_boxes
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.facts import as_options, store_notes
@@ -43,7 +43,6 @@ from pointcmt.training.runs.store_kinds import require_kind
 
 SPLITS = ("test", "val", "train")
 LAST_EPOCH = "trained without validation (data.validation=0): best is the last epoch"
-MOST_NAMED = 5  # classes without shapes that are listed
 
 
 class Evaluation(Protocol):
@@ -68,135 +67,6 @@ class Evaluation(Protocol):
     def facts(self) -> dict[str, Any]: ...
     def describe(self) -> str: ...
     def pictures(self) -> dict[str, bytes]: ...
-
-
-@dataclass(frozen=True)
-class Report:
-    """Results of a classifier: what was evaluated, and the labels that all numbers follow from.
-
-    true, predicted: class indices [n], in the order of the split's shapes. notes: for the user,
-    about the store. left_out: shapes of classes that the run does not know, by class. ids: of the
-    shapes.
-    """
-
-    recipe: str
-    split: str
-    which: str
-    epoch: int
-    votes: int
-    class_names: list[str]
-    true: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
-
-    @property
-    def shapes(self) -> int:
-        """The number of shapes that were classified."""
-        return len(self.true)
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """1 for each correctly classified shape, else 0, [n]; the mean is the first measure."""
-        return self.correct.astype(float)
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """The numbers to compare runs by, the most important one first."""
-        return {
-            "overall_accuracy": self.overall_accuracy,
-            "mean_class_accuracy": self.mean_class_accuracy,
-        }
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether each shape is classified correctly, [n]."""
-        return self.true == self.predicted
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """Counts [C, C]; rows are the true classes, columns the predicted ones."""
-        return confusion_matrix(self.true, self.predicted, len(self.class_names))
-
-    @property
-    def overall_accuracy(self) -> float:
-        """The share of correctly classified shapes."""
-        return float(self.correct.mean())
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the overall accuracy, by the bootstrap over shapes."""
-        return accuracy_interval(int(self.correct.sum()), self.shapes)
-
-    @property
-    def mean_class_accuracy(self) -> float:
-        """The mean accuracy over the classes that have shapes."""
-        return float(np.mean([c["accuracy"] for c in self.per_class.values() if c["shapes"]]))
-
-    @property
-    def per_class(self) -> dict[str, dict[str, Any]]:
-        """Class name → shapes, correct, accuracy (None without shapes)."""
-        table, confusion = {}, self.confusion
-        for name, row, correct in zip(
-            self.class_names, confusion.sum(axis=1), np.diag(confusion), strict=True
-        ):
-            accuracy = float(correct / row) if row else None
-            table[name] = {"shapes": int(row), "correct": int(correct), "accuracy": accuracy}
-        return table
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields that `evaluate --json` prints."""
-        return {**self.numbers(), "notes": list(self.notes), "left_out": self.left_out}
-
-    def of_each(self) -> dict[str, Any]:
-        """Return the true and the predicted class of each shape, for predictions.json."""
-        return {"true": self.true.tolist(), "predicted": self.predicted.tolist()}
-
-    def facts(self) -> dict[str, Any]:
-        """Return more fields for evaluation.json."""
-        return {"confusion": self.confusion.tolist()}
-
-    def numbers(self) -> dict[str, Any]:
-        """Return the same without the notes."""
-        return {
-            "overall_accuracy": self.overall_accuracy,
-            "overall_accuracy_interval": list(self.interval),
-            "mean_class_accuracy": self.mean_class_accuracy,
-            "per_class": self.per_class,
-        }
-
-    def pictures(self) -> dict[str, bytes]:
-        """Draw the confusion matrix."""
-        title = (
-            f"{self.recipe}, {self.split}: {self.overall_accuracy:.1%} of {self.shapes:,} shapes"
-        )
-        return {"confusion": draw_confusion(self.confusion, self.class_names, title)}
-
-    def describe(self) -> str:
-        """Return the numbers as text; each class takes one line, whatever its name holds."""
-        voted = f", {self.votes} votes" if self.votes > 1 else ""
-        trained = f" checkpoint (epoch {self.epoch})" if self.epoch else ""  # none of a file
-        printed = {name: printable(name) for name in self.class_names}
-        width = max(map(len, printed.values()))
-        lines = [
-            f"{self.recipe}, {self.which}{trained}, {self.shapes:,} {self.split} shapes{voted}",
-            f"  overall accuracy     {self.overall_accuracy:7.2%}  (95 % bootstrap interval: "
-            "{:.2%} … {:.2%})".format(*self.interval),
-            f"  mean class accuracy  {self.mean_class_accuracy:7.2%}",
-        ]
-        for name, c in self.per_class.items():
-            if c["shapes"]:
-                share = f"{c['correct']:>5} of {c['shapes']:<5}"
-                lines.append(
-                    f"    {printed[name]:<{width}}  {c['accuracy']:7.2%}  {share}".rstrip()
-                )
-        absent = [printed[name] for name, c in self.per_class.items() if not c["shapes"]]
-        if absent:
-            some = ", ".join(absent[:MOST_NAMED]) + (" …" if len(absent) > MOST_NAMED else "")
-            lines.append(f"  {len(absent)} classes without shapes are not included: {some}")
-        lines += left_out_lines(self.left_out)
-        return "\n".join(lines)
 
 
 def evaluate(
@@ -354,14 +224,6 @@ def _segment(
         predicted=predicted,
         points=points,
     )
-
-
-def confusion_matrix(
-    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Count pairs of classes, [C, C]; rows are the true classes, columns the predicted ones."""
-    cells = np.bincount(true * classes + predicted, minlength=classes * classes)
-    return cells.reshape(classes, classes)
 
 
 def _shapes(run: Run, store: StoreReader, split: str) -> NDArray[np.int64]:

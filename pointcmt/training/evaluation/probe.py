@@ -25,7 +25,7 @@ from pointcmt.console import logger
 from pointcmt.datasets.store.schema import SCENES
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError
-from pointcmt.training.evaluation.evaluate import Report
+from pointcmt.training.evaluation.classification import Report
 from pointcmt.training.evaluation.frozen import RANDOM, TRAINED, Frozen, freeze
 from pointcmt.training.ops.statistics import Difference, paired_difference, spread
 from pointcmt.training.runs.checkpoint import write_file

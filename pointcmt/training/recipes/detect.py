@@ -64,9 +64,10 @@ def _build_seeds(config: DetectConfig) -> nn.Module:
     if name in SPARSE_BACKBONES:
         return VoxelSeeds(build_sparse(name, config.data.voxel, inputs))
     raise UsageError(
-        f"scenes need a network on voxels, and {name} is not one",
+        f"{name} cannot detect boxes" if name else "the network is not given",
         where="model.backbone",
-        fix="start from a run of one of: " + ", ".join(SPARSE_BACKBONES),
+        fix="use one of these, or start from a run of one: "
+        + ", ".join((DetectConfig.from_scratch, *OF_3DETR, *SPARSE_BACKBONES)),
     )
 
 

@@ -37,9 +37,9 @@ def build(config: SemsegConfig, classes: int, pretrained: bool) -> "Semseg":
     name, data = config.model.backbone, config.data
     if name not in SCENE_BACKBONES:
         raise UsageError(
-            f"{name} cannot segment scenes",
+            f"{name} cannot segment scenes" if name else "the network is not given",
             where="model.backbone",
-            fix="start from a run of one of: " + ", ".join(SCENE_BACKBONES),
+            fix="use one of these, or start from a run of one: " + ", ".join(SCENE_BACKBONES),
         )
     backbone = build_for_scenes(name, data)
     if name in SPARSE_BACKBONES:

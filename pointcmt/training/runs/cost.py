@@ -2,9 +2,9 @@
 
 FLOPs count one forward pass for one shape by the deployable network, in evaluation mode and single
 precision: matrix products, convolutions, sparse ones too, and attention, a multiply-add as two.
-Sampling, neighbor search, norms and activations are not counted. Scenes differ in size: theirs are
-those of the first one of validation. The numbers are those of this implementation, whose
-layers do less work than the textbook's (see `backbones.blocks`).
+Sampling, neighbor search, norms and activations are not counted. For scenes, FLOPs are those of
+the first validation scene. The numbers are those of this implementation, whose layers do less work
+than the textbook's (see `backbones.blocks`).
 """
 
 import json

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pointcmt.errors import UsageError
-from pointcmt.training.config.files import load_config, load_pipeline, to_yaml
+from pointcmt.training.config.files import load_config, load_pipeline, parse_config, to_yaml
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.presets import PRESETS
 
@@ -68,12 +68,50 @@ def test_a_preset_overrides_defaults_and_can_be_overridden():
 
 @pytest.mark.parametrize(
     ("preset", "recipe"),
-    [(p, r) for p in PRESETS for r in CONFIGS if (p == "mvnet-style") == (r == "mvnet")],
+    [(p, r) for p, recipes in PRESETS.items() for r in recipes],
 )
 def test_every_preset_is_valid_and_equals_its_saved_copy(preset, recipe, tmp_path):
     config = load_config(recipe, None, [f"preset={preset}"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config(recipe, tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("recipe", "preset", "says"),
+    [
+        ("partseg", "pointnext", "is for student, finetune, not for partseg"),
+        ("teacher", "dgcnn", "leave it out, or use one for teacher: modern, pointcmt"),
+        ("finetune", "pointcmt", "is for teacher, cmpg, student, not for finetune"),
+        ("finetune", "modern", "is for teacher, cmpg, student, not for finetune"),
+        ("student", "mvnet-style", "is for mvnet, not for student"),
+        ("mvnet", "modern", "leave it out, or use one for mvnet: mvnet-style"),
+        ("detect", "modern", "leave it out: detect has no presets"),
+    ],
+)
+def test_a_preset_for_other_recipes_is_refused(recipe, preset, says):
+    with pytest.raises(UsageError) as caught:
+        load_config(recipe, None, [f"preset={preset}"])
+    assert says in str(caught.value)
+    assert caught.value.where == f"--set preset={preset}"
+
+
+def test_a_pipeline_refuses_a_preset_for_its_student_alone():
+    with pytest.raises(UsageError, match="not for teacher"):
+        load_pipeline(None, ["preset=pointnext"])
+
+
+def test_runs_of_earlier_versions_may_name_a_preset_for_other_recipes():
+    """They had the recipe's defaults."""
+    written = load_config("partseg").model_dump(mode="json") | {"preset": "pointnext"}
+    assert parse_config("partseg", written, "run").preset == "pointnext"
+
+
+def test_the_student_of_a_pipeline_has_a_linear_head():
+    """Otherwise it could not learn from the teacher, which is trained first."""
+    with pytest.raises(UsageError, match=r"needs student\.model\.head=linear"):
+        load_pipeline(None, ["student.preset=pointnext"])
+    config = load_pipeline(None, ["student.preset=pointnext", "student.model.head=linear"])
+    assert (config.student.model.backbone, config.student.epochs) == ("pointnext-s", 600)
 
 
 @pytest.mark.parametrize(

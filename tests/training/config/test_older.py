@@ -7,12 +7,13 @@ import pytest
 
 from pointcmt.training.config.files import flatten, parse_config
 
-# The default configuration of each recipe, as the first version that had it wrote it.
+# Configurations by name, as the first version that had them wrote them.
 OLDER = json.loads(Path(__file__).with_name("older_configs.json").read_text())
 
 
-@pytest.mark.parametrize("recipe", OLDER)
-def test_the_configuration_of_an_older_run_is_read(recipe):
-    config = flatten(parse_config(recipe, OLDER[recipe], "run").model_dump(mode="json"))
-    before = flatten(OLDER[recipe])
+@pytest.mark.parametrize("name", OLDER)
+def test_the_configuration_of_an_older_run_is_read(name):
+    written = OLDER[name]
+    config = flatten(parse_config(written["recipe"], written, "run").model_dump(mode="json"))
+    before = flatten(written)
     assert {key: config[key] for key in before} == before

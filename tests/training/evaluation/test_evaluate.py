@@ -19,8 +19,9 @@ from pointcmt.datasets.streams import evaluation_config
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.render.config import RenderConfig
 from pointcmt.training.config.sections import Data
+from pointcmt.training.evaluation.classification import Report, confusion_matrix
 from pointcmt.training.evaluation.classifier import predict
-from pointcmt.training.evaluation.evaluate import Report, confusion_matrix, evaluate
+from pointcmt.training.evaluation.evaluate import evaluate
 from pointcmt.training.evaluation.segmentation import PartReport
 from pointcmt.training.loop import train
 from pointcmt.training.recipes import RECIPES

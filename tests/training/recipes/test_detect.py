@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pointcmt.datasets.streams import evaluation_config, open_stream
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.scenes import SceneLabels
 from pointcmt.training import loop
+from pointcmt.training.config.detection import Detector
 from pointcmt.training.config.files import load_config
 from pointcmt.training.evaluation.classifier import open_classifier
 from pointcmt.training.evaluation.evaluate import evaluate
@@ -23,6 +25,7 @@ from pointcmt.training.networks.detection.votenet import VoteNet
 from pointcmt.training.ops.detection.losses import WEIGHTS
 from pointcmt.training.ops.detection.proposals import detect
 from pointcmt.training.ops.detection.scores import TrueBoxes, detection_scores
+from pointcmt.training.recipes import build_recipe
 from pointcmt.training.recipes import detect as recipes
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.report.page import write_report
@@ -233,8 +236,16 @@ def test_a_run_on_voxels_starts_from_the_encoder_of_a_classifier(rooms, store, t
         train(rooms, config("data.color=true", **start), tmp_path / "color", device="cpu")
     assert "data.color" in caught.value.fix
     dense = config().model.model_copy(update={"backbone": "dgcnn"})  # as from a run of it
-    with pytest.raises(UsageError, match="scenes need a network on voxels, and dgcnn is not one"):
+    with pytest.raises(UsageError, match="dgcnn cannot detect boxes") as refused:
         recipes.build(config().model_copy(update={"model": dense}), 1, False)
+    takes = set(get_args(Detector.model_fields["backbone"].annotation)) - {""}
+    assert set(refused.value.fix.partition(": ")[2].split(", ")) == takes
+
+
+def test_building_without_a_network_is_refused():
+    for recipe in ("detect", "semseg"):
+        with pytest.raises(UsageError, match="the network is not given"):
+            build_recipe(load_config(recipe), 2, False)
 
 
 def test_stores_without_boxes_are_refused(rooms, run, store, tmp_path):

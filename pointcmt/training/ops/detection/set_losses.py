@@ -76,7 +76,8 @@ def match(found: Queries, predicted: Tensor, boxes: Tensor, labels: Tensor, cost
             - costs.objectness * (1 - shares[:, -1:])
             - costs.giou * generalized_iou(predicted[scene][:, None], true[None])
         )
-        query, box = linear_sum_assignment(cost.cpu().numpy())
+        # of a diverged network, costs are not finite: its loss reports that, not the matching
+        query, box = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
         query, box = (torch.as_tensor(each, device=real.device) for each in (query, box))
         pairs.append((torch.full_like(query, scene), query, real[box]))
     return Pairs(*(torch.cat(columns) for columns in zip(*pairs, strict=True)))

@@ -63,6 +63,16 @@ def cost(found, layer, scene, query, box, label):
     )
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("part", ["logits", "centers", "sizes"])
+def test_the_loss_of_a_diverged_network_is_not_finite(part, value):
+    """The loop reports that; the matching has to get there."""
+    found = random_queries()
+    found = found._replace(**{part: torch.full_like(getattr(found, part), value)})
+    terms = set_loss_terms(found, *targets(), COSTS, NO_OBJECT)
+    assert not torch.stack(list(terms.values())).isfinite().all()
+
+
 def best_of_all(found, layer, scene, boxes, labels):
     """The cheapest of all assignments: the query of each box."""
     count = COUNTS[scene]
