@@ -103,6 +103,23 @@ def test_cameras_within_the_tolerance_are_equal(toy_store, tmp_path, apart, sets
         assert verdict.findings[0].facts["sets"] == sets
 
 
+def test_cameras_that_differ_by_class_without_an_odd_class(toy_store, tmp_path):
+    """Half of the shapes of each of five classes have cameras of their class alone."""
+
+    def edit(arrays, classes):
+        for place, name in enumerate(ODD):
+            arrays["world_to_camera"][np.flatnonzero(classes == name)[:2], :, 0, 3] += place + 1
+
+    store = planted(toy_store, tmp_path / "S", edit)
+    (finding,) = check_cameras(find_rendered(store)).findings
+    assert "cameras differ by class, turned by" in finding.what
+    assert "than the rest" not in finding.what
+    assert (finding.facts["classes"], finding.facts["sets"]) == ([], 6)
+    assert {store.shapes[shape].class_name for shape in finding.shapes} == set(ODD)
+    assert len(finding.shapes) == 10
+    assert len(finding.rows) == 4
+
+
 def test_images_rolled_without_their_cameras(toy_store, tmp_path):
     def edit(arrays, classes):
         odd = np.isin(classes, ["guitar", "airplane"])
