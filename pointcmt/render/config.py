@@ -13,7 +13,7 @@ from pointcmt.errors import UsageError, nearest
 BACKENDS = ("auto", "egl", "embree", "pyrender")
 LIGHTS = ("camera", "world")
 CULLS = ("none", "back")
-WORLD_LIGHT = 2  # version of the light that is fixed to the world; 1 had a weak headlight, too
+WORLD_LIGHT = "world 2"  # how stores call the light "world" since it has no headlight anymore
 SHADINGS = ("flat", "smooth")
 # Fields that are not stored while they have these values: stores that predate them keep their hash.
 UNSET: dict[str, Any] = {"splat": 0.0, "cull": "none", "shading": "flat", "crease_angle": None}
@@ -91,7 +91,7 @@ class RenderConfig:
         """Return JSON-able attributes for the store's root, with the rig's cameras written out."""
         table = json.loads(json.dumps(asdict(self)))
         if self.light == "world":
-            table["world_light"] = WORLD_LIGHT
+            table["light"] = WORLD_LIGHT
         return {key: value for key, value in table.items() if value != UNSET.get(key, ...)}
 
     @classmethod
@@ -100,21 +100,21 @@ class RenderConfig:
 
         Raises UsageError for that of a store whose light this version cannot draw.
         """
-        if table.get("light") == "world" and table.get("world_light") != WORLD_LIGHT:
+        if table.get("light") == "world":
             raise UsageError(
                 "an earlier version drew these views, whose light also had a part that followed "
                 "the camera",
                 where="--light world",
                 fix="render the shapes again into a new --out",
             )
-        table = {key: value for key, value in table.items() if key != "world_light"}
+        light = "world" if table["light"] == WORLD_LIGHT else table["light"]
         views = [
             View(tuple(v["position"]), tuple(v["target"]), tuple(v["up"]), v["fov"])
             for v in table["rig"]["views"]
         ]
         rig = Rig(table["rig"]["name"], tuple(views))
         lists = {key: tuple(table[key]) for key in ("layers", "background")}
-        return cls(**{**table, **lists, "rig": rig})
+        return cls(**{**table, **lists, "rig": rig, "light": light})
 
 
 def fit(config: RenderConfig, kind: str) -> RenderConfig:

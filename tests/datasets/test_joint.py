@@ -169,7 +169,7 @@ def test_other_parts_are_refused(tmp_path, monkeypatch):
     [
         ({"rig": find_rig("circle12")}, '"ortho6" in .*/A, "circle12" in .*/C'),
         ({"background": (0, 0, 0)}, "background: .255, 255, 255. in .*/A, .0, 0, 0. in .*/C"),
-        ({"light": "world"}, 'light: "camera" in .*/A, "world" in'),
+        ({"light": "world"}, 'light: "camera" in .*/A, "world 2" in'),
         ({"size": 16}, "size: 32 in .*/A, 16 in"),
         ({"points": 32}, "points: 64 in .*/A, 32 in"),
     ],

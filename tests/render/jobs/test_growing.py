@@ -217,10 +217,11 @@ def test_what_is_added_fits_without_asking_for_the_same_size_of_shards(meshes, t
 def test_a_store_of_an_earlier_light_is_not_continued(tmp_path, monkeypatch):
     """Its other shapes would be lit otherwise."""
     with monkeypatch.context() as patch:
-        patch.setattr("pointcmt.render.config.WORLD_LIGHT", 1)
+        patch.setattr("pointcmt.render.config.WORLD_LIGHT", "world")
         store = render_toy(tmp_path / "S", 2, shard=1, light="world")
-    with pytest.raises(StoreError, match="world_light"):
+    with pytest.raises(StoreError, match=r"render\.light"):
         render_toy(tmp_path / "S", 2, shard=1, light="world")
     with pytest.raises(UsageError, match="an earlier version drew these views"):
         job_of_store(store, None)
-    assert "world_light" not in RenderConfig(find_rig("ortho6")).attributes()
+    now = RenderConfig(find_rig("ortho6"), light="world")
+    assert RenderConfig.from_attributes(now.attributes()) == now

@@ -189,7 +189,10 @@ def test_another_store_of_the_same_classes_has_a_test_split_only(runs, make_stor
 
 RENDERED = RenderConfig(find_rig("ortho6"), size=32)
 OTHERWISE = {
-    "light": (replace(RENDERED, light="world"), 'light: "camera" in the run\'s store, "world" in'),
+    "light": (
+        replace(RENDERED, light="world"),
+        'light: "camera" in the run\'s store, "world 2" in',
+    ),
     "rig": (
         replace(RENDERED, rig=find_rig("circle12")),
         'rig: "ortho6" in the run\'s store, "circle12" in',
