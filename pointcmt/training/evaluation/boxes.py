@@ -18,6 +18,7 @@ from pointcmt.training.evaluation.box_frames import find_box_frames
 from pointcmt.training.evaluation.box_predictor import BoxPredictor
 from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
+from pointcmt.training.evaluation.evaluated import Evaluated
 from pointcmt.training.evaluation.scenes import DRAWN, DRAWN_FRAMES
 from pointcmt.training.figures.box_frames import BoxedFrame, draw_box_frames
 from pointcmt.training.figures.boxes import (
@@ -47,20 +48,14 @@ IOUS = {"25": 0.25, "50": 0.5}  # that a hit must exceed, by the ending of measu
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionReport:
+class DetectionReport(Evaluated):
     """Results of a detection: what was evaluated, and the boxes that all numbers follow from.
 
     found, true: of each scene, as `selection.select` returns them. nms: what non-maximum
     suppression compared. points: of a scene, that the network took. examples, frames: some scenes
-    and frames, to be drawn. notes: for the user, about the store. left_out: boxes of classes that
-    the run does not know, by class.
+    and frames, to be drawn.
     """
 
-    recipe: str
-    split: str
-    which: str
-    epoch: int
-    votes: int
     class_names: list[str]
     found: list[Detections]
     true: list[TrueBoxes]
@@ -68,9 +63,6 @@ class DetectionReport:
     points: int
     examples: list[BoxedScene]
     frames: list[BoxedFrame] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:

@@ -1,6 +1,6 @@
 """Results of classifiers: accuracy over shapes and over classes, and which classes they confuse."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,32 +8,23 @@ from numpy.typing import NDArray
 
 from pointcmt.errors import printable
 from pointcmt.training.evaluation.classes import left_out_lines
+from pointcmt.training.evaluation.evaluated import Evaluated
 from pointcmt.training.figures.confusion import draw_confusion
 from pointcmt.training.ops.statistics import accuracy_interval
 
 MOST_NAMED = 5  # classes without shapes that are listed
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, eq=False)
+class Report(Evaluated):
     """Results of a classifier: what was evaluated, and the labels that all numbers follow from.
 
-    true, predicted: class indices [n], in the order of the split's shapes. notes: for the user,
-    about the store. left_out: shapes of classes that the run does not know, by class. ids: of the
-    shapes.
+    true, predicted: class indices [n], in the order of the split's shapes.
     """
 
-    recipe: str
-    split: str
-    which: str
-    epoch: int
-    votes: int
     class_names: list[str]
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:

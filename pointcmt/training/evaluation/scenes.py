@@ -5,7 +5,7 @@ the scores do not depend on the size of voxels. Classes of run and store are mat
 with votes stand beside those of the plain prediction, never in their place.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, printable
 from pointcmt.training.evaluation.classes import listing
 from pointcmt.training.evaluation.classifier import Classifier
+from pointcmt.training.evaluation.evaluated import Evaluated
 from pointcmt.training.evaluation.scene_frames import find_frames
 from pointcmt.training.evaluation.scene_predictor import ScenePredictor
 from pointcmt.training.figures.confusion import draw_confusion
@@ -46,25 +47,16 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class SceneReport:
+class SceneReport(Evaluated):
     """Results of a segmentation of scenes: what was evaluated, and counts of points.
 
-    confusions: of each scene, once as it is. voted: the same of the votes; empty without. notes:
-    for the user, about the store. left_out: points of classes that the run does not know, by class.
+    confusions: of each scene, once as it is. voted: the same of the votes; empty without.
     """
 
-    recipe: str
-    split: str
-    which: str
-    epoch: int
-    votes: int
     class_names: list[str]
     confusions: list[Confusion]
     voted: list[Confusion]
     drawn: Drawn
-    notes: tuple[str, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:

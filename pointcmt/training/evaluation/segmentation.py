@@ -6,7 +6,7 @@ that is neither present nor predicted counts 1. Instance mIoU is the mean over a
 mIoU the mean over categories of the mean over their shapes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pointcmt.errors import printable
 from pointcmt.training.evaluation.classes import left_out_lines
+from pointcmt.training.evaluation.evaluated import Evaluated
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
 from pointcmt.training.ops.iou import shape_iou
 from pointcmt.training.ops.statistics import mean_interval
@@ -24,28 +25,19 @@ from pointcmt.training.runs.part_labels import Parts
 DRAWN = 8  # shapes in a picture
 
 
-@dataclass(frozen=True)
-class PartReport:
+@dataclass(frozen=True, eq=False)
+class PartReport(Evaluated):
     """Results of a segmentation: what was evaluated, and the labels that all numbers follow from.
 
     labels: classes [n]. true, predicted: parts [n, N], numbered within the class. points:
-    [n, N, 3]. notes: for the user, about the store. left_out: shapes of classes that the run does
-    not know, by class.
+    [n, N, 3].
     """
 
-    recipe: str
-    split: str
-    which: str
-    epoch: int
-    votes: int
     parts: Parts
     labels: NDArray[np.int64]
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
     points: NDArray[np.float32]
-    notes: tuple[str, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> int:

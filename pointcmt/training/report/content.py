@@ -80,11 +80,11 @@ def per_class(sources: list[Source], baseline: Source, gains: Gains) -> Table:
     """Return one row per class, and the difference of each run from the baseline."""
     evaluated = [source for source in sources if source.per_class]
     classes = list(dict.fromkeys(name for source in evaluated for name in source.per_class))
-    known = [name for name in classes if any(_of(s, name) is not None for s in evaluated)]
+    known = [name for name in classes if any(s.per_class.get(name) is not None for s in evaluated)]
     rows = [
         (
             name,
-            *(_percent(_of(source, name)) for source in evaluated),
+            *(_percent(source.per_class.get(name)) for source in evaluated),
             *(_gain(gain.get(name)) for gain in gains.values()),
         )
         for name in known
@@ -203,10 +203,6 @@ def _measure(source: Source, name: str) -> str:
     text = _percent(source.measures[name])
     interval = (source.evaluation or {}).get(f"{name}_interval")
     return f"{text} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else text
-
-
-def _of(source: Source, name: str) -> float | None:
-    return source.per_class.get(name)
 
 
 def _percent(value: float | None) -> str:

@@ -50,11 +50,13 @@ def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
             expected = points_plain.ball_query(points, queries, limit, count)
             assert torch.equal(ops.ball_query(points, queries, radius, count), expected)
     for k in {1, min(size, 20), size}:
-        found, expected = (
-            run(points, queries, k) for run in (ops.k_nearest, points_plain.k_nearest)
-        )
-        assert torch.equal(found[0], expected[0])
-        assert torch.equal(found[1], expected[1])
+        assert_plain_neighbors(points, queries, k)
+
+
+def assert_plain_neighbors(points, queries, k):
+    found, expected = (run(points, queries, k) for run in (ops.k_nearest, points_plain.k_nearest))
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,11 +67,7 @@ def test_trees_find_what_the_definition_says(kind, dtype):
     others = clouds(300, kind, dtype, batch=1, seed=1)
     for queries in (points, others, others + 3):
         for k in (1, 7, 200):
-            found, expected = (
-                run(points, queries, k) for run in (ops.k_nearest, points_plain.k_nearest)
-            )
-            assert torch.equal(found[0], expected[0])
-            assert torch.equal(found[1], expected[1])
+            assert_plain_neighbors(points, queries, k)
 
 
 @pytest.mark.parametrize("kind", KINDS)
