@@ -22,8 +22,8 @@ def require_instances(store: StoreReader) -> None:
 
 
 def require_boxes(store: StoreReader, scenes: NDArray[np.int64], which: str) -> None:
-    """Raise StoreError if these scenes [n] have no boxes at all. which: what they are."""
-    if not any(len(label) for label, _ in _labeled_boxes(store, scenes)):
+    """Raise StoreError if there are scenes [n], but no box in any. which: what they are."""
+    if len(scenes) and not any(len(label) for label, _ in _labeled_boxes(store, scenes)):
         raise StoreError(
             f"no box is in any of the {len(scenes)} {which} scenes",
             where=store.path,

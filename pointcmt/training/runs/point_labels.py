@@ -19,10 +19,9 @@ def count_points(store: StoreReader, scenes: NDArray[np.int64]) -> NDArray[np.in
 
 
 def require_labeled_points(store: StoreReader, scenes: NDArray[np.int64], which: str) -> None:
-    """Raise StoreError if no point of these scenes [n] has a class. which: what they are."""
-    for scene in scenes:
-        if count_points(store, np.array([scene])).any():
-            return
+    """Raise StoreError if there are scenes [n], but no point has a class. which: what they are."""
+    if not len(scenes) or any(count_points(store, np.array([scene])).any() for scene in scenes):
+        return
     raise StoreError(
         f"no point of the {len(scenes)} {which} scenes has a class",
         where=store.path,

@@ -192,6 +192,15 @@ def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_pa
     assert_equal_runs(tmp_path / "straight", tmp_path / "parts")
 
 
+def test_a_final_run_holds_out_nothing(rooms, tmp_path):
+    usual = config(epochs=1)
+    data = usual.data.model_copy(update={"validation": 0.0})
+    final = usual.model_copy(update={"data": data})
+    result = train(rooms, final, tmp_path / "run", device="cpu")
+    assert result.best == result.last
+    assert not any(name.startswith("val_") for name in result.last)
+
+
 def test_votes_into_boxes_of_aligned_scenes(rooms, tmp_path):
     """As SUN RGB-D has them, with accumulated batches; nothing is read but points and boxes."""
     more = ("data.votes=boxes", "data.batch_size=2", "optimizer.accumulate=2")

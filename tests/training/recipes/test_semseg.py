@@ -158,6 +158,15 @@ def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_pa
     assert_equal_runs(tmp_path / "straight", tmp_path / "parts")
 
 
+def test_a_final_run_holds_out_nothing(rooms, tmp_path):
+    usual = config(epochs=1)
+    data = usual.data.model_copy(update={"validation": 0.0})
+    final = usual.model_copy(update={"data": data})
+    result = train(rooms, final, tmp_path / "run", device="cpu")
+    assert result.best == result.last
+    assert not any(name.startswith("val_") for name in result.last)
+
+
 def test_accumulated_batches_make_one_step(rooms, tmp_path):
     train(rooms, config("optimizer.accumulate=2"), tmp_path, device="cpu")
     assert all(np.isfinite(record["loss"]) for record in metrics(tmp_path))
