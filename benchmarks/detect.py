@@ -114,7 +114,7 @@ def configure(job: Job, rooms: ViewStore) -> Any:
     options = job.options
     overrides = [f"data.split_seed={job.seed}", f"model.backbone={options.backbone}"]
     overrides += [*(AS_MVNET if options.backbone in SPARSE_BACKBONES else ())]
-    overrides += ["loop.tensorboard=false", *options.set]
+    overrides += ["data.validation=0", "loop.tensorboard=false", *options.set]
     flags = {"seed": job.seed, "init": job.init or None}
     config = load_config("detect", "detect-toyrooms", overrides, epochs=options.epochs, **flags)
     every = len(split_shapes(rooms, config.data).train)

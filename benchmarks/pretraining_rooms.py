@@ -14,7 +14,7 @@ sees the frames at --size, and its features are cached. Then trains `semseg-toyr
 5,000 voxels from the encoder of each, and from random weights, with the labels of 5, 10, 20 and all
 (0) train rooms (--ablation-labels for a single loss), the whole network and with a frozen encoder.
 Runs of a seed see the same rooms, and about as many steps with few rooms as with many. Nothing
-learns from test rooms; the last epoch counts.
+learns from test rooms, or chooses by them; the last epoch counts.
 
 DIR/RESULTS.md, rewritten after each seed, has for each number of labeled rooms the mIoU on the test
 rooms, mean ± standard deviation over seeds, and the differences from random weights, paired by seed
@@ -159,7 +159,7 @@ def segmentation(job: Job, rooms: ViewStore, labels: int, encoder: str, pre: Pat
 
     def configure(*more: str, **flags: Any) -> Any:
         overrides = [f"data.split_seed={job.seed}", f"model.encoder={encoder}"]
-        overrides += ["loop.tensorboard=false", "schedule.warmup=1", *more]
+        overrides += ["data.validation=0", "loop.tensorboard=false", "schedule.warmup=1", *more]
         return load_config("semseg", "semseg-toyrooms", overrides, seed=job.seed, **flags)
 
     every = len(split_shapes(rooms, configure().data).train)
