@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/point_ops.py [--threads 1 2] [--rounds 7] [--only WORD]
 
-Libraries are optional: `pip install pykdtree fpsample` (k-d trees, farthest points). Textbook is
+Libraries are optional: `pip install pykdtree fpsample` (k-d trees, farthest points); for balls of a
+room it is scipy's tree, the only one found that finds all points within a radius. Textbook is
 how PointNet++ and DGCNN are usually written in PyTorch: a Python loop over the samples, the whole
 distance matrix as |a|² - 2ab + |b|², sorting, topk and fancy indexing. fpsample begins at a point
 of its own choice, so that its samples are others, though farthest points too.
@@ -36,6 +37,7 @@ from baselines.textbook_ops import (
     textbook_k_nearest,
     textbook_three_nearest,
 )
+from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -159,6 +161,7 @@ def ball_case(points: Tensor, centers: Tensor, radius: float, count: int) -> Cas
         f"ball query {radius} m",
         lambda: ops.ball_query(points, centers, radius, count),
         lambda: textbook_ball_query(points, centers, radius, count),
+        scipy_balls(points, centers, radius, count),
     )
 
 
@@ -185,6 +188,22 @@ def pykdtree(points: Tensor, queries: Tensor, k: int) -> Call | None:
     def search() -> Tensor:
         found = [tree.KDTree(cloud).query(asked, k=k)[1] for cloud, asked in pairs]
         return torch.from_numpy(np.stack(found).astype(np.int64))
+
+    return search
+
+
+def scipy_balls(points: Tensor, centers: Tensor, radius: float, count: int) -> Call:
+    """Return a search with scipy's tree; it takes all points of a ball, the lowest `count` stay."""
+    pairs = list(zip(points.numpy(), centers.numpy(), strict=True))
+
+    def search() -> Tensor:
+        index = np.empty((*centers.shape[:2], count), np.int64)
+        for rows, (cloud, asked) in zip(index, pairs, strict=True):
+            found = cKDTree(cloud).query_ball_point(asked, radius, return_sorted=True)
+            for row, ball in zip(rows, found, strict=True):
+                row[: len(ball)] = ball[:count]
+                row[len(ball) :] = ball[0]
+        return torch.from_numpy(index)
 
     return search
 
