@@ -27,8 +27,9 @@ class DetectionData(Data):
 
     batch_size: Annotated[int, Field(ge=2)] = 8
     """Scenes per batch, over all processes."""
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the train scenes used to select the best epoch, if the store has no val split."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the train scenes used to select the best epoch, if the store has no val split;
+    0 = none: the last epoch counts as the best."""
     fraction: Share = 1.0
     """Fraction of the remaining train scenes to train on. Rescans of a room count as one."""
     points: Positive = 40_000

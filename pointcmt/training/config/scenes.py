@@ -52,8 +52,9 @@ class SceneData(PointInputs, Data):
 
     batch_size: Annotated[int, Field(ge=2)] = 8
     """Crops per batch, over all processes."""
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the train scenes used to select the best epoch, if the store has no val split."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the train scenes used to select the best epoch, if the store has no val split;
+    0 = none: the last epoch counts as the best."""
     fraction: Share = 1.0
     """Fraction of the remaining train scenes to train on. Rescans of a room count as one."""
     test_area: Annotated[int, Field(ge=0, le=6)] = 0

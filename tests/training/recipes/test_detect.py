@@ -193,9 +193,7 @@ def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(rooms, tmp_pa
 
 
 def test_a_final_run_holds_out_nothing(rooms, tmp_path):
-    usual = config(epochs=1)
-    data = usual.data.model_copy(update={"validation": 0.0})
-    final = usual.model_copy(update={"data": data})
+    final = config(epochs=1, **{"data.validation": 0})
     result = train(rooms, final, tmp_path / "run", device="cpu")
     assert result.best == result.last
     assert not any(name.startswith("val_") for name in result.last)
