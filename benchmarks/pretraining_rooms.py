@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--labels", default="5,10,20,0", help="labeled rooms, 0 = all")
     parser.add_argument("--ablation-labels", default="10", help="the same for L_k and L_m")
     parser.add_argument("--epochs", type=int, default=4, help="of the pre-training")
-    parser.add_argument("--tune-epochs", type=int, default=8, help="of each segmentation")
+    parser.add_argument("--tune-epochs", type=int, default=6, help="of each segmentation")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--images", type=Path, help="another 2D network: a folder of transformers'")
     parser.add_argument("--size", type=int, default=256, help="longer side that it sees, in pixels")
