@@ -1,7 +1,7 @@
 """Detection in toy rooms by `train detect`: average precision by class, and what pre-training adds.
 
 Usage: python benchmarks/detect.py --out DIR [--train 120] [--test 30] [--seeds 0,1,2]
-           [--labels 0,24] [--epochs 24] [--few-epochs 40] [--init RUN] [--resolution 320x240]
+           [--labels 0,24] [--epochs 24] [--few-epochs 60] [--init RUN] [--resolution 320x240]
            [--workers 2] [--device cpu] [--set KEY=VALUE …]
 
 Renders the rooms into DIR/rooms and trains `detect-toyrooms` with the labels of so many train rooms
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--labels", default="0,24", help="labeled rooms, 0 = all")
     parser.add_argument("--epochs", type=int, default=24, help="with all rooms")
-    parser.add_argument("--few-epochs", type=int, default=40, help="with fewer labeled rooms")
+    parser.add_argument("--few-epochs", type=int, default=60, help="with fewer labeled rooms")
     parser.add_argument("--init", default="", help="run to start from; {seed} is replaced")
     parser.add_argument("--resolution", default="320x240", help="of the frames")
     parser.add_argument("--workers", type=int, default=2)
