@@ -68,7 +68,7 @@ ADDED = (
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),
     *(f"augmentation.{name}" for name in (*SHAPES_ADDED, *SCENES_ADDED)),
     *(f"scenes.augmentation.{name}" for name in SCENES_ADDED),
-    *(f"model.{name}" for name in ("head", "dropout")),
+    *(f"model.{name}" for name in ("head", "dropout", "cache")),
     *(
         f"queries.{name}"
         for name in (

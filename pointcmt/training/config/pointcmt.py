@@ -60,6 +60,17 @@ class Teacher(Section):
     """How the features of the views are combined."""
     encoder: Literal["train", "frozen"] = "train"
     """frozen: train only the layers after the image network, at much lower cost."""
+    cache: bool = False
+    """Compute a frozen image network's features once, keep them in the store and train on them: an
+    epoch then takes seconds."""
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> "Teacher":
+        if self.cache and self.encoder != "frozen":
+            raise ValueError(
+                "model.cache is for features that stay the same: it needs model.encoder=frozen"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_weights(self) -> "Teacher":
