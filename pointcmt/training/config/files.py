@@ -69,6 +69,7 @@ ADDED = (
     *(f"augmentation.{name}" for name in (*SHAPES_ADDED, *SCENES_ADDED)),
     *(f"scenes.augmentation.{name}" for name in SCENES_ADDED),
     *(f"model.{name}" for name in ("head", "dropout", "cache")),
+    "distillation.gradients",
     *(
         f"queries.{name}"
         for name in (
