@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
+from pointcmt.training.config.files import parse_setting
 from pointcmt.training.config.names import FOLDER
 from pointcmt.training.config.sections import Positive, Section
 from pointcmt.training.config.yaml_values import MOST_BYTES, parse_yaml
@@ -21,6 +22,7 @@ STUDIES = FOLDER / "studies"
 NAME = re.compile(r"[A-Za-z0-9][\w.+%-]*")  # of runs, axes and values: they name folders
 LINKS = ("teacher", "generator", "init")  # keys that name another run of the study
 TEST = "test"
+Seed = Annotated[int, Field(ge=0, lt=1000)]
 
 
 class Value(Section):
@@ -68,6 +70,8 @@ class StudyRun(Section):
     """The same with few labels: 5w10s, or several of them."""
     unlabeled: bool = False
     """Whether it also reads the stores of --unlabeled."""
+    given: dict[str, Any] = Field(default={})
+    """Settings of the command line, which override all others but those of a search."""
 
 
 class StudyConfig(Section):
@@ -77,7 +81,7 @@ class StudyConfig(Section):
     """The question, as the title of its results."""
     baseline: str
     """The row that the others of a table are compared with."""
-    seeds: tuple[Annotated[int, Field(ge=0, lt=1000)], ...]
+    seeds: tuple[Seed, ...]
     """Seeds of all runs but those of `once`."""
     axes: dict[str, dict[str, Value]] = Field(default={})
     """Axes by name, and their values by name."""
@@ -149,3 +153,40 @@ def load_study(given: str) -> StudyConfig:
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         what = f"'{key}': {reason}" if key else reason
         raise UsageError(f"this study is not valid: {what}", where=str(path)) from None
+
+
+def change(study: StudyConfig, overrides: list[str], seeds: str | None) -> StudyConfig:
+    """Return a study with other settings, RECIPE.KEY=VALUE, and other seeds: 0,1,2.
+
+    They override all settings of the study. Raises UsageError for texts of another form and for a
+    recipe that the study does not train.
+    """
+    recipes = {run.recipe for run in study.runs.values()}
+    runs = dict(study.runs)
+    for text in overrides:
+        key, value = parse_setting(text)
+        recipe, _, key = key.partition(".")
+        if recipe not in recipes or not key:
+            raise UsageError(
+                f"'{text}' does not set a key of a recipe of this study",
+                where="--set",
+                fix=f"begin with one of {', '.join(sorted(recipes))}: "
+                f"--set {min(recipes)}.epochs=10",
+            )
+        for name, run in runs.items():
+            if run.recipe == recipe:
+                given = {**run.given, key: value}
+                runs[name] = run.model_copy(update={"given": given})
+    changes: dict[str, Any] = {"runs": runs}
+    if seeds is not None:
+        try:
+            changes["seeds"] = TypeAdapter(tuple[Seed, ...]).validate_python(seeds.split(","))
+        except ValidationError:
+            changes["seeds"] = ()
+        if not changes["seeds"] or len(set(changes["seeds"])) < len(changes["seeds"]):
+            raise UsageError(
+                f"'{seeds}' is not a list of seeds",
+                where="--seeds",
+                fix="use different integers from 0 to 999, such as 0,1,2,3,4",
+            )
+    return study.model_copy(update=changes)

@@ -19,6 +19,8 @@ from pointcmt.datasets.store.view_store import Share, StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.images.features import compute_features, teacher_key
+from pointcmt.training.images.files import described_network
+from pointcmt.training.images.networks import AUTO
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import BEST, Run, require_classes
@@ -87,9 +89,12 @@ def cache_views(
     cannot take, StoreError for a damaged store.
     """
     backbone, image_size = config.model.backbone, config.data.image_size
-    what = " ".join(filter(None, (backbone, model.known.fingerprint)))
+    known = model.known
+    if backbone == AUTO:  # in training from its folder, later from the run: the same either way
+        known = described_network(config.model.architecture, "model.architecture")
+    what = " ".join(filter(None, (backbone, known.fingerprint)))
     key = teacher_key(model.encoder, what, image_size)
-    facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
+    facts = {"teacher": key, "backbone": known.name, "image_size": image_size}
     rank, world_size = (processes.process_index, processes.num_processes) if processes else (0, 1)
 
     def encode(views: Tensor) -> Tensor:

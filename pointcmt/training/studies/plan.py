@@ -6,11 +6,12 @@ from itertools import product
 from typing import Any
 
 from pointcmt.errors import UsageError, nearest
-from pointcmt.training.config.study import LINKS, StudyConfig, StudyRun
+from pointcmt.training.config.study import LINKS, StudyConfig, StudyRun, Value
 
 ROWS = "rows"  # in a selection, beside the names of axes
 SEARCH_SEED = 1000  # the first one of a search; those of a study are smaller
 QUICK_EPOCHS, QUICK_SEEDS = 2, 2
+EPOCH_KEYS = ("epochs", "schedule.warmup")
 
 Place = dict[str, str]  # axis → name of a value
 
@@ -69,28 +70,25 @@ def plan_jobs(study: StudyConfig, only: Mapping[str, tuple[str, ...]]) -> list[J
 
 
 def quick(study: StudyConfig) -> StudyConfig:
-    """Return the same study with two seeds, one of each search, for `QUICK_EPOCHS` epochs each."""
-    runs = {name: run.model_copy(update={"search_seeds": 1}) for name, run in study.runs.items()}
-    recipes = {run.recipe for run in study.runs.values()}
-    settings = {name: {**study.recipes.get(name, {})} for name in recipes}
+    """Return the same study with two seeds, one of each search, and `QUICK_EPOCHS` epochs a run."""
+    runs = {
+        name: run.model_copy(update={"search_seeds": 1, "set": _without_epochs(run.set)})
+        for name, run in study.runs.items()
+    }
+    recipes = {
+        run.recipe: {**study.recipes.get(run.recipe, {}), "epochs": QUICK_EPOCHS}
+        for run in runs.values()
+    }
     axes = {
-        axis: {
-            name: v.model_copy(update={"times": 1.0, "set": _without_epochs(v.set)})
-            for name, v in values.items()
-        }
+        axis: {name: Value(set=_without_epochs(value.set)) for name, value in values.items()}
         for axis, values in study.axes.items()
     }
-    for name, table in settings.items():
-        settings[name] = {**_without_epochs(table), "epochs": QUICK_EPOCHS}
-    runs = {
-        name: run.model_copy(update={"set": _without_epochs(run.set)}) for name, run in runs.items()
-    }
-    more = {"runs": runs, "recipes": settings, "axes": axes, "seeds": study.seeds[:QUICK_SEEDS]}
-    return study.model_copy(update=more)
+    changes = {"runs": runs, "recipes": recipes, "axes": axes, "seeds": study.seeds[:QUICK_SEEDS]}
+    return study.model_copy(update=changes)
 
 
 def _without_epochs(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != "epochs"}
+    return {key: value for key, value in table.items() if key not in EPOCH_KEYS}
 
 
 def _check_selection(study: StudyConfig, only: Mapping[str, tuple[str, ...]]) -> None:
@@ -124,11 +122,22 @@ def _job(study: StudyConfig, name: str, place: Place, seed: int) -> Job:
     for axis, value in place.items():
         settings |= study.axes[axis][value].set
         times *= study.axes[axis][value].times
+    settings |= run.given
     links = {
         link: _key(study, other, place, seed) for link in LINKS if (other := getattr(run, link))
     }
-    key = _key(study, name, place, seed)
-    return Job(key, name, run.row or name, run, place, seed, settings, times, links, _keys(study, name, place))
+    return Job(
+        _key(study, name, place, seed),
+        name,
+        run.row or name,
+        run,
+        place,
+        seed,
+        settings,
+        times,
+        links,
+        _keys(study, name, place),
+    )
 
 
 def _key(study: StudyConfig, name: str, place: Place, seed: int) -> str:
@@ -160,16 +169,18 @@ def _searches(study: StudyConfig, job: Job) -> Iterator[Job]:
     where = _search_place(study, job.run, job.place)
     for number, keys in enumerate(job.candidates):
         for key in keys:
-            seed = int(key.rpartition("-")[2])
-            plain = _job(study, job.name, where, seed)
+            plain = _job(study, job.name, where, int(key.rpartition("-")[2]))
+            yield from _links(study, plain)
             settings = {**plain.settings, **job.run.search[number]}
-            links = {
-                link: _key(study, getattr(job.run, link), where, seed) for link in plain.links
-            }
-            for link in plain.links:
-                yield _job(study, getattr(job.run, link), where, seed)
-            more = {"key": key, "settings": settings, "links": links, "candidates": ()}
-            yield replace(plain, searching=True, **more)
+            yield replace(plain, key=key, settings=settings, candidates=(), searching=True)
+
+
+def _links(study: StudyConfig, job: Job) -> Iterator[Job]:
+    """Yield the jobs that a job starts from, and theirs."""
+    for link in job.links:
+        other = _job(study, getattr(job.run, link), job.place, job.seed)
+        yield from _links(study, other)
+        yield other
 
 
 def _add(job: Job, every: Mapping[str, Job], ordered: dict[str, Job]) -> None:
