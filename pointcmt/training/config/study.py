@@ -30,6 +30,8 @@ class Value(Section):
 
     set: dict[str, Any] = Field(default={})
     """Settings of all runs that vary over the axis, by dotted key."""
+    recipes: dict[str, dict[str, Any]] = Field(default={})
+    """Settings of those of one recipe, which override them."""
     times: Annotated[float, Field(gt=0)] = 1.0
     """Factor of their epochs, such as 5 where a fifth of the labels makes epochs shorter."""
 

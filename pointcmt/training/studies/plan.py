@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from pointcmt.errors import UsageError, nearest
-from pointcmt.training.config.study import LINKS, StudyConfig, StudyRun, Value
+from pointcmt.training.config.study import LINKS, StudyConfig, StudyRun
 
 ROWS = "rows"  # in a selection, beside the names of axes
 SEARCH_SEED = 1000  # the first one of a search; those of a study are smaller
@@ -80,7 +80,7 @@ def quick(study: StudyConfig) -> StudyConfig:
         for run in runs.values()
     }
     axes = {
-        axis: {name: Value(set=_without_epochs(value.set)) for name, value in values.items()}
+        axis: {name: value.model_copy(update={"times": 1.0}) for name, value in values.items()}
         for axis, values in study.axes.items()
     }
     changes = {"runs": runs, "recipes": recipes, "axes": axes, "seeds": study.seeds[:QUICK_SEEDS]}
@@ -120,8 +120,9 @@ def _job(study: StudyConfig, name: str, place: Place, seed: int) -> Job:
     settings: dict[str, Any] = {**study.recipes.get(run.recipe, {}), **run.set}
     times = 1.0
     for axis, value in place.items():
-        settings |= study.axes[axis][value].set
-        times *= study.axes[axis][value].times
+        one = study.axes[axis][value]
+        settings |= {**one.set, **one.recipes.get(run.recipe, {})}
+        times *= one.times
     settings |= run.given
     links = {
         link: _key(study, other, place, seed) for link in LINKS if (other := getattr(run, link))

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from pointcmt.console import logger
 from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.page_folder import write_files
 from pointcmt.errors import UsageError
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.evaluation.classes import require_testable
+from pointcmt.training.evaluation.probe import parse_episodes, possible_episodes
 from pointcmt.training.report.figures import figure_files
 from pointcmt.training.report.tables import Table
 from pointcmt.training.studies.figures import figures_of
@@ -51,6 +53,9 @@ def run_study(
             config = job_config(job, out)
             if config.classifies and job.run.test:
                 require_testable(store, config)
+    for text in dict.fromkeys(job.run.few_shot for job in jobs if job.run.few_shot):
+        for error in possible_episodes(store, parse_episodes(text))[1]:
+            logger.warning(f"study: left out: {error.what}")
     work = partial(perform, out=out, data=data, unlabeled=unlabeled, device=device)
     perform_all(jobs, work, workers)
     return write_results(study, jobs, out)

@@ -35,7 +35,7 @@ def tables_of(jobs: list[Job], out: Path, baseline: str) -> list[Table]:
 
 def score_table(task: str, cells: list[Cell], baseline: str) -> Table:
     """Return one row for each row of the study and each place: means, and minus the baseline."""
-    axes = list(max((cell.place for cell in cells), key=len))
+    axes = max((list(cell.place) for cell in cells), key=lambda axes: len(axes))
     names = list(next(iter(cells[0].measures.values())))
     rows = []
     for cell in cells:

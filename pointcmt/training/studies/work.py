@@ -16,7 +16,7 @@ from pointcmt.files import read_json
 from pointcmt.training.config.files import nest, resolve_table
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.evaluation.evaluate import evaluate
-from pointcmt.training.evaluation.probe import FewShot, parse_episodes, probe
+from pointcmt.training.evaluation.probe import FewShot, parse_episodes, possible_episodes, probe
 from pointcmt.training.loop import train
 from pointcmt.training.runs.checkpoint import write_file
 from pointcmt.training.runs.metrics import best_of, read_metrics, score_name
@@ -66,7 +66,8 @@ def measure(
         report = evaluate(folder, store, "test", device=device)
         found["test"] = {"measures": report.measures, "ids": list(report.ids), **report.of_each()}
     if job.run.svm or job.run.few_shot:
-        episodes = parse_episodes(job.run.few_shot) if job.run.few_shot else ()
+        asked = parse_episodes(job.run.few_shot) if job.run.few_shot else ()
+        episodes, _ = possible_episodes(store, asked)
         found["probes"] = {}
         for each in probe(folder, store, job.run.svm, episodes, device=device):
             if isinstance(each, FewShot):
