@@ -71,9 +71,9 @@ class StudyRun(Section):
     few_shot: str = ""
     """The same with few labels: 5w10s, or several of them."""
     unlabeled: bool = False
-    """Whether it also reads the stores of --unlabeled."""
+    """Whether it also reads the unlabeled stores."""
     given: dict[str, Any] = Field(default={})
-    """Settings of the command line, which override all others but those of a search."""
+    """Settings given beside the file, which override all others but those of a search."""
 
 
 class StudyConfig(Section):
@@ -188,7 +188,7 @@ def change(study: StudyConfig, overrides: list[str], seeds: str | None) -> Study
         if not changes["seeds"] or len(set(changes["seeds"])) < len(changes["seeds"]):
             raise UsageError(
                 f"'{seeds}' is not a list of seeds",
-                where="--seeds",
+                where="seeds",
                 fix="use different integers from 0 to 999, such as 0,1,2,3,4",
             )
     return study.model_copy(update=changes)

@@ -97,13 +97,15 @@ def _check_selection(study: StudyConfig, only: Mapping[str, tuple[str, ...]]) ->
     for axis, values in only.items():
         if axis not in known:
             raise UsageError(
-                f"this study has no axis '{axis}'", where="--only", fix=nearest(axis, known)
+                f"this study has no axis '{axis}'",
+                where=f"{axis}={','.join(values)}",
+                fix=nearest(axis, known),
             )
         for value in values:
             if value not in known[axis]:
                 raise UsageError(
                     f"'{value}' is not one of the {axis} of this study",
-                    where="--only",
+                    where=f"{axis}={','.join(values)}",
                     fix=nearest(value, known[axis]),
                 )
 

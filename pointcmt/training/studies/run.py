@@ -43,9 +43,8 @@ def run_study(
     jobs = [job for job in jobs if unlabeled or not _reads_unlabeled(job, jobs)]
     if not jobs:
         raise UsageError(
-            "no run of the study is left",
-            where="--only",
-            fix="name other rows; runs on unlabeled stores need --unlabeled",
+            "no run of the study is left: those that were named learn from unlabeled stores",
+            fix="pass such a store, or name other rows",
         )
     store = open_stores([*data])
     for job in jobs:  # before hours of work

@@ -1,5 +1,6 @@
 """Studies as files and as lists of jobs: what is trained, in which order, from what."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,12 @@ def test_the_studies_of_the_package_are_valid(name):
                 if one is not study:
                     assert config.epochs == 2
     assert len(study.seeds) >= 5
+
+
+def test_the_study_in_the_docs_is_valid(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/studies.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    jobs = plan_jobs(load_study(str(tmp_path / "mine.yaml")), {})
+    assert {job_config(job, tmp_path).data.points for job in jobs} == {128, 1024}
+    assert len(jobs) == 2 * 2 * 3
