@@ -60,14 +60,19 @@ def along(axis: str, cells: Sequence[Cell]) -> Figure:
     """Draw the first measure over an axis' values, in a panel for each place on the others."""
     mine = [cell for cell in cells if axis in cell.place]
     values = list(dict.fromkeys(cell.place[axis] for cell in mine))
+    others = [{name: v for name, v in cell.place.items() if name != axis} for cell in mine]
+    most = max(map(len, others))
+    places = [place for place in others if len(place) == most]
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for cell in mine:
-        place = " · ".join(value for name, value in cell.place.items() if name != axis)
-        scores = [next(iter(measures.values())) for measures in cell.measures.values()]
-        panels.setdefault(place, {}).setdefault(cell.row, {})[cell.place[axis]] = scores
+    for place in places:
+        rows = panels.setdefault(" · ".join(place.values()), {})
+        for cell, other in zip(mine, others, strict=True):
+            if other.items() <= place.items():  # a teacher's is in the panels of all students
+                scores = [next(iter(measures.values())) for measures in cell.measures.values()]
+                rows.setdefault(cell.row, {})[cell.place[axis]] = scores
     figure, axes = _grid(len(panels))
     colors = _styles([row for rows in panels.values() for row in rows])
-    for panel, (place, rows) in zip(axes, panels.items(), strict=False):
+    for panel, (title, rows) in zip(axes, panels.items(), strict=False):
         for (row, found), shift in zip(rows.items(), _shifts(len(rows)), strict=True):
             x = [values.index(value) + shift for value in found]
             y = [100 * float(np.mean(scores)) for scores in found.values()]
@@ -77,7 +82,7 @@ def along(axis: str, cells: Sequence[Cell]) -> Figure:
             )
         panel.set_xticks(range(len(values)), [caption(value) for value in values])
         name = in_words(next(iter(next(iter(mine[0].measures.values())))))
-        _style(panel, place or "all", axis, f"{name} (%)")
+        _style(panel, title or "all", axis, f"{name} (%)")
     _legend(figure, axes, "mean ± standard deviation over seeds")
     return figure
 
@@ -86,7 +91,7 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
     figure = Figure((PANEL[0] * columns, PANEL[1] * rows + 0.7), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    axes = list(figure.subplots(rows, columns, sharey=True, squeeze=False).ravel())
     for panel in axes[count:]:
         panel.set_axis_off()
     return figure, axes

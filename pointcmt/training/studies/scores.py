@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 TRAINED, RANDOM = "trained", "random"  # networks of a probe
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """The scores of one row of a table at one place, by seed.
 
@@ -67,7 +67,21 @@ def cells_of(
             for network, row in ((RANDOM, baseline), (TRAINED, job.row)):
                 own = networks[network]
                 cell(task, row, job).add(job.seed, own["measures"], np.array(own["scores"]))
-    return {task: list(table.values()) for task, table in cells.items()}
+    return {task: _by_place(list(table.values())) for task, table in cells.items()}
+
+
+def _by_place(cells: list[Cell]) -> list[Cell]:
+    """Return the cells with those of one place together, as places and rows first came."""
+    axes = max((list(cell.place) for cell in cells), key=lambda axes: len(axes))
+    values = {
+        axis: list(dict.fromkeys(cell.place[axis] for cell in cells if axis in cell.place))
+        for axis in axes
+    }
+
+    def place_of(cell: Cell) -> list[int]:
+        return [values[axis].index(cell.place[axis]) if axis in cell.place else -1 for axis in axes]
+
+    return sorted(cells, key=place_of)
 
 
 def gain(cell: Cell, others: list[Cell], baseline: str) -> Difference | None:
