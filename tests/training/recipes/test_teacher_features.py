@@ -283,6 +283,16 @@ def test_a_teacher_on_cached_features_is_that_of_the_images_to_16_bits(store, tm
     assert costs[0]["flops"] == costs[1]["flops"]
 
 
+def test_a_network_from_a_folder_has_one_cache_in_training_and_for_students(
+    store, folder_of, tmp_path
+):
+    network = ("model.backbone=auto", f"model.weights={folder_of('regnet')}")
+    config = small_config("teacher", *network, "model.encoder=frozen", "model.cache=true", epochs=1)
+    train(store, config, tmp_path / "T", "cpu")
+    teacher_features(store, open_run(tmp_path / "T"), split_train(store, config.data).train, CPU)
+    assert len(list(list_features(store))) == 1
+
+
 def test_a_cache_of_features_that_change_is_refused():
     with pytest.raises(UsageError, match=r"needs model\.encoder=frozen"):
         small_config("teacher", "model.cache=true")
