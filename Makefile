@@ -93,7 +93,7 @@ notebooks: setup
 
 # Renews the packaged configurations that are the defaults of a recipe.
 configs: setup
-	for recipe in teacher cmpg student pointcmt mvnet finetune partseg semseg detect; do \
+	for recipe in teacher cmpg student pointcmt mvnet crosspoint finetune partseg semseg detect; do \
 		$(BIN)/pointcmt train $$recipe --print-config > pointcmt/configs/$$recipe.yaml || exit 1; \
 	done
 

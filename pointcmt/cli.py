@@ -17,6 +17,7 @@ from pointcmt.commands.options import INTERRUPTED
 from pointcmt.commands.predict import predict
 from pointcmt.commands.render import build_correspondences, render
 from pointcmt.commands.report import report
+from pointcmt.commands.study import study
 from pointcmt.commands.train import TrainCommand, train
 from pointcmt.commands.verify import verify
 from pointcmt.commands.view import view
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "report": report,
+    "study": study,
     "export": export,
     "demo": demo,
     "doctor": doctor,

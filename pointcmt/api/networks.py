@@ -175,12 +175,13 @@ def train(
 ) -> TrainResult:
     """Train a recipe from a view store; another call resumes where it stopped.
 
-    recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, finetune, partseg, semseg or
-    detect. data: a store, its location, or a list of several that were rendered with the same
-    settings. out: the run's folder. config: a YAML file, or the name of a packaged configuration
-    (docs/settings.md). settings: keys of the recipe's configuration, with `__` for the dots of
-    nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file. features: where
-    image features are kept, if not in the store. progress: show it on standard error.
+    recipe: pointcmt (teacher, cmpg, student), one of these, mvnet, crosspoint, finetune, partseg,
+    semseg or detect. data: a store, its location, or a list of several that were rendered with the
+    same settings. out: the run's folder. config: a YAML file, or the name of a packaged
+    configuration (docs/settings.md). settings: keys of the recipe's configuration, with `__` for
+    the dots of nested keys: `epochs=10`, `optimizer__clip_norm=1.0`; they override the file.
+    features: where image features are kept, if not in the store. progress: show it on standard
+    error.
 
     Raises UsageError for an invalid setting, with its name, StoreError for a store that cannot be
     trained on or a folder that holds another run.

@@ -39,7 +39,7 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, finetune, partseg, semseg, detect, or your own as module:name.")] = "pointcmt",
+    recipe: Annotated[str, typer.Argument(help="pointcmt (teacher, cmpg and student, in this order), one of these three, mvnet, crosspoint, finetune, partseg, semseg, detect, or your own as module:name.")] = "pointcmt",
     data: Annotated[list[str] | None, typer.Option(metavar="STORE", help="Required. The view store to train on: a folder or a URL. Repeat it to train on several, rendered with the same settings.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Required. The run's folder, created or continued.", show_default=False, **path_of("--out"))] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="A YAML file (./mine, mine.yaml), or the name of a packaged configuration (student-toy).")] = None,

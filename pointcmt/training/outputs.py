@@ -50,7 +50,8 @@ def find_cost(session: Session, records: list[dict[str, Any]]) -> Cost | None:
         return known
     recipe, state = session.recipe, session.state
     shapes = session.validation.shapes if session.validation else session.plan.split.examples
-    batch = _read(session, shapes[:1])
+    images = getattr(session.plan.recipe.stream, "arrays", ())  # not features of them
+    batch = _read(session, shapes[:1], images)
     network, inputs = recipe.deployable(state.eval_model, batch)
     processes = session.accelerator.num_processes
     arrays = getattr(recipe.stream, "arrays", ())

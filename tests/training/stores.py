@@ -43,6 +43,17 @@ SMALL = {  # a step takes a tenth of a second on one core
         "matching.heads=2",
         "loop.precision=fp32",
     ),
+    "crosspoint": (
+        "data.batch_size=4",
+        "data.points=64",
+        "data.validation=0.2",
+        "model.backbone=dgcnn",
+        "model.width=16",
+        "images.backbone=resnet-18",
+        "images.weights=random",
+        "images.levels=[1.0]",
+        "images.size=0",
+    ),
     "student": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "finetune": ("data.batch_size=8", "data.points=64", "data.validation=0.2"),
     "partseg": (

@@ -68,7 +68,8 @@ ADDED = (
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),
     *(f"augmentation.{name}" for name in (*SHAPES_ADDED, *SCENES_ADDED)),
     *(f"scenes.augmentation.{name}" for name in SCENES_ADDED),
-    *(f"model.{name}" for name in ("head", "dropout")),
+    *(f"model.{name}" for name in ("head", "dropout", "cache")),
+    "distillation.gradients",
     *(
         f"queries.{name}"
         for name in (
@@ -92,11 +93,19 @@ def load_config(
     type (with the key), or a file that cannot be read.
     """
     plugins.trust(recipe)
+    table, origin = _read_all(recipe, file, overrides, flags)
+    return resolve_table(recipe, table, origin)
+
+
+def resolve_table(recipe: str, table: dict[str, Any], origin: str) -> TrainConfig:
+    """Return the configuration that nested tables of values select; names in them are not trusted.
+
+    origin: where the values come from, for errors. Raises like `load_config`.
+    """
     kind = _config_of(recipe, "recipe")
     if kind is None:
         known = [PIPELINE, *CONFIGS, *plugins.names(plugins.RECIPES)]
-        raise UsageError(f"unknown recipe '{recipe}'", fix=nearest(recipe, known))
-    table, origin = _read_all(recipe, file, overrides, flags)
+        raise UsageError(f"unknown recipe '{recipe}'", where=origin, fix=nearest(recipe, known))
     defaults = _merge(_defaults(kind), kind.follows(table))
     defaults = _merge(defaults, _preset(recipe, table, origin))
     return _validate(kind, defaults, table, origin)
@@ -194,7 +203,7 @@ def _read_all(
     table = _read_yaml(file) if file else {}
     origins = [str(file)] if file else []
     values = isinstance(overrides, Mapping)
-    given = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    given = overrides.items() if isinstance(overrides, Mapping) else map(parse_setting, overrides)
     for text, (key, value) in zip(overrides, given, strict=True):
         origins.append(f"--set {key}={value}" if values else f"--set {text}")
         _put(table, key, value, origins[-1])
@@ -262,7 +271,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return table
 
 
-def _parse(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Any]:
     """Split `a.b=c` into the key a.b and the YAML value c."""
     where = f"--set {text}"
     key, equals, value = text.partition("=")
@@ -281,6 +290,17 @@ def _parse(text: str) -> tuple[str, Any]:
         return key.strip(), parse_yaml(value)
     except ValueError:
         raise UsageError(f"'{value}' is not a valid YAML value", where=where) from None
+
+
+def nest(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Nest values by dotted key, the reverse of `flatten`: {"a.b": c} → {"a": {"b": c}}.
+
+    Raises UsageError for a key below one that has a value.
+    """
+    table: dict[str, Any] = {}
+    for key, value in values.items():
+        _put(table, key, value, origin)
+    return table
 
 
 def _put(table: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -204,6 +204,10 @@ class MvnetConfig(TrainConfig):
         return {"optimizer": {"learning_rate": 0.001}}
 
     @property
+    def image_network(self) -> Images | None:
+        return self.images if self.transfer.weight else None
+
+    @property
     def reads(self) -> Literal["objects", "scenes"]:
         return "scenes" if self.scenes else "objects"
 

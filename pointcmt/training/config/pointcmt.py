@@ -1,8 +1,8 @@
 """Every option of PointCMT's recipes, with its default and the reason. Imports no torch.
 
 The defaults are the preset `official`, the reference code's settings; `presets.py` has the others.
-`mvnet.py` configures pre-training, `downstream.py` the recipes after it, and `files.py` reads
-configurations.
+`mvnet.py` and `crosspoint.py` configure pre-training, `downstream.py` the recipes after it, and
+`files.py` reads configurations.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
+from pointcmt.training.config.crosspoint import CrosspointConfig
 from pointcmt.training.config.detection import DetectConfig
 from pointcmt.training.config.downstream import DownstreamConfig, FinetuneConfig, PartsegConfig
 from pointcmt.training.config.mvnet import MvnetConfig
@@ -60,6 +61,17 @@ class Teacher(Section):
     """How the features of the views are combined."""
     encoder: Literal["train", "frozen"] = "train"
     """frozen: train only the layers after the image network, at much lower cost."""
+    cache: bool = False
+    """Compute a frozen image network's features once, keep them in the store and train on them: an
+    epoch then takes seconds."""
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> "Teacher":
+        if self.cache and self.encoder != "frozen":
+            raise ValueError(
+                "model.cache is for features that stay the same: it needs model.encoder=frozen"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_weights(self) -> "Teacher":
@@ -123,6 +135,9 @@ class Distillation(Section):
     """Weight of the methods logits and features."""
     temperature: Annotated[float, Field(gt=0)] = 4.0
     """Temperature of the method logits."""
+    gradients: bool = False
+    """Log how the gradient of each term, weighted, relates to that of the cross entropy, both at
+    the 512-d feature: their cosine, and the ratio of their norms."""
 
 
 class TeacherConfig(TrainConfig):
@@ -181,6 +196,8 @@ class StudentConfig(TrainConfig):
     def _check_generator(self) -> "StudentConfig":
         if self.generator and not self.teacher:
             raise ValueError("`generator` also needs `teacher`")
+        if self.distillation.gradients and self.loop.compile:
+            raise ValueError("distillation.gradients needs loop.compile=false")
         if self.teacher and self.model.head != "linear":
             raise ValueError(
                 "a student of a teacher needs model.head=linear: the teacher's feature goes "
@@ -215,6 +232,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "cmpg": CmpgConfig,
     "student": StudentConfig,
     "mvnet": MvnetConfig,
+    "crosspoint": CrosspointConfig,
     "finetune": FinetuneConfig,
     "partseg": PartsegConfig,
     "semseg": SemsegConfig,

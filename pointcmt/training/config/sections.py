@@ -338,6 +338,11 @@ class TrainConfig(Section):
         return "objects"
 
     @property
+    def image_network(self) -> Any:
+        """The options of the frozen image network that it learns from; None without one."""
+        return None
+
+    @property
     def samples(self) -> int:
         """Samples of each shape in an epoch."""
         return 1

@@ -14,9 +14,10 @@ feature is probed.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,20 @@ from pointcmt.training.runs.splits import (
 
 HELD_OUT = 0.1  # share of train that selects C, of runs that held out nothing
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the SVM; of equally good ones the smallest
-EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and query shapes of each class
+EPISODES, QUERIES = 10, 20  # few-shot: repetitions, and the usual query shapes of each class
+
+
+class Episode(NamedTuple):
+    """A few-shot task: classes, train shapes and test shapes of each."""
+
+    ways: int
+    shots: int
+    queries: int = QUERIES
+
+    @property
+    def name(self) -> str:
+        """Such as 5w10s, or 5w10s8q with other than the usual 20 queries."""
+        return f"{self.ways}w{self.shots}s" + f"{self.queries}q" * (self.queries != QUERIES)
 
 
 @dataclass(frozen=True)
@@ -87,29 +101,28 @@ class FewShot:
     """Accuracies of each network in the same episodes. gain: trained minus random."""
 
     frozen: Frozen
-    ways: int
-    shots: int
+    episode: Episode
     accuracies: dict[str, list[float]]
     gain: Difference
 
     @property
     def name(self) -> str:
-        """Ways and shots, such as 5w10s."""
-        return f"{self.ways}w{self.shots}s"
+        """The name of the task, such as 5w10s."""
+        return self.episode.name
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of few-shot-5w10s.json."""
         results = {n: {"accuracies": v, "mean_std": spread(v)} for n, v in self.accuracies.items()}
-        numbers = {"ways": self.ways, "shots": self.shots, "queries": QUERIES, "runs": EPISODES}
+        numbers = {**self.episode._asdict(), "runs": EPISODES}
         about = {"few_shot": self.name, **self.frozen.about(), **numbers}
         return {**about, **results, "trained_minus_random": asdict(self.gain)}
 
     def describe(self) -> str:
         """Return the numbers as text."""
         lines = [
-            f"{self.ways}-way {self.shots}-shot, linear SVM on frozen features: "
+            f"{self.episode.ways}-way {self.episode.shots}-shot, linear SVM on frozen features: "
             f"{self.frozen.title()}",
-            f"  {EPISODES} runs, {QUERIES} test shapes of each class, mean ± std",
+            f"  {EPISODES} runs, {self.episode.queries} test shapes of each class, mean ± std",
         ]
         for name, values in self.accuracies.items():
             lines.append("  {:<8} {:7.2%} ± {:6.2%}".format(name, *spread(values)))
@@ -120,15 +133,16 @@ def probe(
     folder: Path,
     store: StoreReader,
     svm: bool = True,
-    episodes: tuple[tuple[int, int], ...] = (),
+    episodes: Sequence[tuple[int, ...]] = (),
     which: str = "best",
     device: str = "auto",
 ) -> list[Probe | FewShot]:
     """Probe a run's network; write probe.json and few-shot-5w10s.json into the run's folder.
 
-    svm: probe with all labels. episodes: (ways, shots) of few-shot probes. which: the checkpoint,
-    as in `evaluate`; the names of the files say so unless it is the best one. The store may hold
-    other classes than the run was trained on, as after pre-training.
+    svm: probe with all labels. episodes: (ways, shots) of few-shot probes, or (ways, shots,
+    queries). which: the checkpoint, as in `evaluate`; the names of the files say so unless it is
+    the best one. The store may hold other classes than the run was trained on, as after
+    pre-training.
 
     Raises UsageError for a store of scenes, a run without a point network, and more ways or shots
     than the store has; StoreError for a run without a checkpoint or a store whose train or test
@@ -153,8 +167,9 @@ def probe(
             where=store.path,
             fix="render shapes of the same classes in both splits",
         )
-    for ways, shots in episodes:
-        _eligible(store, train, test, ways, shots)  # before minutes of work
+    tasks = [Episode(*episode) for episode in episodes]
+    for task in tasks:
+        _eligible(store, train, test, task)  # before minutes of work
     shapes, split = [train, test], None
     if svm:  # with all labels, even if the run was trained on a fraction of them
         data = network.config.data
@@ -166,7 +181,7 @@ def probe(
         logger.warning(f"note: {note}")
     frozen = freeze(network, store, needed, which, device)
     results: list[Probe | FewShot] = [_svm(frozen, split, train, test)] if split else []
-    results += [_few_shot(frozen, train, test, *episode) for episode in episodes]
+    results += [_few_shot(frozen, train, test, task) for task in tasks]
     suffix = "" if which == "best" else f"-{which}"
     for result in results:
         file = "probe" if isinstance(result, Probe) else f"few-shot-{result.name}"
@@ -175,16 +190,16 @@ def probe(
     return results
 
 
-def parse_episodes(text: str) -> tuple[tuple[int, int], ...]:
-    """Parse `5w10s`, or several as `5w10s,10w20s`, to (ways, shots) of each. Raises UsageError."""
-    matches = [re.fullmatch(r"(\d+)w(\d+)s", part.strip()) for part in text.split(",")]
-    episodes = tuple((int(m[1]), int(m[2])) for m in matches if m)
-    if len(episodes) < len(matches) or any(ways < 2 or shots < 1 for ways, shots in episodes):
+def parse_episodes(text: str) -> tuple[Episode, ...]:
+    """Parse `5w10s`, or `5w10s8q` with 8 queries, or several: `5w10s,10w20s`. Raises UsageError."""
+    matches = [re.fullmatch(r"(\d+)w(\d+)s(?:(\d+)q)?", part.strip()) for part in text.split(",")]
+    episodes = tuple(Episode(int(m[1]), int(m[2]), int(m[3] or QUERIES)) for m in matches if m)
+    if len(episodes) < len(matches) or any(e.ways < 2 or not e.shots * e.queries for e in episodes):
         raise UsageError(
             f"'{text}' is not a few-shot task",
             where="--few-shot",
-            fix="use the form 5w10s: 5 classes (at least 2) with 10 shapes each to train on; "
-            "several: 5w10s,5w20s,10w10s,10w20s",
+            fix="use the form 5w10s: 5 classes (at least 2) with 10 shapes each to train on and 20 "
+            "to test on; 5w10s8q: with 8 to test on; several: 5w10s,5w20s,10w10s,10w20s",
         )
     return episodes
 
@@ -204,11 +219,11 @@ def _svm(frozen: Frozen, split: Split, train: NDArray[np.int64], test: NDArray[n
 
 
 def _few_shot(
-    frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
+    frozen: Frozen, train: NDArray[np.int64], test: NDArray[np.int64], task: Episode
 ) -> FewShot:
     """Run the same episodes for each network."""
-    store = frozen.store
-    labels, classes = store.labels, _eligible(store, train, test, ways, shots)
+    store, (ways, shots, queries_of_class) = frozen.store, task
+    labels, classes = store.labels, _eligible(store, train, test, task)
     accuracies: dict[str, list[float]] = {name: [] for name in frozen.features}
     for episode in range(EPISODES):
         rng = np.random.default_rng([ways, shots, episode])
@@ -217,27 +232,43 @@ def _few_shot(
             np.concatenate(
                 [rng.choice(shapes[labels[shapes] == c], n, replace=False) for c in chosen]
             )
-            for shapes, n in ((train, shots), (test, QUERIES))
+            for shapes, n in ((train, shots), (test, queries_of_class))
         )
         for name, features in frozen.features.items():
             accuracies[name].append(_accuracy(features, labels, support, queries, 1.0))
     trained, random = (np.array(accuracies[name])[:, None] for name in (TRAINED, RANDOM))
-    return FewShot(frozen, ways, shots, accuracies, paired_difference(trained, random))
+    return FewShot(frozen, task, accuracies, paired_difference(trained, random))
+
+
+def possible_episodes(
+    store: StoreReader, tasks: Sequence[Episode]
+) -> tuple[list[Episode], list[UsageError]]:
+    """Return the tasks that a store has enough shapes for, and what is wrong with the others."""
+    train, test = (labeled(store, split)[0] for split in ("train", "test"))
+    possible, errors = [], []
+    for task in tasks:
+        try:
+            _eligible(store, train, test, task)
+            possible.append(task)
+        except UsageError as error:
+            errors.append(error)
+    return possible, errors
 
 
 def _eligible(
-    store: StoreReader, train: NDArray[np.int64], test: NDArray[np.int64], ways: int, shots: int
+    store: StoreReader, train: NDArray[np.int64], test: NDArray[np.int64], task: Episode
 ) -> NDArray[np.int64]:
     """Return the classes with enough shapes to draw from. Raises UsageError if they are too few."""
-    C = len(store.class_names)
+    C, (ways, shots, least) = len(store.class_names), task
     supports, queries = (np.bincount(store.labels[shapes], minlength=C) for shapes in (train, test))
-    classes = np.flatnonzero((supports >= shots) & (queries >= QUERIES))
+    classes = np.flatnonzero((supports >= shots) & (queries >= least))
     if len(classes) < ways:
         raise UsageError(
-            f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {QUERIES} test "
+            f"{ways}-way {shots}-shot needs {ways} classes with {shots} train and {least} test "
             f"shapes each; only {len(classes)} of the store's {C} have that many",
-            where=f"--few-shot {ways}w{shots}s",
-            fix="use fewer ways or shots, or render more shapes of each class",
+            where=f"--few-shot {task.name}",
+            fix="use fewer ways or shots, fewer test shapes "
+            f"({ways}w{shots}s{max(1, least // 2)}q), or render more shapes of each class",
         )
     return classes
 

@@ -2,7 +2,7 @@
 
 student, finetune, outside classifiers   a backbone: points → class logits and the feature
 partseg                                  points and category → logits of every part for every point
-mvnet                                    the pre-trained encoder: points → a feature for every point
+mvnet, crosspoint                        the pre-trained encoder: points → a feature for every point
 teacher                                  views → class logits and the feature; as weights alone
 """
 
@@ -168,6 +168,7 @@ FORMS = {
     "finetune": CLASSIFIER,
     "partseg": SEGMENTER,
     "mvnet": ENCODER,
+    "crosspoint": ENCODER,
 }
 REFUSED = {  # recipes without a form
     "cmpg": "a generator turns a teacher's features into points, and only serves to train students",

@@ -62,7 +62,11 @@ class MVCNN(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images [B, V, H, W, 3] u8 → logits [B, C], feature [B, 512], which is never negative."""
-        feature = self.pool(self.encode(images))
+        return self.classify(self.encode(images))
+
+    def classify(self, per_view: Tensor) -> tuple[Tensor, Tensor]:
+        """Features per view [B, V, D] → logits [B, C], feature [B, 512]."""
+        feature = self.pool(per_view)
         return self.classifier(feature), feature
 
     def encode(self, images: Tensor) -> Tensor:

@@ -103,6 +103,22 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
 
 
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Return CrossPoint's contrastive loss of matched features [N, D], a scalar: equations 1 to 4.
+
+    Afham et al., CVPR 2022 (arXiv 2203.00680); NT-Xent of Chen et al., ICML 2020 (arXiv
+    2002.05709). mean over i and both directions of
+    -log(exp(a_i·b_i / T) / (Σ_{k≠i} exp(a_i·a_k / T) + Σ_k exp(a_i·b_k / T))), of unit vectors.
+    """
+    a, b = F.normalize(_single(first), dim=1), F.normalize(_single(second), dim=1)
+    rows = torch.cat([a, b])  # [2N, D]
+    with torch.autocast(rows.device.type, enabled=False):
+        scores = rows @ rows.T / temperature  # [2N, 2N]
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    match = torch.arange(len(rows), device=rows.device).roll(len(a))  # a_i's is b_i, b_i's a_i
+    return F.cross_entropy(scores.masked_fill(itself, -torch.inf), match)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of values [n, ...] where mask [n, ...] is true, [n]; 0 for an empty mask."""
     total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1)

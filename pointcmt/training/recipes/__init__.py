@@ -13,6 +13,7 @@ from pointcmt.training.config.own_recipes import OwnRecipe, find_recipe
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.recipes import (
     cmpg,
+    crosspoint,
     detect,
     finetune,
     mvnet,
@@ -30,6 +31,7 @@ RECIPES: dict[str, Callable[[Any, int, bool], Recipe]] = {
     "cmpg": cmpg.build,  # stage II: the teacher's feature → points
     "student": student.build,  # stage III, with a teacher or without: points → class
     "mvnet": mvnet.build,  # pre-training: points → what images of them show
+    "crosspoint": crosspoint.build,  # its baseline: points → a feature, by contrast
     "finetune": finetune.build,  # the student again, from another run's weights
     "partseg": partseg.build,  # points and their class → parts
     "semseg": semseg.build,  # scenes → the class of each point

@@ -132,8 +132,8 @@ class Mvnet:
                 "surface, so L_m is always 0. Render with a rig whose neighboring views overlap, "
                 "such as mvnet12",
             )
-        learns = bool(self.config.transfer.weight)
-        teacher = find_teacher(self.config, context, self.stream) if learns else None
+        images, coverage = self.config.image_network, self.config.transfer.coverage
+        teacher = find_teacher(images, coverage, context, self.stream) if images else None
         names = tuple(shape.id for shape in context.store.shapes)
         return Mvnet(self.model, self.config, teacher, names)
 

@@ -1,4 +1,4 @@
-"""The frozen image network of mvnet, prepared so that its features can be compared with points'."""
+"""The frozen image network of pre-training, whose features are compared with those of points."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.scene_streams.pairs import PairConfig
 from pointcmt.datasets.store.streaming import StreamConfig
 from pointcmt.datasets.streams import open_stream
-from pointcmt.training.config.mvnet import MvnetConfig
+from pointcmt.training.config.mvnet import Images
 from pointcmt.training.images.levels import (
     Cached,
     ImageFeatures,
@@ -42,13 +42,14 @@ class ImageTeacher:
 
 
 def find_teacher(
-    config: MvnetConfig, context: RecipeContext, stream: StreamConfig | PairConfig
+    settings: Images, coverage: float, context: RecipeContext, stream: StreamConfig | PairConfig
 ) -> ImageTeacher:
     """Build the image network that a configuration names; cache its features if asked for.
 
+    coverage: share of a patch that a shape must cover to count in the channels' statistics.
     Raises UsageError for weights that cannot be had or images that it does not take.
     """
-    settings, stored = config.images, context.store.schema.image
+    stored = context.store.schema.image
     network = build_levels(
         settings.backbone, settings.weights, settings.levels, settings.size, stored
     )
@@ -68,7 +69,7 @@ def find_teacher(
     image_features: ImageFeatures = features
     if settings.standardize:
         batches = sample_views(context, stream, ("depth", features.reads), VIEWS)
-        image_features = Standardized(features, batches, config.transfer.coverage)
+        image_features = Standardized(features, batches, coverage)
     return ImageTeacher(network.known.name, image_features, grids, features.reads)
 
 

@@ -12,6 +12,7 @@ A term with weight 0 is not computed, so FE = CE = 0 is vanilla training, bit fo
 from copy import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
@@ -33,6 +34,8 @@ from pointcmt.training.recipes.augmentation import augment
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
+
+TINY = 1e-12  # a gradient's norm that is not divided by
 
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
@@ -102,9 +105,12 @@ class Student:
         smoothing = self.config.loss.label_smoothing
         loss = smoothed_cross_entropy(predicted.logits, labels, smoothing, self.weights)
         metrics = {"accuracy": accuracy(predicted.logits, labels)}
+        terms = self._distillation_terms(model, batch, predicted)
+        if terms and distilled(config) and config.distillation.gradients:
+            metrics |= compare_gradients(loss, terms, predicted.feature)
         if predicted.transform is not None and self.config.model.orthogonality:
             loss = loss + self.config.model.orthogonality * orthogonality(predicted.transform)
-        for name, (weight, term) in self._distillation_terms(model, batch, predicted).items():
+        for name, (weight, term) in terms.items():
             loss = loss + weight * term
             metrics[name] = term
         return loss, metrics
@@ -154,3 +160,21 @@ class Student:
         if d.method == "features" and d.weight:
             terms["features"] = d.weight, feature_distance(predicted.feature, feature)
         return terms
+
+
+def compare_gradients(
+    task: Tensor, terms: dict[str, tuple[float, Tensor]], feature: Tensor
+) -> dict[str, Tensor]:
+    """Return how the gradient of each term at the feature [B, 512] relates to the task's.
+
+    All that a term teaches the layers before the feature passes through it. NAME_cosine: of both
+    gradients, -1 = the term undoes what the task does. NAME_ratio: of the weighted term's norm to
+    the task's. terms: name → (weight, term).
+    """
+    (own,) = torch.autograd.grad(task, feature, retain_graph=True)
+    found = {}
+    for name, (weight, term) in terms.items():
+        (other,) = torch.autograd.grad(weight * term, feature, retain_graph=True)
+        found[f"{name}_cosine"] = F.cosine_similarity(own.flatten(), other.flatten(), dim=0)
+        found[f"{name}_ratio"] = other.norm() / own.norm().clamp(min=TINY)
+    return found

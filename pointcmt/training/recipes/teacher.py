@@ -1,6 +1,7 @@
 """Stage I of PointCMT: MVCNN on the views, smoothed cross entropy, no image augmentation."""
 
 from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from pointcmt.training.ops.augment import choose
 from pointcmt.training.ops.losses import smoothed_cross_entropy
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
+from pointcmt.training.recipes.teacher_features import cache_views
+
+IMAGES = "rgb"
 
 
 def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
@@ -32,7 +36,10 @@ def build(config: TeacherConfig, classes: int, pretrained: bool) -> "Teacher":
 
 
 class Teacher:
-    """Views → class: trained on `data.views` random views of each shape, evaluated on all views."""
+    """Views → class: trained on `data.views` random views of each shape, evaluated on all views.
+
+    views: the array that it reads, the images or, in a prepared recipe, cached features of them.
+    """
 
     def __init__(self, model: MVCNN, config: TeacherConfig) -> None:
         self.model: nn.Module = model
@@ -40,8 +47,9 @@ class Teacher:
         self.config = config
         self.smoothing = config.loss.label_smoothing
         self.weights: Tensor | None = None  # of the classes, in a prepared recipe
+        self.views = IMAGES
         self.stream = StreamConfig(
-            arrays=("rgb",),
+            arrays=(IMAGES,),
             batch_size=config.effective_batch_size,
             views=config.data.views,
             points=0,
@@ -50,7 +58,10 @@ class Teacher:
         )
 
     def prepare(self, context: RecipeContext) -> "Teacher":
-        """Find the weights of the classes. Suggest ImageNet weights if it starts from none."""
+        """Find the weights of the classes, and cache the views' features if asked for.
+
+        Suggest ImageNet weights if it starts from none. Raises as `cache_views`.
+        """
         if self.config.model.weights == "random" and not self.config.init:
             logger.warning(
                 "note: the image network starts from random weights; a teacher is better with "
@@ -65,6 +76,14 @@ class Teacher:
         prepared.weights = find_weights(
             self.config.loss, context.store, context.train, context.device
         )
+        if self.config.model.cache:
+            assert isinstance(self.model, MVCNN)
+            model = self.model.to(context.device)
+            parts = cache_views(
+                model, self.config, context.store, context.shapes, context.processes
+            )
+            prepared.views = parts[0][0].name
+            prepared.stream = replace(self.stream, arrays=(prepared.views,))
         return prepared
 
     def loss(
@@ -81,12 +100,15 @@ class Teacher:
         return {}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["rgb"],)
+        return model, (batch[IMAGES],)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(batch["rgb"])[0]
+        if self.views == IMAGES:
+            return model(batch[IMAGES])[0]
+        assert isinstance(model, MVCNN)
+        return model.classify(batch[self.views].float())[0]
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a random half of the views, a different half for each shape."""
-        half = max(1, batch["rgb"].shape[1] // 2)
-        return {**batch, "rgb": choose(batch["rgb"], half, generator)}
+        half = max(1, batch[IMAGES].shape[1] // 2)
+        return {**batch, IMAGES: choose(batch[IMAGES], half, generator)}

@@ -1,8 +1,8 @@
-"""Features and logits of a trained teacher for the shapes of a store.
+"""Features of a teacher's views, kept in the store, and what a trained teacher makes of them.
 
-The encoder's features per view are computed once and kept in the store (`store/features.py`):
-later runs, and teachers with the same encoder but another head or pooling, read them instead of
-the images.
+The encoder's features per view are computed once (`store/features.py`): later runs, and teachers
+with the same encoder but another head or pooling, read them instead of the images. So does the
+training of a teacher whose encoder is frozen, if asked to.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from pointcmt.datasets.store.features import Features, create_features
 from pointcmt.datasets.store.schema import DONE
-from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.datasets.store.view_store import Share, StoreReader
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.images.features import compute_features, teacher_key
+from pointcmt.training.images.files import described_network
+from pointcmt.training.images.networks import AUTO
 from pointcmt.training.networks.mvcnn import MVCNN, build_mvcnn
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import BEST, Run, require_classes
@@ -62,27 +64,50 @@ def teacher_features(
     if np.any(store.status()[shapes] != DONE):
         raise StoreError("some of these shapes have not been rendered", where=store.path)
     model = _load(run, config, device)
-    backbone, image_size = config.model.backbone, config.data.image_size
-    what = " ".join(filter(None, (backbone, model.known.fingerprint)))
-    key = teacher_key(model.encoder, what, image_size)
-    facts = {"teacher": key, "backbone": model.known.name, "image_size": image_size}
-    rank, world_size = (processes.process_index, processes.num_processes) if processes else (0, 1)
-
-    def encode(views: Tensor) -> Tensor:
-        return model.encode(views[:, None].to(device))[:, 0]
-
     found = TeacherFeatures(
         torch.empty(len(shapes), model.classifier.in_features),
         torch.empty(len(shapes), model.classifier.out_features),
     )
-    for share in store.shares(shapes):
-        features = create_features(share.store, key, model.width, facts)
-        compute_features(encode, features, share.shapes, rank, world_size)
-        if processes:
-            processes.wait_for_everyone()
-        features.require_fresh(share.shapes)
+    for features, share in cache_views(model, config, store, shapes, processes):
         own = _pool(model, features, share.shapes)
         found.feature[share.rows], found.logits[share.rows] = own.feature, own.logits
+    return found
+
+
+def cache_views(
+    model: MVCNN,
+    config: TeacherConfig,
+    store: StoreReader,
+    shapes: NDArray[np.int64],
+    processes: Accelerator | None = None,
+) -> list[tuple[Features, Share]]:
+    """Return the encoder's features of all views of rendered shapes [n], by member of the store.
+
+    model: on its device. Missing features are computed by whole shards; if interrupted, the next
+    call continues there. processes: see `teacher_features`. All members of a joint store have the
+    array under the same name, as a stream expects. Raises UsageError for images that the encoder
+    cannot take, StoreError for a damaged store.
+    """
+    backbone, image_size = config.model.backbone, config.data.image_size
+    known = model.known
+    if backbone == AUTO:  # in training from its folder, later from the run: the same either way
+        known = described_network(config.model.architecture, "model.architecture")
+    what = " ".join(filter(None, (backbone, known.fingerprint)))
+    key = teacher_key(model.encoder, what, image_size)
+    facts = {"teacher": key, "backbone": known.name, "image_size": image_size}
+    rank, world_size = (processes.process_index, processes.num_processes) if processes else (0, 1)
+
+    def encode(views: Tensor) -> Tensor:
+        return model.encode(views[:, None].to(model.mean.device))[:, 0]
+
+    every = [create_features(member, key, model.width, facts) for member in store.members]
+    found = [(every[share.number], share) for share in store.shares(shapes)]
+    for features, share in found:
+        compute_features(encode, features, share.shapes, rank, world_size)
+    if processes:
+        processes.wait_for_everyone()
+    for features, share in found:
+        features.require_fresh(share.shapes)
     return found
 
 

@@ -43,7 +43,6 @@ from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import StoreError, UsageError, differing, nearest
 from pointcmt.files import append_regular, open_regular, read_json
 from pointcmt.training.config.files import flatten, parse_config, to_yaml
-from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import INPUTS, input_folders
 from pointcmt.training.config.sections import TrainConfig
 from pointcmt.training.config.tables import check
@@ -101,10 +100,9 @@ def plan_run(
     require_outside_stores(folder)
     folders = input_folders(config).items()
     inputs = {key: weights_digest(path) for key, path in folders if key not in pending}
-    if isinstance(config, MvnetConfig) and config.transfer.weight:
-        images = config.images
-        if images.weights != RANDOM:
-            inputs["images.weights"] = weights_key(images.backbone, images.weights)
+    images = config.image_network
+    if images is not None and images.weights != RANDOM:
+        inputs["images.weights"] = weights_key(images.backbone, images.weights)
     facts = {
         "version": VERSION,
         "recipe": config.recipe,

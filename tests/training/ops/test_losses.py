@@ -1,5 +1,7 @@
 """Losses against their formulas, written densely in float64."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from pointcmt.training.ops.losses import (
     coordinate_distance,
     info_nce,
+    nt_xent,
     orthogonality,
     smoothed_cross_entropy,
     transfer_distance,
@@ -108,6 +111,23 @@ def test_coordinate_loss_is_the_mean_error_over_valid_places():
     off = truth + torch.tensor([0.1, -0.3])
     found = coordinate_distance(off, truth, some())
     torch.testing.assert_close(found, torch.tensor([0.2, 0.2, 0.0], dtype=torch.float64))
+
+
+def test_nt_xent_equals_crosspoints_equations():
+    """Afham et al. 2022, equations 1 and 2, pair by pair."""
+    a, b = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def s(x, y):
+        return float(x @ y / x.norm() / y.norm()) / 0.1
+
+    def of(i, x, y):
+        others = sum(math.exp(s(x[i], x[k])) for k in range(5) if k != i)
+        others += sum(math.exp(s(x[i], y[k])) for k in range(5))
+        return -math.log(math.exp(s(x[i], y[i])) / others)
+
+    expected = sum(of(i, a, b) + of(i, b, a) for i in range(5)) / 10
+    assert nt_xent(a, b, 0.1).item() == pytest.approx(expected, abs=1e-12)
+    assert nt_xent(3 * a, b, 0.1).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_info_nce_equals_its_formula_in_both_directions():

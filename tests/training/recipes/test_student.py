@@ -19,6 +19,7 @@ from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs.checkpoint import load_weights
 from pointcmt.training.runs.folder import open_run
+from pointcmt.training.runs.metrics import read_metrics
 from tests.training.equal_runs import assert_equal_runs, tensors
 from tests.training.stores import small_config
 
@@ -136,6 +137,40 @@ def test_losses_equal_the_specification(overrides, expected, stages, store, stor
     for name in ("fe", "logits", "features"):
         if name in metrics:
             assert metrics[name].item() == pytest.approx(terms[name], rel=1e-4)
+
+
+def test_gradients_of_terms_are_compared_at_the_feature(stages, store, stored):
+    """The first step of a run that only has one term in place of the cross entropy."""
+    batch, shapes, teacher, _ = stored
+    still = ("augmentation.scale=[1, 1]", "augmentation.shift=0", "model.orthogonality=0")
+    logged = ("distillation.gradients=true", "distillation.method=features")
+    losses, metrics = {}, {}
+    for weight in (3, 6):
+        config = student_config(stages, *still, *logged, f"distillation.weight={weight}")
+        torch.manual_seed(1)
+        recipe = RECIPES["student"](config, 3, True).prepare(context(store, shapes))
+        losses[weight], metrics[weight] = recipe.loss(recipe.model, batch, torch.Generator())
+    # By hand: the cross entropy by that of the logits, the mean square in closed form.
+    predicted = recipe.model(batch["points"])
+    target = torch.full((12, 3), 0.1).scatter_(1, batch["label"][:, None], 0.8)
+    own = (predicted.logits.softmax(1) - target) / 12 @ recipe.model.classifier.weight
+    difference = predicted.feature - torch.from_numpy(teacher["feature"]).float()
+    other = 2 * difference / difference.numel()
+    cosine = (own * other).sum() / own.norm() / other.norm()
+    for weight in (3, 6):
+        assert metrics[weight]["features_cosine"].item() == pytest.approx(cosine.item(), abs=1e-5)
+        ratio = weight * other.norm() / own.norm()
+        assert metrics[weight]["features_ratio"].item() == pytest.approx(ratio.item(), rel=1e-4)
+    losses[3].backward()  # the graph is still whole
+
+
+def test_logging_gradients_does_not_change_a_run(stages, store, tmp_path):
+    for name, overrides in (("plain", ()), ("logged", ("distillation.gradients=true",))):
+        train(store, student_config(stages, *overrides, epochs=1), tmp_path / name, "cpu")
+    plain, logged = (read_metrics(tmp_path / name, 1)[0] for name in ("plain", "logged"))
+    assert logged.keys() - plain.keys() == {"fe_cosine", "fe_ratio", "ce_cosine", "ce_ratio"}
+    assert plain["loss"] == logged["loss"]
+    assert plain["val_loss"] == logged["val_loss"]
 
 
 def test_the_official_weights_equal_the_reference_codes_sum(stages, store):

@@ -1,5 +1,6 @@
 """Teacher features: the network's outputs to 16 bits, also after interruptions."""
 
+import json
 import multiprocessing
 import shutil
 from dataclasses import replace
@@ -22,10 +23,12 @@ from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.images.features import teacher_key
 from pointcmt.training.images.networks import NETWORKS
+from pointcmt.training.loop import train
 from pointcmt.training.networks.mvcnn import build_mvcnn
 from pointcmt.training.recipes.teacher_features import teacher_features
 from pointcmt.training.runs import checkpoint
 from pointcmt.training.runs.folder import begin_run, open_run, plan_run
+from pointcmt.training.runs.metrics import read_metrics
 from pointcmt.training.runs.splits import split_train
 from tests.training.conftest import SMALL_RESNET
 from tests.training.stores import small_config
@@ -260,3 +263,36 @@ def test_invalid_teachers_are_reported(store, run, make_store, tmp_path):
     with pytest.raises(StoreError, match="there is no checkpoint here"):
         teacher_features(store, open_run(tmp_path / "run"), np.array([0]), CPU)
     assert list_features(store) == []
+
+
+def test_a_teacher_on_cached_features_is_that_of_the_images_to_16_bits(store, tmp_path):
+    """The same steps, on features that were rounded; a student finds them in the store."""
+    frozen = ("model.encoder=frozen", "model.weights=random", "data.views=0")
+    for name, cache in (("images", "false"), ("cached", "true")):
+        config = small_config("teacher", *frozen, f"model.cache={cache}", epochs=3)
+        train(store, config, tmp_path / name, "cpu")
+    images, cached = (read_metrics(tmp_path / name, 3) for name in ("images", "cached"))
+    for one, other in zip(images, cached, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-3)
+    train_shapes, commits = split_train(store, config.data).train, Path(store.path, "commits")
+    before = {path: path.stat().st_mtime_ns for path in commits.rglob("*.json")}
+    teacher_features(store, open_run(tmp_path / "cached"), train_shapes, CPU)
+    assert before == {path: path.stat().st_mtime_ns for path in commits.rglob("*.json")}
+    costs = [json.loads((tmp_path / n / "cost.json").read_text()) for n in ("images", "cached")]
+    assert costs[0]["flops"] == costs[1]["flops"]
+
+
+def test_a_network_from_a_folder_has_one_cache_in_training_and_for_students(
+    store, folder_of, tmp_path
+):
+    network = ("model.backbone=auto", f"model.weights={folder_of('regnet')}")
+    config = small_config("teacher", *network, "model.encoder=frozen", "model.cache=true", epochs=1)
+    train(store, config, tmp_path / "T", "cpu")
+    teacher_features(store, open_run(tmp_path / "T"), split_train(store, config.data).train, CPU)
+    assert len(list(list_features(store))) == 1
+
+
+def test_a_cache_of_features_that_change_is_refused():
+    with pytest.raises(UsageError, match=r"needs model\.encoder=frozen"):
+        small_config("teacher", "model.cache=true")

@@ -1,0 +1,1 @@
+"""Studies: many runs from one file, trained in order and compared in tables."""

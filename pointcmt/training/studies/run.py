@@ -1,0 +1,85 @@
+"""Run a study: its jobs, and the tables and figures of what is finished."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from pointcmt.console import logger
+from pointcmt.datasets.joint import open_stores
+from pointcmt.datasets.page_folder import write_files
+from pointcmt.errors import UsageError
+from pointcmt.training.config.study import StudyConfig
+from pointcmt.training.evaluation.classes import require_testable
+from pointcmt.training.evaluation.probe import parse_episodes, possible_episodes
+from pointcmt.training.report.figures import figure_files
+from pointcmt.training.report.tables import Table
+from pointcmt.training.studies.figures import figures_of
+from pointcmt.training.studies.plan import Job, plan_jobs
+from pointcmt.training.studies.schedule import perform_all
+from pointcmt.training.studies.scores import cells_of, read_finished
+from pointcmt.training.studies.tables import tables_of
+from pointcmt.training.studies.work import job_config, perform
+
+REPORT = "report"
+PAGE = "RESULTS.md"
+
+
+def run_study(
+    study: StudyConfig,
+    data: tuple[str, ...],
+    out: Path,
+    unlabeled: tuple[str, ...] = (),
+    only: Mapping[str, tuple[str, ...]] | None = None,
+    workers: int = 1,
+    device: str = "auto",
+) -> list[Path]:
+    """Train and compare the runs of a study; return the files of OUT/report. Resumes.
+
+    data: stores, with labels in train and test. unlabeled: further stores for the runs that read
+    such; without any, these runs are left out. only: see `plan_jobs`. workers: see `perform_all`.
+    Raises like `train`, `evaluate` and `probe`.
+    """
+    jobs = plan_jobs(study, only or {})
+    jobs = [job for job in jobs if unlabeled or not _reads_unlabeled(job, jobs)]
+    if not jobs:
+        raise UsageError(
+            "no run of the study is left: those that were named learn from unlabeled stores",
+            fix="pass such a store, or name other rows",
+        )
+    store = open_stores([*data])
+    for job in jobs:  # before hours of work
+        if not job.candidates:  # whose settings are not known yet, but those of the candidates
+            config = job_config(job, out)
+            if config.classifies and job.run.test:
+                require_testable(store, config)
+    for text in dict.fromkeys(job.run.few_shot for job in jobs if job.run.few_shot):
+        for error in possible_episodes(store, parse_episodes(text))[1]:
+            logger.warning(f"study: left out: {error.what}")
+    work = partial(perform, out=out, data=data, unlabeled=unlabeled, device=device)
+    perform_all(jobs, work, workers)
+    return write_results(study, jobs, out)
+
+
+def write_results(study: StudyConfig, jobs: list[Job], out: Path) -> list[Path]:
+    """Write the tables and figures of the jobs that are finished into OUT/report."""
+    finished = read_finished(jobs, out)
+    tables = tables_of(jobs, out, study.baseline)
+    figures = figures_of(finished, cells_of(finished, study.baseline))
+    files: dict[str, bytes] = {}
+    for table in tables:
+        files |= table.files()
+    for name, figure in figures.items():
+        files |= figure_files(name, figure)
+    page = f"# {study.about}\n\n" + "\n".join(map(_section, tables))
+    page += "".join(f"\n![{name}]({name}.svg)\n" for name in figures)
+    return write_files(out / REPORT, {PAGE: page.encode(), **files})
+
+
+def _section(table: Table) -> str:
+    return f"## {table.title}\n\n{table.as_markdown()}\n{table.note}\n"
+
+
+def _reads_unlabeled(job: Job, jobs: list[Job]) -> bool:
+    """Return whether a job, or one that it starts from, reads unlabeled stores."""
+    by_key = {each.key: each for each in jobs}
+    return job.run.unlabeled or any(_reads_unlabeled(by_key[key], jobs) for key in job.needs)

@@ -1,0 +1,17 @@
+"""Jobs that only write when they began and ended, for other processes."""
+
+import time
+from pathlib import Path
+
+from pointcmt.errors import UsageError
+
+
+def note(job, out):
+    """Write the time of beginning and end into OUT/KEY."""
+    began = time.time()
+    if "bad" in job.key:
+        raise UsageError("this job fails", where=job.key)
+    time.sleep(0.05)
+    path = Path(out) / job.key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{began} {time.time()}")

@@ -1,0 +1,33 @@
+"""The order in which several processes perform jobs."""
+
+import os
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from pointcmt.errors import UsageError
+from pointcmt.training.config.study import StudyConfig
+from pointcmt.training.studies.plan import plan_jobs
+from pointcmt.training.studies.schedule import perform_all
+from tests.training.studies.slow_jobs import note
+from tests.training.studies.test_plan import STUDY
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_job_begins_after_those_that_it_needs(workers, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    jobs = plan_jobs(StudyConfig.model_validate(STUDY), {"network": ("pointnet",)})
+    perform_all(jobs, partial(note, out=tmp_path), workers)
+    times = {job.key: (tmp_path / job.key).read_text().split() for job in jobs}
+    for job in jobs:
+        assert all(times[need][1] <= times[job.key][0] for need in job.needs)
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_an_error_in_another_process_ends_the_study(tmp_path):
+    jobs = plan_jobs(StudyConfig.model_validate(STUDY), {"rows": ("plain",)})
+    jobs[1] = replace(jobs[1], key="bad")
+    with pytest.raises(UsageError, match="this job fails"):
+        perform_all(jobs, partial(note, out=tmp_path), 2)
+    assert len(list(tmp_path.rglob("seed-*"))) < len(jobs) - 1
