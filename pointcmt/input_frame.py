@@ -99,6 +99,11 @@ def place(
     return (placed @ np.array(UP_AXES[frame.up], np.float64)).astype(np.float32)
 
 
+def place_normals(normals: NDArray[np.float32], frame: InputFrame) -> NDArray[np.float32]:
+    """Turn stored normals [B, n, 3] into a frame, like the points of `place`."""
+    return normals @ np.array(UP_AXES[frame.up], np.float32)
+
+
 def frame_of(attributes: dict[str, Any]) -> InputFrame | None:
     """Return the frame that a store's root states for its benchmark's networks; None = none.
 

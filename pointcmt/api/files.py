@@ -47,12 +47,13 @@ class Entry:
 class Loaded:
     """A shape as a network takes it.
 
-    points [N, 3] f32 in the unit sphere. source [N] i32: the face or the point of the source that
-    each comes from. source_to_world [4, 4]. views [V, H, W, 3] u8, of networks that read images;
+    points, normals [N, 3] f32, in the unit sphere. source [N] i32: the face or the point of the
+    source that each comes from. source_to_world [4, 4]. views [V, H, W, 3] u8, of networks that read images;
     otherwise one picture or none.
     """
 
     points: NDArray[np.float32]
+    normals: NDArray[np.float32]
     source: NDArray[np.int32]
     source_to_world: NDArray[np.float64]
     views: NDArray[np.uint8] | None
@@ -130,7 +131,9 @@ class Loader:
         shape = self._open(entry)
         sample = shape.sample()
         views = shape.draw().rgb if self._draws or picture else None
-        return Loaded(sample.points, sample.point_face, shape.source.source_to_world, views)
+        moved = shape.source.source_to_world
+        normals = sample.normals.astype(np.float32)
+        return Loaded(sample.points, normals, sample.point_face, moved, views)
 
     def _open(self, entry: Entry) -> Shape:
         if entry.shape is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.store import view_store
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError, nearest
-from pointcmt.input_frame import AS_STORED, InputFrame, place
+from pointcmt.input_frame import AS_STORED, InputFrame, place, place_normals
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.pointcmt import PIPELINE, PipelineConfig
 from pointcmt.training.config.sections import TrainConfig
@@ -38,11 +39,13 @@ EVERY = ("epochs", "seed")
 Stores = str | Path | ViewStore | JoinedStores | Sequence[str | Path | ViewStore]
 
 
-def backbone(name: str, classes: int = 40) -> nn.Module:
+def backbone(name: str, classes: int = 40, *, normals: bool = False) -> nn.Module:
     """Build a point network by name, with random weights.
 
     It maps points [B,N,3] in the unit sphere to a `Prediction` with `logits` [B,C] and `feature`
-    [B,512]; its `classifier` is a single linear layer. Raises UsageError for an unknown name.
+    [B,512]; its `classifier` is a single linear layer. normals: it takes points [B,N,6] instead,
+    each with its position and its unit normal. Raises UsageError for an unknown name, and for a
+    network that takes no normals.
 
     >>> import torch
     >>> net = pc.backbone("pointnet", classes=10).eval()
@@ -57,7 +60,7 @@ def backbone(name: str, classes: int = 40) -> nn.Module:
         raise UsageError(
             f"invalid number of classes: {classes}", where="classes=", fix="use 1 or more"
         )
-    return build_backbone(name, classes)
+    return build_backbone(name, classes, inputs=3 * normals)
 
 
 class TrainedModel(nn.Module):
@@ -101,7 +104,8 @@ class TrainedModel(nn.Module):
     def logits(self, inputs: Tensor) -> Tensor:
         """Return class scores [B,C] of points [B,N,3], or of a teacher's views [B,V,H,W,3] u8.
 
-        The points are those of a store; they are turned into `frame` first, through which no
+        The points are those of a store, with data.normals their normals, too: [B,N,6]. They are
+        turned into `frame` first, through which no
         gradient passes. Raises UsageError if that takes more than the points.
         """
         _ = self.classifier
@@ -113,7 +117,9 @@ class TrainedModel(nn.Module):
                 fix="use pc.predict; or call the model with points in this frame",
             )
         if frame != AS_STORED:
-            placed = place(inputs.detach().cpu().numpy(), frame)
+            rows = inputs.detach().cpu().numpy()
+            parts = place(rows[..., :3], frame), place_normals(rows[..., 3:], frame)
+            placed = np.concatenate(parts if rows.shape[-1] == 6 else parts[:1], axis=-1)
             inputs = torch.from_numpy(placed).to(inputs)
         logits: Tensor = self.network(inputs)[0]
         return logits

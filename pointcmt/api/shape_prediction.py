@@ -17,7 +17,7 @@ from pointcmt.api.stores import ViewStore
 from pointcmt.console import Paced
 from pointcmt.errors import ShapeRefused, UsageError
 from pointcmt.extras import needs
-from pointcmt.input_frame import place
+from pointcmt.input_frame import place, place_normals
 from pointcmt.training.evaluation.prediction import Predictor
 from pointcmt.training.figures.sheet import Tile, draw_sheet
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pointcmt.api.files import Entry, Loaded
 
 UNKNOWN_CLASS = "unknown_class"  # the reason of a shape that cannot be segmented
-FROM_FILES = ("points", "rgb")  # arrays that files have, too
+FROM_FILES = ("points", "normals", "rgb")  # arrays that files have, too
 
 
 @dataclass(eq=False)
@@ -132,6 +132,9 @@ class ShapeJob(PredictionJob[Predictor]):
             clouds = [shape.points[: reads.points or None] for _, shape in loaded]
             moved = np.stack([shape.source_to_world for _, shape in loaded])
             batch["points"] = torch.from_numpy(place(np.stack(clouds), reads.frame, moved))
+        if "normals" in reads.arrays:
+            rows = [shape.normals[: reads.points or None] for _, shape in loaded]
+            batch["normals"] = torch.from_numpy(place_normals(np.stack(rows), reads.frame))
         if "rgb" in reads.arrays:
             views = [shape.views for _, shape in loaded if shape.views is not None]
             batch["rgb"] = torch.from_numpy(np.stack(views))

@@ -30,7 +30,7 @@ from pointcmt.datasets.store.locations import storage_errors
 from pointcmt.datasets.store.schema import DONE, SPLITS, unpack_visible
 from pointcmt.datasets.store.view_store import Share, StoreReader, joined
 from pointcmt.errors import StoreError, UsageError, nearest
-from pointcmt.input_frame import AS_STORED, InputFrame, place
+from pointcmt.input_frame import AS_STORED, InputFrame, place, place_normals
 
 Arrays = dict[str, "ts.TensorStore"]
 Reads = list[tuple[Share, dict[str, "ts.Future[Any]"]]]  # in progress, by array
@@ -42,9 +42,10 @@ class StreamConfig:
 
     arrays: names of the store's arrays, including those of open features. batch_size: shapes per
     step over all ranks. views: random views per shape and epoch, 0 = all in the rig's order.
-    points: the first n, 0 = all. frame: the frame to turn the points into. shuffle: a new
-    permutation, and other views, each epoch. drop_last: skip the incomplete last batch. balance:
-    draw the same number of each class in an epoch, see `balanced_order`; only with shuffle.
+    points: the first n, 0 = all. frame: the frame to turn the points and normals into. shuffle:
+    a new permutation, and other views, each epoch. drop_last: skip the incomplete last batch.
+    balance: draw the same number of each class in an epoch, see `balanced_order`; only with
+    shuffle.
     """
 
     arrays: tuple[str, ...] = ("rgb", "points")
@@ -180,6 +181,8 @@ class ViewStream(EpochStream):
             found["points"] = place(
                 found["points"], self.config.frame, found.get("source_to_world")
             )
+        if "normals" in found:
+            found["normals"] = place_normals(found["normals"], self.config.frame)
         for name in self.config.arrays:
             batch[name] = torch.from_numpy(np.ascontiguousarray(found[name]))
         batch["label"] = torch.from_numpy(self.store.labels[shapes])

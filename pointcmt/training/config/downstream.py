@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pointcmt import plugins
 from pointcmt.training.config.sections import (
     DENSE_BACKBONES,
+    PART_NETWORKS,
     POINT_BACKBONES,
     Augmentation,
     Loss,
@@ -27,6 +28,7 @@ from pointcmt.training.config.sections import (
     named,
 )
 
+SEGMENTERS = (*DENSE_BACKBONES, *PART_NETWORKS)
 Load = Literal["none", "encoder", "all"]
 LOADS: tuple[Load, ...] = ("none", "encoder", "all")  # in order of comparison
 
@@ -54,9 +56,12 @@ class Classifier(Network):
 
 
 class Segmenter(Network):
-    """A network with a feature for each point, and an MLP that predicts parts from them."""
+    """A network with a feature for each point, and an MLP that predicts parts from them.
 
-    backbone: Annotated[str, named(plugins.BACKBONES, DENSE_BACKBONES, empty=True)] = ""
+    Or a published network for part segmentation, which is used as a whole.
+    """
+
+    backbone: Annotated[str, named(plugins.BACKBONES, SEGMENTERS, empty=True)] = ""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Dropout before the last layer of the MLP."""
 

@@ -62,7 +62,7 @@ ADDED = (
     "scenes",
     "data.labeled_points",
     "data.test_area",
-    *(f"data.{name}" for name in ("up", "center", "scale")),
+    *(f"data.{name}" for name in ("up", "center", "scale", "normals")),
     *(f"optimizer.{name}" for name in ("decay", "nesterov")),
     *(f"schedule.{name}" for name in ("per", "floor", "length", "interval", "factor")),
     *(f"votes.{name}" for name in ("scale", "shift", "resample")),

@@ -29,15 +29,23 @@ Sampling = Literal["shuffle", "balanced"]
 SPARSE_BACKBONES = ("sparse-unet-tiny", "sparse-unet-14a", "sparse-unet-34c")  # on voxels
 POINT_BACKBONES = (
     "pointnet",
+    "pointnet-yanx27",
     "pointnet2-ssg",
     "pointnet2-msg",
     "dgcnn",
     "pointmlp",
     "pointnext-s",
+    "pointnext-s-c64",
     "pointvit-s",
     "pointvit-b",
     "pointvit-l",
+    "point-bert",
     *SPARSE_BACKBONES,
+)
+PART_NETWORKS = ("pointnet-part-seg", "pointnet2-part-seg-ssg", "pointnet2-part-seg-msg")
+NORMAL_BACKBONES = (  # that can take normals
+    *("pointnet", "pointnet-yanx27", "pointnet2-ssg", "pointnet2-msg"),
+    *PART_NETWORKS,
 )
 IMAGE_BACKBONES = (
     "resnet-18",
@@ -146,6 +154,8 @@ class StudentData(PointData):
     class, so that shapes of small classes come several times."""
     resample: NotNegative = 0
     """Sample the points at random from the first n instead, as in PointNeXt; 0 = off."""
+    normals: bool = False
+    """Whether the network takes each point's unit normal, too; only some can."""
     up: Literal["", "x", "y", "z"] = ""
     """Axis that points up in the network's input; empty = that of the run in init, or else of the
     benchmark's networks if the store states it, or else z, as stored."""
@@ -161,6 +171,11 @@ class StudentData(PointData):
         """The frame of the network's input; of runs without one, as the points are stored."""
         given = {"up": self.up, "center": self.center, "scale": self.scale}
         return InputFrame(**{name: value for name, value in given.items() if value})
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of each point besides its position."""
+        return 3 * self.normals
 
     @model_validator(mode="after")
     def _check_resample(self) -> "StudentData":

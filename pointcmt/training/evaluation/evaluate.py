@@ -133,13 +133,14 @@ def evaluate(
 
 def _evaluate_file(
     path: Path, store: StoreReader, split: str, votes: int, device: str, file: FileOptions
-) -> Report:
-    """Classify a split with published weights; nothing is written."""
+) -> Report | PartReport:
+    """Classify or segment a split with published weights; nothing is written."""
     opened, notes = open_file(path, store, file, votes, device)
     about: dict[str, Any] = {"recipe": opened.run.config.model_dump()["model"]["backbone"]}
     about |= {"split": split, "which": opened.which, "epoch": opened.epoch, "votes": votes}
     _show(notes)
-    report = cast(Report, _predict(about, opened, store, labeled(store, split)[0]))
+    shapes = labeled(store, split)[0]
+    report = cast(Report | PartReport, _predict(about, opened, store, shapes))
     return replace(report, notes=(*notes, *report.notes))
 
 

@@ -21,7 +21,9 @@ from pointcmt.console import meter
 from pointcmt.datasets.store.streaming import StreamConfig, ViewStream
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.input_frame import AS_STORED
+from pointcmt.training.config.sections import StudentData
 from pointcmt.training.ops.device import find_device
+from pointcmt.training.recipes.augmentation import point_arrays, point_rows
 from pointcmt.training.runs.facts import store_notes
 from pointcmt.training.runs.pretrained import PointNetwork
 
@@ -72,7 +74,7 @@ def freeze(
     """Compute both networks' features of these shapes."""
     config = network.config
     reads = StreamConfig(
-        arrays=("points",),
+        arrays=point_arrays(config.data) if isinstance(config.data, StudentData) else ("points",),
         batch_size=config.data.batch_size,
         points=config.data.points,
         frame=getattr(config.data, "frame", AS_STORED),  # pre-training takes points as stored
@@ -102,7 +104,7 @@ def features_of(model: nn.Module, stream: ViewStream, pooled: bool) -> NDArray[n
     """
     device, rows = next(model.parameters()).device, []
     for batch in stream:
-        points = batch["points"].to(device)
+        points = point_rows(batch).to(device)
         if pooled:
             local = model(points, local=True).local  # [B, N, D]
             feature = torch.cat([local.amax(dim=1), local.mean(dim=1)], dim=1)

@@ -16,17 +16,19 @@ from torch import nn
 from pointcmt import __version__, plugins
 from pointcmt.errors import UsageError
 from pointcmt.input_frame import AS_STORED
+from pointcmt.training.config.downstream import SEGMENTERS
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.sections import (
     DENSE_BACKBONES,
     IMAGE_BACKBONES,
+    NORMAL_BACKBONES,
     POINT_BACKBONES,
     SPARSE_BACKBONES,
 )
 from pointcmt.training.config.tables import Count, Table
 from pointcmt.training.networks.backbones import LINEAR, build_backbone, build_dense
 from pointcmt.training.networks.mvcnn import build_mvcnn
-from pointcmt.training.networks.part_network import PartNetwork
+from pointcmt.training.networks.part_network import build_part_network
 from pointcmt.training.networks.view_consistency import PointFeatures, without_classes
 from pointcmt.training.runs.folder import Run
 
@@ -37,6 +39,7 @@ POINTS = (
     f"points [B, N, 3] float32, {AS_STORED.describe()}; in farthest-point order if the network "
     "samples points"
 )
+WITH_NORMALS = "[B, N, 3] float32", "[B, N, 6] float32, positions and unit normals"
 VIEWS = "views [B, V, H, W, 3] uint8, sRGB, as in a view store"
 CATEGORY = "category [B] int64, the class of each cloud, an index into class_names"
 CLASSIFIED = "logits [B, classes]; feature [B, 512]"
@@ -55,6 +58,7 @@ class NetworkFacts(Table):
     classes: Count
     class_names: list[str]
     head: Literal["linear", "published"] = "linear"
+    normals: bool = False
 
     @model_validator(mode="after")
     def _check_backbone(self) -> "NetworkFacts":
@@ -63,6 +67,8 @@ class NetworkFacts(Table):
         outside = plugins.is_reference(self.backbone) or self.backbone in plugins.names(group)
         if self.backbone not in form.backbones and not outside:
             raise ValueError(f"backbone: a {self.recipe} run has no network of this name")
+        if self.normals and self.backbone not in NORMAL_BACKBONES:
+            raise ValueError(f"normals: {self.backbone} takes none")
         return self
 
 
@@ -115,13 +121,13 @@ class Form:
 
 
 def _build_classifier(facts: dict[str, Any]) -> nn.Module:
-    return build_backbone(facts["backbone"], facts["classes"], facts.get("head", LINEAR))
+    head, inputs = facts.get("head", LINEAR), inputs_of(facts)
+    return build_backbone(facts["backbone"], facts["classes"], head, inputs=inputs)
 
 
 def _build_segmenter(facts: dict[str, Any]) -> nn.Module:
-    network = build_dense(facts["backbone"], facts["classes"])
-    width: int = network.local_width  # type: ignore[assignment]
-    return PartNetwork(network, width, facts["classes"], sum(map(len, facts["parts"].values())), 0)
+    parts = sum(map(len, facts["parts"].values()))
+    return build_part_network(facts["backbone"], facts["classes"], parts, 0, inputs_of(facts))
 
 
 def _build_encoder(facts: dict[str, Any]) -> nn.Module:
@@ -141,7 +147,7 @@ CLASSIFIER = Form(
 )
 SEGMENTER = Form(
     PartFacts,
-    DENSE_BACKBONES,
+    SEGMENTERS,
     _build_segmenter,
     {"input": f"{POINTS}; {CATEGORY}", "output": SEGMENTED},
     category=True,
@@ -175,6 +181,11 @@ REFUSED = {  # recipes without a form
     "semseg": "its network takes scenes, packed; pc.load_run opens it",
     "detect": "its network proposes boxes in scenes; pc.load_run opens it",
 }
+
+
+def inputs_of(facts: dict[str, Any]) -> int:
+    """Return the number of values of each point besides its position."""
+    return 3 * facts.get("normals", False)
 
 
 def find_form(recipe: str) -> Form:
@@ -234,6 +245,9 @@ def facts_of(run: Run, form: Form, which: str) -> dict[str, Any]:
         facts["input"] = str(facts["input"]).replace(AS_STORED.describe(), frame.describe())
         if getattr(config.model, "head", LINEAR) != LINEAR:
             facts["head"] = config.model.head
+        if getattr(config.data, "inputs", 0):
+            facts["normals"] = True
+            facts["input"] = str(facts["input"]).replace(*WITH_NORMALS)
         return {**facts, "points": config.data.points}
     facts |= {"pooling": config.model.pooling, "image_size": config.data.image_size}
     if config.model.architecture:

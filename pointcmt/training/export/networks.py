@@ -21,7 +21,15 @@ from pointcmt.errors import StoreError, UsageError, nearest
 from pointcmt.files import parse_json, require_regular
 from pointcmt.training.config.pointcmt import CONFIGS
 from pointcmt.training.config.tables import check
-from pointcmt.training.export.forms import FORMATS, FORMS, VERSION, facts_of, find_form, form_of
+from pointcmt.training.export.forms import (
+    FORMATS,
+    FORMS,
+    VERSION,
+    facts_of,
+    find_form,
+    form_of,
+    inputs_of,
+)
 from pointcmt.training.export.target import require_target
 from pointcmt.training.networks.backbones import LINEAR
 from pointcmt.training.runs.checkpoint import disk_errors, read_weights, require_fit, write_file
@@ -91,7 +99,7 @@ def export(
     if to == "onnx":
         from pointcmt.training.export.onnx import Ends, to_onnx  # needs extra libraries
 
-        ends = Ends(form.outputs, facts["classes"] if form.category else 0)
+        ends = Ends(form.outputs, facts["classes"] if form.category else 0, inputs_of(facts))
         data, difference = to_onnx(model, facts["points"], as_strings(facts), str(folder), ends)
     else:
         tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}

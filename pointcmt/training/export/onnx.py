@@ -30,11 +30,13 @@ TOLERANCE = 1e-4  # relative to the outputs' scale
 class Ends:
     """What goes into a network besides the points, and what comes out.
 
-    outputs: names. categories: number of values of the input `category`; 0 = no such input.
+    outputs: names. categories: number of values of the input `category`; 0 = no such input. more:
+    values of each point besides its position, such as 3 of a normal.
     """
 
     outputs: tuple[str, ...] = ("logits", "feature")
     categories: int = 0
+    more: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -44,7 +46,9 @@ class Ends:
     def example(self, clouds: int, points: int) -> tuple[Tensor, ...]:
         """Return inputs of random clouds, the same on every call."""
         category = torch.arange(clouds) % max(self.categories, 1)
-        return (_clouds(clouds, points), category)[: len(self.inputs)]
+        rows = _clouds(clouds, points)
+        normals = torch.nn.functional.normalize(rows, dim=2)[..., : self.more]
+        return (torch.cat([rows, normals], dim=2), category)[: len(self.inputs)]
 
 
 def to_onnx(

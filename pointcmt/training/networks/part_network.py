@@ -1,15 +1,18 @@
-"""A dense backbone with a segmentation head: logits of every part for every point.
+"""Networks for part segmentation: logits of every part for every point.
 
-The head is that of the published segmentation networks: the point's own feature, the global
-feature and the given object category go through a shared MLP with dropout (DGCNN, Wang et al. 2019;
-PointNet++, Qi et al. 2017; the widths are ours).
+A published network (`part_seg`), or a dense backbone with a segmentation head. That head is that of
+the published segmentation networks: the point's own feature, the global feature and the given
+object category go through a shared MLP with dropout (DGCNN, Wang et al. 2019; PointNet++, Qi et al.
+2017; the widths are ours).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pointcmt.training.networks.backbones import build_dense, require_normals
 from pointcmt.training.networks.backbones.blocks import FEATURE, shared_mlp
+from pointcmt.training.networks.part_seg import PART_NETWORKS, WholeNetwork
 
 CATEGORY, HIDDEN, LAST = 64, 256, 128  # widths: of the category, and of the MLP's layers
 
@@ -44,3 +47,20 @@ class PartNetwork(nn.Module):
         rows = rows + F.linear(torch.cat([found.feature, category], dim=1), whole)[:, None]
         B, N, _ = rows.shape
         return self.rest(rows.view(B * N, -1)).view(B, N, -1)
+
+
+def build_part_network(
+    name: str, classes: int, parts: int, dropout: float, inputs: int = 0
+) -> WholeNetwork | PartNetwork:
+    """Build a network of PART_NETWORKS, or of DENSE or from outside with a head.
+
+    classes: object categories. parts: number over all of them. inputs: 3 for points [B, N, 6] with
+    normals. Raises UsageError like `build_dense`, and for a network that takes no normals.
+    """
+    if inputs:
+        require_normals(name, PART_NETWORKS)
+    if name in PART_NETWORKS:
+        return WholeNetwork(PART_NETWORKS[name](classes, parts, dropout, inputs))
+    network = build_dense(name, classes)
+    width: int = network.local_width  # type: ignore[assignment]
+    return PartNetwork(network, width, classes, parts, dropout)

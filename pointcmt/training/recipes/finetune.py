@@ -16,7 +16,7 @@ from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 def build(config: FinetuneConfig, classes: int, pretrained: bool) -> "Finetune":
     """Build the fine-tuning recipe from its configuration; see RECIPES."""
-    return Finetune(build_classifier(config.model, classes), config)
+    return Finetune(build_classifier(config, classes), config)
 
 
 class Finetune(Student):

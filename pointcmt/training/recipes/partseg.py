@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from pointcmt.datasets.store.streaming import Batch, StreamConfig
 from pointcmt.training.config.downstream import PartsegConfig
 from pointcmt.training.figures.plots import Segmented, draw_parts, to_png
-from pointcmt.training.networks.backbones import build_dense
-from pointcmt.training.networks.part_network import PartNetwork
+from pointcmt.training.networks.part_network import PartNetwork, build_part_network
+from pointcmt.training.networks.part_seg import WholeNetwork
 from pointcmt.training.ops.augment import choose, scale_and_shift
 from pointcmt.training.ops.iou import shape_iou
-from pointcmt.training.recipes.augmentation import augment
+from pointcmt.training.recipes.augmentation import as_arrays, augment, point_arrays, point_rows
 from pointcmt.training.recipes.recipe import RecipeContext
 from pointcmt.training.runs.part_labels import require_labels
 from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
@@ -25,16 +25,17 @@ from pointcmt.training.runs.pretrained import freeze_encoder, hold_encoder
 
 def build(config: PartsegConfig, classes: int, pretrained: bool) -> "Partseg":
     """Build the segmentation recipe; see RECIPES. config.parts: the part names of the store."""
-    network = build_dense(config.model.backbone, classes)
-    width: int = network.local_width  # type: ignore[assignment]
-    parts = sum(map(len, config.parts.values()))
-    return Partseg(PartNetwork(network, width, classes, parts, config.model.dropout), config)
+    parts, section = sum(map(len, config.parts.values())), config.model
+    network = build_part_network(
+        section.backbone, classes, parts, section.dropout, config.data.inputs
+    )
+    return Partseg(network, config)
 
 
 class Partseg:
     """Points and their category → the part of each point."""
 
-    def __init__(self, model: PartNetwork, config: PartsegConfig) -> None:
+    def __init__(self, model: PartNetwork | WholeNetwork, config: PartsegConfig) -> None:
         self.model: nn.Module = model
         self.config = config
         self.frozen = config.model.encoder == "frozen"
@@ -44,7 +45,7 @@ class Partseg:
         self.counts, self.most = torch.tensor(counts), max(counts)  # [C]
         self.first = torch.tensor([0, *accumulate(counts)][:-1])  # [C], each class's first part
         self.stream = StreamConfig(
-            arrays=("points", "part"),
+            arrays=(*point_arrays(config.data), "part"),
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample),
             frame=config.data.frame,
@@ -63,11 +64,11 @@ class Partseg:
             hold_encoder(model.get_submodule("backbone"))
         config = self.config
         # part labels are small integers, which float32 holds exactly
-        rows = torch.cat([batch["points"], batch["part"][..., None]], dim=2)
+        rows = torch.cat([point_rows(batch), batch["part"][..., None]], dim=2)
         rows = choose(rows, config.data.points, generator)
-        points = augment(rows[..., :3], config.augmentation, config.data.frame, generator)
+        points = augment(rows[..., :-1], config.augmentation, config.data.frame, generator)
         logits = model(points, batch["label"])
-        metrics = self._metrics(logits, batch["label"], rows[..., 3].long())
+        metrics = self._metrics(logits, batch["label"], rows[..., -1].long())
         return metrics["loss"], {"instance_miou": metrics["instance_miou"]}
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -81,7 +82,7 @@ class Partseg:
         true = batch["part"][:, : points.shape[1]].long()
         ious = shape_iou(predicted, true, self.counts.to(labels.device)[labels], self.most)
         names = [list(self.config.parts.items())[label] for label in labels.tolist()]
-        arrays = (tensor.cpu().numpy() for tensor in (points, true, predicted))
+        arrays = (tensor.cpu().numpy() for tensor in (points[..., :3], true, predicted))
         shapes = [
             Segmented(cloud, true_parts, guess, name, parts, iou)
             for cloud, true_parts, guess, (name, parts), iou in zip(
@@ -91,7 +92,7 @@ class Partseg:
         return {"parts.png": to_png(draw_parts(shapes))}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["points"][:, : self.config.data.points], batch["label"])
+        return model, (point_rows(batch)[:, : self.config.data.points], batch["label"])
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return scores [B, N, most] of the parts of each shape's class, padded with -inf."""
@@ -101,8 +102,8 @@ class Partseg:
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Scale and shift every cloud at random, as `votes` says."""
         votes = self.config.votes
-        points = scale_and_shift(batch["points"], votes.scale, votes.shift, generator)
-        return {**batch, "points": points}
+        points = scale_and_shift(point_rows(batch), votes.scale, votes.shift, generator)
+        return {**batch, **as_arrays(points)}
 
     def _metrics(self, logits: Tensor, labels: Tensor, parts: Tensor) -> dict[str, Tensor]:
         """Return means over the batch. logits [B, N, P]; parts [B, N], numbered within classes."""

@@ -30,7 +30,7 @@ from pointcmt.training.ops.losses import (
     orthogonality,
     smoothed_cross_entropy,
 )
-from pointcmt.training.recipes.augmentation import augment
+from pointcmt.training.recipes.augmentation import as_arrays, augment, point_arrays, point_rows
 from pointcmt.training.recipes.class_weights import find_weights
 from pointcmt.training.recipes.knowledge import Knowledge, frozen_generator
 from pointcmt.training.recipes.recipe import RecipeContext, accuracy, measure_classes
@@ -40,7 +40,7 @@ TINY = 1e-12  # a gradient's norm that is not divided by
 
 def build(config: StudentConfig, classes: int, pretrained: bool) -> "Student":
     """Build the student recipe from its configuration; see RECIPES."""
-    return Student(build_classifier(config.model, classes), config)
+    return Student(build_classifier(config, classes), config)
 
 
 class Student:
@@ -64,7 +64,7 @@ class Student:
         self.knowledge = knowledge
         self.generator = generator
         self.stream = StreamConfig(
-            arrays=("points",),
+            arrays=point_arrays(config.data),
             batch_size=config.effective_batch_size,
             points=max(config.data.points, config.data.resample, config.votes.resample),
             frame=config.data.frame,
@@ -95,7 +95,7 @@ class Student:
         self, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
-        points = batch["points"][:, : max(config.data.points, config.data.resample)]
+        points = point_rows(batch)[:, : max(config.data.points, config.data.resample)]
         # Random order: farthest-point sampling starts at the first point, and ball queries keep
         # the first points they find.
         points = choose(points, config.data.points, generator)
@@ -123,7 +123,7 @@ class Student:
         return {}
 
     def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return model, (batch["points"][:, : self.config.data.points],)
+        return model, (point_rows(batch)[:, : self.config.data.points],)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         network, points = self.deployable(model, batch)
@@ -131,10 +131,11 @@ class Student:
 
     def test_time_augmentation(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Scale and shift every cloud at random, and draw its points, as `votes` says."""
-        votes, points = self.config.votes, batch["points"]
+        votes, points = self.config.votes, point_rows(batch)
         if votes.resample:
             points = choose(points[:, : votes.resample], self.config.data.points, generator)
-        return {**batch, "points": scale_and_shift(points, votes.scale, votes.shift, generator)}
+        points = scale_and_shift(points, votes.scale, votes.shift, generator)
+        return {**batch, **as_arrays(points)}
 
     def _distillation_terms(
         self, model: nn.Module, batch: Batch, predicted: Prediction

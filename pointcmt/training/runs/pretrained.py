@@ -22,6 +22,7 @@ from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.config.scenes import PointInputs, SemsegConfig
 from pointcmt.training.config.sections import (
+    PART_NETWORKS,
     SCENE_BACKBONES,
     SPARSE_BACKBONES,
     TrainConfig,
@@ -68,11 +69,17 @@ class PointNetwork:
         After seeding torch with the run's seed, the weights are those that the run began with.
         """
         classes = len(self.run.class_names) if self.config.labeled else 1  # like mvnet
-        section = self.config.model
+        backbone = self.config.model.backbone
+        if backbone in PART_NETWORKS:
+            raise UsageError(
+                f"{backbone} has no features of its own: it is used as a whole",
+                where=str(self.run.folder),
+                fix="pass a run of another network",
+            )
         model: Any = (
-            build_dense(section.backbone, classes)
+            build_dense(backbone, classes)
             if self.config.dense
-            else build_classifier(section, classes)
+            else build_classifier(self.config, classes)
         )
         if self.config.classifies:
             model.classifier = nn.Identity()

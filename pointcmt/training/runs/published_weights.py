@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from pointcmt.errors import MisfitError, StoreError
 from pointcmt.training.networks.backbones import BACKBONES, DENSE, PUBLISHED
 from pointcmt.training.runs.checkpoint import require_fit
+from pointcmt.training.runs.published.converted import POSITION, Converted, inputs_of, left_out
 from pointcmt.training.runs.published.files import read_weights
 from pointcmt.training.runs.published.layouts import (
-    Converted,
     convert,
     encoder_of,
     find_backbone,
@@ -25,19 +25,21 @@ HEADLESS = (
 )
 DOCS = "docs/training.md lists the checkpoints that can be read"
 LAST_LAYERS = ("classifier.weight", "classifier.last.weight")
-AXES, MOST_AXES = 3, 12  # numbers for each point: here, and at most elsewhere
+MOST_INPUTS = 12  # values of each point, at most
+NORMAL = 3  # values of a normal
 
 
 @dataclass(frozen=True)
 class Published:
     """Weights with a model's names, as far as they are known.
 
-    head: the kind that they have, one of HEADS. notes: for the user.
+    head: the kind that they have, one of HEADS. notes: for the user. segmenter: as in `Converted`.
     """
 
     weights: dict[str, Tensor]
     head: str
     notes: tuple[str, ...]
+    segmenter: str = ""
 
 
 def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
@@ -75,7 +77,14 @@ def read_published(path: Path, model: nn.Module) -> Published:
             f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
         )
     found = convert(weights)
-    return Published(found.weights, found.head, (*notes, *found.notes))
+    notes = (*notes, *_outside(stored, weights), *found.notes)
+    return Published(found.weights, found.head, notes, found.segmenter)
+
+
+def _outside(stored: dict[str, Tensor], kept: dict[str, Tensor]) -> tuple[str, ...]:
+    """Return a note on the file's tensors that are outside of the network, if there are any."""
+    left = [name for name in stored if not any(name.endswith(inner) for inner in kept)]
+    return (left_out(left),) if left and len(kept) < len(stored) else ()
 
 
 @contextmanager
@@ -92,11 +101,17 @@ def advising(
         expected = model.state_dict()
         name, different = find_backbone(weights, DENSE if dense else BACKBONES)
         wide = next((weights[key].shape for key in different if _takes_more(weights[key])), None)
-        if wide is not None:
+        theirs, ours = inputs_of(weights), inputs_of(expected)
+        if name and not different and theirs != ours and {theirs, ours} == {0, NORMAL}:
             error.fix = (
-                f"its first layer takes {wide[1]} numbers for each point, most likely positions "
-                f"and normals, but networks here take {AXES}, positions alone: use the checkpoint "
-                "that was trained without normals"
+                f"the checkpoint was trained {'with' if theirs else 'without'} normals: set "
+                f"data.normals={str(bool(theirs)).lower()} and model.backbone={name}"
+            )
+        elif wide is not None:
+            error.fix = (
+                f"its first layer takes {wide[1]} numbers for each point, which is neither "
+                f"positions alone, {POSITION}, nor positions and normals, {POSITION + NORMAL}: use "
+                "a checkpoint that was trained with these"
             )
         elif not name or different:
             error.fix = f"use the model.backbone that the checkpoint was trained with; {DOCS}"
@@ -113,11 +128,14 @@ def advising(
 
 
 def find_backbone_of(path: Path) -> str:
-    """Return the name of the backbone that a file's weights belong to, "" if there is none.
+    """Return the name of the network that a file's weights belong to, "" if there is none.
 
-    Raises StoreError for a file that cannot be read.
+    It is one of BACKBONES, or of PART_NETWORKS. Raises StoreError for a file that cannot be read.
     """
-    name, different = find_backbone(peek(path).weights, BACKBONES)
+    found = peek(path)
+    if found.segmenter:
+        return found.segmenter
+    name, different = find_backbone(found.weights, BACKBONES)
     return "" if different else name
 
 
@@ -131,7 +149,7 @@ def peek(path: Path) -> Converted:
 
 def _takes_more(weight: Tensor) -> bool:
     """Return whether this can be a first layer's weight, for more than positions."""
-    return weight.dim() == 2 and AXES < weight.shape[1] <= MOST_AXES
+    return weight.dim() == 2 and POSITION < weight.shape[1] <= MOST_INPUTS
 
 
 def _classes(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:

@@ -16,13 +16,16 @@ numbers per point (the argument `inputs`, of networks for scenes) takes them as 
 except PointNet++, which is pointnet2-ssg there. On scenes, `build_for_scenes` builds the sparse
 U-Nets of DENSE and the networks of SCENES.
 
+Networks of NORMAL_BACKBONES can be built with `inputs=3`: they then take points [B, N, 6], each
+with its position and its unit normal.
+
 A backbone from outside the package is any function or class that, called with the number of
 classes, returns a module that fulfills this contract. One with the attributes `local_width` and
 `least` is also a dense backbone. `build_backbone` and `build_dense` find it by name and run it
 once as a check.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,11 +35,11 @@ from torch import Tensor, nn
 from pointcmt import plugins
 from pointcmt.errors import PointcmtError, UsageError, nearest
 from pointcmt.training.config.scenes import PointInputs
-from pointcmt.training.config.sections import SPARSE_BACKBONES
+from pointcmt.training.config.sections import NORMAL_BACKBONES, SPARSE_BACKBONES
 from pointcmt.training.networks.backbones.blocks import FEATURE, Prediction, publish_head
 from pointcmt.training.networks.backbones.dgcnn import DGCNN, SceneDGCNN
 from pointcmt.training.networks.backbones.pointmlp import PointMLP
-from pointcmt.training.networks.backbones.pointnet import PointNet
+from pointcmt.training.networks.backbones.pointnet import PointNet, PointNetYanx27
 from pointcmt.training.networks.backbones.pointnet2 import (
     DensePointNet2,
     PointNet2MSG,
@@ -55,16 +58,19 @@ from pointcmt.training.networks.backbones.pointvit import (
 from pointcmt.training.networks.backbones.sparse_unet import DenseSparseUNet, SparseUNetEncoder
 from pointcmt.training.networks.sparse.unet import MINKUNET_14A, MINKUNET_34C, TINY
 
-BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "pointnet": PointNet,  # Qi et al. 2017: one shared MLP per point and a maximum
+    "pointnet-yanx27": PointNetYanx27,  # the usual PyTorch version, with two layers less
     "pointnet2-ssg": PointNet2SSG,  # Qi et al. 2017: balls around farthest points, twice
     "pointnet2-msg": PointNet2MSG,  # with balls of three sizes: PointCMT's own student
     "dgcnn": DGCNN,  # Wang et al. 2019: nearest neighbors in feature space
     "pointmlp": PointMLP,  # Ma et al. 2022: residual MLPs over nearest neighbors, four stages
     "pointnext-s": PointNeXtS,  # Qian et al. 2022: PointNet++ with residuals, smaller and deeper
+    "pointnext-s-c64": partial(PointNeXtS, width=64),
     "pointvit-s": partial(PointViT, size=SMALL),  # Pang et al. 2022: a transformer on patches
     "pointvit-b": partial(PointViT, size=BASE),
     "pointvit-l": partial(PointViT, size=LARGE),
+    "point-bert": partial(PointViT, size=SMALL, between=256),  # Yu et al. 2022
     "sparse-unet-tiny": partial(SparseUNetEncoder, config=TINY),  # on voxels of 5 cm
     "sparse-unet-14a": partial(SparseUNetEncoder, config=MINKUNET_14A),  # Choy et al. 2019
     "sparse-unet-34c": partial(SparseUNetEncoder, config=MINKUNET_34C),
@@ -113,26 +119,44 @@ class DenseBackbone(Backbone, Protocol):
         ...
 
 
-def build_backbone(name: str, classes: int, head: str = LINEAR, dropout: float = 0.5) -> nn.Module:
+def build_backbone(
+    name: str, classes: int, head: str = LINEAR, dropout: float = 0.5, inputs: int = 0
+) -> nn.Module:
     """Build a network of BACKBONES, an entry point of `pointcmt.backbones`, or `module:name`.
 
-    head: linear, or published = 512-256-C with dropout in place of the one linear layer. Raises
-    UsageError for an unknown name, and for an outside one that cannot be imported or breaks the
-    contract.
+    head: linear, or published = 512-256-C with dropout in place of the one linear layer. inputs:
+    3 for points [B, N, 6] with normals. Raises UsageError for an unknown name, for a network
+    without this input, and for an outside one that cannot be imported or breaks the contract.
     """
-    model = _build(name, classes, BACKBONES, dense=False)
+    if inputs:
+        require_normals(name, BACKBONES)
+        model = BACKBONES[name](classes, inputs=inputs)
+    else:
+        model = _build(name, classes, BACKBONES, dense=False)
     if head == PUBLISHED:
         publish_head(model, classes, dropout)
     return model
 
 
-def build_classifier(section: Any, classes: int) -> nn.Module:
-    """Build the network that a configuration's section `model` describes, like `build_backbone`.
+def require_normals(name: str, known: Iterable[str]) -> None:
+    """Raise UsageError for a network that does not take normals. known: all of its kind."""
+    able = [each for each in known if each in NORMAL_BACKBONES]
+    if name not in able:
+        raise UsageError(
+            f"{name} takes no normals",
+            where="data.normals",
+            fix=f"set data.normals=false, or model.backbone to one of: {', '.join(able)}",
+        )
 
-    Sections of recipes from outside may lack a head, which is then linear.
+
+def build_classifier(config: Any, classes: int) -> nn.Module:
+    """Build the network of a configuration, like `build_backbone`.
+
+    Sections of recipes from outside may lack a head, which is then linear, and data.normals.
     """
+    section, inputs = config.model, getattr(config.data, "inputs", 0)
     head, dropout = getattr(section, "head", LINEAR), getattr(section, "dropout", 0.0)
-    return build_backbone(section.backbone, classes, head, dropout)
+    return build_backbone(section.backbone, classes, head, dropout, inputs)
 
 
 def build_dense(name: str, classes: int) -> nn.Module:

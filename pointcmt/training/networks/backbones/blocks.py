@@ -180,6 +180,18 @@ def require_points(points: Tensor, least: int, network: str) -> None:
         )
 
 
+def require_inputs(points: Tensor, inputs: int) -> None:
+    """Raise UsageError unless points are [..., 3 + inputs]."""
+    if points.shape[-1] != 3 + inputs:
+        raise UsageError(
+            f"points have shape {list(points.shape)}, but the network takes {3 + inputs} values of "
+            f"each{': its position and its normal' if inputs == 3 else ''}",
+            where="points",
+            fix="with data.normals=true, pass positions and normals as points [B, N, 6]; "
+            "otherwise positions alone, [B, N, 3]",
+        )
+
+
 def require_features(points: Tensor, features: Tensor | None, inputs: int) -> None:
     """Raise UsageError unless points [..., 3] have features [..., inputs]; none if that is 0."""
     places = tuple(points.shape[:-1])

@@ -1,4 +1,4 @@
-"""PointNet++ (Qi et al., NeurIPS 2017, arXiv 1706.02413) with a 512-d feature, of points alone.
+"""PointNet++ (Qi et al., NeurIPS 2017, arXiv 1706.02413) with a 512-d feature.
 
 Single-scale and multi-scale grouping as in the paper's classification networks (appendix B.1), and,
 for a feature per point, feature propagation as in its part segmentation network.
@@ -19,6 +19,7 @@ from pointcmt.training.networks.backbones.blocks import (
     GroupMLP,
     Prediction,
     pool,
+    require_inputs,
     require_points,
     shared_mlp,
 )
@@ -32,25 +33,41 @@ class Scale(NamedTuple):
     widths: tuple[int, ...]
 
 
-class PointNet2(nn.Module):
-    """Two set abstractions, a maximum over the remaining points, a feature, a linear layer."""
+SSG_NEAR = (Scale(0.2, 32, (64, 64, 128)),)
+SSG_FAR = (Scale(0.4, 64, (128, 128, 256)),)
 
-    def __init__(self, classes: int, first: tuple[Scale, ...], second: tuple[Scale, ...]) -> None:
+
+class PointNet2(nn.Module):
+    """Two set abstractions, a maximum over the remaining points, a feature, a linear layer.
+
+    inputs: F, the number of a point's values besides its position, such as 3 of a normal.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        first: tuple[Scale, ...],
+        second: tuple[Scale, ...],
+        inputs: int = 0,
+    ) -> None:
         super().__init__()
-        self.near = SetAbstraction(512, first, width=0)
+        self.inputs = inputs
+        self.near = SetAbstraction(512, first, width=inputs)
         self.far = SetAbstraction(128, second, width=self.near.width)
         self.all = shared_mlp(3 + self.far.width, 256, 512, 1024, last_relu=False)
         self.head = shared_mlp(1024, FEATURE)
         self.classifier = nn.Linear(FEATURE, classes)
 
     def forward(self, points: Tensor) -> Prediction:
-        """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 512."""
+        """points [B, N, 3 + F] → logits [B, C], feature [B, 512]. UsageError for N < 512."""
         return self.classify(self.encode(points))
 
     def encode(self, points: Tensor) -> "Encoding":
-        """points [B, N, 3] → features of near and far neighborhoods, and of the whole cloud."""
+        """points [B, N, 3 + F] → features of near and far neighborhoods, and of the whole cloud."""
         require_points(points, self.near.centers, "PointNet++")
-        near = self.near(points, None)  # [B, 512, 3], [B, 512, D]
+        require_inputs(points, self.inputs)
+        own = points[..., 3:] if self.inputs else None
+        near = self.near(points[..., :3], own)  # [B, 512, 3], [B, 512, D]
         far = self.far(*near)  # [B, 128, 3], [B, 128, D]
         rows = torch.cat(far, dim=2).flatten(0, 1)
         return Encoding(near, far, pool(self.all(rows), len(points)))  # [B·128, 1024] → [B, 1024]
@@ -72,21 +89,21 @@ class Encoding(NamedTuple):
 class PointNet2SSG(PointNet2):
     """Single-scale grouping."""
 
-    def __init__(self, classes: int) -> None:
-        near = (Scale(0.2, 32, (64, 64, 128)),)
-        super().__init__(classes, near, (Scale(0.4, 64, (128, 128, 256)),))
+    def __init__(self, classes: int, inputs: int = 0) -> None:
+        super().__init__(classes, SSG_NEAR, SSG_FAR, inputs)
 
 
 class PointNet2MSG(PointNet2):
     """Multi-scale grouping with balls of three sizes, PointCMT's student."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, inputs: int = 0) -> None:
         near = Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128))
         far = Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 64, (128, 128, 256))
         super().__init__(
             classes,
             (*near, Scale(0.4, 128, (64, 96, 128))),
             (*far, Scale(0.8, 128, (128, 128, 256))),
+            inputs,
         )
 
 

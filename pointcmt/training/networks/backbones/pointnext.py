@@ -3,7 +3,8 @@
 The published configuration for ModelNet40 and ScanObjectNN: a linear stem of width 32; four set
 abstractions, each with half the points, twice the width, two layers over at most 32 neighbors in
 balls of 0.15 · 1.5^stage, positions divided by the radius, and a residual around them; one MLP over
-the remaining points. S has no further blocks (InvResMLP). The published head is 512-256-C with
+the remaining points. S has no further blocks (InvResMLP); with a stem of width 64 it is the paper's
+"PointNeXt-S (C=64)". The published head is 512-256-C with
 dropout; here it ends in 512 and one linear layer. On ScanObjectNN the authors give a point's height
 as a fourth input; here the input is the position alone, as on ModelNet40.
 Sampling starts at point 0 and balls take the first points by index: both depend on the order.
@@ -22,7 +23,7 @@ from pointcmt.training.networks.backbones.blocks import (
     shared_mlp,
 )
 
-WIDTHS = (32, 64, 128, 256, 512)  # after the stem and after each set abstraction
+WIDTH = 32  # after the stem; doubled by each set abstraction
 RADII = (0.15, 0.225, 0.3375, 0.50625)
 COUNT = 32
 LEAST = 2 ** len(RADII)  # leaves one center
@@ -31,12 +32,13 @@ LEAST = 2 ** len(RADII)  # leaves one center
 class PointNeXtS(nn.Module):
     """A stem, four residual set abstractions, an MLP and a maximum over the rest, a feature."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.stem = nn.Linear(3, WIDTHS[0])
-        stages = zip(WIDTHS[:-1], WIDTHS[1:], RADII, strict=True)
+        self.stem = nn.Linear(3, width)
+        widths = [width << stage for stage in range(len(RADII) + 1)]
+        stages = zip(widths[:-1], widths[1:], RADII, strict=True)
         self.stages = nn.ModuleList(ResidualAbstraction(*stage) for stage in stages)
-        last = WIDTHS[-1]
+        last = widths[-1]
         self.all = shared_mlp(3 + last, last, last, last_relu=False)
         self.head = shared_mlp(last, FEATURE)
         self.classifier = nn.Linear(FEATURE, classes)
@@ -44,9 +46,9 @@ class PointNeXtS(nn.Module):
     def forward(self, points: Tensor) -> Prediction:
         """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 16."""
         require_points(points, LEAST, "PointNeXt-S")
-        clouds, features = len(points), self.stem(points)  # [B, N, 32]
+        clouds, features = len(points), self.stem(points)  # [B, N, W]
         for stage in self.stages:
-            points, features = stage(points, features)  # [B, N/16, 3], [B, N/16, 512] at last
+            points, features = stage(points, features)  # [B, N/16, 3], [B, N/16, 16·W] at last
         rows = torch.cat([points, features], dim=2).flatten(0, 1)
         feature = self.head(pool(self.all(rows), clouds))  # [B, 512]
         return Prediction(self.classifier(feature), feature)

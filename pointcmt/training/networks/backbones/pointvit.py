@@ -47,13 +47,16 @@ SMALL, BASE, LARGE = Size(384, 12), Size(768, 12), Size(1024, 24)
 
 
 class PointViT(nn.Module):
-    """Patches, tokens, transformer blocks, a feature, a linear layer."""
+    """Patches, tokens, transformer blocks, a feature, a linear layer.
 
-    def __init__(self, classes: int, size: Size, inputs: int = 0) -> None:
+    inputs: F, the number of a point's features besides its position. between: see PatchEmbedding.
+    """
+
+    def __init__(self, classes: int, size: Size, inputs: int = 0, between: int = 0) -> None:
         super().__init__()
         width, depth = size
         self.size, self.inputs = size, inputs
-        self.embed = PatchEmbedding(width, inputs)
+        self.embed = PatchEmbedding(width, inputs, between)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.class_place = nn.Parameter(torch.zeros(1, 1, width))
@@ -143,14 +146,20 @@ class ScenePointViT(DensePointViT):
 
 
 class PatchEmbedding(nn.Module):
-    """A mini-PointNet: point features, the patch's maximum, both combined, and their maximum."""
+    """A mini-PointNet: point features, the patch's maximum, both combined, and their maximum.
 
-    def __init__(self, width: int, inputs: int = 0) -> None:
+    between: the width at the last maximum, from which one more layer makes the token, as in
+    Point-BERT (Yu et al., CVPR 2022, arXiv 2111.14819); 0 = the token's width, without that layer.
+    """
+
+    def __init__(self, width: int, inputs: int = 0, between: int = 0) -> None:
         super().__init__()
         near = shared_mlp(3 + inputs, 128)
         self.near = nn.Sequential(*near, nn.Linear(128, 256, bias=False))
         self.both = nn.Linear(512, 512, bias=False)
-        self.rest = nn.Sequential(nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, width))
+        last = nn.Linear(512, between or width)
+        self.rest = nn.Sequential(nn.BatchNorm1d(512), nn.ReLU(inplace=True), last)
+        self.widen = nn.Linear(between, width) if between else nn.Identity()
 
     def forward(self, offsets: Tensor) -> Tensor:
         """Offsets from the centers and features [B, G, K, 3 + F] → [B, G, D].
@@ -162,7 +171,7 @@ class PatchEmbedding(nn.Module):
         whole, each = self.both.weight.split(256, dim=1)
         shared = F.linear(maximum(own, B * G), whole)  # [B·G, 512]
         rows = F.linear(own, each).view(B * G, K, -1) + shared[:, None]
-        return maximum(self.rest(rows.flatten(0, 1)), B * G).view(B, G, -1)
+        return self.widen(maximum(self.rest(rows.flatten(0, 1)), B * G)).view(B, G, -1)
 
 
 class Block(nn.Module):
