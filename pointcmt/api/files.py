@@ -48,8 +48,8 @@ class Loaded:
     """A shape as a network takes it.
 
     points, normals [N, 3] f32, in the unit sphere. source [N] i32: the face or the point of the
-    source that each comes from. source_to_world [4, 4]. views [V, H, W, 3] u8, of networks that read images;
-    otherwise one picture or none.
+    source that each comes from. source_to_world [4, 4]. views [V, H, W, 3] u8, of networks that
+    read images; otherwise one picture or none.
     """
 
     points: NDArray[np.float32]

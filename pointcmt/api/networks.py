@@ -118,8 +118,10 @@ class TrainedModel(nn.Module):
             )
         if frame != AS_STORED:
             rows = inputs.detach().cpu().numpy()
-            parts = place(rows[..., :3], frame), place_normals(rows[..., 3:], frame)
-            placed = np.concatenate(parts if rows.shape[-1] == 6 else parts[:1], axis=-1)
+            placed = place(rows[..., :3], frame)
+            if rows.shape[-1] == 6:
+                normals = place_normals(rows[..., 3:], frame)
+                placed = np.concatenate([placed, normals], axis=-1)
             inputs = torch.from_numpy(placed).to(inputs)
         logits: Tensor = self.network(inputs)[0]
         return logits

@@ -32,7 +32,7 @@ def evaluate(
     probe: Annotated[str, typer.Option(help="svm: train a linear SVM on a point network's frozen features.")] = "",
     few_shot: Annotated[str, typer.Option(help="The same with few labels, as N-way K-shot tasks: 5w10s, or 5w10s,10w20s; 5w10s8q tests on 8 shapes of each class in place of 20.")] = "",
     backbone: Annotated[str, typer.Option(help="Of a file of weights: the network, such as pointnet2-ssg. Default: found by its tensors.")] = "",
-    points: Annotated[int | None, typer.Option(min=1, help="Of a file of weights: points per shape. Default: 1024.")] = None,
+    points: Annotated[int | None, typer.Option(min=1, help="Of a file of weights: points per shape. Default: 1024, or 2048 for parts.")] = None,
     frame: Annotated[str, typer.Option(metavar="UP,CENTER,SCALE", help="Of a file of weights: how it takes the points, such as y,centroid,farthest. Default: as the store's benchmark says.")] = "",
     trust: Trust = None,
     device: Device = "auto",

@@ -173,15 +173,15 @@ class PointMLP(nn.Module):
 
 
 class PointNeXtS(nn.Module):
-    def __init__(self, classes):
+    def __init__(self, classes, width=32):
         super().__init__()
-        self.stem = nn.Conv1d(3, 32, 1)
+        self.stem, last = nn.Conv1d(3, width, 1), 16 * width
         self.stages = nn.ModuleList(
             nn.ModuleList([Conv(3 + w, w), Conv(w, 2 * w), nn.Conv1d(w, 2 * w, 1)])
-            for w in (32, 64, 128, 256)
+            for w in (width, 2 * width, 4 * width, 8 * width)
         )
-        self.all = nn.ModuleList([Conv(515, 512), Conv(512, 512)])
-        self.linear, self.norm = nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512)
+        self.all = nn.ModuleList([Conv(3 + last, last), Conv(last, last)])
+        self.linear, self.norm = nn.Linear(last, 512, bias=False), nn.BatchNorm1d(512)
         self.classifier = nn.Linear(512, classes)
 
     def forward(self, points):

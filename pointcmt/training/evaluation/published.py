@@ -45,8 +45,9 @@ class FileOptions:
     """How to read a file of weights.
 
     backbone: the network; "" finds it by the tensors' names and shapes. points: per shape, the
-    first n of the store; 0 = 1,024, or 2,048 for parts. frame: in which the network takes them; None = that which the store states
-    for its benchmark, or else +Y up, centered by the mean of the points, scaled by the farthest.
+    first n of the store; 0 = 1,024, or 2,048 for parts. frame: in which the network takes them;
+    None = that which the store states for its benchmark, or else +Y up, centered by the mean of the
+    points, scaled by the farthest.
     """
 
     backbone: str = ""

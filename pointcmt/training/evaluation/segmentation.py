@@ -97,12 +97,13 @@ class PartReport(Evaluated):
     def describe(self) -> str:
         """Return the numbers as text; each class takes one line, whatever its name holds."""
         voted = f", {self.votes} votes" if self.votes > 1 else ""
+        trained = f" checkpoint (epoch {self.epoch})" if self.epoch else ""  # none of a file
         measures, printed = self.measures, {name: printable(name) for name in self.parts}
         width = max(map(len, printed.values()))
         low, high = self.interval
         lines = [
-            f"{self.recipe}, {self.which} checkpoint (epoch {self.epoch}), {self.shapes:,} "
-            f"{self.split} shapes of {self.true.shape[1]:,} points{voted}",
+            f"{self.recipe}, {self.which}{trained}, {self.shapes:,} {self.split} shapes of "
+            f"{self.true.shape[1]:,} points{voted}",
             f"  instance mIoU   {measures['instance_miou']:7.2%}  (95 % bootstrap interval: "
             f"{low:.2%} … {high:.2%})",
             f"  class mIoU      {measures['class_miou']:7.2%}",

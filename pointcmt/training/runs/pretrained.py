@@ -22,7 +22,6 @@ from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.config.pointcmt import TeacherConfig
 from pointcmt.training.config.scenes import PointInputs, SemsegConfig
 from pointcmt.training.config.sections import (
-    PART_NETWORKS,
     SCENE_BACKBONES,
     SPARSE_BACKBONES,
     TrainConfig,
@@ -37,6 +36,7 @@ from pointcmt.training.networks.backbones import (
     build_dense,
     is_known,
 )
+from pointcmt.training.networks.part_seg import PART_NETWORKS
 from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.folder import BEST, Run, open_run
@@ -170,7 +170,7 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
 def same_network(network: PointNetwork, dense: bool) -> str:
     """Return the network's name in DENSE or BACKBONES: the same encoder, with decoder or not."""
     name = network.config.model.backbone
-    networks = DENSE if dense else BACKBONES
+    networks = {**DENSE, **PART_NETWORKS} if dense else BACKBONES
     same = name if is_known(name, networks) else TWINS.get(name, "")
     if not same:
         raise UsageError(
@@ -204,7 +204,10 @@ def start_from(config: TrainConfig, model: nn.Module, class_names: list[str]) ->
         origin = f"{init} ({source.run.config.recipe}, epoch {source.epoch})"
         with _on_scenes(config):
             note = load_parts(network, source.weights, config.load, same, origin)
-        if isinstance(source.config, PartsegConfig) and isinstance(config, PartsegConfig):
+        both_segment = isinstance(source.config, PartsegConfig) and isinstance(
+            config, PartsegConfig
+        )
+        if both_segment and config.model.backbone not in PART_NETWORKS:
             note += "; the layers that predict parts start from random weights"
         theirs, ours = (scene_inputs(each) for each in (source.config, config))
         if theirs and ours and theirs.voxel != ours.voxel:

@@ -16,7 +16,10 @@ from tests.training.textbooks import disturb
 
 # Only the smallest of each family; for all sizes, see test_vits_have_their_published_sizes and
 # sparse/test_unet.py.
-LARGER = ("pointvit-b", "pointvit-l", "sparse-unet-14a", "sparse-unet-34c")
+LARGER = (
+    *("pointvit-b", "pointvit-l", "point-bert", "pointnext-s-c64"),
+    *("sparse-unet-14a", "sparse-unet-34c"),
+)
 NAMES = [name for name in BACKBONES if name not in LARGER]
 LEAST = {
     "pointnet2-ssg": 512,
@@ -32,7 +35,12 @@ TEXTBOOKS = {  # PointNet++ MSG: runs/test_published.py; PointViT: test_dense_ba
     "pointmlp": textbooks.PointMLP,
     "pointnext-s": textbooks.PointNeXtS,
 }
-UNORDERED = ("pointnet", "dgcnn", "sparse-unet-tiny")  # they do not depend on the order of points
+UNORDERED = (
+    "pointnet",
+    "pointnet-yanx27",
+    "dgcnn",
+    "sparse-unet-tiny",
+)  # they do not depend on the order of points
 FIRST_ALONE = ("pointmlp", "pointvit-s")  # they depend only on which point is the first
 
 
@@ -185,6 +193,7 @@ PUBLISHED = {  # parameters with 40 classes, of the networks with their publishe
     "dgcnn": (1_809_576, published_head(2048, 256)),  # "1.81 M"
     "pointmlp": (13_238_504, published_head(1024, 768)),  # "13.2 M"; 12.6 without the head
     "pointnext-s": (1_373_512, published_head(512, 0)),  # "1.374 M"
+    "pointnext-s-c64": (4_523_688, published_head(1024, 0)),  # "4.5 M"
 }
 
 
@@ -226,7 +235,7 @@ def test_only_pointnet_returns_a_transform():
     for name in NAMES:
         torch.manual_seed(0)
         transform = BACKBONES[name](5).eval()(clouds(1, 512).float()).transform
-        if name == "pointnet":
+        if name in ("pointnet", "pointnet-yanx27"):
             assert torch.equal(transform, torch.eye(64).expand(1, 64, 64))
         else:
             assert transform is None

@@ -10,8 +10,9 @@ from pointcmt.training.networks.backbones import BACKBONES
 from tests.training import textbooks
 
 CLASSES = 6
-# These two are like pointvit-s, but large.
-NAMES = [name for name in BACKBONES if name not in ("pointvit-b", "pointvit-l")]
+# These are like pointvit-s and pointnext-s, but large or with one more layer.
+LIKE_OTHERS = ("pointvit-b", "pointvit-l", "point-bert", "pointnext-s-c64")
+NAMES = [name for name in BACKBONES if name not in LIKE_OTHERS]
 POINTS = torch.randn(2, 512, 3, generator=torch.Generator().manual_seed(0)).double() * 0.4
 
 
@@ -38,14 +39,17 @@ def save(path, weights, **beside):
 
 
 class Yanx27(nn.Module):
-    """PointNet++ in the layout of yanx27's repository: biases before norms; MSG: features first."""
+    """PointNet++ in the layout of yanx27's repository: biases before norms; MSG: features first.
 
-    def __init__(self, multi):
+    values: of each point, 6 with normals.
+    """
+
+    def __init__(self, multi, values=3):
         super().__init__()
-        near = [(3, 32, 32, 64), (3, 64, 64, 128), (3, 64, 96, 128)]
+        near = [(values, 32, 32, 64), (values, 64, 64, 128), (values, 64, 96, 128)]
         far = [(323, 64, 64, 128), (323, 128, 128, 256), (323, 128, 128, 256)]
         if not multi:
-            near, far = [(3, 64, 64, 128)], [(131, 128, 128, 256)]
+            near, far = [(values, 64, 64, 128)], [(131, 128, 128, 256)]
         self.multi, self.sa1, self.sa2, self.sa3 = multi, nn.Module(), nn.Module(), nn.Module()
         every = [[], near, far, [(3 + sum(w[-1] for w in far), 256, 512, 1024)]]
         for stage, mlps in zip((self.sa1, self.sa2, self.sa3), every[1:], strict=True):
@@ -61,11 +65,12 @@ class Yanx27(nn.Module):
         self.fc3 = nn.Linear(256, 40)
 
     def forward(self, points):
-        """points [B, N, 3] → the 512-d feature after fc1."""
+        """points [B, N, 3 or 6] → the 512-d feature after fc1."""
         near = (0.1, 16), (0.2, 32), (0.4, 128)
         far = (0.2, 32), (0.4, 64), (0.8, 128)
         near, far = (near, far) if self.multi else (((0.2, 32),), ((0.4, 64),))
-        features = None
+        features = points[..., 3:] if points.shape[2] > 3 else None
+        points = points[..., :3]
         for stage, count, scales in ((self.sa1, 512, near), (self.sa2, 128, far)):
             centers = textbooks.take(points, textbooks.farthest(points, count))
             found = []
@@ -158,19 +163,93 @@ class PublishedDGCNN(textbooks.DGCNN):
         return self.linear3(F.leaky_relu(self.bn7(self.linear2(x)), 0.2))
 
 
-class PointMAE(nn.Module):
-    """Point-MAE's network for fine-tuning, without a head, as its authors publish it."""
+class PublishedPointMLP(textbooks.PointMLP):
+    """PointMLP as its authors publish it: their names and their head, for 40 classes."""
 
-    def __init__(self, width=384, depth=12):
+    def __init__(self):
+        super().__init__(CLASSES)  # whose linear classifier is not used
+        self.linear = nn.Linear(1024, 512)
+        self.linear2, self.norm2 = nn.Linear(512, 256), nn.BatchNorm1d(256)
+        self.linear3 = nn.Linear(256, 40)
+
+    def published(self):
+        """The weights by their published names; convolutions are [O, I, 1]."""
+        layers = {"embed": "embedding.net.{}", "linear": "classifier.0", "norm": "classifier.1"}
+        layers |= {"linear2": "classifier.4", "norm2": "classifier.5", "linear3": "classifier.8"}
+        for n in range(4):
+            layers[f"stages.{n}.transfer"] = f"pre_blocks_list.{n}.transfer.net.{{}}"
+            for part, list_ in (("neighbors", "pre_blocks_list"), ("centers", "pos_blocks_list")):
+                for block, half in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                    theirs = f"{list_}.{n}.operation.{block}.net{half + 1}.{{}}"
+                    layers[f"stages.{n}.{part}.{block}.{half}"] = theirs
+        found = {}
+        for name, tensor in self.state_dict().items():
+            layer, field = name.rsplit(".", 1)
+            if field in ("alpha", "beta"):
+                number = layer.removeprefix("stages.")
+                found[f"local_grouper_list.{number}.affine_{field}"] = tensor.view(1, 1, 1, -1)
+            elif layer in layers:
+                found[f"{layers[layer]}.{field}"] = tensor
+            elif layer.endswith((".conv", ".norm")):
+                place, kind = layer.rsplit(".", 1)
+                value = tensor[..., 0] if kind == "conv" else tensor
+                found[f"{layers[place].format(int(kind == 'norm'))}.{field}"] = value
+        return found
+
+    def logits(self, points):
+        """points [B, N, 3] → scores of 40 classes."""
+        return self.linear3(F.relu(self.norm2(self.linear2(self(points)[1]))))
+
+
+class PublishedPointNeXt(textbooks.PointNeXtS):
+    """PointNeXt-S as openpoints publishes it: its names and its head, for 40 classes."""
+
+    def __init__(self, width=32):
+        super().__init__(CLASSES, width)  # whose linear classifier is not used
+        self.linear2, self.norm2 = nn.Linear(512, 256, bias=False), nn.BatchNorm1d(256)
+        self.linear3 = nn.Linear(256, 40)
+
+    def published(self):
+        """The weights by their published names."""
+        layers = {"stem": "encoder.encoder.0.0.convs.0.0"}
+        for n in range(4):
+            place = f"encoder.encoder.{n + 1}.0"
+            layers |= {f"stages.{n}.{half}.conv": f"{place}.convs.{half}.0" for half in (0, 1)}
+            layers |= {f"stages.{n}.{half}.norm": f"{place}.convs.{half}.1" for half in (0, 1)}
+            layers[f"stages.{n}.2"] = f"{place}.skipconv.0"
+        for half in (0, 1):
+            layers[f"all.{half}.conv"] = f"encoder.encoder.5.0.convs.{half}.0"
+            layers[f"all.{half}.norm"] = f"encoder.encoder.5.0.convs.{half}.1"
+        for number, (linear, norm) in enumerate((("linear", "norm"), ("linear2", "norm2"))):
+            layers[linear] = f"prediction.head.{2 * number}.0"
+            layers[norm] = f"prediction.head.{2 * number}.1"
+        layers["linear3"] = "prediction.head.4.0"
+        named = ((name.rsplit(".", 1), tensor) for name, tensor in self.state_dict().items())
+        return {f"{layers[la]}.{field}": x for (la, field), x in named if la in layers}
+
+    def logits(self, points):
+        """points [B, N, 3] → scores of 40 classes."""
+        return self.linear3(F.relu(self.norm2(self.linear2(self(points)[1]))))
+
+
+class PointMAE(nn.Module):
+    """Point-MAE's network for fine-tuning, without a head, as its authors publish it.
+
+    between: Point-BERT's width of a patch before `reduce_dim`; 0 for Point-MAE.
+    """
+
+    def __init__(self, width=384, depth=12, between=0):
         super().__init__()
         self.encoder = nn.Module()
         norms = nn.BatchNorm1d(128), nn.BatchNorm1d(512)
         for name, norm, (a, b, c) in (
             ("first_conv", norms[0], (3, 128, 256)),
-            ("second_conv", norms[1], (512, 512, width)),
+            ("second_conv", norms[1], (512, 512, between or width)),
         ):
             layers = nn.Conv1d(a, b, 1), norm, nn.ReLU(), nn.Conv1d(b, c, 1)
             self.encoder.add_module(name, nn.Sequential(*layers))
+        if between:
+            self.reduce_dim = nn.Linear(between, width)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
         self.cls_pos = nn.Parameter(torch.randn(1, 1, width))
         self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
@@ -197,6 +276,7 @@ class PointMAE(nn.Module):
         x = self.encoder.first_conv(patches.flatten(0, 1).mT)  # [B·G, 256, 32]
         x = torch.cat([x.amax(dim=2, keepdim=True).expand_as(x), x], dim=1)
         x = self.encoder.second_conv(x).amax(dim=2).view(B, G, -1)
+        x = self.reduce_dim(x) if hasattr(self, "reduce_dim") else x
         x = torch.cat([self.cls_token.expand(B, -1, -1), x], dim=1)
         places = torch.cat([self.cls_pos.expand(B, -1, -1), self.pos_embed(centers)], dim=1)
         for block in self.blocks.blocks:
