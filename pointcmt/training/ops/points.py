@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointcmt.errors import UsageError
-from pointcmt.training.ops import points_compiled, points_plain, points_tree
+from pointcmt.training.ops import points_compiled, points_plain, points_three, points_tree
 from pointcmt.training.ops.device import has_triton
 
 WEIGHT_FLOOR = 1e-8  # added to squared distances before they are inverted, as in PointNet++'s code
@@ -109,6 +109,8 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     arrays = (points.numpy(), queries.numpy(), index.numpy(), distance.numpy())
     if points.shape[2] != 3 or queries.shape[1] < FEW:
         over_clouds(points_compiled.k_nearest, *arrays)
+    elif k <= points_three.MOST and points.shape[1] <= points_three.POINTS:
+        over_queries(points_three.three_nearest, *arrays)
     else:
         over_queries(points_tree.k_nearest, *arrays)
     return index, distance
@@ -131,7 +133,10 @@ def three_nearest_weights(points: Tensor, queries: Tensor, power: int = 2) -> tu
         inverse = 1 / (distance / WEIGHT_FLOOR + 1)  # in proportion to the same
     else:
         inverse = 1 / (distance + WEIGHT_FLOOR)
-    weight = F.pad(inverse / inverse.sum(dim=-1, keepdim=True), (0, 3 - k))
+    weight = inverse / inverse.sum(dim=-1, keepdim=True)
+    if k == 3:
+        return index, weight
+    weight = F.pad(weight, (0, 3 - k))
     return torch.cat([index, index[..., :1].expand(-1, -1, 3 - k)], dim=-1), weight
 
 

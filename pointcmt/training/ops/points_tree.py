@@ -177,7 +177,7 @@ def k_nearest(points, queries, index, distance):  # type: ignore[no-untyped-def]
             for m in group:
                 x, y, z = queries[cloud, m, 0], queries[cloud, m, 1], queries[cloud, m, 2]
                 limit = _farthest_away(tree.axes, near, x, y, z)
-                _box_gaps(low, high, _padded(some, len(leaves)), x, y, z, tree.gaps)
+                box_gaps(low, high, _padded(some, len(leaves)), x, y, z, tree.gaps)
                 many = 0
                 for slot in range(some):
                     if tree.gaps[slot] <= limit:
@@ -272,7 +272,7 @@ def _keep_near(axes, leaf, x, y, z, limit, reach, found, away, many):  # type: i
 
 
 @compiled
-def _box_gaps(low, high, count, x, y, z, gaps):  # type: ignore[no-untyped-def]
+def box_gaps(low, high, count, x, y, z, gaps):  # type: ignore[no-untyped-def]
     """Compute the squared distances of a point to the first `count` boxes."""
     zero = x - x  # of the same dtype
     for box in range(count):
@@ -349,7 +349,7 @@ def farthest_points(points, start, index, bits):  # type: ignore[no-untyped-def]
         for step in range(index.shape[1]):
             index[cloud, step] = chosen
             x, y, z = points[cloud, chosen, 0], points[cloud, chosen, 1], points[cloud, chosen, 2]
-            _box_gaps(tree.low, tree.high, leaves, x, y, z, tree.gaps)
+            box_gaps(tree.low, tree.high, leaves, x, y, z, tree.gaps)
             for leaf in range(leaves):
                 if tree.gaps[leaf] < highest[leaf]:
                     _approach(tree.axes[leaf], x, y, z, near[leaf])

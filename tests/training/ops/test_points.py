@@ -49,7 +49,7 @@ def test_compiled_equals_plain_bit_by_bit(size, kind, dtype):
         for count in (1, 16, size + 3):
             expected = points_plain.ball_query(points, queries, limit, count)
             assert torch.equal(ops.ball_query(points, queries, radius, count), expected)
-    for k in {1, min(size, 20), size}:
+    for k in {1, min(size, 3), min(size, 20), size}:
         assert_plain_neighbors(points, queries, k)
 
 
@@ -66,7 +66,7 @@ def test_trees_find_what_the_definition_says(kind, dtype):
     points = clouds(1500, kind, dtype, batch=1)
     others = clouds(300, kind, dtype, batch=1, seed=1)
     for queries in (points, others, others + 3):
-        for k in (1, 7, 200):
+        for k in (1, 3, 7, 200):
             assert_plain_neighbors(points, queries, k)
 
 
