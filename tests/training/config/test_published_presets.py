@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from docs.make_tables import PAGE, TABLES, split
+from docs.make_tables import NETWORKS, PAGE, TABLES, split, written_differences
 from pointcmt.datasets.streams import read_batch
 from pointcmt.training.config.files import load_config, load_pipeline
 from pointcmt.training.config.presets import PRESETS, SOURCES
@@ -104,3 +104,10 @@ def test_every_published_preset_names_its_source():
 def test_the_tables_of_the_page_are_up_to_date(name):
     written = split(PAGE.read_text(), name)[1]
     assert written == TABLES[name](), "run `python docs/make_tables.py`"
+
+
+def test_the_page_has_the_difference_of_every_network_from_a_plain_one():
+    """They are measured by the command; runs/test_published_layouts.py holds the networks."""
+    found = written_differences()
+    assert set(found) == set(NETWORKS)
+    assert all(0 <= float(difference) < 1e-9 for difference in found.values())
