@@ -1,6 +1,6 @@
 """Point operations: `training.ops` against textbook torch and the fastest libraries, alternating.
 
-Usage: python benchmarks/point_ops.py [--threads 1 2] [--rounds 7] [--only WORD]
+Usage: python benchmarks/point_ops.py [--threads 1 2] [--rounds 7] [--only WORD] [--no-textbook]
 
 Libraries are optional: `pip install pykdtree fpsample` (k-d trees, farthest points); for balls of a
 room it is scipy's tree, the only one found that finds all points within a radius. Textbook is
@@ -25,7 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="only operations whose name contains this")
+    parser.add_argument("--no-textbook", action="store_true", help="only against the libraries")
     options = parser.parse_args()
     cases = [case for case in (*batch_cases(), *large_cases()) if options.only in case.name]
+    if options.no_textbook:
+        cases = [replace(case, textbook=None) for case in cases if case.library]
     for case in cases:
         print(f"{case.name:{WIDE}}{agreement(case)}")
     for threads in options.threads:
