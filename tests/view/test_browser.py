@@ -10,7 +10,8 @@ from pointcmt.correspondences import pixels_to_points
 from pointcmt.datasets.selection import Selection
 from pointcmt.scenes import box_corners
 from pointcmt.view import write
-from pointcmt.view.contents import Predicted, ViewOptions
+from pointcmt.view.contents import ViewOptions
+from pointcmt.view.overlay import PredictedClasses
 from pointcmt.view.packing import unpack
 from pointcmt.view.serve import serving
 from pointcmt.view.write import write_view
@@ -288,8 +289,8 @@ def test_a_room_without_frames_is_a_cloud(browser, bare_room_store, tmp_path):
 def test_confusions_are_lists_of_shapes(browser, toy_store, tmp_path):
     chairs, lamps = ([f"{name}/0000", f"{name}/0001"] for name in ("chair", "lamp"))
     scores = {shape: {"lamp": 0.75, "chair": 0.25} for shape in (*chairs, lamps[0])}
-    predicted = Predicted(scores, frozenset(("chair", "lamp")))
-    options = ViewOptions(Selection(shapes=[*chairs, *lamps]), views=1, predicted=predicted)
+    overlay = PredictedClasses(toy_store, scores, frozenset(("chair", "lamp")))
+    options = ViewOptions(Selection(shapes=[*chairs, *lamps]), views=1, overlay=overlay)
     write_view(toy_store, tmp_path, options)
     browser.open((tmp_path / "index.html").as_uri())
     browser.evaluate("for (const [id, value] of [['class', 'chair'], ['predicted', 'lamp']]) "
