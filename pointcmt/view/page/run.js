@@ -1,6 +1,7 @@
 // What a run adds: predictions beside the truth, boxes, and matches between two views.
 
 const TRUE_MATCH = "#0b62c4", PREDICTED_MATCH = "#d9480f";
+const MOST_MATCHES = 60; // drawn while none is chosen, evenly taken
 const FEW_BOXES = 12; // whose names are written beside them
 const NEAR_TOKEN = 1.5; // distances between tokens, in which a match belongs to a chosen pixel
 
@@ -96,7 +97,8 @@ function chosenMatch(shape, view, chosen) {
 function drawMatches(canvas, shape, view, chosen, there) {
   const context = canvas.getContext("2d"), scale = canvas.width / shape.width;
   const ratio = window.devicePixelRatio || 1, one = chosenMatch(shape, view, chosen);
-  for (const match of matchesOf(shape, view)) {
+  const all = matchesOf(shape, view), every = one ? 1 : Math.ceil(all.length / MOST_MATCHES);
+  for (const match of all.filter((_, i) => i % every === 0)) {
     const strong = !one || (one.u === match.u && one.v === match.v);
     context.globalAlpha = strong ? 1 : 0.25;
     const [x, y] = (there ? match.true : [match.u, match.v]).map((value) => value * scale);
@@ -152,9 +154,9 @@ function addMatches(shape, view, chosen, add) {
   if (!found.length) return add("matches", "none: no other view shows the same surface");
   const other = `view ${shape.views[there]}`;
   if (one) {
-    add("match", `pixel ${at([one.u, one.v])}`);
-    add(`true in ${other}`, at(one.true));
-    add(`predicted in ${other}`, at(one.predicted));
+    add("match", `${at([one.u, one.v])} in ${viewName(view)}`);
+    add("true", `${at(one.true)} in ${other}`);
+    add("predicted", `${at(one.predicted)} in ${other}`);
     return add("off by", `${offBy(one).toFixed(1)} pixels`);
   }
   const mean = found.reduce((sum, match) => sum + offBy(match), 0) / found.length;
