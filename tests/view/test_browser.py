@@ -1,8 +1,5 @@
 """The page in a real browser: clicks, keys and addresses, against the store."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,22 +13,8 @@ from pointcmt.view.packing import unpack
 from pointcmt.view.serve import serving
 from pointcmt.view.write import write_view
 from tests.pages import Page
-from tests.view.browser import Browser, find_browser
-from tests.view.conftest import HOSTILE
-
-WIDE, NARROW = 1280, 390
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium-headless-shell")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        opened = Browser(path, Path(profile))
-        opened.resize(WIDE)
-        yield opened
-        opened.close()
+from tests.view.browser import pixel_of
+from tests.view.conftest import HOSTILE, NARROW, WIDE
 
 
 @pytest.fixture
@@ -62,15 +45,6 @@ class Toy:
 @pytest.fixture(scope="module")
 def toy(toy_store, toy_page):
     return Toy(toy_store, toy_page)
-
-
-def pixel_of(browser, canvas, column, row):
-    """The place on the page of a pixel's center in a view's canvas."""
-    x, y, scale = browser.evaluate(
-        f"(() => {{ const c = {canvas}, b = c.getBoundingClientRect();"
-        "return [b.left, b.top, c.clientWidth / state.shape.width]; })()"
-    )
-    return x + (column + 0.5) * scale, y + (row + 0.5) * scale
 
 
 def rings(browser):
