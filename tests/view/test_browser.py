@@ -5,6 +5,7 @@ import pytest
 
 from pointcmt.correspondences import pixels_to_points
 from pointcmt.datasets.selection import Selection
+from pointcmt.render.preview import preview
 from pointcmt.scenes import box_corners
 from pointcmt.view import write
 from pointcmt.view.contents import ViewOptions
@@ -274,3 +275,17 @@ def test_confusions_are_lists_of_shapes(browser, toy_store, tmp_path):
     for state, ids in (("wrong", chairs), ("right", lamps[:1])):
         browser.evaluate(f"clearFilters(); $('state').value = '{state}'; filter()")
         assert browser.evaluate("shown.map((place) => index.shapes[place].id)") == ids
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_preview_shows_its_pictures_under_its_policy(browser, toy_store, tmp_path, width):
+    preview(toy_store, tmp_path, shapes=2, views=2)
+    policy = Page(tmp_path / "index.html").policy
+    assert policy["default-src"] == ["'none'"]
+    assert "script-src" not in policy
+    browser.resize(width)
+    browser.open((tmp_path / "index.html").as_uri(), ready="document.images.length === 2")
+    browser.wait("[...document.images].every((image) => image.complete)")
+    assert browser.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.problems() == []
