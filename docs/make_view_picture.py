@@ -17,7 +17,7 @@ from tests.view.browser import Browser, find_browser
 
 IMAGES = Path(__file__).parent / "images"
 ADDRESS = "#shape=chair%2F0200&view=1&pixel=104,128"
-ROOM = "#shape=room%2F0003&view=5&layer=predicted"
+ROOM = "#shape=room%2F0000&view=5&layer=predicted"
 SMALL = {"model__backbone": "sparse-unet-tiny", "data__voxel": 0.1, "data__batch_size": 2}
 
 
