@@ -5,14 +5,19 @@
 Renders built-in shapes (12 views of 224², 2,048 points) into a temporary folder and writes their
 page. The store that is served has copies of these shapes under other names. A round is a new
 process of headless Chromium with an empty profile: the time from the request of the page until its
-first shape is drawn, and the memory of the page's JavaScript after 20 shapes.
+first shape is drawn, and the CPU time of browser and server together, which other processes on the
+machine hardly change. One more round measures the memory of the page's JavaScript after 20 shapes.
 """
 
 import argparse
+import os
+import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,24 +79,58 @@ def measure(url: str, rounds: int, what: str) -> None:
     if path is None:
         print("no Chromium here: ./system-packages.sh tests installs one")
         return
-    seconds, heaps = [], []
+    seconds, spent, idle = [], [], cpu_of_a_browser(path)
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            browser = Browser(path, Path(profile))
-            browser.resize(1280)
-            started = time.perf_counter()
-            browser.send("Page.navigate", url=url)
-            browser.wait("document.readyState === 'complete'")
-            browser.wait(DRAWN)
-            seconds.append(time.perf_counter() - started)
-            for place in range(1, STEPS):
-                browser.evaluate("step(1)")
-                browser.wait(f"state.place === shown[{place}] && state.shape")
-            heaps.append(browser.evaluate("performance.memory.usedJSHeapSize") / 1e6)
-            browser.close()
+        before = cpu()
+        with opened(path) as browser:
+            seconds.append(show(browser, url))
+        spent.append(cpu() - before - idle)
+    with opened(path) as browser:
+        show(browser, url)
+        for place in range(1, STEPS):
+            browser.evaluate("step(1)")
+            browser.wait(f"state.place === shown[{place}] && state.shape")
+        heap = browser.evaluate("performance.memory.usedJSHeapSize") / 1e6
+    load, _, _ = os.getloadavg()
     print(f"{what}: drawn after {statistics.median(seconds):.2f} s (median of {rounds}, "
-          f"{min(seconds):.2f} to {max(seconds):.2f}); {max(heaps):.0f} MB of JavaScript after "
-          f"{STEPS} shapes")  # fmt: skip
+          f"{min(seconds):.2f} to {max(seconds):.2f}, at a load of {load:.1f} on {os.cpu_count()} "
+          f"cores), {statistics.median(spent):.2f} CPU s; {heap:.0f} MB of JavaScript after "
+          f"{STEPS} shapes", flush=True)  # fmt: skip
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Browser]:
+    """Open a new browser with an empty profile."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = Browser(path, Path(profile))
+        browser.resize(1280)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def show(browser: Browser, url: str) -> float:
+    """Open the page; return the seconds until its first shape is drawn."""
+    started = time.perf_counter()
+    browser.send("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete'")
+    browser.wait(DRAWN)
+    return time.perf_counter() - started
+
+
+def cpu() -> float:
+    """Return the CPU seconds of this process, which serves, and of its browsers that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime
+
+
+def cpu_of_a_browser(path: str) -> float:
+    """Return the CPU seconds of a browser that shows nothing."""
+    before = cpu()
+    with opened(path) as browser:
+        browser.evaluate("1")
+    return cpu() - before
 
 
 def repeat(store: ViewStore, count: int, out: Path) -> ViewStore:
