@@ -5,13 +5,11 @@
 Renders built-in shapes (12 views of 224², 2,048 points) into a temporary folder and writes their
 page. The store that is served has copies of these shapes under other names. A round is a new
 process of headless Chromium with an empty profile: the time from the request of the page until its
-first shape is drawn, and the CPU time of browser and server together, which other processes on the
-machine hardly change. One more round measures the memory of the page's JavaScript after 20 shapes.
+first shape is drawn. One more round measures the memory of the page's JavaScript after 20 shapes.
 """
 
 import argparse
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -79,23 +77,23 @@ def measure(url: str, rounds: int, what: str) -> None:
     if path is None:
         print("no Chromium here: ./system-packages.sh tests installs one")
         return
-    seconds, spent, idle = [], [], cpu_of_a_browser(path)
+    seconds = []
     for _ in range(rounds):
-        before = cpu()
         with opened(path) as browser:
             seconds.append(show(browser, url))
-        spent.append(cpu() - before - idle)
     with opened(path) as browser:
         show(browser, url)
-        for place in range(1, STEPS):
+        steps = min(STEPS, browser.evaluate("shown.length"))
+        for place in range(1, steps):
             browser.evaluate("step(1)")
             browser.wait(f"state.place === shown[{place}] && state.shape")
         heap = browser.evaluate("performance.memory.usedJSHeapSize") / 1e6
     load, _, _ = os.getloadavg()
     print(f"{what}: drawn after {statistics.median(seconds):.2f} s (median of {rounds}, "
           f"{min(seconds):.2f} to {max(seconds):.2f}, at a load of {load:.1f} on {os.cpu_count()} "
-          f"cores), {statistics.median(spent):.2f} CPU s; {heap:.0f} MB of JavaScript after "
-          f"{STEPS} shapes", flush=True)  # fmt: skip
+        f"cores); {heap:.0f} MB of JavaScript after {steps} shapes",
+        flush=True,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -117,20 +115,6 @@ def show(browser: Browser, url: str) -> float:
     browser.wait("document.readyState === 'complete'")
     browser.wait(DRAWN)
     return time.perf_counter() - started
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process, which serves, and of its browsers that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + used.ru_utime + used.ru_stime
-
-
-def cpu_of_a_browser(path: str) -> float:
-    """Return the CPU seconds of a browser that shows nothing."""
-    before = cpu()
-    with opened(path) as browser:
-        browser.evaluate("1")
-    return cpu() - before
 
 
 def repeat(store: ViewStore, count: int, out: Path) -> ViewStore:
