@@ -66,7 +66,7 @@ def run_of(toy_store, rooms, tmp_path_factory):
         "mvnet": (toy_store, ("data.points=200",)),
         "infonce": (toy_store, ("data.points=200", "matching.method=infonce")),
         "semseg": (rooms, (f"model.backbone={UNET}", *SEMSEG)),
-        "pairs": (rooms, ()),
+        "pairs": (rooms, ("data.batch_size=6",)),
         "detect": (rooms, ()),
     }
     folder, made = tmp_path_factory.mktemp("runs"), {}
@@ -77,7 +77,7 @@ def run_of(toy_store, rooms, tmp_path_factory):
             if name == "detect":
                 chosen = config(f"model.headings={GUESSING}", "model.proposals=64", epochs=1)
             elif name == "pairs":
-                chosen = pairs_config()
+                chosen = pairs_config(*own)
             elif name == "semseg":
                 chosen = load_config("semseg", None, own, epochs=1)
             else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pointcmt.api.stores import ViewStore
 from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.scene_streams.pairs import PairConfig, PairStream
-from pointcmt.datasets.streams import read_batch
+from pointcmt.datasets.streams import evaluation_config, read_batch
 from pointcmt.errors import StoreError
 from pointcmt.training.ops.matches import DepthViews, Matches, match_views
 from pointcmt.training.recipes.mvnet import Mvnet
@@ -90,7 +90,7 @@ class MatchOverlay:
         self, scene: int, views: NDArray[np.int64]
     ) -> tuple[PairStream, list[tuple[int, int]]] | None:
         """Return each shown frame with the next one that makes a pair with it, by place."""
-        config = self._recipe.stream
+        config = evaluation_config(self._recipe.stream, 1)  # a scene may have few pairs
         assert isinstance(config, PairConfig)
         try:
             stream = PairStream(self._store, np.array([scene]), config)

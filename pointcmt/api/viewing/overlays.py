@@ -12,7 +12,8 @@ from pointcmt.api.viewing.predictions import predict_shown
 from pointcmt.datasets.store.schema import DONE
 from pointcmt.errors import UsageError
 from pointcmt.training.config.mvnet import MvnetConfig
-from pointcmt.training.evaluation.classifier import open_trained
+from pointcmt.training.evaluation.classifier import Trained, open_trained
+from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.recipes.mvnet import Mvnet
 from pointcmt.training.runs.folder import open_run
 from pointcmt.training.runs.locate import find_run
@@ -41,9 +42,12 @@ def open_overlay(
     done = store.status() == DONE
     rendered = np.array([shape for shape in shapes if done[shape]], np.int64)
     parts: list[Overlay] = []
-    if config.classifies and len(rendered):
-        parts.append(predict_shown(folder, store, rendered, checkpoint, device))
-    trained = open_trained(folder, checkpoint, device)
+    trained: Trained
+    if config.classifies:
+        trained = predictor = open_predictor(folder, checkpoint, 1, device)
+        parts += [predict_shown(predictor, store, rendered)] if len(rendered) else []
+    else:
+        trained = open_trained(folder, checkpoint, device)
     features = features_of_run(trained, store, rendered)
     if features is not None:
         parts.append(features)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,9 @@ from pointcmt.api.predictions import Predictions
 from pointcmt.api.stores import ViewStore
 from pointcmt.api.targets import Target
 from pointcmt.datasets.joint import match_names
-from pointcmt.training.evaluation.prediction import open_predictor
+from pointcmt.training.evaluation.box_predictor import BoxPredictor
+from pointcmt.training.evaluation.prediction import Predictor
+from pointcmt.training.evaluation.scene_predictor import ScenePredictor
 from pointcmt.training.ops.detection.confusion import count_classes
 from pointcmt.training.ops.detection.scores import Detections, TrueBoxes
 from pointcmt.view.overlay import (
@@ -33,10 +34,11 @@ FALSE, MISSED = "nothing", "not found"  # in place of a true class, of a predict
 
 
 def predict_shown(
-    folder: Path, store: ViewStore, shapes: NDArray[np.int64], checkpoint: str, device: str
+    predictor: Predictor | ScenePredictor | BoxPredictor,
+    store: ViewStore,
+    shapes: NDArray[np.int64],
 ) -> Overlay:
     """Predict these rendered shapes [n]. Raises what `predict` raises."""
-    predictor = open_predictor(folder, checkpoint, 1, device)
     job = job_of(predictor, TOP, Given())
     target = replace(Target.open(store, 0, None, predictor.run.config), shapes=shapes)
     found = job.run([target], job.up)
