@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; HOMES has the same name
         join_stores,
         open_store,
     )
+    from pointcmt.api.viewing.pages import view
     from pointcmt.cameras import Camera, Rig, View, find_rig
     from pointcmt.datasets.store.streaming import ViewDataset
     from pointcmt.errors import (
@@ -97,6 +98,7 @@ __all__ = [
     "render_views",
     "sample_points",
     "train",
+    "view",
 ]
 
 # Module → its public names, and the extra that installs its libraries.
@@ -112,6 +114,7 @@ HOMES: dict[str, tuple[str, str]] = {
         "render",
     ),
     "api.stores": ("JoinedStores StoredShape ViewStore join_stores open_store", ""),
+    "api.viewing.pages": ("view", ""),
     "cameras": ("Camera Rig View find_rig", ""),
     "datasets.store.streaming": ("ViewDataset", "train"),
     "errors": (
@@ -137,8 +140,8 @@ if not TYPE_CHECKING:  # otherwise type checkers would accept any misspelled nam
     def __getattr__(name):
         if name not in _HOME_OF:
             raise AttributeError(f"module 'pointcmt' has no attribute '{name}'")
-        if name == "render":  # the package of that name is callable: see its docstring
-            return importlib.import_module("pointcmt.render")
+        if name in ("render", "view"):  # packages of these names are callable: see their docstrings
+            return importlib.import_module(f"pointcmt.{name}")
         value = globals()[name] = load_public(name)
         return value
 

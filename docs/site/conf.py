@@ -47,6 +47,7 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 
-# `pointcmt.render` is a module that can be called; the reference shows the function.
-importlib.import_module("pointcmt.render")
-pointcmt.__dict__["render"] = pointcmt.load_public("render")
+# These are modules that can be called; the reference shows the functions.
+for name in ("render", "view"):
+    importlib.import_module(f"pointcmt.{name}")
+    pointcmt.__dict__[name] = pointcmt.load_public(name)

@@ -70,7 +70,7 @@ class BoxJob(ScanJob[BoxPredictor]):
                 every = in_benchmark(store, scene, found, names)
                 self.shapes[-1] = replace(self.shapes[-1], boxes=replace(boxes, detections=every))
             if number in drawn:
-                true = _true_boxes(store, scene, of_class)
+                true = find_true_boxes(store, scene, of_class)
                 self.scenes.append(BoxedScene(name, batch["points"][0].numpy(), true, boxes))
                 self.frames += find_box_frames(store, scene, true, boxes, 1)
             progress.advance(1)
@@ -98,7 +98,7 @@ class BoxJob(ScanJob[BoxPredictor]):
         return predicted
 
 
-def _true_boxes(store: ViewStore, scene: int, of_class: NDArray[np.int64]) -> TrueBoxes | None:
+def find_true_boxes(store: ViewStore, scene: int, of_class: NDArray[np.int64]) -> TrueBoxes | None:
     """Return a scene's boxes of the classes that the run knows; None if it has none of them."""
     if "boxes" not in store.specs:
         return None

@@ -82,8 +82,8 @@ def predict(
         predictor = open_predictor(local_path(run, "RUN"), checkpoint, votes, device)
         if layout is not None:
             require_layout(layout, predictor.run, plan is not None and plan.whole)
-        given = _Given(class_name, textures, min_score, layout)
-        job = _job_of(predictor, top or len(predictor.run.class_names), given)
+        given = Given(class_name, textures, min_score, layout)
+        job = job_of(predictor, top or len(predictor.run.class_names), given)
         config = predictor.run.config
         opened = [Target.open(t, n, split, config) for n, t in enumerate(targets)]
         if layout is not None:
@@ -94,17 +94,17 @@ def predict(
     return found
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """Options that not every kind of run has."""
 
-    class_name: str | None
-    textures: str | Path | None
-    min_score: float | None
-    layout: str | None
+    class_name: str | None = None
+    textures: str | Path | None = None
+    min_score: float | None = None
+    layout: str | None = None
 
 
-def _job_of(
-    predictor: Predictor | ScenePredictor | BoxPredictor, top: int, given: _Given
+def job_of(
+    predictor: Predictor | ScenePredictor | BoxPredictor, top: int, given: Given
 ) -> PredictionJob[Any]:
     """Return the job for a run. Raises UsageError for options that its kind does not have."""
     if not isinstance(predictor, BoxPredictor):

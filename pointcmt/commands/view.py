@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,12 +19,7 @@ from pointcmt.commands.options import (
 )
 from pointcmt.console import show
 from pointcmt.errors import UsageError
-from pointcmt.extras import needs
-
-if TYPE_CHECKING:
-    from pointcmt.view.contents import Predicted
-
-MOST_SHAPES = 200  # of a page that is written, unless --limit says otherwise
+from pointcmt.view import MOST_SHAPES
 
 
 def view(
@@ -36,7 +31,8 @@ def view(
     split: Annotated[str | None, typer.Option(help="Only train, test or val.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help=f"Maximum number of shapes, class by class in turn. Default: {MOST_SHAPES} with --out, all with --serve.", show_default=False)] = None,
     views: Annotated[int, typer.Option(min=1, help="Maximum number of views per shape, spread evenly.")] = 24,
-    run: Annotated[Path | None, typer.Option(help="A classifier's run: shows what it predicts, and finds shapes by that.", show_default=False, **path_of("--run"))] = None,
+    run: Annotated[Path | None, typer.Option(help="A trained run: shows what it predicts, features of points and matches of mvnet, and finds shapes by what it confuses.", show_default=False, **path_of("--run"))] = None,
+    checkpoint: Annotated[str, typer.Option(help="Of --run: best on validation, last, or the number of an epoch that was kept.")] = "best",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0 = any free one.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any existing files, not only an earlier page.")] = False,
     trust: Trust = None,
@@ -54,16 +50,18 @@ def view(
         require_folder(out, "--out")
     start_logging(log_format)
     allow(trust)
+    from pointcmt.api.stores import open_store
+    from pointcmt.api.viewing.pages import overlay_of
     from pointcmt.datasets.selection import Selection
-    from pointcmt.datasets.store.view_store import ViewStore
     from pointcmt.view.contents import ViewOptions
     from pointcmt.view.serve import serving
     from pointcmt.view.write import write_view
 
     most = MOST_SHAPES if limit is None and out is not None else limit
     selection = Selection(split, ids or None, most, classes or None)
-    opened = ViewStore.open(store)
-    options = ViewOptions(selection, views, _predicted(run, store, split, device) if run else None)
+    opened = open_store(store)
+    overlay = overlay_of(run, opened, selection, checkpoint, device)
+    options = ViewOptions(selection, views, overlay)
     if out is None:
         with serving(opened, options, port) as url:
             show(url)
@@ -73,24 +71,6 @@ def view(
     page, *files = write_view(opened, out, options, overwrite)
     beside = f" and {len(files)} files with its shapes" if files else ""
     show(f"{page}{beside}")
-
-
-def _predicted(run: Path, store: str, split: str | None, device: str) -> "Predicted":
-    """Return the three most probable classes of each shape. Raises UsageError for a segmenter."""
-    from pointcmt.view.contents import Predicted
-
-    with needs("train"):
-        from pointcmt.api.prediction import predict
-
-        found = predict(run, store, split=split, device=device)
-    if found.kind != "classes":
-        raise UsageError(
-            f"this run predicts {found.kind}; the page shows classes only",
-            where=f"--run {run}",
-            fix="pass a classifier's run, or look at them with `pointcmt predict --out`",
-        )
-    scores = {shape.id: shape.scores for shape in found.shapes}
-    return Predicted(scores, frozenset(found.class_names))
 
 
 def _wait_for_interrupt() -> None:

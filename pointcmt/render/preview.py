@@ -11,8 +11,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pointcmt.console import in_pixels
-from pointcmt.datasets.page_folder import PNG_KEY, page_mark, require_free, write_files
+from pointcmt.datasets.page_folder import PNG_KEY, require_free, write_files
 from pointcmt.datasets.selection import Selection, choose, in_turn
+from pointcmt.datasets.static_page import static_page
 from pointcmt.datasets.store.documents import Outcome
 from pointcmt.datasets.store.schema import CORRESPONDENCES, DONE, SCENES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
@@ -56,6 +57,12 @@ class Choice:
 
 
 EVERYTHING = Choice()
+STYLE = """
+.sheet { overflow-x: auto }
+img { width: 100%; min-width: 45rem; border: 1px solid #ddd; box-sizing: border-box }
+table { border-collapse: collapse }
+td, th { padding: .1rem .8rem .1rem 0; text-align: left; overflow-wrap: anywhere }
+"""
 
 
 def preview(
@@ -202,20 +209,7 @@ def _page(store: ViewStore, pictures: list[str], lost: list[Outcome]) -> str:
         f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{n}</td>" for n in counts) + "</tr>"
         for name, counts in rows
     )
-    return f"""<!doctype html>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{page_mark(GENERATOR)}
-<title>{html.escape(source["name"])}: view store</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #222;
-  padding: 0 1rem }}
-.sheet {{ overflow-x: auto }}
-img {{ width: 100%; min-width: 45rem; border: 1px solid #ddd; box-sizing: border-box }}
-table {{ border-collapse: collapse }}
-td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; overflow-wrap: anywhere }}
-</style>
-<h1>{html.escape(source["name"])}</h1>
+    content = f"""<h1>{html.escape(source["name"])}</h1>
 <p>{int(np.sum(status == DONE))} of {len(status)} shapes rendered · {store.schema.views} views of
 {in_pixels(store.schema.image)} pixels · {store.schema.points} points · license:
 {html.escape(source["licence"])}</p>
@@ -223,5 +217,5 @@ td, th {{ padding: .1rem .8rem .1rem 0; text-align: left; overflow-wrap: anywher
 <h2>Shapes</h2>
 <table><tr><th>class</th>{heads}</tr>{body}</table>
 <h2>Failed: {len(lost)}</h2>
-<table>{losses}</table>
-"""
+<table>{losses}</table>"""
+    return static_page(GENERATOR, f"{source['name']}: view store", STYLE, content, "'self' file:")

@@ -1,6 +1,5 @@
 """What the page says about the store and about each shape, before any shape is loaded."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,38 +7,18 @@ from pointcmt.datasets.selection import Selection, choose
 from pointcmt.datasets.store.schema import CORRESPONDENCES, SPLITS
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import StoreError
+from pointcmt.view.overlay import Overlay
 
 PENDING = "pending"
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What a classifier predicts. scores: by id of a shape, probabilities by class, the highest
-    first. classes: those that the classifier knows.
-    """
-
-    scores: Mapping[str, Mapping[str, float]]
-    classes: frozenset[str]
-
-    def of(self, shape: str, class_name: str | None) -> dict[str, Any]:
-        """Return what the page says about a shape: scores, and whether the first one is right."""
-        scores = self.scores.get(shape)
-        if not scores:
-            return {}
-        known = class_name in self.classes
-        return {
-            "predicted": [[name, round(score, 4)] for name, score in scores.items()],
-            "right": next(iter(scores)) == class_name if known else None,
-        }
-
-
-@dataclass(frozen=True)
 class ViewOptions:
-    """What the page shows. views: the most per shape, spread evenly. predicted: by a classifier."""
+    """What the page shows. views: the most per shape, spread evenly. overlay: what a run adds."""
 
     selection: Selection = field(default_factory=Selection)
     views: int = 24
-    predicted: Predicted | None = None
+    overlay: Overlay | None = None
 
 
 @dataclass(frozen=True)
@@ -47,13 +26,14 @@ class Contents:
     """The chosen shapes of a store, for the page.
 
     shapes: their numbers in the store. lines: of each: id, class, split, state, reason,
-    detail, notes and what is predicted. matched: whether each has correspondences.
+    detail, notes and what a run says. matched: whether each has correspondences.
     """
 
     store: ViewStore
     shapes: list[int]
     lines: list[dict[str, Any]]
     matched: list[bool]
+    overlay: Overlay | None = None
 
     @property
     def rendered(self) -> list[int]:
@@ -78,6 +58,7 @@ class Contents:
             "box_names": store.box_names,
             "palette": attributes.get("palette") or [],
             "shapes": self.lines,
+            **(self.overlay.about() if self.overlay else {}),
         }
 
 
@@ -86,7 +67,7 @@ def contents_of(store: ViewStore, options: ViewOptions) -> Contents:
 
     Raises UsageError if no shape is chosen, StoreError if none of them is rendered yet.
     """
-    shapes, predicted = choose(store, options.selection), options.predicted
+    shapes, overlay = choose(store, options.selection), options.overlay
     wanted = set(shapes)
     ended = {shape: table for shape, table in store.ended() if shape in wanted}
     size, committed = store.schema.shard, set(store.committed(CORRESPONDENCES))
@@ -107,7 +88,7 @@ def contents_of(store: ViewStore, options: ViewOptions) -> Contents:
                 "reason": failed["reason"] if failed else None,
                 "detail": failed["detail"] if failed else "",
                 "notes": table["notes"] if table else [],
-                **(predicted.of(record.id, record.class_name) if predicted else {}),
+                **(overlay.line(shape) if overlay else {}),
             }
         )
         matched.append(shape // size in committed and record.id not in unmatched)
@@ -115,4 +96,4 @@ def contents_of(store: ViewStore, options: ViewOptions) -> Contents:
         raise StoreError(
             "none of these shapes is rendered yet", where=store.path, fix="run `pointcmt render`"
         )
-    return Contents(store, shapes, lines, matched)
+    return Contents(store, shapes, lines, matched, overlay)

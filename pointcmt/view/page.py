@@ -20,7 +20,18 @@ from pointcmt.datasets.page_folder import page_mark, script_mark
 GENERATOR = "pointcmt view"
 SCRIPTS = tuple(  # the last one starts the page
     f"{name}.js"
-    for name in ("geometry", "data", "colors", "views", "cloud", "facts", "controls", "app")
+    for name in (
+        "geometry",
+        "data",
+        "colors",
+        "painted",
+        "views",
+        "cloud",
+        "run",
+        "facts",
+        "controls",
+        "app",
+    )
 )
 # JSON for an HTML page: no text in it can end a script element or begin a comment.
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}

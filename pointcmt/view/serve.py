@@ -85,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         contents = self.contents
         try:
             shape, matched = contents.shapes[place], contents.matched[place]
-            return as_json(shape_data(contents.store, shape, matched, self.views))
+            own = shape_data(contents.store, shape, matched, self.views, contents.overlay)
+            return as_json(own)
         except StoreError as error:
             return as_json({"error": f"{error.what}: {error.where}"})
 

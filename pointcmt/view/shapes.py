@@ -10,6 +10,7 @@ from pointcmt.datasets.store.schema import SCENES, pack_visible
 from pointcmt.datasets.store.storage import REPAIR
 from pointcmt.datasets.store.view_store import ViewStore
 from pointcmt.errors import DamageError
+from pointcmt.view.overlay import Overlay
 from pointcmt.view.packing import image_uri, pack, pack_normals, pack_points
 
 MOST_POINTS = 20_000  # of a scene: its first ones, which are an even sample
@@ -20,11 +21,13 @@ def spread_views(count: int, most: int) -> list[int]:
     return [int(view) for view in np.linspace(0, count - 1, min(most, count)).round()]
 
 
-def shape_data(store: ViewStore, shape: int, matched: bool, most_views: int) -> dict[str, Any]:
+def shape_data(
+    store: ViewStore, shape: int, matched: bool, most_views: int, overlay: Overlay | None = None
+) -> dict[str, Any]:
     """Return what the page needs of a rendered shape, JSON-able.
 
     matched: whether it has correspondences. most_views: of a shape with more, views spread evenly
-    are taken. Raises DamageError if data is lost or damaged.
+    are taken. overlay: of a run. Raises DamageError if data is lost or damaged.
     """
     is_scene = store.schema.kind == SCENES
     count = store.counts(shape)["view_count"] if is_scene else store.schema.views
@@ -52,7 +55,7 @@ def shape_data(store: ViewStore, shape: int, matched: bool, most_views: int) -> 
         pixels = store.read("rgb", shape)[views], store.read("face_index", shape)[views]
         colors = point_colors(points.astype(np.float32), faces, visible, camera, pixels)
         more["color"] = pack(colors.T)
-    return {**data, **more}
+    return {**data, **more, **(overlay.data(shape, views) if overlay else {})}
 
 
 def _object_data(store: ViewStore, shape: int, views: list[int]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def _shape(contents: Contents, place: int, views: int) -> str | None:
     """Return a shape as JSON; None, and its line says why, if its data is damaged."""
     shape, matched = contents.shapes[place], contents.matched[place]
     try:
-        return as_json(shape_data(contents.store, shape, matched, views))
+        return as_json(shape_data(contents.store, shape, matched, views, contents.overlay))
     except DamageError as error:
         line = contents.lines[place]
         line |= {"state": "failed", "reason": "damaged", "detail": f"{error.what}: {error.where}"}

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = {path.stem: path for path in (ROOT / "docs/tutorials").glob("*.ipynb")}
-SLOW = ["own-meshes", "pretraining", "rooms"]  # a minute or two each
+SLOW = ["five-seeds", "own-loop", "own-meshes", "pretraining", "rooms"]  # a minute or two each
 
 # Runs cells in one process without an importable main module, as a kernel does.
 KERNEL = (

@@ -71,11 +71,16 @@ def test_all_tables_of_public_names_agree():
         pc.Meshes  # noqa: B018
 
 
-def test_pointcmt_render_is_the_function_not_the_package():
+def test_pointcmt_render_and_view_are_functions_not_packages():
     import pointcmt.render.config
+    import pointcmt.view.contents
 
     assert pc.render is pointcmt.render
+    assert pc.view is pointcmt.view
     assert "Render a dataset into a view store" in inspect.getdoc(pc.load_public("render"))
+    assert "Write a page on which to look" in inspect.getdoc(pc.load_public("view"))
+    with pytest.raises(pc.StoreError, match="no view store"):
+        pc.view("nowhere", "P")
     with pytest.raises(pc.UsageError, match="unknown dataset"):
         pc.render("modelnet50", out="S")
 

@@ -139,6 +139,15 @@ class Browser:
         return [url for url in urls if not url.startswith(("data:", "about:"))]
 
 
+def pixel_of(browser, canvas, column, row):
+    """The place on the page of a pixel's center in a view's canvas."""
+    x, y, scale = browser.evaluate(
+        f"(() => {{ const c = {canvas}, b = c.getBoundingClientRect();"
+        "return [b.left, b.top, c.clientWidth / state.shape.width]; })()"
+    )
+    return x + (column + 0.5) * scale, y + (row + 0.5) * scale
+
+
 def _high(number):
     import fcntl
 

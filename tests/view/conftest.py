@@ -1,8 +1,11 @@
 """Stores and pages that the tests of this folder share."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pointcmt.datasets.selection import Selection
 from pointcmt.datasets.sources import list_shapes
@@ -12,8 +15,22 @@ from tests.fake_s3dis import write_s3dis
 from tests.render.shapes import BOX_CORNERS, BOX_FACES
 from tests.scene_stores import render_rooms
 from tests.stores import render_listing, render_scenes
+from tests.view.browser import Browser, find_browser
 
+WIDE, NARROW = 1280, 390  # pixels of the pages
 HOSTILE = "</script><img src=x onerror=hacked=1><!--<script>&amp;\u2028{{index}}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium here: apt-get install chromium-headless-shell")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        opened = Browser(path, Path(profile))
+        opened.resize(WIDE)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +70,11 @@ def bare_room_store(tmp_path_factory):
     root = tmp_path_factory.mktemp("s3dis")
     write_s3dis(root, ["Area_1/office_1"])
     return render_scenes(list_shapes("s3dis", root), root / "R", points=4096, voxel=0.1)
+
+
+def on_command_line(app, *words):
+    """Run `pointcmt view` in this process; return its exit code and what it printed."""
+    done = CliRunner().invoke(app, ["view", *map(str, words)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output

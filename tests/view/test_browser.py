@@ -1,36 +1,21 @@
 """The page in a real browser: clicks, keys and addresses, against the store."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from pointcmt.correspondences import pixels_to_points
 from pointcmt.datasets.selection import Selection
+from pointcmt.render.preview import preview
 from pointcmt.scenes import box_corners
 from pointcmt.view import write
-from pointcmt.view.contents import Predicted, ViewOptions
+from pointcmt.view.contents import ViewOptions
+from pointcmt.view.overlay import PredictedClasses
 from pointcmt.view.packing import unpack
 from pointcmt.view.serve import serving
 from pointcmt.view.write import write_view
 from tests.pages import Page
-from tests.view.browser import Browser, find_browser
-from tests.view.conftest import HOSTILE
-
-WIDE, NARROW = 1280, 390
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium-headless-shell")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        opened = Browser(path, Path(profile))
-        opened.resize(WIDE)
-        yield opened
-        opened.close()
+from tests.view.browser import pixel_of
+from tests.view.conftest import HOSTILE, NARROW, WIDE
 
 
 @pytest.fixture
@@ -61,15 +46,6 @@ class Toy:
 @pytest.fixture(scope="module")
 def toy(toy_store, toy_page):
     return Toy(toy_store, toy_page)
-
-
-def pixel_of(browser, canvas, column, row):
-    """The place on the page of a pixel's center in a view's canvas."""
-    x, y, scale = browser.evaluate(
-        f"(() => {{ const c = {canvas}, b = c.getBoundingClientRect();"
-        "return [b.left, b.top, c.clientWidth / state.shape.width]; })()"
-    )
-    return x + (column + 0.5) * scale, y + (row + 0.5) * scale
 
 
 def rings(browser):
@@ -288,8 +264,8 @@ def test_a_room_without_frames_is_a_cloud(browser, bare_room_store, tmp_path):
 def test_confusions_are_lists_of_shapes(browser, toy_store, tmp_path):
     chairs, lamps = ([f"{name}/0000", f"{name}/0001"] for name in ("chair", "lamp"))
     scores = {shape: {"lamp": 0.75, "chair": 0.25} for shape in (*chairs, lamps[0])}
-    predicted = Predicted(scores, frozenset(("chair", "lamp")))
-    options = ViewOptions(Selection(shapes=[*chairs, *lamps]), views=1, predicted=predicted)
+    overlay = PredictedClasses(toy_store, scores, frozenset(("chair", "lamp")))
+    options = ViewOptions(Selection(shapes=[*chairs, *lamps]), views=1, overlay=overlay)
     write_view(toy_store, tmp_path, options)
     browser.open((tmp_path / "index.html").as_uri())
     browser.evaluate("for (const [id, value] of [['class', 'chair'], ['predicted', 'lamp']]) "
@@ -299,3 +275,17 @@ def test_confusions_are_lists_of_shapes(browser, toy_store, tmp_path):
     for state, ids in (("wrong", chairs), ("right", lamps[:1])):
         browser.evaluate(f"clearFilters(); $('state').value = '{state}'; filter()")
         assert browser.evaluate("shown.map((place) => index.shapes[place].id)") == ids
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_preview_shows_its_pictures_under_its_policy(browser, toy_store, tmp_path, width):
+    preview(toy_store, tmp_path, shapes=2, views=2)
+    policy = Page(tmp_path / "index.html").policy
+    assert policy["default-src"] == ["'none'"]
+    assert "script-src" not in policy
+    browser.resize(width)
+    browser.open((tmp_path / "index.html").as_uri(), ready="document.images.length === 2")
+    browser.wait("[...document.images].every((image) => image.complete)")
+    assert browser.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.problems() == []

@@ -1,18 +1,15 @@
 """`pointcmt view` from the command line."""
 
+from functools import partial
+
 import pytest
-from typer.testing import CliRunner
 
 from pointcmt.cli import app
 from pointcmt.errors import UsageError
 from tests.pages import Page
+from tests.view.conftest import on_command_line
 
-
-def view(*words):
-    done = CliRunner().invoke(app, ["view", *map(str, words)])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
+view = partial(on_command_line, app)
 
 
 def test_the_command_writes_the_chosen_shapes(toy_store, tmp_path):

@@ -38,6 +38,7 @@ from pointcmt.training.ops.detection.scores import (
     detection_scores,
     over,
     precision_recall,
+    sparse_counts,
 )
 from pointcmt.training.ops.detection.selection import likeliest
 from pointcmt.training.recipes.detect import Detect, true_boxes
@@ -111,8 +112,10 @@ class DetectionReport(Evaluated):
         return {**self.measures, **about, "per_class": self.per_class, **more}
 
     def of_each(self) -> dict[str, Any]:
-        """Return nothing for predictions.json: precision is not a ratio of sums over scenes."""
-        return {}
+        """Return detections of each scene at an IoU of 0.25 for predictions.json: how many have a
+        score in each bin, and how many of them are hits; see `sparse_counts`.
+        """
+        return {"detections": [sparse_counts(counts) for counts in self.counts]}
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:

@@ -82,15 +82,23 @@ class MVNet(nn.Module):
         """points [B,N,3], with features [B,N,F] or none, as the backbone sees them; grids: of each
         level's patches.
         """
+        images = self.paint(points, maps, features)
+        return self.compare(images, maps.covered.flatten(0, 1), grids)
+
+    def paint(self, points: Tensor, maps: Maps, features: Tensor | None = None) -> Tensor:
+        """Return the views of the points' features, [B·V,W,h,w]."""
         lifted = self.lift(point_features(self.backbone, points, features))  # [B, N, W]
         if maps.nearest.shape[-1] == 1:
             projected = gather_map(lifted, maps.nearest[..., 0])  # [B, V, h, w, W]
         else:
             projected = splat_map(lifted, maps.nearest, maps.uv, maps.radius)
-        images = projected.movedim(-1, 2).flatten(0, 1)  # [B·V, W, h, w], channels last in memory
+        return projected.movedim(-1, 2).flatten(0, 1)  # channels last in memory
+
+    def compare(self, images: Tensor, covered: Tensor, grids: Sequence[Grid]) -> MVNetOutput:
+        """Return the heads' output for views in pairs: images [n,W,h,w], covered [n,h,w]."""
         output = MVNetOutput([], images.new_zeros(0))
         if self.head is not None:
-            output = MVNetOutput(*self.head(images, maps.covered.flatten(0, 1), grids))
+            output = MVNetOutput(*self.head(images, covered, grids))
         if self.matcher is not None:
             output = output._replace(matching=self.matcher(images))
         return output

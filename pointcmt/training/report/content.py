@@ -97,8 +97,8 @@ def per_class(sources: list[Source], baseline: Source, gains: Gains) -> Table:
     measure = in_words(evaluated[0].measure_of_classes) if evaluated else ""
     note = (
         "Differences are in points. Their 95 % intervals are by the paired bootstrap over test "
-        "shapes; runs that were evaluated on different shapes or by an older version, or that "
-        "detect boxes, have no intervals."
+        "shapes; runs that were evaluated on different shapes or by an older version have no "
+        "intervals."
     )
     return Table("classes", f"Classes: {measure}", columns, tuple(rows), note if gains else "")
 

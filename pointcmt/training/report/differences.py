@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.training.report.box_counts import BoxCounts, box_counts_of
 from pointcmt.training.report.source import Source
 
 DRAWS, CHUNK = 2000, 100
@@ -58,8 +59,13 @@ class Counts:
                 whole = np.where(known, each, 0).sum(axis=-1) / known.sum(axis=-1)
         return np.concatenate([each, whole[..., None]], axis=-1)
 
+    def ordered(self, places: list[int]) -> "Counts":
+        """Return the counts with the shapes in another order."""
+        ids = [self.ids[place] for place in places]
+        return Counts(ids, self.classes, self.above[places], self.below[places], self.pooled)
 
-def counts_of(predictions: dict[str, Any] | None) -> Counts | None:
+
+def counts_of(predictions: dict[str, Any] | None) -> Counts | BoxCounts | None:
     """Return the counts in predictions.json; None if it has none."""
     if predictions is None or not predictions.get("ids"):
         return None
@@ -67,6 +73,8 @@ def counts_of(predictions: dict[str, Any] | None) -> Counts | None:
     if "right" in predictions:
         above, below = (np.array(predictions[key], float) for key in ("right", "union"))
         return Counts(ids, classes, above, below, pooled=False)
+    if "detections" in predictions:
+        return box_counts_of(predictions)
     if "true" not in predictions:
         return None
     below = np.eye(len(classes))[np.array(predictions["true"], int)]
@@ -90,35 +98,38 @@ def all_differences(
 def differences(source: Source, baseline: Source, seed: int = 0) -> dict[str, Difference]:
     """Return the differences of each class both runs know, and "overall".
 
-    Without stored predictions, or if these are of other shapes, there are no intervals.
+    Without stored predictions, or if these are of other shapes, there are no intervals. Those of
+    boxes are of scores in steps of 1/1000; the differences themselves are exact.
     """
     ours, theirs = counts_of(source.predictions), counts_of(baseline.predictions)
     if ours is None or theirs is None or not _comparable(ours, theirs):
         return _plain(source, baseline)
     order = {name: place for place, name in enumerate(theirs.ids)}
-    places = [order[name] for name in ours.ids]
-    theirs = Counts(
-        ours.ids, theirs.classes, theirs.above[places], theirs.below[places], theirs.pooled
-    )
+    theirs = theirs.ordered([order[name] for name in ours.ids])
     n, rng, drawn = len(ours.ids), np.random.default_rng(seed), []
     for _ in range(DRAWS // CHUNK):
         times = rng.multinomial(n, np.full(n, 1 / n), CHUNK).astype(float)
         drawn.append(ours.measures(times) - theirs.measures(times))
     gains = np.concatenate(drawn)
     values = ours.measures(np.ones(n)) - theirs.measures(np.ones(n))
-    found = {}
+    found, exact = {}, _plain(source, baseline) if isinstance(ours, BoxCounts) else {}
     for place, name in enumerate([*ours.classes, OVERALL]):
         known = gains[np.isfinite(gains[:, place]), place]
         if np.isfinite(values[place]) and len(known):
             low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            found[name] = Difference(float(values[place]), float(low), float(high))
+            value = exact[name].value if name in exact else float(values[place])
+            found[name] = Difference(value, float(low), float(high))
         else:
             found[name] = Difference(None)
     return found
 
 
-def _comparable(ours: Counts, theirs: Counts) -> bool:
-    same = ours.pooled == theirs.pooled and ours.classes == theirs.classes
+def _kind(counts: Counts | BoxCounts) -> tuple[type, bool]:
+    return type(counts), isinstance(counts, Counts) and counts.pooled
+
+
+def _comparable(ours: Counts | BoxCounts, theirs: Counts | BoxCounts) -> bool:
+    same = _kind(ours) == _kind(theirs) and ours.classes == theirs.classes
     unique = len(set(ours.ids)) == len(ours.ids)
     return same and unique and sorted(ours.ids) == sorted(theirs.ids)
 

@@ -103,28 +103,52 @@ function followAddress(address) {
 
 // Draw.
 
+/** Draw the cloud and, where a run is compared to the truth, the second one beside it. */
+function drawClouds() {
+  const { shape } = state, beside = besideOf(shape, state);
+  drawCloud($("cloud"), shape, state);
+  if (beside?.twin) drawCloud($("twin"), shape, { ...state, layer: beside.layer });
+}
+
+/** Arrange the stage, and draw the large view with what stands beside it. */
+function drawLarge() {
+  const { shape, view, layer } = state, hasViews = shape.views.length > 0; // rooms may have none
+  const beside = besideOf(shape, state), matches = layer === "matches";
+  document.querySelector(".large").hidden = !hasViews;
+  document.querySelector(".other").hidden = !hasViews || !beside;
+  document.querySelector(".twin").hidden = !beside?.twin;
+  $("stage").className = !beside ? "" : beside.twin ? "twinned" : "paired";
+  if (!hasViews) return;
+  drawView($("large"), shape, view, state, 10, true);
+  if (matches) drawMatches($("large"), shape, view, state.chosen, false);
+  if (!beside) return;
+  drawView($("other"), shape, beside.view, { ...state, layer: beside.layer }, 10, true);
+  if (matches) drawMatches($("other"), shape, view, state.chosen, true);
+}
+
 function render() {
   const { shape, view } = state;
   if (!shape) return;
-  const hasViews = shape.views.length > 0; // rooms may have none
-  document.querySelector(".large").hidden = !hasViews;
-  if (hasViews) drawView($("large"), shape, view, state, 10);
+  drawLarge();
   document.querySelectorAll("#views figure").forEach((figure, each) => {
     const where = inView(shape, each, state.chosen)?.where ?? "";
     drawView(figure.querySelector("canvas"), shape, each, state, 6);
     figure.className = `${each === view ? "active" : ""} ${where === "seen" ? "sees" : ""}`;
     figure.querySelector("figcaption").textContent = `${viewName(each)}${where && ` · ${where}`}`;
   });
-  drawCloud($("cloud"), shape, state);
+  drawClouds();
   for (const name of ["cameras", "boxes"]) $(name).setAttribute("aria-pressed", String(state[name]));
   $("turn").setAttribute("aria-pressed", String(state.turning));
-  $("boxes").hidden = !shape.boxes;
+  $("boxes").hidden = !shape.boxes && !shape.found;
   document.querySelectorAll("#layers button").forEach((button) =>
     button.setAttribute("aria-pressed", String(button.textContent === state.layer)));
-  $("large-caption").textContent = `${viewName(view)} · ${visibleIn() || "click a pixel"}`;
+  const beside = besideOf(shape, state), predicts = beside?.twin ? "predicted · " : "";
+  $("large-caption").textContent = `${predicts}${viewName(view)} · ${visibleIn() || "click a pixel"}`;
+  if (beside) $("other-caption").textContent = `${beside.twin ? "true · " : ""}${viewName(beside.view)}`;
   const pale = shape.visible && index.kind !== "scenes";
-  $("cloud-caption").textContent = pale ? `pale: hidden from ${viewName(view)}` : "drag to turn, scroll to zoom";
+  $("cloud-caption").textContent = predicts + (pale ? `pale: hidden from ${viewName(view)}` : "drag to turn, scroll to zoom");
   $("large").setAttribute("aria-label", `${viewName(view)}. Click to choose a point.`);
+  writeLegend(shape, index.shapes[state.place], state.layer);
   writeFacts();
 }
 
@@ -142,7 +166,9 @@ function start() {
   $("boxes").onclick = () => toggle("boxes");
   $("turn").onclick = () => toggle("turning");
   $("large").onclick = (event) => clickView($("large"), state.view, event);
+  $("other").onclick = (event) => clickView($("other"), besideOf(state.shape, state).view, event);
   listenToCloud($("cloud"));
+  listenToCloud($("twin"));
   addEventListener("keydown", pressKey);
   addEventListener("hashchange", readAddress);
   addEventListener("resize", render);

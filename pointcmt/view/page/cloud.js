@@ -57,10 +57,10 @@ function drawCloud(canvas, shape, state) {
   drawPoints(context, shape, state, camera, ratio);
   context.lineWidth = 1.3 * ratio;
   if (state.boxes)
-    (shape.boxes ?? []).forEach((box, number) => {
-      context.strokeStyle = boxColor(shape, number);
+    for (const { box, color } of boxesOf(shape, state.layer)) {
+      context.strokeStyle = color;
       for (const [a, b] of boxEdges(box)) drawSegment(context, camera, a, b);
-    });
+    }
   if (state.cameras)
     shape.cameras.forEach((each, view) => drawFrustum(context, camera, shape, view, state, ratio));
   if (state.chosen) {
@@ -83,6 +83,7 @@ function drawPoints(context, shape, state, camera, ratio) {
     const color = state.layer === "depth"
       ? rampColor((depth - middle) / orbit.radius / 2 + 0.5)
       : pointColor(shape, state.layer, n);
+    if (!color) continue;
     const pale = isPale(shape, state.view, n) ? 0.65 : 0;
     const [r, g, b] = color.map((value) => Math.round(value + pale * (235 - value)));
     const packed = (0xff000000 | b << 16 | g << 8 | r) >>> 0;

@@ -70,6 +70,7 @@ function depthRange(shape) {
 /** Return a view's color at a pixel for a layer that is made from arrays. */
 function pixelColor(shape, layer, view, column, row) {
   const i = (view * shape.height + row) * shape.width + column;
+  if (paintedPoints(shape, layer)) return paintedColor(shape, layer, view, row * shape.width + column);
   if (layer === "ids") return idColor(shape.ids[i]);
   if (layer === "labels") return labelColor(shape.labels[i]);
   if (layer === "normals") {
@@ -82,6 +83,11 @@ function pixelColor(shape, layer, view, column, row) {
 
 /** Return what to draw of a view: a stored image, or a canvas made from an array. */
 function layerImage(shape, layer, view) {
+  const shown = ["predicted", "truth", "matches"].includes(layer) && !paintedPoints(shape, layer) ? "rgb" : layer;
+  return shown === layer ? ownImage(shape, layer, view) : shape.images.rgb[view];
+}
+
+function ownImage(shape, layer, view) {
   const stored = shape.images[layer === "normals" ? "normal" : layer];
   if (stored) return stored[view];
   const key = `${layer} ${view}`;
@@ -101,13 +107,20 @@ function layerImage(shape, layer, view) {
   return shape.drawn.get(key);
 }
 
-/** Return the color of point n for a layer, except for depth, which depends on the eye. */
+/** Return the color of point n for a layer, except for depth, which depends on the eye; null if the
+ * point has none. */
 function pointColor(shape, layer, n) {
   const of = (array) => [array[n], array[shape.count + n], array[2 * shape.count + n]];
+  const painted = paintedPoints(shape, layer);
+  if (painted) {
+    if (n >= painted) return null;
+    if (layer === "features") return [0, 1, 2].map((channel) => shape.feature_color[channel * painted + n]);
+    if (layer === "parts") return idColor(shape.part[n]);
+    return runColor((layer === "truth" ? shape.labeling.true : shape.labeling.predicted)[n]);
+  }
   if (layer === "normals") return normalColor(of(shape.normals).map((value) => value / 127));
   if (layer === "labels" && shape.semantic) return labelColor(shape.semantic[n]);
   if (layer === "ids") {
-    if (shape.part) return idColor(shape.part[n]);
     const ids = shape.instance ?? shape.point_face;
     return ids && ids[n] >= 0 ? idColor(ids[n]) : UNKNOWN;
   }

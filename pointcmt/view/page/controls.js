@@ -1,7 +1,10 @@
 // Buttons, filters, keys, clicks and drags.
 
 function layersOf(shape) {
-  const has = { rgb: true, depth: true, ids: shape.ids, labels: shape.labels, normals: true, albedo: shape.images.albedo };
+  const has = {
+    rgb: true, depth: true, ids: shape.ids, labels: shape.labels, normals: true, albedo: shape.images.albedo, parts: shape.part,
+    predicted: shape.labeling || shape.found, features: shape.feature_color, matches: shape.matching,
+  };
   return Object.keys(has).filter((layer) => has[layer]);
 }
 
@@ -67,6 +70,7 @@ const FILTERS = {
   class: (line) => line.class ?? "(unknown)",
   split: (line) => line.split,
   predicted: (line) => line.predicted?.[0][0] ?? [],
+  confused: (line) => Object.keys(line.confused ?? {}),
   state: (line) => [
     line.state,
     ...(line.notes.length ? ["noted"] : []),
@@ -76,9 +80,13 @@ const FILTERS = {
 
 function makeFilters() {
   for (const [name, valuesOf] of Object.entries(FILTERS)) {
-    const values = [...new Set(index.shapes.flatMap(valuesOf))];
-    $(name).replaceChildren(new Option(`any ${name}`, ""), ...values.map((value) => new Option(value, value)));
-    $(name).hidden = values.length < 2;
+    const every = index.shapes.flatMap(valuesOf), counts = new Map();
+    for (const value of every) counts.set(value, (counts.get(value) ?? 0) + 1);
+    const values = [...counts.keys()], confused = name === "confused";
+    if (confused) values.sort((a, b) => counts.get(b) - counts.get(a));
+    const text = (value) => (confused ? `${value} (${counts.get(value)})` : value);
+    $(name).replaceChildren(new Option(confused ? "any confusion" : `any ${name}`, ""), ...values.map((value) => new Option(text(value), value)));
+    $(name).hidden = values.length < (confused ? 1 : 2);
     $(name).onchange = filter;
   }
   $("search").oninput = filter;
@@ -97,9 +105,12 @@ function fillShapes() {
     const line = index.shapes[place];
     return line.id.toLowerCase().includes(text) && wanted.every(([valuesOf, value]) => [valuesOf(line)].flat().includes(value));
   });
+  const confused = $("confused").value; // the worst first
+  if (confused) shown.sort((a, b) => index.shapes[b].confused[confused] - index.shapes[a].confused[confused]);
   const mark = { failed: " ✗", pending: " …" };
+  const share = ({ share }) => (share === undefined ? "" : ` · ${percent(share)}`);
   $("shape").replaceChildren(...shown.map((place) =>
-    new Option(`${index.shapes[place].id}${mark[index.shapes[place].state] ?? ""}`, String(place))));
+    new Option(`${index.shapes[place].id}${mark[index.shapes[place].state] ?? ""}${share(index.shapes[place])}`, String(place))));
   $("count").textContent = `${shown.length} of ${index.shapes.length}`;
 }
 
@@ -168,7 +179,7 @@ const TURN_SPEED = 0.0004; // radians per millisecond
 function turn(now, before = now) {
   if (state.turning && state.shape && !document.hidden) {
     orbit.yaw += TURN_SPEED * (now - before);
-    drawCloud($("cloud"), state.shape, state);
+    drawClouds();
   }
   requestAnimationFrame((next) => turn(next, now));
 }

@@ -64,6 +64,13 @@ async function unpackPoints(packed) {
   return points;
 }
 
+/** Return an object of a shape with some of its entries unpacked; null if there is none. */
+async function unpackWithin(data, names) {
+  if (!data) return null;
+  const arrays = await Promise.all(names.map((name) => unpack(data[name])));
+  return { ...data, ...Object.fromEntries(names.map((name, i) => [name, arrays[i]])) };
+}
+
 async function decodeImage(uri) {
   const image = new Image();
   image.src = uri;
@@ -72,13 +79,19 @@ async function decodeImage(uri) {
 }
 
 async function decodeShape(data) {
-  const names = ["normals", "depth", "visible", "color", "ids", "labels", "point_face", "part", "semantic", "instance"];
+  const names = ["normals", "depth", "visible", "color", "ids", "labels", "point_face", "part", "semantic", "instance", "feature_color"];
   const arrays = await Promise.all(names.map((name) => unpack(data[name])));
+  const [labeling, matching] = await Promise.all([
+    unpackWithin(data.labeling, ["predicted", "true"]),
+    unpackWithin(data.matching, ["valid", "true", "predicted"]),
+  ]);
   const layers = Object.entries(data.images);
   const images = await Promise.all(layers.map(([, uris]) => Promise.all(uris.map(decodeImage))));
   return {
-    ...data, // views, frame, boxes, box_label
+    ...data, // views, frame, boxes, box_label, found
     ...Object.fromEntries(names.map((name, i) => [name, arrays[i]])),
+    labeling,
+    matching,
     images: Object.fromEntries(layers.map(([name], i) => [name, images[i]])),
     points: await unpackPoints(data.points),
     count: data.points.width,

@@ -27,10 +27,7 @@ function writeFacts() {
   }
   add("shape", line.id);
   add("class", line.class ?? "unknown");
-  if (line.predicted) {
-    const verdict = line.right === true ? "right" : line.right === false ? "wrong" : "";
-    add("predicted", line.predicted.map(([name, score]) => `${name} ${(100 * score).toFixed(1)} %`).join(", "), verdict);
-  }
+  addRun(shape, line, state, add);
   add("split", line.split);
   add("frame", shape.frame?.[state.view]);
   add("views", shape.views.length < shape.stored_views ? `${shape.views.length} of ${shape.stored_views}` : shape.stored_views);
@@ -59,6 +56,7 @@ function addPoint(shape, chosen, line, add) {
   add("face", shape.point_face?.[n]);
   if (shape.part) add("part", named(index.part_names[line.class], shape.part[n]));
   if (shape.semantic) add("label", named(index.semantic_names, shape.semantic[n]));
+  if (shape.labeling) addLabel(shape, n, add);
   if (shape.instance) add("instance", shape.instance[n] < 0 ? "none" : shape.instance[n]);
 }
 

@@ -41,15 +41,16 @@ function inView(shape, view, chosen) {
   return { u, v, where };
 }
 
-/** Draw a view. state: {layer, boxes, chosen}. radius: of the ring. */
-function drawView(canvas, shape, view, state, radius) {
+/** Draw a view. state: {layer, boxes, chosen}. radius: of the ring. named: with the names of boxes. */
+function drawView(canvas, shape, view, state, radius, named = false) {
   const { context, ratio, width, height } = fit(canvas, shape.width / shape.height);
   const scale = width / shape.width;
   context.imageSmoothingEnabled = scale < 1;
   context.drawImage(layerImage(shape, state.layer, view), 0, 0, width, height);
-  if (state.boxes)
-    (shape.boxes ?? []).forEach((box, number) => {
-      context.strokeStyle = boxColor(shape, number);
+  if (state.boxes) {
+    const boxes = boxesOf(shape, state.layer);
+    for (const { box, color } of boxes) {
+      context.strokeStyle = color;
       context.lineWidth = 1.3 * ratio;
       for (const [a, b] of boxEdges(box)) {
         const ends = projectSegment(shape.cameras[view], a, b);
@@ -59,13 +60,14 @@ function drawView(canvas, shape, view, state, radius) {
         context.lineTo(ends[1][0] * scale, ends[1][1] * scale);
         context.stroke();
       }
-    });
+    }
+    const place = (point) => {
+      const [u, v, depth] = project(shape.cameras[view], point);
+      return depth > NEAR && [u * scale, v * scale];
+    };
+    if (named) nameBoxes(context, boxes, place, ratio);
+  }
   const found = inView(shape, view, state.chosen);
   if (found && found.where !== "outside")
     drawRing(context, found.u * scale, found.v * scale, radius, found.where !== "seen", ratio);
-}
-
-function boxColor(shape, number) {
-  const label = shape.box_label[number], place = index.semantic_names.indexOf(index.box_names[label]);
-  return `rgb(${(label < 0 ? UNKNOWN : index.palette[place] ?? idColor(label)).map(Math.round).join()})`;
 }

@@ -124,12 +124,18 @@ class PairStream(SceneStream):
         return kept
 
     def _load(self, sample: Sample) -> Arrays:
-        """Read a pair, each array with a leading axis of length 1."""
-        scene, (a, b) = self.scenes[sample.shape], self._choose_frames(sample)
-        frames = np.array([a, b])
+        return self.read_pair(sample.shape, *self._choose_frames(sample))
+
+    def partners(self, shape: int) -> NDArray[np.bool_]:
+        """Return which frames of a scene make a pair, [v,v]."""
+        return self._partners[shape]
+
+    def read_pair(self, shape: int, a: int, b: int) -> Arrays:
+        """Read two frames of a scene, each array with a leading axis of length 1."""
+        scene, frames = self.scenes[shape], np.array([a, b])
         reads = [scene.start(name, frames) for name in self._of_views]
         visible = scene.start_visible(frames)
-        chosen = self._choose_points(sample.shape, a, b)
+        chosen = self._choose_points(shape, a, b)
         end = min(scene.points, -(-int(chosen.max() + 1) // BLOCK) * BLOCK)  # whole chunks
         reads += [scene.start_points(name, end) for name in self._of_points]
         values = {read.name: read.result() for read in reads}
@@ -141,8 +147,8 @@ class PairStream(SceneStream):
         values["points"], origin = center_in_plan(values["points"])
         values["world_to_camera"] = move_cameras(values["world_to_camera"], origin)
         arrays = {name: values[name][None] for name in self.config.arrays}
-        arrays["label"] = self.store.labels[[sample.shape]]
-        return arrays | {"shape": np.array([sample.shape]), "view": frames[None]}
+        arrays["label"] = self.store.labels[[shape]]
+        return arrays | {"shape": np.array([shape]), "view": frames[None]}
 
     def _choose_frames(self, sample: Sample) -> tuple[int, int]:
         """Return frames a and b: each a of a scene comes once before any comes again."""

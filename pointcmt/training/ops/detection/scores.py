@@ -145,10 +145,19 @@ def count_detections(
     return counts
 
 
-def counted_precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the average precision of each class [C] from counts [C, BINS + 1, 2], added up."""
-    positives = counts[:, BINS, 0]
-    right, wrong = np.moveaxis(counts[:, BINS - 1 :: -1], 2, 0)  # by descending score
+def sparse_counts(counts: NDArray[np.int64]) -> list[list[int]]:
+    """Return the rows [class, bin, hits, others] of a scene's counts that are not all 0."""
+    places = np.argwhere(counts.any(axis=2))
+    return [[*place, *counts[place[0], place[1]].tolist()] for place in places.tolist()]
+
+
+def counted_precision(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the average precision of each class [C] from counts [C, BINS + 1, 2], added up.
+
+    Bins that are empty may be left out, but not the last one, of true boxes.
+    """
+    positives = counts[:, -1, 0]
+    right, wrong = np.moveaxis(counts[:, :-1][:, ::-1], 2, 0)  # by descending score
     precision = right.cumsum(axis=1) / np.maximum((right + wrong).cumsum(axis=1), 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area = (envelope * right).sum(axis=1)

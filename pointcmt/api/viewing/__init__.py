@@ -1,0 +1,1 @@
+"""The page of `pointcmt view` as a function, and what a run adds to it."""
