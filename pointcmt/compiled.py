@@ -1,4 +1,7 @@
-"""`compiled`: numba's njit with its machine code cached in the first writable folder."""
+"""`compiled`: numba's njit, loaded on first use, with machine code cached in a writable folder.
+
+The folder is NUMBA_CACHE_DIR if that is set, else beside the package, else the user's own.
+"""
 
 import hashlib
 import os
@@ -7,41 +10,72 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, update_wrapper
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar, cast
 
-import numba
-
 Function = TypeVar("Function", bound=Callable[..., Any])
+_loading = RLock()  # numba's setting of the cache is one for all threads
 
 
 def compiled(function: Function) -> Function:
     """Compile a function that releases the GIL on its first call; later processes use the cache.
 
-    Floating-point operations keep their order (no fastmath), so that results do not depend on the
-    machine. Division by zero gives inf or nan, as in numpy.
+    numba is imported on the first call, too: it takes 0.3 s and 60 MB, and a training process on a
+    GPU, for example, never calls a compiled function. Floating-point operations keep their order
+    (no fastmath), so that results do not depend on the machine. Division by zero gives inf or nan,
+    as in numpy.
     """
+    return cast(Function, _Kernel(function))
+
+
+class _Kernel:
+    """A function for numba, which sees its dispatcher wherever another kernel calls it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function)
+        self._dispatcher: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self._dispatcher or self._load())(*arguments)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """The type of this object inside compiled functions: that is how numba asks for it."""
+        dispatcher: Any = self._dispatcher or self._load()
+        return dispatcher._numba_type_
+
+    def _load(self) -> Callable[..., Any]:
+        with _loading:
+            if self._dispatcher is None:
+                self._dispatcher = _dispatcher(vars(self)["__wrapped__"])
+            return self._dispatcher
+
+
+def _dispatcher(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return numba's dispatcher of a function."""
+    import numba
+
     place = _cache_folder()
     if place is None:
-        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+        return numba.njit(nogil=True, error_model="numpy")(function)
     settings: Any = numba.config
     before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)  # numba reads it at decoration
     try:
-        kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
         settings.CACHE_DIR = before
-    return cast(Function, kernel)
 
 
 @cache
 def _cache_folder() -> Path | None:
-    """Return the folder for machine code: beside the package, else the user's; None if neither.
+    """Return the first writable folder for machine code; None if there is none.
 
     Its name is a digest of all files with compiled functions, because numba itself only notices
     changes in a function's own file, not in those of the functions it calls. numba only uses a
-    cache that it can write, so a read-only cache beside the package, as in a container's image, is
-    copied to a writable folder.
+    cache that it can write, so a read-only one that several users share, as beside the package in a
+    container's image, is copied to the user's folder.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
@@ -50,15 +84,16 @@ def _cache_folder() -> Path | None:
         if b"@compiled" in source:
             digest.update(source)
     name = f"kernels-{digest.hexdigest()[:12]}"
-    beside = package / "__pycache__"
-    if _is_writable(beside / name):
-        for old in beside.glob("kernels-*"):
-            if old.name != name:
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    shared = Path(chosen) / "pointcmt" if chosen else package / "__pycache__"
+    if _is_writable(shared / name):
+        for old in shared.glob("kernels-*"):
+            if old.name != name and not chosen:  # other installations may share a chosen folder
                 shutil.rmtree(old, ignore_errors=True)
-        return beside / name
+        return shared / name
     for place in _places_of_the_user():
-        if (beside / name).is_dir() and not (place / name).exists():
-            _copy(beside / name, place / name)
+        if (shared / name).is_dir() and not (place / name).exists():
+            _copy(shared / name, place / name)
         if _is_writable(place / name):
             return place / name
     return None

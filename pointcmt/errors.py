@@ -1,13 +1,10 @@
 """The errors that users can cause: what happened, where, and how to fix it."""
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pointcmt.wording import as_arguments, place_as_arguments
 
 MOST_TEXT = 8000  # characters of one part of an error, which may quote a file
 MOST_VALUE = 60  # characters of a setting's value
@@ -46,6 +43,8 @@ class PointcmtError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
     def __str__(self) -> str:
+        from pointcmt.wording import as_arguments, place_as_arguments
+
         return _lines(
             as_arguments(self.what), place_as_arguments(self.where), as_arguments(self.fix)
         )
@@ -210,6 +209,8 @@ def require_named(path: str | Path, where: str) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence that lists the known values, suggesting a similar one first if any."""
+    import difflib
+
     known = list(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     more = len(known) - MOST_NAMES

@@ -8,17 +8,18 @@ their packages. A `module:name` is imported only if the user has given it to thi
 `trust`), since stores, runs, exported files and configuration files may come from strangers.
 """
 
-import hashlib
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
+
+if TYPE_CHECKING:  # every command imports this module; importlib.metadata is slow to import
+    from importlib.metadata import EntryPoint
 
 MOST_SOURCE = 64 << 20  # bytes of a module's file
 _PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -63,7 +64,7 @@ def look_in(folder: str) -> None:
 
 def names(group: Group) -> list[str]:
     """Return the names of the installed entry points of a group, sorted."""
-    return sorted({point.name for point in entry_points(group=group.entry_points)})
+    return sorted({point.name for point in _all(group)})
 
 
 def find(group: Group, name: str, where: str = "") -> Any:
@@ -103,6 +104,8 @@ def origin(group: Group, name: str) -> str:
         return ""
     file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
     try:
+        import hashlib
+
         data = read_regular(file, MOST_SOURCE) if file else b""
         return f"sha256 {hashlib.sha256(data).hexdigest()}" if file else ""
     except OSError:
@@ -116,11 +119,13 @@ def mistake(group: Group, name: str, what: str) -> UsageError:
     )
 
 
-def _all(group: Group) -> Iterable[EntryPoint]:
+def _all(group: Group) -> Iterable["EntryPoint"]:
+    from importlib.metadata import entry_points
+
     return entry_points(group=group.entry_points)
 
 
-def _installed(group: Group, name: str) -> EntryPoint | None:
+def _installed(group: Group, name: str) -> "EntryPoint | None":
     """Return the entry point of this name. Raises UsageError if several packages define it."""
     found = list({p.value: p for p in _all(group) if p.name == name}.values())
     if len(found) > 1:

@@ -26,6 +26,26 @@ from pointcmt.compiled import compiled
 def double(values):
     return 2 * values
 """
+IMPORT = """
+from pointcmt.twice import twice
+"""
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import numpy as np
+from pointcmt.kernel import double
+from pointcmt.compiled import _cache_folder
+
+ready = Barrier(8)
+
+def first(_):
+    ready.wait()
+    return double(np.ones(2)).tolist()
+
+with ThreadPoolExecutor(8) as pool:
+    (result,) = {tuple(each) for each in pool.map(first, range(8))}
+print(list(result), _cache_folder())
+"""
 
 
 @pytest.fixture
@@ -42,16 +62,17 @@ def site(tmp_path):
             folder.chmod(0o755)  # so that pytest can remove it
 
 
-def call(site, home, temporary):
+def call(site, home, temporary, code=CODE, **environment):
     """Call the function; return where the cache is and which files numba read and wrote."""
     done = subprocess.run(
-        [*AS_A_USER, sys.executable, "-B", "-c", CODE],
+        [*AS_A_USER, sys.executable, "-B", "-c", code],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(site.parent),
             "XDG_CACHE_HOME": str(home),
             "TMPDIR": str(temporary),
             "NUMBA_DEBUG_CACHE": "1",
+            **environment,
         },
         cwd=temporary,
         capture_output=True,
@@ -99,3 +120,32 @@ def test_a_folder_that_others_can_write_is_not_used_as_a_cache(site, tmp_path):
     own.chmod(0o700)
     place, moves = call(site, site, tmp_path)
     assert (Path(place).parent, moves) == (own, ["saved"])
+
+
+def test_a_chosen_folder_is_shared_by_those_who_may_write_there_and_those_who_may_not(
+    site, tmp_path
+):
+    """Compiled once into NUMBA_CACHE_DIR; what is not in it is not looked for beside the package."""
+    chosen, home = tmp_path / "chosen", tmp_path / "home"
+    variable = {"NUMBA_CACHE_DIR": str(chosen)}
+    other = chosen / "pointcmt" / "kernels-of-another-version"
+    other.mkdir(parents=True)
+    place, moves = call(site, home, tmp_path, **variable)
+    assert (Path(place).parent, moves) == (chosen / "pointcmt", ["saved"])
+    assert other.is_dir()
+    assert call(site, home, tmp_path, **variable) == (place, ["loaded"])
+    lock(chosen)
+    place, moves = call(site, home, tmp_path, **variable)
+    assert (Path(place).parent, moves) == (home / "pointcmt", ["loaded"])
+
+
+def test_threads_that_call_a_function_first_at_once_compile_it_once(site, tmp_path):
+    """Two files, so that one function reaches the other through an import."""
+    (site / "kernel.py").write_text(KERNEL.replace("2 * values", "twice(values)") + IMPORT)
+    (site / "twice.py").write_text(KERNEL.replace("double", "twice"))
+    assert call(site, tmp_path, tmp_path, code=THREADS)[1] == ["saved"] * 2
+
+
+def test_numba_is_imported_by_the_first_call(site, tmp_path):
+    code = CODE.replace("print(", "import sys; assert 'numba' not in sys.modules; print(")
+    assert call(site, tmp_path, tmp_path, code=code)[1] == ["saved"]

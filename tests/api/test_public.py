@@ -39,7 +39,7 @@ def run(code, folder, **more):
         ("pc.Mesh, pc.Cloud, pc.find_rig, pc.PointcmtError", HEAVY[1:]),
         ("pc.open_store", ("torch", "open3d", "OpenGL", "dask", "numba")),
         ("pc.render", ("torch", "open3d", "OpenGL", "dask")),
-        ("pc.train", ("open3d", "OpenGL", "dask")),
+        ("pc.train", ("open3d", "OpenGL", "dask", "numba")),
         ("pc.render_views", ("torch", "dask")),
     ],
 )

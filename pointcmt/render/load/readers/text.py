@@ -216,9 +216,15 @@ def parse_integer(data, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def grown(array):  # type: ignore[no-untyped-def]
-    """Return a copy with twice the length along axis 0."""
+    """Return a copy of a contiguous array with twice the length along axis 0.
+
+    Copied by a loop: for `larger[:n] = array`, numba compiles three seconds of code that writes an
+    error message.
+    """
     larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-    larger[: len(array)] = array
+    values, copies = array.reshape(-1), larger.reshape(-1)
+    for i in range(len(values)):
+        copies[i] = values[i]
     return larger
 
 
