@@ -29,6 +29,22 @@ def test_importing_the_package_loads_no_heavy_library(code):
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_help_loads_little_besides_what_prints_it():
+    """A guard on the time of --help, most of which is spent on importing typer and rich."""
+    printer = "import typer.rich_utils"
+    shown = f"{printer}, pointcmt.cli as cli, contextlib\nwith contextlib.suppress(SystemExit):"
+    loaded, before = (
+        set(python(f"{code}\nimport sys; print(*sys.modules)").stdout.splitlines()[-1].split())
+        for code in (f"{shown} cli.app(['--help'])", printer)
+    )
+    slow = "asyncio difflib hashlib importlib.metadata numba numpy pydantic tempfile yaml zipfile"
+    assert "pointcmt.commands.render" in loaded
+    assert not (loaded - before) & {*slow.split(), "pointcmt.wording", *HEAVY}
+    assert not [
+        name for name in loaded if name.startswith(("pointcmt.datasets", "pointcmt.render"))
+    ]
+
+
 def test_help_names_every_command():
     shown = pointcmt("--help")
     assert shown.returncode == 0
@@ -112,12 +128,31 @@ def test_doctor_reports_a_working_renderer():
     assert set(re.findall(r"\.\w+", clouds)) == {*formats.CLOUDS, ".h5"}
 
 
-def test_doctor_accepts_a_node_with_only_the_training_extra():
-    code = "import sys; sys.modules['open3d'] = None; from pointcmt.cli import app; app(['doctor'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+DOCTOR_WITHOUT_OPEN3D = """
+import sys
+
+def report(event, arguments):
+    if event == "import" and arguments[0] == "torch":
+        print("importing torch", file=sys.stderr)
+
+sys.modules["open3d"] = None
+sys.addaudithook(report)
+from pointcmt.cli import app
+
+app(["doctor"])
+"""
+
+
+def test_doctor_accepts_a_node_with_only_the_training_extra_and_prints_results_at_once():
+    command = [sys.executable, "-c", DOCTOR_WITHOUT_OPEN3D]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout
     assert "missing render  open3d is not installed" in done.stdout
     assert "broken" not in done.stdout
+    order = [done.stdout.index(text) for text in ("ok      python", "importing torch", "ok      t")]
+    assert order == sorted(order)
 
 
 def test_the_configuration_is_printed_without_data_or_torch(tmp_path):

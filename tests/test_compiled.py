@@ -125,7 +125,7 @@ def test_a_folder_that_others_can_write_is_not_used_as_a_cache(site, tmp_path):
 def test_a_chosen_folder_is_shared_by_those_who_may_write_there_and_those_who_may_not(
     site, tmp_path
 ):
-    """Compiled once into NUMBA_CACHE_DIR; what is not in it is not looked for beside the package."""
+    """Compiled once into NUMBA_CACHE_DIR, which other versions may share."""
     chosen, home = tmp_path / "chosen", tmp_path / "home"
     variable = {"NUMBA_CACHE_DIR": str(chosen)}
     other = chosen / "pointcmt" / "kernels-of-another-version"

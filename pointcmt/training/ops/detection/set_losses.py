@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pointcmt.training.ops.detection.bins import to_bins
@@ -64,6 +63,8 @@ def match(found: Queries, predicted: Tensor, boxes: Tensor, labels: Tensor, cost
 
     found: of the layer, [B, P, ...]. predicted: its boxes, [B, P, 7].
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, for one detector alone
+
     pairs = []
     for scene in range(len(boxes)):
         (real,) = (labels[scene] >= 0).nonzero(as_tuple=True)

@@ -1,0 +1,327 @@
+"""The tests of `pointcmt doctor`, and the remedy for each failure."""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pointcmt import plugins
+from pointcmt.console import logger
+from pointcmt.errors import PointcmtError
+from pointcmt.extras import install
+
+# A square or a triangle in each format that compiled functions read.
+MESHES = {
+    "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
+    "square.obj": b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
+    "square.ply": b"""ply
+format ascii 1.0
+element vertex 4
+property float x
+property float y
+property float z
+element face 1
+property list uchar int vertex_indices
+end_header
+0 0 0
+1 0 0
+1 1 0
+0 1 0
+4 0 1 2 3
+""",
+    "triangle.stl": b"""solid triangle
+facet normal 0 0 1
+outer loop
+vertex 0 0 0
+vertex 1 0 0
+vertex 0 1 0
+endloop
+endfacet
+endsolid triangle
+""",
+}
+# Three points in each format of clouds that is text.
+CLOUDS = {
+    **{f"points{suffix}": b"0 0 0\n1 0 0\n0 1 0\n" for suffix in (".xyz", ".txt", ".asc")},
+    "points.csv": b"x,y,z\n0,0,0\n1,0,0\n0,1,0\n",
+    "points.pts": b"3\n0 0 0\n1 0 0\n0 1 0\n",
+    "points.pcd": b"""VERSION .7
+FIELDS x y z
+SIZE 4 4 4
+TYPE F F F
+COUNT 1 1 1
+WIDTH 3
+HEIGHT 1
+POINTS 3
+DATA ascii
+0 0 0
+1 0 0
+0 1 0
+""",
+    "points.ply": b"""ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+end_header
+0 0 0
+1 0 0
+0 1 0
+""",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test. state: "ok", "missing" (an optional part) or "broken". remedy: how to fix it."""
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def checks(folder: Path, compile_all: bool) -> dict[str, Callable[[], Finding]]:
+    """Return all tests by name.
+
+    folder: where stores will be written. compile_all: test all that is compiled on first use, not
+    only the renderer and a reader or two, so that all of it is cached.
+    """
+    rendering: dict[str, Callable[[], Finding]] = {
+        "meshes": lambda: _meshes(MESHES if compile_all else ("square.off",)),
+        "clouds": lambda: _clouds(CLOUDS if compile_all else ("points.xyz",)),
+        "embree": _embree,
+        "egl": _egl,
+    }
+    return {
+        "python": _python,
+        **(rendering if find_spec("open3d") else {"render": _no_render}),
+        "gpu": _gpu,
+        "torch": _torch,
+        **({"ops": _operations} if compile_all and find_spec("torch") else {}),
+        "parts": _parts,
+        "disk": lambda: _disk(folder),
+    }
+
+
+def result_of(name: str, check: Callable[[], Finding]) -> Finding:
+    """Run a test; an error is a finding, too."""
+    try:
+        return check()
+    except Exception as error:
+        return Finding(name, "broken", f"{type(error).__name__}: {error}")
+
+
+def announce_compiling() -> None:
+    """Log when the first function is compiled, which takes seconds and happens once."""
+    from numba.core import event
+
+    class Announcer(event.Listener):  # type: ignore[misc]
+        said = False
+
+        def on_start(self, _: Any) -> None:
+            if not self.said:
+                self.said = True
+                logger.info("compiling functions that are not cached yet; this happens once")
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    event.register("numba:compile", Announcer())
+
+
+def _python() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    detail = (
+        f"{platform.python_version()} on {platform.platform()}, {cores} cores, {memory:.0f} GiB"
+    )
+    return Finding("python", "ok", detail)
+
+
+def _no_render() -> Finding:
+    """Return the finding for a training-only installation, which has no ray caster."""
+    remedy = f"for rendering, {install('render')}"
+    return Finding("render", "missing", "open3d is not installed", remedy)
+
+
+def _meshes(names: Iterable[str]) -> Finding:
+    """Read some of MESHES; this also compiles and caches the readers."""
+    from pointcmt.render.load.meshes import load_mesh
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            path = Path(folder) / name
+            path.write_bytes(MESHES[name])
+            if load_mesh(path).vertices.max() != 1:
+                return Finding(
+                    "meshes", "broken", f"{name} was read incorrectly", "report this as a bug"
+                )
+    from pointcmt.datasets.sources import formats
+
+    images = ", ".join(suffix for each in formats.IMAGES.values() for suffix in each)
+    read = ", ".join(formats.MESHES)
+    return Finding("meshes", "ok", f"{read}; textures: {images}")
+
+
+def _clouds(names: Iterable[str]) -> Finding:
+    """Read some of CLOUDS and numpy's files; this also compiles and caches the readers."""
+    import numpy as np
+
+    from pointcmt.datasets.store.schema import ShapeRecord
+    from pointcmt.render.load.clouds import CloudLoader
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in names:
+            (root / name).write_bytes(CLOUDS[name])
+        expected = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        np.save(root / "points.npy", expected)
+        np.savez(root / "points.npz", points=expected)
+        loader = CloudLoader("clouds", root)
+        for name in (*names, "points.npy", "points.npz"):
+            cloud, _ = loader.load(ShapeRecord(name, None, "train", name))
+            if not np.array_equal(cloud.points, expected):
+                what = f"{name} was read incorrectly"
+                return Finding("clouds", "broken", what, "report this as a bug")
+    from pointcmt.datasets.sources import formats
+
+    return Finding("clouds", "ok", f"{', '.join(formats.CLOUDS)}; .h5 of the datasets that use it")
+
+
+def _embree() -> Finding:
+    """Render a textured shape on the CPU; this also compiles and caches the kernels."""
+    from pointcmt.render.startup import remedy
+
+    try:
+        import open3d
+    except ImportError as error:
+        return Finding("embree", "broken", f"open3d cannot be loaded: {error}", remedy(error))
+    import numpy as np
+
+    from pointcmt.cameras import find_rig
+    from pointcmt.datasets.sources import toy
+    from pointcmt.geometry import normalize, sample_points, shape_seed
+    from pointcmt.render.config import RenderConfig
+    from pointcmt.render.draw.cpu import draw_views
+    from pointcmt.render.draw.raycaster import RayCaster
+    from pointcmt.render.draw.visibility import visible_points
+
+    config = RenderConfig(find_rig("ortho6"), size=64)
+    mesh, _ = normalize(toy.build("table/0000"), "z")
+    started = time.perf_counter()
+    caster, camera = RayCaster(mesh), config.rig.cameras(config.size)
+    views = draw_views(caster, camera, config)
+    points, faces = sample_points(mesh, 256, shape_seed(0, "doctor"))
+    visible_points(caster, points.astype(np.float32), faces, camera)
+    seconds = time.perf_counter() - started
+    if not np.any(views.face_index >= 0):
+        return Finding(
+            "embree", "broken", "a test shape rendered to nothing", "report this as a bug"
+        )
+    return Finding("embree", "ok", f"open3d {open3d.__version__}, test shape in {seconds:.2f} s")
+
+
+def _egl() -> Finding:
+    """Draw a triangle on every EGL device, in a separate process, since a driver may crash it."""
+    probe = [sys.executable, "-m", "pointcmt.render.draw.egl.probe"]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=120)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        remedy = "update the driver, or use --backend embree"
+        return Finding("egl", "missing", f"the EGL driver crashed the process with {name}", remedy)
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return Finding(
+            "egl", "broken", done.stderr.strip()[-500:] or "no output", "report this as a bug"
+        )
+    state = "ok" if found["works"] else "missing"
+    return Finding("egl", state, "; ".join(found["devices"]), found["remedy"])
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding(
+            "gpu", "missing", "nvidia-smi not found", "optional: rendering also works on the CPU"
+        )
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        return Finding(
+            "gpu", "broken", done.stdout.strip() or done.stderr.strip(), "check the NVIDIA driver"
+        )
+    return Finding("gpu", "ok", "; ".join(done.stdout.strip().splitlines()))
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", "missing", str(error), f"for training, {install('train')}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
+    return Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _operations() -> Finding:
+    """Run the compiled operations of training on a CPU; this also caches them."""
+    import torch
+
+    from pointcmt.training import ops
+    from pointcmt.training.ops.emd import earth_movers_distance
+
+    points = torch.rand(2, 64, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    room = points.detach()[:1].repeat(1, 64, 1)  # large clouds are searched with a tree
+    ops.farthest_points(points, 16)
+    ops.farthest_points(room, 16)
+    ops.ball_query(points, points, 0.5, 8)
+    index, _ = ops.k_nearest(points, points, 8)
+    ops.k_nearest(points[:, :8], points[:, :8], 8)
+    ops.gather(points, index).sum().backward()
+    distance, _ = earth_movers_distance(points.detach(), points.detach().flip(1))
+    if distance.max() > 1e-6 or index[..., 0].ne(torch.arange(64)).any():
+        return Finding("ops", "broken", "wrong neighbors or distances", "report this as a bug")
+    return Finding("ops", "ok", "sampling, neighbors and the earth mover's distance on the CPU")
+
+
+def _parts() -> Finding:
+    """Import the data sources, networks and recipes that other packages provide."""
+    found, broken = [], []
+    for group in plugins.GROUPS:
+        for name in plugins.names(group):
+            try:
+                plugins.find(group, name)
+                found.append(f"{group.what} {name} ({plugins.origin(group, name)})")
+            except PointcmtError as error:
+                broken.append(f"{group.what} {name}: {error.what}")
+    if broken:
+        remedy = "update or uninstall the package that provides it (docs/own-parts.md)"
+        return Finding("parts", "broken", "; ".join(broken), remedy)
+    return Finding("parts", "ok", "; ".join(found) or "none from other packages")
+
+
+def _disk(folder: Path) -> Finding:
+    """Write and sync a file where stores will go."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            started = time.perf_counter()
+            file.write(os.urandom(1 << 24))
+            file.flush()
+            os.fsync(file.fileno())
+            speed = 16 / (time.perf_counter() - started)
+    except OSError as error:
+        remedy = "choose another folder, or free some space"
+        return Finding("disk", "broken", f"{folder}: {error.strerror}", remedy)
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding("disk", "ok", f"{folder}: {free:.0f} GiB free, {speed:.0f} MiB/s synced")
