@@ -19,7 +19,7 @@ ARGUMENTS = SWITCHES | frozenset(
         "memory-limit", "shard-size", "data", "config", "init", "teacher", "generator", "epochs",
         "features", "precision", "votes", "class-name", "top", "checkpoint", "holdout",
         "textures", "frames", "resolution", "voxel", "correspondences", "backbone", "frame",
-        "layout", "min-score", "layer", "run", "ids",
+        "layout", "min-score", "layer", "run", "ids", "codec",
     )
 )  # fmt: skip
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]([A-Z0-9…<][^\s,;)]*|[a-z][a-z_.]*=[^\s,;)]+)|\b)")

@@ -30,10 +30,12 @@ def render_box(out, meshes, count=1, **settings):
     return render_listing(list_shapes("folder", meshes), out, **settings)
 
 
-def render_listing(listing, out, rig="ortho6", correspondences=True, shard=None, **settings):
+def render_listing(
+    listing, out, rig="ortho6", correspondences=True, shard=None, codec=None, **settings
+):
     """A store of a listing's shapes; settings: those of RenderConfig."""
     config = RenderConfig(find_rig(rig), **{"size": 32, "points": 256, **settings})
-    return _rendered(listing, out, config, correspondences, shard)
+    return _rendered(listing, out, config, correspondences, shard, codec)
 
 
 def render_scenes(listing, out, **settings):
@@ -41,9 +43,9 @@ def render_scenes(listing, out, **settings):
     return _rendered(listing, out, SceneConfig(**settings))
 
 
-def _rendered(listing, out, config, correspondences=True, shard=None):
+def _rendered(listing, out, config, correspondences=True, shard=None, codec=None):
     job = job_of_listing(listing, str(out), config, correspondences)
-    store = create_store(listing, job, shard)
+    store = create_store(listing, job, shard, codec=codec)
     runner = ShardRunner(job)
     for task in tasks(store, render=True, correspondences=correspondences):
         runner(task, {}, lambda shape: None)

@@ -52,6 +52,7 @@ class RenderSettings(TypedDict, total=False):
     timeout: float  # seconds for one shape
     memory_limit: float | None  # GiB for one worker, 0 = none
     shard_size: int | None  # shapes per shard
+    codec: str | None  # compression: zstd, zstd1, lz4 or none
     overwrite: bool  # delete the store first
     retry_failed: bool
     moved: bool  # the dataset has moved to another directory

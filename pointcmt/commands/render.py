@@ -83,6 +83,7 @@ def render(
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
     shard_size: Annotated[int | None, typer.Option(help="Shapes per shard. Default: chosen automatically.")] = None,
+    codec: Annotated[str | None, typer.Option(help="Compression of the store: zstd, zstd1, lz4 or none; the later, the faster to read and the larger. Default: zstd, or that of the existing store.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the store first.")] = False,
     retry_failed: RetryFailed = False,
     moved: Annotated[bool, typer.Option("--moved", help="The dataset has moved to another folder.")] = False,
@@ -138,6 +139,7 @@ def render(
         memory_limit=memory_limit,
         share=mine,
         shard=shard_size,
+        codec=codec,
         overwrite=overwrite,
         retry_failed=retry_failed,
         moved=moved,
@@ -211,7 +213,7 @@ def _print_plan(listing: "Listing", job: "Job", options: "Options") -> None:
     from pointcmt.render.jobs.run import require_room
     from pointcmt.render.scenes.config import SceneConfig
 
-    schema = schema_of(job, listing, options.shard)
+    schema = schema_of(job, listing, options.shard, options.codec)
     require_room(schema, options)
     views = f"{schema.shapes * schema.views:,}"
     if isinstance(job.config, SceneConfig):

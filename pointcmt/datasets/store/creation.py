@@ -33,6 +33,7 @@ from pointcmt.datasets.store.root import (
     root_metadata,
 )
 from pointcmt.datasets.store.schema import (
+    CODECS,
     COMMITS,
     PLAN,
     ROOT,
@@ -201,7 +202,9 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
     Versions and paths do not count.
     """
-    different = differing(_flatten(identity(stored)), _flatten(identity(asked)))
+    unsaid = {"schema.codec": CODECS[0]}
+    here, there = (unsaid | _flatten(identity(each)) for each in (stored, asked))
+    different = differing(here, there)
     return [
         f"{key}: {brief(here)} in the store, {brief(there)} requested"
         for key, (here, there) in different.items()

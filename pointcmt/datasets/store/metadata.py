@@ -53,7 +53,7 @@ def _spec_table(schema: Schema, spec: ArraySpec) -> dict[str, Any]:
     crc32c = {"name": "crc32c"}
     codecs: list[dict[str, Any]] = [
         {"name": "bytes"} if np.dtype(spec.dtype).itemsize == 1 else little,
-        {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
+        *_compression(schema.codec, np.dtype(spec.dtype).itemsize),
         crc32c,
     ]
     if spec.chunk != "shard":
@@ -80,6 +80,17 @@ def _spec_table(schema: Schema, spec: ArraySpec) -> dict[str, Any]:
         "attributes": dict(spec.attributes),
         "dimension_names": ["shape", *spec.axes],
     }
+
+
+def _compression(codec: str, itemsize: int) -> list[dict[str, Any]]:
+    """Return a schema's codec as zarr describes it: codecs of its core specification alone."""
+    if codec == "none":
+        return []
+    if codec == "lz4":
+        blosc = {"cname": "lz4", "clevel": 5, "shuffle": "noshuffle"}
+        return [{"name": "blosc", "configuration": {**blosc, "typesize": itemsize, "blocksize": 0}}]
+    level = {"zstd": 3, "zstd1": 1}[codec]
+    return [{"name": "zstd", "configuration": {"level": level, "checksum": False}}]
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:

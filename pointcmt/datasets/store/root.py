@@ -21,6 +21,7 @@ from pointcmt.datasets.store.metadata import (
 )
 from pointcmt.datasets.store.schema import (
     BLOCK,
+    CODECS,
     OPTIONAL_LAYERS,
     SCENES,
     SCENES_VERSION,
@@ -171,7 +172,8 @@ def require_root(body: dict[str, Any], where: str) -> None:
     if not isinstance(names, dict) or misfit(list(names.values()), [[str]], ""):
         problem = "part_names must be lists of names"
     strange = set(schema["layers"]) - set(OPTIONAL_LAYERS)
-    strange |= set(schema) - set(form["schema"])
+    strange |= set(schema) - {*form["schema"], "codec"}
+    strange |= {str(schema.get("codec", CODECS[0]))} - set(CODECS)
     if strange:
         problem = f"{min(strange)!r:.40} is unknown"
     if problem:

@@ -22,6 +22,7 @@ OBJECTS, SCENES = "objects", "scenes"
 SPLITS = ("train", "test", "val")
 PENDING, DONE, FAILED = 0, 1, 2  # the values of `status`
 OPTIONAL_LAYERS = ("normal", "albedo")
+CODECS = ("zstd", "zstd1", "lz4", "none")  # how chunks are compressed; the default first
 BACKGROUND_FACE = -1
 # The stages. Each fills a store shard by shard and ends each shard with a commit marker: rendering,
 # and `build-correspondences` if rendering has left those out. Each kind of features is a separate
@@ -41,6 +42,7 @@ class Schema:
 
     kind: "objects", or "scenes", whose rows have room for V views, N points and `boxes` boxes, and
     counts of how many there are (docs/store.md). labels: whether scenes have classes and instances.
+    codec: one of CODECS.
     """
 
     shapes: int
@@ -55,6 +57,7 @@ class Schema:
     height: int = 0
     boxes: int = 0
     labels: bool = False
+    codec: str = CODECS[0]
 
     @property
     def image(self) -> tuple[int, int]:
@@ -332,6 +335,8 @@ def schema_from_attributes(attributes: dict[str, Any]) -> Schema:
 def schema_attributes(schema: Schema) -> dict[str, Any]:
     """Return a `Schema` as JSON-able attributes."""
     table = {**asdict(schema), "layers": list(schema.layers)}
+    if schema.codec == CODECS[0]:  # what stores have that do not name one
+        del table["codec"]
     if schema.kind == SCENES:
         size = table.pop("size")
         return {**table, "height": schema.image[0], "width": size}

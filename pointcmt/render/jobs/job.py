@@ -6,7 +6,7 @@ runs a task: every random number comes from the configuration's seed and the sha
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pointcmt.datasets.store.root import (
     root_attributes,
 )
 from pointcmt.datasets.store.schema import (
+    CODECS,
     CORRESPONDENCES,
     RENDER,
     ROOT,
@@ -38,7 +39,7 @@ from pointcmt.datasets.store.schema import (
 )
 from pointcmt.datasets.store.storage import Storage
 from pointcmt.datasets.store.view_store import ViewStore
-from pointcmt.errors import DamageError, StoreError, UsageError, require_utf8
+from pointcmt.errors import DamageError, StoreError, UsageError, nearest, require_utf8
 from pointcmt.render.config import RenderConfig, fit, schema_for
 from pointcmt.render.scenes.config import SceneConfig, scene_schema
 from pointcmt.scenes import SceneLabels
@@ -146,10 +147,15 @@ def _require_textures(listing: Listing, textures: Path) -> None:
 
 
 def create_store(
-    listing: Listing, job: Job, shard: int | None = None, storage: Storage | None = None
+    listing: Listing,
+    job: Job,
+    shard: int | None = None,
+    storage: Storage | None = None,
+    codec: str | None = None,
 ) -> ViewStore:
     """Create the job's store, or open it to continue. storage: the job's storage, if already open.
 
+    shard, codec: see `schema_of`; None is also that of the existing store.
     An existing store may lack shapes of the listing: see `grow_store`. Raises StoreError if another
     store exists, and UsageError if the configuration is not for the listing's kind of shapes.
     """
@@ -161,7 +167,7 @@ def create_store(
         )
     require_utf8(str(listing.root), where="--root")
     storage = storage or Storage(job.out, job.threads)
-    return create(storage, _attributes(listing, job, shard, storage), listing.shapes)
+    return create(storage, _attributes(listing, job, shard, codec, storage), listing.shapes)
 
 
 def grow_store(store: ViewStore, listing: Listing, job: Job) -> ViewStore:
@@ -169,19 +175,26 @@ def grow_store(store: ViewStore, listing: Listing, job: Job) -> ViewStore:
 
     Raises StoreError if the store has shapes that are not in the listing.
     """
-    attributes = _attributes(listing, job, store.schema.shard, store.storage)
+    attributes = _attributes(listing, job, store.schema.shard, None, store.storage)
     store, new = grow(store, attributes, listing.shapes)
     if new:
         logger.info(f"adding {len(new)} shapes: {named([record.id for record in new])}")
     return store
 
 
-def _attributes(listing: Listing, job: Job, shard: int | None, storage: Storage) -> dict[str, Any]:
-    """Return the attributes of the root of a job's store. shard: None = as stored, or chosen."""
-    if shard is None:
+def _attributes(
+    listing: Listing, job: Job, shard: int | None, codec: str | None, storage: Storage
+) -> dict[str, Any]:
+    """Return the attributes of the root of a job's store.
+
+    shard, codec: None = as stored; for a new store, chosen.
+    """
+    if shard is None or codec is None:
         with suppress(StoreError):
-            shard = ViewStore.open(storage).schema.shard
-    schema, render = schema_of(job, listing, shard), job.config.attributes()
+            stored = ViewStore.open(storage).schema
+            shard = stored.shard if shard is None else shard
+            codec = stored.codec if codec is None else codec
+    schema, render = schema_of(job, listing, shard, codec), job.config.attributes()
     scenes = listing.kind == "scene"
     return {
         "schema_version": SCENES_VERSION if scenes else SCHEMA_VERSION,
@@ -224,13 +237,22 @@ def fitted(config: RenderConfig | SceneConfig, listing: Listing) -> RenderConfig
     return config if isinstance(config, SceneConfig) else fit(config, listing.kind)
 
 
-def schema_of(job: Job, listing: Listing, shard: int | None) -> Schema:
-    """Return the dimensions of a job's store. shard: shapes per shard; None chooses it."""
+def schema_of(job: Job, listing: Listing, shard: int | None, codec: str | None = None) -> Schema:
+    """Return the dimensions of a job's store.
+
+    shard: shapes per shard; None chooses it. codec: one of CODECS; None is the first. Raises
+    UsageError for another one.
+    """
+    codec = CODECS[0] if codec is None else codec
+    if codec not in CODECS:
+        raise UsageError(f"unknown codec '{codec}'", where="--codec", fix=nearest(codec, CODECS))
     count = len(listing.shapes)
     if isinstance(job.config, SceneConfig):
         labels = listing.labels
-        return scene_schema(job.config, count, bool(labels.semantic), bool(labels.boxes), shard)
-    return schema_for(job.config, count, bool(listing.part_names), shard)
+        found = scene_schema(job.config, count, bool(labels.semantic), bool(labels.boxes), shard)
+    else:
+        found = schema_for(job.config, count, bool(listing.part_names), shard)
+    return replace(found, codec=codec)
 
 
 def store_of_job(job: Job, threads: int) -> ViewStore:

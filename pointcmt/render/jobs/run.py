@@ -43,6 +43,7 @@ class Options:
 
     workers: processes, 0 = one per core. timeout: seconds per shape. memory_limit: GiB per worker,
     0 = none, None = its share of the machine or container. shard: shapes per shard, None = chosen.
+    codec: compression of the store, one of schema.CODECS; None = as stored, or the first.
     share: (i, n) does every n-th shard, from the i-th on. moved: accept that the dataset is in
     another directory than before. changed_sources: accept that its files have changed since shapes
     were rendered from them (render).
@@ -52,6 +53,7 @@ class Options:
     timeout: float = DEFAULT_TIMEOUT
     memory_limit: float | None = None
     shard: int | None = None
+    codec: str | None = None
     share: tuple[int, int] = (0, 1)
     scheduler: str | None = None
     resources: dict[str, float] = field(default_factory=dict)
@@ -101,10 +103,10 @@ def render(listing: Listing, job: Job, options: Options) -> Summary:
     """
     storage = Storage(job.out, job.threads)
     if options.overwrite or storage.first_read(ROOT) is None:  # before doing anything
-        require_room(schema_of(job, listing, options.shard), options)
+        require_room(schema_of(job, listing, options.shard, options.codec), options)
     if options.overwrite:
         remove(storage)
-    store = create_store(listing, job, options.shard, storage)
+    store = create_store(listing, job, options.shard, storage, options.codec)
     require_same_root(store, job, options.moved)
     store.require_complete(options.share)
     require_same_sources(store, job, options.changed_sources)
