@@ -29,9 +29,9 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY pointcmt pointcmt
 RUN /pip/bin/pip --python /opt/pointcmt/bin/python install --no-cache-dir \
     --constraint constraints.txt '.[render,cluster]'
-# Compiles what is compiled on first use, and stops the build where something does not work.
+# Compiles and caches what is compiled on first use, and stops the build where something does not work.
 WORKDIR /
-RUN pointcmt doctor
+RUN pointcmt doctor --compile
 
 FROM system
 LABEL org.opencontainers.image.title="pointcmt-render" org.opencontainers.image.licenses="MIT"
