@@ -31,7 +31,7 @@ COPY pointcmt pointcmt
 RUN /pip/bin/pip --python /opt/pointcmt/bin/python install --no-cache-dir \
     --constraint constraints.txt '.[train,export]'
 WORKDIR /
-RUN pointcmt doctor
+RUN pointcmt doctor --compile
 
 FROM system
 LABEL org.opencontainers.image.title="pointcmt-train" org.opencontainers.image.licenses="MIT"
