@@ -127,7 +127,7 @@ def announce_compiling() -> None:
     """Log when the first function is compiled, which takes seconds and happens once."""
     from numba.core import event
 
-    class Announcer(event.Listener):  # type: ignore[misc]
+    class Announcer(event.Listener):
         said = False
 
         def on_start(self, _: Any) -> None:

@@ -158,8 +158,10 @@ class ViewStream(EpochStream):
 
     def _read(self, share: Share, views: NDArray[np.int64]) -> tuple[Share, dict[str, Any]]:
         """Start reading the rows of a batch that one store holds. views: of the whole batch."""
-        shapes, views, reads = share.shapes, views[share.rows], {}
-        for name, array in self._arrays[share.number].items():
+        shapes, views = share.shapes, views[share.rows]
+        arrays: dict[str, Any] = self._arrays[share.number]
+        reads: dict[str, Any] = {}
+        for name, array in arrays.items():
             axes = share.store.specs[name].axes
             if "view" in axes:
                 pairs = np.repeat(shapes, views.shape[1]), views.ravel()
