@@ -1,7 +1,7 @@
 """Read training batches directly from a view store, without worker processes.
 
-Each array of a batch is one vectorized tensorstore read, whose threads decode the next batches
-while the training step runs. (A DataLoader's workers would spend more time transferring batches
+The arrays of a batch are read by tensorstore, whose threads decode the next batches while the
+training step runs. (A DataLoader's workers would spend more time transferring batches
 than reading them.) The order is one seeded permutation of all shapes per epoch, cut into global
 batches and those into ranks: the training data does not depend on the number of processes.
 """
@@ -165,8 +165,9 @@ class ViewStream(EpochStream):
             axes = share.store.specs[name].axes
             if "view" in axes:
                 pairs = np.repeat(shapes, views.shape[1]), views.ravel()
-                if share.store.specs[name].chunk == "view" and not isinstance(array, forks.Array):
-                    reads[name] = _Rows([array[pair].read() for pair in zip(*pairs, strict=True)])
+                by_view = share.store.specs[name].chunk == "view"
+                if by_view and len(pairs[0]) and not isinstance(array, forks.Array):
+                    reads[name] = _Rows(array, pairs)
                     continue
                 part = array[pairs]
             elif "point" in axes and self.config.points:
@@ -226,15 +227,22 @@ class ViewStream(EpochStream):
 class _Rows:
     """Reads of single views, to be waited for as one.
 
-    One read with index arrays takes about five times the CPU time, since tensorstore then copies
-    value by value (benchmarks/codecs.py).
+    One read with index arrays takes more CPU time, since tensorstore then copies value by value
+    (benchmarks/codecs.py). What the reads have in common, such as a shard's index, is still read
+    once, since they belong to one batch of tensorstore's.
     """
 
-    def __init__(self, futures: "list[ts.Future[Any]]") -> None:
-        self._futures = futures
+    def __init__(self, array: Any, pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+        with ts.Batch() as batch:
+            self._futures = [array[pair].read(batch=batch) for pair in zip(*pairs, strict=True)]
 
     def result(self) -> NDArray[Any]:
-        return np.stack([future.result() for future in self._futures])
+        """Return the views [n,...]; only once, as each is dropped when it is copied."""
+        last = self._futures[-1].result()
+        rows = np.empty((len(self._futures), *last.shape), last.dtype)
+        for number in reversed(range(len(rows))):
+            rows[number] = self._futures.pop().result()
+        return rows
 
 
 def balanced_order(

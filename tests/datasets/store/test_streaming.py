@@ -76,6 +76,17 @@ def test_ranks_split_the_batches_of_one_process_exactly(toy_store, world_size):
             assert torch.equal(torch.cat([share[name] for share in shares]), batch[name])
 
 
+def test_a_rank_without_a_share_of_the_last_batch_gets_an_empty_one(toy_store):
+    rest = {"batch_size": len(done_shapes(toy_store, "train")) - 1, "drop_last": False}
+    whole, mine, none = (
+        list(stream(toy_store, arrays=EVERYTHING, **rest, **of))[-1]
+        for of in ({}, {"rank": 0, "world_size": 2}, {"rank": 1, "world_size": 2})
+    )
+    for name in EVERYTHING:
+        assert torch.equal(mine[name], whole[name])
+        assert none[name].shape == (0, *whole[name].shape[1:])
+
+
 @pytest.mark.parametrize("stop", [0, 1, 3])
 @pytest.mark.parametrize("prefetch", [1, 2, 5])
 def test_a_stream_resumes_where_another_stopped(toy_store, stop, prefetch):
