@@ -85,6 +85,8 @@ def test_predicted_parts_stand_beside_the_true_ones(opened, labeled, toy_store, 
     shown = [label for label in range(3) if label in own.predicted or label in own.true]
     legend = opened.evaluate("[...document.querySelectorAll('#legend li')].map((l) => l.innerText)")
     assert legend == [NAMES[label] for label in shown]
+    again = "legendOf(state.shape, index.shapes[state.place], state.layer)"
+    assert opened.evaluate(f"{again} === {again}")  # pixels are not counted on every pointer move
     boxes = opened.evaluate(
         "['large', 'other', 'cloud', 'twin'].map((id) => $(id).getBoundingClientRect().toJSON())"
     )

@@ -1,6 +1,7 @@
 """What a run adds to the page: labels, boxes, features of points, and matches of views."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -64,6 +65,7 @@ def run_of(toy_store, rooms, tmp_path_factory):
         "partseg": (toy_store, ("model.backbone=dgcnn", "load=none", "data.points=200")),
         "student": (toy_store, ("model.backbone=dgcnn", "data.points=100")),
         "mvnet": (toy_store, ("data.points=200",)),
+        "crosspoint": (toy_store, ("data.points=200", "cross=0")),
         "infonce": (toy_store, ("data.points=200", "matching.method=infonce")),
         "semseg": (rooms, (f"model.backbone={UNET}", *SEMSEG)),
         "pairs": (rooms, ("data.batch_size=6",)),
@@ -154,7 +156,7 @@ def test_confusions_of_boxes_name_what_is_missed_and_what_is_not_there():
     assert compare_boxes(found, true) == {"a → b": 1, "nothing → a": 1, "b → not found": 1}
 
 
-@pytest.mark.parametrize("recipe", ["mvnet", "partseg", "student"])
+@pytest.mark.parametrize("recipe", ["mvnet", "crosspoint", "partseg", "student"])
 def test_features_have_one_palette_of_principal_components(
     recipe, toy_store, run_of, tmp_path
 ):  # fmt: skip
@@ -239,6 +241,17 @@ def test_frames_are_matched_with_frames_that_overlap(rooms, run_of, tmp_path):
         assert found.any()
         assert np.mean(matched[np.ix_(rows, columns)][found]) > 0.95  # depth moves by rounding
         assert np.median(np.abs(true[view] - uv[np.ix_(rows, columns)])[found]) < 0.01
+
+
+def test_lost_visibility_is_not_taken_for_frames_that_do_not_overlap(rooms, run_of, tmp_path):
+    shutil.copytree(rooms.path, tmp_path / "S")
+    store = pc.open_store(tmp_path / "S")
+    overlay = open_overlay(run_of("pairs"), store, range(1), "best", "cpu")
+    for path in (tmp_path / "S/visible/c").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(pc.DamageError):
+        overlay.data(0, range(6))
 
 
 def test_the_command_writes_the_same_page(toy_store, run_of, tmp_path):

@@ -13,7 +13,7 @@ from pointcmt.api.stores import ViewStore
 from pointcmt.datasets.store.epochs import Batch
 from pointcmt.datasets.store.scene_streams.pairs import PairConfig, PairStream
 from pointcmt.datasets.streams import evaluation_config, read_batch
-from pointcmt.errors import StoreError
+from pointcmt.errors import DamageError, StoreError
 from pointcmt.training.ops.matches import DepthViews, Matches, match_views
 from pointcmt.training.recipes.mvnet import Mvnet
 from pointcmt.training.recipes.mvnet_pictures import OVERLAP, TOKENS, most_similar
@@ -94,6 +94,8 @@ class MatchOverlay:
         assert isinstance(config, PairConfig)
         try:
             stream = PairStream(self._store, np.array([scene]), config)
+        except DamageError:
+            raise
         except StoreError:  # no two of its frames overlap enough
             return None
         shown = stream.partners(scene)[np.ix_(views, views)]

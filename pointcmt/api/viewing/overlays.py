@@ -11,7 +11,6 @@ from pointcmt.api.viewing.matches import MatchOverlay
 from pointcmt.api.viewing.predictions import predict_shown
 from pointcmt.datasets.store.schema import DONE
 from pointcmt.errors import UsageError
-from pointcmt.training.config.mvnet import MvnetConfig
 from pointcmt.training.evaluation.classifier import Trained, open_trained
 from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.recipes.mvnet import Mvnet
@@ -31,12 +30,13 @@ def open_overlay(
     """
     folder = find_run(folder)
     config = open_run(folder).config
-    pretrains = isinstance(config, MvnetConfig)
-    if not config.classifies and not pretrains:
+    featured = config.dense and config.point_network is not None
+    if not config.classifies and not featured:
         raise UsageError(
             f"a run of the recipe '{config.recipe}' has nothing that the page can show",
             where=f"--run {folder}",
-            fix="pass a run that classifies, segments or detects, or one of mvnet",
+            fix="pass a run that classifies, segments or detects, or one whose network has a "
+            "feature for each point, such as one of mvnet",
         )
     require_kind(store, config)
     done = store.status() == DONE

@@ -4,6 +4,7 @@ Classes of run and store are matched by name. Boxes of classes that the run does
 out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -37,8 +38,8 @@ from pointcmt.training.ops.detection.scores import (
     count_detections,
     detection_scores,
     over,
+    pack_counts,
     precision_recall,
-    sparse_counts,
 )
 from pointcmt.training.ops.detection.selection import likeliest
 from pointcmt.training.recipes.detect import Detect, true_boxes
@@ -82,9 +83,13 @@ class DetectionReport(Evaluated):
     @property
     def counts(self) -> NDArray[np.int64]:
         """The counts of each scene at an IoU of 0.25, [n, C, BINS + 1, 2]: `count_detections`."""
+        return np.array(list(self._counts_of_scenes()))
+
+    def _counts_of_scenes(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the counts of each scene: those of thousands together would fill the memory."""
         classes = len(self.class_names)
-        scenes = zip(self.found, self.true, strict=True)
-        return np.array([count_detections(*scene, classes, IOUS["25"]) for scene in scenes])
+        for scene in zip(self.found, self.true, strict=True):
+            yield count_detections(*scene, classes, IOUS["25"])
 
     @property
     def measures(self) -> dict[str, float]:
@@ -112,10 +117,10 @@ class DetectionReport(Evaluated):
         return {**self.measures, **about, "per_class": self.per_class, **more}
 
     def of_each(self) -> dict[str, Any]:
-        """Return detections of each scene at an IoU of 0.25 for predictions.json: how many have a
-        score in each bin, and how many of them are hits; see `sparse_counts`.
+        """Return the counts of each scene at an IoU of 0.25 for predictions.json: see
+        `count_detections` and `pack_counts`.
         """
-        return {"detections": [sparse_counts(counts) for counts in self.counts]}
+        return {"counts": [pack_counts(counts) for counts in self._counts_of_scenes()]}
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:

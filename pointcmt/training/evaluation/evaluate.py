@@ -124,7 +124,7 @@ def evaluate(
     suffix = "" if (split, which) == ("test", "best") else f"-{split}-{which}"
     write_file(folder / f"evaluation{suffix}.json", (json.dumps(facts, indent=1) + "\n").encode())
     each = {**about, "classes": list(report.as_json()["per_class"]), "ids": list(report.ids)}
-    text = json.dumps({**each, **report.of_each()}) + "\n"
+    text = json.dumps({**each, **report.of_each()}, separators=(",", ":")) + "\n"
     write_file(folder / f"predictions{suffix}.json", text.encode())
     for kind, picture in report.pictures().items():
         write_file(folder / f"{kind}{suffix}.png", picture)

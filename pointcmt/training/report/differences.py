@@ -73,7 +73,7 @@ def counts_of(predictions: dict[str, Any] | None) -> Counts | BoxCounts | None:
     if "right" in predictions:
         above, below = (np.array(predictions[key], float) for key in ("right", "union"))
         return Counts(ids, classes, above, below, pooled=False)
-    if "detections" in predictions:
+    if "counts" in predictions:
         return box_counts_of(predictions)
     if "true" not in predictions:
         return None

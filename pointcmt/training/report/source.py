@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pointcmt.errors import StoreError, UsageError
-from pointcmt.files import parse_json, read_json, read_regular
+from pointcmt.console import logger
+from pointcmt.errors import StoreError, UsageError, printable
+from pointcmt.files import MOST_BYTES, parse_json, read_json, read_regular
 from pointcmt.training.config.pointcmt import STAGES
 from pointcmt.training.runs.cost import FILE as COST
 from pointcmt.training.runs.folder import FACTS, Run, open_run
@@ -30,8 +31,9 @@ class Source:
     """One run of a report.
 
     name: short and unique in the report. records: the lines of metrics.jsonl. evaluation: of the
-    best checkpoint on the test split, None without. predictions: what it was counted from. cost:
-    cost.json. probes: results of probes, by file. pictures: PNG files.
+    best checkpoint on the test split, None without. predictions: what it was counted from, None if
+    that is too large to read. cost: cost.json. probes: results of probes, by file. pictures: PNG
+    files.
     """
 
     name: str
@@ -133,11 +135,26 @@ def _read(folder: Path, name: str) -> Source:
         run=run,
         records=_records(folder),
         evaluation=_json(folder / f"{EVALUATION}.json"),
-        predictions=_json(folder / f"{PREDICTIONS}.json"),
+        predictions=_predictions(folder / f"{PREDICTIONS}.json"),
         cost=_json(folder / COST),
         probes=found,
         pictures=sorted(folder.glob(PICTURES)),
     )
+
+
+def _predictions(path: Path) -> dict[str, Any] | None:
+    """Return the predictions; None without a file, or if it is too large to read."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0  # `_json` says what is wrong with it
+    if size > MOST_BYTES:
+        logger.warning(
+            f"note: {printable(str(path))} has {size / 1e6:.0f} MB, more than a report reads: the "
+            "differences of this run have no intervals"
+        )
+        return None
+    return _json(path)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -163,8 +163,17 @@ function addMatches(shape, view, chosen, add) {
   add("matches", `${found.length} in ${other}, off by ${mean.toFixed(1)} pixels on average`);
 }
 
+const legends = new WeakMap(); // shape → layer → legend: finding one takes all pixels of all views
+
 /** Return the names and colors of what a layer shows of a shape: [[name, color]]. */
 function legendOf(shape, line, layer) {
+  if (!legends.has(shape)) legends.set(shape, new Map());
+  const known = legends.get(shape);
+  if (!known.has(layer)) known.set(layer, findLegend(shape, line, layer));
+  return known.get(layer);
+}
+
+function findLegend(shape, line, layer) {
   const present = (...arrays) => [...new Set(arrays.flatMap((array) => (array ? [...new Set(array)] : [])))].filter((label) => label >= 0).sort((a, b) => a - b);
   if (layer === "predicted" && shape.labeling) {
     const { names, predicted, true: truth } = shape.labeling;

@@ -145,10 +145,31 @@ def count_detections(
     return counts
 
 
-def sparse_counts(counts: NDArray[np.int64]) -> list[list[int]]:
-    """Return the rows [class, bin, hits, others] of a scene's counts that are not all 0."""
-    places = np.argwhere(counts.any(axis=2))
-    return [[*place, *counts[place[0], place[1]].tolist()] for place in places.tolist()]
+def pack_counts(counts: NDArray[np.int64]) -> list[int]:
+    """Return a scene's counts, of any shape, as a short list for a JSON file.
+
+    For each place of the flat array that is not 0: its distance to the previous one (the first: to
+    place 0), followed by 1 - count if the count is more than 1, which is negative.
+
+    >>> pack_counts(np.array([[0, 0, 1], [5, 0, 1]]))
+    [2, 1, -4, 2]
+    """
+    flat = counts.ravel()
+    places, packed = np.flatnonzero(flat), []
+    steps = np.diff(places, prepend=0)
+    for step, count in zip(steps.tolist(), flat[places].tolist(), strict=True):
+        packed += [step] if count == 1 else [step, 1 - count]
+    return packed
+
+
+def unpack_counts(packed: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places [k] of the flat array that are not 0, and their counts [k]."""
+    values = np.array(packed, np.int64)
+    steps = values >= 0
+    places = np.cumsum(values[steps])
+    counts = np.ones(len(places), np.int64)
+    counts[np.cumsum(steps)[~steps] - 1] -= values[~steps]
+    return places, counts
 
 
 def counted_precision(counts: NDArray[np.number]) -> NDArray[np.float64]:
