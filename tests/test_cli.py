@@ -155,6 +155,33 @@ def test_doctor_accepts_a_node_with_only_the_training_extra_and_prints_results_a
     assert order == sorted(order)
 
 
+DOCTOR_WITH_A_BROKEN_NUMBA = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Refuse(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.2 or less. Got NumPy 2.4.")
+
+sys.modules["open3d"] = None
+sys.meta_path.insert(0, Refuse())
+from pointcmt.cli import app
+
+app(["doctor"])
+"""
+
+
+def test_doctor_reports_a_numba_that_cannot_be_imported():
+    command = [sys.executable, "-c", DOCTOR_WITH_A_BROKEN_NUMBA]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    at = lines.index("broken  numba   Numba needs NumPy 2.2 or less. Got NumPy 2.4.")
+    assert "pip install --upgrade numba" in lines[at + 1]
+    assert lines[-1].startswith("ok      disk")  # the other tests run
+
+
 def test_the_configuration_is_printed_without_data_or_torch(tmp_path):
     given = (
         "train",

@@ -27,10 +27,9 @@ def doctor(
     """Test everything the package depends on; print a remedy for each failure."""
     from rich.console import Console
 
-    from pointcmt.commands.doctor_checks import announce_compiling, checks, result_of
+    from pointcmt.commands.doctor_checks import checks, result_of
 
     show_messages()
-    announce_compiling()
     findings = []
     for name, check in checks(folder, compile_).items():
         with Console(stderr=True).status(f"testing {name}"):  # only on a terminal

@@ -106,6 +106,7 @@ def checks(folder: Path, compile_all: bool) -> dict[str, Callable[[], Finding]]:
     }
     return {
         "python": _python,
+        "numba": _numba,
         **(rendering if find_spec("open3d") else {"render": _no_render}),
         "gpu": _gpu,
         "torch": _torch,
@@ -123,7 +124,19 @@ def result_of(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, "broken", f"{type(error).__name__}: {error}")
 
 
-def announce_compiling() -> None:
+def _numba() -> Finding:
+    """Import what compiles functions; from then on, the first one that it compiles is announced."""
+    try:
+        import numba
+
+        _announce_compiling()
+    except ImportError as error:  # numba also raises it for a numpy that is too new
+        remedy = "pip install --upgrade numba, or the version of NumPy that this message names"
+        return Finding("numba", "broken", str(error), remedy)
+    return Finding("numba", "ok", numba.__version__)
+
+
+def _announce_compiling() -> None:
     """Log when the first function is compiled, which takes seconds and happens once."""
     from numba.core import event
 
