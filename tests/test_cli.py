@@ -123,6 +123,8 @@ def test_doctor_reports_a_working_renderer():
         assert any(line.startswith(f"ok      {name}") for line in lines)
     (meshes,) = (line for line in lines if line.startswith("ok      meshes"))
     (clouds,) = (line for line in lines if line.startswith("ok      clouds"))
+    assert meshes.endswith("; tested: .off; with --compile also .obj, .ply, .stl")
+    assert "; tested: .xyz, .npy, .npz; with --compile also .txt, " in clouds
     images = {suffix for each in formats.IMAGES.values() for suffix in each}
     assert set(re.findall(r"\.\w+", meshes)) == set(formats.MESHES) | images
     assert set(re.findall(r"\.\w+", clouds)) == {*formats.CLOUDS, ".h5"}

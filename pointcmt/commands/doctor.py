@@ -1,4 +1,4 @@
-"""`pointcmt doctor`: test everything the package depends on; each failure has a remedy."""
+"""`pointcmt doctor`: test what the package depends on; each failure has a remedy."""
 
 import json
 import sys
@@ -19,12 +19,13 @@ def doctor(
         bool,
         typer.Option(
             "--compile",
-            help="Test all readers and operations that are compiled on first use, so that they are cached.",
+            help="Also test more readers, kinds of drawing and operations that are compiled on first use, so "
+            "that they are cached.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Test everything the package depends on; print a remedy for each failure."""
+    """Test what the package depends on; print a remedy for each failure."""
     from rich.console import Console
 
     from pointcmt.commands.doctor_checks import checks, result_of
