@@ -29,7 +29,8 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY pointcmt pointcmt
 RUN /pip/bin/pip --python /opt/pointcmt/bin/python install --no-cache-dir \
     --constraint constraints.txt '.[render,cluster]'
-# Compiles and caches what is compiled on first use, and stops the build where something does not work.
+# Compiles and caches most of what is compiled on first use, and stops the build where something does
+# not work.
 WORKDIR /
 RUN pointcmt doctor --compile
 

@@ -123,6 +123,8 @@ def test_doctor_reports_a_working_renderer():
         assert any(line.startswith(f"ok      {name}") for line in lines)
     (meshes,) = (line for line in lines if line.startswith("ok      meshes"))
     (clouds,) = (line for line in lines if line.startswith("ok      clouds"))
+    assert meshes.endswith("; tested: .off; with --compile also .obj, .ply, .stl")
+    assert "; tested: .xyz, .npy, .npz; with --compile also .txt, " in clouds
     images = {suffix for each in formats.IMAGES.values() for suffix in each}
     assert set(re.findall(r"\.\w+", meshes)) == set(formats.MESHES) | images
     assert set(re.findall(r"\.\w+", clouds)) == {*formats.CLOUDS, ".h5"}
@@ -153,6 +155,33 @@ def test_doctor_accepts_a_node_with_only_the_training_extra_and_prints_results_a
     assert "broken" not in done.stdout
     order = [done.stdout.index(text) for text in ("ok      python", "importing torch", "ok      t")]
     assert order == sorted(order)
+
+
+DOCTOR_WITH_A_BROKEN_NUMBA = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Refuse(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.2 or less. Got NumPy 2.4.")
+
+sys.modules["open3d"] = None
+sys.meta_path.insert(0, Refuse())
+from pointcmt.cli import app
+
+app(["doctor"])
+"""
+
+
+def test_doctor_reports_a_numba_that_cannot_be_imported():
+    command = [sys.executable, "-c", DOCTOR_WITH_A_BROKEN_NUMBA]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    at = lines.index("broken  numba   Numba needs NumPy 2.2 or less. Got NumPy 2.4.")
+    assert "pip install --upgrade numba" in lines[at + 1]
+    assert lines[-1].startswith("ok      disk")  # the other tests run
 
 
 def test_the_configuration_is_printed_without_data_or_torch(tmp_path):

@@ -1,4 +1,4 @@
-"""`pointcmt doctor`: test everything the package depends on; each failure has a remedy."""
+"""`pointcmt doctor`: test what the package depends on; each failure has a remedy."""
 
 import json
 import sys
@@ -19,18 +19,18 @@ def doctor(
         bool,
         typer.Option(
             "--compile",
-            help="Test all readers and operations that are compiled on first use, so that they are cached.",
+            help="Also test more readers, kinds of drawing and operations that are compiled on first use, so "
+            "that they are cached.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Test everything the package depends on; print a remedy for each failure."""
+    """Test what the package depends on; print a remedy for each failure."""
     from rich.console import Console
 
-    from pointcmt.commands.doctor_checks import announce_compiling, checks, result_of
+    from pointcmt.commands.doctor_checks import checks, result_of
 
     show_messages()
-    announce_compiling()
     findings = []
     for name, check in checks(folder, compile_).items():
         with Console(stderr=True).status(f"testing {name}"):  # only on a terminal

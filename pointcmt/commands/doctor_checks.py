@@ -16,70 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pointcmt import plugins
+from pointcmt.commands.doctor_files import CLOUDS, MESHES
 from pointcmt.console import logger
 from pointcmt.errors import PointcmtError
 from pointcmt.extras import install
-
-# A square or a triangle in each format that compiled functions read.
-MESHES = {
-    "square.off": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n",
-    "square.obj": b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
-    "square.ply": b"""ply
-format ascii 1.0
-element vertex 4
-property float x
-property float y
-property float z
-element face 1
-property list uchar int vertex_indices
-end_header
-0 0 0
-1 0 0
-1 1 0
-0 1 0
-4 0 1 2 3
-""",
-    "triangle.stl": b"""solid triangle
-facet normal 0 0 1
-outer loop
-vertex 0 0 0
-vertex 1 0 0
-vertex 0 1 0
-endloop
-endfacet
-endsolid triangle
-""",
-}
-# Three points in each format of clouds that is text.
-CLOUDS = {
-    **{f"points{suffix}": b"0 0 0\n1 0 0\n0 1 0\n" for suffix in (".xyz", ".txt", ".asc")},
-    "points.csv": b"x,y,z\n0,0,0\n1,0,0\n0,1,0\n",
-    "points.pts": b"3\n0 0 0\n1 0 0\n0 1 0\n",
-    "points.pcd": b"""VERSION .7
-FIELDS x y z
-SIZE 4 4 4
-TYPE F F F
-COUNT 1 1 1
-WIDTH 3
-HEIGHT 1
-POINTS 3
-DATA ascii
-0 0 0
-1 0 0
-0 1 0
-""",
-    "points.ply": b"""ply
-format ascii 1.0
-element vertex 3
-property float x
-property float y
-property float z
-end_header
-0 0 0
-1 0 0
-0 1 0
-""",
-}
 
 
 @dataclass(frozen=True)
@@ -95,17 +35,19 @@ class Finding:
 def checks(folder: Path, compile_all: bool) -> dict[str, Callable[[], Finding]]:
     """Return all tests by name.
 
-    folder: where stores will be written. compile_all: test all that is compiled on first use, not
-    only the renderer and a reader or two, so that all of it is cached.
+    folder: where stores will be written. compile_all: also test more readers, kinds of drawing and
+    operations that are compiled on first use, so that they are cached.
     """
     rendering: dict[str, Callable[[], Finding]] = {
         "meshes": lambda: _meshes(MESHES if compile_all else ("square.off",)),
         "clouds": lambda: _clouds(CLOUDS if compile_all else ("points.xyz",)),
         "embree": _embree,
+        **({"drawing": _drawing} if compile_all else {}),
         "egl": _egl,
     }
     return {
         "python": _python,
+        "numba": _numba,
         **(rendering if find_spec("open3d") else {"render": _no_render}),
         "gpu": _gpu,
         "torch": _torch,
@@ -123,7 +65,19 @@ def result_of(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, "broken", f"{type(error).__name__}: {error}")
 
 
-def announce_compiling() -> None:
+def _numba() -> Finding:
+    """Import what compiles functions; from then on, the first one that it compiles is announced."""
+    try:
+        import numba
+
+        _announce_compiling()
+    except ImportError as error:  # numba also raises it for a numpy that is too new
+        remedy = "pip install --upgrade numba, or the version of NumPy that this message names"
+        return Finding("numba", "broken", str(error), remedy)
+    return Finding("numba", "ok", numba.__version__)
+
+
+def _announce_compiling() -> None:
     """Log when the first function is compiled, which takes seconds and happens once."""
     from numba.core import event
 
@@ -164,7 +118,7 @@ def _meshes(names: Iterable[str]) -> Finding:
         for name in names:
             path = Path(folder) / name
             path.write_bytes(MESHES[name])
-            if load_mesh(path).vertices.max() != 1:
+            if load_mesh(path, normals=b"\nvn " in MESHES[name]).vertices.max() != 1:
                 return Finding(
                     "meshes", "broken", f"{name} was read incorrectly", "report this as a bug"
                 )
@@ -172,7 +126,8 @@ def _meshes(names: Iterable[str]) -> Finding:
 
     images = ", ".join(suffix for each in formats.IMAGES.values() for suffix in each)
     read = ", ".join(formats.MESHES)
-    return Finding("meshes", "ok", f"{read}; textures: {images}")
+    tested = _tested(names, MESHES)
+    return Finding("meshes", "ok", f"{read}; textures: {images}; {tested}")
 
 
 def _clouds(names: Iterable[str]) -> Finding:
@@ -197,7 +152,18 @@ def _clouds(names: Iterable[str]) -> Finding:
                 return Finding("clouds", "broken", what, "report this as a bug")
     from pointcmt.datasets.sources import formats
 
-    return Finding("clouds", "ok", f"{', '.join(formats.CLOUDS)}; .h5 of the datasets that use it")
+    read, tested = ", ".join(formats.CLOUDS), _tested((*names, ".npy", ".npz"), CLOUDS)
+    return Finding("clouds", "ok", f"{read}; .h5 of the datasets that use it; {tested}")
+
+
+def _tested(names: Iterable[str], files: Iterable[str]) -> str:
+    """Return which formats were tested, and which of these files' formats --compile would add."""
+    tested, more = (
+        list(dict.fromkeys(f".{name.rpartition('.')[2]}" for name in each))
+        for each in (names, files)
+    )
+    rest = ", ".join(suffix for suffix in more if suffix not in tested)
+    return f"tested: {', '.join(tested)}" + (f"; with --compile also {rest}" if rest else "")
 
 
 def _embree() -> Finding:
@@ -231,6 +197,36 @@ def _embree() -> Finding:
             "embree", "broken", "a test shape rendered to nothing", "report this as a bug"
         )
     return Finding("embree", "ok", f"open3d {open3d.__version__}, test shape in {seconds:.2f} s")
+
+
+def _drawing() -> Finding:
+    """Draw a cloud, and a shape with smooth normals; this also compiles and caches the kernels."""
+    import numpy as np
+
+    from pointcmt.cameras import find_rig
+    from pointcmt.datasets.sources import toy
+    from pointcmt.geometry import normalize, normalize_cloud, sample_points, shape_seed
+    from pointcmt.render.config import RenderConfig
+    from pointcmt.render.draw import splatter
+    from pointcmt.render.draw.cpu import draw_views
+    from pointcmt.render.draw.raycaster import RayCaster
+    from pointcmt.render.load.corner_normals import for_shading
+    from pointcmt.shapes import Cloud
+
+    config = RenderConfig(find_rig("ortho6"), size=64, shading="smooth", crease_angle=30.0)
+    camera = config.rig.cameras(config.size)
+    mesh, _ = normalize(toy.build("table/0000"), "z")
+    smooth = for_shading(mesh, config.shading, config.crease_angle)
+    meshes = draw_views(RayCaster(smooth), camera, config)
+    points, _ = sample_points(mesh, 256, shape_seed(0, "doctor"))
+    cloud, _ = normalize_cloud(Cloud(points, np.tile([0.0, 0, 1], (len(points), 1))), "z")
+    splats = splatter.splat(cloud.points, camera, 1.5)
+    clouds = splatter.draw_cloud(cloud, splats, camera, config)
+    if not all(np.any(views.face_index >= 0) for views in (meshes, clouds)):
+        return Finding(
+            "drawing", "broken", "a test shape rendered to nothing", "report this as a bug"
+        )
+    return Finding("drawing", "ok", "a cloud as discs, and a shape with smooth normals")
 
 
 def _egl() -> Finding:
@@ -287,6 +283,7 @@ def _operations() -> Finding:
     ops.farthest_points(room, 16)
     ops.ball_query(points, points, 0.5, 8)
     index, _ = ops.k_nearest(points, points, 8)
+    ops.k_nearest(points, points, 3)  # so few are searched in another way
     ops.k_nearest(points[:, :8], points[:, :8], 8)
     ops.gather(points, index).sum().backward()
     distance, _ = earth_movers_distance(points.detach(), points.detach().flip(1))

@@ -257,7 +257,8 @@ def validate(session: Session) -> dict[str, float]:
             if "counts" in measured:
                 counts.add(measured["counts"])
             means = {name: value for name, value in measured.items() if name != "counts"}
-            metrics.add(0, means, count)
+            if means:
+                metrics.add(0, means, count)
     metrics.check(now=True)
     found = metrics.means(session.accelerator)
     total = counts.sum(session.accelerator)

@@ -155,7 +155,8 @@ class StudentData(PointData):
     resample: NotNegative = 0
     """Sample the points at random from the first n instead, as in PointNeXt; 0 = off."""
     normals: bool = False
-    """Whether the network takes each point's unit normal, too; only some can."""
+    """Whether the network takes each point's unit normal, too; only some can. Also true if the
+    network of the run in init takes them."""
     up: Literal["", "x", "y", "z"] = ""
     """Axis that points up in the network's input; empty = that of the run in init, or else of the
     benchmark's networks if the store states it, or else z, as stored."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from pointcmt.datasets.store.view_store import StoreReader
-from pointcmt.errors import StoreError, UsageError, nearest
+from pointcmt.errors import MisfitError, StoreError, UsageError, nearest
 from pointcmt.input_frame import AS_STORED, InputFrame, parse_frame
 from pointcmt.training.config.downstream import PartData, PartsegConfig, Segmenter
 from pointcmt.training.config.pointcmt import Student as Network
 from pointcmt.training.config.pointcmt import StudentConfig
-from pointcmt.training.config.sections import StudentData
+from pointcmt.training.config.sections import NORMAL_BACKBONES, StudentData
 from pointcmt.training.evaluation.classifier import Classifier, require_votes
 from pointcmt.training.networks.backbones import BACKBONES, is_known
 from pointcmt.training.networks.part_seg import PART_NETWORKS
@@ -32,6 +32,7 @@ from pointcmt.training.runs.published_weights import (
     find_backbone_of,
     load_published,
     peek,
+    rows,
 )
 from pointcmt.training.runs.store_kinds import require_kind
 
@@ -83,6 +84,12 @@ def open_file(
             where=str(path),
             fix="use a file of a network that takes positions, or positions and normals",
         )
+    if found.inputs and backbone not in NORMAL_BACKBONES:
+        raise UsageError(
+            f"{backbone} takes no normals, and the network of this file does",
+            where="--backbone",
+            fix=_other_backbone(path, backbone),
+        )
     segments = backbone in PART_NETWORKS
     points = options.points or (PART_POINTS if segments else POINTS)
     if points > store.schema.points:
@@ -96,7 +103,12 @@ def open_file(
     config = (_segmenter if segments else _classifier)(backbone, found, reads, store, path)
     recipe = cast(ClassifyingRecipe, build_recipe(config, len(store.class_names), False))
     network = recipe.model.get_submodule("backbone") if segments else recipe.model
-    notes = load_published(path, network)
+    try:
+        notes = load_published(path, network)
+    except MisfitError as error:
+        if find_backbone_of(path) not in ("", backbone):
+            error.fix = _other_backbone(path, backbone)
+        raise
     recipe.model.to(find_device(device))
     if frame != AS_STORED:
         notes = (*notes, f"the network takes the points {frame.describe()}")
@@ -126,11 +138,19 @@ def find_network(path: Path, options: FileOptions) -> str:
     return name
 
 
+def _other_backbone(path: Path, backbone: str) -> str:
+    """Return what to choose for a file that does not fit the network that was chosen."""
+    fitting = find_backbone_of(path)
+    if fitting not in ("", backbone):
+        return f"use --backbone {fitting}, or leave out --backbone"
+    return f"use another --backbone, one of: {', '.join(NORMAL_BACKBONES)}"
+
+
 def _classifier(
     backbone: str, found: Converted, reads: dict[str, Any], store: StoreReader, path: Path
 ) -> StudentConfig:
     """Return the configuration of a classifier. reads: what it reads of the store."""
-    classes = next((len(found.weights[key]) for key in LAST_LAYERS if key in found.weights), None)
+    classes = next((rows(found.weights[key]) for key in LAST_LAYERS if key in found.weights), None)
     if classes not in (None, len(store.class_names)):
         raise StoreError(
             f"this file has {classes} classes, and the store {len(store.class_names)}",
@@ -147,9 +167,9 @@ def _segmenter(
     """Return the configuration of a network for part segmentation, like `_classifier`."""
     parts, last = find_parts(store), found.weights.get("classifier.weight")
     total = sum(map(len, parts.values()))
-    if last is not None and len(last) != total:
+    if last is not None and rows(last) != total:
         raise StoreError(
-            f"this file has {len(last)} parts, and the store {total}",
+            f"this file has {rows(last)} parts, and the store {total}",
             where=f"{path}, {store.path}",
             fix=SAME_BENCHMARK,
         )

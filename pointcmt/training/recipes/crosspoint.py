@@ -3,6 +3,8 @@
 Afham et al., CVPR 2022 (arXiv 2203.00680). L = intra · L_imid + cross · L_cmid, where
 - L_imid: NT-Xent between the projections z₁, z₂ of two random augmentations of a cloud;
 - L_cmid: NT-Xent between their mean and the projection of a random view's image feature.
+The negatives of a cloud are the others of its micro-batch in its process: more processes or
+micro-batches of the same effective batch size leave it with fewer.
 """
 
 import torch
@@ -86,6 +88,8 @@ class Crosspoint:
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum(), terms
 
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if len(batch["points"]) == 1:  # without a negative, both losses are exactly 0
+            return {}
         loss, terms = self.loss(model, batch, torch.Generator().manual_seed(SEED))
         return {"loss": loss, **terms}
 

@@ -65,7 +65,8 @@ class Recipe(Protocol):
     def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the validation metrics, "loss" among them: scalars, means over the batch.
 
-        Nothing here is random. See also `ScoringRecipe`.
+        {} leaves the batch out, if there is nothing to measure in it. Nothing here is random. See
+        also `ScoringRecipe`.
         """
         ...
 

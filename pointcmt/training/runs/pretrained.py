@@ -40,7 +40,7 @@ from pointcmt.training.networks.part_seg import PART_NETWORKS
 from pointcmt.training.networks.view_consistency import without_classes
 from pointcmt.training.runs.checkpoint import load_weights, read_weights, require_fit
 from pointcmt.training.runs.folder import BEST, Run, open_run
-from pointcmt.training.runs.frames import resolve_frame
+from pointcmt.training.runs.frames import resolve_frame, resolve_normals
 from pointcmt.training.runs.locate import locate_inputs, suggest_checkpoint
 from pointcmt.training.runs.part_labels import find_parts, require_parts
 from pointcmt.training.runs.published_weights import advising, load_published, read_published
@@ -121,12 +121,12 @@ def resolve_config(config: TrainConfig, store: StoreReader) -> TrainConfig:
     """Fill in what a configuration takes from the run that it starts from, and from the store.
 
     That is the network (of a teacher, the one that its weights belong to), the frame of its points,
-    and the names of parts.
+    whether it takes normals, and the names of parts.
     Folders of whole recipes become those of the stages that they mean.
     With `load = none` the run to start from is dropped. Raises UsageError if there is nothing to
     load or no network is named, StoreError if the store has no parts or different ones.
     """
-    config = resolve_frame(locate_inputs(config), store)
+    config = resolve_normals(resolve_frame(locate_inputs(config), store))
     if isinstance(config, TeacherConfig) and config.model.backbone == AUTO:
         found = describe_network(find_network(AUTO, config.model.weights))
         model = config.model.model_copy(update={"architecture": found})

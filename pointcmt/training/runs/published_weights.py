@@ -76,7 +76,7 @@ def read_published(path: Path, model: nn.Module) -> Published:
         raise MisfitError(
             f"this checkpoint is a {what}, which cannot be loaded", where=str(path), fix=help_
         )
-    found = convert(weights)
+    found = convert(weights, path)
     notes = (*notes, *_outside(stored, weights), *found.notes)
     return Published(found.weights, found.head, notes, found.segmenter)
 
@@ -144,7 +144,7 @@ def peek(path: Path) -> Converted:
 
     Raises StoreError for a file that cannot be read.
     """
-    return convert(strip(read_weights(path)[0], ()))
+    return convert(strip(read_weights(path)[0], ()), path)
 
 
 def _takes_more(weight: Tensor) -> bool:
@@ -155,6 +155,12 @@ def _takes_more(weight: Tensor) -> bool:
 def _classes(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     """Return how many classes both have, if they differ in it."""
     last = next((k for k in LAST_LAYERS if k in weights), LAST_LAYERS[0])
-    if last not in weights or last not in expected or len(weights[last]) == len(expected[last]):
+    if last not in weights or last not in expected:
         return ""
-    return f" ({len(weights[last])} classes in the checkpoint, {len(expected[last])} here)"
+    theirs, ours = rows(weights[last]), rows(expected[last])
+    return "" if theirs == ours else f" ({theirs} classes in the checkpoint, {ours} here)"
+
+
+def rows(weight: Tensor) -> int:
+    """Return the outputs of a layer: the first size of its weight, 0 of a damaged file's scalar."""
+    return len(weight) if weight.dim() else 0

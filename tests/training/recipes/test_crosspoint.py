@@ -1,5 +1,7 @@
 """The contrastive baseline: its losses, what it learns from, and what follows it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pointcmt.datasets.store.streaming import ViewStream
 from pointcmt.errors import UsageError
 from pointcmt.input_frame import AS_STORED
 from pointcmt.training.evaluation.probe import probe
-from pointcmt.training.loop import train
+from pointcmt.training.loop import train, validate
 from pointcmt.training.ops.losses import nt_xent
 from pointcmt.training.recipes import RECIPES
 from pointcmt.training.recipes.augmentation import augment
@@ -53,6 +55,19 @@ def test_the_loss_compares_two_augmentations_and_their_mean_with_a_view(weights,
         torch.testing.assert_close(terms[name], expected[name])
     total = sum(w * expected[n] for w, n in zip(weights, ("intra", "cross"), strict=True) if w)
     torch.testing.assert_close(loss, total)
+
+
+def test_a_validation_batch_of_one_shape_is_left_out(rendered):
+    """It has no negatives, so that its loss is 0, which would look perfect."""
+    recipe = prepared(rendered, "cross=0")
+    batch, model = batch_of(recipe, rendered), recipe.model.eval()
+    one = {name: values[:1] for name, values in batch.items()}
+    assert recipe.loss(model, one, torch.Generator())[0].item() == 0
+    whole = recipe.measure(model, batch)
+    batches = SimpleNamespace(validation=[batch, one], recipe=recipe, device=torch.device("cpu"),
+                              accelerator=Accelerator(cpu=True),
+                              state=SimpleNamespace(eval_model=model))  # fmt: skip
+    assert validate(batches) == {f"val_{name}": value.item() for name, value in whole.items()}
 
 
 def test_without_a_loss_it_is_refused():

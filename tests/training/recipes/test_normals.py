@@ -7,7 +7,7 @@ from torch.nn.functional import normalize as unit
 
 import pointcmt as pc
 from pointcmt.datasets.streams import evaluation_config, open_stream
-from pointcmt.errors import UsageError
+from pointcmt.errors import MisfitError, UsageError
 from pointcmt.input_frame import AS_STORED, InputFrame
 from pointcmt.training.config.files import load_config
 from pointcmt.training.config.sections import Augmentation
@@ -17,7 +17,9 @@ from pointcmt.training.evaluation.probe import probe
 from pointcmt.training.evaluation.published import FileOptions, open_file
 from pointcmt.training.export.networks import export, load_exported
 from pointcmt.training.loop import train
+from pointcmt.training.recipes import build_recipe
 from pointcmt.training.recipes.augmentation import augment
+from pointcmt.training.runs.pretrained import resolve_config, start_from
 from tests.test_input_frame import pc_normalize
 from tests.training import textbooks
 from tests.training.runs.published_files import Yanx27
@@ -127,6 +129,10 @@ def test_a_file_with_normals_is_evaluated_as_its_authors_would(modelnet_clouds, 
     found = predict(opened.recipe, stream).double()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert (found[0] - found[1]).abs().max() > 1e-3
+    for wrong, error in (("dgcnn", UsageError), ("pointnet", MisfitError)):
+        with pytest.raises(error) as caught:
+            open_file(tmp_path / "best_model.pth", store, FileOptions(wrong, 512), 1, "cpu")
+        assert caught.value.fix == "use --backbone pointnet2-ssg, or leave out --backbone"
 
 
 def test_a_file_for_parts_is_evaluated_as_its_authors_would(make_store, tmp_path):
@@ -165,7 +171,7 @@ def test_a_published_network_for_parts_is_trained_and_started_from(make_store, t
     settings = ["load=none", "model.backbone=pointnet-part-seg", "data.normals=true"]
     train(store, small_config("partseg", *settings, epochs=1), tmp_path / "a", device="cpu")
     assert 0 < evaluate(tmp_path / "a", store, device="cpu").measures["instance_miou"] < 1
-    settings = ["load=all", "model.backbone=''", "data.normals=true", f"init={tmp_path / 'a'}"]
+    settings = ["load=all", "model.backbone=''", f"init={tmp_path / 'a'}"]  # normals as in a
     config = small_config("partseg", *settings, epochs=1)
     train(store, config, tmp_path / "b", device="cpu")
     export(tmp_path / "b", "safetensors", tmp_path / "b.safetensors")
@@ -181,3 +187,31 @@ def test_networks_that_take_no_normals_are_refused_before_training(modelnet_clou
         train(modelnet_clouds[1], config, tmp_path / "run", "cpu")
     assert caught.value.where == "data.normals"
     assert InputFrame() == AS_STORED
+
+
+def test_normals_are_those_of_the_run_to_start_from(modelnet_clouds, run, tmp_path):
+    store = modelnet_clouds[1]
+    config = small_config("finetune", "model.backbone=''", f"init={run}")
+    assert not config.data.normals
+    resolved = resolve_config(config, store)
+    assert resolved.data.normals
+    assert resolved.model.backbone == "pointnet"
+    model = build_recipe(resolved, len(store.class_names), False).model
+    (note,) = start_from(resolved, model, store.class_names)
+    assert note.startswith(f"load={resolved.load} from {run}")
+    without = small_config("finetune", "load=none", "model.backbone=pointnet", f"init={run}")
+    assert not resolve_config(without, store).data.normals
+    other = small_config("finetune", "model.backbone=dgcnn", f"init={run}")
+    assert not resolve_config(other, store).data.normals  # it takes none
+
+
+def test_normals_that_the_run_to_start_from_does_not_take_are_refused(modelnet_clouds, tmp_path):
+    settings = ["data.points=64", "data.batch_size=2", "data.validation=0.3"]
+    config = load_config("student", None, settings, epochs=1)
+    train(modelnet_clouds[1], config, tmp_path / "run", "cpu")
+    config = small_config(
+        "finetune", "model.backbone=''", "data.normals=true", f"init={tmp_path / 'run'}"
+    )
+    with pytest.raises(UsageError, match="takes no normals") as caught:
+        resolve_config(config, modelnet_clouds[1])
+    assert "data.normals=false" in caught.value.fix.replace("__", ".")

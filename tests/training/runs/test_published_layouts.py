@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointcmt.errors import StoreError, UsageError
+from pointcmt.errors import MisfitError, StoreError, UsageError
 from pointcmt.training.networks.backbones import BACKBONES, build_backbone
 from pointcmt.training.networks.part_seg import PART_NETWORKS
 from pointcmt.training.runs.pretrained import load_parts
@@ -48,6 +48,13 @@ SEGMENTERS = {
 }
 
 
+class Unaligned(nn.Module):
+    """The identity, in place of an alignment of 64 features."""
+
+    def forward(self, x):
+        return torch.eye(64, dtype=x.dtype)
+
+
 def made(build, *given):
     """A plain network with random weights and statistics, and its weights by published names."""
     torch.manual_seed(0)
@@ -76,6 +83,37 @@ def test_a_classifier_is_loaded_whole_with_its_outputs(name, values, tmp_path):
     points = ROWS[..., :values]
     with torch.no_grad():
         require_equal(model(points).logits, theirs.logits(points))
+
+
+def test_a_pointnet_without_an_alignment_of_features_gets_the_identity(tmp_path):
+    theirs, named = made(Yanx27PointNet)
+    theirs.feat.fstn = Unaligned()
+    named = {name: x for name, x in named.items() if ".fstn." not in name}
+    torch.save(named, tmp_path / "cls_model.pth")
+    assert find_backbone_of(tmp_path / "cls_model.pth") == "pointnet-yanx27"
+    model = build_backbone("pointnet-yanx27", 40, "published").double().eval()
+    (note,) = load_published(tmp_path / "cls_model.pth", model)
+    assert "set to the identity" in note
+    with torch.no_grad():
+        require_equal(model(POINTS).logits, theirs.logits(POINTS))
+
+
+MALFORMED = {  # a tensor, and what the file has instead
+    "feat.fstn.fc3.bias": (Yanx27PointNet, torch.tensor(0.0)),
+    "fp1.mlp_convs.0.weight": (lambda: Yanx27Parts(False, PARTS, 3), torch.zeros(8)),
+    "transformer_q.norm.weight": (None, torch.tensor(0.0)),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_tensor_of_another_rank_is_refused_with_the_path(name, tmp_path):
+    build, wrong = MALFORMED[name]
+    named = made(build)[1] if build else {"transformer_q.norm.bias": torch.zeros(384)}
+    torch.save({**named, name: wrong}, tmp_path / "a.pth")
+    for read in (find_backbone_of, lambda path: load_published(path, nn.Linear(3, 4))):
+        with pytest.raises(MisfitError) as caught:
+            read(tmp_path / "a.pth")
+        assert caught.value.where == str(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("values", [3, 6])

@@ -9,10 +9,12 @@ Others are recognized, so that an error can say what they are.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from pointcmt.errors import MisfitError
 from pointcmt.training.config.sections import NORMAL_BACKBONES
 from pointcmt.training.runs.published.converted import Converted, inputs_of
 from pointcmt.training.runs.published.neighborhoods import from_dgcnn, from_pointmlp, from_pointnext
@@ -38,11 +40,23 @@ OTHERS = {  # names that begin so → what the network is, and what helps
 }
 
 
-def convert(weights: dict[str, Tensor]) -> Converted:
-    """Give the tensors of a known layout our names and shapes; others stay the same."""
+def convert(weights: dict[str, Tensor], path: Path) -> Converted:
+    """Give the tensors of a known layout our names and shapes; others stay the same.
+
+    path: of their file. Raises MisfitError for tensors whose shapes do not belong to the layout
+    that their names have.
+    """
     for first, turn in CONVERT.items():
         if any(name.startswith(first) for name in weights):
-            return turn(weights)
+            try:
+                return turn(weights)
+            except (TypeError, IndexError, RuntimeError) as error:  # of torch, for such shapes
+                raise MisfitError(
+                    f"names of this checkpoint begin with {first} as those of a known network, but "
+                    f"the shapes of its tensors are others: {error}",
+                    where=str(path),
+                    fix="use the file as its authors published it, or write it again",
+                ) from error
     return Converted(weights)
 
 

@@ -3,7 +3,9 @@
 - yanx27/Pointnet_Pointnet2_pytorch, with or without normals, for classification and for parts:
   PointNet++ SSG and MSG as `sa1.mlp_convs.0` or `sa1.conv_blocks.0.0`, for parts then `fp3`, `fp2`,
   `fp1`, `conv1`, `bn1`, `conv2`; PointNet as `feat.stn.conv1`, `feat.conv1`, `feat.fstn.fc3`, …,
-  for parts without `feat.`, then `convs1`, `bns1`, …, `convs4`.
+  for parts without `feat.`, then `convs1`, `bns1`, …, `convs4`. A PointNet for classification
+  without `feat.fstn`, as of fxia22/pointnet.pytorch by default, does not align its features: our
+  alignment is then the identity.
 - PointNet of vinits5/learning3d: `feature_model.conv1` [64, 3, 1], `feature_model.bn1`, …,
   `linear1`, `bn1`, … It has no alignments: ours are then the identity.
 
@@ -82,20 +84,22 @@ def from_yanx27_pointnet(weights: dict[str, Tensor]) -> Converted:
         width = round(len(bias) ** 0.5) if bias is not None else 0
         if bias is not None and width * width == len(bias):
             converted[f"{part}.matrix.bias"] = bias + torch.eye(width).to(bias).flatten()
-    return Converted(without_biases(converted), segmenter="pointnet-part-seg" if parts else "")
+    notes: tuple[str, ...] = ()
+    if not parts and not any(name.startswith("align_feature.") for name in converted):
+        converted |= _identity("align_feature", 64)
+        notes = (
+            "this PointNet has no alignment of features: that of `pointnet-yanx27` is set to the "
+            "identity",
+        )
+    segmenter = "pointnet-part-seg" if parts else ""
+    return Converted(without_biases(converted), notes, segmenter)
 
 
 def from_learning3d(weights: dict[str, Tensor]) -> Converted:
     """Convert learning3d's PointNet to ours, whose alignments become the identity."""
     layer = re.compile(r"feature_model\.(conv|bn)([1-5])\.(\w+)")
     places = (("local", 0), ("local", 1), ("lift", 0), ("lift", 1), ("lift", 2))
-    with torch.random.fork_rng(devices=[]):  # the alignments' weights are random, but unused
-        aligned = {"align_input": TransformNet(3), "align_feature": TransformNet(64)}
-    converted = {
-        f"{part}.{name}": value
-        for part, network in aligned.items()
-        for name, value in network.state_dict().items()
-    }
+    converted = _identity("align_input", 3) | _identity("align_feature", 64)
     for key, value in weights.items():
         name = head_name(key, "linear", 0)
         if match := layer.fullmatch(key):
@@ -104,6 +108,13 @@ def from_learning3d(weights: dict[str, Tensor]) -> Converted:
         converted[name] = flat(value)
     note = "this PointNet has no alignments: those of `pointnet` are set to the identity"
     return Converted(without_biases(converted), (note,))
+
+
+def _identity(part: str, width: int) -> dict[str, Tensor]:
+    """Return the weights of an alignment that leaves everything as it is."""
+    with torch.random.fork_rng(devices=[]):  # the layers before the matrix are random, but unused
+        network = TransformNet(width)
+    return {f"{part}.{name}": value for name, value in network.state_dict().items()}
 
 
 def _part_name(key: str) -> str:
