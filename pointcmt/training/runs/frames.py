@@ -4,6 +4,7 @@ From its configuration, the run that it starts from, or its store.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pointcmt.datasets.store.view_store import StoreReader
 from pointcmt.errors import UsageError
@@ -57,7 +58,8 @@ def resolve_normals(config: TrainConfig) -> TrainConfig:
             where=config.init,
             fix="set data.normals=false, or start from a run with data.normals=true",
         )
-    backbone = config.model.backbone  # empty = the run's own
+    model: Any = getattr(config, "model", None)  # recipes from outside may lack it
+    backbone = getattr(model, "backbone", "")  # empty = the run's own
     if not theirs or (backbone and backbone not in NORMAL_BACKBONES):
         return config
     return config.model_copy(update={"data": data.model_copy(update={"normals": True})})
