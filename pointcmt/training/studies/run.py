@@ -16,7 +16,7 @@ from pointcmt.training.report.tables import Table
 from pointcmt.training.studies.figures import figures_of
 from pointcmt.training.studies.plan import Job, plan_jobs
 from pointcmt.training.studies.schedule import perform_all
-from pointcmt.training.studies.scores import cells_of, read_finished
+from pointcmt.training.studies.scores import cells_of, random_row, read_finished
 from pointcmt.training.studies.tables import tables_of
 from pointcmt.training.studies.work import job_config, perform
 
@@ -63,8 +63,8 @@ def run_study(
 def write_results(study: StudyConfig, jobs: list[Job], out: Path) -> list[Path]:
     """Write the tables and figures of the jobs that are finished into OUT/report."""
     finished = read_finished(jobs, out)
-    tables = tables_of(jobs, out, study.baseline)
-    figures = figures_of(finished, cells_of(finished, study.baseline))
+    tables = tables_of(study, jobs, out)
+    figures = figures_of(finished, cells_of(finished, random_row(study)))
     files: dict[str, bytes] = {}
     for table in tables:
         files |= table.files()

@@ -8,21 +8,23 @@ import numpy as np
 
 from pointcmt.console import duration, in_words
 from pointcmt.errors import brief
+from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.ops.statistics import spread
 from pointcmt.training.report.tables import Table
 from pointcmt.training.studies.diagnostics import agreement_table, gradient_table
 from pointcmt.training.studies.plan import Job
-from pointcmt.training.studies.scores import Cell, cells_of, gain, read_finished
+from pointcmt.training.studies.scores import Cell, cells_of, gain, random_row, read_finished
 from pointcmt.training.studies.work import best_candidate, read_results
 
 NONE = "–"
 
 
-def tables_of(jobs: list[Job], out: Path, baseline: str) -> list[Table]:
+def tables_of(study: StudyConfig, jobs: list[Job], out: Path) -> list[Table]:
     """Return all tables of a study that have rows, from the jobs that are finished."""
     finished = read_finished(jobs, out)
     tables = [
-        score_table(task, cells, baseline) for task, cells in cells_of(finished, baseline).items()
+        score_table(task, cells, study.baseline)
+        for task, cells in cells_of(finished, random_row(study)).items()
     ]
     tables += [
         search_table(jobs, out),
