@@ -15,6 +15,7 @@ from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
 from pointcmt.training.config.files import parse_setting
 from pointcmt.training.config.names import FOLDER
+from pointcmt.training.config.pointcmt import PIPELINE, STAGES
 from pointcmt.training.config.sections import Positive, Section
 from pointcmt.training.config.yaml_values import MOST_BYTES, parse_yaml
 
@@ -93,6 +94,7 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "StudyConfig":
         names = [*self.runs, *self.axes, *(name for axis in self.axes.values() for name in axis)]
+        names += [each for run in self.runs.values() for each in (run.row, run.task) if each]
         for name in names:
             if not NAME.fullmatch(name):
                 raise ValueError(f"'{name}' names a folder: use letters, digits and . _ + % -")
@@ -112,6 +114,10 @@ class StudyConfig(Section):
 def _check_run(
     name: str, run: StudyRun, earlier: dict[str, StudyRun], axes: dict[str, dict[str, Value]]
 ) -> None:
+    if run.recipe == PIPELINE:
+        raise ValueError(
+            f"runs.{name}: '{PIPELINE}' trains three runs: name each, {', '.join(STAGES)}"
+        )
     unknown = [axis for axis in (*run.over, *run.search_over) if axis not in axes]
     if unknown:
         raise ValueError(f"runs.{name}: unknown axis '{unknown[0]}'")
