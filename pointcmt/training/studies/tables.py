@@ -75,12 +75,16 @@ def search_table(jobs: list[Job], out: Path) -> Table:
             continue
         best = best_candidate(job, out)
         for number, candidate in enumerate(found):
+            curves = [each["curve"]["name"] for each in candidate if each]
             scores = [each["validation"] for each in candidate if each]
+            is_loss = curves[0] == "val_loss"  # whose score is minus the loss
+            score = _mean([-value / 100 for value in scores] if is_loss else scores)
+            measure = in_words(curves[0].removeprefix("val_")) + ("" if is_loss else " (%)")
             settings = ", ".join(f"{k}={brief(v)}" for k, v in job.run.search[number].items())
             where = " ".join(job.place[axis] for axis in job.run.search_over)
             chosen = "chosen" if number == best else ""
-            rows[job.candidates[number]] = (job.row, where, settings, _mean(scores), chosen)
-    columns = ("row", "for", "settings", "validation (%)", "")
+            rows[job.candidates[number]] = (job.row, where, settings, measure, score, chosen)
+    columns = ("row", "for", "settings", "measure", "validation", "")
     note = "Searches read the validation split alone, with seeds that are not used elsewhere."
     return Table("searches", "Settings chosen on validation", columns, tuple(rows.values()), note)
 

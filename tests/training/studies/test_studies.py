@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.ops.statistics import paired_difference
 from pointcmt.training.studies.diagnostics import agreement
@@ -119,6 +119,14 @@ def test_a_search_reads_validation_alone_and_its_best_settings_are_used(done):
     assert [row[""] for row in rows] == ["chosen" if n == chosen else "" for n in range(2)]
     config = json.loads((out / "results/taught/half/seed-0.json").read_text())["config"]
     assert config["distillation"]["weight"] == (1, 3)[chosen]
+
+
+def test_a_search_without_validation_shapes_is_refused_before_training(store, tmp_path):
+    student = {**STUDY.recipes["student"], "data.validation": 0}
+    study = STUDY.model_copy(update={"recipes": {**STUDY.recipes, "student": student}})
+    with pytest.raises(UsageError, match=r"data\.validation is 0"):
+        run_study(study, (store.path,), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_diagnostics_compare_students_with_their_teacher(done):
