@@ -39,14 +39,14 @@ def study(
     require_folder(out, "--out")
     allow(trust, *(text.partition("=")[2].strip() for text in set_ or ()))
     from pointcmt.training.config.study import change, load_study
+    from pointcmt.training.studies.plan import quick as shorten
 
-    settings = change(load_study(file), set_ or [], seeds)
+    settings = load_study(file)
+    settings = change(shorten(settings) if quick else settings, set_ or [], seeds)
     chosen = dict(_chosen(text) for text in only or ())
     with needs("train"), resumable():
-        from pointcmt.training.studies.plan import quick as shorten
         from pointcmt.training.studies.run import run_study
 
-        settings = shorten(settings) if quick else settings
         page, *files = run_study(
             settings, tuple(data), out, tuple(unlabeled or ()), chosen, workers, device
         )

@@ -140,9 +140,12 @@ def open_session(
 ) -> Session:
     """Prepare the recipe, open its streams and create the initial state.
 
-    Raises what `Recipe.prepare` raises.
+    Raises what `Recipe.prepare` raises, and StoreError for a damaged checkpoint.
     """
     store, config, split = plan.store, plan.config, plan.split
+    if plan.saved is not None:  # before `prepare`, which may read what the model computes
+        with suggest_start(plan.run.folder):
+            checkpoint.load_weights(plan.run.folder / LAST, plan.recipe.model)
     shapes = np.concatenate([split.train, split.validation])
     digests = plan.run.facts["split"]
     recipe = plan.recipe.prepare(

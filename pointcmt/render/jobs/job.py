@@ -243,7 +243,7 @@ def schema_of(job: Job, listing: Listing, shard: int | None, codec: str | None =
     shard: shapes per shard; None chooses it. codec: one of CODECS; None is the first. Raises
     UsageError for another one.
     """
-    codec = CODECS[0] if codec is None else codec
+    codec = codec or CODECS[0]
     if codec not in CODECS:
         raise UsageError(f"unknown codec '{codec}'", where="--codec", fix=nearest(codec, CODECS))
     count = len(listing.shapes)
@@ -389,9 +389,8 @@ def _marker(store: ViewStore, stage: str, shard: int) -> dict[str, Any] | None:
 
 
 def _versions(dataset: str) -> dict[str, str]:
-    found = {"pointcmt": __version__}
-    if dataset not in SOURCES:
-        found[dataset] = plugins.origin(plugins.SOURCES, dataset)
+    own = {} if dataset in SOURCES else {dataset: plugins.origin(plugins.SOURCES, dataset)}
+    found = {"pointcmt": __version__, **own}
     renderers = ("open3d", "open3d-cpu", "pyopengl", "pyrender2")
     for name in ("numpy", "numba", "tensorstore", "pillow", *renderers):
         try:

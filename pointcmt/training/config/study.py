@@ -15,6 +15,7 @@ from pointcmt.errors import UsageError, nearest
 from pointcmt.files import read_regular
 from pointcmt.training.config.files import parse_setting
 from pointcmt.training.config.names import FOLDER
+from pointcmt.training.config.pointcmt import PIPELINE, STAGES
 from pointcmt.training.config.sections import Positive, Section
 from pointcmt.training.config.yaml_values import MOST_BYTES, parse_yaml
 
@@ -72,8 +73,6 @@ class StudyRun(Section):
     """The same with few labels: 5w10s, or several of them."""
     unlabeled: bool = False
     """Whether it also reads the unlabeled stores."""
-    given: dict[str, Any] = Field(default={})
-    """Settings given beside the file, which override all others but those of a search."""
 
 
 class StudyConfig(Section):
@@ -95,6 +94,7 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "StudyConfig":
         names = [*self.runs, *self.axes, *(name for axis in self.axes.values() for name in axis)]
+        names += [each for run in self.runs.values() for each in (run.row, run.task) if each]
         for name in names:
             if not NAME.fullmatch(name):
                 raise ValueError(f"'{name}' names a folder: use letters, digits and . _ + % -")
@@ -114,6 +114,10 @@ class StudyConfig(Section):
 def _check_run(
     name: str, run: StudyRun, earlier: dict[str, StudyRun], axes: dict[str, dict[str, Value]]
 ) -> None:
+    if run.recipe == PIPELINE:
+        raise ValueError(
+            f"runs.{name}: '{PIPELINE}' trains three runs: name each, {', '.join(STAGES)}"
+        )
     unknown = [axis for axis in (*run.over, *run.search_over) if axis not in axes]
     if unknown:
         raise ValueError(f"runs.{name}: unknown axis '{unknown[0]}'")
@@ -160,26 +164,29 @@ def load_study(given: str) -> StudyConfig:
 def change(study: StudyConfig, overrides: list[str], seeds: str | None) -> StudyConfig:
     """Return a study with other settings, RECIPE.KEY=VALUE, and other seeds: 0,1,2.
 
-    They override all settings of the study. Raises UsageError for texts of another form and for a
-    recipe that the study does not train.
+    A setting replaces that of the recipe. What runs and values of axes set themselves stays: it is
+    what the study compares. Raises UsageError for texts of another form, for a recipe that the
+    study does not train, and for a setting that is therefore used by no run.
     """
-    recipes = {run.recipe for run in study.runs.values()}
-    runs = dict(study.runs)
+    names = {run.recipe for run in study.runs.values()}
+    recipes = dict(study.recipes)
     for text in overrides:
         key, value = parse_setting(text)
         recipe, _, key = key.partition(".")
-        if recipe not in recipes or not key:
+        if recipe not in names or not key:
             raise UsageError(
                 f"'{text}' does not set a key of a recipe of this study",
                 where="--set",
-                fix=f"begin with one of {', '.join(sorted(recipes))}: "
-                f"--set {min(recipes)}.epochs=10",
+                fix=f"begin with one of {', '.join(sorted(names))}: --set {min(names)}.epochs=10",
             )
-        for name, run in runs.items():
-            if run.recipe == recipe:
-                given = {**run.given, key: value}
-                runs[name] = run.model_copy(update={"given": given})
-    changes: dict[str, Any] = {"runs": runs}
+        if all(_sets(study, run, key) for run in study.runs.values() if run.recipe == recipe):
+            raise UsageError(
+                f"all runs of {recipe} set {key} themselves, or vary over it",
+                where=f"--set {text}",
+                fix="leave it out, or change it in a study file of your own",
+            )
+        recipes[recipe] = {**recipes.get(recipe, {}), key: value}
+    changes: dict[str, Any] = {"recipes": recipes}
     if seeds is not None:
         try:
             changes["seeds"] = TypeAdapter(tuple[Seed, ...]).validate_python(seeds.split(","))
@@ -192,3 +199,11 @@ def change(study: StudyConfig, overrides: list[str], seeds: str | None) -> Study
                 fix="use different integers from 0 to 999, such as 0,1,2,3,4",
             )
     return study.model_copy(update=changes)
+
+
+def _sets(study: StudyConfig, run: StudyRun, key: str) -> bool:
+    """Return whether a run sets a key itself, or one of its axes does at all values."""
+    return key in run.set or any(
+        all(key in {**v.set, **v.recipes.get(run.recipe, {})} for v in study.axes[axis].values())
+        for axis in run.over
+    )

@@ -37,7 +37,7 @@ MARKER, JOURNAL = "checkpoint.json", "checkpoint.files.json"
 SUFFIX = ".safetensors"
 FILE = r"^(weights|training)-[0-9]{9,}(-[0-9]+)?\.safetensors$"  # names that `save` chooses
 HALF = ".pointcmt-half"  # ends the name of a file that is being written
-SHOWN = 8  # differences listed before "and n more"
+SHOWN = 5  # differences listed before "and n more"
 
 
 class Marker(Table):

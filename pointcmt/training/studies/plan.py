@@ -22,7 +22,8 @@ class Job:
 
     key: its folder below the study's. row, task: see `StudyRun`. settings: by dotted key. links:
     the keys of the jobs that it starts from, by option. candidates: of a search, the jobs of each
-    candidate; the settings of the best one are added. times: factor of the epochs.
+    candidate; the settings of the best one are added. times: factor of the epochs. searching: it
+    belongs to a search, so it is not tested and not in the tables.
     """
 
     key: str
@@ -55,7 +56,7 @@ def plan_jobs(study: StudyConfig, only: Mapping[str, tuple[str, ...]]) -> list[J
     for seed in study.seeds:
         for name, run in study.runs.items():
             for place in _places(study, run.over):
-                job = _job(study, name, place, seed)
+                job = _job(study, name, place, _own_seed(run, seed))
                 for each in (*_searches(study, job), job):
                     every.setdefault(each.key, each)
                 rows = only.get(ROWS, (job.row,))
@@ -117,7 +118,6 @@ def _places(study: StudyConfig, over: tuple[str, ...]) -> Iterator[Place]:
 
 def _job(study: StudyConfig, name: str, place: Place, seed: int) -> Job:
     run = study.runs[name]
-    seed = 0 if run.once else seed
     place = {axis: place[axis] for axis in run.over}
     settings: dict[str, Any] = {**study.recipes.get(run.recipe, {}), **run.set}
     times = 1.0
@@ -125,9 +125,10 @@ def _job(study: StudyConfig, name: str, place: Place, seed: int) -> Job:
         one = study.axes[axis][value]
         settings |= {**one.set, **one.recipes.get(run.recipe, {})}
         times *= one.times
-    settings |= run.given
     links = {
-        link: _key(study, other, place, seed) for link in LINKS if (other := getattr(run, link))
+        link: _key(study, other, place, _own_seed(study.runs[other], seed))
+        for link in LINKS
+        if (other := getattr(run, link))
     }
     return Job(
         _key(study, name, place, seed),
@@ -144,9 +145,12 @@ def _job(study: StudyConfig, name: str, place: Place, seed: int) -> Job:
 
 
 def _key(study: StudyConfig, name: str, place: Place, seed: int) -> str:
-    run = study.runs[name]
-    parts = [name, *(place[axis] for axis in run.over), f"seed-{0 if run.once else seed}"]
-    return "/".join(parts)
+    return "/".join([name, *(place[axis] for axis in study.runs[name].over), f"seed-{seed}"])
+
+
+def _own_seed(run: StudyRun, seed: int) -> int:
+    """Return the seed of a run that is trained, or started from, for a seed of the study."""
+    return 0 if run.once else seed
 
 
 def _keys(study: StudyConfig, name: str, place: Place) -> tuple[tuple[str, ...], ...]:
@@ -179,11 +183,15 @@ def _searches(study: StudyConfig, job: Job) -> Iterator[Job]:
 
 
 def _links(study: StudyConfig, job: Job) -> Iterator[Job]:
-    """Yield the jobs that a job starts from, and theirs."""
+    """Yield the jobs that a job of a search starts from, and theirs.
+
+    Those with a seed of the search are trained for it alone, and are not tested either.
+    """
     for link in job.links:
-        other = _job(study, getattr(job.run, link), job.place, job.seed)
+        name = getattr(job.run, link)
+        other = _job(study, name, job.place, _own_seed(study.runs[name], job.seed))
         yield from _links(study, other)
-        yield other
+        yield replace(other, searching=other.seed >= SEARCH_SEED)
 
 
 def _add(job: Job, every: Mapping[str, Job], ordered: dict[str, Job]) -> None:

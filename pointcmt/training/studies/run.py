@@ -16,7 +16,7 @@ from pointcmt.training.report.tables import Table
 from pointcmt.training.studies.figures import figures_of
 from pointcmt.training.studies.plan import Job, plan_jobs
 from pointcmt.training.studies.schedule import perform_all
-from pointcmt.training.studies.scores import cells_of, read_finished
+from pointcmt.training.studies.scores import cells_of, random_row, read_finished
 from pointcmt.training.studies.tables import tables_of
 from pointcmt.training.studies.work import job_config, perform
 
@@ -46,6 +46,7 @@ def run_study(
             "no run of the study is left: those that were named learn from unlabeled stores",
             fix="pass such a store, or name other rows",
         )
+    _require_validation(jobs, out)
     store = open_stores([*data])
     for job in jobs:  # before hours of work
         if not job.candidates:  # whose settings are not known yet, but those of the candidates
@@ -63,8 +64,8 @@ def run_study(
 def write_results(study: StudyConfig, jobs: list[Job], out: Path) -> list[Path]:
     """Write the tables and figures of the jobs that are finished into OUT/report."""
     finished = read_finished(jobs, out)
-    tables = tables_of(jobs, out, study.baseline)
-    figures = figures_of(finished, cells_of(finished, study.baseline))
+    tables = tables_of(study, jobs, out)
+    figures = figures_of(finished, cells_of(finished, random_row(study)))
     files: dict[str, bytes] = {}
     for table in tables:
         files |= table.files()
@@ -73,6 +74,18 @@ def write_results(study: StudyConfig, jobs: list[Job], out: Path) -> list[Path]:
     page = f"# {study.about}\n\n" + "\n".join(map(_section, tables))
     page += "".join(f"\n![{name}]({name}.svg)\n" for name in figures)
     return write_files(out / REPORT, {PAGE: page.encode(), **files})
+
+
+def _require_validation(jobs: list[Job], out: Path) -> None:
+    """Raise UsageError for a search whose candidates hold no shapes out for validation."""
+    candidates = {key for job in jobs for keys in job.candidates for key in keys}
+    for job in jobs:
+        if job.key in candidates and not job_config(job, out).data.validation:
+            raise UsageError(
+                "a search chooses settings on validation shapes, but data.validation is 0",
+                where=job.key,
+                fix="set data.validation of this recipe above 0, or leave out the search",
+            )
 
 
 def _section(table: Table) -> str:

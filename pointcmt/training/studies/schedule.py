@@ -4,11 +4,13 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import torch
 
 from pointcmt.console import duration, hide_messages, logger
+from pointcmt.errors import PointcmtError
 from pointcmt.training.studies.plan import Job
 
 Perform = Callable[[Job], None]
@@ -18,7 +20,8 @@ def perform_all(jobs: Iterable[Job], perform: Perform, workers: int) -> None:
     """Perform jobs; the first error ends the study, after the jobs that are running.
 
     perform: can be sent to other processes. workers: 1 = in this process, with all its threads;
-    more = that many processes of one thread each. Raises what `perform` raises.
+    more = that many processes of one thread each. Raises what `perform` raises,
+    and PointcmtError if a process is killed.
     """
     jobs = list(jobs)
     began = time.monotonic()
@@ -38,6 +41,12 @@ def perform_all(jobs: Iterable[Job], perform: Perform, workers: int) -> None:
         with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
             for number, key in enumerate(_in_pool(jobs, perform, pool, workers), 1):
                 report(number, key)
+    except BrokenProcessPool as error:
+        raise PointcmtError(
+            "a worker of the study was killed, probably because memory ran out",
+            where=f"--workers {workers}",
+            fix="run the same command again with fewer --workers: it continues",
+        ) from error
     finally:
         os.environ.pop("OMP_NUM_THREADS")
         if before is not None:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.ops.statistics import Difference, paired_difference
 from pointcmt.training.studies.plan import Job, Place
 from pointcmt.training.studies.work import read_results
 
 Floats = NDArray[np.float64]
 TRAINED, RANDOM = "trained", "random"  # networks of a probe
+RANDOM_ROW = "random weights"  # with a space, which the rows of a study cannot have
 
 
 @dataclass(eq=False)
@@ -44,13 +46,22 @@ def read_finished(jobs: list[Job], out: Path) -> dict[str, tuple[Job, dict[str, 
     return {key: (job, results) for key, (job, results) in found.items() if results}
 
 
+def random_row(study: StudyConfig) -> str:
+    """Return the row of random weights in the tables of probes.
+
+    That is the baseline, unless runs of the baseline are probed themselves.
+    """
+    rows = {run.row or name for name, run in study.runs.items() if run.svm or run.few_shot}
+    return RANDOM_ROW if study.baseline in rows else study.baseline
+
+
 def cells_of(
-    finished: Mapping[str, tuple[Job, dict[str, Any]]], baseline: str
+    finished: Mapping[str, tuple[Job, dict[str, Any]]], random: str
 ) -> dict[str, list[Cell]]:
     """Return the rows of each table, by task, in order.
 
-    baseline: the row of random weights in the tables of probes, which each probe measures beside
-    its own network: the same random weights for all networks of a seed.
+    random: see `random_row`. Each probe measures random weights beside its own network: the same
+    ones for all networks of a seed.
     """
     cells: dict[str, dict[tuple[str, ...], Cell]] = defaultdict(dict)
 
@@ -64,7 +75,7 @@ def cells_of(
             right = np.array(test["true"]) == np.array(test["predicted"])
             cell(job.run.task, job.row, job).add(job.seed, test["measures"], right.astype(float))
         for task, networks in results.get("probes", {}).items():
-            for network, row in ((RANDOM, baseline), (TRAINED, job.row)):
+            for network, row in ((RANDOM, random), (TRAINED, job.row)):
                 own = networks[network]
                 cell(task, row, job).add(job.seed, own["measures"], np.array(own["scores"]))
     return {task: _by_place(list(table.values())) for task, table in cells.items()}

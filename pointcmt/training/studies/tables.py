@@ -8,21 +8,23 @@ import numpy as np
 
 from pointcmt.console import duration, in_words
 from pointcmt.errors import brief
+from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.ops.statistics import spread
 from pointcmt.training.report.tables import Table
 from pointcmt.training.studies.diagnostics import agreement_table, gradient_table
 from pointcmt.training.studies.plan import Job
-from pointcmt.training.studies.scores import Cell, cells_of, gain, read_finished
+from pointcmt.training.studies.scores import Cell, cells_of, gain, random_row, read_finished
 from pointcmt.training.studies.work import best_candidate, read_results
 
 NONE = "–"
 
 
-def tables_of(jobs: list[Job], out: Path, baseline: str) -> list[Table]:
+def tables_of(study: StudyConfig, jobs: list[Job], out: Path) -> list[Table]:
     """Return all tables of a study that have rows, from the jobs that are finished."""
     finished = read_finished(jobs, out)
     tables = [
-        score_table(task, cells, baseline) for task, cells in cells_of(finished, baseline).items()
+        score_table(task, cells, study.baseline)
+        for task, cells in cells_of(finished, random_row(study)).items()
     ]
     tables += [
         search_table(jobs, out),
@@ -73,12 +75,16 @@ def search_table(jobs: list[Job], out: Path) -> Table:
             continue
         best = best_candidate(job, out)
         for number, candidate in enumerate(found):
+            curves = [each["curve"]["name"] for each in candidate if each]
             scores = [each["validation"] for each in candidate if each]
+            is_loss = curves[0] == "val_loss"  # whose score is minus the loss
+            score = _mean([-value / 100 for value in scores] if is_loss else scores)
+            measure = in_words(curves[0].removeprefix("val_")) + ("" if is_loss else " (%)")
             settings = ", ".join(f"{k}={brief(v)}" for k, v in job.run.search[number].items())
             where = " ".join(job.place[axis] for axis in job.run.search_over)
             chosen = "chosen" if number == best else ""
-            rows[job.candidates[number]] = (job.row, where, settings, _mean(scores), chosen)
-    columns = ("row", "for", "settings", "validation (%)", "")
+            rows[job.candidates[number]] = (job.row, where, settings, measure, score, chosen)
+    columns = ("row", "for", "settings", "measure", "validation", "")
     note = "Searches read the validation split alone, with seeds that are not used elsewhere."
     return Table("searches", "Settings chosen on validation", columns, tuple(rows.values()), note)
 

@@ -31,6 +31,7 @@ from pointcmt.training.runs.folder import begin_run, open_run, plan_run
 from pointcmt.training.runs.metrics import read_metrics
 from pointcmt.training.runs.splits import split_train
 from tests.training.conftest import SMALL_RESNET
+from tests.training.equal_runs import assert_equal_runs
 from tests.training.stores import small_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -291,6 +292,17 @@ def test_a_network_from_a_folder_has_one_cache_in_training_and_for_students(
     train(store, config, tmp_path / "T", "cpu")
     teacher_features(store, open_run(tmp_path / "T"), split_train(store, config.data).train, CPU)
     assert len(list(list_features(store))) == 1
+
+
+def test_a_resumed_teacher_reads_the_features_of_its_own_encoder(store, folder_of, tmp_path):
+    """Not of the random one that it is built with: the weights' folder is not read again."""
+    network = ("model.backbone=auto", f"model.weights={folder_of('regnet')}")
+    config = small_config("teacher", *network, "model.encoder=frozen", "model.cache=true", epochs=2)
+    train(store, config, tmp_path / "whole", "cpu")
+    train(store, config, tmp_path / "resumed", "cpu", until=1)
+    train(store, config, tmp_path / "resumed", "cpu")
+    assert len(list_features(store)) == 1
+    assert_equal_runs(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_a_cache_of_features_that_change_is_refused():

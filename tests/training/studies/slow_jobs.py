@@ -1,5 +1,7 @@
 """Jobs that only write when they began and ended, for other processes."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +13,8 @@ def note(job, out):
     began = time.time()
     if "bad" in job.key:
         raise UsageError("this job fails", where=job.key)
+    if "killed" in job.key:  # as by the kernel when memory runs out
+        os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
     path = Path(out) / job.key
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,15 +55,32 @@ def test_jobs_come_after_what_they_start_from():
     assert len(jobs) == 2 + 2 * (4 + 4) + 2 * 2 * 2
 
 
-def test_settings_of_recipe_run_axis_and_command_line_come_in_this_order(tmp_path):
-    study = change(StudyConfig.model_validate(STUDY), ["student.data.points=32"], "7")
+def test_settings_of_recipe_command_line_run_axis_and_search_come_in_this_order(tmp_path):
+    overrides = ["student.data.points=32", "student.data.fraction=0.2", "student.epochs=20"]
+    study = change(StudyConfig.model_validate(STUDY), overrides, "7")
     jobs = {job.key: job for job in plan_jobs(study, {})}
     config = job_config(jobs["search/1/taught/all/dgcnn/seed-1001"], tmp_path)
     assert (config.distillation.weight, config.model.backbone, config.seed) == (3, "dgcnn", 1001)
-    assert (config.data.points, config.epochs, config.data.fraction) == (32, 10, 1)
+    assert (config.data.points, config.epochs, config.data.fraction) == (32, 20, 0.2)
     assert config.teacher == str(tmp_path / "runs/teacher/all/seed-0")
     plain = job_config(jobs["plain/half/pointnet/seed-7"], tmp_path)
-    assert (plain.epochs, plain.data.fraction, plain.teacher) == (20, 0.5, "")
+    assert (plain.epochs, plain.data.fraction, plain.teacher) == (40, 0.5, "")
+
+
+def test_a_setting_of_a_recipe_leaves_what_its_runs_compare(tmp_path):
+    """The control row of random weights stays random, whatever network the others learn from."""
+    study = change(load_study("pretraining"), ["mvnet.images.weights=FOLDER"], None)
+    jobs = {job.name: job for job in plan_jobs(study, {})}
+    assert job_config(jobs["pre-both"], tmp_path).image_network.weights == "FOLDER"
+    assert job_config(jobs["pre-untrained"], tmp_path).image_network.weights == "random"
+    study = StudyConfig.model_validate(
+        changed(taught={"recipe": "teacher", "set": {"data.views": 3}})
+    )
+    assert change(study, ["teacher.data.views=2"], None).recipes["teacher"] == {"data.views": 2}
+    alone = {**STUDY["axes"], "network": {"dgcnn": {"set": {"model.backbone": "dgcnn"}}}}
+    study = StudyConfig.model_validate({**STUDY, "axes": alone})
+    with pytest.raises(UsageError, match=r"all runs of student set model\.backbone themselves"):
+        change(study, ["student.model.backbone=pointnet"], None)
 
 
 def test_a_part_of_a_study_has_what_it_starts_from():
@@ -85,8 +102,24 @@ def test_a_part_of_a_study_has_what_it_starts_from():
 
 def test_a_search_trains_what_its_candidates_start_from_with_its_own_seeds():
     table = changed(teacher={"recipe": "teacher", "over": ["labels"]})
-    keys = [job.key for job in plan_jobs(StudyConfig.model_validate(table), {"rows": ("taught",)})]
-    assert {"teacher/all/seed-1000", "teacher/all/seed-1001"} <= set(keys)
+    jobs = plan_jobs(StudyConfig.model_validate(table), {"rows": ("taught",)})
+    teachers = {job.key: job.searching for job in jobs if job.name == "teacher"}
+    searched = {f"teacher/all/seed-{seed}" for seed in (1000, 1001)}
+    assert {key for key, searching in teachers.items() if searching} == searched
+    assert len(teachers) == 2 + 2 * 2
+
+
+def test_a_search_of_a_run_that_is_trained_once_has_seeds_of_its_own():
+    table = changed(teacher={**STUDY["runs"]["teacher"], "search": [{"data.views": 2}, {}]})
+    jobs = {job.key: job for job in plan_jobs(StudyConfig.model_validate(table), {})}
+    teacher = jobs["teacher/half/seed-0"]
+    assert teacher.candidates == tuple(
+        tuple(f"search/{number}/teacher/all/seed-{seed}" for seed in (1000, 1001))
+        for number in range(2)
+    )
+    assert all(jobs[key].seed >= 1000 for keys in teacher.candidates for key in keys)
+    taught = jobs["search/0/taught/all/dgcnn/seed-1000"]
+    assert taught.links == {"teacher": "teacher/all/seed-0"}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +128,9 @@ def test_a_search_trains_what_its_candidates_start_from_with_its_own_seeds():
         ({"taught": {"recipe": "student", "teacher": "nobody"}}, "'nobody' is not a run above"),
         ({"taught": {"recipe": "student", "teacher": "teacher"}}, "varies over more axes"),
         ({"x/y": {"recipe": "student"}}, "names a folder"),
+        ({"x": {"recipe": "student", "row": "a/b"}}, "'a/b' names a folder"),
+        ({"x": {"recipe": "student", "task": "../up"}}, "'../up' names a folder"),
+        ({"x": {"recipe": "pointcmt"}}, "'pointcmt' trains three runs"),
         ({"x": {"recipe": "student", "over": ["size"]}}, "unknown axis 'size'"),
         ({"x": {"recipe": "student", "search_over": ["labels"]}}, "axes of over"),
         ({"x": {"recipe": "student", "once": True, "init": "plain"}}, "varies over more axes"),

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from pointcmt.errors import UsageError
+from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.studies.plan import plan_jobs
 from pointcmt.training.studies.schedule import perform_all
@@ -31,3 +31,10 @@ def test_an_error_in_another_process_ends_the_study(tmp_path):
     with pytest.raises(UsageError, match="this job fails"):
         perform_all(jobs, partial(note, out=tmp_path), 2)
     assert len(list(tmp_path.rglob("seed-*"))) < len(jobs) - 1
+
+
+def test_a_killed_worker_is_an_error_with_advice(tmp_path):
+    jobs = plan_jobs(StudyConfig.model_validate(STUDY), {"rows": ("plain",)})[:1]
+    with pytest.raises(PointcmtError, match="was killed") as caught:
+        perform_all([replace(jobs[0], key="killed")], partial(note, out=tmp_path), 2)
+    assert "fewer --workers" in caught.value.fix

@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from pointcmt.errors import StoreError
+from pointcmt.errors import StoreError, UsageError
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.ops.statistics import paired_difference
 from pointcmt.training.studies.diagnostics import agreement
+from pointcmt.training.studies.plan import plan_jobs
 from pointcmt.training.studies.run import run_study
+from pointcmt.training.studies.scores import cells_of, random_row
 from tests.training.stores import SMALL
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
@@ -85,6 +87,25 @@ def test_the_table_has_means_and_paired_differences(done):
     assert (rows["teacher"]["labels"], rows["plain"]["labels"]) == ("–", "half")
 
 
+def test_random_weights_have_a_row_of_their_own_beside_a_probed_baseline(done):
+    out, _ = done
+    assert [row["row"] for row in table(out, "scores-svm")] == ["random weights", "plain"]
+    networks = {
+        name: {"measures": {"accuracy": score}, "scores": [score]}
+        for name, score in (("trained", 0.75), ("random", 0.25))
+    }
+    jobs = [job for job in plan_jobs(STUDY, ONLY) if job.key.endswith("half/seed-0")]
+    finished = {job.key: (job, {"probes": {"svm": networks}}) for job in jobs}
+    found = {
+        cell.row: cell.measures[0]["accuracy"]
+        for cell in cells_of(finished, random_row(STUDY))["svm"]
+    }
+    assert found == {"random weights": 0.25, "plain": 0.75, "taught": 0.75}
+    unprobed = {"plain": STUDY.runs["plain"].model_copy(update={"svm": False})}
+    other = STUDY.model_copy(update={"runs": {**STUDY.runs, **unprobed}})
+    assert random_row(other) == "plain"
+
+
 def test_a_search_reads_validation_alone_and_its_best_settings_are_used(done):
     out, _ = done
     candidates = [out / "runs" / "search" / f"{n}/taught/all/seed-1000" for n in range(2)]
@@ -98,6 +119,14 @@ def test_a_search_reads_validation_alone_and_its_best_settings_are_used(done):
     assert [row[""] for row in rows] == ["chosen" if n == chosen else "" for n in range(2)]
     config = json.loads((out / "results/taught/half/seed-0.json").read_text())["config"]
     assert config["distillation"]["weight"] == (1, 3)[chosen]
+
+
+def test_a_search_without_validation_shapes_is_refused_before_training(store, tmp_path):
+    student = {**STUDY.recipes["student"], "data.validation": 0}
+    study = STUDY.model_copy(update={"recipes": {**STUDY.recipes, "student": student}})
+    with pytest.raises(UsageError, match=r"data\.validation is 0"):
+        run_study(study, (store.path,), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_diagnostics_compare_students_with_their_teacher(done):
