@@ -16,7 +16,6 @@ import pointcmt as pc
 from pointcmt.cli import app
 from pointcmt.datasets.sources import list_shapes
 from pointcmt.datasets.sources.toy import build
-from pointcmt.errors import UsageError
 from tests.commands import pointcmt
 from tests.pages import Page
 from tests.stores import render_listing, render_toy
@@ -317,12 +316,3 @@ def test_the_page_of_a_store_shows_what_a_run_predicts(toy_store, trained, tmp_p
         shape = found[line["id"]]
         assert dict(line["predicted"]) == pytest.approx(shape.scores, abs=1e-4)
         assert line["right"] == (shape.true == shape.predicted)
-
-
-def test_the_page_of_a_store_refuses_runs_that_segment(segmenter, tmp_path):
-    run, store = segmenter
-    words = ["view", store.path, "--out", tmp_path / "P", "--run", run, "--device", "cpu"]
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert isinstance(done.exception, UsageError)
-    assert "this run predicts parts" in done.exception.what
-    assert not (tmp_path / "P").exists()

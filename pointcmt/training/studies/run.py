@@ -1,18 +1,24 @@
 """Run a study: its jobs, and the tables and figures of what is finished."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pointcmt.console import logger
 from pointcmt.datasets.joint import open_stores
 from pointcmt.datasets.page_folder import write_files
-from pointcmt.errors import UsageError
+from pointcmt.datasets.store.view_store import StoreReader
+from pointcmt.errors import StoreError, UsageError
+from pointcmt.files import read_json
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.evaluation.classes import require_testable
 from pointcmt.training.evaluation.probe import parse_episodes, possible_episodes
 from pointcmt.training.report.figures import figure_files
 from pointcmt.training.report.tables import Table
+from pointcmt.training.runs.checkpoint import write_file
+from pointcmt.training.runs.facts import describe_store
 from pointcmt.training.studies.figures import figures_of
 from pointcmt.training.studies.plan import Job, plan_jobs
 from pointcmt.training.studies.schedule import perform_all
@@ -22,6 +28,7 @@ from pointcmt.training.studies.work import job_config, perform
 
 REPORT = "report"
 PAGE = "RESULTS.md"
+DATA = "data.json"  # which stores the results are of
 
 
 def run_study(
@@ -37,7 +44,8 @@ def run_study(
 
     data: stores, with labels in train and test. unlabeled: further stores for the runs that read
     such; without any, these runs are left out. only: see `plan_jobs`. workers: see `perform_all`.
-    Raises like `train`, `evaluate` and `probe`.
+    Raises StoreError for a folder with results of other stores, and like `train`, `evaluate` and
+    `probe`.
     """
     jobs = plan_jobs(study, only or {})
     jobs = [job for job in jobs if unlabeled or not _reads_unlabeled(job, jobs)]
@@ -56,6 +64,7 @@ def run_study(
     for text in dict.fromkeys(job.run.few_shot for job in jobs if job.run.few_shot):
         for error in possible_episodes(store, parse_episodes(text))[1]:
             logger.warning(f"study: left out: {error.what}")
+    _require_same_stores(out, store, unlabeled)
     work = partial(perform, out=out, data=data, unlabeled=unlabeled, device=device)
     perform_all(jobs, work, workers)
     return write_results(study, jobs, out)
@@ -86,6 +95,35 @@ def _require_validation(jobs: list[Job], out: Path) -> None:
                 where=job.key,
                 fix="set data.validation of this recipe above 0, or leave out the search",
             )
+
+
+def _require_same_stores(out: Path, store: StoreReader, unlabeled: tuple[str, ...]) -> None:
+    """Raise StoreError if the results in a folder are of other stores; note which they are of."""
+    asked = {"data": _identity(store)}
+    if unlabeled:
+        asked["unlabeled"] = _identity(open_stores([*unlabeled]))
+    path = out / DATA
+    stored: dict[str, Any] = {}
+    if path.exists():
+        try:
+            stored = read_json(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"this file is damaged: {error}", where=str(path)) from None
+    for name, identity in asked.items():
+        if stored.get(name, identity) != identity:
+            raise StoreError(
+                f"the results in this folder are of other stores (--{name}), or of these before "
+                "they grew",
+                where=str(out),
+                fix="choose another --out, or pass the same stores",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(path, (json.dumps(stored | asked, indent=1) + "\n").encode())
+
+
+def _identity(store: StoreReader) -> dict[str, Any]:
+    described = describe_store(store)
+    return {key: described[key] for key in ("dataset", "plan_sha256", "render_hash")}
 
 
 def _section(table: Table) -> str:

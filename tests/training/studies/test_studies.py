@@ -129,6 +129,15 @@ def test_a_search_without_validation_shapes_is_refused_before_training(store, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_results_of_another_store_are_refused(done, make_store):
+    out, _ = done
+    before = (out / "report/RESULTS.md").read_bytes()
+    other = make_store(train=(4, 4, 4), test=(2, 2, 2))
+    with pytest.raises(StoreError, match="are of other stores"):
+        run_study(STUDY, (other.path,), out, only=ONLY, device="cpu")
+    assert (out / "report/RESULTS.md").read_bytes() == before
+
+
 def test_diagnostics_compare_students_with_their_teacher(done):
     out, _ = done
     found = {
