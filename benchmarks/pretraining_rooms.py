@@ -1,7 +1,8 @@
 """Does view-consistency pre-training beat random weights in toy rooms? By seed.
 
 Usage: python benchmarks/pretraining_rooms.py --out DIR [--train 120] [--test 30] [--seeds 0,1,2]
-       [--labels 5,10,20,0] [--epochs 20] [--tune-epochs 12] [--variants L_k L_m both]
+       [--labels 5,10,20,0] [--ablation-labels 10] [--epochs 4] [--tune-epochs 24]
+       [--variants both L_k L_m]
        [--images FOLDER] [--size 256] [--resolution 320x240] [--workers 2] [--device cpu]
        [--set KEY=VALUE …] [--quick]
 
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--labels", default="5,10,20,0", help="labeled rooms, 0 = all")
     parser.add_argument("--ablation-labels", default="10", help="the same for L_k and L_m")
     parser.add_argument("--epochs", type=int, default=4, help="of the pre-training")
-    parser.add_argument("--tune-epochs", type=int, default=6, help="of each segmentation")
+    parser.add_argument("--tune-epochs", type=int, default=24, help="of each segmentation")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--images", type=Path, help="another 2D network: a folder of transformers'")
     parser.add_argument("--size", type=int, default=256, help="longer side that it sees, in pixels")

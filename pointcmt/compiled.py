@@ -22,7 +22,7 @@ _loading = RLock()  # numba's setting of the cache is one for all threads
 def compiled(function: Function) -> Function:
     """Compile a function that releases the GIL on its first call; later processes use the cache.
 
-    numba is imported on the first call, too: it takes 0.3 s and 60 MB, and a training process on a
+    numba, which is slow to import, is imported on the first call, too: a training process on a
     GPU, for example, never calls a compiled function. Floating-point operations keep their order
     (no fastmath), so that results do not depend on the machine. Division by zero gives inf or nan,
     as in numpy.

@@ -10,28 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pointcmt.training.config.mvnet import Images
+from pointcmt.training.config.mvnet import Images, UnlabeledData
 from pointcmt.training.config.sections import (
     Augmentation,
     DenseBackbone,
     Optimizer,
-    PointData,
     Positive,
     Schedule,
     Section,
-    Share,
     TrainConfig,
     Weight,
 )
-
-
-class CloudData(PointData):
-    """What is read from the store."""
-
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the train split, regardless of class, used to select the best epoch."""
-    fraction: Share = 1.0
-    """Fraction of the remaining train shapes to train on."""
 
 
 class Contrasted(Section):
@@ -54,7 +43,7 @@ class CrosspointConfig(TrainConfig):
 
     recipe: Literal["crosspoint"] = "crosspoint"
     epochs: Positive = 100
-    data: CloudData = CloudData()
+    data: UnlabeledData = UnlabeledData()
     model: Contrasted = Contrasted()
     images: Images = Images()
     """The last one of the levels is used, as its mean over a view."""

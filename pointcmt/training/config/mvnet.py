@@ -28,13 +28,18 @@ from pointcmt.training.config.sections import (
 )
 
 
-class PairData(PointData):
+class UnlabeledData(PointData):
     """What is read from the store."""
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the train split, regardless of class, used to select the best epoch."""
     fraction: Share = 1.0
     """Fraction of the remaining train shapes to train on."""
+
+
+class PairData(UnlabeledData):
+    """What is read from the store."""
+
     views: Annotated[int, Field(ge=2)] = 2
     """Random views per shape and step, in pairs."""
 

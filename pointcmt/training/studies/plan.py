@@ -156,12 +156,15 @@ def _own_seed(run: StudyRun, seed: int) -> int:
 def _keys(study: StudyConfig, name: str, place: Place) -> tuple[tuple[str, ...], ...]:
     """Return the keys of a search's jobs, by candidate."""
     run = study.runs[name]
-    seeds = range(SEARCH_SEED, SEARCH_SEED + run.search_seeds)
     where = _search_place(study, run, place)
     return tuple(
-        tuple(f"search/{number}/{_key(study, name, where, seed)}" for seed in seeds)
+        tuple(f"search/{number}/{_key(study, name, where, seed)}" for seed in _search_seeds(run))
         for number in range(len(run.search))
     )
+
+
+def _search_seeds(run: StudyRun) -> range:
+    return range(SEARCH_SEED, SEARCH_SEED + run.search_seeds)
 
 
 def _search_place(study: StudyConfig, run: StudyRun, place: Place) -> Place:
@@ -175,8 +178,8 @@ def _searches(study: StudyConfig, job: Job) -> Iterator[Job]:
     """Yield the jobs that choose the settings of a job, and what they start from."""
     where = _search_place(study, job.run, job.place)
     for number, keys in enumerate(job.candidates):
-        for key in keys:
-            plain = _job(study, job.name, where, int(key.rpartition("-")[2]))
+        for key, seed in zip(keys, _search_seeds(job.run), strict=True):
+            plain = _job(study, job.name, where, seed)
             yield from _links(study, plain)
             settings = {**plain.settings, **job.run.search[number]}
             yield replace(plain, key=key, settings=settings, candidates=(), searching=True)

@@ -9,6 +9,7 @@ from multiprocessing import get_context
 
 import torch
 
+from pointcmt import plugins
 from pointcmt.console import duration, hide_messages, logger
 from pointcmt.errors import PointcmtError
 from pointcmt.training.studies.plan import Job
@@ -20,8 +21,8 @@ def perform_all(jobs: Iterable[Job], perform: Perform, workers: int) -> None:
     """Perform jobs; the first error ends the study, after the jobs that are running.
 
     perform: can be sent to other processes. workers: 1 = in this process, with all its threads;
-    more = that many processes of one thread each. Raises what `perform` raises,
-    and PointcmtError if a process is killed.
+    more = that many processes of one thread each, which may import what this one may. Raises what
+    `perform` raises, and PointcmtError if a process is killed.
     """
     jobs = list(jobs)
     began = time.monotonic()
@@ -38,7 +39,9 @@ def perform_all(jobs: Iterable[Job], perform: Perform, workers: int) -> None:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they import torch
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), _begin, (plugins.trusted(),)
+        ) as pool:
             for number, key in enumerate(_in_pool(jobs, perform, pool, workers), 1):
                 report(number, key)
     except BrokenProcessPool as error:
@@ -71,6 +74,7 @@ def _in_pool(
             yield key
 
 
-def _begin() -> None:
+def _begin(trusted: tuple[str, ...]) -> None:
+    plugins.trust(*trusted)
     torch.set_num_threads(1)
     hide_messages()  # the study's own process reports

@@ -36,13 +36,15 @@ def perform(
     """
     try:
         config = job_config(job, out)
-        if read_results(job.key, out, config) is not None:
+        settings = {**config.model_dump(mode="json"), **job.links}  # no paths: OUT may move
+        stored = read_results(job.key, out)
+        if stored is not None and stored["config"] == settings:
             return
         store = open_stores(list(data))
         read = open_stores([*data, *unlabeled]) if job.run.unlabeled else store
         folder = out / RUNS / job.key
         train(read, config, folder, device)
-        results = {"config": config.model_dump(mode="json"), **_curve(folder, config)}
+        results = {"config": settings, **_curve(folder, config)}
         if not job.searching:
             results |= measure(job, folder, config, store, device)
     except PointcmtError as error:
@@ -111,8 +113,8 @@ def results_path(key: str, out: Path) -> Path:
     return out / RESULTS / f"{key}.json"
 
 
-def read_results(key: str, out: Path, config: TrainConfig | None = None) -> dict[str, Any] | None:
-    """Return a job's results; None if it is not finished, or was with other settings.
+def read_results(key: str, out: Path) -> dict[str, Any] | None:
+    """Return a job's results; None if it is not finished.
 
     Raises StoreError for a damaged file.
     """
@@ -125,8 +127,6 @@ def read_results(key: str, out: Path, config: TrainConfig | None = None) -> dict
         raise StoreError(
             f"these results are damaged: {error}", where=str(path), fix="delete the file"
         ) from None
-    if config is not None and found.get("config") != config.model_dump(mode="json"):
-        return None
     return found
 
 

@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 
+from pointcmt import plugins
 from pointcmt.errors import PointcmtError, UsageError
 from pointcmt.training.config.study import StudyConfig
 from pointcmt.training.studies.plan import plan_jobs
 from pointcmt.training.studies.schedule import perform_all
-from tests.training.studies.slow_jobs import note
+from tests.training.studies.slow_jobs import note, write_trusted
 from tests.training.studies.test_plan import STUDY
 
 
@@ -31,6 +32,14 @@ def test_an_error_in_another_process_ends_the_study(tmp_path):
     with pytest.raises(UsageError, match="this job fails"):
         perform_all(jobs, partial(note, out=tmp_path), 2)
     assert len(list(tmp_path.rglob("seed-*"))) < len(jobs) - 1
+
+
+def test_other_processes_may_import_what_the_user_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_trusted", set())
+    plugins.trust("mine.networks:Net")
+    jobs = plan_jobs(StudyConfig.model_validate(STUDY), {"rows": ("plain",)})[:1]
+    perform_all(jobs, partial(write_trusted, out=tmp_path), 2)
+    assert (tmp_path / "trusted").read_text() == "mine.networks:Net"
 
 
 def test_a_killed_worker_is_an_error_with_advice(tmp_path):

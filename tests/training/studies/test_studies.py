@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_a_search_without_validation_shapes_is_refused_before_training(store, tm
     with pytest.raises(UsageError, match=r"data\.validation is 0"):
         run_study(study, (store.path,), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_that_was_moved_is_finished(done, store, tmp_path):
+    out, _ = done
+    shutil.copytree(out, tmp_path / "moved")
+    results = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results/**/*.json")}
+    run_study(STUDY, (store.path,), tmp_path / "moved", only=ONLY, device="cpu")
+    assert len(results) > 4
+    assert all(path.stat().st_mtime_ns == time for path, time in results.items())
 
 
 def test_results_of_another_store_are_refused(done, make_store):
