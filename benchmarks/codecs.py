@@ -4,7 +4,7 @@ Usage: python benchmarks/codecs.py [--shapes 8] [--batches 20] [--rounds 3]
 
 The images of toy shapes (20 views of 224²) are written once per codec, and as a plain array. A
 sample is 4 random views of one shape, read in batches of 32 with one thread; CPU time is that of
-the process. Views are read one by one, as `ViewStream` does; indexed: zstd in one read with index
+the process. Views are read as `ViewStream` does; indexed: zstd in one read with index
 arrays. memmap: plain arrays, the lower bound.
 """
 
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -26,6 +25,7 @@ from pointcmt.datasets.sources import list_shapes, select
 from pointcmt.datasets.sources.toy import build
 from pointcmt.datasets.store.metadata import array_metadata
 from pointcmt.datasets.store.schema import CODECS, Schema
+from pointcmt.datasets.store.streaming import ViewReads
 from pointcmt.geometry import normalize
 from pointcmt.render.config import RenderConfig, schema_for
 from pointcmt.render.draw.cpu import draw_views
@@ -82,7 +82,7 @@ def written(
         threads = {"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}}
         array = ts.open(spec, open=True, context=ts.Context(threads)).result()
         array.write(rgb).result()
-        readers[codec] = lambda o, v, array=array: one_by_one(array, o, v)
+        readers[codec] = lambda o, v, array=array: ViewReads(array, (o, v)).result()
         if codec == CODECS[0]:
             readers["indexed"] = lambda o, v, array=array: array[o, v].read().result()
         sizes[codec] = sum(f.stat().st_size for f in (place / "c").rglob("*") if f.is_file())
@@ -92,13 +92,6 @@ def written(
     readers["memmap"] = lambda o, v: plain[o, v]
     sizes["memmap"] = rgb.nbytes
     return readers, sizes
-
-
-def one_by_one(
-    array: Any, shapes: NDArray[np.int64], views: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    futures = [array[pair].read() for pair in zip(shapes, views, strict=True)]
-    return np.stack([future.result() for future in futures])
 
 
 def per_sample(read: Reader, rgb: NDArray[np.uint8], batches: int, seed: int) -> float:

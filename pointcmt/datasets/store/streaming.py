@@ -167,7 +167,7 @@ class ViewStream(EpochStream):
                 pairs = np.repeat(shapes, views.shape[1]), views.ravel()
                 by_view = share.store.specs[name].chunk == "view"
                 if by_view and len(pairs[0]) and not isinstance(array, forks.Array):
-                    reads[name] = _Rows(array, pairs)
+                    reads[name] = ViewReads(array, pairs)
                     continue
                 part = array[pairs]
             elif "point" in axes and self.config.points:
@@ -196,7 +196,9 @@ class ViewStream(EpochStream):
         batch["shape"], batch["view"] = torch.from_numpy(shapes), torch.from_numpy(views)
         return batch
 
-    def _decode(self, share: Share, name: str, future: "ts.Future[Any] | _Rows") -> NDArray[Any]:
+    def _decode(
+        self, share: Share, name: str, future: "ts.Future[Any] | ViewReads"
+    ) -> NDArray[Any]:
         """Wait for an array's rows; return them as a batch holds them."""
         data = self._wait(share, name, future)
         if "view" in share.store.specs[name].axes:
@@ -207,7 +209,7 @@ class ViewStream(EpochStream):
             data = data.astype(np.float32) * np.float32(self.store.schema.depth_scale)
         return share.relabeled(name, data)
 
-    def _wait(self, share: Share, name: str, future: "ts.Future[Any] | _Rows") -> NDArray[Any]:
+    def _wait(self, share: Share, name: str, future: "ts.Future[Any] | ViewReads") -> NDArray[Any]:
         try:
             with storage_errors(share.store.home_of(name).storage.where(name)):
                 return np.asarray(future.result())
@@ -224,7 +226,7 @@ class ViewStream(EpochStream):
         return digest.hexdigest()
 
 
-class _Rows:
+class ViewReads:
     """Reads of single views, to be waited for as one.
 
     One read with index arrays takes more CPU time, since tensorstore then copies value by value
