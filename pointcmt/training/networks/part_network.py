@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointcmt.training.networks.backbones import build_dense, require_normals
-from pointcmt.training.networks.backbones.blocks import FEATURE, shared_mlp
+from pointcmt.training.networks.backbones.blocks import FEATURE, SharedMLP, shared_mlp
 from pointcmt.training.networks.part_seg import PART_NETWORKS, WholeNetwork
 
 CATEGORY, HIDDEN, LAST = 64, 256, 128  # widths: of the category, and of the MLP's layers
@@ -30,7 +30,7 @@ class PartNetwork(nn.Module):
         self.category = shared_mlp(classes, CATEGORY)
         self.widths = width, FEATURE + CATEGORY
         self.first = nn.Linear(sum(self.widths), HIDDEN, bias=False)
-        self.rest = nn.Sequential(
+        self.rest = SharedMLP(
             nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout),
             *shared_mlp(HIDDEN, LAST), nn.Linear(LAST, parts),
         )  # fmt: skip

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pointcmt.training import ops
 from pointcmt.training.networks.backbones.blocks import (
     FeaturePropagation,
-    maximum,
-    pool,
+    SharedMLP,
     require_inputs,
     require_points,
     shared_mlp,
@@ -72,7 +72,7 @@ class PointNetPartSeg(nn.Module):
             rows = layer(rows)
             layers.append(rows)  # [B·N, 512], 2048
         category = F.one_hot(labels, self.classes).to(rows)
-        whole = torch.cat([maximum(rows, B), category], dim=1)  # [B, 2048 + C]
+        whole = torch.cat([ops.maximum(rows, B), category], dim=1)  # [B, 2048 + C]
         own = torch.cat(layers, dim=1).view(B, N, -1)
         return self.classifier(self.head(whole, own)).view(B, N, -1)
 
@@ -88,7 +88,7 @@ class SharedHead(nn.Module):
         super().__init__()
         self.widths = whole, own
         self.first = nn.Linear(whole + own, widths[0], bias=False)
-        self.rest = nn.Sequential(
+        self.rest = SharedMLP(
             nn.BatchNorm1d(widths[0]), nn.ReLU(inplace=True), *shared_mlp(*widths)
         )
 
@@ -146,7 +146,7 @@ class PointNet2PartSeg(nn.Module):
         places = points[..., :3]
         near, near_features = self.near(places, points)  # [B, 512, 3], [B, 512, D]
         far, far_features = self.far(near, near_features)  # [B, 128, 3], [B, 128, D]
-        whole = pool(self.all(torch.cat([far, far_features], dim=2).flatten(0, 1)), B)
+        whole = self.all.pool(torch.cat([far, far_features], dim=2).flatten(0, 1), B)
         steps = self.decoder
         rows = steps["to_far"](far[:, :1], whole[:, None], far, far_features)  # [B, 128, 256]
         rows = steps["to_near"](far, rows, near, near_features)  # [B, 512, 128]

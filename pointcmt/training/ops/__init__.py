@@ -1,4 +1,4 @@
-"""Operations on tensors. The point operations are exported here, as in `ops.gather`."""
+"""Operations on tensors. Those on points and rows are exported here, as in `ops.gather`."""
 
 from pointcmt.training.ops.points import (
     WEIGHT_FLOOR,
@@ -10,6 +10,7 @@ from pointcmt.training.ops.points import (
     over_clouds,
     three_nearest_weights,
 )
+from pointcmt.training.ops.rows import maximum, norm_maximum, norm_relu
 
 __all__ = [
     "WEIGHT_FLOOR",
@@ -18,6 +19,9 @@ __all__ = [
     "gather",
     "interpolate",
     "k_nearest",
+    "maximum",
+    "norm_maximum",
+    "norm_relu",
     "over_clouds",
     "three_nearest_weights",
 ]

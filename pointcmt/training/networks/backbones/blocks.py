@@ -65,33 +65,43 @@ def publish_head(model: nn.Module, classes: int, dropout: float) -> None:
         model.get_submodule("head")[-1] = nn.LeakyReLU(slope)  # type: ignore[operator]
 
 
-def shared_mlp(*widths: int, last_relu: bool = True) -> nn.Sequential:
+class SharedMLP(nn.Sequential):
+    """Layers of rows [M, D], in which a batch norm and the ReLU after it are one operation."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """rows [M, D] → [M, D']."""
+        return _run([*self], rows)
+
+    def maximum(self, rows: Tensor, groups: int) -> Tensor:
+        """rows [G·K, D] → the maximum of the output over each group's K rows, [G, D'].
+
+        The last layer is a batch norm.
+        """
+        *layers, norm = self
+        return ops.norm_maximum(_run(layers, rows), norm, groups)
+
+    def pool(self, rows: Tensor, groups: int) -> Tensor:
+        """`maximum`, then a ReLU: the same as a ReLU first, which would be on many more rows."""
+        return self.maximum(rows, groups).relu()
+
+
+def _run(layers: list[nn.Module], rows: Tensor) -> Tensor:
+    while layers:
+        layer, *layers = layers
+        if isinstance(layer, nn.BatchNorm1d) and layers and isinstance(layers[0], nn.ReLU):
+            rows, layers = ops.norm_relu(rows, layer), layers[1:]
+        else:
+            rows = layer(rows)
+    return rows
+
+
+def shared_mlp(*widths: int, last_relu: bool = True) -> SharedMLP:
     """Linear, batch norm and ReLU from width to width, the same for every row [M, D]."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after)]
         layers += [nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers if last_relu else layers[:-1])
-
-
-def pool(rows: Tensor, groups: int) -> Tensor:
-    """[G·K, D] → the maximum over each group's rows, through a ReLU, [G, D].
-
-    The ReLU comes after the maximum: the values are the same, with one layer less on the largest
-    tensor.
-    """
-    return maximum(rows, groups).relu()
-
-
-def maximum(rows: Tensor, groups: int) -> Tensor:
-    """[G·K, D] → the maximum over each group's K rows, [G, D]."""
-    members = rows.view(groups, -1, rows.shape[1])  # [G, K, D]
-    if rows.device.type != "cpu" or torch.compiler.is_exporting():
-        return members.max(dim=1).values
-    # On a CPU, pooling channels-last images is much faster than max().
-    images = members.detach()[:, None].permute(0, 3, 1, 2)  # [G, D, 1, K]
-    _, index = F.max_pool2d(images, (1, members.shape[1]), return_indices=True)
-    return members.gather(1, index.view(groups, 1, -1))[:, 0]
+    return SharedMLP(*layers if last_relu else layers[:-1])
 
 
 class GroupMLP(nn.Module):
@@ -104,7 +114,7 @@ class GroupMLP(nn.Module):
         super().__init__()
         self.first = nn.Linear(widths[0], widths[1], bias=False)
         later = shared_mlp(*widths[1:], last_relu=False)
-        self.rest = nn.Sequential(nn.BatchNorm1d(widths[1]), nn.ReLU(inplace=True), *later)
+        self.rest = SharedMLP(nn.BatchNorm1d(widths[1]), nn.ReLU(inplace=True), *later)
 
     def forward(
         self,
@@ -127,7 +137,7 @@ class GroupMLP(nn.Module):
         grouped = ops.gather(self.first(rows), index)  # [B, M, K, D"]
         offset = F.linear(centers / radius, self.first.weight[:, :3])  # [B, M, D"]
         grouped = grouped.sub_(offset[:, :, None]).view(B * M * K, -1)
-        return maximum(self.rest(grouped), B * M).view(B, M, -1)
+        return self.rest.maximum(grouped, B * M).view(B, M, -1)
 
 
 class FeaturePropagation(nn.Module):
@@ -142,7 +152,7 @@ class FeaturePropagation(nn.Module):
         super().__init__()
         self.widths, self.power = (coarse, own), power
         self.first = nn.Linear(coarse + own, widths[0], bias=False)
-        self.rest = nn.Sequential(
+        self.rest = SharedMLP(
             nn.BatchNorm1d(widths[0]), nn.ReLU(inplace=True), *shared_mlp(*widths)
         )
 

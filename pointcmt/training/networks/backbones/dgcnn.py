@@ -16,7 +16,6 @@ from pointcmt.training import ops
 from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     Prediction,
-    maximum,
     middle_in_plan,
     require_features,
     require_points,
@@ -61,9 +60,10 @@ class DGCNN(nn.Module):
         for number, edge in enumerate(self.edges):
             near = points if number == 0 else layers[-1]  # the first graph is that of places
             layers.append(edge(layers[-1], near))  # [B, N, 64], 64, 128, 256
-        rows = self.embed(torch.cat(layers[1:], dim=2).flatten(0, 1))  # [B·N, 1024]
-        rows = F.leaky_relu(rows, SLOPE, inplace=True)
-        pooled = torch.cat([maximum(rows, B), rows.view(B, N, -1).mean(dim=1)], dim=1)
+        linear, norm = self.embed
+        rows = linear(torch.cat(layers[1:], dim=2).flatten(0, 1))  # [B·N, 1024]
+        rows = ops.norm_relu(rows, norm, SLOPE)
+        pooled = torch.cat([ops.maximum(rows, B), rows.view(B, N, -1).mean(dim=1)], dim=1)
         feature = self.head(pooled)  # [B, 2048] → [B, 512]
         return Prediction(self.classifier(feature), feature, rows.view(B, N, -1))
 
@@ -101,5 +101,5 @@ class EdgeConv(nn.Module):
         there, here = self.linear.weight.split(D, dim=1)
         edges = ops.gather(F.linear(features, there), index)  # [B, N, K, D']
         edges = edges.add_(F.linear(features, here - there)[:, :, None])
-        highest = maximum(self.norm(edges.flatten(0, 2)), B * N)  # [B·N, D']
+        highest = ops.norm_maximum(edges.flatten(0, 2), self.norm, B * N)  # [B·N, D']
         return F.leaky_relu(highest, SLOPE).view(B, N, -1)

@@ -20,8 +20,6 @@ from pointcmt.training import ops
 from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     Prediction,
-    maximum,
-    pool,
     require_points,
     shared_mlp,
 )
@@ -51,7 +49,7 @@ class PointMLP(nn.Module):
         features = self.embed(points.reshape(B * N, 3)).view(B, N, -1)
         for stage in self.stages:
             points, features = stage(points, features)
-        feature = self.head(pool(features.flatten(0, 1), B))  # [B, N/16, 1024] → [B, 512]
+        feature = self.head(ops.maximum(features.flatten(0, 1), B).relu())
         return Prediction(self.classifier(feature), feature)
 
 
@@ -76,9 +74,9 @@ class Stage(nn.Module):
         # W·[grouped, anchor]: the anchor's part is the same for all of its neighbors.
         relative, absolute = self.linear.weight.split(features.shape[2], dim=1)
         rows = F.linear(grouped, relative).add_(F.linear(anchors, absolute)[:, :, None])
-        rows = self.neighbours(self.norm(rows.flatten(0, 2)).relu_())  # [B·M·K, D']
+        rows = self.neighbours(ops.norm_relu(rows.flatten(0, 2), self.norm))  # [B·M·K, D']
         B, M, _ = centers.shape
-        return centers, self.centers(maximum(rows, B * M)).view(B, M, -1)
+        return centers, self.centers(ops.maximum(rows, B * M)).view(B, M, -1)
 
     def _affine(self, differences: Tensor) -> Tensor:
         """α · (f_j - f_i) / (σ + 1e-5) + β with one σ for each cloud (equation 2)."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     Prediction,
-    maximum,
-    pool,
     require_inputs,
     shared_mlp,
 )
@@ -49,7 +47,7 @@ class PointNet(nn.Module):
         local = self.local(points.flatten(0, 1)).view(B, N, 64)
         transform = self.align_feature(local)  # [B, 64, 64]
         local = local @ transform
-        highest = maximum(self.lift(local.view(B * N, 64)), B)  # [B, 1024]
+        highest = self.lift.maximum(local.view(B * N, 64), B)  # [B, 1024]
         feature = self.head(highest.relu() if self.last_relu else highest)  # [B, 512]
         return Prediction(self.classifier(feature), feature, local, transform)
 
@@ -89,5 +87,5 @@ class TransformNet(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """[B, N, K + F] → [B, K, K]."""
         B = len(rows)
-        pooled = pool(self.lift(rows.flatten(0, 1)), B)  # [B, 1024]
+        pooled = self.lift.pool(rows.flatten(0, 1), B)  # [B, 1024]
         return self.matrix(self.head(pooled)).view(B, self.width, self.width)

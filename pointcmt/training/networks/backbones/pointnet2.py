@@ -18,7 +18,6 @@ from pointcmt.training.networks.backbones.blocks import (
     FeaturePropagation,
     GroupMLP,
     Prediction,
-    pool,
     require_inputs,
     require_points,
     shared_mlp,
@@ -70,7 +69,7 @@ class PointNet2(nn.Module):
         near = self.near(points[..., :3], own)  # [B, 512, 3], [B, 512, D]
         far = self.far(*near)  # [B, 128, 3], [B, 128, D]
         rows = torch.cat(far, dim=2).flatten(0, 1)
-        return Encoding(near, far, pool(self.all(rows), len(points)))  # [B·128, 1024] → [B, 1024]
+        return Encoding(near, far, self.all.pool(rows, len(points)))  # [B·128, 1024] → [B, 1024]
 
     def classify(self, encoding: "Encoding") -> Prediction:
         """Global feature [B, 1024] → logits [B, C], feature [B, 512]."""

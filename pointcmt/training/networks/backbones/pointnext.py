@@ -18,7 +18,6 @@ from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     GroupMLP,
     Prediction,
-    pool,
     require_points,
     shared_mlp,
 )
@@ -50,7 +49,7 @@ class PointNeXtS(nn.Module):
         for stage in self.stages:
             points, features = stage(points, features)  # [B, N/16, 3], [B, N/16, 16·W] at last
         rows = torch.cat([points, features], dim=2).flatten(0, 1)
-        feature = self.head(pool(self.all(rows), clouds))  # [B, 512]
+        feature = self.head(self.all.pool(rows, clouds))  # [B, 512]
         return Prediction(self.classifier(feature), feature)
 
 

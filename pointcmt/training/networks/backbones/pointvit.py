@@ -23,7 +23,7 @@ from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
     FeaturePropagation,
     Prediction,
-    maximum,
+    SharedMLP,
     middle_in_plan,
     require_features,
     require_points,
@@ -99,7 +99,7 @@ class PointViT(nn.Module):
     def classify(self, tokens: Tensor) -> Prediction:
         """tokens [B, 1 + G, D] → logits [B, C], feature [B, 512]."""
         B, _, D = tokens.shape
-        highest = maximum(tokens[:, 1:].reshape(-1, D), B)
+        highest = ops.maximum(tokens[:, 1:].reshape(-1, D), B)
         feature = self.head(torch.cat([tokens[:, 0], highest], dim=1))
         return Prediction(self.classifier(feature), feature)
 
@@ -158,7 +158,7 @@ class PatchEmbedding(nn.Module):
         self.near = nn.Sequential(*near, nn.Linear(128, 256, bias=False))
         self.both = nn.Linear(512, 512, bias=False)
         last = nn.Linear(512, between or width)
-        self.rest = nn.Sequential(nn.BatchNorm1d(512), nn.ReLU(inplace=True), last)
+        self.rest = SharedMLP(nn.BatchNorm1d(512), nn.ReLU(inplace=True), last)
         self.widen = nn.Linear(between, width) if between else nn.Identity()
 
     def forward(self, offsets: Tensor) -> Tensor:
@@ -169,9 +169,9 @@ class PatchEmbedding(nn.Module):
         B, G, K, inner = offsets.shape
         own = self.near(offsets.reshape(-1, inner))  # [B·G·K, 256]
         whole, each = self.both.weight.split(256, dim=1)
-        shared = F.linear(maximum(own, B * G), whole)  # [B·G, 512]
+        shared = F.linear(ops.maximum(own, B * G), whole)  # [B·G, 512]
         rows = F.linear(own, each).view(B * G, K, -1) + shared[:, None]
-        return self.widen(maximum(self.rest(rows.flatten(0, 1)), B * G)).view(B, G, -1)
+        return self.widen(ops.maximum(self.rest(rows.flatten(0, 1)), B * G)).view(B, G, -1)
 
 
 class Block(nn.Module):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pointcmt.training import ops
 from pointcmt.training.ops.sparse import KernelMap, sparse_convolution
 
 PRESENT = 0.5  # share of a kernel's neighbors that are occupied on surfaces, roughly
@@ -66,7 +67,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, rows: Tensor, kernel_map: KernelMap) -> Tensor:
         """[sources, C] → [targets, C']."""
-        return F.relu(self.norm(self.convolution(rows, kernel_map)), inplace=True)
+        return ops.norm_relu(self.convolution(rows, kernel_map), self.norm)
 
 
 def down_conv(before: int, after: int, norm: Norm) -> ConvNorm:
