@@ -23,7 +23,7 @@ def needs(extra: str, what: str = "this command") -> Iterator[None]:
     """
     if extra in WITH_TORCH:
         _let_waiting_threads_sleep()
-        _keep_freed_memory()
+        keep_freed_memory()
     try:
         yield
     except ModuleNotFoundError as error:
@@ -53,7 +53,7 @@ def _let_waiting_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc reuse large arrays that are freed, unless the environment says how it allocates.
 
     By default it returns each array of more than 32 MiB to the system, and the next one of that
