@@ -3,8 +3,8 @@
 On a CPU a training step of a point network spends as long on these as on its matrix products, since
 each is a pass over its largest tensors, which no cache holds. The compiled kernels
 (`rows_compiled`) pass over the rows twice forward, for statistics and the result, and twice
-backward. Everywhere else (CUDA, evaluation, half precision, torch.compile, which fuses by itself,
-and torch's other batch norms) these functions call torch.
+backward. Everywhere else (fewer rows, CUDA, evaluation, half precision, torch.compile, which fuses by
+itself, and torch's other batch norms) these functions call torch.
 
 Statistics are those of `nn.BatchNorm1d`: the mean and the biased variance of the batch normalize,
 and the unbiased one goes into `running_var`. Sums are taken over blocks of 64 rows in the rows'
@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from pointcmt.training.ops import rows_compiled
 from pointcmt.training.ops.rows_compiled import BLOCK
 
-SHARED = 1 << 18  # numbers from which on threads share the rows
+FUSED = 1 << 20  # numbers from which on the kernels run; fewer stay in the cache between passes
 
 
 def norm_relu(rows: Tensor, norm: nn.Module, slope: float = 0.0) -> Tensor:
@@ -75,6 +75,7 @@ def _is_fused(rows: Tensor, norm: nn.Module) -> bool:
         and rows.dtype in (torch.float32, torch.float64)
         and rows.dim() == 2
         and len(rows) > 1
+        and rows.numel() >= FUSED
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
@@ -87,7 +88,7 @@ def _statistics(rows: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     blocks = -(-count // BLOCK)
     partial = torch.empty(2, blocks, width, dtype=rows.dtype)
     arrays = rows.detach().contiguous().numpy(), partial.numpy()
-    _over_blocks(rows_compiled.block_statistics, blocks, rows.numel(), *arrays)
+    _over_blocks(rows_compiled.block_statistics, blocks, *arrays)
     found = torch.from_numpy(rows_compiled.join_statistics(partial.numpy(), count))
     mean, variance = found[0], found[1] / count
     norm.num_batches_tracked.add_(1)
@@ -114,7 +115,7 @@ class _NormReLU(torch.autograd.Function):
         ctx.slope = slope
         out = torch.empty_like(rows)
         arrays = _arrays(rows, weight * scale, bias, mean, out)
-        _over_blocks(rows_compiled.relu, _blocks(rows), rows.numel(), *arrays, _like(rows, slope))
+        _over_blocks(rows_compiled.relu, _blocks(rows), *arrays, _like(rows, slope))
         return out
 
     @staticmethod
@@ -125,11 +126,11 @@ class _NormReLU(torch.autograd.Function):
         partial = torch.empty(2, blocks, rows.shape[1], dtype=rows.dtype)
         arrays = _arrays(rows, weight * scale, bias, mean, grad)
         kernel = rows_compiled.relu_sums
-        _over_blocks(kernel, blocks, rows.numel(), *arrays, slope, partial.numpy())
+        _over_blocks(kernel, blocks, *arrays, slope, partial.numpy())
         to_bias, to_weight, constant, linear = _column_gradients(partial, rows, weight, scale)
         out = torch.empty_like(rows)
         arrays += _arrays(constant, linear, out)
-        _over_blocks(rows_compiled.relu_gradient, blocks, rows.numel(), *arrays, slope)
+        _over_blocks(rows_compiled.relu_gradient, blocks, *arrays, slope)
         return out, to_weight, to_bias, None, None, None
 
 
@@ -149,7 +150,7 @@ class _NormMaximum(torch.autograd.Function):
         out = rows.new_empty(groups, rows.shape[1])
         index = torch.empty(out.shape, dtype=torch.int32)
         arrays = _arrays(rows, weight * scale, bias, mean, out, index)
-        _over_blocks(rows_compiled.maximum, groups, rows.numel(), *arrays)
+        _over_blocks(rows_compiled.maximum, groups, *arrays)
         ctx.save_for_backward(rows, weight, mean, scale, index)
         return out
 
@@ -160,11 +161,11 @@ class _NormMaximum(torch.autograd.Function):
         groups, grad = len(grad), grad.contiguous()
         partial = torch.empty(2, groups, rows.shape[1], dtype=rows.dtype)
         kept = _arrays(rows, mean, grad, index)
-        _over_blocks(rows_compiled.maximum_sums, groups, grad.numel(), *kept, partial.numpy())
+        _over_blocks(rows_compiled.maximum_sums, groups, *kept, partial.numpy())
         to_bias, to_weight, constant, linear = _column_gradients(partial, rows, weight, scale)
         out = torch.empty_like(rows)
         arrays = (*kept, *_arrays(weight * scale, constant, linear, out))
-        _over_blocks(rows_compiled.maximum_gradient, groups, rows.numel(), *arrays)
+        _over_blocks(rows_compiled.maximum_gradient, groups, *arrays)
         return out, to_weight, to_bias, None, None, None
 
 
@@ -197,13 +198,13 @@ def _like(rows: Tensor, value: float) -> Any:
     return torch.tensor(value, dtype=rows.dtype).numpy()[()]
 
 
-def _over_blocks(kernel: Callable[..., None], blocks: int, size: int, *arguments: Any) -> None:
-    """Run a kernel on blocks first ... last - 1 of its arrays; threads share them if size is large.
+def _over_blocks(kernel: Callable[..., None], blocks: int, *arguments: Any) -> None:
+    """Run a kernel on blocks first ... last - 1 of its arrays, shared by the threads.
 
     As in `points.over_clouds`, the threads live only during the call.
     """
     threads = min(torch.get_num_threads(), blocks)
-    if threads < 2 or size < SHARED:
+    if threads < 2:
         return kernel(0, blocks, *arguments)
     bounds = np.linspace(0, blocks, threads + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads - 1) as pool:

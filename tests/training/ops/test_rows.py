@@ -26,6 +26,11 @@ OPERATIONS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def small_rows_have_kernels_too(monkeypatch):
+    monkeypatch.setattr(module, "FUSED", 0)
+
+
 def batch_norm(width, dtype=torch.float64, **options):
     norm = nn.BatchNorm1d(width, dtype=dtype, **options)
     nn.init.normal_(norm.weight)
@@ -97,7 +102,6 @@ def test_float32_is_as_near_to_float64_as_torch_s(name):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch):
-    monkeypatch.setattr(module, "SHARED", 0)
     torch.manual_seed(0)
     operation, _ = OPERATIONS[name]
     rows = torch.randn(64 * 30, 24)
@@ -185,3 +189,10 @@ def test_a_shared_mlp_is_its_layers_one_after_another(last_relu):
     if not last_relu:
         pooled = expected.unflatten(0, (6, 10)).amax(dim=1).relu()
         torch.testing.assert_close(mlp.pool(rows, 6), pooled, rtol=1e-12, atol=1e-12)
+
+
+def test_large_rows_alone_run_through_the_kernels(monkeypatch):
+    monkeypatch.setattr(module, "FUSED", 64 * 8)
+    norm = batch_norm(8, torch.float32)
+    kinds = [type(ops.norm_relu(torch.randn(n, 8), norm).grad_fn).__name__ for n in (64, 63)]
+    assert kinds == ["_NormReLUBackward", "ReluBackward0"]
