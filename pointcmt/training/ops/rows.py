@@ -3,8 +3,8 @@
 On a CPU a training step of a point network spends as long on these as on its matrix products, since
 each is a pass over its largest tensors, which no cache holds. The compiled kernels
 (`rows_compiled`) pass over the rows twice forward, for statistics and the result, and twice
-backward. Everywhere else (fewer rows, CUDA, evaluation, half precision, torch.compile, which fuses by
-itself, and torch's other batch norms) these functions call torch.
+backward. Everywhere else (fewer rows, CUDA, evaluation, half precision, torch.compile, which fuses
+by itself, and torch's other batch norms) these functions call torch.
 
 Statistics are those of `nn.BatchNorm1d`: the mean and the biased variance of the batch normalize,
 and the unbiased one goes into `running_var`. Sums are taken over blocks of 64 rows in the rows'
