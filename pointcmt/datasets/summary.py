@@ -49,6 +49,7 @@ def summarize(path: str | Path) -> dict[str, Any]:
         "features": [_features(store, key, status == DONE) for key in list_features(store)],
         "classes": classes,
         "bytes": store.storage.size(),
+        "codec": schema.codec,
         "failures": [{"id": o.id, "reason": o.reason, "detail": o.detail} for o in failures],
         "notes": notes,
     }
@@ -129,7 +130,7 @@ def describe(facts: dict[str, Any]) -> str:
         *_dimensions(facts),
     ]
     if facts["bytes"] is not None:
-        lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB")
+        lines.append(f"  on disk  {facts['bytes'] / 2**20:,.1f} MiB, codec {facts['codec']}")
     for one in facts["features"]:
         lines.append(
             f"  features {one['key']}: {one.get('backbone', 'unknown')}, {one['width']} values "

@@ -10,6 +10,7 @@ from pointcmt.datasets.store.metadata import group_metadata
 from pointcmt.datasets.store.schema import CODECS
 from pointcmt.datasets.store.verify import verify
 from pointcmt.datasets.store.view_store import ViewStore
+from pointcmt.datasets.summary import describe, summarize
 from pointcmt.errors import DamageError
 from tests.commands import pointcmt
 from tests.stores import render_toy
@@ -34,6 +35,7 @@ def test_all_codecs_hold_the_same_and_zarr_reads_them(stores, codec):
         assert np.array_equal(group[name][:], expected), name
     assert store.attributes["schema"]["codec"] == codec
     assert verify(store.path).ok
+    assert f" MiB, codec {codec}\n" in describe(summarize(store.path))
 
 
 def test_the_default_is_not_named_so_that_such_stores_are_those_of_earlier_versions(stores):
