@@ -21,6 +21,8 @@ LEAST_MOMENTUM = 0.001  # of batch norms
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
     """Return the optimizer over all parameters that are trained."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # All moments in one pass: three times as fast on a CPU; on CUDA torch's default is as fast.
+    fused = all(parameter.device.type == "cpu" for parameter in trained) or None
     rate, decay = config.learning_rate, config.weight_decay
     groups: list[dict[str, Any]] = [{"params": trained}]
     if config.decay == "matrices":
@@ -33,9 +35,11 @@ def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer
         ]
     if config.name == "sgd":
         nesterov = config.nesterov
-        return torch.optim.SGD(groups, rate, MOMENTUM, weight_decay=decay, nesterov=nesterov)
+        return torch.optim.SGD(
+            groups, rate, MOMENTUM, weight_decay=decay, nesterov=nesterov, fused=fused
+        )
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](groups, lr=rate, weight_decay=decay)
+    return kinds[config.name](groups, lr=rate, weight_decay=decay, fused=fused)
 
 
 def _is_vector(parameter: Tensor) -> bool:
