@@ -74,6 +74,28 @@ class Detector(Network):
     0 = always 0.1."""
 
 
+class VoteLoss(Section):
+    """Only for model.head=votenet: the weights of the terms of the loss. Their sum is multiplied by
+    10."""
+
+    vote: Weight = 1.0
+    """Weight of the L1 distance of votes."""
+    objectness: Weight = 0.5
+    """Weight of the cross entropy of objectness."""
+    center: Weight = 1.0
+    """Weight of the squared distances of centers."""
+    heading_class: Weight = 0.1
+    """Weight of the cross entropy of bins of headings."""
+    heading_residual: Weight = 1.0
+    """Weight of the residuals of headings."""
+    size_class: Weight = 0.1
+    """Weight of the cross entropy of mean sizes."""
+    size_residual: Weight = 1.0
+    """Weight of the residuals of sizes."""
+    classes: Weight = 0.1
+    """Weight of the cross entropy of classes."""
+
+
 class QueryLoss(Section):
     """Only for model.head=3detr: the costs by which queries are matched with boxes, and the weights
     of the terms of the loss."""
@@ -132,6 +154,7 @@ class DetectConfig(DownstreamConfig):
     none: no weights, as a baseline."""
     data: DetectionData = DetectionData()
     model: Detector = Detector()
+    votenet: VoteLoss = VoteLoss()
     queries: QueryLoss = QueryLoss()
     optimizer: Optimizer = Optimizer(name="adam", weight_decay=0.0)
     schedule: Schedule = Schedule(name="steps")

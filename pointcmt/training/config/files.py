@@ -71,6 +71,13 @@ ADDED = (
     *(f"model.{name}" for name in ("head", "dropout", "cache")),
     "distillation.gradients",
     *(
+        f"votenet.{name}"
+        for name in (
+            *("vote", "objectness", "center", "heading_class", "heading_residual", "size_class"),
+            *("size_residual", "classes"),
+        )
+    ),
+    *(
         f"queries.{name}"
         for name in (
             *("class_cost", "giou_cost", "center_cost", "objectness_cost", "no_object", "classes"),

@@ -46,6 +46,17 @@ class VoteHead:
         self.config = config
         self.instances = config.data.votes == "instances"
         self.channels: tuple[str, ...] = ("instance",) * self.instances
+        given = config.votenet
+        self.weights = {
+            "vote": given.vote,
+            "objectness": given.objectness,
+            "center": given.center,
+            "heading_class": given.heading_class,
+            "heading_residual": given.heading_residual,
+            "size_class": given.size_class,
+            "size_residual": given.size_residual,
+            "class": given.classes,
+        }
 
     def before(self, batch: Batch) -> Tensor:
         """Return the boxes that each point votes for, i64 [B, N, 3]; -1 = none."""
@@ -69,7 +80,7 @@ class VoteHead:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its terms by name."""
         terms = loss_terms(found, targets, model.get_buffer("mean_sizes"))
-        return total_loss(terms), terms
+        return total_loss(terms, self.weights), terms
 
     def detections(self, found: Proposals, model: nn.Module, points: Tensor) -> list[Detections]:
         """Return the detections of each scene with these points [B, N, 3]."""

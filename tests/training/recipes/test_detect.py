@@ -22,7 +22,6 @@ from pointcmt.training.evaluation.prediction import open_predictor
 from pointcmt.training.loop import train
 from pointcmt.training.networks.detection.seeds import Level, PointSeeds
 from pointcmt.training.networks.detection.votenet import VoteNet
-from pointcmt.training.ops.detection.losses import WEIGHTS
 from pointcmt.training.ops.detection.proposals import detect
 from pointcmt.training.ops.detection.scores import TrueBoxes, detection_scores
 from pointcmt.training.recipes import build_recipe
@@ -39,6 +38,11 @@ from tests.training.equal_runs import assert_equal_runs, metrics
 from tests.training.stores import small_config
 
 DETR = ("model.head=3detr", "schedule.warmup=0")
+WEIGHTS = {  # of the terms of VoteNet's loss, by default
+    **dict.fromkeys(("vote", "center", "heading_residual", "size_residual"), 1.0),
+    **dict.fromkeys(("heading_class", "size_class", "class"), 0.1),
+    "objectness": 0.5,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,13 +101,27 @@ def test_training_learns_to_find_the_block(rooms):
     assert recipe.score(found["counts"])["ap25"] > 0.9
 
 
+def weighted(terms, weights):
+    """VoteNet's loss from its terms."""
+    return 10 * sum(weight * float(terms[f"{name}_loss"]) for name, weight in weights.items())
+
+
 def test_metrics_of_each_epoch_are_logged(run):
-    names = {f"{name}_loss" for name in WEIGHTS}
     for record in metrics(run):
-        assert names < set(record)
-        total = sum(weight * record[f"{name}_loss"] for name, weight in WEIGHTS.items())
-        assert record["loss"] == pytest.approx(10 * total, rel=1e-5)
+        assert record["loss"] == pytest.approx(weighted(record, WEIGHTS), rel=1e-5)
     assert (run / "scenes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_term_of_the_loss_has_a_weight_of_its_own(rooms):
+    weights = {name: number + 1 for number, name in enumerate(WEIGHTS)}
+    settings = [f"votenet.{name}={weight}" for name, weight in weights.items()]
+    renamed = [setting.replace(".class=", ".classes=") for setting in settings]
+    given = config(*renamed, "model.headings=4", "model.backbone=pointnet2-votenet")
+    recipe = recipes.build(given, 1, False)
+    recipe = recipe.prepare(RecipeContext(rooms, np.arange(6), {}, None, None, np.arange(2, 6)))
+    (batch,) = open_stream(rooms, np.arange(2, 6), evaluation_config(recipe.stream, 4))
+    loss, terms = recipe.loss(recipe.model, batch, torch.Generator())
+    assert loss.item() == pytest.approx(weighted(terms, weights), rel=1e-5)
 
 
 def test_validation_scores_as_evaluation_does(run, rooms):

@@ -18,23 +18,12 @@ from pointcmt.training.ops.detection.targets import (
 
 FLOOR = 1e-6  # added to the size of a set
 OBJECTNESS = (0.2, 0.8)  # weights of negatives and positives
-# Weights of the terms in the total, which is multiplied by 10 besides.
-WEIGHTS = {
-    "vote": 1.0,
-    "objectness": 0.5,
-    "center": 1.0,
-    "heading_class": 0.1,
-    "heading_residual": 1.0,
-    "size_class": 0.1,
-    "size_residual": 1.0,
-    "class": 0.1,
-}
-FACTOR = 10.0
+FACTOR = 10.0  # of the weighted sum of all terms
 
 
-def total_loss(terms: dict[str, Tensor]) -> Tensor:
-    """Return the weighted sum of the terms of `loss_terms`."""
-    weighted = [weight * terms[name] for name, weight in WEIGHTS.items()]
+def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Return 10 times the sum of the terms of `loss_terms`, with a weight for each."""
+    weighted = [weight * terms[name] for name, weight in weights.items()]
     return FACTOR * torch.stack(weighted).sum()
 
 

@@ -136,6 +136,23 @@ def test_the_yaw_of_a_box_is_where_its_front_faces(seed):
         assert not _inside(made.outline, behind)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_back_of_a_sofa_is_opposite_to_its_front(seed):
+    """Above the middle of its box, a sofa's surface is behind the middle, on average."""
+    made = room(seed)
+    for box, label, instance in zip(
+        made.boxes.astype(np.float64), made.box_label, made.box_instance, strict=True
+    ):
+        if BOX_CLASSES[label] != "sofa":
+            continue
+        corners = made.mesh.vertices[made.mesh.faces[made.face_instance == instance]] - box[:3]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        areas, middles = np.linalg.norm(normals, axis=1), corners.mean(axis=1)
+        upper = middles[:, 2] > 0
+        ahead = middles[upper] @ [np.cos(box[6]), np.sin(box[6]), 0]
+        assert np.average(ahead, weights=areas[upper]) < 0
+
+
 def _inside(outline, point):
     """Whether a point is inside a polygon: the angles to its corners add up to a full turn."""
     offset = outline - point

@@ -18,6 +18,9 @@ from tests.training.ops.detection.scenes import (
 )
 
 SCENES, BOXES, EACH, COUNT = 2, 5, 8, 30
+TERMS = ("vote", "objectness", "center", "heading_class", "heading_residual", "size_class")
+TERMS += ("size_residual", "class")
+WEIGHTS = dict(zip(TERMS, (2.0, 0.3, 0.7, 1.1, 0.9, 0.4, 1.3, 0.6), strict=True))
 
 
 def generator(seed=0):
@@ -104,11 +107,8 @@ def test_terms_agree_with_a_plain_loop(seed):
     found = near(found, targets)
     terms, expected = loss_terms(found, targets, sizes), plain_terms(found, targets, sizes)
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-9)
-    e = expected
-    boxes = e["center"] + 0.1 * e["heading_class"] + e["heading_residual"]
-    boxes += 0.1 * e["size_class"] + e["size_residual"]
-    total = 10 * (e["vote"] + 0.5 * e["objectness"] + boxes + 0.1 * e["class"])
-    assert float(total_loss(terms)) == pytest.approx(total, rel=1e-9)
+    total = 10 * sum(weight * expected[name] for name, weight in WEIGHTS.items())
+    assert float(total_loss(terms, WEIGHTS)) == pytest.approx(total, rel=1e-9)
 
 
 def test_perfect_proposals_have_no_loss():
@@ -156,7 +156,7 @@ def test_gradients_agree_with_finite_differences():
 
     def loss(*values):
         given = found._replace(**dict(zip(names, values, strict=True)))
-        return total_loss(loss_terms(given, targets, sizes))
+        return total_loss(loss_terms(given, targets, sizes), WEIGHTS)
 
     inputs = [getattr(found, name).clone().requires_grad_() for name in names]
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
