@@ -30,6 +30,8 @@ from pointcmt.commands.options import (
     start_logging,
 )
 from pointcmt.console import duration, logger, show
+from pointcmt.render.jobs.processes import start_spare
+from pointcmt.render.limits import usable_cores
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -97,6 +99,8 @@ def render(
     allow(None, dataset)
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
+    if scheduler is None and not dry_run:
+        start_spare(workers or usable_cores())  # they import the renderer while this one plans
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
     from pointcmt.datasets.sources.holdout import hold_out

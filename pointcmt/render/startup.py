@@ -14,8 +14,9 @@ from pointcmt.extras import install
 WEB_PLOTS = "open3d.visualization.draw_plotly"
 NO_PLOTS = SimpleNamespace(get_plotly_fig=None, draw_plotly=None, draw_plotly_server=None)
 WEB_VISUALIZER = "OPEN3D_DISABLE_WEB_VISUALIZER"
-# numba imports a BLAS from scipy if it is installed, which no kernel here needs: 0.2 s.
-BLAS = "scipy.linalg"
+# numba asks scipy for its version and for a BLAS if it is installed, which no kernel here needs:
+# 0.2 s.
+SCIPY = ("scipy", "scipy.linalg")
 
 
 # System libraries that open3d needs but does not ship, and the Debian packages that contain them.
@@ -56,7 +57,7 @@ def import_lightly() -> None:
 
     For worker processes only: the user's own process may need the parts that are left out.
     """
-    with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, BLAS: None}):
+    with suppress(ImportError), _instead({WEB_PLOTS: NO_PLOTS, **dict.fromkeys(SCIPY)}):
         import numba.np.arraymath  # noqa: F401
         import open3d  # noqa: F401
 

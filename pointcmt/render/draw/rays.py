@@ -85,7 +85,7 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
     depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
     width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
     met = np.ones(count, np.bool_)
-    smooth = len(surface.corner_normals) > 0
+    fixed = has_axis(cameras.axis[0])  # not in the loop: a slice per sample would double the time
     for n in range(count):
         face = hits[n]
         if face < 0:
@@ -140,13 +140,36 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
             nx * cameras.light[view, 0] + ny * cameras.light[view, 1] + nz * cameras.light[view, 2]
         )
         along = nx * cameras.axis[view, 0] + ny * cameras.axis[view, 1] + nz * cameras.axis[view, 2]
-        light[n] = light_on(facing, length, toward, along, has_axis(cameras.axis[view]))
-        if smooth:
-            corners, ray = surface.corner_normals[face], (dx, dy, dz)
-            key, axis = cameras.light[view], cameras.axis[view]
-            found = smooth_light(corners, wa, wb, wc, ray, facing > 0.0, length, key, axis)
-            light[n] = found if found >= 0.0 else light[n]
+        light[n] = light_on(facing, length, toward, along, fixed)
+    if len(surface.corner_normals) > 0:
+        _shade_smoothly(light, pixels, offsets, hits, weights, size, cameras, surface)
     return depth, weights, width, light, met
+
+
+@compiled
+def _shade_smoothly(light, pixels, offsets, hits, weights, size, cameras, surface):  # type: ignore[no-untyped-def]
+    """Replace the light [n·S] of `locate` by that of the corners' normals, where there are any."""
+    samples = len(offsets)
+    for n in range(len(hits)):
+        face = hits[n]
+        if face < 0:
+            continue
+        view, rest = divmod(pixels[n // samples], size * size)
+        row, column = divmod(rest, size)
+        u, v = column + offsets[n % samples, 0], row + offsets[n % samples, 1]
+        m = cameras.pixel_to_ray[view]
+        dx = m[0, 0] * u + m[0, 1] * v + m[0, 2]
+        dy = m[1, 0] * u + m[1, 1] * v + m[1, 2]
+        dz = m[2, 0] * u + m[2, 1] * v + m[2, 2]
+        nx, ny, nz = surface.normals[face, 0], surface.normals[face, 1], surface.normals[face, 2]
+        corners, ray = surface.corner_normals[face], (dx, dy, dz)
+        turned_away = nx * dx + ny * dy + nz * dz > 0.0
+        length = np.sqrt(dx * dx + dy * dy + dz * dz)
+        key, axis = cameras.light[view], cameras.axis[view]
+        wa, wb, wc = weights[n, 0], weights[n, 1], weights[n, 2]
+        found = smooth_light(corners, wa, wb, wc, ray, turned_away, length, key, axis)
+        if found >= 0.0:
+            light[n] = found
 
 
 @compiled

@@ -1,10 +1,11 @@
 """The main program of a worker process: run tasks from a pipe, and report each shape it begins.
 
-supervisor.py starts it as `python -m pointcmt.render.jobs.child PIPE PARENT`. It is never
+processes.py starts it as `python -m pointcmt.render.jobs.child PIPE PARENT`. It is never
 forked: a fork breaks GL contexts, tensorstore and thread pools.
 """
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -33,8 +34,11 @@ def main(pipe: int, parent: int) -> None:
     connection = Connection(pipe)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         try:
-            make_runner, argument, number = connection.recv()
-            run = make_runner(argument, number)
+            # Imports make many lasting objects, among which the collector would look for garbage.
+            gc.disable()
+            run = _receive_runner(connection)
+            gc.freeze()
+            gc.enable()
             _announce_compiling(connection)
             while connection.poll(IDLE_TIMEOUT):
                 task, blame = connection.recv()
@@ -42,6 +46,17 @@ def main(pipe: int, parent: int) -> None:
                 connection.send(("done", result))
         except PointcmtError as error:
             connection.send(("error", error))
+
+
+def _receive_runner(connection: Connection) -> Runner:
+    """Make the runner that the parent asks for; before, do what it sends to prepare for one."""
+    message = connection.recv()
+    while callable(message):
+        message()
+        message = connection.recv()
+    make_runner, argument, number = message
+    runner: Runner = make_runner(argument, number)
+    return runner
 
 
 def _announce_compiling(connection: Connection) -> None:

@@ -14,8 +14,8 @@ from pointcmt.datasets.sources.listing import split_source
 from pointcmt.datasets.store.claims import ClaimLost, Held
 from pointcmt.errors import PointcmtError
 from pointcmt.render.jobs.job import Finished, Job, Task, stage_to_run, store_of_job
+from pointcmt.render.jobs.processes import import_renderer
 from pointcmt.render.jobs.supervisor import Work, WorkerPool
-from pointcmt.render.startup import import_lightly
 
 if TYPE_CHECKING:
     from pointcmt.render.jobs.shards import ShardRunner
@@ -45,7 +45,7 @@ def run_claimed(pool: WorkerPool, work: Work, task: Task) -> Finished | Held:
 
 def make_runner(job: Job, worker: int) -> "ShardRunner":
     """Return the runner of one worker process, the only place that loads the large libraries."""
-    import_lightly()
+    import_renderer()
     plugins.trust(job.dataset)  # the process that made the job was allowed to import it
     if job.modules:
         plugins.look_in(job.modules)

@@ -7,24 +7,21 @@ on a dask worker (cluster_task.py); the caller does not notice that a process wa
 """
 
 import mmap
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from pointcmt.errors import PointcmtError, Reason
+from pointcmt.render.jobs import processes
 from pointcmt.render.jobs.child import Runner
 
 POLL_INTERVAL = 5.0  # seconds
@@ -117,7 +114,9 @@ class Worker:
             with self._starting:
                 if self._closed:
                     raise Stopped
-                self._process, self._connection = _start(self.work, self.number)
+                self._process, self._connection = processes.take()
+                with suppress(BrokenPipeError, ConnectionResetError):  # see _failure
+                    self._connection.send((self.work.make_runner, self.work.argument, self.number))
                 self._abandoned = False
         self._shape, self._compiling, self._since = None, False, time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # it has just died: see _failure
@@ -288,37 +287,6 @@ class _Failures:
             self.recorded[shape] = failure.reason, failure.detail
 
 
-def _start(work: Work, number: int) -> tuple["subprocess.Popen[bytes]", Connection]:
-    """Start a process; return it and the pipe to it.
-
-    It is not one of multiprocessing's: daemonic processes, as dask workers are, cannot start those.
-    """
-    ours, theirs = Pipe()
-    command = [sys.executable, "-P", "-m", "pointcmt.render.jobs.child"]
-    command += [str(theirs.fileno()), str(os.getpid())]
-    path = os.pathsep.join(map(os.path.abspath, sys.path))
-    process = _launcher.submit(
-        subprocess.Popen,
-        command,
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
-    ).result()
-    theirs.close()
-    with suppress(BrokenPipeError, ConnectionResetError):
-        ours.send((work.make_runner, work.argument, number))
-    return process, ours
-
-
-def _block_interrupts() -> None:
-    """Block Ctrl-C in this thread, and thus in the processes that it starts."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-# The kernel ends a worker with the THREAD that started it: one lasting thread starts them all.
-_launcher = ThreadPoolExecutor(1, "launcher", initializer=_block_interrupts)
-
-
 class LocalWorkers:
     """An engine (backlog.Engine) of `count` processes on this machine.
 
@@ -352,6 +320,7 @@ class LocalWorkers:
 
     def close(self) -> None:
         self._pool.close()
+        processes.end_spare()
         started = [future for future in self._running if not future.cancel()]
         for _ in range(self.count):
             self._queue.put(None)
