@@ -195,7 +195,7 @@ def test_the_defaults_equal_the_specification():
     config = load_config("mvnet")
     assert (config.preset, config.epochs, config.masking) == ("mvnet-style", 100, 0.3)
     assert (config.images.backbone, config.images.size) == ("dinov2-base", 224)
-    assert (config.transfer.coverage, config.matching.weight) == (0.25, 0.3)
+    assert (config.transfer.coverage, config.matching.weight) == (0.25, 0.03)
     assert (config.matching.matches, config.matching.temperature) == (4096, 0.07)
     assert config.projection.size // config.matching.stride == 224 // 8
     optimizer, schedule = config.optimizer, config.schedule
