@@ -10,7 +10,7 @@ from pointcmt.training.ops.points import (
     over_clouds,
     three_nearest_weights,
 )
-from pointcmt.training.ops.rows import maximum, norm_maximum, norm_relu
+from pointcmt.training.ops.rows.norms import maximum, norm_maximum, norm_relu
 
 __all__ = [
     "WEIGHT_FLOOR",

@@ -1,4 +1,4 @@
-"""Kernels of `rows` for CPUs, on blocks first ... last - 1 of their arrays.
+"""Kernels of `norms` for CPUs, on blocks first ... last - 1 of their arrays.
 
 A block has `BLOCK` rows, or is a group of rows with one maximum. The inner loops are over columns:
 the compiler turns them into SIMD without reordering sums.

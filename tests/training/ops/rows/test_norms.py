@@ -7,7 +7,7 @@ from torch import nn
 
 from pointcmt.training import ops
 from pointcmt.training.networks.backbones.blocks import shared_mlp
-from pointcmt.training.ops import rows as module
+from pointcmt.training.ops.rows import norms as module
 
 SHAPES = [(2, 1, 1), (60, 7, 5), (195, 130, 3), (1024, 16, 128)]  # rows, columns, rows of a group
 OPERATIONS = {
@@ -125,7 +125,7 @@ def test_the_gradient_of_equal_maxima_goes_to_the_first():
     index = torch.empty(2, 2, dtype=torch.int32)
     out, zero, one = torch.empty(2, 2).double(), torch.zeros(2).double(), torch.ones(2).double()
     arrays = (each.numpy() for each in (rows, one, zero, zero, out, index))
-    module.rows_compiled.maximum(0, 2, *arrays)
+    module.norms_compiled.maximum(0, 2, *arrays)
     assert index.tolist() == [[1, 0], [1, 0]]
     assert out.tolist() == [[2.0, 3.0], [2.0, 3.0]]
 

@@ -2,7 +2,7 @@
 
 On a CPU a training step of a point network spends as long on these as on its matrix products, since
 each is a pass over its largest tensors, which no cache holds. The compiled kernels
-(`rows_compiled`) pass over the rows twice forward, for statistics and the result, and twice
+(`norms_compiled`) pass over the rows twice forward, for statistics and the result, and twice
 backward. Everywhere else (fewer rows, CUDA, evaluation, half precision, torch.compile, which fuses
 by itself, and torch's other batch norms) these functions call torch.
 
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pointcmt.training.ops import rows_compiled
-from pointcmt.training.ops.rows_compiled import BLOCK
+from pointcmt.training.ops.rows import norms_compiled
+from pointcmt.training.ops.rows.norms_compiled import BLOCK
 
 FUSED = 1 << 20  # numbers from which on the kernels run; fewer stay in the cache between passes
 
@@ -88,8 +88,8 @@ def _statistics(rows: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     blocks = -(-count // BLOCK)
     partial = torch.empty(2, blocks, width, dtype=rows.dtype)
     arrays = rows.detach().contiguous().numpy(), partial.numpy()
-    _over_blocks(rows_compiled.block_statistics, blocks, *arrays)
-    found = torch.from_numpy(rows_compiled.join_statistics(partial.numpy(), count))
+    _over_blocks(norms_compiled.block_statistics, blocks, *arrays)
+    found = torch.from_numpy(norms_compiled.join_statistics(partial.numpy(), count))
     mean, variance = found[0], found[1] / count
     norm.num_batches_tracked.add_(1)
     momentum = norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked)
@@ -115,7 +115,7 @@ class _NormReLU(torch.autograd.Function):
         ctx.slope = slope
         out = torch.empty_like(rows)
         arrays = _arrays(rows, weight * scale, bias, mean, out)
-        _over_blocks(rows_compiled.relu, _blocks(rows), *arrays, _like(rows, slope))
+        _over_blocks(norms_compiled.relu, _blocks(rows), *arrays, _like(rows, slope))
         return out
 
     @staticmethod
@@ -125,12 +125,12 @@ class _NormReLU(torch.autograd.Function):
         blocks, grad, slope = _blocks(rows), grad.contiguous(), _like(rows, ctx.slope)
         partial = torch.empty(2, blocks, rows.shape[1], dtype=rows.dtype)
         arrays = _arrays(rows, weight * scale, bias, mean, grad)
-        kernel = rows_compiled.relu_sums
+        kernel = norms_compiled.relu_sums
         _over_blocks(kernel, blocks, *arrays, slope, partial.numpy())
         to_bias, to_weight, constant, linear = _column_gradients(partial, rows, weight, scale)
         out = torch.empty_like(rows)
         arrays += _arrays(constant, linear, out)
-        _over_blocks(rows_compiled.relu_gradient, blocks, *arrays, slope)
+        _over_blocks(norms_compiled.relu_gradient, blocks, *arrays, slope)
         return out, to_weight, to_bias, None, None, None
 
 
@@ -150,7 +150,7 @@ class _NormMaximum(torch.autograd.Function):
         out = rows.new_empty(groups, rows.shape[1])
         index = torch.empty(out.shape, dtype=torch.int32)
         arrays = _arrays(rows, weight * scale, bias, mean, out, index)
-        _over_blocks(rows_compiled.maximum, groups, *arrays)
+        _over_blocks(norms_compiled.maximum, groups, *arrays)
         ctx.save_for_backward(rows, weight, mean, scale, index)
         return out
 
@@ -161,11 +161,11 @@ class _NormMaximum(torch.autograd.Function):
         groups, grad = len(grad), grad.contiguous()
         partial = torch.empty(2, groups, rows.shape[1], dtype=rows.dtype)
         kept = _arrays(rows, mean, grad, index)
-        _over_blocks(rows_compiled.maximum_sums, groups, *kept, partial.numpy())
+        _over_blocks(norms_compiled.maximum_sums, groups, *kept, partial.numpy())
         to_bias, to_weight, constant, linear = _column_gradients(partial, rows, weight, scale)
         out = torch.empty_like(rows)
         arrays = (*kept, *_arrays(weight * scale, constant, linear, out))
-        _over_blocks(rows_compiled.maximum_gradient, groups, *arrays)
+        _over_blocks(norms_compiled.maximum_gradient, groups, *arrays)
         return out, to_weight, to_bias, None, None, None
 
 

@@ -1,0 +1,1 @@
+"""Operations on rows [M, D], one for each point or neighbor of a batch."""
