@@ -30,8 +30,6 @@ from pointcmt.commands.options import (
     start_logging,
 )
 from pointcmt.console import duration, logger, show
-from pointcmt.render.jobs.processes import start_spare
-from pointcmt.render.limits import usable_cores
 
 if TYPE_CHECKING:
     from pointcmt.datasets.sources import Listing
@@ -100,6 +98,9 @@ def render(
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
     if scheduler is None and not dry_run:
+        from pointcmt.render.jobs.processes import start_spare
+        from pointcmt.render.limits import usable_cores
+
         start_spare(workers or usable_cores())  # they import the renderer while this one plans
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select
