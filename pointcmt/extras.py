@@ -57,8 +57,8 @@ def keep_freed_memory() -> None:
     """Make glibc reuse large arrays that are freed, unless the environment says how it allocates.
 
     By default it returns each array of more than 32 MiB to the system, and the next one of that
-    size, a step later, is cleared page by page: a third to a half of a step of PointNet++ on a CPU.
-    Other C libraries have no mallopt.
+    size, a step later, is cleared page by page: a third of a step of PointNet++ on a CPU
+    (benchmarks/networks.py). Other C libraries have no mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None and not any(name.startswith(ALLOCATOR) for name in os.environ):

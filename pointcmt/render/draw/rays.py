@@ -85,7 +85,7 @@ def locate(pixels, offsets, hits, size, cameras, surface):  # type: ignore[no-un
     depth, weights = np.zeros(count), np.zeros((count, 3), np.float32)
     width, light = np.zeros(count, np.float32), np.zeros(count, np.float32)
     met = np.ones(count, np.bool_)
-    fixed = has_axis(cameras.axis[0])  # not in the loop: a slice per sample would double the time
+    fixed = has_axis(cameras.axis[0])  # not in the loop, where slices are slow
     for n in range(count):
         face = hits[n]
         if face < 0:

@@ -46,17 +46,8 @@ class VoteHead:
         self.config = config
         self.instances = config.data.votes == "instances"
         self.channels: tuple[str, ...] = ("instance",) * self.instances
-        given = config.votenet
-        self.weights = {
-            "vote": given.vote,
-            "objectness": given.objectness,
-            "center": given.center,
-            "heading_class": given.heading_class,
-            "heading_residual": given.heading_residual,
-            "size_class": given.size_class,
-            "size_residual": given.size_residual,
-            "class": given.classes,
-        }
+        self.weights: dict[str, float] = config.votenet.model_dump()
+        self.weights["class"] = self.weights.pop("classes")  # no field can be named `class`
 
     def before(self, batch: Batch) -> Tensor:
         """Return the boxes that each point votes for, i64 [B, N, 3]; -1 = none."""
