@@ -49,7 +49,8 @@ class PointMLP(nn.Module):
         features = self.embed(points.reshape(B * N, 3)).view(B, N, -1)
         for stage in self.stages:
             points, features = stage(points, features)
-        feature = self.head(ops.maximum(features.flatten(0, 1), B).relu())
+        pooled = ops.maximum(features.flatten(0, 1), B)  # [B, N/16, 1024] → [B, 1024]
+        feature = self.head(pooled.relu())
         return Prediction(self.classifier(feature), feature)
 
 

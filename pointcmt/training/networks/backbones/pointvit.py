@@ -155,7 +155,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, width: int, inputs: int = 0, between: int = 0) -> None:
         super().__init__()
         near = shared_mlp(3 + inputs, 128)
-        self.near = nn.Sequential(*near, nn.Linear(128, 256, bias=False))
+        self.near = SharedMLP(*near, nn.Linear(128, 256, bias=False))
         self.both = nn.Linear(512, 512, bias=False)
         last = nn.Linear(512, between or width)
         self.rest = SharedMLP(nn.BatchNorm1d(512), nn.ReLU(inplace=True), last)
