@@ -96,8 +96,8 @@ class Student(Section):
     orthogonality: Weight = 0.001
     """Weight of PointNet's regularizer of its feature transform (its section 3.3)."""
     head: Literal["linear", "published"] = "linear"
-    """What follows the feature: one linear layer, which a teacher needs, or 512-256-C with
-    dropout, as most networks are published."""
+    """What ends the network: a 512-d feature and one linear layer, which a teacher needs, or the
+    published head, 512-256-C with dropout for most networks."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Dropout of the published head."""
 

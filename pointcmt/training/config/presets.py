@@ -34,7 +34,7 @@ def _cosine(floor: float, **more: float) -> Settings:
 
 
 def _classifier(backbone: str, dropout: float = 0.5) -> Settings:
-    """Return a network with the published head of 512-256-C."""
+    """Return a network with its published head."""
     return {"backbone": backbone, "head": "published", "dropout": dropout}
 
 
@@ -139,7 +139,7 @@ POINTNEXT_SCANOBJECTNN: Settings = POINTNEXT | {
 POINT_MAE: Settings = {
     "epochs": 300,
     "data": CLOUDS | {"resample": 1200},
-    "model": {"backbone": "pointvit-s"},
+    "model": _classifier("pointvit-s"),
     "loss": {"label_smoothing": 0.0},
     "optimizer": {
         "name": "adamw",

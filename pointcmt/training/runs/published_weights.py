@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from pointcmt.errors import MisfitError, StoreError
 from pointcmt.training.networks.backbones import BACKBONES, DENSE, PUBLISHED
 from pointcmt.training.runs.checkpoint import require_fit
-from pointcmt.training.runs.published.converted import POSITION, Converted, inputs_of, left_out
+from pointcmt.training.runs.published.converted import (
+    LAST,
+    POSITION,
+    Converted,
+    inputs_of,
+    left_out,
+)
 from pointcmt.training.runs.published.files import read_weights
 from pointcmt.training.runs.published.layouts import (
     convert,
@@ -21,10 +27,10 @@ from pointcmt.training.runs.published.layouts import (
 )
 
 HEADLESS = (
-    "the classifier was not loaded: this checkpoint has a 512-256-C head (model.head=published)"
+    "the classifier was not loaded: this checkpoint has the published head (model.head=published)"
 )
 DOCS = "docs/training.md lists the checkpoints that can be read"
-LAST_LAYERS = ("classifier.weight", "classifier.last.weight")
+LAST_LAYERS = ("classifier.weight", LAST)
 MOST_INPUTS = 12  # values of each point, at most
 NORMAL = 3  # values of a normal
 
@@ -50,7 +56,7 @@ def load_published(path: Path, model: nn.Module) -> tuple[str, ...]:
     """
     found = read_published(path, model)
     weights, expected = found.weights, model.state_dict()
-    headless = found.head == PUBLISHED and "classifier.hidden.weight" not in expected
+    headless = found.head == PUBLISHED and LAST not in expected
     if headless:
         own = {key: value for key, value in expected.items() if key.startswith("classifier.")}
         encoder = {k: value for k, value in weights.items() if not k.startswith("classifier.")}

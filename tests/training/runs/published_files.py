@@ -233,12 +233,13 @@ class PublishedPointNeXt(textbooks.PointNeXtS):
 
 
 class PointMAE(nn.Module):
-    """Point-MAE's network for fine-tuning, without a head, as its authors publish it.
+    """Point-MAE's network for fine-tuning, as its authors publish it.
 
-    between: Point-BERT's width of a patch before `reduce_dim`; 0 for Point-MAE.
+    between: Point-BERT's width of a patch before `reduce_dim`; 0 for Point-MAE. classes: 0 leaves
+    out the head.
     """
 
-    def __init__(self, width=384, depth=12, between=0):
+    def __init__(self, width=384, depth=12, between=0, classes=0):
         super().__init__()
         self.encoder = nn.Module()
         norms = nn.BatchNorm1d(128), nn.BatchNorm1d(512)
@@ -256,6 +257,10 @@ class PointMAE(nn.Module):
         self.blocks = nn.Module()
         self.blocks.blocks = nn.ModuleList(self.block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
+        norm, last = nn.BatchNorm1d(256), (nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, classes or 1))
+        more = () if between else (norm, *last[:2], nn.Linear(256, 256), nn.BatchNorm1d(256))
+        if classes:
+            self.cls_head_finetune = nn.Sequential(nn.Linear(2 * width, 256), *more, *last)
 
     def block(self, width):
         block, block_parts = nn.Module(), {"attn": nn.Module(), "mlp": nn.Module()}
@@ -288,6 +293,9 @@ class PointMAE(nn.Module):
             x = x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
         x = self.norm(x)
         return torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=1)
+
+    def logits(self, points):
+        return self.cls_head_finetune(self(points))
 
 
 class ResNet18(nn.Module):

@@ -40,6 +40,8 @@ CLASSIFIERS = {  # name and values of each point → its plain network
     ("pointmlp", 3): PublishedPointMLP,
     ("pointnext-s", 3): PublishedPointNeXt,
     ("pointnext-s-c64", 3): lambda: PublishedPointNeXt(64),
+    ("pointvit-s", 3): lambda: PointMAE(classes=40),
+    ("point-bert", 3): lambda: PointMAE(between=256, classes=40),
 }
 SEGMENTERS = {
     "pointnet-part-seg": Yanx27PointNetParts,

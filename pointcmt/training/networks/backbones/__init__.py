@@ -124,9 +124,9 @@ def build_backbone(
 ) -> nn.Module:
     """Build a network of BACKBONES, an entry point of `pointcmt.backbones`, or `module:name`.
 
-    head: linear, or published = 512-256-C with dropout in place of the one linear layer. inputs:
-    3 for points [B, N, 6] with normals. Raises UsageError for an unknown name, for a network
-    without this input, and for an outside one that cannot be imported or breaks the contract.
+    head: linear, or published = with dropout, 512-256-C for most networks. inputs: 3 for points
+    [B, N, 6] with normals. Raises UsageError for an unknown name, for a network without this input,
+    and for an outside one that cannot be imported or breaks the contract.
     """
     if inputs:
         require_normals(name, BACKBONES)

@@ -5,7 +5,7 @@ layers before a batch norm have no bias, which the norm would cancel.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -34,31 +34,42 @@ class Prediction(NamedTuple):
 
 
 class PublishedHead(nn.Module):
-    """Most published classifiers after the 512-d feature: dropout, 256, dropout, C.
+    """Most published classifiers after the feature: dropout, 256, dropout, C.
 
     A layer to 256 with batch norm and LeakyReLU (slope 0 = ReLU), then a linear layer. The feature
-    itself is the published head's first layer.
+    itself, D wide, is the published head's first layer.
     """
 
-    def __init__(self, classes: int, dropout: float, slope: float) -> None:
+    def __init__(self, classes: int, dropout: float, slope: float, width: int = FEATURE) -> None:
         super().__init__()
         self.dropout, self.slope = nn.Dropout(dropout), slope
-        self.hidden = nn.Linear(FEATURE, HIDDEN, bias=False)
+        self.hidden = nn.Linear(width, HIDDEN, bias=False)
         self.norm = nn.BatchNorm1d(HIDDEN)
         self.last = nn.Linear(HIDDEN, classes)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """feature [B, 512] → logits [B, C]."""
+        """feature [B, D] → logits [B, C]."""
         hidden = self.norm(self.hidden(self.dropout(feature)))
         return self.last(self.dropout(F.leaky_relu(hidden, self.slope)))
+
+
+@runtime_checkable
+class HasOwnHead(Protocol):
+    """A network whose published head is not 512-256-C."""
+
+    def publish_head(self, classes: int, dropout: float) -> None:
+        """Replace head and classifier."""
 
 
 def publish_head(model: nn.Module, classes: int, dropout: float) -> None:
     """Replace a backbone's linear classifier by the head that it was published with.
 
     With an attribute `slope`, as DGCNN has, the feature ends in a LeakyReLU of this slope, too, and
-    may then be negative.
+    may then be negative. A network with a method `publish_head` does it itself.
     """
+    if isinstance(model, HasOwnHead):
+        model.publish_head(classes, dropout)
+        return
     slope = float(getattr(model, "slope", 0.0))
     model.classifier = PublishedHead(classes, dropout, slope)
     if slope:

@@ -4,10 +4,11 @@
 Patches are the 32 nearest neighbors of farthest points, one for every 16 points (64 of 1,024, 128
 of 2,048, as published); a mini-PointNet turns each into a token, and an MLP its center into an
 embedding that is added before every block. The feature is computed from the class token and the
-maximum over the patches. The published head is 256-256-C with dropout; here it ends in 512 and one
-linear layer. There is no stochastic depth. A point's own feature is computed from the tokens after
-each third of the depth, interpolated from the three nearest centers, and from its position
-(Point-MAE's segmentation network, without its global features).
+maximum over the patches. The published head is 256-256-C with dropout, Point-BERT's
+256-C; by default the feature is 512 wide here, and one linear layer follows. There is no stochastic
+depth. A point's own feature is computed from the tokens after each third of the depth, interpolated
+from the three nearest centers, and from its position (Point-MAE's segmentation network, without its
+global features).
 Sampling starts at point 0: the result depends on which point is first, but not on the order of the
 others.
 """
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from pointcmt.training import ops
 from pointcmt.training.networks.backbones.blocks import (
     FEATURE,
+    HIDDEN,
     FeaturePropagation,
     Prediction,
+    PublishedHead,
     SharedMLP,
     middle_in_plan,
     require_features,
@@ -55,7 +58,7 @@ class PointViT(nn.Module):
     def __init__(self, classes: int, size: Size, inputs: int = 0, between: int = 0) -> None:
         super().__init__()
         width, depth = size
-        self.size, self.inputs = size, inputs
+        self.size, self.inputs, self.between = size, inputs, between
         self.embed = PatchEmbedding(width, inputs, between)
         self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -64,11 +67,27 @@ class PointViT(nn.Module):
         self.norm = nn.LayerNorm(width)
         for parameter in (self.class_token, self.class_place):
             nn.init.trunc_normal_(parameter, std=SPREAD)
-        self.head = shared_mlp(2 * width, FEATURE)
-        self.classifier = nn.Linear(FEATURE, classes)
+        self.head: nn.Module = shared_mlp(2 * width, FEATURE)
+        self.classifier: nn.Module = nn.Linear(FEATURE, classes)
+
+    def publish_head(self, classes: int, dropout: float) -> None:
+        """Replace the head by the published one: 256-256-C, in Point-BERT 256-C without batch norm.
+
+        The feature is 256 wide then.
+        """
+        pooled = 2 * self.size.width
+        if self.between:
+            self.head = nn.Sequential(nn.Linear(pooled, HIDDEN), nn.ReLU(inplace=True))
+            self.classifier = DroppedLinear(HIDDEN, classes, dropout)
+        else:
+            self.head = shared_mlp(pooled, HIDDEN)
+            self.classifier = PublishedHead(classes, dropout, slope=0, width=HIDDEN)
 
     def forward(self, points: Tensor) -> Prediction:
-        """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 32."""
+        """points [B, N, 3] → logits [B, C], feature [B, 512]. UsageError for N < 32.
+
+        With the published head, the feature is [B, 256].
+        """
         _, tokens = self.encode(points)
         return self.classify(tokens[-1])
 
@@ -143,6 +162,18 @@ class ScenePointViT(DensePointViT):
     ) -> Prediction:
         """See `DensePointViT`."""
         return super().forward(middle_in_plan(points), local, features=features)
+
+
+class DroppedLinear(nn.Module):
+    """Dropout, then a linear layer: the end of Point-BERT's head."""
+
+    def __init__(self, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout, self.last = nn.Dropout(dropout), nn.Linear(width, classes)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """feature [B, D] → logits [B, C]."""
+        return self.last(self.dropout(feature))
 
 
 class PatchEmbedding(nn.Module):

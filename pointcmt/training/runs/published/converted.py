@@ -28,8 +28,7 @@ class Converted:
     @property
     def head(self) -> str:
         """The kind of head that they have, one of HEADS."""
-        deep = any(name.startswith("classifier.hidden.") for name in self.weights)
-        return PUBLISHED if deep else LINEAR
+        return PUBLISHED if LAST in self.weights else LINEAR
 
     @property
     def inputs(self) -> int:
@@ -103,3 +102,4 @@ def flat(weight: Tensor) -> Tensor:
 
 LINEARS = ("head.0", "classifier.hidden", "classifier.last")  # our names in published heads
 NORMS = ("head.1", "classifier.norm")
+LAST = f"{LINEARS[-1]}.weight"

@@ -1,11 +1,13 @@
-"""The encoders of Point-MAE and Point-BERT, by our names.
+"""Point-MAE and Point-BERT by our names: encoders, and the heads of fine-tuning.
 
 - Pang-Yatian/Point-MAE: `encoder.first_conv.0` [128, 3, 1], `blocks.blocks.0.norm1`, …; in files of
   pre-training under `MAE_encoder.`, without a class token.
 - lulutang0608/Point-BERT: the same, but the patch's maximum has a width of 256 and goes through
   `reduce_dim` [384, 256]; in files of pre-training under `transformer_q.`.
+- Heads of fine-tuning: `cls_head_finetune.0` [256, 768], norm `.1`, `.4` [256, 256], norm `.5`,
+  `.8` [C, 256] of Point-MAE; `.0` [256, 768] and `.3` [C, 256] of Point-BERT.
 
-Their heads and what only pre-training needs are left out, which a note says.
+Other heads and what only pre-training needs are left out, which a note says.
 """
 
 import re
@@ -13,13 +15,19 @@ import re
 import torch
 from torch import Tensor
 
-from pointcmt.training.runs.published.converted import Converted, left_out
+from pointcmt.training.runs.published.converted import (
+    LINEARS,
+    NORMS,
+    Converted,
+    left_out,
+    without_biases,
+)
 
 MAE, BERT = WITHIN = ("MAE_encoder.", "transformer_q.")  # in files of pre-training
 
 
 def from_transformer(weights: dict[str, Tensor]) -> Converted:
-    """Convert the names and shapes of an encoder to ours, without heads and decoder.
+    """Convert the names and shapes of an encoder, and of a head of fine-tuning, to ours.
 
     A class token that is missing, as after Point-MAE's pre-training, is random as at the start of
     its authors' fine-tuning; from a fixed seed.
@@ -29,6 +37,7 @@ def from_transformer(weights: dict[str, Tensor]) -> Converted:
     names, converted = dict(_NAMES), {}
     if "reduce_dim.weight" in inside:
         names |= {r"reduce_dim\.(\w+)": r"embed.widen.\1"}
+    names |= next((head for last, head in _HEADS.items() if last in inside), {})
     left = [name for name in weights if not name.startswith(first)]
     for key, value in inside.items():
         matches = ((re.fullmatch(pattern, key), ours) for pattern, ours in names.items())
@@ -45,7 +54,7 @@ def from_transformer(weights: dict[str, Tensor]) -> Converted:
         for name in ("class_token", "class_place"):
             converted[name] = 0.02 * torch.randn(1, 1, width, generator=generator)
         notes += ("this file has no class token: it starts from random values",)
-    return Converted(_without_patch_biases(converted), notes)
+    return Converted(without_biases(_without_patch_biases(converted)), notes)
 
 
 def _without_patch_biases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -83,4 +92,14 @@ _NAMES = {  # names in Point-MAE's code → ours
     r"blocks\.blocks\.(\d+)\.mlp\.fc1\.(\w+)": r"blocks.\1.mlp.0.\2",
     r"blocks\.blocks\.(\d+)\.mlp\.fc2\.(\w+)": r"blocks.\1.mlp.2.\2",
     r"norm\.(\w+)": r"norm.\1",
+}
+_HEADS = {  # the last layer's name → names in the authors' code → ours
+    f"cls_head_finetune.{places[-1]}.weight": {
+        rf"cls_head_finetune\.{place}\.(\w+)": rf"{ours}.\1"
+        for place, ours in zip(places, layers, strict=True)
+    }
+    for places, layers in (
+        ((0, 1, 4, 5, 8), (LINEARS[0], NORMS[0], LINEARS[1], NORMS[1], LINEARS[2])),  # Point-MAE
+        ((0, 3), (LINEARS[0], LINEARS[2])),  # Point-BERT
+    )
 }
