@@ -98,9 +98,10 @@ def render(
     mine = share(shard_index, num_shards, overwrite)
     dask = cluster(scheduler, resources, workers, num_shards)
     if scheduler is None and not dry_run:
-        from pointcmt.render.jobs.processes import start_spare
+        from pointcmt.render.jobs.processes import end_spare, start_spare
         from pointcmt.render.limits import usable_cores
 
+        context.call_on_close(end_spare)  # also if an error ends the command before the job
         start_spare(workers or usable_cores())  # they import the renderer while this one plans
     from pointcmt.cameras import find_rig
     from pointcmt.datasets.sources import list_shapes, select

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pointcmt.cli import app
 from pointcmt.render.jobs import processes
 from pointcmt.render.jobs.supervisor import Work
 from tests.render.jobs import runners
@@ -59,6 +61,14 @@ def test_no_process_outlives_a_command_that_is_refused(tmp_path):
     refused.communicate()  # ends when all processes that hold the pipe have ended
     assert refused.returncode == 2
     assert not [pid for pid in os.listdir("/proc") if is_worker_of(pid, refused.pid)]
+
+
+def test_a_refused_command_leaves_no_process_to_the_next_one_in_this_process(tmp_path):
+    """Such a process would still have the environment and the folder of its start."""
+    command = ["render", "--dataset", "folder", "--root", str(tmp_path / "missing")]
+    refused = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "S")])
+    assert "missing" in str(refused.exception)
+    assert processes._spare == []
 
 
 def is_worker_of(pid, parent):
