@@ -41,14 +41,15 @@ def option(request, store, tmp_path_factory):
 def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(
     option, store, tmp_path, monkeypatch
 ):
-    """Ctrl-C after every step, in runs that save at each step."""
+    """Runs save at each step; Ctrl-C after all of them, and in other than plain runs after some."""
     config, straight = option
+    plain = config == small_config("student", epochs=3)
     monkeypatch.setattr(loop, "SAVE", 0.0)
     original, last = loop.learning_rate, 0
 
     def interrupting(settings, step, steps):
         nonlocal last
-        if step > last:
+        if step > last and (plain or step % 4 == 1):
             last = step
             raise KeyboardInterrupt
         return original(settings, step, steps)
@@ -62,7 +63,7 @@ def test_a_run_interrupted_at_any_step_equals_an_uninterrupted_one(
             break
         except KeyboardInterrupt:
             interruptions += 1
-    assert interruptions == 11  # 12 steps, none of them twice
+    assert interruptions == (11 if plain else 3)  # 12 steps, none of them twice
     assert_equal_runs(straight, tmp_path)
 
 

@@ -83,8 +83,8 @@ FILES = {
 
 @pytest.mark.parametrize(("recipe", "file"), FILES)
 def test_each_missing_or_wrong_field_raises_our_errors(recipe, file, tiny, runs, tmp_path):
-    """Each field is tried with one of the commands, in turn."""
-    cases = list(strange_values(runs[recipe] / file, STRANGE))
+    """Every third value is tried with one of the commands, in turn."""
+    cases = list(strange_values(runs[recipe] / file, STRANGE))[::3]
     commands = itertools.cycle(FILES[recipe, file])
     refused = sum(
         not ends_well(command, tiny, runs[recipe], file, value, tmp_path / str(number))
@@ -116,13 +116,14 @@ def test_a_configuration_with_a_missing_or_wrong_field_raises_our_errors(runs, t
     """The configuration of a run, given with --config."""
     file, refused = tmp_path / "config.yaml", 0
     whole = yaml.safe_load((runs["student"] / "config.yaml").read_text())
-    for path, new in itertools.product(fields(whole), (*STRANGER, {2: 3}, {None: {}})):
+    cases = itertools.product(fields(whole), (*STRANGER, {2: 3}, {None: {}}))
+    for path, new in itertools.islice(cases, None, None, 3):  # another third for each field
         file.write_text(yaml.safe_dump(changed(whole, path, new)))
         try:
             load_config("student", file)
         except UsageError as error:
             refused += str(file) in error.where
-    assert refused > 200
+    assert refused > 60
     for text in ("[" * 9_999, "{a: " * 9_999, "? [1]\n: 2", "- a", "&a [*a]", "\0"):
         file.write_text(text)
         with pytest.raises(UsageError):

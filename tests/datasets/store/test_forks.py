@@ -134,10 +134,9 @@ if __name__ == "__main__":
     ("method", "workers", "lasting"),
     [
         ("none", 0, ""),
-        ("fork", 1, ""),
         ("fork", 3, "lasting"),
         ("spawn", 2, "lasting"),
-        ("forkserver", 2, "lasting"),
+        pytest.param("forkserver", 2, "lasting", marks=pytest.mark.slow),
     ],
 )
 def test_batches_are_the_same_in_any_loader_process(toy_store, tmp_path, method, workers, lasting):

@@ -3,6 +3,7 @@ raise one of our errors, without a traceback and in bounded memory and time.
 """
 
 import copy
+import itertools
 import json
 import shutil
 from contextlib import suppress
@@ -81,10 +82,13 @@ def changed(value, path, new):
 
 
 def forgeries(value):
-    """Copies of a JSON value with each field missing, and of each wrong type."""
-    for path in places(value):
-        for new in (KeyError, *WRONG):
-            yield path, new, changed(value, path, new)
+    """Copies of a JSON value, each with a field missing or of a wrong type.
+
+    Of the eight ways in which a field can be wrong, each field has every third, from another on.
+    """
+    cases = itertools.product(places(value), (KeyError, *WRONG))
+    for path, new in itertools.islice(cases, None, None, 3):
+        yield path, new, changed(value, path, new)
 
 
 def use(path, run):

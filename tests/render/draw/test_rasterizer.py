@@ -241,6 +241,7 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="/proc is Linux's")
 def test_many_shapes_and_contexts_leak_no_objects_or_memory(device):
     meshes = [shapes.box(0.3), shapes.sphere(6), shapes.wall(np.zeros((64, 64, 3), np.uint8))]

@@ -11,6 +11,7 @@ from tests.render.jobs.clusters import REPOSITORY
 CHAOS = REPOSITORY / "benchmarks" / "chaos.py"
 
 
+@pytest.mark.slow  # minutes; test_command.py kills jobs, too
 @pytest.mark.skipif(not CHAOS.exists(), reason="a source distribution has no benchmarks")
 def test_the_store_of_a_disturbed_job_equals_an_undisturbed_one():
     with subprocess.Popen(

@@ -157,7 +157,10 @@ print(peak() / 2**30, shard_memory(store.schema))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("rig", "shapes", "size"), [("ortho6", 4, 512), ("dodeca20", 1, 1024)])
+@pytest.mark.parametrize(
+    ("rig", "shapes", "size"),
+    [("ortho6", 4, 512), pytest.param("dodeca20", 1, 1024, marks=pytest.mark.slow)],
+)
 def test_a_shard_takes_about_as_much_memory_as_planned(tmp_path, rig, shapes, size):
     def run(out, *settings):
         code = [sys.executable, "-c", PEAK, tmp_path / out, *map(str, settings)]

@@ -24,7 +24,6 @@ from tests.training.test_whole_recipes import pipeline_config
 
 pytestmark = pytest.mark.usefixtures("small_resnet")
 
-HEAVY = [pytest.param("pointvit-s", 64, marks=pytest.mark.slow)]
 OWN = {"classes": 3, "parts": {"a": ["x", "y"], "b": ["x"], "c": ["x", "y", "z"]}}
 
 
@@ -101,8 +100,17 @@ def test_a_pretrained_encoder_is_exported_without_its_heads(encoder, rendered, t
     assert np.abs(features - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("name", "points"), [("dgcnn", 40), ("pointnet2", 512), *HEAVY])
-@pytest.mark.parametrize("form", [SEGMENTER, ENCODER], ids=["segmenter", "encoder"])
+@pytest.mark.parametrize(
+    ("name", "points", "form"),
+    [
+        ("dgcnn", 40, ENCODER),
+        ("pointnet2", 512, SEGMENTER),
+        pytest.param("dgcnn", 40, SEGMENTER, marks=pytest.mark.slow),
+        pytest.param("pointnet2", 512, ENCODER, marks=pytest.mark.slow),
+        pytest.param("pointvit-s", 64, SEGMENTER, marks=pytest.mark.slow),
+        pytest.param("pointvit-s", 64, ENCODER, marks=pytest.mark.slow),
+    ],
+)
 def test_each_dense_network_equals_torch_for_any_batch_and_number_of_points(name, points, form):
     torch.manual_seed(0)
     facts = {"backbone": name, **OWN}
