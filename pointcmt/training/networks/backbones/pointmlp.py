@@ -63,7 +63,7 @@ class Stage(nn.Module):
         self.beta = nn.Parameter(torch.zeros(before))
         self.linear = nn.Linear(2 * before, after, bias=False)
         self.norm = nn.BatchNorm1d(after)
-        self.neighbours = nn.Sequential(*(Residual(after) for _ in range(BLOCKS)))
+        self.neighbors = nn.Sequential(*(Residual(after) for _ in range(BLOCKS)))
         self.centers = nn.Sequential(*(Residual(after) for _ in range(BLOCKS)))
 
     def forward(self, points: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class Stage(nn.Module):
         # W·[grouped, anchor]: the anchor's part is the same for all of its neighbors.
         relative, absolute = self.linear.weight.split(features.shape[2], dim=1)
         rows = F.linear(grouped, relative).add_(F.linear(anchors, absolute)[:, :, None])
-        rows = self.neighbours(ops.norm_relu(rows.flatten(0, 2), self.norm))  # [B·M·K, D']
+        rows = self.neighbors(ops.norm_relu(rows.flatten(0, 2), self.norm))  # [B·M·K, D']
         B, M, _ = centers.shape
         return centers, self.centers(ops.maximum(rows, B * M)).view(B, M, -1)
 

@@ -77,7 +77,7 @@ _POINTMLP = {  # names in PointMLP's code → ours
         rf"{theirs}_blocks_list\.(\d)\.operation\.(\d)\.net{half}\.{part}\.(\w+)": (
             rf"stages.\1.{ours}.\2.mlp.{3 * (half - 1) + part}.\3"
         )
-        for theirs, ours in (("pre", "neighbours"), ("pos", "centers"))
+        for theirs, ours in (("pre", "neighbors"), ("pos", "centers"))
         for half in (1, 2)
         for part in (0, 1)
     },
