@@ -268,12 +268,13 @@ def test_verify_accepts_an_intact_store(finished):
     assert pointcmt("verify", finished).returncode == 0
 
 
-def test_verify_finds_every_flipped_bit(finished, tmp_path):
+@pytest.mark.parametrize("flips", [60, pytest.param(200, marks=pytest.mark.slow)])
+def test_verify_finds_every_flipped_bit(finished, tmp_path, flips):
     out, chance = tmp_path / "S", random.Random(0)
     shutil.copytree(finished, out)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     missed = []
-    for _ in range(60):
+    for _ in range(flips):
         path = chance.choice(files)
         data = path.read_bytes()
         at, bit = chance.randrange(len(data)), chance.randrange(8)
