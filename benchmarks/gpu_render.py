@@ -1,6 +1,6 @@
 """The EGL renderer on this machine: correctness, speed, and where the time goes.
 
-Usage: python benchmarks/gpu_render.py [--quick] [--device auto] [--shapes 400]
+Usage: python benchmarks/gpu_render.py [--quick] [--device auto] [--shapes 400] [--table FILE]
 
 Needs no network and no data: meshes are made as it runs. Under 8 minutes with a GPU; --quick takes
 two minutes on software OpenGL. Prints, in this order: the devices; agreement with Embree; views a
@@ -10,11 +10,13 @@ jobs through the command line, with one worker and with all cores.
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ CONFIG = RenderConfig(find_rig("dodeca20"))
 CAMERA = CONFIG.rig.cameras(CONFIG.size)
 VIEWS = len(CONFIG.rig.views)
 SIZES = (224, 512)
+BUSY = 0.85  # share of its time that a worker computes, from which on the CPU is the limit
 FACES = (100, 1_000, 10_000, 50_000, 200_000, 1_000_000)
 
 
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller meshes")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shapes", type=int, default=400, help="of the whole jobs")
+    parser.add_argument("--table", type=Path, help="write the whole jobs to this Markdown file")
     options = parser.parse_args()
     devices = contexts.list_devices()
     print("\n".join(map(str, devices)))
@@ -53,12 +57,14 @@ def main() -> None:
         speeds(rasterizer, FACES[:4] if options.quick else FACES)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "meshes"
-            count = 40 if options.quick else options.shapes
+            count = min(40, options.shapes) if options.quick else options.shapes
             sizes = write_meshes(folder, count)
             middle = np.median(sizes)
             print(f"\n{count} meshes of {min(sizes)}–{max(sizes)} faces, median {middle:.0f}")
             split(rasterizer, sorted(folder.rglob("*.off"))[:20])
-            jobs(folder, Path(place), count, options.device)
+            rows = jobs(folder, Path(place), count, options.device)
+            if options.table:
+                write_table(rows, count, rasterizer.context.renderer, options.table)
 
 
 def pick(devices: list[contexts.Device], name: str) -> contexts.Device:
@@ -187,24 +193,65 @@ def split(rasterizer: Rasterizer, paths: list[Path]) -> None:
     print("(encoding and writing the store: what the whole jobs below take beyond that)")
 
 
-def jobs(folder: Path, place: Path, count: int, device: str) -> None:
+@dataclass(frozen=True)
+class JobRow:
+    """A whole job: wall seconds, and those that its processes spent on the CPU."""
+
+    backend: str
+    workers: int
+    seconds: float
+    cpu: float
+
+    @property
+    def bound(self) -> str:
+        """What limits it: workers that hardly wait are limited by the CPU."""
+        busy = self.cpu / self.seconds / min(self.workers, len(os.sched_getaffinity(0)))
+        return "CPU" if busy >= BUSY else "device, driver or disk"
+
+
+def jobs(folder: Path, place: Path, count: int, device: str) -> list[JobRow]:
+    """Render the folder with 1, 2, 4, … workers, and with a worker for each core."""
     cores = len(os.sched_getaffinity(0))
-    print(f"\n{'whole jobs':14}{'workers':>9}{'seconds':>10}{'views/s':>10}")
+    numbers = sorted({cores, *(2**n for n in range(cores.bit_length()) if 2**n <= cores)})
+    print(f"\n{'whole jobs':14}{'workers':>9}{'seconds':>10}{'views/s':>10}{'CPU s':>10}  bound")
+    rows = []
     for backend in ("egl", "embree"):
-        for workers in sorted({1, max(1, cores // 2), cores}):
+        for workers in numbers:
             out = place / f"{backend}_{workers}"
             command = ["render", "--dataset", "folder", "--root", folder, "--up", "z", "--out", out]
             command += ["--backend", backend, "--workers", workers]
             command += ["--device", device] if backend == "egl" else []
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), children_cpu()
             words = [sys.executable, "-m", "pointcmt", *map(str, command)]
             done = subprocess.run(words, capture_output=True, text=True)
-            seconds = time.perf_counter() - started
+            row = JobRow(backend, workers, time.perf_counter() - started, children_cpu() - spent)
             if done.returncode:
                 sys.exit(done.stderr[-2000:])
-            print(
-                f"{backend:14}{workers:9}{seconds:10.1f}{count * VIEWS / seconds:10.0f}", flush=True
-            )
+            rows.append(row)
+            cells = f"{row.seconds:10.1f}{count * VIEWS / row.seconds:10.0f}{row.cpu:10.1f}"
+            print(f"{backend:14}{workers:9}{cells}  {row.bound}", flush=True)
+    return rows
+
+
+def children_cpu() -> float:
+    """Return the CPU seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def write_table(rows: list[JobRow], count: int, renderer: str, path: Path) -> None:
+    """Write the whole jobs as Markdown."""
+    lines = [
+        f"{count} meshes, {VIEWS} views of {CONFIG.size}², from process start to the last byte; "
+        f"{renderer}, {len(os.sched_getaffinity(0))} cores.",
+        "",
+        "| backend | workers | views/s | seconds | CPU seconds | limited by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        speed = f"{count * VIEWS / row.seconds:.0f} | {row.seconds:.1f} | {row.cpu:.1f}"
+        lines.append(f"| {row.backend} | {row.workers} | {speed} | {row.bound} |")
+    path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 Usage: python benchmarks/growth.py [--rounds 3] [--plot docs/images/growth.svg]
 
 Bumpy closed surfaces, made as it runs and read from binary PLY files. From 10,000 faces, 20 views
-of 224² and 2,048 points, one number changes at a time. Each case is a process of its own on one core:
-its CPU seconds are medians of the rounds after one that is not counted, and its memory is the peak
-over all of them, with everything that is imported. What a store's writer does is left out.
+of 224² and 2,048 points, one number changes at a time. Each case is a process of its own on one
+core: its CPU seconds are medians of the rounds after one that is not counted, and its memory is the
+peak over all of them, with everything that is imported. What a store's writer does is left out.
 """
 
 import argparse
