@@ -47,6 +47,7 @@ CLOUDS, POINTS, CENTERS, NEIGHBORS, RADIUS, K, WIDTH = 32, 1024, 512, 32, 0.2, 2
 ROOM, LEAVES = 40_000, 7  # points of the room; height of fpsample's trees, which it recommends
 VOTENET = ((2048, 0.2, 64), (1024, 0.4, 32), (512, 0.8, 16), (256, 1.2, 16))
 WIDE = 24  # columns of a name
+REST = 0.05  # seconds before each call: threads of the one before spin for a while, on our cores
 Call = Callable[[], object]
 
 
@@ -259,6 +260,7 @@ def compare(case: Case, rounds: int, threads: int) -> str:
     for _ in range(rounds):
         for column, call in zip(times, calls, strict=True):
             if call:
+                time.sleep(REST)
                 started = clock()
                 call()
                 column.append(1e3 * (clock() - started))
