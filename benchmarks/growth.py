@@ -134,13 +134,21 @@ def plot(found: dict[Case, dict[str, float]], path: Path) -> None:
         total = [sum(row[step] for step in STEPS) for row in rows]
         panel.plot(values, total, "ks--", markersize=4, label="sum")
         panel.set(xscale="log", yscale="log", xlabel=NAMES[name])
-        panel.set_xticks(values, [f"{value:,}" for value in values])
+        panel.set_xticks(values, [short(value) for value in values])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     for panel in panels[:, 0]:
         panel.set_ylabel("CPU seconds of a shape")
     panels[0, 0].legend()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def short(value: int) -> str:
+    """Return 4 M for 4,000,000, 10 k for 10,000, and other numbers in full."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if value % unit == 0:
+            return f"{value // unit} {name}"
+    return f"{value:,}"
 
 
 if __name__ == "__main__":
