@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import trimesh
 from gpu_render import surface
 
 import pointcmt as pc
@@ -89,7 +90,8 @@ def measure(case: Case, rounds: int) -> dict[str, float]:
     spent: dict[str, list[float]] = {step: [] for step in STEPS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "surface.ply"
-        write_ply(surface(case.faces), path)
+        made = surface(case.faces)
+        trimesh.Trimesh(made.vertices, made.faces, process=False).export(path)
         for _ in range(rounds + 1):
             clock = time.process_time
             times = [clock()]
@@ -105,20 +107,6 @@ def measure(case: Case, rounds: int) -> dict[str, float]:
                 spent[step].append(float(seconds))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {step: statistics.median(times[1:]) for step, times in spent.items()} | {"GiB": peak}
-
-
-def write_ply(mesh: pc.Mesh, path: Path) -> None:
-    """Write a mesh as a binary PLY file."""
-    header = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(mesh.vertices)}\n"
-        "property float x\nproperty float y\nproperty float z\n"
-        f"element face {len(mesh.faces)}\n"
-        "property list uchar int vertex_indices\nend_header\n"
-    )
-    faces = np.zeros(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.faces
-    path.write_bytes(header.encode() + mesh.vertices.astype("<f4").tobytes() + faces.tobytes())
 
 
 def plot(found: dict[Case, dict[str, float]], path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_job_survives_a_temporary_outage_of_the_server(s3, local):
     assert settled(s3.objects("away")) == tree(local.path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute
 def test_a_job_survives_an_outage_while_its_workers_start(s3, local):
     wire = Wire(s3.server, 1 << 60)
     environment = {**os.environ, "AWS_ENDPOINT_URL": wire.address}

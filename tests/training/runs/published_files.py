@@ -257,9 +257,10 @@ class PointMAE(nn.Module):
         self.blocks = nn.Module()
         self.blocks.blocks = nn.ModuleList(self.block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        norm, last = nn.BatchNorm1d(256), (nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, classes or 1))
-        more = () if between else (norm, *last[:2], nn.Linear(256, 256), nn.BatchNorm1d(256))
         if classes:
+            more = () if between else (nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout())
+            more += () if between else (nn.Linear(256, 256), nn.BatchNorm1d(256))
+            last = nn.ReLU(), nn.Dropout(), nn.Linear(256, classes)
             self.cls_head_finetune = nn.Sequential(nn.Linear(2 * width, 256), *more, *last)
 
     def block(self, width):

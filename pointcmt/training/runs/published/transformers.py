@@ -15,13 +15,7 @@ import re
 import torch
 from torch import Tensor
 
-from pointcmt.training.runs.published.converted import (
-    LINEARS,
-    NORMS,
-    Converted,
-    left_out,
-    without_biases,
-)
+from pointcmt.training.runs.published.converted import Converted, left_out, without_biases
 
 MAE, BERT = WITHIN = ("MAE_encoder.", "transformer_q.")  # in files of pre-training
 
@@ -93,13 +87,16 @@ _NAMES = {  # names in Point-MAE's code → ours
     r"blocks\.blocks\.(\d+)\.mlp\.fc2\.(\w+)": r"blocks.\1.mlp.2.\2",
     r"norm\.(\w+)": r"norm.\1",
 }
-_HEADS = {  # the last layer's name → names in the authors' code → ours
-    f"cls_head_finetune.{places[-1]}.weight": {
-        rf"cls_head_finetune\.{place}\.(\w+)": rf"{ours}.\1"
-        for place, ours in zip(places, layers, strict=True)
-    }
-    for places, layers in (
-        ((0, 1, 4, 5, 8), (LINEARS[0], NORMS[0], LINEARS[1], NORMS[1], LINEARS[2])),  # Point-MAE
-        ((0, 3), (LINEARS[0], LINEARS[2])),  # Point-BERT
-    )
+_HEADS = {  # the name of the last layer → names in the authors' code → ours
+    "cls_head_finetune.8.weight": {  # Point-MAE
+        r"cls_head_finetune\.0\.(\w+)": r"head.0.\1",
+        r"cls_head_finetune\.1\.(\w+)": r"head.1.\1",
+        r"cls_head_finetune\.4\.(\w+)": r"classifier.hidden.\1",
+        r"cls_head_finetune\.5\.(\w+)": r"classifier.norm.\1",
+        r"cls_head_finetune\.8\.(\w+)": r"classifier.last.\1",
+    },
+    "cls_head_finetune.3.weight": {  # Point-BERT
+        r"cls_head_finetune\.0\.(\w+)": r"head.0.\1",
+        r"cls_head_finetune\.3\.(\w+)": r"classifier.last.\1",
+    },
 }
